@@ -1,0 +1,43 @@
+"""Decoders with multi-head latent attention (MLA): DeepSeek V2 and its kin."""
+
+from kvplan.specs.config import Config
+from kvplan.specs.families.parts import Body, decoder, latent, layer_count, mlp, moe
+from kvplan.specs.families.registry import family
+from kvplan.specs.families.sparse import first_dense
+from kvplan.specs.model import Weight
+
+
+@family("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "mistral4")
+def deepseek(c: Config) -> Body:
+    """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
+    hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
+    mixers, weights = latent(c, index=c.model_type in ("deepseek_v32", "glm_moe_dsa"))
+    experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0))
+    dense = mlp(hidden, c.size("intermediate_size"))
+    is_moe = first_dense(c)
+    drafts = c.size("num_nextn_predict_layers", 0, low=0)
+    notes = (f"{drafts} multi-token-prediction layer{'s' * (drafts > 1)} not counted",) if drafts else ()
+    return decoder(c, ["latent"] * count, lambda _: (mixers, weights), ["moe" if is_moe(i) else "mlp" for i in range(count)],
+                   lambda block: experts if block == "moe" else dense, notes=notes)
+
+
+@family("minicpm3", "youtu")
+def dense_latent(c: Config) -> Body:
+    mixers, weights = latent(c)
+    dense = mlp(c.size("hidden_size"), c.size("intermediate_size"), bias=c.flag("mlp_bias"))
+    count = layer_count(c)
+    return decoder(c, ["latent"] * count, lambda _: (mixers, weights), ["mlp"] * count, lambda _: dense)
+
+
+@family("longcat_flash")
+def longcat(c: Config) -> Body:
+    """LongCat-Flash: two attentions and two MLPs a layer around one block of experts, some of which do nothing."""
+    hidden, count = c.size("hidden_size"), c.size("num_layers")
+    mixers, weights = latent(c)
+    idle, inner = c.size("zero_expert_num", 0, low=0), c.size("expert_ffn_hidden_size")
+    experts = moe(c, hidden, inner, idle=idle)
+    if idle:  # the class allocates the zero experts' first projection too
+        experts += (Weight(name="mlp.experts.idle", shape=(idle, 2 * inner, hidden), split="expert", matmul=False),)
+    dense = mlp(hidden, c.size("ffn_hidden_size"), prefix="mlps")
+    twice = tuple(Weight(name=w.name, shape=(2, *w.shape), split=w.split, matmul=w.matmul) for w in weights + dense)
+    return decoder(c, ["latent"] * count, lambda _: (mixers * 2, twice), ["moe"] * count, lambda _: experts, norms=4)

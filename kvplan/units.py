@@ -1,0 +1,124 @@
+"""Quantities: parsing what people write, printing what people read.
+
+Inside kvplan every number is in base units: byte, second, FLOP, watt, USD, token.
+This module holds the only scale factors. GB is 10^9 bytes, GiB is 2^30, always; `128k` tokens are 131,072.
+"""
+
+import re
+from fractions import Fraction
+
+from kvplan.errors import SpecError
+
+GIB = 1024.0**3
+DAY = 86400.0
+HOUR = 3600.0
+MILLION = 1e6
+
+_DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 1024.0, "Mi": 1024.0**2, "Gi": GIB, "Ti": 1024.0**4}
+_TIME = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": HOUR, "d": DAY}
+_NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
+
+#: what each dimension is called in messages, with an example to copy
+DIMENSIONS = {
+    "B": "a size such as '80 GB' or '79.2 GiB'",
+    "B/s": "a bandwidth such as '4.8 TB/s'",
+    "FLOP/s": "a rate such as '989 TFLOP/s'",
+    "W": "a power such as '700 W'",
+    "s": "a time such as '5s' or '50ms'",
+    "USD/s": "a price such as '2.49 USD/h'",
+    "1": "a plain number",
+}
+
+
+def _scales(dimension: str) -> dict[str, float]:
+    prefixed = {**_DECIMAL, **_BINARY}
+    if dimension == "B":
+        return {f"{p}B": f for p, f in prefixed.items()}
+    if dimension == "B/s":
+        return {f"{p}B/s": f for p, f in prefixed.items()}
+    if dimension == "FLOP/s":
+        return {f"{p}{op}/s": f for p, f in _DECIMAL.items() for op in ("FLOP", "OP")}
+    if dimension == "W":
+        return {f"{p}W": f for p, f in _DECIMAL.items()}
+    if dimension == "s":
+        return _TIME
+    if dimension == "USD/s":
+        return {f"{money}/{unit}": 1 / f for money in ("USD", "$") for unit, f in _TIME.items()}
+    return {"": 1.0}
+
+
+def parse(text: object, dimension: str, where: str = "") -> float:
+    """Return `text` ('4.8 TB/s') in base units of `dimension` ('B/s'); raise SpecError otherwise."""
+    match = _QUANTITY.match(str(text))
+    scale = _scales(dimension).get(match[2]) if match else None
+    if match is None or scale is None:
+        place = f"{where}: " if where else ""
+        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {str(text)!r}")
+    value = float(match[1].replace(",", "").replace("_", "")) * scale
+    if value != value or value in (float("inf"), float("-inf")):
+        raise SpecError(f"{where}: expected {DIMENSIONS[dimension]}, got {str(text)!r}")
+    return value
+
+
+def parse_tokens(text: object, where: str = "--context") -> int:
+    """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
+    match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", str(text), re.ASCII)
+    if match is None:
+        raise SpecError(f"{where}: expected a number of tokens such as '128k' or '4096', got {str(text)!r}")
+    factor = {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
+    tokens = Fraction(match[1].replace(",", "").replace("_", "")) * factor
+    if tokens.denominator != 1 or not 1 <= tokens <= MAX_TOKENS:
+        raise SpecError(f"{where}: expected a whole number of tokens from 1 to {MAX_TOKENS:,}, got {str(text)!r}")
+    return int(tokens)
+
+
+#: a bound that keeps every product finite and every message readable
+MAX_TOKENS = 1024**4
+
+
+def scaled(value: float, units: tuple[tuple[float, str], ...], digits: int = 1) -> str:
+    """Return `value` in the largest of `units` ((factor, name), largest first) not above it."""
+    for factor, name in units:
+        if abs(value) >= factor:
+            return f"{value / factor:,.{digits}f} {name}"
+    factor, name = units[-1]
+    return f"{value / factor:,.{digits}f} {name}"
+
+
+def show_bytes(value: float) -> str:
+    """Return bytes in binary units: '40.0 GiB'."""
+    if abs(value) < 1024:
+        return f"{value:,.0f} B"
+    return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")))
+
+
+def show_time(value: float) -> str:
+    """Return seconds as people say them: '1.4 min', '2.1 s', '34 ms', '80 us'."""
+    if value >= 100:
+        return f"{value / 60:.1f} min"
+    if value >= 1:
+        return f"{value:.1f} s"
+    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} us"
+
+
+def show_rate(value: float, unit: str) -> str:
+    """Return a rate with a decimal prefix: '4.8 TB/s', '989 TFLOP/s'."""
+    return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2)
+
+
+def show_usd(value: float) -> str:
+    """Return money with three significant digits below a dollar and cents above."""
+    if value >= 100:
+        return f"${value:,.0f}"
+    if value >= 1:
+        return f"${value:,.2f}"
+    return f"${value:.3g}" if value >= 1e-4 else f"${value:.1e}"
+
+
+def show_tokens(value: int) -> str:
+    """Return a token count the way people write it: 131,072 is '128k'."""
+    if value >= 1024**2 and value % 1024**2 == 0:
+        return f"{value // 1024**2}M"
+    return f"{value // 1024}k" if value >= 1024 and value % 1024 == 0 else f"{value:,}"
