@@ -114,7 +114,7 @@ def show_usd(value: float) -> str:
         return f"${value:,.0f}"
     if value >= 1:
         return f"${value:,.2f}"
-    return f"${value:.3g}" if value >= 1e-4 else f"${value:.1e}"
+    return f"${value:#.3g}" if value >= 1e-4 else f"${value:.1e}"
 
 
 def show_tokens(value: int) -> str:

@@ -7,6 +7,7 @@ class default when it saves a nested config, so these defaults are part of the c
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 KEEP = (int, float, str, bool, type(None))
 DROP = {
@@ -28,7 +29,16 @@ def defaults_of(model_type: str) -> dict[str, object]:
         plain = isinstance(value, KEEP) or (isinstance(value, (list, tuple)) and all(isinstance(v, KEEP) for v in value))
         if field.name not in DROP and value is not dataclasses.MISSING and plain:
             found[field.name] = list(value) if isinstance(value, tuple) else value
+    for name, part in nested_of(model_type).items():  # what the class puts where the file has no such part
+        found[name] = {"model_type": part.model_type} | {k: v for k, v in part.init_kwargs.items() if isinstance(v, KEEP) and k not in DROP}
     return found
+
+
+def nested_of(model_type: str) -> dict[str, Any]:
+    """Return the nested configs the class builds even when the file lacks them."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return {name: part for name, part in CONFIG_MAPPING[model_type].sub_configs_defaults.items() if not part.optional}
 
 
 def build() -> dict[str, object]:
@@ -36,9 +46,11 @@ def build() -> dict[str, object]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     from kvplan.specs.families import FAMILIES
-    from kvplan.specs.families.multimodal import TOWERS
+    from kvplan.specs.families.multimodal import TOWERS, VISION
 
-    types = sorted({t for t in [*FAMILIES, *TOWERS] if t in CONFIG_MAPPING})
+    outer = [t for t in TOWERS if t in CONFIG_MAPPING]
+    inner = [part.model_type for t in outer for part in CONFIG_MAPPING[t].sub_configs_defaults.values()]
+    types = sorted({t for t in [*FAMILIES, *outer, *inner, *VISION] if t in CONFIG_MAPPING})
     return {"source": {"kind": "code", "ref": f"configuration classes of transformers {transformers.__version__}", "date": "2026-11-23"},
             "model_types": {t: defaults_of(t) for t in types}}
 

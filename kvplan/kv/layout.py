@@ -34,6 +34,14 @@ class Keep:
             kept = min(kept, max(1, int(length * self.share)))
         return kept if self.budget is None else min(kept, self.budget)
 
+    def pairs(self, length: int) -> float:
+        """Return how many (query, visible token) pairs a causal prefill of `length` tokens computes, eviction aside."""
+        if self.fixed is not None:
+            return float(length * self.fixed)
+        if self.window is None or self.window >= length:
+            return length * (length + 1) / 2
+        return length * self.window / 2 if self.chunk else length * self.window - self.window * (self.window - 1) / 2
+
     def growth(self, length: int) -> float:
         """Return the tokens kept of one token more, on average. [token]"""
         if self.fixed is not None or length >= min(self.window or length + 1, self.budget or length + 1):
@@ -52,6 +60,7 @@ class Group:
     vectors x width elements of `bits` bits per kept token, `side` bytes beside them (scales, scores), and
     `constant` bytes per sequence. `split` is how many ways tensor parallelism can divide it. Per cached token a
     decode step reads `rereads` further bytes and does `flops`; `reads` caps the tokens read (sparse attention).
+    `pair_flops` is the work of one query on one visible token during prefill.
     """
 
     kind: str
@@ -66,6 +75,7 @@ class Group:
     split: int = 1
     query_heads: int = 0
     flops: float = 0.0
+    pair_flops: float = 0.0
     rereads: float = 0.0
     reads: int | None = None
     rope: bool = True
@@ -115,6 +125,14 @@ class KVLayout:
     def flops(self, length: int) -> float:
         """Attention FLOPs per decode step. [FLOP]"""
         return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in self.groups)
+
+    def prefill(self, length: int) -> float:
+        """Attention FLOPs of a prefill of `length` tokens. [FLOP]"""
+        sums = (
+            g.count * g.pair_flops * min(g.keep.pairs(length), g.reads * length if g.reads else g.keep.pairs(length))
+            for g in self.groups
+        )
+        return self.prefill_flops * sum(sums)
 
     def peak(self, length: int) -> float:
         """Bytes at worst during prefill: every layer as stored, one of them still as it was before eviction. [B]"""
@@ -166,8 +184,22 @@ def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Gro
     if isinstance(mixer, Latent):
         return _latent(mixer, bits)
     if isinstance(mixer, Cross):
-        return (Group(kind="cross", layers=(), vectors=mixer.kv_heads, width=mixer.key_dim + mixer.value_dim, key_width=mixer.key_dim, bits=bits,
-                      keep=Keep(fixed=mixer.tokens), split=mixer.kv_heads, query_heads=mixer.heads, flops=2.0 * mixer.heads * (mixer.key_dim + mixer.value_dim), shareable=False),)
+        return (
+            Group(
+                kind="cross",
+                layers=(),
+                vectors=mixer.kv_heads,
+                width=mixer.key_dim + mixer.value_dim,
+                key_width=mixer.key_dim,
+                bits=bits,
+                keep=Keep(fixed=mixer.tokens),
+                split=mixer.kv_heads,
+                query_heads=mixer.heads,
+                flops=2.0 * mixer.heads * (mixer.key_dim + mixer.value_dim),
+                pair_flops=2.0 * mixer.heads * (mixer.key_dim + mixer.value_dim),
+                shareable=False,
+            ),
+        )
     return (_state(mixer, dtype, hugging),)
 
 
@@ -177,18 +209,53 @@ def _attention(a: Attention, bits: float, hugging: bool) -> Group:
     held = a.in_transformers if hugging and a.in_transformers else a
     window = held.window
     if hugging and window is not None:
-        window = max(window - 1, 0)
-    return Group(kind=held.kind, layers=(), vectors=held.kv_heads, width=held.key_dim + held.value_dim, key_width=held.key_dim, bits=bits,
-                 keep=Keep(window=window, chunk=a.chunked), split=a.kv_heads, query_heads=a.heads, flops=2.0 * a.heads * (a.key_dim + a.value_dim), rope=a.rope)
+        window = window - 1 or None  # a window of 1 slices [-0:], which trims nothing
+    return Group(
+        kind=held.kind,
+        layers=(),
+        vectors=held.kv_heads,
+        width=held.key_dim + held.value_dim,
+        key_width=held.key_dim,
+        bits=bits,
+        keep=Keep(window=window, chunk=a.chunked),
+        split=a.kv_heads,
+        query_heads=a.heads,
+        flops=2.0 * a.heads * (a.key_dim + a.value_dim),
+        pair_flops=2.0 * a.heads * (a.key_dim + a.value_dim),
+        rope=a.rope,
+    )
 
 
 def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
     """MLA in its absorbed form: every query head meets the same vector (DeepSeek-V2, arXiv 2405.04434)."""
-    main = Group(kind="latent", layers=(), vectors=1, width=m.elements, key_width=m.elements, bits=bits, query_heads=m.heads,
-                 flops=2.0 * m.heads * (2 * m.rank + m.rope_dim), reads=m.index_top or None)
+    main = Group(
+        kind="latent",
+        layers=(),
+        vectors=1,
+        width=m.elements,
+        key_width=m.rank,
+        bits=bits,
+        query_heads=m.heads,
+        flops=2.0 * m.heads * (2 * m.rank + m.rope_dim),
+        pair_flops=2.0 * m.heads * (m.nope_dim + m.rope_dim + m.value_dim),
+        reads=m.index_top or None,
+    )
     if not m.index_dim:
         return (main,)
-    return (main, Group(kind="index", layers=(), vectors=1, width=m.index_dim, key_width=m.index_dim, bits=bits, query_heads=m.index_heads, flops=2.0 * m.index_heads * m.index_dim))
+    return (
+        main,
+        Group(
+            kind="index",
+            layers=(),
+            vectors=1,
+            width=m.index_dim,
+            key_width=m.index_dim,
+            bits=bits,
+            query_heads=m.index_heads,
+            flops=2.0 * m.index_heads * m.index_dim,
+            pair_flops=2.0 * m.index_heads * m.index_dim,
+        ),
+    )
 
 
 def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:

@@ -20,7 +20,10 @@ Apply = Callable[[KVLayout, str], KVLayout]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A family of techniques: spelling, factor it acts on, and its fine print."""
+    """A family of techniques: spelling, factor it acts on, and its fine print.
+
+    `drop_in` techniques serve the model as it is and forget no token; `risk` is `quality` in a few words.
+    """
 
     name: str
     spelling: str
@@ -29,8 +32,9 @@ class Kind:
     example: str
     granularity: str
     needs: str
-    excludes: tuple[str, ...]
     quality: str
+    risk: str
+    drop_in: bool
     source: Source
     summary: str
     apply: Apply
@@ -39,13 +43,38 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
-def technique(name: str, *, spelling: str, title: str, factor: str, example: str, granularity: str, needs: str, quality: str, source: Source,
-              excludes: tuple[str, ...] = ()) -> Callable[[Apply], Apply]:
+def technique(
+    name: str,
+    *,
+    spelling: str,
+    title: str,
+    factor: str,
+    example: str,
+    granularity: str,
+    needs: str,
+    quality: str,
+    risk: str,
+    source: Source,
+    drop_in: bool = False,
+) -> Callable[[Apply], Apply]:
     """Register a technique. `factor` is the one of the five it acts on; two that act on the same factor exclude each other."""
 
     def register(apply: Apply) -> Apply:
-        KINDS[name] = Kind(name=name, spelling=spelling, title=title, factor=factor, example=example, granularity=granularity, needs=needs, quality=quality,
-                           source=source, excludes=excludes, summary=(apply.__doc__ or "").strip().splitlines()[0], apply=apply)
+        KINDS[name] = Kind(
+            name=name,
+            spelling=spelling,
+            title=title,
+            factor=factor,
+            example=example,
+            granularity=granularity,
+            needs=needs,
+            quality=quality,
+            risk=risk,
+            drop_in=drop_in,
+            source=source,
+            summary=(apply.__doc__ or "").strip().splitlines()[0],
+            apply=apply,
+        )
         return apply
 
     return register
@@ -70,28 +99,56 @@ def has_heads(g: Group) -> bool:
 
 def shared_heads(layout: KVLayout, heads: int, spelled: str) -> KVLayout:
     """Keep `heads` key/value heads per layer."""
-    attention_groups(layout, has_heads, f"{spelled}: this model stores no key/value heads (its cache is a latent or a state)")
+    attention_groups(
+        layout, has_heads, f"{spelled}: this model stores no key/value heads (its cache is a latent or a state)"
+    )
     most = max(g.vectors for g in layout.groups if has_heads(g))
     if heads >= most:
-        raise Incompatible(f"{spelled}: this model already shares keys and values down to {most} heads; write gqa:N with N below {most}")
+        raise Incompatible(
+            f"{spelled}: this model already shares keys and values down to {most} heads; write gqa:N with N below {most}"
+        )
     for g in layout.groups:
         if has_heads(g) and heads < g.vectors and g.vectors % heads:
             near = max(n for n in range(1, heads + 1) if g.vectors % n == 0)
-            raise Incompatible(f"{spelled}: {heads} does not divide this model's {g.vectors} key/value heads; write gqa:{near}")
+            raise Incompatible(
+                f"{spelled}: {heads} does not divide this model's {g.vectors} key/value heads; write gqa:{near}"
+            )
     return layout.each(lambda g: replace(g, vectors=heads, split=heads) if has_heads(g) and g.vectors > heads else g)
 
 
-@technique("gqa", spelling="gqa:N", title="GQA", factor="heads", example="gqa:8", granularity="whole model", needs="uptraining on about 5 % of pre-training tokens",
-           quality="MHA to GQA-8: 0.1 point (T5-XXL, uptrained) to 4 MMLU points (7B from scratch)", source=paper("GQA, arXiv 2305.13245, Table 1", "2023-05-22"))
+@technique(
+    "gqa",
+    spelling="gqa:N",
+    title="GQA",
+    factor="heads",
+    example="gqa:8",
+    granularity="whole model",
+    needs="uptraining on about 5 % of pre-training tokens",
+    risk="uptrain first",
+    quality="MHA to GQA-8: 0.1 point (T5-XXL, uptrained) to 4 MMLU points (7B from scratch)",
+    source=paper("GQA, arXiv 2305.13245, Table 1", "2023-05-22"),
+)
 def gqa(layout: KVLayout, argument: str) -> KVLayout:
     """Share keys and values between query heads: N key/value heads per layer."""
     if not re.fullmatch(r"[1-9]\d{0,4}", argument, re.ASCII):
-        raise UnknownName("technique", f"gqa:{argument}", ["gqa:8"], "write gqa:N with a number of key/value heads, as in gqa:8")
+        raise UnknownName(
+            "technique", f"gqa:{argument}", ["gqa:8"], "write gqa:N with a number of key/value heads, as in gqa:8"
+        )
     return shared_heads(layout, int(argument), f"gqa:{argument}")
 
 
-@technique("mqa", spelling="mqa", title="MQA", factor="heads", example="mqa", granularity="whole model", needs="uptraining on about 5 % of pre-training tokens",
-           quality="MHA to MQA: 0.6 point (T5-XXL, uptrained) to 7 MMLU points (7B from scratch)", source=paper("MQA, arXiv 1911.02150; GQA, arXiv 2305.13245, Table 1", "2019-11-06"))
+@technique(
+    "mqa",
+    spelling="mqa",
+    title="MQA",
+    factor="heads",
+    example="mqa",
+    granularity="whole model",
+    needs="uptraining on about 5 % of pre-training tokens",
+    risk="uptrain first",
+    quality="MHA to MQA: 0.6 point (T5-XXL, uptrained) to 7 MMLU points (7B from scratch)",
+    source=paper("MQA, arXiv 1911.02150; GQA, arXiv 2305.13245, Table 1", "2019-11-06"),
+)
 def mqa(layout: KVLayout, argument: str) -> KVLayout:
     """Keep one key/value head per layer, shared by all query heads."""
     return shared_heads(layout, 1, "mqa")
@@ -104,9 +161,18 @@ ROPE_PART = 64
 FORMS = ("absorbed", "fused", "reconstruct")
 
 
-@technique("mhc", spelling="mhc:4x|8x|RANK[:absorbed|fused|reconstruct]", title="MHC (latent KV)", factor="width", example="mhc:4x", granularity="whole model",
-           needs="low-rank factors (SVD) and, for most models, fine-tuning", quality="MLA retrofits: LongBench -0.5 % after fine-tuning (Llama-2-7B); untuned ones break",
-           source=paper("Palu, arXiv 2407.21118; MHA2MLA, arXiv 2502.14837", "2024-07-30"))
+@technique(
+    "mhc",
+    spelling="mhc:4x|8x|RANK[:absorbed|fused|reconstruct]",
+    title="MHC (latent KV)",
+    factor="width",
+    example="mhc:4x",
+    granularity="whole model",
+    needs="low-rank factors (SVD) and, for most models, fine-tuning",
+    risk="fine-tune first",
+    quality="MLA retrofits: LongBench -0.5 % after fine-tuning (Llama-2-7B); untuned ones break",
+    source=paper("Palu, arXiv 2407.21118; MHA2MLA, arXiv 2502.14837", "2024-07-30"),
+)
 def mhc(layout: KVLayout, argument: str) -> KVLayout:
     """Keep keys and values as a learned low-rank latent, 4x to 8x narrower.
 
@@ -115,13 +181,23 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
     memory, then plain attention. Costs per cached token as derived in the kernel notes (docs/techniques.md).
     """
     size, _, form = argument.partition(":")
-    if not re.fullmatch(r"(\d{1,3}(\.\d+)?x|[1-9]\d{0,5})", size, re.ASCII) or (form and form not in FORMS):
-        raise UnknownName("technique", f"mhc:{argument}", ["mhc:4x", "mhc:8x", "mhc:512", *(f"mhc:4x:{f}" for f in FORMS)], "write mhc:4x, mhc:8x, mhc:512 or mhc:4x:absorbed")
+    if not re.fullmatch(r"([1-9]\d{0,2}(\.\d{1,3})?x|[1-9]\d{0,5})", size, re.ASCII) or (form and form not in FORMS):
+        raise UnknownName(
+            "technique",
+            f"mhc:{argument}",
+            ["mhc:4x", "mhc:8x", "mhc:512", *(f"mhc:4x:{f}" for f in FORMS)],
+            "write mhc:4x, mhc:8x, mhc:512 or mhc:4x:absorbed",
+        )
     if any(g.kind == "latent" and g.count for g in layout.groups):
-        raise Incompatible(f"mhc:{argument}: this model already caches a latent (MLA); it can go narrower only by retraining. Combine it with fp8, int8 or h2o instead")
+        raise Incompatible(
+            f"mhc:{argument}: this model already caches a latent (MLA); it can go narrower only by retraining. Combine it with fp8, int8 or h2o instead"
+        )
     attention_groups(layout, has_heads, f"mhc:{argument}: this model stores no key/value heads to compress")
     extra = sum(g.count * added_parameters(g, size) for g in layout.groups if has_heads(g))
-    return replace(layout.each(lambda g: latent_group(g, size, form, argument) if has_heads(g) else g), parameters=layout.parameters + extra)
+    return replace(
+        layout.each(lambda g: latent_group(g, size, form, argument) if has_heads(g) else g),
+        parameters=layout.parameters + extra,
+    )
 
 
 def latent_rank(g: Group, size: str) -> float:
@@ -138,7 +214,9 @@ def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
     """Return the group after compression, with the extra work its form costs per cached token."""
     rank, full = latent_rank(g, size), g.vectors * g.width
     if not 1 <= rank < full:
-        raise Incompatible(f"mhc:{argument}: rank {rank:g} must be from 1 to below the {full:g} elements a layer stores per token; write mhc:4x")
+        raise Incompatible(
+            f"mhc:{argument}: rank {rank:g} must be from 1 to below the {full:g} elements a layer stores per token; write mhc:4x"
+        )
     form = form or ("fused" if g.rope else "absorbed")
     keys, values = g.key_width, g.width - g.key_width
     per_head = 2.0 * g.query_heads
@@ -148,7 +226,16 @@ def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
         "fused": (rank * g.vectors * keys + per_head * (keys + rank / 2), 0.0),
         "reconstruct": (rank * full + per_head * (keys + values), 2 * full * g.bits / 8),
     }[form]
-    return replace(g, kind=g.kind, vectors=1, width=rank + rope, key_width=rank / 2 + rope, flops=flops, rereads=rereads, before=replace(g, before=None))
+    return replace(
+        g,
+        kind=g.kind,
+        vectors=1,
+        width=rank + rope,
+        key_width=rank / 2 + rope,
+        flops=flops,
+        rereads=rereads,
+        before=replace(g, before=None),
+    )
 
 
 # -- bits -----------------------------------------------------------------------------------------
@@ -159,7 +246,9 @@ GROUP = 64
 
 def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KVLayout:
     """Store elements in `bits`, with 32 bits of scale and zero point per `group` elements of a key or a value."""
-    attention_groups(layout, lambda g: g.token_bytes > 0, f"{spelled}: this model stores no keys and values, only a recurrent state")
+    attention_groups(
+        layout, lambda g: g.token_bytes > 0, f"{spelled}: this model stores no keys and values, only a recurrent state"
+    )
 
     def change(g: Group) -> Group:
         if not g.vectors:
@@ -172,22 +261,55 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
     return layout.each(change)
 
 
-@technique("fp8", spelling="fp8", title="fp8", factor="bits", example="fp8", granularity="element", needs="nothing (one scale per tensor)",
-           quality="within noise on most tasks; not measured beyond 8B-class in the table", source=paper("FP8 formats, arXiv 2209.05433", "2022-09-12"))
+@technique(
+    "fp8",
+    spelling="fp8",
+    title="fp8",
+    factor="bits",
+    example="fp8",
+    granularity="element",
+    needs="nothing (one scale per tensor)",
+    risk="no loss seen",
+    drop_in=True,
+    quality="within noise on most tasks; not measured beyond 8B-class in the table",
+    source=paper("FP8 formats, arXiv 2209.05433", "2022-09-12"),
+)
 def fp8(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 8-bit floats, one scale per tensor."""
     return quantised(layout, 8.0, "fp8")
 
 
-@technique("int8", spelling="int8", title="int8", factor="bits", example="int8", granularity="group of 64 elements", needs="nothing",
-           quality="within noise (4 bits already are, per channel)", source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq", "2024-02-05"))
+@technique(
+    "int8",
+    spelling="int8",
+    title="int8",
+    factor="bits",
+    example="int8",
+    granularity="group of 64 elements",
+    needs="nothing",
+    risk="no loss seen",
+    drop_in=True,
+    quality="within noise (4 bits already are, per channel)",
+    source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq", "2024-02-05"),
+)
 def int8(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 8-bit integers with a scale and zero point per 64 elements."""
     return quantised(layout, 8.0, "int8", GROUP)
 
 
-@technique("int4", spelling="int4", title="int4", factor="bits", example="int4", granularity="group of 64 elements", needs="a kernel that dequantises (slower per byte)",
-           quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys); 1B models 0.34 with 2-bit values", source=paper("KIVI, arXiv 2402.02750; EMNLP 2024, arXiv 2407.01527", "2024-02-05"))
+@technique(
+    "int4",
+    spelling="int4",
+    title="int4",
+    factor="bits",
+    example="int4",
+    granularity="group of 64 elements",
+    needs="a kernel that dequantises (slower per byte)",
+    risk="0 to -3 %",
+    drop_in=True,
+    quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys); 1B models 0.34 with 2-bit values",
+    source=paper("KIVI, arXiv 2402.02750; EMNLP 2024, arXiv 2407.01527", "2024-02-05"),
+)
 def int4(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 4-bit integers with a scale and zero point per 64 elements (4.5 bits in all)."""
     return quantised(layout, 4.0, "int4", GROUP)
@@ -196,9 +318,15 @@ def int4(layout: KVLayout, argument: str) -> KVLayout:
 # -- tokens ---------------------------------------------------------------------------------------
 
 
-def evicting(layout: KVLayout, keep: Callable[[Keep], Keep], spelled: str, *, scores: bool, shareable: bool) -> KVLayout:
+def evicting(
+    layout: KVLayout, keep: Callable[[Keep], Keep], spelled: str, *, scores: bool, shareable: bool
+) -> KVLayout:
     """Keep part of the tokens of every layer that stores the sequence's own."""
-    attention_groups(layout, lambda g: g.kind in ("full", "sliding", "chunked", "latent") and g.token_bytes > 0, f"{spelled}: this model keeps no tokens to evict, only a recurrent state")
+    attention_groups(
+        layout,
+        lambda g: g.kind in ("full", "sliding", "chunked", "latent") and g.token_bytes > 0,
+        f"{spelled}: this model keeps no tokens to evict, only a recurrent state",
+    )
 
     def change(g: Group) -> Group:
         if g.kind not in ("full", "sliding", "chunked", "latent", "index") or not g.token_bytes:
@@ -207,15 +335,28 @@ def evicting(layout: KVLayout, keep: Callable[[Keep], Keep], spelled: str, *, sc
         if not scores or g.kind == "index":
             return changed
         heads = g.split
-        return replace(changed, side=g.side + 4 * heads, rereads=g.rereads + 4 * heads + 2 * g.query_heads, flops=g.flops + 2 * g.query_heads)
+        return replace(
+            changed,
+            side=g.side + 4 * heads,
+            rereads=g.rereads + 4 * heads + 2 * g.query_heads,
+            flops=g.flops + 2 * g.query_heads,
+        )
 
     return layout.each(change)
 
 
-@technique("h2o", spelling="h2o:P%|N", title="H2O", factor="tokens", example="h2o:20%", granularity="token per KV head: a paged cache frees nothing until a whole block is empty",
-           needs="a kernel that also returns scores; a compacting cache", excludes=("streaming", "window"),
-           quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); poor where any token may be asked for",
-           source=paper("H2O, arXiv 2306.14048; EMNLP 2024, arXiv 2407.01527", "2023-06-24"))
+@technique(
+    "h2o",
+    spelling="h2o:P%|N",
+    title="H2O",
+    factor="tokens",
+    example="h2o:20%",
+    granularity="token per KV head: a paged cache frees nothing until a whole block is empty",
+    needs="a kernel that also returns scores; a compacting cache",
+    risk="-2 %, forgets",
+    quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); poor where any token may be asked for",
+    source=paper("H2O, arXiv 2306.14048; EMNLP 2024, arXiv 2407.01527", "2023-06-24"),
+)
 def h2o(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the heavy hitters and the most recent tokens: P per cent of the sequence, or N tokens.
 
@@ -231,29 +372,59 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
         budget = parse_tokens(argument, "h2o")
     else:
         raise UnknownName("technique", f"h2o:{argument}", ["h2o:20%", "h2o:4096"], "write h2o:20% or h2o:4096")
-    changed = evicting(layout, lambda k: replace(k, share=share, budget=budget), f"h2o:{argument}", scores=True, shareable=False)
+    changed = evicting(
+        layout, lambda k: replace(k, share=share, budget=budget), f"h2o:{argument}", scores=True, shareable=False
+    )
     return replace(changed, prefill_flops=layout.prefill_flops * 1.5)
 
 
-@technique("streaming", spelling="streaming:S,W", title="StreamingLLM", factor="tokens", example="streaming:4,4096", granularity="token, the same for all heads: a ring buffer frees whole blocks",
-           needs="a ring buffer; positions inside the cache", excludes=("h2o", "window"),
-           quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); never for retrieval: what left the window is gone", source=paper("StreamingLLM, arXiv 2309.17453; EMNLP 2024, arXiv 2407.01527", "2023-09-29"))
+@technique(
+    "streaming",
+    spelling="streaming:S,W",
+    title="StreamingLLM",
+    factor="tokens",
+    example="streaming:4,4096",
+    granularity="token, the same for all heads: a ring buffer frees whole blocks",
+    needs="a ring buffer; positions inside the cache",
+    risk="-18 %, forgets",
+    quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); never for retrieval: what left the window is gone",
+    source=paper("StreamingLLM, arXiv 2309.17453; EMNLP 2024, arXiv 2407.01527", "2023-09-29"),
+)
 def streaming(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the first S tokens (attention sinks) and the last W."""
     match = re.fullmatch(r"(\d{1,7}),(\d{1,9}[kK]?)", argument, re.ASCII)
     if not match or int(re.sub(r"[kK]", "", match[2])) == 0:
-        raise UnknownName("technique", f"streaming:{argument}", ["streaming:4,4096"], "write streaming:S,W with sinks and a window, as in streaming:4,4096")
+        raise UnknownName(
+            "technique",
+            f"streaming:{argument}",
+            ["streaming:4,4096"],
+            "write streaming:S,W with sinks and a window, as in streaming:4,4096",
+        )
     budget = int(match[1]) + parse_tokens(match[2], "streaming")
     return evicting(layout, lambda k: replace(k, budget=budget), f"streaming:{argument}", scores=False, shareable=False)
 
 
-@technique("window", spelling="window:W", title="sliding window", factor="tokens", example="window:4096", granularity="token, the same for all heads: whole blocks are freed",
-           needs="a model trained with a window", excludes=("h2o", "streaming"), quality="unknown for a model trained without one; perplexity collapses once the first tokens leave (StreamingLLM, section 3)",
-           source=paper("Longformer, arXiv 2004.05150; Mistral 7B, arXiv 2310.06825", "2020-04-10"))
+@technique(
+    "window",
+    spelling="window:W",
+    title="sliding window",
+    factor="tokens",
+    example="window:4096",
+    granularity="token, the same for all heads: whole blocks are freed",
+    needs="a model trained with a window",
+    risk="unknown, forgets",
+    quality="unknown for a model trained without one; perplexity collapses once the first tokens leave (StreamingLLM, section 3)",
+    source=paper("Longformer, arXiv 2004.05150; Mistral 7B, arXiv 2310.06825", "2020-04-10"),
+)
 def window(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the last W tokens."""
     if not re.fullmatch(r"[1-9]\d{0,8}[kK]?", argument, re.ASCII):
-        raise UnknownName("technique", f"window:{argument}", ["window:4096"], "write window:W with a number of tokens, as in window:4096")
+        raise UnknownName(
+            "technique",
+            f"window:{argument}",
+            ["window:4096"],
+            "write window:W with a number of tokens, as in window:4096",
+        )
     budget = parse_tokens(argument, "window")
     return evicting(layout, lambda k: replace(k, budget=budget), f"window:{argument}", scores=False, shareable=False)
 
@@ -275,13 +446,19 @@ def parts(text: str) -> list[tuple[Kind, str]]:
         name, _, argument = piece.partition(":")
         kind = KINDS.get(name)
         if kind is None:
-            near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3) or [KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)]
+            near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3) or [
+                KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)
+            ]
             raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))
         if bool(argument) != (":" in kind.spelling):
             raise UnknownName("technique", piece, [kind.example], f"write {kind.spelling}, as in {kind.example}")
         for other, said in found:
             if other.factor == kind.factor:
-                raise Incompatible(f"{text}: {other.name}:{said} and {piece} both act on the {kind.factor} of the cache; keep one of them".replace(":  ", " ").replace(": and", " and"))
+                raise Incompatible(
+                    f"{text}: {other.name}:{said} and {piece} both act on the {kind.factor} of the cache; keep one of them".replace(
+                        ":  ", " "
+                    ).replace(": and", " and")
+                )
         found.append((kind, argument))
     return found
 
@@ -305,7 +482,20 @@ def apply(text: str, layout: KVLayout) -> KVLayout:
 
 def quality(text: str) -> str:
     """Return what is published about a technique's accuracy, 'reference' for the baseline."""
-    return "; ".join(f"{kind.title}: {kind.quality}" if len(parts(text)) > 1 else kind.quality for kind, _ in parts(text)) or "reference"
+    return (
+        "; ".join(f"{kind.title}: {kind.quality}" if len(parts(text)) > 1 else kind.quality for kind, _ in parts(text))
+        or "reference"
+    )
+
+
+def risk(text: str) -> str:
+    """Return `quality` in a few words."""
+    return " + ".join(dict.fromkeys(kind.risk for kind, _ in parts(text))) or "reference"
+
+
+def drop_in(text: str) -> bool:
+    """Whether a technique serves the model as it is and forgets no token."""
+    return all(kind.drop_in for kind, _ in parts(text))
 
 
 def needs(text: str) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ class Config:
         if not isinstance(value, Mapping):
             raise SpecError(f"{self.where}: {name} must be an object, got {value!r}")
         stated = dict(value)
-        if not isinstance(stated.get("model_type"), str):
+        if not stated.get("model_type") or not isinstance(stated["model_type"], str):  # transformers saves some parts with ''
             stated["model_type"] = model_type
         return Config(stated, f"{self.where}: {name}", known or {SYNONYMS.get(stated["model_type"], stated["model_type"]): None}, self)
 

@@ -149,18 +149,22 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a checkpoint stores its matrix weights: `bits` per element including scales."""
+    """How a checkpoint stores its matrix weights: `bits` per element including scales, `compute` of the product's operands."""
 
     method: str
     bits: float
+    compute: int = 16
     skip: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     kv_bits: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModelSpec:
-    """A model: layers in order, weights outside the layers, and what the config says of both."""
+    """A model: layers in order, weights outside the layers, and what the config says of both.
+
+    Compared by identity: it is read once, and comparing thousands of tensors is slow.
+    """
 
     name: str
     title: str

@@ -9,7 +9,19 @@ from kvplan.specs.model import ModelSpec, Quantization, Weight
 #: bits per element of the weight formats a plan can ask for. [bit]
 #: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
 #: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell).
-FORMATS = {"fp32": 32.0, "bf16": 16.0, "fp16": 16.0, "fp8": 8 + 32 / 128**2, "int8": 8 + 16 / 128, "int4": 4 + (16 + 4) / 128, "mxfp4": 4 + 8 / 32, "nvfp4": 4 + 8 / 16}
+FORMATS = {
+    "fp32": 32.0,
+    "bf16": 16.0,
+    "fp16": 16.0,
+    "fp8": 8 + 32 / 128**2,
+    "int8": 8 + 16 / 128,
+    "int4": 4 + (16 + 4) / 128,
+    "mxfp4": 4 + 8 / 32,
+    "nvfp4": 4 + 8 / 16,
+}
+
+#: operand width of the matrix products by format: fp8 and nvfp4 multiply as they are, the others are unpacked to 16 bits first
+COMPUTE = {"fp8": 8, "nvfp4": 4, "mxfp4": 4}
 
 #: methods whose files keep embeddings, norms, routers and the output head as they are
 _ALWAYS = ("embed", "norm", "lm_head", "router")
@@ -30,15 +42,40 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     method = str(block.get("quant_method") or block.get("quant_type") or "").lower()
     bits = _bits(block, method, where)
     if bits is None:
-        raise SpecError(f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; use --weights fp8|int8|int4|mxfp4|nvfp4")
-    skip = [s for key in ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "skip_modules", "exclude") for s in block.get(key) or ()]
-    return Quantization(method=method, bits=bits, skip=tuple(str(s) for s in skip), kv_bits=_kv_bits(block))
+        raise SpecError(
+            f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; use --weights fp8|int8|int4|mxfp4|nvfp4"
+        )
+    skip = [
+        s
+        for key in ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "skip_modules", "exclude")
+        for s in block.get(key) or ()
+    ]
+    algorithm = str(block.get("quant_algo", "")).lower()
+    compute = COMPUTE.get(
+        algorithm,
+        8
+        if method in ("fp8", "fbgemm_fp8", "finegrained_fp8") or algorithm.startswith("fp8")
+        else 4
+        if "fp4" in method
+        else 16,
+    )
+    return Quantization(
+        method=algorithm or method,
+        bits=bits,
+        compute=compute,
+        skip=tuple(str(s) for s in skip),
+        kv_bits=_kv_bits(block),
+    )
 
 
 def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
     if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
         size = block.get("weight_block_size")
-        area = size[0] * size[1] if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size) else 0
+        area = (
+            size[0] * size[1]
+            if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)
+            else 0
+        )
         return 8 + (32 / area if area else 0.0)
     if method == "mxfp4":
         return FORMATS["mxfp4"]
@@ -53,8 +90,14 @@ def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
         return _compressed(block, where)
     if method.startswith("modelopt") or block.get("quant_algo"):
         named = str(block.get("quant_algo", "")).upper()
-        return {"FP8": 8.0, "NVFP4": FORMATS["nvfp4"], "W4A16_AWQ": FORMATS["int4"], "W4A8_AWQ": FORMATS["int4"], "MIXED_PRECISION": 8.0, "FP8_PB_WO": FORMATS["fp8"]}.get(
-            named, FORMATS["nvfp4"] if "fp4" in method else None)
+        return {
+            "FP8": 8.0,
+            "NVFP4": FORMATS["nvfp4"],
+            "W4A16_AWQ": FORMATS["int4"],
+            "W4A8_AWQ": FORMATS["int4"],
+            "MIXED_PRECISION": 8.0,
+            "FP8_PB_WO": FORMATS["fp8"],
+        }.get(named, FORMATS["nvfp4"] if "fp4" in method else None)
     if method in ("hqq", "quanto", "aqlm", "torchao", "eetq", "higgs", "vptq", "spqr", "quark"):
         return {"eetq": 8.0}.get(method)
     return None
@@ -107,10 +150,19 @@ def _matches(pattern: str, name: str) -> bool:
     if pattern.startswith("re:"):
         pattern = pattern[3:].replace(".*", "*").replace("\\.", ".").rstrip("$").lstrip("^")
         return fnmatchcase(name, f"*{pattern.strip('*')}*")
-    plain = pattern.replace("model.language_model.", "model.").replace("language_model.model.", "model.").replace("language_model.", "").replace("backbone.", "model.")
+    plain = (
+        pattern.replace("model.language_model.", "model.")
+        .replace("language_model.model.", "model.")
+        .replace("language_model.", "")
+        .replace("backbone.", "model.")
+    )
     if any(mark in plain for mark in "*?["):
         return fnmatchcase(name, f"*{plain}*") or fnmatchcase(name, plain)
-    return name == plain or name.startswith(f"{plain}.") or (not plain.startswith("model.") and f".{plain}." in f".{name}.")
+    return (
+        name == plain
+        or name.startswith(f"{plain}.")
+        or (not plain.startswith("model.") and f".{plain}." in f".{name}.")
+    )
 
 
 def weight_bytes(model: ModelSpec, name: str, weight: Weight, dtype_bits: float, how: Quantization | None) -> float:

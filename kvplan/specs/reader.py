@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.config import NESTS, SYNONYMS, Config
 from kvplan.specs.families import FAMILIES
+from kvplan.specs.families.multimodal import TOWERS, beside, language_model
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quantization import read_quantization
 from kvplan.specs.source import Source
@@ -23,20 +24,20 @@ def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str
     return ModelSpec(
         name=name, title=title or name, model_type=holder.model_type if config.parent else config.model_type,
         hidden=config.size("hidden_size"), vocab=config.size("vocab_size"), max_context=max_context(config), dtype=dtype(config),
-        layers=body.layers, outer=body.outer, tied=not any(w.name == "lm_head" for w in body.outer),
+        layers=body.layers, outer=body.outer + beside(config), tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where), notes=body.notes, source=source, config=dict(raw))
 
 
 def text_config(raw: Mapping[str, Any], where: str) -> Config:
-    """Return the Config the family reads: the file itself, or the language model nested in a file of no family of its own."""
+    """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
     stated = raw.get("model_type") if isinstance(raw, Mapping) else None
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
-    if isinstance(raw, Mapping) and stated not in FAMILIES:
-        for nest in NESTS:
-            inner = raw.get(nest)
-            if isinstance(inner, Mapping):
-                outer = Config({**raw, "model_type": stated or ""}, where, {stated or "": None}) if stated else None
-                return Config(inner, f"{where}: {nest}", FAMILIES, outer)
+    if isinstance(stated, str) and stated in TOWERS:
+        return language_model(raw, stated, where)
+    if isinstance(stated, str) and stated not in FAMILIES:
+        nests = [nest for nest in NESTS if isinstance(raw.get(nest), Mapping)]
+        alone = f", only its {nests[0]} alone" if nests else ""  # never count a model without the tower it is loaded with
+        raise UnknownName("architecture", stated, [*FAMILIES, *TOWERS], f"{where}: kvplan does not read it{alone}; see `kvplan list architectures`")
     return Config(raw, where, FAMILIES)
 
 
@@ -44,7 +45,7 @@ def max_context(c: Config) -> int | None:
     """Return the longest context the config states, RoPE scaling included where the file needs it."""
     stated = c.optional("max_position_embeddings") if "max_position_embeddings" in c.raw or c.parent else c.optional("max_position_embeddings", None)
     scaling = c.get("rope_scaling", None)
-    if stated and isinstance(scaling, Mapping) and not scaling.get("rope_type", scaling.get("type")) == "yarn":
+    if stated and isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) != "yarn":
         original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
         if isinstance(original, (int, float)) and isinstance(factor, (int, float)) and original == stated and factor > 1:
             return int(original * factor)

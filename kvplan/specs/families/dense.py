@@ -67,15 +67,16 @@ def upper(c: Config) -> Callable[[int], str]:
 
 @family("llama", "internlm3", "yi", "aquila")
 def llama(c: Config) -> Body:
-    bias = c.flag("attention_bias") or c.flag("qkv_bias") or (c.model_type == "internlm3" and c.flag("bias"))
-    return plain(c, *full(c), qkv_bias=bias, o_bias=c.flag("attention_bias") or (c.model_type == "internlm3" and c.flag("bias")),
-                 mlp_bias=c.flag("mlp_bias") or (c.model_type == "internlm3" and c.flag("bias")))
+    every_bias = c.model_type == "internlm3" and c.flag("bias")
+    bias = c.flag("attention_bias") or every_bias
+    return plain(c, *full(c), qkv_bias=bias or (c.model_type != "llama" and c.flag("qkv_bias")), o_bias=bias, mlp_bias=c.flag("mlp_bias") or every_bias)
 
 
 @family("granite", "seed_oss", "helium", "cwm", "granite_swa", "ministral", "smollm3")
 def llama_like(c: Config) -> Body:
-    bias = c.flag("attention_bias")
-    o_bias = {"seed_oss": c.flag("attention_out_bias"), "helium": False}.get(c.model_type, bias)
+    t = c.model_type
+    bias = c.flag("attention_bias") and t not in ("cwm", "ministral")  # their classes have none
+    o_bias = {"seed_oss": c.flag("attention_out_bias"), "helium": False}.get(t, bias)
     rules: dict[str, Callable[[int], str]] = {
         "cwm": lambda i: "full" if i % 4 == 0 else "sliding",
         "granite_swa": lambda i: "full" if i % 4 == 0 else "sliding",
@@ -83,7 +84,7 @@ def llama_like(c: Config) -> Body:
     }
     kinds, attention = mixed(c, rules[c.model_type]) if c.model_type in rules else mixed(c, smollm3_rule(c)) if c.model_type == "smollm3" else full(c)
     sinks = c.size("num_attention_heads") if c.model_type == "granite_swa" else 0
-    return plain(c, kinds, attention, qkv_bias=bias, o_bias=o_bias, mlp_bias=c.flag("mlp_bias"), sinks=sinks)
+    return plain(c, kinds, attention, qkv_bias=bias, o_bias=o_bias, mlp_bias=c.flag("mlp_bias") and t != "ministral", sinks=sinks)
 
 
 def smollm3_rule(c: Config) -> Callable[[int], str]:
@@ -110,12 +111,12 @@ def apertus(c: Config) -> Body:
     return plain(c, *full(c), gated=False, qk_norm="head", qkv_bias=c.flag("attention_bias"), o_bias=c.flag("attention_bias"), extra_norm=2)
 
 
-@family("qwen2")
+@family("qwen2", "qwen2_vl_text", "qwen2_5_vl_text")
 def qwen2(c: Config) -> Body:
     return plain(c, *mixed(c, upper(c)), qkv_bias=True)
 
 
-@family("qwen3")
+@family("qwen3", "qwen3_vl_text")
 def qwen3(c: Config) -> Body:
     bias = c.flag("attention_bias")
     return plain(c, *mixed(c, upper(c)), qk_norm="head", qkv_bias=bias, o_bias=bias)
@@ -143,11 +144,11 @@ def gemma3(c: Config) -> Body:
 @family("gemma3n_text")
 def gemma3n(c: Config) -> Body:
     """Gemma 3n: AltUp, LAuReL, per-layer embeddings; the last num_kv_shared_layers read earlier caches."""
-    hidden, count = c.size("hidden_size"), layer_count(c)
+    hidden, count, bias = c.size("hidden_size"), layer_count(c), c.flag("attention_bias")
     kinds = layer_kinds(c, every(5, "sliding"))
     first_shared = count - c.size("num_kv_shared_layers", 0, low=0)
     streams, rank, small = c.size("altup_num_inputs", 4), c.size("laurel_rank", 64), c.size("hidden_size_per_layer_input", 256)
-    attention = windowed(c, kinds)
+    attention, bias = windowed(c, kinds), c.flag("attention_bias")
     readers = windowed(c, kinds, stored=False)
     inner = c.get("intermediate_size")
     widths = inner if isinstance(inner, list) else [inner] * count
@@ -160,7 +161,7 @@ def gemma3n(c: Config) -> Body:
         altup = (vector("altup", streams**2 + streams**3 + (streams + 2) * hidden),)
         laurel = linear("laurel.linear_left", rank, hidden) + linear("laurel.linear_right", hidden, rank)
         per_layer = linear("per_layer_input_gate", small, hidden) + linear("per_layer_projection", hidden, small)
-        return (a,), attention_weights(hidden, a, qk_norm="head") + altup + laurel + per_layer
+        return (a,), attention_weights(hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head") + altup + laurel + per_layer
 
     table = c.size("vocab_size_per_layer_input", 262144)
     extra = (Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
@@ -175,17 +176,16 @@ def cohere(c: Config) -> Body:
     """Cohere: attention and MLP in parallel behind one norm; Command R+ norms every head by itself."""
     bias = c.flag("attention_bias")
     kinds = layer_kinds(c, every(c.size("sliding_window_pattern", 4), "sliding")) if c.model_type == "cohere2" else ["full"] * layer_count(c)
-    width = c.size("hidden_size") // c.size("num_attention_heads")
     window = c.optional("sliding_window")
     if "sliding" in kinds and not window:
         raise SpecError(f"{c.where}: sliding layers without a sliding_window; state its size in tokens")
-    return plain(c, kinds, lambda kind: gqa(c, window=window if kind == "sliding" else None, dim=max(width, 1)),
-                 qkv_bias=bias, o_bias=bias, norms=1, qk_norm="heads" if c.flag("use_qk_norm") else "")
+    return plain(c, kinds, lambda kind: gqa(c, window=window if kind == "sliding" else None),
+                 qkv_bias=bias, o_bias=bias, norms=1, qk_norm="heads" if c.model_type == "cohere" and c.flag("use_qk_norm") else "")
 
 
-@family("glm", "glm4")
+@family("glm", "glm4", "glm4v_text")
 def glm(c: Config) -> Body:
-    return plain(c, *full(c), qkv_bias=c.flag("attention_bias"), norms=4 if c.model_type == "glm4" else 2)
+    return plain(c, *full(c), qkv_bias=c.model_type == "glm4v_text" or c.flag("attention_bias"), norms=2 if c.model_type == "glm" else 4)
 
 
 @family("olmo", "olmo2", "olmo3")
@@ -228,13 +228,14 @@ def starcoder2(c: Config) -> Body:
 @family("phi")
 def phi(c: Config) -> Body:
     norm = c.flag("qk_layernorm")
-    body = plain(c, *full(c), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norms=1, norm=2, head_bias=True, extra_norm=4 * head_dim(c) if norm else 0)
-    return body
+    return plain(c, *full(c), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norms=1, norm=2, head_bias=True, extra_norm=4 * head_dim(c) if norm else 0)
 
 
 @family("persimmon")
 def persimmon(c: Config) -> Body:
-    return plain(c, *full(c), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm=2, extra_norm=4 * head_dim(c) if c.flag("qk_layernorm", True) else 0)
+    kinds = ["full"] * layer_count(c)
+    return plain(c, kinds, lambda _: gqa(c, groups=c.size("num_attention_heads")), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm=2,
+                 extra_norm=4 * head_dim(c) if c.flag("qk_layernorm", True) else 0)
 
 
 @family("nemotron")
@@ -271,7 +272,7 @@ def falcon(c: Config) -> Body:
     if new:
         a = Attention(heads=heads, kv_heads=groups, key_dim=width, value_dim=width, rope=a.rope, in_transformers=gqa(c, dim=width, groups=heads))
     parallel = c.flag("parallel_attn", True)
-    norms = (c.size("num_ln_in_parallel_attn", 2) if new else 1) if parallel or new else 2
+    norms = 2 if not parallel or (c.optional("num_ln_in_parallel_attn") or (2 if new else 1)) == 2 else 1
     return plain(c, ["full"] * layer_count(c), lambda _: a, qkv_bias=bias, o_bias=bias, mlp_bias=bias, gated=False, norms=norms, norm=2,
                  inner=c.optional("intermediate_size") or 4 * hidden)
 
@@ -297,7 +298,8 @@ def gpt(c: Config) -> Body:
     qkv = bias.get(t, True) and t != "gpt_neo"
     mlp_bias = {"mpt": False, "opt": c.flag("enable_bias", True)}.get(t, True)
     body = plain(c, kinds, attention, qkv_bias=qkv, o_bias=bias.get(t, True), mlp_bias=mlp_bias, gated=False, norms=1 if t in ("gptj", "codegen") else 2,
-                 norm=1 if t == "mpt" else 2, positions=positions + (2 if t in ("opt", "biogpt") else 0), head_bias=t in ("gptj", "codegen"), embedding_norm=t == "bloom", inner=inner)
+                 norm=1 if t == "mpt" else 0 if t == "opt" and not c.flag("layer_norm_elementwise_affine", True) else 2,
+                 positions=positions + (2 if t in ("opt", "biogpt") else 0), head_bias=t in ("gptj", "codegen"), embedding_norm=t == "bloom", inner=inner)
     return opt_projections(c, body) if t == "opt" else body
 
 

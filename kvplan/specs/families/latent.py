@@ -1,5 +1,6 @@
 """Decoders with multi-head latent attention (MLA): DeepSeek V2 and its kin."""
 
+from kvplan.errors import SpecError
 from kvplan.specs.config import Config
 from kvplan.specs.families.parts import Body, decoder, latent, layer_count, mlp, moe
 from kvplan.specs.families.registry import family
@@ -11,20 +12,40 @@ from kvplan.specs.model import Weight
 def deepseek(c: Config) -> Body:
     """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
     hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
-    mixers, weights = latent(c, index=c.model_type in ("deepseek_v32", "glm_moe_dsa"))
-    experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0))
-    dense = mlp(hidden, c.size("intermediate_size"))
+    kinds = indexers(c) if c.model_type == "glm_moe_dsa" else ["full" if c.model_type == "deepseek_v32" else "none"] * count
+    parts = {kind: latent(c, index=kind) for kind in set(kinds)}
+    bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
+    experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0), shared_bias=bias)
+    dense = mlp(hidden, c.size("intermediate_size"), bias=bias)
     is_moe = first_dense(c)
     drafts = c.size("num_nextn_predict_layers", 0, low=0)
     notes = (f"{drafts} multi-token-prediction layer{'s' * (drafts > 1)} not counted",) if drafts else ()
-    return decoder(c, ["latent"] * count, lambda _: (mixers, weights), ["moe" if is_moe(i) else "mlp" for i in range(count)],
+    return decoder(c, kinds, lambda kind: parts[str(kind)], ["moe" if is_moe(i) else "mlp" for i in range(count)],
                    lambda block: experts if block == "moe" else dense, notes=notes)
+
+
+def indexers(c: Config) -> list[str]:
+    """Return which layers run an indexer ('full'); the 'shared' ones reuse the selection of an earlier layer and cache no index keys (GLM-5.2)."""
+    count = layer_count(c)
+    listed = c.per_layer("indexer_types", count)
+    pattern = c.get("index_topk_pattern", None)
+    if listed is None and pattern:
+        if not isinstance(pattern, (str, list)) or len(pattern) != count:
+            raise SpecError(f"{c.where}: index_topk_pattern must have one entry a layer (F or S), got {pattern!r}")
+        listed = [{"F": "full", "S": "shared"}.get(p, p) for p in pattern]
+    if listed is None:
+        period, offset = c.size("index_topk_freq", 1), c.size("index_skip_topk_offset", 2, low=0)
+        return ["shared" if max(i - offset + 1, 0) % period else "full" for i in range(count)]
+    unknown = [k for k in listed if k not in ("full", "shared")]
+    if unknown:
+        raise SpecError(f"{c.where}: indexer_types has {unknown[0]!r}; known: full, shared")
+    return listed
 
 
 @family("minicpm3", "youtu")
 def dense_latent(c: Config) -> Body:
     mixers, weights = latent(c)
-    dense = mlp(c.size("hidden_size"), c.size("intermediate_size"), bias=c.flag("mlp_bias"))
+    dense = mlp(c.size("hidden_size"), c.size("intermediate_size"), bias=c.flag("mlp_bias") and c.model_type != "youtu")
     count = layer_count(c)
     return decoder(c, ["latent"] * count, lambda _: (mixers, weights), ["mlp"] * count, lambda _: dense)
 

@@ -1,7 +1,7 @@
 """The pieces decoders are made of: attention, feed-forward and norm tensors, and the frame around them."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.errors import SpecError
 from kvplan.specs.config import Config
@@ -44,7 +44,7 @@ def layer_count(c: Config) -> int:
 
 def head_dim(c: Config) -> int:
     """Return head_dim as stated, else hidden / heads."""
-    stated = c.optional("head_dim")
+    stated = None if c.model_type in DIVIDED else c.optional("head_dim")
     if stated:
         return stated
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
@@ -65,6 +65,9 @@ def kv_heads(c: Config) -> int:
 
 
 MAX_LAYERS = 2000
+
+#: classes that divide hidden_size by the heads whatever head_dim says
+DIVIDED = {"qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "mllama_text_model", "dbrx", "persimmon", "stablelm"}
 
 
 # -- attention ------------------------------------------------------------------------------------
@@ -94,8 +97,8 @@ def attention_weights(hidden: int, a: Attention, *, qkv_bias: bool = False, o_bi
     return weights + tuple(vector(f"{prefix}.{n}", s) for n, s in (("qk_norm", norm), ("sinks", extra)) if s)
 
 
-def latent(c: Config, *, index: bool = False, factor: str = "") -> Part:
-    """Return MLA (DeepSeek V2 and its kin): mixer and tensors, with the sparse indexer if `index`."""
+def latent(c: Config, *, index: str = "none") -> Part:
+    """Return MLA (DeepSeek V2 and its kin): mixer and tensors. `index`: none | full (with a sparse indexer) | shared (uses another layer's)."""
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     rank, rope, nope, value = (c.size(k) for k in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"))
     bias = c.flag("attention_bias")
@@ -109,9 +112,11 @@ def latent(c: Config, *, index: bool = False, factor: str = "") -> Part:
     weights += linear("self_attn.kv_b_proj", heads * (nope + value), rank, split="heads")
     weights += linear("self_attn.o_proj", hidden, heads * value, split="heads", bias=bias)
     mixer = Latent(heads=heads, rank=rank, rope_dim=rope, nope_dim=nope, value_dim=value)
-    if index:
+    if index == "shared":
+        mixer = replace(mixer, index_top=c.size("index_topk"))
+    if index == "full":
         n, d = c.size("index_n_heads"), c.size("index_head_dim")
-        mixer = Latent(heads=heads, rank=rank, rope_dim=rope, nope_dim=nope, value_dim=value, index_dim=d, index_heads=n, index_top=c.size("index_topk"))
+        mixer = replace(mixer, index_dim=d, index_heads=n, index_top=c.size("index_topk"))
         weights += linear("self_attn.indexer.wq_b", n * d, q_rank or hidden) + linear("self_attn.indexer.wk", d, hidden)
         weights += (vector("self_attn.indexer.k_norm", d, 2), *linear("self_attn.indexer.weights_proj", n, hidden))
     return (mixer,), weights
@@ -162,7 +167,7 @@ def mlp(hidden: int, inner: int, *, gated: bool = True, bias: bool = False, pref
 
 
 def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used: int | None = None, shared: int = 0, shared_gate: bool = False,
-        gated: bool = True, bias: bool = False, router_bias: bool = False, prefix: str = "mlp", idle: int = 0, read: int | None = None) -> tuple[Weight, ...]:
+        gated: bool = True, bias: bool = False, router_bias: bool = False, prefix: str = "mlp", idle: int = 0, read: int | None = None, shared_bias: bool = False) -> tuple[Weight, ...]:
     """Return a mixture of experts: router, routed experts, and a shared expert `shared` wide.
 
     `idle` counts zero experts the router can pick; `read` is the width experts work in when not hidden.
@@ -178,7 +183,7 @@ def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used:
     weights += linear(f"{prefix}.experts.gate_up_proj", (2 if gated else 1) * inner, width, split="expert", bias=bias, copies=experts, used=used)
     weights += linear(f"{prefix}.experts.down_proj", width, inner, split="expert", bias=bias, copies=experts, used=used)
     if shared:
-        weights += mlp(hidden, shared, gated=gated, prefix=f"{prefix}.shared_experts")
+        weights += mlp(hidden, shared, gated=gated, bias=shared_bias, prefix=f"{prefix}.shared_experts")
     return weights + ((vector(f"{prefix}.shared_expert_gate", hidden),) if shared_gate else ())
 
 
@@ -220,11 +225,17 @@ def embeddings(c: Config, hidden: int, *, norm: int = 1, positions: int = 0, hea
     return weights + ((Weight(name="lm_head.bias", shape=(vocab,), split="vocab", matmul=False),) if head_bias else ())
 
 
+#: classes that keep a head of their own whatever tie_word_embeddings says
+UNTIED = {"kimi_linear", "nemotron_h", "mllama_text_model"}
+
+
 def is_tied(c: Config) -> bool:
     """Whether input and output embeddings are one tensor. A multimodal file states it outside its text part."""
+    if c.model_type in UNTIED:
+        return False
     if c.parent is not None and "tie_word_embeddings" in c.parent.raw:
         return c.parent.flag("tie_word_embeddings")
-    return c.flag("tie_word_embeddings", False if c.defaults else True)
+    return c.flag("tie_word_embeddings", not c.defaults)
 
 
 # -- which layer is what --------------------------------------------------------------------------

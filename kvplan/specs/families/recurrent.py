@@ -12,6 +12,7 @@ from kvplan.specs.families.parts import (
     decoder,
     every,
     gqa,
+    kv_heads,
     latent,
     layer_count,
     layer_kinds,
@@ -133,14 +134,14 @@ def nemotron_h(c: Config) -> Body:
 
     def experts() -> tuple[Weight, ...]:
         narrow = c.optional("moe_latent_size")
-        weights = moe(c, hidden, c.size("moe_intermediate_size"), gated=False, shared=c.size("moe_shared_expert_intermediate_size"), prefix="mixer", read=narrow)
+        weights = moe(c, hidden, c.size("moe_intermediate_size"), gated=False, shared=c.size("moe_shared_expert_intermediate_size"), shared_bias=bias, prefix="mixer", read=narrow)
         if narrow:
             weights += linear("mixer.fc1_latent_proj", narrow, hidden, bias=bias) + linear("mixer.fc2_latent_proj", hidden, narrow, bias=bias)
         return weights
 
     def mix(kind: Hashable) -> Part:
         if kind == "full":
-            return attends(hidden, gqa(c, rope=False), c.flag("attention_bias"), prefix="mixer")
+            return attends(hidden, gqa(c, rope=False), prefix="mixer")
         if kind == "moe":
             return (), experts()
         return state if kind in ("mamba", "linear") else ((), mlp(hidden, c.size("intermediate_size"), gated=False, bias=bias, prefix="mixer"))
@@ -223,7 +224,7 @@ def kimi_linear(c: Config) -> Body:
     hidden, count = c.size("hidden_size"), layer_count(c)
     linear_config = c.get("linear_attn_config", None) or {}
     listed = linear_config.get("full_attn_layers") if isinstance(linear_config, dict) else None
-    kinds = layer_kinds(c, (lambda i: "full" if i + 1 in listed else "linear") if isinstance(listed, list) else every(4, "linear"))
+    kinds = layer_kinds(c, (lambda i: "full" if i + 1 in listed else "linear") if isinstance(listed, list) else (lambda i: "full" if i and i % 4 == 0 else "linear"))
     sizes = linear_config if isinstance(linear_config, dict) else {}
     heads = c.whole("linear_attn_config.num_heads", sizes.get("num_heads") or c.get("linear_num_key_heads", c.get("linear_num_heads", c.size("num_attention_heads"))))
     dim = c.whole("linear_attn_config.head_dim", sizes.get("head_dim") or c.get("linear_head_dim", c.get("linear_key_head_dim", 128)))
@@ -306,12 +307,12 @@ def zamba2(c: Config) -> Body:
     kinds = layer_kinds(c, lambda i: "hybrid" if ids and i in ids else "mamba", field="layers_block_type" if c.stated("layers_block_type") else "layer_types")
     blocks, inner, adapter = c.size("num_mem_blocks", 1), c.size("intermediate_size"), c.size("adapter_rank", 128)
     dim = 2 * hidden // heads
-    a = Attention(heads=heads, kv_heads=heads, key_dim=dim, value_dim=dim, rope=c.flag("use_mem_rope"))
+    a = Attention(heads=heads, kv_heads=kv_heads(c), key_dim=dim, value_dim=dim, rope=c.flag("use_mem_rope"))
     mixers, weights = mamba2(c, hidden=hidden, inner=c.size("mamba_expand", 2) * hidden, heads=c.size("n_mamba_heads", 8), groups=c.size("mamba_ngroups", 1),
-                             state=c.size("mamba_d_state", 64), kernel=c.size("mamba_d_conv", 4), conv_bias=c.flag("use_conv_bias", True), bias=c.flag("add_bias_linear"))
+                             state=c.size("mamba_d_state", 64), kernel=c.size("mamba_d_conv", 4), conv_bias=True, bias=c.flag("add_bias_linear"))
     hybrids = sum(k == "hybrid" for k in kinds)
     norm = (vector("input_layernorm", hidden),)
-    shared = linear("shared.qkv", 3 * 2 * hidden, 2 * hidden) + linear("shared.o_proj", hidden, 2 * hidden) + mlp(hidden, inner, prefix="shared.feed_forward")
+    shared = linear("shared.qkv", 2 * hidden + 2 * a.kv_heads * dim, 2 * hidden) + linear("shared.o_proj", hidden, 2 * hidden) + mlp(hidden, inner, bias=c.flag("add_bias_linear"), prefix="shared.feed_forward")
     shared += (vector("shared.norms", 3 * hidden),)
     extra = tuple(Weight(name=f"{w.name}.{b}", shape=w.shape, matmul=w.matmul) for b in range(min(blocks, max(hybrids, 0))) for w in shared)
     own = linear("linear", hidden, hidden) + linear("adapter_in", adapter, hidden) + linear("adapter_out", 2 * inner, adapter)

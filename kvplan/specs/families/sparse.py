@@ -12,7 +12,7 @@ from kvplan.specs.model import Attention, Weight
 
 def sparse(c: Config, kinds: list[str], attention: Callable[[Hashable], Attention], is_moe: Callable[[int], bool], experts: tuple[Weight, ...], *,
            dense: int = 0, qkv_bias: bool = False, o_bias: bool = False, qk_norm: str = "", q_gate: bool = False, norms: int = 2, norm: int = 1,
-           head_bias: bool = False, sinks: int = 0, attention_gate: bool = False) -> Body:
+           head_bias: bool = False, mlp_bias: bool = False, sinks: int = 0, attention_gate: bool = False) -> Body:
     """Return a decoder whose feed-forward is `experts` where is_moe(layer), else an MLP `dense` wide."""
     hidden = c.size("hidden_size")
 
@@ -22,7 +22,7 @@ def sparse(c: Config, kinds: list[str], attention: Callable[[Hashable], Attentio
         return (a,), weights + (linear("self_attn.gate_proj", a.heads * a.value_dim, hidden, split="heads") if attention_gate else ())
 
     def ffn(block: Hashable) -> tuple[Weight, ...]:
-        return experts if block == "moe" else mlp(hidden, dense)
+        return experts if block == "moe" else mlp(hidden, dense, bias=mlp_bias)
 
     return decoder(c, kinds, mix, ["moe" if is_moe(i) else "mlp" for i in range(len(kinds))], ffn, norms=norms, norm=norm, head_bias=head_bias)
 
@@ -41,7 +41,8 @@ def first_dense(c: Config) -> Callable[[int], bool]:
         if len(frequency) != layer_count(c):
             raise SpecError(f"{c.where}: moe_layer_freq has {len(frequency)} entries for {layer_count(c)} layers")
         return lambda i: bool(frequency[i])
-    first, step = c.size("first_k_dense_replace", 0, low=0), c.whole("moe_layer_freq", 1 if frequency is None else frequency)
+    unsaid = 1 if c.model_type in ("glm4_moe_lite", "hy_v3", "kimi_linear") else 0
+    first, step = c.size("first_k_dense_replace", unsaid, low=0), c.whole("moe_layer_freq", 1 if frequency is None else frequency)
     return lambda i: i >= first and i % step == 0
 
 
@@ -70,7 +71,11 @@ def qwen_moe(c: Config) -> Body:
     old = c.model_type == "qwen2_moe"
     bias = c.flag("attention_bias")
     experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("shared_expert_intermediate_size") if old else 0, shared_gate=old)
-    kinds, attention = mixed(c, upper(c)) if c.model_type != "qwen3_vl_moe_text" else full(c)
+    windows = c.flag("use_sliding_window") and bool(c.optional("sliding_window"))
+    below = c.size("max_window_layers", 0, low=0)
+    # Qwen2-MoE's class windows every other layer below max_window_layers, the dense Qwens' all layers from it on
+    rule = (lambda i: "sliding" if windows and i % 2 == 0 and i < below else "full") if old else upper(c)
+    kinds, attention = mixed(c, rule) if c.model_type != "qwen3_vl_moe_text" else full(c)
     return sparse(c, kinds, attention, stepped(c), experts, dense=c.size("intermediate_size"), qkv_bias=c.flag("qkv_bias", True) if old else bias,
                   o_bias=False if old else bias, qk_norm="" if old else "head")
 
@@ -125,19 +130,22 @@ def dbrx(c: Config) -> Body:
 def granite_moe(c: Config) -> Body:
     bias = c.flag("attention_bias")
     shared = c.size("shared_intermediate_size", 0, low=0) if c.model_type != "granitemoe" else 0
-    return sparse(c, *full(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size"), shared=shared), qkv_bias=bias, o_bias=bias)
+    swa = c.model_type == "granitemoe_swa"
+    kinds, attention = mixed(c, lambda i: "full" if i % 4 == 0 else "sliding") if swa else full(c)
+    return sparse(c, kinds, attention, always, moe(c, c.size("hidden_size"), c.size("intermediate_size"), shared=shared), qkv_bias=bias, o_bias=bias,
+                  sinks=c.size("num_attention_heads") if swa else 0)
 
 
-@family("glm4_moe", "dots1", "hy_v3", "solar_open", "exaone_moe")
+@family("glm4_moe", "glm4v_moe_text", "dots1", "hy_v3", "solar_open", "exaone_moe")
 def deepseek_like(c: Config) -> Body:
     """Ordinary attention with DeepSeek's experts: first layers dense, shared experts beside the routed ones."""
     t, hidden, inner = c.model_type, c.size("hidden_size"), c.size("moe_intermediate_size")
-    bias = c.flag("attention_bias")
+    bias, mlp_bias = c.flag("attention_bias") and t != "exaone_moe", t == "hy_v3" and c.flag("mlp_bias")
     shared = c.size("num_shared_experts" if t in ("exaone_moe", "hy_v3") else "n_shared_experts", 1, low=0) * inner
     qk_norm = "head" if t in ("dots1", "hy_v3", "exaone_moe") or (t == "glm4_moe" and c.flag("use_qk_norm")) else ""
     kinds, attention = mixed(c, exaone_rule(c)) if t == "exaone_moe" else mixed(c, dots_rule(c)) if t == "dots1" else full(c)
-    return sparse(c, kinds, attention, always if t == "solar_open" else first_dense(c), moe(c, hidden, inner, shared=shared),
-                  dense=c.size("intermediate_size", inner), qkv_bias=bias, o_bias=bias and t != "glm4_moe", qk_norm=qk_norm)
+    return sparse(c, kinds, attention, always if t == "solar_open" else first_dense(c), moe(c, hidden, inner, shared=shared, shared_bias=mlp_bias),
+                  dense=c.size("intermediate_size", inner), mlp_bias=mlp_bias, qkv_bias=bias, o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"), qk_norm=qk_norm)
 
 
 def dots_rule(c: Config) -> Callable[[int], str]:
@@ -156,9 +164,9 @@ def ernie_moe(c: Config) -> Body:
     first, step = c.size("moe_layer_start_index", 1, low=0), c.size("moe_layer_interval", 1)
     last = c.optional("moe_layer_end_index")
     inner = c.size("moe_intermediate_size")
-    experts = (*moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 0, low=0)), vector("mlp.gate.correction", c.size("num_experts")))
+    experts = (*moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 0, low=0), shared_bias=bias), vector("mlp.gate.correction", c.size("num_experts")))
     is_moe: Callable[[int], bool] = lambda i: (i + 1) % step == 0 and first <= i <= (count - 1 if last is None else last)  # noqa: E731
-    return sparse(c, *full(c), is_moe, experts, dense=c.size("intermediate_size"), qkv_bias=bias, o_bias=bias)
+    return sparse(c, *full(c), is_moe, experts, dense=c.size("intermediate_size"), qkv_bias=bias, o_bias=bias, mlp_bias=bias, head_bias=bias)
 
 
 @family("hunyuan_v1_moe")
@@ -185,8 +193,9 @@ def afmoe(c: Config) -> Body:
     """Trinity: gated attention, four norms a layer, first num_dense_layers dense."""
     hidden, inner, first = c.size("hidden_size"), c.size("moe_intermediate_size"), c.size("num_dense_layers", 0, low=0)
     experts = (*moe(c, hidden, inner, shared=inner * c.size("num_shared_experts", 0, low=0)), vector("mlp.expert_bias", c.size("num_experts")))
+    bias = c.flag("attention_bias")
     return sparse(c, *mixed(c, every(c.size("global_attn_every_n_layers", 4), "sliding")), lambda i: i >= first, experts, dense=c.size("intermediate_size"),
-                  qk_norm="head", norms=4, attention_gate=True)
+                  qkv_bias=bias, o_bias=bias, qk_norm="head", norms=4, attention_gate=True)
 
 
 @family("mimo_v2_flash")
@@ -200,7 +209,8 @@ def mimo(c: Config) -> Body:
 
     def attention(kind: Hashable) -> Attention:
         swa = "swa_" if kind == "sliding" else ""
-        return Attention(heads=c.size(f"{swa}num_attention_heads", c.size("num_attention_heads")), kv_heads=c.size(f"{swa}num_key_value_heads", c.size("num_key_value_heads")),
+        groups = c.size("num_key_value_heads") * (2 if swa else 1)  # a file saved by transformers does not say: its class doubles them
+        return Attention(heads=c.size(f"{swa}num_attention_heads", c.size("num_attention_heads")), kv_heads=c.size(f"{swa}num_key_value_heads", groups),
                          key_dim=c.size(f"{swa}head_dim", c.size("head_dim")), value_dim=c.size(f"{swa}v_head_dim", c.size("v_head_dim")), window=window if swa else None)
 
     def mix(kind: Hashable) -> Part:
@@ -208,7 +218,7 @@ def mimo(c: Config) -> Body:
         on = c.flag("add_swa_attention_sink_bias", True) if kind == "sliding" else c.flag("add_full_attention_sink_bias")
         return (a,), attention_weights(hidden, a, qkv_bias=c.flag("attention_bias"), extra=a.heads if on else 0)
 
-    experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size"))
+    experts = moe(c, hidden, c.size("moe_intermediate_size"))
     is_moe = first_dense(c) if c.stated("mlp_layer_types") or c.stated("moe_layer_freq") else (lambda i: i > 0)
     return decoder(c, kinds, mix, ["moe" if is_moe(i) else "mlp" for i in range(count)], lambda b: experts if b == "moe" else mlp(hidden, c.size("intermediate_size")))
 
@@ -218,7 +228,7 @@ def jetmoe(c: Config) -> Body:
     """JetMoE: experts in attention too; each token's chosen attention experts share one key/value set."""
     hidden, groups, dim = c.size("hidden_size"), c.size("num_key_value_heads"), c.size("kv_channels")
     experts, used = c.size("num_experts"), c.size("num_experts_per_tok")
-    a = Attention(heads=groups * used, kv_heads=groups, key_dim=dim, value_dim=dim, in_transformers=gqa(c, dim=dim, groups=groups))
+    a = Attention(heads=groups * used, kv_heads=groups, key_dim=dim, value_dim=dim)
     weights = (Weight(name="self_attention.experts.router", shape=(experts, hidden), matmul=False), vector("self_attention.experts.bias", hidden))
     weights += linear("self_attention.experts.input_linear", groups * dim, hidden, split="expert", copies=experts, used=used)
     weights += linear("self_attention.experts.output_linear", hidden, groups * dim, split="expert", copies=experts, used=used)
@@ -236,17 +246,16 @@ def gemma4(c: Config) -> Body:
     shared_from = count - c.size("num_kv_shared_layers", 0, low=0)
     window, small = c.optional("sliding_window"), c.size("hidden_size_per_layer_input", 0, low=0)
     equal = c.flag("attention_k_eq_v")
-    wide = c.size("global_head_dim", 512)
-    groups = c.optional("num_global_key_value_heads") if equal else None
-    inner = c.size("intermediate_size")
+    sizes = gemma4_sizes(c, kinds)
+    inner, bias = c.size("intermediate_size"), c.flag("attention_bias")
 
     def mix(key: Hashable) -> Part:
-        kind, shared = key  # type: ignore[misc]
+        kind, shared, dim, groups = key  # type: ignore[misc]
         is_full = kind == "full"
-        a = gqa(c, window=None if is_full else window, dim=wide if is_full else None, groups=groups if is_full else None, stored=not shared)
-        weights = attention_weights(hidden, a, qk_norm="head")
+        a = gqa(c, window=None if is_full else window, dim=dim, groups=groups, stored=not shared)
+        weights = attention_weights(hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head")
         if is_full and equal:  # keys serve as values: one projection
-            weights = tuple(w for w in weights if w.name != "self_attn.v_proj")
+            weights = tuple(w for w in weights if w.name not in ("self_attn.v_proj", "self_attn.v_proj.bias"))
         if small:
             weights += linear("per_layer_input_gate", small, hidden) + linear("per_layer_projection", hidden, small) + (vector("post_per_layer_input_norm", hidden),)
         return (a,), weights
@@ -264,4 +273,23 @@ def gemma4(c: Config) -> Body:
         extra = (Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
                  *linear("per_layer_model_projection", count * small, hidden), vector("per_layer_projection_norm", small))
     shared = [i >= shared_from for i in range(count)]
-    return decoder(c, list(zip(kinds, shared, strict=True)), mix, [s and c.flag("use_double_wide_mlp") for s in shared], ffn, norms=4, extra=extra)
+    keys = [(kind, s, *size) for kind, s, size in zip(kinds, shared, sizes, strict=True)]
+    return decoder(c, keys, mix, [s and c.flag("use_double_wide_mlp") for s in shared], ffn, norms=4, extra=extra)
+
+
+def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | None]]:
+    """Return each layer's own head width and KV heads (None: the config's).
+
+    Google's files give global_* sizes for full layers; transformers writes them out as per_layer_config.
+    """
+    stated = c.get("per_layer_config", None)
+    if stated is None:
+        wide = c.size("global_head_dim", 512)
+        groups = c.optional("num_global_key_value_heads") if c.flag("attention_k_eq_v") else None
+        return [(wide, groups) if kind == "full" else (None, None) for kind in kinds]
+    if not isinstance(stated, dict) or not all(str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()):
+        raise SpecError(f"{c.where}: per_layer_config must map layers to objects, got {stated!r}")
+    numbered = {int(layer): own for layer, own in stated.items()}  # written '05' where there are ten or more
+    owns = [numbered.get(i, {}) for i in range(len(kinds))]
+    return [tuple(c.whole(f"per_layer_config.{i}.{name}", own[name]) if own.get(name) is not None else None for name in ("head_dim", "num_key_value_heads"))  # type: ignore[misc]
+            for i, own in enumerate(owns)]

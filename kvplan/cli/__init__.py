@@ -1,0 +1,63 @@
+"""The command line: one file a command, loaded when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from kvplan import __version__
+from kvplan.errors import KvplanError
+
+#: command -> module; a command is imported only when used, so that start-up stays short
+COMMANDS = {"estimate": "estimate", "memory": "memory", "list": "listing", "show": "show"}
+
+
+class Lazy(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"kvplan.cli.{COMMANDS[cmd_name]}").command
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kvplan")
+def group() -> None:
+    """What an LLM workload costs, on which GPUs, with which KV-cache compression.
+
+    Start with: kvplan estimate --model llama3-70b --context 128k
+    """
+
+
+def one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exits 0 for an answer, 1 for a 'no' (one line on stderr), 2 for wrong usage."""
+    try:
+        code = group.main(args=arguments, prog_name="kvplan", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as wrong:
+        click.echo(wrong.format_message(), err=True)
+        code = 2
+    except click.UsageError as wrong:
+        path = wrong.ctx.command_path if wrong.ctx else "kvplan"
+        click.echo(one_line(f"{path}: {wrong.format_message()} (see {path} --help)"), err=True)
+        code = 2
+    except click.Abort:
+        code = 130
+    except (KvplanError, click.ClickException) as refusal:
+        text = refusal.format_message() if isinstance(refusal, click.ClickException) else str(refusal)
+        click.echo(one_line(f"kvplan: {text}"), err=True)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,84 @@
+"""What commands share: options, parameter types, and handing over a result."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from kvplan.errors import KvplanError, SpecError
+from kvplan.kv.budget import Parallel
+from kvplan.units import parse, parse_tokens
+
+
+def tokens(flag: str) -> Callable[[str], int]:
+    """Return a reader of token counts such as 128k or 4096; messages name `flag`."""
+
+    def count(text: str) -> int:
+        return parse_tokens(text, flag)
+
+    return count
+
+
+def share(text: str) -> float:
+    """Read a share above 0 and up to 1."""
+    number = parse(text, "1", "--gpu-memory-utilization")
+    if not 0 < number <= 1:
+        raise SpecError(f"--gpu-memory-utilization: must be above 0 and at most 1, got {text}")
+    return number
+
+
+def price(text: str) -> float:
+    """Read a price per GPU-hour: 2.49/h, '2.49 USD/h' or 2.49. [USD/s]"""
+    number, _, per = text.strip().lstrip("$").partition("/")
+    found = parse(f"{number.replace('USD', '').strip()} USD/{per.strip() or 'h'}", "USD/s", "--price")
+    if not 0 < found < 1e6:
+        raise SpecError(f"--price: must be above zero, as in 2.49/h, got {text!r}")
+    return found
+
+
+COUNT = click.IntRange(1, 1024)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: schema 1, base units.")
+model_option = click.option(
+    "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
+)
+context_option = click.option(
+    "--context",
+    "-c",
+    required=True,
+    type=tokens("--context"),
+    metavar="TOKENS",
+    help="Tokens per sequence, prompt and answer: 128k, 4096.",
+)
+
+
+def parallel(tensor: int | None, pipeline: int | None) -> Parallel | None:
+    """Return the replica shape the user fixed, None when neither flag was given."""
+    return None if tensor is None and pipeline is None else Parallel(tensor=tensor or 1, pipeline=pipeline or 1)
+
+
+def deliver(
+    as_json: bool, document: Callable[[], dict[str, Any]], report: Callable[[], list[Any]], refusal: str = ""
+) -> None:
+    """Print the JSON document or the report; then leave with a 'no' if there is one."""
+    if as_json:
+        click.echo(json.dumps(document(), allow_nan=False))
+    else:
+        from kvplan.report.tables import console
+
+        show(console(), report())
+    if refusal:
+        raise KvplanError(refusal)
+
+
+def show(out: Any, parts: list[Any]) -> None:
+    """Print a report; off a terminal without the padding that tables end their lines with."""
+    if out.is_terminal:
+        for part in parts:
+            out.print(part)
+        return
+    with out.capture() as captured:
+        for part in parts:
+            out.print(part)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

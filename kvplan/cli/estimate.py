@@ -1,0 +1,151 @@
+"""`kvplan estimate`: the lay of the land, no GPU needed."""
+
+from dataclasses import replace
+from datetime import date
+
+import click
+
+from kvplan.cli.common import COUNT, context_option, deliver, json_option, model_option, parallel, share, tokens
+from kvplan.cli.common import price as price_type
+from kvplan.errors import SpecError
+from kvplan.kv import techniques
+from kvplan.planning.answer import survey
+from kvplan.planning.estimate import Query, Site
+from kvplan.specs import catalog
+from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.quantization import FORMATS
+from kvplan.specs.source import Source
+
+#: tokens generated per query when the user does not say
+OUTPUT = 512
+
+
+@click.command("estimate")
+@model_option
+@context_option
+@click.option(
+    "--gpu",
+    "-g",
+    "gpus",
+    multiple=True,
+    help="A GPU name, alias or YAML file; repeat to compare. Default: all, the cheapest in detail.",
+)
+@click.option(
+    "--technique",
+    "-t",
+    "wanted",
+    multiple=True,
+    help="mhc:4x, h2o:20%, fp8, int4, ..., joined with +; repeat to compare. Default: the usual ones.",
+)
+@click.option(
+    "--output",
+    type=tokens("--output"),
+    metavar="TOKENS",
+    help="Tokens generated per query, part of the context. [default: 512, at most half the context]",
+)
+@click.option("--tp", type=COUNT, help="Tensor-parallel GPUs per replica. Default: the fewest that fit.")
+@click.option("--pp", type=COUNT, help="Pipeline stages per replica.")
+@click.option("--weights", "form", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's.")
+@click.option(
+    "--gpu-memory-utilization",
+    "utilization",
+    type=share,
+    metavar="SHARE",
+    help="Share of the GPU's memory the engine takes. Default: the engine's.",
+)
+@click.option(
+    "--price",
+    type=price_type,
+    metavar="PRICE",
+    help="USD per GPU-hour, as in 2.49/h. Default: the median of the dated on-demand prices.",
+)
+@click.option(
+    "--on", "day", default=None, metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today."
+)
+@click.option(
+    "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
+)
+@json_option
+def command(
+    model: str,
+    context: int,
+    gpus: tuple[str, ...],
+    wanted: tuple[str, ...],
+    output: int | None,
+    tp: int | None,
+    pp: int | None,
+    form: str | None,
+    utilization: float | None,
+    price: float | None,
+    day: str | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Every technique at one context: bytes, GPUs, time, money, quality.
+
+    \b
+    kvplan estimate --model llama3-70b --context 128k
+    kvplan estimate --model ./config.json --context 32k --gpu h200 --technique mhc:4x+h2o:20%
+    """
+    spec = catalog.model(model)
+    query = Query(context=context, output=output or min(OUTPUT, max(context // 2, 1)))
+    if query.output >= context and context > 1:
+        raise SpecError(f"--output: {query.output:,} tokens leave no prompt in a context of {context:,}; ask for fewer")
+    if context == 1:
+        raise SpecError("--context: must be at least 2 tokens, one in and one out")
+    today = checked_day(day)
+    wanted = wanted or techniques.USUAL
+    for text in wanted:
+        techniques.parts(text)
+
+    def site(gpu: Gpu) -> Site:
+        offer = quoted(gpu, price, today) if price else catalog.rental(gpu.name, today)
+        return Site(
+            gpu=gpu,
+            calibration=catalog.datasheet_calibration(gpu),
+            price=offer,
+            engine=catalog.engine(),
+            parallel=parallel(tp, pp),
+            weights=form,
+            utilization=utilization,
+        )
+
+    named = list(dict.fromkeys(catalog.gpu(word).name if "/" not in word else word for word in gpus))
+    found = survey(
+        spec,
+        query,
+        [site(catalog.gpu(word)) for word in named or catalog.names("gpus")],
+        wanted,
+        today=today,
+        named=bool(named),
+    )
+
+    def report() -> list[object]:
+        from kvplan.report import tables
+
+        return [*tables.estimate(found), *(tables.explain(found) if explain else ())]
+
+    def document() -> dict[str, object]:
+        from kvplan.report import document as doc
+
+        return doc.estimate(found, explain)
+
+    deliver(as_json, document, report, "" if found.feasible else found.answer)
+
+
+def checked_day(day: str | None) -> str:
+    if day is None:
+        return date.today().isoformat()
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise SpecError(f"--on: expected a date such as 2026-11-23, got {day!r}") from None
+
+
+def quoted(gpu: Gpu, price: float, day: str) -> Price:
+    source = Source(kind="quote", ref="--price", date=day)
+    known = catalog.rental(gpu.name, day)
+    made = Price(
+        gpu=gpu.name, provider="you", term="as given", price=price, start=day, end=None, note="", source=source
+    )
+    return replace(made, note=f"the catalogue has {known.provider}" if known else "")

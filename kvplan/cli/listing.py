@@ -1,0 +1,134 @@
+"""`kvplan list`: what is on the shelves."""
+
+from collections.abc import Callable
+from datetime import date
+
+import click
+
+from kvplan.cli.common import deliver, json_option
+from kvplan.kv import techniques
+from kvplan.specs import catalog
+from kvplan.units import HOUR, show_bytes, show_rate, show_tokens
+
+Table = tuple[tuple[str, ...], list[dict[str, object]]]
+
+
+def models() -> list[dict[str, object]]:
+    found = [catalog.model(name) for name in catalog.names("models")]
+    return [
+        {
+            "name": m.name,
+            "title": m.title,
+            "architecture": m.model_type,
+            "parameters": m.parameters,
+            "max_context": m.max_context,
+            "source": m.source.kind,
+        }
+        for m in found
+    ]
+
+
+def gpus() -> list[dict[str, object]]:
+    found = [catalog.gpu(name) for name in catalog.names("gpus")]
+    return [
+        {
+            "name": g.name,
+            "title": g.title,
+            "visible_memory": g.visible_memory,
+            "bandwidth": g.bandwidth,
+            "bf16": g.rate(16),
+        }
+        for g in found
+    ]
+
+
+def prices() -> list[dict[str, object]]:
+    today = date.today().isoformat()
+    return [
+        {
+            "gpu": p.gpu,
+            "provider": p.provider,
+            "term": p.term,
+            "usd_per_hour": round(p.price * HOUR, 4),
+            "from": p.start,
+            "to": p.end,
+            "current": p.current(today),
+        }
+        for p in catalog.prices()
+    ]
+
+
+def shown_techniques() -> list[dict[str, object]]:
+    return [
+        {
+            "name": k.name,
+            "spelling": k.spelling,
+            "acts_on": k.factor,
+            "summary": k.summary,
+            "quality": k.quality,
+            "source": k.source.ref,
+        }
+        for k in techniques.KINDS.values()
+    ]
+
+
+def architectures() -> list[dict[str, object]]:
+    from kvplan.specs.families import FAMILIES
+    from kvplan.specs.families.multimodal import TOWERS
+
+    return [{"model_type": name} for name in sorted({*FAMILIES, *TOWERS})]
+
+
+def files(kind: str) -> list[dict[str, object]]:
+    return [{"name": name} for name in catalog.names(kind)]
+
+
+KINDS: dict[str, Callable[[], list[dict[str, object]]]] = {
+    "models": models,
+    "gpus": gpus,
+    "prices": prices,
+    "techniques": shown_techniques,
+    "architectures": architectures,
+    "engines": lambda: files("engines"),
+    "profiles": lambda: files("calibrations"),
+}
+
+
+def worded(field: str, value: object) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return "-"
+    if field == "parameters":
+        return f"{float(str(value)) / 1e9:,.2f} B"
+    if field == "visible_memory":
+        return show_bytes(float(str(value)))
+    if field in ("bandwidth", "bf16"):
+        return show_rate(float(str(value)), "B/s" if field == "bandwidth" else "FLOP/s")
+    return show_tokens(value) if field == "max_context" and isinstance(value, int) else str(value)
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@json_option
+def command(kind: str, as_json: bool) -> None:
+    """List models, gpus, prices, techniques, engines, profiles or architectures.
+
+    \b
+    kvplan list models
+    kvplan list gpus --json
+    """
+    rows = KINDS[kind]()
+
+    def report() -> list[object]:
+        from kvplan.report import tables
+
+        headings = list(rows[0]) if rows else []
+        return list(
+            tables.listing(
+                f"{len(rows)} {kind}",
+                [h.replace("_", " ") for h in headings],
+                [[worded(h, r[h]) for h in headings] for r in rows],
+            )
+        )
+
+    deliver(as_json, lambda: {"schema": 1, "command": "list", "kind": kind, kind: rows}, report)

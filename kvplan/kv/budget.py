@@ -1,0 +1,263 @@
+"""One GPU's memory as lines that sum to the total: weights, activations, runtime, KV cache."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from kvplan.errors import Incompatible
+from kvplan.kv.engine import Paging, paging
+from kvplan.kv.layout import Group, KVLayout
+from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
+from kvplan.specs.quantization import COMPUTE, FORMATS, is_quantised
+from kvplan.specs.reader import DTYPE_BITS
+from kvplan.units import show_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a budget or a bill; `basis` says in words where it comes from."""
+
+    name: str
+    amount: float
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How a replica is spread: tensor x pipeline parallel GPUs. Experts are divided with the tensors."""
+
+    tensor: int = 1
+    pipeline: int = 1
+
+    @property
+    def gpus(self) -> int:
+        return self.tensor * self.pipeline
+
+    def __str__(self) -> str:
+        return f"tp{self.tensor}" + (f"pp{self.pipeline}" if self.pipeline > 1 else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Memory of the fullest GPU of a replica. The lines sum to `total`; a negative KV line means it does not fit."""
+
+    lines: tuple[Line, ...]
+    total: float
+    paging: Paging
+    length: int
+
+    def line(self, name: str) -> float:
+        return next(line.amount for line in self.lines if line.name == name)
+
+    @property
+    def kv_cache(self) -> float:
+        return self.line("kv_cache")
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.paging.tokens(max(self.kv_cache, 0.0), self.length)
+
+    def sequences(self, length: int, peak: float = 0.0) -> int:
+        """Return how many requests of `length` tokens fit, `peak` bytes kept free for the one being prefilled."""
+        return self.paging.sequences(max(self.kv_cache - peak, 0.0), length)
+
+    def shortfall(self, length: int, peak: float = 0.0) -> float:
+        """Return the bytes missing for one request of `length` tokens; 0 when it fits. [B]"""
+        return max(0.0, self.paging.reserved(length) + peak - self.kv_cache)
+
+
+def stages(layers: int, pipeline: int) -> list[tuple[int, int]]:
+    """Return the layer ranges of the pipeline stages, as even as they go."""
+    cuts = [round(layers * i / pipeline) for i in range(pipeline + 1)]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def weight_format(model: ModelSpec, wanted: str | None) -> tuple[float, Quantization | None]:
+    """Return (bits of unquantised tensors, quantisation): the checkpoint's own, or `wanted` (bf16, fp8, int8, int4, mxfp4, nvfp4)."""
+    dtype = min(DTYPE_BITS[model.dtype], 16.0)
+    if wanted is None:
+        return dtype, model.quantization
+    if wanted not in FORMATS:
+        raise Incompatible(f"weights {wanted!r}: write one of {', '.join(FORMATS)}")
+    bits = FORMATS[wanted]
+    return (
+        (bits, None) if bits >= 16 else (dtype, Quantization(method=wanted, bits=bits, compute=COMPUTE.get(wanted, 16)))
+    )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one layer, or of the tensors outside layers, by what tensor parallelism divides them by."""
+
+    by_split: tuple[tuple[str, float], ...]
+    routed: float
+
+    def per_gpu(self, tensor: int, kv_heads: int) -> float:
+        ways = {"none": 1, "kv": min(tensor, kv_heads)}
+        return sum(amount / ways.get(split, tensor) for split, amount in self.by_split)
+
+    @property
+    def total(self) -> float:
+        return sum(amount for _, amount in self.by_split)
+
+
+class Weights:
+    """A model's tensors in one format, added up once. `layers[i]` and `outer` are Sizes."""
+
+    def __init__(self, model: ModelSpec, wanted: str | None):
+        self.model = model
+        self.dtype_bits, self.how = weight_format(model, wanted)
+        numbered = self.how is not None and any(any(ch.isdigit() for ch in p) for p in self.how.skip)
+        made: dict[object, Sizes] = {}
+        self.layers: list[Sizes] = []
+        for index, layer in enumerate(model.layers):
+            key: object = index if numbered else id(layer)
+            if key not in made:
+                made[key] = self._layer(index, layer)
+            self.layers.append(made[key])
+        self.outer = self._sizes([(w.name, w) for w in model.outer])
+        self.kv_heads = max((m.kv_heads for m in model.mixers() if hasattr(m, "kv_heads")), default=1)
+
+    def _layer(self, index: int, layer: Layer) -> Sizes:
+        return self._sizes([(f"model.layers.{index}.{w.name}", w) for w in layer.weights])
+
+    def _sizes(self, named: list[tuple[str, Weight]]) -> Sizes:
+        found: dict[str, float] = {}
+        routed = 0.0
+        for name, w in named:
+            amount = self.bytes_of(name, w)
+            found[w.split] = found.get(w.split, 0.0) + amount
+            routed += amount if w.split == "expert" else 0.0
+        return Sizes(tuple(found.items()), routed)
+
+    def bytes_of(self, name: str, w: Weight) -> float:
+        bits = self.how.bits if self.how is not None and is_quantised(name, w, self.how) else self.dtype_bits
+        return w.parameters * bits / 8
+
+    @property
+    def total(self) -> float:
+        return sum(s.total for s in self.layers) + self.outer.total
+
+    def per_gpu(self, parallel: Parallel) -> float:
+        """Return the bytes of weights on the fullest GPU. Embeddings and head sit on the outer stages. [B]"""
+        outer = self.outer.per_gpu(parallel.tensor, self.kv_heads)
+        sums = [
+            sum(s.per_gpu(parallel.tensor, self.kv_heads) for s in self.layers[a:b])
+            for a, b in stages(len(self.layers), parallel.pipeline)
+        ]
+        if parallel.pipeline > 1:
+            return max(max(sums[0], sums[-1]) + outer / (1 if self.model.tied else 2), *sums)
+        return sums[0] + outer
+
+
+@lru_cache(maxsize=64)
+def weights(model: ModelSpec, wanted: str | None = None) -> Weights:
+    """Return a model's tensors in a format, added up (and remembered)."""
+    return Weights(model, wanted)
+
+
+def activation_bytes(
+    model: ModelSpec, engine: Engine, gpu: Gpu, tensor: int, *, sequences: int | None = None, tokens: int | None = None
+) -> tuple[float, str]:
+    """Return the peak of the engine's profiling run, and which part of it binds. [B]
+
+    Hidden states of a full prefill step, plus the larger of the sampler (max_num_seqs rows of logits, sorted and
+    accumulated) and the widest feed-forward of the step.
+    """
+    seqs, batch = engine.limits(gpu)
+    seqs, batch = sequences or seqs, tokens or batch
+    hidden = batch * model.hidden * 2.0
+    sampler = seqs * model.vocab * engine.sampler_bytes_per_logit
+    feed = (
+        batch * 2.0 * max((_widest(layer, tensor) for layer in {id(x): x for x in model.layers}.values()), default=0.0)
+    )
+    if sampler >= feed:
+        return (
+            hidden + sampler,
+            f"sampler: {seqs:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B, and {batch:,} hidden states",
+        )
+    return hidden + feed, f"feed-forward of {batch:,} tokens"
+
+
+def _widest(layer: Layer, tensor: int) -> float:
+    """Return the live elements per token of a layer's feed-forward: both projections, their product, the residual."""
+    wide = 0.0
+    for w in layer.weights:
+        if w.matmul and (w.split in ("inner", "expert")) and len(w.shape) == 2:
+            rows, cols = w.shape
+            wide = max(
+                wide, (w.used if w.copies > 1 else 1.0) * (1.5 * rows / tensor if rows > cols else cols / tensor + rows)
+            )
+    return wide
+
+
+def check_parallel(model: ModelSpec, parallel: Parallel) -> str:
+    """Return why a replica cannot be spread this way, '' when it can."""
+    if parallel.tensor > 1 and model.max_heads % parallel.tensor:
+        return f"tensor parallelism {parallel.tensor} does not divide the model's {model.max_heads} attention heads"
+    if parallel.pipeline > len(model.layers):
+        return f"{parallel.pipeline} pipeline stages are more than the model's {len(model.layers)} layers"
+    return ""
+
+
+def stage_layout(layout: KVLayout, layers: int, pipeline: int) -> KVLayout:
+    """Return the fullest pipeline stage's part of a layout."""
+    if pipeline == 1:
+        return layout
+
+    def cut(g: Group, first: int, last: int) -> Group:
+        return replace(g, layers=tuple(i for i in g.layers if first <= i < last))
+
+    parts = [replace(layout, groups=tuple(cut(g, a, b) for g in layout.groups)) for a, b in stages(layers, pipeline)]
+    return max(parts, key=lambda part: part.stored(4096))
+
+
+def memory_budget(
+    model: ModelSpec,
+    layout: KVLayout,
+    gpu: Gpu,
+    engine: Engine,
+    *,
+    parallel: Parallel | None = None,
+    wanted: str | None = None,
+    length: int,
+    utilization: float | None = None,
+    block_size: int | None = None,
+    sequences: int | None = None,
+    tokens: int | None = None,
+) -> Budget:
+    """Return how the fullest GPU of a replica spends its memory; `utilization` of what the device reports is the total."""
+    parallel = parallel or Parallel()
+    use = engine.utilization if utilization is None else utilization
+    held = weights(model, wanted)
+    total = gpu.visible_memory * use
+    extra = layout.parameters * 2.0 / parallel.gpus
+    weight = held.per_gpu(parallel) + extra
+    activation, binding = activation_bytes(model, engine, gpu, parallel.tensor, sequences=sequences, tokens=tokens)
+    runtime = engine.runtime_bytes(parallel.tensor)
+    stage = stage_layout(layout, len(model.layers), parallel.pipeline)
+    pages = paging(stage, engine, gpu, tensor_parallel=parallel.tensor, block_size=block_size, prefill_tokens=tokens)
+    form = wanted or (model.quantization.method if model.quantization else model.dtype)
+    lines = (
+        Line(
+            name="weights",
+            amount=weight,
+            basis=f"{form}, {show_bytes(held.total)} over {parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, replicated tensors counted on each",
+        ),
+        Line(name="activations", amount=activation, basis=binding),
+        Line(name="runtime", amount=runtime, basis="CUDA context, NCCL and other memory outside the allocator"),
+        Line(
+            name="kv_cache",
+            amount=total - weight - activation - runtime,
+            basis=f"the rest of {use:.0%} of {show_bytes(gpu.visible_memory)}",
+        ),
+    )
+    return Budget(lines=lines, total=total, paging=pages, length=length)
+
+
+def tensor_sizes(model: ModelSpec, gpu: Gpu) -> list[Parallel]:
+    """Return the replica shapes worth trying, smallest first: powers of two within a node, then pipelines of whole nodes."""
+    node = min(gpu.gpus_per_node, 8)
+    found = [Parallel(tensor=t) for t in (1, 2, 4, 8) if t <= node]
+    found += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]
+    return [p for p in found if not check_parallel(model, p)]

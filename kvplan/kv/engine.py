@@ -1,0 +1,152 @@
+"""What a paged engine reserves: blocks, groups of layers, heads replicated across tensor-parallel ranks.
+
+Follows vLLM's unified allocator (vllm/v1/core/kv_cache_utils.py, kv_cache_interface.py, mamba_utils.py). Everything
+here is per GPU of a tensor-parallel group.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+from kvplan.kv.layout import Group, KVLayout
+from kvplan.specs.hardware import Engine, Gpu
+
+#: the indexer's key: 128 fp8 elements and one fp32 scale (DeepSeek V3.2 in vLLM)
+INDEX_SCALE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Layers with one page size on one GPU: bytes per token or constant bytes, and the blocks a request pins."""
+
+    group: Group
+    per_token: float
+    constant: float
+    block: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paging:
+    """One GPU's pages. A block id costs `block_bytes`; a request of `length` tokens pins `blocks(length)` of them.
+
+    `pages` says what one block of one layer of each group takes. [B]
+    """
+
+    specs: tuple[Spec, ...]
+    stacks: tuple[int, ...]
+    pages: tuple[tuple[Group, float], ...]
+    block_bytes: float
+    prefill_tokens: int
+
+    def blocks(self, length: int) -> int:
+        return sum(n * self.spec_blocks(s, length) for n, s in zip(self.stacks, self.specs, strict=True))
+
+    def spec_blocks(self, spec: Spec, length: int) -> int:
+        """Return the blocks one request pins in one stack of layers: a window also holds the tokens being prefilled."""
+        if spec.constant:
+            return 1
+        keep = spec.group.keep
+        kept = keep.tokens(length)
+        if keep.window is None or keep.evicts or keep.fixed is not None:
+            return ceil(kept / spec.block)
+        if keep.chunk:
+            return ceil(min(keep.window + self.prefill_tokens, length) / spec.block)
+        return ceil(min(keep.window - 1 + self.prefill_tokens, length) / spec.block) + 1
+
+    def reserved(self, length: int) -> float:
+        """Return the bytes one request of `length` tokens takes on this GPU. [B]"""
+        return self.blocks(length) * self.block_bytes
+
+    def sequences(self, room: float, length: int) -> int:
+        """Return how many requests of `length` tokens fit into `room` bytes."""
+        each = self.blocks(length)
+        return int(room // self.block_bytes) // each if each and self.block_bytes else 0
+
+    def tokens(self, room: float, length: int) -> int:
+        """Return the cache's capacity in tokens, as the engine logs it: concurrency x length."""
+        each = self.blocks(length)
+        return int(int(room // self.block_bytes) / each * length) if each and self.block_bytes else 0
+
+
+def share(group: Group, tensor_parallel: int) -> float:
+    """Return the part of a group one of `tensor_parallel` GPUs holds: whole heads, at least one; a latent is never divided."""
+    return max(1, group.split // tensor_parallel) / group.split if group.split > 1 else 1.0
+
+
+def paging(
+    layout: KVLayout,
+    engine: Engine,
+    gpu: Gpu | None,
+    *,
+    tensor_parallel: int = 1,
+    block_size: int | None = None,
+    prefill_tokens: int | None = None,
+) -> Paging:
+    """Return how an engine pages this layout on one GPU of a tensor-parallel group."""
+    kept = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
+    latent = any(g.kind == "latent" for g in kept)
+    block = block_size or (engine.latent_block_size if latent else engine.block_size)
+    tokens = prefill_tokens or (engine.limits(gpu) if gpu else engine.large)[1]
+    merged = _merge([_spec(g, tensor_parallel, block) for g in kept])
+    if (
+        len({_rule(s) for s in merged}) <= 1
+    ):  # one kind of layer: every layer keeps its own page size, one block table for all
+        pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
+        alike = tuple(merged[:1])
+        return Paging(
+            specs=alike,
+            stacks=(1,) * len(alike),
+            pages=pages,
+            block_bytes=sum(g.count * page for g, page in pages),
+            prefill_tokens=tokens,
+        )
+    merged, page = _equalise(merged, block)
+    counts = [s.group.count for s in merged]
+    size = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
+    return Paging(
+        specs=tuple(merged),
+        stacks=tuple(ceil(n / size) for n in counts),
+        pages=tuple((s.group, page) for s in merged),
+        block_bytes=size * page,
+        prefill_tokens=tokens,
+    )
+
+
+def _as_engine(g: Group) -> Group:
+    """VLLM keeps the indexer's keys in fp8 with a scale, and its fp8 sparse MLA cache as fp8 latents, scales and 16-bit rotary parts."""
+    if g.kind == "index":
+        return replace(g, bits=8.0, side=INDEX_SCALE)
+    if g.kind == "latent" and g.reads and g.bits == 8.0:
+        return replace(g, bits=8.0, side=g.key_width / 128 * 4 + (g.width - g.key_width))
+    return g
+
+
+def _spec(g: Group, tensor_parallel: int, block: int) -> Spec:
+    part = share(g, tensor_parallel)
+    return Spec(group=g, per_token=g.token_bytes * part, constant=g.constant * part, block=block)
+
+
+def _rule(s: Spec) -> tuple[object, ...]:
+    """What a spec keeps; specs with one rule can share a block table."""
+    return (s.group.keep, bool(s.constant))
+
+
+def _merge(specs: list[Spec]) -> list[Spec]:
+    """Join specs that keep alike and have one page size."""
+    found: dict[tuple[object, ...], Spec] = {}
+    for s in specs:
+        key = (*_rule(s), s.per_token, s.constant)
+        old = found.get(key)
+        found[key] = replace(s, group=replace(s.group, layers=old.group.layers + s.group.layers)) if old else s
+    return list(found.values())
+
+
+def _equalise(specs: list[Spec], block: int) -> tuple[list[Spec], float]:
+    """Give all specs one page: attention blocks grow to hold a recurrent state, smaller pages take more tokens."""
+    state = max((s.constant for s in specs), default=0.0)
+    slim = min((s.per_token for s in specs if s.per_token), default=inf)
+    if state and slim < inf:
+        block = max(block, block * ceil(state / (block * slim)))
+    page = max([block * max((s.per_token for s in specs), default=0.0), state])
+    return [
+        s if s.constant else replace(s, block=max(block, int(page // s.per_token) // block * block)) for s in specs
+    ], page

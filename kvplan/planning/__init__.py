@@ -1,0 +1,1 @@
+"""Plans: how memory, time and money become an answer."""

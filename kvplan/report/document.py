@@ -1,0 +1,176 @@
+"""Results as JSON documents: schema 1, base units (bytes, seconds, USD, tokens), unknown figures null."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvplan.kv.budget import Budget
+from kvplan.kv.layout import equation
+from kvplan.perf.operators import Operator
+from kvplan.planning.answer import Estimate
+from kvplan.planning.estimate import Row
+from kvplan.planning.memory import Memory
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import Price
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+
+SCHEMA = 1
+Json = dict[str, Any]
+
+
+def source(s: Source) -> Json:
+    return {"kind": s.kind, "ref": s.ref, "date": s.date}
+
+
+def about(model: ModelSpec) -> Json:
+    return {
+        "name": model.name,
+        "title": model.title,
+        "architecture": model.model_type,
+        "layers": len(model.layers),
+        "max_context": model.max_context,
+        "dtype": model.dtype,
+        "parameters": model.parameters,
+        "active_parameters": round(model.active_parameters),
+        "notes": list(model.notes),
+        "source": source(model.source),
+    }
+
+
+def row(r: Row) -> Json:
+    """Return one technique's figures under the fixed spellings."""
+    low, high = r.spread
+    cost = r.cost
+    times: Json = {"ttft": r.ttft, "tpot": r.tpot, "tokens_per_second": r.tokens_per_second}
+    for name in ("ttft", "tpot"):
+        value = times[name]
+        times[f"{name}_low"], times[f"{name}_high"] = (value * low, value * high) if value is not None else (None, None)
+    money: Json = {
+        "usd_per_query": cost.per_query if cost else None,
+        "usd_per_million_tokens": cost.per_million_tokens if cost else None,
+        "usd_per_million_output_tokens": cost.per_million_output_tokens if cost else None,
+        "usd_per_query_low": cost.per_query * low if cost else None,
+        "usd_per_query_high": cost.per_query * high if cost else None,
+        "usd_lines": [{"name": line.name, "usd": line.amount, "basis": line.basis} for line in cost.lines]
+        if cost
+        else [],
+    }
+    return {
+        "technique": r.technique,
+        "gpu": r.gpu,
+        "kv_bytes_per_token": r.bytes_per_token,
+        "kv_bytes_per_sequence": r.bytes_per_sequence,
+        "reduction": r.reduction,
+        "kv_bytes_read_per_step": r.read_per_step,
+        "kv_bytes_peak_prefill": r.peak_prefill,
+        "kv_bytes_shareable": r.shared,
+        "extra_parameters": r.extra_parameters,
+        "gpus": r.gpus,
+        "parallel": str(r.parallel) if r.parallel else None,
+        "max_sequences": r.sequences,
+        **times,
+        **money,
+        "quality": r.quality,
+        "quality_risk": r.risk,
+        "needs": list(r.needs),
+        "feasible": r.feasible,
+        "reason": r.reason,
+    }
+
+
+def price(p: Price | None) -> Json | None:
+    return (
+        None
+        if p is None
+        else {
+            "gpu": p.gpu,
+            "provider": p.provider,
+            "term": p.term,
+            "usd_per_second": p.price,
+            "from": p.start,
+            "to": p.end,
+            "note": p.note,
+            "source": source(p.source),
+        }
+    )
+
+
+def calibration(c: Calibration) -> Json:
+    return {"gpu": c.name, "tier": c.tier, "interval_80": list(c.spread), "sources": [source(s) for s in c.sources]}
+
+
+def operators(found: Sequence[Operator], c: Calibration) -> list[Json]:
+    whole = sum(o.time(c) for o in found) + c.step_start
+    return [
+        {"name": o.name, "seconds": o.time(c), "share": o.time(c) / whole, "bytes": o.bytes, "flops": o.flops}
+        for o in found
+    ] + [{"name": "step overhead", "seconds": c.step_start, "share": c.step_start / whole, "bytes": 0.0, "flops": 0.0}]
+
+
+def estimate(e: Estimate, explained: bool) -> Json:
+    """Return the document of `kvplan estimate`."""
+    rows = [row(r) for r in e.rows]
+    if explained:
+        for shown, r in zip(rows, e.rows, strict=True):
+            if r.layout is not None:
+                c = e.site(r).calibration
+                lines = list(equation(r.layout, e.query.context))
+                shown["explain"] = {
+                    "equation": lines,
+                    "decode": operators(r.decode, c),
+                    "prefill": operators(r.prefill, c),
+                }
+    query = {"context_tokens": e.query.context, "input_tokens": e.query.prompt, "output_tokens": e.query.output}
+    return {
+        "schema": SCHEMA,
+        "command": "estimate",
+        "answer": e.answer,
+        "warnings": list(e.warnings),
+        "model": about(e.model),
+        "query": query,
+        "calibration": [calibration(s.calibration) for s in e.sites],
+        "prices": [price(s.price) for s in e.sites],
+        "engine": {"name": e.sites[0].engine.name, "version": e.sites[0].engine.version},
+        "rows": rows,
+        "where": [row(r) for r in e.where],
+    }
+
+
+def budget(b: Budget) -> Json:
+    return {
+        "total": b.total,
+        **{line.name: line.amount for line in b.lines},
+        "kv_tokens": b.kv_tokens,
+        "lines": [{"name": line.name, "bytes": line.amount, "basis": line.basis} for line in b.lines],
+    }
+
+
+def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None) -> Json:
+    """Return the document of `kvplan memory`."""
+    rows = [{"layer": c.layer, "kind": c.kind, "tokens": c.tokens, "bytes": c.bytes} for c in m.per_layer]
+    found: Json = {
+        "schema": SCHEMA,
+        "command": "memory",
+        "model": about(model),
+        "context": m.context,
+        "batch": m.batch,
+        "layout": m.reading,
+        "technique": technique,
+        "weights": {
+            "parameters": m.parameters,
+            "active_parameters": round(m.active_parameters),
+            "bytes": m.weight_bytes,
+        },
+        "kv": {
+            "attention_bytes": m.attention,
+            "cross_attention_bytes": m.sum("cross"),
+            "state_bytes": m.sum("state"),
+            "padding_bytes": m.padding,
+            "total_bytes": m.total,
+            "bytes_per_token": m.bytes_per_token,
+            "per_layer": rows,
+        },
+    }
+    if m.budget is not None:
+        found |= {"budget": budget(m.budget), "max_sequences": sequences, "feasible": not m.reason, "reason": m.reason}
+    return found

@@ -1,0 +1,283 @@
+"""Results as text for people: rich tables, the answer first, the sources last."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from kvplan.kv.layout import equation
+from kvplan.perf.operators import Operator
+from kvplan.planning.answer import Estimate
+from kvplan.planning.estimate import Query, Row, Site
+from kvplan.planning.memory import Memory
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+from kvplan.units import HOUR, show_bytes, show_time, show_tokens, show_usd
+
+#: width of a report that is not on a terminal
+PLAIN_WIDTH = 100
+
+
+def console() -> Console:
+    """Return where reports go: colour and the window's width on a terminal, plain and 100 columns elsewhere."""
+    found = Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def grid(*columns: tuple[str, str], title: str = "") -> Table:
+    """Return an empty table; a column is (heading, 'left' or 'right')."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for heading, side in columns:
+        table.add_column(
+            heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side == "right"
+        )
+    return table
+
+
+def notes(lines: Iterable[str], heading: str) -> list[RenderableType]:
+    found = [line for line in lines if line]
+    return (
+        [Text(heading, style="bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in found), Text()] if found else []
+    )
+
+
+def estimate(e: Estimate) -> list[RenderableType]:
+    """Return the report of `kvplan estimate`."""
+    c = e.sites[0].calibration
+    low, high = c.spread
+    doubt = f"80 % of real servers fall between {low:g}x and {high:g}x of them. Bytes are exact."
+    parts: list[RenderableType] = [
+        Text(e.answer, style="bold"),
+        *(Text(f"Note: {w}", style="yellow") for w in e.warnings),
+    ]
+    parts += [Text(f"Times and costs are uncalibrated (tier: {c.tier}): {doubt}", style="dim"), Text()]
+    for site in e.sites:
+        parts += [technique_table(e.query, site, [r for r in e.rows if r.gpu == site.gpu.name]), Text()]
+    parts += [
+        Text("TTFT: one prompt alone on the replica. TPOT and $ / query: the replica full and kept busy.", style="dim")
+    ]
+    parts += [Text()]
+    parts += notes(dict.fromkeys(f"{r.technique}: {r.reason}" for r in e.rows if r.reason), "Not possible")
+    if e.where:
+        parts += [where_table(e.where)]
+        parts += [Text("* no kernel measurement of this GPU stands behind its rates", style="dim"), Text()]
+    parts += notes(dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs), "What the techniques need")
+    return [*parts, *notes(source_lines(e), "Sources")]
+
+
+def technique_table(query: Query, site: Site, rows: Sequence[Row]) -> Table:
+    """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
+    table = grid(
+        ("technique", "left"),
+        ("KV / seq.", "right"),
+        ("saved", "right"),
+        ("GPUs", "right"),
+        ("seqs", "right"),
+        ("TTFT", "right"),
+        ("TPOT", "right"),
+        ("$ / query", "right"),
+        ("quality", "left"),
+        title=f"{site.gpu.title}: {query.prompt:,} tokens in, {query.output:,} out",
+    )
+    cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
+    for r in rows:
+        if r.bytes_per_sequence is None:
+            table.add_row(r.technique, *["-"] * 7, "not for this model", style="dim")
+            continue
+        memory = (r.technique, show_bytes(r.bytes_per_sequence), f"{r.reduction or 0:.0%}")
+        if not r.feasible:
+            table.add_row(*memory, *["-"] * 5, "does not fit", style="dim")
+            continue
+        money = show_usd(r.cost.per_query) if r.cost else "no price"
+        style = "green" if r.cost and r.cost.per_query == cheapest else ""
+        table.add_row(
+            *memory,
+            str(r.gpus),
+            str(r.sequences),
+            show_time(r.ttft or 0),
+            show_time(r.tpot or 0),
+            money,
+            r.risk,
+            style=style,
+        )
+    return table
+
+
+def where_table(rows: Sequence[Row]) -> Table:
+    """Return the baseline on every GPU, cheapest first."""
+    table = grid(
+        ("GPU", "left"),
+        ("GPUs", "right"),
+        ("seqs", "right"),
+        ("TTFT", "right"),
+        ("TPOT", "right"),
+        ("$ / query", "right"),
+        title="Uncompressed, by GPU",
+    )
+    order = sorted(
+        rows, key=lambda r: (not r.feasible, r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0, r.gpu)
+    )
+    for r in order:
+        name = r.gpu if r.grounded else f"{r.gpu} *"
+        if not r.feasible:
+            table.add_row(name, "-", "-", "-", "-", "does not fit", style="dim")
+        else:
+            table.add_row(
+                name,
+                str(r.gpus),
+                str(r.sequences),
+                show_time(r.ttft or 0),
+                show_time(r.tpot or 0),
+                show_usd(r.cost.per_query) if r.cost else "no price",
+            )
+    return table
+
+
+def source_lines(e: Estimate) -> list[str]:
+    """Return where a report's numbers come from, in short; `kvplan show` has the whole of it."""
+    found = [f"model: {brief(e.model.source)}"]
+    for site in e.sites:
+        g, p = site.gpu, site.price
+        found.append(f"{g.name}: bandwidth {brief(g.sources['bandwidth'])}" if "bandwidth" in g.sources else g.name)
+        if p is None:
+            found.append(f"price: none known for {g.name}; give one with --price")
+        else:
+            found.append(
+                f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, {p.term}, from {p.start}; {brief(p.source)}"
+            )
+    found += [str(s) for s in e.sites[0].calibration.sources]
+    engine = e.sites[0].engine
+    return [*found, f"engine memory: {engine.title}, {engine.version}; {engine.sources['sampler_bytes_per_logit']}"]
+
+
+def brief(source: Source) -> str:
+    """Return a source without the remarks in brackets after its reference."""
+    return f"{source.kind}: {source.ref.split(' (')[0]} ({source.date})"
+
+
+def explain(e: Estimate) -> list[RenderableType]:
+    """Return each technique's memory equation with its numbers, and where its steps' time goes."""
+    parts: list[RenderableType] = []
+    for row in e.rows:
+        if row.layout is None:
+            continue
+        heading = f"{row.technique}: KV bytes = layers x kept tokens x vectors x width x bits / 8, at {show_tokens(e.query.context)}"
+        parts += notes(equation(row.layout, e.query.context), heading)
+        c = e.site(row).calibration
+        for title, found, count in (("decode step", row.decode, row.sequences), ("prefill", row.prefill, 1)):
+            if found:
+                parts += [
+                    operator_table(
+                        f"{row.technique}: one {title} on {row.parallel}, {count} sequence{'s' * (count > 1)}", found, c
+                    ),
+                    Text(),
+                ]
+    return parts
+
+
+def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Table:
+    """Return operator by operator: time, share, what binds it."""
+    table = grid(
+        ("operator", "left"),
+        ("bytes / GPU", "right"),
+        ("TFLOP / GPU", "right"),
+        ("time", "right"),
+        ("share", "right"),
+        ("bound by", "left"),
+        title=title,
+    )
+    whole = sum(o.time(c) for o in found) + c.step_start
+    for o in found:
+        table.add_row(
+            o.name,
+            show_bytes(o.bytes),
+            f"{o.flops / 1e12:.3f}",
+            show_time(o.time(c)),
+            f"{o.time(c) / whole:.0%}",
+            o.bound(c),
+        )
+    table.add_row("step overhead", "", "", show_time(c.step_start), f"{c.step_start / whole:.0%}", "overhead")
+    return table
+
+
+def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, explained: bool) -> list[RenderableType]:
+    """Return the report of `kvplan memory`."""
+    head = f"{model.title}: {show_bytes(m.total)} of KV cache for {m.batch} x {show_tokens(m.context)} tokens ({m.reading}, {technique})"
+    parts: list[RenderableType] = [Text(head, style="bold")]
+    if m.reason:
+        parts.append(Text(m.reason, style="red"))
+    parts.append(Text())
+    table = grid(
+        ("layers", "left"),
+        ("kind", "left"),
+        ("tokens kept", "right"),
+        ("bytes / layer", "right"),
+        ("bytes", "right"),
+        title="Cache by kind of layer",
+    )
+    groups: dict[tuple[str, int, float], list[int]] = {}
+    for c in m.per_layer:
+        groups.setdefault((c.kind, c.tokens, c.bytes), []).append(c.layer)
+    for (kind, tokens, size), layers in groups.items():
+        table.add_row(
+            f"{len(layers)}",
+            kind,
+            f"{tokens:,}" if kind != "state" else "-",
+            show_bytes(size),
+            show_bytes(size * len(layers)),
+        )
+    if m.padding > 0.5:
+        table.add_row("", "padding layers", "", "", show_bytes(m.padding))
+    parts += [table, Text(f"one token more adds {m.bytes_per_token:,.0f} B"), Text()]
+    parts += [
+        Text(
+            f"Weights: {m.parameters / 1e9:,.2f} B parameters ({m.active_parameters / 1e9:,.2f} B active per token), {show_bytes(m.weight_bytes)}"
+        ),
+        *(Text(f"Note: {n}") for n in model.notes),
+        Text(),
+    ]
+    if m.budget:
+        lines = grid(
+            ("per GPU", "left"),
+            ("bytes", "right"),
+            ("share", "right"),
+            ("", "left"),
+            title="Memory budget of the fullest GPU",
+        )
+        for line in m.budget.lines:
+            lines.add_row(line.name, show_bytes(line.amount), f"{line.amount / m.budget.total:.0%}", line.basis)
+        lines.add_row("total", show_bytes(m.budget.total), "100%", "", style="bold")
+        parts += [
+            lines,
+            Text(f"room for {m.budget.kv_tokens:,} tokens: {sequences} sequence(s) of {show_tokens(m.budget.length)}"),
+            Text(),
+        ]
+    if explained:
+        parts += notes(
+            equation(m.layout, m.context), "KV bytes = layers x kept tokens x vectors x width x bits / 8, one sequence"
+        )
+    return [*parts, *notes([f"model: {model.source}"], "Sources")]
+
+
+def listing(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[RenderableType]:
+    table = grid(*((h, "left") for h in headings), title=title)
+    for r in rows:
+        table.add_row(*r)
+    return [table]
+
+
+def fields(title: str, rows: Iterable[tuple[str, str, str]]) -> list[RenderableType]:
+    """Return name, value and source of every field of one thing."""
+    return listing(title, ("field", "value", "source"), rows)

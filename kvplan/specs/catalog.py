@@ -1,0 +1,411 @@
+"""Reading: the only module that opens a data file. Names, aliases and paths are interchangeable everywhere."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kvplan.errors import SpecError, UnknownName
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
+from kvplan.specs.model import ModelSpec, Quantization
+from kvplan.specs.quantization import COMPUTE, FORMATS
+from kvplan.specs.reader import read_model
+from kvplan.specs.source import KINDS, Source
+from kvplan.units import parse
+
+Document = dict[str, Any]
+#: no description of a model or a GPU is larger
+MAX_FILE = 20_000_000
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+class _Safe(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML's safe loader, refusing two equal keys."""
+
+
+class _Text(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
+    """The same, leaving every value as text: units and dates are ours to read."""
+
+
+def _mapping(loader: Any, node: Any, deep: bool = False) -> Document:
+    found: Document = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, "keys must be words, in quotes if need be", key_node.start_mark
+            )
+        if key in found:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+for _loader in (_Safe, _Text):
+    _loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_text(path: Path | Traversable, where: str) -> str:
+    try:
+        if isinstance(path, Path) and path.stat().st_size > MAX_FILE:
+            raise SpecError(f"{where}: larger than {MAX_FILE:,} bytes; this is no config or spec file")
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{where}: is not UTF-8 text") from None
+
+
+def read_yaml(text: str, where: str, *, typed: bool) -> Document:
+    """Parse one YAML mapping safely; `typed` gives numbers and booleans, else everything stays text."""
+    try:
+        found = yaml.load(text, Loader=_Safe if typed else _Text)  # noqa: S506 (both are safe loaders)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise SpecError(f"{where}:{line} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise SpecError(f"{where}: {' '.join(str(error).split()) or 'nested too deeply'}") from None
+    if not isinstance(found, dict):
+        raise SpecError(f"{where}: expected a mapping of fields, got {type(found).__name__}")
+    return found
+
+
+def read_json(text: str, where: str) -> Document:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{where}: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise SpecError(f"{where}: nested too deeply, or a number too large") from None
+    if not isinstance(found, dict):
+        raise SpecError(f"{where}: expected an object, got {type(found).__name__}")
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def shelf(kind: str) -> Traversable:
+    """Return the installed folder of a kind of data."""
+    return files("kvplan.models") if kind == "models" else files("kvplan.profiles").joinpath(kind)
+
+
+@cache
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names on a shelf, sorted."""
+    return tuple(sorted(f.name[:-5] for f in shelf(kind).iterdir() if f.name.endswith(".yaml")))
+
+
+def _shipped(kind: str, name: str) -> str:
+    return shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8")
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+_FORMATS = re.compile(r"-(fp8|nvfp4|fp4|awq|gptq|int4|int8|mxfp4|w4a16)(-dynamic|-static|-int4|-quantized.*)?$")
+_SUFFIX = re.compile(r"-(instruct|it|chat|hf|base|bf16)$")
+
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: lower case, no organisation, no '-Instruct', one kind of separator."""
+    bare = name.strip().lower().rsplit("/", 1)[-1].replace("_", "-").replace(" ", "-")
+    shorter = _SUFFIX.sub("", bare)
+    while shorter != bare:
+        bare, shorter = shorter, _SUFFIX.sub("", shorter)
+    return bare
+
+
+@cache
+def _aliases(kind: str) -> dict[str, str]:
+    """Map every alias on a shelf to its name. Reads only the two lines that matter of each file."""
+    found: dict[str, str] = {}
+    for name in names(kind):
+        line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", _shipped(kind, name), re.MULTILINE)
+        for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line[1]) if line else ():
+            found.setdefault((alias[0] or alias[1]).strip().lower(), name)
+    for alias, name in list(found.items()):
+        found.setdefault(plain(alias), name)
+    return found
+
+
+def resolve(kind: str, word: str, noun: str) -> str:
+    """Return the shelf name for a name or an alias; UnknownName suggests the nearest."""
+    for tried in (word, word.strip().lower(), plain(word)):
+        if tried in names(kind):
+            return tried
+    aliases = _aliases(kind)
+    for tried in (word.strip().lower(), plain(word)):
+        if tried in aliases:
+            return aliases[tried]
+    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {kind}`, or give a path")
+
+
+def _as_path(word: str) -> Path | None:
+    """Return the path a word means: it exists, or is written like one."""
+    try:
+        path = Path(word).expanduser()
+        if path.exists() and (path.suffix in (".json", ".yaml", ".yml") or path.is_dir() or "/" in word):
+            return path
+    except (OSError, RuntimeError, ValueError):
+        raise SpecError(f"{word[:80]!r} is neither a name nor a path") from None
+    written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml"))
+    if written:
+        raise SpecError(f"{word}: no such file or folder")
+    return None
+
+
+# -- sources --------------------------------------------------------------------------------------
+
+
+def read_source(raw: object, where: str) -> Source:
+    if not isinstance(raw, Mapping) or not all(isinstance(raw.get(k), (str, date)) for k in ("kind", "ref", "date")):
+        raise SpecError(
+            f"{where}: source must say kind, ref and date, as in {{kind: datasheet, ref: https://..., date: 2026-11-23}}"
+        )
+    if raw["kind"] not in KINDS:
+        raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {raw['kind']!r}")
+    return Source(kind=raw["kind"], ref=str(raw["ref"]), date=str(raw["date"]))
+
+
+def _here(path: Path) -> Source:
+    return Source(kind="config", ref=str(path), date=date.fromtimestamp(path.stat().st_mtime).isoformat())
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+@cache
+def model(word: str) -> ModelSpec:
+    """Return a model by name, alias, config.json, folder with one, or YAML file."""
+    path = _as_path(word)
+    if path is None:
+        try:
+            name = resolve("models", word, "model")
+        except UnknownName:
+            found = _variant(word)
+            if found is None:
+                raise
+            return found
+        return _model_file(read_yaml(_shipped("models", name), f"{name}.yaml", typed=True), name, f"{name}.yaml", None)
+    if path.is_dir():
+        path = path / "config.json"
+        if not path.is_file():
+            raise SpecError(f"{path.parent}: holds no config.json")
+    text = read_text(path, path.name)
+    if path.suffix in (".yaml", ".yml"):
+        raw = read_yaml(text, path.name, typed=True)
+        if "config" in raw:
+            return _model_file(raw, path.stem, path.name, _here(path))
+    else:
+        raw = read_json(text, path.name)
+    quantised = path.with_name("hf_quant_config.json")
+    if "quantization_config" not in raw and quantised.is_file():
+        raw["quantization_config"] = {
+            "quant_method": "modelopt",
+            **dict(read_json(read_text(quantised, quantised.name), quantised.name).get("quantization") or {}),
+        }
+    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+    return read_model(raw, name=name, where=path.name, source=_here(path))
+
+
+def _variant(word: str) -> ModelSpec | None:
+    """Return a catalogue model under the weight format its name ends with ('nvidia/Qwen3-32B-NVFP4'), None without one."""
+    match = _FORMATS.search(plain(word))
+    if match is None:
+        return None
+    form = {"awq": "int4", "gptq": "int4", "w4a16": "int4", "fp4": "nvfp4"}.get(match[1], match[1])
+    found = model(resolve("models", plain(word)[: match.start()], "model"))
+    how = Quantization(method=form, bits=FORMATS[form], compute=COMPUTE.get(form, 16))
+    return replace(found, title=f"{found.title} {form}", quantization=how)
+
+
+def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
+    config = raw.get("config")
+    if not isinstance(config, dict):
+        raise SpecError(f"{where}: config must hold the fields of a config.json")
+    source = read_source(raw["source"], where) if "source" in raw or default is None else default
+    return read_model(
+        config, name=str(raw.get("name", name)), title=str(raw.get("title", name)), where=where, source=source
+    )
+
+
+# -- GPUs -----------------------------------------------------------------------------------------
+
+
+@cache
+def gpu(word: str) -> Gpu:
+    """Return a GPU by name, alias (measurement files', NVML's) or YAML file."""
+    path = _as_path(word)
+    name = path.stem if path else resolve("gpus", word, "GPU")
+    where = path.name if path else f"{name}.yaml"
+    raw = read_yaml(read_text(path, where) if path else _shipped("gpus", name), where, typed=False)
+    values, sources = _fields(raw, GPU_FIELDS, where)
+    values.setdefault("visible_memory", values.get("memory"))
+    values.setdefault("fp16", values.get("bf16"))
+    for field, example in (
+        ("title", ""),
+        ("memory", "80 GB"),
+        ("bandwidth", "3.35 TB/s"),
+        ("fp16", "989 TFLOP/s"),
+        ("link", "450 GB/s"),
+        ("power", "700 W"),
+        ("sms", "132"),
+        ("l2", "50 MB"),
+    ):
+        if values.get(field) is None and field != "title":
+            raise SpecError(f"{where}: missing {field}, as in '{field}: {example}'")
+    defaults = {"title": name, "vendor": "", "architecture": "", "link_kind": "", "gpus_per_node": 8}
+    return Gpu(name=name, sources=sources, **{**defaults, **{k: v for k, v in values.items() if v is not None}})
+
+
+def _fields(raw: Document, units: Mapping[str, str], where: str) -> tuple[Document, dict[str, Source]]:
+    """Return the values of a text document in base units, and the source of each field."""
+    if "source" not in raw:
+        raise SpecError(
+            f"{where}: missing source; every figure needs one, as in source: {{kind: datasheet, ref: https://..., date: 2026-11-23}}"
+        )
+    default = read_source(raw["source"], where)
+    unknown = sorted(set(raw) - set(units) - {"name", "aliases", "source"})
+    if unknown:
+        raise SpecError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(units)}")
+    values: Document = {}
+    sources: dict[str, Source] = {}
+    for field, unit in units.items():
+        if field not in raw:
+            continue
+        value, sources[field] = raw[field], default
+        if isinstance(value, Mapping):
+            sources[field] = read_source(value.get("source"), f"{where}: {field}")
+            value = value.get("value")
+        values[field] = str(value) if unit == "" else _positive(value, unit, f"{where}: {field}")
+    return values, sources
+
+
+def _positive(value: object, unit: str, where: str) -> float | int:
+    number = parse(value, "1" if unit == "#" else unit, where)
+    if not 0 < number < 1e21:
+        raise SpecError(f"{where}: must be above zero and finite, got {value!r}")
+    if unit == "#" and number != int(number):
+        raise SpecError(f"{where}: must be a whole number, got {value!r}")
+    return int(number) if unit == "#" else number
+
+
+# -- engines --------------------------------------------------------------------------------------
+
+
+@cache
+def engine(word: str = "vllm") -> Engine:
+    """Return an engine's memory rules by name or YAML file."""
+    path = _as_path(word)
+    name = path.stem if path else resolve("engines", word, "engine")
+    where = path.name if path else f"{name}.yaml"
+    raw = read_yaml(read_text(path, where) if path else _shipped("engines", name), where, typed=False)
+    units = {
+        "title": "",
+        "version": "",
+        "utilization": "1",
+        "block_size": "#",
+        "latent_block_size": "#",
+        "large_memory": "B",
+        "sampler_bytes_per_logit": "B",
+    }
+    lists = {"large_except", "small", "large", "runtime"}
+    values, sources = _fields({k: v for k, v in raw.items() if k not in lists}, units, where)
+    try:
+        values["large_except"] = tuple(raw.get("large_except", ()))
+        values["runtime"] = {int(n): parse(amount, "B", where) for n, amount in raw["runtime"].items()}
+        for size in ("small", "large"):
+            values[size] = (int(raw[size]["max_num_seqs"]), int(raw[size]["max_num_batched_tokens"]))
+        return Engine(name=name, sources=sources, **values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError(f"{where}: {error}; compare with the engine file kvplan ships") from None
+
+
+# -- calibrations ---------------------------------------------------------------------------------
+
+
+@cache
+def datasheet_calibration(device: Gpu) -> Calibration:
+    """Return what to expect of a GPU nobody measured: sourced fractions of its datasheet, and a wide interval."""
+    where = "datasheet.yaml"
+    raw = read_yaml(_shipped("calibrations", "datasheet"), where, typed=False)
+
+    def number(field: str, entry: object, unit: str = "1") -> float:
+        return parse(entry.get("value") if isinstance(entry, Mapping) else entry, unit, f"{where}: {field}")
+
+    spread = [float(part) for part in str(raw["spread"]["value"]).split(",")]
+    return Calibration(
+        name=device.name,
+        tier="datasheet",
+        weights=number("weights", raw["weights"]) * device.bandwidth,
+        attention={
+            float(bits): number("attention", entry) * device.bandwidth for bits, entry in raw["attention"].items()
+        },
+        rates={float(bits): number("rates", entry) * device.rate(float(bits)) for bits, entry in raw["rates"].items()},
+        attention_rate=number("attention_rate", raw["attention_rate"]) * device.rate(16),
+        link=number("link", raw["link"]) * device.link,
+        link_start=number("link_start", raw["link_start"], "s"),
+        layer_start=number("layer_start", raw["layer_start"], "s"),
+        step_start=number("step_start", raw["step_start"], "s"),
+        spread=(spread[0], spread[1]),
+        sources=(read_source(raw["source"], where), read_source(raw["spread"]["source"], where)),
+        grounded=device.name in raw["measured_on"],
+    )
+
+
+# -- prices ---------------------------------------------------------------------------------------
+
+
+@cache
+def prices() -> tuple[Price, ...]:
+    """Return every price on the shelf, past ones included."""
+    return tuple(price for name in names("prices") for price in _price_file(name, _shipped("prices", name)))
+
+
+def _price_file(name: str, text: str) -> Iterator[Price]:
+    where = f"{name}.yaml"
+    raw = read_yaml(text, where, typed=False)
+    default = read_source(raw.get("source"), where)
+    for entry in raw["prices"]:
+        source = read_source(entry["source"], where) if "source" in entry else default
+        yield Price(
+            gpu=entry["gpu"],
+            provider=name,
+            term=entry["term"],
+            price=parse(entry["price"], "USD/s", f"{where}: {entry['gpu']}"),
+            start=entry["from"],
+            end=entry.get("to"),
+            note=entry.get("note", ""),
+            source=source,
+        )
+
+
+def rental(gpu_name: str, day: str, term: str = "on-demand") -> Price | None:
+    """Return the median current price of a term for a GPU (of two, the lower), None when none is known (never zero).
+
+    The median, because the cheapest quote of the day is seldom the one a team can get.
+    """
+    offers = sorted(
+        (p for p in prices() if p.gpu == gpu_name and p.term == term and p.current(day)), key=lambda p: p.price
+    )
+    return offers[(len(offers) - 1) // 2] if offers else None

@@ -1,0 +1,60 @@
+"""Running the command line in this process, and golden files."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("COLUMNS", "100")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/ from what is printed now")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Return a function that runs `kvplan ...`; anything but a clean exit fails the test."""
+    from kvplan.cli import main
+
+    def call(*arguments: str) -> Ran:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        seen = capsys.readouterr()
+        return Ran(int(left.value.code or 0), seen.out, seen.err)
+
+    return call
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Return a function that compares text with tests/golden/NAME.txt."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, "utf-8")
+        assert path.is_file(), f"{path} is missing; run pytest --update-golden"
+        assert text == path.read_text("utf-8")
+
+    return compare

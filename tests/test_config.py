@@ -1,0 +1,166 @@
+"""Any config.json: every spelling accepted, what is missing named, what is unknown refused."""
+
+import json
+
+import pytest
+
+from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.kv.layout import kv_layout
+from kvplan.specs.reader import read_model
+from kvplan.specs.source import Source
+
+HERE = Source(kind="config", ref="test", date="2026-11-23")
+LLAMA = {
+    "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "intermediate_size": 1024, "vocab_size": 1000, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def read(raw: dict, **changes: object):
+    merged = {**raw, **changes}
+    return read_model({k: v for k, v in merged.items() if v is not ...}, name="test", where="config.json", source=HERE)
+
+
+def per_token(raw: dict, **changes: object) -> float:
+    return kv_layout(read(raw, **changes), 16).growth(10**6)
+
+
+def test_parameters_by_hand() -> None:
+    attention = 2 * 512 * 512 + 2 * 128 * 512
+    assert read(LLAMA).parameters == 2 * 1000 * 512 + 4 * (attention + 3 * 1024 * 512 + 2 * 512) + 512
+    assert read(LLAMA, tie_word_embeddings=True).parameters == read(LLAMA).parameters - 1000 * 512
+
+
+@pytest.mark.parametrize("field", ["hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"])
+def test_a_missing_size_is_named(field: str) -> None:
+    with pytest.raises(SpecError, match=f"config.json: missing {field}"):
+        read(LLAMA, **{field: ...})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hidden_size": "512"}, "hidden_size"),
+        ({"hidden_size": -512}, "hidden_size"),
+        ({"hidden_size": 512.5}, "hidden_size"),
+        ({"hidden_size": True}, "hidden_size"),
+        ({"hidden_size": float("nan")}, "hidden_size"),
+        ({"hidden_size": 10**30}, "hidden_size"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers"),
+        ({"head_dim": [64]}, "head_dim"),
+        ({"attention_bias": "yes"}, "attention_bias"),
+        ({"torch_dtype": "float3"}, "dtype"),
+        ({"quantization_config": {"quant_method": "mystery"}}, "mystery"),
+        ({"quantization_config": 4}, "quantization_config"),
+    ],
+)
+def test_a_wrong_value_is_named(change: dict, named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        read(LLAMA, **change)
+
+
+def test_an_unknown_architecture_is_named_and_refused() -> None:
+    with pytest.raises(UnknownName, match="no architecture named 'lama'; did you mean 'llama'"):
+        read(LLAMA, model_type="lama")
+    with pytest.raises(KvplanError, match="model_type"):
+        read(LLAMA, model_type=...)
+    assert read(LLAMA, model_type=..., architectures=["LlamaForCausalLM"]).parameters == read(LLAMA).parameters
+
+
+def test_spellings_of_kv_heads() -> None:
+    four_layers = 4 * 64 * 2 * 2
+    assert per_token(LLAMA) == 2 * four_layers
+    assert per_token(LLAMA, num_key_value_heads=None) == 8 * four_layers
+    assert per_token(LLAMA, num_key_value_heads=...) == 8 * four_layers
+    falcon = {"model_type": "falcon", "hidden_size": 512, "n_layer": 4, "n_head": 8, "vocab_size": 1000}
+    assert per_token(falcon) == four_layers  # multi_query is the class default
+    assert per_token(falcon, multi_query=False) == 8 * four_layers
+    assert per_token(falcon, new_decoder_architecture=True, n_head_kv=2) == 2 * four_layers
+    assert per_token(falcon, new_decoder_architecture=True, num_kv_heads=4) == 4 * four_layers
+    bigcode = {"model_type": "gpt_bigcode", "n_embd": 512, "n_layer": 4, "n_head": 8, "vocab_size": 1000, "n_positions": 64}
+    assert per_token(bigcode, multi_query=True) == four_layers
+    assert per_token(bigcode, multi_query=False) == 8 * four_layers
+    dbrx = {"model_type": "dbrx", "d_model": 512, "n_layers": 4, "n_heads": 8, "vocab_size": 1000, "attn_config": {"kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 64}}
+    assert per_token(dbrx) == 2 * four_layers
+
+
+def test_head_dim_explicit_null_and_by_class() -> None:
+    assert per_token(LLAMA, head_dim=80) == 4 * 2 * 80 * 2 * 2
+    assert per_token(LLAMA, head_dim=None) == 4 * 2 * 64 * 2 * 2
+    assert per_token(LLAMA, model_type="qwen3") == 4 * 2 * 128 * 2 * 2
+    assert per_token(LLAMA, model_type="gemma") == 4 * 2 * 256 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "windows"),
+    [
+        ("mistral", {}, 4),  # absent: the class default of 4,096 in every layer
+        ("mistral", {"sliding_window": None}, 0),
+        ("qwen2", {"sliding_window": 128}, 0),  # use_sliding_window is false
+        ("qwen2", {"sliding_window": 128, "use_sliding_window": True, "max_window_layers": 3}, 1),  # the first three are full
+        ("gemma2", {"sliding_window": 128}, 2),
+        ("gemma3_text", {"sliding_window": 128, "sliding_window_pattern": 2}, 2),
+        ("gemma3_text", {"sliding_window": 128, "layer_types": ["full_attention"] + ["sliding_attention"] * 3}, 3),
+        ("cohere2", {"sliding_window": 128}, 3),
+        ("exaone4", {"sliding_window": 128, "sliding_window_pattern": "LLLG"}, 3),
+        ("olmo3", {"sliding_window": 128}, 3),
+        ("smollm3", {"no_rope_layers": [1, 1, 1, 0]}, 0),
+    ],
+)
+def test_windows(model_type: str, change: dict, windows: int) -> None:
+    layout = kv_layout(read(LLAMA, model_type=model_type, **change), 16)
+    assert sum(g.count for g in layout.groups if g.kind == "sliding") == windows
+
+
+def test_a_list_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(SpecError, match="layer_types has 3 entries for 4 layers"):
+        read(LLAMA, model_type="gemma3_text", layer_types=["full_attention"] * 3)
+    with pytest.raises(SpecError, match="no layer kind kvplan knows"):
+        read(LLAMA, model_type="gemma3_text", layer_types=["dense"] * 4)
+
+
+def test_hybrid_patterns() -> None:
+    base = {**LLAMA, "model_type": "nemotron_h", "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "conv_kernel": 4}
+    layout = kv_layout(read(base, hybrid_override_pattern="M-M*"), 16)
+    assert {g.kind: g.layers for g in layout.groups} == {"state": (0, 2), "full": (3,)}
+    with pytest.raises(SpecError, match="'X'; known: M"):
+        read(base, hybrid_override_pattern="MX")
+    with pytest.raises(SpecError, match="missing hybrid_override_pattern"):
+        read(base)
+
+
+def test_kimi_linear_counts_layers_from_one() -> None:
+    base = {
+        **LLAMA, "model_type": "kimi_linear", "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16, "q_lora_rank": None,
+        "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_token": 2, "linear_attn_config": {"full_attn_layers": [4], "num_heads": 4, "head_dim": 16, "short_conv_kernel_size": 4},
+    }  # fmt: skip
+    assert next(g.layers for g in kv_layout(read(base), 16).groups if g.kind == "latent") == (3,)
+
+
+@pytest.mark.parametrize(
+    ("block", "bits"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8 + 32 / 128**2),
+        ({"quant_method": "fp8"}, 8),
+        ({"quant_method": "mxfp4"}, 4.25),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + 20 / 128),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4.5),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "symmetric": True}}}}, 4.5),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4.5),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, 8),
+    ],
+)
+def test_quantised_checkpoints(block: dict, bits: float) -> None:
+    how = read(LLAMA, quantization_config=block).quantization
+    assert how is not None and how.bits == pytest.approx(bits)
+    assert how.kv_bits == (8 if "kv_cache_quant_algo" in block else None)
+
+
+def test_a_config_file_may_hold_a_bare_infinity(tmp_path, run) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")]}))
+    assert run("memory", "--model", str(path), "--context", "1k", "--json").json["kv"]["attention_bytes"] == 1024 * 2048

@@ -1,0 +1,114 @@
+"""Every data file: read, named after itself, sourced, with units that make sense."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvplan.specs import catalog
+from kvplan.specs.source import KINDS
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*(ROOT / "models").glob("*.yaml"), *(ROOT / "profiles").rglob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_file_is_named_after_itself_sourced_and_has_no_key_twice(path: Path) -> None:
+    raw = catalog.read_yaml(path.read_text("utf-8"), path.name, typed=False)
+    assert raw["name"] == path.stem
+    source = catalog.read_source(raw["source"], path.name)
+    assert source.kind in KINDS and len(source.ref) > 10
+    assert date(2022, 1, 1) <= date.fromisoformat(source.date) <= date(2026, 12, 31)
+
+
+def test_at_least_45_models_and_the_named_gpus() -> None:
+    assert len(catalog.names("models")) >= 45
+    wanted = "a100-40gb-sxm a100-80gb-sxm h100-sxm h100-pcie h100-nvl h200 b200 gb200 l4 l40s a10g rtx-4090 t4 mi300x mi325x"
+    assert set(wanted.split()) <= set(catalog.names("gpus"))
+
+
+@pytest.mark.parametrize("kind", ["models", "gpus"])
+def test_aliases_are_unique_and_lead_home(kind: str) -> None:
+    seen: dict[str, str] = {}
+    for name in catalog.names(kind):
+        raw = yaml.safe_load(catalog.shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8"))
+        for alias in [name, *raw.get("aliases", [])]:
+            key = str(alias).lower()
+            assert seen.setdefault(key, name) == name, f"{alias} stands in {seen[key]} and {name}"
+            assert catalog.resolve(kind, str(alias), kind) == name
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("meta-llama/Meta-Llama-3-70B", "llama3-70b"),
+        ("Meta-Llama-3-70B-Instruct", "llama3-70b"),
+        ("meta-llama/Llama-3.1-70B", "llama3.1-70b"),
+        ("openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("deepseek-ai/DeepSeek-R1", "deepseek-r1"),
+        ("Qwen/Qwen3.5-397B-A17B", "qwen3.5-397b"),
+        ("MiniMaxAI/MiniMax-M2.5", "minimax-m2.5"),
+        ("moonshotai/Kimi-K2.5", "kimi-k2.5"),
+    ],
+)
+def test_hub_ids_resolve(word: str, name: str) -> None:
+    assert catalog.model(word).name == name
+
+
+def test_a_name_may_end_in_a_weight_format() -> None:
+    fp4 = catalog.model("nvidia/Qwen3-32B-NVFP4")
+    assert fp4.name == "qwen3-32b" and fp4.quantization is not None and fp4.quantization.bits == 4.5
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("h200_sxm", "h200"), ("H200-SXM-141GB", "h200"), ("H100-SXM-80GB", "h100-sxm"), ("B200-SXM-180GB", "b200"), ("A100-SXM-80GB", "a100-80gb-sxm"),
+        ("L40S", "l40s"), ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H200", "h200"), ("gb200", "gb200"), ("b300_sxm", "b300"),
+    ],
+)  # fmt: skip
+def test_measurement_and_nvml_spellings_resolve(word: str, name: str) -> None:
+    assert catalog.gpu(word).name == name
+
+
+@pytest.mark.parametrize("name", catalog.names("gpus"))
+def test_gpu_figures_are_dense_and_plausible(name: str) -> None:
+    gpu = catalog.gpu(name)
+    assert 0.85 < gpu.visible_memory / gpu.memory < 1.08  # sold in 10^9, built in 2^30
+    assert 1e11 < gpu.bandwidth < 1e13 and 5e13 < gpu.rate(16) < 3e15
+    assert gpu.fp8 is None or gpu.fp8 <= 2.1 * gpu.rate(16)
+    assert set(gpu.sources) >= {"memory", "visible_memory", "bandwidth", "fp16", "link", "power"}
+
+
+def test_prices_name_gpus_and_their_ranges_do_not_overlap() -> None:
+    spans: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
+    for p in catalog.prices():
+        assert p.gpu in catalog.names("gpus") and 0 < p.price * 3600 < 100
+        assert date.fromisoformat(p.start) and (p.end is None or p.start < p.end)
+        spans.setdefault((p.provider, p.gpu, p.term, p.note), []).append((p.start, p.end or "9999"))
+    for found in spans.values():
+        found.sort()
+        assert all(a[1] <= b[0] for a, b in zip(found, found[1:], strict=False))
+
+
+def test_a_past_price_and_no_price() -> None:
+    assert catalog.rental("h100-sxm", "2026-11-23") is not None
+    assert catalog.rental("h100-sxm", "2001-01-01") is None
+
+
+def test_no_data_file_names_a_machine_or_a_workplace() -> None:
+    for path in FILES:
+        text = path.read_text("utf-8")
+        assert "/work" not in text and "/tmp" not in text and "/root" not in text, path
+
+
+def test_catalogue_and_files_mean_the_same(tmp_path: Path) -> None:
+    """A name, its YAML by path, and its config.json by file and folder give one model."""
+    import json
+
+    source = ROOT / "models" / "qwen3-30b-a3b.yaml"
+    config = yaml.safe_load(source.read_text("utf-8"))["config"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = [catalog.model(w) for w in ("qwen3-30b-a3b", str(source), str(tmp_path / "config.json"), str(tmp_path))]
+    assert len({m.parameters for m in found}) == 1 and len({m.layers for m in found}) == 1

@@ -1,0 +1,65 @@
+"""Quantities: what people write, what they read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvplan import units
+from kvplan.errors import SpecError
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "value"),
+    [
+        ("80 GB", "B", 80e9),
+        ("79.18 GiB", "B", 79.18 * 2**30),
+        ("4.8 TB/s", "B/s", 4.8e12),
+        ("989 TFLOP/s", "FLOP/s", 989e12),
+        ("1,979 TOP/s", "FLOP/s", 1979e12),
+        ("700 W", "W", 700.0),
+        ("50ms", "s", 0.05),
+        ("36 USD/h", "USD/s", 0.01),
+        ("$36/h", "USD/s", None),
+    ],
+)
+def test_parse(text: str, dimension: str, value: float | None) -> None:
+    if value is None:
+        with pytest.raises(SpecError, match="USD/h"):
+            units.parse(text, dimension)
+    else:
+        assert units.parse(text, dimension) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["80", "80 GB/s", "80 gb", "GB", "", "nan GB", "inf GB", "1e999 GB", "80 GB GB", "8٠ GB"])
+def test_refuses_what_is_no_size(text: str) -> None:
+    with pytest.raises(SpecError, match="expected a size such as"):
+        units.parse(text, "B", "h200.yaml: memory")
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("128k", 131072), ("128K", 131072), ("1M", 1048576), ("4096", 4096), ("4,096", 4096), ("1.5k", 1536), ("32ki", 32768)]
+)
+def test_tokens(text: str, tokens: int) -> None:
+    assert units.parse_tokens(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "", "1.3", "1.0001k", "lots", "1e5", "128kk", "9" * 30, "٣k"])
+def test_refuses_what_is_no_token_count(text: str) -> None:
+    with pytest.raises(SpecError, match="--context"):
+        units.parse_tokens(text)
+
+
+@given(st.floats(1e-9, 1e18))
+def test_what_is_shown_reads_back(value: float) -> None:
+    shown = units.show_bytes(value)
+    assert units.parse(shown, "B") == pytest.approx(value, rel=0.06, abs=0.6)
+
+
+def test_shown_tokens_read_back() -> None:
+    for tokens in (1, 999, 1024, 131072, 1048576, 131073, 10**6):
+        assert units.parse_tokens(units.show_tokens(tokens)) == tokens
+
+
+def test_time_and_money_read_well() -> None:
+    assert [units.show_time(t) for t in (0.00005, 0.034, 2.1, 84, 600)] == ["50.0 us", "34.0 ms", "2.1 s", "84.0 s", "10.0 min"]
+    assert [units.show_usd(u) for u in (0.00001, 0.0276, 0.5, 2.5, 1234.5)] == ["$1.0e-05", "$0.0276", "$0.500", "$2.50", "$1,234"]
