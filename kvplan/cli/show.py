@@ -93,7 +93,9 @@ KINDS = {"model": model, "gpu": gpu, "technique": technique, "engine": engine, "
 def worded(field: str, value: object) -> str:
     unit = GPU_FIELDS.get(field, "")
     if isinstance(value, float) and unit == "B":
-        return show_bytes(value)
+        return f"{show_bytes(value)} ({value / 1e9:.1f} GB)" if value >= 1e9 else show_bytes(value)
+    if isinstance(value, float) and unit == "W":
+        return f"{value:g} W"
     if isinstance(value, float) and unit in ("B/s", "FLOP/s"):
         return show_rate(value, unit)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

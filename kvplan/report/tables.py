@@ -29,19 +29,18 @@ def console() -> Console:
 
 
 def grid(*columns: tuple[str, str], title: str = "") -> Table:
-    """Return an empty table; a column is (heading, 'left' or 'right')."""
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-        show_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    """Return an empty table; a column is (heading, 'left', 'right' or 'wrap')."""
+    style = {
+        "title_justify": "left",
+        "title_style": "bold",
+        "pad_edge": False,
+        "show_edge": False,
+        "padding": (0, 1, 0, 0),
+    }
+    table = Table(box=box.SIMPLE_HEAD, title=title, **style)  # type: ignore[arg-type]
     for heading, side in columns:
         table.add_column(
-            heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side == "right"
+            heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side != "wrap"
         )
     return table
 
@@ -88,7 +87,7 @@ def technique_table(query: Query, site: Site, rows: Sequence[Row]) -> Table:
         ("TTFT", "right"),
         ("TPOT", "right"),
         ("$ / query", "right"),
-        ("quality", "left"),
+        ("quality", "wrap"),
         title=f"{site.gpu.title}: {query.prompt:,} tokens in, {query.output:,} out",
     )
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
@@ -253,7 +252,7 @@ def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, e
             ("per GPU", "left"),
             ("bytes", "right"),
             ("share", "right"),
-            ("", "left"),
+            ("", "wrap"),
             title="Memory budget of the fullest GPU",
         )
         for line in m.budget.lines:
@@ -272,12 +271,17 @@ def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, e
 
 
 def listing(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[RenderableType]:
-    table = grid(*((h, "left") for h in headings), title=title)
+    table = grid(*((h, "wrap") for h in headings), title=title)
     for r in rows:
         table.add_row(*r)
     return [table]
 
 
 def fields(title: str, rows: Iterable[tuple[str, str, str]]) -> list[RenderableType]:
-    """Return name, value and source of every field of one thing."""
-    return listing(title, ("field", "value", "source"), rows)
+    """Return name and value of every field of one thing, each with the number of its source below."""
+    found = list(rows)
+    sources = list(dict.fromkeys(source for _, _, source in found))
+    table = grid(("field", "left"), ("value", "wrap"), ("source", "right"), title=title)
+    for field, value, source in found:
+        table.add_row(field, value, f"[{sources.index(source) + 1}]")
+    return [table, Text(), *notes((f"[{i}] {source}" for i, source in enumerate(sources, 1)), "Sources")]

@@ -194,19 +194,27 @@ def _here(path: Path) -> Source:
 # -- models ---------------------------------------------------------------------------------------
 
 
-@cache
 def model(word: str) -> ModelSpec:
     """Return a model by name, alias, config.json, folder with one, or YAML file."""
     path = _as_path(word)
-    if path is None:
-        try:
-            name = resolve("models", word, "model")
-        except UnknownName:
-            found = _variant(word)
-            if found is None:
-                raise
-            return found
-        return _model_file(read_yaml(_shipped("models", name), f"{name}.yaml", typed=True), name, f"{name}.yaml", None)
+    if path is not None:
+        return _model_at(path)
+    try:
+        return _model_named(resolve("models", word, "model"))
+    except UnknownName:
+        found = _variant(word)
+        if found is None:
+            raise
+        return found
+
+
+@cache
+def _model_named(name: str) -> ModelSpec:
+    where = f"{name}.yaml"
+    return _model_file(read_yaml(_shipped("models", name), where, typed=True), name, where, None)
+
+
+def _model_at(path: Path) -> ModelSpec:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
@@ -218,12 +226,10 @@ def model(word: str) -> ModelSpec:
             return _model_file(raw, path.stem, path.name, _here(path))
     else:
         raw = read_json(text, path.name)
-    quantised = path.with_name("hf_quant_config.json")
-    if "quantization_config" not in raw and quantised.is_file():
-        raw["quantization_config"] = {
-            "quant_method": "modelopt",
-            **dict(read_json(read_text(quantised, quantised.name), quantised.name).get("quantization") or {}),
-        }
+    beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
+    if "quantization_config" not in raw and beside.is_file():
+        described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
+        raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
     return read_model(raw, name=name, where=path.name, source=_here(path))
 
@@ -252,13 +258,23 @@ def _model_file(raw: Document, name: str, where: str, default: Source | None) ->
 # -- GPUs -----------------------------------------------------------------------------------------
 
 
-@cache
 def gpu(word: str) -> Gpu:
     """Return a GPU by name, alias (measurement files', NVML's) or YAML file."""
     path = _as_path(word)
-    name = path.stem if path else resolve("gpus", word, "GPU")
-    where = path.name if path else f"{name}.yaml"
-    raw = read_yaml(read_text(path, where) if path else _shipped("gpus", name), where, typed=False)
+    return (
+        _gpu_file(path.stem, read_text(path, path.name), path.name)
+        if path
+        else _gpu_named(resolve("gpus", word, "GPU"))
+    )
+
+
+@cache
+def _gpu_named(name: str) -> Gpu:
+    return _gpu_file(name, _shipped("gpus", name), f"{name}.yaml")
+
+
+def _gpu_file(name: str, text: str, where: str) -> Gpu:
+    raw = read_yaml(text, where, typed=False)
     values, sources = _fields(raw, GPU_FIELDS, where)
     values.setdefault("visible_memory", values.get("memory"))
     values.setdefault("fp16", values.get("bf16"))

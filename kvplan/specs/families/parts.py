@@ -100,7 +100,8 @@ def attention_weights(hidden: int, a: Attention, *, qkv_bias: bool = False, o_bi
 def latent(c: Config, *, index: str = "none") -> Part:
     """Return MLA (DeepSeek V2 and its kin): mixer and tensors. `index`: none | full (with a sparse indexer) | shared (uses another layer's)."""
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
-    rank, rope, nope, value = (c.size(k) for k in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"))
+    rank, rope, nope = (c.size(k) for k in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"))
+    value = c.size("v_head_dim", max(hidden // heads, 1))  # MiniCPM3's file does not say
     bias = c.flag("attention_bias")
     q_rank = c.optional("q_lora_rank")
     if q_rank:

@@ -305,7 +305,7 @@ def zamba2(c: Config) -> Body:
     hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
     ids = c.entries("hybrid_layer_ids")
     kinds = layer_kinds(c, lambda i: "hybrid" if ids and i in ids else "mamba", field="layers_block_type" if c.stated("layers_block_type") else "layer_types")
-    blocks, inner, adapter = c.size("num_mem_blocks", 1), c.size("intermediate_size"), c.size("adapter_rank", 128)
+    blocks, inner, adapter = c.size("num_mem_blocks", 1), c.size("intermediate_size", 4 * hidden), c.size("adapter_rank", 128)
     dim = 2 * hidden // heads
     a = Attention(heads=heads, kv_heads=kv_heads(c), key_dim=dim, value_dim=dim, rope=c.flag("use_mem_rope"))
     mixers, weights = mamba2(c, hidden=hidden, inner=c.size("mamba_expand", 2) * hidden, heads=c.size("n_mamba_heads", 8), groups=c.size("mamba_ngroups", 1),

@@ -1,0 +1,88 @@
+"""Every file of models/ reads, and counts as many parameters as the class transformers builds from its config."""
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kvplan.kv.layout import kv_layout
+from kvplan.specs.config import SYNONYMS
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.reader import read_model
+from kvplan.specs.source import Source
+
+FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "models").glob("*.yaml"))}
+
+#: model types transformers has no class for
+CLASSLESS = {"nemotron-nas"}
+
+#: files compared by their language model alone, and why
+TEXT_ALONE = {"gemma3n-e4b": "its vision tower needs timm"}
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    entry: dict[str, Any] = yaml.safe_load(FILES[name].read_text("utf-8"))
+    return entry
+
+
+def read(name: str, config: dict[str, Any]) -> ModelSpec:
+    return read_model(config, name=name, where=f"models/{name}.yaml", source=Source(kind="config", ref=name, date="2026-11-23"))
+
+
+def on_meta(config: dict[str, Any]) -> int:
+    """Return the parameters of the model transformers builds from a config.json."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers", minversion="5.23")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    stated = copy.deepcopy(config)
+    stated["model_type"] = SYNONYMS.get(stated["model_type"], stated["model_type"])
+    # neither holds parameters; the longrope factors are left out of our files, and a quantised class packs its weights
+    stated.pop("rope_scaling", None)
+    stated.pop("quantization_config", None)
+    if "attn_type_list" in stated:  # MiniMax-Text-01's own spelling, which transformers does not read
+        stated["layer_types"] = ["full_attention" if softmax else "linear_attention" for softmax in stated.pop("attn_type_list")]
+    loaded = CONFIG_MAPPING[stated["model_type"]].from_dict(stated)
+    autos = (transformers.AutoModelForImageTextToText, transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForSpeechSeq2Seq, transformers.AutoModelForCausalLM)
+    auto = next(a for a in autos if type(loaded) in a._model_mapping)
+    with torch.device("meta"):
+        return sum(p.numel() for p in auto.from_config(loaded).parameters())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_reads(name: str) -> None:
+    entry = load(name)
+    assert set(entry) == {"name", "title", "aliases", "source", "config"}
+    assert entry["name"] == name
+    assert all(isinstance(alias, str) for alias in entry["aliases"])
+    assert {"kind", "ref", "date"} <= set(entry["source"])
+    spec = read(name, entry["config"])
+    assert 0 < spec.active_parameters <= spec.parameters
+    assert kv_layout(spec, 16).stored(4096) > 0
+
+
+def test_names_and_aliases_are_unique() -> None:
+    said = [spelling.lower() for name in FILES for spelling in (name, *load(name)["aliases"])]
+    assert sorted({s for s in said if said.count(s) > 1}) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in FILES if load(name)["config"]["model_type"] not in CLASSLESS])
+def test_parameters_equal_the_class(name: str) -> None:
+    config = load(name)["config"]
+    if name in TEXT_ALONE:
+        config = {**config["text_config"], "tie_word_embeddings": True}
+    assert read(name, config).parameters == on_meta(config)
+
+
+def test_classless_types_have_no_class() -> None:
+    """A type that transformers learns to read must leave CLASSLESS."""
+    pytest.importorskip("transformers")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    assert not any(SYNONYMS.get(model_type, model_type) in CONFIG_MAPPING for model_type in CLASSLESS)
+    assert {load(name)["config"]["model_type"] for name in FILES} >= CLASSLESS

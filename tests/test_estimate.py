@@ -1,0 +1,99 @@
+"""From technique to money: what must hold of every row."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvplan.kv import techniques
+from kvplan.kv.budget import Parallel
+from kvplan.planning.answer import survey
+from kvplan.planning.estimate import Query, Site, estimate
+from kvplan.specs import catalog
+
+DAY = "2026-11-23"
+
+
+def site(name: str = "h200", **more: object) -> Site:
+    gpu = catalog.gpu(name)
+    made = Site(gpu=gpu, calibration=catalog.datasheet_calibration(gpu), price=catalog.rental(gpu.name, DAY), engine=catalog.engine())
+    return replace(made, **more)
+
+
+def rows(model: str, context: int, where: Site, wanted=techniques.USUAL):
+    return estimate(catalog.model(model), wanted, Query(context=context, output=min(512, context // 2)), where)
+
+
+def test_llama3_70b_at_128k_on_h100() -> None:
+    found = {r.technique: r for r in rows("llama3-70b", 131072, site("h100-sxm"))}
+    base = found["baseline"]
+    assert base.bytes_per_sequence == 40 * 2**30 and base.bytes_per_token == 327_680
+    # 141 GB of weights need two GPUs, one sequence of 40 GiB beside them four
+    assert base.gpus == 4 and base.sequences == 3
+    assert found["mhc:4x"].reduction == 0.75 and found["fp8"].reduction == 0.5
+    assert found["mhc:4x"].sequences > 3 * base.sequences
+
+
+def test_70b_weights_do_not_fit_one_a100_but_4_bit_ones_with_mhc_do() -> None:
+    """Claim 4 of the audit: 16-bit weights never fit one A100 80 GB; 4-bit weights and 10 GiB of KV do."""
+    one = site("a100-80gb-sxm", parallel=Parallel())
+    sixteen = rows("llama3-70b", 131072, one, ["mhc:4x"])[1]
+    assert not sixteen.feasible and "short by" in sixteen.reason
+    four = rows("llama3-70b", 131072, replace(one, weights="int4"), ["mhc:4x"])[1]
+    assert four.feasible and four.sequences >= 1
+
+
+@given(st.sampled_from(catalog.names("models")), st.sampled_from(catalog.names("gpus")), st.integers(64, 400_000))
+def test_every_row_is_whole_or_says_why(model: str, gpu: str, context: int) -> None:
+    for row in rows(model, context, site(gpu), ["fp8", "mhc:4x+h2o:20%"]):
+        if row.feasible:
+            assert row.sequences >= 1 and row.gpus and row.ttft > 0 and row.tpot > 0 and row.tokens_per_second > 0
+            assert sum(line.amount for line in row.budget.lines) == pytest.approx(row.budget.total)
+            assert row.sequences * row.budget.paging.reserved(context) <= row.budget.kv_cache
+            if row.cost:
+                assert sum(line.amount for line in row.cost.lines) == row.cost.per_query > 0
+        else:
+            assert row.ttft is None and row.cost is None and len(row.reason) > 20
+
+
+@pytest.mark.parametrize("technique", ["baseline", "mhc:8x", "h2o:20%"])
+def test_doubling_the_price_doubles_the_bill(technique: str) -> None:
+    here = site()
+    twice = replace(here, price=replace(here.price, price=here.price.price * 2))
+    once, double = (rows("qwen3-32b", 32768, s, [technique])[-1].cost for s in (here, twice))
+    for a, b in zip(once.lines, double.lines, strict=True):
+        assert b.amount == pytest.approx(2 * a.amount)
+
+
+def test_an_unknown_price_is_never_zero() -> None:
+    row = rows("qwen3-32b", 32768, site("gb200", price=None))[0]
+    assert row.feasible and row.cost is None
+
+
+def test_what_does_not_fit_says_how_much_and_what_would() -> None:
+    row = rows("llama3.1-70b", 131072, site("h100-sxm", parallel=Parallel(tensor=2)))[0]
+    assert not row.feasible
+    assert "does not fit 2x h100-sxm (tp2), short by" in row.reason and "smallest change that fits: 4 GPUs (tp4)" in row.reason
+
+
+def test_the_smallest_replica_is_taken() -> None:
+    row = rows("llama3.1-70b", 131072, site("h100-sxm"))[0]
+    smaller = rows("llama3.1-70b", 131072, site("h100-sxm", parallel=Parallel(tensor=row.parallel.tensor // 2)))[0]
+    assert not smaller.feasible
+
+
+def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
+    every = [site(name) for name in catalog.names("gpus")]
+    found = survey(catalog.model("llama3-70b"), Query(context=131072, output=512), every, techniques.USUAL, today=DAY, named=False)
+    assert len(found.where) == len(every)
+    chosen = found.sites[0]
+    assert chosen.calibration.grounded
+    costs = [r.cost.per_query for r in found.where if r.grounded and r.cost]
+    assert next(r for r in found.rows if r.technique == "baseline").cost.per_query == min(costs)
+    assert "8,192 tokens, not 131,072" in found.warnings[0] and "llama3.1-70b" in found.warnings[0]
+
+
+def test_an_old_price_is_said_to_be_old() -> None:
+    found = survey(catalog.model("qwen3-8b"), Query(context=4096, output=64), [site("mi300x")], ["fp8"], today=DAY, named=True)
+    assert any("check it" in w for w in found.warnings)
