@@ -10,6 +10,7 @@ import pytest
 
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -30,7 +30,9 @@ def load(name: str) -> dict[str, Any]:
 
 
 def read(name: str, config: dict[str, Any]) -> ModelSpec:
-    return read_model(config, name=name, where=f"models/{name}.yaml", source=Source(kind="config", ref=name, date="2026-11-23"))
+    return read_model(
+        config, name=name, where=f"models/{name}.yaml", source=Source(kind="config", ref=name, date="2026-11-23")
+    )
 
 
 def on_meta(config: dict[str, Any]) -> int:
@@ -45,9 +47,16 @@ def on_meta(config: dict[str, Any]) -> int:
     stated.pop("rope_scaling", None)
     stated.pop("quantization_config", None)
     if "attn_type_list" in stated:  # MiniMax-Text-01's own spelling, which transformers does not read
-        stated["layer_types"] = ["full_attention" if softmax else "linear_attention" for softmax in stated.pop("attn_type_list")]
+        stated["layer_types"] = [
+            "full_attention" if softmax else "linear_attention" for softmax in stated.pop("attn_type_list")
+        ]
     loaded = CONFIG_MAPPING[stated["model_type"]].from_dict(stated)
-    autos = (transformers.AutoModelForImageTextToText, transformers.AutoModelForSeq2SeqLM, transformers.AutoModelForSpeechSeq2Seq, transformers.AutoModelForCausalLM)
+    autos = (
+        transformers.AutoModelForImageTextToText,
+        transformers.AutoModelForSeq2SeqLM,
+        transformers.AutoModelForSpeechSeq2Seq,
+        transformers.AutoModelForCausalLM,
+    )
     auto = next(a for a in autos if type(loaded) in a._model_mapping)
     with torch.device("meta"):
         return sum(p.numel() for p in auto.from_config(loaded).parameters())

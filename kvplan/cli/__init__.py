@@ -1,5 +1,6 @@
 """The command line: one file a command, loaded when it is called."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -7,6 +8,9 @@ import click
 
 from kvplan import __version__
 from kvplan.errors import KvplanError
+
+#: set to see where an unexpected error came from
+TRACEBACK = "KVPLAN_TRACEBACK"
 
 #: command -> module; a command is imported only when used, so that start-up stays short
 COMMANDS = {"estimate": "estimate", "memory": "memory", "list": "listing", "show": "show"}
@@ -60,4 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
         code = 0
+    except Exception as bug:  # a user sees one line; a developer asks for the traceback
+        if os.environ.get(TRACEBACK):
+            raise
+        click.echo(one_line(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where"), err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -16,7 +16,7 @@ from kvplan.planning.memory import Memory
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
-from kvplan.units import HOUR, show_bytes, show_time, show_tokens, show_usd
+from kvplan.units import HOUR, show_bytes, show_rate, show_time, show_tokens, show_usd
 
 #: width of a report that is not on a terminal
 PLAIN_WIDTH = 100
@@ -191,7 +191,7 @@ def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Tab
     table = grid(
         ("operator", "left"),
         ("bytes / GPU", "right"),
-        ("TFLOP / GPU", "right"),
+        ("FLOP / GPU", "right"),
         ("time", "right"),
         ("share", "right"),
         ("bound by", "left"),
@@ -202,7 +202,7 @@ def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Tab
         table.add_row(
             o.name,
             show_bytes(o.bytes),
-            f"{o.flops / 1e12:.3f}",
+            show_rate(o.flops, "FLOP"),
             show_time(o.time(c)),
             f"{o.time(c) / whole:.0%}",
             o.bound(c),

@@ -361,10 +361,13 @@ def engine(word: str = "vllm") -> Engine:
 
 
 @cache
+def _datasheet() -> Document:
+    return read_yaml(_shipped("calibrations", "datasheet"), "datasheet.yaml", typed=False)
+
+
 def datasheet_calibration(device: Gpu) -> Calibration:
     """Return what to expect of a GPU nobody measured: sourced fractions of its datasheet, and a wide interval."""
-    where = "datasheet.yaml"
-    raw = read_yaml(_shipped("calibrations", "datasheet"), where, typed=False)
+    where, raw = "datasheet.yaml", _datasheet()
 
     def number(field: str, entry: object, unit: str = "1") -> float:
         return parse(entry.get("value") if isinstance(entry, Mapping) else entry, unit, f"{where}: {field}")

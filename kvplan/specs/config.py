@@ -129,7 +129,7 @@ class Config:
 
     def real(self, name: str, default: Any = _MISSING) -> float:
         value = self.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e12 < value < 1e12:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST < value < LARGEST:
             raise SpecError(f"{self.where}: {name} must be a number, got {value!r}")
         return float(value)
 

@@ -45,11 +45,12 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         raise SpecError(
             f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; use --weights fp8|int8|int4|mxfp4|nvfp4"
         )
-    skip = [
-        s
-        for key in ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "skip_modules", "exclude")
-        for s in block.get(key) or ()
-    ]
+    skip = []
+    for key in ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "skip_modules", "exclude"):
+        listed = block.get(key) or []
+        if not isinstance(listed, (list, tuple)):
+            raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {listed!r}")
+        skip += [str(name) for name in listed]
     algorithm = str(block.get("quant_algo", "")).lower()
     compute = COMPUTE.get(
         algorithm,
@@ -63,7 +64,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         method=algorithm or method,
         bits=bits,
         compute=compute,
-        skip=tuple(str(s) for s in skip),
+        skip=tuple(skip),
         kv_bits=_kv_bits(block),
     )
 

@@ -156,7 +156,8 @@ def gemma3n(c: Config) -> Body:
         raise SpecError(f"{c.where}: intermediate_size has {len(widths)} entries for {count} layers")
 
     def mix(key: Hashable) -> Part:
-        kind, shared = key  # type: ignore[misc]
+        assert isinstance(key, tuple)
+        kind, shared = key
         a = readers(kind) if shared else attention(kind)
         altup = (vector("altup", streams**2 + streams**3 + (streams + 2) * hidden),)
         laurel = linear("laurel.linear_left", rank, hidden) + linear("laurel.linear_right", hidden, rank)

@@ -168,7 +168,8 @@ def mlp(hidden: int, inner: int, *, gated: bool = True, bias: bool = False, pref
 
 
 def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used: int | None = None, shared: int = 0, shared_gate: bool = False,
-        gated: bool = True, bias: bool = False, router_bias: bool = False, prefix: str = "mlp", idle: int = 0, read: int | None = None, shared_bias: bool = False) -> tuple[Weight, ...]:
+        gated: bool = True, bias: bool = False, router_bias: bool = False, prefix: str = "mlp", idle: int = 0, read: int | None = None,
+        shared_bias: bool = False) -> tuple[Weight, ...]:
     """Return a mixture of experts: router, routed experts, and a shared expert `shared` wide.
 
     `idle` counts zero experts the router can pick; `read` is the width experts work in when not hidden.
@@ -178,7 +179,7 @@ def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used:
     if used > experts:
         raise SpecError(f"{c.where}: num_experts_per_tok {used} is larger than the number of experts {experts}")
     width = read or hidden
-    weights = (Weight(name=f"{prefix}.gate", shape=(experts + idle, hidden), matmul=False),)
+    weights: tuple[Weight, ...] = (Weight(name=f"{prefix}.gate", shape=(experts + idle, hidden), matmul=False),)
     if router_bias:
         weights += (vector(f"{prefix}.gate.bias", experts),)
     weights += linear(f"{prefix}.experts.gate_up_proj", (2 if gated else 1) * inner, width, split="expert", bias=bias, copies=experts, used=used)
@@ -214,7 +215,7 @@ def decoder(c: Config, kinds: Sequence[Hashable], mix: Callable[[Hashable], Part
 def embeddings(c: Config, hidden: int, *, norm: int = 1, positions: int = 0, head_bias: bool = False, embedding_norm: bool = False) -> tuple[Weight, ...]:
     """Return token (and position) embeddings, final norm and output head; a tied head is counted once."""
     vocab = c.size("vocab_size")
-    weights = (Weight(name="embed_tokens", shape=(vocab, hidden), split="vocab", matmul=False),)
+    weights: tuple[Weight, ...] = (Weight(name="embed_tokens", shape=(vocab, hidden), split="vocab", matmul=False),)
     if positions:
         weights += (Weight(name="embed_positions", shape=(positions, hidden), matmul=False),)
     if embedding_norm:

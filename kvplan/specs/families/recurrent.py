@@ -205,6 +205,8 @@ def olmo_hybrid(c: Config) -> Body:
     """OLMo hybrid: delta nets with separate projections, every fourth layer attention with norms after."""
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     kinds = layer_kinds(c, every(4, "linear"))
+    if not c.stated("layer_types") and "full" not in kinds:
+        kinds[-1] = "full"  # a model of under four layers still ends in attention
     kh, vh = c.size("linear_num_key_heads", heads), c.size("linear_num_value_heads", heads)
     kd = c.size("linear_key_head_dim", int(0.75 * hidden / kh))
     vd = c.size("linear_value_head_dim", 2 * kd)
@@ -312,7 +314,8 @@ def zamba2(c: Config) -> Body:
                              state=c.size("mamba_d_state", 64), kernel=c.size("mamba_d_conv", 4), conv_bias=True, bias=c.flag("add_bias_linear"))
     hybrids = sum(k == "hybrid" for k in kinds)
     norm = (vector("input_layernorm", hidden),)
-    shared = linear("shared.qkv", 2 * hidden + 2 * a.kv_heads * dim, 2 * hidden) + linear("shared.o_proj", hidden, 2 * hidden) + mlp(hidden, inner, bias=c.flag("add_bias_linear"), prefix="shared.feed_forward")
+    shared = linear("shared.qkv", 2 * hidden + 2 * a.kv_heads * dim, 2 * hidden)
+    shared += linear("shared.o_proj", hidden, 2 * hidden) + mlp(hidden, inner, bias=c.flag("add_bias_linear"), prefix="shared.feed_forward")
     shared += (vector("shared.norms", 3 * hidden),)
     extra = tuple(Weight(name=f"{w.name}.{b}", shape=w.shape, matmul=w.matmul) for b in range(min(blocks, max(hybrids, 0))) for w in shared)
     own = linear("linear", hidden, hidden) + linear("adapter_in", adapter, hidden) + linear("adapter_out", 2 * inner, adapter)

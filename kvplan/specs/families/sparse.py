@@ -145,7 +145,8 @@ def deepseek_like(c: Config) -> Body:
     qk_norm = "head" if t in ("dots1", "hy_v3", "exaone_moe") or (t == "glm4_moe" and c.flag("use_qk_norm")) else ""
     kinds, attention = mixed(c, exaone_rule(c)) if t == "exaone_moe" else mixed(c, dots_rule(c)) if t == "dots1" else full(c)
     return sparse(c, kinds, attention, always if t == "solar_open" else first_dense(c), moe(c, hidden, inner, shared=shared, shared_bias=mlp_bias),
-                  dense=c.size("intermediate_size", inner), mlp_bias=mlp_bias, qkv_bias=bias, o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"), qk_norm=qk_norm)
+                  dense=c.size("intermediate_size", inner), mlp_bias=mlp_bias, qkv_bias=bias,
+                  o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"), qk_norm=qk_norm)
 
 
 def dots_rule(c: Config) -> Callable[[int], str]:
@@ -229,7 +230,8 @@ def jetmoe(c: Config) -> Body:
     hidden, groups, dim = c.size("hidden_size"), c.size("num_key_value_heads"), c.size("kv_channels")
     experts, used = c.size("num_experts"), c.size("num_experts_per_tok")
     a = Attention(heads=groups * used, kv_heads=groups, key_dim=dim, value_dim=dim)
-    weights = (Weight(name="self_attention.experts.router", shape=(experts, hidden), matmul=False), vector("self_attention.experts.bias", hidden))
+    weights: tuple[Weight, ...] = (Weight(name="self_attention.experts.router", shape=(experts, hidden), matmul=False),)
+    weights += (vector("self_attention.experts.bias", hidden),)
     weights += linear("self_attention.experts.input_linear", groups * dim, hidden, split="expert", copies=experts, used=used)
     weights += linear("self_attention.experts.output_linear", hidden, groups * dim, split="expert", copies=experts, used=used)
     weights += linear("self_attention.kv_proj", 2 * groups * dim, hidden, split="kv")
@@ -250,7 +252,8 @@ def gemma4(c: Config) -> Body:
     inner, bias = c.size("intermediate_size"), c.flag("attention_bias")
 
     def mix(key: Hashable) -> Part:
-        kind, shared, dim, groups = key  # type: ignore[misc]
+        assert isinstance(key, tuple)
+        kind, shared, dim, groups = key
         is_full = kind == "full"
         a = gqa(c, window=None if is_full else window, dim=dim, groups=groups, stored=not shared)
         weights = attention_weights(hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head")

@@ -1,0 +1,104 @@
+"""The house rules: imports go one way, the core is pure, start-up is light, factors stand in one place."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kvplan"
+#: rooms in the order of reading; a module imports only from its own room and from those before it
+ROOMS = ["errors", "units", "specs", "kv", "perf", "money", "planning", "report", "cli"]
+#: what only some rooms may touch
+ONLY = {
+    "click": {"cli"}, "rich": {"report"}, "yaml": {"specs/catalog"}, "json": {"specs/catalog", "specs/config", "cli/common"}, "pathlib": {"specs/catalog"},
+    "os": {"cli/__init__"}, "torch": set(), "transformers": set(), "triton": set(), "pynvml": set(), "numpy": set(), "scipy": set(),
+}  # fmt: skip
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return (module, whether it is imported when the file is), all of them absolute."""
+    tree = ast.parse(path.read_text("utf-8"))
+    top = set(map(id, tree.body))
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module or "", id(node) in top))
+    return found
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "kvplan" and len(parts) > 1 and parts[1] in ROOMS else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_imports_go_one_way(path: Path) -> None:
+    if place(path) in ("__init__", "__main__"):
+        return
+    here = place(path).split("/")[0]
+    for module, _ in imports(path):
+        there = room(module)
+        assert there is None or ROOMS.index(there) <= ROOMS.index(here), f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_only_some_rooms_touch_files_terminals_and_heavy_libraries(path: Path) -> None:
+    if place(path) == "__init__":
+        return
+    for module, _ in imports(path):
+        allowed = ONLY.get(module.split(".")[0])
+        assert allowed is None or any(place(path).startswith(a) for a in allowed), f"{place(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_no_module_opens_prints_or_evaluates(path: Path) -> None:
+    calls = {n.func.id for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    assert not calls & {"open", "print", "eval", "exec", "__import__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_scale_factors_stand_in_units(path: Path) -> None:
+    if place(path) == "units":
+        return
+    numbers = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))]
+    stray = [n.lineno for n in numbers if n.value in (1024**3, 2**30, 3600, 86_400, 1_000_000_000_000.0)]
+    assert not stray, f"{place(path)}: lines {stray}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("arguments", [["estimate", "-m", "llama3-70b", "-c", "128k", "--json"], ["memory", "-m", "gpt-oss-120b", "-c", "8k", "--json"], ["--help"]])
+def test_the_planner_starts_without_heavy_libraries(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from kvplan.cli import main
+try:
+    main({arguments!r})
+except SystemExit as left:
+    assert not left.code
+heavy = {{'torch', 'triton', 'transformers', 'numpy', 'scipy', 'rich', 'pynvml'}} & set(sys.modules)
+sys.exit(f'imports {{heavy}}' if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_our_kernels_folder_never_shadows_the_package_of_that_name() -> None:
+    """transformers imports a PyPI package named `kernels`; from the project's root ours must not answer to it."""
+    code = "import importlib.util, sys; s = importlib.util.find_spec('kernels'); sys.exit(bool(s and s.origin and s.origin.startswith(sys.argv[1])))"
+    assert subprocess.run([sys.executable, "-c", code, str(ROOT)], cwd=ROOT, check=False).returncode == 0
+    assert not any((ROOT / folder / "__init__.py").exists() for folder in ("kernels", "models", "profiles"))

@@ -1,0 +1,63 @@
+"""What the documentation shows is what happens."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kvplan.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return (page, command) for every line of a code block or an inline span that runs kvplan."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
+            found += [(page.name, line.split(" #")[0].strip()) for line in block.splitlines() if line.startswith("kvplan ")]
+        found += [(page.name, span) for span in re.findall(r"`(kvplan [^`]+)`", text)]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(("page", "command"), commands(), ids=lambda v: v)
+def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command: str) -> None:
+    """./config.json and ./mine.yaml stand for the reader's own files."""
+    import json
+
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((ROOT / "models" / "qwen3-8b.yaml").read_text("utf-8"))["config"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.yaml").write_text((ROOT / "profiles" / "gpus" / "h200.yaml").read_text("utf-8").replace("name: h200", "name: mine"))
+    arguments = shlex.split(command)[1:]
+    assert run(*arguments).code == 0, command
+
+
+def test_every_command_is_documented_and_has_help(run) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in COMMANDS:
+        assert f"kvplan {name}" in readme
+        assert "Usage" in run(name, "--help").out
+
+
+def test_the_report_in_the_readme_is_the_real_one(run) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = re.search(r"<!-- report: (.*?) -->\n```text\n(.*?)```", readme, re.DOTALL)
+    assert shown is not None
+    printed = run(*shlex.split(shown[1])[1:]).out
+    assert printed.startswith(shown[2]), "run the command in the README's comment and paste its first part"
+
+
+def test_no_page_names_a_machine_or_a_workplace() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if path.suffix in (".md", ".py", ".toml", ".yaml", "") and path.is_file():
+            text = path.read_text("utf-8")
+            assert not re.search(r"/work/(main|shared|\.)|/opt/pypi|farm-|\.library", text) or path.name == "test_docs.py", name
