@@ -11,10 +11,38 @@ from typing import Any
 
 KEEP = (int, float, str, bool, type(None))
 DROP = {
-    "transformers_version", "architectures", "output_hidden_states", "return_dict", "dtype", "chunk_size_feed_forward", "id2label", "label2id",
-    "problem_type", "initializer_range", "use_cache", "rms_norm_eps", "layer_norm_eps", "norm_eps", "pad_token_id", "bos_token_id", "eos_token_id",
-    "attention_dropout", "hidden_act", "hidden_activation", "pretraining_tp", "rope_theta", "output_attentions", "hidden_dropout", "resid_pdrop",
-    "embd_pdrop", "attn_pdrop", "layer_norm_epsilon", "activation_function", "scale_attn_weights", "router_aux_loss_coef", "output_router_logits",
+    "transformers_version",
+    "architectures",
+    "output_hidden_states",
+    "return_dict",
+    "dtype",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "initializer_range",
+    "use_cache",
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "norm_eps",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "attention_dropout",
+    "hidden_act",
+    "hidden_activation",
+    "pretraining_tp",
+    "rope_theta",
+    "output_attentions",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "layer_norm_epsilon",
+    "activation_function",
+    "scale_attn_weights",
+    "router_aux_loss_coef",
+    "output_router_logits",
 }
 
 
@@ -26,11 +54,15 @@ def defaults_of(model_type: str) -> dict[str, object]:
         value = field.default
         if field.default_factory is not dataclasses.MISSING:
             value = field.default_factory()
-        plain = isinstance(value, KEEP) or (isinstance(value, (list, tuple)) and all(isinstance(v, KEEP) for v in value))
+        plain = isinstance(value, KEEP) or (
+            isinstance(value, (list, tuple)) and all(isinstance(v, KEEP) for v in value)
+        )
         if field.name not in DROP and value is not dataclasses.MISSING and plain:
             found[field.name] = list(value) if isinstance(value, tuple) else value
     for name, part in nested_of(model_type).items():  # what the class puts where the file has no such part
-        found[name] = {"model_type": part.model_type} | {k: v for k, v in part.init_kwargs.items() if isinstance(v, KEEP) and k not in DROP}
+        found[name] = {"model_type": part.model_type} | {
+            k: v for k, v in part.init_kwargs.items() if isinstance(v, KEEP) and k not in DROP
+        }
     return found
 
 
@@ -51,8 +83,14 @@ def build() -> dict[str, object]:
     outer = [t for t in TOWERS if t in CONFIG_MAPPING]
     inner = [part.model_type for t in outer for part in CONFIG_MAPPING[t].sub_configs_defaults.values()]
     types = sorted({t for t in [*FAMILIES, *outer, *inner, *VISION] if t in CONFIG_MAPPING})
-    return {"source": {"kind": "code", "ref": f"configuration classes of transformers {transformers.__version__}", "date": "2026-11-23"},
-            "model_types": {t: defaults_of(t) for t in types}}
+    return {
+        "source": {
+            "kind": "code",
+            "ref": f"configuration classes of transformers {transformers.__version__}",
+            "date": "2026-11-23",
+        },
+        "model_types": {t: defaults_of(t) for t in types},
+    }
 
 
 if __name__ == "__main__":

@@ -63,7 +63,11 @@ def test_only_some_rooms_touch_files_terminals_and_heavy_libraries(path: Path) -
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
 def test_no_module_opens_prints_or_evaluates(path: Path) -> None:
-    calls = {n.func.id for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    calls = {
+        n.func.id
+        for n in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
     assert not calls & {"open", "print", "eval", "exec", "__import__"}
 
 
@@ -71,7 +75,11 @@ def test_no_module_opens_prints_or_evaluates(path: Path) -> None:
 def test_scale_factors_stand_in_units(path: Path) -> None:
     if place(path) == "units":
         return
-    numbers = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))]
+    numbers = [
+        n
+        for n in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))
+    ]
     stray = [n.lineno for n in numbers if n.value in (1024**3, 2**30, 3600, 86_400, 1_000_000_000_000.0)]
     assert not stray, f"{place(path)}: lines {stray}"
 
@@ -81,7 +89,14 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
 
 
-@pytest.mark.parametrize("arguments", [["estimate", "-m", "llama3-70b", "-c", "128k", "--json"], ["memory", "-m", "gpt-oss-120b", "-c", "8k", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["estimate", "-m", "llama3-70b", "-c", "128k", "--json"],
+        ["memory", "-m", "gpt-oss-120b", "-c", "8k", "--json"],
+        ["--help"],
+    ],
+)
 def test_the_planner_starts_without_heavy_libraries(arguments: list[str]) -> None:
     code = f"""
 import sys

@@ -27,7 +27,9 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("name", "tensor", "weight", "activation", "runtime", "room"), LOGS)
-def test_kv_room_of_vllm_logs(name: str, tensor: int, weight: float, activation: float, runtime: float, room: float) -> None:
+def test_kv_room_of_vllm_logs(
+    name: str, tensor: int, weight: float, activation: float, runtime: float, room: float
+) -> None:
     found = budget(name, parallel=Parallel(tensor=tensor))
     assert found.kv_cache / GIB == pytest.approx(room, rel=0.015)
     assert found.line("activations") / GIB == pytest.approx(activation, rel=0.005)
@@ -36,7 +38,12 @@ def test_kv_room_of_vllm_logs(name: str, tensor: int, weight: float, activation:
     assert found.line("weights") / GIB == pytest.approx(weight, rel=0.05)
 
 
-@given(st.sampled_from(catalog.names("models")), st.sampled_from(catalog.names("gpus")), st.sampled_from([1, 2, 4, 8]), st.floats(0.1, 1))
+@given(
+    st.sampled_from(catalog.names("models")),
+    st.sampled_from(catalog.names("gpus")),
+    st.sampled_from([1, 2, 4, 8]),
+    st.floats(0.1, 1),
+)
 def test_lines_sum_to_the_total(name: str, gpu: str, tensor: int, use: float) -> None:
     found = budget(name, catalog.gpu(gpu), Parallel(tensor=tensor), utilization=use)
     assert sum(line.amount for line in found.lines) == pytest.approx(found.total)

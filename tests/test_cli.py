@@ -13,7 +13,19 @@ ROW = {"technique", "kv_bytes_per_token", "kv_bytes_per_sequence", "reduction", 
 
 
 def test_estimate_json(run) -> None:
-    found = run("estimate", "--model", "llama3-70b", "--context", "128k", "--gpu", "h200", "--technique", "mhc:4x+h2o:20%", "--json", *ON)
+    found = run(
+        "estimate",
+        "--model",
+        "llama3-70b",
+        "--context",
+        "128k",
+        "--gpu",
+        "h200",
+        "--technique",
+        "mhc:4x+h2o:20%",
+        "--json",
+        *ON,
+    )
     assert found.code == 0 and found.err == ""
     assert found.json["schema"] == 1
     base, both = found.json["rows"]
@@ -25,7 +37,9 @@ def test_estimate_json(run) -> None:
 
 
 def test_memory_json(run) -> None:
-    found = run("memory", "--model", "qwen3-32b", "--context", "32k", "--batch", 4, "--gpu", "h100", "--tp", 2, "--json").json
+    found = run(
+        "memory", "--model", "qwen3-32b", "--context", "32k", "--batch", 4, "--gpu", "h100", "--tp", 2, "--json"
+    ).json
     assert found["weights"]["parameters"] == 32_762_123_264
     assert found["kv"]["attention_bytes"] == 4 * 32768 * 262_144 == sum(c["bytes"] for c in found["kv"]["per_layer"])
     assert found["kv"]["bytes_per_token"] == 262_144
@@ -37,7 +51,9 @@ def test_memory_json(run) -> None:
 def test_three_readings_of_one_cache(run) -> None:
     sizes = {}
     for layout in ("architecture", "engine", "transformers"):
-        sizes[layout] = run("memory", "-m", "gpt-oss-120b", "-c", "128k", "--layout", layout, "--json").json["kv"]["total_bytes"]
+        sizes[layout] = run("memory", "-m", "gpt-oss-120b", "-c", "128k", "--layout", layout, "--json").json["kv"][
+            "total_bytes"
+        ]
     token = 8 * 64 * 2 * 2
     assert sizes["architecture"] == 18 * (131072 + 128) * token
     assert sizes["transformers"] == 18 * (131072 + 127) * token
@@ -61,7 +77,17 @@ def test_list(run, kind: str) -> None:
     assert run("list", kind).out.count("\n") >= len(found.json[kind])
 
 
-@pytest.mark.parametrize(("kind", "name"), [("model", "deepseek-v3"), ("gpu", "H200-SXM-141GB"), ("technique", "mhc:4x+fp8"), ("engine", "vllm"), ("price", "h200"), ("price", "aws")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("model", "deepseek-v3"),
+        ("gpu", "H200-SXM-141GB"),
+        ("technique", "mhc:4x+fp8"),
+        ("engine", "vllm"),
+        ("price", "h200"),
+        ("price", "aws"),
+    ],
+)
 def test_show_gives_every_value_a_source(run, kind: str, name: str) -> None:
     found = run("show", kind, name, "--json").json["fields"]
     assert found and all(f["source"] for f in found)
@@ -72,7 +98,10 @@ REFUSED = [
     (("estimate", "--model", "llama3-70b", "--context", "-5"), "--context: expected a number of tokens"),
     (("estimate", "--model", "lama3-70b", "--context", "8k"), "did you mean 'llama3-70b'"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "h20:20%"), "did you mean 'h2o:20%'"),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "streaming:4,64+h2o:20%"), "both act on the tokens"),
+    (
+        ("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "streaming:4,64+h2o:20%"),
+        "both act on the tokens",
+    ),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h20"), "did you mean 'h200'"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--price", "0"), "above zero"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--on", "tomorrow"), "2026-11-23"),
@@ -94,7 +123,16 @@ def test_a_no_is_one_line_on_stderr(run, arguments: tuple[str, ...], said: str) 
     assert said in found.err and found.err.count("\n") == 1 and found.err.startswith("kvplan: ")
 
 
-@pytest.mark.parametrize("arguments", [("estimate",), ("estimate", "--modle", "x"), ("fly",), ("list", "dreams"), ("memory", "-m", "qwen3-8b", "-c", "8k", "--tp", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("estimate",),
+        ("estimate", "--modle", "x"),
+        ("fly",),
+        ("list", "dreams"),
+        ("memory", "-m", "qwen3-8b", "-c", "8k", "--tp", "0"),
+    ],
+)
 def test_wrong_usage_is_one_line_and_2(run, arguments: tuple[str, ...]) -> None:
     found = run(*arguments)
     assert found.code == 2 and found.out == "" and found.err.count("\n") == 1
@@ -112,7 +150,9 @@ def test_gpu_and_price_from_the_user(run, tmp_path) -> None:
         "name: mine\nsource: {kind: assumption, ref: my own card, date: 2026-11-23}\nmemory: 96 GB\nbandwidth: 2 TB/s\nfp16: 400 TFLOP/s\n"
         "link: 50 GB/s\npower: 400 W\nsms: 100\nl2: 64 MB\n"
     )
-    row = run("estimate", "-m", "qwen3-32b", "-c", "16k", "-g", str(mine), "--price", "1.80/h", "--json").json["rows"][0]
+    row = run("estimate", "-m", "qwen3-32b", "-c", "16k", "-g", str(mine), "--price", "1.80/h", "--json").json["rows"][
+        0
+    ]
     assert row["gpu"] == "mine" and row["feasible"] and row["usd_per_query"] > 0
     mine.write_text(mine.read_text().replace("96 GB", "96 GB/s"))
     assert "mine.yaml: memory: expected a size" in run("estimate", "-m", "qwen3-32b", "-c", "16k", "-g", str(mine)).err
@@ -120,10 +160,65 @@ def test_gpu_and_price_from_the_user(run, tmp_path) -> None:
 
 GOLDEN = {
     "estimate-llama3-70b": ("estimate", "--model", "llama3-70b", "--context", "128k", *ON),
-    "estimate-two-gpus": ("estimate", "--model", "gpt-oss-120b", "--context", "64k", "--gpu", "h100", "--gpu", "mi300x", "-t", "fp8", "-t", "mhc:8x", *ON),
-    "estimate-explained": ("estimate", "--model", "deepseek-v3", "--context", "32k", "--gpu", "h200", "-t", "fp8", "-t", "mhc:4x", "--explain", *ON),
-    "estimate-no-fit": ("estimate", "--model", "llama3.1-405b", "--context", "128k", "--gpu", "l40s", "--tp", "8", "-t", "h2o:20%", *ON),
-    "memory-engine": ("memory", "--model", "gemma3-27b", "--context", "128k", "--layout", "engine", "--gpu", "h100", "--tp", "2", "--explain"),
+    "estimate-two-gpus": (
+        "estimate",
+        "--model",
+        "gpt-oss-120b",
+        "--context",
+        "64k",
+        "--gpu",
+        "h100",
+        "--gpu",
+        "mi300x",
+        "-t",
+        "fp8",
+        "-t",
+        "mhc:8x",
+        *ON,
+    ),
+    "estimate-explained": (
+        "estimate",
+        "--model",
+        "deepseek-v3",
+        "--context",
+        "32k",
+        "--gpu",
+        "h200",
+        "-t",
+        "fp8",
+        "-t",
+        "mhc:4x",
+        "--explain",
+        *ON,
+    ),
+    "estimate-no-fit": (
+        "estimate",
+        "--model",
+        "llama3.1-405b",
+        "--context",
+        "128k",
+        "--gpu",
+        "l40s",
+        "--tp",
+        "8",
+        "-t",
+        "h2o:20%",
+        *ON,
+    ),
+    "memory-engine": (
+        "memory",
+        "--model",
+        "gemma3-27b",
+        "--context",
+        "128k",
+        "--layout",
+        "engine",
+        "--gpu",
+        "h100",
+        "--tp",
+        "2",
+        "--explain",
+    ),
     "memory-hybrid": ("memory", "--model", "qwen3.5-397b", "--context", "256k", "--batch", "8", "--kv-dtype", "fp8"),
     "show-gpu": ("show", "gpu", "h100"),
 }
@@ -138,12 +233,20 @@ def test_reports_look_as_they_did(run, golden, name: str) -> None:
 
 
 def test_colour_is_off_when_piped() -> None:
-    out = subprocess.run([sys.executable, "-m", "kvplan", "list", "gpus"], capture_output=True, text=True, check=True, env={**os.environ, "TERM": "xterm-256color"})
+    out = subprocess.run(
+        [sys.executable, "-m", "kvplan", "list", "gpus"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
     assert "\x1b[" not in out.stdout
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    out = subprocess.run(f"{sys.executable} -m kvplan list models | head -1", shell=True, capture_output=True, text=True, check=False)
+    out = subprocess.run(
+        f"{sys.executable} -m kvplan list models | head -1", shell=True, capture_output=True, text=True, check=False
+    )
     assert out.stderr == "" and "models" in out.stdout
 
 

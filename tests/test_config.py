@@ -79,10 +79,25 @@ def test_spellings_of_kv_heads() -> None:
     assert per_token(falcon, multi_query=False) == 8 * four_layers
     assert per_token(falcon, new_decoder_architecture=True, n_head_kv=2) == 2 * four_layers
     assert per_token(falcon, new_decoder_architecture=True, num_kv_heads=4) == 4 * four_layers
-    bigcode = {"model_type": "gpt_bigcode", "n_embd": 512, "n_layer": 4, "n_head": 8, "vocab_size": 1000, "n_positions": 64}
+    bigcode = {
+        "model_type": "gpt_bigcode",
+        "n_embd": 512,
+        "n_layer": 4,
+        "n_head": 8,
+        "vocab_size": 1000,
+        "n_positions": 64,
+    }
     assert per_token(bigcode, multi_query=True) == four_layers
     assert per_token(bigcode, multi_query=False) == 8 * four_layers
-    dbrx = {"model_type": "dbrx", "d_model": 512, "n_layers": 4, "n_heads": 8, "vocab_size": 1000, "attn_config": {"kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 64}}
+    dbrx = {
+        "model_type": "dbrx",
+        "d_model": 512,
+        "n_layers": 4,
+        "n_heads": 8,
+        "vocab_size": 1000,
+        "attn_config": {"kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 64},
+    }
     assert per_token(dbrx) == 2 * four_layers
 
 
@@ -99,7 +114,11 @@ def test_head_dim_explicit_null_and_by_class() -> None:
         ("mistral", {}, 4),  # absent: the class default of 4,096 in every layer
         ("mistral", {"sliding_window": None}, 0),
         ("qwen2", {"sliding_window": 128}, 0),  # use_sliding_window is false
-        ("qwen2", {"sliding_window": 128, "use_sliding_window": True, "max_window_layers": 3}, 1),  # the first three are full
+        (
+            "qwen2",
+            {"sliding_window": 128, "use_sliding_window": True, "max_window_layers": 3},
+            1,
+        ),  # the first three are full
         ("gemma2", {"sliding_window": 128}, 2),
         ("gemma3_text", {"sliding_window": 128, "sliding_window_pattern": 2}, 2),
         ("gemma3_text", {"sliding_window": 128, "layer_types": ["full_attention"] + ["sliding_attention"] * 3}, 3),
@@ -122,7 +141,15 @@ def test_a_list_of_the_wrong_length_is_refused() -> None:
 
 
 def test_hybrid_patterns() -> None:
-    base = {**LLAMA, "model_type": "nemotron_h", "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "conv_kernel": 4}
+    base = {
+        **LLAMA,
+        "model_type": "nemotron_h",
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 16,
+        "n_groups": 2,
+        "conv_kernel": 4,
+    }
     layout = kv_layout(read(base, hybrid_override_pattern="M-M*"), 16)
     assert {g.kind: g.layers for g in layout.groups} == {"state": (0, 2), "full": (3,)}
     with pytest.raises(SpecError, match="'X'; known: M"):
@@ -149,7 +176,13 @@ def test_kimi_linear_counts_layers_from_one() -> None:
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4.5),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 8),
-        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "symmetric": True}}}}, 4.5),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "symmetric": True}}},
+            },
+            4.5,
+        ),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4.5),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, 8),
     ],

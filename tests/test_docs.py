@@ -19,7 +19,9 @@ def commands() -> list[tuple[str, str]]:
     for page in PAGES:
         text = page.read_text("utf-8")
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):
-            found += [(page.name, line.split(" #")[0].strip()) for line in block.splitlines() if line.startswith("kvplan ")]
+            found += [
+                (page.name, line.split(" #")[0].strip()) for line in block.splitlines() if line.startswith("kvplan ")
+            ]
         found += [(page.name, span) for span in re.findall(r"`(kvplan [^`]+)`", text)]
     return list(dict.fromkeys(found))
 
@@ -34,7 +36,9 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load((ROOT / "models" / "qwen3-8b.yaml").read_text("utf-8"))["config"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "mine.yaml").write_text((ROOT / "profiles" / "gpus" / "h200.yaml").read_text("utf-8").replace("name: h200", "name: mine"))
+    (tmp_path / "mine.yaml").write_text(
+        (ROOT / "profiles" / "gpus" / "h200.yaml").read_text("utf-8").replace("name: h200", "name: mine")
+    )
     arguments = shlex.split(command)[1:]
     assert run(*arguments).code == 0, command
 
@@ -60,4 +64,6 @@ def test_no_page_names_a_machine_or_a_workplace() -> None:
         path = ROOT / name
         if path.suffix in (".md", ".py", ".toml", ".yaml", "") and path.is_file():
             text = path.read_text("utf-8")
-            assert not re.search(r"/work/(main|shared|\.)|/opt/pypi|farm-|\.library", text) or path.name == "test_docs.py", name
+            assert (
+                not re.search(r"/work/(main|shared|\.)|/opt/pypi|farm-|\.library", text) or path.name == "test_docs.py"
+            ), name

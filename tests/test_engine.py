@@ -50,8 +50,12 @@ def test_attention_blocks_grow_to_hold_a_recurrent_state(name: str, block: int) 
 
 def test_heads_are_replicated_and_latents_never_divided() -> None:
     assert reserved("llama3.1-70b", 4096, parallel=Parallel(tensor=8)) == pytest.approx(reserved("llama3.1-70b", 4096))
-    assert reserved("llama3.1-70b", 4096, parallel=Parallel(tensor=16)) == pytest.approx(2 * reserved("llama3.1-70b", 4096))
-    assert reserved("deepseek-v3", 4096, parallel=Parallel(tensor=8)) == pytest.approx(8 * reserved("deepseek-v3", 4096))
+    assert reserved("llama3.1-70b", 4096, parallel=Parallel(tensor=16)) == pytest.approx(
+        2 * reserved("llama3.1-70b", 4096)
+    )
+    assert reserved("deepseek-v3", 4096, parallel=Parallel(tensor=8)) == pytest.approx(
+        8 * reserved("deepseek-v3", 4096)
+    )
 
 
 def test_a_compressed_latent_divides_by_head_groups() -> None:

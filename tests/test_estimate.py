@@ -17,7 +17,12 @@ DAY = "2026-11-23"
 
 def site(name: str = "h200", **more: object) -> Site:
     gpu = catalog.gpu(name)
-    made = Site(gpu=gpu, calibration=catalog.datasheet_calibration(gpu), price=catalog.rental(gpu.name, DAY), engine=catalog.engine())
+    made = Site(
+        gpu=gpu,
+        calibration=catalog.datasheet_calibration(gpu),
+        price=catalog.rental(gpu.name, DAY),
+        engine=catalog.engine(),
+    )
     return replace(made, **more)
 
 
@@ -74,7 +79,10 @@ def test_an_unknown_price_is_never_zero() -> None:
 def test_what_does_not_fit_says_how_much_and_what_would() -> None:
     row = rows("llama3.1-70b", 131072, site("h100-sxm", parallel=Parallel(tensor=2)))[0]
     assert not row.feasible
-    assert "does not fit 2x h100-sxm (tp2), short by" in row.reason and "smallest change that fits: 4 GPUs (tp4)" in row.reason
+    assert (
+        "does not fit 2x h100-sxm (tp2), short by" in row.reason
+        and "smallest change that fits: 4 GPUs (tp4)" in row.reason
+    )
 
 
 def test_the_smallest_replica_is_taken() -> None:
@@ -85,7 +93,9 @@ def test_the_smallest_replica_is_taken() -> None:
 
 def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
     every = [site(name) for name in catalog.names("gpus")]
-    found = survey(catalog.model("llama3-70b"), Query(context=131072, output=512), every, techniques.USUAL, today=DAY, named=False)
+    found = survey(
+        catalog.model("llama3-70b"), Query(context=131072, output=512), every, techniques.USUAL, today=DAY, named=False
+    )
     assert len(found.where) == len(every)
     chosen = found.sites[0]
     assert chosen.calibration.grounded
@@ -95,5 +105,7 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
 
 
 def test_an_old_price_is_said_to_be_old() -> None:
-    found = survey(catalog.model("qwen3-8b"), Query(context=4096, output=64), [site("mi300x")], ["fp8"], today=DAY, named=True)
+    found = survey(
+        catalog.model("qwen3-8b"), Query(context=4096, output=64), [site("mi300x")], ["fp8"], today=DAY, named=True
+    )
     assert any("check it" in w for w in found.warnings)

@@ -42,14 +42,19 @@ def test_prefill_flops() -> None:
     assert pre["attention (prefill)"].flops == 80 * 4 * 64 * 128 * 8192 * 8193 / 2
 
 
-@pytest.mark.parametrize(("experts", "used", "tokens", "expected"), [(8, 2, 1, 2.0), (256, 8, 1, 8.0), (128, 4, 10**6, 128.0), (4, 2, 2, 3.0)])
+@pytest.mark.parametrize(
+    ("experts", "used", "tokens", "expected"),
+    [(8, 2, 1, 2.0), (256, 8, 1, 8.0), (128, 4, 10**6, 128.0), (4, 2, 2, 3.0)],
+)
 def test_distinct_experts(experts: int, used: int, tokens: int, expected: float) -> None:
     assert touched(experts, used, tokens) == pytest.approx(expected)
 
 
 def test_bigger_batches_share_the_weights() -> None:
     c = catalog.datasheet_calibration(catalog.gpu("h200"))
-    times = [total_time(decode_step(MODEL, LAYOUT, HELD, Parallel(tensor=4), batch=b, length=4096), c) for b in (1, 8, 64)]
+    times = [
+        total_time(decode_step(MODEL, LAYOUT, HELD, Parallel(tensor=4), batch=b, length=4096), c) for b in (1, 8, 64)
+    ]
     assert times == sorted(times) and times[1] < 2 * times[0]
 
 

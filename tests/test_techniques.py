@@ -45,7 +45,9 @@ def test_applies_or_says_why_on_every_model(name: str, text: str, length: int) -
 def test_order_of_writing_does_not_matter(parts: list[str]) -> None:
     text = "+".join(parts)
     assert techniques.canonical(text) == "mhc:4x+h2o:20%+fp8"
-    assert techniques.apply(text, layout()).stored(9999) == techniques.apply("mhc:4x+h2o:20%+fp8", layout()).stored(9999)
+    assert techniques.apply(text, layout()).stored(9999) == techniques.apply("mhc:4x+h2o:20%+fp8", layout()).stored(
+        9999
+    )
 
 
 @pytest.mark.parametrize("first", EXAMPLES)
@@ -100,7 +102,9 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_llama3_70b_at_128k() -> None:
     """40 GiB before, 10 GiB with MHC 4x, a fifth plus scores with H2O 20 %, 4.5 of 16 bits with int4."""
     gib, length, base = 2**30, 131072, layout("llama3-70b")
-    stored = {t: techniques.apply(t, base).stored(length) / gib for t in ("fp8", "int4", "mhc:4x", "mhc:8x", "mqa", "gqa:4")}
+    stored = {
+        t: techniques.apply(t, base).stored(length) / gib for t in ("fp8", "int4", "mhc:4x", "mhc:8x", "mqa", "gqa:4")
+    }
     assert stored == {"fp8": 20.0, "int4": 40 * 4.5 / 16, "mhc:4x": 10.0, "mhc:8x": 5.0, "mqa": 5.0, "gqa:4": 20.0}
     kept = int(131072 * 0.2)
     scores = kept * 8 * 4 * 80
@@ -161,4 +165,6 @@ def test_group_scales_are_counted_in_full_groups() -> None:
 def test_windows_stay_the_smaller_of_two() -> None:
     gemma = techniques.apply("window:512", layout("gemma3-27b"))
     assert {g.keep.tokens(100_000) for g in gemma.groups} == {512}
-    assert techniques.apply("streaming:4,4096", layout("gemma3-27b")).part("sliding").stored(10**5) == layout("gemma3-27b").part("sliding").stored(10**5)
+    assert techniques.apply("streaming:4,4096", layout("gemma3-27b")).part("sliding").stored(10**5) == layout(
+        "gemma3-27b"
+    ).part("sliding").stored(10**5)

@@ -30,14 +30,25 @@ def test_parse(text: str, dimension: str, value: float | None) -> None:
         assert units.parse(text, dimension) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["80", "80 GB/s", "80 gb", "GB", "", "nan GB", "inf GB", "1e999 GB", "80 GB GB", "8٠ GB"])
+@pytest.mark.parametrize(
+    "text", ["80", "80 GB/s", "80 gb", "GB", "", "nan GB", "inf GB", "1e999 GB", "80 GB GB", "8٠ GB"]
+)
 def test_refuses_what_is_no_size(text: str) -> None:
     with pytest.raises(SpecError, match="expected a size such as"):
         units.parse(text, "B", "h200.yaml: memory")
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens"), [("128k", 131072), ("128K", 131072), ("1M", 1048576), ("4096", 4096), ("4,096", 4096), ("1.5k", 1536), ("32ki", 32768)]
+    ("text", "tokens"),
+    [
+        ("128k", 131072),
+        ("128K", 131072),
+        ("1M", 1048576),
+        ("4096", 4096),
+        ("4,096", 4096),
+        ("1.5k", 1536),
+        ("32ki", 32768),
+    ],
 )
 def test_tokens(text: str, tokens: int) -> None:
     assert units.parse_tokens(text) == tokens
@@ -61,5 +72,17 @@ def test_shown_tokens_read_back() -> None:
 
 
 def test_time_and_money_read_well() -> None:
-    assert [units.show_time(t) for t in (0.00005, 0.034, 2.1, 84, 600)] == ["50.0 us", "34.0 ms", "2.1 s", "84.0 s", "10.0 min"]
-    assert [units.show_usd(u) for u in (0.00001, 0.0276, 0.5, 2.5, 1234.5)] == ["$1.0e-05", "$0.0276", "$0.500", "$2.50", "$1,234"]
+    assert [units.show_time(t) for t in (0.00005, 0.034, 2.1, 84, 600)] == [
+        "50.0 us",
+        "34.0 ms",
+        "2.1 s",
+        "84.0 s",
+        "10.0 min",
+    ]
+    assert [units.show_usd(u) for u in (0.00001, 0.0276, 0.5, 2.5, 1234.5)] == [
+        "$1.0e-05",
+        "$0.0276",
+        "$0.500",
+        "$2.50",
+        "$1,234",
+    ]

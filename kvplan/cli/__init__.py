@@ -67,6 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as bug:  # a user sees one line; a developer asks for the traceback
         if os.environ.get(TRACEBACK):
             raise
-        click.echo(one_line(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where"), err=True)
+        click.echo(
+            one_line(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where"),
+            err=True,
+        )
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

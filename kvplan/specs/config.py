@@ -14,15 +14,58 @@ NESTS = ("text_config", "llm_config", "language_config", "thinker_config", "deco
 #: the same field under its other names, canonical name first
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "hidden_dim", "model_dim"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads"),
-    "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads", "n_kv_heads", "num_query_groups"),
-    "intermediate_size": ("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "d_ff", "mlp_dim"),
+    "num_hidden_layers": (
+        "num_hidden_layers",
+        "n_layer",
+        "n_layers",
+        "num_layers",
+        "decoder_layers",
+        "num_decoder_layers",
+    ),
+    "num_attention_heads": (
+        "num_attention_heads",
+        "n_head",
+        "n_heads",
+        "num_heads",
+        "attention_heads",
+        "decoder_attention_heads",
+    ),
+    "num_key_value_heads": (
+        "num_key_value_heads",
+        "num_kv_heads",
+        "n_head_kv",
+        "kv_n_heads",
+        "n_kv_heads",
+        "num_query_groups",
+    ),
+    "intermediate_size": (
+        "intermediate_size",
+        "ffn_hidden_size",
+        "n_inner",
+        "ffn_dim",
+        "decoder_ffn_dim",
+        "d_ff",
+        "mlp_dim",
+    ),
     "vocab_size": ("vocab_size", "padded_vocab_size", "n_vocab"),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels", "d_kv"),
-    "max_position_embeddings": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions"),
+    "max_position_embeddings": (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "seq_length",
+        "model_max_length",
+        "max_target_positions",
+    ),
     "num_experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
-    "num_experts_per_tok": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k", "top_k_experts"),
+    "num_experts_per_tok": (
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "moe_topk",
+        "moe_k",
+        "moe_top_k",
+        "top_k_experts",
+    ),
     "tie_word_embeddings": ("tie_word_embeddings",),
     "dtype": ("dtype", "torch_dtype"),
 }
@@ -32,9 +75,16 @@ ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_s
 
 #: model types seen on the hub under other names than the class that runs them
 SYNONYMS = {
-    "kimi_k2": "deepseek_v3", "minimax_text_01": "minimax", "minimax_m1": "minimax",
-    "RefinedWeb": "falcon", "RefinedWebModel": "falcon", "kimi_k25": "kimi_k25", "phi-msft": "phi",
-    "deepseek_v32": "deepseek_v32", "nemotron-nas": "nemotron_nas", "gpt_bigcode": "gpt_bigcode",
+    "kimi_k2": "deepseek_v3",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
+    "RefinedWeb": "falcon",
+    "RefinedWebModel": "falcon",
+    "kimi_k25": "kimi_k25",
+    "phi-msft": "phi",
+    "deepseek_v32": "deepseek_v32",
+    "nemotron-nas": "nemotron_nas",
+    "gpt_bigcode": "gpt_bigcode",
 }
 
 _MISSING = object()
@@ -70,10 +120,17 @@ class Config:
             named = architectures[0] if isinstance(architectures, list) and architectures else ""
             stated = ARCHITECTURES.get(str(named), "")
             if not stated:
-                raise SpecError(f"{self.where}: missing model_type; a config.json names its architecture, as in 'llama'")
+                raise SpecError(
+                    f"{self.where}: missing model_type; a config.json names its architecture, as in 'llama'"
+                )
         stated = SYNONYMS.get(stated, stated)
         if stated not in known:
-            raise UnknownName("architecture", stated, known, f"{self.where}: kvplan reads {len(known)} architectures, see `kvplan list architectures`")
+            raise UnknownName(
+                "architecture",
+                stated,
+                known,
+                f"{self.where}: kvplan reads {len(known)} architectures, see `kvplan list architectures`",
+            )
         return stated
 
     def stated(self, name: str) -> bool:
@@ -106,7 +163,13 @@ class Config:
 
     def whole(self, name: str, value: object, low: int = 1) -> int:
         """Check that `value` of field `name` is a whole number from `low` to ten million."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value in (float("inf"), float("-inf")) or int(value) != value:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or value != value
+            or value in (float("inf"), float("-inf"))
+            or int(value) != value
+        ):
             raise SpecError(f"{self.where}: {name} must be a whole number, got {value!r}")
         if not low <= value <= LARGEST:
             raise SpecError(f"{self.where}: {name} must be from {low} to {LARGEST:,}, got {value!r}")
@@ -161,9 +224,16 @@ class Config:
         if not isinstance(value, Mapping):
             raise SpecError(f"{self.where}: {name} must be an object, got {value!r}")
         stated = dict(value)
-        if not stated.get("model_type") or not isinstance(stated["model_type"], str):  # transformers saves some parts with ''
+        if not stated.get("model_type") or not isinstance(
+            stated["model_type"], str
+        ):  # transformers saves some parts with ''
             stated["model_type"] = model_type
-        return Config(stated, f"{self.where}: {name}", known or {SYNONYMS.get(stated["model_type"], stated["model_type"]): None}, self)
+        return Config(
+            stated,
+            f"{self.where}: {name}",
+            known or {SYNONYMS.get(stated["model_type"], stated["model_type"]): None},
+            self,
+        )
 
 
 #: the largest size any field of a config may have
@@ -171,9 +241,22 @@ LARGEST = 10**9
 
 #: class names for configs that state no model_type
 ARCHITECTURES = {
-    "LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "MixtralForCausalLM": "mixtral", "Qwen2ForCausalLM": "qwen2",
-    "Qwen3ForCausalLM": "qwen3", "Qwen3MoeForCausalLM": "qwen3_moe", "GemmaForCausalLM": "gemma", "Gemma2ForCausalLM": "gemma2",
-    "DeepseekV2ForCausalLM": "deepseek_v2", "DeepseekV3ForCausalLM": "deepseek_v3", "GptOssForCausalLM": "gpt_oss",
-    "FalconForCausalLM": "falcon", "RWForCausalLM": "falcon", "GPTBigCodeForCausalLM": "gpt_bigcode", "Phi3ForCausalLM": "phi3",
-    "DeciLMForCausalLM": "nemotron_nas", "GPT2LMHeadModel": "gpt2", "GPTNeoXForCausalLM": "gpt_neox",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "MixtralForCausalLM": "mixtral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "GemmaForCausalLM": "gemma",
+    "Gemma2ForCausalLM": "gemma2",
+    "DeepseekV2ForCausalLM": "deepseek_v2",
+    "DeepseekV3ForCausalLM": "deepseek_v3",
+    "GptOssForCausalLM": "gpt_oss",
+    "FalconForCausalLM": "falcon",
+    "RWForCausalLM": "falcon",
+    "GPTBigCodeForCausalLM": "gpt_bigcode",
+    "Phi3ForCausalLM": "phi3",
+    "DeciLMForCausalLM": "nemotron_nas",
+    "GPT2LMHeadModel": "gpt2",
+    "GPTNeoXForCausalLM": "gpt_neox",
 }

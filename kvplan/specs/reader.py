@@ -13,7 +13,14 @@ from kvplan.specs.source import Source
 
 #: bits of the dtypes a checkpoint can be in
 DTYPE_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "float8_e4m3fn": 8.0, "float64": 64.0}
-_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "half": "float16", "float": "float32", "auto": "bfloat16"}
+_SHORT = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "half": "float16",
+    "float": "float32",
+    "auto": "bfloat16",
+}
 
 
 def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str, source: Source) -> ModelSpec:
@@ -22,10 +29,21 @@ def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str
     body = FAMILIES[config.model_type](config)
     holder = config if config.parent is None else config.parent
     return ModelSpec(
-        name=name, title=title or name, model_type=holder.model_type if config.parent else config.model_type,
-        hidden=config.size("hidden_size"), vocab=config.size("vocab_size"), max_context=max_context(config), dtype=dtype(config),
-        layers=body.layers, outer=body.outer + beside(config), tied=not any(w.name == "lm_head" for w in body.outer),
-        quantization=read_quantization(raw, where) or read_quantization(config.raw, where), notes=body.notes, source=source, config=dict(raw))
+        name=name,
+        title=title or name,
+        model_type=holder.model_type if config.parent else config.model_type,
+        hidden=config.size("hidden_size"),
+        vocab=config.size("vocab_size"),
+        max_context=max_context(config),
+        dtype=dtype(config),
+        layers=body.layers,
+        outer=body.outer + beside(config),
+        tied=not any(w.name == "lm_head" for w in body.outer),
+        quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
+        notes=body.notes,
+        source=source,
+        config=dict(raw),
+    )
 
 
 def text_config(raw: Mapping[str, Any], where: str) -> Config:
@@ -36,18 +54,34 @@ def text_config(raw: Mapping[str, Any], where: str) -> Config:
         return language_model(raw, stated, where)
     if isinstance(stated, str) and stated not in FAMILIES:
         nests = [nest for nest in NESTS if isinstance(raw.get(nest), Mapping)]
-        alone = f", only its {nests[0]} alone" if nests else ""  # never count a model without the tower it is loaded with
-        raise UnknownName("architecture", stated, [*FAMILIES, *TOWERS], f"{where}: kvplan does not read it{alone}; see `kvplan list architectures`")
+        alone = (
+            f", only its {nests[0]} alone" if nests else ""
+        )  # never count a model without the tower it is loaded with
+        raise UnknownName(
+            "architecture",
+            stated,
+            [*FAMILIES, *TOWERS],
+            f"{where}: kvplan does not read it{alone}; see `kvplan list architectures`",
+        )
     return Config(raw, where, FAMILIES)
 
 
 def max_context(c: Config) -> int | None:
     """Return the longest context the config states, RoPE scaling included where the file needs it."""
-    stated = c.optional("max_position_embeddings") if "max_position_embeddings" in c.raw or c.parent else c.optional("max_position_embeddings", None)
+    stated = (
+        c.optional("max_position_embeddings")
+        if "max_position_embeddings" in c.raw or c.parent
+        else c.optional("max_position_embeddings", None)
+    )
     scaling = c.get("rope_scaling", None)
     if stated and isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) != "yarn":
         original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
-        if isinstance(original, (int, float)) and isinstance(factor, (int, float)) and original == stated and factor > 1:
+        if (
+            isinstance(original, (int, float))
+            and isinstance(factor, (int, float))
+            and original == stated
+            and factor > 1
+        ):
             return int(original * factor)
     return stated
 

@@ -23,22 +23,53 @@ from kvplan.specs.families.registry import family
 from kvplan.specs.model import Attention, Weight
 
 
-def plain(c: Config, kinds: list[str], attention: Callable[[Hashable], Attention], *, qkv_bias: bool = False, o_bias: bool = False, mlp_bias: bool = False,
-          gated: bool = True, qk_norm: str = "", q_gate: bool = False, norms: int = 2, norm: int = 1, final_norm: bool = True, positions: int = 0,
-          head_bias: bool = False, embedding_norm: bool = False, inner: int | None = None, sinks: int = 0, extra_norm: int = 0) -> Body:
+def plain(
+    c: Config,
+    kinds: list[str],
+    attention: Callable[[Hashable], Attention],
+    *,
+    qkv_bias: bool = False,
+    o_bias: bool = False,
+    mlp_bias: bool = False,
+    gated: bool = True,
+    qk_norm: str = "",
+    q_gate: bool = False,
+    norms: int = 2,
+    norm: int = 1,
+    final_norm: bool = True,
+    positions: int = 0,
+    head_bias: bool = False,
+    embedding_norm: bool = False,
+    inner: int | None = None,
+    sinks: int = 0,
+    extra_norm: int = 0,
+) -> Body:
     """Return a decoder of attention and one MLP a layer, with the given biases and norms."""
     hidden = c.size("hidden_size")
     width = inner or c.size("intermediate_size")
 
     def mix(kind: Hashable) -> Part:
         a = attention(kind)
-        return (a,), attention_weights(hidden, a, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, gated=q_gate, extra=sinks)
+        return (a,), attention_weights(
+            hidden, a, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, gated=q_gate, extra=sinks
+        )
 
     def ffn(_: Hashable) -> tuple[Weight, ...]:
         return mlp(hidden, width, gated=gated, bias=mlp_bias) + ((vector("extra", extra_norm),) if extra_norm else ())
 
-    return decoder(c, kinds, mix, ["mlp"] * len(kinds), ffn, norms=norms, norm=norm, final_norm=final_norm, positions=positions,
-                   head_bias=head_bias, embedding_norm=embedding_norm)
+    return decoder(
+        c,
+        kinds,
+        mix,
+        ["mlp"] * len(kinds),
+        ffn,
+        norms=norms,
+        norm=norm,
+        final_norm=final_norm,
+        positions=positions,
+        head_bias=head_bias,
+        embedding_norm=embedding_norm,
+    )
 
 
 def uniform(c: Config) -> tuple[list[str], Callable[[Hashable], Attention]]:
@@ -69,7 +100,13 @@ def upper(c: Config) -> Callable[[int], str]:
 def llama(c: Config) -> Body:
     every_bias = c.model_type == "internlm3" and c.flag("bias")
     bias = c.flag("attention_bias") or every_bias
-    return plain(c, *full(c), qkv_bias=bias or (c.model_type != "llama" and c.flag("qkv_bias")), o_bias=bias, mlp_bias=c.flag("mlp_bias") or every_bias)
+    return plain(
+        c,
+        *full(c),
+        qkv_bias=bias or (c.model_type != "llama" and c.flag("qkv_bias")),
+        o_bias=bias,
+        mlp_bias=c.flag("mlp_bias") or every_bias,
+    )
 
 
 @family("granite", "seed_oss", "helium", "cwm", "granite_swa", "ministral", "smollm3")
@@ -82,9 +119,17 @@ def llama_like(c: Config) -> Body:
         "granite_swa": lambda i: "full" if i % 4 == 0 else "sliding",
         "ministral": lambda i: "sliding" if c.optional("sliding_window") else "full",
     }
-    kinds, attention = mixed(c, rules[c.model_type]) if c.model_type in rules else mixed(c, smollm3_rule(c)) if c.model_type == "smollm3" else full(c)
+    kinds, attention = (
+        mixed(c, rules[c.model_type])
+        if c.model_type in rules
+        else mixed(c, smollm3_rule(c))
+        if c.model_type == "smollm3"
+        else full(c)
+    )
     sinks = c.size("num_attention_heads") if c.model_type == "granite_swa" else 0
-    return plain(c, kinds, attention, qkv_bias=bias, o_bias=o_bias, mlp_bias=c.flag("mlp_bias") and t != "ministral", sinks=sinks)
+    return plain(
+        c, kinds, attention, qkv_bias=bias, o_bias=o_bias, mlp_bias=c.flag("mlp_bias") and t != "ministral", sinks=sinks
+    )
 
 
 def smollm3_rule(c: Config) -> Callable[[int], str]:
@@ -102,13 +147,28 @@ def mistral(c: Config) -> Body:
 
 @family("arcee")
 def arcee(c: Config) -> Body:
-    return plain(c, *full(c), gated=False, qkv_bias=c.flag("attention_bias"), o_bias=c.flag("attention_bias"), mlp_bias=c.flag("mlp_bias"))
+    return plain(
+        c,
+        *full(c),
+        gated=False,
+        qkv_bias=c.flag("attention_bias"),
+        o_bias=c.flag("attention_bias"),
+        mlp_bias=c.flag("mlp_bias"),
+    )
 
 
 @family("apertus")
 def apertus(c: Config) -> Body:
     """Apertus' xIELU activation has two learned scalars a layer."""
-    return plain(c, *full(c), gated=False, qk_norm="head", qkv_bias=c.flag("attention_bias"), o_bias=c.flag("attention_bias"), extra_norm=2)
+    return plain(
+        c,
+        *full(c),
+        gated=False,
+        qk_norm="head",
+        qkv_bias=c.flag("attention_bias"),
+        o_bias=c.flag("attention_bias"),
+        extra_norm=2,
+    )
 
 
 @family("qwen2", "qwen2_vl_text", "qwen2_5_vl_text")
@@ -131,7 +191,9 @@ def gemma(c: Config) -> Body:
 @family("gemma2", "vaultgemma")
 def gemma2(c: Config) -> Body:
     bias = c.flag("attention_bias")
-    return plain(c, *mixed(c, every(2, "sliding")), qkv_bias=bias, o_bias=bias, norms=4 if c.model_type == "gemma2" else 2)
+    return plain(
+        c, *mixed(c, every(2, "sliding")), qkv_bias=bias, o_bias=bias, norms=4 if c.model_type == "gemma2" else 2
+    )
 
 
 @family("gemma3_text")
@@ -147,7 +209,11 @@ def gemma3n(c: Config) -> Body:
     hidden, count, bias = c.size("hidden_size"), layer_count(c), c.flag("attention_bias")
     kinds = layer_kinds(c, every(5, "sliding"))
     first_shared = count - c.size("num_kv_shared_layers", 0, low=0)
-    streams, rank, small = c.size("altup_num_inputs", 4), c.size("laurel_rank", 64), c.size("hidden_size_per_layer_input", 256)
+    streams, rank, small = (
+        c.size("altup_num_inputs", 4),
+        c.size("laurel_rank", 64),
+        c.size("hidden_size_per_layer_input", 256),
+    )
     attention, bias = windowed(c, kinds), c.flag("attention_bias")
     readers = windowed(c, kinds, stored=False)
     inner = c.get("intermediate_size")
@@ -162,31 +228,59 @@ def gemma3n(c: Config) -> Body:
         altup = (vector("altup", streams**2 + streams**3 + (streams + 2) * hidden),)
         laurel = linear("laurel.linear_left", rank, hidden) + linear("laurel.linear_right", hidden, rank)
         per_layer = linear("per_layer_input_gate", small, hidden) + linear("per_layer_projection", hidden, small)
-        return (a,), attention_weights(hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head") + altup + laurel + per_layer
+        return (a,), attention_weights(
+            hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head"
+        ) + altup + laurel + per_layer
 
     table = c.size("vocab_size_per_layer_input", 262144)
-    extra = (Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
-             *linear("per_layer_model_projection", count * small, hidden), vector("per_layer_projection_norm", small),
-             *linear("altup_projections", 2 * (streams - 1) * hidden, hidden))
-    return decoder(c, list(zip(kinds, [i >= first_shared for i in range(count)], strict=True)), mix,
-                   [c.whole("intermediate_size", w) for w in widths], lambda w: mlp(hidden, w), norms=6, extra=extra)  # type: ignore[arg-type]
+    extra = (
+        Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
+        *linear("per_layer_model_projection", count * small, hidden),
+        vector("per_layer_projection_norm", small),
+        *linear("altup_projections", 2 * (streams - 1) * hidden, hidden),
+    )
+    return decoder(
+        c,
+        list(zip(kinds, [i >= first_shared for i in range(count)], strict=True)),
+        mix,
+        [c.whole("intermediate_size", w) for w in widths],
+        lambda w: mlp(hidden, w),
+        norms=6,
+        extra=extra,
+    )  # type: ignore[arg-type]
 
 
 @family("cohere", "cohere2")
 def cohere(c: Config) -> Body:
     """Cohere: attention and MLP in parallel behind one norm; Command R+ norms every head by itself."""
     bias = c.flag("attention_bias")
-    kinds = layer_kinds(c, every(c.size("sliding_window_pattern", 4), "sliding")) if c.model_type == "cohere2" else ["full"] * layer_count(c)
+    kinds = (
+        layer_kinds(c, every(c.size("sliding_window_pattern", 4), "sliding"))
+        if c.model_type == "cohere2"
+        else ["full"] * layer_count(c)
+    )
     window = c.optional("sliding_window")
     if "sliding" in kinds and not window:
         raise SpecError(f"{c.where}: sliding layers without a sliding_window; state its size in tokens")
-    return plain(c, kinds, lambda kind: gqa(c, window=window if kind == "sliding" else None),
-                 qkv_bias=bias, o_bias=bias, norms=1, qk_norm="heads" if c.model_type == "cohere" and c.flag("use_qk_norm") else "")
+    return plain(
+        c,
+        kinds,
+        lambda kind: gqa(c, window=window if kind == "sliding" else None),
+        qkv_bias=bias,
+        o_bias=bias,
+        norms=1,
+        qk_norm="heads" if c.model_type == "cohere" and c.flag("use_qk_norm") else "",
+    )
 
 
 @family("glm", "glm4", "glm4v_text")
 def glm(c: Config) -> Body:
-    return plain(c, *full(c), qkv_bias=c.model_type == "glm4v_text" or c.flag("attention_bias"), norms=2 if c.model_type == "glm" else 4)
+    return plain(
+        c,
+        *full(c),
+        qkv_bias=c.model_type == "glm4v_text" or c.flag("attention_bias"),
+        norms=2 if c.model_type == "glm" else 4,
+    )
 
 
 @family("olmo", "olmo2", "olmo3")
@@ -216,8 +310,14 @@ def exaone_rule(c: Config) -> Callable[[int], str]:
 
 @family("stablelm")
 def stablelm(c: Config) -> Body:
-    return plain(c, *full(c), qkv_bias=c.flag("use_qkv_bias"), norms=1 if c.flag("use_parallel_residual") else 2, norm=2,
-                 qk_norm="heads" if c.flag("qk_layernorm") else "")
+    return plain(
+        c,
+        *full(c),
+        qkv_bias=c.flag("use_qkv_bias"),
+        norms=1 if c.flag("use_parallel_residual") else 2,
+        norm=2,
+        qk_norm="heads" if c.flag("qk_layernorm") else "",
+    )
 
 
 @family("starcoder2")
@@ -229,14 +329,34 @@ def starcoder2(c: Config) -> Body:
 @family("phi")
 def phi(c: Config) -> Body:
     norm = c.flag("qk_layernorm")
-    return plain(c, *full(c), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norms=1, norm=2, head_bias=True, extra_norm=4 * head_dim(c) if norm else 0)
+    return plain(
+        c,
+        *full(c),
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        gated=False,
+        norms=1,
+        norm=2,
+        head_bias=True,
+        extra_norm=4 * head_dim(c) if norm else 0,
+    )
 
 
 @family("persimmon")
 def persimmon(c: Config) -> Body:
     kinds = ["full"] * layer_count(c)
-    return plain(c, kinds, lambda _: gqa(c, groups=c.size("num_attention_heads")), qkv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm=2,
-                 extra_norm=4 * head_dim(c) if c.flag("qk_layernorm", True) else 0)
+    return plain(
+        c,
+        kinds,
+        lambda _: gqa(c, groups=c.size("num_attention_heads")),
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        gated=False,
+        norm=2,
+        extra_norm=4 * head_dim(c) if c.flag("qk_layernorm", True) else 0,
+    )
 
 
 @family("nemotron")
@@ -271,11 +391,28 @@ def falcon(c: Config) -> Body:
     groups = c.size("num_key_value_heads", heads) if new else 1 if c.flag("multi_query", True) else heads
     a = gqa(c, dim=max(width, 1), groups=groups, rope=not c.flag("alibi"))
     if new:
-        a = Attention(heads=heads, kv_heads=groups, key_dim=width, value_dim=width, rope=a.rope, in_transformers=gqa(c, dim=width, groups=heads))
+        a = Attention(
+            heads=heads,
+            kv_heads=groups,
+            key_dim=width,
+            value_dim=width,
+            rope=a.rope,
+            in_transformers=gqa(c, dim=width, groups=heads),
+        )
     parallel = c.flag("parallel_attn", True)
     norms = 2 if not parallel or (c.optional("num_ln_in_parallel_attn") or (2 if new else 1)) == 2 else 1
-    return plain(c, ["full"] * layer_count(c), lambda _: a, qkv_bias=bias, o_bias=bias, mlp_bias=bias, gated=False, norms=norms, norm=2,
-                 inner=c.optional("intermediate_size") or 4 * hidden)
+    return plain(
+        c,
+        ["full"] * layer_count(c),
+        lambda _: a,
+        qkv_bias=bias,
+        o_bias=bias,
+        mlp_bias=bias,
+        gated=False,
+        norms=norms,
+        norm=2,
+        inner=c.optional("intermediate_size") or 4 * hidden,
+    )
 
 
 @family("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "codegen", "gpt_neox", "opt", "bloom", "mpt", "biogpt")
@@ -285,7 +422,12 @@ def gpt(c: Config) -> Body:
     inner = c.optional("intermediate_size") or hidden * (c.size("expansion_ratio", 4) if t == "mpt" else 4)
     dim = max(hidden // heads, 1)
     kinds: list[str] = ["full"] * layer_count(c)
-    a = gqa(c, dim=dim, groups=1 if t == "gpt_bigcode" and c.flag("multi_query", True) else heads, rope=t in ("gptj", "codegen", "gpt_neox"))
+    a = gqa(
+        c,
+        dim=dim,
+        groups=1 if t == "gpt_bigcode" and c.flag("multi_query", True) else heads,
+        rope=t in ("gptj", "codegen", "gpt_neox"),
+    )
 
     def attention(kind: Hashable) -> Attention:
         if kind != "sliding":
@@ -294,13 +436,33 @@ def gpt(c: Config) -> Body:
 
     if t == "gpt_neo":
         kinds = gpt_neo_kinds(c)
-    positions = c.size("max_position_embeddings", 1024) if t in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "biogpt") else 0
-    bias = {"gptj": False, "codegen": False, "mpt": False, "gpt_neox": c.flag("attention_bias", True), "opt": c.flag("enable_bias", True)}
+    positions = (
+        c.size("max_position_embeddings", 1024) if t in ("gpt2", "gpt_bigcode", "gpt_neo", "opt", "biogpt") else 0
+    )
+    bias = {
+        "gptj": False,
+        "codegen": False,
+        "mpt": False,
+        "gpt_neox": c.flag("attention_bias", True),
+        "opt": c.flag("enable_bias", True),
+    }
     qkv = bias.get(t, True) and t != "gpt_neo"
     mlp_bias = {"mpt": False, "opt": c.flag("enable_bias", True)}.get(t, True)
-    body = plain(c, kinds, attention, qkv_bias=qkv, o_bias=bias.get(t, True), mlp_bias=mlp_bias, gated=False, norms=1 if t in ("gptj", "codegen") else 2,
-                 norm=1 if t == "mpt" else 0 if t == "opt" and not c.flag("layer_norm_elementwise_affine", True) else 2,
-                 positions=positions + (2 if t in ("opt", "biogpt") else 0), head_bias=t in ("gptj", "codegen"), embedding_norm=t == "bloom", inner=inner)
+    body = plain(
+        c,
+        kinds,
+        attention,
+        qkv_bias=qkv,
+        o_bias=bias.get(t, True),
+        mlp_bias=mlp_bias,
+        gated=False,
+        norms=1 if t in ("gptj", "codegen") else 2,
+        norm=1 if t == "mpt" else 0 if t == "opt" and not c.flag("layer_norm_elementwise_affine", True) else 2,
+        positions=positions + (2 if t in ("opt", "biogpt") else 0),
+        head_bias=t in ("gptj", "codegen"),
+        embedding_norm=t == "bloom",
+        inner=inner,
+    )
     return opt_projections(c, body) if t == "opt" else body
 
 
@@ -308,9 +470,18 @@ def opt_projections(c: Config, body: Body) -> Body:
     """OPT-350M embeds narrower than it computes; post-norm OPTs have no final norm."""
     hidden = c.size("hidden_size")
     width = c.size("word_embed_proj_dim", hidden)
-    outer = [w for w in body.outer if w.name != "norm" or (c.flag("do_layer_norm_before", True) and not c.flag("_remove_final_layer_norm"))]
+    outer = [
+        w
+        for w in body.outer
+        if w.name != "norm" or (c.flag("do_layer_norm_before", True) and not c.flag("_remove_final_layer_norm"))
+    ]
     if width != hidden:
-        outer = [Weight(name=w.name, shape=(w.shape[0], width), split=w.split, matmul=False) if w.name in ("embed_tokens", "lm_head") else w for w in outer]
+        outer = [
+            Weight(name=w.name, shape=(w.shape[0], width), split=w.split, matmul=False)
+            if w.name in ("embed_tokens", "lm_head")
+            else w
+            for w in outer
+        ]
         outer += linear("project_in", hidden, width) + linear("project_out", width, hidden)
     return Body(body.layers, tuple(outer), body.notes)
 
@@ -319,7 +490,12 @@ def gpt_neo_kinds(c: Config) -> list[str]:
     """GPT-Neo spells layers as attention_types [[['global', 'local'], 12]]."""
     names: list[object] = []
     for entry in c.entries("attention_types", [[["global", "local"], layer_count(c) // 2]]) or []:
-        if not (isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], (list, tuple)) and isinstance(entry[1], int)):
+        if not (
+            isinstance(entry, (list, tuple))
+            and len(entry) == 2
+            and isinstance(entry[0], (list, tuple))
+            and isinstance(entry[1], int)
+        ):
             raise SpecError(f"{c.where}: attention_types must look like [[['global', 'local'], 12]], got {entry!r}")
         names += list(entry[0]) * min(entry[1], 1000)
     if len(names) != layer_count(c):
@@ -337,11 +513,19 @@ def nemotron_nas(c: Config) -> Body:
     kinds: list[Hashable] = []
     ffns: list[Hashable] = []
     for i, block in enumerate(blocks):
-        if not (isinstance(block, dict) and isinstance(block.get("attention"), dict) and isinstance(block.get("ffn"), dict)):
+        if not (
+            isinstance(block, dict) and isinstance(block.get("attention"), dict) and isinstance(block.get("ffn"), dict)
+        ):
             raise SpecError(f"{c.where}: block_configs[{i}] must have 'attention' and 'ffn' objects")
         a, f = block["attention"], block["ffn"]
         group = a.get("n_heads_in_group")
-        kinds.append("none" if a.get("no_op") else "linear" if a.get("replace_with_linear") else heads // c.whole("n_heads_in_group", group))
+        kinds.append(
+            "none"
+            if a.get("no_op")
+            else "linear"
+            if a.get("replace_with_linear")
+            else heads // c.whole("n_heads_in_group", group)
+        )
         multiplier = f.get("ffn_mult")
         ffns.append(0 if f.get("no_op") else -1 if f.get("replace_with_linear") else nas_width(c, hidden, multiplier))
 

@@ -12,7 +12,9 @@ from kvplan.specs.model import Weight
 def deepseek(c: Config) -> Body:
     """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
     hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
-    kinds = indexers(c) if c.model_type == "glm_moe_dsa" else ["full" if c.model_type == "deepseek_v32" else "none"] * count
+    kinds = (
+        indexers(c) if c.model_type == "glm_moe_dsa" else ["full" if c.model_type == "deepseek_v32" else "none"] * count
+    )
     parts = {kind: latent(c, index=kind) for kind in set(kinds)}
     bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
     experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0), shared_bias=bias)
@@ -20,8 +22,14 @@ def deepseek(c: Config) -> Body:
     is_moe = first_dense(c)
     drafts = c.size("num_nextn_predict_layers", 0, low=0)
     notes = (f"{drafts} multi-token-prediction layer{'s' * (drafts > 1)} not counted",) if drafts else ()
-    return decoder(c, kinds, lambda kind: parts[str(kind)], ["moe" if is_moe(i) else "mlp" for i in range(count)],
-                   lambda block: experts if block == "moe" else dense, notes=notes)
+    return decoder(
+        c,
+        kinds,
+        lambda kind: parts[str(kind)],
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
+        lambda block: experts if block == "moe" else dense,
+        notes=notes,
+    )
 
 
 def indexers(c: Config) -> list[str]:

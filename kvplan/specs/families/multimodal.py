@@ -37,7 +37,9 @@ class Tower:
 TOWERS: dict[str, Tower] = {}
 
 
-def tower(text: str, *model_types: str, fixed: bool = True, flat: bool = False, tied: str = "outer") -> Callable[[Counter], Counter]:
+def tower(
+    text: str, *model_types: str, fixed: bool = True, flat: bool = False, tied: str = "outer"
+) -> Callable[[Counter], Counter]:
     """Register what stands beside the language model of these model types."""
 
     def register(weights: Counter) -> Counter:
@@ -51,12 +53,27 @@ def tower(text: str, *model_types: str, fixed: bool = True, flat: bool = False, 
 def language_model(raw: Mapping[str, Any], model_type: str, where: str) -> Config:
     """Return the text part's Config; its parent is the whole file, which then says whether the head is tied."""
     kind = TOWERS[model_type]
-    outer = Config({**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type}, where, {model_type: None})
+    outer = Config(
+        {**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type}, where, {model_type: None}
+    )
     flat = kind.flat and kind.nest not in outer.raw
     stated = dict(raw) if flat else outer.nested(kind.nest, model_type=kind.text).raw
-    inner = Config({**stated, "model_type": kind.text} if kind.fixed else stated, where if flat else f"{where}: {kind.nest}", FAMILIES, outer)
+    inner = Config(
+        {**stated, "model_type": kind.text} if kind.fixed else stated,
+        where if flat else f"{where}: {kind.nest}",
+        FAMILIES,
+        outer,
+    )
     own, whole = inner.flag("tie_word_embeddings", outer.flag("tie_word_embeddings")), outer.flag("tie_word_embeddings")
-    tied = own if text_only(outer) else {"outer": whole, "either": whole or inner.flag("tie_word_embeddings"), "text": inner.flag("tie_word_embeddings")}[kind.tied]
+    tied = (
+        own
+        if text_only(outer)
+        else {
+            "outer": whole,
+            "either": whole or inner.flag("tie_word_embeddings"),
+            "text": inner.flag("tie_word_embeddings"),
+        }[kind.tied]
+    )
     outer.raw = {**outer.raw, "tie_word_embeddings": tied}
     return inner
 
@@ -64,7 +81,11 @@ def language_model(raw: Mapping[str, Any], model_type: str, where: str) -> Confi
 def text_only(outer: Config) -> bool:
     """Whether `architectures` names the language model alone: Gemma3ForCausalLM in a gemma3 file."""
     named = outer.get("architectures", None)
-    return isinstance(named, (list, tuple)) and bool(named) and all(isinstance(n, str) and n.endswith("ForCausalLM") for n in named)
+    return (
+        isinstance(named, (list, tuple))
+        and bool(named)
+        and all(isinstance(n, str) and n.endswith("ForCausalLM") for n in named)
+    )
 
 
 def beside(text: Config) -> tuple[Weight, ...]:
@@ -79,7 +100,11 @@ def beside(text: Config) -> tuple[Weight, ...]:
 
 def tensors(prefix: str, layers: int = 1, **shapes: tuple[int, ...]) -> tuple[Weight, ...]:
     """Return one Weight per named shape, of `layers` layers."""
-    return tuple(Weight(name=f"{prefix}.{name}", shape=(layers, *shape), matmul=False) for name, shape in shapes.items() if 0 not in (layers, *shape))
+    return tuple(
+        Weight(name=f"{prefix}.{name}", shape=(layers, *shape), matmul=False)
+        for name, shape in shapes.items()
+        if 0 not in (layers, *shape)
+    )
 
 
 def part(outer: Config, name: str, model_type: str) -> Config:
@@ -109,7 +134,12 @@ def patches(c: Config) -> int:
 def pixels(c: Config, channels: str = "num_channels") -> int:
     """Return the numbers in one patch: channels x height x width, x frames where the config has temporal_patch_size."""
     rows, cols = pair(c, "patch_size")
-    return c.size(channels, 3) * rows * cols * (pair(c, "temporal_patch_size")[0] if c.get("temporal_patch_size", None) is not None else 1)
+    return (
+        c.size(channels, 3)
+        * rows
+        * cols
+        * (pair(c, "temporal_patch_size")[0] if c.get("temporal_patch_size", None) is not None else 1)
+    )
 
 
 def features(outer: Config) -> int:
@@ -128,37 +158,75 @@ def transformer(prefix: str, d: int, inner: int, layers: int) -> tuple[Weight, .
 
 def clip(c: Config) -> tuple[Weight, ...]:
     d = c.size("hidden_size")
-    return (*tensors("vision_tower", patch=(d, pixels(c)), positions=(patches(c) + 1, d), class_embedding=(d,), norms=(4, d)),
-            *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("num_hidden_layers")))
+    return (
+        *tensors(
+            "vision_tower", patch=(d, pixels(c)), positions=(patches(c) + 1, d), class_embedding=(d,), norms=(4, d)
+        ),
+        *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("num_hidden_layers")),
+    )
 
 
 def siglip(c: Config) -> tuple[Weight, ...]:
     """SigLIP; its pooling head is built unless vision_use_head is false. Idefics 3 and SmolVLM have none."""
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
-    head = tensors("vision_tower.head", probe=(d,), attention=(4 * d, d + 1), norm=(2, d), fc1=(inner, d + 1), fc2=(d, inner + 1))
-    return (*tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(patches(c), d), norm=(2, d)),
-            *transformer("vision_tower.layers", d, inner, c.size("num_hidden_layers")),
-            *(head if c.model_type == "siglip_vision_model" and c.flag("vision_use_head", True) else ()))
+    head = tensors(
+        "vision_tower.head", probe=(d,), attention=(4 * d, d + 1), norm=(2, d), fc1=(inner, d + 1), fc2=(d, inner + 1)
+    )
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(patches(c), d), norm=(2, d)),
+        *transformer("vision_tower.layers", d, inner, c.size("num_hidden_layers")),
+        *(head if c.model_type == "siglip_vision_model" and c.flag("vision_use_head", True) else ()),
+    )
 
 
 def pixtral(c: Config) -> tuple[Weight, ...]:
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
-    return (*tensors("vision_tower", patch=(d, pixels(c)), norm=(d,)),
-            *tensors("vision_tower.layers", c.size("num_hidden_layers"), attention=(4 * d, d), mlp=(3 * inner, d), norms=(2, d)))
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c)), norm=(d,)),
+        *tensors(
+            "vision_tower.layers", c.size("num_hidden_layers"), attention=(4 * d, d), mlp=(3 * inner, d), norms=(2, d)
+        ),
+    )
 
 
 def internvl_vision(c: Config) -> tuple[Weight, ...]:
-    d, inner, norm = c.size("hidden_size"), c.size("intermediate_size"), 1 if c.text("norm_type", "layer_norm") == "rms_norm" else 2
+    d, inner, norm = (
+        c.size("hidden_size"),
+        c.size("intermediate_size"),
+        1 if c.text("norm_type", "layer_norm") == "rms_norm" else 2,
+    )
     marks = 1 + c.flag("use_mask_token")
     positions = patches(c) + 1 if c.flag("use_absolute_position_embeddings", True) else 0
-    return (*tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(positions, d), tokens=(marks, d), norm=(0 if c.flag("use_mean_pooling", True) else 2, d)),
-            *tensors("vision_tower.layers", c.size("num_hidden_layers"), qkv=(3 * d, d + c.flag("attention_bias")), projection=(d, d + 1), scales=(2, d),
-                     qk_norm=(2 * c.flag("use_qk_norm"), d), norms=(2 * norm, d), fc1=(inner, d + 1), fc2=(d, inner + 1)))
+    return (
+        *tensors(
+            "vision_tower",
+            patch=(d, pixels(c) + 1),
+            positions=(positions, d),
+            tokens=(marks, d),
+            norm=(0 if c.flag("use_mean_pooling", True) else 2, d),
+        ),
+        *tensors(
+            "vision_tower.layers",
+            c.size("num_hidden_layers"),
+            qkv=(3 * d, d + c.flag("attention_bias")),
+            projection=(d, d + 1),
+            scales=(2, d),
+            qk_norm=(2 * c.flag("use_qk_norm"), d),
+            norms=(2 * norm, d),
+            fc1=(inner, d + 1),
+            fc2=(d, inner + 1),
+        ),
+    )
 
 
 #: vision model_type -> its tensors
 VISION: dict[str, Callable[[Config], tuple[Weight, ...]]] = {
-    "clip_vision_model": clip, "siglip_vision_model": siglip, "idefics3_vision": siglip, "smolvlm_vision": siglip, "pixtral": pixtral, "internvl_vision": internvl_vision,
+    "clip_vision_model": clip,
+    "siglip_vision_model": siglip,
+    "idefics3_vision": siglip,
+    "smolvlm_vision": siglip,
+    "pixtral": pixtral,
+    "internvl_vision": internvl_vision,
 }
 
 
@@ -173,18 +241,30 @@ def eyes(outer: Config, default: str, *, fixed: bool = False) -> tuple[Config, t
 @tower("gemma3_text", "gemma3")
 def gemma3(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, "siglip_vision_model")
-    return (*weights, *tensors("multi_modal_projector", projection=(c.size("hidden_size"), text.size("hidden_size")), norm=(c.size("hidden_size"),)))
+    return (
+        *weights,
+        *tensors(
+            "multi_modal_projector",
+            projection=(c.size("hidden_size"), text.size("hidden_size")),
+            norm=(c.size("hidden_size"),),
+        ),
+    )
 
 
 @tower("gemma", "paligemma", fixed=False)
 def paligemma(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, "siglip_vision_model")
-    return (*weights, *tensors("multi_modal_projector", linear=(outer.size("projection_dim"), c.size("hidden_size") + 1)))
+    return (
+        *weights,
+        *tensors("multi_modal_projector", linear=(outer.size("projection_dim"), c.size("hidden_size") + 1)),
+    )
 
 
 def llava_projector(outer: Config, text: Config, width: int) -> tuple[Weight, ...]:
     hidden, bias = text.size("hidden_size"), outer.flag("multimodal_projector_bias", True)
-    return tensors("multi_modal_projector", linear_1=(hidden, width * features(outer) + bias), linear_2=(hidden, hidden + bias))
+    return tensors(
+        "multi_modal_projector", linear_1=(hidden, width * features(outer) + bias), linear_2=(hidden, hidden + bias)
+    )
 
 
 @tower("llama", "llava", fixed=False, tied="either")
@@ -201,7 +281,11 @@ def llava_next(outer: Config, text: Config) -> tuple[Weight, ...]:
 @tower("qwen2", "llava_onevision", fixed=False, tied="either")
 def llava_onevision(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, "siglip_vision_model")
-    return (*weights, *llava_projector(outer, text, c.size("hidden_size")), *tensors("multi_modal_projector", image_newline=(text.size("hidden_size"),)))
+    return (
+        *weights,
+        *llava_projector(outer, text, c.size("hidden_size")),
+        *tensors("multi_modal_projector", image_newline=(text.size("hidden_size"),)),
+    )
 
 
 @tower("mistral", "mistral3", fixed=False)
@@ -220,13 +304,22 @@ def internvl(outer: Config, text: Config) -> tuple[Weight, ...]:
     if not 0 < ratio <= 1:
         raise SpecError(f"{outer.where}: downsample_ratio must be above 0 and at most 1, got {ratio!r}")
     width, hidden = c.size("hidden_size") * int(1 / ratio) ** 2, text.size("hidden_size")
-    return (*weights, *tensors("multi_modal_projector", norm=(2, width), linear_1=(hidden, width + 1), linear_2=(hidden, hidden + 1)))
+    return (
+        *weights,
+        *tensors("multi_modal_projector", norm=(2, width), linear_1=(hidden, width + 1), linear_2=(hidden, hidden + 1)),
+    )
 
 
 @tower("llama", "idefics3", "smolvlm", fixed=False)
 def idefics3(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, f"{outer.model_type}_vision", fixed=True)
-    return (*weights, *tensors("multi_modal_projector", proj=(text.size("hidden_size"), c.size("hidden_size") * outer.size("scale_factor", 2) ** 2)))
+    return (
+        *weights,
+        *tensors(
+            "multi_modal_projector",
+            proj=(text.size("hidden_size"), c.size("hidden_size") * outer.size("scale_factor", 2) ** 2),
+        ),
+    )
 
 
 @tower("cohere2", "aya_vision", "cohere2_vision", fixed=False)
@@ -236,7 +329,15 @@ def cohere(outer: Config, text: Config) -> tuple[Weight, ...]:
     hidden, width = text.size("hidden_size"), c.size("hidden_size") * outer.size("downsample_factor", 2) ** 2
     inner = outer.size("alignment_intermediate_size", hidden)
     aya = outer.model_type == "aya_vision"
-    return (*weights, *tensors("multi_modal_projector", norm=(2 * aya, width), linear_1=(inner, width + 1), linear_2=(hidden, inner // 2 + 1)))
+    return (
+        *weights,
+        *tensors(
+            "multi_modal_projector",
+            norm=(2 * aya, width),
+            linear_1=(inner, width + 1),
+            linear_2=(hidden, inner // 2 + 1),
+        ),
+    )
 
 
 # -- towers of one family -------------------------------------------------------------------------
@@ -246,10 +347,16 @@ def cohere(outer: Config, text: Config) -> tuple[Weight, ...]:
 def llama4(outer: Config, text: Config) -> tuple[Weight, ...]:
     c = part(outer, "vision_config", "llama4_vision_model")
     d, wide = c.size("hidden_size"), c.size("projector_output_dim")
-    return (*tensors("vision_tower", patch=(d, pixels(c)), positions=(patches(c) + 1, d), class_embedding=(d,), norms=(4, d)),
-            *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("num_hidden_layers")),
-            *tensors("vision_tower.adapter", fc1=(c.size("projector_input_dim"), c.size("intermediate_size")), fc2=(wide, wide)),
-            *tensors("multi_modal_projector", linear=(text.size("hidden_size"), c.size("vision_output_dim"))))
+    return (
+        *tensors(
+            "vision_tower", patch=(d, pixels(c)), positions=(patches(c) + 1, d), class_embedding=(d,), norms=(4, d)
+        ),
+        *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("num_hidden_layers")),
+        *tensors(
+            "vision_tower.adapter", fc1=(c.size("projector_input_dim"), c.size("intermediate_size")), fc2=(wide, wide)
+        ),
+        *tensors("multi_modal_projector", linear=(text.size("hidden_size"), c.size("vision_output_dim"))),
+    )
 
 
 @tower("mllama_text_model", "mllama")
@@ -259,11 +366,21 @@ def mllama(outer: Config, text: Config) -> tuple[Weight, ...]:
     d, inner, tiles, count = c.size("hidden_size"), c.size("intermediate_size"), c.size("max_num_tiles"), patches(c) + 1
     ratios = len(c.entries("supported_aspect_ratios") or range(8)) + 1
     layer = {"attention": (4 * d, d), "norms": (4, d), "fc1": (inner, d + 1), "fc2": (d, inner + 1)}
-    return (*tensors("vision_tower", patch=(d, pixels(c)), positions=(count, d), class_embedding=(d,), gates=(3,), norms=(4, d), tile_positions=(ratios, tiles * count * d),
-                     tile_embeddings=(2 * ratios, tiles * d)),
-            *tensors("vision_tower.layers", c.size("num_hidden_layers"), **layer),
-            *tensors("vision_tower.global_layers", c.size("num_global_layers"), gates=(2,), **layer),
-            *tensors("multi_modal_projector", linear=(text.size("hidden_size"), c.size("vision_output_dim") + 1)))
+    return (
+        *tensors(
+            "vision_tower",
+            patch=(d, pixels(c)),
+            positions=(count, d),
+            class_embedding=(d,),
+            gates=(3,),
+            norms=(4, d),
+            tile_positions=(ratios, tiles * count * d),
+            tile_embeddings=(2 * ratios, tiles * d),
+        ),
+        *tensors("vision_tower.layers", c.size("num_hidden_layers"), **layer),
+        *tensors("vision_tower.global_layers", c.size("num_global_layers"), gates=(2,), **layer),
+        *tensors("multi_modal_projector", linear=(text.size("hidden_size"), c.size("vision_output_dim") + 1)),
+    )
 
 
 @family("mllama_text_model")
@@ -279,14 +396,24 @@ def mllama_text(c: Config) -> Body:
     a = gqa(c)
     own = (a,), attention_weights(hidden, a)
     seen = Cross(heads=a.heads, kv_heads=a.kv_heads, key_dim=a.key_dim, value_dim=a.value_dim, tokens=tokens)
-    crossed = (seen,), (*attention_weights(hidden, a, qk_norm="head", prefix="cross_attn"), vector("cross_attn.gates", 2))
+    crossed = (
+        (seen,),
+        (*attention_weights(hidden, a, qk_norm="head", prefix="cross_attn"), vector("cross_attn.gates", 2)),
+    )
 
     def mix(kind: Hashable) -> Part:
         return crossed if kind == "cross" else own
 
     # eight more rows than the vocabulary, for the image tokens
     extra = (Weight(name="embed_tokens.image", shape=(8, hidden), matmul=False),)
-    return decoder(c, ["cross" if i in places else "full" for i in range(count)], mix, ["mlp"] * count, lambda _: mlp(hidden, inner), extra=extra)
+    return decoder(
+        c,
+        ["cross" if i in places else "full" for i in range(count)],
+        mix,
+        ["mlp"] * count,
+        lambda _: mlp(hidden, inner),
+        extra=extra,
+    )
 
 
 def qwen_merger(name: str, wide: int, out: int, norm: int, count: int = 1) -> tuple[Weight, ...]:
@@ -299,8 +426,11 @@ def qwen2_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
     c = part(outer, "vision_config", "qwen2_vl_vision")
     d = c.size("embed_dim")
     inner, wide = int(d * c.real("mlp_ratio")), d * c.size("spatial_merge_size") ** 2
-    return (*tensors("vision_tower", patch=(d, pixels(c, "in_channels"))), *transformer("vision_tower.layers", d, inner, c.size("depth")),
-            *qwen_merger("merger", wide, c.size("hidden_size"), 2 * d))
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c, "in_channels"))),
+        *transformer("vision_tower.layers", d, inner, c.size("depth")),
+        *qwen_merger("merger", wide, c.size("hidden_size"), 2 * d),
+    )
 
 
 @tower("qwen2_5_vl_text", "qwen2_5_vl", tied="either", flat=True)
@@ -308,9 +438,18 @@ def qwen2_5_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
     c = part(outer, "vision_config", "qwen2_5_vl_vision")
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
     wide = d * c.size("spatial_merge_size") ** 2
-    return (*tensors("vision_tower", patch=(d, pixels(c, "in_channels"))),
-            *tensors("vision_tower.layers", c.size("depth"), attention=(4 * d, d + 1), norms=(2, d), gate_up=(2 * inner, d + 1), down=(d, inner + 1)),
-            *qwen_merger("merger", wide, c.size("out_hidden_size"), d))
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c, "in_channels"))),
+        *tensors(
+            "vision_tower.layers",
+            c.size("depth"),
+            attention=(4 * d, d + 1),
+            norms=(2, d),
+            gate_up=(2 * inner, d + 1),
+            down=(d, inner + 1),
+        ),
+        *qwen_merger("merger", wide, c.size("out_hidden_size"), d),
+    )
 
 
 @tower("qwen3_vl_text", "qwen3_vl")
@@ -323,9 +462,14 @@ def qwen3_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
     d, out = c.size("hidden_size"), c.size("out_hidden_size")
     wide = d * c.size("spatial_merge_size") ** 2
     stacks = len(c.entries("deepstack_visual_indexes") or ()) if outer.model_type.startswith("qwen3_vl") else 0
-    return (*tensors("vision_tower", patch=(d, pixels(c, "in_channels") + 1), positions=(c.size("num_position_embeddings"), d)),
-            *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("depth")),
-            *qwen_merger("merger", wide, out, 2 * d), *qwen_merger("deepstack", wide, out, 2 * wide, stacks))
+    return (
+        *tensors(
+            "vision_tower", patch=(d, pixels(c, "in_channels") + 1), positions=(c.size("num_position_embeddings"), d)
+        ),
+        *transformer("vision_tower.layers", d, c.size("intermediate_size"), c.size("depth")),
+        *qwen_merger("merger", wide, out, 2 * d),
+        *qwen_merger("deepstack", wide, out, 2 * wide, stacks),
+    )
 
 
 @tower("glm4v_text", "glm4v", tied="either")
@@ -335,9 +479,24 @@ def glm4v(outer: Config, text: Config) -> tuple[Weight, ...]:
     """GLM-4.1V, 4.5V and 4.6V: patches are convolved together and pass a wide MLP."""
     c = part(outer, "vision_config", "glm4v_vision" if outer.model_type == "glm46v" else f"{outer.model_type}_vision")
     d, out, inner = c.size("hidden_size"), c.size("out_hidden_size"), c.size("intermediate_size")
-    return (*tensors("vision_tower", patch=(d, pixels(c, "in_channels") + 1), positions=(patches(c), d), norms=(2, d)),
-            *tensors("vision_tower.layers", c.size("depth"), qkv=(3 * d, d + c.flag("attention_bias")), proj=(d, d), norms=(2, d), mlp=(3 * out, d)),
-            *tensors("multi_modal_projector", downsample=(out, d * c.size("spatial_merge_size") ** 2 + 1), proj=(out, out), norm=(2, out), mlp=(3 * inner, out)))
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c, "in_channels") + 1), positions=(patches(c), d), norms=(2, d)),
+        *tensors(
+            "vision_tower.layers",
+            c.size("depth"),
+            qkv=(3 * d, d + c.flag("attention_bias")),
+            proj=(d, d),
+            norms=(2, d),
+            mlp=(3 * out, d),
+        ),
+        *tensors(
+            "multi_modal_projector",
+            downsample=(out, d * c.size("spatial_merge_size") ** 2 + 1),
+            proj=(out, out),
+            norm=(2, out),
+            mlp=(3 * inner, out),
+        ),
+    )
 
 
 @tower("deepseek_v3", "kimi_k25", fixed=False)
@@ -350,11 +509,21 @@ def kimi(outer: Config, text: Config) -> tuple[Weight, ...]:
 
     d, inner = size("hidden_size", "vt_hidden_size"), size("intermediate_size", "vt_intermediate_size")
     rows, cols = pair(c, "merge_kernel_size")
-    wide, cells = d * rows * cols, size("pos_emb_height", "init_pos_emb_height") * size("pos_emb_width", "init_pos_emb_width")
+    wide, cells = (
+        d * rows * cols,
+        size("pos_emb_height", "init_pos_emb_height") * size("pos_emb_width", "init_pos_emb_width"),
+    )
     projected = c.size("mm_hidden_size") if "mm_hidden_size" in c.raw else outer.size("projection_hidden_size", d)
-    return (*tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(cells, d), norm=(2, d)),
-            *transformer("vision_tower.layers", d, inner, size("num_hidden_layers", "vt_num_hidden_layers")),
-            *tensors("multi_modal_projector", norm=(2, projected), linear_1=(wide, wide + 1), linear_2=(text.size("hidden_size"), wide + 1)))
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(cells, d), norm=(2, d)),
+        *transformer("vision_tower.layers", d, inner, size("num_hidden_layers", "vt_num_hidden_layers")),
+        *tensors(
+            "multi_modal_projector",
+            norm=(2, projected),
+            linear_1=(wide, wide + 1),
+            linear_2=(text.size("hidden_size"), wide + 1),
+        ),
+    )
 
 
 # -- Gemma 3n and 4: vision and audio -------------------------------------------------------------
@@ -365,21 +534,38 @@ MOBILENET_V5 = {"mobilenetv5_300m_enc": 294_126_912}
 
 @tower("gemma3n_text", "gemma3n")
 def gemma3n(outer: Config, text: Config) -> tuple[Weight, ...]:
-    vision, audio, hidden = part(outer, "vision_config", "gemma3n_vision"), part(outer, "audio_config", "gemma3n_audio"), text.size("hidden_size")
+    vision, audio, hidden = (
+        part(outer, "vision_config", "gemma3n_vision"),
+        part(outer, "audio_config", "gemma3n_audio"),
+        text.size("hidden_size"),
+    )
     encoder = vision.text("architecture", "mobilenetv5_300m_enc")
     if encoder not in MOBILENET_V5:
-        raise UnknownName("vision architecture", encoder, MOBILENET_V5, f"{vision.where}: known: {', '.join(MOBILENET_V5)}")
+        raise UnknownName(
+            "vision architecture", encoder, MOBILENET_V5, f"{vision.where}: known: {', '.join(MOBILENET_V5)}"
+        )
     weights = tensors("vision_tower", mobilenet=(MOBILENET_V5[encoder],)) + gemma3n_audio(audio)
     for name, c in (("vision", vision), ("audio", audio)):
         d = c.size("hidden_size")
-        weights += tensors(f"multi_modal_projector.{name}", embedding=(c.size("vocab_size"), d), norms=(2, d), projection=(hidden, d))
+        weights += tensors(
+            f"multi_modal_projector.{name}", embedding=(c.size("vocab_size"), d), norms=(2, d), projection=(hidden, d)
+        )
     return weights
 
 
 def conformer(d: int, dim: int, kernel: int, layers: int) -> tuple[Weight, ...]:
     """Return Conformer layers: two MLPs four times as wide, attention with relative positions, a gated convolution."""
-    return tensors("audio_tower.layers", layers, attention=(5 * d, d), per_dim_scale=(dim,), mlps=(2 * 2 * 4 * d, d), gated=(2 * d, d), pointwise=(d, d),
-                   convolution=(d, kernel), norms=(9, d))
+    return tensors(
+        "audio_tower.layers",
+        layers,
+        attention=(5 * d, d),
+        per_dim_scale=(dim,),
+        mlps=(2 * 2 * 4 * d, d),
+        gated=(2 * d, d),
+        pointwise=(d, d),
+        convolution=(d, kernel),
+        norms=(9, d),
+    )
 
 
 def gemma3n_audio(c: Config) -> tuple[Weight, ...]:
@@ -392,8 +578,15 @@ def gemma3n_audio(c: Config) -> tuple[Weight, ...]:
         width = (width + 2 - kernel[1]) // stride[1] + 1
     if width < 1:
         raise SpecError(f"{c.where}: input_feat_size {c.get('input_feat_size')} is too small for sscp_conv_kernel_size")
-    return (*tensors("audio_tower", conv_0=(first, kernels[0][0] * kernels[0][1] + 1), conv_1=(second, first * kernels[1][0] * kernels[1][1] + 1), input=(d, second * width)),
-            *conformer(d, d // heads, c.size("conf_conv_kernel_size"), c.size("conf_num_hidden_layers")))
+    return (
+        *tensors(
+            "audio_tower",
+            conv_0=(first, kernels[0][0] * kernels[0][1] + 1),
+            conv_1=(second, first * kernels[1][0] * kernels[1][1] + 1),
+            input=(d, second * width),
+        ),
+        *conformer(d, d // heads, c.size("conf_conv_kernel_size"), c.size("conf_num_hidden_layers")),
+    )
 
 
 def grid(c: Config, name: str, default: list[list[int]]) -> list[tuple[int, int]]:
@@ -413,15 +606,32 @@ def gemma4(outer: Config, text: Config) -> tuple[Weight, ...]:
         c = part(outer, "vision_config", "gemma4_vision")
         d, dim, inner = c.size("hidden_size"), c.size("head_dim"), c.size("intermediate_size")
         heads, groups = c.size("num_attention_heads"), c.size("num_key_value_heads")
-        weights += tensors("vision_tower", patch=(d, 3 * c.size("patch_size") ** 2), positions=(2 * c.size("position_embedding_size"), d))
-        weights += tensors("vision_tower.layers", c.size("num_hidden_layers"), qkv=((heads + 2 * groups) * dim, d), o=(d, heads * dim), qk_norm=(2, dim), norms=(4, d),
-                           mlp=(3 * inner, d))
+        weights += tensors(
+            "vision_tower",
+            patch=(d, 3 * c.size("patch_size") ** 2),
+            positions=(2 * c.size("position_embedding_size"), d),
+        )
+        weights += tensors(
+            "vision_tower.layers",
+            c.size("num_hidden_layers"),
+            qkv=((heads + 2 * groups) * dim, d),
+            o=(d, heads * dim),
+            qk_norm=(2, dim),
+            norms=(4, d),
+            mlp=(3 * inner, d),
+        )
         weights += tensors("multi_modal_projector.vision", projection=(hidden, d))
     if "audio_config" in outer.raw:
         c = part(outer, "audio_config", "gemma4_audio")
         d, heads, out = c.size("hidden_size"), c.size("num_attention_heads"), c.size("output_proj_dims")
         first, second = pair(c, "subsampling_conv_channels")
-        weights += tensors("audio_tower", conv_0=(first, 9 + 1), conv_1=(second, 9 * first + 1), input=(d, first // 4 * second), output=(out, d + 1))
+        weights += tensors(
+            "audio_tower",
+            conv_0=(first, 9 + 1),
+            conv_1=(second, 9 * first + 1),
+            input=(d, first // 4 * second),
+            output=(out, d + 1),
+        )
         weights += conformer(d, d // heads, c.size("conv_kernel_size"), c.size("num_hidden_layers"))
         weights += tensors("multi_modal_projector.audio", projection=(hidden, out))
     return weights

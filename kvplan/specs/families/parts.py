@@ -24,7 +24,9 @@ def vector(name: str, size: int, count: int = 1) -> Weight:
     return Weight(name=name, shape=(count, size), matmul=False)
 
 
-def linear(name: str, rows: int, cols: int, *, split: str = "none", bias: bool = False, copies: int = 1, used: float = 1.0) -> tuple[Weight, ...]:
+def linear(
+    name: str, rows: int, cols: int, *, split: str = "none", bias: bool = False, copies: int = 1, used: float = 1.0
+) -> tuple[Weight, ...]:
     """Return a matrix (rows x cols) and, when it has one, its bias."""
     weight = Weight(name=name, shape=(rows, cols), split=split, copies=copies, used=used)
     if not bias:
@@ -73,16 +75,42 @@ DIVIDED = {"qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "mllama_text_model"
 # -- attention ------------------------------------------------------------------------------------
 
 
-def gqa(c: Config, *, window: int | None = None, chunked: bool = False, stored: bool = True, rope: bool = True,
-        dim: int | None = None, groups: int | None = None) -> Attention:
+def gqa(
+    c: Config,
+    *,
+    window: int | None = None,
+    chunked: bool = False,
+    stored: bool = True,
+    rope: bool = True,
+    dim: int | None = None,
+    groups: int | None = None,
+) -> Attention:
     """Return grouped-query attention of the config's sizes."""
     width = dim or head_dim(c)
-    return Attention(heads=c.size("num_attention_heads"), kv_heads=groups or kv_heads(c), key_dim=width, value_dim=width,
-                     window=window, chunked=chunked, stored=stored, rope=rope)
+    return Attention(
+        heads=c.size("num_attention_heads"),
+        kv_heads=groups or kv_heads(c),
+        key_dim=width,
+        value_dim=width,
+        window=window,
+        chunked=chunked,
+        stored=stored,
+        rope=rope,
+    )
 
 
-def attention_weights(hidden: int, a: Attention, *, qkv_bias: bool = False, o_bias: bool = False, qk_norm: str = "",
-                      gated: bool = False, prefix: str = "self_attn", source: int | None = None, extra: int = 0) -> tuple[Weight, ...]:
+def attention_weights(
+    hidden: int,
+    a: Attention,
+    *,
+    qkv_bias: bool = False,
+    o_bias: bool = False,
+    qk_norm: str = "",
+    gated: bool = False,
+    prefix: str = "self_attn",
+    source: int | None = None,
+    extra: int = 0,
+) -> tuple[Weight, ...]:
     """Return q, k, v and o. qk_norm: '' | head (one vector a head width) | full (whole projection) | heads (one a head).
 
     `gated` doubles q (output gate), `source` is the width k and v read from, `extra` counts loose scalars (sinks).
@@ -93,7 +121,9 @@ def attention_weights(hidden: int, a: Attention, *, qkv_bias: bool = False, o_bi
         weights += linear(f"{prefix}.k_proj", k_rows, source or hidden, split="kv", bias=qkv_bias)
         weights += linear(f"{prefix}.v_proj", v_rows, source or hidden, split="kv", bias=qkv_bias)
     weights += linear(f"{prefix}.o_proj", hidden, a.heads * a.value_dim, split="heads", bias=o_bias)
-    norm = {"": 0, "head": a.key_dim * (2 if a.stored else 1), "full": q_rows + k_rows, "heads": q_rows + k_rows}[qk_norm]
+    norm = {"": 0, "head": a.key_dim * (2 if a.stored else 1), "full": q_rows + k_rows, "heads": q_rows + k_rows}[
+        qk_norm
+    ]
     return weights + tuple(vector(f"{prefix}.{n}", s) for n, s in (("qk_norm", norm), ("sinks", extra)) if s)
 
 
@@ -109,7 +139,11 @@ def latent(c: Config, *, index: str = "none") -> Part:
         q += linear("self_attn.q_b_proj", heads * (nope + rope), q_rank, split="heads")
     else:
         q = linear("self_attn.q_proj", heads * (nope + rope), hidden, split="heads")
-    weights = q + linear("self_attn.kv_a_proj_with_mqa", rank + rope, hidden, bias=bias) + (vector("self_attn.kv_a_layernorm", rank),)
+    weights = (
+        q
+        + linear("self_attn.kv_a_proj_with_mqa", rank + rope, hidden, bias=bias)
+        + (vector("self_attn.kv_a_layernorm", rank),)
+    )
     weights += linear("self_attn.kv_b_proj", heads * (nope + value), rank, split="heads")
     weights += linear("self_attn.o_proj", hidden, heads * value, split="heads", bias=bias)
     mixer = Latent(heads=heads, rank=rank, rope_dim=rope, nope_dim=nope, value_dim=value)
@@ -135,26 +169,59 @@ def state_bits(c: Config) -> int | None:
     return None
 
 
-def mamba1(c: Config, *, hidden: int, inner: int, state: int, kernel: int, dt_rank: int, conv_bias: bool, bias: bool, norms: bool = False, prefix: str = "mamba") -> Part:
+def mamba1(
+    c: Config,
+    *,
+    hidden: int,
+    inner: int,
+    state: int,
+    kernel: int,
+    dt_rank: int,
+    conv_bias: bool,
+    bias: bool,
+    norms: bool = False,
+    prefix: str = "mamba",
+) -> Part:
     """Return a Mamba-1 mixer (Gu & Dao 2023): per channel a convolution tail and `state` numbers."""
     weights = linear(f"{prefix}.in_proj", 2 * inner, hidden, split="inner", bias=bias)
     weights += (Weight(name=f"{prefix}.conv1d", shape=(inner, kernel + conv_bias), split="inner", matmul=False),)
-    weights += linear(f"{prefix}.x_proj", dt_rank + 2 * state, inner, split="inner") + linear(f"{prefix}.dt_proj", inner, dt_rank, split="inner", bias=True)
+    weights += linear(f"{prefix}.x_proj", dt_rank + 2 * state, inner, split="inner") + linear(
+        f"{prefix}.dt_proj", inner, dt_rank, split="inner", bias=True
+    )
     weights += (Weight(name=f"{prefix}.A_D", shape=(inner, state + 1), split="inner", matmul=False),)
     weights += linear(f"{prefix}.out_proj", hidden, inner, split="inner", bias=bias)
     if norms:
         weights += (vector(f"{prefix}.norms", dt_rank + 2 * state),)
-    return (Recurrent(name="mamba", conv_channels=inner, conv_kernel=kernel, state=inner * state, state_bits=state_bits(c)),), weights
+    return (
+        Recurrent(name="mamba", conv_channels=inner, conv_kernel=kernel, state=inner * state, state_bits=state_bits(c)),
+    ), weights
 
 
-def mamba2(c: Config, *, hidden: int, inner: int, heads: int, groups: int, state: int, kernel: int, conv_bias: bool, bias: bool, norm: bool = True, prefix: str = "mamba") -> Part:
+def mamba2(
+    c: Config,
+    *,
+    hidden: int,
+    inner: int,
+    heads: int,
+    groups: int,
+    state: int,
+    kernel: int,
+    conv_bias: bool,
+    bias: bool,
+    norm: bool = True,
+    prefix: str = "mamba",
+) -> Part:
     """Return a Mamba-2 mixer (Dao & Gu 2024)."""
     channels = inner + 2 * groups * state
     weights = linear(f"{prefix}.in_proj", inner + channels + heads, hidden, split="inner", bias=bias)
     weights += (Weight(name=f"{prefix}.conv1d", shape=(channels, kernel + conv_bias), split="inner", matmul=False),)
     weights += (vector(f"{prefix}.dt_A_D", heads, 3),) + ((vector(f"{prefix}.norm", inner),) if norm else ())
     weights += linear(f"{prefix}.out_proj", hidden, inner, split="inner", bias=bias)
-    return (Recurrent(name="mamba2", conv_channels=channels, conv_kernel=kernel, state=inner * state, state_bits=state_bits(c)),), weights
+    return (
+        Recurrent(
+            name="mamba2", conv_channels=channels, conv_kernel=kernel, state=inner * state, state_bits=state_bits(c)
+        ),
+    ), weights
 
 
 # -- feed-forward ---------------------------------------------------------------------------------
@@ -167,9 +234,23 @@ def mlp(hidden: int, inner: int, *, gated: bool = True, bias: bool = False, pref
     return first + up + linear(f"{prefix}.down_proj", hidden, inner, split="inner", bias=bias)
 
 
-def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used: int | None = None, shared: int = 0, shared_gate: bool = False,
-        gated: bool = True, bias: bool = False, router_bias: bool = False, prefix: str = "mlp", idle: int = 0, read: int | None = None,
-        shared_bias: bool = False) -> tuple[Weight, ...]:
+def moe(
+    c: Config,
+    hidden: int,
+    inner: int,
+    *,
+    experts: int | None = None,
+    used: int | None = None,
+    shared: int = 0,
+    shared_gate: bool = False,
+    gated: bool = True,
+    bias: bool = False,
+    router_bias: bool = False,
+    prefix: str = "mlp",
+    idle: int = 0,
+    read: int | None = None,
+    shared_bias: bool = False,
+) -> tuple[Weight, ...]:
     """Return a mixture of experts: router, routed experts, and a shared expert `shared` wide.
 
     `idle` counts zero experts the router can pick; `read` is the width experts work in when not hidden.
@@ -182,7 +263,15 @@ def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used:
     weights: tuple[Weight, ...] = (Weight(name=f"{prefix}.gate", shape=(experts + idle, hidden), matmul=False),)
     if router_bias:
         weights += (vector(f"{prefix}.gate.bias", experts),)
-    weights += linear(f"{prefix}.experts.gate_up_proj", (2 if gated else 1) * inner, width, split="expert", bias=bias, copies=experts, used=used)
+    weights += linear(
+        f"{prefix}.experts.gate_up_proj",
+        (2 if gated else 1) * inner,
+        width,
+        split="expert",
+        bias=bias,
+        copies=experts,
+        used=used,
+    )
     weights += linear(f"{prefix}.experts.down_proj", width, inner, split="expert", bias=bias, copies=experts, used=used)
     if shared:
         weights += mlp(hidden, shared, gated=gated, bias=shared_bias, prefix=f"{prefix}.shared_experts")
@@ -192,9 +281,23 @@ def moe(c: Config, hidden: int, inner: int, *, experts: int | None = None, used:
 # -- the frame ------------------------------------------------------------------------------------
 
 
-def decoder(c: Config, kinds: Sequence[Hashable], mix: Callable[[Hashable], Part], ffns: Sequence[Hashable], ffn: Callable[[Hashable], tuple[Weight, ...]], *,
-            norms: int | Callable[[Hashable], int] = 2, norm: int = 1, final_norm: bool = True, positions: int = 0, head_bias: bool = False,
-            embedding_norm: bool = False, extra: tuple[Weight, ...] = (), notes: tuple[str, ...] = (), hidden: int | None = None) -> Body:
+def decoder(
+    c: Config,
+    kinds: Sequence[Hashable],
+    mix: Callable[[Hashable], Part],
+    ffns: Sequence[Hashable],
+    ffn: Callable[[Hashable], tuple[Weight, ...]],
+    *,
+    norms: int | Callable[[Hashable], int] = 2,
+    norm: int = 1,
+    final_norm: bool = True,
+    positions: int = 0,
+    head_bias: bool = False,
+    embedding_norm: bool = False,
+    extra: tuple[Weight, ...] = (),
+    notes: tuple[str, ...] = (),
+    hidden: int | None = None,
+) -> Body:
     """Assemble a decoder: kinds[i] chooses layer i's mixer, ffns[i] its feed-forward; alike layers share one object.
 
     norms: norm vectors a layer; norm: parameters a norm has per channel (1 RMSNorm, 2 LayerNorm, 0 none);
@@ -208,11 +311,24 @@ def decoder(c: Config, kinds: Sequence[Hashable], mix: Callable[[Hashable], Part
             count = norms(kind) if callable(norms) else norms
             rest = (vector("norms", width, count * norm),) if count * norm else ()
             made[kind, block] = Layer(mixers=mixers, weights=weights + ffn(block) + rest)
-    return Body(tuple(made[pair] for pair in zip(kinds, ffns, strict=True)),
-                embeddings(c, width, norm=norm if final_norm else 0, positions=positions, head_bias=head_bias, embedding_norm=embedding_norm) + extra, notes)
+    return Body(
+        tuple(made[pair] for pair in zip(kinds, ffns, strict=True)),
+        embeddings(
+            c,
+            width,
+            norm=norm if final_norm else 0,
+            positions=positions,
+            head_bias=head_bias,
+            embedding_norm=embedding_norm,
+        )
+        + extra,
+        notes,
+    )
 
 
-def embeddings(c: Config, hidden: int, *, norm: int = 1, positions: int = 0, head_bias: bool = False, embedding_norm: bool = False) -> tuple[Weight, ...]:
+def embeddings(
+    c: Config, hidden: int, *, norm: int = 1, positions: int = 0, head_bias: bool = False, embedding_norm: bool = False
+) -> tuple[Weight, ...]:
     """Return token (and position) embeddings, final norm and output head; a tied head is counted once."""
     vocab = c.size("vocab_size")
     weights: tuple[Weight, ...] = (Weight(name="embed_tokens", shape=(vocab, hidden), split="vocab", matmul=False),)
@@ -244,10 +360,26 @@ def is_tied(c: Config) -> bool:
 
 #: names configs use for layer kinds, and ours
 KINDS = {
-    "full_attention": "full", "attention": "full", "global": "full", "global_attention": "full", "full": "full", "hybrid": "hybrid",
-    "sliding_attention": "sliding", "local": "sliding", "local_attention": "sliding", "chunked_attention": "chunked", "sliding": "sliding",
-    "linear_attention": "linear", "mamba": "mamba", "mamba2": "mamba", "conv": "conv", "short_conv": "conv", "recurrent": "recurrent",
-    "mlp": "mlp", "moe": "moe", "linear": "linear",
+    "full_attention": "full",
+    "attention": "full",
+    "global": "full",
+    "global_attention": "full",
+    "full": "full",
+    "hybrid": "hybrid",
+    "sliding_attention": "sliding",
+    "local": "sliding",
+    "local_attention": "sliding",
+    "chunked_attention": "chunked",
+    "sliding": "sliding",
+    "linear_attention": "linear",
+    "mamba": "mamba",
+    "mamba2": "mamba",
+    "conv": "conv",
+    "short_conv": "conv",
+    "recurrent": "recurrent",
+    "mlp": "mlp",
+    "moe": "moe",
+    "linear": "linear",
 }
 
 
@@ -259,7 +391,9 @@ def layer_kinds(c: Config, default: Callable[[int], str], field: str = "layer_ty
         return [default(i) for i in range(count)]
     unknown = [s for s in stated if s not in KINDS]
     if unknown:
-        raise SpecError(f"{c.where}: {field} has {unknown[0]!r}, which is no layer kind kvplan knows ({', '.join(sorted(KINDS))})")
+        raise SpecError(
+            f"{c.where}: {field} has {unknown[0]!r}, which is no layer kind kvplan knows ({', '.join(sorted(KINDS))})"
+        )
     return [KINDS[s] for s in stated]
 
 

@@ -5,26 +5,69 @@ from collections.abc import Callable, Hashable
 from kvplan.errors import SpecError
 from kvplan.specs.config import Config
 from kvplan.specs.families.dense import exaone_rule, full, mixed, uniform, upper
-from kvplan.specs.families.parts import Body, Part, attention_weights, decoder, every, gqa, layer_count, layer_kinds, linear, mlp, moe, vector, windowed
+from kvplan.specs.families.parts import (
+    Body,
+    Part,
+    attention_weights,
+    decoder,
+    every,
+    gqa,
+    layer_count,
+    layer_kinds,
+    linear,
+    mlp,
+    moe,
+    vector,
+    windowed,
+)
 from kvplan.specs.families.registry import family
 from kvplan.specs.model import Attention, Weight
 
 
-def sparse(c: Config, kinds: list[str], attention: Callable[[Hashable], Attention], is_moe: Callable[[int], bool], experts: tuple[Weight, ...], *,
-           dense: int = 0, qkv_bias: bool = False, o_bias: bool = False, qk_norm: str = "", q_gate: bool = False, norms: int = 2, norm: int = 1,
-           head_bias: bool = False, mlp_bias: bool = False, sinks: int = 0, attention_gate: bool = False) -> Body:
+def sparse(
+    c: Config,
+    kinds: list[str],
+    attention: Callable[[Hashable], Attention],
+    is_moe: Callable[[int], bool],
+    experts: tuple[Weight, ...],
+    *,
+    dense: int = 0,
+    qkv_bias: bool = False,
+    o_bias: bool = False,
+    qk_norm: str = "",
+    q_gate: bool = False,
+    norms: int = 2,
+    norm: int = 1,
+    head_bias: bool = False,
+    mlp_bias: bool = False,
+    sinks: int = 0,
+    attention_gate: bool = False,
+) -> Body:
     """Return a decoder whose feed-forward is `experts` where is_moe(layer), else an MLP `dense` wide."""
     hidden = c.size("hidden_size")
 
     def mix(kind: Hashable) -> Part:
         a = attention(kind)
-        weights = attention_weights(hidden, a, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, gated=q_gate, extra=sinks)
-        return (a,), weights + (linear("self_attn.gate_proj", a.heads * a.value_dim, hidden, split="heads") if attention_gate else ())
+        weights = attention_weights(
+            hidden, a, qkv_bias=qkv_bias, o_bias=o_bias, qk_norm=qk_norm, gated=q_gate, extra=sinks
+        )
+        return (a,), weights + (
+            linear("self_attn.gate_proj", a.heads * a.value_dim, hidden, split="heads") if attention_gate else ()
+        )
 
     def ffn(block: Hashable) -> tuple[Weight, ...]:
         return experts if block == "moe" else mlp(hidden, dense, bias=mlp_bias)
 
-    return decoder(c, kinds, mix, ["moe" if is_moe(i) else "mlp" for i in range(len(kinds))], ffn, norms=norms, norm=norm, head_bias=head_bias)
+    return decoder(
+        c,
+        kinds,
+        mix,
+        ["moe" if is_moe(i) else "mlp" for i in range(len(kinds))],
+        ffn,
+        norms=norms,
+        norm=norm,
+        head_bias=head_bias,
+    )
 
 
 def always(_: int) -> bool:
@@ -42,7 +85,10 @@ def first_dense(c: Config) -> Callable[[int], bool]:
             raise SpecError(f"{c.where}: moe_layer_freq has {len(frequency)} entries for {layer_count(c)} layers")
         return lambda i: bool(frequency[i])
     unsaid = 1 if c.model_type in ("glm4_moe_lite", "hy_v3", "kimi_linear") else 0
-    first, step = c.size("first_k_dense_replace", unsaid, low=0), c.whole("moe_layer_freq", 1 if frequency is None else frequency)
+    first, step = (
+        c.size("first_k_dense_replace", unsaid, low=0),
+        c.whole("moe_layer_freq", 1 if frequency is None else frequency),
+    )
     return lambda i: i >= first and i % step == 0
 
 
@@ -62,7 +108,16 @@ def mixtral(c: Config) -> Body:
 @family("phimoe")
 def phimoe(c: Config) -> Body:
     bias = c.flag("attention_bias")
-    return sparse(c, *uniform(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")), qkv_bias=bias, o_bias=bias, norm=2, head_bias=c.flag("lm_head_bias"))
+    return sparse(
+        c,
+        *uniform(c),
+        always,
+        moe(c, c.size("hidden_size"), c.size("intermediate_size")),
+        qkv_bias=bias,
+        o_bias=bias,
+        norm=2,
+        head_bias=c.flag("lm_head_bias"),
+    )
 
 
 @family("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text")
@@ -70,27 +125,58 @@ def qwen_moe(c: Config) -> Body:
     hidden = c.size("hidden_size")
     old = c.model_type == "qwen2_moe"
     bias = c.flag("attention_bias")
-    experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("shared_expert_intermediate_size") if old else 0, shared_gate=old)
+    experts = moe(
+        c,
+        hidden,
+        c.size("moe_intermediate_size"),
+        shared=c.size("shared_expert_intermediate_size") if old else 0,
+        shared_gate=old,
+    )
     windows = c.flag("use_sliding_window") and bool(c.optional("sliding_window"))
     below = c.size("max_window_layers", 0, low=0)
     # Qwen2-MoE's class windows every other layer below max_window_layers, the dense Qwens' all layers from it on
     rule = (lambda i: "sliding" if windows and i % 2 == 0 and i < below else "full") if old else upper(c)
     kinds, attention = mixed(c, rule) if c.model_type != "qwen3_vl_moe_text" else full(c)
-    return sparse(c, kinds, attention, stepped(c), experts, dense=c.size("intermediate_size"), qkv_bias=c.flag("qkv_bias", True) if old else bias,
-                  o_bias=False if old else bias, qk_norm="" if old else "head")
+    return sparse(
+        c,
+        kinds,
+        attention,
+        stepped(c),
+        experts,
+        dense=c.size("intermediate_size"),
+        qkv_bias=c.flag("qkv_bias", True) if old else bias,
+        o_bias=False if old else bias,
+        qk_norm="" if old else "head",
+    )
 
 
 @family("olmoe", "flex_olmo")
 def olmoe(c: Config) -> Body:
     bias = c.flag("attention_bias")
-    return sparse(c, *full(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")), qkv_bias=bias, o_bias=bias, qk_norm="full")
+    return sparse(
+        c,
+        *full(c),
+        always,
+        moe(c, c.size("hidden_size"), c.size("intermediate_size")),
+        qkv_bias=bias,
+        o_bias=bias,
+        qk_norm="full",
+    )
 
 
 @family("gpt_oss")
 def gpt_oss(c: Config) -> Body:
     bias = c.flag("attention_bias", True)
     experts = moe(c, c.size("hidden_size"), c.size("intermediate_size"), bias=True, router_bias=True)
-    return sparse(c, *mixed(c, every(2, "sliding")), always, experts, qkv_bias=bias, o_bias=bias, sinks=c.size("num_attention_heads"))
+    return sparse(
+        c,
+        *mixed(c, every(2, "sliding")),
+        always,
+        experts,
+        qkv_bias=bias,
+        o_bias=bias,
+        sinks=c.size("num_attention_heads"),
+    )
 
 
 @family("llama4_text")
@@ -108,9 +194,16 @@ def llama4(c: Config) -> Body:
     bias = c.flag("attention_bias")
     # one shared expert as wide as a routed one
     experts = moe(c, hidden, inner, shared=inner)
-    return sparse(c, kinds, lambda kind: chunked(kind) if kind == "chunked" else gqa(c, rope=False),
-                  (lambda i: i in listed) if listed is not None else (lambda i: (i + 1) % step == 0), experts,
-                  dense=c.size("intermediate_size_mlp", inner), qkv_bias=bias, o_bias=bias)
+    return sparse(
+        c,
+        kinds,
+        lambda kind: chunked(kind) if kind == "chunked" else gqa(c, rope=False),
+        (lambda i: i in listed) if listed is not None else (lambda i: (i + 1) % step == 0),
+        experts,
+        dense=c.size("intermediate_size_mlp", inner),
+        qkv_bias=bias,
+        o_bias=bias,
+    )
 
 
 @family("dbrx")
@@ -121,8 +214,13 @@ def dbrx(c: Config) -> Body:
     groups = attention.whole("kv_n_heads", attention.get("kv_n_heads", 1))
     if heads % groups:
         raise SpecError(f"{c.where}: kv_n_heads {groups} must divide n_heads {heads}")
-    experts = moe(c, c.size("hidden_size"), ffn.whole("ffn_hidden_size", ffn.get("ffn_hidden_size", 3584)),
-                  experts=ffn.whole("moe_num_experts", ffn.get("moe_num_experts", 4)), used=ffn.whole("moe_top_k", ffn.get("moe_top_k", 1)))
+    experts = moe(
+        c,
+        c.size("hidden_size"),
+        ffn.whole("ffn_hidden_size", ffn.get("ffn_hidden_size", 3584)),
+        experts=ffn.whole("moe_num_experts", ffn.get("moe_num_experts", 4)),
+        used=ffn.whole("moe_top_k", ffn.get("moe_top_k", 1)),
+    )
     return sparse(c, ["full"] * layer_count(c), lambda _: gqa(c, groups=groups), always, experts)
 
 
@@ -132,8 +230,16 @@ def granite_moe(c: Config) -> Body:
     shared = c.size("shared_intermediate_size", 0, low=0) if c.model_type != "granitemoe" else 0
     swa = c.model_type == "granitemoe_swa"
     kinds, attention = mixed(c, lambda i: "full" if i % 4 == 0 else "sliding") if swa else full(c)
-    return sparse(c, kinds, attention, always, moe(c, c.size("hidden_size"), c.size("intermediate_size"), shared=shared), qkv_bias=bias, o_bias=bias,
-                  sinks=c.size("num_attention_heads") if swa else 0)
+    return sparse(
+        c,
+        kinds,
+        attention,
+        always,
+        moe(c, c.size("hidden_size"), c.size("intermediate_size"), shared=shared),
+        qkv_bias=bias,
+        o_bias=bias,
+        sinks=c.size("num_attention_heads") if swa else 0,
+    )
 
 
 @family("glm4_moe", "glm4v_moe_text", "dots1", "hy_v3", "solar_open", "exaone_moe")
@@ -143,10 +249,21 @@ def deepseek_like(c: Config) -> Body:
     bias, mlp_bias = c.flag("attention_bias") and t != "exaone_moe", t == "hy_v3" and c.flag("mlp_bias")
     shared = c.size("num_shared_experts" if t in ("exaone_moe", "hy_v3") else "n_shared_experts", 1, low=0) * inner
     qk_norm = "head" if t in ("dots1", "hy_v3", "exaone_moe") or (t == "glm4_moe" and c.flag("use_qk_norm")) else ""
-    kinds, attention = mixed(c, exaone_rule(c)) if t == "exaone_moe" else mixed(c, dots_rule(c)) if t == "dots1" else full(c)
-    return sparse(c, kinds, attention, always if t == "solar_open" else first_dense(c), moe(c, hidden, inner, shared=shared, shared_bias=mlp_bias),
-                  dense=c.size("intermediate_size", inner), mlp_bias=mlp_bias, qkv_bias=bias,
-                  o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"), qk_norm=qk_norm)
+    kinds, attention = (
+        mixed(c, exaone_rule(c)) if t == "exaone_moe" else mixed(c, dots_rule(c)) if t == "dots1" else full(c)
+    )
+    return sparse(
+        c,
+        kinds,
+        attention,
+        always if t == "solar_open" else first_dense(c),
+        moe(c, hidden, inner, shared=shared, shared_bias=mlp_bias),
+        dense=c.size("intermediate_size", inner),
+        mlp_bias=mlp_bias,
+        qkv_bias=bias,
+        o_bias=bias and t not in ("glm4_moe", "glm4v_moe_text", "solar_open"),
+        qk_norm=qk_norm,
+    )
 
 
 def dots_rule(c: Config) -> Callable[[int], str]:
@@ -165,38 +282,85 @@ def ernie_moe(c: Config) -> Body:
     first, step = c.size("moe_layer_start_index", 1, low=0), c.size("moe_layer_interval", 1)
     last = c.optional("moe_layer_end_index")
     inner = c.size("moe_intermediate_size")
-    experts = (*moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 0, low=0), shared_bias=bias), vector("mlp.gate.correction", c.size("num_experts")))
-    is_moe: Callable[[int], bool] = lambda i: (i + 1) % step == 0 and first <= i <= (count - 1 if last is None else last)  # noqa: E731
-    return sparse(c, *full(c), is_moe, experts, dense=c.size("intermediate_size"), qkv_bias=bias, o_bias=bias, mlp_bias=bias, head_bias=bias)
+    experts = (
+        *moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 0, low=0), shared_bias=bias),
+        vector("mlp.gate.correction", c.size("num_experts")),
+    )
+    is_moe: Callable[[int], bool] = lambda i: (
+        (i + 1) % step == 0 and first <= i <= (count - 1 if last is None else last)
+    )  # noqa: E731
+    return sparse(
+        c,
+        *full(c),
+        is_moe,
+        experts,
+        dense=c.size("intermediate_size"),
+        qkv_bias=bias,
+        o_bias=bias,
+        mlp_bias=bias,
+        head_bias=bias,
+    )
 
 
 @family("hunyuan_v1_moe")
 def hunyuan_moe(c: Config) -> Body:
     bias, inner = c.flag("attention_bias"), c.size("intermediate_size")
     used = c.get("moe_topk", 1)
-    experts = moe(c, c.size("hidden_size"), inner, used=c.whole("moe_topk", used[0] if isinstance(used, list) else used), shared=inner)
+    experts = moe(
+        c,
+        c.size("hidden_size"),
+        inner,
+        used=c.whole("moe_topk", used[0] if isinstance(used, list) else used),
+        shared=inner,
+    )
     return sparse(c, *full(c), always, experts, qkv_bias=bias, o_bias=bias, qk_norm="head")
 
 
 @family("cohere2_moe")
 def cohere2_moe(c: Config) -> Body:
     hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
-    first, period, early = c.size("first_k_dense_replace", 0, low=0), c.size("sliding_window_pattern", 4), c.size("prefix_dense_sliding_window_pattern", 4)
+    first, period, early = (
+        c.size("first_k_dense_replace", 0, low=0),
+        c.size("sliding_window_pattern", 4),
+        c.size("prefix_dense_sliding_window_pattern", 4),
+    )
     kinds = layer_kinds(c, lambda i: every(early, "sliding")(i) if i < first else every(period, "sliding")(i - first))
     inner = c.size("intermediate_size")
     shared = c.size("num_shared_experts", 0, low=0) * inner
-    return sparse(c, kinds, windowed(c, kinds), first_dense(c), moe(c, hidden, inner, shared=shared), dense=c.size("prefix_dense_intermediate_size", inner),
-                  qkv_bias=bias, o_bias=bias, norms=1)
+    return sparse(
+        c,
+        kinds,
+        windowed(c, kinds),
+        first_dense(c),
+        moe(c, hidden, inner, shared=shared),
+        dense=c.size("prefix_dense_intermediate_size", inner),
+        qkv_bias=bias,
+        o_bias=bias,
+        norms=1,
+    )
 
 
 @family("afmoe")
 def afmoe(c: Config) -> Body:
     """Trinity: gated attention, four norms a layer, first num_dense_layers dense."""
     hidden, inner, first = c.size("hidden_size"), c.size("moe_intermediate_size"), c.size("num_dense_layers", 0, low=0)
-    experts = (*moe(c, hidden, inner, shared=inner * c.size("num_shared_experts", 0, low=0)), vector("mlp.expert_bias", c.size("num_experts")))
+    experts = (
+        *moe(c, hidden, inner, shared=inner * c.size("num_shared_experts", 0, low=0)),
+        vector("mlp.expert_bias", c.size("num_experts")),
+    )
     bias = c.flag("attention_bias")
-    return sparse(c, *mixed(c, every(c.size("global_attn_every_n_layers", 4), "sliding")), lambda i: i >= first, experts, dense=c.size("intermediate_size"),
-                  qkv_bias=bias, o_bias=bias, qk_norm="head", norms=4, attention_gate=True)
+    return sparse(
+        c,
+        *mixed(c, every(c.size("global_attn_every_n_layers", 4), "sliding")),
+        lambda i: i >= first,
+        experts,
+        dense=c.size("intermediate_size"),
+        qkv_bias=bias,
+        o_bias=bias,
+        qk_norm="head",
+        norms=4,
+        attention_gate=True,
+    )
 
 
 @family("mimo_v2_flash")
@@ -204,24 +368,44 @@ def mimo(c: Config) -> Body:
     """MiMo-V2: full and window layers differ in KV heads and carry separate key and value widths; sinks on window layers."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     pattern = c.per_layer("hybrid_layer_pattern", count)
-    kinds = layer_kinds(c, lambda i: ("sliding" if pattern[i] else "full") if pattern else "full" if i == 0 or (i + 1) % 6 == 0 else "sliding")
+    kinds = layer_kinds(
+        c,
+        lambda i: (
+            ("sliding" if pattern[i] else "full") if pattern else "full" if i == 0 or (i + 1) % 6 == 0 else "sliding"
+        ),
+    )
     size = c.optional("sliding_window_size")
     window = size + 1 if size else c.optional("sliding_window")
 
     def attention(kind: Hashable) -> Attention:
         swa = "swa_" if kind == "sliding" else ""
-        groups = c.size("num_key_value_heads") * (2 if swa else 1)  # a file saved by transformers does not say: its class doubles them
-        return Attention(heads=c.size(f"{swa}num_attention_heads", c.size("num_attention_heads")), kv_heads=c.size(f"{swa}num_key_value_heads", groups),
-                         key_dim=c.size(f"{swa}head_dim", c.size("head_dim")), value_dim=c.size(f"{swa}v_head_dim", c.size("v_head_dim")), window=window if swa else None)
+        groups = c.size("num_key_value_heads") * (
+            2 if swa else 1
+        )  # a file saved by transformers does not say: its class doubles them
+        return Attention(
+            heads=c.size(f"{swa}num_attention_heads", c.size("num_attention_heads")),
+            kv_heads=c.size(f"{swa}num_key_value_heads", groups),
+            key_dim=c.size(f"{swa}head_dim", c.size("head_dim")),
+            value_dim=c.size(f"{swa}v_head_dim", c.size("v_head_dim")),
+            window=window if swa else None,
+        )
 
     def mix(kind: Hashable) -> Part:
         a = attention(kind)
-        on = c.flag("add_swa_attention_sink_bias", True) if kind == "sliding" else c.flag("add_full_attention_sink_bias")
+        on = (
+            c.flag("add_swa_attention_sink_bias", True) if kind == "sliding" else c.flag("add_full_attention_sink_bias")
+        )
         return (a,), attention_weights(hidden, a, qkv_bias=c.flag("attention_bias"), extra=a.heads if on else 0)
 
     experts = moe(c, hidden, c.size("moe_intermediate_size"))
     is_moe = first_dense(c) if c.stated("mlp_layer_types") or c.stated("moe_layer_freq") else (lambda i: i > 0)
-    return decoder(c, kinds, mix, ["moe" if is_moe(i) else "mlp" for i in range(count)], lambda b: experts if b == "moe" else mlp(hidden, c.size("intermediate_size")))
+    return decoder(
+        c,
+        kinds,
+        mix,
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
+        lambda b: experts if b == "moe" else mlp(hidden, c.size("intermediate_size")),
+    )
 
 
 @family("jetmoe")
@@ -232,8 +416,12 @@ def jetmoe(c: Config) -> Body:
     a = Attention(heads=groups * used, kv_heads=groups, key_dim=dim, value_dim=dim)
     weights: tuple[Weight, ...] = (Weight(name="self_attention.experts.router", shape=(experts, hidden), matmul=False),)
     weights += (vector("self_attention.experts.bias", hidden),)
-    weights += linear("self_attention.experts.input_linear", groups * dim, hidden, split="expert", copies=experts, used=used)
-    weights += linear("self_attention.experts.output_linear", hidden, groups * dim, split="expert", copies=experts, used=used)
+    weights += linear(
+        "self_attention.experts.input_linear", groups * dim, hidden, split="expert", copies=experts, used=used
+    )
+    weights += linear(
+        "self_attention.experts.output_linear", hidden, groups * dim, split="expert", copies=experts, used=used
+    )
     weights += linear("self_attention.kv_proj", 2 * groups * dim, hidden, split="kv")
     ffn = (*moe(c, hidden, c.size("intermediate_size")), vector("mlp.bias", hidden))
     return decoder(c, ["full"] * layer_count(c), lambda _: ((a,), weights), ["moe"] * layer_count(c), lambda _: ffn)
@@ -260,21 +448,32 @@ def gemma4(c: Config) -> Body:
         if is_full and equal:  # keys serve as values: one projection
             weights = tuple(w for w in weights if w.name not in ("self_attn.v_proj", "self_attn.v_proj.bias"))
         if small:
-            weights += linear("per_layer_input_gate", small, hidden) + linear("per_layer_projection", hidden, small) + (vector("post_per_layer_input_norm", hidden),)
+            weights += (
+                linear("per_layer_input_gate", small, hidden)
+                + linear("per_layer_projection", hidden, small)
+                + (vector("post_per_layer_input_norm", hidden),)
+            )
         return (a,), weights
 
     def ffn(double: Hashable) -> tuple[Weight, ...]:
         weights = mlp(hidden, inner * 2 if double else inner)
         if c.flag("enable_moe_block"):
             weights += moe(c, hidden, c.size("moe_intermediate_size"), prefix="moe")
-            weights += (vector("moe.router_scale", hidden), vector("moe.per_expert_scale", c.size("num_experts")), vector("moe_norms", hidden, 3))
+            weights += (
+                vector("moe.router_scale", hidden),
+                vector("moe.per_expert_scale", c.size("num_experts")),
+                vector("moe_norms", hidden, 3),
+            )
         return weights
 
     extra: tuple[Weight, ...] = ()
     if small:
         table = c.size("vocab_size_per_layer_input", c.size("vocab_size"))
-        extra = (Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
-                 *linear("per_layer_model_projection", count * small, hidden), vector("per_layer_projection_norm", small))
+        extra = (
+            Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
+            *linear("per_layer_model_projection", count * small, hidden),
+            vector("per_layer_projection_norm", small),
+        )
     shared = [i >= shared_from for i in range(count)]
     keys = [(kind, s, *size) for kind, s, size in zip(kinds, shared, sizes, strict=True)]
     return decoder(c, keys, mix, [s and c.flag("use_double_wide_mlp") for s in shared], ffn, norms=4, extra=extra)
@@ -290,9 +489,16 @@ def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | No
         wide = c.size("global_head_dim", 512)
         groups = c.optional("num_global_key_value_heads") if c.flag("attention_k_eq_v") else None
         return [(wide, groups) if kind == "full" else (None, None) for kind in kinds]
-    if not isinstance(stated, dict) or not all(str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()):
+    if not isinstance(stated, dict) or not all(
+        str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()
+    ):
         raise SpecError(f"{c.where}: per_layer_config must map layers to objects, got {stated!r}")
     numbered = {int(layer): own for layer, own in stated.items()}  # written '05' where there are ten or more
     owns = [numbered.get(i, {}) for i in range(len(kinds))]
-    return [tuple(c.whole(f"per_layer_config.{i}.{name}", own[name]) if own.get(name) is not None else None for name in ("head_dim", "num_key_value_heads"))  # type: ignore[misc]
-            for i, own in enumerate(owns)]
+    return [
+        tuple(
+            c.whole(f"per_layer_config.{i}.{name}", own[name]) if own.get(name) is not None else None
+            for name in ("head_dim", "num_key_value_heads")
+        )  # type: ignore[misc]
+        for i, own in enumerate(owns)
+    ]
