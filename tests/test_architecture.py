@@ -13,8 +13,9 @@ PACKAGE = ROOT / "kvplan"
 ROOMS = ["errors", "units", "specs", "kv", "perf", "money", "planning", "report", "cli"]
 #: what only some rooms may touch
 ONLY = {
-    "click": {"cli"}, "rich": {"report"}, "yaml": {"specs/catalog"}, "json": {"specs/catalog", "specs/config", "cli/common"}, "pathlib": {"specs/catalog"},
-    "os": {"cli/__init__"}, "torch": set(), "transformers": set(), "triton": set(), "pynvml": set(), "numpy": set(), "scipy": set(),
+    "click": {"cli"}, "rich": {"report"}, "yaml": {"specs/catalog"}, "pathlib": {"specs/catalog"},
+    "json": {"specs/catalog", "specs/config", "cli/common"}, "os": {"cli/__init__"},
+    "torch": set(), "transformers": set(), "triton": set(), "pynvml": set(), "numpy": set(), "scipy": set(),
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -113,7 +114,10 @@ sys.exit(f'imports {{heavy}}' if heavy else 0)
 
 
 def test_our_kernels_folder_never_shadows_the_package_of_that_name() -> None:
-    """transformers imports a PyPI package named `kernels`; from the project's root ours must not answer to it."""
-    code = "import importlib.util, sys; s = importlib.util.find_spec('kernels'); sys.exit(bool(s and s.origin and s.origin.startswith(sys.argv[1])))"
+    """From the project's root ours must not answer to `kernels`, a PyPI package that transformers imports."""
+    code = (
+        "import importlib.util, sys; s = importlib.util.find_spec('kernels'); "
+        "sys.exit(bool(s and s.origin and s.origin.startswith(sys.argv[1])))"
+    )
     assert subprocess.run([sys.executable, "-c", code, str(ROOT)], cwd=ROOT, check=False).returncode == 0
     assert not any((ROOT / folder / "__init__.py").exists() for folder in ("kernels", "models", "profiles"))

@@ -17,7 +17,8 @@ def budget(name: str, gpu=H100, parallel: Parallel | None = None, **more: object
     return memory_budget(model, kv_layout(model, 16), gpu, ENGINE, parallel=parallel, length=4096, **more)
 
 
-# vLLM start-up logs on one H100 (79.18 GiB visible), utilisation 0.90, GiB: weights, activation peak, outside torch, KV left
+# vLLM start-up logs on one H100 (79.18 GiB visible), utilisation 0.90, GiB:
+# weights, activation peak, outside torch, KV left
 LOGS = [
     ("llama3.1-8b", 1, 14.99, 4.76, 0.13, 51.38),
     ("qwen3-0.6b", 1, 1.12, 5.56, 0.13, 64.45),

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 ON = ("--on", "2026-11-23")
-ROW = {"technique", "kv_bytes_per_token", "kv_bytes_per_sequence", "reduction", "gpus", "max_sequences", "ttft", "tpot", "tokens_per_second",
-       "usd_per_query", "usd_per_million_tokens", "quality", "feasible", "reason"}  # fmt: skip
+ROW = {"technique", "kv_bytes_per_token", "kv_bytes_per_sequence", "reduction", "gpus", "max_sequences", "ttft", "tpot",
+       "tokens_per_second", "usd_per_query", "usd_per_million_tokens", "quality", "feasible", "reason"}  # fmt: skip
 
 
 def test_estimate_json(run) -> None:
@@ -147,7 +147,8 @@ def test_an_infeasible_answer_is_still_a_document(run) -> None:
 def test_gpu_and_price_from_the_user(run, tmp_path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text(
-        "name: mine\nsource: {kind: assumption, ref: my own card, date: 2026-11-23}\nmemory: 96 GB\nbandwidth: 2 TB/s\nfp16: 400 TFLOP/s\n"
+        "name: mine\nsource: {kind: assumption, ref: my own card, date: 2026-11-23}\n"
+        "memory: 96 GB\nbandwidth: 2 TB/s\nfp16: 400 TFLOP/s\n"
         "link: 50 GB/s\npower: 400 W\nsms: 100\nl2: 64 MB\n"
     )
     row = run("estimate", "-m", "qwen3-32b", "-c", "16k", "-g", str(mine), "--price", "1.80/h", "--json").json["rows"][

@@ -11,8 +11,8 @@ from kvplan.specs.source import Source
 
 HERE = Source(kind="config", ref="test", date="2026-11-23")
 LLAMA = {
-    "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
-    "intermediate_size": 1024, "vocab_size": 1000, "tie_word_embeddings": False,
+    "model_type": "llama", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "intermediate_size": 1024, "vocab_size": 1000, "tie_word_embeddings": False,
 }  # fmt: skip
 
 
@@ -160,8 +160,10 @@ def test_hybrid_patterns() -> None:
 
 def test_kimi_linear_counts_layers_from_one() -> None:
     base = {
-        **LLAMA, "model_type": "kimi_linear", "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16, "q_lora_rank": None,
-        "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_token": 2, "linear_attn_config": {"full_attn_layers": [4], "num_heads": 4, "head_dim": 16, "short_conv_kernel_size": 4},
+        **LLAMA, "model_type": "kimi_linear", "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+        "v_head_dim": 16, "q_lora_rank": None,
+        "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_token": 2,
+        "linear_attn_config": {"full_attn_layers": [4], "num_heads": 4, "head_dim": 16, "short_conv_kernel_size": 4},
     }  # fmt: skip
     assert next(g.layers for g in kv_layout(read(base), 16).groups if g.kind == "latent") == (3,)
 

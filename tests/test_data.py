@@ -1,6 +1,7 @@
 """Every data file: read, named after itself, sourced, with units that make sense."""
 
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,9 @@ def test_a_name_may_end_in_a_weight_format() -> None:
 @pytest.mark.parametrize(
     ("word", "name"),
     [
-        ("h200_sxm", "h200"), ("H200-SXM-141GB", "h200"), ("H100-SXM-80GB", "h100-sxm"), ("B200-SXM-180GB", "b200"), ("A100-SXM-80GB", "a100-80gb-sxm"),
-        ("L40S", "l40s"), ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H200", "h200"), ("gb200", "gb200"), ("b300_sxm", "b300"),
+        ("h200_sxm", "h200"), ("H200-SXM-141GB", "h200"), ("H100-SXM-80GB", "h100-sxm"), ("B200-SXM-180GB", "b200"),
+        ("A100-SXM-80GB", "a100-80gb-sxm"), ("L40S", "l40s"), ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H200", "h200"), ("gb200", "gb200"), ("b300_sxm", "b300"),
     ],
 )  # fmt: skip
 def test_measurement_and_nvml_spellings_resolve(word: str, name: str) -> None:
@@ -91,7 +93,7 @@ def test_prices_name_gpus_and_their_ranges_do_not_overlap() -> None:
         spans.setdefault((p.provider, p.gpu, p.term, p.note), []).append((p.start, p.end or "9999"))
     for found in spans.values():
         found.sort()
-        assert all(a[1] <= b[0] for a, b in zip(found, found[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(found))
 
 
 def test_a_past_price_and_no_price() -> None:

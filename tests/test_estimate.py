@@ -33,7 +33,7 @@ def rows(model: str, context: int, where: Site, wanted=techniques.USUAL):
 def test_llama3_70b_at_128k_on_h100() -> None:
     found = {r.technique: r for r in rows("llama3-70b", 131072, site("h100-sxm"))}
     base = found["baseline"]
-    assert base.bytes_per_sequence == 40 * 2**30 and base.bytes_per_token == 327_680
+    assert base.stored == 40 * 2**30
     # 141 GB of weights need two GPUs, one sequence of 40 GiB beside them four
     assert base.gpus == 4 and base.sequences == 3
     assert found["mhc:4x"].reduction == 0.75 and found["fp8"].reduction == 0.5
@@ -109,3 +109,28 @@ def test_an_old_price_is_said_to_be_old() -> None:
         catalog.model("qwen3-8b"), Query(context=4096, output=64), [site("mi300x")], ["fp8"], today=DAY, named=True
     )
     assert any("check it" in w for w in found.warnings)
+
+
+def test_attention_data_parallelism_holds_more_latents() -> None:
+    tensor, data = (
+        rows("deepseek-v3", 65536, site("h200", parallel=p), ["fp8"])[0]
+        for p in (Parallel(tensor=8), Parallel(tensor=1, data=8))
+    )
+    assert tensor.feasible and data.feasible and tensor.gpus == data.gpus == 8
+    assert data.sequences > 4 * tensor.sequences
+
+
+def test_mhc_says_what_rotated_keys_allow() -> None:
+    said = {
+        t: " ".join(rows("llama3.1-8b", 8192, site(), [t])[1].needs)
+        for t in ("mhc:4x", "mhc:4x:absorbed", "mhc:4x:reconstruct")
+    }
+    assert "rebuilt inside the kernel" in said["mhc:4x"]
+    assert "64 decoupled elements" in said["mhc:4x:absorbed"]
+    assert "slower than plain attention" in said["mhc:4x:reconstruct"]
+    assert "RoPE" not in " ".join(rows("opt-6.7b", 2048, site(), ["mhc:4x"])[1].needs)
+
+
+def test_a_shape_that_does_not_divide_the_heads_is_refused() -> None:
+    row = rows("llama3.1-8b", 8192, site(parallel=Parallel(tensor=3)))[0]
+    assert row.reason == "tensor parallelism 3 does not divide the model's 32 attention heads"

@@ -68,7 +68,8 @@ def test_glm5_indexer_is_counted() -> None:
 
 def test_recurrent_state_is_constant() -> None:
     nano = layout("nemotron3-nano-30b").part("state")
-    # 23 Mamba-2 layers: 64 heads x 64 x 128 state in fp32 (the config asks for it), convolution (4096 + 2 x 8 x 128) x 3 in bf16
+    # 23 Mamba-2 layers: 64 heads x 64 x 128 state in fp32 (the config asks for it),
+    # convolution (4096 + 2 x 8 x 128) x 3 in bf16
     assert nano.stored(1) == nano.stored(10**6) == 23 * (64 * 64 * 128 * 4 + (4096 + 2 * 8 * 128) * 3 * 2)
     assert nano.growth(5) == 0
 

@@ -64,3 +64,17 @@ def test_a_slower_gpu_is_slower() -> None:
         c = catalog.datasheet_calibration(catalog.gpu(name))
         times[name] = total_time(decode_step(MODEL, LAYOUT, HELD, Parallel(tensor=8), batch=4, length=8192), c)
     assert list(times) == sorted(times, key=times.__getitem__)
+
+
+def test_attention_data_parallel_ranks_share_experts_only() -> None:
+    """DeepSeek-V3 on 8 GPUs: dp8 keeps one latent a rank where tp8 keeps eight copies; experts divide either way."""
+    model = catalog.model("deepseek-v3")
+    held, layout = weights(model), kv_layout(model, 16)
+    tensor, data = Parallel(tensor=8), Parallel(data=8)
+    experts = sum(s.routed for s in held.layers)
+    assert held.per_gpu(data) == pytest.approx(held.total - experts + experts / 8)
+    assert held.per_gpu(tensor) < held.per_gpu(data)
+    steps = {p: parts(decode_step(model, layout, held, p, batch=64, length=8192)) for p in (tensor, data)}
+    assert steps[data]["attention"].bytes == steps[tensor]["attention"].bytes / 8
+    assert steps[data]["experts"].bytes == pytest.approx(steps[tensor]["experts"].bytes)
+    assert steps[data]["all-to-all"].messages == 2 * 58 and "all-reduce" not in steps[data]

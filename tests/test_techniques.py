@@ -123,7 +123,10 @@ def test_h2o_holds_one_whole_layer_while_prefilling() -> None:
 
 
 def test_forms_of_mhc_cost_what_the_arithmetic_says() -> None:
-    """Llama-3.1-8B layer: 32 query heads, 8 of 128 for keys and values; plain attention is 16,384 FLOP and 4,096 B a token."""
+    """Llama-3.1-8B layer: 32 query heads, 8 of 128 for keys and values.
+
+    Plain attention is 16,384 FLOP and 4,096 B a token.
+    """
     base = layout("llama3.1-8b")
     flops = {f: techniques.apply(f"mhc:4x:{f}", base).groups[0] for f in techniques.FORMS}
     assert base.groups[0].flops == 16_384

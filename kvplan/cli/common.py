@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.budget import Parallel
+from kvplan.specs.quantization import FORMATS
 from kvplan.units import parse, parse_tokens
+
+#: the function of a command, before click makes a command of it
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def tokens(flag: str) -> Callable[[str], int]:
@@ -39,6 +43,28 @@ def price(text: str) -> float:
 
 COUNT = click.IntRange(1, 1024)
 
+
+def replica_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags that shape a replica and its weights."""
+    for option in (
+        click.option("--tp", type=COUNT, help="Tensor-parallel GPUs per replica."),
+        click.option("--pp", type=COUNT, help="Pipeline stages per replica."),
+        click.option("--dp", type=COUNT, help="Attention-data-parallel ranks; experts are divided over tp x dp GPUs."),
+        click.option(
+            "--weights", "form", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's."
+        ),
+        click.option(
+            "--gpu-memory-utilization",
+            "utilization",
+            type=share,
+            metavar="SHARE",
+            help="Share of the GPU's memory the engine takes. Default: the engine's.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: schema 1, base units.")
 model_option = click.option(
     "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
@@ -53,9 +79,21 @@ context_option = click.option(
 )
 
 
-def parallel(tensor: int | None, pipeline: int | None) -> Parallel | None:
-    """Return the replica shape the user fixed, None when neither flag was given."""
-    return None if tensor is None and pipeline is None else Parallel(tensor=tensor or 1, pipeline=pipeline or 1)
+def examples(*lines: str) -> Callable[[Command], Command]:
+    r"""Return a decorator that ends a command's help with lines to be printed as they are (click's \b)."""
+
+    def add(function: Command) -> Command:
+        function.__doc__ = "\n".join((f"{function.__doc__ or ''}\n", "\b", *lines))
+        return function
+
+    return add
+
+
+def parallel(tensor: int | None, pipeline: int | None, data: int | None) -> Parallel | None:
+    """Return the replica shape the user fixed, None when no flag was given."""
+    if tensor is None and pipeline is None and data is None:
+        return None
+    return Parallel(tensor=tensor or 1, pipeline=pipeline or 1, data=data or 1)
 
 
 def deliver(

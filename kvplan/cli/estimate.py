@@ -5,7 +5,16 @@ from datetime import date
 
 import click
 
-from kvplan.cli.common import COUNT, context_option, deliver, json_option, model_option, parallel, share, tokens
+from kvplan.cli.common import (
+    context_option,
+    deliver,
+    examples,
+    json_option,
+    model_option,
+    parallel,
+    replica_options,
+    tokens,
+)
 from kvplan.cli.common import price as price_type
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
@@ -13,7 +22,6 @@ from kvplan.planning.answer import survey
 from kvplan.planning.estimate import Query, Site
 from kvplan.specs import catalog
 from kvplan.specs.hardware import Gpu, Price
-from kvplan.specs.quantization import FORMATS
 from kvplan.specs.source import Source
 
 #: tokens generated per query when the user does not say
@@ -43,16 +51,7 @@ OUTPUT = 512
     metavar="TOKENS",
     help="Tokens generated per query, part of the context. [default: 512, at most half the context]",
 )
-@click.option("--tp", type=COUNT, help="Tensor-parallel GPUs per replica. Default: the fewest that fit.")
-@click.option("--pp", type=COUNT, help="Pipeline stages per replica.")
-@click.option("--weights", "form", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's.")
-@click.option(
-    "--gpu-memory-utilization",
-    "utilization",
-    type=share,
-    metavar="SHARE",
-    help="Share of the GPU's memory the engine takes. Default: the engine's.",
-)
+@replica_options
 @click.option(
     "--price",
     type=price_type,
@@ -66,6 +65,10 @@ OUTPUT = 512
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
 )
 @json_option
+@examples(
+    "kvplan estimate --model llama3-70b --context 128k",
+    "kvplan estimate --model ./config.json --context 32k --gpu h200 --technique mhc:4x+h2o:20%",
+)
 def command(
     model: str,
     context: int,
@@ -74,6 +77,7 @@ def command(
     output: int | None,
     tp: int | None,
     pp: int | None,
+    dp: int | None,
     form: str | None,
     utilization: float | None,
     price: float | None,
@@ -81,12 +85,7 @@ def command(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Every technique at one context: bytes, GPUs, time, money, quality.
-
-    \b
-    kvplan estimate --model llama3-70b --context 128k
-    kvplan estimate --model ./config.json --context 32k --gpu h200 --technique mhc:4x+h2o:20%
-    """
+    """Every technique at one context: bytes, GPUs, time, money, quality."""
     spec = catalog.model(model)
     query = Query(context=context, output=output or min(OUTPUT, max(context // 2, 1)))
     if query.output >= context and context > 1:
@@ -105,7 +104,7 @@ def command(
             calibration=catalog.datasheet_calibration(gpu),
             price=offer,
             engine=catalog.engine(),
-            parallel=parallel(tp, pp),
+            parallel=parallel(tp, pp, dp),
             weights=form,
             utilization=utilization,
         )

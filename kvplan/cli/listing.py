@@ -5,7 +5,7 @@ from datetime import date
 
 import click
 
-from kvplan.cli.common import deliver, json_option
+from kvplan.cli.common import deliver, examples, json_option
 from kvplan.kv import techniques
 from kvplan.specs import catalog
 from kvplan.units import HOUR, show_bytes, show_rate, show_tokens
@@ -110,13 +110,12 @@ def worded(field: str, value: object) -> str:
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @json_option
+@examples(
+    "kvplan list models",
+    "kvplan list gpus --json",
+)
 def command(kind: str, as_json: bool) -> None:
-    """List models, gpus, prices, techniques, engines, profiles or architectures.
-
-    \b
-    kvplan list models
-    kvplan list gpus --json
-    """
+    """List models, gpus, prices, techniques, engines, profiles or architectures."""
     rows = KINDS[kind]()
 
     def report() -> list[object]:

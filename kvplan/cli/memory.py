@@ -2,11 +2,19 @@
 
 import click
 
-from kvplan.cli.common import COUNT, context_option, deliver, json_option, model_option, parallel, share, tokens
+from kvplan.cli.common import (
+    context_option,
+    deliver,
+    examples,
+    json_option,
+    model_option,
+    parallel,
+    replica_options,
+    tokens,
+)
 from kvplan.kv import techniques
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS, memory
 from kvplan.specs import catalog
-from kvplan.specs.quantization import FORMATS
 
 
 @click.command("memory")
@@ -21,7 +29,8 @@ from kvplan.specs.quantization import FORMATS
     type=click.Choice(LAYOUTS),
     default="architecture",
     show_default=True,
-    help="architecture: what the model needs; engine: the pages a vLLM-like engine reserves; transformers: what its cache holds after a prefill.",
+    help="architecture: what the model needs; engine: the pages a vLLM-like engine reserves; "
+    "transformers: what its cache holds after a prefill.",
 )
 @click.option(
     "--encoder-tokens",
@@ -30,16 +39,7 @@ from kvplan.specs.quantization import FORMATS
     help="Tokens a cross-attention layer attends to. Default: the model's maximum.",
 )
 @click.option("--gpu", "-g", help="Also divide this GPU's memory.")
-@click.option("--tp", type=COUNT, help="Tensor-parallel GPUs.")
-@click.option("--pp", type=COUNT, help="Pipeline stages.")
-@click.option("--weights", "form", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's.")
-@click.option(
-    "--gpu-memory-utilization",
-    "utilization",
-    type=share,
-    metavar="SHARE",
-    help="Share of the GPU's memory the engine takes.",
-)
+@replica_options
 @click.option(
     "--max-model-len",
     type=tokens("--max-model-len"),
@@ -56,6 +56,10 @@ from kvplan.specs.quantization import FORMATS
 )
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @json_option
+@examples(
+    "kvplan memory --model qwen3-32b --context 32k --batch 8",
+    "kvplan memory --model gpt-oss-120b --context 128k --layout engine --gpu h100 --tp 2",
+)
 def command(
     model: str,
     context: int,
@@ -67,6 +71,7 @@ def command(
     gpu: str | None,
     tp: int | None,
     pp: int | None,
+    dp: int | None,
     form: str | None,
     utilization: float | None,
     max_model_len: int | None,
@@ -76,12 +81,7 @@ def command(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Weights, KV cache by layer, and what a GPU's memory is divided into.
-
-    \b
-    kvplan memory --model qwen3-32b --context 32k --batch 8
-    kvplan memory --model gpt-oss-120b --context 128k --layout engine --gpu h100 --tp 2
-    """
+    """Weights, KV cache by layer, and what a GPU's memory is divided into."""
     spec = catalog.model(model)
     found = memory(
         spec,
@@ -93,7 +93,7 @@ def command(
         encoder_tokens=encoder_tokens,
         engine=catalog.engine(),
         gpu=catalog.gpu(gpu) if gpu else None,
-        parallel=parallel(tp, pp),
+        parallel=parallel(tp, pp, dp),
         wanted=form,
         utilization=utilization,
         max_model_len=max_model_len,

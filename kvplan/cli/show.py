@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import click
 
-from kvplan.cli.common import deliver, json_option
+from kvplan.cli.common import deliver, examples, json_option
 from kvplan.errors import UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
@@ -105,13 +105,12 @@ def worded(field: str, value: object) -> str:
 @click.argument("kind")
 @click.argument("name")
 @json_option
+@examples(
+    "kvplan show gpu h200",
+    "kvplan show technique mhc:4x+h2o:20%",
+)
 def command(kind: str, name: str, as_json: bool) -> None:
-    """Show one model, gpu, technique, engine or price: every value with its source.
-
-    \b
-    kvplan show gpu h200
-    kvplan show technique mhc:4x+h2o:20%
-    """
+    """Show one model, gpu, technique, engine or price: every value with its source."""
     reader = KINDS.get(kind) or KINDS.get(kind.removesuffix("s"))
     if reader is None:
         raise UnknownName("kind", kind, KINDS)

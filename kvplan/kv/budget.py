@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from kvplan.errors import Incompatible
 from kvplan.kv.engine import Paging, paging
@@ -24,17 +25,23 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel:
-    """How a replica is spread: tensor x pipeline parallel GPUs. Experts are divided with the tensors."""
+    """How a replica is spread: tensor x attention-data x pipeline parallel GPUs.
+
+    Attention-data-parallel ranks hold all weights but the experts, which are divided over tensor x data GPUs (expert
+    parallelism), and serve different sequences.
+    """
 
     tensor: int = 1
     pipeline: int = 1
+    data: int = 1
 
     @property
     def gpus(self) -> int:
-        return self.tensor * self.pipeline
+        return self.tensor * self.pipeline * self.data
 
     def __str__(self) -> str:
-        return f"tp{self.tensor}" + (f"pp{self.pipeline}" if self.pipeline > 1 else "")
+        sizes = (("tp", self.tensor), ("dp", self.data), ("pp", self.pipeline))
+        return "".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,7 @@ class Budget:
     total: float
     paging: Paging
     length: int
+    parallel: Parallel
 
     def line(self, name: str) -> float:
         return next(line.amount for line in self.lines if line.name == name)
@@ -58,8 +66,11 @@ class Budget:
         return self.paging.tokens(max(self.kv_cache, 0.0), self.length)
 
     def sequences(self, length: int, peak: float = 0.0) -> int:
-        """Return how many requests of `length` tokens fit, `peak` bytes kept free for the one being prefilled."""
-        return self.paging.sequences(max(self.kv_cache - peak, 0.0), length)
+        """Return how many requests of `length` tokens a replica holds.
+
+        `peak` bytes are kept free for the one being prefilled.
+        """
+        return self.paging.sequences(max(self.kv_cache - peak, 0.0), length) * self.parallel.data
 
     def shortfall(self, length: int, peak: float = 0.0) -> float:
         """Return the bytes missing for one request of `length` tokens; 0 when it fits. [B]"""
@@ -69,11 +80,14 @@ class Budget:
 def stages(layers: int, pipeline: int) -> list[tuple[int, int]]:
     """Return the layer ranges of the pipeline stages, as even as they go."""
     cuts = [round(layers * i / pipeline) for i in range(pipeline + 1)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 def weight_format(model: ModelSpec, wanted: str | None) -> tuple[float, Quantization | None]:
-    """Return (bits of unquantised tensors, quantisation): the checkpoint's own, or `wanted` (bf16, fp8, int8, int4, mxfp4, nvfp4)."""
+    """Return (bits of unquantised tensors, quantisation): the checkpoint's own, or `wanted`.
+
+    `wanted` is one of bf16, fp8, int8, int4, mxfp4, nvfp4.
+    """
     dtype = min(DTYPE_BITS[model.dtype], 16.0)
     if wanted is None:
         return dtype, model.quantization
@@ -92,8 +106,9 @@ class Sizes:
     by_split: tuple[tuple[str, float], ...]
     routed: float
 
-    def per_gpu(self, tensor: int, kv_heads: int) -> float:
-        ways = {"none": 1, "kv": min(tensor, kv_heads)}
+    def per_gpu(self, parallel: Parallel, kv_heads: int) -> float:
+        tensor = parallel.tensor
+        ways = {"none": 1, "kv": min(tensor, kv_heads), "expert": tensor * parallel.data}
         return sum(amount / ways.get(split, tensor) for split, amount in self.by_split)
 
     @property
@@ -140,9 +155,9 @@ class Weights:
 
     def per_gpu(self, parallel: Parallel) -> float:
         """Return the bytes of weights on the fullest GPU. Embeddings and head sit on the outer stages. [B]"""
-        outer = self.outer.per_gpu(parallel.tensor, self.kv_heads)
+        outer = self.outer.per_gpu(parallel, self.kv_heads)
         sums = [
-            sum(s.per_gpu(parallel.tensor, self.kv_heads) for s in self.layers[a:b])
+            sum(s.per_gpu(parallel, self.kv_heads) for s in self.layers[a:b])
             for a, b in stages(len(self.layers), parallel.pipeline)
         ]
         if parallel.pipeline > 1:
@@ -174,7 +189,8 @@ def activation_bytes(
     if sampler >= feed:
         return (
             hidden + sampler,
-            f"sampler: {seqs:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B, and {batch:,} hidden states",
+            f"sampler: {seqs:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B, "
+            f"and {batch:,} hidden states",
         )
     return hidden + feed, f"feed-forward of {batch:,} tokens"
 
@@ -226,15 +242,17 @@ def memory_budget(
     sequences: int | None = None,
     tokens: int | None = None,
 ) -> Budget:
-    """Return how the fullest GPU of a replica spends its memory; `utilization` of what the device reports is the total."""
+    """Return how the fullest GPU of a replica spends its memory.
+
+    `utilization` of what the device reports is the total.
+    """
     parallel = parallel or Parallel()
     use = engine.utilization if utilization is None else utilization
     held = weights(model, wanted)
     total = gpu.visible_memory * use
-    extra = layout.parameters * 2.0 / parallel.gpus
-    weight = held.per_gpu(parallel) + extra
+    weight = held.per_gpu(parallel) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
     activation, binding = activation_bytes(model, engine, gpu, parallel.tensor, sequences=sequences, tokens=tokens)
-    runtime = engine.runtime_bytes(parallel.tensor)
+    runtime = engine.runtime_bytes(parallel.tensor * parallel.data)
     stage = stage_layout(layout, len(model.layers), parallel.pipeline)
     pages = paging(stage, engine, gpu, tensor_parallel=parallel.tensor, block_size=block_size, prefill_tokens=tokens)
     form = wanted or (model.quantization.method if model.quantization else model.dtype)
@@ -242,7 +260,8 @@ def memory_budget(
         Line(
             name="weights",
             amount=weight,
-            basis=f"{form}, {show_bytes(held.total)} over {parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, replicated tensors counted on each",
+            basis=f"{form}, {show_bytes(held.total)} over {parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, "
+            "replicated tensors counted on each",
         ),
         Line(name="activations", amount=activation, basis=binding),
         Line(name="runtime", amount=runtime, basis="CUDA context, NCCL and other memory outside the allocator"),
@@ -252,11 +271,14 @@ def memory_budget(
             basis=f"the rest of {use:.0%} of {show_bytes(gpu.visible_memory)}",
         ),
     )
-    return Budget(lines=lines, total=total, paging=pages, length=length)
+    return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)
 
 
 def tensor_sizes(model: ModelSpec, gpu: Gpu) -> list[Parallel]:
-    """Return the replica shapes worth trying, smallest first: powers of two within a node, then pipelines of whole nodes."""
+    """Return the replica shapes worth trying, smallest first.
+
+    Powers of two within a node, then pipelines of whole nodes.
+    """
     node = min(gpu.gpus_per_node, 8)
     found = [Parallel(tensor=t) for t in (1, 2, 4, 8) if t <= node]
     found += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]

@@ -68,7 +68,10 @@ class Paging:
 
 
 def share(group: Group, tensor_parallel: int) -> float:
-    """Return the part of a group one of `tensor_parallel` GPUs holds: whole heads, at least one; a latent is never divided."""
+    """Return the part of a group one of `tensor_parallel` GPUs holds.
+
+    Whole heads, at least one; a latent is never divided.
+    """
     return max(1, group.split // tensor_parallel) / group.split if group.split > 1 else 1.0
 
 
@@ -112,7 +115,10 @@ def paging(
 
 
 def _as_engine(g: Group) -> Group:
-    """VLLM keeps the indexer's keys in fp8 with a scale, and its fp8 sparse MLA cache as fp8 latents, scales and 16-bit rotary parts."""
+    """Return a group as vLLM keeps it.
+
+    The indexer's keys in fp8 with a scale; the fp8 sparse MLA cache as fp8 latents, scales and 16-bit rotary parts.
+    """
     if g.kind == "index":
         return replace(g, bits=8.0, side=INDEX_SCALE)
     if g.kind == "latent" and g.reads and g.bits == 8.0:

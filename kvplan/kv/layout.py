@@ -275,7 +275,8 @@ def equation(layout: KVLayout, length: int) -> Iterable[str]:
             yield f"{g.kind:8} {g.count} layers x {g.constant:,.0f} B of state = {g.count * g.stored(length):,.0f} B"
         elif g.vectors:
             side = f" + {g.side:g} B" if g.side else ""
-            yield f"{g.kind:8} {g.count} layers x {kept:,} tokens x ({g.vectors} x {g.width:g} x {g.bits:g} bit / 8{side}) = {g.count * g.stored(length):,.0f} B"
+            token = f"({g.vectors} x {g.width:g} x {g.bits:g} bit / 8{side})"
+            yield f"{g.kind:8} {g.count} layers x {kept:,} tokens x {token} = {g.count * g.stored(length):,.0f} B"
         elif g.count:
             yield f"{g.kind:8} {g.count} layers read another layer's cache = 0 B"
     yield f"total    {layout.stored(length):,.0f} B"

@@ -57,7 +57,10 @@ def technique(
     source: Source,
     drop_in: bool = False,
 ) -> Callable[[Apply], Apply]:
-    """Register a technique. `factor` is the one of the five it acts on; two that act on the same factor exclude each other."""
+    """Register a technique.
+
+    `factor` is the one of the five it acts on; two that act on the same factor exclude each other.
+    """
 
     def register(apply: Apply) -> Apply:
         KINDS[name] = Kind(
@@ -105,7 +108,8 @@ def shared_heads(layout: KVLayout, heads: int, spelled: str) -> KVLayout:
     most = max(g.vectors for g in layout.groups if has_heads(g))
     if heads >= most:
         raise Incompatible(
-            f"{spelled}: this model already shares keys and values down to {most} heads; write gqa:N with N below {most}"
+            f"{spelled}: this model already shares keys and values down to {most} heads; "
+            f"write gqa:N with N below {most}"
         )
     for g in layout.groups:
         if has_heads(g) and heads < g.vectors and g.vectors % heads:
@@ -156,7 +160,8 @@ def mqa(layout: KVLayout, argument: str) -> KVLayout:
 
 # -- width ----------------------------------------------------------------------------------------
 
-#: width of the decoupled rotary part an absorbed latent carries beside it (DeepSeek-V2, arXiv 2405.04434, section 2.1.3)
+#: width of the decoupled rotary part an absorbed latent carries beside it
+#: (DeepSeek-V2, arXiv 2405.04434, section 2.1.3)
 ROPE_PART = 64
 FORMS = ("absorbed", "fused", "reconstruct")
 
@@ -190,7 +195,8 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
         )
     if any(g.kind == "latent" and g.count for g in layout.groups):
         raise Incompatible(
-            f"mhc:{argument}: this model already caches a latent (MLA); it can go narrower only by retraining. Combine it with fp8, int8 or h2o instead"
+            f"mhc:{argument}: this model already caches a latent (MLA); it can go narrower only by retraining. "
+            "Combine it with fp8, int8 or h2o instead"
         )
     attention_groups(layout, has_heads, f"mhc:{argument}: this model stores no key/value heads to compress")
     extra = sum(g.count * added_parameters(g, size) for g in layout.groups if has_heads(g))
@@ -215,7 +221,8 @@ def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
     rank, full = latent_rank(g, size), g.vectors * g.width
     if not 1 <= rank < full:
         raise Incompatible(
-            f"mhc:{argument}: rank {rank:g} must be from 1 to below the {full:g} elements a layer stores per token; write mhc:4x"
+            f"mhc:{argument}: rank {rank:g} must be from 1 to below the {full:g} elements a layer stores per token; "
+            "write mhc:4x"
         )
     form = form or ("fused" if g.rope else "absorbed")
     keys, values = g.key_width, g.width - g.key_width
@@ -354,7 +361,8 @@ def evicting(
     granularity="token per KV head: a paged cache frees nothing until a whole block is empty",
     needs="a kernel that also returns scores; a compacting cache",
     risk="-2 %, forgets",
-    quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); poor where any token may be asked for",
+    quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); "
+    "poor where any token may be asked for",
     source=paper("H2O, arXiv 2306.14048; EMNLP 2024, arXiv 2407.01527", "2023-06-24"),
 )
 def h2o(layout: KVLayout, argument: str) -> KVLayout:
@@ -387,7 +395,8 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     granularity="token, the same for all heads: a ring buffer frees whole blocks",
     needs="a ring buffer; positions inside the cache",
     risk="-18 %, forgets",
-    quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); never for retrieval: what left the window is gone",
+    quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); "
+    "never for retrieval: what left the window is gone",
     source=paper("StreamingLLM, arXiv 2309.17453; EMNLP 2024, arXiv 2407.01527", "2023-09-29"),
 )
 def streaming(layout: KVLayout, argument: str) -> KVLayout:
@@ -413,7 +422,8 @@ def streaming(layout: KVLayout, argument: str) -> KVLayout:
     granularity="token, the same for all heads: whole blocks are freed",
     needs="a model trained with a window",
     risk="unknown, forgets",
-    quality="unknown for a model trained without one; perplexity collapses once the first tokens leave (StreamingLLM, section 3)",
+    quality="unknown for a model trained without one; "
+    "perplexity collapses once the first tokens leave (StreamingLLM, section 3)",
     source=paper("Longformer, arXiv 2004.05150; Mistral 7B, arXiv 2310.06825", "2020-04-10"),
 )
 def window(layout: KVLayout, argument: str) -> KVLayout:
@@ -454,11 +464,11 @@ def parts(text: str) -> list[tuple[Kind, str]]:
             raise UnknownName("technique", piece, [kind.example], f"write {kind.spelling}, as in {kind.example}")
         for other, said in found:
             if other.factor == kind.factor:
-                raise Incompatible(
-                    f"{text}: {other.name}:{said} and {piece} both act on the {kind.factor} of the cache; keep one of them".replace(
-                        ":  ", " "
-                    ).replace(": and", " and")
+                clash = (
+                    f"{text}: {other.name}:{said} and {piece} both act on the {kind.factor} of the cache; "
+                    "keep one of them"
                 )
+                raise Incompatible(clash.replace(":  ", " ").replace(": and", " and"))
         found.append((kind, argument))
     return found
 
@@ -496,6 +506,25 @@ def risk(text: str) -> str:
 def drop_in(text: str) -> bool:
     """Whether a technique serves the model as it is and forgets no token."""
     return all(kind.drop_in for kind, _ in parts(text))
+
+
+def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
+    """Return what a technique can and cannot do for this very model."""
+    forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
+    if not forms or not any(g.rope and has_heads(g) for g in layout.groups):
+        return ()
+    return (
+        {
+            "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
+            "stored beside the latent, as MLA does, and the model must be retrained for them",
+            "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
+            "and is slower than plain attention",
+        }.get(
+            forms[0],
+            "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
+            "absorbed: it saves room first, and step time only near 8x",
+        ),
+    )
 
 
 def needs(text: str) -> tuple[str, ...]:

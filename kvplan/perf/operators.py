@@ -1,18 +1,21 @@
 """One forward pass as a list of operators: bytes moved, FLOPs done, messages sent, per GPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
-from kvplan.kv.budget import Parallel, Weights
+from kvplan.kv.budget import Parallel, Sizes, Weights
 from kvplan.kv.engine import share
 from kvplan.kv.layout import KVLayout
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.model import ModelSpec
+from kvplan.specs.model import Layer, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """What one GPU does in one part of a pass. `bits` is the width of the operands (weights) or cache elements (attention)."""
+    """What one GPU does in one part of a pass.
+
+    `bits` is the width of the operands (weights) or cache elements (attention).
+    """
 
     name: str
     bytes: float = 0.0
@@ -58,82 +61,84 @@ def touched(experts: int, used: float, tokens: float) -> float:
 def decode_step(
     model: ModelSpec, layout: KVLayout, held: Weights, parallel: Parallel, *, batch: float, length: int
 ) -> list[Operator]:
-    """Return one decode step of `batch` sequences of `length` tokens. Pipeline stages each see batch / stages at a time."""
-    wave = max(batch / parallel.pipeline, 1.0)
-    operators = matrices(model, held, parallel, tokens=wave)
+    """Return one decode step of `batch` sequences of `length` tokens.
+
+    Attention-data-parallel ranks and pipeline stages each work on their share of the batch at a time.
+    """
+    wave = max(batch / parallel.pipeline / parallel.data, 1.0)
     bits = max((g.bits for g in layout.groups if g.vectors), default=16.0)
     read = sum(g.count * g.read(length) * share(g, parallel.tensor) for g in layout.groups)
-    operators.append(
-        Operator(name="attention", bytes=wave * read, flops=wave * layout.flops(length) / parallel.tensor, bits=bits)
-    )
-    return [*operators, *messages(model, parallel, wave)]
+    flops = layout.flops(length) / parallel.tensor
+    attention = Operator(name="attention", bytes=wave * read, flops=wave * flops, bits=bits)
+    return [*matrices(model, held, parallel, tokens=wave, logits=wave), attention, *messages(model, parallel, wave)]
 
 
 def prefill(
     model: ModelSpec, base: KVLayout, layout: KVLayout, held: Weights, parallel: Parallel, *, tokens: int, chunk: int
 ) -> list[Operator]:
-    """Return the prefill of one prompt in chunks; attention works on keys and values as computed, before compression."""
+    """Return the prefill of one prompt in chunks; attention works on keys and values before they are compressed."""
     chunks = ceil(tokens / chunk)
-    operators = [
-        Operator(name=o.name, bytes=o.bytes * chunks, flops=o.flops * chunks, bits=o.bits)
-        for o in matrices(model, held, parallel, tokens=tokens / chunks)
-    ]
-    extra = base.prefill(tokens) * layout.prefill_flops / parallel.tensor
-    operators.append(Operator(name="attention (prefill)", flops=extra))
-    return [*operators, *messages(model, parallel, tokens / chunks, chunks)]
+    once = matrices(model, held, parallel, tokens=tokens / chunks, logits=1)
+    repeated = [replace(o, bytes=o.bytes * chunks, flops=o.flops * chunks, starts=0) for o in once]
+    flops = base.prefill(tokens) * layout.prefill_flops / parallel.tensor
+    attention = Operator(name="attention (prefill)", flops=flops)
+    return [*repeated, attention, *messages(model, parallel, tokens / chunks, chunks)]
 
 
-def matrices(model: ModelSpec, held: Weights, parallel: Parallel, *, tokens: float) -> list[Operator]:
-    """Return the matrix products of one pass over `tokens` tokens: dense weights, experts, output head."""
-    made: dict[int, tuple[float, float, float, float]] = {}
-    dense_bytes = dense_flops = expert_bytes = expert_flops = 0.0
+def matrices(model: ModelSpec, held: Weights, parallel: Parallel, *, tokens: float, logits: float) -> list[Operator]:
+    """Return the matrix products of a pass over `tokens` tokens on one rank, `logits` of which get an output row."""
+    kinds: dict[tuple[int, float], tuple[Layer, Sizes, int]] = {}
     for layer, sizes in zip(model.layers, held.layers, strict=True):
-        if id(layer) not in made:
-            routed = [w for w in layer.weights if w.copies > 1]
-            active = sum(w.active_parameters for w in routed)
-            part = touched(routed[0].copies, routed[0].used, tokens) / routed[0].copies if routed else 0.0
-            whole = sizes.per_gpu(parallel.tensor, held.kv_heads)
-            experts = sizes.routed / parallel.tensor
-            parameters = sum(w.parameters for w in layer.weights if w.copies == 1)
-            made[id(layer)] = (
-                whole - experts,
-                2 * tokens * parameters / parallel.tensor,
-                experts * part,
-                2 * tokens * active / parallel.tensor,
-            )
-        a, b, c, d = made[id(layer)]
-        dense_bytes, dense_flops, expert_bytes, expert_flops = (
-            dense_bytes + a,
-            dense_flops + b,
-            expert_bytes + c,
-            expert_flops + d,
-        )
-    head = model.vocab * model.hidden / parallel.tensor
+        key = (id(layer), sizes.total)
+        kinds[key] = (layer, sizes, kinds[key][2] + 1 if key in kinds else 1)
     bits = float(held.how.compute) if held.how else held.dtype_bits
-    found = [Operator(name="dense weights", bytes=dense_bytes, flops=dense_flops, bits=bits, starts=len(model.layers))]
-    if expert_bytes:
-        found.append(Operator(name="experts", bytes=expert_bytes, flops=expert_flops, bits=bits))
-    return [
-        *found,
-        Operator(name="output head", bytes=head * held.dtype_bits / 8, flops=2 * head, bits=held.dtype_bits),
-    ]
+    parts = [layer_matrices(layer, sizes, held, parallel, tokens) for layer, sizes, _ in kinds.values()]
+    counts = [count for *_, count in kinds.values()]
+    dense, dense_flops, experts, expert_flops = (
+        sum(count * part[i] for count, part in zip(counts, parts, strict=True)) for i in range(4)
+    )
+    head = model.vocab * model.hidden / parallel.tensor
+    found = [Operator(name="dense weights", bytes=dense, flops=dense_flops, bits=bits, starts=len(model.layers))]
+    if experts:
+        found.append(Operator(name="experts", bytes=experts, flops=expert_flops, bits=bits))
+    width = held.dtype_bits
+    return [*found, Operator(name="output head", bytes=head * width / 8, flops=2 * logits * head, bits=width)]
+
+
+def layer_matrices(
+    layer: Layer, sizes: Sizes, held: Weights, parallel: Parallel, tokens: float
+) -> tuple[float, float, float, float]:
+    """Return one layer's (dense bytes, dense FLOPs, expert bytes, expert FLOPs) on one GPU for `tokens` tokens a rank.
+
+    Experts see the tokens of all attention-data-parallel ranks.
+    """
+    routed = [w for w in layer.weights if w.copies > 1]
+    together = parallel.tensor * parallel.data
+    part = touched(routed[0].copies, routed[0].used, tokens * parallel.data) / routed[0].copies if routed else 0.0
+    experts = sizes.routed / together
+    dense = sizes.per_gpu(parallel, held.kv_heads) - experts
+    parameters = sum(w.parameters for w in layer.weights if w.copies == 1)
+    active = sum(w.active_parameters for w in routed)
+    return dense, 2 * tokens * parameters / parallel.tensor, experts * part, 2 * tokens * active / parallel.tensor
 
 
 def messages(model: ModelSpec, parallel: Parallel, tokens: float, passes: int = 1) -> list[Operator]:
-    """Return the all-reduces of tensor parallelism (two a layer) and the hand-overs of pipeline stages.
+    """Return the all-reduces of tensor parallelism (two a layer), the all-to-alls of experts, and stage hand-overs.
 
-    A ring all-reduce sends 2 (n - 1) / n of the message each way (Thakur et al., IJHPCA 19(1), 2005).
+    A ring all-reduce sends 2 (n - 1) / n of the message each way (Thakur et al., IJHPCA 19(1), 2005); an all-to-all
+    sends a token to each rank that holds one of its experts, and back.
     """
     found = []
     size = tokens * model.hidden * 2.0
     if parallel.tensor > 1:
-        found.append(
-            Operator(
-                name="all-reduce",
-                messages=2 * len(model.layers) * passes,
-                message=size * 2 * (parallel.tensor - 1) / parallel.tensor,
-            )
-        )
+        ring = size * 2 * (parallel.tensor - 1) / parallel.tensor
+        found.append(Operator(name="all-reduce", messages=2 * len(model.layers) * passes, message=ring))
+    used = [
+        max(w.used for w in x.weights if w.copies > 1) for x in model.layers if any(w.copies > 1 for w in x.weights)
+    ]
+    if parallel.data > 1 and used:
+        away = min(max(used), parallel.data) * (parallel.data - 1) / parallel.data
+        found.append(Operator(name="all-to-all", messages=2 * len(used) * passes, message=size * away))
     if parallel.pipeline > 1:
         found.append(Operator(name="stage hand-over", messages=(parallel.pipeline - 1) * passes, message=size))
     return found

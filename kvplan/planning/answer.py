@@ -15,7 +15,10 @@ STALE = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """All that `kvplan estimate` found. `sites` are shown in detail; `where` is the baseline on every GPU, if none was named."""
+    """All that `kvplan estimate` found.
+
+    `sites` are shown in detail; `where` is the baseline on every GPU, if none was named.
+    """
 
     model: ModelSpec
     query: Query
@@ -54,14 +57,17 @@ def survey(
 
 
 def pick_gpu(rows: Sequence[Row]) -> str:
-    """Return the GPU to show in detail: the cheapest that fits among those whose rates rest on measurements, else any."""
+    """Return the GPU to show in detail.
+
+    The cheapest that fits among those whose rates rest on measurements, else any.
+    """
     found = best(r for r in rows if r.grounded) or best(rows)
     return found.gpu if found else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
 
 
 def answer(model: ModelSpec, query: Query, sites: Sequence[Site], rows: Sequence[Row]) -> str:
     """Say what fits where, which technique helps, and at what cost."""
-    size = next(r.bytes_per_sequence for r in rows if r.technique == techniques.BASELINE)
+    size = next(r.stored for r in rows if r.technique == techniques.BASELINE)
     head = f"{model.title} at {show_tokens(query.context)} keeps {show_bytes(size or 0)} of KV cache per sequence."
     titles = {s.gpu.name: s.gpu.title for s in sites}
     base = best(r for r in rows if r.technique == techniques.BASELINE)
@@ -73,7 +79,8 @@ def answer(model: ModelSpec, query: Query, sites: Sequence[Site], rows: Sequence
             return f"{head} Nothing fits: {reasons[0]}"
         return f"{head} Uncompressed it does not fit; {holds(other, titles)} with {other.technique} ({other.risk})."
     if base is None:
-        return f"{head} Uncompressed it does not fit; {holds(chosen, titles)} with {chosen.technique} ({chosen.risk}){price_of(chosen)}."
+        held = f"{holds(chosen, titles)} with {chosen.technique} ({chosen.risk}){price_of(chosen)}"
+        return f"{head} Uncompressed it does not fit; {held}."
     said = f"{head} {holds(base, titles)} uncompressed{price_of(base)}"
     if chosen.technique == techniques.BASELINE:
         return f"{said}; no drop-in technique asked for makes it cheaper."
@@ -101,15 +108,18 @@ def warnings(model: ModelSpec, query: Query, sites: Sequence[Site], today: str) 
     """Return what the reader must know: context beyond the model's, missing or old prices, layers not counted."""
     found = []
     if model.max_context and query.context > model.max_context:
-        found.append(
-            f"{model.title} is stated for {model.max_context:,} tokens, not {query.context:,}: the memory is right, the answers would not be. {successor(model)}".strip()
+        stated = (
+            f"{model.title} is stated for {model.max_context:,} tokens, not {query.context:,}: "
+            "the memory is right, the answers would not be."
         )
+        found.append(f"{stated} {successor(model)}".strip())
     for site in sites:
         if site.price is None:
             found.append(f"no on-demand price known for {site.gpu.name}; give one with --price 2.49/h")
         elif (date.fromisoformat(today) - date.fromisoformat(site.price.start)).days > STALE:
             found.append(
-                f"the {site.gpu.name} price is of {site.price.start} ({site.price.provider}); check it, or give one with --price"
+                f"the {site.gpu.name} price is of {site.price.start} ({site.price.provider}); "
+                "check it, or give one with --price"
             )
     return found + list(model.notes)
 

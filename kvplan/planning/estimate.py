@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Parallel, memory_budget, tensor_sizes, weights
+from kvplan.kv.budget import Budget, Parallel, check_parallel, memory_budget, tensor_sizes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator, decode_step, prefill, total_time
@@ -50,12 +50,8 @@ class Row:
 
     technique: str
     gpu: str
-    bytes_per_token: float | None = None
-    bytes_per_sequence: float | None = None
-    read_per_step: float | None = None
-    peak_prefill: float | None = None
-    shared: float | None = None
-    extra_parameters: float = 0.0
+    context: int = 0
+    layout: KVLayout | None = None
     reduction: float | None = None
     parallel: Parallel | None = None
     sequences: int = 0
@@ -63,7 +59,6 @@ class Row:
     tpot: float | None = None
     tokens_per_second: float | None = None
     cost: QueryCost | None = None
-    layout: KVLayout | None = None
     budget: Budget | None = None
     decode: tuple[Operator, ...] = ()
     prefill: tuple[Operator, ...] = ()
@@ -75,6 +70,11 @@ class Row:
     reason: str = ""
 
     @property
+    def stored(self) -> float | None:
+        """Cache bytes of one sequence, None when the technique cannot act on the model. [B]"""
+        return self.layout.stored(self.context) if self.layout else None
+
+    @property
     def feasible(self) -> bool:
         return not self.reason
 
@@ -84,141 +84,122 @@ class Row:
 
 
 def default_kv_bits(model: ModelSpec) -> float:
-    """Return the width engines cache keys and values in: the checkpoint's own scheme, else its dtype, at most 16 bits."""
+    """Return the width engines cache keys and values in. [bit]
+
+    The checkpoint's own scheme, else its dtype, at most 16 bits.
+    """
     if model.quantization and model.quantization.kv_bits:
         return model.quantization.kv_bits
     return min(DTYPE_BITS[model.dtype], 16.0)
 
 
-def evaluate(model: ModelSpec, base: KVLayout, technique: str, query: Query, site: Site) -> Row:
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What stays the same while techniques are compared: a model, its plain layout, a query and a site."""
+
+    model: ModelSpec
+    base: KVLayout
+    query: Query
+    site: Site
+
+    def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
+        s = self.site
+        return memory_budget(
+            self.model,
+            layout,
+            s.gpu,
+            s.engine,
+            parallel=parallel,
+            wanted=s.weights,
+            length=self.query.context,
+            utilization=s.utilization,
+        )
+
+    def peak(self, layout: KVLayout, parallel: Parallel) -> float:
+        """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
+        return (layout.peak(self.query.context) - layout.stored(self.query.context)) / parallel.tensor
+
+    def sequences(self, layout: KVLayout, parallel: Parallel) -> int:
+        """Return how many sequences a replica of this shape holds."""
+        return self.budget(layout, parallel).sequences(self.query.context, self.peak(layout, parallel))
+
+    def shapes(self) -> list[Parallel]:
+        """Return the replica shapes to try, smallest first: the one the user fixed, or all that divide the model."""
+        return [self.site.parallel] if self.site.parallel else tensor_sizes(self.model, self.site.gpu)
+
+
+def evaluate(case: Case, technique: str) -> Row:
     """Return one technique's row: the smallest replica that holds one sequence, and what it does when full."""
     name = techniques.canonical(technique)
-    row = Row(
-        technique=name,
-        gpu=site.gpu.name,
-        spread=site.calibration.spread,
-        grounded=site.calibration.grounded,
-        quality=techniques.quality(name),
-        risk=techniques.risk(name),
-        needs=techniques.needs(name),
-    )
+    c, context = case.site.calibration, case.query.context
+    row = Row(technique=name, gpu=case.site.gpu.name, context=context, spread=c.spread, grounded=c.grounded)
+    said = techniques.needs(name) + techniques.remarks(name, case.base)
+    row = replace(row, quality=techniques.quality(name), risk=techniques.risk(name), needs=said)
     try:
-        layout = techniques.apply(name, base)
+        layout = techniques.apply(name, case.base)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
-    whole, stored = base.stored(query.context), layout.stored(query.context)
-    row = replace(
-        row,
-        layout=layout,
-        bytes_per_token=layout.growth(query.context),
-        bytes_per_sequence=stored,
-        read_per_step=layout.read(query.context),
-        peak_prefill=layout.peak(query.context),
-        shared=layout.shared(query.context),
-        extra_parameters=layout.parameters,
-        reduction=1 - stored / whole if whole else 0.0,
-    )
-    placed = place(model, layout, query, site)
-    if isinstance(placed, str):
-        return replace(row, reason=placed)
-    parallel, budget, count = placed
-    return timed(model, base, layout, query, site, replace(row, parallel=parallel, budget=budget, sequences=count))
-
-
-def place(model: ModelSpec, layout: KVLayout, query: Query, site: Site) -> tuple[Parallel, Budget, int] | str:
-    """Return the smallest replica that holds one sequence with its prefill peak, or the reason why none does."""
-    options = [site.parallel] if site.parallel else tensor_sizes(model, site.gpu)
-    budget = None
-    for parallel in options:
-        budget = memory_budget(
-            model,
-            layout,
-            site.gpu,
-            site.engine,
-            parallel=parallel,
-            wanted=site.weights,
-            length=query.context,
-            utilization=site.utilization,
-        )
-        count = budget.sequences(query.context, prefill_peak(layout, query, parallel))
+    row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
+    shapes = case.shapes()
+    refusal_of_shape = check_parallel(case.model, shapes[0])
+    if refusal_of_shape:
+        return replace(row, reason=refusal_of_shape)
+    for parallel in shapes:
+        count = case.sequences(layout, parallel)
         if count:
-            return parallel, budget, count
-    if budget is None:
-        return f"no way to spread this model over {site.gpu.name} GPUs"
-    return does_not_fit(model, layout, query, site, options[-1], budget)
+            placed = replace(row, parallel=parallel, budget=case.budget(layout, parallel), sequences=count)
+            return timed(case, layout, placed)
+    return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
 
 
-def prefill_peak(layout: KVLayout, query: Query, parallel: Parallel) -> float:
-    """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
-    return (layout.peak(query.context) - layout.stored(query.context)) / parallel.tensor
-
-
-def does_not_fit(
-    model: ModelSpec, layout: KVLayout, query: Query, site: Site, parallel: Parallel, budget: Budget
-) -> str:
+def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
     """Say how much is missing on the largest replica tried, and the smallest change that fits."""
-    short = budget.shortfall(query.context, prefill_peak(layout, query, parallel))
-    return f"does not fit {parallel.gpus}x {site.gpu.name} ({parallel}), short by {show_bytes(short)} per GPU; smallest change that fits: {smallest_change(model, layout, query, site, parallel)}"
+    short = case.budget(layout, parallel).shortfall(case.query.context, case.peak(layout, parallel))
+    where = f"does not fit {parallel.gpus}x {case.site.gpu.name} ({parallel}), short by {show_bytes(short)} per GPU"
+    return f"{where}; smallest change that fits: {smallest_change(case, layout, parallel)}"
 
 
-def smallest_change(model: ModelSpec, layout: KVLayout, query: Query, site: Site, parallel: Parallel) -> str:
-    """Return the first of: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
-
-    def fits(layout: KVLayout, site: Site, length: int, shape: Parallel) -> bool:
-        budget = memory_budget(
-            model,
-            layout,
-            site.gpu,
-            site.engine,
-            parallel=shape,
-            wanted=site.weights,
-            length=length,
-            utilization=site.utilization,
-        )
-        return budget.sequences(length, prefill_peak(layout, replace(query, context=length), shape)) > 0
-
-    for larger in tensor_sizes(model, site.gpu):
-        if larger.gpus > parallel.gpus and fits(layout, site, query.context, larger):
+def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
+    """Return the first of these that fits: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
+    for larger in tensor_sizes(case.model, case.site.gpu):
+        if larger.gpus > parallel.gpus and case.sequences(layout, larger):
             return f"{larger.gpus} GPUs ({larger})"
     try:
-        if fits(techniques.apply("fp8", layout), site, query.context, parallel):
+        if case.sequences(techniques.apply("fp8", layout), parallel):
             return "an fp8 cache (+fp8)"
     except Incompatible:
         pass
     for lighter in ("fp8", "int4"):
-        if fits(layout, replace(site, weights=lighter), query.context, parallel):
+        if replace(case, site=replace(case.site, weights=lighter)).sequences(layout, parallel):
             return f"{lighter} weights"
-    length = query.context
+    length = case.query.context // 2
     while length > 1024:
-        length //= 2
-        if fits(layout, site, length, parallel):
+        if replace(case, query=replace(case.query, context=length)).sequences(layout, parallel):
             return f"a context of {show_tokens(length)}"
+        length //= 2
     return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights and shorter contexts each fall short)"
 
 
-def timed(model: ModelSpec, base: KVLayout, layout: KVLayout, query: Query, site: Site, row: Row) -> Row:
+def timed(case: Case, layout: KVLayout, row: Row) -> Row:
     """Add time and money: TTFT alone on the replica, TPOT with it full, cost with it kept busy."""
     assert row.parallel is not None
-    parallel, held, c = row.parallel, weights(model, site.weights), site.calibration
-    chunk = site.engine.limits(site.gpu)[1]
-    before = prefill(model, base, layout, held, parallel, tokens=query.prompt, chunk=chunk)
-    after = decode_step(model, layout, held, parallel, batch=row.sequences, length=query.context - query.output // 2)
+    parallel, query, site, c = row.parallel, case.query, case.site, case.site.calibration
+    held, chunk = weights(case.model, site.weights), site.engine.limits(site.gpu)[1]
+    before = prefill(case.model, case.base, layout, held, parallel, tokens=query.prompt, chunk=chunk)
+    middle = query.context - query.output // 2
+    after = decode_step(case.model, layout, held, parallel, batch=row.sequences, length=middle)
     ttft, tpot = total_time(before, c), total_time(after, c)
-    # while one stage of a pipeline prefills, the others work for other prompts
-    busy = ttft / parallel.pipeline
-    share = tpot * query.output / row.sequences
-    cost = (
-        query_cost(
-            site.price, parallel.gpus, prefill=busy, decode=share, input_tokens=query.prompt, output_tokens=query.output
-        )
-        if site.price
-        else None
-    )
+    # while one rank or stage prefills a prompt, the others work on other prompts
+    busy, decoding = ttft / (parallel.pipeline * parallel.data), tpot * query.output / row.sequences
+    cost = None
+    if site.price:
+        tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
+        cost = query_cost(site.price, parallel.gpus, prefill=busy, decode=decoding, **tokens)
     return replace(
         row,
         ttft=ttft,
         tpot=tpot,
-        tokens_per_second=query.output / (busy + share),
+        tokens_per_second=query.output / (busy + decoding),
         cost=cost,
         decode=tuple(after),
         prefill=tuple(before),
@@ -227,9 +208,9 @@ def timed(model: ModelSpec, base: KVLayout, layout: KVLayout, query: Query, site
 
 def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Row]:
     """Return one row per technique on one site, the baseline first."""
-    base = kv_layout(model, default_kv_bits(model))
-    names = list(dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)]))
-    return [evaluate(model, base, name, query, site) for name in names]
+    case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+    names = dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)])
+    return [evaluate(case, name) for name in names]
 
 
 def best(rows: Iterable[Row]) -> Row | None:

@@ -166,5 +166,11 @@ def fits(budget: Budget, length: int, gpu: Gpu, parallel: Parallel) -> str:
     if short <= 0:
         return ""
     if budget.kv_cache <= 0:
-        return f"the weights do not fit {parallel.gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any cache; add GPUs (--tp) or use --weights fp8"
-    return f"one sequence of {show_tokens(length)} does not fit {parallel.gpus}x {gpu.name}: short by {show_bytes(short)} per GPU; add GPUs (--tp), shorten it, or use --kv-dtype fp8"
+        return (
+            f"the weights do not fit {parallel.gpus}x {gpu.name}: "
+            f"short by {show_bytes(short)} per GPU before any cache; add GPUs (--tp) or use --weights fp8"
+        )
+    return (
+        f"one sequence of {show_tokens(length)} does not fit {parallel.gpus}x {gpu.name}: "
+        f"short by {show_bytes(short)} per GPU; add GPUs (--tp), shorten it, or use --kv-dtype fp8"
+    )

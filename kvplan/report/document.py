@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kvplan.kv import techniques
 from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
@@ -58,13 +59,7 @@ def row(r: Row) -> Json:
     return {
         "technique": r.technique,
         "gpu": r.gpu,
-        "kv_bytes_per_token": r.bytes_per_token,
-        "kv_bytes_per_sequence": r.bytes_per_sequence,
-        "reduction": r.reduction,
-        "kv_bytes_read_per_step": r.read_per_step,
-        "kv_bytes_peak_prefill": r.peak_prefill,
-        "kv_bytes_shareable": r.shared,
-        "extra_parameters": r.extra_parameters,
+        **cache(r),
         "gpus": r.gpus,
         "parallel": str(r.parallel) if r.parallel else None,
         "max_sequences": r.sequences,
@@ -73,8 +68,38 @@ def row(r: Row) -> Json:
         "quality": r.quality,
         "quality_risk": r.risk,
         "needs": list(r.needs),
+        "parts": [part(kind) for kind, _ in techniques.parts(r.technique)],
         "feasible": r.feasible,
         "reason": r.reason,
+    }
+
+
+def cache(r: Row) -> Json:
+    """Return the bytes a technique stores, reads, peaks at and can share, and the work it adds; null where it cannot act."""
+    held, n = r.layout, r.context
+    return {
+        "kv_bytes_per_token": held.growth(n) if held else None,
+        "kv_bytes_per_sequence": held.stored(n) if held else None,
+        "reduction": r.reduction,
+        "kv_bytes_read_per_step": held.read(n) if held else None,
+        "kv_bytes_peak_prefill": held.peak(n) if held else None,
+        "kv_bytes_shareable": held.shared(n) if held else None,
+        "attention_flops_per_step": held.flops(n) if held else None,
+        "prefill_attention_factor": held.prefill_flops if held else None,
+        "extra_parameters": held.parameters if held else None,
+    }
+
+
+def part(kind: techniques.Kind) -> Json:
+    """Return what one technique says of itself; it excludes every other that acts on the same factor."""
+    others = [k.name for k in techniques.KINDS.values() if k.factor == kind.factor]
+    return {
+        "name": kind.name,
+        "acts_on": kind.factor,
+        "granularity": kind.granularity,
+        "needs": kind.needs,
+        "excludes": others,
+        "source": source(kind.source),
     }
 
 

@@ -92,10 +92,10 @@ def technique_table(query: Query, site: Site, rows: Sequence[Row]) -> Table:
     )
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
     for r in rows:
-        if r.bytes_per_sequence is None:
+        if r.stored is None:
             table.add_row(r.technique, *["-"] * 7, "not for this model", style="dim")
             continue
-        memory = (r.technique, show_bytes(r.bytes_per_sequence), f"{r.reduction or 0:.0%}")
+        memory = (r.technique, show_bytes(r.stored), f"{r.reduction or 0:.0%}")
         if not r.feasible:
             table.add_row(*memory, *["-"] * 5, "does not fit", style="dim")
             continue
@@ -154,7 +154,8 @@ def source_lines(e: Estimate) -> list[str]:
             found.append(f"price: none known for {g.name}; give one with --price")
         else:
             found.append(
-                f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, {p.term}, from {p.start}; {brief(p.source)}"
+                f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, {p.term}, from {p.start}; "
+                f"{brief(p.source)}"
             )
     found += [str(s) for s in e.sites[0].calibration.sources]
     engine = e.sites[0].engine
@@ -172,7 +173,10 @@ def explain(e: Estimate) -> list[RenderableType]:
     for row in e.rows:
         if row.layout is None:
             continue
-        heading = f"{row.technique}: KV bytes = layers x kept tokens x vectors x width x bits / 8, at {show_tokens(e.query.context)}"
+        heading = (
+            f"{row.technique}: KV bytes = layers x kept tokens x vectors x width x bits / 8, "
+            f"at {show_tokens(e.query.context)}"
+        )
         parts += notes(equation(row.layout, e.query.context), heading)
         c = e.site(row).calibration
         for title, found, count in (("decode step", row.decode, row.sequences), ("prefill", row.prefill, 1)):
@@ -213,7 +217,10 @@ def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Tab
 
 def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, explained: bool) -> list[RenderableType]:
     """Return the report of `kvplan memory`."""
-    head = f"{model.title}: {show_bytes(m.total)} of KV cache for {m.batch} x {show_tokens(m.context)} tokens ({m.reading}, {technique})"
+    head = (
+        f"{model.title}: {show_bytes(m.total)} of KV cache for {m.batch} x {show_tokens(m.context)} tokens "
+        f"({m.reading}, {technique})"
+    )
     parts: list[RenderableType] = [Text(head, style="bold")]
     if m.reason:
         parts.append(Text(m.reason, style="red"))
@@ -242,7 +249,8 @@ def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, e
     parts += [table, Text(f"one token more adds {m.bytes_per_token:,.0f} B"), Text()]
     parts += [
         Text(
-            f"Weights: {m.parameters / 1e9:,.2f} B parameters ({m.active_parameters / 1e9:,.2f} B active per token), {show_bytes(m.weight_bytes)}"
+            f"Weights: {m.parameters / 1e9:,.2f} B parameters ({m.active_parameters / 1e9:,.2f} B active per token), "
+            f"{show_bytes(m.weight_bytes)}"
         ),
         *(Text(f"Note: {n}") for n in model.notes),
         Text(),

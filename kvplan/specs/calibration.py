@@ -12,7 +12,8 @@ class Calibration:
     """Effective rates of one device. `spread` is the 80 % interval of true over predicted time, as two factors.
 
     weights, attention: bytes per second; `attention` by bits of the cache's elements. rates: FLOP/s by bits of the
-    operands. `grounded` says whether measurements of this very GPU stand behind them. link: bytes per second one way; link_start, layer_start, step_start: seconds per message, layer, step.
+    operands. `grounded` says whether measurements of this very GPU stand behind them. link: bytes per second one way;
+    link_start, layer_start, step_start: seconds per message, layer, step.
     """
 
     name: str

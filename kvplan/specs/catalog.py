@@ -180,7 +180,8 @@ def _as_path(word: str) -> Path | None:
 def read_source(raw: object, where: str) -> Source:
     if not isinstance(raw, Mapping) or not all(isinstance(raw.get(k), (str, date)) for k in ("kind", "ref", "date")):
         raise SpecError(
-            f"{where}: source must say kind, ref and date, as in {{kind: datasheet, ref: https://..., date: 2026-11-23}}"
+            f"{where}: source must say kind, ref and date, "
+            "as in {kind: datasheet, ref: https://..., date: 2026-11-23}"
         )
     if raw["kind"] not in KINDS:
         raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {raw['kind']!r}")
@@ -235,7 +236,10 @@ def _model_at(path: Path) -> ModelSpec:
 
 
 def _variant(word: str) -> ModelSpec | None:
-    """Return a catalogue model under the weight format its name ends with ('nvidia/Qwen3-32B-NVFP4'), None without one."""
+    """Return a catalogue model under the weight format its name ends with, None without one.
+
+    As in 'nvidia/Qwen3-32B-NVFP4'.
+    """
     match = _FORMATS.search(plain(word))
     if match is None:
         return None
@@ -298,7 +302,8 @@ def _fields(raw: Document, units: Mapping[str, str], where: str) -> tuple[Docume
     """Return the values of a text document in base units, and the source of each field."""
     if "source" not in raw:
         raise SpecError(
-            f"{where}: missing source; every figure needs one, as in source: {{kind: datasheet, ref: https://..., date: 2026-11-23}}"
+            f"{where}: missing source; every figure needs one, "
+            "as in source: {kind: datasheet, ref: https://..., date: 2026-11-23}"
         )
     default = read_source(raw["source"], where)
     unknown = sorted(set(raw) - set(units) - {"name", "aliases", "source"})

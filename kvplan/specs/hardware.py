@@ -31,7 +31,10 @@ class Gpu:
     sources: dict[str, Source] = field(default_factory=dict, compare=False)
 
     def rate(self, bits: float) -> float:
-        """Return the matrix rate for operands of so many bits; a format the GPU lacks runs at the 16-bit rate. [FLOP/s]"""
+        """Return the matrix rate for operands of so many bits. [FLOP/s]
+
+        A format the GPU lacks runs at the 16-bit rate.
+        """
         wide = self.bf16 or self.fp16
         if bits <= 4 and self.fp4:
             return self.fp4

@@ -149,7 +149,10 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a checkpoint stores its matrix weights: `bits` per element including scales, `compute` of the product's operands."""
+    """How a checkpoint stores its matrix weights.
+
+    `bits` per element including scales, `compute` of the product's operands.
+    """
 
     method: str
     bits: float

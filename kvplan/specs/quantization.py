@@ -8,7 +8,8 @@ from kvplan.specs.model import ModelSpec, Quantization, Weight
 
 #: bits per element of the weight formats a plan can ask for. [bit]
 #: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
-#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell).
+#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16
+#: (NVIDIA Blackwell).
 FORMATS = {
     "fp32": 32.0,
     "bf16": 16.0,
@@ -20,7 +21,8 @@ FORMATS = {
     "nvfp4": 4 + 8 / 16,
 }
 
-#: operand width of the matrix products by format: fp8 and nvfp4 multiply as they are, the others are unpacked to 16 bits first
+#: operand width of the matrix products by format: fp8 and nvfp4 multiply as they are,
+#: the others are unpacked to 16 bits first
 COMPUTE = {"fp8": 8, "nvfp4": 4, "mxfp4": 4}
 
 #: methods whose files keep embeddings, norms, routers and the output head as they are
@@ -43,7 +45,8 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     bits = _bits(block, method, where)
     if bits is None:
         raise SpecError(
-            f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; use --weights fp8|int8|int4|mxfp4|nvfp4"
+            f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; "
+            "use --weights fp8|int8|int4|mxfp4|nvfp4"
         )
     skip = []
     for key in ("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules", "skip_modules", "exclude"):

@@ -2,7 +2,8 @@
 
 Adding one is one function in the file it belongs to:
 dense (one feed-forward a layer), sparse (mixture of experts), latent (MLA), recurrent (Mamba, linear attention,
-convolutions, mixed with attention or not), multimodal (a language model plus a vision tower), seq2seq (encoder-decoder).
+convolutions, mixed with attention or not), multimodal (a language model plus a vision tower), seq2seq
+(encoder-decoder).
 """
 
 from kvplan.specs.families import dense, latent, multimodal, recurrent, seq2seq, sparse

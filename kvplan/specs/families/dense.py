@@ -232,6 +232,10 @@ def gemma3n(c: Config) -> Body:
             hidden, a, qkv_bias=bias, o_bias=bias, qk_norm="head"
         ) + altup + laurel + per_layer
 
+    def ffn(width: Hashable) -> tuple[Weight, ...]:
+        assert isinstance(width, int)
+        return mlp(hidden, width)
+
     table = c.size("vocab_size_per_layer_input", 262144)
     extra = (
         Weight(name="embed_tokens_per_layer", shape=(table, count * small), matmul=False),
@@ -244,10 +248,10 @@ def gemma3n(c: Config) -> Body:
         list(zip(kinds, [i >= first_shared for i in range(count)], strict=True)),
         mix,
         [c.whole("intermediate_size", w) for w in widths],
-        lambda w: mlp(hidden, w),
+        ffn,
         norms=6,
         extra=extra,
-    )  # type: ignore[arg-type]
+    )
 
 
 @family("cohere", "cohere2")
@@ -385,7 +389,10 @@ def nanochat(c: Config) -> Body:
 
 @family("falcon")
 def falcon(c: Config) -> Body:
-    """Falcon-7B: one KV head. Falcon-40B and 180B (new_decoder_architecture): groups, which transformers stores broadcast."""
+    """Falcon-7B: one KV head; Falcon-40B and 180B: groups of heads.
+
+    The latter say new_decoder_architecture; transformers stores their groups broadcast.
+    """
     heads, hidden, bias = c.size("num_attention_heads"), c.size("hidden_size"), c.flag("bias")
     new, width = c.flag("new_decoder_architecture"), c.size("hidden_size") // c.size("num_attention_heads")
     groups = c.size("num_key_value_heads", heads) if new else 1 if c.flag("multi_query", True) else heads
@@ -417,7 +424,10 @@ def falcon(c: Config) -> Body:
 
 @family("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "codegen", "gpt_neox", "opt", "bloom", "mpt", "biogpt")
 def gpt(c: Config) -> Body:
-    """The GPT-2 generation: plain MLP, LayerNorm, learned or no positions, one KV head a query head (BigCode: one in all)."""
+    """The GPT-2 generation: plain MLP, LayerNorm, learned or no positions, one KV head a query head.
+
+    BigCode has one KV head in all.
+    """
     t, hidden, heads = c.model_type, c.size("hidden_size"), c.size("num_attention_heads")
     inner = c.optional("intermediate_size") or hidden * (c.size("expansion_ratio", 4) if t == "mpt" else 4)
     dim = max(hidden // heads, 1)

@@ -33,7 +33,10 @@ def deepseek(c: Config) -> Body:
 
 
 def indexers(c: Config) -> list[str]:
-    """Return which layers run an indexer ('full'); the 'shared' ones reuse the selection of an earlier layer and cache no index keys (GLM-5.2)."""
+    """Return which layers run an indexer ('full') and which share an earlier one's selection ('shared').
+
+    A shared layer caches no index keys (GLM-5.2).
+    """
     count = layer_count(c)
     listed = c.per_layer("indexer_types", count)
     pattern = c.get("index_topk_pattern", None)

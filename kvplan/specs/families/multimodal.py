@@ -1,7 +1,8 @@
 """A language model with a vision (or audio) tower: the text part is read by its own family, the tower is counted.
 
-Tower tensors are named vision_tower, audio_tower or multi_modal_projector and are no `matmul`: weight quantisation leaves them
-alone. There is one Weight per kind of tensor, its first dimension the layers; a bias is counted as one more column.
+Tower tensors are named vision_tower, audio_tower or multi_modal_projector and are no `matmul`: weight quantisation
+leaves them alone. There is one Weight per kind of tensor, its first dimension the layers; a bias is counted as one more
+column.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -385,7 +386,7 @@ def mllama(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @family("mllama_text_model")
 def mllama_text(c: Config) -> Body:
-    """Llama 3.2 Vision's decoder: layers in cross_attention_layers attend to vision tokens only, and cache only those."""
+    """Llama 3.2 Vision's decoder: cross_attention_layers attend to vision tokens only, and cache only those."""
     hidden, count, inner = c.size("hidden_size"), layer_count(c), c.size("intermediate_size")
     crossing = c.entries("cross_attention_layers")
     places = [3, 8, 13, 18, 23, 28, 33, 38] if crossing is None else crossing
@@ -501,7 +502,10 @@ def glm4v(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("deepseek_v3", "kimi_k25", fixed=False)
 def kimi(outer: Config, text: Config) -> tuple[Weight, ...]:
-    """Kimi K2.5's MoonViT, under the class's names or the published file's (vt_hidden_size, init_pos_emb_height, ...)."""
+    """Kimi K2.5's MoonViT, under the class's names or the published file's.
+
+    The latter are vt_hidden_size, init_pos_emb_height, ...
+    """
     c = part(outer, "vision_config", "kimi_k25_vision")
 
     def size(name: str, published: str) -> int:

@@ -111,8 +111,9 @@ def attention_weights(
     source: int | None = None,
     extra: int = 0,
 ) -> tuple[Weight, ...]:
-    """Return q, k, v and o. qk_norm: '' | head (one vector a head width) | full (whole projection) | heads (one a head).
+    """Return the tensors of q, k, v and o, and their norms.
 
+    `qk_norm`: '' | head (one vector a head width) | full (whole projection) | heads (one a head).
     `gated` doubles q (output gate), `source` is the width k and v read from, `extra` counts loose scalars (sinks).
     """
     q_rows, k_rows, v_rows = a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim
@@ -128,14 +129,18 @@ def attention_weights(
 
 
 def latent(c: Config, *, index: str = "none") -> Part:
-    """Return MLA (DeepSeek V2 and its kin): mixer and tensors. `index`: none | full (with a sparse indexer) | shared (uses another layer's)."""
+    """Return MLA (DeepSeek V2 and its kin): mixer and tensors.
+
+    `index`: none | full (with a sparse indexer) | shared (uses another layer's).
+    """
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     rank, rope, nope = (c.size(k) for k in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"))
     value = c.size("v_head_dim", max(hidden // heads, 1))  # MiniCPM3's file does not say
     bias = c.flag("attention_bias")
     q_rank = c.optional("q_lora_rank")
     if q_rank:
-        q = linear("self_attn.q_a_proj", q_rank, hidden, bias=bias) + (vector("self_attn.q_a_layernorm", q_rank),)
+        q = linear("self_attn.q_a_proj", q_rank, hidden, bias=bias)
+        q += (vector("self_attn.q_a_layernorm", q_rank),)
         q += linear("self_attn.q_b_proj", heads * (nope + rope), q_rank, split="heads")
     else:
         q = linear("self_attn.q_proj", heads * (nope + rope), hidden, split="heads")

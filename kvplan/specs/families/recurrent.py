@@ -1,4 +1,7 @@
-"""Layers with constant state: Mamba, gated delta nets, KDA, lightning attention, short convolutions; alone or mixed with attention."""
+"""Layers with constant state, alone or mixed with attention.
+
+Mamba, gated delta nets, KDA, lightning attention, short convolutions.
+"""
 
 from collections.abc import Callable, Hashable
 from math import ceil
@@ -114,7 +117,10 @@ def bamba(c: Config) -> Body:
 
 @family("granitemoehybrid")
 def granite_hybrid(c: Config) -> Body:
-    """Granite 4: Mamba-2 or attention, routed experts (when num_local_experts > 0) and a shared MLP. Some have no Mamba layer."""
+    """Granite 4: Mamba-2 or attention, routed experts (when num_local_experts > 0) and a shared MLP.
+
+    Some have no Mamba layer.
+    """
     hidden, inner = c.size("hidden_size"), c.size("intermediate_size")
     kinds = layer_kinds(c, lambda i: "mamba")
     shared = mlp(hidden, c.size("shared_intermediate_size"), prefix="shared_mlp")
@@ -193,7 +199,10 @@ def falcon_h1(c: Config) -> Body:
 
 @family("nemotron_h")
 def nemotron_h(c: Config) -> Body:
-    """Nemotron-H and Nemotron 3: one block a layer (M mamba, * attention, - MLP, E experts), as hybrid_override_pattern spells it."""
+    """Nemotron-H and Nemotron 3: one block a layer, as hybrid_override_pattern spells it.
+
+    M mamba, * attention, - MLP, E experts.
+    """
     hidden = c.size("hidden_size")
     kinds = nemotron_kinds(c)
     bias = c.flag("mlp_bias")
@@ -252,7 +261,8 @@ def nemotron_kinds(c: Config) -> list[str]:
         unknown = sorted(set(pattern) - set(letters))
         if unknown:
             raise SpecError(
-                f"{c.where}: hybrid_override_pattern has {unknown[0]!r}; known: M (mamba), * (attention), - (mlp), E (experts)"
+                f"{c.where}: hybrid_override_pattern has {unknown[0]!r}; "
+                "known: M (mamba), * (attention), - (mlp), E (experts)"
             )
         return [letters[p] for p in pattern]
     for field in ("layers_block_type", "layer_types"):
@@ -398,9 +408,8 @@ def kimi_linear(c: Config) -> Body:
         sizes.get("short_conv_kernel_size") or c.get("linear_conv_kernel_dim", 4),
     )
     inner = heads * dim
-    weights = linear("self_attn.qkv_proj", 3 * inner, hidden, split="inner") + (
-        vector("self_attn.conv1d", kernel, 3 * inner),
-    )
+    weights = linear("self_attn.qkv_proj", 3 * inner, hidden, split="inner")
+    weights += (vector("self_attn.conv1d", kernel, 3 * inner),)
     weights += (
         linear("self_attn.f_a_proj", dim, hidden)
         + linear("self_attn.f_b_proj", inner, dim, split="inner")
@@ -432,7 +441,10 @@ def kimi_linear(c: Config) -> Body:
 
 @family("minimax")
 def minimax(c: Config) -> Body:
-    """MiniMax-Text-01 and M1: lightning attention, with softmax attention where attn_type_list says 1 or layer_types says full."""
+    """MiniMax-Text-01 and M1: lightning attention, with softmax attention in some layers.
+
+    Those where attn_type_list says 1 or layer_types says full.
+    """
     hidden, heads, count = c.size("hidden_size"), c.size("num_attention_heads"), layer_count(c)
     listed = c.per_layer("attn_type_list", count)
     kinds = layer_kinds(
@@ -502,7 +514,8 @@ def recurrent_gemma(c: Config) -> Body:
     weights = linear("temporal_block.linear_y", width, hidden, bias=True) + linear(
         "temporal_block.linear_x", width, hidden, bias=True
     )
-    weights += linear("temporal_block.linear_out", hidden, width, bias=True) + (
+    weights += (
+        *linear("temporal_block.linear_out", hidden, width, bias=True),
         vector("temporal_block.conv_1d", (kernel + 1) * width),
         vector("temporal_block.rg_lru", width + gates),
     )
@@ -520,7 +533,10 @@ def recurrent_gemma(c: Config) -> Body:
 
 @family("zamba2")
 def zamba2(c: Config) -> Body:
-    """Zamba2: Mamba-2 everywhere; `hybrid` layers also run one of num_mem_blocks shared attention blocks over [hidden, embedding]."""
+    """Zamba2: Mamba-2 everywhere; `hybrid` layers also run a shared attention block.
+
+    It is one of num_mem_blocks, over [hidden, embedding].
+    """
     hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
     ids = c.entries("hybrid_layer_ids")
     kinds = layer_kinds(

@@ -71,7 +71,7 @@ def embeddings(c: Config, hidden: int, *, encoder_vocab: int | None = None) -> t
 
 @family("t5", "mt5", "umt5", "longt5")
 def t5(c: Config) -> Body:
-    """T5: num_layers counts the encoder; attention without biases, relative positions in the first layer (UMT5: in all)."""
+    """T5: num_layers counts the encoder; no attention biases, relative positions in the first layer (UMT5: in all)."""
     t, hidden, heads, dim = c.model_type, c.size("hidden_size"), stated_count(c, "num_heads"), c.size("d_kv")
     encoders = stated_count(c, "num_layers")
     count = encoders if c.get("num_decoder_layers", None) is None else stated_count(c, "num_decoder_layers")

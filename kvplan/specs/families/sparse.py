@@ -75,7 +75,10 @@ def always(_: int) -> bool:
 
 
 def first_dense(c: Config) -> Callable[[int], bool]:
-    """Return the DeepSeek-style rule: mlp_layer_types if listed, else dense before first_k_dense_replace, then every moe_layer_freq."""
+    """Return the DeepSeek-style rule for which layers have experts.
+
+    mlp_layer_types if listed, else dense before first_k_dense_replace, then every moe_layer_freq.
+    """
     listed = c.per_layer("mlp_layer_types", layer_count(c))
     if listed is not None:
         return lambda i: bool(listed[i] == "sparse")
@@ -286,9 +289,10 @@ def ernie_moe(c: Config) -> Body:
         *moe(c, hidden, inner, shared=inner * c.size("moe_num_shared_experts", 0, low=0), shared_bias=bias),
         vector("mlp.gate.correction", c.size("num_experts")),
     )
-    is_moe: Callable[[int], bool] = lambda i: (
-        (i + 1) % step == 0 and first <= i <= (count - 1 if last is None else last)
-    )  # noqa: E731
+
+    def is_moe(i: int) -> bool:
+        return (i + 1) % step == 0 and first <= i <= (count - 1 if last is None else last)
+
     return sparse(
         c,
         *full(c),
@@ -365,7 +369,7 @@ def afmoe(c: Config) -> Body:
 
 @family("mimo_v2_flash")
 def mimo(c: Config) -> Body:
-    """MiMo-V2: full and window layers differ in KV heads and carry separate key and value widths; sinks on window layers."""
+    """MiMo-V2: full and window layers differ in KV heads; keys and values in width. Sinks on window layers."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     pattern = c.per_layer("hybrid_layer_pattern", count)
     kinds = layer_kinds(
@@ -429,7 +433,7 @@ def jetmoe(c: Config) -> Body:
 
 @family("gemma4_text")
 def gemma4(c: Config) -> Body:
-    """Gemma 4: full layers with their own head width and KV heads, shared caches, per-layer inputs, optional experts."""
+    """Gemma 4: full layers with own head width and KV heads, shared caches, per-layer inputs, optional experts."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     kinds = layer_kinds(c, every(6, "sliding"))
     kinds[-1] = "full"
