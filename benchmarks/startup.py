@@ -27,7 +27,8 @@ def main() -> None:
     print(f"kvplan estimate --json  {ours * 1e3:6.0f} ms (median of {ROUNDS})")
     print(f"imports                 {imports * 1e3:6.0f} ms")
     print(
-        f"ratio                   {statistics.median(ratios):6.2f}    ({ratios[0]:.2f} to {ratios[-1]:.2f}); the aim is at most 1.5"
+        f"ratio                   {statistics.median(ratios):6.2f}    ({ratios[0]:.2f} to {ratios[-1]:.2f}); "
+        "the aim is at most 1.5"
     )
 
 

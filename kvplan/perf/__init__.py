@@ -1,1 +1,4 @@
-"""Time: what one forward pass does (operators), how fast a device does it (calibration), what a server feels (serving)."""
+"""Time: what one forward pass does, how fast a device does it, what a server feels.
+
+In this order: operators, calibration, serving.
+"""

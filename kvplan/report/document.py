@@ -75,7 +75,10 @@ def row(r: Row) -> Json:
 
 
 def cache(r: Row) -> Json:
-    """Return the bytes a technique stores, reads, peaks at and can share, and the work it adds; null where it cannot act."""
+    """Return the bytes a technique stores, reads, peaks at and can share, and the work it adds.
+
+    Null where it cannot act.
+    """
     held, n = r.layout, r.context
     return {
         "kv_bytes_per_token": held.growth(n) if held else None,
