@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.kv.budget import Parallel, memory_budget, tensor_sizes, weights
+from kvplan.kv.budget import Deployment, Parallel, memory_budget, tensor_sizes, weights
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog
 
@@ -14,7 +14,8 @@ H100, ENGINE = catalog.gpu("h100"), catalog.engine("vllm")
 
 def budget(name: str, gpu=H100, parallel: Parallel | None = None, **more: object):
     model = catalog.model(name)
-    return memory_budget(model, kv_layout(model, 16), gpu, ENGINE, parallel=parallel, length=4096, **more)
+    where = Deployment(engine=ENGINE, gpu=gpu, parallel=parallel or Parallel(), **more)
+    return memory_budget(model, kv_layout(model, 16), where, 4096)
 
 
 # vLLM start-up logs on one H100 (79.18 GiB visible), utilisation 0.90, GiB:

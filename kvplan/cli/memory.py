@@ -13,7 +13,8 @@ from kvplan.cli.common import (
     tokens,
 )
 from kvplan.kv import techniques
-from kvplan.planning.memory import KV_DTYPES, LAYOUTS, memory
+from kvplan.kv.budget import Deployment, Parallel
+from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, memory, with_kv_dtype
 from kvplan.specs import catalog
 
 
@@ -83,38 +84,36 @@ def command(
 ) -> None:
     """Weights, KV cache by layer, and what a GPU's memory is divided into."""
     spec = catalog.model(model)
-    found = memory(
-        spec,
+    named, bits = with_kv_dtype(technique, kv_dtype)
+    ask = Ask(
         context=context,
         batch=batch,
-        technique=technique,
-        kv_dtype=kv_dtype,
+        technique=named,
+        kv_bits=bits,
         reading=reading,
         encoder_tokens=encoder_tokens,
+        max_model_len=max_model_len,
+    )
+    where = Deployment(
         engine=catalog.engine(),
         gpu=catalog.gpu(gpu) if gpu else None,
-        parallel=parallel(tp, pp, dp),
-        wanted=form,
+        parallel=parallel(tp, pp, dp) or Parallel(),
+        weights=form,
         utilization=utilization,
-        max_model_len=max_model_len,
         block_size=block_size,
-        sequences=max_num_seqs,
-        tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
     )
-    named = techniques.canonical(technique)
-    named = (
-        kv_dtype if named == techniques.BASELINE and kv_dtype else named if kv_dtype is None else f"{named}+{kv_dtype}"
-    )
-    sequences = found.budget.sequences(context) if found.budget else None
+    found = memory(spec, ask, where)
 
     def document() -> dict[str, object]:
         from kvplan.report import document as doc
 
-        return doc.memory(spec, found, named, sequences)
+        return doc.memory(spec, found)
 
     def report() -> list[object]:
         from kvplan.report import tables
 
-        return list(tables.memory(spec, found, named, sequences, explain))
+        return list(tables.memory(spec, found, explain))
 
     deliver(as_json, document, report, found.reason)

@@ -45,6 +45,29 @@ class Parallel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint)."""
+
+    engine: Engine
+    gpu: Gpu | None = None
+    parallel: Parallel = Parallel()
+    weights: str | None = None
+    utilization: float | None = None
+    block_size: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Sequences and tokens of one engine step."""
+        sequences, tokens = self.engine.limits(self.gpu)
+        return self.max_num_seqs or sequences, self.max_num_batched_tokens or tokens
+
+    def pages(self, layout: KVLayout) -> Paging:
+        return paging(layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """Memory of the fullest GPU of a replica. The lines sum to `total`; a negative KV line means it does not fit."""
 
@@ -171,28 +194,22 @@ def weights(model: ModelSpec, wanted: str | None = None) -> Weights:
     return Weights(model, wanted)
 
 
-def activation_bytes(
-    model: ModelSpec, engine: Engine, gpu: Gpu, tensor: int, *, sequences: int | None = None, tokens: int | None = None
-) -> tuple[float, str]:
+def activation_bytes(model: ModelSpec, where: Deployment) -> tuple[float, str]:
     """Return the peak of the engine's profiling run, and which part of it binds. [B]
 
     Hidden states of a full prefill step, plus the larger of the sampler (max_num_seqs rows of logits, sorted and
     accumulated) and the widest feed-forward of the step.
     """
-    seqs, batch = engine.limits(gpu)
-    seqs, batch = sequences or seqs, tokens or batch
-    hidden = batch * model.hidden * 2.0
-    sampler = seqs * model.vocab * engine.sampler_bytes_per_logit
-    feed = (
-        batch * 2.0 * max((_widest(layer, tensor) for layer in {id(x): x for x in model.layers}.values()), default=0.0)
-    )
-    if sampler >= feed:
-        return (
-            hidden + sampler,
-            f"sampler: {seqs:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B, "
-            f"and {batch:,} hidden states",
-        )
-    return hidden + feed, f"feed-forward of {batch:,} tokens"
+    sequences, tokens = where.limits
+    hidden = tokens * model.hidden * 2.0
+    sampler = sequences * model.vocab * where.engine.sampler_bytes_per_logit
+    layers = {id(layer): layer for layer in model.layers}.values()
+    feed = tokens * 2.0 * max((_widest(layer, where.parallel.tensor) for layer in layers), default=0.0)
+    if sampler < feed:
+        return hidden + feed, f"feed-forward of {tokens:,} tokens"
+    per_logit = where.engine.sampler_bytes_per_logit
+    said = f"sampler: {sequences:,} sequences x {model.vocab:,} logits x {per_logit:g} B, and {tokens:,} hidden states"
+    return hidden + sampler, said
 
 
 def _widest(layer: Layer, tensor: int) -> float:
@@ -228,49 +245,26 @@ def stage_layout(layout: KVLayout, layers: int, pipeline: int) -> KVLayout:
     return max(parts, key=lambda part: part.stored(4096))
 
 
-def memory_budget(
-    model: ModelSpec,
-    layout: KVLayout,
-    gpu: Gpu,
-    engine: Engine,
-    *,
-    parallel: Parallel | None = None,
-    wanted: str | None = None,
-    length: int,
-    utilization: float | None = None,
-    block_size: int | None = None,
-    sequences: int | None = None,
-    tokens: int | None = None,
-) -> Budget:
-    """Return how the fullest GPU of a replica spends its memory.
-
-    `utilization` of what the device reports is the total.
-    """
-    parallel = parallel or Parallel()
-    use = engine.utilization if utilization is None else utilization
-    held = weights(model, wanted)
-    total = gpu.visible_memory * use
+def memory_budget(model: ModelSpec, layout: KVLayout, where: Deployment, length: int) -> Budget:
+    """Return how the fullest GPU of a replica spends its memory; the engine's share of what the device reports is the total."""
+    assert where.gpu is not None
+    parallel, engine = where.parallel, where.engine
+    use = engine.utilization if where.utilization is None else where.utilization
+    total = where.gpu.visible_memory * use
+    held = weights(model, where.weights)
     weight = held.per_gpu(parallel) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
-    activation, binding = activation_bytes(model, engine, gpu, parallel.tensor, sequences=sequences, tokens=tokens)
+    activation, binding = activation_bytes(model, where)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data)
-    stage = stage_layout(layout, len(model.layers), parallel.pipeline)
-    pages = paging(stage, engine, gpu, tensor_parallel=parallel.tensor, block_size=block_size, prefill_tokens=tokens)
-    form = wanted or (model.quantization.method if model.quantization else model.dtype)
+    form = where.weights or (model.quantization.method if model.quantization else model.dtype)
+    spread = f"{parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, replicated tensors counted on each"
+    rest = f"the rest of {use:.0%} of {show_bytes(where.gpu.visible_memory)}"
     lines = (
-        Line(
-            name="weights",
-            amount=weight,
-            basis=f"{form}, {show_bytes(held.total)} over {parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, "
-            "replicated tensors counted on each",
-        ),
+        Line(name="weights", amount=weight, basis=f"{form}, {show_bytes(held.total)} over {spread}"),
         Line(name="activations", amount=activation, basis=binding),
         Line(name="runtime", amount=runtime, basis="CUDA context, NCCL and other memory outside the allocator"),
-        Line(
-            name="kv_cache",
-            amount=total - weight - activation - runtime,
-            basis=f"the rest of {use:.0%} of {show_bytes(gpu.visible_memory)}",
-        ),
+        Line(name="kv_cache", amount=total - weight - activation - runtime, basis=rest),
     )
+    pages = where.pages(stage_layout(layout, len(model.layers), parallel.pipeline))
     return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from kvplan.kv.layout import Group, KVLayout
-from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.hardware import Engine
 
 #: the indexer's key: 128 fp8 elements and one fp32 scale (DeepSeek V3.2 in vLLM)
 INDEX_SCALE = 4
@@ -75,24 +75,15 @@ def share(group: Group, tensor_parallel: int) -> float:
     return max(1, group.split // tensor_parallel) / group.split if group.split > 1 else 1.0
 
 
-def paging(
-    layout: KVLayout,
-    engine: Engine,
-    gpu: Gpu | None,
-    *,
-    tensor_parallel: int = 1,
-    block_size: int | None = None,
-    prefill_tokens: int | None = None,
-) -> Paging:
+def paging(layout: KVLayout, engine: Engine, tensor: int, block_size: int | None, prefill_tokens: int) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group."""
     kept = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
     latent = any(g.kind == "latent" for g in kept)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
-    tokens = prefill_tokens or (engine.limits(gpu) if gpu else engine.large)[1]
-    merged = _merge([_spec(g, tensor_parallel, block) for g in kept])
-    if (
-        len({_rule(s) for s in merged}) <= 1
-    ):  # one kind of layer: every layer keeps its own page size, one block table for all
+    tokens = prefill_tokens
+    merged = _merge([_spec(g, tensor, block) for g in kept])
+    # layers that all keep alike share one block table, each with its own page size
+    if len({_rule(s) for s in merged}) <= 1:
         pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
         alike = tuple(merged[:1])
         return Paging(

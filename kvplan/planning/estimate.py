@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Parallel, check_parallel, memory_budget, tensor_sizes, weights
+from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, tensor_sizes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator, decode_step, prefill, total_time
@@ -104,16 +104,8 @@ class Case:
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         s = self.site
-        return memory_budget(
-            self.model,
-            layout,
-            s.gpu,
-            s.engine,
-            parallel=parallel,
-            wanted=s.weights,
-            length=self.query.context,
-            utilization=s.utilization,
-        )
+        where = Deployment(engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization)
+        return memory_budget(self.model, layout, where, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
         """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""

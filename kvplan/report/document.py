@@ -173,32 +173,23 @@ def budget(b: Budget) -> Json:
     }
 
 
-def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None) -> Json:
+def memory(model: ModelSpec, m: Memory) -> Json:
     """Return the document of `kvplan memory`."""
     rows = [{"layer": c.layer, "kind": c.kind, "tokens": c.tokens, "bytes": c.bytes} for c in m.per_layer]
-    found: Json = {
-        "schema": SCHEMA,
-        "command": "memory",
-        "model": about(model),
-        "context": m.context,
-        "batch": m.batch,
-        "layout": m.reading,
-        "technique": technique,
-        "weights": {
-            "parameters": m.parameters,
-            "active_parameters": round(m.active_parameters),
-            "bytes": m.weight_bytes,
-        },
-        "kv": {
-            "attention_bytes": m.attention,
-            "cross_attention_bytes": m.sum("cross"),
-            "state_bytes": m.sum("state"),
-            "padding_bytes": m.padding,
-            "total_bytes": m.total,
-            "bytes_per_token": m.bytes_per_token,
-            "per_layer": rows,
-        },
+    kv = {
+        "attention_bytes": m.attention,
+        "cross_attention_bytes": m.sum("cross"),
+        "state_bytes": m.sum("state"),
+        "padding_bytes": m.padding,
+        "total_bytes": m.total,
+        "bytes_per_token": m.bytes_per_token,
+        "per_layer": rows,
     }
+    size = {"parameters": model.parameters, "active_parameters": round(model.active_parameters)}
+    asked = {"context": m.ask.context, "batch": m.ask.batch, "layout": m.ask.reading, "technique": m.ask.technique}
+    found: Json = {"schema": SCHEMA, "command": "memory", "model": about(model), **asked}
+    found |= {"weights": {**size, "bytes": m.weight_bytes}, "kv": kv}
     if m.budget is not None:
-        found |= {"budget": budget(m.budget), "max_sequences": sequences, "feasible": not m.reason, "reason": m.reason}
+        found |= {"budget": budget(m.budget), "max_sequences": m.sequences}
+        found |= {"feasible": not m.reason, "reason": m.reason}
     return found

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
 from kvplan.planning.answer import Estimate
@@ -215,67 +216,51 @@ def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Tab
     return table
 
 
-def memory(model: ModelSpec, m: Memory, technique: str, sequences: int | None, explained: bool) -> list[RenderableType]:
+def memory(model: ModelSpec, m: Memory, explained: bool) -> list[RenderableType]:
     """Return the report of `kvplan memory`."""
-    head = (
-        f"{model.title}: {show_bytes(m.total)} of KV cache for {m.batch} x {show_tokens(m.context)} tokens "
-        f"({m.reading}, {technique})"
-    )
-    parts: list[RenderableType] = [Text(head, style="bold")]
+    ask = m.ask
+    what = f"{ask.batch} x {show_tokens(ask.context)} tokens ({ask.reading}, {ask.technique})"
+    parts: list[RenderableType] = [Text(f"{model.title}: {show_bytes(m.total)} of KV cache for {what}", style="bold")]
     if m.reason:
         parts.append(Text(m.reason, style="red"))
-    parts.append(Text())
-    table = grid(
-        ("layers", "left"),
-        ("kind", "left"),
-        ("tokens kept", "right"),
-        ("bytes / layer", "right"),
-        ("bytes", "right"),
-        title="Cache by kind of layer",
-    )
-    groups: dict[tuple[str, int, float], list[int]] = {}
-    for c in m.per_layer:
-        groups.setdefault((c.kind, c.tokens, c.bytes), []).append(c.layer)
-    for (kind, tokens, size), layers in groups.items():
-        table.add_row(
-            f"{len(layers)}",
-            kind,
-            f"{tokens:,}" if kind != "state" else "-",
-            show_bytes(size),
-            show_bytes(size * len(layers)),
-        )
-    if m.padding > 0.5:
-        table.add_row("", "padding layers", "", "", show_bytes(m.padding))
-    parts += [table, Text(f"one token more adds {m.bytes_per_token:,.0f} B"), Text()]
+    parts += [Text(), cache_table(m), Text(f"one token more adds {m.bytes_per_token:,.0f} B"), Text()]
+    size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
     parts += [
-        Text(
-            f"Weights: {m.parameters / 1e9:,.2f} B parameters ({m.active_parameters / 1e9:,.2f} B active per token), "
-            f"{show_bytes(m.weight_bytes)}"
-        ),
+        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}"),
         *(Text(f"Note: {n}") for n in model.notes),
         Text(),
     ]
     if m.budget:
-        lines = grid(
-            ("per GPU", "left"),
-            ("bytes", "right"),
-            ("share", "right"),
-            ("", "wrap"),
-            title="Memory budget of the fullest GPU",
-        )
-        for line in m.budget.lines:
-            lines.add_row(line.name, show_bytes(line.amount), f"{line.amount / m.budget.total:.0%}", line.basis)
-        lines.add_row("total", show_bytes(m.budget.total), "100%", "", style="bold")
-        parts += [
-            lines,
-            Text(f"room for {m.budget.kv_tokens:,} tokens: {sequences} sequence(s) of {show_tokens(m.budget.length)}"),
-            Text(),
-        ]
+        room = f"room for {m.budget.kv_tokens:,} tokens: {m.sequences} sequences of {show_tokens(ask.context)}"
+        parts += [budget_table(m.budget), Text(room), Text()]
     if explained:
-        parts += notes(
-            equation(m.layout, m.context), "KV bytes = layers x kept tokens x vectors x width x bits / 8, one sequence"
-        )
-    return [*parts, *notes([f"model: {model.source}"], "Sources")]
+        parts += notes(equation(m.layout, ask.context), "KV bytes = layers x kept tokens x vectors x width x bits / 8")
+    return [*parts, *notes([f"model: {brief(model.source)}"], "Sources")]
+
+
+def cache_table(m: Memory) -> Table:
+    """Return the cache by kind of layer."""
+    headings = ("layers", "left"), ("kind", "left"), ("tokens kept", "right"), ("bytes / layer", "right")
+    table = grid(*headings, ("bytes", "right"), title="Cache by kind of layer")
+    groups: dict[tuple[str, int, float], int] = {}
+    for c in m.per_layer:
+        groups[c.kind, c.tokens, c.bytes] = groups.get((c.kind, c.tokens, c.bytes), 0) + 1
+    for (kind, tokens, size), count in groups.items():
+        kept = f"{tokens:,}" if kind not in ("state", "shared") else "-"
+        table.add_row(str(count), kind, kept, show_bytes(size), show_bytes(size * count))
+    if m.padding > 0.5:
+        table.add_row("", "padding layers", "", "", show_bytes(m.padding))
+    return table
+
+
+def budget_table(b: Budget) -> Table:
+    """Return a GPU's memory, line by line."""
+    headings = ("per GPU", "left"), ("bytes", "right"), ("share", "right"), ("", "wrap")
+    table = grid(*headings, title="Memory budget of the fullest GPU")
+    for line in b.lines:
+        table.add_row(line.name, show_bytes(line.amount), f"{line.amount / b.total:.0%}", line.basis)
+    table.add_row("total", show_bytes(b.total), "100%", "", style="bold")
+    return table
 
 
 def listing(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[RenderableType]:

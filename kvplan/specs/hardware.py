@@ -102,8 +102,10 @@ class Engine:
     runtime: dict[int, float]
     sources: dict[str, Source] = field(default_factory=dict, compare=False)
 
-    def limits(self, gpu: Gpu) -> tuple[int, int]:
-        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU."""
+    def limits(self, gpu: Gpu | None) -> tuple[int, int]:
+        """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU; None stands for a large one."""
+        if gpu is None:
+            return self.large
         is_large = gpu.visible_memory >= self.large_memory and not any(
             gpu.name.startswith(p) for p in self.large_except
         )
