@@ -1,0 +1,326 @@
+"""Every kernel beside its twin: a table of cases that tests run in the interpreter and `gpu_day` on a GPU.
+
+A case makes its inputs on a device, runs kernel and twin on them, and names the outputs to compare. Inputs lie between
+guards of NaN (integers: of a value no kernel survives), so that a load past an edge shows.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import reference
+
+#: largest relative Frobenius error, per type of the inputs
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+GUARD = 256
+
+Outputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape of one kernel: `make(device)` builds the inputs, `run` and `twin` return outputs by name."""
+
+    name: str
+    dtype: torch.dtype
+    make: Callable[[torch.device], dict[str, Any]]
+    run: Callable[[dict[str, Any]], Outputs]
+    twin: Callable[[dict[str, Any]], Outputs]
+    tolerance: float
+
+    def errors(self, device: torch.device) -> dict[str, float]:
+        """Run both on equal inputs and return the relative error of each output; a written guard raises."""
+        with guarded_outputs():
+            found = self.run(self.make(device))
+        wanted = self.twin(self.make(device))
+        return {name: relative_error(found[name], wanted[name]) for name in wanted}
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    """Return |found - wanted| / |wanted| (Frobenius) in fp64; infinities and NaN must be in the same places."""
+    found, wanted = found.to(torch.float64).cpu(), wanted.to(torch.float64).cpu()
+    if found.shape != wanted.shape:
+        raise AssertionError(f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+    odd = ~torch.isfinite(wanted)
+    if not torch.equal(torch.nan_to_num(found[odd], nan=7e77), torch.nan_to_num(wanted[odd], nan=7e77)):
+        return float("inf")
+    found, wanted = found[~odd], wanted[~odd]
+    if not torch.isfinite(found).all():
+        return float("nan")
+    size = torch.linalg.vector_norm(wanted)
+    return float(torch.linalg.vector_norm(found - wanted) / (size if size > 0 else 1.0))
+
+
+def poison(dtype: torch.dtype) -> float:
+    """Return what guards hold: NaN, or a code no right answer contains."""
+    return float("nan") if dtype.is_floating_point else {torch.uint8: 0xBB, torch.int8: 101}.get(dtype, -(2**28))
+
+
+def guarded(tensor: Tensor) -> Tensor:
+    """Return a copy of a contiguous tensor with guards before and after it."""
+    size = tensor.numel()
+    room = torch.full((size + 2 * GUARD,), 0, dtype=tensor.dtype, device=tensor.device)
+    room[:GUARD] = room[GUARD + size :] = torch.tensor(poison(tensor.dtype)).to(tensor.dtype)
+    room[GUARD : GUARD + size] = tensor.reshape(-1)
+    return room[GUARD : GUARD + size].view(tensor.shape)
+
+
+@contextmanager
+def guarded_outputs() -> Iterator[None]:
+    """Make torch.empty return memory full of NaN between guards; raise when a guard was written."""
+    plain, rooms = torch.empty, []
+
+    def empty(shape: Any, *, dtype: torch.dtype, device: Any) -> Tensor:
+        size = 1
+        for n in shape:
+            size *= n
+        room = torch.full((size + 2 * GUARD,), poison(dtype), dtype=dtype, device=device)
+        rooms.append((room, size))
+        return room[GUARD : GUARD + size].view(shape)
+
+    torch.empty = empty
+    try:
+        yield
+    finally:
+        torch.empty = plain
+    for room, size in rooms:
+        edge = torch.cat([room[:GUARD], room[GUARD + size :]])
+        kept = edge.isnan() if edge.dtype.is_floating_point else edge == poison(edge.dtype)
+        if not kept.all():
+            raise AssertionError("a kernel wrote outside its output")
+
+
+class Maker:
+    """Seeded inputs on a device; the same calls give the same numbers."""
+
+    def __init__(self, device: torch.device, seed: int = 0) -> None:
+        self.device = device
+        self.source = torch.Generator().manual_seed(seed)
+
+    def normal(self, *shape: int, dtype: torch.dtype, size: float = 1.0) -> Tensor:
+        """Return guarded normal numbers of standard deviation `size`."""
+        return guarded((torch.randn(shape, generator=self.source) * size).to(dtype).to(self.device))
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return guarded numbers in [0, 1)."""
+        return guarded(torch.rand(shape, generator=self.source).to(dtype).to(self.device))
+
+    def integers(self, values: Any, dtype: torch.dtype = torch.int32) -> Tensor:
+        """Return the given integers, guarded."""
+        return guarded(torch.as_tensor(values).to(dtype).to(self.device))
+
+    def table(self, batch: int, pages: int) -> Tensor:
+        """Return a block table [batch, pages] that uses pages 1, 2, ... in a shuffled order; page 0 is nobody's."""
+        order = torch.randperm(batch * pages, generator=self.source) + 1
+        return self.integers(order.view(batch, pages))
+
+    def cache(self, lengths: list[int], tokens: int, page: int | None, *tail: int, dtype: torch.dtype) -> Tensor:
+        """Return a cache for these lengths, [B, tokens, ...] or enough pages; whoever reads past a length meets NaN."""
+        if page is not None:
+            return self.normal(1 + len(lengths) * -(-tokens // page), page, *tail, dtype=dtype)
+        cache = self.normal(len(lengths), tokens, *tail, dtype=dtype)
+        for b, n in enumerate(lengths):
+            cache[b, n:] = float("nan")
+        return cache
+
+
+CASES: list[Case] = []
+
+
+def add(
+    name: str,
+    dtype: torch.dtype,
+    make: Callable[[torch.device], dict[str, Any]],
+    run: Callable[[dict[str, Any]], Outputs],
+    twin: Callable[[dict[str, Any]], Outputs],
+    tolerance: float | None = None,
+) -> None:
+    """Append a case to the table."""
+    CASES.append(
+        Case(f"{name}-{SHORT[dtype]}", dtype, make, run, twin, TOLERANCE[dtype] if tolerance is None else tolerance)
+    )
+
+
+def pair(out: tuple[Tensor, Tensor]) -> Outputs:
+    """Name what an attention returns."""
+    return {"out": out[0], "lse": out[1]}
+
+
+# decode_attention
+
+
+def add_decode(
+    name: str,
+    dtype: torch.dtype,
+    q_heads: int,
+    kv_heads: int,
+    width: int,
+    lengths: list[int],
+    *,
+    splits: int | None,
+    page: int | None = None,
+    logits: bool = False,
+) -> None:
+    """Add a decode case; `logits` also compares the stored logits."""
+    from .decode_attention import decode_attention
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device)
+        found = {
+            "q": x.normal(len(lengths), q_heads, width, dtype=dtype),
+            "k": x.cache(lengths, tokens, page, kv_heads, width, dtype=dtype),
+            "v": x.cache(lengths, tokens, page, kv_heads, width, dtype=dtype),
+            "lengths": x.integers(lengths),
+            "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
+        }
+        if logits:
+            found["logits"] = guarded(
+                torch.full((len(lengths), q_heads, tokens), float("nan"), dtype=torch.float16).to(device)
+            )
+        return found
+
+    def run(given: dict[str, Any]) -> Outputs:
+        out = pair(decode_attention(**given, splits=splits))
+        return out | ({"logits": given["logits"]} if logits else {})
+
+    def twin(given: dict[str, Any]) -> Outputs:
+        out = pair(reference.decode_attention(**given))
+        return out | ({"logits": given["logits"]} if logits else {})
+
+    add(f"decode-{name}", dtype, make, run, twin, max(TOLERANCE[dtype], 2e-3) if logits else None)
+
+
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+add_decode("mha-d64", FP32, 2, 2, 64, [13], splits=1)
+add_decode("gqa-d128-ragged", BF16, 8, 2, 128, [63, 0], splits=2)
+add_decode("gqa-d128-one-token", FP16, 8, 2, 128, [1, 131], splits=2)
+add_decode("gqa-d80-paged", FP16, 6, 2, 80, [63, 17], splits=1, page=16)
+add_decode("gqa-d128-paged-splits", BF16, 8, 1, 128, [127, 61], splits=4, page=16)
+add_decode("mqa-d64-page-7", FP32, 20, 1, 64, [29, 0], splits=2, page=7)
+add_decode("gqa-d256", FP16, 4, 1, 256, [37], splits=None)
+add_decode("gqa-d128-logits", FP16, 8, 2, 128, [63, 5], splits=2, logits=True)
+
+
+# quantised_decode and kv_write
+
+
+def quantised_cache(
+    x: Maker, kind: str, lengths: list[int], tokens: int, page: int | None, heads: int, width: int, groups: int
+) -> dict[str, Any]:
+    """Return a quantised key and value cache with its scales, by the launcher's argument names."""
+    found: dict[str, Any] = {}
+    for name in "kv":
+        rows = x.cache(lengths, tokens, page, heads, width, dtype=FP32).nan_to_num() + 0.3
+        pages, size = rows.shape[:2]
+        if kind == "fp8":
+            per = (0.02 + 0.01 * x.uniform(pages, heads, groups, size)) if groups else 0.02
+            spread = per.permute(0, 3, 1, 2).repeat_interleave(width // groups, -1) if groups else per
+            found[name] = guarded((rows / spread).clamp(-448, 448).to(torch.float8_e4m3fn))
+            found[f"{name}_scale"] = guarded(per) if groups else per
+            continue
+        codes, scale, zero = reference.quantise(rows.flatten(0, 1), kind, groups)
+        found[name] = guarded(codes.view(pages, size, heads, -1))
+        for part, tensor in (("scale", scale), ("zero", zero)):
+            found[f"{name}_{part}"] = guarded(tensor.view(pages, size, heads, groups).permute(0, 2, 3, 1).contiguous())
+    return found
+
+
+def add_quantised(
+    name: str,
+    dtype: torch.dtype,
+    kind: str,
+    q_heads: int,
+    kv_heads: int,
+    width: int,
+    groups: int,
+    lengths: list[int],
+    *,
+    splits: int,
+    page: int | None = None,
+) -> None:
+    """Add a quantised decode case."""
+    from .quantised_decode import quantised_decode
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 1)
+        return {
+            "q": x.normal(len(lengths), q_heads, width, dtype=dtype),
+            **quantised_cache(x, kind, lengths, tokens, page, kv_heads, width, groups),
+            "lengths": x.integers(lengths),
+            "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
+        }
+
+    def run(given: dict[str, Any]) -> Outputs:
+        return pair(quantised_decode(**given, kind=kind, splits=splits))
+
+    def twin(given: dict[str, Any]) -> Outputs:
+        return pair(reference.quantised_decode(**given, kind=kind))
+
+    add(f"{kind}-decode-{name}", dtype, make, run, twin)
+
+
+add_quantised("d128-per-tensor", FP16, "fp8", 8, 2, 128, 0, [63], splits=2)
+add_quantised("d128-per-token-paged", FP16, "fp8", 4, 2, 128, 1, [1, 37], splits=1, page=16)
+add_quantised("d128-groups", BF16, "int8", 8, 2, 128, 2, [63, 0], splits=2)
+add_quantised("d64-paged", FP32, "int8", 4, 2, 64, 1, [61, 17], splits=1, page=16)
+add_quantised("d128-groups-paged", BF16, "int4", 8, 1, 128, 2, [127, 1], splits=2, page=16)
+add_quantised("d64", FP32, "int4", 4, 2, 64, 1, [71], splits=2)
+add_quantised("d256-per-token", FP16, "int8", 4, 1, 256, 1, [67], splits=1)
+
+
+def add_write(name: str, dtype: torch.dtype, kind: str, width: int, groups: int) -> None:
+    """Add a cache write case: what was written is compared after dequantising, the rest bit for bit as numbers."""
+    from .kv_write import kv_write
+
+    pages, page, heads = 3, 5, 2
+    stored = {"plain": dtype, "int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}[kind]
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 2)
+        found = {
+            "k_new": x.normal(4, heads, width, dtype=dtype),
+            "v_new": x.normal(4, heads, width, dtype=dtype, size=3.0),
+            "slots": x.integers([7, -1, 0, 14], torch.int64),
+        }
+        for name in "kv":
+            columns = width // 2 if kind == "int4" else width
+            found[name] = guarded(torch.zeros((pages, page, heads, columns), dtype=stored, device=device))
+            if kind == "fp8":
+                found[f"{name}_scale"] = 0.02
+            elif groups:
+                for part in ("scale", "zero"):
+                    side = torch.zeros((pages, heads, groups, page), dtype=BF16, device=device)
+                    found[f"{name}_{part}"] = guarded(side)
+        return found
+
+    def outputs(given: dict[str, Any]) -> Outputs:
+        return {
+            name: reference.dequantise(given[name], kind, given.get(f"{name}_scale", 1.0), given.get(f"{name}_zero"))
+            for name in "kv"
+        }
+
+    def run(given: dict[str, Any]) -> Outputs:
+        kv_write(**given, kind=kind)
+        return outputs(given)
+
+    def twin(given: dict[str, Any]) -> Outputs:
+        reference.kv_write(**given, kind=kind)
+        return outputs(given)
+
+    add(f"write-{kind}-{name}", dtype, make, run, twin, 1e-3)
+
+
+add_write("d64", BF16, "plain", 64, 0)
+add_write("d128-groups", FP32, "int8", 128, 2)
+add_write("d64", BF16, "int8", 64, 1)
+add_write("d128-groups", FP32, "int4", 128, 2)
+add_write("d64", FP16, "int4", 64, 1)

@@ -1,0 +1,274 @@
+"""Decode attention over an uncompressed cache: one query token per sequence, split over the sequence and combined.
+
+Split-K decoding as in Flash-Decoding (Dao et al., 2023), the number of splits set by the multiprocessor count. MHA, GQA
+and MQA, contiguous or paged, ragged lengths (0 and 1 included), fp32, fp16, bf16. Memory-bound: one program reads each
+key and value of its split once for all query heads of a KV head. Limits: head_dim up to 256; more than 64 query heads
+per KV head re-read the cache (through L2).
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from .common import (
+    INTERPRETED,
+    LN2,
+    LOG2E,
+    Config,
+    dot_,
+    longest_sequence,
+    online_softmax,
+    page_base,
+    pick_splits,
+    rows_of_last_axis,
+    slot_in_page,
+    sm_count,
+    split_range,
+    store_split,
+)
+
+#: (bytes per element, head_dim up to, query heads per program up to) -> tile; three stages keep 64 KB in flight
+CONFIGS = {
+    (2, 64, 16): Config(rows=16, tokens=128, warps=4, stages=3),
+    (2, 128, 16): Config(rows=16, tokens=64, warps=4, stages=3),
+    (2, 256, 16): Config(rows=16, tokens=32, warps=4, stages=3),
+    (2, 64, 64): Config(rows=64, tokens=64, warps=4, stages=3),
+    (2, 128, 64): Config(rows=64, tokens=64, warps=4, stages=3),
+    (2, 256, 64): Config(rows=32, tokens=32, warps=4, stages=3),
+    (4, 256, 64): Config(rows=16, tokens=16, warps=4, stages=2),
+}
+
+
+@triton.jit
+def decode_split_kernel(
+    Q,
+    K,
+    V,
+    TABLE,
+    LENGTHS,
+    OUT,
+    LSE,
+    LOGITS,
+    scale,
+    q_heads,
+    splits,
+    sq_b,
+    sq_h,
+    sk_p,
+    sk_t,
+    sk_h,
+    sv_p,
+    sv_t,
+    sv_h,
+    st_b,
+    sl_h,
+    G: tl.constexpr,
+    D: tl.constexpr,
+    BD: tl.constexpr,
+    BH: tl.constexpr,
+    BN: tl.constexpr,
+    PAGE: tl.constexpr,
+    PAGED: tl.constexpr,
+    STORE_LOGITS: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    blocks: tl.constexpr = (G + BH - 1) // BH
+    kv_head = (tl.program_id(0) // blocks).to(tl.int64)
+    split = tl.program_id(1)
+    b = tl.program_id(2).to(tl.int64)
+    g = (tl.program_id(0) % blocks) * BH + tl.arange(0, BH)  # [BH]
+    real = g < G
+    h = kv_head * G + g
+    d = tl.arange(0, BD)
+    wide = d < D
+    lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
+
+    q = tl.load(
+        Q + b * sq_b + h[:, None] * sq_h + d[None, :], mask=real[:, None] & wide[None, :], other=0.0
+    )  # [BH, BD]
+    K += kv_head * sk_h
+    V += kv_head * sv_h
+    m = tl.full([BH], float("-inf"), tl.float32)
+    z = tl.zeros([BH], tl.float32)
+    acc = tl.zeros([BH, BD], tl.float32)
+    page = page_base(TABLE, b, st_b, lo + tl.arange(0, BN), hi, PAGED, PAGE)
+    for start in range(lo, hi, BN):
+        n = start + tl.arange(0, BN)
+        live = n < hi
+        slot = slot_in_page(n, PAGED, PAGE)
+        seen = live[:, None] & wide[None, :]
+        k = tl.load(K + (page * sk_p + slot * sk_t)[:, None] + d[None, :], mask=seen, other=0.0)  # [BN, BD]
+        v = tl.load(V + (page * sv_p + slot * sv_t)[:, None] + d[None, :], mask=seen, other=0.0)  # [BN, BD]
+        page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
+        s = dot_(q, tl.trans(k), UPCAST) * (scale * LOG2E)  # [BH, BN]
+        if STORE_LOGITS:
+            into = LOGITS + (b * q_heads + h)[:, None] * sl_h + n[None, :]
+            tl.store(into, (s * LN2).to(LOGITS.dtype.element_ty), mask=real[:, None] & live[None, :])
+        s = tl.where(live[None, :], s, float("-inf"))
+        p, alpha, m, z = online_softmax(s, m, z)
+        acc = acc * alpha[:, None] + dot_(p, v, UPCAST)
+    store_split(OUT, LSE, (b * q_heads + h) * splits + split, acc, m, z, real, d, D)
+
+
+@triton.jit
+def combine_kernel(
+    PARTIAL, LSES, OUT, LSE, splits, D: tl.constexpr, BD: tl.constexpr, BS: tl.constexpr, CHUNK: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    d = tl.arange(0, BD)
+    every = tl.arange(0, BS)
+    lses = tl.load(LSES + row * splits + every, mask=every < splits, other=float("-inf"))  # [BS]
+    top = tl.max(lses, 0)
+    some = top > float("-inf")
+    top = tl.where(some, top, 0.0)
+    total = tl.sum(tl.exp2((lses - top) * LOG2E), 0)
+    acc = tl.zeros([BD], tl.float32)
+    for first in range(0, splits, CHUNK):
+        s = first + tl.arange(0, CHUNK)
+        weight = tl.load(LSES + row * splits + s, mask=s < splits, other=float("-inf"))
+        weight = tl.exp2((weight - top) * LOG2E)  # [CHUNK]
+        inside = (s < splits)[:, None] & (d < D)[None, :]
+        part = tl.load(PARTIAL + (row * splits + s)[:, None] * D + d[None, :], mask=inside, other=0.0)  # [CHUNK, BD]
+        acc += tl.sum(part * weight[:, None], 0)
+    safe = tl.where(some, total, 1.0)
+    tl.store(OUT + row * D + d, (acc / safe).to(OUT.dtype.element_ty), mask=d < D)
+    tl.store(LSE + row, tl.where(some, top + tl.log2(safe) * LN2, float("-inf")))
+
+
+def pick(q_per_kv: int, head_dim: int, itemsize: int) -> Config:
+    """Return the tile for a number of query heads per KV head, a head dim and the bytes of an element."""
+    for (size, width, rows), config in CONFIGS.items():
+        if itemsize <= size and head_dim <= width and (q_per_kv <= rows or rows == 64):
+            return config
+    raise ValueError(f"head_dim {head_dim}: decode attention is written for at most 256")
+
+
+def traffic(
+    batch: int, q_heads: int, kv_heads: int, head_dim: int, tokens: int, itemsize: int = 2, logits: bool = False
+) -> tuple[float, float]:
+    """Return (bytes moved, flops) of one call; `tokens` is the mean length, `itemsize` in bytes, `logits` fp16 written."""
+    cache = 2 * batch * tokens * kv_heads * head_dim * itemsize
+    small = 2 * batch * q_heads * head_dim * itemsize
+    written = 2 * batch * q_heads * tokens if logits else 0
+    return float(cache + small + written), 4.0 * batch * q_heads * head_dim * tokens
+
+
+def combine(partial: torch.Tensor, lses: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Merge the splits: partial [B, Hq, S, D] fp32, lses [B, Hq, S] fp32 -> out [B, Hq, D] of `dtype`, lse [B, Hq]."""
+    batch, heads, splits, width = partial.shape
+    out = torch.empty((batch, heads, width), dtype=dtype, device=partial.device)
+    lse = torch.empty((batch, heads), dtype=torch.float32, device=partial.device)
+    wide = triton.next_power_of_2(width)
+    combine_kernel[(batch * heads,)](
+        partial,
+        lses,
+        out,
+        lse,
+        splits,
+        D=width,
+        BD=wide,
+        BS=triton.next_power_of_2(splits),
+        CHUNK=max(2, min(16, 4096 // wide, triton.next_power_of_2(splits))),
+        num_warps=4,
+        num_stages=2,
+    )
+    return out, lse
+
+
+def split_buffers(
+    batch: int, heads: int, splits: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the splits write: out [B, Hq, S, D] (fp32, or `dtype` when one split is the answer) and lse [B, Hq, S]."""
+    kind = dtype if splits == 1 else torch.float32
+    out = torch.empty((batch, heads, splits, width), dtype=kind, device=device)
+    return out, torch.empty((batch, heads, splits), dtype=torch.float32, device=device)
+
+
+def finish(partial: torch.Tensor, lses: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (out [B, Hq, D], lse [B, Hq]) from what the splits wrote."""
+    if partial.shape[2] == 1:
+        return partial[:, :, 0], lses[:, :, 0]
+    return combine(partial, lses, dtype)
+
+
+def decode_splits(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor,
+    *,
+    block_table: torch.Tensor | None = None,
+    scale: float | None = None,
+    splits: int | None = None,
+    sms: int | None = None,
+    logits: torch.Tensor | None = None,
+    config: Config | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the first kernel only: what `decode_attention` does before combining. `dtype` is the output of a single split."""
+    rows_of_last_axis(q=q, k=k, v=v, logits=logits)
+    (batch, q_heads, width), kv_heads = q.shape, k.shape[2]
+    group = q_heads // kv_heads
+    if group * kv_heads != q_heads:
+        raise ValueError(f"{q_heads} query heads are not a multiple of {kv_heads} KV heads")
+    config = config or pick(group, width, k.element_size())
+    blocks = triton.cdiv(group, config.rows)
+    longest = longest_sequence(k, block_table)
+    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
+    partial, lses = split_buffers(batch, q_heads, splits, width, dtype or q.dtype, q.device)
+    decode_split_kernel[(kv_heads * blocks, splits, batch)](
+        q,
+        k,
+        v,
+        lengths if block_table is None else block_table,
+        lengths,
+        partial,
+        lses,
+        lses if logits is None else logits,
+        width**-0.5 if scale is None else scale,
+        q_heads,
+        splits,
+        *q.stride()[:2],
+        *k.stride()[:3],
+        *v.stride()[:3],
+        0 if block_table is None else block_table.stride(0),
+        0 if logits is None else logits.stride(1),
+        G=group,
+        D=width,
+        BD=max(16, triton.next_power_of_2(width)),
+        BH=config.rows,
+        BN=config.tokens,
+        PAGE=k.shape[1] if block_table is not None else 1,
+        PAGED=block_table is not None,
+        STORE_LOGITS=logits is not None,
+        UPCAST=INTERPRETED,
+        **config.launch,
+    )
+    return partial, lses
+
+
+def decode_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor,
+    *,
+    block_table: torch.Tensor | None = None,
+    scale: float | None = None,
+    splits: int | None = None,
+    sms: int | None = None,
+    logits: torch.Tensor | None = None,
+    config: Config | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attend one query token per sequence to its cache.
+
+    q [B, Hq, D]; k, v [B, T, Hkv, D], or pages [P, page, Hkv, D] with block_table [B, pages] int32; lengths [B] int32,
+    in tokens; scale defaults to D**-0.5. `sms` (default: the device's) decides `splits`. `logits` [B, Hq, T] fp16, when
+    given, receives the scaled logits q.k * scale of every live token (what H2O needs); dead slots stay untouched.
+
+    Returns out [B, Hq, D] of q's type and lse [B, Hq] fp32, natural; a sequence of length 0 gets 0 and -inf.
+    """
+    partial, lses = decode_splits(
+        q, k, v, lengths, block_table=block_table, scale=scale, splits=splits, sms=sms, logits=logits, config=config
+    )
+    return finish(partial, lses, q.dtype)

@@ -1,0 +1,186 @@
+"""Append new keys and values to a contiguous or paged cache, quantising them on the way.
+
+One program a token and KV head. int8 and int4 are asymmetric with one bf16 scale and one bf16 zero (the number that
+code 0 stands for) per group of 64 elements, fp8 (e4m3) has one fixed scale per tensor. Layouts are those
+`quantised_decode` reads. Limits: groups are 64 elements wide or the whole head; head_dim a power of two up to 256.
+Casting to fp8 is only right on a GPU (the interpreter loses carries).
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from .common import round_bf16, rows_of_last_axis
+
+#: largest finite e4m3
+FP8_MAX = tl.constexpr(448.0)
+CODES = {"int8": (-128, 255), "int4": (0, 15)}
+WARPS = 1
+
+
+@triton.jit
+def encode(low, high, GROUPS: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr):
+    """Return both halves [HALF] as codes (fp32), and per half the scale and zero they were rounded with."""
+    least_low, most_low = tl.min(low, 0), tl.max(low, 0)
+    least_high, most_high = tl.min(high, 0), tl.max(high, 0)
+    if GROUPS == 1:
+        least_low = tl.minimum(least_low, least_high)
+        most_low = tl.maximum(most_low, most_high)
+        least_high, most_high = least_low, most_low
+    scale_low = tl.maximum(round_bf16((most_low - least_low) / STEPS), 1e-20)
+    scale_high = tl.maximum(round_bf16((most_high - least_high) / STEPS), 1e-20)
+    zero_low = round_bf16(least_low - FIRST * scale_low)
+    zero_high = round_bf16(least_high - FIRST * scale_high)
+    low = tl.floor((low - zero_low) / scale_low + 0.5)
+    high = tl.floor((high - zero_high) / scale_high + 0.5)
+    low = tl.minimum(tl.maximum(low, FIRST), FIRST + STEPS)
+    high = tl.minimum(tl.maximum(high, FIRST), FIRST + STEPS)
+    return low, high, scale_low, scale_high, zero_low, zero_high
+
+
+@triton.jit
+def write_row(
+    NEW,
+    CACHE,
+    SCALE,
+    ZERO,
+    side,
+    ss_g,
+    inverse,
+    HALF: tl.constexpr,
+    KIND: tl.constexpr,
+    GROUPS: tl.constexpr,
+    FIRST: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    d = tl.arange(0, HALF)
+    low = tl.load(NEW + d).to(tl.float32)  # [HALF]
+    high = tl.load(NEW + HALF + d).to(tl.float32)
+    if KIND == "plain":
+        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty))
+        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty))
+    elif KIND == "fp8":
+        low = tl.minimum(tl.maximum(low * inverse, -FP8_MAX), FP8_MAX)
+        high = tl.minimum(tl.maximum(high * inverse, -FP8_MAX), FP8_MAX)
+        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty))
+        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty))
+    else:
+        low, high, scale_low, scale_high, zero_low, zero_high = encode(low, high, GROUPS, FIRST, STEPS)
+        if KIND == "int4":
+            tl.store(CACHE + d, (low.to(tl.int32) | (high.to(tl.int32) << 4)).to(tl.uint8))
+        else:
+            tl.store(CACHE + d, low.to(tl.int32).to(tl.int8))
+            tl.store(CACHE + HALF + d, high.to(tl.int32).to(tl.int8))
+        tl.store(SCALE + side, scale_low.to(SCALE.dtype.element_ty))
+        tl.store(ZERO + side, zero_low.to(ZERO.dtype.element_ty))
+        if GROUPS == 2:
+            tl.store(SCALE + side + ss_g, scale_high.to(SCALE.dtype.element_ty))
+            tl.store(ZERO + side + ss_g, zero_high.to(ZERO.dtype.element_ty))
+
+
+@triton.jit
+def kv_write_kernel(
+    KNEW,
+    VNEW,
+    K,
+    V,
+    KS,
+    KZ,
+    VS,
+    VZ,
+    SLOTS,
+    k_inverse,
+    v_inverse,
+    page_size,
+    sk_n,
+    sk_nh,
+    sv_n,
+    sv_nh,
+    sk_p,
+    sk_t,
+    sk_h,
+    sv_p,
+    sv_t,
+    sv_h,
+    ss_p,
+    ss_h,
+    ss_g,
+    HALF: tl.constexpr,
+    KIND: tl.constexpr,
+    GROUPS: tl.constexpr,
+    FIRST: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1).to(tl.int64)
+    slot = tl.load(SLOTS + token).to(tl.int64)
+    if slot >= 0:
+        page = slot // page_size
+        inside = slot % page_size
+        side = page * ss_p + head * ss_h + inside
+        new = KNEW + token * sk_n + head * sk_nh
+        into = K + page * sk_p + inside * sk_t + head * sk_h
+        write_row(new, into, KS, KZ, side, ss_g, k_inverse, HALF, KIND, GROUPS, FIRST, STEPS)
+        new = VNEW + token * sv_n + head * sv_nh
+        into = V + page * sv_p + inside * sv_t + head * sv_h
+        write_row(new, into, VS, VZ, side, ss_g, v_inverse, HALF, KIND, GROUPS, FIRST, STEPS)
+
+
+def traffic(kind: str, tokens: int, kv_heads: int, head_dim: int, itemsize: int = 2) -> tuple[float, float]:
+    """Return (bytes moved, flops) of appending `tokens` tokens; `itemsize` is that of the new keys and values."""
+    elements = 2 * tokens * kv_heads * head_dim
+    stored = {"plain": float(itemsize), "fp8": 1.0, "int8": 1.0 + 4 / 64, "int4": 0.5 + 4 / 64}[kind]
+    return elements * (itemsize + stored), 0.0 if kind == "plain" else 6.0 * elements
+
+
+def kv_write(
+    k_new: torch.Tensor,
+    v_new: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    slots: torch.Tensor,
+    *,
+    kind: str = "plain",
+    k_scale: torch.Tensor | float = 1.0,
+    v_scale: torch.Tensor | float = 1.0,
+    k_zero: torch.Tensor | None = None,
+    v_zero: torch.Tensor | None = None,
+) -> None:
+    """Write N new tokens in place.
+
+    k_new, v_new [N, Hkv, D]; k, v [pages, page, Hkv, D] (a contiguous cache [B, T, Hkv, D] is one page a sequence), as
+    `quantised_decode` describes; slots [N] int64, page * page_size + offset, negative to skip. `kind`: plain (the cache's
+    own float type), fp8 (k_scale, v_scale floats: stored = new / scale), int8 or int4 (k_scale, k_zero, v_scale, v_zero
+    are bf16 tensors [pages, Hkv, groups, page] to be written, all of the same strides).
+    """
+    rows_of_last_axis(k_new=k_new, v_new=v_new, k=k, v=v)
+    tensors = isinstance(k_scale, torch.Tensor)
+    if tensors != (kind in CODES):
+        raise ValueError(f"{kind}: scales must be {'tensors' if kind in CODES else 'floats'}")
+    tokens, heads, width = k_new.shape
+    first, steps = CODES.get(kind, (0, 1))
+    kv_write_kernel[(tokens, heads)](
+        k_new,
+        v_new,
+        k,
+        v,
+        k_scale if tensors else k,
+        k_zero if tensors else k,
+        v_scale if tensors else k,
+        v_zero if tensors else k,
+        slots,
+        1.0 if tensors else 1.0 / k_scale,
+        1.0 if tensors else 1.0 / v_scale,
+        k.shape[1],
+        *k_new.stride()[:2],
+        *v_new.stride()[:2],
+        *k.stride()[:3],
+        *v.stride()[:3],
+        *(k_scale.stride()[:3] if tensors else (0, 0, 0)),
+        HALF=width // 2,
+        KIND=kind,
+        GROUPS=k_scale.shape[2] if tensors else 0,
+        FIRST=first,
+        STEPS=steps,
+        num_warps=WARPS,
+    )

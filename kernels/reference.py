@@ -1,0 +1,145 @@
+"""Slow, obvious twins of every kernel, by the same names, in plain torch and fp64: loops and the letters of the maths.
+
+Each takes what its launcher takes (tuning arguments aside) and returns what it returns, in fp64 unless stated.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+F64 = torch.float64
+
+
+def cached(cache: Tensor, b: int, t: int, block_table: Tensor | None) -> Tensor:
+    """Return what a cache [B, T, ...], or pages [P, page, ...] behind a table, holds for token t of sequence b."""
+    if block_table is None:
+        return cache[b, t]
+    page = cache.shape[1]
+    return cache[int(block_table[b, t // page]), t % page]
+
+
+def tokens_of(cache: Tensor, b: int, length: int, block_table: Tensor | None = None) -> Tensor:
+    """Return the tokens of sequence b, stacked [length, ...], in fp64."""
+    rows = [cached(cache, b, t, block_table).to(F64) for t in range(length)]
+    return torch.stack(rows) if rows else cache.new_zeros((0, *cache.shape[2:]), dtype=F64)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """One query over one head: q [D], k [T, D], v [T, Dv] -> out [Dv], lse (), logits [T]."""
+    s = (k @ q.to(F64)) * scale
+    if len(s) == 0:
+        return v.new_zeros(v.shape[1]), torch.tensor(-math.inf, dtype=F64, device=v.device), s
+    lse = torch.logsumexp(s, 0)
+    return torch.exp(s - lse) @ v, lse, s
+
+
+def decode_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor,
+    *,
+    block_table: Tensor | None = None,
+    scale: float | None = None,
+    logits: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Softmax(q k^T * scale) v for every sequence and head."""
+    (batch, heads, width), group = q.shape, q.shape[1] // k.shape[2]
+    scale = width**-0.5 if scale is None else scale
+    out = torch.zeros((batch, heads, v.shape[-1]), dtype=F64, device=q.device)
+    lse = torch.zeros((batch, heads), dtype=F64, device=q.device)
+    for b in range(batch):
+        n = int(lengths[b])
+        keys, values = tokens_of(k, b, n, block_table), tokens_of(v, b, n, block_table)  # [n, Hkv, D]
+        for h in range(heads):
+            out[b, h], lse[b, h], s = attend(q[b, h], keys[:, h // group], values[:, h // group], scale)
+            if logits is not None:
+                logits[b, h, :n] = s
+    return out, lse
+
+
+def unpack(codes: Tensor, kind: str) -> Tensor:
+    """Return codes [..., D] in fp64; int4 codes [..., D/2] hold element j low and element j + D/2 high in byte j."""
+    if kind != "int4":
+        return codes.to(F64)
+    return torch.cat([(codes & 15).to(F64), (codes >> 4).to(F64)], -1)
+
+
+def dequantise(codes: Tensor, kind: str, scale: Tensor | float, zero: Tensor | None) -> Tensor:
+    """Return numbers [P, page, Hkv, D] = code * scale + zero; scales and zeros are [P, Hkv, groups, page] or one float."""
+    x = unpack(codes, kind)
+    if not isinstance(scale, Tensor):
+        return x * scale
+    width = x.shape[-1] // scale.shape[2]
+    per = scale.to(F64).permute(0, 3, 1, 2).repeat_interleave(width, -1)  # [P, page, Hkv, D]
+    if zero is None:
+        return x * per
+    return x * per + zero.to(F64).permute(0, 3, 1, 2).repeat_interleave(width, -1)
+
+
+def quantised_decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lengths: Tensor,
+    *,
+    kind: str,
+    k_scale: Tensor | float = 1.0,
+    v_scale: Tensor | float = 1.0,
+    k_zero: Tensor | None = None,
+    v_zero: Tensor | None = None,
+    block_table: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Dequantise everything, then attend."""
+    keys, values = dequantise(k, kind, k_scale, k_zero), dequantise(v, kind, v_scale, v_zero)
+    return decode_attention(q, keys, values, lengths, block_table=block_table, scale=scale)
+
+
+def quantise(x: Tensor, kind: str, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantise x [N, H, D] per group: codes [N, H, D] (int4: [N, H, D/2]), scale and zero [N, H, groups] bf16.
+
+    scale = (max - min) / steps and zero = min - first * scale, both rounded to bf16 before the codes are.
+    """
+    first, steps = {"int8": (-128, 255), "int4": (0, 15)}[kind]
+    g = x.float().unflatten(-1, (groups, -1))  # [N, H, groups, width]
+    least, most = g.amin(-1), g.amax(-1)
+    scale = ((most - least) / steps).bfloat16().clamp_min(1e-20)
+    zero = (least - first * scale.float()).bfloat16()
+    codes = torch.floor((g - zero.float()[..., None]) / scale.float()[..., None] + 0.5).clamp(first, first + steps)
+    codes = codes.flatten(-2)
+    if kind == "int8":
+        return codes.to(torch.int8), scale, zero
+    low, high = codes.to(torch.uint8).chunk(2, -1)
+    return low | (high << 4), scale, zero
+
+
+def kv_write(
+    k_new: Tensor,
+    v_new: Tensor,
+    k: Tensor,
+    v: Tensor,
+    slots: Tensor,
+    *,
+    kind: str = "plain",
+    k_scale: Tensor | float = 1.0,
+    v_scale: Tensor | float = 1.0,
+    k_zero: Tensor | None = None,
+    v_zero: Tensor | None = None,
+) -> None:
+    """Write every new token into its slot, in place."""
+    for new, cache, scale, zero in ((k_new, k, k_scale, k_zero), (v_new, v, v_scale, v_zero)):
+        for i, slot in enumerate(slots.tolist()):
+            if slot < 0:
+                continue
+            page, offset = divmod(slot, cache.shape[1])
+            if kind == "plain":
+                cache[page, offset] = new[i].to(cache.dtype)
+            elif kind == "fp8":
+                cache[page, offset] = (new[i].float() / scale).clamp(-448, 448).to(cache.dtype)
+            else:
+                codes, s, z = quantise(new[i : i + 1], kind, scale.shape[2])
+                cache[page, offset] = codes[0]
+                scale[page, :, :, offset] = s[0].to(scale.dtype)
+                zero[page, :, :, offset] = z[0].to(zero.dtype)
