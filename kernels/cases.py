@@ -114,6 +114,15 @@ class Maker:
         """Return the given integers, guarded."""
         return guarded(torch.as_tensor(values).to(dtype).to(self.device))
 
+    def nans(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Return guarded NaN, for outputs a caller hands in."""
+        return guarded(torch.full(shape, float("nan"), dtype=dtype).to(self.device))
+
+    def rotation(self, positions: int, width: int) -> dict[str, Tensor]:
+        """Return the tables cos and sin [positions, width / 2] of rotary embeddings with base 10,000."""
+        angles = torch.outer(torch.arange(positions), 1e4 ** -(torch.arange(0, width, 2) / width))
+        return {"cos": guarded(angles.cos().to(self.device)), "sin": guarded(angles.sin().to(self.device))}
+
     def table(self, batch: int, pages: int) -> Tensor:
         """Return a block table [batch, pages] that uses pages 1, 2, ... in a shuffled order; page 0 is nobody's."""
         order = torch.randperm(batch * pages, generator=self.source) + 1
@@ -181,9 +190,7 @@ def add_decode(
             "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
         }
         if logits:
-            found["logits"] = guarded(
-                torch.full((len(lengths), q_heads, tokens), float("nan"), dtype=torch.float16).to(device)
-            )
+            found["logits"] = x.nans(len(lengths), q_heads, tokens, dtype=torch.float16)
         return found
 
     def run(given: dict[str, Any]) -> Outputs:
@@ -324,3 +331,98 @@ add_write("d128-groups", FP32, "int8", 128, 2)
 add_write("d64", BF16, "int8", 64, 1)
 add_write("d128-groups", FP32, "int4", 128, 2)
 add_write("d64", FP16, "int4", 64, 1)
+
+
+# latent_decode
+
+
+def add_absorbed(
+    name: str,
+    dtype: torch.dtype,
+    heads: int,
+    rank: int,
+    rope: int,
+    lengths: list[int],
+    *,
+    splits: int,
+    page: int | None = None,
+    logits: bool = False,
+) -> None:
+    """Add an absorbed latent case; latent and rotary part are views of one row, as MLA caches have them."""
+    from .latent_decode import absorbed_decode
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 3)
+        row = x.cache(lengths, tokens, page, rank + rope, dtype=dtype)
+        found = {
+            "q": x.normal(len(lengths), heads, rank, dtype=dtype),
+            "latent": row[..., :rank],
+            "lengths": x.integers(lengths),
+            "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
+            "scale": (rank + rope) ** -0.5,
+        }
+        if rope:
+            found |= {"q_rope": x.normal(len(lengths), heads, rope, dtype=dtype), "k_rope": row[..., rank:]}
+        if logits:
+            found["logits"] = x.nans(len(lengths), heads, tokens, dtype=torch.float16)
+        return found
+
+    def run(given: dict[str, Any]) -> Outputs:
+        out = pair(absorbed_decode(**given, splits=splits))
+        return out | ({"logits": given["logits"]} if logits else {})
+
+    def twin(given: dict[str, Any]) -> Outputs:
+        out = pair(reference.absorbed_decode(**given))
+        return out | ({"logits": given["logits"]} if logits else {})
+
+    add(f"absorbed-{name}", dtype, make, run, twin, max(TOLERANCE[dtype], 2e-3) if logits else None)
+
+
+def add_rebuilt(
+    name: str, dtype: torch.dtype, heads: int, kv_heads: int, width: int, rank: int, lengths: list[int], *, rope: bool
+) -> None:
+    """Add a fused and a reconstruct case over the same inputs."""
+    from .latent_decode import fused_decode, reconstruct_decode
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 4)
+        found = {
+            "q": x.normal(len(lengths), heads, width, dtype=dtype),
+            "k_latent": x.cache(lengths, tokens, None, rank, dtype=dtype),
+            "v_latent": x.cache(lengths, tokens, None, rank, dtype=dtype),
+            "k_up": x.normal(kv_heads, rank, width, dtype=dtype, size=rank**-0.5),
+            "lengths": x.integers(lengths),
+        }
+        return found | (x.rotation(tokens, width) if rope else {})
+
+    def with_values(device: torch.device) -> dict[str, Any]:
+        return make(device) | {"v_up": Maker(device, 5).normal(kv_heads, rank, width, dtype=dtype, size=rank**-0.5)}
+
+    add(
+        f"fused-{name}",
+        dtype,
+        make,
+        lambda given: pair(fused_decode(**given, splits=2)),
+        lambda given: pair(reference.fused_decode(**given)),
+    )
+    add(
+        f"reconstruct-{name}",
+        dtype,
+        with_values,
+        lambda given: pair(reconstruct_decode(**given, splits=1)),
+        lambda given: pair(reference.reconstruct_decode(**given)),
+    )
+
+
+add_absorbed("r64-h16", FP32, 16, 64, 0, [63, 0], splits=2)
+add_absorbed("r128-h32-rope", BF16, 32, 128, 32, [61, 1], splits=2)
+add_absorbed("r256-h20-paged", FP16, 20, 256, 0, [67], splits=2, page=16)
+add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=2, page=16)
+add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
+add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [29, 0], rope=True)
+add_rebuilt("r128-d128", BF16, 8, 2, 128, 128, [63], rope=True)
+add_rebuilt("r256-d128-no-rope", FP16, 8, 1, 128, 256, [61], rope=False)

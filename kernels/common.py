@@ -67,7 +67,7 @@ def online_softmax(s, m, z):
 
 @triton.jit
 def split_range(length, splits, split, BN: tl.constexpr):
-    """Return the tokens [lo, hi) of one split: whole tiles of BN, the last cut at `length`; empty ones have lo >= hi."""
+    """Return the tokens [lo, hi) of one split: whole tiles of BN, the last cut at `length`; lo >= hi when empty."""
     chunk = tl.cdiv(tl.cdiv(length, splits), BN) * BN
     lo = split * chunk
     return lo, tl.minimum(lo + chunk, length)

@@ -146,7 +146,7 @@ def pick(q_per_kv: int, head_dim: int, itemsize: int) -> Config:
 def traffic(
     batch: int, q_heads: int, kv_heads: int, head_dim: int, tokens: int, itemsize: int = 2, logits: bool = False
 ) -> tuple[float, float]:
-    """Return (bytes moved, flops) of one call; `tokens` is the mean length, `itemsize` in bytes, `logits` fp16 written."""
+    """Return (bytes moved, flops) of one call; `tokens` is the mean length, `logits` written as fp16."""
     cache = 2 * batch * tokens * kv_heads * head_dim * itemsize
     small = 2 * batch * q_heads * head_dim * itemsize
     written = 2 * batch * q_heads * tokens if logits else 0
@@ -178,7 +178,7 @@ def combine(partial: torch.Tensor, lses: torch.Tensor, dtype: torch.dtype) -> tu
 def split_buffers(
     batch: int, heads: int, splits: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the splits write: out [B, Hq, S, D] (fp32, or `dtype` when one split is the answer) and lse [B, Hq, S]."""
+    """Return what the splits write: out [B, Hq, S, D] (fp32, or `dtype` when S is 1) and lse [B, Hq, S]."""
     kind = dtype if splits == 1 else torch.float32
     out = torch.empty((batch, heads, splits, width), dtype=kind, device=device)
     return out, torch.empty((batch, heads, splits), dtype=torch.float32, device=device)
@@ -205,7 +205,7 @@ def decode_splits(
     config: Config | None = None,
     dtype: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the first kernel only: what `decode_attention` does before combining. `dtype` is the output of a single split."""
+    """Do what `decode_attention` does before combining; `dtype` is that of the output of a single split."""
     rows_of_last_axis(q=q, k=k, v=v, logits=logits)
     (batch, q_heads, width), kv_heads = q.shape, k.shape[2]
     group = q_heads // kv_heads

@@ -149,9 +149,9 @@ def kv_write(
     """Write N new tokens in place.
 
     k_new, v_new [N, Hkv, D]; k, v [pages, page, Hkv, D] (a contiguous cache [B, T, Hkv, D] is one page a sequence), as
-    `quantised_decode` describes; slots [N] int64, page * page_size + offset, negative to skip. `kind`: plain (the cache's
-    own float type), fp8 (k_scale, v_scale floats: stored = new / scale), int8 or int4 (k_scale, k_zero, v_scale, v_zero
-    are bf16 tensors [pages, Hkv, groups, page] to be written, all of the same strides).
+    `quantised_decode` describes; slots [N] int64, page * page_size + offset, negative to skip. `kind`: plain (the
+    cache's own float type), fp8 (k_scale, v_scale floats: stored = new / scale), int8 or int4 (k_scale, k_zero,
+    v_scale, v_zero are bf16 tensors [pages, Hkv, groups, page] to be written, all of the same strides).
     """
     rows_of_last_axis(k_new=k_new, v_new=v_new, k=k, v=v)
     tensors = isinstance(k_scale, torch.Tensor)

@@ -67,7 +67,7 @@ def unpack(codes: Tensor, kind: str) -> Tensor:
 
 
 def dequantise(codes: Tensor, kind: str, scale: Tensor | float, zero: Tensor | None) -> Tensor:
-    """Return numbers [P, page, Hkv, D] = code * scale + zero; scales and zeros are [P, Hkv, groups, page] or one float."""
+    """Return code * scale + zero [P, page, Hkv, D]; scales and zeros are [P, Hkv, groups, page] or one float."""
     x = unpack(codes, kind)
     if not isinstance(scale, Tensor):
         return x * scale
@@ -143,3 +143,92 @@ def kv_write(
                 cache[page, offset] = codes[0]
                 scale[page, :, :, offset] = s[0].to(scale.dtype)
                 zero[page, :, :, offset] = z[0].to(zero.dtype)
+
+
+def absorbed_decode(
+    q: Tensor,
+    latent: Tensor,
+    lengths: Tensor,
+    *,
+    q_rope: Tensor | None = None,
+    k_rope: Tensor | None = None,
+    block_table: Tensor | None = None,
+    scale: float,
+    logits: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Softmax((q c^T + q_rope k_rope^T) * scale) c."""
+    batch, heads, rank = q.shape
+    out = torch.zeros((batch, heads, rank), dtype=F64, device=q.device)
+    lse = torch.zeros((batch, heads), dtype=F64, device=q.device)
+    for b in range(batch):
+        n = int(lengths[b])
+        c = keys = tokens_of(latent, b, n, block_table)  # [n, R]
+        if k_rope is not None:
+            keys = torch.cat([c, tokens_of(k_rope, b, n, block_table)], -1)  # [n, R + r]
+        for h in range(heads):
+            query = q[b, h] if q_rope is None else torch.cat([q[b, h], q_rope[b, h]])
+            out[b, h], lse[b, h], s = attend(query, keys, c, scale)
+            if logits is not None:
+                logits[b, h, :n] = s
+    return out, lse
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate x [..., D] by the angles of one position, cos and sin [D/2]: the pairs are (x[j], x[j + D/2])."""
+    turned, half = x.to(F64).clone(), x.shape[-1] // 2
+    for j in range(half):
+        turned[..., j] = x[..., j] * cos[j].to(F64) - x[..., j + half] * sin[j].to(F64)
+        turned[..., j + half] = x[..., j + half] * cos[j].to(F64) + x[..., j] * sin[j].to(F64)
+    return turned
+
+
+def rebuilt_keys(latent: Tensor, up: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
+    """Return keys [n, Hkv, D] from latents [n, R] and up-projections [Hkv, R, D], rotated by their slot."""
+    keys = torch.einsum("nr,hrd->nhd", latent.to(F64), up.to(F64))
+    if cos is not None and sin is not None:
+        for t in range(len(keys)):
+            keys[t] = rotate(keys[t], cos[t], sin[t])
+    return keys
+
+
+def fused_decode(
+    q: Tensor,
+    k_latent: Tensor,
+    v_latent: Tensor,
+    k_up: Tensor,
+    lengths: Tensor,
+    *,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Rebuild and rotate the keys, attend, and weigh the value latents."""
+    (batch, heads, width), group = q.shape, q.shape[1] // k_up.shape[0]
+    out = torch.zeros((batch, heads, v_latent.shape[-1]), dtype=F64, device=q.device)
+    lse = torch.zeros((batch, heads), dtype=F64, device=q.device)
+    for b in range(batch):
+        n = int(lengths[b])
+        keys = rebuilt_keys(k_latent[b, :n], k_up, cos, sin)  # [n, Hkv, D]
+        for h in range(heads):
+            values = v_latent[b, :n].to(F64)  # [n, Rv]
+            out[b, h], lse[b, h], _ = attend(q[b, h], keys[:, h // group], values, scale or width**-0.5)
+    return out, lse
+
+
+def reconstruct_decode(
+    q: Tensor,
+    k_latent: Tensor,
+    v_latent: Tensor,
+    k_up: Tensor,
+    v_up: Tensor,
+    lengths: Tensor,
+    *,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attend as `fused_decode`, then bring each head's value latent up."""
+    out, lse = fused_decode(q, k_latent, v_latent, k_up, lengths, cos=cos, sin=sin, scale=scale)
+    group = q.shape[1] // k_up.shape[0]
+    heads = [out[:, h] @ v_up[h // group].to(F64) for h in range(q.shape[1])]  # [B, D] each
+    return torch.stack(heads, 1), lse
