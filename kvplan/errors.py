@@ -15,12 +15,13 @@ class SpecError(KvplanError):
 class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = ""):
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", where: str = ""):
         known = sorted(set(known))
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         shown = (repr(w) for w in near)
         advice = f"did you mean {' or '.join(shown)}?" if near else hint or f"known: {', '.join(known[:12])}"
-        super().__init__(f"no {kind} named {name!r}; {advice}")
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}no {kind} named {name!r}; {advice}")
 
 
 class Incompatible(KvplanError):

@@ -62,6 +62,16 @@ def parse(text: object, dimension: str, where: str = "") -> float:
     return value
 
 
+def spell(value: float, dimension: str, digits: int = 5) -> str:
+    """Return `value` (base units of `dimension`) as data files write it: '3.912 TB/s', '12.4 us'; `parse` reads it back."""
+    names = ("s", "ms", "us", "ns") if dimension == "s" else tuple(f"{p}{dimension}" for p in ("T", "G", "M", "k", ""))
+    if dimension == "1":
+        return f"{value:.{digits}g}"
+    scales = _scales(dimension)
+    unit = next((name for name in names if scales[name] <= abs(value)), names[-1])
+    return f"{float(f'{value / scales[unit]:.{digits}g}'):.12g} {unit}"
+
+
 def parse_tokens(text: object, where: str = "--context") -> int:
     """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
     match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", str(text), re.ASCII)
@@ -96,7 +106,7 @@ def show_bytes(value: float) -> str:
 
 def show_time(value: float) -> str:
     """Return seconds as people say them: '1.4 min', '2.1 s', '34 ms', '80 us'."""
-    if value >= 100:
+    if value >= 600:
         return f"{value / 60:.1f} min"
     if value >= 1:
         return f"{value:.1f} s"
@@ -105,7 +115,9 @@ def show_time(value: float) -> str:
 
 def show_rate(value: float, unit: str) -> str:
     """Return a rate with a decimal prefix: '4.8 TB/s', '989 TFLOP/s'."""
-    return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2)
+    return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2).replace(
+        ".00 ", " "
+    )
 
 
 def show_usd(value: float) -> str:

@@ -199,3 +199,92 @@ def test_a_config_file_may_hold_a_bare_infinity(tmp_path, run) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")]}))
     assert run("memory", "--model", str(path), "--context", "1k", "--json").json["kv"]["attention_bytes"] == 1024 * 2048
+
+
+@pytest.mark.parametrize(
+    ("change", "per_token"),
+    [
+        ({"n_head_kv": 8}, 122_880),  # the first Falcon-40B file: nothing but n_head_kv
+        ({"n_head_kv": 8, "new_decoder_architecture": True}, 122_880),
+        ({}, 15_360),  # RefinedWebModel without it is multi-query
+    ],
+)
+def test_legacy_falcon_files(change: dict, per_token: int) -> None:
+    legacy = {
+        "model_type": "RefinedWeb",
+        "hidden_size": 8192,
+        "n_head": 128,
+        "n_layer": 60,
+        "vocab_size": 65024,
+        "alibi": False,
+        "bias": False,
+        "parallel_attn": True,
+    }
+    layout = kv_layout(read(legacy, **change), 16)
+    assert layout.growth(1) == per_token
+
+
+def test_layer_types_beat_everything() -> None:
+    types = ["full_attention", "sliding_attention"] * 2
+    for model_type in ("mistral", "mixtral", "phi3", "starcoder2", "llama", "olmo"):
+        more = {"num_local_experts": 4, "num_experts_per_tok": 2} if model_type == "mixtral" else {}
+        layout = kv_layout(read(LLAMA, model_type=model_type, sliding_window=128, layer_types=types, **more), 16)
+        assert {g.kind: g.count for g in layout.groups} == {"full": 2, "sliding": 2}, model_type
+    with pytest.raises(SpecError, match="without a sliding_window"):
+        read(LLAMA, model_type="mistral", sliding_window=None, layer_types=types)
+
+
+def test_transformers_trims_to_a_window_the_model_does_not_use() -> None:
+    model = read(LLAMA, sliding_window=128)
+    assert kv_layout(model, 16).stored(1000) == 1000 * 2048
+    assert kv_layout(model, 16, reading="transformers").stored(1000) == 127 * 2048
+
+
+@pytest.mark.parametrize(
+    ("nest", "outer"),
+    [
+        ("llm_config", "internvl_chat"),
+        ("language_config", "deepseek_vl_v2"),
+        ("thinker_config", "qwen2_5_omni"),
+        ("text_config", "kimi_vl"),
+        ("text_config", None),
+    ],
+)
+def test_the_language_model_of_a_remote_code_file_is_read_and_the_rest_said_to_be_missing(
+    nest: str, outer: str | None
+) -> None:
+    model = read({nest: LLAMA, **({"model_type": outer} if outer else {})})
+    assert model.parameters == read(LLAMA).parameters
+    assert "only its language model (llama) is read" in model.notes[0]
+
+
+def test_a_state_is_as_wide_as_the_file_says() -> None:
+    base = {
+        **LLAMA,
+        "model_type": "nemotron_h",
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "ssm_state_size": 16,
+        "n_groups": 2,
+        "conv_kernel": 4,
+        "hybrid_override_pattern": "M*M-",
+    }
+    state = {
+        d: kv_layout(read(base, mamba_ssm_cache_dtype=d), 16).part("state").stored(1)
+        for d in (..., "float32", "bfloat16")
+    }
+    assert state[...] == state["bfloat16"] and state["float32"] - state[...] == 2 * 8 * 16 * 16 * 2
+
+
+def test_an_mpt_with_shared_heads_is_refused() -> None:
+    with pytest.raises(SpecError, match="multihead_attention only"):
+        read(
+            {
+                "model_type": "mpt",
+                "d_model": 512,
+                "n_heads": 8,
+                "n_layers": 2,
+                "vocab_size": 100,
+                "attn_config": {"kv_n_heads": 2},
+            }
+        )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kvplan.errors import Incompatible
 from kvplan.kv.budget import Deployment, Parallel
 from kvplan.kv.engine import share
 from kvplan.kv.layout import kv_layout
@@ -61,9 +62,32 @@ def test_heads_are_replicated_and_latents_never_divided() -> None:
     )
 
 
-def test_a_compressed_latent_divides_by_head_groups() -> None:
+def test_a_compressed_latent_is_stored_whole_on_every_rank() -> None:
     group = apply("mhc:4x", kv_layout(catalog.model("llama3-70b"), 16)).groups[0]
-    assert share(group, 8) == 1 / 8
+    assert share(group, 8) == 1
+
+
+@pytest.mark.parametrize(("name", "tensor"), [("phi4-14b", 4), ("llama3.2-3b", 3), ("qwen2.5-0.5b", 7)])
+def test_heads_that_do_not_divide_are_refused(name: str, tensor: int) -> None:
+    with pytest.raises(Incompatible, match="do not divide each other"):
+        reserved(name, 4096, parallel=Parallel(tensor=tensor))
+
+
+def test_head_by_head_eviction_frees_no_page_of_a_stock_engine() -> None:
+    layout = apply("h2o:20%", kv_layout(catalog.model("llama3.1-8b"), 16))
+    stock, compacting = (Deployment(engine=ENGINE, compacts=c).pages(layout).reserved(65536) for c in (False, True))
+    assert stock > 64 * 1024 * 131_072 and compacting < stock * 0.21
+
+
+def test_growth_of_hybrids_is_that_of_their_attention_layers() -> None:
+    for name, per_token in (("qwen3.5-27b", 65_536), ("nemotron3-nano-30b", 6_144), ("gpt-oss-120b", 36_864)):
+        found = memory(catalog.model(name), Ask(context=70_000, reading="engine"), Deployment(engine=ENGINE))
+        assert found.bytes_per_token == pytest.approx(per_token, rel=0.03)
+
+
+def test_int8_on_sparse_mla_is_not_its_fp8_format() -> None:
+    pages = Deployment(engine=ENGINE).pages(apply("int8", kv_layout(catalog.model("deepseek-v3.2"), 16)))
+    assert next(page for g, page in pages.pages if g.kind == "latent") / 64 == 576 + 9 * 4
 
 
 def test_sparse_mla_in_fp8_is_656_bytes_and_the_indexer_132() -> None:

@@ -66,8 +66,10 @@ def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first
     ("wrong", "right"),
     [
         ("h20:20%", "h2o:20%"),
-        ("mhc", "mhc:4x"),
-        ("mhc:4", None),
+        ("mhc", "as in mhc:4x"),
+        ("mhc:4", "mhc:4x"),
+        ("h2o:20", "h2o:20%"),
+        ("baseline+fp8", None),
         ("mhc:0x", "mhc"),
         ("h2o:0%", "h2o:20%"),
         ("h2o:101%", "h2o:20%"),
@@ -136,6 +138,9 @@ def test_forms_of_mhc_cost_what_the_arithmetic_says() -> None:
     assert flops["reconstruct"].read(1) == 1024 + 2 * 4096  # 9,216 B
     assert flops["fused"].read(1) == 1024
     assert flops["absorbed"].read(1) == 1024 + 64 * 2
+    # up-projections: one latent for keys and values (2.1 MB in bf16), or half of it for each
+    added = {f: techniques.apply(f"mhc:4x:{f}", base).parameters / 32 for f in techniques.FORMS}
+    assert added == {"absorbed": 512 * 2048, "fused": 256 * 2048, "reconstruct": 256 * 2048}
 
 
 def test_absorbed_is_the_default_where_keys_are_not_rotated() -> None:
@@ -171,3 +176,24 @@ def test_windows_stay_the_smaller_of_two() -> None:
     assert techniques.apply("streaming:4,4096", layout("gemma3-27b")).part("sliding").stored(10**5) == layout(
         "gemma3-27b"
     ).part("sliding").stored(10**5)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "said"),
+    [
+        ("h2o:25%", 0.25, "drops tokens (-2%)"),
+        ("h2o:50%", 0.5, "drops tokens (-1%)"),
+        ("h2o:1%", 0.01, "drops tokens (1% kept: not measured)"),
+        ("streaming:4,4096", 0.5, "drops tokens (-18%)"),
+        ("streaming:4,4096", 0.03, "drops tokens (3% kept: not measured)"),
+        ("mhc:4x+fp8", 1.0, "fine-tune first; small"),
+        ("baseline", 1.0, "reference"),
+    ],
+)
+def test_losses_are_interpolated_and_never_extrapolated(text: str, kept: float, said: str) -> None:
+    assert techniques.risk(text, kept) == said
+
+
+def test_which_engine_serves_what() -> None:
+    assert techniques.served_by("baseline", "vllm") and techniques.served_by("fp8", "vllm")
+    assert not techniques.served_by("int4", "vllm") and not techniques.served_by("fp8+h2o:20%", "vllm")

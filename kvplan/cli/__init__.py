@@ -64,6 +64,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        click.echo(
+            one_line(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}"), err=True
+        )
+        code = 1
     except Exception as bug:  # a user sees one line; a developer asks for the traceback
         if os.environ.get(TRACEBACK):
             raise

@@ -35,7 +35,8 @@ def share(text: str) -> float:
 def price(text: str) -> float:
     """Read a price per GPU-hour: 2.49/h, '2.49 USD/h' or 2.49. [USD/s]"""
     number, _, per = text.strip().lstrip("$").partition("/")
-    found = parse(f"{number.replace('USD', '').strip()} USD/{per.strip() or 'h'}", "USD/s", "--price")
+    unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
+    found = parse(f"{number.replace('USD', '').strip()} USD/{unit}", "USD/s", "--price")
     if not 0 < found < 1e6:
         raise SpecError(f"--price: must be above zero, as in 2.49/h, got {text!r}")
     return found

@@ -1,6 +1,5 @@
 """`kvplan estimate`: the lay of the land, no GPU needed."""
 
-from dataclasses import replace
 from datetime import date
 
 import click
@@ -36,7 +35,7 @@ OUTPUT = 512
     "-g",
     "gpus",
     multiple=True,
-    help="A GPU name, alias or YAML file; repeat to compare. Default: all, the cheapest in detail.",
+    help="A GPU name, alias or YAML file; repeat to compare. Default: all, the cheapest measured one in detail.",
 )
 @click.option(
     "--technique",
@@ -88,36 +87,27 @@ def command(
     """Every technique at one context: bytes, GPUs, time, money, quality."""
     spec = catalog.model(model)
     query = Query(context=context, output=output or min(OUTPUT, max(context // 2, 1)))
-    if query.output >= context and context > 1:
-        raise SpecError(f"--output: {query.output:,} tokens leave no prompt in a context of {context:,}; ask for fewer")
-    if context == 1:
-        raise SpecError("--context: must be at least 2 tokens, one in and one out")
     today = checked_day(day)
     wanted = wanted or techniques.USUAL
     for text in wanted:
         techniques.parts(text)
+    chosen = {gpu.name: gpu for gpu in map(catalog.gpu, gpus)}
+    if price and len(chosen) != 1:
+        raise SpecError("--price: name the one GPU it is for with --gpu")
 
     def site(gpu: Gpu) -> Site:
-        offer = quoted(gpu, price, today) if price else catalog.rental(gpu.name, today)
         return Site(
             gpu=gpu,
             calibration=catalog.datasheet_calibration(gpu),
-            price=offer,
+            offers=(quoted(gpu, price, today),) if price else catalog.offers(gpu.name, today),
             engine=catalog.engine(),
             parallel=parallel(tp, pp, dp),
             weights=form,
             utilization=utilization,
         )
 
-    named = list(dict.fromkeys(catalog.gpu(word).name if "/" not in word else word for word in gpus))
-    found = survey(
-        spec,
-        query,
-        [site(catalog.gpu(word)) for word in named or catalog.names("gpus")],
-        wanted,
-        today=today,
-        named=bool(named),
-    )
+    sites = [site(gpu) for gpu in chosen.values() or map(catalog.gpu, catalog.names("gpus"))]
+    found = survey(spec, query, sites, wanted, today=today, named=bool(chosen))
 
     def report() -> list[object]:
         from kvplan.report import tables
@@ -129,7 +119,7 @@ def command(
 
         return doc.estimate(found, explain)
 
-    deliver(as_json, document, report, "" if found.feasible else found.answer)
+    deliver(as_json, document, report, "" if found.feasible else f"nothing fits: {found.rows[0].reason}")
 
 
 def checked_day(day: str | None) -> str:
@@ -142,9 +132,8 @@ def checked_day(day: str | None) -> str:
 
 
 def quoted(gpu: Gpu, price: float, day: str) -> Price:
+    """Return the user's own price."""
     source = Source(kind="quote", ref="--price", date=day)
-    known = catalog.rental(gpu.name, day)
-    made = Price(
-        gpu=gpu.name, provider="you", term="as given", price=price, start=day, end=None, note="", source=source
+    return Price(
+        gpu=gpu.name, provider="yours", term="as given", price=price, start=day, end=None, note="", source=source
     )
-    return replace(made, note=f"the catalogue has {known.provider}" if known else "")

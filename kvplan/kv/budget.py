@@ -8,7 +8,7 @@ from kvplan.errors import Incompatible
 from kvplan.kv.engine import Paging, paging
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Engine, Gpu
-from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
+from kvplan.specs.model import Latent, Layer, ModelSpec, Quantization, Weight
 from kvplan.specs.quantization import COMPUTE, FORMATS, is_quantised
 from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes
@@ -46,7 +46,10 @@ class Parallel:
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint)."""
+    """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint).
+
+    `compacts` grants the engine a cache that frees what techniques evict head by head.
+    """
 
     engine: Engine
     gpu: Gpu | None = None
@@ -56,6 +59,7 @@ class Deployment:
     block_size: int | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    compacts: bool = False
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -64,7 +68,7 @@ class Deployment:
         return self.max_num_seqs or sequences, self.max_num_batched_tokens or tokens
 
     def pages(self, layout: KVLayout) -> Paging:
-        return paging(layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1])
+        return paging(layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +230,12 @@ def _widest(layer: Layer, tensor: int) -> float:
 
 def check_parallel(model: ModelSpec, parallel: Parallel) -> str:
     """Return why a replica cannot be spread this way, '' when it can."""
-    if parallel.tensor > 1 and model.max_heads % parallel.tensor:
-        return f"tensor parallelism {parallel.tensor} does not divide the model's {model.max_heads} attention heads"
+    tensor = parallel.tensor
+    for heads, kv_heads in sorted(model.head_counts):
+        if heads % tensor:
+            return f"tensor parallelism {tensor} does not divide the model's {heads} attention heads"
+        if kv_heads % tensor and tensor % kv_heads:
+            return f"tensor parallelism {tensor} and the model's {kv_heads} key/value heads do not divide each other"
     if parallel.pipeline > len(model.layers):
         return f"{parallel.pipeline} pipeline stages are more than the model's {len(model.layers)} layers"
     return ""
@@ -246,7 +254,7 @@ def stage_layout(layout: KVLayout, layers: int, pipeline: int) -> KVLayout:
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, where: Deployment, length: int) -> Budget:
-    """Return how the fullest GPU of a replica spends its memory; the engine's share of what the device reports is the total."""
+    """Return how the fullest GPU of a replica spends the engine's share of its memory."""
     assert where.gpu is not None
     parallel, engine = where.parallel, where.engine
     use = engine.utilization if where.utilization is None else where.utilization
@@ -275,5 +283,7 @@ def tensor_sizes(model: ModelSpec, gpu: Gpu) -> list[Parallel]:
     """
     node = min(gpu.gpus_per_node, 8)
     found = [Parallel(tensor=t) for t in (1, 2, 4, 8) if t <= node]
+    if any(isinstance(m, Latent) for m in model.mixers()):  # a latent is stored whole on every tensor-parallel rank
+        found += [Parallel(tensor=node // d, data=d) for d in (2, 4, 8) if d <= node]
     found += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]
     return [p for p in found if not check_parallel(model, p)]

@@ -28,7 +28,8 @@ class Spec:
 class Paging:
     """One GPU's pages. A block id costs `block_bytes`; a request of `length` tokens pins `blocks(length)` of them.
 
-    `pages` says what one block of one layer of each group takes. [B]
+    `pages` says what one block of one layer of each group takes. [B] Tokens evicted head by head free no block unless
+    the engine `compacts` its cache; stock engines do not.
     """
 
     specs: tuple[Spec, ...]
@@ -36,6 +37,7 @@ class Paging:
     pages: tuple[tuple[Group, float], ...]
     block_bytes: float
     prefill_tokens: int
+    compacts: bool = False
 
     def blocks(self, length: int) -> int:
         return sum(n * self.spec_blocks(s, length) for n, s in zip(self.stacks, self.specs, strict=True))
@@ -45,12 +47,24 @@ class Paging:
         if spec.constant:
             return 1
         keep = spec.group.keep
+        if keep.per_head and not self.compacts:
+            keep = replace(keep, share=None, budget=None, per_head=False)
         kept = keep.tokens(length)
         if keep.window is None or keep.evicts or keep.fixed is not None:
             return ceil(kept / spec.block)
         if keep.chunk:
             return ceil(min(keep.window + self.prefill_tokens, length) / spec.block)
         return ceil(min(keep.window - 1 + self.prefill_tokens, length) / spec.block) + 1
+
+    def growth(self, length: int) -> float:
+        """Return the bytes one token more takes on this GPU, averaged over whole blocks. [B/token]"""
+        total = 0.0
+        for count, spec in zip(self.stacks, self.specs, strict=True):
+            keep = spec.group.keep
+            filling = keep.window is not None and length < keep.window - 1 + self.prefill_tokens
+            rate = 1.0 if filling and not keep.evicts else keep.growth(length)
+            total += 0.0 if spec.constant else count * rate / spec.block * self.block_bytes
+        return total
 
     def reserved(self, length: int) -> float:
         """Return the bytes one request of `length` tokens takes on this GPU. [B]"""
@@ -72,15 +86,16 @@ def share(group: Group, tensor_parallel: int) -> float:
 
     Whole heads, at least one; a latent is never divided.
     """
-    return max(1, group.split // tensor_parallel) / group.split if group.split > 1 else 1.0
+    return ceil(group.split / tensor_parallel) / group.split if group.split > 1 else 1.0
 
 
-def paging(layout: KVLayout, engine: Engine, tensor: int, block_size: int | None, prefill_tokens: int) -> Paging:
+def paging(
+    layout: KVLayout, engine: Engine, tensor: int, block_size: int | None, prefill_tokens: int, compacts: bool
+) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group."""
     kept = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
     latent = any(g.kind == "latent" for g in kept)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
-    tokens = prefill_tokens
     merged = _merge([_spec(g, tensor, block) for g in kept])
     # layers that all keep alike share one block table, each with its own page size
     if len({_rule(s) for s in merged}) <= 1:
@@ -91,7 +106,8 @@ def paging(layout: KVLayout, engine: Engine, tensor: int, block_size: int | None
             stacks=(1,) * len(alike),
             pages=pages,
             block_bytes=sum(g.count * page for g, page in pages),
-            prefill_tokens=tokens,
+            prefill_tokens=prefill_tokens,
+            compacts=compacts,
         )
     merged, page = _equalise(merged, block)
     counts = [s.group.count for s in merged]
@@ -101,7 +117,8 @@ def paging(layout: KVLayout, engine: Engine, tensor: int, block_size: int | None
         stacks=tuple(ceil(n / size) for n in counts),
         pages=tuple((s.group, page) for s in merged),
         block_bytes=size * page,
-        prefill_tokens=tokens,
+        prefill_tokens=prefill_tokens,
+        compacts=compacts,
     )
 
 
@@ -112,8 +129,8 @@ def _as_engine(g: Group) -> Group:
     """
     if g.kind == "index":
         return replace(g, bits=8.0, side=INDEX_SCALE)
-    if g.kind == "latent" and g.reads and g.bits == 8.0:
-        return replace(g, bits=8.0, side=g.key_width / 128 * 4 + (g.width - g.key_width))
+    if g.kind == "latent" and g.reads and g.bits == 8.0 and not g.side:  # fp8, not int8 with its scales
+        return replace(g, side=g.key_width / 128 * 4 + (g.width - g.key_width))
     return g
 
 

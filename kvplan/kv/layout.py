@@ -16,7 +16,8 @@ from kvplan.specs.reader import DTYPE_BITS
 class Keep:
     """Which tokens of a sequence a layer keeps: at most `window`, of those at most `share` of all and `budget`.
 
-    `fixed` tokens (an encoder's) do not depend on the sequence at all. `chunk` marks windows that restart.
+    `fixed` tokens (an encoder's) do not depend on the sequence at all. `chunk` marks windows that restart, `per_head`
+    that heads keep different tokens.
     """
 
     window: int | None = None
@@ -24,6 +25,7 @@ class Keep:
     share: Fraction | None = None
     budget: int | None = None
     fixed: int | None = None
+    per_head: bool = False
 
     def tokens(self, length: int) -> int:
         """Return how many of `length` tokens are kept. [token]"""
@@ -60,7 +62,8 @@ class Group:
     vectors x width elements of `bits` bits per kept token, `side` bytes beside them (scales, scores), and
     `constant` bytes per sequence. `split` is how many ways tensor parallelism can divide it. Per cached token a
     decode step reads `rereads` further bytes and does `flops`; `reads` caps the tokens read (sparse attention).
-    `pair_flops` is the work of one query on one visible token during prefill.
+    `pair_flops` is the work of one query on one visible token during prefill. `before` is the group as it was before
+    tokens were evicted or vectors narrowed: what prefill holds at its peak.
     """
 
     kind: str

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 from math import ceil
 
 from kvplan.errors import Incompatible, UnknownName
@@ -22,7 +24,8 @@ Apply = Callable[[KVLayout, str], KVLayout]
 class Kind:
     """A family of techniques: spelling, factor it acts on, and its fine print.
 
-    `drop_in` techniques serve the model as it is and forget no token; `risk` is `quality` in a few words.
+    `engines` are those that serve it today. `risk` is `quality` in a few words; `retained` gives published
+    (share of tokens kept, share of the LongBench score retained), for techniques whose loss depends on it.
     """
 
     name: str
@@ -34,7 +37,8 @@ class Kind:
     needs: str
     quality: str
     risk: str
-    drop_in: bool
+    engines: tuple[str, ...]
+    retained: tuple[tuple[float, float], ...]
     source: Source
     summary: str
     apply: Apply
@@ -55,7 +59,8 @@ def technique(
     quality: str,
     risk: str,
     source: Source,
-    drop_in: bool = False,
+    engines: tuple[str, ...] = (),
+    retained: tuple[tuple[float, float], ...] = (),
 ) -> Callable[[Apply], Apply]:
     """Register a technique.
 
@@ -73,7 +78,8 @@ def technique(
             needs=needs,
             quality=quality,
             risk=risk,
-            drop_in=drop_in,
+            engines=engines,
+            retained=retained,
             source=source,
             summary=(apply.__doc__ or "").strip().splitlines()[0],
             apply=apply,
@@ -87,7 +93,7 @@ def paper(title: str, date: str) -> Source:
     return Source(kind="paper", ref=title, date=date)
 
 
-def attention_groups(layout: KVLayout, wanted: Callable[[Group], bool], refusal: str) -> None:
+def require_groups(layout: KVLayout, wanted: Callable[[Group], bool], refusal: str) -> None:
     """Refuse when no group of the layout is one the technique can act on."""
     if not any(g.count and wanted(g) for g in layout.groups):
         raise Incompatible(refusal)
@@ -102,7 +108,7 @@ def has_heads(g: Group) -> bool:
 
 def shared_heads(layout: KVLayout, heads: int, spelled: str) -> KVLayout:
     """Keep `heads` key/value heads per layer."""
-    attention_groups(
+    require_groups(
         layout, has_heads, f"{spelled}: this model stores no key/value heads (its cache is a latent or a state)"
     )
     most = max(g.vectors for g in layout.groups if has_heads(g))
@@ -164,6 +170,9 @@ def mqa(layout: KVLayout, argument: str) -> KVLayout:
 #: (DeepSeek-V2, arXiv 2405.04434, section 2.1.3)
 ROPE_PART = 64
 FORMS = ("absorbed", "fused", "reconstruct")
+#: a number this small is taken for a forgotten x or %
+SMALLEST_RANK = 16
+SMALLEST_BUDGET = 100
 
 
 @technique(
@@ -183,7 +192,8 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
 
     absorbed: attention on the latent itself, its up-projections folded into q and o; rotated keys need 64 more
     elements. fused: keys rebuilt tile by tile inside the kernel, values absorbed. reconstruct: both rebuilt in
-    memory, then plain attention. Costs per cached token as derived in the kernel notes (docs/techniques.md).
+    memory, then plain attention. Costs per cached token: docs/techniques.md. One latent serves all heads, so every
+    tensor-parallel rank stores it whole, as with MLA.
     """
     size, _, form = argument.partition(":")
     if not re.fullmatch(r"([1-9]\d{0,2}(\.\d{1,3})?x|[1-9]\d{0,5})", size, re.ASCII) or (form and form not in FORMS):
@@ -198,8 +208,10 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
             f"mhc:{argument}: this model already caches a latent (MLA); it can go narrower only by retraining. "
             "Combine it with fp8, int8 or h2o instead"
         )
-    attention_groups(layout, has_heads, f"mhc:{argument}: this model stores no key/value heads to compress")
-    extra = sum(g.count * added_parameters(g, size) for g in layout.groups if has_heads(g))
+    require_groups(layout, has_heads, f"mhc:{argument}: this model stores no key/value heads to compress")
+    if size.isdigit() and int(size) <= SMALLEST_RANK:
+        raise UnknownName("technique", f"mhc:{argument}", [f"mhc:{size}x"])
+    extra = sum(g.count * added_parameters(g, size, form) for g in layout.groups if has_heads(g))
     return replace(
         layout.each(lambda g: latent_group(g, size, form, argument) if has_heads(g) else g),
         parameters=layout.parameters + extra,
@@ -211,9 +223,17 @@ def latent_rank(g: Group, size: str) -> float:
     return elements / float(size[:-1]) if size.endswith("x") else float(size)
 
 
-def added_parameters(g: Group, size: str) -> float:
-    """Return the up-projections one layer gains; the down-projections take the place of k_proj and v_proj."""
-    return latent_rank(g, size) / 2 * g.vectors * g.width
+def added_parameters(g: Group, size: str, form: str) -> float:
+    """Return the up-projections one layer gains; the down-projections take the place of k_proj and v_proj.
+
+    Absorbed, keys and values share one latent; in the other forms each has half of it.
+    """
+    joint = (form or default_form(g)) == "absorbed"
+    return latent_rank(g, size) * g.vectors * g.width / (1 if joint else 2)
+
+
+def default_form(g: Group) -> str:
+    return "fused" if g.rope else "absorbed"
 
 
 def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
@@ -224,7 +244,7 @@ def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
             f"mhc:{argument}: rank {rank:g} must be from 1 to below the {full:g} elements a layer stores per token; "
             "write mhc:4x"
         )
-    form = form or ("fused" if g.rope else "absorbed")
+    form = form or default_form(g)
     keys, values = g.key_width, g.width - g.key_width
     per_head = 2.0 * g.query_heads
     rope = ROPE_PART if form == "absorbed" and g.rope else 0
@@ -235,10 +255,10 @@ def latent_group(g: Group, size: str, form: str, argument: str) -> Group:
     }[form]
     return replace(
         g,
-        kind=g.kind,
         vectors=1,
+        split=1,
         width=rank + rope,
-        key_width=rank / 2 + rope,
+        key_width=rank + rope if form == "absorbed" else rank / 2,
         flops=flops,
         rereads=rereads,
         before=replace(g, before=None),
@@ -253,7 +273,7 @@ GROUP = 64
 
 def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KVLayout:
     """Store elements in `bits`, with 32 bits of scale and zero point per `group` elements of a key or a value."""
-    attention_groups(
+    require_groups(
         layout, lambda g: g.token_bytes > 0, f"{spelled}: this model stores no keys and values, only a recurrent state"
     )
 
@@ -276,10 +296,10 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
     example="fp8",
     granularity="element",
     needs="nothing (one scale per tensor)",
-    risk="no loss seen",
-    drop_in=True,
-    quality="within noise on most tasks; not measured beyond 8B-class in the table",
-    source=paper("FP8 formats, arXiv 2209.05433", "2022-09-12"),
+    risk="small",
+    engines=("vLLM", "SGLang", "TensorRT-LLM"),
+    quality="no published figure in kvplan's sources; 4-bit caches retain 0.97 to 1.00 of LongBench",
+    source=paper("FP8 Formats for Deep Learning, arXiv 2209.05433", "2022-09-12"),
 )
 def fp8(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 8-bit floats, one scale per tensor."""
@@ -294,9 +314,9 @@ def fp8(layout: KVLayout, argument: str) -> KVLayout:
     example="int8",
     granularity="group of 64 elements",
     needs="nothing",
-    risk="no loss seen",
-    drop_in=True,
-    quality="within noise (4 bits already are, per channel)",
+    risk="small",
+    engines=("TensorRT-LLM", "LMDeploy"),
+    quality="no published figure in kvplan's sources; 4-bit caches retain 0.97 to 1.00 of LongBench",
     source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq", "2024-02-05"),
 )
 def int8(layout: KVLayout, argument: str) -> KVLayout:
@@ -312,10 +332,12 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     example="int4",
     granularity="group of 64 elements",
     needs="a kernel that dequantises (slower per byte)",
-    risk="0 to -3 %",
-    drop_in=True,
+    risk="0 to -3%",
+    engines=("LMDeploy",),
     quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys); 1B models 0.34 with 2-bit values",
-    source=paper("KIVI, arXiv 2402.02750; EMNLP 2024, arXiv 2407.01527", "2024-02-05"),
+    source=paper(
+        "KIVI, arXiv 2402.02750; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527", "2024-02-05"
+    ),
 )
 def int4(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 4-bit integers with a scale and zero point per 64 elements (4.5 bits in all)."""
@@ -329,7 +351,7 @@ def evicting(
     layout: KVLayout, keep: Callable[[Keep], Keep], spelled: str, *, scores: bool, shareable: bool
 ) -> KVLayout:
     """Keep part of the tokens of every layer that stores the sequence's own."""
-    attention_groups(
+    require_groups(
         layout,
         lambda g: g.kind in ("full", "sliding", "chunked", "latent") and g.token_bytes > 0,
         f"{spelled}: this model keeps no tokens to evict, only a recurrent state",
@@ -360,10 +382,13 @@ def evicting(
     example="h2o:20%",
     granularity="token per KV head: a paged cache frees nothing until a whole block is empty",
     needs="a kernel that also returns scores; a compacting cache",
-    risk="-2 %, forgets",
+    risk="drops tokens",
+    retained=((0.125, 0.963), (1 / 6, 0.969), (0.25, 0.976), (0.5, 0.991)),
     quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); "
     "poor where any token may be asked for",
-    source=paper("H2O, arXiv 2306.14048; EMNLP 2024, arXiv 2407.01527", "2023-06-24"),
+    source=paper(
+        "H2O, arXiv 2306.14048; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527", "2023-06-24"
+    ),
 )
 def h2o(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the heavy hitters and the most recent tokens: P per cent of the sequence, or N tokens.
@@ -378,10 +403,16 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
         share = Fraction(match[1]) / 100
     elif re.fullmatch(r"\d[\d,]*[kK]?", argument, re.ASCII) and int(re.sub(r"[,kK]", "", argument)) > 0:
         budget = parse_tokens(argument, "h2o")
+        if budget <= SMALLEST_BUDGET:
+            raise UnknownName("technique", f"h2o:{argument}", [f"h2o:{budget}%"])
     else:
         raise UnknownName("technique", f"h2o:{argument}", ["h2o:20%", "h2o:4096"], "write h2o:20% or h2o:4096")
     changed = evicting(
-        layout, lambda k: replace(k, share=share, budget=budget), f"h2o:{argument}", scores=True, shareable=False
+        layout,
+        lambda k: replace(k, share=share, budget=budget, per_head=True),
+        f"h2o:{argument}",
+        scores=True,
+        shareable=False,
     )
     return replace(changed, prefill_flops=layout.prefill_flops * 1.5)
 
@@ -394,10 +425,15 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     example="streaming:4,4096",
     granularity="token, the same for all heads: a ring buffer frees whole blocks",
     needs="a ring buffer; positions inside the cache",
-    risk="-18 %, forgets",
+    risk="drops tokens",
+    engines=("TensorRT-LLM",),
+    retained=((0.125, 0.669), (0.25, 0.747), (0.5, 0.817)),
     quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); "
     "never for retrieval: what left the window is gone",
-    source=paper("StreamingLLM, arXiv 2309.17453; EMNLP 2024, arXiv 2407.01527", "2023-09-29"),
+    source=paper(
+        "StreamingLLM, arXiv 2309.17453; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527",
+        "2023-09-29",
+    ),
 )
 def streaming(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the first S tokens (attention sinks) and the last W."""
@@ -421,14 +457,14 @@ def streaming(layout: KVLayout, argument: str) -> KVLayout:
     example="window:4096",
     granularity="token, the same for all heads: whole blocks are freed",
     needs="a model trained with a window",
-    risk="unknown, forgets",
+    risk="drops tokens, loss unknown",
     quality="unknown for a model trained without one; "
     "perplexity collapses once the first tokens leave (StreamingLLM, section 3)",
     source=paper("Longformer, arXiv 2004.05150; Mistral 7B, arXiv 2310.06825", "2020-04-10"),
 )
 def window(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the last W tokens."""
-    if not re.fullmatch(r"[1-9]\d{0,8}[kK]?", argument, re.ASCII):
+    if not re.fullmatch(r"[1-9][\d,]{0,10}[kK]?", argument, re.ASCII):
         raise UnknownName(
             "technique",
             f"window:{argument}",
@@ -446,37 +482,44 @@ BASELINE = "baseline"
 USUAL = (BASELINE, "fp8", "int4", "mhc:4x", "mhc:8x", "h2o:20%", "streaming:4,4096", "mhc:4x+h2o:20%", "mhc:4x+fp8")
 
 
-def parts(text: str) -> list[tuple[Kind, str]]:
-    """Split 'mhc:4x+h2o:20%' into its techniques; refuse unknown ones and pairs that act on the same factor."""
+@lru_cache(maxsize=1024)
+def parts(text: str) -> tuple[tuple[Kind, str], ...]:
+    """Split 'mhc:4x+h2o:20%' into its techniques, in the order they act.
+
+    Unknown ones, and pairs that act on the same factor, are refused.
+    """
     cleaned = text.strip().lower().replace(" ", "")
-    if cleaned in ("", BASELINE, "none", "bf16"):
-        return []
     found: list[tuple[Kind, str]] = []
-    for piece in cleaned.split("+"):
-        name, _, argument = piece.partition(":")
-        kind = KINDS.get(name)
-        if kind is None:
-            near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3) or [
-                KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)
-            ]
-            raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))
-        if bool(argument) != (":" in kind.spelling):
-            raise UnknownName("technique", piece, [kind.example], f"write {kind.spelling}, as in {kind.example}")
+    for piece in cleaned.split("+") if cleaned else ():
+        if piece in (BASELINE, "none"):
+            continue
+        kind, argument = one_part(piece)
         for other, said in found:
             if other.factor == kind.factor:
-                clash = (
-                    f"{text}: {other.name}:{said} and {piece} both act on the {kind.factor} of the cache; "
-                    "keep one of them"
-                )
-                raise Incompatible(clash.replace(":  ", " ").replace(": and", " and"))
+                first = f"{other.name}:{said}" if said else other.name
+                raise Incompatible(f"{text}: {first} and {piece} both act on the {kind.factor} of the cache; keep one")
         found.append((kind, argument))
-    return found
+    return tuple(sorted(found, key=lambda part: FACTORS.index(part[0].factor)))
+
+
+def one_part(piece: str) -> tuple[Kind, str]:
+    """Return (kind, argument) of 'mhc:4x'; refuse with the nearest right spelling."""
+    name, _, argument = piece.partition(":")
+    kind = KINDS.get(name)
+    if kind is None:
+        near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3)
+        near = near or [KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)]
+        raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))
+    if not argument and ":" in kind.spelling:
+        raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
+    if argument and ":" not in kind.spelling:
+        raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
+    return kind, argument
 
 
 def canonical(text: str) -> str:
-    """Return a technique's one spelling, parts in the order they are applied."""
-    ordered = sorted(parts(text), key=lambda p: FACTORS.index(p[0].factor))
-    return "+".join(f"{kind.name}:{argument}" if argument else kind.name for kind, argument in ordered) or BASELINE
+    """Return a technique's one spelling, parts in the order they act."""
+    return "+".join(f"{kind.name}:{argument}" if argument else kind.name for kind, argument in parts(text)) or BASELINE
 
 
 #: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
@@ -485,7 +528,7 @@ FACTORS = ("heads", "width", "tokens", "bits")
 
 def apply(text: str, layout: KVLayout) -> KVLayout:
     """Return the layout under a composition of techniques; Incompatible says why one cannot act on it."""
-    for kind, argument in sorted(parts(text), key=lambda p: FACTORS.index(p[0].factor)):
+    for kind, argument in parts(text):
         layout = kind.apply(layout, argument)
     return layout
 
@@ -498,35 +541,54 @@ def quality(text: str) -> str:
     )
 
 
-def risk(text: str) -> str:
-    """Return `quality` in a few words."""
-    return " + ".join(dict.fromkeys(kind.risk for kind, _ in parts(text))) or "reference"
+def risk(text: str, kept: float) -> str:
+    """Return `quality` in a few words, for the share of tokens `kept`."""
+    said = (f"{kind.risk} ({loss(kind, kept)})" if kind.retained else kind.risk for kind, _ in parts(text))
+    return "; ".join(dict.fromkeys(said)) or "reference"
 
 
-def drop_in(text: str) -> bool:
-    """Whether a technique serves the model as it is and forgets no token."""
-    return all(kind.drop_in for kind, _ in parts(text))
+def loss(kind: Kind, kept: float) -> str:
+    """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
+    (low, _), (high, _) = kind.retained[0], kind.retained[-1]
+    if not low <= kept <= high:
+        return f"{kept:.0%} kept: not measured"
+    for (a, at_a), (b, at_b) in pairwise(kind.retained):
+        if a <= kept <= b:
+            score = at_a + (at_b - at_a) * (kept - a) / (b - a)
+            return f"{score - 1:.0%}"
+    return "not measured"
+
+
+def served_by(text: str, engine: str) -> bool:
+    """Whether an engine serves all parts of a technique today."""
+    return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))
 
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     """Return what a technique can and cannot do for this very model."""
     forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
-    if not forms or not any(g.rope and has_heads(g) for g in layout.groups):
+    if not forms:
         return ()
-    return (
-        {
-            "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
-            "stored beside the latent, as MLA does, and the model must be retrained for them",
-            "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
-            "and is slower than plain attention",
-        }.get(
-            forms[0],
-            "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
-            "absorbed: it saves room first, and step time only near 8x",
-        ),
+    whole = "mhc: one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
+    if not any(g.rope and has_heads(g) for g in layout.groups):
+        return (whole,)
+    rotated = {
+        "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
+        "stored beside the latent, as MLA does, and the model must be retrained for them",
+        "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
+        "and is slower than plain attention",
+    }
+    usual = (
+        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
+        "absorbed: it saves room first, and step time only near 8x"
     )
+    return (rotated.get(forms[0], usual), whole)
 
 
 def needs(text: str) -> tuple[str, ...]:
-    """Return what each part of a technique requires of the model or engine."""
-    return tuple(f"{kind.name}: {kind.needs}; granularity: {kind.granularity}" for kind, _ in parts(text))
+    """Return what each part of a technique requires of the model, and which engines serve it."""
+    return tuple(
+        f"{kind.name}: {kind.needs}; granularity: {kind.granularity}; "
+        f"served by {', '.join(kind.engines) or 'no stock engine'}"
+        for kind, _ in parts(text)
+    )

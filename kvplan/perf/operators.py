@@ -79,7 +79,7 @@ def prefill(
     """Return the prefill of one prompt in chunks; attention works on keys and values before they are compressed."""
     chunks = ceil(tokens / chunk)
     once = matrices(model, held, parallel, tokens=tokens / chunks, logits=1)
-    repeated = [replace(o, bytes=o.bytes * chunks, flops=o.flops * chunks, starts=0) for o in once]
+    repeated = [replace(o, bytes=o.bytes * chunks, flops=o.flops * chunks, starts=o.starts * chunks) for o in once]
     flops = base.prefill(tokens) * layout.prefill_flops / parallel.tensor
     attention = Operator(name="attention (prefill)", flops=flops)
     return [*repeated, attention, *messages(model, parallel, tokens / chunks, chunks)]
@@ -112,7 +112,7 @@ def layer_matrices(
 
     Experts see the tokens of all attention-data-parallel ranks.
     """
-    routed = [w for w in layer.weights if w.copies > 1]
+    routed = [w for w in layer.weights if w.copies > 1 and w.used]
     together = parallel.tensor * parallel.data
     part = touched(routed[0].copies, routed[0].used, tokens * parallel.data) / routed[0].copies if routed else 0.0
     experts = sizes.routed / together
@@ -144,6 +144,6 @@ def messages(model: ModelSpec, parallel: Parallel, tokens: float, passes: int = 
     return found
 
 
-def total_time(operators: list[Operator], c: Calibration) -> float:
-    """Return the time of one pass. [s]"""
-    return sum(o.time(c) for o in operators) + c.step_start
+def total_time(operators: list[Operator], c: Calibration, passes: int = 1) -> float:
+    """Return the time of `passes` passes whose operators are given together. [s]"""
+    return sum(o.time(c) for o in operators) + passes * c.step_start

@@ -51,7 +51,7 @@ def survey(
         sites=tuple(sites),
         rows=rows,
         where=where,
-        answer=answer(model, query, sites, rows),
+        answer=answer(model, query, sites, rows, where),
         warnings=tuple(warnings(model, query, sites, today)),
     )
 
@@ -65,67 +65,69 @@ def pick_gpu(rows: Sequence[Row]) -> str:
     return found.gpu if found else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
 
 
-def answer(model: ModelSpec, query: Query, sites: Sequence[Site], rows: Sequence[Row]) -> str:
-    """Say what fits where, which technique helps, and at what cost."""
+def answer(model: ModelSpec, query: Query, sites: Sequence[Site], rows: Sequence[Row], where: Sequence[Row]) -> str:
+    """Say what fits where, which technique the engine serves helps most, and at what cost."""
     size = next(r.stored for r in rows if r.technique == techniques.BASELINE)
-    head = f"{model.title} at {show_tokens(query.context)} keeps {show_bytes(size or 0)} of KV cache per sequence."
-    titles = {s.gpu.name: s.gpu.title for s in sites}
+    head = f"{model.title} at {show_tokens(query.context)} needs {show_bytes(size or 0)} of KV cache per sequence."
+    titles, engine = {s.gpu.name: s.gpu.title for s in sites}, sites[0].engine
     base = best(r for r in rows if r.technique == techniques.BASELINE)
-    chosen = best(r for r in rows if techniques.drop_in(r.technique))
+    chosen = best(r for r in rows if techniques.served_by(r.technique, engine.name))
     if chosen is None:
         other = best(rows)
         if other is None:
-            reasons = [r.reason for r in rows if r.reason]
-            return f"{head} Nothing fits: {reasons[0]}"
-        return f"{head} Uncompressed it does not fit; {holds(other, titles)} with {other.technique} ({other.risk})."
+            return f"{head} Nothing fits: {next(r.reason for r in rows if r.reason)}"
+        unserved = f"with {other.technique}, which {engine.title} does not serve"
+        return f"{head} Uncompressed it does not fit; {capacity(other, titles)} {unserved}."
     if base is None:
-        held = f"{holds(chosen, titles)} with {chosen.technique} ({chosen.risk}){price_of(chosen)}"
-        return f"{head} Uncompressed it does not fit; {held}."
-    said = f"{head} {holds(base, titles)} uncompressed{price_of(base)}"
+        return f"{head} Uncompressed it does not fit; {capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}."
+    said = f"{head} {capacity(base, titles)} uncompressed{price_of(base)}{cheaper_guess(base, where)}"
+    if base.cost is None:
+        return f"{said}; no price is known, so costs are not compared."
     if chosen.technique == techniques.BASELINE:
-        return f"{said}; no drop-in technique asked for makes it cheaper."
-    return (
-        f"{said}; {chosen.technique} ({chosen.risk}) holds {chosen.sequences} on {chosen.gpus}{price_of(chosen, base)}."
-    )
+        return f"{said}; no technique that {engine.title} serves is cheaper."
+    change = f" at {chosen.cost.per_query / base.cost.per_query - 1:+.0%} cost" if chosen.cost else ""
+    return f"{said}; with {chosen.technique}, {chosen.gpus} hold {chosen.sequences:,}{change}."
 
 
-def holds(row: Row, titles: dict[str, str]) -> str:
-    return f"{row.gpus}x {titles[row.gpu]} hold{'s' if row.gpus == 1 else ''} {row.sequences} of them"
+def capacity(row: Row, titles: dict[str, str]) -> str:
+    return f"{row.gpus}x {titles[row.gpu]} hold{'s' if row.gpus == 1 else ''} {row.sequences:,} such sequences"
 
 
-def price_of(row: Row, against: Row | None = None) -> str:
+def price_of(row: Row) -> str:
     if row.cost is None:
         return ""
     low, high = (row.cost.per_query * factor for factor in row.spread)
-    said = f", {show_usd(row.cost.per_query)} a query ({show_usd(low)} to {show_usd(high)}"
-    if against and against.cost:
-        change = row.cost.per_query / against.cost.per_query - 1
-        return f"{said}, {change:+.0%})"
-    return f"{said})"
+    return f" at {show_usd(row.cost.per_query)} a query ({show_usd(low)} to {show_usd(high)})"
+
+
+def cheaper_guess(base: Row, where: Sequence[Row]) -> str:
+    """Return the mention of a GPU that looks cheaper but was never measured."""
+    found = best(r for r in where if r.cost)
+    if found is None or found.cost is None or base.cost is None or found.cost.per_query >= base.cost.per_query:
+        return ""
+    return f" ({found.gpu} would be {show_usd(found.cost.per_query)}, but nothing was measured on it)"
 
 
 def warnings(model: ModelSpec, query: Query, sites: Sequence[Site], today: str) -> list[str]:
-    """Return what the reader must know: context beyond the model's, missing or old prices, layers not counted."""
+    """Return what the reader must know: a context beyond the model's, unchecked figures, missing or old prices."""
     found = []
     if model.max_context and query.context > model.max_context:
-        stated = (
-            f"{model.title} is stated for {model.max_context:,} tokens, not {query.context:,}: "
-            "the memory is right, the answers would not be."
-        )
-        found.append(f"{stated} {successor(model)}".strip())
+        longer = f"; {model.longer} has the same shape and a longer context" if model.longer else ""
+        found.append(f"{model.title} supports {model.max_context:,} tokens, not {query.context:,}{longer}")
+    if model.source.kind == "assumption":
+        found.append("this model's config was written down from memory and not checked against the published file")
     for site in sites:
-        if site.price is None:
-            found.append(f"no on-demand price known for {site.gpu.name}; give one with --price 2.49/h")
-        elif (date.fromisoformat(today) - date.fromisoformat(site.price.start)).days > STALE:
-            found.append(
-                f"the {site.gpu.name} price is of {site.price.start} ({site.price.provider}); "
-                "check it, or give one with --price"
-            )
+        found += site_warnings(site, model, today)
     return found + list(model.notes)
 
 
-def successor(model: ModelSpec) -> str:
-    """Return which release of the same shape has the longer context, where that is a common mix-up."""
-    if model.name in ("llama3-8b", "llama3-70b"):
-        return f"{model.name.replace('llama3', 'llama3.1')} has the same shape and 131,072 tokens."
-    return ""
+def site_warnings(site: Site, model: ModelSpec, today: str) -> list[str]:
+    gpu, price = site.gpu, site.price
+    found = []
+    if gpu.bf16 is None and model.dtype == "bfloat16":
+        found.append(f"{gpu.name} has no bf16: weights and cache run in fp16")
+    if price is None:
+        found.append(f"no on-demand price known for {gpu.name}; give one with --price 2.49/h")
+    elif (date.fromisoformat(today) - date.fromisoformat(price.start)).days > STALE:
+        found.append(f"the {gpu.name} price is of {price.start} ({price.provider}); check it, or give one with --price")
+    return found

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
-from kvplan.errors import Incompatible
+from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import techniques
 from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, tensor_sizes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
@@ -23,6 +24,13 @@ class Query:
     context: int
     output: int
 
+    def __post_init__(self) -> None:
+        if self.context < 2:
+            raise SpecError("--context: must be at least 2 tokens, one in and one out")
+        if self.output >= self.context:
+            left = f"{self.output:,} tokens leave no prompt in a context of {self.context:,}"
+            raise SpecError(f"--output: {left}; ask for fewer")
+
     @property
     def prompt(self) -> int:
         return self.context - self.output
@@ -30,22 +38,29 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where it runs: a GPU, its calibration, its price (None: unknown), an engine, and what the user fixed."""
+    """Where it runs: a GPU, its calibration, offers for it (cheapest first), an engine, and what the user fixed."""
 
     gpu: Gpu
     calibration: Calibration
-    price: Price | None
+    offers: tuple[Price, ...]
     engine: Engine
     parallel: Parallel | None = None
     weights: str | None = None
     utilization: float | None = None
+
+    @property
+    def price(self) -> Price | None:
+        """The median offer (of two, the lower): the cheapest of the day is seldom the one a team can get."""
+        return self.offers[(len(self.offers) - 1) // 2] if self.offers else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
 
-    `grounded` is whether kernel measurements of this GPU stand behind its times.
+    `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
+    `sequences` fit into it, `batch` is what the engine runs of them. `grounded` is whether measurements of this GPU stand
+    behind its times.
     """
 
     technique: str
@@ -54,10 +69,13 @@ class Row:
     layout: KVLayout | None = None
     reduction: float | None = None
     parallel: Parallel | None = None
+    fewest_gpus: int | None = None
     sequences: int = 0
+    batch: int = 0
     ttft: float | None = None
     tpot: float | None = None
     tokens_per_second: float | None = None
+    query_seconds: float = 0.0
     cost: QueryCost | None = None
     budget: Budget | None = None
     decode: tuple[Operator, ...] = ()
@@ -77,6 +95,11 @@ class Row:
     @property
     def feasible(self) -> bool:
         return not self.reason
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time one query takes on a busy replica. [s]"""
+        return (self.gpus or 0) * self.query_seconds
 
     @property
     def gpus(self) -> int | None:
@@ -104,7 +127,9 @@ class Case:
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         s = self.site
-        where = Deployment(engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization)
+        where = Deployment(
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
+        )
         return memory_budget(self.model, layout, where, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
@@ -121,27 +146,38 @@ class Case:
 
 
 def evaluate(case: Case, technique: str) -> Row:
-    """Return one technique's row: the smallest replica that holds one sequence, and what it does when full."""
+    """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
     name = techniques.canonical(technique)
     c, context = case.site.calibration, case.query.context
     row = Row(technique=name, gpu=case.site.gpu.name, context=context, spread=c.spread, grounded=c.grounded)
     said = techniques.needs(name) + techniques.remarks(name, case.base)
-    row = replace(row, quality=techniques.quality(name), risk=techniques.risk(name), needs=said)
+    row = replace(row, quality=techniques.quality(name), needs=said)
     try:
         layout = techniques.apply(name, case.base)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
+    row = replace(row, risk=techniques.risk(name, kept_share(layout, context)))
     shapes = case.shapes()
-    refusal_of_shape = check_parallel(case.model, shapes[0])
-    if refusal_of_shape:
-        return replace(row, reason=refusal_of_shape)
-    for parallel in shapes:
-        count = case.sequences(layout, parallel)
-        if count:
-            placed = replace(row, parallel=parallel, budget=case.budget(layout, parallel), sequences=count)
-            return timed(case, layout, placed)
-    return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
+    refused = check_parallel(case.model, shapes[0])
+    if refused:
+        return replace(row, reason=refused)
+    fitting = [(p, n) for p in shapes if (n := case.sequences(layout, p))]
+    if not fitting:
+        return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
+    inside = [pair for pair in fitting if pair[0].gpus <= NODE] or fitting[:1]  # more than a node only when it must be
+    timings = [timed(case, layout, replace(row, parallel=p, sequences=n)) for p, n in inside]
+    cheapest = min(timings, key=lambda r: (r.gpu_seconds, r.gpus))
+    return replace(cheapest, fewest_gpus=fitting[0][0].gpus)
+
+
+#: GPUs a replica may have before it spans nodes
+NODE = 8
+
+
+def kept_share(layout: KVLayout, length: int) -> float:
+    """Return the smallest share of its tokens that an evicting layer keeps."""
+    return min((g.keep.tokens(length) / length for g in layout.groups if g.keep.evicts), default=1.0)
 
 
 def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
@@ -173,25 +209,33 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 
 def timed(case: Case, layout: KVLayout, row: Row) -> Row:
-    """Add time and money: TTFT alone on the replica, TPOT with it full, cost with it kept busy."""
+    """Add time and money for a replica kept busy with a full batch.
+
+    TTFT is a prompt alone on the replica. A query takes `busy` seconds of prefill and its share of the decode steps;
+    by Little's law the mean TPOT is then a step plus the prefills of the other sequences spread over the output.
+    """
     assert row.parallel is not None
     parallel, query, site, c = row.parallel, case.query, case.site, case.site.calibration
-    held, chunk = weights(case.model, site.weights), site.engine.limits(site.gpu)[1]
+    held, (most, chunk) = weights(case.model, site.weights), site.engine.limits(site.gpu)
+    batch = min(row.sequences, most * parallel.data)
     before = prefill(case.model, case.base, layout, held, parallel, tokens=query.prompt, chunk=chunk)
     middle = query.context - query.output // 2
-    after = decode_step(case.model, layout, held, parallel, batch=row.sequences, length=middle)
-    ttft, tpot = total_time(before, c), total_time(after, c)
+    after = decode_step(case.model, layout, held, parallel, batch=batch, length=middle)
+    ttft, step = total_time(before, c, passes=ceil(query.prompt / chunk)), total_time(after, c)
     # while one rank or stage prefills a prompt, the others work on other prompts
-    busy, decoding = ttft / (parallel.pipeline * parallel.data), tpot * query.output / row.sequences
+    busy, decoding = ttft / (parallel.pipeline * parallel.data), step * query.output / batch
     cost = None
     if site.price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
         cost = query_cost(site.price, parallel.gpus, prefill=busy, decode=decoding, **tokens)
     return replace(
         row,
+        batch=batch,
+        budget=case.budget(layout, parallel),
         ttft=ttft,
-        tpot=tpot,
+        tpot=step + (batch - 1) * busy / query.output,
         tokens_per_second=query.output / (busy + decoding),
+        query_seconds=busy + decoding,
         cost=cost,
         decode=tuple(after),
         prefill=tuple(before),

@@ -105,6 +105,8 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
     if refusal:
         raise Incompatible(refusal)
     layout = cache_layout(model, ask)
+    # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
+    own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
     if ask.reading == "engine":
         rows, total, growth = reserved(where.pages(layout), ask, where.parallel.tensor)
     else:
@@ -116,7 +118,7 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
     found = Memory(
         ask=ask,
         layout=layout,
-        weight_bytes=weights(model, where.weights).total + layout.parameters * 2,
+        weight_bytes=weights(model, where.weights or own).total + layout.parameters * 2,
         per_layer=rows,
         padding=total - sum(r.bytes for r in rows),
         bytes_per_token=growth,
@@ -125,7 +127,7 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
         return found
     length = ask.max_model_len or ask.context
     budget = memory_budget(model, cache_layout(model, replace(ask, reading="architecture")), where, length)
-    return replace(found, budget=budget, reason=why_not(budget, length, where.gpu))
+    return replace(found, budget=budget, reason=why_not(budget, ask, length, where.gpu))
 
 
 def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ...], float, float]:
@@ -137,22 +139,28 @@ def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ..
         blocks = pages.blocks(context) if alone else pages.spec_blocks(pages.specs[index], context)
         kept, size = group.keep.tokens(context), blocks * page * copies
         rows += [LayerCache(layer=i, kind=group.kind, tokens=kept, bytes=size) for i in group.layers]
-    span = 4096  # many blocks, so that growth is an average over whole pages
-    growth = (pages.reserved(context + span) - pages.reserved(context)) / span * tensor
-    return tuple(sorted(rows, key=lambda r: r.layer)), pages.reserved(context) * copies, growth
+    return tuple(sorted(rows, key=lambda r: r.layer)), pages.reserved(context) * copies, pages.growth(context) * tensor
 
 
-def why_not(budget: Budget, length: int, gpu: Gpu) -> str:
-    """Return why one sequence does not fit, '' when it does."""
+def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
+    """Return why the sequences asked for do not fit, '' when they do."""
     short, gpus = budget.shortfall(length), budget.parallel.gpus
-    if short <= 0:
-        return ""
-    if budget.kv_cache <= 0:
+    if ask.context > length:
+        return f"a context of {ask.context:,} tokens is longer than --max-model-len {length:,}"
+    if short > 0 and budget.kv_cache <= 0:
         return (
             f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any cache; "
             "add GPUs (--tp) or use --weights fp8"
         )
-    return (
-        f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU; "
-        "add GPUs (--tp), shorten it, or use --kv-dtype fp8"
-    )
+    if short > 0:
+        return (
+            f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name}: "
+            f"short by {show_bytes(short)} per GPU; add GPUs (--tp), shorten it, or use --kv-dtype fp8"
+        )
+    held = budget.sequences(ask.context)
+    if held < ask.batch:
+        return (
+            f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, which hold {held:,}; "
+            "add GPUs (--tp), or use --kv-dtype fp8"
+        )
+    return ""

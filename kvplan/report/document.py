@@ -61,8 +61,10 @@ def row(r: Row) -> Json:
         "gpu": r.gpu,
         **cache(r),
         "gpus": r.gpus,
+        "fewest_gpus": r.fewest_gpus,
         "parallel": str(r.parallel) if r.parallel else None,
         "max_sequences": r.sequences,
+        "batch": r.batch,
         **times,
         **money,
         "quality": r.quality,
@@ -124,7 +126,13 @@ def price(p: Price | None) -> Json | None:
 
 
 def calibration(c: Calibration) -> Json:
-    return {"gpu": c.name, "tier": c.tier, "interval_80": list(c.spread), "sources": [source(s) for s in c.sources]}
+    return {
+        "gpu": c.name,
+        "tier": c.tier,
+        "interval": list(c.spread),
+        "doubt": c.doubt,
+        "sources": [source(s) for s in c.sources],
+    }
 
 
 def operators(found: Sequence[Operator], c: Calibration) -> list[Json]:

@@ -12,7 +12,7 @@ from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
 from kvplan.planning.answer import Estimate
-from kvplan.planning.estimate import Query, Row, Site
+from kvplan.planning.estimate import Row, Site
 from kvplan.planning.memory import Memory
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -57,92 +57,78 @@ def estimate(e: Estimate) -> list[RenderableType]:
     """Return the report of `kvplan estimate`."""
     c = e.sites[0].calibration
     low, high = c.spread
-    doubt = f"80 % of real servers fall between {low:g}x and {high:g}x of them. Bytes are exact."
+    doubt = f"KV bytes follow exactly from the config. Times and costs are estimates from datasheets: {c.doubt}. "
     parts: list[RenderableType] = [
         Text(e.answer, style="bold"),
         *(Text(f"Note: {w}", style="yellow") for w in e.warnings),
     ]
-    parts += [Text(f"Times and costs are uncalibrated (tier: {c.tier}): {doubt}", style="dim"), Text()]
+    parts += [Text(f"{doubt}Ranges are {low:g}x to {high:g}x.", style="dim"), Text()]
     for site in e.sites:
-        parts += [technique_table(e.query, site, [r for r in e.rows if r.gpu == site.gpu.name]), Text()]
-    parts += [
-        Text("TTFT: one prompt alone on the replica. TPOT and $ / query: the replica full and kept busy.", style="dim")
-    ]
-    parts += [Text()]
-    parts += notes(dict.fromkeys(f"{r.technique}: {r.reason}" for r in e.rows if r.reason), "Not possible")
+        parts += [technique_table(e, site), Text()]
+    parts += [Text(LEGEND, style="dim"), Text()]
+    parts += notes(refusals(e.rows), "Not possible")
     if e.where:
-        parts += [where_table(e.where)]
-        parts += [Text("* no kernel measurement of this GPU stands behind its rates", style="dim"), Text()]
+        parts += where_table(e.where)
     parts += notes(dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs), "What the techniques need")
     return [*parts, *notes(source_lines(e), "Sources")]
 
 
-def technique_table(query: Query, site: Site, rows: Sequence[Row]) -> Table:
+def refusals(rows: Sequence[Row]) -> list[str]:
+    """Return each reason once, behind the techniques it stands against."""
+    found: dict[str, list[str]] = {}
+    for r in rows:
+        if r.reason:
+            found.setdefault(r.reason, []).append(r.technique)
+    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
+
+
+TIMES = ("GPUs", "right"), ("seqs", "right"), ("TTFT", "right"), ("TPOT", "right"), ("$ / query", "right")
+
+
+def technique_table(e: Estimate, site: Site) -> Table:
     """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
-    table = grid(
-        ("technique", "left"),
-        ("KV / seq.", "right"),
-        ("saved", "right"),
-        ("GPUs", "right"),
-        ("seqs", "right"),
-        ("TTFT", "right"),
-        ("TPOT", "right"),
-        ("$ / query", "right"),
-        ("quality", "wrap"),
-        title=f"{site.gpu.title}: {query.prompt:,} tokens in, {query.output:,} out",
-    )
+    price = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
+    title = f"{site.gpu.title}{price}: {e.query.prompt:,} tokens in, {e.query.output:,} out"
+    headings = ("technique", "left"), ("KV / seq.", "right"), ("saved", "right"), *TIMES
+    table = grid(*headings, ("LongBench loss", "wrap"), title=title)
+    rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
     for r in rows:
         if r.stored is None:
             table.add_row(r.technique, *["-"] * 7, "not for this model", style="dim")
-            continue
-        memory = (r.technique, show_bytes(r.stored), f"{r.reduction or 0:.0%}")
-        if not r.feasible:
-            table.add_row(*memory, *["-"] * 5, "does not fit", style="dim")
-            continue
-        money = show_usd(r.cost.per_query) if r.cost else "no price"
-        style = "green" if r.cost and r.cost.per_query == cheapest else ""
-        table.add_row(
-            *memory,
-            str(r.gpus),
-            str(r.sequences),
-            show_time(r.ttft or 0),
-            show_time(r.tpot or 0),
-            money,
-            r.risk,
-            style=style,
-        )
-    return table
-
-
-def where_table(rows: Sequence[Row]) -> Table:
-    """Return the baseline on every GPU, cheapest first."""
-    table = grid(
-        ("GPU", "left"),
-        ("GPUs", "right"),
-        ("seqs", "right"),
-        ("TTFT", "right"),
-        ("TPOT", "right"),
-        ("$ / query", "right"),
-        title="Uncompressed, by GPU",
-    )
-    order = sorted(
-        rows, key=lambda r: (not r.feasible, r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0, r.gpu)
-    )
-    for r in order:
-        name = r.gpu if r.grounded else f"{r.gpu} *"
-        if not r.feasible:
-            table.add_row(name, "-", "-", "-", "-", "does not fit", style="dim")
         else:
-            table.add_row(
-                name,
-                str(r.gpus),
-                str(r.sequences),
-                show_time(r.ttft or 0),
-                show_time(r.tpot or 0),
-                show_usd(r.cost.per_query) if r.cost else "no price",
-            )
+            style = "green" if r.cost and r.cost.per_query == cheapest else "" if r.feasible else "dim"
+            table.add_row(r.technique, show_bytes(r.stored), f"{r.reduction or 0:.0%}", *times(r), r.risk, style=style)
     return table
+
+
+def times(r: Row) -> list[str]:
+    """Return the cells of TIMES."""
+    if not r.feasible:
+        return ["does not fit", "-", "-", "-", "-"]
+    gpus = f"{r.gpus}" if r.gpus == r.fewest_gpus else f"{r.gpus} ({r.fewest_gpus})"
+    money = show_usd(r.cost.per_query) if r.cost else "no price"
+    return [gpus, f"{r.sequences:,}", show_time(r.ttft or 0), show_time(r.tpot or 0), money]
+
+
+LEGEND = (
+    "GPUs: those of the replica that serves a query cheapest (in brackets the fewest that hold one sequence). "
+    "seqs: how many it holds at once. TTFT: one prompt alone on it. TPOT and $: the replica full, always busy, "
+    "no prefix shared between queries."
+)
+#: rows of the table of GPUs
+SHOWN = 12
+
+
+def where_table(rows: Sequence[Row]) -> list[RenderableType]:
+    """Return the baseline on the GPUs that serve it cheapest."""
+    fit = [r for r in rows if r.feasible and r.cost]
+    order = sorted(fit, key=lambda r: r.cost.per_query if r.cost else 0.0)
+    table = grid(("GPU", "left"), *TIMES, title="Uncompressed, by GPU")
+    for r in order[:SHOWN]:
+        table.add_row(r.gpu if r.grounded else f"{r.gpu} *", *times(r))
+    rest = f"; {len(rows) - len(order[:SHOWN])} more GPUs in --json" if len(rows) > SHOWN else ""
+    return [table, Text(f"* nothing was measured on this GPU: its rates are a guess{rest}", style="dim"), Text()]
 
 
 def source_lines(e: Estimate) -> list[str]:
@@ -154,18 +140,21 @@ def source_lines(e: Estimate) -> list[str]:
         if p is None:
             found.append(f"price: none known for {g.name}; give one with --price")
         else:
-            found.append(
-                f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, {p.term}, from {p.start}; "
-                f"{brief(p.source)}"
-            )
-    found += [str(s) for s in e.sites[0].calibration.sources]
-    engine = e.sites[0].engine
-    return [*found, f"engine memory: {engine.title}, {engine.version}; {engine.sources['sampler_bytes_per_logit']}"]
+            span = f"median of {len(site.offers)} on-demand offers, {show_usd(site.offers[0].price * HOUR)} to "
+            span += f"{show_usd(site.offers[-1].price * HOUR)}; " if len(site.offers) > 1 else ""
+            span = span if len(site.offers) > 1 else ""
+            note = f"; {p.note}" if p.note else ""
+            found.append(f"price: {span}{p.provider}, from {p.start}{note}; {brief(p.source)}")
+    c, engine = e.sites[0].calibration, e.sites[0].engine
+    found += [f"times: {s}" for s in c.sources]
+    return [*found, f"memory rules: {engine.title}, {engine.version}; {engine.sources['sampler_bytes_per_logit']}"]
 
 
 def brief(source: Source) -> str:
-    """Return a source without the remarks in brackets after its reference."""
-    return f"{source.kind}: {source.ref.split(' (')[0]} ({source.date})"
+    """Return a source without the remarks in brackets after its reference, but for a second-hand one's."""
+    ref = source.ref.split(" (")[0]
+    second = " (second-hand)" if "second-hand" in source.ref and "second-hand" not in ref else ""
+    return f"{source.kind}: {ref}{second} ({source.date})"
 
 
 def explain(e: Estimate) -> list[RenderableType]:
@@ -180,7 +169,7 @@ def explain(e: Estimate) -> list[RenderableType]:
         )
         parts += notes(equation(row.layout, e.query.context), heading)
         c = e.site(row).calibration
-        for title, found, count in (("decode step", row.decode, row.sequences), ("prefill", row.prefill, 1)):
+        for title, found, count in (("decode step", row.decode, row.batch), ("prefill", row.prefill, 1)):
             if found:
                 parts += [
                     operator_table(
@@ -264,10 +253,10 @@ def budget_table(b: Budget) -> Table:
 
 
 def listing(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[RenderableType]:
-    table = grid(*((h, "wrap") for h in headings), title=title)
+    table = grid(*((h, "wrap") for h in headings))
     for r in rows:
         table.add_row(*r)
-    return [table]
+    return [Text(title, style="bold"), table]
 
 
 def fields(title: str, rows: Iterable[tuple[str, str, str]]) -> list[RenderableType]:

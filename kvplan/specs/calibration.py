@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 from kvplan.specs.source import Source
 
-TIERS = ("measured here", "measured elsewhere", "datasheet")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Effective rates of one device. `spread` is the 80 % interval of true over predicted time, as two factors.
+    """Effective rates of one device. `spread` bounds true over predicted time, by two factors; `doubt` says why.
 
     weights, attention: bytes per second; `attention` by bits of the cache's elements. rates: FLOP/s by bits of the
     operands. `grounded` says whether measurements of this very GPU stand behind them. link: bytes per second one way;
@@ -27,6 +25,7 @@ class Calibration:
     layer_start: float
     step_start: float
     spread: tuple[float, float]
+    doubt: str
     sources: tuple[Source, ...]
     grounded: bool = True
 

@@ -254,9 +254,9 @@ def _model_file(raw: Document, name: str, where: str, default: Source | None) ->
     if not isinstance(config, dict):
         raise SpecError(f"{where}: config must hold the fields of a config.json")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    return read_model(
-        config, name=str(raw.get("name", name)), title=str(raw.get("title", name)), where=where, source=source
-    )
+    titles = {"name": str(raw.get("name", name)), "title": str(raw.get("title", name))}
+    found = read_model(config, **titles, where=where, source=source)
+    return replace(found, longer=str(raw.get("longer", "")))
 
 
 # -- GPUs -----------------------------------------------------------------------------------------
@@ -283,19 +283,14 @@ def _gpu_file(name: str, text: str, where: str) -> Gpu:
     values.setdefault("visible_memory", values.get("memory"))
     values.setdefault("fp16", values.get("bf16"))
     for field, example in (
-        ("title", ""),
         ("memory", "80 GB"),
         ("bandwidth", "3.35 TB/s"),
         ("fp16", "989 TFLOP/s"),
         ("link", "450 GB/s"),
-        ("power", "700 W"),
-        ("sms", "132"),
-        ("l2", "50 MB"),
     ):
-        if values.get(field) is None and field != "title":
+        if values.get(field) is None:
             raise SpecError(f"{where}: missing {field}, as in '{field}: {example}'")
-    defaults = {"title": name, "vendor": "", "architecture": "", "link_kind": "", "gpus_per_node": 8}
-    return Gpu(name=name, sources=sources, **{**defaults, **{k: v for k, v in values.items() if v is not None}})
+    return Gpu(name=str(raw.get("name", name)), sources=sources, **{"title": str(raw.get("name", name)), **values})
 
 
 def _fields(raw: Document, units: Mapping[str, str], where: str) -> tuple[Document, dict[str, Source]]:
@@ -392,6 +387,7 @@ def datasheet_calibration(device: Gpu) -> Calibration:
         layer_start=number("layer_start", raw["layer_start"], "s"),
         step_start=number("step_start", raw["step_start"], "s"),
         spread=(spread[0], spread[1]),
+        doubt=str(raw["doubt"]),
         sources=(read_source(raw["source"], where), read_source(raw["spread"]["source"], where)),
         grounded=device.name in raw["measured_on"],
     )
@@ -424,12 +420,7 @@ def _price_file(name: str, text: str) -> Iterator[Price]:
         )
 
 
-def rental(gpu_name: str, day: str, term: str = "on-demand") -> Price | None:
-    """Return the median current price of a term for a GPU (of two, the lower), None when none is known (never zero).
-
-    The median, because the cheapest quote of the day is seldom the one a team can get.
-    """
-    offers = sorted(
-        (p for p in prices() if p.gpu == gpu_name and p.term == term and p.current(day)), key=lambda p: p.price
-    )
-    return offers[(len(offers) - 1) // 2] if offers else None
+def offers(gpu_name: str, day: str, term: str = "on-demand") -> tuple[Price, ...]:
+    """Return the prices of a GPU current on a day, cheapest first; none when none is known (never a zero)."""
+    found = (p for p in prices() if p.gpu == gpu_name and p.term == term and p.current(day))
+    return tuple(sorted(found, key=lambda p: p.price))

@@ -129,7 +129,8 @@ class Config:
                 "architecture",
                 stated,
                 known,
-                f"{self.where}: kvplan reads {len(known)} architectures, see `kvplan list architectures`",
+                f"kvplan reads {len(known)}, see `kvplan list architectures`",
+                self.where,
             )
         return stated
 

@@ -11,23 +11,23 @@ class Gpu:
 
     name: str
     title: str
-    vendor: str
-    architecture: str
     memory: float
     visible_memory: float
     bandwidth: float
     fp16: float
     link: float
-    link_kind: str
-    gpus_per_node: int
-    power: float
-    sms: int
-    l2: float
+    link_kind: str = ""
+    gpus_per_node: int = 8
+    vendor: str = ""
+    architecture: str = ""
     bf16: float | None = None
     fp32: float | None = None
     fp8: float | None = None
     fp4: float | None = None
     int8: float | None = None
+    power: float | None = None
+    sms: int | None = None
+    l2: float | None = None
     sources: dict[str, Source] = field(default_factory=dict, compare=False)
 
     def rate(self, bits: float) -> float:

@@ -166,6 +166,8 @@ class Quantization:
 class ModelSpec:
     """A model: layers in order, weights outside the layers, and what the config says of both.
 
+    `longer` names the release of the same shape with a longer context, where the two are often confused.
+
     Compared by identity: it is read once, and comparing thousands of tensors is slow.
     """
 
@@ -181,6 +183,7 @@ class ModelSpec:
     tied: bool
     quantization: Quantization | None = None
     notes: tuple[str, ...] = ()
+    longer: str = ""
     source: Source
     config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
@@ -206,11 +209,8 @@ class ModelSpec:
         for layer in self.layers:
             yield from layer.mixers
 
-    @property
-    def max_heads(self) -> int:
-        """Query heads of the widest attention layer; 1 when there is none. Tensor parallelism divides it."""
-        heads = [m.heads for m in self.mixers() if not isinstance(m, Recurrent)]
-        return max(heads, default=1)
-
-    def renamed(self, name: str, title: str, source: Source) -> "ModelSpec":
-        return replace(self, name=name, title=title, source=source)
+    @cached_property
+    def head_counts(self) -> frozenset[tuple[int, int]]:
+        """(query heads, key/value heads) of every kind of attention layer; a latent counts as one key/value head."""
+        held = (m for m in self.mixers() if not isinstance(m, Recurrent))
+        return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in held)

@@ -40,10 +40,23 @@ def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str
         outer=body.outer + beside(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
-        notes=body.notes,
+        notes=body.notes + remarks(config),
         source=source,
         config=dict(raw),
     )
+
+
+def remarks(c: Config) -> tuple[str, ...]:
+    """Return what a user must know of how the file was read."""
+    found: tuple[str, ...] = ()
+    if c.parent is not None and c.parent.model_type not in TOWERS:
+        outer = c.parent.model_type
+        found += (
+            f"{outer}: only its language model ({c.model_type}) is read; weights of its other parts are not counted",
+        )
+    if dtype(c) == "float32":
+        found += ("a 32-bit checkpoint: engines serve it in 16 bits, and so do the sizes here",)
+    return found
 
 
 def text_config(raw: Mapping[str, Any], where: str) -> Config:
@@ -52,17 +65,16 @@ def text_config(raw: Mapping[str, Any], where: str) -> Config:
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
     if isinstance(stated, str) and stated in TOWERS:
         return language_model(raw, stated, where)
+    if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):
+        for nest in NESTS:
+            inner = raw.get(nest)
+            named = inner.get("model_type") if isinstance(inner, Mapping) else None
+            if isinstance(named, str) and SYNONYMS.get(named, named) in FAMILIES:
+                outer = stated if isinstance(stated, str) and stated else "unnamed"
+                holder = Config({**raw, "model_type": outer}, where, {outer: None})
+                return Config(raw[nest], f"{where}: {nest}", FAMILIES, holder)
     if isinstance(stated, str) and stated not in FAMILIES:
-        nests = [nest for nest in NESTS if isinstance(raw.get(nest), Mapping)]
-        alone = (
-            f", only its {nests[0]} alone" if nests else ""
-        )  # never count a model without the tower it is loaded with
-        raise UnknownName(
-            "architecture",
-            stated,
-            [*FAMILIES, *TOWERS],
-            f"{where}: kvplan does not read it{alone}; see `kvplan list architectures`",
-        )
+        raise UnknownName("architecture", stated, [*FAMILIES, *TOWERS], "see `kvplan list architectures`", where)
     return Config(raw, where, FAMILIES)
 
 

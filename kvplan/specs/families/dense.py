@@ -73,14 +73,21 @@ def plain(
 
 
 def uniform(c: Config) -> tuple[list[str], Callable[[Hashable], Attention]]:
-    """Return all layers alike, windowed when the config has a sliding_window."""
-    kinds = ["sliding" if c.optional("sliding_window") else "full"] * layer_count(c)
-    return kinds, windowed(c, kinds)
+    """Return layers as layer_types lists them, else all windowed when the config has a sliding_window."""
+    return mixed(c, lambda _: "sliding" if c.optional("sliding_window") else "full")
 
 
 def full(c: Config) -> tuple[list[str], Callable[[Hashable], Attention]]:
-    """Return all layers with full attention, whatever sliding_window says."""
-    return ["full"] * layer_count(c), lambda _: gqa(c)
+    """Return layers as layer_types lists them, else all full, whatever sliding_window says.
+
+    transformers trims its cache to a sliding_window the model itself does not use.
+    """
+    if c.entries("layer_types") is not None:
+        return mixed(c, lambda _: "full")
+    a, window = gqa(c), c.optional("sliding_window")
+    if window:
+        a = a.untrimmed(gqa(c, window=window))
+    return ["full"] * layer_count(c), lambda _: a
 
 
 def mixed(c: Config, default: Callable[[int], str]) -> tuple[list[str], Callable[[Hashable], Attention]]:
@@ -343,6 +350,7 @@ def phi(c: Config) -> Body:
         norms=1,
         norm=2,
         head_bias=True,
+        inner=c.optional("intermediate_size") or 4 * c.size("hidden_size"),
         extra_norm=4 * head_dim(c) if norm else 0,
     )
 
@@ -394,8 +402,13 @@ def falcon(c: Config) -> Body:
     The latter say new_decoder_architecture; transformers stores their groups broadcast.
     """
     heads, hidden, bias = c.size("num_attention_heads"), c.size("hidden_size"), c.flag("bias")
-    new, width = c.flag("new_decoder_architecture"), c.size("hidden_size") // c.size("num_attention_heads")
-    groups = c.size("num_key_value_heads", heads) if new else 1 if c.flag("multi_query", True) else heads
+    width, stated = c.size("hidden_size") // heads, c.optional("num_key_value_heads")
+    # the first Falcon-40B files say only n_head_kv
+    legacy = not c.stated("new_decoder_architecture") and not c.stated("multi_query") and stated not in (None, 1, heads)
+    new = c.flag("new_decoder_architecture") or legacy
+    groups = (stated or heads) if new else 1 if c.flag("multi_query", True) else heads
+    if heads % groups:
+        raise SpecError(f"{c.where}: n_head_kv {groups} must divide n_head {heads}")
     a = gqa(c, dim=max(width, 1), groups=groups, rope=not c.flag("alibi"))
     if new:
         a = Attention(
@@ -432,6 +445,8 @@ def gpt(c: Config) -> Body:
     inner = c.optional("intermediate_size") or hidden * (c.size("expansion_ratio", 4) if t == "mpt" else 4)
     dim = max(hidden // heads, 1)
     kinds: list[str] = ["full"] * layer_count(c)
+    if t == "mpt":
+        plain_mpt(c, heads)
     a = gqa(
         c,
         dim=dim,
@@ -474,6 +489,15 @@ def gpt(c: Config) -> Body:
         inner=inner,
     )
     return opt_projections(c, body) if t == "opt" else body
+
+
+def plain_mpt(c: Config, heads: int) -> None:
+    """Refuse an MPT with shared heads: the class has none, so the file would be misread."""
+    attention = c.get("attn_config", None)
+    stated = attention if isinstance(attention, dict) else {}
+    kind, shared = stated.get("attn_type", "multihead_attention"), stated.get("kv_n_heads", heads)
+    if kind != "multihead_attention" or shared not in (None, heads):
+        raise SpecError(f"{c.where}: attn_config: kvplan reads MPT with multihead_attention only, got {kind}, {shared}")
 
 
 def opt_projections(c: Config, body: Body) -> Body:

@@ -168,7 +168,7 @@ def latent(c: Config, *, index: str = "none") -> Part:
 def state_bits(c: Config) -> int | None:
     """Return the width an engine keeps recurrent state in, when the config asks for one."""
     for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype", "ssm_state_dtype"):
-        wanted = c.get(key, None)
+        wanted = c.get(key, None) if c.stated(key) else None  # engines follow the file, not the class default
         if wanted in ("float32", "fp32"):
             return 32
     return None

@@ -1,0 +1,80 @@
+"""Reading and writing tables of measurements (CSV) and fitted profiles (YAML): the catalogue's other half."""
+
+import csv
+import io
+from pathlib import Path
+
+import yaml
+
+from kvplan.errors import SpecError
+from kvplan.specs.catalog import Document, names, read_source, read_text, read_yaml, resolve, shelf, write_whole
+from kvplan.specs.source import Source
+
+#: the calibration that is fractions of a datasheet, not fitted kernels
+DATASHEET = "datasheet"
+#: the column under which a row carries its line in the file
+LINE = ""
+
+
+def read_csv(path: Path) -> tuple[list[str], list[Document]]:
+    """Return the columns of a CSV file and its rows, every value text; a row carries its line under LINE."""
+    reader = csv.DictReader(io.StringIO(read_text(path, path.name)))
+    try:
+        columns = [name.strip() for name in reader.fieldnames or []]
+        if not columns or len(set(columns)) < len(columns) or "" in columns:
+            raise SpecError(f"{path.name}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
+        reader.fieldnames = columns
+        rows: list[Document] = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise SpecError(f"{path.name}: line {reader.line_num}: expected {len(columns)} values, as line 1 names")
+            rows.append({**row, LINE: reader.line_num})
+    except csv.Error as error:
+        raise SpecError(f"{path.name}: line {reader.line_num}: {error}") from None
+    if not rows:
+        raise SpecError(f"{path.name}: holds no rows below its header")
+    return columns, rows
+
+
+def write_csv(path: Path, columns: list[str], rows: list[Document]) -> None:
+    """Write a CSV file whole or not at all."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, out.getvalue())
+
+
+class _Plain(yaml.SafeDumper):
+    """YAML without references from one list to an equal one."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def profile_text(document: Document, comment: str) -> str:
+    """Return a profile as YAML in its own order: one line for a list, one line for each coefficient."""
+    text = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+    return f"# {comment}\n{text}"
+
+
+def write_profile(path: Path, document: Document, comment: str) -> None:
+    """Write a profile whole or not at all."""
+    write_whole(path, profile_text(document, comment))
+
+
+def kernel_document(word: str) -> tuple[Document, Source, str]:
+    """Return a fitted profile's document, its source, and its name for messages; a shipped name or a path."""
+    path = Path(word).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        where, text = path.name, read_text(path, path.name)
+    else:
+        name = resolve("calibrations", word, "profile")
+        where, text = f"{name}.yaml", shelf("calibrations").joinpath(f"{name}.yaml").read_text("utf-8")
+    raw = read_yaml(text, where, typed=False)
+    return raw, read_source(raw.get("source"), where), where
+
+
+def kernel_documents() -> list[tuple[Document, Source, str]]:
+    """Return every fitted profile kvplan ships."""
+    return [kernel_document(name) for name in names("calibrations") if name != DATASHEET]
