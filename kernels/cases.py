@@ -426,3 +426,222 @@ add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
 add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [29, 0], rope=True)
 add_rebuilt("r128-d128", BF16, 8, 2, 128, 128, [63], rope=True)
 add_rebuilt("r256-d128-no-rope", FP16, 8, 1, 128, 256, [61], rope=False)
+
+
+# prefill_attention
+
+
+def starts_of(x: Maker, lengths: list[int]) -> Tensor:
+    """Return where prompts of these lengths begin when packed, and where the last ends."""
+    return x.integers([sum(lengths[:i]) for i in range(len(lengths) + 1)])
+
+
+def add_prefill(
+    name: str,
+    dtype: torch.dtype,
+    q_heads: int,
+    kv_heads: int,
+    width: int,
+    lengths: list[int],
+    k_lengths: list[int] | None = None,
+) -> None:
+    """Add a prefill case; `k_lengths` when prompts have earlier tokens in the cache."""
+    from .prefill_attention import prefill_attention
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 6)
+        keys = sum(k_lengths or lengths)
+        return {
+            "q": x.normal(sum(lengths), q_heads, width, dtype=dtype),
+            "k": x.normal(keys, kv_heads, width, dtype=dtype),
+            "v": x.normal(keys, kv_heads, width, dtype=dtype),
+            "starts": starts_of(x, lengths),
+            "longest": max(lengths),
+            "k_starts": starts_of(x, k_lengths) if k_lengths else None,
+        }
+
+    add(
+        f"prefill-{name}",
+        dtype,
+        make,
+        lambda given: pair(prefill_attention(**given)),
+        lambda given: pair(reference.prefill_attention(**given)),
+    )
+
+
+add_prefill("mha-d64", FP32, 2, 2, 64, [63])
+add_prefill("gqa-d128-ragged", BF16, 4, 2, 128, [61, 0, 1])
+add_prefill("gqa-d80-two-tiles", FP16, 2, 1, 80, [131])
+add_prefill("gqa-d128-chunk", FP16, 2, 1, 128, [17, 5], [80, 5])
+
+
+# h2o
+
+
+def add_h2o_decode(name: str, dtype: torch.dtype, q_heads: int, kv_heads: int, width: int, lengths: list[int]) -> None:
+    """Add a scoring decode case, and its oracle that reads the keys twice."""
+    from .h2o import h2o_decode, h2o_rescore
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 7)
+        return {
+            "q": x.normal(len(lengths), q_heads, width, dtype=dtype),
+            "k": x.cache(lengths, tokens, None, kv_heads, width, dtype=dtype),
+            "v": x.cache(lengths, tokens, None, kv_heads, width, dtype=dtype),
+            "lengths": x.integers(lengths),
+            "scores": x.uniform(len(lengths), kv_heads, tokens),
+        }
+
+    def again(device: torch.device) -> dict[str, Any]:
+        given = make(device)
+        lse = reference.decode_attention(given["q"], given["k"], given.pop("v"), given["lengths"])[1]
+        return given | {"lse": guarded(lse.float())}
+
+    def scored(call: Callable[..., Any], given: dict[str, Any]) -> Outputs:
+        out = call(**given)
+        return (pair(out) if out is not None else {}) | {"scores": given["scores"]}
+
+    add(
+        f"h2o-decode-{name}",
+        dtype,
+        make,
+        lambda given: scored(h2o_decode, given | {"splits": 2}),
+        lambda given: scored(reference.h2o_decode, given),
+    )
+    add(
+        f"h2o-rescore-{name}",
+        dtype,
+        again,
+        lambda given: scored(h2o_rescore, given),
+        lambda given: scored(reference.h2o_rescore, given),
+    )
+
+
+def add_h2o_latent(name: str, dtype: torch.dtype, heads: int, rank: int, rope: int, lengths: list[int]) -> None:
+    """Add a case of MHC and H2O together."""
+    from .h2o import h2o_latent_decode
+
+    tokens = max(lengths) + 3
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 8)
+        row = x.cache(lengths, tokens, None, rank + rope, dtype=dtype)
+        return {
+            "q": x.normal(len(lengths), heads, rank, dtype=dtype),
+            "latent": row[..., :rank],
+            "q_rope": x.normal(len(lengths), heads, rope, dtype=dtype),
+            "k_rope": row[..., rank:],
+            "lengths": x.integers(lengths),
+            "scores": x.uniform(len(lengths), 1, tokens),
+            "scale": (rank + rope) ** -0.5,
+        }
+
+    add(
+        f"h2o-latent-{name}",
+        dtype,
+        make,
+        lambda given: pair(h2o_latent_decode(**given, splits=2)) | {"scores": given["scores"]},
+        lambda given: pair(reference.h2o_latent_decode(**given)) | {"scores": given["scores"]},
+    )
+
+
+def add_h2o_prefill(
+    name: str, dtype: torch.dtype, q_heads: int, kv_heads: int, width: int, lengths: list[int], last: int | None
+) -> None:
+    """Add a case of prompt scores."""
+    from .h2o import h2o_prefill_scores
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 9)
+        q = x.normal(sum(lengths), q_heads, width, dtype=dtype)
+        k = x.normal(sum(lengths), kv_heads, width, dtype=dtype)
+        starts = starts_of(x, lengths)
+        lse = guarded(reference.prefill_attention(q, k, k, starts, max(lengths))[1].float())
+        return {"q": q, "k": k, "lse": lse, "starts": starts, "longest": max(lengths), "last": last}
+
+    add(
+        f"h2o-prompt-{name}",
+        dtype,
+        make,
+        lambda given: {"scores": h2o_prefill_scores(**given)},
+        lambda given: {"scores": reference.h2o_prefill_scores(**given)},
+    )
+
+
+def add_h2o_select(name: str, lengths: list[int], heavy: int, recent: int, ties: bool) -> None:
+    """Add a case of selecting, then compacting what was selected."""
+    from .h2o import h2o_compact, h2o_select
+
+    tokens, heads, width = max(lengths) + 2, 2, 80
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 10)
+        scores = x.uniform(len(lengths), heads, tokens) * 3
+        return {
+            "scores": guarded(torch.floor(scores) if ties else scores),
+            "lengths": x.integers(lengths),
+            "cache": x.cache(lengths, tokens, None, heads, width, dtype=FP32),
+            "into": guarded(torch.zeros((len(lengths), heavy + recent, heads, width), device=device)),
+        }
+
+    def outputs(select: Callable[..., Tensor], compact: Callable[..., Tensor], given: dict[str, Any]) -> Outputs:
+        kept = select(given["scores"], given["lengths"], heavy, recent)
+        scores = compact(given["cache"], kept, given["into"], given["scores"])
+        return {"kept": kept, "into": given["into"], "scores": scores}
+
+    add(
+        f"h2o-select-{name}",
+        FP32,
+        make,
+        lambda given: outputs(h2o_select, h2o_compact, given),
+        lambda given: outputs(reference.h2o_select, reference.h2o_compact, given),
+        0.0,
+    )
+
+
+def add_h2o_evict(name: str, seen: list[int], budget: int, recent: int, latent: bool) -> None:
+    """Add a case of one new token for each sequence, some with room, some without."""
+    from .h2o import h2o_evict
+
+    heads, width = (1, 96) if latent else (2, 64)
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 11)
+        shape = (len(seen), budget, heads, width)
+        positions = torch.stack([torch.randperm(max(n, budget), generator=x.source)[:budget] for n in seen])
+        return {
+            "k_new": x.normal(len(seen), heads, width, dtype=FP32),
+            "v_new": None if latent else x.normal(len(seen), heads, width, dtype=FP32),
+            "k": x.normal(*shape, dtype=FP32),
+            "v": None if latent else x.normal(*shape, dtype=FP32),
+            "scores": guarded(torch.floor(x.uniform(len(seen), heads, budget) * 8)),
+            "positions": x.integers(positions[:, None].expand(-1, heads, -1).contiguous()),
+            "seen": x.integers(seen),
+            "recent": recent,
+        }
+
+    def outputs(evict: Callable[..., None], given: dict[str, Any]) -> Outputs:
+        evict(**given)
+        return {name: given[name] for name in ("k", "v", "scores", "positions") if given[name] is not None}
+
+    add(
+        f"h2o-evict-{name}",
+        FP32,
+        make,
+        lambda given: outputs(h2o_evict, given),
+        lambda given: outputs(reference.h2o_evict, given),
+        0.0,
+    )
+
+
+add_h2o_decode("gqa-d128", FP16, 8, 2, 128, [63, 0])
+add_h2o_decode("gqa-d80", BF16, 6, 2, 80, [61])
+add_h2o_latent("r128-h20-rope", FP16, 20, 128, 32, [71, 1])
+add_h2o_prefill("d64-ragged", FP32, 2, 1, 64, [37, 1], None)
+add_h2o_prefill("d128-last-16", BF16, 4, 2, 128, [63], 16)
+add_h2o_select("random", [63, 5, 0], 12, 4, ties=False)
+add_h2o_select("ties", [61, 29], 20, 3, ties=True)
+add_h2o_evict("heads", [40, 9, 17], 17, 4, latent=False)
+add_h2o_evict("latent", [40], 33, 33, latent=True)

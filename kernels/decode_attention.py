@@ -111,10 +111,10 @@ def decode_split_kernel(
 
 
 @triton.jit
-def combine_kernel(
-    PARTIAL, LSES, OUT, LSE, splits, D: tl.constexpr, BD: tl.constexpr, BS: tl.constexpr, CHUNK: tl.constexpr
+def combine_row(
+    PARTIAL, LSES, OUT, LSE, row, splits, D: tl.constexpr, BD: tl.constexpr, BS: tl.constexpr, CHUNK: tl.constexpr
 ):
-    row = tl.program_id(0).to(tl.int64)
+    """Merge the splits of one query head: the weighted mean of PARTIAL [S, D] into OUT [D], their LSE into LSE."""
     d = tl.arange(0, BD)
     every = tl.arange(0, BS)
     lses = tl.load(LSES + row * splits + every, mask=every < splits, other=float("-inf"))  # [BS]
@@ -135,6 +135,13 @@ def combine_kernel(
     tl.store(LSE + row, tl.where(some, top + tl.log2(safe) * LN2, float("-inf")))
 
 
+@triton.jit
+def combine_kernel(
+    PARTIAL, LSES, OUT, LSE, splits, D: tl.constexpr, BD: tl.constexpr, BS: tl.constexpr, CHUNK: tl.constexpr
+):
+    combine_row(PARTIAL, LSES, OUT, LSE, tl.program_id(0).to(tl.int64), splits, D, BD, BS, CHUNK)
+
+
 def pick(q_per_kv: int, head_dim: int, itemsize: int) -> Config:
     """Return the tile for a number of query heads per KV head, a head dim and the bytes of an element."""
     for (size, width, rows), config in CONFIGS.items():
@@ -153,25 +160,19 @@ def traffic(
     return float(cache + small + written), 4.0 * batch * q_heads * head_dim * tokens
 
 
+def combine_tiles(width: int, splits: int) -> dict[str, int]:
+    """Return the tile sizes of `combine_row` for an output width and a number of splits."""
+    wide, every = triton.next_power_of_2(width), triton.next_power_of_2(splits)
+    return {"D": width, "BD": wide, "BS": every, "CHUNK": max(2, min(16, 4096 // wide, every))}
+
+
 def combine(partial: torch.Tensor, lses: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Merge the splits: partial [B, Hq, S, D] fp32, lses [B, Hq, S] fp32 -> out [B, Hq, D] of `dtype`, lse [B, Hq]."""
     batch, heads, splits, width = partial.shape
     out = torch.empty((batch, heads, width), dtype=dtype, device=partial.device)
     lse = torch.empty((batch, heads), dtype=torch.float32, device=partial.device)
-    wide = triton.next_power_of_2(width)
-    combine_kernel[(batch * heads,)](
-        partial,
-        lses,
-        out,
-        lse,
-        splits,
-        D=width,
-        BD=wide,
-        BS=triton.next_power_of_2(splits),
-        CHUNK=max(2, min(16, 4096 // wide, triton.next_power_of_2(splits))),
-        num_warps=4,
-        num_stages=2,
-    )
+    tiles = combine_tiles(width, splits)
+    combine_kernel[(batch * heads,)](partial, lses, out, lse, splits, **tiles, num_warps=4, num_stages=2)
     return out, lse
 
 

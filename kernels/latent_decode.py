@@ -50,7 +50,7 @@ ABSORBED = {
 #: rank up to -> tile of the fused form
 FUSED = {
     128: Config(rows=16, tokens=64, warps=4, stages=2),
-    256: Config(rows=16, tokens=64, warps=8, stages=2),
+    256: Config(rows=16, tokens=32, warps=8, stages=3),
     512: Config(rows=16, tokens=32, warps=8, stages=2),
 }
 

@@ -4,6 +4,7 @@ Each takes what its launcher takes (tuning arguments aside) and returns what it 
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -232,3 +233,140 @@ def reconstruct_decode(
     group = q.shape[1] // k_up.shape[0]
     heads = [out[:, h] @ v_up[h // group].to(F64) for h in range(q.shape[1])]  # [B, D] each
     return torch.stack(heads, 1), lse
+
+
+def prefill_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts: Tensor,
+    longest: int,
+    *,
+    k_starts: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One query after another attends to the keys up to its own place."""
+    (tokens, heads, width), group = q.shape, q.shape[1] // k.shape[1]
+    out = torch.zeros((tokens, heads, width), dtype=F64, device=q.device)
+    lse = torch.zeros((heads, tokens), dtype=F64, device=q.device)
+    queries = pairwise(starts.tolist())
+    keys_of = pairwise((starts if k_starts is None else k_starts).tolist())
+    for (begin, end), (k_begin, k_end) in zip(queries, keys_of, strict=True):
+        for i in range(begin, end):
+            seen = k_end - (end - 1 - i)
+            for h in range(heads):
+                keys, values = k[k_begin:seen, h // group].to(F64), v[k_begin:seen, h // group].to(F64)
+                out[i, h], lse[h, i], _ = attend(q[i, h], keys, values, scale or width**-0.5)
+    return out, lse
+
+
+def h2o_rescore(
+    q: Tensor, k: Tensor, lse: Tensor, lengths: Tensor, scores: Tensor, *, scale: float | None = None
+) -> None:
+    """Add exp(q.k * scale - lse) of every head of the group to the token's score, in place."""
+    (batch, heads, width), group = q.shape, q.shape[1] // k.shape[2]
+    for b in range(batch):
+        n = int(lengths[b])
+        for h in range(heads):
+            s = (k[b, :n, h // group].to(F64) @ q[b, h].to(F64)) * (scale or width**-0.5)
+            scores[b, h // group, :n] += torch.exp(s - lse[b, h]).to(scores.dtype)
+
+
+def h2o_decode(
+    q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, scores: Tensor, *, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attend, then look at the keys again to score them."""
+    out, lse = decode_attention(q, k, v, lengths, scale=scale)
+    h2o_rescore(q, k, lse, lengths, scores, scale=scale)
+    return out, lse
+
+
+def h2o_latent_decode(
+    q: Tensor,
+    latent: Tensor,
+    lengths: Tensor,
+    scores: Tensor,
+    *,
+    q_rope: Tensor | None = None,
+    k_rope: Tensor | None = None,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Attend to the latent, then score it with all heads."""
+    out, lse = absorbed_decode(q, latent, lengths, q_rope=q_rope, k_rope=k_rope, scale=scale)
+    whole_q = q if q_rope is None else torch.cat([q, q_rope], -1)
+    whole_k = latent if k_rope is None else torch.cat([latent, k_rope], -1)
+    h2o_rescore(whole_q, whole_k[:, :, None], lse, lengths, scores, scale=scale)
+    return out, lse
+
+
+def h2o_prefill_scores(
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    starts: Tensor,
+    longest: int,
+    *,
+    last: int | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Sum the columns of the causal attention matrix over the last queries and the heads of each group."""
+    group, width = q.shape[1] // k.shape[1], q.shape[-1]
+    bounds = starts.tolist()
+    scores = torch.zeros((len(bounds) - 1, k.shape[1], longest), dtype=F64, device=q.device)
+    for b, (begin, end) in enumerate(pairwise(bounds)):
+        for i in range(max(begin, end - (last or longest)), end):
+            for h in range(q.shape[1]):
+                s = (k[begin : i + 1, h // group].to(F64) @ q[i, h].to(F64)) * (scale or width**-0.5)
+                scores[b, h // group, : i + 1 - begin] += torch.exp(s - lse[h, i].to(F64))
+    return scores
+
+
+def h2o_select(scores: Tensor, lengths: Tensor, heavy: int, recent: int) -> Tensor:
+    """Sort what is not recent by (score, position), keep the last `heavy`, add the recent ones."""
+    batch, heads, _ = scores.shape
+    kept = torch.full((batch, heads, heavy + recent), -1, dtype=torch.int32, device=scores.device)
+    for b in range(batch):
+        n = int(lengths[b])
+        limit = max(0, n - recent)
+        for h in range(heads):
+            order = sorted(range(limit), key=lambda t: (float(scores[b, h, t]), t))
+            chosen = sorted(order[max(0, limit - heavy) :]) + list(range(limit, n))
+            kept[b, h, : len(chosen)] = torch.tensor(chosen, dtype=torch.int32)
+    return kept
+
+
+def h2o_compact(cache: Tensor, kept: Tensor, into: Tensor, scores: Tensor | None = None) -> Tensor | None:
+    """Copy token by token."""
+    found = None if scores is None else torch.zeros(kept.shape, dtype=F64, device=cache.device)
+    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in kept.shape)).tolist():
+        token = int(kept[b, h, i])
+        if token < 0:
+            continue
+        into[b, i, h] = cache[b, token, h]
+        if found is not None and scores is not None:
+            found[b, h, i] = scores[b, h, token]
+    return found
+
+
+def h2o_evict(
+    k_new: Tensor,
+    v_new: Tensor | None,
+    k: Tensor,
+    v: Tensor | None,
+    scores: Tensor,
+    positions: Tensor,
+    seen: Tensor,
+    recent: int,
+) -> None:
+    """Find the (score, position) that is least among what is not recent, and write the new token over it."""
+    batch, budget, heads, _ = k.shape
+    for b in range(batch):
+        now = int(seen[b])
+        for h in range(heads):
+            old = [i for i in range(min(now, budget)) if int(positions[b, h, i]) <= now - recent]
+            order = sorted(old, key=lambda i, b=b, h=h: (float(scores[b, h, i]), int(positions[b, h, i])))
+            slot = now if now < budget else order[0]
+            k[b, slot, h] = k_new[b, h]
+            if v is not None and v_new is not None:
+                v[b, slot, h] = v_new[b, h]
+            scores[b, h, slot], positions[b, h, slot] = 0.0, now
