@@ -119,6 +119,7 @@ REFUSED = [
     (("estimate", "--model", "qwen3-8b", "--context", "8k", "-t", "mhc"), "mhc needs a size"),
     (("memory", "--model", "llama3.1-8b", "--context", "8k", "--gpu-memory-utilization", "1.5"), "at most 1"),
     (("show", "gpu", "h20"), "did you mean"),
+    (("list", "dreams"), "no list named"),
     (("show", "planet", "mars"), "no kind named"),
 ]
 
@@ -136,7 +137,6 @@ def test_a_no_is_one_line_on_stderr(run, arguments: tuple[str, ...], said: str) 
         ("estimate",),
         ("estimate", "--modle", "x"),
         ("fly",),
-        ("list", "dreams"),
         ("memory", "-m", "qwen3-8b", "-c", "8k", "--tp", "0"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.kv.budget import weights
 from kvplan.kv.layout import kv_layout
 from kvplan.specs.reader import read_model
 from kvplan.specs.source import Source
@@ -52,7 +53,6 @@ def test_a_missing_size_is_named(field: str) -> None:
         ({"head_dim": [64]}, "head_dim"),
         ({"attention_bias": "yes"}, "attention_bias"),
         ({"torch_dtype": "float3"}, "dtype"),
-        ({"quantization_config": {"quant_method": "mystery"}}, "mystery"),
         ({"quantization_config": 4}, "quantization_config"),
     ],
 )
@@ -288,3 +288,63 @@ def test_an_mpt_with_shared_heads_is_refused() -> None:
                 "attn_config": {"kv_n_heads": 2},
             }
         )
+
+
+UNQUANTISED = 2 * 1000 * 512 * 2 + (4 * 2 + 1) * 512 * 2  # embeddings, head and norms in 16 bits
+ATTENTION, MLP = 4 * (2 * 512 * 512 + 2 * 128 * 512), 4 * 3 * 1024 * 512
+
+
+@pytest.mark.parametrize(
+    ("block", "attention", "mlp"),
+    [
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "a": {"targets": ["re:.*self_attn.*"], "weights": {"num_bits": 8, "type": "float"}},
+                    "b": {"targets": ["re:.*mlp.*"], "weights": {"num_bits": 4, "type": "float", "group_size": 16}},
+                },
+            },
+            8,
+            4.5,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"a": {"targets": ["Linear"], "weights": {"num_bits": 8}}},
+                "ignore": ["re:.*(q|k|v|o)_proj$"],
+            },
+            16,
+            8,
+        ),
+        ({"quant_method": "compressed-tensors", "config_groups": {}, "kv_cache_scheme": {"num_bits": 8}}, 16, 16),
+        (
+            {"quant_method": "bitsandbytes", "load_in_4bit": True, "llm_int8_skip_modules": ["lm_head", "self_attn"]},
+            16,
+            4.5,
+        ),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1, "dynamic": {"-:.*self_attn.*": {}}}, 16, 4),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1, "dynamic": {"+:.*self_attn.*": {"bits": 8}}}, 8, 4),
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}, 4.5, 4.5),
+        ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, 8, 8),
+    ],
+)
+def test_which_tensor_is_stored_how(block: dict, attention: float, mlp: float) -> None:
+    held = weights(read(LLAMA, quantization_config=block))
+    assert held.total == pytest.approx(UNQUANTISED + ATTENTION * attention / 8 + MLP * mlp / 8)
+
+
+def test_a_quantised_head_is_counted_and_an_unknown_method_asks_for_the_format() -> None:
+    head = weights(
+        read(LLAMA, quantization_config={"quant_method": "gptq", "bits": 4, "group_size": -1, "lm_head": True})
+    )
+    assert head.total == pytest.approx(UNQUANTISED - 1000 * 512 * 1.5 + (ATTENTION + MLP) / 2)
+    mystery = read(LLAMA, quantization_config={"quant_method": "mystery"})
+    assert kv_layout(mystery, 16).growth(1) == 2048
+    with pytest.raises(
+        SpecError, match="'mystery', which kvplan cannot size; say how weights are stored with --weights"
+    ):
+        weights(mystery)
+    assert weights(mystery, "fp8").total < weights(read(LLAMA)).total
+    with pytest.raises(SpecError, match="no regular expression"):
+        read(LLAMA, quantization_config={"quant_method": "fp8", "ignore": ["re:("]})

@@ -48,9 +48,14 @@ COUNT = click.IntRange(1, 1024)
 def replica_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the flags that shape a replica and its weights."""
     for option in (
-        click.option("--tp", type=COUNT, help="Tensor-parallel GPUs per replica."),
-        click.option("--pp", type=COUNT, help="Pipeline stages per replica."),
-        click.option("--dp", type=COUNT, help="Attention-data-parallel ranks; experts are divided over tp x dp GPUs."),
+        click.option("--tp", type=COUNT, metavar="N", help="Tensor-parallel GPUs per replica."),
+        click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
+        click.option(
+            "--dp",
+            type=COUNT,
+            metavar="N",
+            help="Attention-data-parallel ranks; experts are divided over tp x dp GPUs.",
+        ),
         click.option(
             "--weights", "form", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's."
         ),

@@ -6,6 +6,7 @@ from datetime import date
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
+from kvplan.errors import UnknownName
 from kvplan.kv import techniques
 from kvplan.specs import catalog
 from kvplan.units import HOUR, show_bytes, show_rate, show_tokens
@@ -98,6 +99,10 @@ def worded(field: str, value: object) -> str:
     """Return a value as a table shows it."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if field == "usd_per_hour":
+        return f"${float(str(value)):.2f}"
     if field == "parameters":
         return f"{float(str(value)) / 1e9:,.2f} B"
     if field == "visible_memory":
@@ -108,7 +113,7 @@ def worded(field: str, value: object) -> str:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", metavar="KIND")
 @json_option
 @examples(
     "kvplan list models",
@@ -116,6 +121,9 @@ def worded(field: str, value: object) -> str:
 )
 def command(kind: str, as_json: bool) -> None:
     """List models, gpus, prices, techniques, engines, profiles or architectures."""
+    kind = kind if kind in KINDS else f"{kind}s"
+    if kind not in KINDS:
+        raise UnknownName("list", kind.removesuffix("s"), KINDS)
     rows = KINDS[kind]()
 
     def report() -> list[object]:

@@ -22,7 +22,12 @@ from kvplan.specs import catalog
 @model_option
 @context_option
 @click.option("--batch", "-b", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Sequences.")
-@click.option("--kv-dtype", type=click.Choice(KV_DTYPES), help="Elements of the cache. Default: the checkpoint's.")
+@click.option(
+    "--kv-dtype",
+    type=click.Choice(list(KV_DTYPES)),
+    metavar="DTYPE",
+    help="Elements of the cache: bf16, fp16, fp32, fp8, int8, int4. Default: the checkpoint's.",
+)
 @click.option("--technique", "-t", default=techniques.BASELINE, help="A technique or a composition, as in mhc:4x+fp8.")
 @click.option(
     "--layout",

@@ -10,6 +10,7 @@ from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS
+from kvplan.specs.model import ModelSpec
 from kvplan.units import HOUR, show_bytes, show_rate
 
 Field = tuple[str, object, str]
@@ -30,7 +31,7 @@ def model(name: str) -> list[Field]:
         ("dtype", m.dtype, source),
         (
             "quantization",
-            f"{m.quantization.method}, {m.quantization.bits:g} bits" if m.quantization else "none",
+            quantised(m),
             source,
         ),
         ("kv_bytes_per_token_16_bit", layout.growth(m.max_context or 4096), derived),
@@ -41,6 +42,11 @@ def model(name: str) -> list[Field]:
         for key, value in m.config.items()
         if not isinstance(value, (Mapping, list)) or len(str(value)) < 200
     ]
+
+
+def quantised(m: ModelSpec) -> str:
+    how = m.quantization
+    return "none" if how is None else how.method if how.bits is None else f"{how.method}, {how.bits:g} bits an element"
 
 
 def gpu(name: str) -> list[Field]:
@@ -98,7 +104,16 @@ def worded(field: str, value: object) -> str:
         return f"{value:g} W"
     if isinstance(value, float) and unit in ("B/s", "FLOP/s"):
         return show_rate(value, unit)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if field == "large_memory":
+        return show_bytes(float(str(value)))
+    if field == "runtime" and isinstance(value, dict):
+        return ", ".join(f"tp{n}: {show_bytes(amount)}" for n, amount in value.items())
+    if field in ("small", "large") and isinstance(value, tuple):
+        return f"{value[0]:,} sequences, {value[1]:,} tokens a step"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
+    return f"{value:,.0f}" if whole else str(value)
 
 
 @click.command("show")
@@ -111,7 +126,7 @@ def worded(field: str, value: object) -> str:
 )
 def command(kind: str, name: str, as_json: bool) -> None:
     """Show one model, gpu, technique, engine or price: every value with its source."""
-    reader = KINDS.get(kind) or KINDS.get(kind.removesuffix("s"))
+    reader = KINDS.get(kind.removesuffix("s"))
     if reader is None:
         raise UnknownName("kind", kind, KINDS)
     found = reader(name)

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from kvplan.errors import Incompatible
+from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.engine import Paging, paging
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Latent, Layer, ModelSpec, Quantization, Weight
-from kvplan.specs.quantization import COMPUTE, FORMATS, is_quantised
+from kvplan.specs.quantization import COMPUTE, FORMATS, tensor_bits
 from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes
 
@@ -149,7 +149,10 @@ class Weights:
     def __init__(self, model: ModelSpec, wanted: str | None):
         self.model = model
         self.dtype_bits, self.how = weight_format(model, wanted)
-        numbered = self.how is not None and any(any(ch.isdigit() for ch in p) for p in self.how.skip)
+        if self.how is not None and self.how.problem:
+            raise SpecError(self.how.problem)
+        patterns = (*self.how.skip, *(p for p, _ in self.how.overrides)) if self.how else ()
+        numbered = any(any(ch.isdigit() for ch in p) for p in patterns)
         made: dict[object, Sizes] = {}
         self.layers: list[Sizes] = []
         for index, layer in enumerate(model.layers):
@@ -173,8 +176,7 @@ class Weights:
         return Sizes(tuple(found.items()), routed)
 
     def bytes_of(self, name: str, w: Weight) -> float:
-        bits = self.how.bits if self.how is not None and is_quantised(name, w, self.how) else self.dtype_bits
-        return w.parameters * bits / 8
+        return w.parameters * tensor_bits(name, w, self.dtype_bits, self.how) / 8
 
     @property
     def total(self) -> float:

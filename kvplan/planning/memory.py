@@ -14,7 +14,21 @@ from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes, show_tokens
 
 LAYOUTS = ("architecture", "engine", "transformers")
-KV_DTYPES = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
+#: element types of a cache by their spellings (vLLM's included)
+KV_DTYPES = {
+    "auto": None,
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "float16": "fp16",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "fp8": "fp8",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+    "int8": "int8",
+    "int4": "int4",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +90,7 @@ PLAIN_BITS = {"bf16": 16.0, "fp16": 16.0, "fp32": 32.0}
 
 def with_kv_dtype(technique: str, kv_dtype: str | None) -> tuple[str, float | None]:
     """Return (technique, plain bits): fp8, int8 and int4 are techniques, since they bring scales."""
+    kv_dtype = KV_DTYPES[kv_dtype] if kv_dtype else None
     if kv_dtype is None or kv_dtype in PLAIN_BITS:
         return techniques.canonical(technique), PLAIN_BITS.get(kv_dtype or "")
     found = techniques.parts(technique)

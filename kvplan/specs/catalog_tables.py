@@ -16,8 +16,9 @@ DATASHEET = "datasheet"
 LINE = ""
 
 
-def read_csv(path: Path) -> tuple[list[str], list[Document]]:
+def read_csv(word: str) -> tuple[list[str], list[Document]]:
     """Return the columns of a CSV file and its rows, every value text; a row carries its line under LINE."""
+    path = Path(word).expanduser()
     reader = csv.DictReader(io.StringIO(read_text(path, path.name)))
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
@@ -36,13 +37,13 @@ def read_csv(path: Path) -> tuple[list[str], list[Document]]:
     return columns, rows
 
 
-def write_csv(path: Path, columns: list[str], rows: list[Document]) -> None:
+def write_csv(word: str, columns: list[str], rows: list[Document]) -> None:
     """Write a CSV file whole or not at all."""
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, out.getvalue())
+    write_whole(Path(word).expanduser(), out.getvalue())
 
 
 class _Plain(yaml.SafeDumper):
@@ -58,9 +59,14 @@ def profile_text(document: Document, comment: str) -> str:
     return f"# {comment}\n{text}"
 
 
-def write_profile(path: Path, document: Document, comment: str) -> None:
+def write_profile(word: str, document: Document, comment: str) -> None:
     """Write a profile whole or not at all."""
-    write_whole(path, profile_text(document, comment))
+    write_whole(Path(word).expanduser(), profile_text(document, comment))
+
+
+def stem(word: str) -> str:
+    """Return a file's name without folder and ending."""
+    return Path(word).stem
 
 
 def kernel_document(word: str) -> tuple[Document, Source, str]:

@@ -151,15 +151,19 @@ class Layer:
 class Quantization:
     """How a checkpoint stores its matrix weights.
 
-    `bits` per element including scales, `compute` of the product's operands.
+    `bits` per element, scales included (None: as the dtype), `compute` of the product's operands; modules matching `skip`
+    are left alone, `overrides` gives others their own bits, `head` includes the output head. `problem` says why sizes
+    cannot be told, '' when they can.
     """
 
     method: str
-    bits: float
+    bits: float | None
     compute: int = 16
     skip: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
+    overrides: tuple[tuple[str, float], ...] = ()
+    head: bool = False
     kv_bits: float | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
