@@ -645,3 +645,111 @@ add_h2o_select("random", [63, 5, 0], 12, 4, ties=False)
 add_h2o_select("ties", [61, 29], 20, 3, ties=True)
 add_h2o_evict("heads", [40, 9, 17], 17, 4, latent=False)
 add_h2o_evict("latent", [40], 33, 33, latent=True)
+
+
+# streaming
+
+
+def add_streaming(
+    name: str,
+    dtype: torch.dtype,
+    mode: str,
+    heads: int,
+    kv_heads: int,
+    width: int,
+    sinks: int,
+    ring: int,
+    seen: list[int],
+) -> None:
+    """Add a case of appending one token and decoding, and one of decoding alone, from `seen` earlier tokens."""
+    from .streaming import streaming_append, streaming_decode
+
+    slots = sinks + ring
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 12)
+        live = [min(n, slots) for n in seen]
+        return {
+            "q": x.normal(len(seen), heads, width, dtype=dtype),
+            "k": x.cache(live, slots, None, kv_heads, width, dtype=dtype),
+            "v": x.cache(live, slots, None, kv_heads, width, dtype=dtype),
+            "k_new": x.normal(len(seen), kv_heads, width, dtype=dtype),
+            "v_new": x.normal(len(seen), kv_heads, width, dtype=dtype),
+            "seen": x.integers(seen),
+            **x.rotation(max(*seen, slots) + 1 if mode == "absolute" else slots, width),
+        }
+
+    def outputs(
+        append: Callable[..., None], decode: Callable[..., tuple[Tensor, Tensor]], given: dict[str, Any], **extra: int
+    ) -> Outputs:
+        both = {
+            "k": given["k"],
+            "v": given["v"],
+            "cos": given["cos"],
+            "sin": given["sin"],
+            "sinks": sinks,
+            "mode": mode,
+        }
+        before = pair(decode(given["q"], seen=given["seen"], **both, **extra))
+        append(given["k_new"], given["v_new"], seen=given["seen"], **both)
+        after = pair(decode(given["q"], seen=given["seen"] + 1, **both, **extra))
+        kept = {part: given[part] for part in "kv"}
+        return before | {f"{part}_after": value for part, value in after.items()} | kept
+
+    add(
+        f"streaming-{mode}-{name}",
+        dtype,
+        make,
+        lambda given: outputs(streaming_append, streaming_decode, given, splits=2),
+        lambda given: outputs(reference.streaming_append, reference.streaming_decode, given),
+    )
+
+
+add_streaming("d64-full-and-not", FP32, "absolute", 2, 1, 64, 4, 29, [97, 11])
+add_streaming("d128", BF16, "absolute", 4, 2, 128, 4, 59, [63])
+add_streaming("d64-full-and-not", FP32, "cache", 2, 1, 64, 4, 29, [97, 11])
+add_streaming("d128", BF16, "cache", 4, 2, 128, 4, 59, [150])
+add_streaming("d128-empty", FP16, "cache", 4, 1, 128, 1, 32, [0])
+
+
+# bandwidth
+
+
+def add_probes(elements: int) -> None:
+    """Add the three probes over a length that fills no block."""
+    from .bandwidth import copy_probe, read_probe, write_probe
+
+    def make(device: torch.device) -> dict[str, Any]:
+        x = Maker(device, 13)
+        return {"x": x.uniform(elements), "y": x.nans(elements, dtype=FP32)}
+
+    def changed(call: Callable[[], object], given: dict[str, Any]) -> Outputs:
+        call()
+        return {"y": given["y"]}
+
+    add(
+        "probe-read",
+        FP32,
+        make,
+        lambda given: {"sum": read_probe(given["x"], sms=1).double().sum()},
+        lambda given: {"sum": reference.read_probe(given["x"])},
+    )
+    add(
+        "probe-copy",
+        FP32,
+        make,
+        lambda given: changed(lambda: copy_probe(given["x"], given["y"], sms=1), given),
+        lambda given: changed(lambda: reference.copy_probe(given["x"], given["y"]), given),
+        0.0,
+    )
+    add(
+        "probe-write",
+        FP32,
+        make,
+        lambda given: changed(lambda: write_probe(given["y"], 1.5, sms=1), given),
+        lambda given: changed(lambda: reference.write_probe(given["y"], 1.5), given),
+        0.0,
+    )
+
+
+add_probes(4096 * 9 + 17)

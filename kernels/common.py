@@ -90,14 +90,29 @@ def slot_in_page(n, PAGED: tl.constexpr, PAGE: tl.constexpr):
 
 
 @triton.jit
-def store_split(OUT, LSE, rows, acc, m, z, real, d, D: tl.constexpr):
-    """Write one split's normalised output [rows, D] and natural LSE [rows]; an empty split writes 0 and -inf."""
+def store_lse(LSE, rows, m, z, real):
+    """Write natural LSE [rows] from base-2 maximum m and sum z, -inf for an empty split; return 1 / z, 1 when empty."""
     full = z > 0
-    inverse = 1.0 / tl.where(full, z, 1.0)
-    lse = tl.where(full, (m + tl.log2(tl.where(full, z, 1.0))) * LN2, float("-inf"))
-    tl.store(LSE + rows, lse, mask=real)
-    out = acc * inverse[:, None]
+    safe = tl.where(full, z, 1.0)
+    tl.store(LSE + rows, tl.where(full, (m + tl.log2(safe)) * LN2, float("-inf")), mask=real)
+    return 1.0 / safe
+
+
+@triton.jit
+def store_split(OUT, LSE, rows, acc, m, z, real, d, D: tl.constexpr):
+    """Write one split's normalised output [rows, D] and its LSE; an empty split writes 0 and -inf."""
+    out = acc * store_lse(LSE, rows, m, z, real)[:, None]
     tl.store(OUT + rows[:, None] * D + d[None, :], out.to(OUT.dtype.element_ty), mask=real[:, None] & (d < D)[None, :])
+
+
+@triton.jit
+def store_halves(OUT, LSE, rows, low, high, m, z, factor, real, d, HALF: tl.constexpr):
+    """As `store_split`, for an output in two halves [rows, HALF] that is still to be multiplied by `factor`."""
+    inverse = store_lse(LSE, rows, m, z, real)[:, None] * factor
+    into = OUT + rows[:, None] * (2 * HALF) + d[None, :]
+    inside = real[:, None] & (d < HALF)[None, :]
+    tl.store(into, (low * inverse).to(OUT.dtype.element_ty), mask=inside)
+    tl.store(into + HALF, (high * inverse).to(OUT.dtype.element_ty), mask=inside)
 
 
 def sm_count(device: torch.device) -> int:

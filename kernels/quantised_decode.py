@@ -27,6 +27,7 @@ from .common import (
     slot_in_page,
     sm_count,
     split_range,
+    store_halves,
 )
 from .decode_attention import finish, split_buffers
 
@@ -188,15 +189,10 @@ def quantised_split_kernel(
         # both loaded, not handed on: the pipeliner gives up on a value that is two iterations old
         page = page_base(TABLE, b, st_b, n, hi, PAGED, PAGE)
         ahead = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
-    full = z > 0
-    inverse = v_scale / tl.where(full, z, 1.0)
+    acc_low += zero_low[:, None]
+    acc_high += zero_high[:, None]
     rows = (b * q_heads + h) * splits + split
-    tl.store(LSE + rows, tl.where(full, (m + tl.log2(tl.where(full, z, 1.0))) / LOG2E, float("-inf")), mask=real)
-    into = OUT + rows[:, None] * (2 * HALF) + d[None, :]
-    low = (acc_low + zero_low[:, None]) * inverse[:, None]
-    high = (acc_high + zero_high[:, None]) * inverse[:, None]
-    tl.store(into, low.to(OUT.dtype.element_ty), mask=head)
-    tl.store(into + HALF, high.to(OUT.dtype.element_ty), mask=head)
+    store_halves(OUT, LSE, rows, acc_low, acc_high, m, z, v_scale, real, d, HALF)
 
 
 def pick(kind: str, q_per_kv: int, head_dim: int) -> Config:

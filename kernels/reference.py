@@ -370,3 +370,75 @@ def h2o_evict(
             if v is not None and v_new is not None:
                 v[b, slot, h] = v_new[b, h]
             scores[b, h, slot], positions[b, h, slot] = 0.0, now
+
+
+def ring_slot(p: int, sinks: int, slots: int) -> int:
+    """Return the slot of the token at position p of the text."""
+    return p if p < sinks else sinks + (p - sinks) % (slots - sinks)
+
+
+def streaming_append(
+    k_new: Tensor,
+    v_new: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seen: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    *,
+    sinks: int,
+    mode: str,
+) -> None:
+    """Write each new token into its slot, rotated by its position in the text in mode `absolute`."""
+    for b, p in enumerate(seen.tolist()):
+        slot = ring_slot(p, sinks, k.shape[1])
+        k[b, slot] = (rotate(k_new[b], cos[p], sin[p]) if mode == "absolute" else k_new[b]).to(k.dtype)
+        v[b, slot] = v_new[b]
+
+
+def streaming_decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    seen: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    *,
+    sinks: int,
+    mode: str,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Put what is left in order of age, rotate keys in mode `cache`, and attend from the newest one's place."""
+    (batch, heads, width), slots, group = q.shape, k.shape[1], q.shape[1] // k.shape[2]
+    out = torch.zeros((batch, heads, width), dtype=F64, device=q.device)
+    lse = torch.full((batch, heads), -math.inf, dtype=F64, device=q.device)
+    for b, n in enumerate(seen.tolist()):
+        left = [p for p in range(n) if p < sinks or p >= n - (slots - sinks)]
+        if not left:
+            continue
+        rows = [ring_slot(p, sinks, slots) for p in left]
+        keys, values = k[b, rows].to(F64), v[b, rows].to(F64)  # [n, Hkv, D]
+        if mode == "cache":
+            keys = torch.stack([rotate(key, cos[place], sin[place]) for place, key in enumerate(keys)])
+        place = n - 1 if mode == "absolute" else len(left) - 1
+        for h in range(heads):
+            query = rotate(q[b, h], cos[place], sin[place])
+            out[b, h], lse[b, h], _ = attend(query, keys[:, h // group], values[:, h // group], scale or width**-0.5)
+    return out, lse
+
+
+def read_probe(x: Tensor) -> Tensor:
+    """Sum everything."""
+    return x.to(F64).sum()
+
+
+def copy_probe(x: Tensor, y: Tensor) -> None:
+    """Copy element by element."""
+    for i in range(len(x)):
+        y[i] = x[i]
+
+
+def write_probe(y: Tensor, value: float = 0.0) -> None:
+    """Fill element by element."""
+    for i in range(len(y)):
+        y[i] = value
