@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.kv.budget import Deployment, Parallel, memory_budget, tensor_sizes, weights
+from kvplan.kv.budget import Deployment, Parallel, memory_budget, replica_shapes, weights
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog
 
@@ -91,5 +91,10 @@ def test_formats_shrink_matrices_only() -> None:
 
 
 def test_replica_shapes_divide_the_heads() -> None:
-    assert [str(p) for p in tensor_sizes(catalog.model("qwen2.5-0.5b"), H100)][:2] == ["tp1", "tp2"]  # 14 heads
-    assert str(tensor_sizes(catalog.model("llama3.1-405b"), H100)[4]) == "tp8pp2"
+    def shapes(name: str) -> list[str]:
+        model = catalog.model(name)
+        return [str(p) for p in replica_shapes(model, kv_layout(model, 16), H100)]
+
+    assert shapes("qwen2.5-0.5b") == ["tp1", "tp2"]  # 14 heads, 2 for keys and values
+    assert shapes("llama3.1-405b")[:5] == ["tp1", "tp2", "tp4", "tp8", "tp8pp2"]
+    assert {"tp1dp8", "tp2dp4", "tp4dp2", "tp8"} <= set(shapes("deepseek-v3"))

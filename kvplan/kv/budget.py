@@ -8,7 +8,7 @@ from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.engine import Paging, paging
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Engine, Gpu
-from kvplan.specs.model import Latent, Layer, ModelSpec, Quantization, Weight
+from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
 from kvplan.specs.quantization import COMPUTE, FORMATS, tensor_bits
 from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes
@@ -278,14 +278,15 @@ def memory_budget(model: ModelSpec, layout: KVLayout, where: Deployment, length:
     return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)
 
 
-def tensor_sizes(model: ModelSpec, gpu: Gpu) -> list[Parallel]:
-    """Return the replica shapes worth trying, smallest first.
+def replica_shapes(model: ModelSpec, layout: KVLayout, gpu: Gpu) -> list[Parallel]:
+    """Return the replica shapes worth trying, smallest first: powers of two in a node, then pipelines of whole nodes.
 
-    Powers of two within a node, then pipelines of whole nodes.
+    Where every tensor-parallel rank would store a cache whole (a latent), attention data parallelism is tried too.
     """
     node = min(gpu.gpus_per_node, 8)
-    found = [Parallel(tensor=t) for t in (1, 2, 4, 8) if t <= node]
-    if any(isinstance(m, Latent) for m in model.mixers()):  # a latent is stored whole on every tensor-parallel rank
-        found += [Parallel(tensor=node // d, data=d) for d in (2, 4, 8) if d <= node]
+    sizes = [t for t in (1, 2, 4, 8) if t <= node]
+    found = [Parallel(tensor=t) for t in sizes]
+    if any(g.split == 1 and g.vectors for g in layout.groups):
+        found += [Parallel(tensor=t, data=d) for d in sizes for t in sizes if d > 1 and t * d <= node]
     found += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]
-    return [p for p in found if not check_parallel(model, p)]
+    return sorted((p for p in found if not check_parallel(model, p)), key=lambda p: p.gpus)

@@ -6,7 +6,7 @@ from math import ceil
 
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, tensor_sizes, weights
+from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator, decode_step, prefill, total_time
@@ -140,9 +140,9 @@ class Case:
         """Return how many sequences a replica of this shape holds."""
         return self.budget(layout, parallel).sequences(self.query.context, self.peak(layout, parallel))
 
-    def shapes(self) -> list[Parallel]:
+    def shapes(self, layout: KVLayout) -> list[Parallel]:
         """Return the replica shapes to try, smallest first: the one the user fixed, or all that divide the model."""
-        return [self.site.parallel] if self.site.parallel else tensor_sizes(self.model, self.site.gpu)
+        return [self.site.parallel] if self.site.parallel else replica_shapes(self.model, layout, self.site.gpu)
 
 
 def evaluate(case: Case, technique: str) -> Row:
@@ -158,7 +158,7 @@ def evaluate(case: Case, technique: str) -> Row:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
     row = replace(row, risk=techniques.risk(name, kept_share(layout, context)))
-    shapes = case.shapes()
+    shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:
         return replace(row, reason=refused)
@@ -189,7 +189,7 @@ def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
     """Return the first of these that fits: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
-    for larger in tensor_sizes(case.model, case.site.gpu):
+    for larger in replica_shapes(case.model, layout, case.site.gpu):
         if larger.gpus > parallel.gpus and case.sequences(layout, larger):
             return f"{larger.gpus} GPUs ({larger})"
     try:

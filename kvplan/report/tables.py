@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -40,9 +40,9 @@ def grid(*columns: tuple[str, str], title: str = "") -> Table:
     }
     table = Table(box=box.SIMPLE_HEAD, title=title, **style)  # type: ignore[arg-type]
     for heading, side in columns:
-        table.add_column(
-            heading, justify="right" if side == "right" else "left", overflow="fold", no_wrap=side != "wrap"
-        )
+        justify: JustifyMethod = "right" if side == "right" else "left"
+        wide = 14 if side == "wrap" else None  # words may wrap, not letters
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=side != "wrap", min_width=wide)
     return table
 
 
@@ -89,16 +89,22 @@ def technique_table(e: Estimate, site: Site) -> Table:
     """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
     price = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
     title = f"{site.gpu.title}{price}: {e.query.prompt:,} tokens in, {e.query.output:,} out"
-    headings = ("technique", "left"), ("KV / seq.", "right"), ("saved", "right"), *TIMES
-    table = grid(*headings, ("LongBench loss", "wrap"), title=title)
+    headings = [("technique", "left"), ("KV / seq.", "right"), ("saved", "right"), *TIMES, ("LongBench loss", "wrap")]
+    dropped = {"saved", "seqs"} if console().width < NARROW else set()
+    table = grid(*(h for h in headings if h[0] not in dropped), title=title)
+
+    def add(*cells: str, style: str = "") -> None:
+        kept = (cell for cell, (heading, _) in zip(cells, headings, strict=True) if heading not in dropped)
+        table.add_row(*kept, style=style)
+
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
     for r in rows:
         if r.stored is None:
-            table.add_row(r.technique, *["-"] * 7, "not for this model", style="dim")
+            add(r.technique, *["-"] * 7, "not for this model", style="dim")
         else:
             style = "green" if r.cost and r.cost.per_query == cheapest else "" if r.feasible else "dim"
-            table.add_row(r.technique, show_bytes(r.stored), f"{r.reduction or 0:.0%}", *times(r), r.risk, style=style)
+            add(r.technique, show_bytes(r.stored), f"{r.reduction or 0:.0%}", *times(r), r.risk, style=style)
     return table
 
 
@@ -116,6 +122,8 @@ LEGEND = (
     "seqs: how many it holds at once. TTFT: one prompt alone on it. TPOT and $: the replica full, always busy, "
     "no prefix shared between queries."
 )
+#: columns below which a table leaves some of its own out
+NARROW = 96
 #: rows of the table of GPUs
 SHOWN = 12
 
