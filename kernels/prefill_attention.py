@@ -13,8 +13,8 @@ from .common import INTERPRETED, LN2, LOG2E, Config, dot_, online_softmax, rows_
 #: head_dim up to -> tile; rows are queries
 CONFIGS = {
     64: Config(rows=128, tokens=64, warps=4, stages=3),
-    128: Config(rows=128, tokens=64, warps=8, stages=3),
-    256: Config(rows=64, tokens=32, warps=4, stages=2),
+    128: Config(rows=128, tokens=128, warps=8, stages=2),
+    256: Config(rows=128, tokens=32, warps=8, stages=2),
 }
 
 

@@ -37,7 +37,7 @@ CONFIGS = {
     (2, 32): Config(rows=16, tokens=64, warps=4, stages=3),
     (2, 64): Config(rows=16, tokens=64, warps=4, stages=3),
     (2, 128): Config(rows=16, tokens=32, warps=4, stages=3),
-    (4, 128): Config(rows=16, tokens=16, warps=4, stages=2),
+    (4, 128): Config(rows=16, tokens=16, warps=8, stages=2),
 }
 
 
@@ -162,14 +162,14 @@ def streaming_split_kernel(
         v_high = tl.load(at_v + HALF, mask=live[:, None], other=0.0)
         if IN_CACHE:
             age = n - sinks - oldest
-            place = tl.where(n < sinks, n, sinks + tl.where(age < 0, age + ring, age)).to(tl.int64)
-            at_f = place[:, None] * sf_t + d[None, :]
-            cos = tl.load(COS + at_f, mask=live[:, None], other=0.0).to(tl.float32)  # [BN, HALF]
-            sin = tl.load(SIN + at_f, mask=live[:, None], other=0.0).to(tl.float32)
-            low = k_low.to(tl.float32)
-            high = k_high.to(tl.float32)
-            k_low = low * cos - high * sin
-            k_high = high * cos + low * sin
+            k_place = tl.where(n < sinks, n, sinks + tl.where(age < 0, age + ring, age)).to(tl.int64)
+            at_f = k_place[:, None] * sf_t + d[None, :]
+            k_cos = tl.load(COS + at_f, mask=live[:, None], other=0.0).to(tl.float32)  # [BN, HALF]
+            k_sin = tl.load(SIN + at_f, mask=live[:, None], other=0.0).to(tl.float32)
+            stored_low = k_low.to(tl.float32)
+            stored_high = k_high.to(tl.float32)
+            k_low = stored_low * k_cos - stored_high * k_sin
+            k_high = stored_high * k_cos + stored_low * k_sin
             if not UPCAST:
                 k_low = k_low.to(K.dtype.element_ty)
                 k_high = k_high.to(K.dtype.element_ty)
