@@ -63,7 +63,7 @@ def parse(text: object, dimension: str, where: str = "") -> float:
 
 
 def spell(value: float, dimension: str, digits: int = 5) -> str:
-    """Return `value` (base units of `dimension`) as data files write it: '3.912 TB/s', '12.4 us'; `parse` reads it back."""
+    """Return a value in base units as data files write it, '3.912 TB/s' or '12.4 us'; `parse` reads it back."""
     names = ("s", "ms", "us", "ns") if dimension == "s" else tuple(f"{p}{dimension}" for p in ("T", "G", "M", "k", ""))
     if dimension == "1":
         return f"{value:.{digits}g}"

@@ -79,7 +79,8 @@ def answer(model: ModelSpec, query: Query, sites: Sequence[Site], rows: Sequence
         unserved = f"with {other.technique}, which {engine.title} does not serve"
         return f"{head} Uncompressed it does not fit; {capacity(other, titles)} {unserved}."
     if base is None:
-        return f"{head} Uncompressed it does not fit; {capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}."
+        held = f"{capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}"
+        return f"{head} Uncompressed it does not fit; {held}."
     said = f"{head} {capacity(base, titles)} uncompressed{price_of(base)}{cheaper_guess(base, where)}"
     if base.cost is None:
         return f"{said}; no price is known, so costs are not compared."

@@ -59,8 +59,8 @@ class Row:
     """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
 
     `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
-    `sequences` fit into it, `batch` is what the engine runs of them. `grounded` is whether measurements of this GPU stand
-    behind its times.
+    `sequences` fit into it, `batch` is what the engine runs of them. `grounded` is whether measurements of this GPU
+    stand behind its times.
     """
 
     technique: str

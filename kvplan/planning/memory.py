@@ -175,7 +175,7 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     held = budget.sequences(ask.context)
     if held < ask.batch:
         return (
-            f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, which hold {held:,}; "
-            "add GPUs (--tp), or use --kv-dtype fp8"
+            f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, which hold {held:,};"
+            " add GPUs (--tp), or use --kv-dtype fp8"
         )
     return ""

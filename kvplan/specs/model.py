@@ -151,9 +151,9 @@ class Layer:
 class Quantization:
     """How a checkpoint stores its matrix weights.
 
-    `bits` per element, scales included (None: as the dtype), `compute` of the product's operands; modules matching `skip`
-    are left alone, `overrides` gives others their own bits, `head` includes the output head. `problem` says why sizes
-    cannot be told, '' when they can.
+    `bits` per element, scales included (None: as the dtype), `compute` of the product's operands; modules matching
+    `skip` are left alone, `overrides` gives others their own bits, `head` includes the output head. `problem` says why
+    sizes cannot be told, '' when they can.
     """
 
     method: str
