@@ -13,7 +13,15 @@ from kvplan.errors import KvplanError
 TRACEBACK = "KVPLAN_TRACEBACK"
 
 #: command -> module; a command is imported only when used, so that start-up stays short
-COMMANDS = {"estimate": "estimate", "memory": "memory", "list": "listing", "show": "show"}
+COMMANDS = {
+    "estimate": "estimate",
+    "memory": "memory",
+    "list": "listing",
+    "show": "show",
+    "predict": "predict",
+    "validate": "validate",
+    "calibrate": "calibrate",
+}
 
 
 class Lazy(click.Group):

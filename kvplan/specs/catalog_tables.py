@@ -47,15 +47,28 @@ def write_csv(word: str, columns: list[str], rows: list[Document]) -> None:
 
 
 class _Plain(yaml.SafeDumper):
-    """YAML without references from one list to an equal one."""
+    """YAML for people: lists and short mappings on one line, everything else a line each; no references."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
+def _list(dumper: _Plain, data: list[object]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+def _dict(dumper: _Plain, data: Document) -> yaml.Node:
+    short = bool(data) and all(isinstance(value, int | float | list) for value in data.values())
+    return dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=short)
+
+
+_Plain.add_representer(list, _list)
+_Plain.add_representer(dict, _dict)
+
+
 def profile_text(document: Document, comment: str) -> str:
-    """Return a profile as YAML in its own order: one line for a list, one line for each coefficient."""
-    text = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=118, default_flow_style=None)
+    """Return a profile as YAML in its own order."""
+    text = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=400)
     return f"# {comment}\n{text}"
 
 

@@ -1,0 +1,1 @@
+"""Measurements: rows of them, and fitting kernels to rows."""

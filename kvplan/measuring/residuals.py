@@ -1,0 +1,53 @@
+"""How far predictions lie from measurements: errors and interval coverage by group."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+
+from kvplan.measuring.rows import Row
+from kvplan.perf.kernel_profile import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residuals:
+    """Errors of a group: predicted over measured minus one; coverage: share of rows inside their interval."""
+
+    group: tuple[str, ...]
+    rows: int
+    median: float
+    mean: float
+    p90: float
+    bias: float
+    coverage: float
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile by linear interpolation of the sorted values."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low, high = ordered[floor(place)], ordered[ceil(place)]
+    return low + (high - low) * (place - floor(place))
+
+
+def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
+    errors = [p.time / row.time - 1 for row, p in found if row.time]
+    sizes = [abs(e) for e in errors]
+    inside = sum(p.low <= row.time <= p.high for row, p in found if row.time)
+    return Residuals(
+        group=group,
+        rows=len(errors),
+        median=quantile(sizes, 0.5),
+        mean=sum(sizes) / len(sizes),
+        p90=quantile(sizes, 0.9),
+        bias=quantile(errors, 0.5),
+        coverage=inside / len(errors),
+    )
+
+
+def by_kernel(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:
+    """Return errors by GPU, engine, kernel and dtype, all rows last."""
+    groups: dict[tuple[str, ...], list[tuple[Row, Prediction]]] = {}
+    for row, prediction in found:
+        s = row.shape
+        groups.setdefault((s.gpu, s.version, s.kernel, "/".join(s.dtypes)), []).append((row, prediction))
+    return [*(summary(g, groups[g]) for g in sorted(groups)), summary(("all", "", "", ""), found)]

@@ -1,0 +1,105 @@
+"""Rows of measured kernels: which kind they are, and reading them strictly."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvplan.errors import KvplanError, SpecError
+from kvplan.perf.kernel_profile import KINDS, Kind, Shape, element_bits, product_bits
+from kvplan.units import parse
+
+MEASURED = "latency_us"
+#: columns that only a file of serving points has
+SERVING = {"concurrency", "osl"}
+#: sizes no kernel comes near; beyond them a number is a slip
+LARGEST = 10**12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One call, its line in the file, and its measured time [s], None where the file has none."""
+
+    shape: Shape
+    line: int
+    time: float | None
+
+
+def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
+    """Return the kind of rows a file holds, by its columns; `asked` must fit them."""
+    if asked == "e2e" or (asked is None and set(columns) >= SERVING):
+        raise SpecError(f"{where}: end-to-end rows come with the serving model; for now: {', '.join(KINDS)}")
+    fitting = [k for k in KINDS.values() if set(columns) >= {*k.sizes, *k.texts}]
+    if asked is not None:
+        missing = sorted({*KINDS[asked].sizes, *KINDS[asked].texts} - set(columns))
+        if missing:
+            raise SpecError(f"{where}: line 1: missing column {missing[0]!r}, which {asked} rows need")
+        return KINDS[asked]
+    if not fitting:
+        near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
+        missing = sorted({*near.sizes, *near.texts} - set(columns))
+        raise SpecError(f"{where}: line 1: missing column {missing[0]!r}; taken for {near.name} rows, else use --kind")
+    return max(fitting, key=lambda k: len(k.sizes))
+
+
+def read_rows(
+    kind: Kind, raw: list[dict[str, Any]], where: str, gpu: Callable[[str], str], line: str, measured: bool
+) -> list[Row]:
+    """Return the rows of a file; `gpu` resolves a GPU's spelling, `line` names the field with a row's line."""
+    seen: dict[str, str] = {}
+    return [_row(kind, entry, f"{where}: line {entry[line]}", entry[line], gpu, seen, measured) for entry in raw]
+
+
+def _row(
+    kind: Kind,
+    entry: Mapping[str, Any],
+    where: str,
+    line: int,
+    gpu: Callable[[str], str],
+    seen: dict[str, str],
+    measured: bool,
+) -> Row:
+    for name in kind.texts:
+        if not entry[name].strip():
+            raise SpecError(f"{where}: {name}: is empty")
+    spelled = entry["gpu"].strip()
+    if spelled not in seen:
+        seen[spelled] = _checked(gpu, spelled, f"{where}: gpu")
+    dtypes = tuple(entry[name].strip() for name in kind.dtypes)
+    for name, dtype in zip(kind.dtypes, dtypes, strict=True):
+        _checked(product_bits if kind.name == "gemm" else element_bits, dtype, f"{where}: {name}")
+    version = entry["engine"].strip()
+    shape = Shape(
+        kind=kind.name,
+        gpu=seen[spelled],
+        engine=version.split("-")[0].lower(),
+        version=version,
+        kernel=entry[kind.kernel].strip(),
+        dtypes=dtypes,
+        sizes={name: _size(entry[name], f"{where}: {name}") for name in kind.sizes},
+    )
+    if shape.kind == "all_reduce" and shape.sizes["n_gpus"] < 2:
+        raise SpecError(f"{where}: n_gpus: expected at least 2, got {entry['n_gpus']!r}")
+    return Row(shape=shape, line=line, time=_time(entry, where) if measured else None)
+
+
+def _checked(read: Callable[[str], Any], text: str, where: str) -> Any:
+    try:
+        return read(text)
+    except KvplanError as error:
+        raise SpecError(f"{where}: {error}") from None
+
+
+def _size(text: str, where: str) -> int:
+    number = parse(text, "1", where)
+    if number != int(number) or not 1 <= number <= LARGEST:
+        raise SpecError(f"{where}: expected a whole number from 1, got {text!r}")
+    return int(number)
+
+
+def _time(entry: Mapping[str, Any], where: str) -> float:
+    if MEASURED not in entry:
+        raise SpecError(f"{where}: missing column {MEASURED!r}, the measured time")
+    time = parse(f"{entry[MEASURED]} us", "s", f"{where}: {MEASURED}")
+    if time <= 0:
+        raise SpecError(f"{where}: {MEASURED}: expected a time above zero, got {entry[MEASURED]!r}")
+    return time

@@ -1,0 +1,444 @@
+"""What was fitted of which GPU, engine and kernel; finding what stands nearest to a shape, and predicting it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import inf, log
+from typing import Any
+
+from kvplan.errors import SpecError
+from kvplan.perf import kernel_time as kt
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.source import Source
+from kvplan.units import parse
+
+#: bits of an element as kernels store it, scales included; (weights, activations) of a product
+BITS = {"bfloat16": 16.0, "float16": 16.0, "half": 16.0, "float32": 32.0, "fp8": 8.0, "int8": 8.0}
+PRODUCT_BITS = {
+    **{name: (bits, bits) for name, bits in BITS.items()},
+    "nvfp4": (4.5, 4.5),
+    "int8_wo": (8.0, 16.0),
+    "int4_wo": (4.0, 16.0),
+}
+
+#: a cache under this many times the L2 is read partly from it when a benchmark repeats
+RESIDENT = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One kernel call: on what, by what, and how large. `dtypes` are (operands,) or (computing, cache)."""
+
+    kind: str
+    gpu: str
+    engine: str
+    version: str
+    kernel: str
+    dtypes: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def key(self) -> str:
+        return " ".join((self.kernel, *self.dtypes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of kernel: columns of its rows, how a shape becomes work and time, and which shapes are fitted apart."""
+
+    name: str
+    sizes: tuple[str, ...]
+    texts: tuple[str, ...]
+    kernel: str
+    dtypes: tuple[str, ...]
+    coefficients: type
+    work: Callable[[Shape, Gpu, Any], Any]
+    algebra: Callable[[Any, Any], Any]
+    part: Callable[[Mapping[str, int], float, float], str]
+    regime: Callable[[Mapping[str, int]], str]
+
+
+def sms(gpu: Gpu) -> int:
+    """Return a GPU's SM count; where its file has none, an H100's."""
+    return gpu.sms or 132
+
+
+def l2(gpu: Gpu) -> float:
+    """Return the size of a GPU's L2; where its file has none, an H100's. [B]"""
+    return gpu.l2 or 5e7
+
+
+def element_bits(dtype: str) -> float:
+    if dtype not in BITS:
+        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(BITS)}")
+    return BITS[dtype]
+
+
+def product_bits(dtype: str) -> tuple[float, float]:
+    if dtype not in PRODUCT_BITS:
+        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(PRODUCT_BITS)}")
+    return PRODUCT_BITS[dtype]
+
+
+def _decode_work(shape: Shape, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeWork:
+    s = shape.sizes
+    return kt.decode_work(
+        batch=s["batch"],
+        q_heads=s["q_heads"],
+        kv_heads=s["kv_heads"],
+        head_dim=s["head_dim"],
+        kv_len=s["kv_len"],
+        bits=element_bits(shape.dtypes[-1]),
+        sms=sms(gpu),
+        c=c,
+    )
+
+
+def _latent_work(shape: Shape, gpu: Gpu, c: kt.LatentCoefficients) -> kt.LatentWork:
+    s = shape.sizes
+    bits = element_bits(shape.dtypes[-1])
+    return kt.latent_work(batch=s["batch"], q_heads=s["q_heads"], kv_len=s["kv_len"], bits=bits, sms=sms(gpu), c=c)
+
+
+def _prefill_work(shape: Shape, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
+    s = shape.sizes
+    return kt.prefill_work(
+        batch=s["batch"],
+        q_heads=s["q_heads"],
+        kv_heads=s["kv_heads"],
+        head_dim=s["head_dim"],
+        length=s["isl"],
+        bits=element_bits(shape.dtypes[0]),
+        sms=sms(gpu),
+        l2=l2(gpu),
+    )
+
+
+def _gemm_work(shape: Shape, gpu: Gpu, c: kt.GemmCoefficients) -> kt.GemmWork:
+    s = shape.sizes
+    weights, operands = product_bits(shape.dtypes[0])
+    return kt.gemm_work(m=s["m"], n=s["n"], k=s["k"], weight_bits=weights, bits=operands, sms=sms(gpu), l2=l2(gpu), c=c)
+
+
+def _all_reduce_work(shape: Shape, gpu: Gpu, c: kt.AllReduceCoefficients) -> kt.AllReduceWork:
+    message = shape.sizes["message_size"] * element_bits(shape.dtypes[0]) / 8
+    switched = gpu.link_kind != "PCIe"
+    return kt.all_reduce_work(gpus=shape.sizes["n_gpus"], message=message, switched=switched, c=c)
+
+
+def _decode_part(sizes: Mapping[str, int], bits: float, nearby: float) -> str:
+    cache = 2 * sizes["batch"] * sizes["kv_heads"] * sizes["head_dim"] * sizes["kv_len"] * bits / 8
+    where = "l2" if cache <= RESIDENT * nearby else "memory"
+    return f"multi_head_{where}" if sizes["q_heads"] == sizes["kv_heads"] > 1 else where
+
+
+def _latent_part(sizes: Mapping[str, int], bits: float, nearby: float) -> str:
+    return "l2" if sizes["batch"] * sizes["kv_len"] * kt.LATENT_KEY * bits / 8 <= RESIDENT * nearby else "memory"
+
+
+#: every kind of kernel, by the name `--kind` takes
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="decode_attention",
+            sizes=("batch", "q_heads", "kv_heads", "head_dim", "kv_len"),
+            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
+            coefficients=kt.DecodeCoefficients,
+            work=_decode_work,
+            algebra=kt.decode_algebra,
+            part=_decode_part,
+            regime=lambda s: "short" if s["kv_len"] <= 1024 else "long",
+            kernel="kernel",
+            dtypes=("compute_dtype", "kv_dtype"),
+        ),
+        Kind(
+            name="mla_decode_attention",
+            sizes=("batch", "q_heads", "kv_len"),
+            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
+            coefficients=kt.LatentCoefficients,
+            work=_latent_work,
+            algebra=kt.latent_algebra,
+            part=_latent_part,
+            regime=lambda s: "few" if s["batch"] <= 32 else "many",
+            kernel="kernel",
+            dtypes=("compute_dtype", "kv_dtype"),
+        ),
+        Kind(
+            name="prefill_attention",
+            sizes=("batch", "q_heads", "kv_heads", "head_dim", "isl"),
+            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
+            coefficients=kt.PrefillCoefficients,
+            work=_prefill_work,
+            algebra=kt.prefill_algebra,
+            part=lambda s, bits, cache: "all",
+            regime=lambda s: "short" if s["isl"] <= 1024 else "long",
+            kernel="kernel",
+            dtypes=("compute_dtype", "kv_dtype"),
+        ),
+        Kind(
+            name="gemm",
+            sizes=("m", "n", "k"),
+            texts=("gpu", "engine", "kernel", "dtype"),
+            coefficients=kt.GemmCoefficients,
+            work=_gemm_work,
+            algebra=kt.gemm_algebra,
+            part=lambda s, bits, cache: "all",
+            regime=lambda s: "few" if s["m"] <= 64 else "many",
+            kernel="kernel",
+            dtypes=("dtype",),
+        ),
+        Kind(
+            name="all_reduce",
+            sizes=("n_gpus", "message_size"),
+            texts=("gpu", "engine", "op", "dtype"),
+            coefficients=kt.AllReduceCoefficients,
+            work=_all_reduce_work,
+            algebra=kt.all_reduce_algebra,
+            part=lambda s, bits, cache: "all",
+            regime=lambda s: "small" if s["message_size"] <= 65536 else "large",
+            kernel="op",
+            dtypes=("dtype",),
+        ),
+    )
+}
+
+
+def part_of(shape: Shape, gpu: Gpu) -> str:
+    """Return which of a kernel's separately fitted parts a shape belongs to."""
+    bits = 16.0 if shape.kind == "gemm" else element_bits(shape.dtypes[-1])
+    return KINDS[shape.kind].part(shape.sizes, bits, l2(gpu))
+
+
+# -- profiles --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Coefficients of one part of a kernel, how far off they were on rows left out, and the range they stand on.
+
+    interval: 80 % interval of measured over predicted, two factors for each regime.
+    """
+
+    coefficients: Any
+    interval: Mapping[str, tuple[float, float]]
+    range: Mapping[str, tuple[int, int]]
+    residuals: Mapping[str, float]
+    not_identified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One measured kernel: the engine's version and its parts."""
+
+    version: str
+    parts: Mapping[str, Fitted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelProfile:
+    """Fitted kernels by GPU, engine, kind and 'kernel dtype'."""
+
+    name: str
+    title: str
+    tier: str
+    source: Source
+    kernels: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Kernel]]]]
+
+
+def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelProfile:
+    """Return the profile in a parsed YAML document (all values text)."""
+    tree: dict[str, dict[str, dict[str, dict[str, Kernel]]]] = {}
+    try:
+        for gpu, engines in raw["kernels"].items():
+            for engine, kinds in engines.items():
+                for kind, kernels in kinds.items():
+                    if kind not in KINDS:
+                        raise SpecError(f"{where}: kind {kind!r} is unknown; known: {', '.join(KINDS)}")
+                    place = tree.setdefault(gpu, {}).setdefault(engine, {}).setdefault(kind, {})
+                    for key, entry in kernels.items():
+                        parts = {
+                            part: _fitted(KINDS[kind], found, f"{where}: {engine} {key}")
+                            for part, found in entry.items()
+                            if part != "version"
+                        }
+                        place[key] = Kernel(version=str(entry["version"]), parts=parts)
+        return KernelProfile(name=raw["name"], title=raw["title"], tier=raw["tier"], source=source, kernels=tree)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError(
+            f"{where}: not a kernel profile ({type(error).__name__} {error}); compare with one kvplan ships"
+        ) from None
+
+
+def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
+    values: dict[str, Any] = {}
+    for f in fields(kind.coefficients):
+        if f.name not in raw["coefficients"]:
+            continue
+        text = raw["coefficients"][f.name]
+        if "choice" in f.metadata:
+            values[f.name] = parse(text, "B", where) if f.name == "own_up_to" else _choice(f.default, text)
+        else:
+            values[f.name] = parse(text, f.metadata["unit"], f"{where}: {f.name}")
+    pairs = {n: (float(v[0]), float(v[1])) for n, v in raw["interval"].items()}
+    return Fitted(
+        coefficients=kind.coefficients(**values),
+        interval=pairs,
+        range={n: (int(v[0]), int(v[1])) for n, v in raw["range"].items()},
+        residuals={n: float(v) for n, v in raw["residuals"].items()},
+        not_identified=tuple(raw.get("not_identified", ())),
+    )
+
+
+def _choice(default: object, text: str) -> object:
+    return int(text) if isinstance(default, int) else str(text)
+
+
+# -- predicting ------------------------------------------------------------------------------------
+
+#: how much wider an interval grows (as a power) when something else stands in for what was asked
+OUTSIDE, OTHER_KERNEL, OTHER_ENGINE, OTHER_DTYPE, OTHER_GPU = 2.0, 1.5, 2.0, 3.0, 2.0
+#: engines in the order in which they stand in for one that was not measured
+STAND_INS = ("vllm", "trtllm", "sglang", "nccl")
+#: architectures in the order in which they stand in for one that was not measured
+KIN = {
+    "hopper": ("hopper", "blackwell", "ampere", "ada"),
+    "blackwell": ("blackwell", "hopper", "ampere", "ada"),
+    "ada": ("ada", "ampere", "hopper", "blackwell"),
+    "ampere": ("ampere", "hopper", "ada", "blackwell"),
+}
+#: the least interval of a figure scaled from another GPU
+SCALED_INTERVAL = (0.8, 1.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A time and its 80 % interval [s], and what to know about it."""
+
+    time: float
+    low: float
+    high: float
+    note: str
+    tier: str
+
+
+class Predictor:
+    """Predicts kernel times from profiles; later profiles win. `gpus` looks a GPU up by name."""
+
+    def __init__(self, profiles: list[KernelProfile], gpus: Callable[[str], Gpu]):
+        self.gpus = gpus
+        self.tiers: dict[str, str] = {}
+        self.kernels: dict[tuple[str, str, str], dict[str, Kernel]] = {}
+        self._seen: dict[tuple[Any, ...], tuple[Kernel, float, list[str], str]] = {}
+        for profile in profiles:
+            for gpu, engines in profile.kernels.items():
+                self.tiers[gpu] = profile.tier
+                for engine, kinds in engines.items():
+                    for kind, kernels in kinds.items():
+                        self.kernels.setdefault((kind, gpu, engine), {}).update(kernels)
+
+    def predict(self, shape: Shape) -> Prediction:
+        """Return the time of one call; SpecError when no profile knows this kind of kernel."""
+        gpu = self.gpus(shape.gpu)
+        kernel, power, notes, home = self._nearest(shape, gpu)
+        part = part_of(shape, gpu)
+        fitted, stand_in = self._part(kernel, part)
+        coefficients, tier = fitted.coefficients, self.tiers[home]
+        if home != gpu.name:
+            coefficients, tier = scaled(coefficients, self.gpus(home), gpu, shape), "datasheet"
+        kind = KINDS[shape.kind]
+        time = float(kind.algebra(kind.work(shape, gpu, coefficients), coefficients))
+        low, high = fitted.interval.get(kind.regime(shape.sizes)) or next(iter(fitted.interval.values()))
+        if home != gpu.name:
+            low, high = min(low, SCALED_INTERVAL[0]), max(high, SCALED_INTERVAL[1])
+        outside = outside_of(shape.sizes, fitted.range)
+        if outside:
+            notes, power = [*notes, f"outside the fitted range ({outside})"], power * OUTSIDE
+        if stand_in:
+            notes, power = [*notes, stand_in], power * OTHER_KERNEL
+        return Prediction(time=time, low=time * low**power, high=time * high**power, note="; ".join(notes), tier=tier)
+
+    def _part(self, kernel: Kernel, part: str) -> tuple[Fitted, str]:
+        if part in kernel.parts:
+            return kernel.parts[part], ""
+        where = part.removeprefix("multi_head_")
+        for tried in (where, f"multi_head_{where}", *kernel.parts):
+            if tried in kernel.parts:
+                return kernel.parts[tried], f"no row like this ({part.replace('_', ' ')}) was fitted"
+        raise SpecError("a kernel of the profile has no part; compare with one kvplan ships")
+
+    def _nearest(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+        asked = (shape.kind, gpu.name, shape.engine, shape.kernel, shape.dtypes)
+        if asked not in self._seen:
+            self._seen[asked] = self._look_up(shape, gpu)
+        return self._seen[asked]
+
+    def _look_up(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+        """Return the kernel that stands nearest, how much wider that makes the interval, why, and its GPU."""
+        homes = sorted({home for kind, home, _ in self.kernels if kind == shape.kind})
+        if not homes:
+            raise SpecError(f"no profile has {shape.kind} kernels; see `kvplan calibrate --help`")
+        if gpu.name in homes:
+            homes, notes, power = [gpu.name], [], 1.0
+        else:
+            homes, power = sorted(homes, key=lambda h: distance(self.gpus(h), gpu)), OTHER_GPU
+            notes = [f"{gpu.name} was not measured; scaled from {homes[0]}"]
+        home = homes[0]
+        engines = [e for kind, g, e in self.kernels if (kind, g) == (shape.kind, home)]
+        engines.sort(key=lambda e: (e != shape.engine, STAND_INS.index(e) if e in STAND_INS else 9, e))
+        options = []
+        for rank, engine in enumerate(engines):
+            for key in sorted(self.kernels[shape.kind, home, engine]):
+                name, *dtypes = key.rsplit(" ", len(shape.dtypes))
+                options.append((tuple(dtypes) != shape.dtypes, engine != shape.engine, rank, name != shape.kernel, key))
+        other_dtype, other_engine, rank, other_kernel, key = min(options)
+        engine = engines[rank]
+        if other_engine:
+            notes, power = [*notes, f"{shape.engine} was not measured here; {engine} stands in"], power * OTHER_ENGINE
+        elif other_kernel:
+            notes, power = [*notes, f"kernel {shape.kernel} was not measured; {key} stands in"], power * OTHER_KERNEL
+        if other_dtype:
+            notes, power = [*notes, f"no {'/'.join(shape.dtypes)}; {key} stands in"], power * OTHER_DTYPE
+        return self.kernels[shape.kind, home, engine][key], power, notes, home
+
+
+def outside_of(sizes: Mapping[str, int], fitted: Mapping[str, tuple[int, int]]) -> str:
+    """Return the first size outside the fitted range, '' when all are inside."""
+    for name, (low, high) in fitted.items():
+        if not low <= sizes[name] <= high:
+            return f"{name} {sizes[name]}, fitted {low} to {high}"
+    return ""
+
+
+def distance(measured: Gpu, wanted: Gpu) -> tuple[int, float]:
+    """Return how far a measured GPU is from another: its architecture first, then its bandwidth."""
+    kin = KIN.get(wanted.architecture, ("hopper", "ampere", "blackwell", "ada"))
+    rank = kin.index(measured.architecture) if measured.architecture in kin else len(kin)
+    return rank, abs(log(measured.bandwidth / wanted.bandwidth))
+
+
+def scale_of(name: str, gpu: Gpu, bits: float) -> float:
+    """Return the datasheet figure that a coefficient follows from GPU to GPU."""
+    return {
+        "": 1.0,
+        "bandwidth": gpu.bandwidth,
+        "sm_bandwidth": gpu.bandwidth / sms(gpu),
+        "rate": gpu.rate(bits),
+        "link": gpu.link,
+    }[name]
+
+
+def operand_bits(shape: Shape) -> float:
+    """Return the width of the operands the tensor cores see."""
+    return product_bits(shape.dtypes[0])[1] if shape.kind == "gemm" else element_bits(shape.dtypes[0])
+
+
+def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: Shape) -> Any:
+    """Return coefficients carried from a measured GPU to another by bandwidth, rate, SM count and link."""
+    bits = operand_bits(shape)
+    changed = {}
+    for f in fields(coefficients):
+        value = getattr(coefficients, f.name)
+        scale = f.metadata.get("scale", "")
+        if scale and value not in (0.0, inf):
+            changed[f.name] = value * scale_of(scale, wanted, bits) / scale_of(scale, measured, bits)
+    return replace(coefficients, **changed)
