@@ -208,8 +208,8 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 add_decode("mha-d64", FP32, 2, 2, 64, [13], splits=1)
 add_decode("gqa-d128-ragged", BF16, 8, 2, 128, [63, 0], splits=2)
 add_decode("gqa-d128-one-token", FP16, 8, 2, 128, [1, 131], splits=2)
-add_decode("gqa-d80-paged", FP16, 6, 2, 80, [63, 17], splits=1, page=16)
-add_decode("gqa-d128-paged-splits", BF16, 8, 1, 128, [127, 61], splits=4, page=16)
+add_decode("gqa-d80-paged-long", FP16, 6, 1, 80, [131, 17], splits=1, page=16)
+add_decode("gqa-d128-paged-splits", BF16, 8, 1, 128, [191, 61], splits=3, page=16)
 add_decode("mqa-d64-page-7", FP32, 20, 1, 64, [29, 0], splits=2, page=7)
 add_decode("gqa-d256", FP16, 4, 1, 256, [37], splits=None)
 add_decode("gqa-d128-logits", FP16, 8, 2, 128, [63, 5], splits=2, logits=True)
@@ -278,9 +278,10 @@ def add_quantised(
 add_quantised("d128-per-tensor", FP16, "fp8", 8, 2, 128, 0, [63], splits=2)
 add_quantised("d128-per-token-paged", FP16, "fp8", 4, 2, 128, 1, [1, 37], splits=1, page=16)
 add_quantised("d128-groups", BF16, "int8", 8, 2, 128, 2, [63, 0], splits=2)
-add_quantised("d64-paged", FP32, "int8", 4, 2, 64, 1, [61, 17], splits=1, page=16)
+add_quantised("d64-paged-long", FP32, "int8", 4, 1, 64, 1, [131, 17], splits=1, page=16)
 add_quantised("d128-groups-paged", BF16, "int4", 8, 1, 128, 2, [127, 1], splits=2, page=16)
-add_quantised("d64", FP32, "int4", 4, 2, 64, 1, [71], splits=2)
+add_quantised("d64-long", FP32, "int4", 4, 2, 64, 1, [131], splits=1)
+add_quantised("d128-groups-long", FP16, "int8", 8, 1, 128, 2, [131], splits=1)
 add_quantised("d256-per-token", FP16, "int8", 4, 1, 256, 1, [67], splits=1)
 
 
@@ -420,10 +421,10 @@ def add_rebuilt(
 
 add_absorbed("r64-h16", FP32, 16, 64, 0, [63, 0], splits=2)
 add_absorbed("r128-h32-rope", BF16, 32, 128, 32, [61, 1], splits=2)
-add_absorbed("r256-h20-paged", FP16, 20, 256, 0, [67], splits=2, page=16)
-add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=2, page=16)
+add_absorbed("r256-h20-paged", FP16, 20, 256, 0, [67], splits=1, page=16)
+add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=1, page=16)
 add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
-add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [29, 0], rope=True)
+add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [45, 0], rope=True)
 add_rebuilt("r128-d128", BF16, 8, 2, 128, 128, [63], rope=True)
 add_rebuilt("r256-d128-no-rope", FP16, 8, 1, 128, 256, [61], rope=False)
 
@@ -472,7 +473,7 @@ def add_prefill(
 add_prefill("mha-d64", FP32, 2, 2, 64, [63])
 add_prefill("gqa-d128-ragged", BF16, 4, 2, 128, [61, 0, 1])
 add_prefill("gqa-d80-two-tiles", FP16, 2, 1, 80, [131])
-add_prefill("gqa-d128-chunk", FP16, 2, 1, 128, [17, 5], [80, 5])
+add_prefill("gqa-d128-chunk", FP16, 2, 1, 128, [17, 5], [150, 5])
 
 
 # h2o
@@ -491,7 +492,7 @@ def add_h2o_decode(name: str, dtype: torch.dtype, q_heads: int, kv_heads: int, w
             "k": x.cache(lengths, tokens, None, kv_heads, width, dtype=dtype),
             "v": x.cache(lengths, tokens, None, kv_heads, width, dtype=dtype),
             "lengths": x.integers(lengths),
-            "scores": x.uniform(len(lengths), kv_heads, tokens),
+            "scores": guarded(x.uniform(len(lengths), kv_heads, tokens) / 64),
         }
 
     def again(device: torch.device) -> dict[str, Any]:
@@ -507,7 +508,7 @@ def add_h2o_decode(name: str, dtype: torch.dtype, q_heads: int, kv_heads: int, w
         f"h2o-decode-{name}",
         dtype,
         make,
-        lambda given: scored(h2o_decode, given | {"splits": 2}),
+        lambda given: scored(h2o_decode, given | {"splits": 3}),
         lambda given: scored(reference.h2o_decode, given),
     )
     add(
@@ -534,7 +535,7 @@ def add_h2o_latent(name: str, dtype: torch.dtype, heads: int, rank: int, rope: i
             "q_rope": x.normal(len(lengths), heads, rope, dtype=dtype),
             "k_rope": row[..., rank:],
             "lengths": x.integers(lengths),
-            "scores": x.uniform(len(lengths), 1, tokens),
+            "scores": guarded(x.uniform(len(lengths), 1, tokens) / 64),
             "scale": (rank + rope) ** -0.5,
         }
 
@@ -610,14 +611,14 @@ def add_h2o_evict(name: str, seen: list[int], budget: int, recent: int, latent: 
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device, 11)
         shape = (len(seen), budget, heads, width)
-        positions = torch.stack([torch.randperm(max(n, budget), generator=x.source)[:budget] for n in seen])
+        held = [torch.randperm(budget, generator=x.source) + max(0, n - budget) for n in seen]
         return {
             "k_new": x.normal(len(seen), heads, width, dtype=FP32),
             "v_new": None if latent else x.normal(len(seen), heads, width, dtype=FP32),
             "k": x.normal(*shape, dtype=FP32),
             "v": None if latent else x.normal(*shape, dtype=FP32),
             "scores": guarded(torch.floor(x.uniform(len(seen), heads, budget) * 8)),
-            "positions": x.integers(positions[:, None].expand(-1, heads, -1).contiguous()),
+            "positions": x.integers(torch.stack(held)[:, None].expand(-1, heads, -1).contiguous()),
             "seen": x.integers(seen),
             "recent": recent,
         }
@@ -636,7 +637,7 @@ def add_h2o_evict(name: str, seen: list[int], budget: int, recent: int, latent: 
     )
 
 
-add_h2o_decode("gqa-d128", FP16, 8, 2, 128, [63, 0])
+add_h2o_decode("gqa-d128", FP16, 8, 1, 128, [191, 0])
 add_h2o_decode("gqa-d80", BF16, 6, 2, 80, [61])
 add_h2o_latent("r128-h20-rope", FP16, 20, 128, 32, [71, 1])
 add_h2o_prefill("d64-ragged", FP32, 2, 1, 64, [37, 1], None)
