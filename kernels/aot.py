@@ -39,6 +39,7 @@ class Compiled:
     registers: int
     spills: int
     shared: int
+    async_loads: int
     wide_async_loads: int
     wide_loads: int
     wgmma: int
@@ -108,6 +109,7 @@ def inspect(kernel: Any, variant: str) -> Compiled:
         registers=int(re.search(r"Used (\d+) registers", report)[1]),
         spills=sum(int(n) for n in re.findall(r"(\d+) bytes spill", report)),
         shared=meta.shared,
+        async_loads=len(re.findall(r"\bLDGSTS\.", sass)),
         wide_async_loads=len(re.findall(r"\bLDGSTS(?:\.\w+)*\.128\b", sass)),
         wide_loads=len(re.findall(r"\bLDG(?:\.\w+)*\.128\b", sass)),
         wgmma=len(re.findall(r"\bHGMMA\.", sass)),
@@ -196,10 +198,16 @@ def quantised_variants() -> Variants:
 
 
 def absorbed(
-    rank: int, heads: int, rope: int, config: Config | None, paged: bool = False, logits: bool = False
+    rank: int,
+    heads: int,
+    rope: int,
+    config: Config | None,
+    paged: bool = False,
+    logits: bool = False,
+    dtype: torch.dtype = BF16,
 ) -> None:
     """Launch the absorbed form once."""
-    row, table = cache(rank + rope, paged=paged)
+    row, table = cache(rank + rope, paged=paged, dtype=dtype)
     latent_decode.absorbed_decode(
         room(BATCH, heads, rank),
         row[..., :rank],
@@ -219,6 +227,13 @@ def absorbed_variants() -> Variants:
         for rope in (0, 64):
             name = f"R {rank} + {rope}, {heads} heads"
             yield name, lambda rank=rank, heads=heads, rope=rope, config=config: absorbed(rank, heads, rope, config)
+    for rank, config in latent_decode.ABSORBED_FP8.items():
+        for rope in (0, 64):
+            name = f"fp8, R {rank} + {rope}{', narrow' if rank == 512 else ''}"
+            yield (
+                name,
+                lambda rank=rank, rope=rope, config=config: absorbed(rank, 64, rope, config, dtype=torch.float8_e4m3fn),
+            )
     yield "R 256 + 0, 32 heads, paged", lambda: absorbed(256, 32, 0, None, paged=True)
     yield "R 512 + 64, 128 heads, paged", lambda: absorbed(512, 128, 64, None, paged=True)
     yield "R 512 + 64, 128 heads, logits", lambda: absorbed(512, 128, 64, None, logits=True)

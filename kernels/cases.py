@@ -348,6 +348,7 @@ def add_absorbed(
     splits: int,
     page: int | None = None,
     logits: bool = False,
+    fp8: bool = False,
 ) -> None:
     """Add an absorbed latent case; latent and rotary part are views of one row, as MLA caches have them."""
     from .latent_decode import absorbed_decode
@@ -357,9 +358,12 @@ def add_absorbed(
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device, 3)
         row = x.cache(lengths, tokens, page, rank + rope, dtype=dtype)
+        if fp8:
+            row = guarded((row.float() / 0.02).clamp(-448, 448).to(torch.float8_e4m3fn))
         found = {
             "q": x.normal(len(lengths), heads, rank, dtype=dtype),
             "latent": row[..., :rank],
+            "stored_scale": 0.02 if fp8 else 1.0,
             "lengths": x.integers(lengths),
             "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
             "scale": (rank + rope) ** -0.5,
@@ -423,6 +427,7 @@ add_absorbed("r64-h16", FP32, 16, 64, 0, [63, 0], splits=2)
 add_absorbed("r128-h32-rope", BF16, 32, 128, 32, [61, 1], splits=2)
 add_absorbed("r256-h20-paged", FP16, 20, 256, 0, [67], splits=1, page=16)
 add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=1, page=16)
+add_absorbed("fp8-r128-h16-rope", BF16, 16, 128, 64, [71, 0], splits=2, fp8=True)
 add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
 add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [45, 0], rope=True)
 add_rebuilt("r128-d128", BF16, 8, 2, 128, 128, [63], rope=True)

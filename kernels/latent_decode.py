@@ -21,6 +21,7 @@ from .common import (
     INTERPRETED,
     LN2,
     LOG2E,
+    TL_TYPES,
     Config,
     dot_,
     longest_sequence,
@@ -47,6 +48,12 @@ ABSORBED = {
     (512, 32): Config(rows=32, tokens=32, warps=8, stages=3),
     (512, 64): Config(rows=64, tokens=32, warps=8, stages=2),
 }
+#: rank up to -> tile of the absorbed form over fp8; at 512 only 8-byte copies pipeline, wider tiles spill
+ABSORBED_FP8 = {
+    128: Config(rows=64, tokens=64, warps=4, stages=3),
+    256: Config(rows=64, tokens=64, warps=8, stages=3),
+    512: Config(rows=16, tokens=64, warps=8, stages=3),
+}
 #: rank up to -> tile of the fused form
 FUSED = {
     128: Config(rows=16, tokens=64, warps=4, stages=2),
@@ -67,6 +74,7 @@ def absorbed_split_kernel(
     LSE,
     LOGITS,
     scale,
+    out_scale,
     heads,
     splits,
     sq_b,
@@ -86,6 +94,7 @@ def absorbed_split_kernel(
     PAGE: tl.constexpr,
     PAGED: tl.constexpr,
     STORE_LOGITS: tl.constexpr,
+    CDT: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     h = tl.program_id(0).to(tl.int64) * BH + tl.arange(0, BH)  # [BH]
@@ -108,10 +117,11 @@ def absorbed_split_kernel(
         live = n < hi
         slot = slot_in_page(n, PAGED, PAGE)
         c = tl.load(C + (page * sc_p + slot * sc_t)[:, None] + r[None, :], mask=live[:, None], other=0.0)  # [BN, R]
+        c = c.to(CDT)
         s = dot_(q, tl.trans(c), UPCAST)  # [BH, BN]
         if ROPE > 0:
             cr = tl.load(CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :], mask=live[:, None], other=0.0)
-            s += dot_(qr, tl.trans(cr), UPCAST)
+            s += dot_(qr, tl.trans(cr.to(CDT)), UPCAST)
         page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
         s *= scale * LOG2E
         if STORE_LOGITS:
@@ -120,7 +130,7 @@ def absorbed_split_kernel(
         s = tl.where(live[None, :], s, float("-inf"))
         p, alpha, m, z = online_softmax(s, m, z)
         acc = acc * alpha[:, None] + dot_(p, c, UPCAST)
-    store_split(OUT, LSE, (b * heads + h) * splits + split, acc, m, z, real, r, R)
+    store_split(OUT, LSE, (b * heads + h) * splits + split, acc * out_scale, m, z, real, r, R)
 
 
 @triton.jit
@@ -203,6 +213,10 @@ def pick_absorbed(rank: int, heads: int, itemsize: int = 2) -> Config:
     """Return the absorbed form's tile for a rank, a number of query heads and the bytes of an element."""
     if itemsize > 2:
         return Config(rows=16, tokens=16, warps=4, stages=1)
+    if itemsize < 2:
+        for width, config in ABSORBED_FP8.items():
+            if rank <= width:
+                return config
     for (width, rows), config in ABSORBED.items():
         if rank <= width and (heads <= rows or rows == 64):
             return config
@@ -249,6 +263,24 @@ def reconstruct_traffic(
     return moved + latents + 4 * full, flops + 2.0 * batch * tokens * (k_rank + v_rank) * kv_heads * head_dim
 
 
+def traffic(
+    form: str,
+    batch: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    rank: int,
+    tokens: int,
+    rope: int = 0,
+    itemsize: int = 2,
+) -> tuple[float, float]:
+    """Return (bytes moved, flops) of a form; `rank` is what a token stores, unless absorbed half of it for keys."""
+    if form == "absorbed":
+        return absorbed_traffic(batch, heads, rank, tokens, rope, itemsize)
+    of = {"fused": fused_traffic, "reconstruct": reconstruct_traffic}[form]
+    return of(batch, heads, kv_heads, head_dim, rank // 2, rank - rank // 2, tokens, itemsize)
+
+
 def absorbed_splits(
     q: torch.Tensor,
     latent: torch.Tensor,
@@ -258,6 +290,7 @@ def absorbed_splits(
     k_rope: torch.Tensor | None = None,
     block_table: torch.Tensor | None = None,
     scale: float,
+    stored_scale: float = 1.0,
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
@@ -269,6 +302,8 @@ def absorbed_splits(
     batch, heads, rank = q.shape
     config = config or pick_absorbed(rank, heads, latent.element_size())
     blocks = triton.cdiv(heads, config.rows)
+    compute = TL_TYPES[torch.float16 if latent.dtype == torch.float8_e4m3fn else latent.dtype]
+    compute = tl.float32 if INTERPRETED and compute != tl.float32 else compute
     longest = longest_sequence(latent, block_table)
     splits = splits or pick_splits(batch, blocks, longest, config.tokens, sms or sm_count(q.device))
     partial, lses = split_buffers(batch, heads, splits, rank, dtype or q.dtype, q.device)
@@ -282,7 +317,8 @@ def absorbed_splits(
         partial,
         lses,
         lses if logits is None else logits,
-        scale,
+        scale * stored_scale,
+        stored_scale,
         heads,
         splits,
         *q.stride()[:2],
@@ -298,6 +334,7 @@ def absorbed_splits(
         PAGE=latent.shape[1] if block_table is not None else 1,
         PAGED=block_table is not None,
         STORE_LOGITS=logits is not None,
+        CDT=compute,
         UPCAST=INTERPRETED,
         **config.launch,
     )
@@ -313,6 +350,7 @@ def absorbed_decode(
     k_rope: torch.Tensor | None = None,
     block_table: torch.Tensor | None = None,
     scale: float,
+    stored_scale: float = 1.0,
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
@@ -323,7 +361,8 @@ def absorbed_decode(
     q [B, H, R], the query with the key up-projection folded in; latent [B, T, R] (or pages [P, page, R] with
     block_table [B, pages] int32); q_rope [B, H, r] and k_rope [B, T, r] (or pages), rotated already; both may be
     views of one tensor [..., R + r]. lengths [B] int32, in tokens. `scale` multiplies (q.latent + q_rope.k_rope): the
-    model's own, e.g. (128 + 64)**-0.5, not that of R. `logits` [B, H, T] fp16 as in `decode_attention`.
+    model's own, e.g. (128 + 64)**-0.5, not that of R. A cache of float8_e4m3fn computes in fp16; its numbers are
+    what is stored times `stored_scale`. `logits` [B, H, T] fp16 as in `decode_attention`.
 
     Returns out [B, H, R] of q's type (still to be multiplied by the value up-projection) and lse [B, H] fp32.
     """
@@ -335,6 +374,7 @@ def absorbed_decode(
         k_rope=k_rope,
         block_table=block_table,
         scale=scale,
+        stored_scale=stored_scale,
         splits=splits,
         sms=sms,
         logits=logits,

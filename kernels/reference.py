@@ -155,6 +155,7 @@ def absorbed_decode(
     k_rope: Tensor | None = None,
     block_table: Tensor | None = None,
     scale: float,
+    stored_scale: float = 1.0,
     logits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Softmax((q c^T + q_rope k_rope^T) * scale) c."""
@@ -163,9 +164,9 @@ def absorbed_decode(
     lse = torch.zeros((batch, heads), dtype=F64, device=q.device)
     for b in range(batch):
         n = int(lengths[b])
-        c = keys = tokens_of(latent, b, n, block_table)  # [n, R]
+        c = keys = tokens_of(latent, b, n, block_table) * stored_scale  # [n, R]
         if k_rope is not None:
-            keys = torch.cat([c, tokens_of(k_rope, b, n, block_table)], -1)  # [n, R + r]
+            keys = torch.cat([c, tokens_of(k_rope, b, n, block_table) * stored_scale], -1)  # [n, R + r]
         for h in range(heads):
             query = q[b, h] if q_rope is None else torch.cat([q[b, h], q_rope[b, h]])
             out[b, h], lse[b, h], s = attend(query, keys, c, scale)
