@@ -47,7 +47,7 @@ COUNT = click.IntRange(1, 1024)
 
 def replica_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the flags that shape a replica and its weights."""
-    for option in (
+    options = (
         click.option("--tp", type=COUNT, metavar="N", help="Tensor-parallel GPUs per replica."),
         click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
         click.option(
@@ -66,7 +66,8 @@ def replica_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="SHARE",
             help="Share of the GPU's memory the engine takes. Default: the engine's.",
         ),
-    ):
+    )
+    for option in reversed(options):
         command = option(command)
     return command
 

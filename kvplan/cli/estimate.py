@@ -27,7 +27,7 @@ from kvplan.specs.source import Source
 OUTPUT = 512
 
 
-@click.command("estimate")
+@click.command("estimate", short_help="Compare techniques and GPUs: memory, speed, cost.")
 @model_option
 @context_option
 @click.option(

@@ -116,7 +116,7 @@ def worded(field: str, value: object) -> str:
     return f"{value:,.0f}" if whole else str(value)
 
 
-@click.command("show")
+@click.command("show", short_help="Show one item, every value with its source.")
 @click.argument("kind")
 @click.argument("name")
 @json_option

@@ -30,7 +30,7 @@ def console() -> Console:
 
 
 def grid(*columns: tuple[str, str], title: str = "") -> Table:
-    """Return an empty table; a column is (heading, 'left', 'right' or 'wrap')."""
+    """Return an empty table; a column is (heading, 'left', 'right', 'wrap' (at words) or 'fold' (anywhere))."""
     style = {
         "title_justify": "left",
         "title_style": "bold",
@@ -42,7 +42,7 @@ def grid(*columns: tuple[str, str], title: str = "") -> Table:
     for heading, side in columns:
         justify: JustifyMethod = "right" if side == "right" else "left"
         wide = 14 if side == "wrap" else None  # words may wrap, not letters
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=side != "wrap", min_width=wide)
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=side in ("left", "right"), min_width=wide)
     return table
 
 
@@ -261,7 +261,7 @@ def budget_table(b: Budget) -> Table:
 
 
 def listing(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[RenderableType]:
-    table = grid(*((h, "wrap") for h in headings))
+    table = grid(*((h, "fold") for h in headings))
     for r in rows:
         table.add_row(*r)
     return [Text(title, style="bold"), table]
