@@ -229,7 +229,7 @@ def absorbed_variants() -> Variants:
             yield name, lambda rank=rank, heads=heads, rope=rope, config=config: absorbed(rank, heads, rope, config)
     for rank, config in latent_decode.ABSORBED_FP8.items():
         for rope in (0, 64):
-            name = f"fp8, R {rank} + {rope}{', narrow' if rank == 512 else ''}"
+            name = f"fp8, R {rank} + {rope}"
             yield (
                 name,
                 lambda rank=rank, rope=rope, config=config: absorbed(rank, 64, rope, config, dtype=torch.float8_e4m3fn),

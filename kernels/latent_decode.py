@@ -9,8 +9,8 @@ fused        Separate latents for keys and values. Keys are rebuilt tile by tile
              (Palu, arXiv 2407.21118, rebuilds keys for the same reason); values stay absorbed.
 reconstruct  Both rebuilt in memory with a matrix product, then plain decode: the honest slow one.
 
-Limits: ranks are powers of two from 16 to 512, the rotary part up to 64, head_dim of rebuilt keys a power of two up to
-128. The absorbed form re-reads the latent (through L2) once per 64 heads.
+Limits: ranks are powers of two from 16 to 512 (256 for a latent in fp8, absorbed only), the rotary part up to 64,
+head_dim of rebuilt keys a power of two up to 128. The absorbed form re-reads the latent (through L2) once per 64 heads.
 """
 
 import torch
@@ -48,11 +48,10 @@ ABSORBED = {
     (512, 32): Config(rows=32, tokens=32, warps=8, stages=3),
     (512, 64): Config(rows=64, tokens=32, warps=8, stages=2),
 }
-#: rank up to -> tile of the absorbed form over fp8; at 512 only 8-byte copies pipeline, wider tiles spill
+#: rank up to -> tile of the absorbed form over fp8; no tile tried at 512 both pipelines its loads and spills nothing
 ABSORBED_FP8 = {
     128: Config(rows=64, tokens=64, warps=4, stages=3),
     256: Config(rows=64, tokens=64, warps=8, stages=3),
-    512: Config(rows=16, tokens=64, warps=8, stages=3),
 }
 #: rank up to -> tile of the fused form
 FUSED = {
@@ -217,6 +216,7 @@ def pick_absorbed(rank: int, heads: int, itemsize: int = 2) -> Config:
         for width, config in ABSORBED_FP8.items():
             if rank <= width:
                 return config
+        raise ValueError(f"rank {rank}: an fp8 latent is read in the absorbed form up to 256")
     for (width, rows), config in ABSORBED.items():
         if rank <= width and (heads <= rows or rows == 64):
             return config

@@ -115,5 +115,7 @@ def test_launchers_refuse_what_they_cannot_do() -> None:
         decode_attention.decode_attention(q, kv.transpose(2, 3), kv, lengths)
     with pytest.raises(ValueError, match="at most 256"):
         decode_attention.pick(4, 512, 2)
+    with pytest.raises(ValueError, match="fp8"):
+        latent_decode.pick_absorbed(512, 64, 1)
     with pytest.raises(ValueError, match="absolute or cache"):
         streaming.streaming_decode(q, kv, kv, lengths, kv, kv, sinks=1, mode="ring")
