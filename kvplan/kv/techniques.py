@@ -367,7 +367,7 @@ def evicting(
         return replace(
             changed,
             side=g.side + 4 * heads,
-            rereads=g.rereads + 4 * heads + 2 * g.query_heads,
+            rereads=g.rereads + 4 * heads + 4 * g.query_heads,
             flops=g.flops + 2 * g.query_heads,
         )
 
@@ -394,7 +394,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the heavy hitters and the most recent tokens: P per cent of the sequence, or N tokens.
 
     Stores one fp32 score per token and KV head, adds it up every step (4 bytes read, 4 written, and the fp16
-    logits of each query head), scores the prompt with a second pass over the keys (half of attention again), and
+    logits of each query head written and read), scores the prompt with a second pass over the keys (half of attention again), and
     holds one layer's whole prompt until it is evicted.
     """
     share, budget = None, None
