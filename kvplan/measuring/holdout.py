@@ -51,11 +51,13 @@ def judged(row: Row, gpus: Callable[[str], Gpu]) -> bool:
 def predicted(
     kept: Sequence[Row], left: Sequence[Row], gpus: Callable[[str], Gpu], progress: Progress | None = None
 ) -> list[tuple[Row, Prediction]]:
-    """Return the rows left out with their predictions by a fit to the others."""
+    """Return the rows left out with their predictions by a fit to the others; none when these are too few."""
     tree: dict[str, dict[str, dict[str, dict[str, Kernel]]]] = {}
     for (gpu, engine, kind, key), version, parts in fit(kept, gpus, progress):
         place = tree.setdefault(gpu, {}).setdefault(engine, {}).setdefault(kind, {})
         place[key] = Kernel(version=version, parts=parts)
+    if not tree:
+        return []
     source = Source(kind="measured", ref="rows of the same file", date="")
     profile = KernelProfile(name="held out", title="", tier="measured elsewhere", source=source, kernels=tree)
     oracle = Predictor([profile], gpus)
@@ -82,7 +84,8 @@ def _checks_of(
         left = [row for row in rows if out(row) and judged(row, gpus)]
         if left:
             found = predicted([row for row in rows if not out(row)], left, gpus, progress)
-            yield f"{kind}: {name}", grouped(found)
+            if found:
+                yield f"{kind}: {name}", grouped(found)
 
 
 def grouped(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:

@@ -374,24 +374,8 @@ class Predictor:
 
     def _look_up(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
         """Return the kernel that stands nearest, how much wider that makes the interval, why, and its GPU."""
-        homes = sorted({home for kind, home, _ in self.kernels if kind == shape.kind})
-        if not homes:
-            raise SpecError(f"no profile has {shape.kind} kernels; see `kvplan calibrate --help`")
-        if gpu.name in homes:
-            homes, notes, power = [gpu.name], [], 1.0
-        else:
-            homes, power = sorted(homes, key=lambda h: distance(self.gpus(h), gpu)), OTHER_GPU
-            notes = [f"{gpu.name} was not measured; scaled from {homes[0]}"]
-        home = homes[0]
-        engines = [e for kind, g, e in self.kernels if (kind, g) == (shape.kind, home)]
-        engines.sort(key=lambda e: (e != shape.engine, STAND_INS.index(e) if e in STAND_INS else 9, e))
-        options = []
-        for rank, engine in enumerate(engines):
-            for key in sorted(self.kernels[shape.kind, home, engine]):
-                name, *dtypes = key.rsplit(" ", len(shape.dtypes))
-                options.append((tuple(dtypes) != shape.dtypes, engine != shape.engine, rank, name != shape.kernel, key))
-        other_dtype, other_engine, rank, other_kernel, key = min(options)
-        engine = engines[rank]
+        home, notes, power = self._home(shape.kind, gpu)
+        other_dtype, other_engine, _, other_kernel, engine, key = min(self._ranked(shape, home))
         if other_engine:
             notes, power = [*notes, f"{shape.engine} was not measured here; {engine} stands in"], power * OTHER_ENGINE
         elif other_kernel:
@@ -399,6 +383,27 @@ class Predictor:
         if other_dtype:
             notes, power = [*notes, f"no {'/'.join(shape.dtypes)}; {key} stands in"], power * OTHER_DTYPE
         return self.kernels[shape.kind, home, engine][key], power, notes, home
+
+    def _home(self, kind: str, gpu: Gpu) -> tuple[str, list[str], float]:
+        """Return the GPU itself if it was measured, else the nearest that was, with a note and a wider interval."""
+        homes = sorted({home for known, home, _ in self.kernels if known == kind})
+        if not homes:
+            raise SpecError(f"no profile has {kind} kernels; see `kvplan calibrate --help`")
+        if gpu.name in homes:
+            return gpu.name, [], 1.0
+        nearest = min(homes, key=lambda home: distance(self.gpus(home), gpu))
+        return nearest, [f"{gpu.name} was not measured; scaled from {nearest}"], OTHER_GPU
+
+    def _ranked(self, shape: Shape, home: str) -> list[tuple[bool, bool, int, bool, str, str]]:
+        """Return the kernels of a GPU with what sets them apart from the shape's, the gravest first."""
+        found = []
+        for engine in [e for kind, gpu, e in self.kernels if (kind, gpu) == (shape.kind, home)]:
+            rank = STAND_INS.index(engine) if engine in STAND_INS else len(STAND_INS)
+            for key in self.kernels[shape.kind, home, engine]:
+                name, *dtypes = key.rsplit(" ", len(shape.dtypes))
+                other = tuple(dtypes) != shape.dtypes, engine != shape.engine
+                found.append((*other, rank, name != shape.kernel, engine, key))
+        return found
 
 
 def outside_of(sizes: Mapping[str, int], fitted: Mapping[str, tuple[int, int]]) -> str:
@@ -428,8 +433,9 @@ def scale_of(name: str, gpu: Gpu, bits: float) -> float:
 
 
 def operand_bits(shape: Shape) -> float:
-    """Return the width of the operands the tensor cores see."""
-    return product_bits(shape.dtypes[0])[1] if shape.kind == "gemm" else element_bits(shape.dtypes[0])
+    """Return the width of the operands the tensor cores see, without scales."""
+    bits = product_bits(shape.dtypes[0])[1] if shape.kind == "gemm" else element_bits(shape.dtypes[0])
+    return float(int(bits))
 
 
 def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: Shape) -> Any:

@@ -22,13 +22,15 @@ LATENT_KEY, LATENT_VALUE = 576, 512
 SETTLING = 1e-3
 
 
-def coefficient(unit: str, meaning: str, start: float, scale: str = "", optional: bool = False) -> Any:
-    """Declare a fitted coefficient: its unit, meaning, and first guess (a factor of the GPU's `scale` if named).
+def coefficient(
+    unit: str, meaning: str, start: float, scale: str = "", optional: bool = False, most: float = inf
+) -> Any:
+    """Declare a fitted coefficient: its unit, meaning, first guess and bound (factors of the GPU's `scale` if named).
 
     An optional coefficient that rows cannot tell from its neutral value (no time, or an unlimited rate) is left out.
     """
     neutral = inf if unit.endswith("/s") else 0.0
-    metadata = {"unit": unit, "meaning": meaning, "start": start, "scale": scale, "optional": optional}
+    metadata = {"unit": unit, "meaning": meaning, "start": start, "scale": scale, "optional": optional, "most": most}
     return field(default=neutral, metadata=metadata) if optional else field(metadata=metadata)
 
 
@@ -115,11 +117,11 @@ class DecodeCoefficients:
     """One decode attention kernel on one GPU."""
 
     start: float = coefficient("s", "launch, prologue and last reduction", 1e-5, optional=True)
-    bandwidth: float = coefficient("B/s", "rate of reading the cache with all SMs busy", 0.9, "bandwidth")
+    bandwidth: float = coefficient("B/s", "rate of reading the cache with all SMs busy", 0.9, "bandwidth", most=1.0)
     block_bandwidth: float = coefficient("B/s", "rate at which one block can read", 1.0, "sm_bandwidth", optional=True)
     block_start: float = coefficient("s", "start-up of a block: one sequence, KV head and split", 1e-6, optional=True)
     combine: float = coefficient("s", "joining the parts of a split sequence", 3e-6, optional=True)
-    interleaving: float = coefficient("1", "share of time added when KV heads lie interleaved", 0.01, optional=True)
+    interleaving: float = coefficient("1", "share of time added when KV heads lie interleaved", 0.01, "", True, 1.0)
     split: str = choice("who splits a sequence", "balanced")
     blocks_per_sm: int = choice("blocks resident on one SM", 1)
 
@@ -176,13 +178,13 @@ class LatentCoefficients:
     """One multi-head-latent decode kernel on one GPU."""
 
     start: float = coefficient("s", "launch, prologue and last reduction", 1.5e-5, optional=True)
-    bandwidth: float = coefficient("B/s", "rate of reading the latent cache", 0.9, "bandwidth")
-    rate: float = coefficient("FLOP/s", "rate of the products, heads padded to the tile", 0.5, "rate", optional=True)
+    bandwidth: float = coefficient("B/s", "rate of reading the latent cache", 0.9, "bandwidth", most=1.0)
+    rate: float = coefficient("FLOP/s", "rate of the products, heads padded to the tile", 0.5, "rate", True, 1.0)
     narrow_rate: float = coefficient("FLOP/s", "the same of a kernel for few heads", 0.3, "rate", optional=True)
     block_start: float = coefficient("s", "start-up of a block", 2e-6, optional=True)
     combine: float = coefficient("s", "joining the parts of a split sequence", 3e-6, optional=True)
     query_bandwidth: float = coefficient("B/s", "rate of queries in and outputs out", 0.6, "bandwidth", optional=True)
-    split_penalty: float = coefficient("1", "share of reading time added when sequences are split", 0.05, optional=True)
+    split_penalty: float = coefficient("1", "share of reading time added when sequences are split", 0.05, "", True, 3.0)
     single_head: float = coefficient("1", "share of computing time added with one head", 0.05, optional=True)
     floor: float = coefficient("s", "least time: the host launches no faster", 1e-4, optional=True)
     head_tile: str = choice("heads one block computes", "64")
@@ -248,12 +250,12 @@ class PrefillCoefficients:
     """One causal prefill attention kernel on one GPU, with writing the new keys and values."""
 
     start: float = coefficient("s", "launch and prologue", 8e-6, optional=True)
-    rate: float = coefficient("FLOP/s", "rate of the products over the tiles on or below the diagonal", 0.6, "rate")
+    rate: float = coefficient("FLOP/s", "rate of the tiles on or below the diagonal", 0.6, "rate", most=1.0)
     query_bandwidth: float = coefficient("B/s", "rate of queries in and outputs out", 1.0, "bandwidth", optional=True)
     cache_bandwidth: float = coefficient("B/s", "rate of keys and values in", 1.0, "bandwidth", optional=True)
     block_start: float = coefficient("s", "start-up of a block of 128 queries", 5e-7, optional=True)
     tail: float = coefficient("1", "share of the longest block that nothing overlaps", 0.3, optional=True)
-    slowdown: float = coefficient("1", "share of the rate lost under sustained load", 0.1, optional=True)
+    slowdown: float = coefficient("1", "share of the rate lost under sustained load", 0.1, "", True, 1.0)
     spill: float = coefficient("1", "extra time of tensors that leave the L2", 1.0, optional=True)
 
 
@@ -328,7 +330,11 @@ def prefill_attention_time(
 # -- matrix products -------------------------------------------------------------------------------
 
 #: sets of tiles (rows x columns of the product) a library chooses from
-TILES = ("64x64 64x128 128x128 128x256 256x128", "16x64 32x64 64x64 64x128 128x128 128x256 256x128")
+TILES = (
+    "64x64 64x128 128x128 128x256 256x128",
+    "16x64 32x64 64x64 64x128 128x128 128x256 256x128",
+    "128x64 128x128 128x192 128x256 256x128 256x256",
+)
 #: weight-only kernels of at most this many rows multiply without tensor cores, as fast as weights arrive
 VECTOR_ROWS = 16
 
@@ -338,12 +344,12 @@ class GemmCoefficients:
     """One matrix product kernel on one GPU. Everything an engine does for the product counts: quantising, too."""
 
     start: float = coefficient("s", "launch, prologue and epilogue", 5e-6, optional=True)
-    bandwidth: float = coefficient("B/s", "rate of reading weights and activations", 0.85, "bandwidth")
-    rate: float = coefficient("FLOP/s", "rate of full waves of tiles", 0.75, "rate")
+    bandwidth: float = coefficient("B/s", "rate of reading weights and activations", 0.85, "bandwidth", most=1.0)
+    rate: float = coefficient("FLOP/s", "rate of full waves of tiles", 0.75, "rate", most=1.0)
     block_start: float = coefficient("s", "start-up and write-out of a tile", 1e-6, optional=True)
     reduce: float = coefficient("s", "adding the parts of a split k", 2e-6, optional=True)
     operand_bandwidth: float = coefficient("B/s", "rate at which an SM is fed", 10.0, "sm_bandwidth", optional=True)
-    slowdown: float = coefficient("1", "share of the rate lost under sustained load", 0.1, optional=True)
+    slowdown: float = coefficient("1", "share of the rate lost under sustained load", 0.1, "", True, 1.0)
     quantise_bandwidth: float = coefficient("B/s", "rate of quantising activations", 1.0, "bandwidth", optional=True)
     output_bandwidth: float = coefficient("B/s", "rate of writing the product", 3.0, "bandwidth", optional=True)
     spill_bandwidth: float = coefficient("B/s", "rate for tensors beyond the L2", 3.0, "bandwidth", optional=True)
