@@ -86,6 +86,16 @@ def test_other_gpus_are_scaled_by_their_datasheet(run, tmp_path) -> None:
     assert l4 / l40s == pytest.approx(864 / 300, rel=0.1)
 
 
+def test_half_precision_is_as_fast_as_bfloat16_and_no_interval_grows_without_end(run, tmp_path) -> None:
+    header = "gpu,engine,kernel,compute_dtype,kv_dtype,batch,q_heads,kv_heads,head_dim,kv_len\n"
+    body = "t4,mine-1,any,float16,float16,16,32,8,128,32768\nt4,mine-1,any,bfloat16,bfloat16,16,32,8,128,32768\n"
+    source = write(tmp_path / "rows.csv", header + body)
+    assert run("predict", str(source), "-o", str(tmp_path / "out.csv")).code == 0
+    half, wide = read(tmp_path / "out.csv")
+    assert half["latency_us"] == wide["latency_us"] and "scaled from a100" in half["note"]
+    assert 1.5 < float(half["latency_us_high"]) / float(half["latency_us"]) < 3
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -1,6 +1,6 @@
 """What was fitted of which GPU, engine and kernel; finding what stands nearest to a shape, and predicting it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import inf, log
 from typing import Any
@@ -297,6 +297,10 @@ def _choice(default: object, text: str) -> object:
 
 #: how much wider an interval grows (as a power) when something else stands in for what was asked
 OUTSIDE, OTHER_KERNEL, OTHER_ENGINE, OTHER_DTYPE, OTHER_GPU = 2.0, 1.5, 2.0, 3.0, 2.0
+#: the widest an interval grows so, however much is missing
+WIDEST = 4.0
+#: dtypes of one width that kernels treat alike
+ALIKE = {"half": "bfloat16", "float16": "bfloat16"}
 #: engines in the order in which they stand in for one that was not measured
 STAND_INS = ("vllm", "trtllm", "sglang", "nccl")
 #: architectures in the order in which they stand in for one that was not measured
@@ -305,9 +309,11 @@ KIN = {
     "blackwell": ("blackwell", "hopper", "ampere", "ada"),
     "ada": ("ada", "ampere", "hopper", "blackwell"),
     "ampere": ("ampere", "hopper", "ada", "blackwell"),
+    "turing": ("ampere", "ada", "hopper", "blackwell"),
+    "volta": ("ampere", "ada", "hopper", "blackwell"),
 }
-#: the least interval of a figure scaled from another GPU
-SCALED_INTERVAL = (0.8, 1.3)
+#: the least interval, before it grows, of a figure from another kernel or engine, and of one from another GPU
+STAND_IN_INTERVAL, SCALED_INTERVAL = (0.92, 1.12), (0.8, 1.3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,13 +354,15 @@ class Predictor:
         kind = KINDS[shape.kind]
         time = float(kind.algebra(kind.work(shape, gpu, coefficients), coefficients))
         low, high = fitted.interval.get(kind.regime(shape.sizes)) or next(iter(fitted.interval.values()))
-        if home != gpu.name:
-            low, high = min(low, SCALED_INTERVAL[0]), max(high, SCALED_INTERVAL[1])
+        if notes:
+            least = SCALED_INTERVAL if home != gpu.name else STAND_IN_INTERVAL
+            low, high = min(low, least[0]), max(high, least[1])
         outside = outside_of(shape.sizes, fitted.range)
         if outside:
             notes, power = [*notes, f"outside the fitted range ({outside})"], power * OUTSIDE
         if stand_in:
             notes, power = [*notes, stand_in], power * OTHER_KERNEL
+        power = min(power, WIDEST)
         return Prediction(time=time, low=time * low**power, high=time * high**power, note="; ".join(notes), tier=tier)
 
     def _part(self, kernel: Kernel, part: str) -> tuple[Fitted, str]:
@@ -401,9 +409,14 @@ class Predictor:
             rank = STAND_INS.index(engine) if engine in STAND_INS else len(STAND_INS)
             for key in self.kernels[shape.kind, home, engine]:
                 name, *dtypes = key.rsplit(" ", len(shape.dtypes))
-                other = tuple(dtypes) != shape.dtypes, engine != shape.engine
+                other = alike(dtypes) != alike(shape.dtypes), engine != shape.engine
                 found.append((*other, rank, name != shape.kernel, engine, key))
         return found
+
+
+def alike(dtypes: Iterable[str]) -> tuple[str, ...]:
+    """Return dtypes with those of equal width and speed written alike."""
+    return tuple(ALIKE.get(dtype, dtype) for dtype in dtypes)
 
 
 def outside_of(sizes: Mapping[str, int], fitted: Mapping[str, tuple[int, int]]) -> str:
