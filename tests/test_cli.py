@@ -262,3 +262,25 @@ def test_json_has_no_nan(run) -> None:
     text = run("estimate", "-m", "mamba2-none", "-c", "4k", "--json")
     assert text.code == 1
     json.loads(run("estimate", "-m", "gpt2", "-c", "1k", "--json", *ON).out, parse_constant=pytest.fail)
+
+
+def test_a_profile_is_shown_with_meanings_and_two_are_compared(run, tmp_path) -> None:
+    one = run("show", "profile", "l40s", "--kernels", "gemm")
+    assert one.code == 0 and "rate of full waves of tiles" in one.out and "median error" in one.out
+    assert "Roofline" in one.out and max(map(len, one.out.splitlines())) <= 100
+    both = run("show", "profile", "h100-sxm", "h200", "--kernels", "decode_attention", "--json").json
+    assert [p["name"] for p in both["profiles"]] == ["h100-sxm", "h200"]
+    kernel = both["profiles"][0]["kernels"][0]
+    assert (
+        kernel["kind"] == "decode_attention"
+        and kernel["coefficients"]["bandwidth"]["meaning"]
+        and kernel["interval_80"]
+    )
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "gpu,engine,kernel,dtype,m,n,k,latency_us\nL40S,vllm-0.24.0,vllm_default,bfloat16,64,4096,4096,60.0\n"
+    )
+    drawn = run("show", "profile", "l40s", "--kernels", "gemm", "--rows", str(rows))
+    assert drawn.code == 0 and "gemm: rows.csv against l40s" in drawn.out
+    assert run("show", "profile", "h100-sxm", "h200", "l40s").code == 1
+    assert "did you mean" in run("show", "profile", "h100-sxn").err

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: what the planner may need beside itself
-DEPENDENCIES = ("click", "rich", "yaml", "_yaml", "pygments", "markdown_it", "mdurl")
+DEPENDENCIES = ("click", "rich", "plotext", "yaml", "_yaml", "pygments", "markdown_it", "mdurl")
 
 
 @pytest.fixture(scope="module")

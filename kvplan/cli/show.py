@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.errors import UnknownName
+from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS
 from kvplan.specs.model import ModelSpec
-from kvplan.units import HOUR, show_bytes, show_rate
+from kvplan.units import HOUR, MILLION, show_bytes, show_rate
 
 Field = tuple[str, object, str]
 
@@ -93,6 +93,8 @@ def price(name: str) -> list[Field]:
     ]
 
 
+#: kinds of kernel a profile holds (as kvplan/perf/kernel_profile.py, which is loaded only when one is shown)
+KERNELS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
 KINDS = {"model": model, "gpu": gpu, "technique": technique, "engine": engine, "price": price}
 
 
@@ -118,34 +120,77 @@ def worded(field: str, value: object) -> str:
 
 @click.command("show", short_help="Show one item, every value with its source.")
 @click.argument("kind")
-@click.argument("name")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--kernels", type=click.Choice(list(KERNELS)), help="Of a profile, only this kind of kernel.")
+@click.option("--rows", type=click.Path(), help="Of a profile, draw a file's measured times against its predictions.")
 @json_option
 @examples(
     "kvplan show gpu h200",
     "kvplan show technique mhc:4x+h2o:20%",
+    "kvplan show profile h100-sxm h200 --kernels gemm",
 )
-def command(kind: str, name: str, as_json: bool) -> None:
-    """Show one model, gpu, technique, engine or price: every value with its source."""
-    reader = KINDS.get(kind.removesuffix("s"))
-    if reader is None:
-        raise UnknownName("kind", kind, KINDS)
-    found = reader(name)
+def command(kind: str, names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
+    """Show one model, gpu, technique, engine, price or profile: every value with its source.
+
+    Two names of profiles are compared.
+    """
+    kind = kind.removesuffix("s")
+    if kind == "profile":
+        show_profiles(names, kernels, rows, as_json)
+        return
+    if kind not in KINDS:
+        raise UnknownName("kind", kind, (*KINDS, "profile"))
+    if len(names) > 1 or kernels or rows:
+        raise SpecError(f"show {kind} takes one name, and neither --kernels nor --rows")
+    found = KINDS[kind](names[0])
 
     def report() -> list[object]:
         from kvplan.report import tables
 
-        return list(
-            tables.fields(f"{kind} {name}", [(field, worded(field, value), source) for field, value, source in found])
-        )
+        title = f"{kind} {names[0]}"
+        return list(tables.fields(title, [(field, worded(field, value), source) for field, value, source in found]))
 
-    deliver(
-        as_json,
-        lambda: {
-            "schema": 1,
-            "command": "show",
-            "kind": kind,
-            "name": name,
-            "fields": [{"field": f, "value": v, "source": s} for f, v, s in found],
-        },
-        report,
-    )
+    def document() -> dict[str, object]:
+        values = [{"field": f, "value": v, "source": s} for f, v, s in found]
+        return {"schema": 1, "command": "show", "kind": kind, "name": names[0], "fields": values}
+
+    deliver(as_json, document, report)
+
+
+def show_profiles(names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
+    """Show the coefficients of one profile or compare two; draw a file's rows against the first."""
+    from kvplan.cli.kernel_rows import load
+    from kvplan.perf.kernel_profile import Predictor, read_profile
+    from kvplan.specs.catalog_tables import kernel_document
+
+    if len(names) > 2:
+        raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
+    profiles = []
+    for name in names:
+        raw, source, where = kernel_document(name)
+        profiles.append(read_profile(raw, source, where))
+
+    def report() -> list[object]:
+        from kvplan.report import profiles as shown
+
+        parts: list[object] = list(shown.report(profiles, kernels))
+        if rows:
+            oracle = Predictor(profiles[:1], catalog.gpu)
+            kind, _, _, parsed = load(rows, kernels, measured=True)
+            pairs = [
+                (row.time, oracle.predict(row.shape).time)
+                for row in parsed
+                if row.time and row.shape.gpu in profiles[0].kernels
+            ]
+            if not pairs:
+                raise SpecError(f"{rows}: no row of a GPU that profile {names[0]} holds")
+            times = [[MILLION * t for t in column] for column in zip(*pairs, strict=True)]
+            parts += shown.fitted_chart(f"{kind.name}: {rows.rsplit('/', 1)[-1]} against {names[0]}", *times)
+        return parts
+
+    def document() -> dict[str, object]:
+        from kvplan.report import profiles as shown
+
+        return shown.document(profiles, kernels)
+
+    deliver(as_json, document, report)

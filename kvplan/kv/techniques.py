@@ -393,9 +393,9 @@ def evicting(
 def h2o(layout: KVLayout, argument: str) -> KVLayout:
     """Keep the heavy hitters and the most recent tokens: P per cent of the sequence, or N tokens.
 
-    Stores one fp32 score per token and KV head, adds it up every step (4 bytes read, 4 written, and the fp16
-    logits of each query head written and read), scores the prompt with a second pass over the keys (half of attention again), and
-    holds one layer's whole prompt until it is evicted.
+    Stores one fp32 score per token and KV head and adds it up every step (4 bytes read and 4 written, and the fp16
+    logits of each query head written and read), scores the prompt with a second pass over the keys (half of
+    attention again), and holds one layer's whole prompt until it is evicted.
     """
     share, budget = None, None
     match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
