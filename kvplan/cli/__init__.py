@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "predict",
     "validate": "validate",
     "calibrate": "calibrate",
+    "profile": "profile",
 }
 
 

@@ -1,0 +1,177 @@
+"""`kvplan profile`: minutes of measurements on this machine's device become a profile of it."""
+
+import time
+from datetime import date
+from typing import Any
+
+import click
+
+from kvplan.cli.common import deliver, examples, json_option
+from kvplan.errors import KvplanError, SpecError
+from kvplan.specs.catalog_samples import SampleLog, read_samples, set_aside, swapped
+from kvplan.specs.catalog_tables import stem, write_profile
+from kvplan.specs.source import KINDS
+from kvplan.units import DAY, parse, show_time
+
+COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
+#: shortest time in which anything can be measured [s]
+LEAST = 2.0
+
+
+def seconds(text: str) -> float:
+    """Read a time such as 120s or 2min; a plain number is seconds."""
+    found = parse(f"{text} s" if text.strip().replace(".", "", 1).isdigit() else text, "s", "--budget")
+    if not LEAST <= found <= DAY:
+        raise SpecError(f"--budget: expected between {LEAST:g}s and a day, got {text}")
+    return found
+
+
+@click.command("profile")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Default: a GPU if torch sees one, else the CPU.")
+@click.option("--budget", default="120s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it.")
+@click.option("--output", "-o", type=click.Path(), help="Where the profile goes. Default: profile-<device>.yaml.")
+@click.option("--rows", "rows_file", type=click.Path(), help="Where every sample goes. Default: beside the profile.")
+@click.option("--resume", is_flag=True, help="Go on from the samples of an earlier run.")
+@json_option
+@examples("kvplan profile --device cpu --budget 60s", "kvplan profile -o mine.yaml --resume")
+def command(
+    device: str | None, budget: float, output: str | None, rows_file: str | None, resume: bool, as_json: bool
+) -> None:
+    """Measure this machine's device and write a profile of it.
+
+    Every finished sample is on disk at once: Ctrl-C loses none. Clocks, power limits and modes are left as they are.
+    """
+    begun = time.monotonic()
+    from kvplan.measuring import device as devices
+
+    found = devices.find(device)
+    output = output or f"profile-{found.kind}.yaml"
+    rows_file = rows_file or swapped(output, ".csv")
+    for remark in (found.remark, *prepare(output, rows_file, resume)):
+        if remark:
+            click.echo(f"kvplan: {remark}", err=True)
+    measured(found, begun, budget, rows_file, output)
+    document = finish(found, budget, rows_file, output)
+    spent = time.monotonic() - begun
+    deliver(
+        as_json,
+        lambda: as_document(document, output, rows_file, spent),
+        lambda: report(document, output, rows_file, spent),
+    )
+
+
+def prepare(output: str, rows_file: str, resume: bool) -> list[str]:
+    """Make sure that files are in place before anything is measured; return what to tell the user."""
+    if swapped(output, ".csv") == output or rows_file == output:
+        raise SpecError(f"{output}: the profile is YAML and the samples are CSV; give -o a name ending in .yaml")
+    if resume:
+        return []
+    aside = set_aside(rows_file)
+    return [f"samples of an earlier run are now in {aside}; --resume goes on with them instead"] if aside else []
+
+
+def measured(found: Any, begun: float, budget: float, rows_file: str, output: str) -> None:
+    """Take samples until they settle or the time is up; Ctrl-C ends with how to go on."""
+    import kvplan.measuring.linear  # noqa: F401 (loaded now, so that the fit at the end is quick)
+    from kvplan.measuring import profiling
+    from kvplan.measuring.probes import plan
+    from kvplan.report.progress import bar
+
+    before = read_samples(rows_file, profiling.COLUMNS)
+    stranger = next((row["gpu"] for row in before if row["gpu"] != found.timer.gpu), None)
+    if stranger:
+        raise SpecError(f"{rows_file}: these samples are of {stranger}, this is {found.timer.gpu}; use another file")
+    deadline = begun + budget - min(found.reserve, 0.3 * budget)
+    shapes = profiling.begin(plan(found.probes), before)
+    log = SampleLog(rows_file, profiling.COLUMNS)
+    course = profiling.Course(found.timer, log, time.monotonic, deadline, anchors=found.anchors)
+    try:
+        with bar(time.monotonic, deadline) as course.progress:
+            profiling.measure(course, shapes, profiling.SEED + len(before))
+    except KeyboardInterrupt:
+        again = f"kvplan profile --device {found.kind} -o {output} --rows {rows_file} --resume"
+        click.echo(f"kvplan: stopped; {course.taken} samples are in {rows_file}; go on with: {again}", err=True)
+        raise click.exceptions.Exit(130) from None
+    finally:
+        log.close()
+
+
+def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, Any]:
+    """Fit the samples on disk and write the profile whole."""
+    from kvplan.measuring import device as devices
+    from kvplan.measuring import profiling
+
+    samples = read_samples(rows_file, profiling.COLUMNS)
+    fitted = profiling.fit(samples, found.timer.estimate)
+    if not fitted["groups"]:
+        raise KvplanError(
+            f"{len(samples)} samples of too few shapes to fit anything; they are in {rows_file}: go on with --resume, "
+            "or a larger --budget"
+        )
+    document = {
+        "name": stem(output),
+        "title": f"{found.name}: {found.label}",
+        "source": {"kind": KINDS[0], "ref": f"kvplan profile --device {found.kind}", "date": date.today().isoformat()},
+        "tier": "measured here",
+        "device": {"kind": found.kind, "name": found.name, **found.facts},
+        "versions": devices.versions(),
+        "rows": rows_file.rsplit("/", 1)[-1],
+        "budget": f"{budget:g} s",
+        "estimate": found.timer.estimate,
+        **fitted,
+        **found.more(samples),
+    }
+    write_profile(output, document, COMMENT)
+    return document
+
+
+def as_document(document: dict[str, Any], output: str, rows_file: str, spent: float) -> dict[str, Any]:
+    """Return the profile as one JSON document: times in seconds, rates per second."""
+    from kvplan.measuring.linear import number
+
+    groups = [
+        {
+            "group": name,
+            "coefficients": {key: number(key, text) for key, text in found["coefficients"].items()},
+            **{key: found[key] for key in ("not_identified", "residuals", "held_out", "interval", "range", "rounds")},
+        }
+        for name, found in document["groups"].items()
+    ]
+    kept = {key: document[key] for key in ("device", "versions", "tier", "samples", "drift", "too_few_shapes")}
+    return {
+        "schema": 1, "command": "profile", "output": output, "rows": rows_file, "seconds": spent, **kept,
+        "groups": groups,
+    }  # fmt: skip
+
+
+def brief(name: str, text: str | None) -> str:
+    """Return a coefficient in three digits, '?' when it was not identified."""
+    from kvplan.measuring.linear import number, quantity
+
+    if text is None:
+        return "?"
+    value = number(name, text)
+    return quantity(value if name == "start" else 1 / value, name, digits=3)
+
+
+def report(document: dict[str, Any], output: str, rows_file: str, spent: float) -> list[object]:
+    """Return the report: the answer first, then a line a group."""
+    from kvplan.report import tables
+
+    held, samples = [found["held_out"]["mean"] for found in document["groups"].values()], document["samples"]
+    sides = ("left", "right", "right", "right", "right", "right", "right", "right")
+    headings = ("operators", "shapes", "mean", "P90", "80 % interval", "start", "bandwidth", "rate")
+    table = tables.grid(*zip(headings, sides, strict=True), title="Errors on shapes left out of the fit")
+    for name, found in document["groups"].items():
+        error, (low, high) = found["held_out"], found["interval"]
+        shares = (f"{100 * error[key]:.1f}%" for key in ("mean", "p90"))
+        values = (brief(key, found["coefficients"].get(key)) for key in ("start", "bandwidth", "rate"))
+        table.add_row(name, str(error["rows"]), *shares, f"{low:.2f} to {high:.2f}", *values)
+    lines = [
+        f"{document['title']}. {samples['shapes']} shapes, {samples['taken']:,} samples in {show_time(spent)}; "
+        f"mean error on shapes left out {100 * sum(held) / len(held):.1f} %.",
+        f"Profile in {output}, samples in {rows_file}.",
+    ]
+    if samples["contended"]:
+        lines.append(f"Contended: {100 * samples['disturbed']:.0f} % of the samples were disturbed by other work.")
+    return [*lines, "", table, "", "?: not identified from these shapes. Interval: measured over predicted."]

@@ -1,0 +1,225 @@
+"""`kvplan profile`: its course on a virtual clock, its fit on made-up rows, its command on this machine's CPU."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvplan.measuring import probes, profiling
+from kvplan.measuring.linear import fit_group, number
+from kvplan.measuring.profiling import COLUMNS, Course, Sample, TooLarge, begin, measure
+from kvplan.specs.catalog_samples import SampleLog, read_samples
+
+
+class Clock:
+    """A clock that only sampling moves. [s]"""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Fake:
+    """A device that takes 5 us + bytes at 20 GB/s + flops at 80 GFLOP/s, and 3 ms of the clock a sample."""
+
+    gpu, engine, estimate = "a made-up device", "fake-1", "minimum"
+
+    def __init__(self, clock: Clock, stop_after: int | None = None, states: tuple[str, ...] = ("",)) -> None:
+        self.clock, self.stop_after, self.states, self.count = clock, stop_after, states, 0
+
+    def sample(self, probe: probes.Probe) -> Sample:
+        if self.count == self.stop_after:
+            raise KeyboardInterrupt
+        if probe.moved > 3e7:
+            raise TooLarge("no room")
+        self.count += 1
+        self.clock.now += 3e-3
+        noise = 1 + 0.02 * ((self.count * 7919) % 13) / 13
+        state = self.states[self.count % len(self.states)]
+        seconds = (5e-6 + probe.moved / 20e9 + probe.flops / 80e9) * noise * (9.0 if state else 1.0)
+        return Sample(time=seconds, wall=3e-3, repeats=4, state=state)
+
+
+def small_plan() -> list[probes.Probe]:
+    return probes.plan(
+        [
+            *(probes.copying(2**p) for p in range(14, 24)),
+            *(p for p in probes.cpu_probes() if p.group == "decode mha float32"),
+        ]
+    )
+
+
+LOGS: list[SampleLog] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_logs():
+    yield
+    while LOGS:
+        LOGS.pop().close()
+
+
+def course(path: Path, fake: Fake, budget: float) -> Course:
+    log = SampleLog(str(path), COLUMNS)
+    LOGS.append(log)
+    return Course(fake, log, fake.clock, fake.clock.now + budget, anchors=probes.CPU_ANCHORS)
+
+
+def test_a_plan_starts_with_a_grid_over_every_group() -> None:
+    plan = probes.plan(probes.cpu_probes())
+    groups = {p.group for p in plan}
+    assert len({p.key for p in plan}) == len(plan) > 250
+    assert {p.group for p in plan[: len(groups)]} == groups
+    copies = [p.sizes["elements"] for p in plan if p.group == "copy"]
+    assert set(copies[:2]) == {min(copies), max(copies)}
+
+
+def test_shapes_settle_and_one_that_does_not_fit_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    shapes = begin(small_plan(), [])
+    assert measure(course(path, Fake(Clock()), 60), shapes)
+    rows = read_samples(str(path), COLUMNS)
+    assert sum(row["state"] == profiling.TOO_LARGE for row in rows) == sum(s.probe.moved > 3e7 for s in shapes) > 0
+    assert all(len(s.times) >= profiling.ROUNDS for s in shapes if not s.dropped)
+    assert profiling.fit(rows, "minimum")["groups"]["copy"]["held_out"]["mean"] < 0.02
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.4, 1.0, 3.0])
+def test_a_budget_is_kept_and_used(tmp_path: Path, budget: float) -> None:
+    clock = Clock()
+    assert not measure(course(tmp_path / "rows.csv", Fake(clock), budget), begin(small_plan(), [])) or budget > 2
+    assert 100 < clock.now <= 100 + budget
+    if budget in (0.4, 1.0):
+        assert clock.now > 100 + budget - 0.01
+
+
+def test_samples_come_in_random_but_fixed_order(tmp_path: Path) -> None:
+    orders = []
+    for name in ("a", "b"):
+        measure(course(tmp_path / name, Fake(Clock()), 60), begin(small_plan(), []))
+        orders.append([profiling.key_of(row) for row in read_samples(str(tmp_path / name), COLUMNS)])
+    assert orders[0] == orders[1]
+    assert orders[0][2:40] != orders[0][40:78]
+
+
+@pytest.mark.parametrize("stop", [3, 150, 260])
+def test_a_stop_loses_nothing_but_the_sample_in_flight_and_resume_finishes(tmp_path: Path, stop: int) -> None:
+    path, fake = tmp_path / "rows.csv", Fake(Clock(), stop_after=stop)
+    first = course(path, fake, 60)
+    with pytest.raises(KeyboardInterrupt):
+        measure(first, begin(small_plan(), []))
+    kept = read_samples(str(path), COLUMNS)
+    assert sum(bool(row["latency_us"]) for row in kept) == first.taken
+
+    path.write_text(path.read_text() + "copy,copy,a made")  # cut off while writing
+    before = read_samples(str(path), COLUMNS)
+    assert before == kept
+    shapes = begin(small_plan(), before)
+    assert measure(course(path, Fake(Clock()), 60), shapes)
+    rows = read_samples(str(path), COLUMNS)
+    assert rows[: len(kept)] == kept
+    assert all(s.done for s in shapes)
+
+    again = course(path, Fake(Clock()), 60)
+    assert measure(again, begin(small_plan(), rows))
+    assert again.taken == 0
+
+
+def test_throttled_samples_are_kept_on_record_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    fake = Fake(Clock(), states=("", profiling.THROTTLED, "", profiling.SHARED))
+    measure(course(path, fake, 60), begin(small_plan(), []))
+    rows = read_samples(str(path), COLUMNS)
+    found = profiling.fit(rows, "median")
+    assert found["samples"]["states"][profiling.THROTTLED] > 50
+    assert found["samples"]["contended"]
+    assert found["groups"]["copy"]["held_out"]["mean"] < 0.05
+
+
+def test_known_coefficients_come_back_and_the_unidentified_are_named() -> None:
+    rows = [
+        {"time": 2e-5 + moved / 1e10 + flops / 5e11, "bytes": moved, "flops": flops, "weights": 0.0}
+        for moved in (1e5, 1e6, 1e7, 5e7)
+        for flops in (1e6, 1e8, 3e9)
+    ]
+    rows[5]["time"] *= 3  # an outlier moves nothing
+    found = fit_group(rows)
+    assert found is not None
+    values = {name: number(name, text) for name, text in found["coefficients"].items()}
+    assert values == pytest.approx({"start": 2e-5, "bandwidth": 1e10, "rate": 5e11}, rel=1e-3)
+    only_bytes = fit_group([{**row, "time": 1e-5 + row["bytes"] / 1e10} for row in rows])
+    assert only_bytes is not None
+    assert only_bytes["not_identified"] == ["rate"]
+    assert fit_group(rows[:5]) is None
+
+
+def test_intervals_cover_what_they_promise() -> None:
+    import numpy as np
+
+    inside, dice = [], np.random.default_rng(3)
+    for _ in range(30):
+        moved = 10 ** dice.uniform(5, 8, 50)
+        times = (1e-5 + moved / 1e10) * np.exp(dice.standard_t(4, 50) * 0.05)
+        rows = [{"time": t, "bytes": b, "flops": 0.0, "weights": 0.0} for t, b in zip(times, moved, strict=True)]
+        found = fit_group(rows[:30])
+        assert found is not None
+        start, bandwidth = (number(name, found["coefficients"][name]) for name in ("start", "bandwidth"))
+        ratio = times[30:] / (start + moved[30:] / bandwidth)
+        inside += list((found["interval"][0] <= ratio) & (ratio <= found["interval"][1]))
+    assert 0.74 < np.mean(inside) < 0.88
+
+
+def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    profile, rows = tmp_path / "mine.yaml", tmp_path / "mine.csv"
+    begun = time.monotonic()
+    found = run("profile", "--device", "cpu", "--budget", "6s", "-o", profile, "--json")
+    assert found.code == 0, found.err
+    assert time.monotonic() - begun < 12  # loading torch the first time may alone take longer than a budget
+    assert found.json["device"]["kind"] == "cpu"
+    document = yaml.safe_load(profile.read_text("utf-8"))
+    assert document["tier"] == "measured here"
+    assert "says nothing about a GPU" in document["title"]
+    fitted = profiling.fit(read_samples(str(rows), COLUMNS), document["estimate"])
+    assert {key: document[key] for key in fitted} == json.loads(json.dumps(fitted))
+    refused = run("predict", rows, "-o", tmp_path / "out.csv", "--profile", profile)
+    assert refused.code == 1
+
+
+def test_errors_are_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    assert run("profile", "--budget", "soon").code == 1
+    assert "2s" in run("profile", "--budget", "0.1s").err
+    if not torch.cuda.is_available():
+        refused = run("profile", "--device", "cuda", "-o", tmp_path / "x.yaml")
+        assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert run("profile", "--device", "cpu", "-o", tmp_path / "x.csv").code == 1
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refused = run("profile", "--device", "cpu")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "pip install kvplan[profile]" in refused.err
+
+
+def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        rows = tmp_path / f"{code}.csv"
+        words = ["profile", "--device", "cpu", "--budget", "60s", "-o", str(rows.with_suffix(".yaml"))]
+        started = subprocess.Popen([sys.executable, "-m", "kvplan", *words], stderr=subprocess.PIPE, text=True)
+        for _ in range(300):
+            time.sleep(0.1)
+            if rows.exists() and len(rows.read_bytes().splitlines()) > 50:
+                break
+        started.send_signal(sent)
+        said = started.communicate(timeout=30)[1]
+        assert started.returncode == code, said
+        assert len(read_samples(str(rows), COLUMNS)) >= 49
+        assert not rows.with_suffix(".yaml").exists()
+        assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--resume" in said)
