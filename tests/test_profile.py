@@ -223,3 +223,62 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
         assert len(read_samples(str(rows), COLUMNS)) >= 49
         assert not rows.with_suffix(".yaml").exists()
         assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--resume" in said)
+
+
+def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
+    from kvplan.measuring.cuda import cuda_probes, kernels
+    from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
+    from kvplan.specs import catalog
+    from kvplan.specs.source import Source
+
+    class H200(Fake):
+        gpu, engine, estimate = "NVIDIA H200", "kvplan-0.1.0", "median"
+
+        def sample(self, probe: probes.Probe) -> Sample:
+            self.clock.now += 3e-3
+            return Sample(time=6e-6 + probe.moved / 4e12 + probe.flops / 7e14, wall=3e-3, repeats=4)
+
+    wanted = {"decode bfloat16", "decode int4", "bandwidth read"}
+    plan = probes.plan(p for p in cuda_probes(True) if p.group in wanted and p.moved < 8e9)
+    measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
+    samples = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
+    assert set(profiling.fit(samples, "median")["groups"]) == wanted
+    tree = json.loads(json.dumps(kernels(samples)["kernels"]), parse_int=str, parse_float=str)
+    raw = {"name": "mine", "title": "mine", "tier": "measured here", "kernels": tree}
+    source = Source(kind="measured", ref="here", date="2026-11-23")
+    sizes = {"batch": 16, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": 8192}
+    shape = Shape(
+        kind="decode_attention", gpu="h200", engine="kvplan", version="kvplan-0.1.0", kernel="triton_decode",
+        dtypes=("bfloat16", "bfloat16"), sizes=sizes,
+    )  # fmt: skip
+    found = Predictor([read_profile(raw, source, "mine")], catalog.gpu).predict(shape)
+    assert (found.tier, found.note) == ("measured here", "")
+    assert found.time == pytest.approx(6e-6 + 16 * 8 * 128 * 8192 * 4 / 4e12, rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
+def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
+    """The calls a GPU is timed on, on small shapes: fp8 products need a GPU."""
+    import os
+
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    from kvplan.kernels.common import INTERPRETED
+
+    from kvplan.measuring.cuda import Builder, cuda_probes, pool_of
+
+    if not INTERPRETED:
+        pytest.skip("triton was imported before TRITON_INTERPRET was set")
+    builder = Builder(torch, pool_of(torch, "cpu", 2**26), "cpu")
+    small = {"batch": 2, "kv_len": 40, "isl": 33, "m": 8, "n": 128, "k": 64, "elements": 5000}
+    seen = {}
+    for probe in cuda_probes(True):
+        if probe.dtype != "fp8":
+            seen.setdefault(probe.group, probe)
+    assert len(seen) == 12
+    for probe in seen.values():
+        sizes = {name: small.get(name, size) for name, size in probe.sizes.items()}
+        call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))
+        if probe.kind not in ("copy", "read", "write"):
+            call()

@@ -101,6 +101,8 @@ def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, 
     from kvplan.measuring import device as devices
     from kvplan.measuring import profiling
 
+    if found.facts.get("sensors") == "replay":
+        raise KvplanError("a replayed trace measures nothing: no profile is written")
     samples = read_samples(rows_file, profiling.COLUMNS)
     fitted = profiling.fit(samples, found.timer.estimate)
     if not fitted["groups"]:

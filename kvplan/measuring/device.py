@@ -64,7 +64,9 @@ def find(asked: str | None) -> Device:
             "--device cuda: torch sees no CUDA device; use --device cpu, or check the driver and torch's build"
         )
     if asked == "cuda" or (asked is None and seen):
-        raise DeviceError("--device cuda: not measured yet by this version; use --device cpu")
+        from kvplan.measuring.cuda import cuda_device
+
+        return cuda_device(torch, os.getpid())
     remark = "" if asked else "no CUDA device seen by torch: measuring the CPU; a CPU profile says nothing about a GPU"
     return cpu_device(torch, remark)
 

@@ -6,7 +6,7 @@ from itertools import product
 from math import log
 
 #: sizes of a row, in the order of its columns
-SIZES = ("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "isl", "m", "n", "k", "elements")
+SIZES = ("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "isl", "m", "n", "k", "elements", "rank")
 #: bytes of an element
 WIDTH = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 #: the group of the two operators repeated every round to see the device drift

@@ -35,13 +35,24 @@ SLACK = 1.3
 CONTENDED = 0.2
 SEED = 20261123
 
-PREEMPTED, TOO_LARGE, THROTTLED, SHARED, CAPPED = "preempted", "out of memory", "throttled", "shared", "power cap"
+PREEMPTED, THROTTLED, SHARED, CAPPED = "preempted", "throttled", "shared", "power cap"
+TOO_LARGE, FAILED = "out of memory", "failed"
 #: states whose samples are kept on record and left out of the fit
-REJECTED = (TOO_LARGE, THROTTLED, SHARED)
+REJECTED = (TOO_LARGE, FAILED, THROTTLED, SHARED)
+#: states of shapes that are not tried again
+SKIPPED = (TOO_LARGE, FAILED)
 
 
 class TooLarge(KvplanError):
     """A shape does not fit into the device's memory."""
+
+    state = TOO_LARGE
+
+
+class Failed(TooLarge):
+    """An operator does not run on this shape or device."""
+
+    state = FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +129,19 @@ class Course:
             if self.time_for(shape.cost):
                 shape.cost = self.timer.sample(shape.probe).wall
             self.usual = shape.cost
-        except TooLarge:
-            self.drop(shape)
+        except TooLarge as error:
+            self.drop(shape, error.state)
 
-    def drop(self, shape: Shape) -> None:
+    def drop(self, shape: Shape, state: str) -> None:
         shape.dropped = True
-        self.log.append(line(self.timer, shape.probe, 0, None))
+        self.log.append(line(self.timer, shape.probe, 0, state))
 
     def take(self, shape: Shape) -> None:
         """Take one sample and put it on record."""
         try:
             sample = self.timer.sample(shape.probe)
-        except TooLarge:
-            self.drop(shape)
+        except TooLarge as error:
+            self.drop(shape, error.state)
             return
         self.log.append(line(self.timer, shape.probe, self.round, sample))
         self.taken += 1
@@ -141,8 +152,8 @@ class Course:
             shape.times.append(sample.time)
 
 
-def line(timer: Timer, probe: Probe, number: int, sample: Sample | None) -> dict[str, str]:
-    """Return a sample as a line of a file; None: the shape did not fit."""
+def line(timer: Timer, probe: Probe, number: int, sample: Sample | str) -> dict[str, str]:
+    """Return a sample as a line of a file; a text is the state of a shape that could not be run."""
     known = {
         "group": probe.group,
         "kind": probe.kind,
@@ -156,8 +167,8 @@ def line(timer: Timer, probe: Probe, number: int, sample: Sample | None) -> dict
         "flops": f"{probe.flops:.12g}",
         "round": str(number),
     }
-    if sample is None:
-        return {**known, "state": TOO_LARGE}
+    if isinstance(sample, str):
+        return {**known, "state": sample}
     return {
         **known,
         "latency_us": f"{sample.time * MILLION:.7g}",
@@ -179,7 +190,7 @@ def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[Sh
         shape = shapes.get(key_of(row))
         if shape is None:
             continue
-        if row["state"] == TOO_LARGE:
+        if row["state"] in SKIPPED:
             shape.dropped = True
         elif row["state"] in REJECTED:
             shape.rejected += 1
@@ -308,7 +319,7 @@ def counts(samples: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     for row in samples:
         if row["state"]:
             states[row["state"]] = states.get(row["state"], 0) + 1
-    taken = [row for row in samples if row["state"] != TOO_LARGE]
+    taken = [row for row in samples if row["state"] not in SKIPPED]
     disturbed = sum(row["state"] in (PREEMPTED, SHARED) for row in taken) / len(taken) if taken else 0.0
     loads = [float(row["load"]) for row in samples if row["load"]]
     return {

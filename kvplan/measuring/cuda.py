@@ -1,0 +1,312 @@
+"""Timing probes on a CUDA GPU: kvplan's Triton kernels and torch's products, in CUDA graphs between events."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+from kvplan import __version__
+from kvplan.errors import KvplanError
+from kvplan.measuring.device import Device, Pool
+from kvplan.measuring.nvml import Meter, NoMeter, columns, open_nvml, state, window
+from kvplan.measuring.probes import ANCHOR, Probe, copying, decode, latent, prefill, product_of
+from kvplan.measuring.profiling import Failed, Sample, TooLarge, reduce
+from kvplan.measuring.rows import Row, read_rows
+from kvplan.perf.kernel_profile import KINDS
+from kvplan.specs import catalog
+from kvplan.units import MILLION, spell
+
+#: a sample repeats its probe for at least so long [s], and moves at least so many times the L2
+LEAST, L2_TIMES = 2e-3, 3.0
+MOST_REPEATS = 200
+#: the pool inputs are cut from: at most this many bytes, and this share of the free memory
+POOL, POOL_SHARE = 8 * 2**30, 0.5
+#: time to keep for the fits and the energy windows [s]
+RESERVE = 30.0
+ENGINE = f"kvplan-{__version__}"
+#: bytes of scale and zero point a token and head, by bits; groups of 64 elements
+SIDE = {"bfloat16": 0.0, "fp8": 0.0, "int8": 8.0, "int4": 8.0}
+RANK, ROPE = 512, 64
+
+Call = Callable[[], Any]
+CUDA_ANCHORS = (copying(2**27, group=ANCHOR), product_of(2048, 4096, 4096, "bfloat16", ANCHOR))
+
+
+def cuda_probes(fp8: bool) -> Iterator[Probe]:
+    """Yield what a GPU is measured on; the pool decides what of it fits."""
+    for name, p in product(("copy", "read", "write"), range(20, 30)):
+        moved = {"copy": 8.0, "read": 4.0, "write": 4.0}[name] * 2**p
+        yield Probe(
+            group=f"bandwidth {name}", kind=name, kernel=f"triton_{name}", dtype="float32", sizes={"elements": 2**p},
+            moved=moved, flops=0.0,
+        )  # fmt: skip
+    matrices = ((1024, 4096), (4096, 4096), (4096, 14336), (6144, 4096), (8192, 8192), (28672, 4096), (2048, 7168))
+    for dtype in ("bfloat16", "fp8") if fp8 else ("bfloat16",):
+        for m, (n, k) in product((1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192), matrices):
+            if dtype != "fp8" or m >= 16:
+                yield product_of(m, n, k, dtype)
+    yield from decode_probes(fp8)
+    for heads, batch, length in product((16, 32, 64, 128), (1, 4, 16, 64), (1024, 4096, 16384, 65536)):
+        yield latent(batch, heads, RANK, ROPE, length, kernel="triton_absorbed", dtype="bfloat16")
+    for batch, (q_heads, kv_heads), length in product(
+        (1, 4), ((32, 8), (16, 2), (8, 8)), (512, 1024, 2048, 4096, 8192, 16384)
+    ):
+        yield prefill(batch, q_heads, kv_heads, 128, length, kernel="triton_prefill", dtype="bfloat16")
+
+
+def decode_probes(fp8: bool) -> Iterator[Probe]:
+    """Yield decode attention over plain, quantised and low-rank caches."""
+    grid = list(product((1, 4, 16, 64, 256), ((32, 8), (8, 1), (16, 4)), (512, 2048, 8192, 32768, 131072)))
+    for kept in ("bfloat16", *(("fp8",) if fp8 else ()), "int8", "int4"):
+        for batch, (q_heads, kv_heads), length in grid:
+            yield decode(
+                batch, q_heads, kv_heads, 128, length, group=f"decode {kept}", kernel="triton_decode",
+                dtype="bfloat16", kv_dtype=kept, side=SIDE[kept],
+            )  # fmt: skip
+    for rank, batch, length in product((128, 256), (1, 4, 16, 64), (1024, 4096, 16384, 65536)):
+        sizes = {"batch": batch, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": length, "rank": rank}
+        yield Probe(
+            group="decode fused latent", kind="fused_decode", kernel="triton_fused", dtype="bfloat16",
+            kv_dtype="bfloat16", sizes=sizes, moved=4.0 * batch * length * rank + 4.0 * length * 128,
+            flops=2.0 * batch * length * (rank * 8 * 128 + 32 * (128 + rank)),
+        )  # fmt: skip
+
+
+def pool_of(torch: Any, device: str, size: int) -> Pool:
+    """Return views of one long buffer of bf16 normal numbers by type; int4 lies packed in bytes."""
+    block = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16).to(device)
+    base = torch.empty(size // 2 // block.numel() * block.numel(), dtype=torch.bfloat16, device=device)
+    base.view(-1, block.numel()).copy_(block)
+    types = {
+        "float32": torch.float32, "bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "int8": torch.int8,
+        "int4": torch.uint8,
+    }  # fmt: skip
+    return Pool({name: base.view(kind) for name, kind in types.items()})
+
+
+def launcher(module: str, name: str) -> Callable[..., Any]:
+    """Return one of kvplan's kernels; importing them needs triton."""
+    found: Callable[..., Any] = getattr(import_module(f"kvplan.kernels.{module}"), name)
+    return found
+
+
+class Builder:
+    """Makes calls of probes over inputs from a pool; each call has inputs of its own."""
+
+    def __init__(self, torch: Any, pool: Pool, device: str):
+        self.torch, self.pool, self.device = torch, pool, device
+        self.lengths: dict[tuple[int, int], Any] = {}
+
+    def full(self, batch: int, length: int) -> Any:
+        """Return [batch] lengths, made once."""
+        if (batch, length) not in self.lengths:
+            made = self.torch.full((batch,), length, dtype=self.torch.int32, device=self.device)
+            self.lengths[batch, length] = made
+        return self.lengths[batch, length]
+
+    def call(self, probe: Probe) -> Call:
+        made: Call = getattr(self, f"_{probe.kind}")(probe, probe.sizes)
+        return made
+
+    def _copy(self, probe: Probe, s: Any) -> Call:
+        copy_probe = launcher("bandwidth", "copy_probe")
+        x, y = (self.pool.cut("float32", s["elements"]) for _ in "xy")
+        return lambda: copy_probe(x, y)
+
+    def _read(self, probe: Probe, s: Any) -> Call:
+        read_probe = launcher("bandwidth", "read_probe")
+        x = self.pool.cut("float32", s["elements"])
+        return lambda: read_probe(x)
+
+    def _write(self, probe: Probe, s: Any) -> Call:
+        write_probe = launcher("bandwidth", "write_probe")
+        y = self.pool.cut("float32", s["elements"])
+        return lambda: write_probe(y, 1.5)
+
+    def _gemm(self, probe: Probe, s: Any) -> Call:
+        torch, m, n, k = self.torch, s["m"], s["n"], s["k"]
+        x, w = self.pool.cut(probe.dtype, m, k), self.pool.cut(probe.dtype, n, k)
+        out = torch.empty((m, n), dtype=torch.bfloat16, device=self.device)
+        if probe.dtype != "fp8":
+            return lambda: torch.mm(x, w.t(), out=out)
+        one = torch.ones((), device=self.device)
+        return lambda: torch._scaled_mm(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+
+    def _decode_attention(self, probe: Probe, s: Any) -> Call:
+        decode_attention = launcher("decode_attention", "decode_attention")
+        quantised_decode = launcher("quantised_decode", "quantised_decode")
+        b, h, d, t, kept = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"], probe.kv_dtype
+        q, lengths = self.pool.cut("bfloat16", b, s["q_heads"], d), self.full(b, t)
+        k, v = (self.pool.cut(kept, b, t, h, d // 2 if kept == "int4" else d) for _ in "kv")
+        if kept == "bfloat16":
+            return lambda: decode_attention(q, k, v, lengths)
+        if kept == "fp8":
+            return lambda: quantised_decode(q, k, v, lengths, kind=kept)
+        sides = [self.pool.cut("bfloat16", b, h, d // 64, t) for _ in range(4)]
+        names = dict(zip(("k_scale", "k_zero", "v_scale", "v_zero"), sides, strict=True))
+        return lambda: quantised_decode(q, k, v, lengths, kind=kept, **names)
+
+    def _mla_decode_attention(self, probe: Probe, s: Any) -> Call:
+        absorbed_decode = launcher("latent_decode", "absorbed_decode")
+        b, t, width = s["batch"], s["kv_len"], s["head_dim"]
+        cache, q = self.pool.cut("bfloat16", b, t, width), self.pool.cut("bfloat16", b, s["q_heads"], width)
+        parts = {"q_rope": q[..., RANK:], "k_rope": cache[..., RANK:], "scale": 192**-0.5}
+        lengths = self.full(b, t)
+        return lambda: absorbed_decode(q[..., :RANK], cache[..., :RANK], lengths, **parts)
+
+    def _fused_decode(self, probe: Probe, s: Any) -> Call:
+        fused_decode = launcher("latent_decode", "fused_decode")
+        b, h, d, t, rank = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"], s["rank"]
+        q, up = self.pool.cut("bfloat16", b, s["q_heads"], d), self.pool.cut("bfloat16", h, rank, d)
+        k, v = (self.pool.cut("bfloat16", b, t, rank) for _ in "kv")
+        cos, sin = (self.pool.cut("float32", t, d // 2) for _ in "cs")
+        lengths = self.full(b, t)
+        return lambda: fused_decode(q, k, v, up, lengths, cos=cos, sin=sin)
+
+    def _prefill_attention(self, probe: Probe, s: Any) -> Call:
+        prefill_attention = launcher("prefill_attention", "prefill_attention")
+        tokens, d, torch = s["batch"] * s["isl"], s["head_dim"], self.torch
+        q = self.pool.cut("bfloat16", tokens, s["q_heads"], d)
+        k, v = (self.pool.cut("bfloat16", tokens, s["kv_heads"], d) for _ in "kv")
+        starts = torch.arange(s["batch"] + 1, dtype=torch.int32, device=self.device) * s["isl"]
+        return lambda: prefill_attention(q, k, v, starts, s["isl"])
+
+
+class CudaTimer:
+    """Times probes by CUDA events around a graph of repeats over rotating inputs, and reads NVML while it runs."""
+
+    estimate, engine = "median", ENGINE
+
+    def __init__(self, torch: Any, meter: Meter):
+        self.torch, self.meter = torch, meter
+        self.gpu = torch.cuda.get_device_name()
+        self.l2 = float(torch.cuda.get_device_properties(0).L2_cache_size)
+        free = torch.cuda.mem_get_info()[0]
+        self.room = int(min(POOL, POOL_SHARE * free))
+        self.builder = Builder(torch, pool_of(torch, "cuda", self.room), "cuda")
+        self.graphs: dict[tuple[str, ...], tuple[Any, int, list[Call]]] = {}
+        self.memory: Any = None
+
+    def sample(self, probe: Probe) -> Sample:
+        begun = time.perf_counter()
+        torch = self.torch
+        try:
+            with torch.inference_mode():
+                if probe.key not in self.graphs:
+                    self.graphs[probe.key] = self._capture(probe)
+                graph, repeats, _ = self.graphs[probe.key]
+                spent, reading = self._timed(graph.replay)
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise TooLarge(f"{probe.group}: {error}") from None
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise Failed(f"{probe.group}: {error}") from None
+        wall = time.perf_counter() - begun
+        return Sample(time=spent / repeats, wall=wall, repeats=repeats, state=state(reading), sensors=columns(reading))
+
+    def _timed(self, work: Call) -> tuple[float, Any]:
+        """Return the device's time for `work` [s] and a reading taken while it ran."""
+        first, last = (self.torch.cuda.Event(enable_timing=True) for _ in "fl")
+        first.record()
+        work()
+        last.record()
+        reading = self.meter.read()
+        last.synchronize()
+        return first.elapsed_time(last) / 1e3, reading
+
+    def _capture(self, probe: Probe) -> tuple[Any, int, list[Call]]:
+        """Compile a probe, see how long it takes, and record its repeats as one graph."""
+        torch = self.torch
+        once = self.builder.call(probe)
+        once()
+        torch.cuda.synchronize()
+        single = max(self._timed(once)[0], 1e-6)
+        wanted = max(LEAST / single, L2_TIMES * self.l2 / max(probe.moved, 1.0))
+        repeats = max(1, min(MOST_REPEATS, int(wanted) + 1, int(0.25 / single) + 1))
+        calls = [self.builder.call(probe) for _ in range(repeats)]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.memory):
+            for call in calls:
+                call()
+        self.memory = self.memory or graph.pool()
+        return graph, repeats, calls
+
+
+def cuda_device(torch: Any, own: int) -> Device:
+    """Return the first CUDA device, ready to be measured; NVML beside it where there is one."""
+    properties = torch.cuda.get_device_properties(0)
+    meter = open_nvml(own, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "")
+    timer = CudaTimer(torch, meter)
+    facts = {
+        "driver": meter.driver or "unknown", "cuda": str(torch.version.cuda),
+        "memory": spell(properties.total_memory, "B"), "multiprocessors": str(properties.multi_processor_count),
+        "sensors": meter.source,
+    }  # fmt: skip
+    fp8 = (properties.major, properties.minor) >= (8, 9)
+    others = meter.read().others
+    remarks = [meter.why] if isinstance(meter, NoMeter) else []
+    remarks += [f"{others} other process(es) compute on this GPU; their samples are rejected"] if others else []
+    remarks += ["all-reduce is not measured; of several GPUs the first"] if torch.cuda.device_count() > 1 else []
+    return Device(
+        kind="cuda", name=timer.gpu, timer=timer, probes=[p for p in cuda_probes(fp8) if p.moved < timer.room],
+        anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products", remark="; ".join(remarks),
+        reserve=RESERVE, more=lambda samples: {**kernels(samples), **energy(timer)},
+    )  # fmt: skip
+
+
+# -- what else a GPU's profile says ------------------------------------------------------------------
+
+
+def kernel_rows(samples: list[dict[str, str]]) -> list[Row]:
+    """Return the rows that `kvplan calibrate` knows the kinds of, by the median of the samples not rejected."""
+    found: list[Row] = []
+    reduced = reduce(samples, CudaTimer.estimate)
+    for kind in KINDS.values():
+        raw = [
+            {**row, "compute_dtype": row["dtype"], "latency_us": f"{row['time'] * MILLION:.7g}", "": i}
+            for i, row in enumerate(reduced, 2)
+            if row["kind"] == kind.name and row["group"] != ANCHOR and row["kv_dtype"] != "int4"
+        ]
+        found += read_rows(kind, raw, "samples", lambda name: catalog.gpu(name).name, "", True)
+    return found
+
+
+def kernels(samples: list[dict[str, str]]) -> dict[str, Any]:
+    """Return the fitted kernels by GPU and engine that `--profile` reads; a GPU not in the catalogue has none."""
+    from kvplan.measuring.fit import document, fit
+
+    try:
+        made = list(fit(kernel_rows(samples), catalog.gpu))
+    except KvplanError as error:
+        return {"kernels": {}, "kernels_note": f"not usable as --profile: {error}"}
+    return {"kernels": document({}, made, "")["kernels"]}
+
+
+def replayed(torch: Any, graph: Any) -> None:
+    graph.replay()
+    torch.cuda.synchronize()
+
+
+def energy(timer: CudaTimer) -> dict[str, Any]:
+    """Return joules a byte and a FLOP above idle, from a steady window each; empty without an energy counter."""
+    torch = timer.torch
+    probes = {"copy": CUDA_ANCHORS[0], "gemm": CUDA_ANCHORS[1]}
+    torch.cuda.synchronize()
+    idle = window(timer.meter, time.monotonic, lambda: time.sleep(0.02))
+    if idle is None:
+        return {}
+    found: dict[str, Any] = {"idle": spell(idle.energy / idle.time, "W")}
+    for name, probe in probes.items():
+        graph, repeats, _ = timer.graphs.get(probe.key) or timer._capture(probe)
+        seen = window(timer.meter, time.monotonic, partial(replayed, torch, graph))
+        if seen is None:
+            return {}
+        above = seen.energy - idle.energy / idle.time * seen.time
+        done = seen.calls * repeats * (probe.moved if name == "copy" else probe.flops)
+        found[name] = {
+            "joules_per_byte" if name == "copy" else "joules_per_flop": float(f"{above / done:.4g}"),
+            "power": spell(seen.energy / seen.time, "W"),
+        }
+    return {"energy": found}
