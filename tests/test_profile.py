@@ -282,3 +282,49 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
         call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))
         if probe.kind not in ("copy", "read", "write"):
             call()
+
+
+def gpu_day():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("gpu_day", Path(__file__).parent.parent / "benchmarks" / "gpu_day.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_gpu_day_keeps_the_rest_when_a_part_fails(tmp_path: Path, capsys) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU would do the work")
+    day = gpu_day()
+    assert sum(day.PARTS.values()) <= 600
+    assert day.main(["--out", str(tmp_path / "new"), "--parts", "bandwidth"]) == 1
+    summary = (tmp_path / "new" / "summary.txt").read_text("utf-8")
+    assert "bandwidth" in summary
+    assert "torch sees no CUDA device" in summary
+    with pytest.raises(SystemExit):
+        day.main(["--out", str(tmp_path), "--parts", "bandwith"])
+    assert "no part named" in capsys.readouterr().err
+    assert day.run_part([sys.executable, "-c", "import time; time.sleep(9)"], 0.3)[0].startswith("stopped")
+
+
+def test_gpu_day_tables_hold_what_was_measured_and_what_failed(tmp_path: Path) -> None:
+    day = gpu_day()
+
+    class Clock:
+        def seconds(self, make, moved):
+            return moved / 4e12 if make() else 1 / 0
+
+    yard = {"read": 5e12, "copy": 4e12}
+    rows = [day.measured(Clock(), n, "b=1", lambda n=n: n == "ours", 4e9, 1e12, yard) for n in ("ours", "theirs")]
+    day.write(tmp_path / "kernels.csv", rows)
+    case = {"case": "x", "passed": "1", "error": "1e-7", "tolerance": 1e-5, "seconds": 0.1, "said": ""}
+    day.write(tmp_path / "correctness.csv", [case, {**case, "case": "y", "passed": "0"}])
+    lines = day.figures(tmp_path)
+    assert lines[0] == "kernels right: 1 of 2 cases"
+    assert "  wrong: y" in lines[1]
+    assert any(line.split()[:6] == ["ours", "1000", "4000", "80%", "100%", "1000"] for line in lines)
+    assert any("ZeroDivisionError" in line for line in lines)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from itertools import product
+from statistics import median
 from typing import Any
 
 from kvplan import __version__
@@ -195,7 +196,7 @@ class CudaTimer:
         try:
             with torch.inference_mode():
                 if probe.key not in self.graphs:
-                    self.graphs[probe.key] = self._capture(probe)
+                    self.graphs[probe.key] = self.capture(partial(self.builder.call, probe), probe.moved)
                 graph, repeats, _ = self.graphs[probe.key]
                 spent, reading = self._timed(graph.replay)
         except torch.cuda.OutOfMemoryError as error:
@@ -216,16 +217,22 @@ class CudaTimer:
         last.synchronize()
         return first.elapsed_time(last) / 1e3, reading
 
-    def _capture(self, probe: Probe) -> tuple[Any, int, list[Call]]:
-        """Compile a probe, see how long it takes, and record its repeats as one graph."""
+    def seconds(self, make: Callable[[], Call], moved: float, samples: int = 7) -> float:
+        """Return the median time of one call [s] over inputs that `make` makes anew."""
+        with self.torch.inference_mode():
+            graph, repeats, _ = self.capture(make, moved)
+            return median(self._timed(graph.replay)[0] / repeats for _ in range(samples))
+
+    def capture(self, make: Callable[[], Call], moved: float) -> tuple[Any, int, list[Call]]:
+        """Compile an operator, see how long it takes, and record its repeats as one graph."""
         torch = self.torch
-        once = self.builder.call(probe)
+        once = make()
         once()
         torch.cuda.synchronize()
         single = max(self._timed(once)[0], 1e-6)
-        wanted = max(LEAST / single, L2_TIMES * self.l2 / max(probe.moved, 1.0))
+        wanted = max(LEAST / single, L2_TIMES * self.l2 / max(moved, 1.0))
         repeats = max(1, min(MOST_REPEATS, int(wanted) + 1, int(0.25 / single) + 1))
-        calls = [self.builder.call(probe) for _ in range(repeats)]
+        calls = [make() for _ in range(repeats)]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.memory):
             for call in calls:
@@ -299,7 +306,9 @@ def energy(timer: CudaTimer) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"idle": spell(idle.energy / idle.time, "W")}
     for name, probe in probes.items():
-        graph, repeats, _ = timer.graphs.get(probe.key) or timer._capture(probe)
+        graph, repeats, _ = timer.graphs.get(probe.key) or timer.capture(
+            partial(timer.builder.call, probe), probe.moved
+        )
         seen = window(timer.meter, time.monotonic, partial(replayed, torch, graph))
         if seen is None:
             return {}
