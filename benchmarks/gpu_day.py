@@ -2,7 +2,8 @@
 
 Every part runs in a process of its own, so that none sees another's memory and a failure loses only that part: kernels
 against their twins (correctness.csv), bandwidth by size (bandwidth.csv), kernels beside torch's attention
-(kernels.csv), `kvplan profile` (profile.yaml, profile.csv) and an NVML trace (nvml_trace.csv); summary.txt is the table.
+(kernels.csv), `kvplan profile` (profile.yaml, profile.csv) and an NVML trace (nvml_trace.csv). summary.txt is the
+table.
 """
 
 import argparse
