@@ -180,9 +180,9 @@ def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     profile, rows = tmp_path / "mine.yaml", tmp_path / "mine.csv"
     begun = time.monotonic()
-    found = run("profile", "--device", "cpu", "--budget", "6s", "-o", profile, "--json")
+    found = run("profile", "--device", "cpu", "--budget", "10s", "-o", profile, "--json")
     assert found.code == 0, found.err
-    assert time.monotonic() - begun < 12  # loading torch the first time may alone take longer than a budget
+    assert time.monotonic() - begun < 20  # loading torch the first time may alone take longer than a budget
     assert found.json["device"]["kind"] == "cpu"
     document = yaml.safe_load(profile.read_text("utf-8"))
     assert document["tier"] == "measured here"

@@ -99,7 +99,7 @@ class Nvml:
     source = "nvml"
 
     def __init__(self, library: Any, handle: Any, own: int):
-        self.library, self.handle, self.own = library, handle, own
+        self.calls, self.handle, self.own = library, handle, own
         self.missing: set[str] = set()
         self.device = str(self._ask("nvmlDeviceGetName") or "")
         self.driver = str(self._call("nvmlSystemGetDriverVersion") or "")
@@ -108,12 +108,12 @@ class Nvml:
         if name in self.missing:
             return None
         try:
-            return getattr(self.library, name)(*arguments)
-        except self.library.NVMLError as error:
+            return getattr(self.calls, name)(*arguments)
+        except self.calls.NVMLError as error:
             if error.value in (
-                self.library.NVML_ERROR_NOT_SUPPORTED,
-                self.library.NVML_ERROR_FUNCTION_NOT_FOUND,
-                self.library.NVML_ERROR_NO_PERMISSION,
+                self.calls.NVML_ERROR_NOT_SUPPORTED,
+                self.calls.NVML_ERROR_FUNCTION_NOT_FOUND,
+                self.calls.NVML_ERROR_NO_PERMISSION,
             ):
                 self.missing.add(name)
             return None
@@ -131,11 +131,11 @@ class Nvml:
         if mask is None:  # drivers before 535 know only the older name
             mask = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return Reading(
-            sm_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.library.NVML_CLOCK_SM),
-            memory_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.library.NVML_CLOCK_MEM),
+            sm_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.calls.NVML_CLOCK_SM),
+            memory_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.calls.NVML_CLOCK_MEM),
             power=self._scaled(1 / KILO, "nvmlDeviceGetPowerUsage"),
             energy=self._scaled(1 / KILO, "nvmlDeviceGetTotalEnergyConsumption"),
-            temperature=self._scaled(1.0, "nvmlDeviceGetTemperature", self.library.NVML_TEMPERATURE_GPU),
+            temperature=self._scaled(1.0, "nvmlDeviceGetTemperature", self.calls.NVML_TEMPERATURE_GPU),
             memory_used=None if memory is None else float(memory.used),
             others=self._others(),
             reasons=tuple(name for bit, name in REASONS.items() if (mask or 0) & bit),

@@ -6,6 +6,7 @@ Knows no device: a Timer times one probe, a clock tells the time, a log keeps ev
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import exp, hypot, log
 from statistics import median
 from typing import Any, Protocol
 
@@ -27,12 +28,16 @@ ROUNDS, SETTLED, MOST_ROUNDS = 10, 4, 24
 BETTER = 0.01
 #: shapes of each group that are measured even if not in enough rounds
 COARSE = 9
+#: a first sample longer than this has compiled something and says nothing about the next [s]
+COMPILED = 0.05
 #: the share of the time left that may go into warming up
 WARMING = 0.4
 #: how much longer than in the warm-up a sample may take
 SLACK = 1.3
 #: the share of preempted samples beyond which a profile is marked contended
 CONTENDED = 0.2
+#: the share of an anchor's spread within a run that runs differ by
+DRIFT = 0.5
 SEED = 20261123
 
 PREEMPTED, THROTTLED, SHARED, CAPPED = "preempted", "throttled", "shared", "power cap"
@@ -126,7 +131,7 @@ class Course:
         """Run a probe once unrecorded: caches, compilation, and what a sample costs."""
         try:
             shape.cost = self.timer.sample(shape.probe).wall
-            if self.time_for(shape.cost):
+            if shape.cost > COMPILED and self.time_for(shape.cost):
                 shape.cost = self.timer.sample(shape.probe).wall
             self.usual = shape.cost
         except TooLarge as error:
@@ -297,14 +302,24 @@ def fit(samples: Sequence[Mapping[str, str]], estimate: str) -> dict[str, Any]:
     for row in rows:
         if row["group"] != ANCHOR:
             groups.setdefault(row["group"], []).append(row)
-    fitted, few = {}, []
+    fitted, few, moved = {}, [], drift(samples)
     for name, mine in sorted(groups.items()):
         found = fit_group([quantities(row) for row in mine])
         if found is None:
             few.append(name)
             continue
+        found["interval"] = widened(found["interval"], moved)
         fitted[name] = {**found, "range": extent(mine), "rounds": round(median(row["rounds"] for row in mine))}
-    return {"samples": counts(samples), "drift": drift(samples), "groups": fitted, "too_few_shapes": few}
+    return {"samples": counts(samples), "drift": moved, "groups": fitted, "too_few_shapes": few}
+
+
+def widened(interval: Sequence[float], moved: Mapping[str, Sequence[float]]) -> list[float]:
+    """Return an interval that also covers the device's drift from run to run, seen as half the anchors' spread."""
+    low, high = (log(end) for end in interval)
+    down = max((-log(ends[0]) for ends in moved.values()), default=0.0) * DRIFT
+    up = max((log(ends[1]) for ends in moved.values()), default=0.0) * DRIFT
+    drifting = (down + up) / 2
+    return [round(exp(-hypot(low, drifting)), 4), round(exp(hypot(high, drifting)), 4)]
 
 
 def extent(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
