@@ -38,11 +38,6 @@ class Attention:
             return "full"
         return "chunked" if self.chunked else "sliding"
 
-    @property
-    def elements(self) -> int:
-        """Stored elements per kept token."""
-        return self.kv_heads * (self.key_dim + self.value_dim)
-
     def untrimmed(self, full: "Attention") -> "Attention":
         """Return this attention with Hugging Face's cache keeping what `full` keeps (it never trims it)."""
         return replace(self, in_transformers=full)
@@ -101,10 +96,6 @@ class Cross:
     tokens: int
 
     kind = "cross"
-
-    @property
-    def elements(self) -> int:
-        return self.kv_heads * (self.key_dim + self.value_dim)
 
 
 Mixer = Attention | Latent | Recurrent | Cross
