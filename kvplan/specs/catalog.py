@@ -116,7 +116,7 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(sorted(f.name[:-5] for f in shelf(kind).iterdir() if f.name.endswith(".yaml")))
 
 
-def _shipped(kind: str, name: str) -> str:
+def shipped(kind: str, name: str) -> str:
     return shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
@@ -140,7 +140,7 @@ def _aliases(kind: str) -> dict[str, str]:
     """Map every alias on a shelf to its name. Reads only the two lines that matter of each file."""
     found: dict[str, str] = {}
     for name in names(kind):
-        line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", _shipped(kind, name), re.MULTILINE)
+        line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", shipped(kind, name), re.MULTILINE)
         for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line[1]) if line else ():
             found.setdefault((alias[0] or alias[1]).strip().lower(), name)
     for alias, name in list(found.items()):
@@ -160,7 +160,7 @@ def resolve(kind: str, word: str, noun: str) -> str:
     raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {kind}`, or give a path")
 
 
-def _as_path(word: str) -> Path | None:
+def as_path(word: str) -> Path | None:
     """Return the path a word means: it exists, or is written like one."""
     try:
         path = Path(word).expanduser()
@@ -197,7 +197,7 @@ def _here(path: Path) -> Source:
 
 def model(word: str) -> ModelSpec:
     """Return a model by name, alias, config.json, folder with one, or YAML file."""
-    path = _as_path(word)
+    path = as_path(word)
     if path is not None:
         return _model_at(path)
     try:
@@ -212,7 +212,7 @@ def model(word: str) -> ModelSpec:
 @cache
 def _model_named(name: str) -> ModelSpec:
     where = f"{name}.yaml"
-    return _model_file(read_yaml(_shipped("models", name), where, typed=True), name, where, None)
+    return _model_file(read_yaml(shipped("models", name), where, typed=True), name, where, None)
 
 
 def _model_at(path: Path) -> ModelSpec:
@@ -264,7 +264,7 @@ def _model_file(raw: Document, name: str, where: str, default: Source | None) ->
 
 def gpu(word: str) -> Gpu:
     """Return a GPU by name, alias (measurement files', NVML's) or YAML file."""
-    path = _as_path(word)
+    path = as_path(word)
     return (
         _gpu_file(path.stem, read_text(path, path.name), path.name)
         if path
@@ -274,7 +274,7 @@ def gpu(word: str) -> Gpu:
 
 @cache
 def _gpu_named(name: str) -> Gpu:
-    return _gpu_file(name, _shipped("gpus", name), f"{name}.yaml")
+    return _gpu_file(name, shipped("gpus", name), f"{name}.yaml")
 
 
 def _gpu_file(name: str, text: str, where: str) -> Gpu:
@@ -332,10 +332,10 @@ def _positive(value: object, unit: str, where: str) -> float | int:
 @cache
 def engine(word: str = "vllm") -> Engine:
     """Return an engine's memory rules by name or YAML file."""
-    path = _as_path(word)
+    path = as_path(word)
     name = path.stem if path else resolve("engines", word, "engine")
     where = path.name if path else f"{name}.yaml"
-    raw = read_yaml(read_text(path, where) if path else _shipped("engines", name), where, typed=False)
+    raw = read_yaml(read_text(path, where) if path else shipped("engines", name), where, typed=False)
     units = {
         "title": "",
         "version": "",
@@ -362,7 +362,7 @@ def engine(word: str = "vllm") -> Engine:
 
 @cache
 def _datasheet() -> Document:
-    return read_yaml(_shipped("calibrations", "datasheet"), "datasheet.yaml", typed=False)
+    return read_yaml(shipped("calibrations", "datasheet"), "datasheet.yaml", typed=False)
 
 
 def datasheet_calibration(device: Gpu) -> Calibration:
@@ -399,7 +399,7 @@ def datasheet_calibration(device: Gpu) -> Calibration:
 @cache
 def prices() -> tuple[Price, ...]:
     """Return every price on the shelf, past ones included."""
-    return tuple(price for name in names("prices") for price in _price_file(name, _shipped("prices", name)))
+    return tuple(price for name in names("prices") for price in _price_file(name, shipped("prices", name)))
 
 
 def _price_file(name: str, text: str) -> Iterator[Price]:
