@@ -12,12 +12,22 @@ from kvplan.errors import SpecError
 GIB = 1024.0**3
 DAY = 86400.0
 HOUR = 3600.0
+#: a mean year and a twelfth of it, 730.5 hours
+YEAR = 365.25 * DAY
+MONTH = YEAR / 12
+KWH = 1e3 * HOUR
 MILLION = 1e6
 TERA = 1e12
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 1024.0, "Mi": 1024.0**2, "Gi": GIB, "Ti": 1024.0**4}
-_TIME = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": HOUR, "d": DAY}
+_TIME = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": HOUR, "d": DAY, "month": MONTH, "year": YEAR}
+_MONEY = {
+    "USD": {"USD": 1.0},
+    "USD/J": {"USD/kWh": 1 / KWH, "USD/MWh": 1e-3 / KWH, "USD/J": 1.0},
+    "USD/W/s": {"USD/kW/month": 1e-3 / MONTH, "USD/kW/year": 1e-3 / YEAR},
+    "USD/token": {"USD/Mtok": 1e-6, "USD/ktok": 1e-3, "USD/tok": 1.0},
+}
 _NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
 
@@ -29,6 +39,10 @@ DIMENSIONS = {
     "W": "a power such as '700 W'",
     "s": "a time such as '5s' or '50ms'",
     "USD/s": "a price such as '2.49 USD/h'",
+    "USD": "a sum such as '270,000 USD'",
+    "USD/J": "a price of electricity such as '0.08 USD/kWh'",
+    "USD/W/s": "a price of power such as '200 USD/kW/month'",
+    "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
     "1": "a plain number",
 }
 
@@ -47,6 +61,8 @@ def _scales(dimension: str) -> dict[str, float]:
         return _TIME
     if dimension == "USD/s":
         return {f"{money}/{unit}": 1 / f for money in ("USD", "$") for unit, f in _TIME.items()}
+    if dimension in _MONEY:
+        return _MONEY[dimension]
     return {"": 1.0}
 
 
@@ -119,6 +135,11 @@ def show_rate(value: float, unit: str) -> str:
     return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2).replace(
         ".00 ", " "
     )
+
+
+def show_energy(value: float) -> str:
+    """Return joules as electricity is bought: '410 mWh', '3.2 Wh', '1.7 kWh'."""
+    return scaled(value, ((1e3 * KWH, "MWh"), (KWH, "kWh"), (HOUR, "Wh"), (1e-3 * HOUR, "mWh")), 3)
 
 
 def show_usd(value: float) -> str:
