@@ -56,10 +56,12 @@ for _loader in (_Safe, _Text):
     _loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def read_text(path: Path | Traversable, where: str) -> str:
+def read_text(path: Path | Traversable, where: str, largest: int = MAX_FILE) -> str:
+    """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
     try:
-        if isinstance(path, Path) and path.stat().st_size > MAX_FILE:
-            raise SpecError(f"{where}: larger than {MAX_FILE:,} bytes; this is no config or spec file")
+        if isinstance(path, Path) and path.stat().st_size > largest:
+            kind = "config or spec file" if largest == MAX_FILE else "summary of a benchmark; save fewer details"
+            raise SpecError(f"{where}: larger than {largest:,} bytes; this is no {kind}")
         return path.read_text("utf-8-sig")
     except OSError as error:
         raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None

@@ -1,0 +1,604 @@
+"""Result files of benchmark tools, made here in their documented formats, as end-to-end rows."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvplan.errors import SpecError
+from kvplan.measuring.benchmark_files import COLUMNS, load_results, read_result
+from kvplan.specs import catalog, catalog_results
+
+SERVER = {"gpu": "h100", "engine": "vllm", "precision": "bf16", "tp": "4"}
+
+
+def blocks(metrics: dict[str, tuple[str, float]]) -> dict[str, Any]:
+    """Return metrics as AIPerf and GenAI-Perf write them: a unit, a mean, percentiles in the same unit."""
+    return {
+        name: {
+            "unit": unit,
+            "avg": mean,
+            "p50": 0.9 * mean,
+            "p95": 2 * mean,
+            "p99": 3 * mean,
+            "min": 0,
+            "max": 9 * mean,
+        }
+        for name, (unit, mean) in metrics.items()
+    }
+
+
+def vllm(**changes: object) -> dict[str, Any]:
+    """`vllm bench serve --save-result --max-concurrency 16`: 80 requests of 1,000 + 200 tokens in 40 s."""
+    return {
+        "date": "20260901-120000",
+        "endpoint_type": "vllm",
+        "backend": "vllm",
+        "label": None,
+        "model_id": "meta-llama/Llama-3.1-70B-Instruct",
+        "tokenizer_id": "meta-llama/Llama-3.1-70B-Instruct",
+        "num_prompts": 80,
+        "request_rate": "inf",
+        "burstiness": 1.0,
+        "max_concurrency": 16,
+        "duration": 40.0,
+        "completed": 80,
+        "failed": 0,
+        "total_input_tokens": 80_000,
+        "total_output_tokens": 16_000,
+        "request_throughput": 2.0,
+        "request_goodput": None,
+        "output_throughput": 400.0,
+        "total_token_throughput": 2400.0,
+        "mean_ttft_ms": 210.5,
+        "median_ttft_ms": 200.0,
+        "std_ttft_ms": 20.0,
+        "p99_ttft_ms": 300.0,
+        "mean_tpot_ms": 20.25,
+        "median_tpot_ms": 20.0,
+        "std_tpot_ms": 1.0,
+        "p99_tpot_ms": 25.0,
+        "mean_itl_ms": 20.0,
+        **changes,
+    }
+
+
+def predecessor(**changes: object) -> dict[str, Any]:
+    """benchmark_serving.py of 2024: no `failed`, no concurrency limit."""
+    newer = ("endpoint_type", "label", "failed", "max_concurrency", "burstiness", "request_goodput")
+    return {**{k: v for k, v in vllm().items() if k not in newer}, **changes}
+
+
+def detailed(**changes: object) -> dict[str, Any]:
+    """--save-detailed: lists with an entry per request [s]."""
+    lists = {"input_lens": [1000] * 80, "output_lens": [200] * 80, "ttfts": [0.21] * 80, "itls": [[0.02] * 199] * 80}
+    return vllm(**lists, generated_texts=["word " * 200] * 80, **{"errors": [""] * 80, **changes})
+
+
+def spread(mean: float, count: int = 500) -> dict[str, Any]:
+    """Return a GuideLLM distribution, the same for every status."""
+    one = {"mean": mean, "median": 0.9 * mean, "mode": mean, "variance": 1.0, "std_dev": 1.0, "min": 0.0}
+    one |= {"max": 9 * mean, "count": count, "total_sum": mean * count}
+    one["percentiles"] = {"p25": mean, "p75": mean, "p90": 1.5 * mean, "p95": 2 * mean, "p99": 3 * mean}
+    return dict.fromkeys(("successful", "incomplete", "errored", "total"), one)
+
+
+def guidellm_point(strategy: dict[str, Any], errored: int = 0) -> dict[str, Any]:
+    """Return one benchmark of GuideLLM 0.4 and later: latency of requests in s, of tokens in ms."""
+    return {
+        "type_": "generative_benchmark",
+        "config": {"strategy": strategy, "backend": {"target": "http://host", "model": "openai/gpt-oss-120b"}},
+        "duration": 60.0,
+        "metrics": {
+            "request_totals": {"successful": 500, "incomplete": 7, "errored": errored, "total": 507 + errored},
+            "requests_per_second": spread(8.0),
+            "request_concurrency": spread(33.5),
+            "request_latency": spread(4.0),
+            "prompt_token_count": spread(1024.5),
+            "output_token_count": spread(256.0),
+            "time_to_first_token_ms": spread(120.0),
+            "time_per_output_token_ms": spread(16.0),
+            "inter_token_latency_ms": spread(15.2),
+        },
+        "requests": {"successful": [{"request_id": "a"}], "incomplete": [], "errored": []},
+    }
+
+
+def guidellm(*strategies: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "metadata": {"version": 2, "guidellm_version": "0.7.3"},
+        "config": {"backend": {"kind": "openai_http", "model": ""}},
+        "benchmarks": [guidellm_point(s) for s in strategies or ({"type_": "concurrent", "streams": 32},)],
+    }
+
+
+def guidellm_older(strategy: dict[str, Any]) -> dict[str, Any]:
+    """GuideLLM 0.2 and 0.3: the strategy under args, the model under worker, the totals beside the metrics."""
+    point = guidellm_point(strategy)
+    del point["config"]
+    point |= {"args": {"profile": {"type_": "sweep"}, "strategy": strategy}, "start_time": 0.0, "end_time": 60.0}
+    point |= {"worker": {"backend_type": "openai_http", "backend_model": "qwen3-32b"}}
+    point["request_totals"] = point["metrics"].pop("request_totals")
+    return {"benchmarks": [point]}
+
+
+METRICS = {
+    "time_to_first_token": ("ms", 150.0),
+    "inter_token_latency": ("ms", 12.0),
+    "request_latency": ("ms", 3000.0),
+    "output_sequence_length": ("tokens", 238.5),
+    "input_sequence_length": ("tokens", 550.0),
+}
+COUNTS = {
+    "request_throughput": {"unit": "requests/sec", "avg": 5.0},
+    "request_count": {"unit": "requests", "avg": 100.0},
+}
+
+
+def aiperf(**load: object) -> dict[str, Any]:
+    """AIPerf 0.2 and later: metrics at the top, the command's options under input_config."""
+    endpoint = {"model_names": ["Qwen/Qwen3-32B-FP8"], "type": "chat", "streaming": True}
+    return {
+        **blocks(METRICS),
+        **COUNTS,
+        "benchmark_duration": {"unit": "sec", "avg": 20.0},
+        "input_config": {"endpoint": endpoint, "loadgen": load or {"concurrency": 24, "request_count": 100}},
+        "was_cancelled": False,
+        "error_summary": [],
+        "start_time": "2026-09-01T12:00:00",
+    }
+
+
+def aiperf_newest(**phase: object) -> dict[str, Any]:
+    """AIPerf with schema_version: models and phases under input_config, GPUs under telemetry_data."""
+    load = {"name": "profiling", "kind": "profiling", "type": "concurrency", "concurrency": 24, "requests": 100}
+    warm = {"name": "warmup", "kind": "warmup", "type": "concurrency", "concurrency": 3}
+    gpus = {f"gpu_{i}": {"gpu_index": i, "gpu_name": "NVIDIA H200"} for i in range(2)}
+    return aiperf() | {
+        "schema_version": "1.5",
+        "aiperf_version": "0.13.0",
+        "input_config": {"models": {"items": [{"name": "Qwen/Qwen3-32B-FP8"}]}, "phases": [warm, {**load, **phase}]},
+        "telemetry_data": {"endpoints": {"localhost:9400": {"gpus": gpus}}},
+        "error_request_count": {"unit": "requests", "avg": 0},
+    }
+
+
+def aiperf_first() -> dict[str, Any]:
+    """AIPerf 0.1: metrics under records, times still in ns."""
+    document = aiperf()
+    times = {name: ("ns", 1e6 * mean) if unit == "ms" else (unit, mean) for name, (unit, mean) in METRICS.items()}
+    rest = {name: document[name] for name in ("input_config", "was_cancelled", "error_summary")}
+    return {"records": {**blocks(times), "request_count": COUNTS["request_count"]}, **rest}
+
+
+def aiperf_sweep(flat: bool = True) -> dict[str, Any]:
+    """profile_export_aiperf_sweep.json, of several trials (flat names, means over them) or of one."""
+    every = (
+        blocks(METRICS) | {"request_count": {"unit": "requests", "avg": 100.5}} | {"goodput": COUNTS["request_count"]}
+    )
+    several = {
+        f"{name}_{stat}": {"mean": value, "std": 0.1, "cv": 0.0, "unit": block["unit"]}
+        for name, block in every.items()
+        for stat, value in block.items()
+        if stat != "unit"
+    }
+    single = {name: {"mean": block["avg"], "std": 0.0, **block} for name, block in every.items()}
+    return {
+        "aggregation_type": "sweep",
+        "num_profile_runs": 6,
+        "metadata": {"sweep_parameters": [{"name": "concurrency", "values": [10, 20]}], "num_combinations": 2},
+        "per_combination_metrics": [
+            {"parameters": {"concurrency": 10}, "metrics": several if flat else single},
+            {"parameters": {"phases.profiling.concurrency": 20}, "metrics": several if flat else single},
+        ],
+        "best_configurations": {},
+        "pareto_optimal": [],
+    }
+
+
+def genai(**stimulus: object) -> dict[str, Any]:
+    """GenAI-Perf 0.0.13 and later: a stimulus, options left out as ''."""
+    config = {
+        "model_names": ["qwen3-32b"],
+        "endpoint": {"service_kind": "triton", "backend": "tensorrtllm", "type": "kserve"},
+        "perf_analyzer": {"stimulus": stimulus or {"concurrency": 24}, "warmup_request_count": 0},
+        "input": {"goodput": ""},
+    }
+    return {**blocks(METRICS), **COUNTS, "input_config": config}
+
+
+def genai_older() -> dict[str, Any]:
+    """GenAI-Perf of 2024: the command's arguments flat; no request count."""
+    arguments = {"model": ["qwen3-32b"], "service_kind": "openai", "backend": "tensorrtllm", "endpoint_type": "chat"}
+    arguments |= {"concurrency": 24, "request_rate": None, "streaming": True}
+    return {**blocks(METRICS), "request_throughput": COUNTS["request_throughput"], "input_config": arguments}
+
+
+EVERY = {
+    "vllm": vllm,
+    "predecessor": predecessor,
+    "detailed": detailed,
+    "guidellm": guidellm,
+    "guidellm_older": lambda: guidellm_older({"type_": "concurrent", "streams": 32}),
+    "aiperf": aiperf,
+    "aiperf_newest": aiperf_newest,
+    "aiperf_first": aiperf_first,
+    "genai": genai,
+    "genai_older": genai_older,
+}
+#: the same without the file that is slow to copy, with one of several load points
+MUTABLE = {**{name: make for name, make in EVERY.items() if name != "detailed"}, "aiperf_sweep": aiperf_sweep}
+
+
+def one(document: dict[str, Any], **more: str) -> dict[str, Any]:
+    (row,) = read_result(document, "result.json", {**SERVER, **more})
+    return row
+
+
+def refused_in(where: str, document: dict[str, Any], overrides: dict[str, Any] = SERVER) -> str:
+    with pytest.raises(SpecError) as caught:
+        read_result(document, where, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def refused(document: dict[str, Any], overrides: dict[str, Any] = SERVER) -> str:
+    return refused_in("result.json", document, overrides)
+
+
+@pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+def test_every_format_gives_a_whole_row(make) -> None:
+    row = one(make())
+    assert tuple(row)[: len(COLUMNS)] == COLUMNS
+    assert all(isinstance(value, str | int | float) for value in row.values())
+    assert (row["gpu"], row["tp"], row["pp"], row["attention_dp"], row["moe_tp"], row["moe_ep"]) == (
+        "h100",
+        4,
+        1,
+        1,
+        4,
+        1,
+    )
+    assert row["ttft_p50_ms"] < row["ttft_ms"] < row["ttft_p99_ms"]
+
+
+# -- vllm bench serve -----------------------------------------------------------------------------
+
+
+def test_vllm_closed_loop() -> None:
+    row = one(vllm())
+    assert (row["model"], row["engine"], row["precision"]) == ("meta-llama/Llama-3.1-70B-Instruct", "vllm", "bf16")
+    assert (row["isl"], row["osl"], row["concurrency"]) == (1000, 200, 16)
+    assert (row["ttft_ms"], row["tpot_ms"], row["ttft_p99_ms"], row["tpot_p50_ms"]) == (210.5, 20.25, 300.0, 20.0)
+    assert (row["requests"], row["duration_s"]) == (80, 40.0)
+    assert "request_rate" not in row
+    assert "ttft_p95_ms" not in row
+    assert one(vllm(p95_ttft_ms=280.0, p50_ttft_ms=199.0))["ttft_p95_ms"] == 280.0
+    assert one(detailed()) == row
+
+
+def test_vllm_never_has_more_in_flight_than_requests() -> None:
+    assert one(vllm(max_concurrency=512))["concurrency"] == 80
+    assert one(predecessor())["concurrency"] == 80, "all at once"
+
+
+def test_vllm_open_loop_follows_littles_law() -> None:
+    row = one(vllm(request_rate=2.5, max_concurrency=None))
+    assert row["request_rate"] == 2.5
+    assert row["concurrency"] == pytest.approx(80 / 40 * (0.2105 + 199 * 0.02025))
+    assert one(vllm(request_rate=2.5, max_concurrency=None, mean_e2el_ms=5000.0))["concurrency"] == pytest.approx(10.0)
+    assert one(vllm(request_rate=2.5, max_concurrency=4, mean_e2el_ms=5000.0))["concurrency"] == 4
+
+
+def test_vllm_metadata_fills_what_the_tool_does_not_know() -> None:
+    said = {"gpu": "h200", "tensor_parallel_size": "2", "version": "0.11.0", "precision": "fp8", "note": "x"}
+    (row,) = read_result(vllm(**said), "r.json", {})
+    assert (row["gpu"], row["tp"], row["engine_version"], row["precision"]) == ("h200", 2, "0.11.0", "fp8")
+    (row,) = read_result(vllm(**said), "r.json", {"gpu": "h100"})
+    assert row["gpu"] == "h100", "what the caller says wins"
+
+
+def test_the_engine_is_not_guessed_from_a_protocol_all_speak() -> None:
+    alone = {name: value for name, value in SERVER.items() if name != "engine"}
+    assert "says nothing of the engine; add --set engine=vllm" in refused(vllm(backend="openai-chat"), alone)
+    (row,) = read_result(vllm(backend="tensorrt-llm"), "r.json", alone)
+    assert row["engine"] == "trtllm"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"failed": 3}, "3 of 83 requests failed"),
+        ({"completed": 0}, "completed: nothing was completed"),
+        ({"completed": None}, "completed: expected a whole number, got None"),
+        ({"mean_ttft_ms": 0.0}, "says nothing of the first token"),
+        ({"mean_tpot_ms": None}, "says nothing of later tokens"),
+        ({"mean_tpot_ms": float("nan")}, "mean_tpot_ms: expected a number above zero, got nan"),
+        ({"mean_ttft_ms": -1.0}, "mean_ttft_ms: expected a number above zero, got -1.0"),
+        ({"mean_ttft_ms": True}, "mean_ttft_ms: expected a number above zero, got True"),
+        ({"p99_ttft_ms": "300"}, "p99_ttft_ms: expected a time, got '300'"),
+        ({"max_concurrency": 0}, "max_concurrency: expected a number above zero, got 0"),
+        ({"request_rate": "fast"}, "request_rate: expected a number above zero, got 'fast'"),
+        ({"total_output_tokens": None}, "says nothing of the output length; add --set osl=1024"),
+        ({"ramp_up_strategy": "linear"}, "the load changed during the run"),
+        ({"model_id": None}, "says nothing of the model; add --set model=llama3.1-70b"),
+        ({"duration": 10**400}, "duration: expected a number above zero"),
+        ({"tp": ["4"]}, "tp: expected a whole number"),
+    ],
+)
+def test_what_a_vllm_file_must_not_say(change: dict[str, Any], message: str) -> None:
+    overrides = {k: v for k, v in SERVER.items() if k not in change}
+    assert message in refused(vllm(**change), overrides)
+
+
+def test_failures_are_seen_without_a_count_of_them() -> None:
+    assert "5 of 80 requests failed" in refused(predecessor(completed=75))
+    without = {k: v for k, v in detailed(completed=79, errors=["timeout"] + [""] * 79).items() if k != "failed"}
+    assert "1 of 80 requests failed" in refused(without)
+
+
+# -- GuideLLM -------------------------------------------------------------------------------------
+
+
+def test_guidellm_gives_a_row_a_benchmark() -> None:
+    sweep = guidellm(
+        {"type_": "synchronous"},
+        {"type_": "throughput", "max_concurrency": 512},
+        {"type_": "constant", "rate": 6.5},
+        {"type_": "poisson", "rate": 7.5},
+        {"type_": "concurrent", "streams": 32},
+    )
+    rows = read_result(sweep, "benchmarks.json", SERVER)
+    assert [row["concurrency"] for row in rows] == [1, 33.5, 33.5, 33.5, 32]
+    assert [row.get("request_rate") for row in rows] == [None, None, 6.5, 7.5, None]
+    row = rows[0]
+    assert (row["model"], row["isl"], row["osl"]) == ("openai/gpt-oss-120b", 1024.5, 256)
+    assert (row["ttft_ms"], row["tpot_ms"], row["tpot_p95_ms"]) == (120.0, 15.2, 30.4)
+    assert (row["requests"], row["duration_s"]) == (500, 60.0)
+
+
+def test_guidellm_labels_and_arguments_fill_what_a_point_does_not_say() -> None:
+    document = guidellm()
+    del document["benchmarks"][0]["config"]["backend"]
+    document["config"] |= {"metadata": {"labels": {"gpu": "h200", "tp": "8", "team": "x"}}}
+    document["config"]["spec"] = {"backend": {"model": "llama3.1-70b"}}
+    (row,) = read_result(document, "b.json", {"engine": "vllm", "precision": "fp8"})
+    assert (row["model"], row["gpu"], row["tp"]) == ("llama3.1-70b", "h200", 8)
+    document["args"] = document.pop("config") | {"backend_kwargs": {"model": "qwen3-32b"}}
+    assert one(document)["model"] == "qwen3-32b"
+
+
+def test_guidellm_before_0_4() -> None:
+    row = one(guidellm_older({"type_": "poisson", "rate": 6.5}))
+    assert (row["model"], row["request_rate"], row["requests"]) == ("qwen3-32b", 6.5, 500)
+
+
+def test_guidellm_without_measured_concurrency_follows_littles_law() -> None:
+    document = guidellm({"type_": "constant", "rate": 6.5})
+    del document["benchmarks"][0]["metrics"]["request_concurrency"]
+    assert one(document)["concurrency"] == pytest.approx(500 / 60 * 4.0), "the latency of requests is in s"
+
+
+def test_what_a_guidellm_file_must_not_say() -> None:
+    document = guidellm({"type_": "synchronous"}, {"type_": "concurrent", "streams": 8})
+    document["benchmarks"][1] = guidellm_point({"type_": "concurrent", "streams": 8}, errored=2)
+    assert "result.json: benchmarks[1]: 2 of 502 requests failed" in refused(document)
+    assert "strategy.type_: expected synchronous" in refused(guidellm({"type_": "trace", "time_scale": 1.0}))
+    assert "benchmarks: is empty" in refused({"benchmarks": []})
+    assert "GuideLLM 0.2 or later" in refused({"benchmarks": [{"mode": "sweep", "results": []}]})
+    unknown = guidellm()
+    unknown["benchmarks"][0]["config"]["backend"]["model"] = None
+    assert "says nothing of the model" in refused(unknown)
+
+
+# -- AIPerf and GenAI-Perf ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [aiperf, aiperf_newest, aiperf_first, genai, genai_older])
+def test_perf_units_and_load(make) -> None:
+    row = one(make())
+    assert (row["isl"], row["osl"], row["concurrency"]) == (550, 238.5, 24)
+    assert row["ttft_ms"] == pytest.approx(150.0)
+    assert row["tpot_ms"] == pytest.approx(12.0)
+    assert row["tpot_p95_ms"] == pytest.approx(24.0)
+
+
+def test_aiperf_says_more_than_its_predecessor() -> None:
+    (row,) = read_result(aiperf_newest(), "r.json", {"engine": "vllm", "tp": 2})
+    assert (row["model"], row["precision"], row["gpu"]) == ("Qwen/Qwen3-32B-FP8", "fp8", "NVIDIA H200")
+    assert (row["requests"], row["duration_s"]) == (100, 20.0)
+    (row,) = read_result(genai(), "r.json", {"gpu": "h100", "tp": 2, "precision": "fp8"})
+    assert (row["engine"], row["duration_s"]) == ("trtllm", 20.0)
+    alone = {name: value for name, value in SERVER.items() if name != "engine"}
+    assert "says nothing of the engine" in refused(genai_older(), alone), "its backend is a default there"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [aiperf(request_rate=5.5), aiperf_newest(type="poisson", rate=5.5, concurrency=None), genai(request_rate=5.5)],
+)
+def test_perf_open_loop_follows_littles_law(document: dict[str, Any]) -> None:
+    row = one(document)
+    assert row["request_rate"] == 5.5
+    assert row["concurrency"] == pytest.approx(100 / 20 * 3.0)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_an_aiperf_sweep_gives_a_row_a_combination(flat: bool) -> None:
+    rows = read_result(aiperf_sweep(flat), "sweep.json", {**SERVER, "model": "qwen3-32b"})
+    assert [row["concurrency"] for row in rows] == [10, 20]
+    assert (rows[1]["ttft_ms"], rows[1]["tpot_p95_ms"], rows[1]["isl"]) == (150.0, 24.0, 550)
+    assert "sweep.json: per_combination_metrics[0]: says nothing of the model" in refused_in(
+        "sweep.json", aiperf_sweep(flat)
+    )
+    unsaid = aiperf_sweep(flat)
+    for entry in unsaid["per_combination_metrics"]:
+        entry["parameters"] = {"isl": 550}
+    rows = read_result(unsaid, "sweep.json", {**SERVER, "model": "qwen3-32b", "concurrency": "8"})
+    assert [row["concurrency"] for row in rows] == [8, 8]
+
+
+def test_what_a_perf_file_must_not_say() -> None:
+    failed = aiperf_newest()
+    failed["error_request_count"]["avg"] = 4
+    assert "4 of 104 requests failed" in refused(failed)
+    assert "3 of 103" in refused(aiperf() | {"error_summary": [{"error_details": {"message": "x"}, "count": 3}]})
+    assert "was_cancelled" in refused(aiperf() | {"was_cancelled": True})
+    assert "--streaming" in refused({k: v for k, v in aiperf().items() if k != "time_to_first_token"})
+    assert "later tokens" in refused({k: v for k, v in aiperf().items() if k != "inter_token_latency"})
+    assert "unit: expected ns, us, ms or sec, got 'h'" in refused(
+        aiperf() | blocks({"time_to_first_token": ("h", 1.0)})
+    )
+    assert "replayed schedule" in refused(aiperf_newest(type="fixed_schedule"))
+    assert "says nothing of the load; add --set concurrency=64" in refused(aiperf(request_count=10))
+    two = aiperf_newest()
+    two["input_config"]["phases"].append({"name": "second", "kind": "profiling", "concurrency": 2})
+    assert "2 loads share these averages" in refused(two)
+
+
+# -- what the caller says -------------------------------------------------------------------------
+
+
+def test_all_that_is_missing_is_asked_for_at_once() -> None:
+    assert refused(vllm(backend="openai"), {}) == (
+        "result.json: says nothing of the GPU, the engine, the precision and the tensor parallelism; "
+        "add --set gpu=h100 --set engine=vllm --set precision=bf16 --set tp=1"
+    )
+
+
+def test_experts_are_divided_over_the_same_gpus() -> None:
+    row = one(vllm(), attention_dp="2", moe_ep="8")
+    assert (row["tp"], row["attention_dp"], row["moe_tp"], row["moe_ep"]) == (4, 2, 1, 8)
+    assert one(vllm(), moe_tp="2")["moe_ep"] == 2
+    assert "must be tp x attention_dp" in refused(vllm(), {**SERVER, "moe_ep": "3"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("gpus", "8", "--set gpus: no column to set; known: model, gpu"),
+        ("ttft_ms", "8", "measured times come from the file alone"),
+        ("tp", "0", "tp: expected a whole number from 1, got '0'"),
+        ("tp", "1.5", "tp: expected a whole number, got"),
+        ("tp", "four", "tp: expected a plain number"),
+        ("isl", "-3", "isl: expected a number above zero"),
+        ("model", "a\nb", "model: expected a name"),
+    ],
+)
+def test_what_a_caller_must_not_say(name: str, value: str, message: str) -> None:
+    assert message in refused(vllm(), {**SERVER, name: value})
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_a_file_may_hold_several_results(tmp_path: Path) -> None:
+    several = tmp_path / "r.json"
+    several.write_text("\n".join(json.dumps(vllm(max_concurrency=c)) for c in (4, 8)), "utf-8")
+    assert [row["concurrency"] for row in load_results(str(several), SERVER)] == [4, 8]
+    with pytest.raises(SpecError, match="2 loads; leave out --set concurrency"):
+        load_results(str(several), {**SERVER, "concurrency": "4"})
+    several.write_text(json.dumps([vllm(), vllm(completed=0)]), "utf-8")
+    with pytest.raises(SpecError, match=r"r\.json: result 2: completed: nothing was completed"):
+        load_results(str(several), SERVER)
+
+
+def test_lists_of_requests_are_left_out_and_may_be_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "detailed.json"
+    path.write_text(json.dumps(detailed()), "utf-8")
+    monkeypatch.setattr(catalog, "MAX_FILE", 100)
+    _, (document,) = catalog_results.read_results(str(path))
+    assert not {"itls", "ttfts", "generated_texts"} & set(document)
+    assert load_results(str(path), SERVER) == [one(vllm())]
+    monkeypatch.setattr(catalog_results, "MAX_RESULT", 100)
+    with pytest.raises(SpecError, match="larger than 100 bytes"):
+        load_results(str(path), SERVER)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps(vllm())[:-40], "the file ends too early"),
+        (json.dumps(vllm())[:37], "the file ends too early"),
+        ("", "is empty"),
+        ("[]", "is empty"),
+        ("3", "expected an object, got int"),
+        ("{}", "is no result file known here"),
+        ("[" * 100_000, "nested too deeply"),
+        ("not json", "line 1: Expecting value"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SpecError, match=message) as caught:
+        load_results(str(path), SERVER)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["missing.json", "~nobody-of-that-name/r.json", "a\0b.json", "."])
+def test_paths_that_are_no_files(word: str) -> None:
+    with pytest.raises(SpecError):
+        load_results(word, SERVER)
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value inside a document."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [here] * bool(here) + [path for key, entry in inside for path in places(entry, (*here, key))]
+
+
+WRONG = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=4), st.integers(), max_size=2),
+)
+
+
+@given(name=st.sampled_from(list(MUTABLE)), data=st.data())
+def test_a_mutated_file_gives_rows_or_one_line(name: str, data: st.DataObject) -> None:
+    document = copy.deepcopy(MUTABLE[name]())
+    for _ in range(data.draw(st.integers(1, 3))):
+        *holders, last = data.draw(st.sampled_from(places(document)))
+        holder: Any = document
+        try:
+            for key in holders:
+                holder = holder[key]
+            if data.draw(st.booleans()):
+                del holder[last]
+            else:
+                holder[last] = data.draw(WRONG)
+        except (KeyError, IndexError, TypeError):
+            continue
+        if not document:
+            break
+    overrides = data.draw(st.sampled_from([{}, SERVER, {**SERVER, "model": "qwen3-32b"}]))
+    try:
+        rows = read_result(document, "r.json", overrides)
+    except SpecError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 400
+        return
+    for row in rows:
+        assert all(0 < row[name] <= 1e15 for name in ("isl", "osl", "concurrency", "ttft_ms", "tpot_ms", "tp"))
+
+
+@given(name=st.sampled_from(list(EVERY)), at=st.floats(0, 1), put=st.binary(max_size=3))
+def test_a_file_with_wrong_bytes_gives_rows_or_one_line(tmp_path_factory, name: str, at: float, put: bytes) -> None:
+    raw = json.dumps(EVERY[name]()).encode()[:3000]
+    cut = int(at * len(raw))
+    path = tmp_path_factory.mktemp("files") / "r.json"
+    path.write_bytes(raw[:cut] + put + raw[cut + len(put) :])
+    try:
+        load_results(str(path), SERVER)
+    except SpecError as error:
+        assert "\n" not in str(error)
