@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.measuring import probes, profiling
+from kvplan.measuring import probes, profiling, samples
 from kvplan.measuring.linear import fit_group, number
 from kvplan.measuring.profiling import COLUMNS, Course, Sample, TooLarge, begin, measure
 from kvplan.specs.catalog_samples import SampleLog, read_samples
@@ -29,7 +29,7 @@ class Clock:
 class Fake:
     """A device that takes 5 us + bytes at 20 GB/s + flops at 80 GFLOP/s, and 3 ms of the clock a sample."""
 
-    gpu, engine, estimate = "a made-up device", "fake-1", "minimum"
+    gpu, engine = "a made-up device", "fake-1"
 
     def __init__(self, clock: Clock, stop_after: int | None = None, states: tuple[str, ...] = ("",)) -> None:
         self.clock, self.stop_after, self.states, self.count = clock, stop_after, states, 0
@@ -88,7 +88,7 @@ def test_shapes_settle_and_one_that_does_not_fit_is_recorded(tmp_path: Path) -> 
     rows = read_samples(str(path), COLUMNS)
     assert sum(row["state"] == profiling.TOO_LARGE for row in rows) == sum(s.probe.moved > 3e7 for s in shapes) > 0
     assert all(len(s.times) >= profiling.ROUNDS for s in shapes if not s.dropped)
-    assert profiling.fit(rows, "minimum")["groups"]["copy"]["held_out"]["mean"] < 0.02
+    assert samples.fit(rows, "minimum")["groups"]["copy"]["held_out"]["mean"] < 0.02
 
 
 @pytest.mark.parametrize("budget", [0.05, 0.4, 1.0, 3.0])
@@ -137,7 +137,7 @@ def test_throttled_samples_are_kept_on_record_and_left_out(tmp_path: Path) -> No
     fake = Fake(Clock(), states=("", profiling.THROTTLED, "", profiling.SHARED))
     measure(course(path, fake, 60), begin(small_plan(), []))
     rows = read_samples(str(path), COLUMNS)
-    found = profiling.fit(rows, "median")
+    found = samples.fit(rows, "median")
     assert found["samples"]["states"][profiling.THROTTLED] > 50
     assert found["samples"]["contended"]
     assert found["groups"]["copy"]["held_out"]["mean"] < 0.05
@@ -187,8 +187,17 @@ def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
     document = yaml.safe_load(profile.read_text("utf-8"))
     assert document["tier"] == "measured here"
     assert "says nothing about a GPU" in document["title"]
-    fitted = profiling.fit(read_samples(str(rows), COLUMNS), document["estimate"])
-    assert {key: document[key] for key in fitted} == json.loads(json.dumps(fitted))
+    again = run("calibrate", rows, "-o", tmp_path / "again.yaml", "--name", "mine")
+    assert again.code == 0, again.err
+    assert (tmp_path / "again.yaml").read_text("utf-8") == profile.read_text("utf-8")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "mine.csv").write_bytes(rows.read_bytes())
+    found = run("calibrate", tmp_path / "alone" / "mine.csv", "-o", tmp_path / "alone.yaml", "--json")
+    assert found.code == 0, found.err
+    alone = yaml.safe_load((tmp_path / "alone.yaml").read_text("utf-8"))
+    assert alone["groups"] == document["groups"]
+    assert "device" not in alone
+    assert run("calibrate", rows, rows, "-o", tmp_path / "x.yaml").code == 1
     refused = run("predict", rows, "-o", tmp_path / "out.csv", "--profile", profile)
     assert refused.code == 1
 
@@ -226,13 +235,13 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
 
 
 def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
-    from kvplan.measuring.cuda import cuda_probes, kernels
+    from kvplan.measuring.cuda import cuda_probes
     from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
     from kvplan.specs import catalog
     from kvplan.specs.source import Source
 
     class H200(Fake):
-        gpu, engine, estimate = "NVIDIA H200", "kvplan-0.1.0", "median"
+        gpu, engine = "NVIDIA H200", "kvplan-0.1.0"
 
         def sample(self, probe: probes.Probe) -> Sample:
             self.clock.now += 3e-3
@@ -241,9 +250,9 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     wanted = {"decode bfloat16", "decode int4", "bandwidth read"}
     plan = probes.plan(p for p in cuda_probes(True) if p.group in wanted and p.moved < 8e9)
     measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
-    samples = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
-    assert set(profiling.fit(samples, "median")["groups"]) == wanted
-    tree = json.loads(json.dumps(kernels(samples)["kernels"]), parse_int=str, parse_float=str)
+    taken = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
+    assert set(samples.fit(taken, "median")["groups"]) == wanted
+    tree = json.loads(json.dumps(samples.refit(taken)["kernels"]), parse_int=str, parse_float=str)
     raw = {"name": "mine", "title": "mine", "tier": "measured here", "kernels": tree}
     source = Source(kind="measured", ref="here", date="2026-11-23")
     sizes = {"batch": 16, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": 8192}

@@ -12,8 +12,10 @@ from kvplan.cli.common import deliver, examples, json_option
 from kvplan.cli.kernel_rows import kind_option, load
 from kvplan.cli.validate import table
 from kvplan.errors import SpecError
+from kvplan.measuring.profiling import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
 from kvplan.specs import catalog
+from kvplan.specs.catalog_samples import holds_samples
 from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.source import KINDS
 from kvplan.units import show_time
@@ -83,10 +85,17 @@ def command(
 ) -> None:
     """Fit kernels to measured rows and write a profile for --profile.
 
-    A profile holds coefficients with their meaning, never rows. The same rows give the same file.
+    A profile holds coefficients with their meaning, never rows. The same rows give the same file, and so do the samples
+    of `kvplan profile`, which are fitted as it fits them.
     """
     if (output is None) != check:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
+    if any(holds_samples(word, COLUMNS) for word in rows):
+        if len(rows) > 1 or check or kind or gpu or title or ref or day:
+            raise SpecError("samples of `kvplan profile` are fitted alone: one file, -o FILE and at most --name")
+        assert output is not None
+        from_samples(rows[0], output, name, tier, as_json)
+        return
     parsed = gathered(rows, kind, gpu)
     if check:
         report_checks(parsed, as_json)
@@ -124,6 +133,22 @@ def command(
         return [f"{len(made)} kernels from {len(parsed):,} rows in {output}; predict with --profile {output}."]
 
     deliver(as_json, lambda: {"schema": 1, "command": "calibrate", "output": output, "fitted": groups}, report)
+
+
+def from_samples(rows: str, output: str, name: str | None, tier: str, as_json: bool) -> None:
+    """Fit the samples of a profile again, and report on it as `kvplan profile` does."""
+    from kvplan.cli import profile
+
+    begun = time.monotonic()
+    source = {"kind": KINDS[0], "ref": profile.base(rows), "date": date.today().isoformat()}
+    heading = {"name": name or stem(output), "title": "Samples of `kvplan profile`", "source": source, "tier": tier}
+    document = profile.recalibrate(rows, output, heading)
+    spent = time.monotonic() - begun
+    deliver(
+        as_json,
+        lambda: profile.as_document(document, output, rows, spent),
+        lambda: profile.report(document, output, rows, spent),
+    )
 
 
 def report_checks(rows: list[Row], as_json: bool) -> None:

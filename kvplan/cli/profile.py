@@ -8,7 +8,7 @@ import click
 
 from kvplan.cli.common import deliver, examples, json_option
 from kvplan.errors import KvplanError, SpecError
-from kvplan.specs.catalog_samples import SampleLog, read_samples, set_aside, swapped
+from kvplan.specs.catalog_samples import SampleLog, profile_beside, read_samples, set_aside, swapped
 from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse, show_time
@@ -99,17 +99,10 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
 def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, Any]:
     """Fit the samples on disk and write the profile whole."""
     from kvplan.measuring import device as devices
-    from kvplan.measuring import profiling
 
     if found.facts.get("sensors") == "replay":
         raise KvplanError("a replayed trace measures nothing: no profile is written")
-    samples = read_samples(rows_file, profiling.COLUMNS)
-    fitted = profiling.fit(samples, found.timer.estimate)
-    if not fitted["groups"]:
-        raise KvplanError(
-            f"{len(samples)} samples of too few shapes to fit anything; they are in {rows_file}: go on with --resume, "
-            "or a larger --budget"
-        )
+    fitted = refitted(rows_file)
     document = {
         "name": stem(output),
         "title": f"{found.name}: {found.label}",
@@ -117,14 +110,48 @@ def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, 
         "tier": "measured here",
         "device": {"kind": found.kind, "name": found.name, **found.facts},
         "versions": devices.versions(),
-        "rows": rows_file.rsplit("/", 1)[-1],
+        "rows": base(rows_file),
         "budget": f"{budget:g} s",
-        "estimate": found.timer.estimate,
+        **found.more(),
         **fitted,
-        **found.more(samples),
     }
     write_profile(output, document, COMMENT)
     return document
+
+
+def base(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def refitted(rows_file: str) -> dict[str, Any]:
+    """Return what follows from the samples in a file."""
+    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.measuring.samples import refit
+
+    samples = read_samples(rows_file, COLUMNS)
+    fitted = refit(samples)
+    if not fitted["groups"]:
+        raise KvplanError(
+            f"{len(samples)} samples of too few shapes to fit anything; they are in {rows_file}: go on with --resume, "
+            "or a larger --budget"
+        )
+    return fitted
+
+
+def recalibrate(rows_file: str, output: str, heading: dict[str, Any]) -> dict[str, Any]:
+    """Fit a profile's samples again and write it; what they do not hold (device, versions, energy) is `heading`'s.
+
+    The profile beside the samples, where there is one, says the rest.
+    """
+    fitted = refitted(rows_file)
+    beside = {key: value for key, value in profile_beside(rows_file).items() if key not in (*fitted, "kernels_note")}
+    document = {**heading, **beside, "name": heading["name"], "rows": base(rows_file), **fitted}
+    write_profile(output, document, COMMENT)
+    return document
+
+
+#: what a profile says of itself besides its groups
+KEPT = ("device", "versions", "tier", "samples", "drift", "too_few_shapes")
 
 
 def as_document(document: dict[str, Any], output: str, rows_file: str, spent: float) -> dict[str, Any]:
@@ -139,7 +166,7 @@ def as_document(document: dict[str, Any], output: str, rows_file: str, spent: fl
         }
         for name, found in document["groups"].items()
     ]
-    kept = {key: document[key] for key in ("device", "versions", "tier", "samples", "drift", "too_few_shapes")}
+    kept = {key: document[key] for key in KEPT if key in document}
     return {
         "schema": 1, "command": "profile", "output": output, "rows": rows_file, "seconds": spent, **kept,
         "groups": groups,

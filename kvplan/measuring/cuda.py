@@ -9,15 +9,11 @@ from statistics import median
 from typing import Any
 
 from kvplan import __version__
-from kvplan.errors import KvplanError
 from kvplan.measuring.device import Device, Pool
 from kvplan.measuring.nvml import Meter, NoMeter, columns, open_nvml, state, window
 from kvplan.measuring.probes import ANCHOR, Probe, copying, decode, latent, prefill, product_of
-from kvplan.measuring.profiling import Failed, Sample, TooLarge, reduce
-from kvplan.measuring.rows import Row, read_rows
-from kvplan.perf.kernel_profile import KINDS
-from kvplan.specs import catalog
-from kvplan.units import MILLION, spell
+from kvplan.measuring.profiling import Failed, Sample, TooLarge
+from kvplan.units import spell
 
 #: a sample repeats its probe for at least so long [s], and moves at least so many times the L2
 LEAST, L2_TIMES = 2e-3, 3.0
@@ -178,7 +174,7 @@ class Builder:
 class CudaTimer:
     """Times probes by CUDA events around a graph of repeats over rotating inputs, and reads NVML while it runs."""
 
-    estimate, engine = "median", ENGINE
+    engine = ENGINE
 
     def __init__(self, torch: Any, meter: Meter):
         self.torch, self.meter = torch, meter
@@ -259,36 +255,11 @@ def cuda_device(torch: Any, own: int) -> Device:
     return Device(
         kind="cuda", name=timer.gpu, timer=timer, probes=[p for p in cuda_probes(fp8) if p.moved < timer.room],
         anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products", remark="; ".join(remarks),
-        reserve=RESERVE, more=lambda samples: {**kernels(samples), **energy(timer)},
+        reserve=RESERVE, more=partial(energy, timer),
     )  # fmt: skip
 
 
 # -- what else a GPU's profile says ------------------------------------------------------------------
-
-
-def kernel_rows(samples: list[dict[str, str]]) -> list[Row]:
-    """Return the rows that `kvplan calibrate` knows the kinds of, by the median of the samples not rejected."""
-    found: list[Row] = []
-    reduced = reduce(samples, CudaTimer.estimate)
-    for kind in KINDS.values():
-        raw = [
-            {**row, "compute_dtype": row["dtype"], "latency_us": f"{row['time'] * MILLION:.7g}", "": i}
-            for i, row in enumerate(reduced, 2)
-            if row["kind"] == kind.name and row["group"] != ANCHOR and row["kv_dtype"] != "int4"
-        ]
-        found += read_rows(kind, raw, "samples", lambda name: catalog.gpu(name).name, "", True)
-    return found
-
-
-def kernels(samples: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the fitted kernels by GPU and engine that `--profile` reads; a GPU not in the catalogue has none."""
-    from kvplan.measuring.fit import document, fit
-
-    try:
-        made = list(fit(kernel_rows(samples), catalog.gpu))
-    except KvplanError as error:
-        return {"kernels": {}, "kernels_note": f"not usable as --profile: {error}"}
-    return {"kernels": document({}, made, "")["kernels"]}
 
 
 def replayed(torch: Any, graph: Any) -> None:

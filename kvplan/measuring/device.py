@@ -14,6 +14,7 @@ from kvplan import __version__
 from kvplan.errors import KvplanError
 from kvplan.measuring.probes import CPU_ANCHORS, Probe, cpu_probes
 from kvplan.measuring.profiling import PREEMPTED, Sample, Timer, TooLarge
+from kvplan.measuring.samples import CPU
 from kvplan.specs.catalog_samples import cpu_name
 
 #: a sample repeats its probe for at least so long [s]
@@ -32,7 +33,7 @@ class DeviceError(KvplanError):
 class Device:
     """A device to measure: its timer, what it can be asked for, and what a profile says about it.
 
-    reserve: time to keep for the fit [s]; more: what else a profile says, from its samples.
+    reserve: time to keep for the fit [s]; more: what else is measured at the end, for the profile.
     """
 
     kind: str
@@ -44,7 +45,7 @@ class Device:
     label: str
     remark: str = ""
     reserve: float = 2.0
-    more: Callable[[list[dict[str, str]]], dict[str, Any]] = lambda samples: {}
+    more: Callable[[], dict[str, Any]] = dict
 
 
 def torch_module() -> Any:
@@ -123,11 +124,9 @@ def filled(torch: Any, elements: int, dtype: Any, device: str = "cpu") -> Any:
 class CpuTimer:
     """Times torch operators by the calling thread's CPU time; inputs come from memory, not from a cache."""
 
-    estimate = "minimum"
-
     def __init__(self, torch: Any):
         self.torch = torch
-        self.gpu = f"CPU {cpu_name() or platform.machine()}"
+        self.gpu = f"{CPU}{cpu_name() or platform.machine()}"
         self.engine = f"torch-{torch.__version__.split('+')[0]}"
         try:
             self.pool = Pool({name: filled(torch, n, getattr(torch, name)) for name, n in CPU_POOL.items()})

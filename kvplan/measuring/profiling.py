@@ -1,4 +1,4 @@
-"""The course of a profile: warm up, take samples in random rounds until they settle or time is up, and fit them.
+"""The course of a profile: warm up, and take samples in random rounds until they settle or time is up.
 
 Knows no device: a Timer times one probe, a clock tells the time, a log keeps every sample. Tests bring their own.
 """
@@ -6,12 +6,10 @@ Knows no device: a Timer times one probe, a clock tells the time, a log keeps ev
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, hypot, log
-from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 from kvplan.errors import KvplanError
-from kvplan.measuring.probes import ANCHOR, SIZES, Probe
+from kvplan.measuring.probes import SIZES, Probe
 from kvplan.units import MILLION
 
 #: columns of a file of samples: what was run, what it moves, and how it went
@@ -34,10 +32,6 @@ COMPILED = 0.05
 WARMING = 0.4
 #: how much longer than in the warm-up a sample may take
 SLACK = 1.3
-#: the share of preempted samples beyond which a profile is marked contended
-CONTENDED = 0.2
-#: the share of an anchor's spread within a run that runs differ by
-DRIFT = 0.5
 SEED = 20261123
 
 PREEMPTED, THROTTLED, SHARED, CAPPED = "preempted", "throttled", "shared", "power cap"
@@ -72,11 +66,10 @@ class Sample:
 
 
 class Timer(Protocol):
-    """Times probes on one device. `estimate` says how the samples of a shape become its time."""
+    """Times probes on one device."""
 
     gpu: str
     engine: str
-    estimate: str
 
     def sample(self, probe: Probe) -> Sample:
         """Time one probe for a few milliseconds; TooLarge when it does not fit."""
@@ -269,93 +262,3 @@ def rounds(course: Course, batch: Sequence[Shape], anchors: Sequence[Shape], dic
 def share(shapes: Sequence[Shape]) -> float:
     """Return how much of the shapes is measured."""
     return sum(1.0 if s.done else min(len(s.times), ROUNDS) / (ROUNDS + 1) for s in shapes) / max(len(shapes), 1)
-
-
-# -- from samples to a profile ----------------------------------------------------------------------
-
-
-def reduce(samples: Iterable[Mapping[str, str]], estimate: str) -> list[dict[str, Any]]:
-    """Return one row a shape from the samples not rejected: its `time` [s] by the minimum or the median, `rounds`."""
-    times: dict[tuple[str, ...], list[float]] = {}
-    kept: dict[tuple[str, ...], Mapping[str, str]] = {}
-    for row in samples:
-        if row["state"] not in REJECTED:
-            times.setdefault(key_of(row), []).append(float(row["latency_us"]) / MILLION)
-            kept.setdefault(key_of(row), row)
-    best = min if estimate == "minimum" else median
-    return [{**kept[key], "time": best(found), "rounds": len(found)} for key, found in sorted(times.items())]
-
-
-def quantities(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a fit sees of a row; `weights`: elements a product of several rows has to pack."""
-    packs = row["kind"] == "gemm" and row["m"] != "1"
-    weights = float(row["n"]) * float(row["k"]) if packs else 0.0
-    return {"time": row["time"], "bytes": float(row["bytes"]), "flops": float(row["flops"]), "weights": weights}
-
-
-def fit(samples: Sequence[Mapping[str, str]], estimate: str) -> dict[str, Any]:
-    """Return everything a profile says that follows from its samples: fitted groups, drift, share preempted."""
-    from kvplan.measuring.linear import fit_group
-
-    rows = reduce(samples, estimate)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["group"] != ANCHOR:
-            groups.setdefault(row["group"], []).append(row)
-    fitted, few, moved = {}, [], drift(samples)
-    for name, mine in sorted(groups.items()):
-        found = fit_group([quantities(row) for row in mine])
-        if found is None:
-            few.append(name)
-            continue
-        found["interval"] = widened(found["interval"], moved)
-        fitted[name] = {**found, "range": extent(mine), "rounds": round(median(row["rounds"] for row in mine))}
-    return {"samples": counts(samples), "drift": moved, "groups": fitted, "too_few_shapes": few}
-
-
-def widened(interval: Sequence[float], moved: Mapping[str, Sequence[float]]) -> list[float]:
-    """Return an interval that also covers the device's drift from run to run, seen as half the anchors' spread."""
-    low, high = (log(end) for end in interval)
-    down = max((-log(ends[0]) for ends in moved.values()), default=0.0) * DRIFT
-    up = max((log(ends[1]) for ends in moved.values()), default=0.0) * DRIFT
-    drifting = (down + up) / 2
-    return [round(exp(-hypot(low, drifting)), 4), round(exp(hypot(high, drifting)), 4)]
-
-
-def extent(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Return the least and largest of every size in the rows."""
-    present = [name for name in SIZES if rows[0][name]]
-    return {name: [min(int(r[name]) for r in rows), max(int(r[name]) for r in rows)] for name in present}
-
-
-def counts(samples: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return how many samples there are, how many in which state, and whether the device was contended."""
-    states: dict[str, int] = {}
-    for row in samples:
-        if row["state"]:
-            states[row["state"]] = states.get(row["state"], 0) + 1
-    taken = [row for row in samples if row["state"] not in SKIPPED]
-    disturbed = sum(row["state"] in (PREEMPTED, SHARED) for row in taken) / len(taken) if taken else 0.0
-    loads = [float(row["load"]) for row in samples if row["load"]]
-    return {
-        "taken": len(taken),
-        "shapes": len({key_of(row) for row in taken if row["group"] != ANCHOR}),
-        "states": dict(sorted(states.items())),
-        "disturbed": round(disturbed, 4),
-        "contended": disturbed > CONTENDED,
-        "load_average": round(median(loads), 2) if loads else "unknown",
-    }
-
-
-def drift(samples: Iterable[Mapping[str, str]]) -> dict[str, list[float]]:
-    """Return the 10 % and 90 % points of each anchor's time by round, over its median."""
-    times: dict[str, list[float]] = {}
-    for row in samples:
-        if row["group"] == ANCHOR and row["state"] not in REJECTED:
-            times.setdefault(row["kind"], []).append(float(row["latency_us"]))
-    found = {}
-    for name, mine in sorted(times.items()):
-        mine = sorted(mine)
-        middle, last = median(mine), len(mine) - 1
-        found[name] = [round(mine[round(last * q)] / middle, 4) for q in (0.1, 0.9)]
-    return found

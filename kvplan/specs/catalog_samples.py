@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvplan.errors import SpecError
-from kvplan.specs.catalog import read_text
+from kvplan.specs.catalog import Document, read_text, read_yaml
 
 
 class SampleLog:
@@ -53,6 +53,18 @@ def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
     if wrong := next((n for n, line in enumerate(lines, 1) if len(line) != len(columns)), None):
         raise SpecError(f"{path.name}: line {wrong}: expected {len(columns)} values, as line 1 names")
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+
+
+def holds_samples(word: str, columns: Sequence[str]) -> bool:
+    """Return whether a file's first line names the columns of samples."""
+    path = Path(word).expanduser()
+    return read_text(path, path.name).split("\n", 1)[0].strip().split(",") == list(columns)
+
+
+def profile_beside(word: str) -> Document:
+    """Return the profile that lies beside a file of samples, empty when there is none."""
+    path = Path(word).expanduser().with_suffix(".yaml")
+    return read_yaml(read_text(path, path.name), path.name, typed=True) if path.exists() else {}
 
 
 def set_aside(word: str) -> str | None:
