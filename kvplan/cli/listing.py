@@ -80,6 +80,22 @@ def architectures() -> list[dict[str, object]]:
     return [{"model_type": name} for name in sorted({*FAMILIES, *TOWERS})]
 
 
+def workloads() -> list[dict[str, object]]:
+    from kvplan.specs import catalog_workloads
+
+    return [
+        {
+            "name": w.name,
+            "title": w.title,
+            "task": w.task,
+            "input_tokens": round(w.input.mean),
+            "output_tokens": round(w.output.mean),
+            "offline": w.offline,
+        }
+        for w in catalog_workloads.workloads()
+    ]
+
+
 def files(kind: str) -> list[dict[str, object]]:
     return [{"name": name} for name in catalog.names(kind)]
 
@@ -87,6 +103,7 @@ def files(kind: str) -> list[dict[str, object]]:
 KINDS: dict[str, Callable[[], list[dict[str, object]]]] = {
     "models": models,
     "gpus": gpus,
+    "workloads": workloads,
     "prices": prices,
     "techniques": shown_techniques,
     "architectures": architectures,
@@ -103,6 +120,8 @@ def worded(field: str, value: object) -> str:
         return "yes" if value else "no"
     if field == "usd_per_hour":
         return f"${float(str(value)):.2f}"
+    if field in ("input_tokens", "output_tokens"):
+        return f"{value:,}"
     if field == "parameters":
         return f"{float(str(value)) / 1e9:,.2f} B"
     if field == "visible_memory":
@@ -120,7 +139,7 @@ def worded(field: str, value: object) -> str:
     "kvplan list gpus --json",
 )
 def command(kind: str, as_json: bool) -> None:
-    """List models, gpus, prices, techniques, engines, profiles or architectures."""
+    """List models, gpus, workloads, prices, techniques, engines, profiles or architectures."""
     kind = kind if kind in KINDS else f"{kind}s"
     if kind not in KINDS:
         raise UnknownName("list", kind.removesuffix("s"), KINDS)

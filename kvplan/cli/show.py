@@ -8,10 +8,11 @@ from kvplan.cli.common import deliver, examples, json_option
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
-from kvplan.specs import catalog
+from kvplan.specs import catalog, catalog_workloads
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS
 from kvplan.specs.model import ModelSpec
-from kvplan.units import HOUR, MILLION, show_bytes, show_rate
+from kvplan.specs.workload import ALL
+from kvplan.units import HOUR, MILLION, show_bytes, show_rate, show_time
 
 Field = tuple[str, object, str]
 
@@ -93,9 +94,46 @@ def price(name: str) -> list[Field]:
     ]
 
 
+def workload(name: str) -> list[Field]:
+    w = catalog_workloads.workload(name)
+    where = {key: str(source) for key, source in w.sources.items()}
+    derived = "derived from the figures above"
+    found: list[Field] = [(f, getattr(w, f), str(w.source)) for f in ("title", "task", "offline")]
+    for side, parts, lengths in (("input", w.parts, w.input), ("output", w.answer, w.output)):
+        for part in parts:
+            found += [
+                (f"{side} {part.name}: {factor.of}", factor.value, str(factor.source))
+                for factor in part.factors
+                if len(part.factors) > 1
+            ]
+            found.append((f"{side} {part.name}", str(part), derived if len(part.factors) > 1 else where[side]))
+            if part.requests > 1:
+                shared = f"{'all' if part.requests == ALL else f'{part.requests:g}'} requests"
+                found.append((f"{side} {part.name} shared by", shared, where[side]))
+        quantiles = [(f"{side}_p{q:g}", round(lengths.quantile(q / 100))) for q in (5, 50, 95, 99)]
+        found.append((f"{side}_mean", round(lengths.mean), derived if parts else where[side]))
+        found += [(field, value, where[side]) for field, value in quantiles]
+    a, s = w.arrivals, w.slo
+    found.append(("prefix_share", round(w.prefix_share, 4), derived if w.reused is None else where["input"]))
+    if w.visual_tokens:
+        decoder = w.cross_attended().input.mean
+        found.append(("visual_tokens", round(w.visual_tokens), derived))
+        found.append(("input_mean_if_cross_attended", round(decoder), derived))
+    found += [
+        ("queries_per_day", a.queries_per_day, where["arrivals"]),
+        ("hours", a.hours, where["arrivals"]),
+        ("peak_factor", round(a.peak_factor, 4), derived),
+        ("burstiness", a.burstiness, where["arrivals"]),
+        ("busiest_minute", a.busiest_minute, where["arrivals"]),
+    ]
+    limits = (("ttft", s.ttft), ("tpot", s.tpot), ("e2e", s.e2e), ("percentile", round(100 * s.percentile, 6)))
+    found += [(field, value, where["slo"]) for field, value in limits if value is not None]
+    return found + [("note", note, str(w.source)) for note in w.notes]
+
+
 #: kinds of kernel a profile holds (as kvplan/perf/kernel_profile.py, which is loaded only when one is shown)
 KERNELS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
-KINDS = {"model": model, "gpu": gpu, "technique": technique, "engine": engine, "price": price}
+KINDS = {"model": model, "gpu": gpu, "technique": technique, "workload": workload, "engine": engine, "price": price}
 
 
 def worded(field: str, value: object) -> str:
@@ -112,6 +150,12 @@ def worded(field: str, value: object) -> str:
         return ", ".join(f"tp{n}: {show_bytes(amount)}" for n, amount in value.items())
     if field in ("small", "large") and isinstance(value, tuple):
         return f"{value[0]:,} sequences, {value[1]:,} tokens a step"
+    if field in ("ttft", "tpot", "e2e") and isinstance(value, float):
+        return show_time(value)
+    if field == "hours" and isinstance(value, tuple):
+        return " ".join(f"{hour:g}" for hour in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
@@ -130,7 +174,7 @@ def worded(field: str, value: object) -> str:
     "kvplan show profile h100-sxm h200 --kernels gemm",
 )
 def command(kind: str, names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
-    """Show one model, gpu, technique, engine, price or profile: every value with its source.
+    """Show one model, gpu, workload, technique, engine, price or profile: every value with its source.
 
     Two names of profiles are compared.
     """

@@ -1,0 +1,242 @@
+"""A workload: how long its requests are, when they come, what they share, and how soon they must be answered."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from math import exp, inf, log, prod, sqrt
+from statistics import NormalDist
+
+from kvplan.specs.source import Source
+from kvplan.units import DAY
+
+_NORMAL = NormalDist()
+#: shares of the requests, shortest first, at which a distribution is cut into points; its tail is cut finer
+EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+#: a lognormal's P95 cannot be further above its mean: exp(z^2 / 2)
+WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
+
+
+class Lengths:
+    """A distribution of token counts. A kind of it gives `quantile` and `between`."""
+
+    def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the requests do not exceed. [token]"""
+        raise NotImplementedError
+
+    def between(self, a: float, b: float) -> float:
+        """Return the mean length of the requests from quantile a to quantile b. [token]"""
+        raise NotImplementedError
+
+    def times(self, factor: float) -> "Lengths":
+        """Return the distribution with every length multiplied."""
+        raise NotImplementedError
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean length. [token]"""
+        return sum(weight * length for length, weight in self.points)
+
+    @cached_property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """(length, weight) pairs that stand for the distribution; their mean is the mean, weights sum to 1."""
+        return tuple((self.between(a, b), b - a) for a, b in pairwise(EDGES))
+
+
+@dataclass(frozen=True)
+class Lognormal(Lengths):
+    """Lognormal by its mean and P95, its tails cut at low and high. Cutting leaves the mean as stated. [token]"""
+
+    average: float
+    p95: float
+    low: float
+    high: float
+
+    @cached_property
+    def sigma(self) -> float:
+        z = _NORMAL.inv_cdf(0.95)
+        return z - sqrt(max(z * z - 2 * log(self.p95 / self.average), 0.0))
+
+    @cached_property
+    def mu(self) -> float:
+        """Logarithm of the median, moved until the mean of the cut distribution is the stated one."""
+        low, high = log(self.low) - 40 * self.sigma, log(self.high) + 40 * self.sigma
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._between(0.0, 1.0, middle) < self.average else (low, middle)
+        return (low + high) / 2
+
+    def quantile(self, q: float) -> float:
+        if not 0 < q < 1:
+            return self.low if q <= 0 else self.high
+        return min(max(exp(self.mu + self.sigma * _NORMAL.inv_cdf(q)), self.low), self.high)
+
+    def between(self, a: float, b: float) -> float:
+        return self._between(a, b, self.mu)
+
+    def _between(self, a: float, b: float, mu: float) -> float:
+        """Mean of the slice: what is cut to low, the lognormal's partial expectation, what is cut to high."""
+        zl, zh = (log(self.low) - mu) / self.sigma, (log(self.high) - mu) / self.sigma
+        start, end = _NORMAL.cdf(zl), _NORMAL.cdf(zh)
+        total = self.low * max(min(b, start) - a, 0.0) + self.high * max(b - max(a, end), 0.0)
+        za = zl if a <= start else _NORMAL.inv_cdf(min(a, end)) if 0 < min(a, end) < 1 else zh
+        zb = zh if b >= end else _NORMAL.inv_cdf(max(b, start)) if 0 < max(b, start) < 1 else zl
+        share = max(_NORMAL.cdf(zb - self.sigma) - _NORMAL.cdf(za - self.sigma), 0.0)
+        return (total + exp(mu + self.sigma**2 / 2) * share) / (b - a)
+
+    def times(self, factor: float) -> "Lognormal":
+        return Lognormal(self.average * factor, self.p95 * factor, max(self.low * factor, 1.0), self.high * factor)
+
+
+@dataclass(frozen=True)
+class Quantiles(Lengths):
+    """Measured quantiles, (share of the requests, length) from 0 to 1, straight lines between them. [token]"""
+
+    known: tuple[tuple[float, float], ...]
+
+    def quantile(self, q: float) -> float:
+        if q <= 0:
+            return self.known[0][1]
+        for (a, at_a), (b, at_b) in pairwise(self.known):
+            if q <= b:
+                return at_a + (at_b - at_a) * (q - a) / (b - a)
+        return self.known[-1][1]
+
+    def between(self, a: float, b: float) -> float:
+        cuts = sorted({a, b, *(q for q, _ in self.known if a < q < b)})
+        return sum((self.quantile(x) + self.quantile(y)) / 2 * (y - x) for x, y in pairwise(cuts)) / (b - a)
+
+    def times(self, factor: float) -> "Quantiles":
+        return Quantiles(tuple((q, length * factor) for q, length in self.known))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """One number of a derivation: '500 words'."""
+
+    value: float
+    of: str
+    source: Source
+
+    def __str__(self) -> str:
+        return f"{self.value:,.12g} {self.of}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a prompt or an answer, its tokens derived as a product.
+
+    `requests` is how many requests in a row begin with this very part (inf: all of them); `visual` marks tokens that
+    a cross-attention model keeps out of its decoder.
+    """
+
+    name: str
+    factors: tuple[Factor, ...]
+    requests: float = 1.0
+    visual: bool = False
+
+    @property
+    def tokens(self) -> float:
+        return prod(f.value for f in self.factors)
+
+    def __str__(self) -> str:
+        product = " x ".join(str(f) for f in self.factors)
+        return f"{product} = {self.tokens:,.0f} tokens" if len(self.factors) > 1 else product
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrivals:
+    """When requests come.
+
+    `hours` weighs the 24 hours of a day, `burstiness` is the coefficient of variation of the time between requests
+    (1: Poisson), `busiest_minute` the busiest minute over the mean of its hour.
+    """
+
+    queries_per_day: float
+    hours: tuple[float, ...]
+    burstiness: float
+    busiest_minute: float
+
+    @property
+    def mean_rate(self) -> float:
+        """Queries per second over a day. [1/s]"""
+        return self.queries_per_day / DAY
+
+    @property
+    def peak_factor(self) -> float:
+        """Busiest hour over the mean hour."""
+        return max(self.hours) * len(self.hours) / sum(self.hours)
+
+    @property
+    def peak_rate(self) -> float:
+        """Queries per second in the busiest hour. [1/s]"""
+        return self.mean_rate * self.peak_factor
+
+    def rate(self, hour: int) -> float:
+        """Queries per second in an hour of the day, 0 to 23. [1/s]"""
+        return self.mean_rate * self.hours[hour % 24] * len(self.hours) / sum(self.hours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slo:
+    """Latency limits that a share `percentile` of the requests must meet, None where there is none. [s]"""
+
+    ttft: float | None
+    tpot: float | None
+    e2e: float | None
+    percentile: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What one application asks of a model.
+
+    `input` and `output` are distributions; `parts` and `answer` derive their means where no log gave them. `reused` is
+    the share of input tokens an ideal prefix cache would already hold, measured, or None where `parts` tell it.
+    """
+
+    name: str
+    title: str
+    task: str
+    offline: bool
+    input: Lengths
+    output: Lengths
+    parts: tuple[Part, ...] = ()
+    answer: tuple[Part, ...] = ()
+    reused: float | None = None
+    arrivals: Arrivals
+    slo: Slo
+    notes: tuple[str, ...] = ()
+    source: Source
+    sources: dict[str, Source]
+
+    @property
+    def prefix_share(self) -> float:
+        """Share of the input tokens that a prefix cache never short of room already holds."""
+        if self.reused is not None or not self.parts:
+            return self.reused or 0.0
+        again, leading = 0.0, inf
+        for part in self.parts:  # a prefix ends where a part is new
+            leading = min(leading, part.requests)
+            again += part.tokens * (1 - 1 / leading)
+        return again / sum(p.tokens for p in self.parts)
+
+    @property
+    def visual_tokens(self) -> float:
+        """Mean visual tokens of a request: input of a decoder-only model, cross-attended otherwise. [token]"""
+        return sum(p.tokens for p in self.parts if p.visual)
+
+    def cross_attended(self) -> "Workload":
+        """Return the workload as a cross-attention model reads it: visual tokens are no input of its decoder."""
+        if not self.visual_tokens:
+            return self
+        text = tuple(p for p in self.parts if not p.visual)
+        share = sum(p.tokens for p in text) / sum(p.tokens for p in self.parts)
+        return replace(self, parts=text, input=self.input.times(share))
+
+    def context(self, q: float) -> float:
+        """Return input and output tokens at a quantile of both (a bound: long prompts need not get long answers)."""
+        return self.input.quantile(q) + self.output.quantile(q)
+
+
+#: what a part that every request begins with writes for `requests`
+ALL = inf
