@@ -1,1 +1,1 @@
-"""Money: what a replica costs per second, and what a query's share of it is."""
+"""Money: what a replica or a fleet costs, where each dollar goes, its energy, and what an API would charge instead."""

@@ -1,0 +1,175 @@
+"""An API's charge for a query, and the volume from which hosting is cheaper."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, isfinite
+
+from kvplan.errors import SpecError
+from kvplan.money.bill import Bill
+from kvplan.specs.money import ApiPrice
+from kvplan.units import DAY, MILLION, MONTH
+
+#: (queries a day it can serve, USD a month), one row a fleet size
+Table = Sequence[tuple[float, float]]
+#: what hosting costs: a bill, a table, or a function from queries a day to USD a month (None: cannot be served)
+Hosting = Bill | Table | Callable[[float], float | None]
+#: queries a day a function is tried from and to, and on how many points between
+FEWEST, MOST, POINTS = 1.0, 1e9, 2000
+#: halvings after which a volume is exact
+HALVINGS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Tokens of a mean query; `cached` of the `input` are found in the provider's cache."""
+
+    input: float
+    output: float
+    cached: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(isfinite(n) and n >= 0 for n in (self.input, self.output, self.cached)) or self.cached > self.input:
+            raise SpecError(f"tokens of a query must not be negative, nor more cached than sent: {self}")
+
+
+def api_cost(price: ApiPrice, tokens: Tokens) -> float | None:
+    """Return what an API charges for one query, None when a price it needs is unknown. [USD]
+
+    A cached token without a price of its own is charged as any other.
+    """
+    cached = price.input if price.cached is None else price.cached
+    amounts = (tokens.input - tokens.cached, price.input), (tokens.cached, cached), (tokens.output, price.output)
+    total = 0.0
+    for count, each in amounts:
+        if count and each is None:
+            return None
+        total += count * (each or 0.0)
+    return total
+
+
+def applicable(prices: Iterable[ApiPrice], tokens: Tokens, day: str) -> tuple[ApiPrice, ...]:
+    """Return the price of each model that holds on a day for a prompt of this length, the cheapest query first."""
+    found: dict[tuple[str, str], ApiPrice] = {}
+    for price in prices:
+        key = price.provider, price.model
+        if price.current(day) and price.above < tokens.input and (key not in found or price.above > found[key].above):
+            found[key] = price
+    charged = ((price, api_cost(price, tokens)) for price in found.values())
+    return tuple(price for price, _ in sorted(charged, key=lambda pair: (pair[1] is None, pair[1] or 0.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
+    """Volumes at which hosting costs what an API charges, None where there is none.
+
+    Up to `first` the API is always cheaper, above `always` hosting is; between them it depends on the fleet's steps.
+    `until` is the greatest volume looked at. `reason` says why there is no answer, '' when there is one.
+    """
+
+    first: float | None
+    always: float | None
+    until: float
+    api_per_query: float | None
+    reason: str = ""
+
+    @property
+    def queries_per_day(self) -> float | None:
+        return self.always
+
+
+def break_even(hosting: Hosting, api: ApiPrice, tokens: Tokens) -> BreakEven:
+    """Return the queries a day above which hosting is cheaper than an API.
+
+    A bill is taken as a fleet of fixed cost that serves what its GPUs can; a table as steps, each row good up to its
+    volume; a function is tried on a geometric grid from 1 to 10^9 a day, and each crossing then narrowed down.
+    """
+    charge = api_cost(api, tokens)
+    if charge is None or charge <= 0:
+        reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
+        return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
+    monthly = charge * MONTH / DAY  # of one query a day
+    if callable(hosting):
+        first, always, until = _crossings(hosting, monthly)
+    else:
+        table = [fixed_fleet(hosting)] if isinstance(hosting, Bill) else list(hosting)
+        _check(table)
+        first, always = _steps(table, monthly)
+        until = table[-1][0]
+    reason = ""
+    if always is None:
+        reason = f"up to {until:,.0f} queries a day the API is cheaper"
+        if first is not None:
+            reason = f"hosting is cheaper from {first:,.0f} queries a day, but not at all volumes up to {until:,.0f}"
+    return BreakEven(first=first, always=always, until=until, api_per_query=charge, reason=reason)
+
+
+def fixed_fleet(bill: Bill) -> tuple[float, float]:
+    """Return (queries a day a bill's GPUs could serve, its USD a month). Headroom and spares serve none of them."""
+    seconds = bill.load.gpu_seconds
+    return (bill.serving * DAY / seconds if seconds else inf), bill.total * MONTH
+
+
+def staircase(serves: float, costs: float, *, spares: float = 0.0, most: int = 64) -> Table:
+    """Return the table of fleets of 1 to `most` replicas.
+
+    One serves so many queries a day at its peak load and costs so many USD a month; `spares` replicas serve none.
+    """
+    return [(n * serves, (n + spares) * costs) for n in range(1, most + 1)]
+
+
+def _check(table: Table) -> None:
+    if not table or any(not a[0] < b[0] for a, b in pairwise(table)) or table[0][0] <= 0:
+        raise SpecError("a table of fleets needs rows (queries a day, USD a month) with growing volumes")
+
+
+def _steps(table: Table, monthly: float) -> tuple[float | None, float | None]:
+    """Return the first volume at which a step meets the API's line, and the last above which every step stays below."""
+    first, always, below = None, None, 0.0
+    spans = []
+    for volume, cost in table:
+        meets = max(cost / monthly, below)
+        spans.append((below, meets, volume))
+        if first is None and meets < volume:
+            first = meets
+        below = volume
+    for start, meets, volume in reversed(spans):
+        if meets >= volume:
+            break
+        always = meets
+        if meets > start:
+            break
+    return first, always
+
+
+def _crossings(cost: Callable[[float], float | None], monthly: float) -> tuple[float | None, float | None, float]:
+    """Return the first and the last crossing of a function with the API's line, and the greatest volume it served."""
+    ratio = (MOST / FEWEST) ** (1 / POINTS)
+    tried = []
+    for i in range(POINTS + 1):
+        volume = FEWEST * ratio**i
+        usd = cost(volume)
+        if usd is None:
+            break
+        tried.append((volume, usd < volume * monthly))
+    if not tried:
+        return None, None, 0.0
+    until = tried[-1][0]
+    turns = [_narrow(cost, monthly, a[0], b[0]) for a, b in pairwise(tried) if b[1] and not a[1]]
+    if tried[0][1]:
+        turns.insert(0, tried[0][0])
+    return (turns[0] if turns else None), (turns[-1] if turns and tried[-1][1] else None), until
+
+
+def _narrow(cost: Callable[[float], float | None], monthly: float, low: float, high: float) -> float:
+    """Return a volume between two, the API cheaper at one and hosting at the other, where the two meet."""
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        usd = cost(middle)
+        low, high = (low, middle) if usd is not None and usd < middle * monthly else (middle, high)
+    return high
+
+
+def per_million(price: float | None) -> float | None:
+    """Return USD per million tokens, as lists print it."""
+    return None if price is None else price * MILLION

@@ -1,0 +1,176 @@
+"""A fleet's bill: one list of lines that sum to the total, by what the GPUs do and by what is paid for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import fsum, isfinite
+
+from kvplan.errors import SpecError
+from kvplan.kv.budget import Line
+from kvplan.money.gpu_cost import POWER, GpuCost
+from kvplan.units import DAY, HOUR, MILLION, MONTH, YEAR
+
+#: spans a bill can be expressed for [s]
+SPANS = {"second": 1.0, "hour": HOUR, "day": DAY, "month": MONTH, "year": YEAR}
+#: and amounts of work
+WORK = ("query", "million_input", "million_output", "million_total")
+#: rounding that work on all GPUs may exceed them by
+SLACK = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """GPUs that are paid for: `peak` for the busiest hour, `headroom` beyond it, `spares` for when others fail (N+1).
+
+    `average` is the mean of those that serve where the fleet grows and shrinks with the load, None where all run all
+    the time. It counts only under terms that let GPUs go. A planner whose peak already holds headroom gives none here.
+    """
+
+    peak: float
+    headroom: float = 0.0
+    spares: float = 0.0
+    average: float | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.peak, self.headroom, self.spares, self.serving(True))
+        if not all(isfinite(n) and n >= 0 for n in sizes) or not self.peak:
+            raise SpecError(f"a fleet needs GPUs for its peak, and none of its counts may be negative: {self}")
+        if self.serving(True) > self.peak:
+            raise SpecError(f"{self.average:g} GPUs on average are more than the {self.peak:g} of the peak")
+
+    def serving(self, follows_load: bool) -> float:
+        """Return the GPUs that are paid for to serve, on average, without headroom and spares."""
+        return self.average if follows_load and self.average is not None else self.peak
+
+    def paid(self, follows_load: bool) -> float:
+        return self.serving(follows_load) + self.headroom + self.spares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is asked: queries a month, each `parts` seconds of GPU time by name, and its tokens."""
+
+    parts: Mapping[str, float]
+    queries_per_month: float
+    input_tokens: float
+    output_tokens: float
+
+    def __post_init__(self) -> None:
+        amounts = (*self.parts.values(), self.queries_per_month, self.input_tokens, self.output_tokens)
+        if not all(isfinite(n) and n >= 0 for n in amounts):
+            raise SpecError("a load's seconds, queries and tokens must be finite and not negative")
+
+    @property
+    def rate(self) -> float:
+        """Mean queries per second."""
+        return self.queries_per_month / MONTH
+
+    @property
+    def gpu_seconds(self) -> float:
+        return fsum(self.parts.values())
+
+    def work(self, name: str) -> float:
+        """Return how much of a kind of WORK comes in a second."""
+        tokens = {"input": self.input_tokens, "output": self.output_tokens}
+        if name == "query":
+            return self.rate
+        kind = name.removeprefix("million_")
+        return self.rate * (fsum(tokens.values()) if kind == "total" else tokens[kind]) / MILLION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """USD/s of one kind of cost (`kind`: rent, capital, power ...) for GPUs of one use (`use`: prefill, idle ...)."""
+
+    use: str
+    kind: str
+    amount: float
+    use_basis: str
+    kind_basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What a fleet costs, in USD/s. `lines` (by use) and `kinds` (by what is paid for) sum to the same total.
+
+    `gpus` are paid for, `serving` of them serve; the others are headroom and spares.
+    """
+
+    cells: tuple[Cell, ...]
+    load: Load
+    gpus: float
+    serving: float
+    caveats: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Where each dollar goes: the parts of a query, idle, headroom, spares. [USD/s]"""
+        return self._grouped(lambda c: (c.use, c.use_basis))
+
+    @property
+    def kinds(self) -> tuple[Line, ...]:
+        """What is paid for: rent; or capital, network, interest, colocation, staff and power. [USD/s]"""
+        return self._grouped(lambda c: (c.kind, c.kind_basis))
+
+    @property
+    def total(self) -> float:
+        """USD per second."""
+        return fsum(line.amount for line in self.lines)
+
+    def per(self, unit: str) -> float | None:
+        """Return the total per unit of SPANS or WORK; None per something that never comes. [USD]"""
+        scale = self._scale(unit)
+        return None if scale is None else self.total * scale
+
+    def lines_per(self, unit: str, view: str = "use") -> tuple[Line, ...] | None:
+        """Return the lines of a view ('use' or 'kind') per unit, None per something that never comes. [USD]"""
+        scale = self._scale(unit)
+        found = self.lines if view == "use" else self.kinds
+        if scale is None:
+            return None
+        return tuple(Line(name=line.name, amount=line.amount * scale, basis=line.basis) for line in found)
+
+    def _scale(self, unit: str) -> float | None:
+        if unit in SPANS:
+            return SPANS[unit]
+        if unit not in WORK:
+            raise SpecError(f"a bill per {unit!r}: write one of {', '.join((*SPANS, *WORK))}")
+        amount = self.load.work(unit)
+        return 1 / amount if amount else None
+
+    def _grouped(self, key: Callable[[Cell], tuple[str, str]]) -> tuple[Line, ...]:
+        found: dict[tuple[str, str], list[float]] = {}
+        for cell in self.cells:
+            found.setdefault(key(cell), []).append(cell.amount)
+        return tuple(Line(name=name, amount=fsum(amounts), basis=basis) for (name, basis), amounts in found.items())
+
+
+def fleet_bill(fleet: Fleet, load: Load, cost: GpuCost) -> Bill:
+    """Return the bill of a fleet under a load; raise SpecError when the work needs more GPUs than serve."""
+    serving = fleet.serving(cost.follows_load)
+    at_work = load.rate * load.gpu_seconds
+    if at_work > serving * (1 + SLACK):
+        raise SpecError(f"the queries keep {at_work:.4g} GPUs at work, but only {serving:.4g} serve")
+    shares: list[tuple[str, float, str | None, str]] = [
+        (part, load.rate * seconds, part, f"{seconds:.3g} GPU-s a query: {load.rate * seconds:.3g} GPUs on average")
+        for part, seconds in load.parts.items()
+    ]
+    waiting = max(serving - at_work, 0.0)
+    shares += [
+        ("idle", waiting, None, f"{waiting:.3g} of {serving:.3g} GPUs: the load is below what they could serve"),
+        ("headroom", fleet.headroom, None, f"{fleet.headroom:g} GPUs beyond the peak"),
+        ("spares", fleet.spares, None, f"{fleet.spares:g} GPUs stand in when others fail"),
+    ]
+    cells = [
+        Cell(use=use, kind=kind.name, amount=gpus * kind.amount, use_basis=basis, kind_basis=kind.basis)
+        for use, gpus, part, basis in shares
+        for kind in kinds_of(cost, part)
+    ]
+    gpus = fleet.paid(cost.follows_load)
+    return Bill(cells=tuple(cells), load=load, gpus=gpus, serving=serving, caveats=cost.caveats)
+
+
+def kinds_of(cost: GpuCost, part: str | None) -> tuple[Line, ...]:
+    """Return the lines of one GPU running a part of a query, or waiting. [USD/s]"""
+    if cost.draw is None:
+        return cost.fixed
+    return (*cost.fixed, Line(name=POWER, amount=cost.power(part), basis=cost.power_basis))

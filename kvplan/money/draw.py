@@ -1,0 +1,78 @@
+"""Power: what a GPU draws at work and waiting, and the energy of a query."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvplan.errors import SpecError
+from kvplan.kv.budget import Line
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.money import Ownership
+from kvplan.specs.source import Source
+from kvplan.units import parse
+
+#: which probe of a measured profile stands for a part of a query
+PROBES = {"prefill": "gemm", "decode weights": "copy", "decode KV": "copy", "communication": "copy"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """Power of one GPU in W: `busy` at work (or as `parts` says), `idle` waiting with a model loaded."""
+
+    busy: float
+    idle: float
+    basis: str
+    measured: bool
+    source: Source
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def at(self, part: str | None) -> float:
+        """Return the power while a part of a query runs, of a waiting GPU for None. [W]"""
+        return self.idle if part is None else self.parts.get(part, self.busy)
+
+
+def measured_draw(raw: Mapping[str, Any], source: Source, where: str) -> Draw:
+    """Return the draw in the `energy` of a profile that `kvplan profile` wrote (values text).
+
+    Prefill draws what its GEMM probe drew, decode and communication what the copy did, anything else the mean of both.
+    """
+    try:
+        idle = parse(raw["idle"], "W", f"{where}: energy: idle")
+        power = {
+            probe: parse(raw[probe]["power"], "W", f"{where}: energy: {probe}: power") for probe in ("gemm", "copy")
+        }
+    except (KeyError, TypeError):
+        raise SpecError(f"{where}: energy: expected idle, gemm: power and copy: power in watts") from None
+    return Draw(
+        busy=sum(power.values()) / len(power),
+        idle=idle,
+        basis=f"measured: GEMM {power['gemm']:.0f} W, copy {power['copy']:.0f} W, idle {idle:.0f} W",
+        measured=True,
+        source=source,
+        parts={part: power[probe] for part, probe in PROBES.items()},
+    )
+
+
+def rated_draw(gpu: Gpu, assumed: Ownership) -> Draw | None:
+    """Return shares of the datasheet's power, an assumption; None when the GPU's power is unknown."""
+    if gpu.power is None:
+        return None
+    basis = f"assumption: {assumed.busy:.0%} of {gpu.name}'s {gpu.power:g} W at work, {assumed.idle:.0%} waiting"
+    return Draw(
+        busy=assumed.busy * gpu.power,
+        idle=assumed.idle * gpu.power,
+        basis=basis,
+        measured=False,
+        source=assumed.sources["busy"],
+    )
+
+
+def query_energy(parts: Mapping[str, float], draw: Draw) -> tuple[Line, ...]:
+    """Return the energy of the GPUs for one query, a line a part, from its seconds of GPU time by part. [J]
+
+    Servers, cooling and idle GPUs are not in it.
+    """
+    return tuple(
+        Line(name=part, amount=seconds * draw.at(part), basis=f"{seconds:.3g} GPU-s at {draw.at(part):.0f} W")
+        for part, seconds in parts.items()
+    )

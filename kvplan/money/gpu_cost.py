@@ -1,0 +1,130 @@
+"""What one GPU costs per second: rented at a price, or owned."""
+
+from dataclasses import dataclass
+from math import expm1, log1p
+
+from kvplan.kv.budget import Line
+from kvplan.money.draw import Draw, rated_draw
+from kvplan.money.terms import caveat, follows_load
+from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.money import Ownership, Server
+from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
+
+#: the line of an owned GPU that changes with what it does
+POWER = "power"
+#: interest over the whole life below which it is none
+NO_INTEREST = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuCost:
+    """The cost of one GPU in USD/s: `fixed` lines whatever it does, and for an owned one the electricity it draws.
+
+    `tariff` is USD per joule of the server, PUE included, `host` the server's power beside its GPU. `follows_load`
+    says whether GPUs can be given back when the load falls.
+    """
+
+    fixed: tuple[Line, ...]
+    follows_load: bool
+    caveats: tuple[str, ...] = ()
+    tariff: float = 0.0
+    host: float = 0.0
+    draw: Draw | None = None
+    power_basis: str = ""
+
+    def power(self, part: str | None) -> float:
+        """Return the electricity of a GPU running a part of a query, waiting for None. [USD/s]"""
+        return self.tariff * (self.host + self.draw.at(part)) if self.draw else 0.0
+
+    def rate(self, part: str | None = "") -> float:
+        """Return all of one GPU: at work, running a named part of a query, or waiting for None. [USD/s]"""
+        return sum(line.amount for line in self.fixed) + self.power(part)
+
+
+def rent(price: Price) -> GpuCost:
+    """Return the cost of a rented GPU; power, space and interest are the provider's."""
+    said = f"{show_usd(price.price * HOUR)} per GPU-hour, {price.provider} {price.term}, from {price.start}"
+    warned = caveat(price.term)
+    line = Line(name="rent", amount=price.price, basis=f"{said}{f' ({warned})' if warned else ''}; {price.source}")
+    caveats = (f"{price.term}: {warned}",) if warned else ()
+    return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats)
+
+
+def annuity(principal: float, rate: float, periods: float, residual: float = 0.0) -> float:
+    """Return the equal payment at the end of each period that repays a loan down to a residual value. [USD]
+
+    1000 at 5 % over 10 years takes 129.50 a year; at 0 % it is the principal less the residual, divided.
+
+    Source: the annuity formula, payment = (P - R) i / (1 - (1 + i)^-n) + R i.
+    """
+    if rate * periods < NO_INTEREST:
+        return (principal - residual) / periods
+    return (principal - residual) * rate / -expm1(-periods * log1p(rate)) + residual * rate
+
+
+def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
+    """Return the cost of an owned GPU, None when no price of a server with it is known, or its power is not.
+
+    Capital, network, interest, colocation and staff fall due whether it works or waits, and are divided by the share
+    of its life it is in service. Only electricity follows the work.
+    """
+    server, found = terms.server(gpu.name), draw or rated_draw(gpu, terms)
+    if server is None or found is None or gpu.power is None:
+        return None
+    greatest = greatest_draw(gpu, server, terms)
+    tariff = terms.electricity * terms.pue
+    says = f"{found.basis}; {greatest - gpu.power:.0f} W of server beside it, PUE {terms.pue:g}"
+    return GpuCost(
+        fixed=_fixed(server, greatest, terms),
+        follows_load=False,
+        caveats=(f"owned: paid for {terms.life / YEAR:g} years whether used or not",),
+        tariff=tariff,
+        host=greatest - gpu.power,
+        draw=found,
+        power_basis=f"{says}, {terms.electricity * KWH:.3g} USD/kWh ({terms.sources['electricity']})",
+    )
+
+
+def greatest_draw(gpu: Gpu, server: Server, terms: Ownership) -> float:
+    """Return a GPU's share of its server's greatest power. [W]"""
+    rated = gpu.power or 0.0
+    return max(server.power / server.gpus, rated) if server.power else rated * (1 + terms.host)
+
+
+def _fixed(server: Server, greatest: float, t: Ownership) -> tuple[Line, ...]:
+    price, years = server.price_per_gpu, t.life / YEAR
+    span = f"over {years:g} years, {t.utilization:.0%} in service"
+    bought = price * (1 + t.network)
+    # what repays the loan is capital; what it costs beyond that is interest
+    payment = annuity(bought, t.interest, years, bought * t.residual)
+    interest = payment - bought * (1 - t.residual) / years
+    kept = f", {t.residual:.0%} left" if t.residual else ""
+    sold = f"{server.price:,.0f} USD for {server.gpus} GPUs"
+    yearly = 1 / (YEAR * t.utilization)
+    return (
+        Line(
+            name="capital",
+            amount=price * (1 - t.residual) / years * yearly,
+            basis=f"{sold} {span}{kept}; {server.source}",
+        ),
+        Line(
+            name="network",
+            amount=price * t.network * (1 - t.residual) / years * yearly,
+            basis=f"{t.network:.0%} of the server's price {span}; {t.sources['network']}",
+        ),
+        Line(
+            name="interest",
+            amount=interest * yearly,
+            basis=f"{t.interest:.1%} a year on {bought:,.0f} USD a GPU, annuity {span}; {t.sources['interest']}",
+        ),
+        Line(
+            name="colocation",
+            amount=t.colocation * greatest / t.utilization,
+            basis=f"{greatest:.0f} W a GPU at {1e3 * t.colocation * MONTH:.0f} USD/kW/month; {t.sources['colocation']}",
+        ),
+        Line(
+            name="staff",
+            amount=t.salary / t.gpus_per_person / t.utilization,
+            basis=f"{t.salary * YEAR:,.0f} USD a year for {t.gpus_per_person:g} GPUs; {t.sources['salary']}",
+        ),
+    )

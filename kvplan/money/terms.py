@@ -1,0 +1,48 @@
+"""Terms of renting: what each binds to, and what it may lose."""
+
+import re
+
+from kvplan.specs.hardware import Price
+from kvplan.specs.money import ApiPrice, Server, age
+from kvplan.units import MONTH, YEAR
+
+_RESERVED = re.compile(r"reserved-(\d+)([ym])")
+
+
+def commitment(term: str) -> float | None:
+    """Return how long a term commits to paying, None when it can end at any hour. [s]"""
+    match = _RESERVED.fullmatch(term)
+    return int(match[1]) * (YEAR if match[2] == "y" else MONTH) if match else None
+
+
+def follows_load(term: str) -> bool:
+    """Return whether GPUs under this term can be given back when the load falls."""
+    return commitment(term) is None and not term.startswith("owned")
+
+
+def caveat(term: str) -> str:
+    """Return what a price under this term hides, '' for on-demand."""
+    bound = commitment(term)
+    if bound is not None:
+        years = bound / YEAR
+        span = f"{years:g} year{'s' * (years != 1)}" if years >= 1 else f"{bound / MONTH:g} months"
+        return f"commits for {span}: paid whether used or not"
+    if term.startswith("owned"):
+        return "another owner's cost by its author's model, not an offer"
+    return {
+        "spot": "may be interrupted at any time; keep spares on other terms",
+        "community": "hosts of third parties, who may withdraw them",
+    }.get(term, "")
+
+
+def old(price: Price | ApiPrice | Server, day: str, limit: int) -> str:
+    """Return a warning of a price last seen more than `limit` days before a day, '' while it is fresh."""
+    days = age(price, day)
+    if days <= limit:
+        return ""
+    what = {
+        Price: lambda p: f"the {p.gpu} price of {p.provider}",
+        ApiPrice: lambda p: f"{p.provider}'s price of {p.model}",
+        Server: lambda p: f"the price of a server with {p.gpu}",
+    }[type(price)](price)
+    return f"{what} was last seen on {price.source.date}, {days:,} days ago: check it"
