@@ -18,6 +18,7 @@ COMMANDS = {
     "memory": "memory",
     "list": "listing",
     "show": "show",
+    "prices": "prices",
     "predict": "predict",
     "validate": "validate",
     "calibrate": "calibrate",

@@ -1,0 +1,160 @@
+"""`kvplan prices`: what GPUs and APIs cost, from whom, since when, and how old each figure is."""
+
+from datetime import date
+
+import click
+
+from kvplan.cli.common import deliver, examples, json_option
+from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.specs import catalog, catalog_money
+from kvplan.specs.hardware import Price
+from kvplan.specs.money import ApiPrice
+
+
+def picked(prices: tuple[Price, ...], wanted: dict[str, tuple[str, ...]]) -> list[Price]:
+    """Return the prices of the named GPUs, providers and terms; raise UnknownName for a name that none has."""
+    for field, names in wanted.items():
+        known = {str(getattr(p, field)) for p in prices}
+        for name in names:
+            if field != "gpu" and name not in known:
+                raise UnknownName(field, name, known, where=f"--{field}")
+    chosen = (p for p in prices if all(not names or getattr(p, field) in names for field, names in wanted.items()))
+    return sorted(chosen, key=lambda p: (p.gpu, rank(p.term), p.term, p.price))
+
+
+def rank(term: str) -> int:
+    """Return where a term stands in a list: what anyone can get first."""
+    kinds = ("on-demand", "reserved", "spot", "community", "owned")
+    return next((i for i, kind in enumerate(kinds) if term.startswith(kind)), len(kinds))
+
+
+def picked_apis(providers: tuple[str, ...]) -> list[ApiPrice]:
+    known = {p.provider for p in catalog_money.apis()}
+    for name in providers:
+        if name not in known:
+            raise UnknownName("API provider", name, known, where="--provider")
+    return [p for p in catalog_money.apis() if not providers or p.provider in providers]
+
+
+def refresh(output: str | None, today: str) -> None:
+    """Write today's prices into the user's file and say what was written, on stderr."""
+    from kvplan.specs import catalog_offers
+
+    if output is None:
+        raise SpecError("--refresh: name the file to write with -o, as in -o prices.yaml")
+    found, left_out = catalog_offers.online(today)
+    if not found:
+        raise SpecError("gpuhunt offered no GPU that kvplan knows; nothing was written")
+    title = f"Cheapest cloud offers of {today}, per GPU"
+    catalog_money.write_prices(output, title, found, catalog_offers.source_of(today))
+    other = f"; {left_out:,} offers of other or unclear GPUs left out" if left_out else ""
+    click.echo(f"kvplan: wrote {len(found)} prices into {output}{other}", err=True)
+
+
+def day(text: str | None) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else date.today().isoformat()
+    except ValueError:
+        raise SpecError(f"--on: expected a date such as 2026-11-23, got {text!r}") from None
+
+
+def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) -> None:
+    """Show what owning takes, and what an hour of these GPUs costs; of all with a known server price for none."""
+    from kvplan.planning.answer import STALE
+    from kvplan.report import money_document
+
+    terms = catalog_money.ownership(word)
+    names = dict.fromkeys(catalog.gpu(name).name for name in gpus) or dict.fromkeys(s.gpu for s in terms.servers)
+    missing = [name for name in names if terms.server(name) is None]
+    if missing:
+        raise KvplanError(f"no price of a server with {missing[0]} is known; write one under servers: in your own file")
+    wanted = [catalog.gpu(name) for name in names]
+
+    def report() -> list[object]:
+        from kvplan.report import money
+
+        return list(money.ownership(terms, wanted, today, STALE))
+
+    deliver(as_json, lambda: money_document.ownership(terms, wanted, today, STALE), report)
+
+
+@click.command("prices", short_help="Show prices of GPUs and APIs with date, source and age.")
+@click.option("--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="Only this GPU; repeatable.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; repeatable.")
+@click.option("--term", "terms", multiple=True, metavar="TERM", help="Only on-demand, spot, reserved-3y ...")
+@click.option("--apis", is_flag=True, help="Show what APIs charge per million tokens instead.")
+@click.option(
+    "--own",
+    is_flag=False,
+    flag_value=catalog_money.DEFAULT,
+    metavar="[FILE]",
+    help="Show what owning takes and costs an hour instead; your own figures from a file.",
+)
+@click.option("--prices", "files", multiple=True, type=click.Path(), help="A price file of your own; repeatable.")
+@click.option("--on", metavar="DATE", help="The prices of another day. Default: today.")
+@click.option("--refresh", "renew", is_flag=True, help="Load today's offers through gpuhunt into the file -o names.")
+@click.option("-o", "output", type=click.Path(), help="Where --refresh writes; show it with --prices.")
+@json_option
+@examples(
+    "kvplan prices --gpu h100",
+    "kvplan prices --term spot --on 2026-06-01",
+    "kvplan prices --apis --json",
+    "kvplan prices --own --gpu h100",
+    "kvplan prices --refresh -o today.yaml",
+)
+def command(
+    gpus: tuple[str, ...],
+    providers: tuple[str, ...],
+    terms: tuple[str, ...],
+    apis: bool,
+    own: str | None,
+    files: tuple[str, ...],
+    on: str | None,
+    renew: bool,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Show dated prices of GPUs by provider and term, or of APIs; old ones are marked."""
+    from kvplan.planning.answer import STALE
+    from kvplan.report import money_document
+
+    today = day(on)
+    if own:
+        if apis or renew or providers or terms or files:
+            raise SpecError("--own: shows servers, which only --gpu narrows; leave the other flags out")
+        show_ownership(own, gpus, today, as_json)
+        return
+    if renew:
+        refresh(output, date.today().isoformat())
+        assert output is not None
+        files = (*files, output)
+    elif output is not None:
+        raise SpecError("-o: only --refresh writes a file")
+    if apis:
+        if gpus or terms or files:
+            raise SpecError("--apis: what an API charges has no GPU, term or price file; leave those flags out")
+        charged = [p for p in picked_apis(providers) if p.current(today)]
+
+        def listed() -> list[object]:
+            from kvplan.report import money
+
+            return list(money.api_prices(charged, today, STALE))
+
+        refusal = "" if charged else f"no API price is known on {today}"
+        if refusal and not as_json:
+            raise KvplanError(refusal)
+        deliver(as_json, lambda: money_document.api_prices(charged, today, STALE), listed, refusal)
+        return
+    wanted = {"gpu": tuple(catalog.gpu(name).name for name in gpus), "provider": providers, "term": terms}
+    found = [p for p in picked(catalog_money.all_prices(files), wanted) if p.current(today)]
+
+    def report() -> list[object]:
+        from kvplan.report import money
+
+        return list(money.gpu_prices(found, today, STALE))
+
+    named = " ".join(word for words in wanted.values() for word in words)
+    refusal = f"no price{f' for {named}' if named else ''} is known on {today}; give your own with --prices FILE"
+    if not found and not as_json:
+        raise KvplanError(refusal)
+    deliver(as_json, lambda: money_document.gpu_prices(found, today, STALE), report, "" if found else refusal)

@@ -1,0 +1,652 @@
+"""Money: hand-checked bills, annuities, energy and break-even volumes; prices that say how old they are."""
+
+import types
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvplan.errors import SpecError, UnknownName
+from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet, staircase
+from kvplan.money.bill import SPANS, WORK, Fleet, Load, fleet_bill
+from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
+from kvplan.money.gpu_cost import annuity, own, rent
+from kvplan.money.terms import caveat, commitment, follows_load, old
+from kvplan.report import money as shown
+from kvplan.report import money_document
+from kvplan.specs import catalog, catalog_money, catalog_offers
+from kvplan.specs.hardware import Price
+from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, ApiPrice, age
+from kvplan.specs.source import KINDS, Source
+from kvplan.units import DAY, HOUR, KWH, MILLION, MONTH, YEAR, parse, show_energy
+
+SOURCE = Source(kind="assumption", ref="made up for a test", date="2026-11-24")
+PARTS = {"prefill": 20.0, "decode weights": 10.0, "decode KV": 8.0, "communication": 1.0, "overhead": 1.0}
+FLEET = Fleet(peak=32, headroom=4, spares=8)
+LOAD = Load(parts=PARTS, queries_per_month=40_000 * MONTH / DAY, input_tokens=130_000, output_tokens=500)
+H100 = catalog.gpu("h100")
+#: everything about owning that a test does not look at is nothing
+BARE = replace(
+    catalog_money.ownership(), residual=0.0, interest=0.0, utilization=1.0, network=0.0, colocation=0.0, salary=0.0
+)
+
+
+def price(usd_per_hour: float = 3.99, term: str = "on-demand") -> Price:
+    return Price(
+        gpu="h100-sxm", provider="test", term=term, price=usd_per_hour / HOUR, start="2026-11-01", end=None, note="",
+        source=SOURCE,
+    )  # fmt: skip
+
+
+def api(**fields: object) -> ApiPrice:
+    given = {"input": 1e-6, "output": 4e-6, "cached": None, "above": 0, "end": None, "note": "", "serves": ""}
+    return ApiPrice(**{"provider": "p", "model": "m", "start": "2026-01-01", "source": SOURCE, **given, **fields})  # type: ignore[arg-type]
+
+
+# -- owning ---------------------------------------------------------------------------------------
+
+
+def test_annuity_of_known_values() -> None:
+    """Textbook: 1000 at 5 % over 10 years is 129.50 a year; 200,000 at 6 %/12 over 360 months is 1,199.10 a month."""
+    assert annuity(1000, 0.05, 10) == pytest.approx(129.5046, abs=1e-4)
+    assert annuity(200_000, 0.06 / 12, 360) == pytest.approx(1199.10, abs=0.005)
+    assert annuity(1000, 0.0, 4) == 250 and annuity(1000, 0.0, 4, residual=200) == 200
+    # a loan of which all remains pays its interest alone
+    assert annuity(1000, 0.08, 4, residual=1000) == pytest.approx(80)
+
+
+@given(rate=st.floats(0, 0.5), periods=st.integers(1, 30), left=st.floats(0, 1))
+def test_an_annuity_repays_the_loan(rate: float, periods: int, left: float) -> None:
+    payment, owed = annuity(1000, rate, periods, 1000 * left), 1000.0
+    for _ in range(periods):
+        owed = owed * (1 + rate) - payment
+    assert owed == pytest.approx(1000 * left, abs=1e-6 * 1.5**periods)
+
+
+def test_a_dgx_by_hand() -> None:
+    """270,000 USD over 4 years and 8 GPUs is 0.963 USD an hour; 1.73 kW at 0.08 USD/kWh adds 0.138."""
+    draw = Draw(busy=1730 / 1.25 - 575, idle=100, basis="", measured=True, source=SOURCE)
+    cost = own(H100, BARE, draw)
+    assert cost is not None
+    assert [line.name for line in cost.fixed if line.amount] == ["capital"]
+    assert cost.fixed[0].amount * HOUR == pytest.approx(270_000 / 8 / (4 * 8766)) == pytest.approx(0.963, abs=1e-3)
+    # 10.2 kW / 8 - 700 W is 575 W of server beside each GPU; PUE 1.25
+    assert cost.host == pytest.approx(575)
+    assert cost.power("") * HOUR == pytest.approx(1.73 * 0.08) == pytest.approx(0.138, abs=1e-3)
+    assert cost.power(None) * HOUR == pytest.approx((100 + 575) * 1.25 / 1000 * 0.08)
+    assert not cost.follows_load and "4 years" in cost.caveats[0]
+
+
+def test_every_assumption_has_its_own_line() -> None:
+    """8 % on 38,812.50 USD (network 15 %) over 4 years is 11,718.30 a year, of which 9,703.13 repays."""
+    terms = catalog_money.ownership()
+    cost = own(H100, terms)
+    assert cost is not None
+    yearly = {line.name: line.amount * YEAR * terms.utilization for line in cost.fixed}
+    assert yearly["capital"] == pytest.approx(33_750 / 4) and yearly["network"] == pytest.approx(33_750 * 0.15 / 4)
+    assert yearly["interest"] == pytest.approx(11_718.30 - 9_703.125, abs=0.01)
+    assert yearly["colocation"] == pytest.approx(1.275 * 200 * 12) and yearly["staff"] == pytest.approx(200_000 / 256)
+    assert cost.power("") * HOUR == pytest.approx((0.75 * 700 + 575) * 1.25 * 0.08 / 1000)
+    assert all("assumption" in line.basis or "quote" in line.basis for line in cost.fixed)
+
+
+def test_our_cost_of_owning_is_near_a_published_model() -> None:
+    """SemiAnalysis has 1.30 (hyperscaler) and 1.69 (neocloud) USD an hour for an H100; we lie above, renting space."""
+    cost = own(H100, catalog_money.ownership())
+    assert cost is not None and 1.30 < cost.rate() * HOUR < 1.69 * 1.25
+
+
+@pytest.mark.parametrize("field", ["electricity", "pue", "colocation", "salary", "interest", "network"])
+def test_doubling_an_assumption_doubles_its_line_only(field: str) -> None:
+    line = {"electricity": "power", "pue": "power", "salary": "staff"}.get(field, field)
+    terms = catalog_money.ownership()
+    one, two = (
+        fleet_bill(FLEET, LOAD, own(H100, replace(terms, **{field: factor * getattr(terms, field)})))  # type: ignore[arg-type]
+        for factor in (1, 2)
+    )
+    before, after = ({k.name: k.amount for k in bill.kinds} for bill in (one, two))
+    # 8 % over 4 years takes 0.30192 a year, 16 % 0.35738; 0.25 of each repays. The network bears interest too
+    factor = (0.35738 - 0.25) / (0.30192 - 0.25) if field == "interest" else 2
+    assert after[line] == pytest.approx(factor * before[line], rel=0.01)
+    others = {"interest"} if field == "network" else set()
+    assert all(after[n] == pytest.approx(before[n]) for n in before if n not in {line, *others})
+
+
+def test_what_is_not_known_is_none() -> None:
+    terms = catalog_money.ownership()
+    assert own(catalog.gpu("l40s"), terms) is None  # no price of a server with it
+    assert own(replace(H100, power=None), terms) is None and rated_draw(replace(H100, power=None), terms) is None
+    assert catalog.offers("rtx-4090", "2026-11-24") == ()
+    assert api_cost(api(output=None), Tokens(input=10, output=10)) is None
+    assert api_cost(api(output=None), Tokens(input=10, output=0)) == pytest.approx(1e-5)
+
+
+# -- the bill -------------------------------------------------------------------------------------
+
+
+def rented(usd_per_hour: float = 3.99, term: str = "on-demand"):
+    return fleet_bill(FLEET, LOAD, rent(price(usd_per_hour, term)))
+
+
+def owned():
+    cost = own(H100, catalog_money.ownership())
+    assert cost is not None
+    return fleet_bill(FLEET, LOAD, cost)
+
+
+def test_a_rented_fleet_by_hand() -> None:
+    """40,000 queries a day of 40 GPU-s keep 18.5 of 32 GPUs at work; 44 GPUs at 3.99 are paid for."""
+    bill = rented()
+    assert bill.per("hour") == pytest.approx(44 * 3.99) and bill.gpus == 44
+    assert bill.per("month") == pytest.approx(44 * 3.99 * 730.5)
+    assert bill.per("query") == pytest.approx(44 * 3.99 * 24 / 40_000)
+    hourly = {line.name: line.amount / 3.99 for line in bill.lines_per("hour") or ()}
+    assert hourly["prefill"] == pytest.approx(40_000 * 20 / 86_400)
+    assert hourly["idle"] == pytest.approx(32 - 40_000 * 40 / 86_400)
+    assert hourly["headroom"] == pytest.approx(4) and hourly["spares"] == pytest.approx(8)
+    assert [k.name for k in bill.kinds] == ["rent"]
+    assert bill.per("million_input") == pytest.approx((bill.per("query") or 0) / 0.13)
+    assert bill.per("million_output") == pytest.approx((bill.per("query") or 0) / 0.0005)
+    assert bill.per("million_total") == pytest.approx((bill.per("query") or 0) / 0.1305)
+
+
+@pytest.mark.parametrize("bill", [rented(), owned()], ids=["rented", "owned"])
+def test_both_views_sum_to_the_total(bill) -> None:
+    assert [line.name for line in bill.lines] == [*PARTS, "idle", "headroom", "spares"]
+    assert sum(k.amount for k in bill.kinds) == pytest.approx(bill.total, rel=1e-12)
+    for unit in (*SPANS, *WORK):
+        for view in ("use", "kind"):
+            lines = bill.lines_per(unit, view)
+            assert lines and sum(line.amount for line in lines) == pytest.approx(bill.per(unit), rel=1e-12)
+    assert bill.per("query") * LOAD.queries_per_month == pytest.approx(bill.per("month"), rel=1e-12)
+    assert bill.per("month") * 12 == pytest.approx(bill.per("year"))
+
+
+def test_an_owned_bill_splits_by_what_is_paid_for() -> None:
+    bill = owned()
+    assert {k.name for k in bill.kinds} == {"capital", "network", "interest", "colocation", "staff", "power"}
+    # a waiting GPU costs less than a working one, by its electricity alone
+    uses = {line.name: line.amount for line in bill.lines}
+    assert uses["spares"] / 8 < uses["prefill"] / (LOAD.rate * 20)
+
+
+@given(
+    seconds=st.dictionaries(st.sampled_from(sorted(PARTS)), st.floats(0, 50), min_size=1),
+    queries=st.floats(0, 1e6),
+    extra=st.floats(0, 100),
+    spares=st.floats(0, 16),
+)
+def test_lines_sum_to_the_total_whatever_the_load(
+    seconds: dict[str, float], queries: float, extra: float, spares: float
+) -> None:
+    load = Load(parts=seconds, queries_per_month=queries, input_tokens=1000, output_tokens=100)
+    fleet = Fleet(peak=load.rate * load.gpu_seconds + extra + 0.01, spares=spares)
+    cost = own(H100, catalog_money.ownership())
+    assert cost is not None
+    for each in (cost, rent(price())):
+        bill = fleet_bill(fleet, load, each)
+        assert sum(k.amount for k in bill.kinds) == pytest.approx(bill.total, rel=1e-9)
+        assert min(c.amount for c in bill.cells) >= 0
+        assert (bill.per("query") is None) == (load.rate == 0)
+
+
+def test_doubling_a_price_doubles_every_line() -> None:
+    for one, two in zip(rented(2.0).lines, rented(4.0).lines, strict=True):
+        assert two.amount == pytest.approx(2 * one.amount)
+
+
+def test_only_terms_that_let_go_follow_the_load() -> None:
+    fleet = replace(FLEET, average=20.0)
+    sizes = {
+        term: fleet_bill(fleet, LOAD, rent(price(term=term))).gpus for term in ("on-demand", "spot", "reserved-3y")
+    }
+    assert sizes == {"on-demand": 32, "spot": 32, "reserved-3y": 44}
+
+
+def test_terms_say_what_they_hide() -> None:
+    assert "interrupted" in caveat("spot") and "3 years" in caveat("reserved-3y") and caveat("on-demand") == ""
+    assert (
+        "1 year:" in caveat("reserved-1y")
+        and "6 months" in caveat("reserved-6m")
+        and "not an offer" in caveat("owned-neocloud")
+    )
+    assert (
+        commitment("reserved-3y") == 3 * YEAR and commitment("reserved-6m") == 6 * MONTH and commitment("spot") is None
+    )
+    assert not follows_load("owned-neocloud")
+    assert "interrupted" in rented(term="spot").caveats[0] and "interrupted" in rented(term="spot").kinds[0].basis
+    assert "2026-11-01" in rented().kinds[0].basis and "made up" in rented().kinds[0].basis
+
+
+def test_impossible_fleets_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"18.52 GPUs at work, but only 16 serve"):
+        fleet_bill(Fleet(peak=16), LOAD, rent(price()))
+    for wrong in (
+        {"peak": 0},
+        {"peak": -1},
+        {"peak": 4, "spares": -1},
+        {"peak": 4, "average": 5},
+        {"peak": float("nan")},
+    ):
+        with pytest.raises(SpecError):
+            Fleet(**wrong)
+    with pytest.raises(SpecError, match="not negative"):
+        replace(LOAD, queries_per_month=-1)
+    with pytest.raises(SpecError, match="write one of second"):
+        rented().per("fortnight")
+    with pytest.raises(SpecError, match="more cached than sent"):
+        Tokens(input=1, output=1, cached=2)
+
+
+def test_a_bill_is_shown_and_handed_over() -> None:
+    bill = owned()
+    found = money_document.bill(bill)
+    assert sum(line["usd"] for line in found["lines"]) == pytest.approx(found["usd_per"]["month"])
+    assert sum(line["usd"] for line in found["paid_for"]) == pytest.approx(found["usd_per"]["month"])
+    assert len(shown.bill(bill)) == 5 and shown.bill(replace(bill, load=replace(LOAD, queries_per_month=0)), "query")
+
+
+# -- energy ---------------------------------------------------------------------------------------
+
+
+def test_energy_of_a_query() -> None:
+    """30 s at 700 W are 21 kJ, 5.83 Wh."""
+    draw = Draw(busy=700, idle=100, basis="", measured=True, source=SOURCE)
+    lines = query_energy({"prefill": 10.0, "decode KV": 20.0}, draw)
+    assert [line.amount for line in lines] == [7000, 14_000]
+    assert (
+        show_energy(21_000) == "5.833 Wh" and show_energy(1.7 * KWH) == "1.700 kWh" and show_energy(3.6) == "1.000 mWh"
+    )
+
+
+def test_a_measured_profile_says_what_each_part_draws() -> None:
+    raw = {"idle": "70 W", "gemm": {"power": "690 W"}, "copy": {"power": "410 W", "joules_per_byte": "1e-10"}}
+    draw = measured_draw(raw, SOURCE, "mine.yaml")
+    assert draw.measured and (draw.at("prefill"), draw.at("decode KV"), draw.at(None)) == (690, 410, 70)
+    assert draw.at("overhead") == 550 and "690 W" in draw.basis
+    with pytest.raises(SpecError, match=r"mine.yaml: energy: expected idle, gemm: power"):
+        measured_draw({"idle": "70 W"}, SOURCE, "mine.yaml")
+    with pytest.raises(SpecError, match="a power such as"):
+        measured_draw({**raw, "idle": "70 V"}, SOURCE, "mine.yaml")
+
+
+def test_without_a_profile_the_draw_is_marked_an_assumption() -> None:
+    draw = rated_draw(H100, catalog_money.ownership())
+    assert draw is not None and not draw.measured and draw.basis.startswith("assumption: 75% of h100-sxm's 700 W")
+    assert draw.source.kind == "assumption" and draw.at("prefill") == 525 and draw.at(None) == pytest.approx(105)
+
+
+# -- APIs and break-even --------------------------------------------------------------------------
+
+
+def test_what_an_api_charges() -> None:
+    """130,000 in and 500 out at 1.25 / 5 per million are 16.5 cents; 2.50 / 10 above 128,000 doubles it."""
+    both = [p for p in catalog_money.api_file("google") if p.model == "gemini-1.5-pro"]
+    assert [api_cost(p, Tokens(input=100_000, output=500)) for p in both] == pytest.approx([0.1275, 0.255])
+    chosen = {n: applicable(both, Tokens(input=n, output=500), "2026-11-24") for n in (100_000, 128_000, 130_000)}
+    assert {n: [p.above for p in found] for n, found in chosen.items()} == {
+        100_000: [0],
+        128_000: [0],
+        130_000: [128_000],
+    }
+    assert applicable(both, Tokens(input=10, output=1), "2024-01-01") == ()
+    # cached tokens at their own price, else at the input's
+    half = Tokens(input=1000, output=0, cached=500)
+    assert api_cost(api(cached=1e-7), half) == pytest.approx(5.5e-4) and api_cost(api(), half) == pytest.approx(1e-3)
+
+
+def test_the_cheapest_api_comes_first_and_an_unknown_price_last() -> None:
+    found = applicable(
+        [api(model="x", input=None), api(model="a"), api(model="b", input=5e-7)],
+        Tokens(input=10, output=1),
+        "2026-02-01",
+    )
+    assert [p.model for p in found] == ["b", "a", "x"]
+
+
+#: 1,000 tokens in at 1 USD a million: a tenth of a cent a query, 30.4375 USD a month for 1,000 a day
+ONE = Tokens(input=1000, output=0)
+
+
+def test_break_even_of_one_fleet() -> None:
+    """3,043.75 USD a month is what 100,000 queries a day cost at a tenth of a cent."""
+    found = break_even([(500_000, 3043.75)], api(), ONE)
+    assert found.queries_per_day == pytest.approx(100_000) == found.first and found.reason == ""
+    assert found.api_per_query == pytest.approx(0.001)
+    never = break_even([(50_000, 3043.75)], api(), ONE)
+    assert never.queries_per_day is None and never.reason == "up to 50,000 queries a day the API is cheaper"
+
+
+def test_break_even_of_a_staircase() -> None:
+    """Each replica serves 150,000 a day for 3,043.75 a month, and there is one spare.
+
+    One replica and a spare cost as 200,000 queries do, more than the one serves; two and a spare as 300,000, all they
+    serve; three and a spare as 400,000 of their 450,000; four and a spare as 500,000 of 600,000.
+    """
+    found = break_even(staircase(150_000, 3043.75, spares=1, most=4), api(), ONE)
+    assert found.first == pytest.approx(400_000) and found.always == pytest.approx(500_000) and found.until == 600_000
+    # without a spare hosting is cheaper from 100,000 to 150,000, where the second replica starts, and from 200,000 on
+    steps = break_even(staircase(150_000, 3043.75, most=4), api(), ONE)
+    assert steps.first == pytest.approx(100_000) and steps.always == pytest.approx(200_000)
+    # a dear last step: cheaper once, but not for good
+    lost = break_even([(150_000, 3043.75), (160_000, 30_000)], api(), ONE)
+    assert lost.first == pytest.approx(100_000) and lost.always is None and "not at all volumes" in lost.reason
+    # a fleet that is always cheaper
+    assert break_even([(10.0, 0.0)], api(), ONE).always == 0
+
+
+@given(
+    cost=st.floats(10, 1e5), serves=st.floats(100, 1e6), spares=st.integers(0, 3), most=st.integers(1, 20),
+    at=st.floats(0, 1),
+)  # fmt: skip
+def test_above_the_break_even_hosting_is_cheaper(cost: float, serves: float, spares: int, most: int, at: float) -> None:
+    table = staircase(serves, cost, spares=spares, most=most)
+    found = break_even(table, api(), ONE)
+
+    def hosting(volume: float) -> float:
+        return next(usd for most, usd in table if volume <= most)
+
+    charge = 0.001 * MONTH / DAY
+    if found.always is not None:
+        volume = found.always + (found.until - found.always) * at
+        assert hosting(min(volume * (1 + 1e-9) + 1e-9, found.until)) <= volume * charge * (1 + 1e-6) + 1e-6
+    if found.first is not None:
+        volume = found.first * at
+        assert hosting(volume) >= volume * charge * (1 - 1e-9)
+
+
+def test_break_even_of_a_function_finds_what_the_table_says() -> None:
+    table = staircase(150_000, 3043.75, spares=1, most=4)
+
+    def cost(volume: float) -> float | None:
+        return next((usd for most, usd in table if volume <= most), None)
+
+    by_table, by_function = break_even(table, api(), ONE), break_even(cost, api(), ONE)
+    assert by_function.first == pytest.approx(by_table.first) and by_function.always == pytest.approx(by_table.always)
+    assert by_function.until <= 600_000
+    assert break_even(lambda _: None, api(), ONE).always is None
+
+
+def test_break_even_of_a_bill() -> None:
+    """32 GPUs serve 32 x 86,400 / 40 = 69,120 queries a day; headroom and spares cost but serve none."""
+    bill = rented()
+    volume, usd = fixed_fleet(bill)
+    assert volume == pytest.approx(69_120) and usd == pytest.approx(bill.per("month"))
+    found = break_even(bill, api(input=2e-6, output=0.0), Tokens(input=130_000, output=500))
+    assert found.always == pytest.approx(44 * 3.99 * 24 / 0.26)
+    assert break_even(bill, api(input=None), ONE).reason == "p m: no price known"
+    assert break_even(bill, api(input=None), ONE).always is None
+    assert break_even(bill, api(input=0.0, output=0.0), ONE).always is None
+    assert money_document.break_even(found)["queries_per_day"] == found.always
+    for wrong in ([], [(10.0, 5.0), (10.0, 6.0)], [(0.0, 1.0)]):
+        with pytest.raises(SpecError, match="growing volumes"):
+            break_even(wrong, api(), ONE)
+
+
+# -- the files ------------------------------------------------------------------------------------
+
+
+def test_every_figure_of_owning_has_a_meaning_and_a_source() -> None:
+    terms = catalog_money.ownership()
+    assert set(OWNERSHIP_MEANING) == set(OWNERSHIP_FIELDS) == set(terms.sources)
+    assert all(s.kind in KINDS for s in terms.sources.values())
+    assert {s.gpu for s in terms.servers} <= set(catalog.names("gpus"))
+
+
+def test_a_file_of_the_users_own_is_completed_from_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "ours.yaml"
+    path.write_text(
+        "name: ours\nsource: {kind: quote, ref: 'our supplier, offer 17', date: 2026-11-20}\n"
+        "electricity: 0.21 USD/kWh\n"
+        "life: {value: 5 year, source: {kind: quote, ref: 'our auditors', date: 2026-01-01}}\n"
+        "servers:\n  - {gpu: h200, price: 320000 USD, gpus: 8}\n"
+    )
+    terms = catalog_money.ownership(str(path))
+    assert terms.electricity * KWH == pytest.approx(0.21) and terms.life == 5 * YEAR and terms.pue == 1.25
+    assert terms.sources["life"].ref == "our auditors" and terms.sources["electricity"].ref.startswith("our supplier")
+    assert own(catalog.gpu("h200"), terms) is not None and own(H100, terms) is not None
+
+
+HEAD = "source: {kind: quote, ref: somebody said so, date: 2026-11-20}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pue: 1.2\n", "missing source"),
+        (HEAD + "pue: 0.8\n", "pue: must be between 1 and 5"),
+        (HEAD + "electricity: 0.08\n", "a price of electricity such as '0.08 USD/kWh'"),
+        (HEAD + "colour: red\n", "unknown field 'colour'"),
+        (HEAD + "life: 4\n", "a time such as"),
+        (HEAD + "pue: {value: 1.2}\n", "source must say kind, ref and date"),
+        (HEAD + "servers: h200\n", "servers must be a list"),
+        (HEAD + "servers: [h200]\n", "server 1: expected a mapping"),
+        (HEAD + "servers: [{gpu: h200, gpus: 8}]\n", "server 1: missing price"),
+        (HEAD + "servers: [{gpu: h200, gpus: 8, price: free}]\n", "a sum such as '270,000 USD'"),
+        (HEAD + "servers: [{gpu: h200, gpus: 2.5, price: 9 USD}]\n", "must be a whole number"),
+        (HEAD + "servers: [{gpu: h20, gpus: 8, price: 9 USD}]\n", "did you mean 'h200'"),
+    ],
+)
+def test_a_wrong_ownership_file_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ours.yaml"
+    path.write_text(text)
+    with pytest.raises((SpecError, UnknownName)) as refusal:
+        catalog_money.ownership(str(path))
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prices: []\n", "missing source"),
+        (HEAD, "missing prices"),
+        (HEAD + "prices: [{gpu: h100, price: 0 USD/h, from: 2026-11-01}]\n", "must be above zero"),
+        (HEAD + "prices: [{gpu: h100, price: 2, from: 2026-11-01}]\n", "a price such as '2.49 USD/h'"),
+        (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: soon}]\n", "a date such as 2026-11-24"),
+        (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: 2026-11-01, term: cheap}]\n", "term: expected on-demand"),
+    ],
+)
+def test_a_wrong_price_file_is_refused_in_one_line(run, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ours.yaml"
+    path.write_text(text)
+    found = run("prices", "--prices", path)
+    assert found.code == 1 and said in found.err and found.err.count("\n") == 1 and "ours.yaml" in found.err
+
+
+def test_units_of_money() -> None:
+    assert parse("270,000 USD", "USD") == 270_000 and parse("0.08 USD/kWh", "USD/J") * KWH == pytest.approx(0.08)
+    assert parse("200 USD/kW/month", "USD/W/s") * 1000 * MONTH == pytest.approx(200)
+    assert parse("0.88 USD/Mtok", "USD/token") * MILLION == pytest.approx(0.88)
+    assert parse("730.5 USD/month", "USD/s") * HOUR == pytest.approx(1)
+
+
+# -- kvplan prices --------------------------------------------------------------------------------
+
+ON = ("--on", "2026-11-24")
+
+
+def test_prices_show_date_source_and_age(run) -> None:
+    rows = run("prices", "--gpu", "h100", "--json", *ON).json["prices"]
+    by = {(r["provider"], r["term"]): r for r in rows}
+    assert by["lambda", "on-demand"]["usd_per_hour"] == pytest.approx(3.99)
+    assert by["lambda", "on-demand"]["age_days"] == 65 and not by["lambda", "on-demand"]["stale"]
+    assert by["coreweave", "on-demand"]["age_days"] == 268 and by["coreweave", "on-demand"]["stale"]
+    assert "interrupted" in by["nebius", "spot"]["caveat"]
+    assert all(r["source"]["ref"] and r["from"] <= "2026-11-24" for r in rows)
+    out = run("prices", "--gpu", "h100", *ON).out
+    assert (
+        "268 d old" in out
+        and "last seen more than 120 days" in out
+        and "Sources" in out
+        and "commits for 3 years" in out
+    )
+
+
+def test_prices_of_a_day_are_those_that_held(run) -> None:
+    def lambda_h100(day: str) -> list[float]:
+        found = run("prices", "-g", "h100-pcie", "--provider", "lambda", "--json", "--on", day).json["prices"]
+        return [r["usd_per_hour"] for r in found]
+
+    assert lambda_h100("2024-01-01") == [pytest.approx(1.99)] and lambda_h100("2026-11-24") == [pytest.approx(3.29)]
+
+
+def test_all_prices_are_shown(run) -> None:
+    rows = run("prices", "--json", *ON).json["prices"]
+    assert len(rows) == sum(p.current("2026-11-24") for p in catalog.prices())
+    assert {r["term"] for r in rows} >= {"on-demand", "spot", "reserved-3y", "community", "owned-neocloud"}
+    assert {r["term"] for r in run("prices", "--term", "spot", "--json", *ON).json["prices"]} == {"spot"}
+
+
+def test_api_prices(run) -> None:
+    rows = run("prices", "--apis", "--json", *ON).json["apis"]
+    opus = next(r for r in rows if r["model"] == "claude-3-opus")
+    assert (opus["usd_per_million_input"], opus["usd_per_million_output"]) == (15, 75)
+    assert opus["usd_per_million_cached_input"] is None and opus["age_days"] == 111
+    assert all(r["usd_per_million_input"] for r in rows) and all(r["source"]["ref"] for r in rows)
+    out = run("prices", "--apis", *ON).out
+    assert "> 128,000" in out and "$75.00" in out
+    assert "old" in run("prices", "--apis", "--provider", "google", "--on", "2027-06-01").out
+
+
+def test_api_names_and_what_they_serve() -> None:
+    for p in catalog_money.apis():
+        assert not p.serves or p.serves in catalog.names("models")
+        assert date.fromisoformat(p.start) and (p.end is None or p.start < p.end)
+        assert p.input and p.output and (p.cached is None or p.cached <= p.input) and p.output >= p.input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--gpu", "h20"), "did you mean 'h200'"),
+        (("--term", "sopt"), "did you mean 'spot'"),
+        (("--provider", "amazon"), "no provider named 'amazon'"),
+        (("--apis", "--provider", "nobody"), "no API provider named 'nobody'"),
+        (("--on", "tomorrow"), "--on: expected a date"),
+        (("--gpu", "rtx-4090"), "no price for rtx-4090 is known on"),
+        (("--gpu", "h100", "--on", "1999-01-01"), "is known on 1999-01-01; give your own with --prices FILE"),
+        (("--apis", "--on", "1999-01-01"), "no API price is known on 1999-01-01"),
+        (("--apis", "--gpu", "h100"), "leave those flags out"),
+        (("--prices", "nothing.yaml"), "no such file"),
+        (("--own", "--gpu", "l4"), "no price of a server with l4 is known"),
+        (("--own", "./nothing.yaml"), "no such file"),
+        (("--own", "--term", "spot"), "leave the other flags out"),
+        (("--refresh",), "name the file to write with -o"),
+        (("-o", "x.yaml"), "only --refresh writes a file"),
+    ],
+)
+def test_prices_that_cannot_be_shown(run, arguments: tuple[str, ...], said: str) -> None:
+    found = run("prices", *arguments)
+    assert found.code == 1 and said in found.err and found.err.count("\n") == 1 and found.out == ""
+
+
+def test_what_owning_takes_is_shown_with_sources(run, tmp_path: Path) -> None:
+    found = run("prices", "--own", "--gpu", "h100", "--json", *ON).json
+    hour = found["gpu_hours"]["h100-sxm"]
+    assert sum(line["usd"] for line in hour["lines"]) == pytest.approx(hour["usd_at_work"])
+    assert hour["usd_at_work"] > hour["usd_waiting"]
+    assert all(f["source"]["ref"] and f["meaning"] for f in found["figures"].values())
+    assert next((s["gpu"], s["stale"]) for s in found["servers"]) == ("h100-sxm", True)
+    out = run("prices", "--own", *ON).out
+    assert "last seen on 2023-05-31, 1,273 days ago" in out and "0.08 USD/kWh" in out and "waiting $1.94" in out
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(HEAD + "electricity: 0.30 USD/kWh\n")
+    dearer = run("prices", "--own", mine, "--json", *ON).json
+    assert dearer["gpu_hours"]["h100-sxm"]["usd_at_work"] > hour["usd_at_work"] and dearer["ownership"] == "mine"
+
+
+def test_old_prices_say_so() -> None:
+    assert old(price(), "2027-03-24", 120) == "" and "120 days" not in old(price(), "2026-12-24", 120)
+    assert old(price(), "2027-03-25", 120).startswith(
+        "the h100-sxm price of test was last seen on 2026-11-24, 121 days"
+    )
+    assert old(api(), "2027-06-01", 120).startswith("p's price of m") and old(BARE.servers[0], "2026-11-24", 120)
+
+
+def test_no_price_is_still_a_document(run) -> None:
+    found = run("prices", "--gpu", "rtx-4090", "--json", *ON)
+    assert found.code == 1 and found.json["prices"] == [] and "rtx-4090" in found.err
+
+
+def test_age_counts_from_the_day_a_price_was_seen() -> None:
+    assert age(price(), "2026-11-24") == 0 == age(price(), "2026-01-01") and age(price(), "2026-12-04") == 10
+
+
+# -- refreshing -----------------------------------------------------------------------------------
+
+
+def offer(name: str, memory: float, instance: str, usd: float, count: int = 8, spot: bool = False) -> object:
+    """Stand for gpuhunt's CatalogItem: the same fields."""
+    return types.SimpleNamespace(
+        provider="aws", instance_name=instance, location="us-east-1", price=usd, cpu=192, memory=2048.0,
+        gpu_count=count, gpu_name=name, gpu_memory=memory, spot=spot, disk_size=None,
+    )  # fmt: skip
+
+
+OFFERS = [
+    offer("H100", 80.0, "p5.48xlarge", 55.04), offer("H100", 80.0, "p5.48xlarge", 60.0),
+    offer("H100", 80.0, "p5.48xlarge", 20.0, spot=True), offer("H100", 80.0, "gpu_1x_h100_pcie", 3.29, 1),
+    offer("H100", 80.0, "mystery", 1.0, 1), offer("T1000", 8.0, "old", 0.1, 1), offer("H200", 141.0, "p5en", 0.0),
+    offer("A100", 40.0, "gpu_1x_a100_pcie", 1.0, 1), offer("L4", 24.0, "g6.xlarge", 0.8, 1),
+]  # fmt: skip
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, query: object) -> None:
+    module = types.ModuleType("gpuhunt")
+    module.query = query  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "gpuhunt", module)
+
+
+def test_refreshed_prices_become_a_file_that_is_shown(run, monkeypatch, tmp_path: Path) -> None:
+    asked = {}
+    fake(monkeypatch, lambda **filters: asked.update(filters) or OFFERS)
+    path = tmp_path / "today.yaml"
+    found = run("prices", "--refresh", "-o", path, "--provider", "aws", "--gpu", "h100", "--gpu", "h100-pcie", "--json")
+    assert found.code == 0 and asked == {"min_gpu_count": 1}
+    assert "wrote 4 prices" in found.err and "4 offers of other or unclear GPUs" in found.err
+    written = {(p.gpu, p.term): p for p in catalog_money.price_file(str(path))}
+    assert set(written) == {
+        ("h100-sxm", "on-demand"),
+        ("h100-sxm", "spot"),
+        ("h100-pcie", "on-demand"),
+        ("l4", "on-demand"),
+    }
+    assert written["h100-sxm", "on-demand"].price * HOUR == pytest.approx(6.88)
+    assert written["h100-sxm", "on-demand"].source.date == date.today().isoformat()
+    assert "cheapest of 2: p5.48xlarge" in written["h100-sxm", "on-demand"].note
+    assert [r["age_days"] for r in found.json["prices"]].count(0) == 3
+    again = run("prices", "--prices", path, "--provider", "aws", "--gpu", "h100", "--json").json["prices"]
+    assert 0 in [r["age_days"] for r in again]
+
+
+def test_an_sxm_board_and_a_pcie_card_are_told_apart() -> None:
+    names = {
+        "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie", "Standard_ND96isr_H100_v5": "h100-sxm",
+        "a3-highgpu-8g": "h100-sxm", "somewhere": None,
+    }  # fmt: skip
+    for instance, ours in names.items():
+        assert catalog_offers.gpu_of(offer("H100", 80.0, instance, 1.0)) == ours  # type: ignore[arg-type]
+    assert set(catalog_offers.NAMES.values()) <= set(catalog.names("gpus"))
+    assert {name for pair in catalog_offers.FORMS.values() for name in pair} <= set(catalog.names("gpus"))
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host"), ValueError("odd catalogue")])
+def test_offline_is_one_line_and_writes_nothing(run, monkeypatch, tmp_path: Path, error: Exception) -> None:
+    def query(**_: object) -> None:
+        raise error
+
+    fake(monkeypatch, query)
+    found = run("prices", "--refresh", "-o", tmp_path / "x.yaml")
+    assert found.code == 1 and "is this machine online?" in found.err and found.err.count("\n") == 1
+    fake(monkeypatch, lambda **_: [])
+    assert "nothing was written" in run("prices", "--refresh", "-o", tmp_path / "x.yaml").err
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_gpuhunt_it_says_what_to_install(run, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gpuhunt", None)
+    found = run("prices", "--refresh", "-o", tmp_path / "x.yaml")
+    assert found.code == 1 and "pip install 'kvplan[prices]'" in found.err and found.err.count("\n") == 1
