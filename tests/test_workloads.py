@@ -24,7 +24,7 @@ lognormals = st.builds(
     st.floats(0.001, 0.9),
     st.floats(1.1, 50),
 )
-measured = st.lists(st.floats(0, 1e6), min_size=2, max_size=12).map(
+measured = st.lists(st.floats(1, 1e6), min_size=2, max_size=12).map(
     lambda found: Quantiles(tuple((i / (len(found) - 1), length) for i, length in enumerate(sorted(found))))
 )
 
