@@ -59,7 +59,7 @@ def timer() -> Any:
 
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no CUDA device")
-    return CudaTimer(torch, open_nvml(os.getpid()))
+    return CudaTimer(torch, open_nvml(frozenset([os.getpid()])))
 
 
 def correctness(out: Path) -> None:

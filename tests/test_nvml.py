@@ -87,7 +87,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def opened(pynvml: Any, values: dict[str, tuple[Any, int]] | None = None, pids: tuple[int, ...] = ()) -> Nvml:
     pynvml.nvmlLib = Stub(VALUES if values is None else values, pids)
-    meter = open_nvml(42, library=pynvml)
+    meter = open_nvml(frozenset([42]), library=pynvml)
     assert isinstance(meter, Nvml)
     return meter
 
@@ -132,7 +132,7 @@ def test_without_a_driver_there_is_one_clear_line(library: Any, monkeypatch: pyt
 
     monkeypatch.setattr(library, "CDLL", missing)
     library.nvmlLib = None
-    meter = open_nvml(42, library=library)
+    meter = open_nvml(frozenset([42]), library=library)
     assert isinstance(meter, NoMeter)
     assert "NVML Shared Library Not Found" in meter.why
     assert "\n" not in meter.why
@@ -144,8 +144,8 @@ def test_without_the_package_or_with_another_of_its_name_there_is_one_clear_line
     from types import SimpleNamespace
 
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "pip install nvidia-ml-py" in open_nvml(1).why
-    assert "remove it" in open_nvml(1, library=SimpleNamespace()).why
+    assert "pip install nvidia-ml-py" in open_nvml(frozenset()).why
+    assert "remove it" in open_nvml(frozenset(), library=SimpleNamespace()).why
 
 
 def test_states_of_samples() -> None:

@@ -216,26 +216,42 @@ def test_errors_are_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "pip install kvplan[profile]" in refused.err
 
 
+def running(pid: str) -> bool:
+    """Return whether a process is there and no zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
 def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         rows = tmp_path / f"{code}.csv"
         words = ["profile", "--device", "cpu", "--budget", "60s", "-o", str(rows.with_suffix(".yaml"))]
+        words += ["--processes", "2"]
         started = subprocess.Popen([sys.executable, "-m", "kvplan", *words], stderr=subprocess.PIPE, text=True)
         for _ in range(300):
             time.sleep(0.1)
             if rows.exists() and len(rows.read_bytes().splitlines()) > 50:
                 break
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+        assert len(children) >= 2
         started.send_signal(sent)
         said = started.communicate(timeout=30)[1]
         assert started.returncode == code, said
         assert len(read_samples(str(rows), COLUMNS)) >= 49
         assert not rows.with_suffix(".yaml").exists()
+        for _ in range(100):
+            if not any(map(running, children)):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"left running: {children}")
         assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--resume" in said)
 
 
 def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.ranks import all_reduce_probes
     from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
     from kvplan.specs import catalog
     from kvplan.specs.source import Source
@@ -248,7 +264,10 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
             return Sample(time=6e-6 + probe.moved / 4e12 + probe.flops / 7e14, wall=3e-3, repeats=4)
 
     wanted = {"decode bfloat16", "decode int4", "bandwidth read"}
-    plan = probes.plan(p for p in cuda_probes(True) if p.group in wanted and p.moved < 8e9)
+    among = [f"all_reduce of {n}" for n in (2, 4, 8)]
+    reduced = list(all_reduce_probes("nccl", "nccl-2.27.3", 8))
+    wanted |= set(among)
+    plan = probes.plan([*(p for p in cuda_probes(True) if p.group in wanted and p.moved < 8e9), *reduced])
     measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
     taken = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
     assert set(samples.fit(taken, "median")["groups"]) == wanted
@@ -263,6 +282,13 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     found = Predictor([read_profile(raw, source, "mine")], catalog.gpu).predict(shape)
     assert (found.tier, found.note) == ("measured here", "")
     assert found.time == pytest.approx(6e-6 + 16 * 8 * 128 * 8192 * 4 / 4e12, rel=0.1)
+    shape = Shape(
+        kind="all_reduce", gpu="h200", engine="nccl", version="nccl-2.27.3", kernel="all_reduce",
+        dtypes=("bfloat16",), sizes={"n_gpus": 4, "message_size": 2**24},
+    )  # fmt: skip
+    found = Predictor([read_profile(raw, source, "mine")], catalog.gpu).predict(shape)
+    assert (found.tier, found.note) == ("measured here", "")
+    assert found.time == pytest.approx(6e-6 + 2**25 * 1.5 / 4e12, rel=0.1)
 
 
 @pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")

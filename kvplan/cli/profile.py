@@ -31,11 +31,20 @@ def seconds(text: str) -> float:
 @click.option("--budget", default="120s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it.")
 @click.option("--output", "-o", type=click.Path(), help="Where the profile goes. Default: profile-<device>.yaml.")
 @click.option("--rows", "rows_file", type=click.Path(), help="Where every sample goes. Default: beside the profile.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="How many all-reduce together. Default: the visible GPUs; CPU: 1."
+)
 @click.option("--resume", is_flag=True, help="Go on from the samples of an earlier run.")
 @json_option
 @examples("kvplan profile --device cpu --budget 60s", "kvplan profile -o mine.yaml --resume")
 def command(
-    device: str | None, budget: float, output: str | None, rows_file: str | None, resume: bool, as_json: bool
+    device: str | None,
+    budget: float,
+    output: str | None,
+    rows_file: str | None,
+    processes: int | None,
+    resume: bool,
+    as_json: bool,
 ) -> None:
     """Measure this machine's device and write a profile of it.
 
@@ -44,13 +53,16 @@ def command(
     begun = time.monotonic()
     from kvplan.measuring import device as devices
 
-    found = devices.find(device)
+    found = devices.find(device, processes)
     output = output or f"profile-{found.kind}.yaml"
     rows_file = rows_file or swapped(output, ".csv")
-    for remark in (found.remark, *prepare(output, rows_file, resume)):
-        if remark:
-            click.echo(f"kvplan: {remark}", err=True)
-    measured(found, begun, budget, rows_file, output)
+    try:
+        for remark in (found.remark, *prepare(output, rows_file, resume)):
+            if remark:
+                click.echo(f"kvplan: {remark}", err=True)
+        measured(found, begun, budget, rows_file, output)
+    finally:
+        found.close()
     document = finish(found, budget, rows_file, output)
     spent = time.monotonic() - begun
     deliver(

@@ -237,8 +237,8 @@ class CudaTimer:
         return graph, repeats, calls
 
 
-def cuda_device(torch: Any, own: int) -> Device:
-    """Return the first CUDA device, ready to be measured; NVML beside it where there is one."""
+def cuda_device(torch: Any, own: frozenset[int]) -> Device:
+    """Return the first CUDA device, ready to be measured; NVML beside it, to which processes `own` are no strangers."""
     properties = torch.cuda.get_device_properties(0)
     meter = open_nvml(own, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "")
     timer = CudaTimer(torch, meter)
@@ -251,7 +251,6 @@ def cuda_device(torch: Any, own: int) -> Device:
     others = meter.read().others
     remarks = [meter.why] if isinstance(meter, NoMeter) else []
     remarks += [f"{others} other process(es) compute on this GPU; their samples are rejected"] if others else []
-    remarks += ["all-reduce is not measured; of several GPUs the first"] if torch.cuda.device_count() > 1 else []
     return Device(
         kind="cuda", name=timer.gpu, timer=timer, probes=[p for p in cuda_probes(fp8) if p.moved < timer.room],
         anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products", remark="; ".join(remarks),

@@ -5,15 +5,17 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kvplan import __version__
 from kvplan.errors import KvplanError
 from kvplan.measuring.probes import CPU_ANCHORS, Probe, cpu_probes
-from kvplan.measuring.profiling import PREEMPTED, Sample, Timer, TooLarge
+from kvplan.measuring.profiling import PREEMPTED, Failed, Sample, Timer, TooLarge
+from kvplan.measuring.ranks import Ranks, Together, all_reduce_probes
 from kvplan.measuring.samples import CPU
 from kvplan.specs.catalog_samples import cpu_name
 
@@ -33,7 +35,7 @@ class DeviceError(KvplanError):
 class Device:
     """A device to measure: its timer, what it can be asked for, and what a profile says about it.
 
-    reserve: time to keep for the fit [s]; more: what else is measured at the end, for the profile.
+    reserve: time to keep for the fit [s]; close: to be called after the last sample; more: what else is measured then.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Device:
     remark: str = ""
     reserve: float = 2.0
     more: Callable[[], dict[str, Any]] = dict
+    close: Callable[[], None] = lambda: None
 
 
 def torch_module() -> Any:
@@ -56,8 +59,11 @@ def torch_module() -> Any:
     return torch
 
 
-def find(asked: str | None) -> Device:
-    """Return the device asked for; by default a GPU torch sees, else the CPU, and a remark that says so."""
+def find(asked: str | None, processes: int | None = None) -> Device:
+    """Return the device asked for; by default a GPU torch sees, else the CPU, and a remark that says so.
+
+    processes: how many reduce together, one a GPU; default: all visible GPUs, none on a CPU.
+    """
     torch = torch_module()
     seen = torch.cuda.is_available()
     if asked == "cuda" and not seen:
@@ -67,9 +73,49 @@ def find(asked: str | None) -> Device:
     if asked == "cuda" or (asked is None and seen):
         from kvplan.measuring.cuda import cuda_device
 
-        return cuda_device(torch, os.getpid())
+        count = torch.cuda.device_count()
+        if processes and processes > count:
+            raise DeviceError(f"--processes {processes}: torch sees {count} GPUs, and each process needs its own")
+        ranks = Ranks("nccl", processes or count) if (processes or count) > 1 else None
+        own = frozenset([os.getpid()] if ranks is None else [os.getpid(), ranks.first])
+        with closed_on_error(ranks):
+            return joined(cuda_device(torch, own), ranks, f"nccl-{'.'.join(map(str, torch.cuda.nccl.version()))}")
     remark = "" if asked else "no CUDA device seen by torch: measuring the CPU; a CPU profile says nothing about a GPU"
-    return cpu_device(torch, remark)
+    ranks = Ranks("gloo", processes) if processes and processes > 1 else None
+    with closed_on_error(ranks):
+        return joined(cpu_device(torch, remark), ranks, f"gloo-{plain_version(torch)}")
+
+
+@contextmanager
+def closed_on_error(ranks: Ranks | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if ranks:
+            ranks.close(0.0)
+        raise
+
+
+def joined(device: Device, ranks: Ranks | None, engine: str) -> Device:
+    """Return a device that also measures all-reduce; when its processes do not meet, one that says so."""
+    if ranks is None:
+        return device
+    count = len(ranks.processes)
+    try:
+        ranks.meet()
+    except Failed as error:
+        return replace(device, remark="; ".join(filter(None, (device.remark, f"no all-reduce: {error}"))))
+    return replace(
+        device,
+        timer=Together(device.timer, ranks),
+        probes=[*device.probes, *all_reduce_probes(engine.split("-")[0], engine, count)],
+        facts={**device.facts, "processes": f"{count}, for all-reduce"},
+        close=ranks.close,
+    )
+
+
+def plain_version(torch: Any) -> str:
+    return str(torch.__version__).split("+")[0]
 
 
 def versions() -> dict[str, str]:
@@ -127,7 +173,7 @@ class CpuTimer:
     def __init__(self, torch: Any):
         self.torch = torch
         self.gpu = f"{CPU}{cpu_name() or platform.machine()}"
-        self.engine = f"torch-{torch.__version__.split('+')[0]}"
+        self.engine = f"torch-{plain_version(torch)}"
         try:
             self.pool = Pool({name: filled(torch, n, getattr(torch, name)) for name, n in CPU_POOL.items()})
         except RuntimeError:

@@ -98,7 +98,7 @@ class Nvml:
 
     source = "nvml"
 
-    def __init__(self, library: Any, handle: Any, own: int):
+    def __init__(self, library: Any, handle: Any, own: frozenset[int]):
         self.calls, self.handle, self.own = library, handle, own
         self.missing: set[str] = set()
         self.device = str(self._ask("nvmlDeviceGetName") or "")
@@ -142,15 +142,15 @@ class Nvml:
         )
 
     def _others(self) -> int | None:
-        """Return how many processes besides ours compute on this GPU; a container may hide which one is ours."""
+        """Return how many processes besides ours compute on this GPU; a container may hide which are ours."""
         found = self._ask("nvmlDeviceGetComputeRunningProcesses")
         if found is None:
             return None
-        strangers = [process for process in found if process.pid != self.own]
-        return len(strangers) if len(strangers) < len(found) else max(len(found) - 1, 0)
+        strangers = [process for process in found if process.pid not in self.own]
+        return len(strangers) if len(strangers) < len(found) else max(len(found) - len(self.own), 0)
 
 
-def open_nvml(own: int, uuid: str = "", library: Any = None) -> Meter:
+def open_nvml(own: frozenset[int], uuid: str = "", library: Any = None) -> Meter:
     """Return the meter of the GPU with this UUID (default: the first), or a NoMeter that says in one line why not."""
     if library is None:
         try:

@@ -6,7 +6,10 @@ from itertools import product
 from math import log
 
 #: sizes of a row, in the order of its columns
-SIZES = ("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "isl", "m", "n", "k", "elements", "rank")
+SIZES = (
+    *("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "isl", "m", "n", "k", "elements", "rank"),
+    *("n_gpus", "message_size"),
+)
 #: bytes of an element
 WIDTH = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 #: the group of the two operators repeated every round to see the device drift
@@ -15,13 +18,17 @@ ANCHOR = "anchor"
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One operator on one shape. `group`: what is fitted together; `moved` [B] and `flops` of one call."""
+    """One operator on one shape. `group`: what is fitted together; `moved` [B] and `flops` of one call.
+
+    `engine`: whose kernel it is, where not the timer's.
+    """
 
     group: str
     kind: str
     kernel: str
     dtype: str
     kv_dtype: str = ""
+    engine: str = ""
     sizes: Mapping[str, int] = field(hash=False)
     moved: float
     flops: float

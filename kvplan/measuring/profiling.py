@@ -156,7 +156,7 @@ def line(timer: Timer, probe: Probe, number: int, sample: Sample | str) -> dict[
         "group": probe.group,
         "kind": probe.kind,
         "gpu": timer.gpu,
-        "engine": timer.engine,
+        "engine": probe.engine or timer.engine,
         "kernel": probe.kernel,
         "dtype": probe.dtype,
         "kv_dtype": probe.kv_dtype,
