@@ -381,6 +381,8 @@ def test_break_even_of_a_bill() -> None:
     assert break_even(bill, api(input=None), ONE).always is None
     assert break_even(bill, api(input=0.0, output=0.0), ONE).always is None
     assert money_document.break_even(found)["queries_per_day"] == found.always
+    nothing = replace(bill, load=replace(LOAD, parts={}))
+    assert money_document.break_even(break_even(nothing, api(), ONE))["until"] is None
     for wrong in ([], [(10.0, 5.0), (10.0, 6.0)], [(0.0, 1.0)]):
         with pytest.raises(SpecError, match="growing volumes"):
             break_even(wrong, api(), ONE)
@@ -511,6 +513,16 @@ def test_api_prices(run) -> None:
     assert "old" in run("prices", "--apis", "--provider", "google", "--on", "2027-06-01").out
 
 
+def test_an_api_of_the_users_own(run, tmp_path: Path) -> None:
+    path = tmp_path / "ours.yaml"
+    path.write_text(HEAD + "prices: [{model: big, output: 2 USD/Mtok, from: 2026-11-01}]\n")
+    rows = run("prices", "--apis", "--prices", path, "--provider", "ours", "--json", *ON).json["apis"]
+    assert [(r["usd_per_million_input"], r["usd_per_million_output"]) for r in rows] == [(None, 2)]
+    path.write_text(HEAD + "prices: [{model: big, output: 2, from: 2026-11-01}]\n")
+    refused = run("prices", "--apis", "--prices", path)
+    assert refused.code == 1 and "ours.yaml: price 1: output: expected a price such as '0.88 USD/Mtok'" in refused.err
+
+
 def test_api_names_and_what_they_serve() -> None:
     for p in catalog_money.apis():
         assert not p.serves or p.serves in catalog.names("models")
@@ -530,6 +542,7 @@ def test_api_names_and_what_they_serve() -> None:
         (("--gpu", "h100", "--on", "1999-01-01"), "is known on 1999-01-01; give your own with --prices FILE"),
         (("--apis", "--on", "1999-01-01"), "no API price is known on 1999-01-01"),
         (("--apis", "--gpu", "h100"), "leave those flags out"),
+        (("--apis", "--refresh", "-o", "x.yaml"), "leave those flags out"),
         (("--prices", "nothing.yaml"), "no such file"),
         (("--own", "--gpu", "l4"), "no price of a server with l4 is known"),
         (("--own", "./nothing.yaml"), "no such file"),

@@ -28,12 +28,14 @@ def rank(term: str) -> int:
     return next((i for i, kind in enumerate(kinds) if term.startswith(kind)), len(kinds))
 
 
-def picked_apis(providers: tuple[str, ...]) -> list[ApiPrice]:
-    known = {p.provider for p in catalog_money.apis()}
+def picked_apis(providers: tuple[str, ...], files: tuple[str, ...]) -> list[ApiPrice]:
+    """Return the prices of the named APIs, the user's first; raise UnknownName for a provider that has none."""
+    prices = (*(p for word in files for p in catalog_money.api_file(word)), *catalog_money.apis())
+    known = {p.provider for p in prices}
     for name in providers:
         if name not in known:
             raise UnknownName("API provider", name, known, where="--provider")
-    return [p for p in catalog_money.apis() if not providers or p.provider in providers]
+    return [p for p in prices if not providers or p.provider in providers]
 
 
 def refresh(output: str | None, today: str) -> None:
@@ -90,7 +92,13 @@ def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) 
     metavar="[FILE]",
     help="Show what owning takes and costs an hour instead; your own figures from a file.",
 )
-@click.option("--prices", "files", multiple=True, type=click.Path(), help="A price file of your own; repeatable.")
+@click.option(
+    "--prices",
+    "files",
+    multiple=True,
+    type=click.Path(),
+    help="A price file of your own, with --apis an API's; repeatable.",
+)
 @click.option("--on", metavar="DATE", help="The prices of another day. Default: today.")
 @click.option("--refresh", "renew", is_flag=True, help="Load today's offers through gpuhunt into the file -o names.")
 @click.option("-o", "output", type=click.Path(), help="Where --refresh writes; show it with --prices.")
@@ -119,21 +127,17 @@ def command(
     from kvplan.report import money_document
 
     today = day(on)
+    if output is not None and not renew:
+        raise SpecError("-o: only --refresh writes a file")
     if own:
         if apis or renew or providers or terms or files:
             raise SpecError("--own: shows servers, which only --gpu narrows; leave the other flags out")
         show_ownership(own, gpus, today, as_json)
         return
-    if renew:
-        refresh(output, date.today().isoformat())
-        assert output is not None
-        files = (*files, output)
-    elif output is not None:
-        raise SpecError("-o: only --refresh writes a file")
     if apis:
-        if gpus or terms or files:
-            raise SpecError("--apis: what an API charges has no GPU, term or price file; leave those flags out")
-        charged = [p for p in picked_apis(providers) if p.current(today)]
+        if gpus or terms or renew:
+            raise SpecError("--apis: what an API charges has no GPU and no term; leave those flags out")
+        charged = [p for p in picked_apis(providers, files) if p.current(today)]
 
         def listed() -> list[object]:
             from kvplan.report import money
@@ -145,6 +149,10 @@ def command(
             raise KvplanError(refusal)
         deliver(as_json, lambda: money_document.api_prices(charged, today, STALE), listed, refusal)
         return
+    if renew:
+        refresh(output, date.today().isoformat())
+        assert output is not None
+        files = (*files, output)
     wanted = {"gpu": tuple(catalog.gpu(name).name for name in gpus), "provider": providers, "term": terms}
     found = [p for p in picked(catalog_money.all_prices(files), wanted) if p.current(today)]
 

@@ -40,9 +40,10 @@ def old(price: Price | ApiPrice | Server, day: str, limit: int) -> str:
     days = age(price, day)
     if days <= limit:
         return ""
-    what = {
-        Price: lambda p: f"the {p.gpu} price of {p.provider}",
-        ApiPrice: lambda p: f"{p.provider}'s price of {p.model}",
-        Server: lambda p: f"the price of a server with {p.gpu}",
-    }[type(price)](price)
+    if isinstance(price, Price):
+        what = f"the {price.gpu} price of {price.provider}"
+    elif isinstance(price, ApiPrice):
+        what = f"{price.provider}'s price of {price.model}"
+    else:
+        what = f"the price of a server with {price.gpu}"
     return f"{what} was last seen on {price.source.date}, {days:,} days ago: check it"

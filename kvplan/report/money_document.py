@@ -1,6 +1,7 @@
 """Money as JSON documents: prices with source and age, bills with their lines, break-even volumes."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from kvplan.kv.budget import Line
@@ -80,8 +81,14 @@ def ownership(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Js
     }  # fmt: skip
     servers = [
         {
-            **{"gpu": s.gpu, "usd": s.price, "gpus": s.gpus, "watts": s.power, "note": s.note},
-            **{"age_days": age(s, day), "stale": age(s, day) > stale, "source": source(s.source)},
+            "gpu": s.gpu,
+            "usd": s.price,
+            "gpus": s.gpus,
+            "watts": s.power,
+            "note": s.note,
+            "age_days": age(s, day),
+            "stale": age(s, day) > stale,
+            "source": source(s.source),
         }
         for s in terms.servers
     ]
@@ -91,7 +98,7 @@ def ownership(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Js
 
 
 def owned_hour(gpu: Gpu, terms: Ownership) -> Json | None:
-    """Return the USD of an hour of an owned GPU, at work and waiting, with its lines; None when unknown."""
+    """Return USD for an hour of an owned GPU, at work and waiting, with its lines; None when unknown."""
     cost = own(gpu, terms)
     if cost is None:
         return None
@@ -119,7 +126,7 @@ def break_even(found: BreakEven) -> Json:
     return {
         "queries_per_day": found.queries_per_day,
         "first": found.first,
-        "until": found.until,
+        "until": found.until if isfinite(found.until) else None,
         "api_usd_per_query": found.api_per_query,
         "reason": found.reason,
     }
