@@ -22,6 +22,8 @@ from kvplan.units import parse, parse_tokens
 
 FIELDS = ("name", "title", "source", "grade", "models", "rows", "base", "sizes")
 ROW = ("technique", "share", "task", "context", "condition", "retained", "scores", "spread", "source", "grade")
+RULER = "{4096: 95.5, 131072: 77.0}"
+SIZES = "{1e9: 0.34, 8e9: 0.75}"
 #: of a model, as the file describes it
 Described = dict[str, Any]
 
@@ -124,7 +126,7 @@ def _retained(row: Document, where: str) -> Iterator[tuple[str | None, float, fl
 
 
 def _described(raw: object, where: str) -> Described:
-    found = _fields(raw, where)
+    found = _fields(raw, where, "{parameters: 8e9, attention: gqa}")
     _known(found, ("parameters", "attention", "context"), where)
     attention = found.get("attention")
     if attention is not None and attention not in ATTENTION:
@@ -138,22 +140,22 @@ def _described(raw: object, where: str) -> Described:
 
 
 def _base(model: str, raw: object, source: Source, grade: str, where: str) -> BaseScore:
-    found = _fields(raw, where)
+    found = _fields(raw, where, f"{{scores: {RULER}}}")
     _known(found, ("claimed", "effective", "scores"), where)
     scores = {
         parse_tokens(n, where): _between(s, f"{where}: {n}", 100.0, zero=True)
-        for n, s in _fields(found.get("scores"), f"{where}: scores").items()
+        for n, s in _fields(found.get("scores"), f"{where}: scores", RULER).items()
     }
     if not scores:
-        raise SpecError(f"{where}: scores: expected tokens and scores, as in {{4096: 95.5, 131072: 77.0}}")
+        raise SpecError(f"{where}: scores: expected tokens and scores, as in {RULER}")
     words = {k: str(found.get(k, "not stated")) for k in ("claimed", "effective")}
     return BaseScore(model=model, **words, scores=tuple(sorted(scores.items())), grade=grade, source=source)
 
 
 def _sizes(raw: object, source: Source, grade: str, where: str) -> Iterator[SizeScore]:
-    found = _fields(raw, where)
+    found = _fields(raw, where, f"{{what: 4-bit keys, accuracy: {SIZES}}}")
     _known(found, ("what", "accuracy"), where)
-    for size, accuracy in _fields(found.get("accuracy"), f"{where}: accuracy").items():
+    for size, accuracy in _fields(found.get("accuracy"), f"{where}: accuracy", SIZES).items():
         yield SizeScore(
             what=str(found.get("what", "")),
             parameters=_between(size, f"{where}: accuracy", 1e15),
@@ -169,9 +171,9 @@ def _known(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
             raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
 
 
-def _fields(raw: object, where: str) -> Document:
+def _fields(raw: object, where: str, example: str = "{technique: fp8, task: code, retained: 0.99}") -> Document:
     if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {{technique: fp8, task: code}}, got {str(raw)[:40]!r}")
+        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:40]!r}")
     return raw
 
 
