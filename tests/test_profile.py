@@ -14,6 +14,7 @@ from kvplan.measuring import probes, profiling, samples
 from kvplan.measuring.linear import fit_group, number
 from kvplan.measuring.profiling import COLUMNS, Course, Sample, TooLarge, begin, measure
 from kvplan.specs.catalog_samples import SampleLog, read_samples
+from kvplan.specs.catalog_tables import write_profile
 
 
 class Clock:
@@ -317,6 +318,64 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
         call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))
         if probe.kind not in ("copy", "read", "write"):
             call()
+
+
+def recorded(folder: Path, name: str, speed: float = 1.0) -> Path:
+    """Write a profile and its samples as the command does, of a made-up CPU that moves 20 GB/s times `speed`."""
+
+    class Cpu(Fake):
+        gpu, engine = "CPU of nobody", "torch-0"
+
+        def sample(self, probe: probes.Probe) -> Sample:
+            found = super().sample(probe)
+            return Sample(time=found.time / speed, wall=found.wall, repeats=4)
+
+    path = folder / f"{name}.csv"
+    wanted = {"copy", "gemm float32", "decode mha float32"}
+    plan = probes.plan(p for p in probes.cpu_probes() if p.group in wanted)
+    measure(course(path, Cpu(Clock()), 60), begin(plan, []))
+    source = {"kind": "measured", "ref": "here", "date": "2026-11-23"}
+    heading = {"name": name, "title": f"{name} of nobody", "source": source, "tier": "measured here", "rows": path.name}
+    write_profile(str(path.with_suffix(".yaml")), {**heading, **samples.refit(read_samples(str(path), COLUMNS))}, "x")
+    return path.with_suffix(".yaml")
+
+
+def test_a_profile_is_shown_with_meanings_charts_and_a_roofline(run, tmp_path: Path) -> None:
+    mine = recorded(tmp_path, "mine")
+    shown = run("show", "profile", mine)
+    assert shown.code == 0, shown.err
+    assert max(map(len, shown.out.splitlines())) <= 100
+    for said in ("80 % of it", "fitted against measured", "Roofline", "bytes read and written a second"):
+        assert said in shown.out
+    copied = next(line for line in shown.out.splitlines() if line.startswith("copy"))
+    assert "start" in copied
+    document = run("show", "profile", mine, "--json").json["profiles"][0]
+    group = next(g for g in document["groups"] if g["group"] == "copy")
+    assert group["coefficients"]["bandwidth"]["value"] == pytest.approx(20e9, rel=0.05)
+    low, high = group["spread"]["bandwidth"]
+    assert low <= group["coefficients"]["bandwidth"]["value"] <= high
+    rows = samples.reduce(read_samples(str(tmp_path / "mine.csv"), COLUMNS), "minimum")
+    copies = [row for row in rows if row["group"] == "copy"]
+    fitted = yaml.safe_load(mine.read_text("utf-8"))["groups"]["copy"]["coefficients"]
+    assert all(samples.predicted(row, fitted) == pytest.approx(row["time"], rel=0.1) for row in copies)
+
+    (tmp_path / "mine.csv").unlink()
+    assert "no charts" in run("show", "profile", mine).out
+
+
+def test_two_profiles_are_compared_and_odd_ones_refused(run, tmp_path: Path) -> None:
+    one, two = recorded(tmp_path, "one"), recorded(tmp_path, "two", speed=2.0)
+    shown = run("show", "profile", one, two)
+    assert shown.code == 0, shown.err
+    bandwidth = next(line for line in shown.out.splitlines() if line.split()[:1] == ["bandwidth"])
+    assert float(bandwidth.split()[-1]) == pytest.approx(2.0, rel=0.03)
+    for words in ((one, "h200"), ("h200", one), (one, "--kernels", "gemm")):
+        refused = run("show", "profile", *words)
+        assert (refused.code, refused.err.count("\n")) == (1, 1)
+        assert "profile one has no kernels" in refused.err
+    one.write_text(one.read_text("utf-8").replace("coefficients:", "coefficient:"))
+    refused = run("show", "profile", one)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
 
 
 def gpu_day():

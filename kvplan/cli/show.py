@@ -1,6 +1,6 @@
 """`kvplan show`: every value with its source."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -9,6 +9,8 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog, catalog_workloads
+from kvplan.specs.catalog import Document
+from kvplan.specs.catalog_samples import measured_profile, read_samples
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import ALL
@@ -201,6 +203,25 @@ def command(kind: str, names: tuple[str, ...], kernels: str | None, rows: str | 
     deliver(as_json, document, report)
 
 
+def show_measured(names: tuple[str, ...], found: Sequence[tuple[Document, str]], as_json: bool) -> None:
+    """Show what `kvplan profile` measured; two profiles side by side."""
+    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.report import measured
+
+    profiles = [profile for profile, _ in found]
+
+    def report() -> list[object]:
+        try:
+            if len(profiles) > 1:
+                return list(measured.comparison(profiles))
+            return list(measured.report(profiles[0], read_samples(found[0][1], COLUMNS)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            said = f"{type(error).__name__} {error}"
+            raise SpecError(f"{' '.join(names)}: not as `kvplan profile` wrote it ({said})") from None
+
+    deliver(as_json, lambda: measured.document(profiles), report)
+
+
 def show_profiles(names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
     """Show the coefficients of one profile or compare two; draw a file's rows against the first."""
     from kvplan.cli.kernel_rows import load
@@ -209,6 +230,14 @@ def show_profiles(names: tuple[str, ...], kernels: str | None, rows: str | None,
 
     if len(names) > 2:
         raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
+    measured = [found for name in names if (found := measured_profile(name))]
+    if len(measured) == len(names) and not kernels and not rows:
+        show_measured(names, measured, as_json)
+        return
+    if none := next((found["name"] for found, _ in measured if not found.get("kernels")), None):
+        raise SpecError(
+            f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"
+        )
     profiles = []
     for name in names:
         raw, source, where = kernel_document(name)

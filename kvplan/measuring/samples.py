@@ -54,6 +54,19 @@ def quantities(row: Mapping[str, Any]) -> dict[str, float]:
     return {"time": row["time"], "bytes": float(row["bytes"]), "flops": float(row["flops"]), "weights": weights}
 
 
+def predicted(row: Mapping[str, Any], coefficients: Mapping[str, str]) -> float:
+    """Return the time of a reduced row by the coefficients of its group, as a profile spells them. [s]"""
+    from kvplan.measuring.linear import TERMS, number
+
+    has = quantities(row)
+    shares = [
+        number(name, coefficients[name]) if of is None else has[of] / number(name, coefficients[name])
+        for name, of in TERMS
+        if name in coefficients
+    ]
+    return sum(shares)
+
+
 def fit(samples: Sequence[Sampled], estimate: str) -> dict[str, Any]:
     """Return everything a profile says that follows from its samples: fitted groups, drift, share preempted."""
     from kvplan.measuring.linear import fit_group

@@ -99,8 +99,8 @@ def document(profiles: Sequence[KernelProfile], kind: str | None) -> Json:
 # -- charts ---------------------------------------------------------------------------------------
 
 
-def chart(title: str, across: str, up: str, series: Sequence[tuple[str, list[float], list[float], bool]]) -> Text:
-    """Return a chart with logarithmic axes; a series is (label, x, y, whether its points are joined)."""
+def chart(title: str, across: str, up: str, series: Sequence[tuple[str, list[float], list[float], str]]) -> Text:
+    """Return a chart with logarithmic axes; a series is (label, x, y, marker; '': points are joined)."""
     import plotext
 
     plotext.clear_figure()
@@ -108,11 +108,11 @@ def chart(title: str, across: str, up: str, series: Sequence[tuple[str, list[flo
     plotext.plotsize(min(console().width, PLAIN_WIDTH) - 2, HEIGHT)
     plotext.xscale("log")
     plotext.yscale("log")
-    for label, x, y, joined in series:
-        if joined:
-            plotext.plot(x, y, label=label)
+    for label, x, y, marker in series:
+        if marker:
+            plotext.scatter(x, y, label=label, marker=marker)
         else:
-            plotext.scatter(x, y, label=label, marker="dot")
+            plotext.plot(x, y, label=label)
     plotext.title(title)
     plotext.xlabel(across)
     plotext.ylabel(up)
@@ -128,7 +128,7 @@ def roofline(profiles: Sequence[KernelProfile]) -> list[RenderableType]:
             continue
         rate, bandwidth = (float(getattr(found.coefficients, name)) for name in ("rate", "bandwidth"))
         intensity = [2.0**i for i in range(-1, 13)]
-        lines.append((p.name, intensity, [min(rate, bandwidth * x) / TERA for x in intensity], True))
+        lines.append((p.name, intensity, [min(rate, bandwidth * x) / TERA for x in intensity], ""))
         ridge = f"{rate / bandwidth:.0f} FLOP/B"
         said.append(f"{p.name}: {show_rate(rate, 'FLOP/s')} from {ridge} on, {show_rate(bandwidth, 'B/s')} below")
     if not lines:
@@ -140,5 +140,5 @@ def roofline(profiles: Sequence[KernelProfile]) -> list[RenderableType]:
 def fitted_chart(title: str, measured: Sequence[float], predicted: Sequence[float]) -> list[RenderableType]:
     """Return measured against predicted times, with the line on which they are equal."""
     ends = [min(*measured, *predicted), max(*measured, *predicted)]
-    series = [("rows", list(measured), list(predicted), False), ("equal", ends, ends, True)]
+    series = [("rows", list(measured), list(predicted), "dot"), ("equal", ends, ends, "")]
     return [chart(title, "measured [us]", "predicted [us]", series)]

@@ -67,6 +67,17 @@ def profile_beside(word: str) -> Document:
     return read_yaml(read_text(path, path.name), path.name, typed=True) if path.exists() else {}
 
 
+def measured_profile(word: str) -> tuple[Document, str] | None:
+    """Return what `kvplan profile` wrote to a file, and where its samples are; None when it is another profile."""
+    path = Path(word).expanduser()
+    if path.suffix not in (".yaml", ".yml") or not path.exists():
+        return None
+    found = read_yaml(read_text(path, path.name), path.name, typed=True)
+    if not {"groups", "samples", "rows"} <= set(found):
+        return None
+    return found, str(path.parent / str(found["rows"]))
+
+
 def set_aside(word: str) -> str | None:
     """Rename a file that is in the way and return its new name, None when there is none."""
     path = Path(word).expanduser()
