@@ -146,7 +146,7 @@ def rivals(clock: Any, probe: Any) -> dict[str, Callable[[], Any]]:
             return lambda: sdpa(q, k, v, is_causal=True, enable_gqa=s["q_heads"] != s["kv_heads"])
 
         return {"torch sdpa": prompt}
-    if probe.kind != "decode_attention" or probe.kv_dtype != "bfloat16":
+    if probe.kernel != "triton_decode" or probe.kv_dtype != "bfloat16":
         return {}
     b, hq, h, d, t = (s[name] for name in ("batch", "q_heads", "kv_heads", "head_dim", "kv_len"))
     lengths = clock.builder.full(b, t)
@@ -194,6 +194,14 @@ def chosen() -> list[Any]:
     return found
 
 
+def is_technique(probe: Any) -> bool:
+    """Return whether a probe is one of the shapes that techniques' kernels are compared on."""
+    if probe.kind != "decode_attention" or probe.kernel == "triton_decode" or probe.sizes["q_heads"] != 32:
+        return False
+    place = probe.sizes["batch"], probe.sizes["kv_len"]
+    return place in (((16, 4096),) if probe.kernel == "triton_reconstruct" else ((16, 8192), (64, 16384)))
+
+
 def kernels(out: Path) -> None:
     """Time every kernel beside its rivals, as shares of the read and copy bandwidth of the same run."""
     from kvplan.measuring.cuda import cuda_probes
@@ -203,11 +211,11 @@ def kernels(out: Path) -> None:
     probes = {p.kind: p for p in cuda_probes(False) if p.sizes.get("elements") == YARDSTICK}
     yard = {name: probes[name].moved / clock.seconds(partial(clock.builder.call, probes[name]), probes[name].moved)
             for name in ("read", "copy")}  # fmt: skip
-    fused = [p for p in cuda_probes(False) if p.kind == "fused_decode" and p.sizes["batch"] == 16]
+    techniques = [p for p in cuda_probes(True) if is_technique(p)]
     gemm = product_of(4096, 8192, 8192, "bfloat16")
 
     def rows() -> Iterable[dict[str, object]]:
-        for probe in (gemm, *chosen(), *fused):
+        for probe in (gemm, *chosen(), *techniques):
             shape = " ".join(f"{name}={size}" for name, size in probe.sizes.items())
             named = f"{probe.kernel} {probe.kv_dtype or probe.dtype}"
             for name, make in {named: partial(clock.builder.call, probe), **rivals(clock, probe)}.items():

@@ -264,7 +264,9 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
             self.clock.now += 3e-3
             return Sample(time=6e-6 + probe.moved / 4e12 + probe.flops / 7e14, wall=3e-3, repeats=4)
 
-    wanted = {"decode bfloat16", "decode int4", "bandwidth read"}
+    quantised = {f"decode {kept}" for kept in ("fp8", "int8", "int4")}
+    techniques = {"decode paged", "decode h2o", "decode streaming cache", "decode mhc fused", "decode mhc absorbed fp8"}
+    wanted = {"decode bfloat16", "bandwidth read", *quantised, *techniques}
     among = [f"all_reduce of {n}" for n in (2, 4, 8)]
     reduced = list(all_reduce_probes("nccl", "nccl-2.27.3", 8))
     wanted |= set(among)
@@ -272,6 +274,12 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
     taken = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
     assert set(samples.fit(taken, "median")["groups"]) == wanted
+    attention = samples.refit(taken)["kernels"]["h200"]["kvplan"]["decode_attention"]
+    assert set(attention) == {
+        *(f"triton_decode bfloat16 {kept}" for kept in ("bfloat16", "fp8", "int8", "int4")),
+        *("triton_paged bfloat16 bfloat16", "triton_h2o bfloat16 bfloat16", "triton_streaming_cache bfloat16 bfloat16"),
+        *("triton_fused bfloat16 bfloat16", "triton_absorbed_mhc bfloat16 fp8"),
+    }
     tree = json.loads(json.dumps(samples.refit(taken)["kernels"]), parse_int=str, parse_float=str)
     raw = {"name": "mine", "title": "mine", "tier": "measured here", "kernels": tree}
     source = Source(kind="measured", ref="here", date="2026-11-23")
@@ -290,6 +298,76 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     found = Predictor([read_profile(raw, source, "mine")], catalog.gpu).predict(shape)
     assert (found.tier, found.note) == ("measured here", "")
     assert found.time == pytest.approx(6e-6 + 2**25 * 1.5 / 4e12, rel=0.1)
+
+
+def test_a_gpus_plan_knows_every_technique_from_its_first_turn() -> None:
+    from kvplan.measuring.cuda import cuda_probes
+
+    plan = probes.plan(cuda_probes(True))
+    assert len({p.key for p in plan}) == len(plan)
+    groups = {p.group for p in plan}
+    assert {p.group for p in plan[: len(groups)]} == groups
+    older = {p.group for p in cuda_probes(False)}
+    assert groups - older == {"gemm fp8", "decode fp8", "decode mhc absorbed fp8"}
+    sized = {p.group: p for p in plan if p.sizes.get("batch") == 16 and p.sizes.get("kv_len") in (8192, 4096)}
+    assert len([g for g in sized if g.startswith("decode")]) == 13
+
+
+@pytest.mark.parametrize("budget", [1.0, 3.0])
+def test_a_short_budget_still_measures_every_group_of_a_gpu(tmp_path: Path, budget: float) -> None:
+    from kvplan.measuring.cuda import cuda_probes
+
+    class Gpu(Fake):
+        gpu, engine = "NVIDIA H200", "kvplan-0.1.0"
+
+        def sample(self, probe: probes.Probe) -> Sample:
+            self.clock.now += 3e-3
+            return Sample(time=6e-6 + probe.moved / 4e12 + probe.flops / 7e14, wall=3e-3, repeats=4)
+
+    plan = probes.plan(cuda_probes(True))
+    measure(course(tmp_path / "rows.csv", Gpu(Clock()), budget), begin(plan, []))
+    shapes: dict[str, set[tuple[str, ...]]] = {}
+    for row in read_samples(str(tmp_path / "rows.csv"), COLUMNS):
+        shapes.setdefault(row["group"], set()).add(profiling.key_of(row))
+    assert {p.group for p in plan} <= set(shapes)
+    if budget > 2:
+        assert min(len(found) for group, found in shapes.items() if group not in ("anchor", "gemv bfloat16")) >= 9
+
+
+def test_probes_count_what_the_kernels_say_they_move() -> None:
+    pytest.importorskip("triton")
+    from kvplan.kernels import decode_attention, h2o, latent_decode, prefill_attention, quantised_decode, streaming
+
+    from kvplan.measuring.cuda import cuda_probes
+
+    def wanted(p: probes.Probe) -> tuple[float, float] | None:
+        s = p.sizes
+        b, hq, h, d, t, rank = (s.get(n, 0) for n in ("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "rank"))
+        plain = (b, hq, h, d, t)
+        if p.kernel == "triton_decode" and p.kv_dtype != "bfloat16":
+            return quantised_decode.traffic(p.kv_dtype, *plain)
+        if p.kernel == "triton_absorbed_mhc" and p.kv_dtype == "fp8":
+            moved, flops = latent_decode.absorbed_traffic(b, hq, rank, t)
+            return moved - b * t * rank, flops
+        makers = {
+            "triton_decode": lambda: decode_attention.traffic(*plain),
+            "triton_paged": lambda: decode_attention.traffic(*plain),
+            "triton_h2o": lambda: h2o.traffic(*plain),
+            "triton_streaming_absolute": lambda: streaming.traffic(*plain, mode="absolute"),
+            "triton_streaming_cache": lambda: streaming.traffic(*plain, mode="cache"),
+            "triton_absorbed": lambda: latent_decode.absorbed_traffic(b, hq, 512, t, 64),
+            "triton_absorbed_mhc": lambda: latent_decode.absorbed_traffic(b, hq, rank, t),
+            "triton_fused": lambda: latent_decode.fused_traffic(b, hq, h, 128, rank, rank, t),
+            "triton_reconstruct": lambda: latent_decode.reconstruct_traffic(b, hq, h, 128, rank, rank, t),
+            "triton_prefill": lambda: prefill_attention.traffic(b, hq, h, d, s["isl"]),
+        }
+        return makers[p.kernel]() if p.kernel in makers else None
+
+    compared = {p.kernel: (p, w) for p in cuda_probes(True) if (w := wanted(p)) is not None}
+    assert len(compared) == 10
+    for probe in cuda_probes(True):
+        if (found := wanted(probe)) is not None:
+            assert (probe.moved, probe.flops) == pytest.approx(found, rel=0.02), probe
 
 
 @pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
@@ -312,7 +390,7 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     for probe in cuda_probes(True):
         if probe.dtype != "fp8":
             seen.setdefault(probe.group, probe)
-    assert len(seen) == 12
+    assert len(seen) == 19
     for probe in seen.values():
         sizes = {name: small.get(name, size) for name, size in probe.sizes.items()}
         call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))

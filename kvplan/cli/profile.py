@@ -14,6 +14,8 @@ from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse, show_time
 
 COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
+#: the share of the budget that is kept for the fit, at most
+MOST_RESERVED = 1 / 3
 #: shortest time in which anything can be measured [s]
 LEAST = 2.0
 
@@ -93,7 +95,7 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
     stranger = next((row["gpu"] for row in before if row["gpu"] != found.timer.gpu), None)
     if stranger:
         raise SpecError(f"{rows_file}: these samples are of {stranger}, this is {found.timer.gpu}; use another file")
-    deadline = begun + budget - min(found.reserve, 0.3 * budget)
+    deadline = begun + budget - min(found.reserve, MOST_RESERVED * budget)
     shapes = profiling.begin(plan(found.probes), before)
     log = SampleLog(rows_file, profiling.COLUMNS)
     course = profiling.Course(found.timer, log, time.monotonic, deadline, anchors=found.anchors)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from itertools import product
@@ -11,7 +12,7 @@ from typing import Any
 from kvplan import __version__
 from kvplan.measuring.device import Device, Pool
 from kvplan.measuring.nvml import Meter, NoMeter, columns, open_nvml, state, window
-from kvplan.measuring.probes import ANCHOR, Probe, copying, decode, latent, prefill, product_of
+from kvplan.measuring.probes import ANCHOR, WIDTH, Probe, copying, decode, latent, prefill, product_of
 from kvplan.measuring.profiling import Failed, Sample, TooLarge
 from kvplan.units import spell
 
@@ -21,11 +22,15 @@ MOST_REPEATS = 200
 #: the pool inputs are cut from: at most this many bytes, and this share of the free memory
 POOL, POOL_SHARE = 8 * 2**30, 0.5
 #: time to keep for the fits and the energy windows [s]
-RESERVE = 30.0
+RESERVE = 40.0
 ENGINE = f"kvplan-{__version__}"
 #: bytes of scale and zero point a token and head, by bits; groups of 64 elements
 SIDE = {"bfloat16": 0.0, "fp8": 0.0, "int8": 8.0, "int4": 8.0}
 RANK, ROPE = 512, 64
+#: of the model that MHC compresses: KV heads and their dim
+KV_HEADS, HEAD_DIM = 8, 128
+#: tokens of a page; sinks of StreamingLLM; tokens whose keys and values are rebuilt in memory at once
+PAGE, SINKS, MOST_REBUILT = 16, 4, 2**17
 
 Call = Callable[[], Any]
 CUDA_ANCHORS = (copying(2**27, group=ANCHOR), product_of(2048, 4096, 4096, "bfloat16", ANCHOR))
@@ -54,21 +59,72 @@ def cuda_probes(fp8: bool) -> Iterator[Probe]:
 
 
 def decode_probes(fp8: bool) -> Iterator[Probe]:
-    """Yield decode attention over plain, quantised and low-rank caches."""
-    grid = list(product((1, 4, 16, 64, 256), ((32, 8), (8, 1), (16, 4)), (512, 2048, 8192, 32768, 131072)))
-    for kept in ("bfloat16", *(("fp8",) if fp8 else ()), "int8", "int4"):
+    """Yield decode attention over plain and quantised caches, and as each technique runs it."""
+    heads = ((32, 8), (8, 1), (16, 4))
+    grid = list(product((1, 4, 16, 64, 256), heads, (512, 2048, 8192, 32768, 131072)))
+    quantised = ("fp8", "int8", "int4") if fp8 else ("int8", "int4")
+    for kept in ("bfloat16", *quantised):
         for batch, (q_heads, kv_heads), length in grid:
             yield decode(
                 batch, q_heads, kv_heads, 128, length, group=f"decode {kept}", kernel="triton_decode",
                 dtype="bfloat16", kv_dtype=kept, side=SIDE[kept],
             )  # fmt: skip
-    for rank, batch, length in product((128, 256), (1, 4, 16, 64), (1024, 4096, 16384, 65536)):
-        sizes = {"batch": batch, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": length, "rank": rank}
-        yield Probe(
-            group="decode fused latent", kind="fused_decode", kernel="triton_fused", dtype="bfloat16",
-            kv_dtype="bfloat16", sizes=sizes, moved=4.0 * batch * length * rank + 4.0 * length * 128,
-            flops=2.0 * batch * length * (rank * 8 * 128 + 32 * (128 + rank)),
-        )  # fmt: skip
+    for batch, (q_heads, kv_heads), length in grid:
+        plain = partial(decode, batch, q_heads, kv_heads, 128, length, dtype="bfloat16")
+        yield plain(group="decode paged", kernel="triton_paged")
+        if length <= 32768:
+            found = plain(group="decode h2o", kernel="triton_h2o")
+            logits, scores = 4.0 * batch * q_heads * length, 8.0 * batch * kv_heads * length
+            weights = 2.0 * batch * q_heads * length
+            yield replace(found, moved=found.moved + logits + scores, flops=found.flops + weights)
+        if length <= 8192:  # sinks and window
+            yield plain(group="decode streaming absolute", kernel="triton_streaming_absolute")
+            found = plain(group="decode streaming cache", kernel="triton_streaming_cache")
+            tables, rotation = 4.0 * length * 128, 3.0 * batch * kv_heads * length * 128
+            yield replace(found, moved=found.moved + tables, flops=found.flops + rotation)
+    yield from latent_probes(fp8)
+
+
+def latent_probes(fp8: bool) -> Iterator[Probe]:
+    """Yield MHC decode of 8 KV heads of 128, 32 query heads: one latent (absorbed), or one for keys and one for values.
+
+    A row's kv_heads and head_dim are what is stored: 2 x kv_heads x head_dim elements a token, as in every cache.
+    """
+    for batch, length in product((1, 4, 16, 64), (1024, 4096, 16384, 65536)):
+        tokens, q = batch * length, 4.0 * batch * 32 * 128
+        for rank, kept in product((128, 256, 512), ("bfloat16", "fp8") if fp8 else ("bfloat16",)):
+            if kept == "bfloat16" or rank <= 256:  # wider fp8 latents are not written
+                yield stored(
+                    f"absorbed {kept}", "triton_absorbed_mhc", batch, length, (1, rank // 2), rank, kept,
+                    WIDTH[kept] * tokens * rank + 4.0 * batch * 32 * rank, 4.0 * tokens * 32 * rank,
+                )  # fmt: skip
+        for rank in (128, 256):
+            wide, full = (KV_HEADS, rank // KV_HEADS), 2.0 * tokens * KV_HEADS * HEAD_DIM
+            small = q / 2 + 2.0 * rank * (KV_HEADS * HEAD_DIM + 32 * batch)
+            rebuilt, attended = 2.0 * tokens * rank * KV_HEADS * HEAD_DIM, 2.0 * tokens * 32
+            yield stored(
+                "fused", "triton_fused", batch, length, wide, rank, "bfloat16",
+                4.0 * tokens * rank + 4.0 * length * HEAD_DIM + small, rebuilt + attended * (128 + rank),
+            )  # fmt: skip
+            if tokens <= MOST_REBUILT:
+                yield stored(
+                    "reconstruct", "triton_reconstruct", batch, length, wide, rank, "bfloat16",
+                    4.0 * tokens * rank + 6 * full + q, 2 * rebuilt + attended * 256,
+                )  # fmt: skip
+
+
+def stored(
+    form: str, kernel: str, batch: int, length: int, heads: tuple[int, int], rank: int, kept: str, moved: float,
+    flops: float,
+) -> Probe:  # fmt: skip
+    """Return decode over latents of `rank` elements; heads: (KV heads, stored width of each)."""
+    sizes = {
+        "batch": batch, "q_heads": 32, "kv_heads": heads[0], "head_dim": heads[1], "kv_len": length, "rank": rank,
+    }  # fmt: skip
+    return Probe(
+        group=f"decode mhc {form}", kind="decode_attention", kernel=kernel, dtype="bfloat16", kv_dtype=kept,
+        sizes=sizes, moved=moved, flops=flops,
+    )  # fmt: skip
 
 
 def pool_of(torch: Any, device: str, size: int) -> Pool:
@@ -104,7 +160,9 @@ class Builder:
         return self.lengths[batch, length]
 
     def call(self, probe: Probe) -> Call:
-        made: Call = getattr(self, f"_{probe.kind}")(probe, probe.sizes)
+        """Return a call of a probe's kernel; `_<kernel>` makes it."""
+        name = probe.kernel.removeprefix("triton_").removeprefix("torch_")
+        made: Call = getattr(self, f"_{name}")(probe, probe.sizes)
         return made
 
     def _copy(self, probe: Probe, s: Any) -> Call:
@@ -122,7 +180,7 @@ class Builder:
         y = self.pool.cut("float32", s["elements"])
         return lambda: write_probe(y, 1.5)
 
-    def _gemm(self, probe: Probe, s: Any) -> Call:
+    def _matmul(self, probe: Probe, s: Any) -> Call:
         torch, m, n, k = self.torch, s["m"], s["n"], s["k"]
         x, w = self.pool.cut(probe.dtype, m, k), self.pool.cut(probe.dtype, n, k)
         out = torch.empty((m, n), dtype=torch.bfloat16, device=self.device)
@@ -131,7 +189,7 @@ class Builder:
         one = torch.ones((), device=self.device)
         return lambda: torch._scaled_mm(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
 
-    def _decode_attention(self, probe: Probe, s: Any) -> Call:
+    def _decode(self, probe: Probe, s: Any) -> Call:
         decode_attention = launcher("decode_attention", "decode_attention")
         quantised_decode = launcher("quantised_decode", "quantised_decode")
         b, h, d, t, kept = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"], probe.kv_dtype
@@ -145,7 +203,7 @@ class Builder:
         names = dict(zip(("k_scale", "k_zero", "v_scale", "v_zero"), sides, strict=True))
         return lambda: quantised_decode(q, k, v, lengths, kind=kept, **names)
 
-    def _mla_decode_attention(self, probe: Probe, s: Any) -> Call:
+    def _absorbed(self, probe: Probe, s: Any) -> Call:
         absorbed_decode = launcher("latent_decode", "absorbed_decode")
         b, t, width = s["batch"], s["kv_len"], s["head_dim"]
         cache, q = self.pool.cut("bfloat16", b, t, width), self.pool.cut("bfloat16", b, s["q_heads"], width)
@@ -153,16 +211,63 @@ class Builder:
         lengths = self.full(b, t)
         return lambda: absorbed_decode(q[..., :RANK], cache[..., :RANK], lengths, **parts)
 
-    def _fused_decode(self, probe: Probe, s: Any) -> Call:
-        fused_decode = launcher("latent_decode", "fused_decode")
-        b, h, d, t, rank = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"], s["rank"]
-        q, up = self.pool.cut("bfloat16", b, s["q_heads"], d), self.pool.cut("bfloat16", h, rank, d)
-        k, v = (self.pool.cut("bfloat16", b, t, rank) for _ in "kv")
-        cos, sin = (self.pool.cut("float32", t, d // 2) for _ in "cs")
-        lengths = self.full(b, t)
-        return lambda: fused_decode(q, k, v, up, lengths, cos=cos, sin=sin)
+    def _paged(self, probe: Probe, s: Any) -> Call:
+        decode_attention = launcher("decode_attention", "decode_attention")
+        b, h, d, t = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"]
+        pages = -(-t // PAGE)
+        q, lengths = self.pool.cut("bfloat16", b, s["q_heads"], d), self.full(b, t)
+        k, v = (self.pool.cut("bfloat16", b * pages, PAGE, h, d) for _ in "kv")
+        order = self.torch.randperm(b * pages, dtype=self.torch.int32, device=self.device).view(b, pages)
+        return lambda: decode_attention(q, k, v, lengths, block_table=order)
 
-    def _prefill_attention(self, probe: Probe, s: Any) -> Call:
+    def _h2o(self, probe: Probe, s: Any) -> Call:
+        h2o_decode = launcher("h2o", "h2o_decode")
+        b, h, d, t = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"]
+        q, lengths = self.pool.cut("bfloat16", b, s["q_heads"], d), self.full(b, t)
+        k, v = (self.pool.cut("bfloat16", b, t, h, d) for _ in "kv")
+        scores = self.torch.zeros((b, h, t), device=self.device)
+        return lambda: h2o_decode(q, k, v, lengths, scores)
+
+    def _streaming_absolute(self, probe: Probe, s: Any) -> Call:
+        return self._streaming(s, "absolute")
+
+    def _streaming_cache(self, probe: Probe, s: Any) -> Call:
+        return self._streaming(s, "cache")
+
+    def _streaming(self, s: Any, mode: str) -> Call:
+        """Return decode over sinks and a ring that went round once and a half."""
+        streaming_decode = launcher("streaming", "streaming_decode")
+        b, h, d, slots = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"]
+        seen = slots + slots // 2
+        q = self.pool.cut("bfloat16", b, s["q_heads"], d)
+        k, v = (self.pool.cut("bfloat16", b, slots, h, d) for _ in "kv")
+        cos, sin = (self.pool.cut("float32", seen + 1, d // 2) for _ in "cs")
+        written = self.full(b, seen)
+        return lambda: streaming_decode(q, k, v, written, cos, sin, sinks=SINKS, mode=mode)
+
+    def _absorbed_mhc(self, probe: Probe, s: Any) -> Call:
+        absorbed_decode = launcher("latent_decode", "absorbed_decode")
+        b, t, rank = s["batch"], s["kv_len"], s["rank"]
+        latent, q = self.pool.cut(probe.kv_dtype, b, t, rank), self.pool.cut("bfloat16", b, s["q_heads"], rank)
+        lengths = self.full(b, t)
+        return lambda: absorbed_decode(q, latent, lengths, scale=HEAD_DIM**-0.5)
+
+    def _latents(self, s: Any) -> dict[str, Any]:
+        """Return what the forms that rebuild keys need, by the names of their arguments."""
+        b, t, rank = s["batch"], s["kv_len"], s["rank"]
+        made = {"q": self.pool.cut("bfloat16", b, s["q_heads"], HEAD_DIM), "lengths": self.full(b, t)}
+        made |= {name: self.pool.cut("bfloat16", b, t, rank) for name in ("k_latent", "v_latent")}
+        made |= {name: self.pool.cut("float32", t, HEAD_DIM // 2) for name in ("cos", "sin")}
+        return {**made, "k_up": self.pool.cut("bfloat16", KV_HEADS, rank, HEAD_DIM)}
+
+    def _fused(self, probe: Probe, s: Any) -> Call:
+        return partial(launcher("latent_decode", "fused_decode"), **self._latents(s))
+
+    def _reconstruct(self, probe: Probe, s: Any) -> Call:
+        v_up = self.pool.cut("bfloat16", KV_HEADS, s["rank"], HEAD_DIM)
+        return partial(launcher("latent_decode", "reconstruct_decode"), v_up=v_up, **self._latents(s))
+
+    def _prefill(self, probe: Probe, s: Any) -> Call:
         prefill_attention = launcher("prefill_attention", "prefill_attention")
         tokens, d, torch = s["batch"] * s["isl"], s["head_dim"], self.torch
         q = self.pool.cut("bfloat16", tokens, s["q_heads"], d)

@@ -152,7 +152,7 @@ def kernel_rows(samples: Sequence[Sampled]) -> list[Row]:
                 "": i,
             }
             for i, row in enumerate(reduced, 2)
-            if row["kind"] == kind.name and row["group"] != ANCHOR and row["kv_dtype"] != "int4"
+            if row["kind"] == kind.name and row["group"] != ANCHOR
         ]
         found += read_rows(kind, raw, "samples", lambda name: catalog.gpu(name).name, "", True)
     return found

@@ -13,6 +13,7 @@ from kvplan.units import parse
 
 #: bits of an element as kernels store it, scales included; (weights, activations) of a product
 BITS = {"bfloat16": 16.0, "float16": 16.0, "half": 16.0, "float32": 32.0, "fp8": 8.0, "int8": 8.0}
+CACHE_BITS = {**BITS, "int4": 4.5}
 PRODUCT_BITS = {
     **{name: (bits, bits) for name, bits in BITS.items()},
     "nvfp4": (4.5, 4.5),
@@ -68,9 +69,9 @@ def l2(gpu: Gpu) -> float:
 
 
 def element_bits(dtype: str) -> float:
-    if dtype not in BITS:
-        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(BITS)}")
-    return BITS[dtype]
+    if dtype not in CACHE_BITS:
+        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(CACHE_BITS)}")
+    return CACHE_BITS[dtype]
 
 
 def product_bits(dtype: str) -> tuple[float, float]:
