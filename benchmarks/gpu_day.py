@@ -94,7 +94,7 @@ def bandwidth(out: Path) -> None:
         x, y = (builder.pool.cut("float32", elements) for _ in "xy")
         return lambda: y.copy_(x)
 
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
 
     def rows() -> Iterable[dict[str, object]]:
         for probe in [p for p in cuda_probes(False) if p.group.startswith("bandwidth")]:
@@ -181,7 +181,7 @@ def rivals(clock: Any, probe: Any) -> dict[str, Callable[[], Any]]:
 
 def chosen() -> list[Any]:
     """Return the shapes kernels are compared on: caches of about 0.1 to 2 GB, and prompts."""
-    from kvplan.measuring.cuda import ROPE, SIDE
+    from kvplan.measuring.cuda_probes import ROPE, SIDE
     from kvplan.measuring.probes import decode, latent, prefill
 
     found = []
@@ -204,7 +204,7 @@ def is_technique(probe: Any) -> bool:
 
 def kernels(out: Path) -> None:
     """Time every kernel beside its rivals, as shares of the read and copy bandwidth of the same run."""
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
     from kvplan.measuring.probes import product_of
 
     clock = timer()
@@ -231,7 +231,7 @@ def profile(out: Path) -> None:
 
 def trace(out: Path) -> None:
     """Record what NVML says while the GPU idles, multiplies, copies and decodes."""
-    from kvplan.measuring.cuda import CUDA_ANCHORS
+    from kvplan.measuring.cuda_probes import CUDA_ANCHORS
     from kvplan.measuring.nvml import NoMeter, trace_row
     from kvplan.measuring.probes import decode
 

@@ -247,11 +247,11 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
             time.sleep(0.1)
         else:
             raise AssertionError(f"left running: {children}")
-        assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--resume" in said)
+        assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--processes 2 -o" in said and "--resume" in said)
 
 
 def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
     from kvplan.measuring.ranks import all_reduce_probes
     from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
     from kvplan.specs import catalog
@@ -301,7 +301,7 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
 
 
 def test_a_gpus_plan_knows_every_technique_from_its_first_turn() -> None:
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
 
     plan = probes.plan(cuda_probes(True))
     assert len({p.key for p in plan}) == len(plan)
@@ -315,7 +315,7 @@ def test_a_gpus_plan_knows_every_technique_from_its_first_turn() -> None:
 
 @pytest.mark.parametrize("budget", [1.0, 3.0])
 def test_a_short_budget_still_measures_every_group_of_a_gpu(tmp_path: Path, budget: float) -> None:
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
 
     class Gpu(Fake):
         gpu, engine = "NVIDIA H200", "kvplan-0.1.0"
@@ -338,7 +338,7 @@ def test_probes_count_what_the_kernels_say_they_move() -> None:
     pytest.importorskip("triton")
     from kvplan.kernels import decode_attention, h2o, latent_decode, prefill_attention, quantised_decode, streaming
 
-    from kvplan.measuring.cuda import cuda_probes
+    from kvplan.measuring.cuda_probes import cuda_probes
 
     def wanted(p: probes.Probe) -> tuple[float, float] | None:
         s = p.sizes
@@ -380,7 +380,8 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     from kvplan.kernels.common import INTERPRETED
 
-    from kvplan.measuring.cuda import Builder, cuda_probes, pool_of
+    from kvplan.measuring.cuda import Builder, pool_of
+    from kvplan.measuring.cuda_probes import cuda_probes
 
     if not INTERPRETED:
         pytest.skip("triton was imported before TRITON_INTERPRET was set")
@@ -471,8 +472,14 @@ def test_gpu_day_keeps_the_rest_when_a_part_fails(tmp_path: Path, capsys) -> Non
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("a GPU would do the work")
+    from kvplan.measuring.cuda_probes import cuda_probes
+
     day = gpu_day()
     assert sum(day.PARTS.values()) <= 600
+    timed = [p for p in cuda_probes(True) if day.is_technique(p)]
+    every = {p.kernel for p in cuda_probes(True) if p.kind == "decode_attention"} - {"triton_decode"}
+    assert {p.kernel for p in timed} == every
+    assert len(timed) < 20
     assert day.main(["--out", str(tmp_path / "new"), "--parts", "bandwidth"]) == 1
     summary = (tmp_path / "new" / "summary.txt").read_text("utf-8")
     assert "bandwidth" in summary

@@ -103,7 +103,8 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
         with bar(time.monotonic, deadline) as course.progress:
             profiling.measure(course, shapes, profiling.SEED + len(before))
     except KeyboardInterrupt:
-        again = f"kvplan profile --device {found.kind} -o {output} --rows {rows_file} --resume"
+        ranks = f" --processes {found.facts['processes']}" if "processes" in found.facts else ""
+        again = f"kvplan profile --device {found.kind}{ranks} -o {output} --rows {rows_file} --resume"
         click.echo(f"kvplan: stopped; {course.taken} samples are in {rows_file}; go on with: {again}", err=True)
         raise click.exceptions.Exit(130) from None
     finally:

@@ -109,7 +109,7 @@ def joined(device: Device, ranks: Ranks | None, engine: str) -> Device:
         device,
         timer=Together(device.timer, ranks),
         probes=[*device.probes, *all_reduce_probes(engine.split("-")[0], engine, count)],
-        facts={**device.facts, "processes": f"{count}, for all-reduce"},
+        facts={**device.facts, "processes": str(count)},
         close=ranks.close,
     )
 
