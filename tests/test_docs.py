@@ -30,7 +30,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda v: v)
 def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command: str) -> None:
-    """./config.json, ./mine.yaml and ./gemm.csv stand for the reader's own files."""
+    """./config.json, ./mine.yaml, ./gemm.csv and ./claims.yaml stand for the reader's own files."""
     import json
 
     import yaml
@@ -44,6 +44,8 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     shapes = [(m, n) for m in (1, 64, 512, 2048, 8192) for n in (4096, 8192, 12288)]
     rows = [f"h100,mine-1,cublas,bfloat16,{m},{n},8192,{5 + max(m, 230) * n / 4.3e4:.2f}" for m, n in shapes]
     (tmp_path / "gemm.csv").write_text("\n".join(["gpu,engine,kernel,dtype,m,n,k,latency_us", *rows]))
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
     arguments = shlex.split(command)[1:]
     assert run(*arguments).code == 0, command
 

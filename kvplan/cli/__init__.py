@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "listing",
     "show": "show",
     "prices": "prices",
+    "audit": "audit",
     "predict": "predict",
     "validate": "validate",
     "calibrate": "calibrate",

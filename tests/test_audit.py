@@ -1,0 +1,430 @@
+"""Claims and verdicts: worked by hand, every figure of the article present, verdicts that follow the figures."""
+
+import re
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kvplan.cli.audit import bench
+from kvplan.errors import KvplanError
+from kvplan.planning.audit import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, audit, read_figure
+from kvplan.planning.checks import CHECKS, change
+from kvplan.planning.estimate import Row
+from kvplan.specs import catalog_claims
+from kvplan.specs.claims import CASE_FIELDS
+
+ROOT = Path(__file__).parent.parent
+DAY = "2026-11-24"
+SOURCE = "source: {kind: quote, ref: a claim made for this test, date: 2026-11-24}\n"
+#: every figure of the article, by its number in our list of facts -> the entries that check it
+FIGURES = {
+    1: ["1-cache-size"],
+    2: ["2-gqa", "2-mhc", "2-h2o", "2-mhc-h2o",
+        "2-context-baseline", "2-context-gqa", "2-context-mhc", "2-context-h2o", "2-context-mhc-h2o"],
+    3: ["3-tokens", "3-loss", "3-growth"],
+    4: ["4-after", "4-before", "4-one-a100"],
+    5: ["5-mhc-4x", "5-mhc-8x", "5-bandwidth", "5-paper"],
+    6: ["6-frames", "6-tokens", "6-terabytes", "6-larger"],
+    7: ["7-gemini", "7-llama", "7-claude", "7-together"],
+    8: ["8-baseline", "8-gqa", "8-mhc", "8-h2o", "8-mhc-h2o", "8-mhc-loss"],
+    9: ["9-hotpotqa"],
+    10: ["10-needle", "10-cache"],
+    11: ["11-small", "11-30-percent"],
+    12: ["12-gqa", "12-mhc", "12-h2o", "12-mhc-h2o", "12-reconstruction", "12-fused"],
+    13: ["13-speculative"],
+    14: ["14-blackwell"],
+    15: ["15-deployment", "15-managed"],
+    16: ["16-share", "16-product", "16-tco"],
+    17: [f"17-{what}-{n}" for what in ("doc", "code", "legal", "medical") for n in ("before", "after", "saving")],
+    18: ["18-cluster", "18-one-a100", "18-seconds"],
+    19: ["19-gemini", "19-self-hosted", "19-claude", "19-together", "19-cheapest", "19-cheapest-today"],
+    20: ["20-market-2024", "20-market-2028", "20-adoption", "20-legal-medical"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def article():
+    claims = catalog_claims.claims("article")
+    return {v.claim.id: v for v in audit(claims, bench(claims, DAY))}
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """Return a function that judges one claim written as YAML."""
+
+    def judge(text: str):
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
+        claims = catalog_claims.claims(str(path))
+        return audit(claims, bench(claims, DAY))[0]
+
+    return judge
+
+
+# -- the article ------------------------------------------------------------------------------------
+
+
+def test_every_figure_of_the_article_has_one_entry(article) -> None:
+    wanted = [entry for entries in FIGURES.values() for entry in entries]
+    assert list(article) == wanted and len(wanted) == len(set(wanted)) == 77
+
+
+def test_no_verdict_is_written_down() -> None:
+    raw = yaml.safe_load((ROOT / "profiles" / "claims" / "article.yaml").read_text("utf-8"))
+    words = {key for entry in raw["claims"] for key in entry}
+    assert "verdict" not in words
+    assert not any(word in str(e.get("note", "")) for e in raw["claims"] for word in VERDICTS)
+
+
+def test_every_claim_has_a_verdict_arithmetic_and_a_source(article) -> None:
+    for v in article.values():
+        assert v.verdict in VERDICTS and len(v.arithmetic) > 10 and v.claim.source.ref
+        assert bool(v.condition) == (v.verdict == SOMETIMES), v.claim.id
+        assert "\n" not in v.arithmetic and "None" not in v.arithmetic and "nan" not in v.arithmetic.split()
+
+
+#: by hand, from the formulas: 131,072 tokens x layers x 2 x KV heads x 128 x 2 bytes
+BY_HAND = {
+    "1-cache-size": {"llama2-7b": 131_072 * 32 * 2 * 32 * 128 * 2, "llama3.1-8b": 131_072 * 32 * 2 * 8 * 128 * 2},
+    "2-gqa": {"with 16 KV heads": 0.5, "with 32 KV heads": 0.75, "with 64 KV heads": 0.875},
+    "2-mhc": {"llama2-7b": 0.75, "llama3.1-70b": 0.75},
+    # 20 % of the tokens, and 4 bytes of scores beside each kept token's 2 x 128 x 2 bytes of every KV head
+    "2-h2o": {"llama3.1-70b": 1 - 26_214 * (512 + 4) / (131_072 * 512)},
+    "2-context-gqa": {"with 16 KV heads": 2.0, "with 64 KV heads": 8.0},
+    "3-tokens": {"h2o:4096": 1 - 4096 * 516 / (131_072 * 512), "streaming:4,4092": 1 - 4096 / 131_072},
+    "3-growth": {"h2o:4096": 1.0, "h2o:20%": 2.0},
+    "4-after": {"with 8 KV heads mhc:4x": 10 * 2**30, "with 64 KV heads mhc:4x+fp8": 40 * 2**30},
+    "4-before": {"with 8 KV heads baseline": 40 * 2**30, "with 64 KV heads fp8": 160 * 2**30},
+    "6-terabytes": {"with 64 KV heads at 1,200,000": 1_200_000 * 80 * 2 * 64 * 128 * 2},
+    "8-gqa": {"T5-XXL, uptrained on 5 %": 1 - 47.1 / 47.2,
+              "DeepSeek 7B dense, MMLU, trained from scratch on 1.33T tokens": 1 - 41.2 / 45.2},
+    "8-mhc-loss": {"": 84.7 / 85.2},
+    "16-product": {"0.4 of the cost is memory": 0.30, "0.6 of the cost is memory": 0.45},
+    "11-small": {"": (1 - 0.06 / 0.34) / ((1 - 0.55 / 0.75 + 1 - 0.78 / 0.91) / 2)},
+    "19-gemini": {"at 125k counting the input": 1.25e-6, "at 128k counting the output": 10e-6},
+    "19-claude": {"counting the input": 15e-6, "counting the output": 75e-6},
+    "19-cheapest": {"": 1.2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", BY_HAND)
+def test_figures_are_those_worked_by_hand(article, claim: str) -> None:
+    values = {f.label: f.measured.value for f in article[claim].found}
+    for label, value in BY_HAND[claim].items():
+        assert values[label] == pytest.approx(value, rel=1e-3), label
+
+
+#: claims whose verdicts rest on bytes, published scores and list prices, not on times
+VERDICT = {
+    "1-cache-size": (SOMETIMES, "llama2-7b"),
+    "2-gqa": (SOMETIMES, "with 16 KV heads"),
+    "2-mhc": (HOLDS, ""),
+    "2-h2o": (HOLDS, ""),
+    "2-mhc-h2o": (FAILS, ""),
+    "3-loss": (FAILS, ""),
+    "3-growth": (SOMETIMES, "h2o:4096 or streaming:4,4092"),
+    "4-after": (SOMETIMES, "with 64 KV heads mhc:4x+fp8"),
+    "4-before": (SOMETIMES, "with 64 KV heads fp8"),
+    "4-one-a100": (SOMETIMES, "with int4 weights"),
+    "5-mhc-4x": (OPEN, ""),
+    "5-bandwidth": (SOMETIMES, "counting the cache"),
+    "6-frames": (HOLDS, ""),
+    "6-terabytes": (SOMETIMES, "with 64 KV heads at 1,200,000"),
+    "7-gemini": (OPEN, ""),
+    "8-gqa": (SOMETIMES, "T5-XXL, uptrained on 5 %"),
+    "8-mhc": (OPEN, ""),
+    "16-share": (OPEN, ""),
+    "16-product": (HOLDS, ""),
+    "18-cluster": (SOMETIMES, "llama3.1-70b"),
+    "18-one-a100": (SOMETIMES, "llama3.1-8b; llama3.1-70b with int4 weights"),
+    "19-gemini": (FAILS, ""),
+    "19-claude": (FAILS, ""),
+    "19-together": (FAILS, ""),
+    "19-cheapest": (FAILS, ""),
+    "20-market-2028": (OPEN, ""),
+}
+
+
+@pytest.mark.parametrize("claim", VERDICT)
+def test_verdicts_and_conditions(article, claim: str) -> None:
+    assert (article[claim].verdict, article[claim].condition) == VERDICT[claim]
+
+
+#: figures that nothing has, by unit
+IMPOSSIBLE = {"share": "300 %", "ratio": "12345x", "B": "1 B", "s": "over 900 year", "USD": "$90000",
+              "USD/token": "$9999/Mtok", "token": f"at least {2**40 - 1}", "count": "12345678.5"}  # fmt: skip
+
+
+def test_a_claimed_figure_flips_the_verdict(article) -> None:
+    """Every claim that can be checked follows its figure: claimed otherwise it does not hold."""
+    claims = catalog_claims.claims("article")
+    changed = tuple(
+        replace(c, claimed=IMPOSSIBLE[CHECKS[c.check].unit if c.check in CHECKS else "count"])
+        for c in claims.claims
+        if c.check != QUOTE
+    )
+    flipped = audit(replace(claims, claims=changed), bench(claims, DAY))
+    assert len(flipped) > 55
+    for v in flipped:
+        known = any(f.status != "open" for f in v.found)
+        assert v.verdict == (FAILS if known else OPEN), v.claim.id
+    assert sum(article[v.claim.id].verdict in (HOLDS, SOMETIMES) for v in flipped if v.verdict == FAILS) > 40
+
+
+def test_a_figure_written_differently_is_the_same_claim(checked) -> None:
+    case = "cases: {model: llama3-70b, context: 128k}"
+    assert checked(f"check: kv_bytes, claimed: 40 GiB, {case}").verdict == HOLDS
+    assert checked(f"check: kv_bytes, claimed: 43 GB, {case}").verdict == HOLDS
+    assert checked(f"check: kv_bytes, claimed: 160 GB, {case}").verdict == FAILS
+    assert checked(f"check: kv_bytes, claimed: 40 GB, tolerance: 1 %, {case}").verdict == FAILS  # it is 42.9 GB
+
+
+# -- every check --------------------------------------------------------------------------------------
+
+A70 = "model: llama3.1-70b, gpu: h200"
+EXAMPLES = {
+    "kv_bytes": ("over 1 GB", "model: llama3-70b, context: 128k"),
+    "kv_reduction": ("50 %", "model: llama3-70b, context: 128k, technique: fp8"),
+    "read_reduction": ("50 %", "model: llama3-70b, context: 128k, technique: fp8, of: cache"),
+    "kv_growth": ("2x", "model: llama3-70b, context: 64k"),
+    "context_ratio": ("2x", "model: llama3-70b, context: 64k, technique: fp8"),
+    "length_ratio": ("over 1x", "workload: doc-qa, against_workload: chat"),
+    "gpus": ("at least 2", f"{A70}, context: 128k"),
+    "longest_context": ("over 8k", "model: llama3.1-8b, gpu: h200"),
+    "sequences_ratio": ("2x", "model: llama3.1-8b, gpu: h200, context: 128k, technique: fp8"),
+    "latency": ("over 1 ms", f"{A70}, context: 8k, measure: ttft"),
+    "latency_ratio": ("1x", f"{A70}, context: 8k, measure: tpot, batch: 1"),
+    "throughput_ratio": ("over 1x", f"{A70}, context: 8k, against_gpu: a100-80gb-sxm"),
+    "query_cost": ("over 1e-5 USD", f"{A70}, workload: doc-qa"),
+    "cost_reduction": ("at least 0 %", f"{A70}, context: 128k, technique: fp8"),
+    "token_cost": ("over 0.01 USD/Mtok", f"{A70}, context: 8k, of: output"),
+    "api_price": ("$0.88/Mtok", "provider: together, api: llama-3.1-70b-turbo, context: 8k, of: total"),
+    "host_or_api": ("over 0.001x", f"{A70}, provider: together, api: llama-3.1-70b-turbo, context: 8k"),
+    "bill_share": ("40 to 60 %", "gpu: h100, line: capital"),
+    "quality_drop": ("2 %", "model: llama3-8b, context: 8k, technique: 'h2o:25%', task: qa-single"),
+    "published_drop": ("at most 20 %", "technique: 'gqa:8', task: short"),
+    "size_ratio": ("over 1x", "size: 7e9"),
+}
+
+
+def test_every_check_has_an_example_and_a_row_in_the_docs() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    assert set(EXAMPLES) == set(CHECKS)
+    for name in (*CHECKS, ARITHMETIC, QUOTE):
+        assert f"| `{name}` |" in page
+    for field in CASE_FIELDS:
+        assert f"`{field}`" in page
+    for found in CHECKS.values():
+        assert {*found.needs, *found.may} <= set(CASE_FIELDS) and found.summary
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_check_gives_a_figure(checked, name: str) -> None:
+    claimed, on = EXAMPLES[name]
+    found = checked(f"check: {name}, claimed: {claimed}, cases: {{{on}}}")
+    assert found.verdict == HOLDS, found.arithmetic
+    for f in found.found:
+        assert f.measured.low <= f.measured.value <= f.measured.high and f.measured.line and f.measured.sources
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_check_refuses_a_field_it_does_not_read_and_misses_those_it_needs(checked, name: str) -> None:
+    claimed, on = EXAMPLES[name]
+    spare = next(f for f in ("api", "line", "size") if f not in CHECKS[name].needs)
+    with pytest.raises(KvplanError, match=f"one: no field of {name} named '{spare}'"):
+        checked(f"check: {name}, claimed: {claimed}, cases: {{{on}, {spare}: 7}}")
+    with pytest.raises(KvplanError, match=f"{name} needs"):
+        checked(f"check: {name}, claimed: {claimed}, cases: {{}}")
+
+
+def test_twice_the_price_or_half_the_load_costs_twice(checked) -> None:
+    case = (
+        "check: query_cost, claimed: $1, cases: {model: llama3.1-70b, workload: doc-qa, gpu: h200, load: [100 %, 50 %]}"
+    )
+    busy, half = checked(case).found
+    assert half.measured.value == pytest.approx(2 * busy.measured.value)
+    assert "% of the time" in checked(case).arithmetic
+
+
+def test_arithmetic(checked) -> None:
+    assert (
+        checked("check: arithmetic, claimed: 5, sum: [{value: 2, of: apples}, {value: 3, of: pears}]").verdict == HOLDS
+    )
+    assert (
+        checked("check: arithmetic, claimed: 4x, quotient: [{value: 2, of: a}, {value: 0.5, of: b}]").verdict == HOLDS
+    )
+    assert (
+        checked("check: arithmetic, claimed: 40 %, product: [{value: 50 %, of: a}, {value: 80 %, of: b}]").verdict
+        == HOLDS
+    )
+    some = checked("check: arithmetic, claimed: 300, product: [{value: 10, of: seconds}, {value: [24, 30], of: FPS}]")
+    assert (some.verdict, some.condition) == (SOMETIMES, "30 FPS")
+    assert checked("check: arithmetic, claimed: 1, quotient: [{value: 1, of: a}, {value: 0, of: b}]").verdict == OPEN
+
+
+def test_where_a_technique_cannot_act_nothing_is_known(checked) -> None:
+    found = checked(
+        "check: kv_reduction, claimed: 50 %, cases: {model: [llama2-7b, llama3-8b], context: 8k, technique: 'gqa:16'}"
+    )
+    assert (found.verdict, found.condition) == (SOMETIMES, "llama2-7b") and "already shares" in found.arithmetic
+    assert (
+        checked(
+            "check: kv_reduction, claimed: 50 %, cases: {model: llama3-8b, context: 8k, technique: 'gqa:16'}"
+        ).verdict
+        == OPEN
+    )
+
+
+# -- figures, ranges, bounds -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "low", "high"),
+    [
+        ("75 %", "share", 0.75, 0.75),
+        ("30 to 45 %", "share", 0.30, 0.45),
+        ("0.15 -> 0.04", "share", 1 - 4 / 15, 1 - 4 / 15),
+        ("$0.15 -> $0.04", "share", 1 - 4 / 15, 1 - 4 / 15),
+        ("1.1 to 1.2x", "ratio", 1.1, 1.2),
+        ("40 GB", "B", 40e9, 40e9),
+        ("over 40 GB", "B", 40e9, inf),
+        ("at most 10 s", "s", -inf, 10.0),
+        ("$0.50/Mtok", "USD/token", 0.5e-6, 0.5e-6),
+        ("128k", "token", 131_072, 131_072),
+    ],
+)  # fmt: skip
+def test_what_people_write(text: str, unit: str, low: float, high: float) -> None:
+    found = read_figure(text, unit, "here", 0.1)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_bound_is_meant_as_it_stands_and_a_figure_is_rounded() -> None:
+    assert not read_figure("over 40 GB", "B", "", 0.1).agrees(40e9)
+    assert read_figure("at least 40 GB", "B", "", 0.1).agrees(40e9)
+    assert not read_figure("at most 1 %", "share", "", 0.02).agrees(0.011)
+    assert read_figure("up to 80 %", "share", "", 0.02).agrees(0.79)
+    assert read_figure("40 GB", "B", "", 0.1).agrees(43e9) and not read_figure("40 GB", "B", "", 0.1).agrees(45e9)
+
+
+def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
+    """(R + k D') / (R + k D) for any split of what is common and what differs, and any k the spread allows."""
+    row = Row(technique="x", gpu="y", spread=(0.8, 2.0))
+    for ratio in (0.1, 0.5, 0.9, 1.0, 1.5, 3.0):
+        low, high = change(ratio, 1.0, row)
+        assert low <= ratio <= high
+        for before in (x / 20 for x in range(21)):
+            after = before + ratio - 1
+            if after < 0:
+                continue
+            for k in (0.4, 0.7, 1.0, 1.6, 2.5):
+                true = (1 - before + k * after) / (1 - before + k * before)
+                assert low - 1e-9 <= true <= high + 1e-9
+
+
+def test_only_the_range_agreeing_is_said(checked) -> None:
+    case = "check: latency, cases: {model: llama3.1-70b, gpu: h200, context: 8k, measure: ttft}"
+    value = checked(f"{case}, claimed: 1 s").found[0].measured
+    sure, near = (checked(f"{case}, claimed: {text}") for text in ("under 1 h", f"{value.high * 0.95:.3f} s"))
+    assert sure.said == HOLDS and near.said == "holds (within our error)" and near.within
+    assert checked(f"{case}, claimed: {value.high * 1.5:.3f} s").verdict == FAILS
+
+
+# -- files and the command --------------------------------------------------------------------------------
+
+REFUSED = [
+    ("check: kv_bites, claimed: 1 GB", "did you mean 'kv_bytes'"),
+    ("check: kv_bytes, claimed: 40, cases: {model: llama3-70b, context: 8k}", "expected a size such as"),
+    ("check: kv_bytes, cases: {model: llama3-70b, context: 8k}", "claimed is missing, as in claimed: 40 GB"),
+    ("check: kv_bytes, claimed: 1 GB, cases: {model: lama3-70b, context: 8k}", "did you mean 'llama3-70b'"),
+    ("check: kv_bytes, claimed: 1 GB, cases: {model: llama3-70b, context: many}", "expected a number of tokens"),
+    ("check: kv_bytes, claimed: 1 GB, cases: {model: llama3-70b, context: 8k, technique: h20}", "'h2o:20%'"),
+    ("check: kv_bytes, claimed: 1 GB, cases: {model: [], context: 8k}", "the list is empty"),
+    ("check: kv_bytes, claimed: 1 GB, cases: [llama3-70b]", "expected fields"),
+    ("check: kv_bytes, claimed: 1 GB, cases: {modell: llama3-70b}", "did you mean 'model'"),
+    ("check: kv_reduction, claimed: '0.75', cases: {model: llama3-70b, context: 8k}", "a share such as '75 %'"),
+    ("check: kv_reduction, claimed: 45 to 30 %, cases: {model: llama3-70b, context: 8k}", "smaller to the greater"),
+    ("check: kv_bytes, claimed: 4 GB -> 1 GB, cases: {model: llama3-70b, context: 8k}", "write 40 GB here"),
+    ("check: gpus, claimed: '1', cases: {model: llama3-70b, gpu: h100}", "needs context or workload"),
+    ("check: kv_bytes, claimed: 1 GB, tolerance: 120 %, cases: {model: llama3-70b, context: 8k}", "at most 100 %"),
+    ("check: quote", "what would be needed"),
+    ("check: quote, claimed: 5 %, needs: a survey", "leave out claimed"),
+    ("check: arithmetic, claimed: '5'", "arithmetic needs product"),
+    ("check: arithmetic, claimed: '5', sum: [{value: five, of: apples}]", "expected a plain number"),
+    ("check: api_price, claimed: $1/Mtok, cases: {provider: gogle, api: x, context: 8k, of: input}", "'google'"),
+    ("check: quality_drop, claimed: 1 %, cases: {model: gpt2, technique: fp8, task: short, context: 8}", "prompts"),
+    ("verdict: holds, check: quote, needs: a survey", "no field named 'verdict'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED)
+def test_a_bad_file_is_refused_in_one_line(run, tmp_path, text: str, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
+    found = run("audit", str(path))
+    assert found.code == 1 and found.out == ""
+    assert found.err.count("\n") == 1 and found.err.startswith("kvplan: mine.yaml: ") and said in found.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a mapping"),
+        ("claims: []", "source must say"),
+        (f"{SOURCE}claims: []", "claims: expected a list"),
+        (f"{SOURCE}claims:\n  - {{id: a, check: quote}}", "claim 1: claim is missing"),
+        (f"{SOURCE}claims:\n  - {{id: a, claim: x, check: y}}\n  - {{id: a, claim: x, check: y}}", "twice"),
+        (f"{SOURCE}claim: []", "did you mean 'claims'"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_shape_is_refused(run, tmp_path, text: str, said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    found = run("audit", str(tmp_path / "mine.yaml"))
+    assert found.code == 1 and said in found.err and found.err.count("\n") == 1
+
+
+def test_audit_json(run) -> None:
+    found = run("audit", "--on", DAY, "--json")
+    assert found.code == 0 and found.err == ""
+    document = found.json
+    assert document["schema"] == 1 and len(document["claims"]) == 77 == sum(document["counts"].values())
+    for claim in document["claims"]:
+        assert {"id", "claim", "verdict", "arithmetic", "source"} <= set(claim)
+        assert claim["verdict"] in VERDICTS and claim["source"]["ref"] and claim["arithmetic"]
+        for case in claim["cases"]:
+            assert case["holds"] in (True, False, None) and (
+                case["value"] is not None or case["reason"] or case["arithmetic"]
+            )
+
+
+def test_the_report_fits_its_width_and_names_every_claim(run, article) -> None:
+    found = run("audit", "--on", DAY)
+    assert found.code == 0 and max(map(len, found.out.splitlines())) <= 100
+    flat = re.sub(r"\s+", " ", found.out)
+    assert "77 claims:" in flat and "Sources" in flat
+    assert found.out.count("cannot be") >= sum(v.verdict == OPEN for v in article.values())
+
+
+def test_the_example_in_the_docs_is_audited(run, tmp_path) -> None:
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text("utf-8"), re.DOTALL)
+    path = tmp_path / "claims.yaml"
+    path.write_text(text[1], "utf-8")
+    found = run("audit", str(path), "--on", DAY, "--json").json["claims"]
+    assert [c["id"] for c in found] == ["cache", "one-gpu", "cost", "tokens", "customers"]
+    assert found[0]["verdict"] == SOMETIMES and found[0]["condition"] == "mhc:4x"
+    assert found[3]["verdict"] == FAILS and found[4]["verdict"] == OPEN
+
+
+def test_a_price_unknown_on_a_day_is_never_zero(run, tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: free, check: query_cost, claimed: $0, "
+                    "cases: {model: llama3.1-8b, context: 8k, gpu: h200}}\n", "utf-8")  # fmt: skip
+    found = run("audit", str(path), "--on", "2001-01-01", "--json").json["claims"][0]
+    assert found["verdict"] == OPEN and "no price of h200 is known" in found["arithmetic"]
+
+
+def test_claims_are_values(article) -> None:
+    claim = article["2-mhc"].claim
+    assert replace(claim) == claim and claim.varied == ("model",)
