@@ -307,6 +307,7 @@ WORDS = {
     "weights": "with {} weights",
     "batch": "at batch {}",
     "load": "at {} load",
+    "price": "at {}",
     "of": "counting the {}",
     "against": "against {}",
     "against_gpu": "against {}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import TypeVar
 
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.errors import Incompatible, KvplanError, SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel, weights
 from kvplan.kv.layout import KVLayout, equation, kv_layout
@@ -18,6 +18,7 @@ from kvplan.money.gpu_cost import own
 from kvplan.planning.estimate import Query, Row, Site, default_kv_bits, estimate
 from kvplan.planning.quality import quality
 from kvplan.specs.claims import Case
+from kvplan.specs.hardware import Price
 from kvplan.specs.model import Attention, Mixer, ModelSpec
 from kvplan.specs.money import ApiPrice, Ownership
 from kvplan.specs.quality import SHORT, TASKS, QualityTable, Score
@@ -146,6 +147,8 @@ def with_kv_heads(model: ModelSpec, heads: int | None) -> ModelSpec:
     """Return a model with another number of key/value heads in every layer, as if it had been trained so."""
     if heads is None:
         return model
+    if not any(isinstance(m, Attention) and m.stored for x in model.layers for m in x.mixers):
+        raise Incompatible(f"{model.title} stores no key/value heads")
 
     def change(mixer: Mixer) -> Mixer:
         return replace(mixer, kv_heads=heads) if isinstance(mixer, Attention) and mixer.stored else mixer
@@ -254,19 +257,28 @@ def run(
     case: Case, bench: Bench, technique: str, *, gpu: str = "", parallel: Parallel | None = None, context: int = 0
 ) -> Row:
     """Return kvplan's estimate of a case."""
+    site, asked = site_of(case, bench, gpu), Query(context=context, output=1) if context else query(case)
+    if parallel:
+        site = replace(site, parallel=parallel)
+    return estimate(need(case.model), (technique,), asked, site)[-1]
+
+
+def site_of(case: Case, bench: Bench, gpu: str = "") -> Site:
+    """Return a GPU's site with what the case fixes: shape, weights, batch, price."""
     site = bench.sites[gpu or need(case.gpu).name]
-    fixed = parallel or (Parallel(tensor=case.tp) if case.tp else None)
-    engine = site.engine
+    engine, parallel = site.engine, Parallel(tensor=case.tp) if case.tp else None
     if case.batch:
         engine = replace(engine, small=(case.batch, engine.small[1]), large=(case.batch, engine.large[1]))
-    asked = Query(context=context, output=1) if context else query(case)
-    site = replace(site, weights=case.weights, parallel=fixed, engine=engine)
-    return estimate(need(case.model), (technique,), asked, site)[-1]
+    if case.price:
+        source = Source(kind="quote", ref="the price in the claims file", date=bench.day)
+        told = {"provider": "the claim", "term": "as given", "start": bench.day, "end": None, "note": ""}
+        site = replace(site, offers=(Price(gpu=site.gpu.name, price=case.price, source=source, **told),))  # type: ignore[arg-type]
+    return replace(site, weights=case.weights, parallel=parallel, engine=engine)
 
 
 def site_sources(case: Case, bench: Bench, *gpus: str) -> tuple[Source, ...]:
     """Return what a time or a cost rests on: the model, the calibration, the prices."""
-    sites = [bench.sites[g] for g in (gpus or (need(case.gpu).name,))]
+    sites = [site_of(case, bench, g) for g in gpus or ("",)]
     found = [need(case.model).source, *(s for site in sites for s in site.calibration.sources)]
     return tuple(dict.fromkeys([*found, *(site.price.source for site in sites if site.price)]))
 
@@ -415,20 +427,24 @@ def priced(case: Case, bench: Bench, technique: str) -> Row | Measured:
     row = run(case, bench, technique)
     if not row.feasible:
         return refused(row)
-    return row if row.cost else unknown(f"no price of {row.gpu} is known on {bench.day}")
+    return (
+        row
+        if row.cost
+        else unknown(f"no price of {row.gpu} is known on {bench.day}; give one under cases, as in price: 2.49/h")
+    )
 
 
 def at_load(case: Case) -> str:
     return f", busy {case.load:.0%} of the time" if case.load < 1 else ", always busy"
 
 
-@check("query_cost", unit="USD", needs=PLACE, may=(*RUN, "load"))
+@check("query_cost", unit="USD", needs=PLACE, may=(*RUN, "load", "price"))
 def query_cost(case: Case, bench: Bench) -> list[Measured]:
     """What one query costs on rented GPUs. [USD]"""
     row = priced(case, bench, case.technique)
     if isinstance(row, Measured):
         return [row]
-    usd, price = need(row.cost).per_query / case.load, need(bench.sites[row.gpu].price)
+    usd, price = need(row.cost).per_query / case.load, need(site_of(case, bench).price)
     low, high = (usd * s for s in row.spread)
     rent = f"{show_usd(price.price * HOUR)}/GPU-h"
     span = f"({show_usd(low)} to {show_usd(high)})"
@@ -451,7 +467,7 @@ def cost_reduction(case: Case, bench: Bench) -> list[Measured]:
     return [timed(1 - a / b, 1 - high, 1 - low, line, site_sources(case, bench), after)]
 
 
-@check("token_cost", unit="USD/token", needs=(*PLACE, "of"), may=(*RUN, "load"))
+@check("token_cost", unit="USD/token", needs=(*PLACE, "of"), may=(*RUN, "load", "price"))
 def token_cost(case: Case, bench: Bench) -> list[Measured]:
     """What a token costs on rented GPUs, of input and output together or of output alone (`of`). [USD/token]"""
     if case.of not in ("total", "output"):
@@ -506,7 +522,7 @@ def api_price(case: Case, bench: Bench) -> list[Measured]:
     return [exact(usd, f"list {show(usd, 'USD/token')} {case.of}{above}", price.source)]
 
 
-@check("host_or_api", unit="ratio", needs=(*PLACE, *API), may=(*RUN, "load"))
+@check("host_or_api", unit="ratio", needs=(*PLACE, *API), may=(*RUN, "load", "price"))
 def host_or_api(case: Case, bench: Bench) -> list[Measured]:
     """Cost of a query on rented GPUs over an API's charge for it."""
     price, row = listed(case, bench), priced(case, bench, case.technique)

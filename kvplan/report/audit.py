@@ -37,7 +37,7 @@ def report(claims: Claims, verdicts: Sequence[Verdict]) -> list[RenderableType]:
     ]
     for about in dict.fromkeys(v.claim.about for v in verdicts):
         table = grid(("claim", "wrap"), ("verdict", "wrap"), ("arithmetic", "wrap"), ("source", "left"), title=about)
-        table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 26, 18, 44
+        table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 25, 26, 40
         table.expand = True
         table.leading, table.padding = 1, (0, 2, 0, 0)
         for v in (v for v in verdicts if v.claim.about == about):

@@ -157,6 +157,15 @@ def _word(*known: str) -> Callable[[str, str], str]:
     return read
 
 
+def _price(raw: str, where: str) -> float:
+    """Read 2.49/h, $2.49/h or 2.49 USD/h. [USD/s]"""
+    amount, slash, per = raw.strip().lstrip("$").partition("/")
+    found = parse(f"{amount.replace('USD', '').strip()} USD{slash}{per}", "USD/s", where)
+    if not 0 < found < 1e6:
+        raise SpecError(f"{where}: must be above zero, as in 2.49/h, got {raw!r}")
+    return found
+
+
 READERS: dict[str, Callable[[str, str], object]] = {
     "model": lambda text, _: catalog.model(text),
     "gpu": lambda text, _: catalog.gpu(text),
@@ -168,6 +177,7 @@ READERS: dict[str, Callable[[str, str], object]] = {
     "kv_heads": _whole,
     "batch": _whole,
     "tp": _whole,
+    "price": _price,
     "load": _share,
     "size": _size,
     "weights": _word(*FORMATS),

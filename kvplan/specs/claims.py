@@ -22,6 +22,7 @@ CASE_FIELDS = {
     "against": "the technique compared with; the uncompressed cache where it is not said",
     "against_gpu": "the GPU compared with",
     "against_workload": "the workload compared with",
+    "price": "USD per GPU-hour, in place of the median of dated on-demand prices",
     "load": "share of the time the GPUs are busy; always where it is not said",
     "measure": "ttft, tpot or e2e",
     "of": "which part is counted",
@@ -35,7 +36,10 @@ CASE_FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case of a claim; CASE_FIELDS says what each field holds. `words` are its fields as people write them."""
+    """One case of a claim; CASE_FIELDS says what each field holds. `words` are its fields as people write them.
+
+    `price` is in USD/s, `load` a share of 1.
+    """
 
     words: dict[str, str]
     model: ModelSpec | None = None
@@ -51,6 +55,7 @@ class Case:
     against: str = "baseline"
     against_gpu: Gpu | None = None
     against_workload: Workload | None = None
+    price: float | None = None
     load: float = 1.0
     measure: str = ""
     of: str = ""
