@@ -102,7 +102,7 @@ class Verdict:
     def said(self) -> str:
         """The verdict in words."""
         if self.verdict == SOMETIMES:
-            return f"{SOMETIMES} {self.condition}" + (" (within our error)" if self.within else "")
+            return f"{SOMETIMES} {self.condition.removeprefix('with ')}" + (" (within our error)" if self.within else "")
         return f"{HOLDS} (within our error)" if self.within else self.verdict
 
     @property
