@@ -101,9 +101,8 @@ class Verdict:
     @property
     def said(self) -> str:
         """The verdict in words."""
-        if self.verdict == SOMETIMES:
-            return f"{SOMETIMES} {self.condition.removeprefix('with ')}" + (" (within our error)" if self.within else "")
-        return f"{HOLDS} (within our error)" if self.within else self.verdict
+        held = f"{SOMETIMES} {self.condition.removeprefix('with ')}" if self.verdict == SOMETIMES else self.verdict
+        return f"{held} (within our error)" if self.within else held
 
     @property
     def sources(self) -> tuple[Source, ...]:
