@@ -19,7 +19,7 @@ def site(name: str = "h200", **more: object) -> Site:
     gpu = catalog.gpu(name)
     made = Site(
         gpu=gpu,
-        calibration=catalog.datasheet_calibration(gpu),
+        calibration=catalog.calibration(gpu),
         offers=catalog.offers(gpu.name, DAY),
         engine=catalog.engine(),
     )

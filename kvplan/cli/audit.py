@@ -63,7 +63,7 @@ def bench(found: Claims, day: str) -> Bench:
 def site(gpu: Gpu, day: str) -> Site:
     return Site(
         gpu=gpu,
-        calibration=catalog.datasheet_calibration(gpu),
+        calibration=catalog.calibration(gpu),
         offers=catalog.offers(gpu.name, day),
         engine=catalog.engine(),
     )

@@ -98,7 +98,7 @@ def command(
     def site(gpu: Gpu) -> Site:
         return Site(
             gpu=gpu,
-            calibration=catalog.datasheet_calibration(gpu),
+            calibration=catalog.calibration(gpu, about=spec),
             offers=(quoted(gpu, price, today),) if price else catalog.offers(gpu.name, today),
             engine=catalog.engine(),
             parallel=parallel(tp, pp, dp),

@@ -27,20 +27,26 @@ class Line:
 class Parallel:
     """How a replica is spread: tensor x attention-data x pipeline parallel GPUs.
 
-    Attention-data-parallel ranks hold all weights but the experts, which are divided over tensor x data GPUs (expert
-    parallelism), and serve different sequences.
+    Attention-data-parallel ranks hold all weights but the experts, which are divided over tensor x data GPUs, and serve
+    different sequences. `expert` GPUs hold whole experts (0: all of them under data parallelism, else none).
     """
 
     tensor: int = 1
     pipeline: int = 1
     data: int = 1
+    expert: int = 0
 
     @property
     def gpus(self) -> int:
         return self.tensor * self.pipeline * self.data
 
+    @property
+    def expert_ranks(self) -> int:
+        """GPUs that hold different whole experts; the others slice each expert."""
+        return self.expert or (self.tensor * self.data if self.data > 1 else 1)
+
     def __str__(self) -> str:
-        sizes = (("tp", self.tensor), ("dp", self.data), ("pp", self.pipeline))
+        sizes = (("tp", self.tensor), ("dp", self.data), ("ep", self.expert), ("pp", self.pipeline))
         return "".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
 
 

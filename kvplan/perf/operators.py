@@ -1,149 +1,307 @@
-"""One forward pass as a list of operators: bytes moved, FLOPs done, messages sent, per GPU."""
+"""One forward pass as a list of operators: bytes moved, FLOPs done, messages sent, kernels launched, per GPU.
 
-from dataclasses import dataclass, replace
-from math import ceil
+Every amount may be a float or an array of equal shape (many batches at once): the formulas only add, multiply and
+raise to powers, so that one reading of the physics serves one plan, a search over thousands, and a fit.
+"""
 
-from kvplan.kv.budget import Parallel, Sizes, Weights
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+from typing import Any
+
+from kvplan.kv.budget import Parallel, Weights
 from kvplan.kv.engine import share
-from kvplan.kv.layout import KVLayout
-from kvplan.specs.calibration import Calibration
-from kvplan.specs.model import Layer, ModelSpec
+from kvplan.kv.layout import Group, KVLayout
+from kvplan.specs.model import Layer, ModelSpec, Weight
+
+#: a float, or an array of them
+Amount = Any
+
+#: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
+WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
+
+#: reads and writes of the hidden states in one layer: residuals, norms, activations
+HIDDEN_PASSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
     """What one GPU does in one part of a pass.
 
-    `bits` is the width of the operands (weights) or cache elements (attention).
+    `bits` is the width of the operands (products) or of cache elements. `launches` counts the layers that launch
+    `kernels`' kernels. `message` is the bytes of all `messages` together.
     """
 
     name: str
-    bytes: float = 0.0
-    flops: float = 0.0
-    bits: float = 16.0
-    messages: int = 0
-    message: float = 0.0
-    starts: int = 0
-
-    def time(self, c: Calibration) -> float:
-        """Return its time: memory or compute, whichever binds, plus messages and start-up. [s]
-
-        Source: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009.
-        """
-        return max(self.moving(c), self.computing(c)) + self.sending(c) + self.starts * c.layer_start
-
-    def moving(self, c: Calibration) -> float:
-        return self.bytes / (c.cache_bandwidth(self.bits) if self.name.startswith("attention") else c.weights)
-
-    def computing(self, c: Calibration) -> float:
-        return self.flops / (c.attention_rate if self.name.startswith("attention") else c.rate(self.bits))
-
-    def sending(self, c: Calibration) -> float:
-        return self.messages * (c.link_start + self.message / c.link)
-
-    def bound(self, c: Calibration) -> str:
-        """Return what takes most of its time: memory, compute, network or overhead."""
-        times = {
-            "memory": self.moving(c),
-            "compute": self.computing(c),
-            "network": self.sending(c),
-            "overhead": self.starts * c.layer_start,
-        }
-        return max(times, key=lambda name: times[name])
+    limit: str
+    bytes: Amount = 0.0
+    flops: Amount = 0.0
+    bits: Amount = 16.0
+    kernels: str = ""
+    launches: Amount = 0.0
+    messages: Amount = 0.0
+    message: Amount = 0.0
 
 
-def touched(experts: int, used: float, tokens: float) -> float:
+def larger(a: Amount, b: Amount) -> Amount:
+    """Return the larger of two amounts, element by element."""
+    return (a + b + abs(a - b)) / 2
+
+
+def smaller(a: Amount, b: Amount) -> Amount:
+    """Return the smaller of two amounts, element by element."""
+    return (a + b - abs(a - b)) / 2
+
+
+def touched(experts: int, used: float, tokens: Amount) -> Amount:
     """Return the expected number of distinct experts `tokens` tokens pick, `used` each, at random. [expert]"""
-    missed: float = (1 - used / experts) ** tokens
-    return experts * (1 - missed)
+    return experts * (1 - (1 - used / experts) ** tokens)
 
 
-def decode_step(
-    model: ModelSpec, layout: KVLayout, held: Weights, parallel: Parallel, *, batch: float, length: int
-) -> list[Operator]:
-    """Return one decode step of `batch` sequences of `length` tokens.
-
-    Attention-data-parallel ranks and pipeline stages each work on their share of the batch at a time.
-    """
-    wave = max(batch / parallel.pipeline / parallel.data, 1.0)
-    bits = max((g.bits for g in layout.groups if g.vectors), default=16.0)
-    read = sum(g.count * g.read(length) * share(g, parallel.tensor) for g in layout.groups)
-    flops = layout.flops(length) / parallel.tensor
-    attention = Operator(name="attention", bytes=wave * read, flops=wave * flops, bits=bits)
-    return [*matrices(model, held, parallel, tokens=wave, logits=wave), attention, *messages(model, parallel, wave)]
+def busiest(mean: Amount, variance: Amount, ranks: int) -> Amount:
+    """Return the expected largest of `ranks` like counts: an extreme value of normals, mean + sigma sqrt(2 ln n)."""
+    return mean + (2 * log(ranks) * larger(variance, 0.0)) ** 0.5 if ranks > 1 else mean
 
 
-def prefill(
-    model: ModelSpec, base: KVLayout, layout: KVLayout, held: Weights, parallel: Parallel, *, tokens: int, chunk: int
-) -> list[Operator]:
-    """Return the prefill of one prompt in chunks; attention works on keys and values before they are compressed."""
-    chunks = ceil(tokens / chunk)
-    once = matrices(model, held, parallel, tokens=tokens / chunks, logits=1)
-    repeated = [replace(o, bytes=o.bytes * chunks, flops=o.flops * chunks, starts=o.starts * chunks) for o in once]
-    flops = base.prefill(tokens) * layout.prefill_flops / parallel.tensor
-    attention = Operator(name="attention (prefill)", flops=flops)
-    return [*repeated, attention, *messages(model, parallel, tokens / chunks, chunks)]
+# -- what a model multiplies by -------------------------------------------------------------------
 
 
-def matrices(model: ModelSpec, held: Weights, parallel: Parallel, *, tokens: float, logits: float) -> list[Operator]:
-    """Return the matrix products of a pass over `tokens` tokens on one rank, `logits` of which get an output row."""
-    kinds: dict[tuple[int, float], tuple[Layer, Sizes, int]] = {}
-    for layer, sizes in zip(model.layers, held.layers, strict=True):
-        key = (id(layer), sizes.total)
-        kinds[key] = (layer, sizes, kinds[key][2] + 1 if key in kinds else 1)
-    bits = float(held.how.compute) if held.how else held.dtype_bits
-    parts = [layer_matrices(layer, sizes, held, parallel, tokens) for layer, sizes, _ in kinds.values()]
-    counts = [count for *_, count in kinds.values()]
-    dense, dense_flops, experts, expert_flops = (
-        sum(count * part[i] for count, part in zip(counts, parts, strict=True)) for i in range(4)
-    )
-    head = model.vocab * model.hidden / parallel.tensor
-    found = [Operator(name="dense weights", bytes=dense, flops=dense_flops, bits=bits, starts=len(model.layers))]
-    if experts:
-        found.append(Operator(name="experts", bytes=experts, flops=expert_flops, bits=bits))
-    width = held.dtype_bits
-    return [*found, Operator(name="output head", bytes=head * width / 8, flops=2 * logits * head, bits=width)]
+@dataclass(frozen=True, kw_only=True)
+class Matrices:
+    """A model's tensors of one part, divided alike: bytes stored, parameters multiplied by, layers that hold them."""
+
+    part: str
+    split: str
+    copies: int
+    used: float
+    bits: float
+    bytes: float
+    parameters: float
 
 
-def layer_matrices(
-    layer: Layer, sizes: Sizes, held: Weights, parallel: Parallel, tokens: float
-) -> tuple[float, float, float, float]:
-    """Return one layer's (dense bytes, dense FLOPs, expert bytes, expert FLOPs) on one GPU for `tokens` tokens a rank.
-
-    Experts see the tokens of all attention-data-parallel ranks.
-    """
-    routed = [w for w in layer.weights if w.copies > 1 and w.used]
-    together = parallel.tensor * parallel.data
-    part = touched(routed[0].copies, routed[0].used, tokens * parallel.data) / routed[0].copies if routed else 0.0
-    experts = sizes.routed / together
-    dense = sizes.per_gpu(parallel, held.kv_heads) - experts
-    parameters = sum(w.parameters for w in layer.weights if w.copies == 1)
-    active = sum(w.active_parameters for w in routed)
-    return dense, 2 * tokens * parameters / parallel.tensor, experts * part, 2 * tokens * active / parallel.tensor
+def part_of(weight: Weight) -> str:
+    """Return the part of a layer a tensor belongs to."""
+    if weight.split == "expert":
+        return "experts"
+    if "shared" in weight.name:
+        return "shared experts"
+    if weight.split == "none" and weight.name.rsplit(".", 1)[-1] in ("gate", "router"):
+        return "router"
+    mixing = weight.split in ("heads", "kv") or "attn" in weight.name or "mixer" in weight.name
+    return "projections" if mixing else "mlp"
 
 
-def messages(model: ModelSpec, parallel: Parallel, tokens: float, passes: int = 1) -> list[Operator]:
-    """Return the all-reduces of tensor parallelism (two a layer), the all-to-alls of experts, and stage hand-overs.
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A model in one weight format, as `forward` needs it: tensors by part, and in how many layers each part is."""
 
-    A ring all-reduce sends 2 (n - 1) / n of the message each way (Thakur et al., IJHPCA 19(1), 2005); an all-to-all
-    sends a token to each rank that holds one of its experts, and back.
-    """
-    found = []
-    size = tokens * model.hidden * 2.0
-    if parallel.tensor > 1:
-        ring = size * 2 * (parallel.tensor - 1) / parallel.tensor
-        found.append(Operator(name="all-reduce", messages=2 * len(model.layers) * passes, message=ring))
-    used = [
-        max(w.used for w in x.weights if w.copies > 1) for x in model.layers if any(w.copies > 1 for w in x.weights)
+    matrices: tuple[Matrices, ...]
+    layers: dict[str, int]
+    normed: int
+    normed_across: int
+    quantised: int
+
+
+@lru_cache(maxsize=256)
+def parts(held: Weights) -> Parts:
+    """Return a model's tensors by part, added up once."""
+    sums: dict[tuple[str, str, int, float, float], list[float]] = {}
+    layers: dict[str, int] = {}
+    alike: dict[tuple[int, int], tuple[int, Layer, int]] = {}
+    for index, (layer, sizes) in enumerate(zip(held.model.layers, held.layers, strict=True)):
+        first, _, count = alike.get((id(layer), id(sizes)), (index, layer, 0))
+        alike[id(layer), id(sizes)] = (first, layer, count + 1)
+    quantised: set[str] = set()
+    for index, layer, count in alike.values():
+        for weight in layer.weights:
+            part = part_of(weight)
+            stored = held.bytes_of(f"model.layers.{index}.{weight.name}", weight)
+            narrow = held.how is not None and 8 * stored < (held.dtype_bits - 0.01) * weight.parameters
+            bits = float(held.how.compute) if narrow and held.how else held.dtype_bits
+            if narrow:
+                quantised.add(part)
+            routed = (weight.copies, float(weight.used)) if part == "experts" else (1, 1.0)
+            entry = sums.setdefault((part, weight.split, *routed, bits if weight.matmul else 16.0), [0.0, 0.0])
+            entry[0] += count * stored
+            entry[1] += count * weight.parameters * (weight.matmul or part == "router")
+        for part in {part_of(w) for w in layer.weights}:
+            layers[part] = layers.get(part, 0) + count
+    found = [
+        Matrices(part=part, split=split, copies=copies, used=used, bits=bits, bytes=stored, parameters=parameters)
+        for (part, split, copies, used, bits), (stored, parameters) in sums.items()
     ]
-    if parallel.data > 1 and used:
-        away = min(max(used), parallel.data) * (parallel.data - 1) / parallel.data
-        found.append(Operator(name="all-to-all", messages=2 * len(used) * passes, message=size * away))
-    if parallel.pipeline > 1:
-        found.append(Operator(name="stage hand-over", messages=(parallel.pipeline - 1) * passes, message=size))
+    norms = [[w for w in x.weights if "qk_norm" in w.name or "q_norm" in w.name] for x in held.model.layers]
+    wide = max((m.key_dim for m in held.model.mixers() if hasattr(m, "key_dim")), default=0)
+    return Parts(
+        matrices=tuple(found),
+        layers=layers,
+        normed=sum(map(bool, norms)),
+        normed_across=sum(any(w.shape[-1] > 2 * wide for w in found) for found in norms),
+        quantised=sum(2 * layers[part] for part in quantised),
+    )
+
+
+# -- one pass -------------------------------------------------------------------------------------
+
+
+def forward(
+    model: ModelSpec,
+    layout: KVLayout,
+    held: Weights,
+    parallel: Parallel,
+    *,
+    decode: Amount,
+    length: int,
+    prefill: Amount = 0.0,
+    prompt: int = 0,
+    base: KVLayout | None = None,
+) -> list[Operator]:
+    """Return what one attention-data-parallel rank does in one step.
+
+    `decode` sequences of `length` tokens take a token each, and `prefill` tokens of prompts `prompt` long are read
+    (0: none). Prompts attend to keys and values of the `base` layout, as they are before compression.
+    """
+    tokens = decode + prefill
+    found = products(model, layout, held, parallel, tokens, decode + (prefill / prompt if prompt else 0.0))
+    found += attention(layout, base or layout, parallel.tensor, decode, length, prefill, prompt)
+    found += messages(model, held, parallel, tokens)
+    hidden = HIDDEN_PASSES * len(model.layers) * model.hidden * 2.0
+    return [*found, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
+
+
+def products(
+    model: ModelSpec, layout: KVLayout, held: Weights, parallel: Parallel, tokens: Amount, rows: Amount
+) -> list[Operator]:
+    """Return the matrix products of a pass over `tokens` tokens on one rank, `rows` of which get logits.
+
+    Experts see the tokens of all attention-data-parallel ranks, and the slowest rank's share of them counts.
+    """
+    known, tensor = parts(held), parallel.tensor
+    sums: dict[str, list[Amount]] = {}
+    widths: dict[str, float] = {}
+    for m in known.matrices:
+        amount, work = routed(m, parallel, tokens) if m.part == "experts" else plain(m, tensor, held.kv_heads, tokens)
+        entry = sums.setdefault(m.part, [0.0, 0.0])
+        entry[0] = entry[0] + amount
+        entry[1] = entry[1] + work
+        if m.parameters:
+            widths[m.part] = min(m.bits, widths.get(m.part, 16.0))
+    found = [
+        Operator(
+            name=part,
+            limit=EXPERTS if part == "experts" else WEIGHTS,
+            bytes=amount,
+            flops=work,
+            bits=widths.get(part, 16.0),
+            kernels=part,
+            launches=known.layers[part],
+        )
+        for part, (amount, work) in sums.items()
+    ]
+    if layout.parameters:
+        share_of = layout.parameters / tensor
+        found.append(
+            Operator(
+                name="technique's projections", limit=WEIGHTS, bytes=2 * share_of, flops=2 * tokens * share_of,
+                kernels="router", launches=len(model.layers),
+            )
+        )  # fmt: skip
+    head = model.vocab * model.hidden / tensor
+    width = held.dtype_bits
+    return [
+        *found,
+        Operator(name="norms of queries, keys", limit=ELEMENTS, kernels="qk norm", launches=known.normed),
+        Operator(name="quantise", limit=ELEMENTS, kernels="quantise", launches=known.quantised),
+        Operator(
+            name="output head", limit=WEIGHTS, bytes=head * width / 8, flops=2 * rows * head, bits=width,
+            kernels="head", launches=1.0,
+        ),
+    ]  # fmt: skip
+
+
+def plain(m: Matrices, tensor: int, kv_heads: int, tokens: Amount) -> tuple[float, Amount]:
+    """Return bytes and FLOPs of tensors every token passes through."""
+    ways = {"none": 1, "kv": min(tensor, kv_heads)}.get(m.split, tensor)
+    return m.bytes / ways, 2 * tokens * m.parameters / ways
+
+
+def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amount]:
+    """Return bytes and FLOPs of routed experts on the busiest rank: the distinct ones picked, and all that pick."""
+    ranks, together = parallel.expert_ranks, parallel.tensor * parallel.data
+    everyone = tokens * parallel.data
+    hit = touched(m.copies, m.used, everyone) / m.copies
+    held = m.copies / ranks
+    read = smaller(busiest(held * hit, held * hit * (1 - hit), ranks), held) / held
+    picks = everyone * m.used / ranks
+    load = busiest(picks, picks, ranks) / larger(picks, 1e-9)
+    return m.bytes / together * read, 2 * m.parameters / m.copies * m.used * everyone / together * load
+
+
+def attention(
+    layout: KVLayout, base: KVLayout, tensor: int, decode: Amount, length: int, prefill: Amount, prompt: int
+) -> list[Operator]:
+    """Return the attention of every kind of layer: decode over the cache, prompts over themselves."""
+    found = []
+    for kind in dict.fromkeys(g.kind for g in layout.groups):
+        groups = [g for g in layout.groups if g.kind == kind]
+        read = sum(g.count * g.read(length) * share(g, tensor) for g in groups)
+        work = sum(g.count * visible(g, length) * g.flops for g in groups) / tensor
+        launches = sum(g.count for g in groups)
+        family = kind if kind in ("latent", "index", "state") else "attention"
+        bits = max((g.bits for g in groups if g.vectors), default=16.0)
+        found.append(
+            Operator(
+                name=f"attention ({kind})", limit=CACHE, bytes=decode * read, flops=decode * work, bits=bits,
+                kernels=family, launches=launches,
+            )
+        )  # fmt: skip
+    if prompt:
+        for kind in dict.fromkeys(g.kind for g in base.groups):
+            groups = [g for g in base.groups if g.kind == kind]
+            pairs = sum(g.count * g.pair_flops * seen(g, prompt) for g in groups)
+            states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
+            work = layout.prefill_flops * pairs / tensor * (prefill / prompt)
+            found.append(
+                Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states * prefill / prompt, flops=work)
+            )
     return found
 
 
-def total_time(operators: list[Operator], c: Calibration, passes: int = 1) -> float:
-    """Return the time of `passes` passes whose operators are given together. [s]"""
-    return sum(o.time(c) for o in operators) + passes * c.step_start
+def visible(g: Group, length: int) -> int:
+    """Return how many cached tokens one query meets. [token]"""
+    kept = g.keep.tokens(length)
+    return min(kept, g.reads or kept)
+
+
+def seen(g: Group, prompt: int) -> float:
+    """Return how many (query, visible token) pairs a prompt computes."""
+    pairs = g.keep.pairs(prompt)
+    return min(pairs, float(g.reads * prompt)) if g.reads else pairs
+
+
+def messages(model: ModelSpec, held: Weights, parallel: Parallel, tokens: Amount) -> list[Operator]:
+    """Return the all-reduces of tensor parallelism (two a layer), the all-to-alls of experts, and stage hand-overs.
+
+    A ring all-reduce sends 2 (n - 1) / n of the message each way (Thakur et al., IJHPCA 19(1), 2005); an all-to-all
+    sends a token to each rank that holds one of its experts, and back. Norms across heads sum over ranks as well.
+    """
+    found = []
+    known, layers = parts(held), len(model.layers)
+    size = tokens * model.hidden * 2.0
+    if parallel.tensor > 1:
+        ring = 2 * (parallel.tensor - 1) / parallel.tensor
+        count = 2 * layers
+        found.append(
+            Operator(
+                name="all-reduce", limit=NETWORK, messages=count + known.normed_across, message=count * ring * size
+            )
+        )
+    used = max((m.used for m in known.matrices if m.part == "experts"), default=0.0)
+    if parallel.data > 1 and used:
+        away = min(used, parallel.data) * (parallel.data - 1) / parallel.data
+        count = 2 * known.layers["experts"]
+        found.append(Operator(name="all-to-all", limit=NETWORK, messages=count, message=count * away * size))
+    if parallel.pipeline > 1:
+        count = parallel.pipeline - 1
+        found.append(Operator(name="stage hand-over", limit=NETWORK, messages=count, message=count * size))
+    return found

@@ -9,7 +9,8 @@ from kvplan.kv import techniques
 from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.cost import QueryCost, query_cost
-from kvplan.perf.operators import Operator, decode_step, prefill, total_time
+from kvplan.perf.operators import Operator
+from kvplan.perf.serving import Load, Served, passes, serve, steps
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -78,8 +79,10 @@ class Row:
     query_seconds: float = 0.0
     cost: QueryCost | None = None
     budget: Budget | None = None
+    served: Served | None = None
     decode: tuple[Operator, ...] = ()
     prefill: tuple[Operator, ...] = ()
+    chunks: int = 1
     spread: tuple[float, float] = (1.0, 1.0)
     grounded: bool = True
     quality: str = ""
@@ -104,6 +107,11 @@ class Row:
     @property
     def gpus(self) -> int | None:
         return self.parallel.gpus if self.parallel else None
+
+    @property
+    def each(self) -> float:
+        """Sequences of one attention-data-parallel rank and pipeline stage."""
+        return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0
 
 
 def default_kv_bits(model: ModelSpec) -> float:
@@ -149,7 +157,9 @@ def evaluate(case: Case, technique: str) -> Row:
     """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
     name = techniques.canonical(technique)
     c, context = case.site.calibration, case.query.context
-    row = Row(technique=name, gpu=case.site.gpu.name, context=context, spread=c.spread, grounded=c.grounded)
+    row = Row(
+        technique=name, gpu=case.site.gpu.name, context=context, spread=(c.tpot.low, c.tpot.high), grounded=c.grounded
+    )
     said = techniques.needs(name) + techniques.remarks(name, case.base)
     row = replace(row, quality=techniques.quality(name), needs=said)
     try:
@@ -209,21 +219,28 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 
 def timed(case: Case, layout: KVLayout, row: Row) -> Row:
-    """Add time and money for a replica kept busy with a full batch.
+    """Add time and money for a replica kept busy with a full batch: as many requests in flight as it holds.
 
-    TTFT is a prompt alone on the replica. A query takes `busy` seconds of prefill and its share of the decode steps;
-    by Little's law the mean TPOT is then a step plus the prefills of the other sequences spread over the output.
+    A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
     """
     assert row.parallel is not None
     parallel, query, site, c = row.parallel, case.query, case.site, case.site.calibration
-    held, (most, chunk) = weights(case.model, site.weights), site.engine.limits(site.gpu)
+    ranks = (
+        parallel.pipeline * parallel.data
+    )  # while one rank or stage reads a prompt, the others work on other prompts
+    most, _ = site.engine.limits(site.gpu)
     batch = min(row.sequences, most * parallel.data)
-    before = prefill(case.model, case.base, layout, held, parallel, tokens=query.prompt, chunk=chunk)
-    middle = query.context - query.output // 2
-    after = decode_step(case.model, layout, held, parallel, batch=batch, length=middle)
-    ttft, step = total_time(before, c, passes=ceil(query.prompt / chunk)), total_time(after, c)
-    # while one rank or stage prefills a prompt, the others work on other prompts
-    busy, decoding = ttft / (parallel.pipeline * parallel.data), step * query.output / batch
+    each = max(batch / ranks, 1.0)
+    found = passes(
+        case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
+        output=query.output, chunk=c.chunk,
+    )  # fmt: skip
+    times = steps(found, c, each)
+    chunks = ceil(query.prompt / c.chunk)
+    load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
+    served = serve(load, times, c)
+    busy = served.prompt_seconds / ranks
+    decoding = served.cycle / batch - busy
     cost = None
     if site.price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
@@ -232,13 +249,15 @@ def timed(case: Case, layout: KVLayout, row: Row) -> Row:
         row,
         batch=batch,
         budget=case.budget(layout, parallel),
-        ttft=ttft,
-        tpot=step + (batch - 1) * busy / query.output,
-        tokens_per_second=query.output / (busy + decoding),
-        query_seconds=busy + decoding,
+        ttft=served.ttft,
+        tpot=served.tpot,
+        tokens_per_second=batch * query.output / served.cycle,
+        query_seconds=served.cycle / batch,
         cost=cost,
-        decode=tuple(after),
-        prefill=tuple(before),
+        served=served,
+        decode=tuple(found.decode),
+        prefill=tuple(found.alone),
+        chunks=chunks,
     )
 
 

@@ -7,6 +7,7 @@ from kvplan.kv import techniques
 from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
+from kvplan.perf.step_time import ENGINE_ITSELF, bound, operator_time, overhead, reach, step_time
 from kvplan.planning.answer import Estimate
 from kvplan.planning.estimate import Row
 from kvplan.planning.memory import Memory
@@ -129,18 +130,31 @@ def calibration(c: Calibration) -> Json:
     return {
         "gpu": c.name,
         "tier": c.tier,
-        "interval": list(c.spread),
+        "interval": {"tpot": [c.tpot.low, c.tpot.high], "ttft": [c.ttft.low, c.ttft.high]},
         "doubt": c.doubt,
         "sources": [source(s) for s in c.sources],
     }
 
 
-def operators(found: Sequence[Operator], c: Calibration) -> list[Json]:
-    whole = sum(o.time(c) for o in found) + c.step_start
-    return [
-        {"name": o.name, "seconds": o.time(c), "share": o.time(c) / whole, "bytes": o.bytes, "flops": o.flops}
+def operators(found: Sequence[Operator], c: Calibration, sequences: float, prompts: bool) -> list[Json]:
+    """Return where a step's time goes; the shares sum to 1."""
+    whole = step_time(found, c, sequences, prompts)
+    shown: list[Json] = [
+        {
+            "name": o.name,
+            "seconds": operator_time(o, c, prompts),
+            "share": operator_time(o, c, prompts) / whole,
+            "bound": bound(o, c, prompts),
+            "of_limit": reach(o, c, prompts),
+            "bytes": o.bytes,
+            "flops": o.flops,
+            "messages": o.messages,
+            "message_bytes": o.message,
+        }
         for o in found
-    ] + [{"name": "step overhead", "seconds": c.step_start, "share": c.step_start / whole, "bytes": 0.0, "flops": 0.0}]
+    ]
+    rest = overhead(c, sequences)
+    return [*shown, {"name": ENGINE_ITSELF, "seconds": rest, "share": rest / whole, "bytes": 0.0, "flops": 0.0}]
 
 
 def estimate(e: Estimate, explained: bool) -> Json:
@@ -153,8 +167,8 @@ def estimate(e: Estimate, explained: bool) -> Json:
                 lines = list(equation(r.layout, e.query.context))
                 shown["explain"] = {
                     "equation": lines,
-                    "decode": operators(r.decode, c),
-                    "prefill": operators(r.prefill, c),
+                    "decode": operators(r.decode, c, r.each, False),
+                    "prefill": operators(r.prefill, c, 0.0, True),
                 }
     query = {"context_tokens": e.query.context, "input_tokens": e.query.prompt, "output_tokens": e.query.output}
     return {

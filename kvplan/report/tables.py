@@ -11,6 +11,7 @@ from rich.text import Text
 from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
+from kvplan.perf.step_time import ENGINE_ITSELF, bound, operator_time, overhead, reach, step_time
 from kvplan.planning.answer import Estimate
 from kvplan.planning.estimate import Row, Site
 from kvplan.planning.memory import Memory
@@ -56,13 +57,13 @@ def notes(lines: Iterable[str], heading: str) -> list[RenderableType]:
 def estimate(e: Estimate) -> list[RenderableType]:
     """Return the report of `kvplan estimate`."""
     c = e.sites[0].calibration
-    low, high = c.spread
-    doubt = f"KV bytes follow exactly from the config. Times and costs are estimates from datasheets: {c.doubt}. "
+    doubt = f"KV bytes follow exactly from the config. Times and costs stand on servers {c.tier}: {c.doubt}. "
+    ranges = f"8 in 10 are {c.tpot.low:.2f}x to {c.tpot.high:.2f}x (TPOT, cost), {c.ttft.low:.2f}x to {c.ttft.high:.2f}x (TTFT)."
     parts: list[RenderableType] = [
         Text(e.answer, style="bold"),
         *(Text(f"Note: {w}", style="yellow") for w in e.warnings),
     ]
-    parts += [Text(f"{doubt}Ranges are {low:g}x to {high:g}x.", style="dim"), Text()]
+    parts += [Text(f"{doubt}{ranges}", style="dim"), Text()]
     for site in e.sites:
         parts += [technique_table(e, site), Text()]
     parts += [Text(LEGEND, style="dim"), Text()]
@@ -119,11 +120,13 @@ def times(r: Row) -> list[str]:
 
 LEGEND = (
     "GPUs: those of the replica that serves a query cheapest (in brackets the fewest that hold one sequence). "
-    "seqs: how many it holds at once. TTFT: one prompt alone on it. TPOT and $: the replica full, always busy, "
+    "seqs: how many it holds at once. TTFT, TPOT and $: the replica full, always busy, "
     "no prefix shared between queries."
 )
 #: columns below which a table leaves some of its own out
 NARROW = 96
+#: operators below this share of a step are left out of its table
+TRIFLE = 0.0005
 #: rows of the table of GPUs
 SHOWN = 12
 
@@ -177,39 +180,34 @@ def explain(e: Estimate) -> list[RenderableType]:
         )
         parts += notes(equation(row.layout, e.query.context), heading)
         c = e.site(row).calibration
-        for title, found, count in (("decode step", row.decode, row.batch), ("prefill", row.prefill, 1)):
-            if found:
-                parts += [
-                    operator_table(
-                        f"{row.technique}: one {title} on {row.parallel}, {count} sequence{'s' * (count > 1)}", found, c
-                    ),
-                    Text(),
-                ]
+        if row.decode:
+            many = f"{row.batch:,} sequences" if row.batch > 1 else "1 sequence"
+            parts += [
+                operator_table(
+                    f"{row.technique}: one decode step on {row.parallel}, {many}", row.decode, c, row.each, False
+                ),
+                Text(),
+            ]
+            said = f"one of {row.chunks} parts of a prompt" if row.chunks > 1 else "one prompt"
+            parts += [operator_table(f"{row.technique}: {said} on {row.parallel}", row.prefill, c, 0.0, True), Text()]
     return parts
 
 
-def operator_table(title: str, found: Sequence[Operator], c: Calibration) -> Table:
-    """Return operator by operator: time, share, what binds it."""
-    table = grid(
-        ("operator", "left"),
-        ("bytes / GPU", "right"),
-        ("FLOP / GPU", "right"),
-        ("time", "right"),
-        ("share", "right"),
-        ("bound by", "left"),
-        title=title,
-    )
-    whole = sum(o.time(c) for o in found) + c.step_start
+def operator_table(title: str, found: Sequence[Operator], c: Calibration, sequences: float, prompts: bool) -> Table:
+    """Return operator by operator: time, share, what binds it, and how much of its time is at that limit."""
+    headings = [("operator", "left"), ("bytes / GPU", "right"), ("FLOP / GPU", "right"), ("time", "right")]
+    table = grid(*headings, ("share", "right"), ("bound by", "left"), ("of limit", "right"), title=title)
+    whole = step_time(found, c, sequences, prompts)
     for o in found:
-        table.add_row(
-            o.name,
-            show_bytes(o.bytes),
-            show_rate(o.flops, "FLOP"),
-            show_time(o.time(c)),
-            f"{o.time(c) / whole:.0%}",
-            o.bound(c),
-        )
-    table.add_row("step overhead", "", "", show_time(c.step_start), f"{c.step_start / whole:.0%}", "overhead")
+        time = operator_time(o, c, prompts)
+        if time / whole < TRIFLE:
+            continue
+        amounts = (show_bytes(o.message), "") if o.message else (show_bytes(o.bytes), show_rate(o.flops, "FLOP"))
+        at_limit = f"{reach(o, c, prompts):.0%}"
+        table.add_row(o.name, *amounts, show_time(time), f"{time / whole:.0%}", bound(o, c, prompts), at_limit)
+    rest = overhead(c, sequences)
+    table.add_row(ENGINE_ITSELF, "", "", show_time(rest), f"{rest / whole:.0%}", "overhead", "")
+    table.add_row("total", "", "", show_time(whole), "100%", "", "", style="bold")
     return table
 
 

@@ -1,38 +1,86 @@
-"""How fast a device really is: effective rates, overheads, and how far off a prediction may be."""
+"""How fast a device and an engine really are: effective rates, overheads, and how far off a prediction may be."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kvplan.specs.source import Source
+
+#: a float, or an array of them (a fit looks at many servers at once)
+Amount = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Where true over predicted values lie, 8 times in 10: two factors."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Effective rates of one device. `spread` bounds true over predicted time, by two factors; `doubt` says why.
+    """What a server on one GPU under one engine reaches.
 
-    weights, attention: bytes per second; `attention` by bits of the cache's elements. rates: FLOP/s by bits of the
-    operands. `grounded` says whether measurements of this very GPU stand behind them. link: bytes per second one way;
-    link_start, layer_start, step_start: seconds per message, layer, step.
+    weights, elements [B/s]; `experts` and `experts_rate` are factors on bandwidth and rate of routed experts; `weights8`
+    and `weights4` on the bandwidth of narrow weights. cache, rate: by bits of an element [B/s], of an operand [FLOP/s];
+    prompt: attention of prompts [FLOP/s]. link [B/s], message [s]. kernel: launch of one of `kernels` a layer [s];
+    eager: the same when prompts are in the step, step, sequence, request [s], poll [steps]. `wait`, `burst` and
+    `jitter` shape queueing, see perf/serving.py. `accepted` tokens a step under speculative decoding, `pace` scales
+    everything. `mixes` says whether prompts share steps with decoding, `chunk` how many of their tokens do.
     """
 
     name: str
+    engine: str
     tier: str
-    weights: float
-    attention: dict[float, float]
-    rates: dict[float, float]
-    attention_rate: float
-    link: float
-    link_start: float
-    layer_start: float
-    step_start: float
-    spread: tuple[float, float]
-    doubt: str
-    sources: tuple[Source, ...]
+    weights: Amount
+    weights8: Amount
+    weights4: Amount
+    experts: Amount
+    experts_rate: Amount
+    cache16: Amount
+    cache8: Amount
+    cache4: Amount
+    rate16: Amount
+    rate8: Amount
+    rate4: Amount
+    prompt: Amount
+    elements: Amount
+    link: Amount
+    message: Amount
+    kernel: Amount
+    kernels: Mapping[str, Amount]
+    eager: Amount
+    step: Amount
+    sequence: Amount
+    request: Amount
+    poll: Amount
+    wait: Amount
+    burst: Amount
+    jitter: Amount
+    accepted: Amount
+    pace: Amount
+    mixes: Amount
+    chunk: float
+    tpot: Range
+    ttft: Range
+    doubt: str = ""
     grounded: bool = True
+    sources: tuple[Source, ...] = ()
 
-    def cache_bandwidth(self, bits: float) -> float:
-        """Return the rate at which attention reads a cache of so many bits an element. [B/s]"""
-        return self.attention[min(self.attention, key=lambda b: abs(b - bits))]
-
-    def rate(self, bits: float) -> float:
+    def rate(self, bits: Amount) -> Amount:
         """Return the rate of matrix products on operands of so many bits. [FLOP/s]"""
-        return self.rates[min(self.rates, key=lambda b: abs(b - bits))]
+        return pick(bits, self.rate16, self.rate8, self.rate4)
+
+    def cache(self, bits: Amount) -> Amount:
+        """Return the rate at which attention reads a cache of so many bits an element. [B/s]"""
+        return pick(bits, self.cache16, self.cache8, self.cache4)
+
+    def narrow(self, bits: Amount) -> Amount:
+        """Return what narrow weights do to the bandwidth they are read at."""
+        return pick(bits, 1.0, self.weights8, self.weights4)
+
+
+def pick(bits: Amount, wide: Amount, eight: Amount, four: Amount) -> Amount:
+    """Return the value for elements of so many bits: over 8.5, over 4.5, or fewer; element by element."""
+    return (bits > 8.5) * wide + (bits <= 8.5) * (bits > 4.5) * eight + (bits <= 4.5) * four

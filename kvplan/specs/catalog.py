@@ -15,6 +15,7 @@ import yaml
 
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.calibration import Calibration
+from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
@@ -363,36 +364,20 @@ def engine(word: str = "vllm") -> Engine:
 
 
 @cache
-def _datasheet() -> Document:
-    return read_yaml(shipped("calibrations", "datasheet"), "datasheet.yaml", typed=False)
+def serving_profile(word: str = "published") -> ServingProfile:
+    """Return what was fitted of servers, by name or YAML file."""
+    path = as_path(word)
+    where = path.name if path else f"{resolve('serving', word, 'serving profile')}.yaml"
+    text = read_text(path, where) if path else shipped("serving", where.removesuffix(".yaml"))
+    raw = read_yaml(text, where, typed=True)
+    return read_serving_profile(raw, read_source(raw.get("source"), where), where)
 
 
-def datasheet_calibration(device: Gpu) -> Calibration:
-    """Return what to expect of a GPU nobody measured: sourced fractions of its datasheet, and a wide interval."""
-    where, raw = "datasheet.yaml", _datasheet()
-
-    def number(field: str, entry: object, unit: str = "1") -> float:
-        return parse(entry.get("value") if isinstance(entry, Mapping) else entry, unit, f"{where}: {field}")
-
-    spread = [float(part) for part in str(raw["spread"]["value"]).split(",")]
-    return Calibration(
-        name=device.name,
-        tier="datasheet",
-        weights=number("weights", raw["weights"]) * device.bandwidth,
-        attention={
-            float(bits): number("attention", entry) * device.bandwidth for bits, entry in raw["attention"].items()
-        },
-        rates={float(bits): number("rates", entry) * device.rate(float(bits)) for bits, entry in raw["rates"].items()},
-        attention_rate=number("attention_rate", raw["attention_rate"]) * device.rate(16),
-        link=number("link", raw["link"]) * device.link,
-        link_start=number("link_start", raw["link_start"], "s"),
-        layer_start=number("layer_start", raw["layer_start"], "s"),
-        step_start=number("step_start", raw["step_start"], "s"),
-        spread=(spread[0], spread[1]),
-        doubt=str(raw["doubt"]),
-        sources=(read_source(raw["source"], where), read_source(raw["spread"]["source"], where)),
-        grounded=device.name in raw["measured_on"],
-    )
+def calibration(
+    device: Gpu, engine: str = "vllm", about: ModelSpec | None = None, profile: str = "published"
+) -> Calibration:
+    """Return what a server of this GPU and engine reaches, and how sure that is for a model."""
+    return serving_profile(profile).calibrate(device, engine, (about.name, about.longer) if about else ())
 
 
 # -- prices ---------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ from kvplan.errors import SpecError
 from kvplan.specs.catalog import Document, names, read_source, read_text, read_yaml, resolve, shelf, write_whole
 from kvplan.specs.source import Source
 
-#: the calibration that is fractions of a datasheet, not fitted kernels
-DATASHEET = "datasheet"
 #: the column under which a row carries its line in the file
 LINE = ""
 
@@ -96,4 +94,4 @@ def kernel_document(word: str) -> tuple[Document, Source, str]:
 
 def kernel_documents() -> list[tuple[Document, Source, str]]:
     """Return every fitted profile kvplan ships."""
-    return [kernel_document(name) for name in names("calibrations") if name != DATASHEET]
+    return [kernel_document(name) for name in names("calibrations")]

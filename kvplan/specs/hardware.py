@@ -30,15 +30,19 @@ class Gpu:
     l2: float | None = None
     sources: dict[str, Source] = field(default_factory=dict, compare=False)
 
+    @property
+    def wide(self) -> float:
+        """Matrix rate for 16-bit operands. [FLOP/s]"""
+        return self.bf16 or self.fp16
+
     def rate(self, bits: float) -> float:
         """Return the matrix rate for operands of so many bits. [FLOP/s]
 
         A format the GPU lacks runs at the 16-bit rate.
         """
-        wide = self.bf16 or self.fp16
         if bits <= 4 and self.fp4:
             return self.fp4
-        return self.fp8 if bits == 8 and self.fp8 else wide
+        return self.fp8 if bits == 8 and self.fp8 else self.wide
 
 
 #: unit of every field of a GPU file ('' is text, '#' a whole number)

@@ -1,0 +1,84 @@
+"""How long a device takes for the operators of a step: memory or compute, messages, kernel launches, engine overhead."""
+
+from collections.abc import Iterable
+
+from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Amount, Operator
+from kvplan.specs.calibration import Calibration
+
+#: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
+OVERLAP = 3.0
+#: what `overhead` is called in a list of operators
+ENGINE_ITSELF = "engine: scheduling, sampling"
+#: keeps the power of nothing finite [s]
+TINY = 1e-30
+
+
+def moving(o: Operator, c: Calibration) -> Amount:
+    """Return how long its bytes take. [s]"""
+    if o.limit in (WEIGHTS, EXPERTS):
+        faster = c.experts if o.limit == EXPERTS else 1.0
+        return o.bytes / (c.weights * c.narrow(o.bits) * faster)
+    return o.bytes / (c.cache(o.bits) if o.limit == CACHE else c.elements)
+
+
+def computing(o: Operator, c: Calibration) -> Amount:
+    """Return how long its FLOPs take. [s]"""
+    if o.limit in (CACHE, PROMPT):
+        return o.flops / c.prompt
+    return o.flops / (c.rate(o.bits) * (c.experts_rate if o.limit == EXPERTS else 1.0))
+
+
+def sending(o: Operator, c: Calibration) -> Amount:
+    """Return how long its messages take. [s]"""
+    return o.messages * c.message + o.message / c.link
+
+
+def launching(o: Operator, c: Calibration, prompts: bool) -> Amount:
+    """Return how long its kernels' launches and small tails take. [s]"""
+    if not o.kernels:
+        return 0.0
+    return o.launches * c.kernels[o.kernels] * (c.kernel + (c.eager if prompts else 0.0))
+
+
+def overlapped(a: Amount, b: Amount) -> Amount:
+    """Return the time of two overlapping activities. [s]"""
+    return (a**OVERLAP + b**OVERLAP + TINY**OVERLAP) ** (1 / OVERLAP)
+
+
+def operator_time(o: Operator, c: Calibration, prompts: bool = False) -> Amount:
+    """Return an operator's time. [s]
+
+    Source: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009, with a smooth corner.
+    """
+    if o.limit == NETWORK:
+        return sending(o, c) * c.pace
+    busy = o.bytes / c.elements if o.limit == ELEMENTS else overlapped(moving(o, c), computing(o, c))
+    return (busy + launching(o, c, prompts)) * c.pace
+
+
+def overhead(c: Calibration, sequences: Amount) -> Amount:
+    """Return what the engine takes for itself in a step: once, and for every sequence that gets a token. [s]"""
+    return (c.step + c.sequence * sequences) * c.pace
+
+
+def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
+    """Return the time of one step in which `sequences` sequences get a token. [s]"""
+    return sum(operator_time(o, c, prompts) for o in operators) + overhead(c, sequences)
+
+
+def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:
+    """Return what takes most of an operator's time: memory, compute, network or overhead."""
+    if o.limit == NETWORK:
+        return "network"
+    times = {"memory": moving(o, c), "compute": computing(o, c), "overhead": launching(o, c, prompts)}
+    return max(times, key=lambda name: times[name])
+
+
+def reach(o: Operator, c: Calibration, prompts: bool = False) -> float:
+    """Return how much of its time is spent at the limit that binds: 1 when nothing else adds to it."""
+    if o.limit == NETWORK:
+        best = o.message / c.link
+    else:
+        best = max(moving(o, c), computing(o, c))
+    time = operator_time(o, c, prompts)
+    return float(best * c.pace / time) if time else 0.0
