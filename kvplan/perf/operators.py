@@ -154,16 +154,18 @@ def forward(
     length: int,
     prefill: Amount = 0.0,
     prompt: int = 0,
+    cached: int = 0,
     base: KVLayout | None = None,
 ) -> list[Operator]:
     """Return what one attention-data-parallel rank does in one step.
 
     `decode` sequences of `length` tokens take a token each, and `prefill` tokens of prompts `prompt` long are read
-    (0: none). Prompts attend to keys and values of the `base` layout, as they are before compression.
+    (0: none), whose first `cached` tokens a prefix cache holds. Prompts attend to keys and values of the `base`
+    layout, as they are before compression.
     """
     tokens = decode + prefill
-    found = products(model, layout, held, parallel, tokens, decode + (prefill / prompt if prompt else 0.0))
-    found += attention(layout, base or layout, parallel.tensor, decode, length, prefill, prompt)
+    found = products(model, layout, held, parallel, tokens, decode + (prefill / (prompt - cached) if prompt else 0.0))
+    found += attention(layout, base or layout, parallel.tensor, decode, length, prefill, prompt, cached)
     found += messages(model, held, parallel, tokens)
     hidden = HIDDEN_PASSES * len(model.layers) * model.hidden * 2.0
     return [*found, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
@@ -238,7 +240,14 @@ def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amo
 
 
 def attention(
-    layout: KVLayout, base: KVLayout, tensor: int, decode: Amount, length: int, prefill: Amount, prompt: int
+    layout: KVLayout,
+    base: KVLayout,
+    tensor: int,
+    decode: Amount,
+    length: int,
+    prefill: Amount,
+    prompt: int,
+    cached: int = 0,
 ) -> list[Operator]:
     """Return the attention of every kind of layer: decode over the cache, prompts over themselves."""
     found = []
@@ -256,14 +265,13 @@ def attention(
             )
         )  # fmt: skip
     if prompt:
+        part = prefill / (prompt - cached)
         for kind in dict.fromkeys(g.kind for g in base.groups):
             groups = [g for g in base.groups if g.kind == kind]
-            pairs = sum(g.count * g.pair_flops * seen(g, prompt) for g in groups)
+            pairs = sum(g.count * g.pair_flops * (seen(g, prompt) - seen(g, cached)) for g in groups)
             states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
-            work = layout.prefill_flops * pairs / tensor * (prefill / prompt)
-            found.append(
-                Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states * prefill / prompt, flops=work)
-            )
+            work = layout.prefill_flops * pairs / tensor * part
+            found.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states * part, flops=work))
     return found
 
 

@@ -39,8 +39,8 @@ class Passes:
 class Load:
     """Requests in steady state on one rank: mean lengths [token], sequences that run at once, and how they arrive.
 
-    `batch` run of the `offered` ones, the rest wait for memory. `waves` is how many requests each slot sends after all
-    started together (0: long ago). `hit` is the share of the prompt found in the prefix cache.
+    `batch` run of the `offered` ones, the rest wait for memory. `prompt` tokens are those to compute. `waves` is how
+    many requests each slot sends after all started together (0: long ago).
     """
 
     prompt: Amount
@@ -90,15 +90,17 @@ def passes(
     prompt: int,
     output: float,
     chunk: float,
+    cached: int = 0,
 ) -> Passes:
-    """Return the steps of one rank and stage under a load; `prompt` are the tokens to compute."""
+    """Return the steps of one rank and stage under a load; `cached` tokens of the prompt need no computing."""
+    fresh = prompt - cached
 
     def one(decode: Amount, prefill: float) -> list[Operator]:
         middle = int(prompt + output / 2)
-        what = {"decode": decode, "length": middle, "prefill": prefill, "prompt": prompt if prefill else 0}
-        return forward(model, layout, held, parallel, base=base, **what)
+        read = {"prefill": prefill, "prompt": prompt, "cached": cached} if prefill else {}
+        return forward(model, layout, held, parallel, base=base, decode=decode, length=middle, **read)
 
-    share = prompt / ceil(prompt / chunk)
+    share = fresh / ceil(fresh / chunk)
     return Passes(
         decode=one(batch, 0.0),
         mixed=one(batch, share),
