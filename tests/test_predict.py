@@ -111,7 +111,7 @@ def test_half_precision_is_as_fast_as_bfloat16_and_no_interval_grows_without_end
         ("", "line 1"),
         ("\x00\x01", "holds no rows"),
         ("\x00\x01\n1\n", "missing column"),
-        ("model,gpu,isl,osl,concurrency\nx,h100,1,1,1\n", "end-to-end rows come with the serving model"),
+        ("model,gpu,isl,osl,concurrency\nx,h100,1,1,1\n", "missing column 'engine', which e2e rows need"),
     ],
 )
 def test_bad_rows_are_refused_in_one_line(run, tmp_path, text, complaint) -> None:
@@ -126,7 +126,7 @@ def test_a_kind_that_does_not_fit_the_file_is_refused(run, tmp_path) -> None:
     ran = run("predict", str(source), "-o", str(tmp_path / "o.csv"), "--kind", "all_reduce")
     assert ran.code == 1 and "missing column 'message_size'" in ran.err
     ran = run("predict", str(source), "-o", str(tmp_path / "o.csv"), "--kind", "e2e")
-    assert ran.code == 1 and "serving model" in ran.err
+    assert ran.code == 1 and "missing column 'model', which e2e rows need" in ran.err
 
 
 @pytest.mark.parametrize("latency", ["-3", "0", "fast", "nan", "inf"])

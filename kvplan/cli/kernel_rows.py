@@ -1,8 +1,11 @@
-"""What predict, validate and calibrate share: reading rows of kernels, and the profiles they stand on."""
+"""What predict, validate and calibrate share: options, reading rows of kernels, the profiles they stand on."""
+
+from collections.abc import Mapping
 
 import click
 
-from kvplan.measuring.rows import Row, kind_of, read_rows
+from kvplan.errors import SpecError
+from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Kind, Predictor, read_profile
 from kvplan.specs import catalog
 from kvplan.specs.catalog_tables import LINE, kernel_document, kernel_documents, read_csv
@@ -13,6 +16,38 @@ kind_option = click.option(
 profile_option = click.option(
     "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
 )
+
+
+def settings(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """Read what a user says of end-to-end rows: gpu=h100."""
+    found = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name.strip():
+            raise click.BadParameter(f"expected COLUMN=VALUE, as in --set gpu=h100, got {word!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+set_option = click.option(
+    "--set",
+    "given",
+    multiple=True,
+    callback=settings,
+    metavar="COLUMN=VALUE",
+    help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeat for more.",
+)
+
+
+def refuse_settings(given: Mapping[str, str]) -> None:
+    """Refuse --set for rows of kernels."""
+    if given:
+        raise SpecError(f"--set {next(iter(given))}: only end-to-end rows and result files take it")
+
+
+def holds_servers(word: str, asked: str | None) -> bool:
+    """Return whether a file holds end-to-end rows: a benchmark's result, or a table with their columns."""
+    return word.lower().endswith(".json") or asked == "e2e" or is_serving(read_csv(word)[0], asked)
 
 
 def load(word: str, asked: str | None, measured: bool) -> tuple[Kind, list[str], list[dict[str, object]], list[Row]]:

@@ -24,10 +24,15 @@ class Row:
     time: float | None
 
 
+def is_serving(columns: list[str], asked: str | None) -> bool:
+    """Return whether a file holds end-to-end rows: asked for, or by its columns."""
+    return asked == "e2e" or (asked is None and set(columns) >= SERVING)
+
+
 def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
     """Return the kind of rows a file holds, by its columns; `asked` must fit them."""
-    if asked == "e2e" or (asked is None and set(columns) >= SERVING):
-        raise SpecError(f"{where}: end-to-end rows come with the serving model; for now: {', '.join(KINDS)}")
+    if is_serving(columns, asked):
+        raise SpecError(f"{where}: holds end-to-end rows; expected rows of kernels: {', '.join(KINDS)}")
     fitting = [k for k in KINDS.values() if set(columns) >= {*k.sizes, *k.texts}]
     if asked is not None:
         missing = sorted({*KINDS[asked].sizes, *KINDS[asked].texts} - set(columns))

@@ -9,32 +9,39 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import KvplanError, SpecError
-from kvplan.kv.budget import Deployment, Parallel, memory_budget, weights
+from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, Steps, passes, serve, steps
-from kvplan.specs.serving_profile import APART, CHUNK
-from kvplan.specs.calibration import Calibration
+from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quantization import FORMATS
 from kvplan.specs.reader import DTYPE_BITS
+from kvplan.specs.serving_profile import APART, CHUNK, calibration
 from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
 OPTIONAL = ("engine_version", "precision", "gemm_quant", "moe_quant", "pp", "attention_dp", "moe_tp", "moe_ep")
 TTFT, TPOT = "ttft_ms", "tpot_ms"
+TIMES = {"ttft": TTFT, "tpot": TPOT}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
 WAVES = 10.0
 #: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
 FEWEST = 4
-SPELLINGS = {"fp4": "nvfp4", "fp8_block": "fp8", "w4a16_mxfp4": "mxfp4", "int4_wo": "int4", "int8_wo": "int8"}
+SPELLINGS = {
+    "fp4": "nvfp4", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8-dynamic": "fp8", "fp8-static": "fp8",
+    "w4a16_mxfp4": "mxfp4", "int4_wo": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4", "int8_wo": "int8",
+    "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16",
+}  # fmt: skip
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: no server has a larger value of any size
 LARGEST = 10**9
+#: a calibration of rows side by side states no interval
+EXACT = Range(low=1.0, high=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +111,33 @@ def _server(
             return default
         number = parse(text(name), "1", name)
         if not 0 <= number <= LARGEST or (number == 0 and default is None):
-            raise SpecError(f"{name}: expected a number above zero, got {text(name)!r}")
+            raise SpecError(f"{name}: expected a number above zero and up to {LARGEST:,}, got {text(name)!r}")
         return number or (default or 0.0)
 
+    for name in NEEDED:
+        if not text(name):
+            raise SpecError(f"{name}: is empty")
     spec, device = model(text("model")), gpu(text("gpu"))
     engine = ENGINES.get(text("engine").lower(), text("engine").lower())
     form, notes = weight_form(spec, text("gemm_quant") or text("moe_quant") or text("precision"))
     sizes = {name: whole(size(name, 1.0), name) for name in ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")}
-    if not text("tp"):
-        raise SpecError("tp: is empty")
     parallel, said = spread_of(sizes)
-    exact = "requests" in entry or "mean_lengths" in entry
+    if refused := check_parallel(spec, parallel):
+        if parallel.pipeline > len(spec.layers):
+            raise SpecError(f"pp: {refused}")
+        notes = (*notes, f"{refused}; timed all the same")
+    exact = bool(text("requests") or text("mean_lengths"))
     factor, concurrency = 1.0 if exact else MEAN_LENGTH, size("concurrency")
-    waves = size("requests", WAVES * concurrency) / concurrency if exact else WAVES
-    times = {}
+    waves = max(1.0, size("requests", WAVES * concurrency) / concurrency) if exact else WAVES
+    if spec.max_context and (size("isl") + size("osl")) * factor > spec.max_context:
+        notes = (*notes, f"longer than the {spec.max_context:,} tokens of the model's context")
+    if text("request_rate"):
+        waves, notes = 0.0, (*notes, f"open loop: taken as {concurrency:.3g} requests in flight on average")
+    times: dict[str, float | None] = {}
     if measured:
-        times = {name: size(column) / 1e3 for name, column in (("ttft", TTFT), ("tpot", TPOT))}
+        times = {name: size(column) / 1e3 if text(column) else None for name, column in TIMES.items()}
+        if not any(times.values()):
+            raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
     return Server(
         line=line,
         model=spec,
@@ -222,12 +240,30 @@ FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gpus:
+    """The datasheet figures of many rows' GPUs, as arrays; 0 stands for a format a GPU lacks."""
+
+    bandwidth: Any
+    wide: Any
+    fp8: Any
+    fp4: Any
+    link: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Many:
-    """Rows side by side, as arrays: what `perf` works on."""
+    """Rows side by side, as arrays: what `perf` works on. `mixes` says whose prompts share steps with decoding."""
 
     rows: tuple[Server, ...]
     load: Load
     passes: Passes
+    gpus: Gpus
+    mixes: Any
+
+    def calibrated(self, values: Mapping[str, Any]) -> Calibration:
+        """Return effective rates and overheads of every row, from arrays of its terms' values."""
+        said = {"engine": "", "name": "", "tier": "", "tpot": EXACT, "ttft": EXACT}
+        return calibration(values, gpu=self.gpus, mixes=self.mixes, **said)  # type: ignore[arg-type]
 
     def served(self, c: Calibration) -> Served:
         """Return every row's means under a calibration of arrays."""
@@ -240,9 +276,16 @@ class Many:
 def stack(rows: Sequence[Server], engine: Engine) -> tuple[Many, list[Asked]]:
     """Return rows as arrays, and each as it was asked."""
     each = [asked(row, engine) for row in rows]
+    return side_by_side(rows, each), each
+
+
+def side_by_side(rows: Sequence[Server], each: Sequence[Asked]) -> Many:
+    """Return rows that were asked as arrays."""
     load = Load(**{name: np.array([getattr(a.load, name) for a in each], float) for name in Load.__dataclass_fields__})
     stacked = {name: operators([getattr(a.passes, name) for a in each]) for name in Passes.__dataclass_fields__}
-    return Many(rows=tuple(rows), load=load, passes=Passes(**stacked)), each
+    figures = {f: np.array([getattr(r.gpu, f) or 0.0 for r in rows], float) for f in Gpus.__dataclass_fields__}
+    mixes = np.array([float(r.engine not in APART) for r in rows])
+    return Many(rows=tuple(rows), load=load, passes=Passes(**stacked), gpus=Gpus(**figures), mixes=mixes)
 
 
 def operators(lists: Sequence[Sequence[Operator]]) -> list[Operator]:
@@ -257,22 +300,3 @@ def operators(lists: Sequence[Sequence[Operator]]) -> list[Operator]:
             for f in FIELDS:
                 found[o.name][f][i] = getattr(o, f)
     return [replace(first[name], **columns) for name, columns in found.items()]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpus:
-    """The datasheet figures of many rows' GPUs, as arrays; 0 stands for a format a GPU lacks."""
-
-    bandwidth: Any
-    wide: Any
-    fp8: Any
-    fp4: Any
-    link: Any
-
-
-def gpus_of(rows: Sequence[Server]) -> Gpus:
-    return Gpus(**{f: np.array([getattr(r.gpu, f) or 0.0 for r in rows], float) for f in Gpus.__dataclass_fields__})
-
-
-def mixes_of(rows: Sequence[Server]) -> Any:
-    return np.array([float(r.engine not in APART) for r in rows])

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from kvplan.measuring.residuals import quantile
-from kvplan.measuring.servers import Many, Server, gpus_of, mixes_of, stack
+from kvplan.measuring.servers import Many, Server, stack
 from kvplan.perf.serving import Served
-from kvplan.specs.serving_profile import (
-    ALL, ELSEWHERE, LEVELS, NOWHERE, SEEN, SERVER, TERM, TERMS, ServingProfile, calibration, value,
-)  # fmt: skip
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import ALL, ELSEWHERE, LEVELS, NOWHERE, SEEN, SERVER, ServingProfile, value
 from kvplan.specs.source import Source
 
 Array = Any
@@ -55,7 +53,6 @@ class Problem:
 
     def __init__(self, many: Many, speculative: Sequence[str] = (), fixed: ServingProfile | None = None):
         self.many, rows = many, many.rows
-        self.gpus, self.mixes = gpus_of(rows), mixes_of(rows)
         self.fast = np.array([f"{r.engine} {r.version}" in speculative for r in rows])
         self.measured = np.log(np.array([[r.tpot or 1.0, r.ttft or 1.0] for r in rows]))
         own = np.array([term.own for term in ALL], float)
@@ -97,11 +94,7 @@ class Problem:
     def served(self, moves: Array) -> Served:
         values = {term.name: value(term, moves[:, k], np.exp) for k, term in enumerate(ALL)}
         values["accepted"] = np.where(self.fast, values["accepted"], 1.0)
-        nowhere = Range(low=1.0, high=1.0)
-        c = calibration(
-            values, gpu=self.gpus, engine="", mixes=self.mixes, tpot=nowhere, ttft=nowhere, name="", tier=""
-        )
-        return self.many.served(c)
+        return self.many.served(self.many.calibrated(values))
 
     def derivative(self, moves: Array, base: Array) -> Array:
         """Return derivatives of `predict` by each row's own terms. [row, 2, term]"""

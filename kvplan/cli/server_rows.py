@@ -1,0 +1,86 @@
+"""What predict, validate and calibrate share for end-to-end rows: reading files, and the profile they stand on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kvplan.errors import SpecError
+from kvplan.measuring.benchmark_files import SETTABLE, load_results
+from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
+from kvplan.specs import catalog
+from kvplan.specs.catalog_tables import LINE, read_csv
+from kvplan.specs.serving_profile import ServingProfile
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A file of end-to-end rows as it stands, and each row as it was understood. `noun` is what `line` counts."""
+
+    where: str
+    columns: list[str]
+    raw: list[dict[str, object]]
+    rows: list[Server | Refused]
+    noun: str
+
+
+def read_table(word: str, asked: str | None, given: Mapping[str, str], measured: bool) -> Table:
+    """Return a CSV or result file (JSON) of end-to-end rows."""
+    where = word.rsplit("/", 1)[-1]
+    if word.lower().endswith(".json"):
+        if asked not in (None, "e2e"):
+            raise SpecError(f"{where}: result files hold e2e rows, not {asked}; leave out --kind")
+        points = load_results(word, given)
+        columns = list(dict.fromkeys(name for point in points for name in point))
+        raw: list[dict[str, object]] = [{name: point.get(name, "") for name in columns} for point in points]
+        entries = [{**entry, "mean_lengths": "yes", LINE: n} for n, entry in enumerate(raw, 1)]
+        return Table(where=where, columns=columns, raw=raw, rows=read_rows(entries, measured), noun="load")
+    columns, raw = read_csv(word)
+    if unknown := [name for name in given if name not in SETTABLE]:
+        raise SpecError(f"--set {unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
+    columns = [*columns, *(name for name in given if name not in columns)]
+    raw = [{**entry, **given} for entry in raw]
+    wanted = (*NEEDED, *TIMES.values()) if measured else NEEDED
+    if missing := [name for name in wanted if name not in columns]:
+        hint = f"; add it, or --set {missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
+        raise SpecError(f"{where}: line 1: missing column {missing[0]!r}, which e2e rows need{hint}")
+    return Table(where=where, columns=columns, raw=raw, rows=read_rows(raw, measured), noun="line")
+
+
+def read_rows(entries: Sequence[Mapping[str, object]], measured: bool) -> list[Server | Refused]:
+    model, gpu = remembered(catalog.model), remembered(catalog.gpu)
+    return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+
+
+def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
+    """Return a reader of names that reads each once."""
+    known: dict[str, Found] = {}
+
+    def look(word: str) -> Found:
+        if word not in known:
+            known[word] = read(word)
+        return known[word]
+
+    return look
+
+
+def usable(tables: Sequence[Table]) -> tuple[list[Server], list[str]]:
+    """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can."""
+    rows = [row for table in tables for row in table.rows if isinstance(row, Server)]
+    left = [
+        f"{table.where}: {table.noun} {row.line}: {row.reason}"
+        for table in tables
+        for row in table.rows
+        if isinstance(row, Refused)
+    ]
+    if not rows:
+        raise SpecError(f"no row can be used; {left[0]}")
+    return rows, left
+
+
+def profile_of(words: tuple[str, ...]) -> ServingProfile:
+    """Return the serving profile asked for, else the shipped one."""
+    if len(words) > 1:
+        raise SpecError(f"--profile: end-to-end rows stand on one profile, got {len(words)}")
+    return catalog.serving_profile(*words)
