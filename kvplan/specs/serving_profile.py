@@ -241,10 +241,11 @@ def wider(found: Range) -> Range:
 
 
 DOUBTS = {
-    SEEN: "this model was measured on this GPU and engine; the range is what rows left out of the fit showed",
-    SERVER: "this GPU and engine were measured with other models; the range is what models left out of the fit showed",
-    ELSEWHERE: "this GPU was measured under another engine; the range is what pairs left out of the fit showed",
-    NOWHERE: "no server on this GPU was measured: its datasheet times what five other GPUs reach of theirs",
+    SEEN: "this model was measured on this GPU and engine; the range is that of rows left out of the fit",
+    SERVER: "this GPU and engine were measured with other models; the range is that of models left out of the fit",
+    ELSEWHERE: "this GPU was measured under other engines; the range is that of servers left out of the fit",
+    NOWHERE: "no server on this GPU was measured: its datasheet times what measured GPUs reach of theirs; the range is "
+    "twice that of GPUs left out of the fit",
 }
 
 
