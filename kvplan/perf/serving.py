@@ -14,8 +14,8 @@ from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
 
-#: shares of a cycle that TTFT may take from decoding, and of time that prompts may fill: keeps the algebra in range
-MOST_PREFILL, BUSIEST = 0.6, 0.97
+#: share of time that prompts may fill: keeps the queue finite
+BUSIEST = 0.97
 #: lengths between 80 % and 100 % of the nominal ones: completions of a wave spread over this share of it
 LENGTH_SPREAD = 0.2
 
@@ -66,7 +66,8 @@ class Steps:
 class Served:
     """Means in steady state. `queued` waits for memory (in ttft too); `busy` is the share of time prompts take.
 
-    `cycle` is what a request takes from its slot, `prompt_seconds` what its prompt takes from the others. [s]
+    `cycle` is what a request takes from its slot, `prompt_seconds` what its prompt takes from the others, `step` a
+    decode step by itself. [s]
     """
 
     ttft: Amount
@@ -77,6 +78,7 @@ class Served:
     own: Amount
     busy: Amount
     prompt_seconds: Amount
+    step: Amount
 
 
 def passes(
@@ -128,10 +130,11 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     """Return the means of a closed loop: as many requests in flight as `load.offered`.
 
     A request's cycle is its decode steps and the prompts of the `batch` requests served meanwhile (each delays all
-    decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT. TTFT is the request's own chunks,
-    the rest of a step it arrives in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server
-    (M/D/1 with a finite population), and the clump that remains of a start together (`burst`), which a spread of
-    completions (`jitter`) dissolves.
+    decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT, and a decode step at least; where
+    that is more than the cycle has, the cycle is longer. TTFT is the request's own chunks, the rest of a step it arrives
+    in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server (M/D/1 with a finite
+    population), and the clump that remains of a start together (`burst`), which a spread of completions (`jitter`)
+    dissolves. In all, cycle = TTFT - the request's overhead - waiting for memory + output x TPOT.
     """
     batch, prompt = load.batch, load.prompt
     apart = 1.0 - c.mixes
@@ -149,10 +152,12 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     arriving = own + s.decode / 2
     steady = arriving + queue + clump
     first = first_wave(load, s, own, c)
-    begun = (load.waves > 0) / (load.waves + (load.waves <= 0))
+    begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0)
     request = c.request * c.pace + c.poll * s.decode
     ttft = request + begun * first + (1 - begun) * steady
-    tpot = (cycle - smaller(ttft - c.request * c.pace, MOST_PREFILL * cycle)) / load.output
+    slot = ttft - c.request * c.pace
+    tpot = larger((cycle - slot) / load.output, s.decode)
+    cycle = slot + load.output * tpot
     queued = (load.offered / batch - 1) * cycle
     return Served(
         ttft=ttft + queued,
@@ -163,6 +168,7 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
         own=own,
         busy=busy,
         prompt_seconds=extra,
+        step=s.decode,
     )
 
 
