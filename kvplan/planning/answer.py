@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from kvplan.kv import techniques
+from kvplan.money.terms import old
 from kvplan.planning.estimate import Query, Row, Site, best, estimate
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens, show_usd
 
-#: a price older than this is said to be old [day]
+#: a price last seen longer ago than this is said to be old [day]
 STALE = 120
 
 
@@ -129,6 +129,6 @@ def site_warnings(site: Site, model: ModelSpec, today: str) -> list[str]:
         found.append(f"{gpu.name} has no bf16: weights and cache run in fp16")
     if price is None:
         found.append(f"no on-demand price known for {gpu.name}; give one with --price 2.49/h")
-    elif (date.fromisoformat(today) - date.fromisoformat(price.start)).days > STALE:
-        found.append(f"the {gpu.name} price is of {price.start} ({price.provider}); check it, or give one with --price")
+    elif outdated := old(price, today, STALE):
+        found.append(f"{outdated}, or give one with --price")
     return found

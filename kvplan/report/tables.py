@@ -56,14 +56,11 @@ def notes(lines: Iterable[str], heading: str) -> list[RenderableType]:
 
 def estimate(e: Estimate) -> list[RenderableType]:
     """Return the report of `kvplan estimate`."""
-    c = e.sites[0].calibration
-    doubt = f"KV bytes follow exactly from the config. Times and costs stand on servers {c.tier}: {c.doubt}. "
-    ranges = f"8 in 10 are {c.tpot.low:.2f}x to {c.tpot.high:.2f}x (TPOT, cost), {c.ttft.low:.2f}x to {c.ttft.high:.2f}x (TTFT)."
     parts: list[RenderableType] = [
         Text(e.answer, style="bold"),
         *(Text(f"Note: {w}", style="yellow") for w in e.warnings),
     ]
-    parts += [Text(f"{doubt}{ranges}", style="dim"), Text()]
+    parts += [Text(standing(e), style="dim"), Text()]
     for site in e.sites:
         parts += [technique_table(e, site), Text()]
     parts += [Text(LEGEND, style="dim"), Text()]
@@ -72,6 +69,17 @@ def estimate(e: Estimate) -> list[RenderableType]:
         parts += where_table(e.where)
     parts += notes(dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs), "What the techniques need")
     return [*parts, *notes(source_lines(e), "Sources")]
+
+
+def standing(e: Estimate) -> str:
+    """Say what each GPU's times and costs stand on, and the range to expect."""
+    found = ["KV bytes follow exactly from the config."]
+    for site in e.sites:
+        c, where = site.calibration, f" on {site.gpu.name}" if len(e.sites) > 1 else ""
+        tpot, ttft = (f"{r.low:.2f}x to {r.high:.2f}x" for r in (c.tpot, c.ttft))
+        found.append(f"Times and costs{where} ({c.tier}): {c.doubt}.")
+        found.append(f"Expect {tpot} of TPOT and cost, {ttft} of TTFT, 8 times in 10.")
+    return " ".join(found)
 
 
 def refusals(rows: Sequence[Row]) -> list[str]:
