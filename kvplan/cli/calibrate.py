@@ -3,27 +3,34 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
+from typing import TYPE_CHECKING
 
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.cli.kernel_rows import kind_option, load
-from kvplan.cli.validate import table
+from kvplan.cli.kernel_rows import holds_servers, kind_option, load, refuse_settings, set_option
+from kvplan.cli.validate import left_lines, server_line, server_table, table
 from kvplan.errors import SpecError
 from kvplan.measuring.profiling import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
 from kvplan.specs import catalog
 from kvplan.specs.catalog_samples import holds_samples
 from kvplan.specs.catalog_tables import stem, write_profile
-from kvplan.specs.source import KINDS
+from kvplan.specs.source import KINDS, Source
 from kvplan.units import show_time
+
+if TYPE_CHECKING:
+    from kvplan.measuring.serving_fit import About
 
 #: a fit that takes longer shows how far it is [s]
 PATIENCE = 2.0
 BAR = 30
 COMMENT = "Fitted by `kvplan calibrate`: coefficients, errors on rows left out, 80 % intervals; see docs/calibration.md"
+
+SERVER_COMMENT = "Fitted by `{command}`: terms, factors, 80 % intervals of rows left out; see docs/serving.md"
+CHECKED = ["left out together", "rows", "median", "mean", "P90", "bias", "in 80%"]
 
 
 def bar() -> Callable[[int, int, str], None]:
@@ -65,8 +72,17 @@ def gathered(words: tuple[str, ...], kind: str | None, gpu: str | None) -> list[
 @click.option("--on", "day", help="Day the rows were obtained, as in 2026-11-23. Default: today.")
 @click.option("--tier", type=click.Choice(["measured here", "measured elsewhere"]), default="measured elsewhere")
 @click.option("--check", is_flag=True, help="Fit without some rows and shapes instead, and report the errors on these.")
+@set_option
+@click.option("--from-scratch", "scratch", is_flag=True, help="End-to-end rows: do not start from the shipped profile.")
+@click.option(
+    "--speculative",
+    multiple=True,
+    metavar='"ENGINE VERSION"',
+    help="End-to-end rows: a version that ran speculative decoding. Default, from scratch: found by its times.",
+)
 @json_option
 @examples(
+    "kvplan calibrate serving.csv -o mine.yaml",
     "kvplan calibrate gemm.csv decode_attention.csv -o mine.yaml",
     "kvplan predict gemm.csv -o predicted.csv --profile mine.yaml",
 )
@@ -81,15 +97,32 @@ def command(
     day: str | None,
     tier: str,
     check: bool,
+    given: dict[str, str],
+    scratch: bool,
+    speculative: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Fit kernels to measured rows and write a profile for --profile.
+    """Fit kernels or servers to measured rows and write a profile for --profile.
 
     A profile holds coefficients with their meaning, never rows. The same rows give the same file, and so do the samples
-    of `kvplan profile`, which are fitted as it fits them.
+    of `kvplan profile`, which are fitted as it fits them. End-to-end rows move the shipped profile's servers; a few of
+    your own are enough.
     """
     if (output is None) != check:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
+    servers = [word for word in rows if holds_servers(word, kind)]
+    if servers:
+        if len(servers) < len(rows):
+            other = next(word for word in rows if word not in servers)
+            raise SpecError(
+                f"{servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
+            )
+        about = None if output is None else described(output, name, title, ref, day, tier, rows)
+        calibrate_servers(rows, output, kind, gpu, given, scratch, speculative, about, as_json)
+        return
+    refuse_settings(given)
+    if scratch or speculative:
+        raise SpecError("--from-scratch and --speculative are for end-to-end rows")
     if any(holds_samples(word, COLUMNS) for word in rows):
         if len(rows) > 1 or check or kind or gpu or title or ref or day:
             raise SpecError("samples of `kvplan profile` are fitted alone: one file, -o FILE and at most --name")
@@ -101,10 +134,7 @@ def command(
         report_checks(parsed, as_json)
         return
     assert output is not None
-    try:
-        when = (date.fromisoformat(day) if day else date.today()).isoformat()
-    except ValueError:
-        raise SpecError(f"--on: expected a day such as 2026-11-23, got {day!r}") from None
+    when = checked(day)
     from kvplan.measuring.fit import document, fit
 
     made = list(fit(parsed, catalog.gpu, bar()))
@@ -113,7 +143,7 @@ def command(
     heading = {
         "name": name or stem(output),
         "title": title or f"Kernels of {', '.join(sorted({place[0] for place, _, _ in made}))}",
-        "source": {"kind": KINDS[0], "ref": ref or ", ".join(word.rsplit("/", 1)[-1] for word in rows), "date": when},
+        "source": {"kind": KINDS[0], "ref": ref or named(rows), "date": when},
     }
     write_profile(output, document(heading, made, tier), COMMENT)
     groups = [
@@ -133,6 +163,85 @@ def command(
         return [f"{len(made)} kernels from {len(parsed):,} rows in {output}; predict with --profile {output}."]
 
     deliver(as_json, lambda: {"schema": 1, "command": "calibrate", "output": output, "fitted": groups}, report)
+
+
+def named(rows: tuple[str, ...]) -> str:
+    return ", ".join(word.rsplit("/", 1)[-1] for word in rows)
+
+
+def checked(day: str | None) -> str:
+    try:
+        return (date.fromisoformat(day) if day else date.today()).isoformat()
+    except ValueError:
+        raise SpecError(f"--on: expected a day such as 2026-11-23, got {day!r}") from None
+
+
+def described(
+    output: str, name: str | None, title: str | None, ref: str | None, day: str | None, tier: str, rows: tuple[str, ...]
+) -> "About":
+    """Return what a serving profile says of itself; no title yet when the user gives none."""
+    from kvplan.measuring.serving_fit import About
+
+    source = Source(kind=KINDS[0], ref=ref or named(rows), date=checked(day))
+    return About(name=name or stem(output), title=title or "", tier=tier, source=source)
+
+
+def calibrate_servers(
+    words: tuple[str, ...],
+    output: str | None,
+    kind: str | None,
+    gpu: str | None,
+    given: dict[str, str],
+    scratch: bool,
+    speculative: tuple[str, ...],
+    about: "About | None",
+    as_json: bool,
+) -> None:
+    """Fit servers to end-to-end rows, or report errors on rows left out of such fits."""
+    from kvplan.cli.server_rows import read_table, usable
+    from kvplan.measuring.serving_check import held_out
+    from kvplan.measuring.serving_fit import Manner, check, document, fit
+
+    rows, left = usable([read_table(word, kind, given, measured=True) for word in words])
+    if gpu is not None:
+        wanted, held = catalog.gpu(gpu).name, sorted({r.gpu.name for r in rows})
+        rows = [r for r in rows if r.gpu.name == wanted]
+        if not rows:
+            raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
+    how = Manner(scratch=scratch, speculative=speculative, progress=bar())
+    engine, shipped = catalog.engine(), catalog.serving_profile()
+    if about is None:
+        profile = None
+        out, ranges = check(rows, engine, shipped, how)
+    else:
+        pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
+        about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
+        profile, out = fit(rows, engine, about, shipped, how)
+        ranges = dict(profile.ranges)
+        command = " ".join(
+            ["kvplan calibrate", *(named((w,)) for w in words), *(["--from-scratch"] if scratch else ())]
+        )
+        assert output is not None
+        write_profile(output, document(profile), SERVER_COMMENT.format(command=command))
+    metrics = held_out(out, ranges)
+
+    def as_document() -> dict[str, object]:
+        errors = {metric: [asdict(g) for g in groups] for metric, groups in metrics.items()}
+        said = {"schema": 1, "command": "calibrate", "kind": "e2e", "output": output, "rows": len(rows)}
+        found = list(profile.speculative) if profile else None
+        return {**said, "speculative": found, "not_used": left, "left_out": errors}
+
+    def report() -> list[object]:
+        parts: list[object] = []
+        for metric, groups in metrics.items():
+            lines = [server_line(g.group, g) for g in groups]
+            parts += server_table(f"{metric}: rows left out of the fit", CHECKED, lines)
+        if profile:
+            under = "" if scratch else f" on top of {shipped.name}"
+            parts.append(f"{len(rows):,} rows{under} in {output}; predict with --profile {output}.")
+        return [*parts, *left_lines(left)]
+
+    deliver(as_json, as_document, report)
 
 
 def from_samples(rows: str, output: str, name: str | None, tier: str, as_json: bool) -> None:

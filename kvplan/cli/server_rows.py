@@ -7,6 +7,7 @@ from typing import TypeVar
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
+from kvplan.measuring.serving_predict import ask
 from kvplan.specs import catalog
 from kvplan.specs.catalog_tables import LINE, read_csv
 from kvplan.specs.serving_profile import ServingProfile
@@ -67,13 +68,15 @@ def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
 
 def usable(tables: Sequence[Table]) -> tuple[list[Server], list[str]]:
     """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can."""
-    rows = [row for table in tables for row in table.rows if isinstance(row, Server)]
-    left = [
-        f"{table.where}: {table.noun} {row.line}: {row.reason}"
-        for table in tables
-        for row in table.rows
-        if isinstance(row, Refused)
-    ]
+    engine = catalog.engine()
+    rows, left = [], []
+    for table in tables:
+        for row in table.rows:
+            found = ask(row, engine)
+            if isinstance(found, Refused):
+                left.append(f"{table.where}: {table.noun} {found.line}: {found.reason}")
+            else:
+                rows.append(found[0])
     if not rows:
         raise SpecError(f"no row can be used; {left[0]}")
     return rows, left

@@ -29,10 +29,15 @@ def quantile(values: Sequence[float], share: float) -> float:
     return low + (high - low) * (place - floor(place))
 
 
-def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
-    errors = [p.time / row.time - 1 for row, p in found if row.time]
+#: what is compared: measured, predicted, and the ends of its interval
+Compared = tuple[float, float, float, float]
+
+
+def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
+    """Return the errors of a group, at least one row."""
+    errors = [predicted / measured - 1 for measured, predicted, _, _ in found]
     sizes = [abs(e) for e in errors]
-    inside = sum(p.low <= row.time <= p.high for row, p in found if row.time)
+    inside = sum(low <= measured <= high for measured, _, low, high in found)
     return Residuals(
         group=group,
         rows=len(errors),
@@ -42,6 +47,10 @@ def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> 
         bias=quantile(errors, 0.5),
         coverage=inside / len(errors),
     )
+
+
+def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
+    return compare(group, [(row.time, p.time, p.low, p.high) for row, p in found if row.time])
 
 
 def by_kernel(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:

@@ -8,7 +8,7 @@ rows taken in another way (speculative decoding, disaggregation) do not bend the
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from kvplan.specs.serving_profile import ALL, ELSEWHERE, LEVELS, NOWHERE, SEEN, 
 from kvplan.specs.source import Source
 
 Array = Any
+#: told what is done, of how many, and what is next
+Progress = Callable[[int, int, str], None]
 #: scatter expected of logarithms: TPOT, TTFT
 NOISE = (0.05, 0.15)
 #: degrees of freedom of Student's t
@@ -34,8 +36,13 @@ ROUNDS, SETTLED = 40, 1e-4
 PLAIN = 0.004
 #: rows of one server that weigh as much as all others in its interval
 SHRINK = 20
-#: a version all of whose rows are this much faster than the fit ran speculative decoding, where the model can
-FASTER = 0.75
+#: a version whose rows take less than this of what a fit of the others says ran speculative decoding, where the model
+#: can: nine in ten rows below 1, and at least so many of them
+FASTER, ENOUGH = 0.8, 8
+#: what configs call the layers that predict several tokens
+MTP = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
+#: ways of leaving rows out: shapes; models of a GPU; GPU and engine; GPUs
+WAYS = (SEEN, SERVER, ELSEWHERE, NOWHERE)
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,17 @@ class Level:
 
 
 class Problem:
-    """Rows, levels and the free deviations of one fit."""
+    """Rows, levels and the free deviations of one fit; on top of a `fixed` profile only servers and versions move.
+
+    `known` says which of a row's TPOT and TTFT were measured.
+    """
 
     def __init__(self, many: Many, speculative: Sequence[str] = (), fixed: ServingProfile | None = None):
         self.many, rows = many, many.rows
         self.fast = np.array([f"{r.engine} {r.version}" in speculative for r in rows])
-        self.measured = np.log(np.array([[r.tpot or 1.0, r.ttft or 1.0] for r in rows]))
+        times = [[r.tpot, r.ttft] for r in rows]
+        self.known = np.array([[time is not None for time in row] for row in times], float)
+        self.measured = np.log(np.array([[time or 1.0 for time in row] for row in times]))
         own = np.array([term.own for term in ALL], float)
         labels = {
             "gpus": [r.gpu.name for r in rows],
@@ -139,32 +151,27 @@ def _level(name: str, labels: Sequence[str], widths: Array) -> Level:
 
 def start_of(rows: Sequence[Server], profile: ServingProfile) -> Array:
     """Return where another profile puts each row's terms: the prior of a fit on top of it."""
-    found = np.zeros((len(rows), len(ALL)))
-    for i, r in enumerate(rows):
-        who = {"base": "", "gpus": r.gpu.name, "engines": r.engine, "servers": f"{r.gpu.name} {r.engine}"}
-        for k, term in enumerate(ALL):
-            found[i, k] = sum(profile.moves.get(x, {}).get(n, {}).get(term.name, 0.0) for x, n in who.items())
-    return found
+    each = [profile.moved(r.gpu.name, r.engine, r.version) for r in rows]
+    return np.array([[moved[term.name] for term in ALL] for moved in each])
 
 
 def solve(problem: Problem, rowweight: Array | None = None) -> Array:
     """Return the free deviations that fit best: Gauss-Newton with damping, weights of Student's t."""
-    count = len(problem.many.rows)
-    rowweight = np.ones(count) if rowweight is None else rowweight
+    counted = problem.known if rowweight is None else problem.known * rowweight[:, None]
     noise = np.array(NOISE)
 
     def state(free: Array) -> tuple[Array, Array, Array, float]:
         moves = problem.moves(free)
         logs = problem.predict(moves)
         residual = (logs - problem.measured) / noise
-        loss = (rowweight[:, None] * FREEDOM * np.log1p(residual**2 / FREEDOM)).sum() + (free**2).sum()
+        loss = (counted * FREEDOM * np.log1p(residual**2 / FREEDOM)).sum() + (free**2).sum()
         return moves, logs, residual, float(loss)
 
     free, damping = np.zeros(len(problem.free)), 1e-2
     moves, logs, residual, loss = state(free)
     for _ in range(ROUNDS):
         d = problem.derivative(moves, logs) / noise[:, None]
-        weight = rowweight[:, None] / (1 + residual**2 / FREEDOM)
+        weight = counted / (1 + residual**2 / FREEDOM)
         matrix, vector = problem.assemble(d, weight, residual)
         while True:
             step = np.linalg.solve(matrix + np.eye(len(free)) * (1 + damping), vector + free)
@@ -185,53 +192,133 @@ def solve(problem: Problem, rowweight: Array | None = None) -> Array:
 # -- profiles -------------------------------------------------------------------------------------
 
 
-def profile_of(problem: Problem, free: Array, ranges: Mapping[str, tuple[Range, Range]], speculative: Sequence[str],
-               name: str, tier: str, source: Source, under: ServingProfile | None = None) -> ServingProfile:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a profile says of itself."""
+
+    name: str
+    title: str
+    tier: str
+    source: Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Rows predicted by fits that did not see them: which were left out together, and logarithms of the ratio.
+
+    A ratio is nan where a row has no such time.
+    """
+
+    what: str
+    rows: tuple[Server, ...]
+    ratio: Array  # measured over predicted, as logarithms [row, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How to fit: from scratch or on top of a profile; versions known to speculate; who is told how far it is."""
+
+    scratch: bool = False
+    speculative: Sequence[str] = ()
+    progress: Progress | None = None
+
+
+def fit(
+    rows: Sequence[Server],
+    engine: Engine,
+    about: About,
+    shipped: ServingProfile,
+    how: Manner,
+) -> tuple[ServingProfile, list[LeftOut]]:
+    """Return a profile fitted to rows: on top of the shipped one, or from scratch.
+
+    From scratch, engine versions that ran speculative decoding are found unless they are named, and every interval
+    comes from rows left out; one that no rows left out can tell (a single GPU was measured, say) is the shipped one.
+    On top, `intervals_of_own` says how. Beside the profile stand the rows left out that its intervals come from.
+    """
+    under = None if how.scratch else shipped
+    many, _ = stack(rows, engine)
+    speculative = speculative_of(many, shipped, how)
+    out = list(left_out(rows, engine, speculative, WAYS if how.scratch else (SEEN,), how.progress, under))
+    ranges = ranges_of(out, shipped) if how.scratch else {**shipped.ranges, **intervals_of_own(out, shipped)}
+    problem = Problem(many, speculative, under)
+    return profile_of(problem, solve(problem), ranges, speculative, about, under), out
+
+
+def check(
+    rows: Sequence[Server],
+    engine: Engine,
+    shipped: ServingProfile,
+    how: Manner,
+) -> tuple[list[LeftOut], dict[str, tuple[Range, Range]]]:
+    """Return rows left out of such fits in all ways, and the intervals that follow from them."""
+    many, _ = stack(rows, engine)
+    speculative = speculative_of(many, shipped, how)
+    out = list(left_out(rows, engine, speculative, WAYS, how.progress, None if how.scratch else shipped))
+    return out, ranges_of(out, shipped)
+
+
+def speculative_of(many: Many, shipped: ServingProfile, how: Manner) -> tuple[str, ...]:
+    """Return the engine versions that ran speculative decoding: named, known, or found."""
+    if not how.scratch:
+        return tuple(dict.fromkeys((*shipped.speculative, *how.speculative)))
+    return tuple(how.speculative) or speculating(many, how.progress)
+
+
+def profile_of(
+    problem: Problem,
+    free: Array,
+    ranges: Mapping[str, tuple[Range, Range]],
+    speculative: Sequence[str],
+    about: About,
+    under: ServingProfile | None = None,
+) -> ServingProfile:
     """Return a fit as a profile; deviations too small to matter are dropped."""
     z = np.zeros(problem.size)
     z[problem.free] = free
-    moves: dict[str, dict[str, dict[str, float]]] = (
-        {level: dict(found) for level, found in under.moves.items()} if under else {}
-    )
+    moves: dict[str, Mapping[str, Mapping[str, float]]] = dict(under.moves) if under else {}
     if under is None:
         moves["base"] = {"": {t.name: float(z[k] * problem.base[k]) for k, t in enumerate(ALL)}}
     offset = len(ALL)
     for level in problem.levels:
-        found: dict[str, dict[str, float]] = dict(moves.get(level.name, {}))
+        found = dict(moves.get(level.name, {}))
         for i, who in enumerate(level.members):
             block = z[offset + i * len(ALL) : offset + (i + 1) * len(ALL)] * level.widths
-            old = found.get(who, {}) if level.name == "servers" else {}
+            old = found.get(who, {})
             new = {t.name: old.get(t.name, 0.0) + float(block[k]) for k, t in enumerate(ALL)}
             found[who] = {term: moved for term, moved in new.items() if abs(moved) > PLAIN}
         offset += len(level.members) * len(ALL)
         moves[level.name] = found
     measured: dict[tuple[str, str], set[str]] = {k: set(v) for k, v in under.measured.items()} if under else {}
+    counts = dict(under.rows) if under else {}
     for r in problem.many.rows:
-        measured.setdefault((r.gpu.name, r.engine), set()).add(r.model.name)
+        pair = (r.gpu.name, r.engine)
+        measured.setdefault(pair, set()).add(r.model.name)
+        counts[pair] = counts.get(pair, 0) + 1
     return ServingProfile(
-        name=name,
-        tier=tier,
-        source=source,
+        name=about.name,
+        title=about.title,
+        tier=about.tier,
+        source=about.source,
         moves=moves,
         measured={pair: tuple(sorted(models)) for pair, models in sorted(measured.items())},
         ranges=ranges,
         speculative=tuple(speculative),
+        rows=counts,
     )
 
 
-def document(profile: ServingProfile, rows: Sequence[Server], heading: Mapping[str, Any]) -> dict[str, Any]:
+def document(profile: ServingProfile) -> dict[str, Any]:
     """Return a profile as its YAML document: base values, factors, intervals, and what was measured."""
 
     def factors(found: Mapping[str, float]) -> dict[str, float]:
         return {term: round(exp(moved), 4) for term, moved in found.items()}
 
-    counts: dict[str, int] = {}
-    for r in rows:
-        pair = f"{r.gpu.name} {r.engine}"
-        counts[pair] = counts.get(pair, 0) + 1
-    base = profile.moves["base"][""]
+    base, source = profile.moves["base"][""], profile.source
     return {
-        **heading,
+        "name": profile.name,
+        "title": profile.title,
+        "source": {"kind": source.kind, "ref": source.ref, "date": source.date},
         "tier": profile.tier,
         "kind": "serving",
         "terms": {t.name: float(f"{value(t, base.get(t.name, 0.0)):.4g}") for t in ALL},
@@ -245,22 +332,13 @@ def document(profile: ServingProfile, rows: Sequence[Server], heading: Mapping[s
             for who, (t, f) in profile.ranges.items()
         },
         "measured": {
-            f"{gpu} {engine}": {"rows": str(counts.get(f"{gpu} {engine}", 0)), "models": list(models)}
+            f"{gpu} {engine}": {"rows": profile.rows.get((gpu, engine), 0), "models": list(models)}
             for (gpu, engine), models in profile.measured.items()
         },
     }
 
 
 # -- what the fit misses --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Rows predicted by fits that did not see them: which were left out together, and logarithms of the ratio."""
-
-    what: str
-    rows: tuple[Server, ...]
-    ratio: Array  # measured over predicted, as logarithms [row, 2]
 
 
 def same_shape(r: Server) -> tuple[Any, ...]:
@@ -293,47 +371,100 @@ def folds_of(rows: Sequence[Server], what: str, parts: int = 5) -> list[Array]:
 
 
 def left_out(
-    rows: Sequence[Server], engine: Engine, speculative: Sequence[str], what: Sequence[str],
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Iterator[LeftOut]:  # fmt: skip
+    rows: Sequence[Server],
+    engine: Engine,
+    speculative: Sequence[str],
+    what: Sequence[str],
+    progress: Progress | None = None,
+    under: ServingProfile | None = None,
+) -> Iterator[LeftOut]:
     """Yield, for each way of leaving rows out, how far the fits of the others are off on them."""
     every, _ = stack(rows, engine)
     jobs = [(name, fold) for name in what for fold in folds_of(rows, name)]
     ratios = {name: np.full((len(rows), 2), np.nan) for name in what}
-    whole = Problem(every, speculative)
+    whole = Problem(every, speculative, under)
     for done, (name, fold) in enumerate(jobs):
         if progress:
             progress(done, len(jobs), f"rows left out: {name}")
-        kept = (~fold).astype(float)
-        free = solve(whole, kept)
-        ratios[name][fold] = (whole.measured - whole.predict(whole.moves(free)))[fold]
+        free = solve(whole, (~fold).astype(float))
+        missed = np.where(whole.known > 0, whole.measured - whole.predict(whole.moves(free)), np.nan)
+        ratios[name][fold] = missed[fold]
     for name in what:
-        told = ~np.isnan(ratios[name][:, 0])
+        told = ~np.isnan(ratios[name]).all(1)
         yield LeftOut(what=name, rows=tuple(r for r, t in zip(rows, told, strict=True) if t), ratio=ratios[name][told])
 
 
-def ranges_of(found: Sequence[LeftOut]) -> dict[str, tuple[Range, Range]]:
-    """Return the middle 80 % of measured over predicted, by what was left out, and by server for rows like the seen."""
+def drafts(model: ModelSpec) -> bool:
+    """Return whether a checkpoint comes with layers that predict several tokens (MTP), so that it can speculate."""
+    said = [*model.config.items()]
+    for nested in model.config.values():
+        said += nested.items() if isinstance(nested, dict) else ()
+    return any(key in MTP and isinstance(count, int) and count > 0 for key, count in said)
 
-    def middle(values: Sequence[float]) -> tuple[float, float]:
-        return quantile(values, 0.1), quantile(values, 0.9)
 
+def speculating(many: Many, progress: Progress | None = None) -> tuple[str, ...]:
+    """Return engine versions that ran speculative decoding: rows do not say, but other versions' fits are too slow."""
+    rows, problem = many.rows, Problem(many)
+    names = [f"{r.engine} {r.version}" for r in rows]
+    able = np.array([drafts(r.model) for r in rows])
+    each = {name: np.array([n == name for n in names]) for name in sorted(set(names))}
+    asked = {name: mine for name, mine in each.items() if able[mine].all() and ENOUGH <= mine.sum() < len(rows)}
+    found = []
+    for done, (name, mine) in enumerate(asked.items()):
+        if progress:
+            progress(done, len(asked), f"speculative decoding: {name}")
+        free = solve(problem, (~mine).astype(float))
+        ratio = np.exp(problem.measured - problem.predict(problem.moves(free)))[mine & (problem.known[:, 0] > 0), 0]
+        if len(ratio) and np.median(ratio) < FASTER and np.quantile(ratio, 0.9) < 1.0:
+            found.append(name)
+    return tuple(found)
+
+
+def ranges_of(found: Sequence[LeftOut], shipped: ServingProfile) -> dict[str, tuple[Range, Range]]:
+    """Return the middle 80 % of measured over predicted, by what was left out, and by server for rows like the seen.
+
+    What no row tells is as the shipped profile has it.
+    """
     ranges: dict[str, tuple[Range, Range]] = {}
     for out in found:
-        overall = [middle(list(out.ratio[:, j])) for j in range(2)]
+        told = shipped.ranges[out.what]
+        overall = [middle(out.ratio[:, j]) or (log(told[j].low), log(told[j].high)) for j in range(2)]
         ranges[out.what] = (_range(overall[0]), _range(overall[1]))
-        if out.what != SEEN:
-            continue
+        if out.what == SEEN:
+            pairs = [f"{r.gpu.name} {r.engine}" for r in out.rows]
+            for pair in sorted(set(pairs)):
+                mine = np.array([p == pair for p in pairs])
+                tpot, ttft = (_range(mixed(out.ratio[mine, j], overall[j])) for j in range(2))
+                ranges[pair] = (tpot, ttft)
+    return ranges
+
+
+def intervals_of_own(found: Sequence[LeftOut], shipped: ServingProfile) -> dict[str, tuple[Range, Range]]:
+    """Return intervals by server: own rows left out in turn, shrunk toward what the shipped profile says of them."""
+    ranges: dict[str, tuple[Range, Range]] = {}
+    for out in found:
+        told = [shipped.interval(r.gpu.name, r.engine, (r.model.name, r.model.longer)) for r in out.rows]
         pairs = [f"{r.gpu.name} {r.engine}" for r in out.rows]
         for pair in sorted(set(pairs)):
-            mine = np.array([p == pair for p in pairs])
-            share = mine.sum() / (mine.sum() + SHRINK)
-            own = [middle(list(out.ratio[mine, j])) for j in range(2)]
-            mixed = [
-                tuple(share * o + (1 - share) * g for o, g in zip(own[j], overall[j], strict=True)) for j in range(2)
-            ]
-            ranges[pair] = (_range(mixed[0]), _range(mixed[1]))
+            mine = [i for i, p in enumerate(pairs) if p == pair]
+            general = [np.log([(told[i][j].low, told[i][j].high) for i in mine]).mean(0) for j in range(2)]
+            tpot, ttft = (_range(mixed(out.ratio[mine, j], general[j])) for j in range(2))
+            ranges[pair] = (tpot, ttft)
     return ranges
+
+
+def middle(ratio: Array) -> tuple[float, float] | None:
+    """Return the ends of the middle 80 %, None of nothing."""
+    known = ratio[~np.isnan(ratio)].tolist()
+    return (quantile(known, 0.1), quantile(known, 0.9)) if known else None
+
+
+def mixed(ratio: Array, general: Sequence[float]) -> tuple[float, float]:
+    """Return the middle 80 % of a server's rows, shrunk toward a general one when they are few. [logarithm]"""
+    own, count = middle(ratio), int((~np.isnan(ratio)).sum())
+    share = count / (count + SHRINK)
+    low, high = (share * o + (1 - share) * g for o, g in zip(own or general, general, strict=True))
+    return float(low), float(high)
 
 
 def _range(found: Sequence[float]) -> Range:

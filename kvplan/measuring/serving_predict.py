@@ -34,7 +34,7 @@ class Timed:
 
 def predict(found: Sequence[Server | Refused], profile: ServingProfile, engine: Engine) -> list[Timed | Refused]:
     """Return a prediction of every row, or why there is none, in the order of the rows."""
-    each = [_ask(row, engine) for row in found]
+    each = [ask(row, engine) for row in found]
     pairs = [pair for pair in each if not isinstance(pair, Refused)]
     if not pairs:
         return [refused for refused in each if isinstance(refused, Refused)]
@@ -62,7 +62,8 @@ def terms_of(rows: Sequence[Server], profile: ServingProfile) -> dict[str, Any]:
     return {t.name: np.array([values[t.name] for values in each]) for t in ALL}
 
 
-def _ask(row: Server | Refused, engine: Engine) -> Pair | Refused:
+def ask(row: Server | Refused, engine: Engine) -> Pair | Refused:
+    """Return a row with its load and passes, or why there are none."""
     if isinstance(row, Refused):
         return row
     try:

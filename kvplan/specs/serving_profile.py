@@ -6,7 +6,7 @@ never a term per model. Shares (of a datasheet figure) combine on the logistic s
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log
 from typing import Any
 
@@ -167,7 +167,7 @@ class ServingProfile:
     """What was fitted of servers. `moves[level][who][term]` are logarithms of factors; base ones under ("base", "").
 
     `measured[gpu, engine]` names the models behind a pair; `ranges[who]` are 10th and 90th percentiles of measured
-    over predicted (tpot, ttft) by what an interval rests on, and by pair.
+    over predicted (tpot, ttft) by what an interval rests on, and by pair; `rows[pair]` were fitted.
     """
 
     name: str
@@ -177,10 +177,11 @@ class ServingProfile:
     measured: Mapping[tuple[str, str], tuple[str, ...]]
     ranges: Mapping[str, tuple[Range, Range]]
     speculative: tuple[str, ...] = ()
+    title: str = ""
+    rows: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
-    def values(self, gpu: str, engine: str, version: str = "", speculative: bool = False) -> dict[str, float]:
-        """Return every term's value for a server."""
-        found = {}
+    def moved(self, gpu: str, engine: str, version: str = "") -> dict[str, float]:
+        """Return how far every term of a server is from its prior. [logarithm]"""
         who = {
             "base": "",
             "gpus": gpu,
@@ -188,9 +189,13 @@ class ServingProfile:
             "servers": f"{gpu} {engine}",
             "releases": f"{engine} {version}",
         }
-        for term in ALL:
-            moved = sum(self.moves.get(level, {}).get(name, {}).get(term.name, 0.0) for level, name in who.items())
-            found[term.name] = value(term, moved)
+        parts = [self.moves.get(level, {}).get(name, {}) for level, name in who.items()]
+        return {term.name: sum(part.get(term.name, 0.0) for part in parts) for term in ALL}
+
+    def values(self, gpu: str, engine: str, version: str = "", speculative: bool = False) -> dict[str, float]:
+        """Return every term's value for a server."""
+        moved = self.moved(gpu, engine, version)
+        found = {term.name: value(term, moved[term.name]) for term in ALL}
         if not speculative:
             found["accepted"] = 1.0
         return found
@@ -266,6 +271,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             name: move(TERM[name], _positive(reached, f"{where}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
+        rows = {tuple(str(who).split(" ", 1)): int(entry.get("rows", 0)) for who, entry in raw["measured"].items()}
         ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
         measured = {
             tuple(str(who).split(" ", 1)): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()
@@ -282,6 +288,8 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
         measured=measured,  # type: ignore[arg-type]
         ranges=ranges,
         speculative=tuple(map(str, raw.get("speculative", ()))),
+        title=str(raw.get("title", "")),
+        rows=rows,  # type: ignore[arg-type]
     )
 
 
