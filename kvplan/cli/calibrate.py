@@ -215,7 +215,9 @@ def calibrate_servers(
         out, ranges = check(rows, engine, shipped, how)
     else:
         pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
+        source = replace(about.source, ref=f"{about.source.ref}, on top of {shipped.source.ref}")
         about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
+        about = about if scratch else replace(about, source=source)
         profile, out = fit(rows, engine, about, shipped, how)
         ranges = dict(profile.ranges)
         command = " ".join(

@@ -63,6 +63,9 @@ OUTPUT = 512
 @click.option(
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
 )
+@click.option(
+    "--profile", metavar="FILE", default="published", help="A profile of servers, as `kvplan calibrate` makes them."
+)
 @json_option
 @examples(
     "kvplan estimate --model llama3-70b --context 128k",
@@ -82,6 +85,7 @@ def command(
     price: float | None,
     day: str | None,
     explain: bool,
+    profile: str,
     as_json: bool,
 ) -> None:
     """Every technique at one context: bytes, GPUs, time, money, quality."""
@@ -98,7 +102,7 @@ def command(
     def site(gpu: Gpu) -> Site:
         return Site(
             gpu=gpu,
-            calibration=catalog.calibration(gpu, about=spec),
+            calibration=catalog.calibration(gpu, about=spec, profile=profile),
             offers=(quoted(gpu, price, today),) if price else catalog.offers(gpu.name, today),
             engine=catalog.engine(),
             parallel=parallel(tp, pp, dp),

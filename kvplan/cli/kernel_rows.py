@@ -61,6 +61,8 @@ def load(word: str, asked: str | None, measured: bool) -> tuple[Kind, list[str],
 
 def known(words: tuple[str, ...]) -> list[KernelProfile]:
     """Return the shipped profiles, then those asked for."""
+    if servers := [word for word in words if catalog.is_serving(word)]:
+        raise SpecError(f"--profile {servers[0]}: is a profile of servers; rows of kernels need one of kernels")
     found = [*kernel_documents(), *(kernel_document(word) for word in words)]
     return [read_profile(raw, source, where) for raw, source, where in found]
 

@@ -100,6 +100,11 @@ def files(kind: str) -> list[dict[str, object]]:
     return [{"name": name} for name in catalog.names(kind)]
 
 
+def profiles() -> list[dict[str, object]]:
+    shelves = (("calibrations", "kernels"), ("serving", "servers"))
+    return [{"name": name, "of": what} for shelf, what in shelves for name in catalog.names(shelf)]
+
+
 KINDS: dict[str, Callable[[], list[dict[str, object]]]] = {
     "models": models,
     "gpus": gpus,
@@ -108,7 +113,7 @@ KINDS: dict[str, Callable[[], list[dict[str, object]]]] = {
     "techniques": shown_techniques,
     "architectures": architectures,
     "engines": lambda: files("engines"),
-    "profiles": lambda: files("calibrations"),
+    "profiles": profiles,
 }
 
 

@@ -174,6 +174,7 @@ def worded(field: str, value: object) -> str:
     "kvplan show gpu h200",
     "kvplan show technique mhc:4x+h2o:20%",
     "kvplan show profile h100-sxm h200 --kernels gemm",
+    "kvplan show profile published",
 )
 def command(kind: str, names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
     """Show one model, gpu, workload, technique, engine, price or profile: every value with its source.
@@ -222,8 +223,31 @@ def show_measured(names: tuple[str, ...], found: Sequence[tuple[Document, str]],
     deliver(as_json, lambda: measured.document(profiles), report)
 
 
+def show_servers(name: str, as_json: bool) -> None:
+    """Show a profile of servers: terms with their meaning, their values by GPU and engine, intervals, models."""
+    found = catalog.serving_profile(name)
+
+    def report() -> list[object]:
+        from kvplan.report import servers
+
+        return list(servers.report(found))
+
+    def document() -> dict[str, object]:
+        from kvplan.report import servers
+
+        return servers.document(found)
+
+    deliver(as_json, document, report)
+
+
 def show_profiles(names: tuple[str, ...], kernels: str | None, rows: str | None, as_json: bool) -> None:
     """Show the coefficients of one profile or compare two; draw a file's rows against the first."""
+    servers = [name for name in names if catalog.is_serving(name)]
+    if servers:
+        if len(names) > 1 or kernels or rows:
+            raise SpecError(f"show profile {servers[0]}, of servers, takes neither --kernels, --rows nor a second name")
+        show_servers(servers[0], as_json)
+        return
     from kvplan.cli.kernel_rows import load
     from kvplan.perf.kernel_profile import Predictor, read_profile
     from kvplan.specs.catalog_tables import kernel_document

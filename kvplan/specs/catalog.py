@@ -15,11 +15,11 @@ import yaml
 
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
 from kvplan.specs.reader import read_model
+from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import parse
 
@@ -160,7 +160,8 @@ def resolve(kind: str, word: str, noun: str) -> str:
     for tried in (word.strip().lower(), plain(word)):
         if tried in aliases:
             return aliases[tried]
-    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {kind}`, or give a path")
+    listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
+    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {listed}`, or give a path")
 
 
 def as_path(word: str) -> Path | None:
@@ -363,14 +364,27 @@ def engine(word: str = "vllm") -> Engine:
 # -- calibrations ---------------------------------------------------------------------------------
 
 
-@cache
 def serving_profile(word: str = "published") -> ServingProfile:
     """Return what was fitted of servers, by name or YAML file."""
     path = as_path(word)
     where = path.name if path else f"{resolve('serving', word, 'serving profile')}.yaml"
-    text = read_text(path, where) if path else shipped("serving", where.removesuffix(".yaml"))
+    return _serving(read_text(path, where) if path else shipped("serving", where.removesuffix(".yaml")), where)
+
+
+@cache
+def _serving(text: str, where: str) -> ServingProfile:
     raw = read_yaml(text, where, typed=True)
+    if raw.get("kind") != "serving":
+        raise SpecError(f"{where}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
     return read_serving_profile(raw, read_source(raw.get("source"), where), where)
+
+
+def is_serving(word: str) -> bool:
+    """Return whether a name or a YAML file is a profile of servers."""
+    path = as_path(word)
+    if path is None or path.suffix not in (".yaml", ".yml"):
+        return word in names("serving")
+    return read_yaml(read_text(path, path.name), path.name, typed=False).get("kind") == "serving"
 
 
 def calibration(
