@@ -12,8 +12,20 @@ from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel, check_parallel, weights
 from kvplan.kv.layout import kv_layout
 from kvplan.perf.operators import (
-    CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Operator, busiest, forward, larger, parts, smaller, touched,
-)  # fmt: skip
+    CACHE,
+    ELEMENTS,
+    EXPERTS,
+    NETWORK,
+    PROMPT,
+    WEIGHTS,
+    Operator,
+    busiest,
+    forward,
+    larger,
+    parts,
+    smaller,
+    touched,
+)
 from kvplan.specs import catalog
 
 MODEL = catalog.model("llama3.1-70b")
@@ -24,6 +36,7 @@ PROJECTIONS = 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024)
 FEED_FORWARD = 80 * 3 * 8192 * 28672
 NORMS = 80 * 2 * 8192
 EMBEDDING = 128256 * 8192
+ALONE = Parallel()
 AMOUNTS = ("bytes", "flops", "launches", "messages", "message")
 
 DEEPSEEK = catalog.model("deepseek-v3")
@@ -34,7 +47,7 @@ def by_name(found: list[Operator]) -> dict[str, Operator]:
     return {o.name: o for o in found}
 
 
-def step(parallel: Parallel = Parallel(), **load: object) -> dict[str, Operator]:
+def step(parallel: Parallel = ALONE, **load: object) -> dict[str, Operator]:
     return by_name(forward(MODEL, LAYOUT, HELD, parallel, **{"decode": 8.0, "length": 4096, **load}))
 
 

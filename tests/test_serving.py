@@ -1,0 +1,212 @@
+"""A server in steady state: what must hold between TTFT, TPOT, the cycle and the load."""
+
+from dataclasses import fields, replace
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kvplan.kv.budget import Parallel, weights
+from kvplan.kv.layout import kv_layout
+from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
+from kvplan.perf.step_time import step_time
+from kvplan.specs import catalog
+from kvplan.specs.calibration import Calibration
+
+PROFILE = catalog.serving_profile()
+H200 = catalog.gpu("h200")
+#: one engine whose prompts share steps with decoding, and one whose prompts do not
+ENGINES = {engine: PROFILE.calibrate(H200, engine) for engine in ("vllm", "sglang")}
+MODEL = catalog.model("llama3.1-70b")
+LAYOUT, HELD, SPREAD = kv_layout(MODEL, 16), weights(MODEL), Parallel(tensor=4)
+
+
+def load(prompt: float, output: float, batch: float, **more: float) -> Load:
+    found = Load(prompt=prompt, output=output, batch=batch, offered=batch, chunks=ceil(prompt / 8192))
+    return replace(found, **more)
+
+
+def timed(prompt: int, output: float, batch: float, c: Calibration = ENGINES["vllm"], cached: int = 0) -> Steps:
+    found = passes(
+        MODEL, LAYOUT, LAYOUT, HELD, SPREAD, batch=batch, prompt=prompt, output=output, chunk=c.chunk, cached=cached
+    )
+    return steps(found, c, batch)
+
+
+def served(prompt: int, output: float, batch: float, c: Calibration = ENGINES["vllm"], **more: float) -> Served:
+    return serve(load(prompt, output, batch, **more), timed(prompt, output, batch, c), c)
+
+
+LENGTH, BATCH = st.integers(1, 100_000), st.integers(1, 512).map(float)
+ENGINE = st.sampled_from(list(ENGINES.values()))
+#: step times as any server could have them: a prompt adds to a step, a whole budget of prompts more [s]
+STEPS = st.tuples(*[st.floats(1e-4, 1.0)] * 3).map(
+    lambda t: Steps(decode=t[0], mixed=t[0] + t[1], alone=t[0] / 2 + t[1], full=t[0] + t[1] + t[2],
+                    full_alone=t[0] / 2 + t[1] + t[2])
+)  # fmt: skip
+
+
+# -- the passes -------------------------------------------------------------------------------------
+
+
+def test_the_five_steps() -> None:
+    """Decoding alone; with a prompt's part; the part alone; the same with a whole budget of prompts."""
+    found = passes(MODEL, LAYOUT, LAYOUT, HELD, SPREAD, batch=16.0, prompt=10_000, output=100.0, chunk=8192.0)
+    work = {
+        f.name: next(o.flops for o in getattr(found, f.name) if o.name == "mlp") / (2 * 80 * 3 * 8192 * 28672 / 4)
+        for f in fields(found)
+    }
+    assert work == {"decode": 16, "mixed": 16 + 5000, "alone": 5000, "full": 16 + 8192, "full_alone": 8192}
+
+
+def test_a_prefix_found_in_the_cache_is_not_read_again() -> None:
+    whole, rest = (timed(8000, 100.0, 8.0, cached=cached) for cached in (0, 6000))
+    short = timed(2000, 100.0, 8.0)
+    assert short.alone < rest.alone < whole.alone  # fewer tokens, that still meet the others
+    assert rest.decode == whole.decode
+
+
+def test_speculative_decoding_takes_fewer_steps() -> None:
+    plain, fast = (timed(1000, 100.0, 8.0, replace(ENGINES["vllm"], accepted=a)) for a in (1.0, 2.0))
+    assert fast.decode == pytest.approx(plain.decode / 2)
+    assert fast.mixed - fast.decode == pytest.approx(plain.mixed - plain.decode)
+    assert fast.alone == plain.alone
+
+
+@given(LENGTH, st.floats(1, 4096), BATCH, ENGINE)
+def test_more_in_a_step_takes_longer(prompt: int, output: float, batch: float, c: Calibration) -> None:
+    s = timed(prompt, output, batch, c)
+    assert 0 < s.decode < s.mixed <= s.full * (1 + 1e-9)
+    assert 0 < s.alone <= s.full_alone * (1 + 1e-9) and s.alone < s.mixed
+
+
+# -- identities -------------------------------------------------------------------------------------
+
+
+@given(STEPS, LENGTH, st.floats(1, 4096), BATCH, st.floats(1, 4), st.sampled_from([0.0, 0.5, 1.0, 10.0]), ENGINE)
+def test_a_cycle_is_the_first_token_and_the_others(
+    s: Steps, prompt: int, output: float, batch: float, crowd: float, waves: float, c: Calibration
+) -> None:
+    """Cycle = TTFT - the request's own overhead - waiting for memory + output x TPOT: nothing is lost."""
+    r = serve(load(prompt, output, batch, offered=batch * crowd, waves=waves), s, c)
+    assert r.ttft - c.request * c.pace - r.queued + output * r.tpot == pytest.approx(r.cycle, rel=1e-9)
+    assert r.tpot >= s.decode * (1 - 1e-9)
+    assert r.own > 0 and r.ttft > c.request * c.pace + r.queued
+    assert 0 <= r.busy <= BUSIEST and r.wait >= -1e-9
+    assert r.cycle >= (output * s.decode + batch * r.prompt_seconds) * (1 - 1e-9)
+    assert r.step == s.decode
+
+
+@given(st.floats(1, 1e5), BATCH, st.floats(1e-4, 1.0), ENGINE)
+def test_without_prompts_a_token_takes_a_decode_step(output: float, batch: float, step: float, c: Calibration) -> None:
+    none = 0.0 if c.mixes == 0 else step
+    s = Steps(decode=step, mixed=step, alone=none, full=step, full_alone=none)
+    assert serve(load(1, output, batch), s, c).tpot == pytest.approx(step)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("output", [1.0, 2.0, 16.0, 128.0, 4096.0])
+def test_one_sequence_decodes_at_the_pace_of_its_steps(engine: str, output: float) -> None:
+    """Nobody else's prompts delay it, however short its answer is."""
+    c = ENGINES[engine]
+    found = served(64, output, 1.0, c)
+    decode = step_time(
+        passes(MODEL, LAYOUT, LAYOUT, HELD, SPREAD, batch=1.0, prompt=64, output=output, chunk=c.chunk).decode, c, 1.0
+    )
+    assert found.tpot == pytest.approx(decode, rel=0.01)
+
+
+def test_only_what_memory_does_not_hold_waits() -> None:
+    fits, waits = (served(1000, 200.0, 32.0, offered=n) for n in (32.0, 64.0))
+    assert fits.queued == 0 and waits.queued == pytest.approx(fits.cycle)
+    assert waits.ttft == pytest.approx(fits.ttft + waits.queued)
+    assert (waits.tpot, waits.cycle) == (fits.tpot, fits.cycle)
+
+
+def test_requests_that_start_together_wait_for_each_other() -> None:
+    """32 prompts of 1,024 tokens are four budgets: the mean request waits for (4 + 1) / 2 of them."""
+    c = replace(ENGINES["vllm"], burst=0.0)
+    s = timed(1024, 1024.0, 32.0, c)
+    one = first_wave(load(1024, 1024.0, 32.0), s, s.mixed, c)
+    assert one == pytest.approx(2.5 * s.full_alone, rel=0.02)
+    steady, ten, first = (serve(load(1024, 1024.0, 32.0, waves=w), s, c).ttft for w in (0.0, 10.0, 1.0))
+    assert steady < ten < first == pytest.approx(one + c.request * c.pace + c.poll * s.decode)
+    assert ten == pytest.approx(0.1 * first + 0.9 * steady)
+    assert serve(load(1024, 1024.0, 32.0, waves=0.5), s, c).ttft == first  # half of the slots were ever used
+
+
+def test_a_first_wave_of_one_is_its_own_prompt() -> None:
+    s = timed(1024, 1024.0, 1.0)
+    assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == s.mixed
+
+
+# -- directions -------------------------------------------------------------------------------------
+
+
+@given(st.integers(8, 4000), st.integers(100, 4096), BATCH, st.floats(1.05, 8), ENGINE)
+def test_more_requests_at_once_slow_everyone(
+    prompt: int, output: int, batch: float, more: float, c: Calibration
+) -> None:
+    """On one side of the token budget: past it, prompts share passes, which is a gain of its own."""
+    many = batch * more
+    assume((batch * prompt > c.chunk) == (many * prompt > c.chunk))
+    few, all_of_them = (served(prompt, float(output), n, c) for n in (batch, many))
+    assert few.tpot <= all_of_them.tpot * (1 + 1e-6)
+    assert few.cycle <= all_of_them.cycle * (1 + 1e-6)
+    assert few.ttft <= all_of_them.ttft * (1 + 1e-6)
+    assert batch / few.cycle <= many / all_of_them.cycle * 1.001  # and none of that costs throughput
+
+
+@given(st.integers(8, 4000), st.integers(100, 4096), BATCH, st.floats(1.05, 8), ENGINE)
+def test_longer_prompts_take_longer(prompt: int, output: int, batch: float, more: float, c: Calibration) -> None:
+    longer = int(prompt * more) + 1
+    assume((batch * prompt > c.chunk) == (batch * longer > c.chunk) and ceil(longer / c.chunk) == 1)
+    short, long = (served(n, float(output), batch, c) for n in (prompt, longer))
+    assert short.ttft <= long.ttft * (1 + 1e-6)
+    assert short.tpot <= long.tpot * (1 + 1e-6)
+    assert short.cycle <= long.cycle * (1 + 1e-6)
+
+
+@given(STEPS, LENGTH, st.floats(32, 4096), st.floats(1.05, 8), BATCH)
+def test_longer_answers_keep_a_slot_longer(s: Steps, prompt: int, output: float, more: float, batch: float) -> None:
+    """With the step times held: the more tokens a prompt is shared by, the less it adds to each."""
+    c = ENGINES["vllm"]
+    short, long = (serve(load(prompt, n, batch), s, c) for n in (output, output * more))
+    assert short.cycle <= long.cycle * (1 + 1e-9)
+    assert long.busy <= short.busy * (1 + 1e-9) and long.ttft <= short.ttft * (1 + 1e-9)
+    assert long.tpot <= short.tpot * 1.15  # but for a short answer's TTFT, which takes from its cycle
+
+
+@given(st.integers(1, 60_000), st.integers(1, 8), st.floats(1, 512), ENGINE)
+def test_more_bandwidth_never_serves_less(prompt: int, tokens: int, batch: float, c: Calibration) -> None:
+    """Every step is faster, and so is the cycle; TTFT may rise, as slots come back to the prompts' queue sooner."""
+    wide = replace(c, weights=2 * c.weights, cache16=2 * c.cache16, elements=2 * c.elements)
+    output = max(batch * tokens, 64.0)
+    before, after = (timed(prompt, output, batch, d) for d in (c, wide))
+    for f in fields(Steps):
+        assert getattr(after, f.name) <= getattr(before, f.name) * (1 + 1e-9)
+    slow, fast = (serve(load(prompt, output, batch), s, c) for s in (before, after))
+    assert fast.cycle <= slow.cycle * (1 + 1e-6)
+
+
+@given(st.integers(1, 60_000), st.integers(1, 4096), BATCH, ENGINE)
+def test_a_slower_pace_slows_in_proportion(prompt: int, output: int, batch: float, c: Calibration) -> None:
+    one, two = (served(prompt, float(output), batch, replace(c, pace=p)) for p in (1.0, 2.0))
+    for name in ("ttft", "tpot", "cycle"):
+        assert getattr(two, name) == pytest.approx(2 * getattr(one, name))
+
+
+# -- many at once -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arrays_and_floats_agree(engine: str) -> None:
+    c = ENGINES[engine]
+    batch, output = np.array([1.0, 4.0, 9.0, 64.0, 300.0]), 300.0
+    many = served(2000, output, batch, c, offered=2 * batch, waves=np.array([0.0, 10.0, 1.0, 0.0, 3.0]))
+    for i, (b, w) in enumerate(zip(batch.tolist(), (0.0, 10.0, 1.0, 0.0, 3.0), strict=True)):
+        one = served(2000, output, b, c, offered=2 * b, waves=w)
+        for f in fields(one):
+            assert getattr(one, f.name) == pytest.approx(getattr(many, f.name)[i], rel=1e-9), f.name
