@@ -147,7 +147,7 @@ def where_table(rows: Sequence[Row]) -> list[RenderableType]:
     for r in order[:SHOWN]:
         table.add_row(r.gpu if r.grounded else f"{r.gpu} *", *times(r))
     rest = f"; {len(rows) - len(order[:SHOWN])} more GPUs in --json" if len(rows) > SHOWN else ""
-    return [table, Text(f"* nothing was measured on this GPU: its rates are a guess{rest}", style="dim"), Text()]
+    return [table, Text(f"* no server on this GPU was measured: its times are a guess{rest}", style="dim"), Text()]
 
 
 def source_lines(e: Estimate) -> list[str]:
