@@ -1,0 +1,278 @@
+"""End-to-end rows: reading them, predicting them all at once, and predict and validate as a user types them."""
+
+import json
+import time
+
+import pytest
+from serving_rows import entries, moved, read, servers, timed, write
+
+from kvplan.measuring.servers import Refused, Server, asked, read_server, stack
+from kvplan.measuring.serving_predict import Timed, predict, roofline
+from kvplan.perf.serving import serve, steps
+from kvplan.specs import catalog
+
+ROW = {
+    "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",
+    "tp": "1",
+}  # fmt: skip
+RESULT = {
+    "backend": "vllm", "model_id": "meta-llama/Llama-3.1-70B-Instruct", "num_prompts": 80, "request_rate": "inf",
+    "max_concurrency": 16, "duration": 40.0, "completed": 80, "failed": 0, "total_input_tokens": 80_000,
+    "total_output_tokens": 16_000, "mean_ttft_ms": 210.5, "mean_tpot_ms": 24.0,
+}  # fmt: skip
+
+
+def one(**changes: str) -> Server | Refused:
+    return read_server({**ROW, **changes}, 2, catalog.model, catalog.gpu, False)
+
+
+def good(**changes: str) -> Server:
+    found = one(**changes)
+    assert isinstance(found, Server), found
+    return found
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def test_nominal_lengths_are_benchmarks_measured_ones_are_means() -> None:
+    row = good()
+    assert (row.prompt, row.output, row.waves) == (900, 450.0, 10.0)
+    row = good(requests="80")
+    assert (row.prompt, row.output, row.waves) == (1000, 500.0, 5.0)
+    row = good(mean_lengths="yes")
+    assert (row.prompt, row.output, row.waves) == (1000, 500.0, 10.0)
+    row = good(requests="80", request_rate="2")
+    assert row.waves == 0.0 and "open loop" in row.notes[0]
+
+
+def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
+    row = good(gpu="h200_sxm", engine="TensorRT-LLM", model="Qwen/Qwen3-32B", precision="fp8_block")
+    assert (row.gpu.name, row.engine, row.model.name, row.form) == ("h200", "trtllm", "qwen3-32b", "fp8")
+    assert good(model="deepseek-r1", precision="fp8").form is None, "the checkpoint is fp8"
+    assert good(precision="BF16").form == "bf16"
+
+
+def test_experts_counted_twice_are_put_right() -> None:
+    row = good(model="deepseek-r1", gpu="b200", tp="1", attention_dp="64", moe_tp="8", moe_ep="8")
+    assert row.parallel.gpus == 8 and "read as 8" in row.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model": "llama9"}, "no model named 'llama9'"),
+        ({"model": " "}, "model: is empty"),
+        ({"gpu": "h9000"}, "no GPU named"),
+        ({"engine": ""}, "engine: is empty"),
+        ({"concurrency": "0"}, "concurrency: expected a number above zero"),
+        ({"concurrency": "-4"}, "concurrency: expected a number above zero"),
+        ({"concurrency": "nan"}, "concurrency: expected a plain number"),
+        ({"isl": "1e30"}, "isl: expected a number above zero and up to 1,000,000,000"),
+        ({"isl": "many"}, "isl: expected a plain number, got 'many'"),
+        ({"tp": "1.5"}, "tp: expected a whole number"),
+        ({"tp": ""}, "tp: is empty"),
+        ({"pp": "99"}, "pp: 99 pipeline stages"),
+        ({"precision": "fp3"}, "'fp3' is not known"),
+        ({"tp": "2", "moe_ep": "3"}, "moe_ep: 3 expert ranks do not divide"),
+    ],
+)
+def test_a_row_that_says_nothing_of_use_is_refused_with_a_reason(change, complaint) -> None:
+    found = one(**change)
+    assert isinstance(found, Refused) and complaint in found.reason and "\n" not in found.reason
+
+
+def test_times_are_read_when_they_are_asked_for() -> None:
+    def read_times(ttft: str, tpot: str) -> Server | Refused:
+        return read_server({**ROW, "ttft_ms": ttft, "tpot_ms": tpot}, 2, catalog.model, catalog.gpu, True)
+
+    both = read_times("100", "10")
+    assert isinstance(both, Server) and (both.ttft, both.tpot) == (0.1, 0.01)
+    single = read_times("", "10")
+    assert isinstance(single, Server) and (single.ttft, single.tpot) == (None, 0.01)
+    for ttft, tpot in (("", ""), ("fast", "10"), ("0", "10"), ("100", "-1"), ("100", "inf")):
+        assert isinstance(read_times(ttft, tpot), Refused)
+
+
+# -- predicting -----------------------------------------------------------------------------------
+
+
+def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
+    rows = servers(
+        [
+            *entries("llama3.1-70b", "h100", "vllm", (4, 8)),
+            *entries("deepseek-r1", "b200", "sglang", (8,), moe_ep="8"),
+            *entries("gpt-oss-120b", "h200", "trtllm", (2,)),
+        ],
+        measured=False,
+    )
+    engine, profile = catalog.engine(), catalog.serving_profile()
+    many = predict(rows, profile, engine)
+    for row, found in zip(rows, many, strict=True):
+        assert isinstance(found, Timed)
+        c, a = profile.calibrate(row.gpu, row.engine, (), row.version), asked(row, engine)
+        single = serve(a.load, steps(a.passes, c, a.load.batch), c)
+        assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
+
+
+def test_a_roofline_is_faster_than_any_prediction() -> None:
+    rows = servers(entries("llama3.1-70b", "h100", "vllm", (8,)), measured=False)
+    engine = catalog.engine()
+    made = predict(rows, catalog.serving_profile(), engine)
+    for found, (ttft, tpot) in zip(made, roofline(rows, engine), strict=True):
+        assert isinstance(found, Timed) and 0 < tpot < found.tpot and 0 < ttft < found.ttft
+
+
+def test_a_roofline_reads_every_weight_once_a_step_and_nothing_else() -> None:
+    """One sequence of 70.6e9 - 1.05e9 (embeddings) parameters in bf16 on 8 x 3.35 TB/s; the cache adds 1 %."""
+    row = servers([{**ROW, "model": "llama3.1-70b", "tp": "8", "concurrency": "1"}], measured=False)
+    (_, tpot), *_ = roofline(row, catalog.engine())
+    assert tpot == pytest.approx(2 * (70.55e9 - 1.05e9) / (8 * 3.35e12), rel=0.03)
+
+
+def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
+    cases = {
+        "": ROW,
+        "qwen3-8b was not measured on h100-sxm under vllm": {**ROW, "model": "qwen3-8b"},
+        "lmdeploy was not measured on h100-sxm; no server under lmdeploy": {**ROW, "engine": "lmdeploy"},
+        "no server on mi300x was measured": {**ROW, "gpu": "mi300x"},
+    }
+    cases[""] = {**ROW, "model": "qwen3-32b", "tp": "2"}
+    found = predict(servers(cases.values(), measured=False), catalog.serving_profile(), catalog.engine())
+    widths = []
+    for note, p in zip(cases, found, strict=True):
+        assert isinstance(p, Timed) and (note in p.notes[0] if note else p.notes == ())
+        assert p.tpot_range[0] < p.tpot < p.tpot_range[1] and p.ttft_range[0] < p.ttft < p.ttft_range[1]
+        widths.append(p.tpot_range[1] / p.tpot_range[0])
+    assert widths[0] < widths[1] and widths[0] < widths[2] < widths[3]
+
+
+def test_requests_that_memory_cannot_hold_wait() -> None:
+    rows = servers([{**ROW, "isl": "32768", "concurrency": c} for c in ("8", "512")], measured=False)
+    few, many = predict(rows, catalog.serving_profile(), catalog.engine())
+    assert isinstance(few, Timed) and isinstance(many, Timed)
+    assert any("the others wait" in note for note in many.notes) and not any("wait" in n for n in few.notes)
+    assert many.ttft > 20 * few.ttft
+
+
+def test_stack_gives_a_row_without_an_operator_zeros() -> None:
+    rows = servers([ROW, {**ROW, "model": "gpt-oss-120b"}], measured=False)
+    many, each = stack(rows, catalog.engine())
+    experts = next(o for o in many.passes.decode if o.name == "experts")
+    assert experts.bytes[0] == 0.0 and experts.bytes[1] > 0 and len(each) == 2
+
+
+# -- as a user types it ---------------------------------------------------------------------------
+
+
+def test_predict_keeps_rows_and_columns_and_never_stops_at_a_bad_row(run, tmp_path) -> None:
+    rows = [{"tag": str(n), **ROW, "ttft_ms": "1", "tpot_ms": "junk"} for n in range(3)]
+    rows[1]["model"] = "nonesuch-9b"
+    out = tmp_path / "out.csv"
+    ran = run("predict", str(write(tmp_path / "rows.csv", rows)), "-o", str(out), "--json")
+    assert ran.code == 0 and ran.json["rows"] == 3 and ran.json["refused"] == 1 and ran.json["kind"] == "e2e"
+    found = read(out)
+    added = [f"{t}_ms{end}" for t in ("ttft", "tpot") for end in ("", "_low", "_high")]
+    assert list(found[0]) == ["tag", *ROW, *added, "note"]
+    assert [row["tag"] for row in found] == ["0", "1", "2"] and found[0] == {**found[2], "tag": "0"}
+    assert all(found[1][name] == "" for name in added) and "no model named 'nonesuch-9b'" in found[1]["note"]
+    for t in ("ttft", "tpot"):
+        low, middle, high = (float(found[0][f"{t}_ms{end}"]) for end in ("_low", "", "_high"))
+        assert 0 < low < middle < high
+
+
+def test_many_rows_take_seconds(run, tmp_path) -> None:
+    rows = entries("deepseek-r1", "b200", "sglang", (8,), loads=range(1, 601), moe_ep="8")
+    source, begun = write(tmp_path / "rows.csv", rows), time.monotonic()
+    assert run("predict", str(source), "-o", str(tmp_path / "out.csv")).code == 0
+    assert len(rows) == 1800 and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "complaint"),
+    [
+        ("model,gpu,isl,osl,concurrency,tp\nx,h100,1,1,1,1\n", (), "missing column 'engine', which e2e rows need"),
+        ("a,b\n1,2\n", ("--kind", "e2e"), "missing column 'model'"),
+        ("model,gpu,engine,isl,osl,concurrency,tp\n", (), "holds no rows"),
+        (f"{','.join(ROW)}\n{','.join(ROW.values())}\n", ("--set", "color=red"), "--set color: no column to set"),
+        (f"{','.join(ROW)}\n{','.join(ROW.values())}\n", ("--kind", "gemm"), "missing column 'dtype'"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused_in_one_line(run, tmp_path, text, arguments, complaint) -> None:
+    (tmp_path / "rows.csv").write_text(text, "utf-8")
+    ran = run("predict", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "o.csv"), *arguments)
+    assert ran.code == 1 and complaint in ran.err and ran.err.count("\n") == 1 and not (tmp_path / "o.csv").exists()
+
+
+def test_settings_fill_and_replace_columns(run, tmp_path) -> None:
+    rows = [{k: v for k, v in ROW.items() if k != "tp"}]
+    source, out = write(tmp_path / "rows.csv", rows), tmp_path / "out.csv"
+    assert run("predict", str(source), "-o", str(out)).code == 1
+    assert run("predict", str(source), "-o", str(out), "--set", "tp=2", "--set", "gpu=h200").code == 0
+    assert read(out)[0]["tp"] == "2" and read(out)[0]["gpu"] == "h200"
+    assert run("predict", str(source), "-o", str(out), "--set", "tp").code == 2
+
+
+def test_a_benchmarks_result_is_predicted_validated_and_calibrated(run, tmp_path) -> None:
+    source, out, mine = tmp_path / "result.json", tmp_path / "out.csv", tmp_path / "mine.yaml"
+    source.write_text(json.dumps(RESULT), "utf-8")
+    said = ("--set", "gpu=h100", "--set", "tp=4", "--set", "precision=bf16")
+    ran = run("predict", str(source), "-o", str(out))
+    assert ran.code == 1 and "--set gpu=h100" in ran.err
+    assert run("predict", str(source), "-o", str(out), *said).code == 0
+    row = read(out)[0]
+    assert (row["isl"], row["osl"], row["concurrency"], row["requests"]) == ("1000", "200", "16", "80")
+    assert 10 < float(row["tpot_ms"]) < 40
+    ran = run("validate", str(source), *said, "--json")
+    assert ran.code == 0 and ran.json["metrics"]["TPOT"][-1]["rows"] == 1
+    assert run("calibrate", str(source), "-o", str(mine), *said).code == 0
+    assert run("predict", str(source), "-o", str(out), *said, "--profile", str(mine)).code == 0
+    ran = run("predict", str(source), "-o", str(out), *said, "--kind", "gemm")
+    assert ran.code == 1 and "result files hold e2e rows" in ran.err
+
+
+def test_validate_reports_errors_by_server_beside_a_roofline(run, tmp_path) -> None:
+    profile = moved("servers", "h100-sxm vllm", weights=0.5)
+    rows = timed([*entries("llama3.1-70b", "h100", "vllm", (4,)), *entries("qwen3-32b", "h200", "vllm", (2,))], profile)
+    rows.append({**rows[0], "tpot_ms": "junk"})
+    source = write(tmp_path / "rows.csv", rows)
+    ran = run("validate", str(source), "--json")
+    assert ran.code == 0 and len(ran.json["left_out"]) == 1 and "line 26: tpot_ms" in ran.json["left_out"][0]
+    groups = ran.json["metrics"]["TPOT"]
+    assert [g["group"] for g in groups] == [
+        ["h100-sxm", "vllm", "llama3.1-70b"],
+        ["h200", "vllm", "qwen3-32b"],
+        ["all", "", ""],
+    ]
+    assert groups[0]["bias"] < -0.05 and groups[1]["median"] < 1e-4 < groups[0]["median"] < groups[0]["roofline"]
+    assert groups[1]["coverage"] == 1.0 and [g["rows"] for g in groups] == [12, 12, 24]
+    text = run("validate", str(source)).out
+    assert "TPOT: predicted against measured" in text and "TTFT" in text and "1 rows left out" in text
+
+
+def test_validate_needs_measured_columns(run, tmp_path) -> None:
+    ran = run("validate", str(write(tmp_path / "rows.csv", [ROW])))
+    assert ran.code == 1 and "missing column 'ttft_ms', which e2e rows need, the measured time" in ran.err
+    ran = run("validate", str(write(tmp_path / "rows.csv", [{**ROW, "ttft_ms": "", "tpot_ms": "", "tag": "x"}])))
+    assert ran.code == 1 and "no row can be used; rows.csv: line 2: tpot_ms: is empty" in ran.err
+
+
+@pytest.mark.parametrize("word", ["h100-sxm", "nonesuch"])
+def test_a_profile_of_kernels_is_none_of_servers(run, tmp_path, word) -> None:
+    source = write(tmp_path / "rows.csv", [ROW])
+    ran = run("predict", str(source), "-o", str(tmp_path / "o.csv"), "--profile", word)
+    assert ran.code == 1 and f"no serving profile named '{word}'" in ran.err
+    ran = run("estimate", "-m", "llama3-8b", "-c", "8k", "--profile", word)
+    assert ran.code == 1 and "kvplan list profiles" in ran.err
+
+
+def test_profiles_of_servers_are_listed_and_shown(run) -> None:
+    assert {"name": "published", "of": "servers"} in run("list", "profiles", "--json").json["profiles"]
+    text = run("show", "profile", "published").out
+    assert "of the memory bandwidth, reading weights" in text and "h200 vllm" in text and "new GPU" in text
+    (shown,) = run("show", "profile", "published", "--json").json["profiles"]
+    first = shown["servers"][0]
+    values = catalog.serving_profile().values(first["gpu"], first["engine"])
+    assert first["values"] == pytest.approx(values) and first["rows"] > 0 and first["models"]
+    ran = run("show", "profile", "published", "h200")
+    assert ran.code == 1 and "takes neither" in ran.err
