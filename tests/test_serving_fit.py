@@ -1,0 +1,265 @@
+"""Fitting servers: terms that made rows are found again, few rows borrow, the same rows give the same file."""
+
+from math import exp, log
+
+import numpy as np
+import pytest
+import yaml
+from serving_rows import entries, moved, read, servers, timed, write
+
+from kvplan.measuring.servers import stack
+from kvplan.measuring.serving_fit import (
+    About,
+    LeftOut,
+    Manner,
+    Problem,
+    drafts,
+    fit,
+    folds_of,
+    intervals_of_own,
+    profile_of,
+    ranges_of,
+    solve,
+    speculating,
+)
+from kvplan.measuring.serving_predict import Timed, predict
+from kvplan.specs import catalog
+from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile
+from kvplan.specs.source import Source
+
+ABOUT = About(
+    name="mine", title="Mine", tier="measured here", source=Source(kind="measured", ref="x", date="2026-11-23")
+)
+DENSE = [
+    *entries("llama3.1-8b", "h100", "vllm", (1, 2)),
+    *entries("qwen3-32b", "h100", "vllm", (2, 4)),
+    *entries("llama3.1-70b", "h100", "vllm", (4, 8)),
+]
+OTHERS = [
+    *entries("llama3.1-8b", "h100", "trtllm", (1,)),
+    *entries("qwen3-32b", "h200", "trtllm", (2,)),
+    *entries("llama3.1-70b", "h200", "vllm", (4,)),
+]
+#: what the made server is, against the shipped one
+SLOWER = {"weights": 0.9, "kernel": 1.4, "request": 1.5, "step": 1.3, "rate16": 0.9}
+
+
+def off(rows: list[dict[str, str]], profile: ServingProfile) -> np.ndarray:
+    """Return logarithms of predicted over measured TPOT and TTFT. [row, 2]"""
+    found = predict(servers(rows), profile, catalog.engine())
+    assert all(isinstance(p, Timed) for p in found)
+    times = [(p.tpot / (p.row.tpot or 1), p.ttft / (p.row.ttft or 1)) for p in found if isinstance(p, Timed)]
+    return np.log(np.array(times))
+
+
+def quick(rows: list[dict[str, str]], under: ServingProfile | None) -> ServingProfile:
+    """Return a fit without intervals."""
+    many, _ = stack(servers(rows), catalog.engine())
+    problem = Problem(many, (), under)
+    return profile_of(problem, solve(problem), catalog.serving_profile().ranges, (), ABOUT, under)
+
+
+# -- what comes back ------------------------------------------------------------------------------
+
+
+def test_on_top_of_the_shipped_profile_a_servers_own_terms_come_back() -> None:
+    truth, shipped = moved("servers", "h100-sxm vllm", **SLOWER), catalog.serving_profile()
+    rows = timed(DENSE, truth)
+    before, found = off(rows, shipped), quick(rows, shipped)
+    assert np.median(abs(before), 0).max() > 0.04
+    assert np.quantile(abs(off(rows, found)), 0.9) < 0.02, "predictions within 2 %: priors pull a little"
+    expected, got = (p.values("h100-sxm", "vllm", "1.0") for p in (truth, found))
+    for name in ("weights", "cache", "kernel"):
+        assert got[name] == pytest.approx(expected[name], rel=0.12), name
+    assert got["request"] == pytest.approx(expected["request"], rel=0.25)
+
+
+def test_on_top_only_servers_and_versions_move() -> None:
+    shipped = catalog.serving_profile()
+    found = quick(timed(DENSE, moved("servers", "h100-sxm vllm", **SLOWER)), shipped)
+    for level in ("base", "gpus", "engines"):
+        assert found.moves[level] == shipped.moves[level]
+    assert {k: v for k, v in found.moves["servers"].items() if k != "h100-sxm vllm"} == {
+        k: v for k, v in shipped.moves["servers"].items() if k != "h100-sxm vllm"
+    }
+    pair = ("h100-sxm", "vllm")
+    assert found.rows[pair] == shipped.rows[pair] + len(DENSE)
+    assert {"llama3.1-8b", *shipped.measured[pair]} == set(found.measured[pair])
+
+
+def test_from_scratch_predictions_come_back() -> None:
+    rows = timed([*DENSE, *OTHERS], catalog.serving_profile())
+    found = quick(rows, None)
+    errors = abs(off(rows, found))
+    assert np.median(errors, 0).max() < 0.02 and np.quantile(errors[:, 0], 0.9) < 0.03
+
+
+def test_models_not_in_the_rows_are_predicted_by_physics() -> None:
+    truth, shipped = moved("servers", "h100-sxm vllm", **SLOWER), catalog.serving_profile()
+    rows, new = timed(DENSE, truth), timed(entries("qwen3-14b", "h100", "vllm", (1, 2)), truth)
+    assert np.median(abs(off(new, quick(rows, shipped))), 0).max() < 0.02 < np.median(abs(off(new, shipped)), 0).max()
+
+
+def test_a_group_with_few_rows_borrows_and_still_bends() -> None:
+    """Four rows of one load each on a server 1.3 times as slow everywhere; the rest of its loads are predicted."""
+    truth, shipped = moved("servers", "h200 vllm", weights=0.75, cache=0.8, kernel=1.4), catalog.serving_profile()
+    rows = timed(entries("llama3.1-70b", "h200", "vllm", (4,)), truth)
+    few, rest = rows[1::4], [row for n, row in enumerate(rows) if n % 4 != 1]
+    before, after = (np.median(abs(off(rest, p))[:, 0]) for p in (shipped, quick(few, shipped)))
+    assert len(few) == 3 and after < 0.5 * before
+
+
+def test_a_row_with_one_time_counts_by_that_alone() -> None:
+    truth, shipped = moved("servers", "h100-sxm vllm", **SLOWER), catalog.serving_profile()
+    rows = timed(DENSE, truth)
+    silent = [{**row, "ttft_ms": ""} for row in rows]
+    found = quick(silent, shipped)
+    assert np.quantile(abs(off(rows, found))[:, 0], 0.9) < 0.02
+    request = [p.values("h100-sxm", "vllm", "1.0")["request"] for p in (found, shipped)]
+    assert request[0] == pytest.approx(request[1], rel=0.1), "nothing tells of it"
+
+
+def test_a_few_wild_rows_do_not_bend_the_others() -> None:
+    truth, shipped = moved("servers", "h100-sxm vllm", **SLOWER), catalog.serving_profile()
+    rows = timed(DENSE, truth)
+    wild = [{**row, "tpot_ms": str(4 * float(row["tpot_ms"]))} if n % 20 == 3 else row for n, row in enumerate(rows)]
+    assert np.median(abs(off(rows, quick(wild, shipped)))[:, 0]) < 0.02
+
+
+# -- speculative decoding -------------------------------------------------------------------------
+
+
+def test_versions_with_speculative_decoding_are_found() -> None:
+    """Rows do not say: a version whose model can, and whose tokens take two thirds of the time, did."""
+    assert drafts(catalog.model("deepseek-r1")) and not drafts(catalog.model("llama3.1-70b"))
+    plain = [
+        *entries("deepseek-r1", "b200", "trtllm", (4, 8)),
+        *entries("llama3.1-70b", "b200", "trtllm", (2, 4)),
+    ]
+    fast = [{**row, "engine_version": "2.0"} for row in entries("deepseek-r1", "b200", "trtllm", (8,))]
+    slow = [{**row, "engine_version": "3.0"} for row in entries("llama3.1-70b", "b200", "trtllm", (8,))]
+    rows = timed([*plain, *fast, *slow], catalog.serving_profile())
+    for row in rows:
+        if row["engine_version"] != "1.0":
+            row["tpot_ms"] = str(float(row["tpot_ms"]) / 1.6)
+    many, _ = stack(servers(rows), catalog.engine())
+    assert speculating(many) == ("trtllm 2.0",)
+
+
+# -- intervals ------------------------------------------------------------------------------------
+
+
+def test_rows_alike_are_left_out_together() -> None:
+    rows = servers(timed([*DENSE, *DENSE, *OTHERS], catalog.serving_profile()))
+    for what, key in (
+        (SEEN, lambda r: (r.model.name, r.gpu.name, r.engine, r.parallel, r.prompt, r.output, r.concurrency)),
+        (SERVER, lambda r: (r.model.name, r.gpu.name)),
+        (ELSEWHERE, lambda r: (r.gpu.name, r.engine)),
+        (NOWHERE, lambda r: r.gpu.name),
+    ):
+        folds = folds_of(rows, what)
+        assert np.sum(folds, 0).tolist() == [1] * len(rows), "each row once"
+        for fold in folds:
+            inside = {key(r) for r, out in zip(rows, fold, strict=True) if out}
+            assert not inside & {key(r) for r, out in zip(rows, fold, strict=True) if not out}
+
+
+def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
+    rows = servers(timed(DENSE[:20], catalog.serving_profile()))
+    shipped = catalog.serving_profile()
+    ratio = np.stack([np.linspace(-0.5, 0.5, 20), np.full(20, np.nan)], 1)
+    out = [LeftOut(what=SEEN, rows=tuple(rows), ratio=ratio)]
+    found = ranges_of(out, shipped)
+    assert found[SEEN][0].high == pytest.approx(exp(0.4)) and found[SEEN][1] == shipped.ranges[SEEN][1]
+    own = intervals_of_own(out, shipped)["h100-sxm vllm"]
+    told = shipped.interval("h100-sxm", "vllm", ("llama3.1-8b",))
+    assert own[0].high == pytest.approx(exp(0.5 * 0.4 + 0.5 * log(told[0].high)), rel=0.02)
+    assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
+
+
+def test_from_scratch_what_no_row_tells_is_as_shipped() -> None:
+    """One GPU under one engine: nothing says how far off another one would be."""
+    rows, shipped = servers(timed(DENSE[::3], catalog.serving_profile())), catalog.serving_profile()
+    profile, out = fit(rows, catalog.engine(), ABOUT, shipped, Manner(scratch=True))
+    assert profile.ranges[ELSEWHERE] == shipped.ranges[ELSEWHERE] and profile.ranges[NOWHERE] == shipped.ranges[NOWHERE]
+    assert {o.what for o in out if len(o.rows)} == {SEEN, SERVER}
+
+
+# -- as a user types it ---------------------------------------------------------------------------
+
+
+def test_the_same_rows_give_the_same_file_and_a_profile_to_use(run, tmp_path) -> None:
+    rows = timed([*DENSE[::2], *OTHERS[::2]], moved("engines", "vllm", weights=0.85, kernel=1.3))
+    source, day = write(tmp_path / "rows.csv", rows), ("--on", "2026-11-23", "--name", "mine")
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    for where in (first, second):
+        ran = run("calibrate", str(source), "-o", str(where), *day, "--from-scratch", "--json")
+        assert ran.code == 0 and ran.json["rows"] == len(rows) and ran.json["left_out"]["TPOT"][0]["median"] < 0.05
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_text("utf-8").startswith("# Fitted by `kvplan calibrate rows.csv --from-scratch`")
+    found = yaml.safe_load(first.read_text("utf-8"))
+    assert found["kind"] == "serving" and found["measured"]["h100-sxm vllm"]["rows"] == 36
+    out = tmp_path / "out.csv"
+    assert run("predict", str(source), "-o", str(out), "--profile", str(first)).code == 0
+    made = [float(p["tpot_ms"]) / float(r["tpot_ms"]) for p, r in zip(read(out), rows, strict=True)]
+    assert np.median(abs(np.log(made))) < 0.02
+    (_, everything) = (run("validate", str(source), "--profile", str(p), "--json").json["metrics"]["TPOT"] for p in (
+        "published", first))  # fmt: skip
+    assert everything[-1]["median"] < 0.02
+    estimate = [run("estimate", "-m", "llama3-8b", "-c", "8k", "-g", "h100", "-t", "fp8", "--json", *p) for p in (
+        (), ("--profile", str(first)))]  # fmt: skip
+    tpots = [e.json["rows"][0]["tpot"] for e in estimate]
+    assert tpots[1] != tpots[0]
+    assert "mine" in run("show", "profile", str(first), "--json").out
+
+
+def test_on_top_a_few_rows_of_ones_own_make_a_profile(run, tmp_path) -> None:
+    rows = timed(entries("qwen3-32b", "h200", "vllm", (2,)), moved("servers", "h200 vllm", weights=0.7, kernel=1.5))
+    source, mine = write(tmp_path / "rows.csv", rows), tmp_path / "mine.yaml"
+    ran = run("calibrate", str(source), "-o", str(mine))
+    assert ran.code == 0 and "12 rows on top of published" in " ".join(ran.out.split())
+    assert "rows.csv, on top of InferenceMAX" in mine.read_text("utf-8")
+    before, after = (
+        run("validate", str(source), "--json", *said).json["metrics"]["TPOT"][-1]["median"]
+        for said in ((), ("--profile", str(mine)))
+    )
+    assert after < 0.02 < before
+
+
+def test_check_reports_errors_on_rows_left_out(run, tmp_path) -> None:
+    rows = timed([*DENSE[::3], *OTHERS[::3]], catalog.serving_profile())
+    ran = run("calibrate", str(write(tmp_path / "rows.csv", rows)), "--from-scratch", "--check", "--json")
+    assert ran.code == 0 and ran.json["output"] is None
+    groups = ran.json["left_out"]["TPOT"]
+    ways = ["one shape in 5", "a model on a GPU", "a GPU under an engine", "a GPU"]
+    assert [g["group"] for g in groups] == [[way] for way in ways] and {g["rows"] for g in groups} == {len(rows)}
+    assert groups[0]["median"] < 0.05
+
+
+def test_calibrate_says_what_it_cannot_do(run, tmp_path) -> None:
+    rows = timed(DENSE[:6], catalog.serving_profile())
+    source, mine = str(write(tmp_path / "rows.csv", rows)), str(tmp_path / "m.yaml")
+    kernels = tmp_path / "gemm.csv"
+    kernels.write_text("gpu,engine,kernel,dtype,m,n,k,latency_us\nh100,v-1,c,bfloat16,1,8,8,1\n", "utf-8")
+    ran = run("calibrate", source, str(kernels), "-o", mine)
+    assert ran.code == 1 and "calibrate them one after another" in ran.err
+    ran = run("calibrate", str(kernels), "-o", mine, "--from-scratch")
+    assert ran.code == 1 and "are for end-to-end rows" in ran.err
+    ran = run("calibrate", str(kernels), "-o", mine, "--set", "tp=1")
+    assert ran.code == 1 and "only end-to-end rows" in ran.err
+    ran = run("calibrate", source, "-o", mine, "--gpu", "b200")
+    assert ran.code == 1 and "no row is of b200" in ran.err
+    ran = run("calibrate", source, "-o", mine, "--on", "someday")
+    assert ran.code == 1 and "--on" in ran.err
+    write(tmp_path / "rows.csv", [{**row, "tpot_ms": "?", "concurrency": "0"} for row in rows])
+    ran = run("calibrate", source, "-o", mine)
+    assert ran.code == 1 and "no row can be used; rows.csv: line 2: concurrency" in ran.err
+
+
+def test_one_row_alone_is_enough(run, tmp_path) -> None:
+    rows = timed(DENSE[:1], moved("servers", "h100-sxm vllm", **SLOWER))
+    source, mine = str(write(tmp_path / "rows.csv", rows)), str(tmp_path / "m.yaml")
+    assert run("calibrate", source, "-o", mine).code == 0
+    assert run("calibrate", source, "--check").code == 0
+    assert run("calibrate", source, "-o", mine, "--from-scratch").code == 0
+    assert run("predict", source, "-o", str(tmp_path / "o.csv"), "--profile", mine).code == 0
