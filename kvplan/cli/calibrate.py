@@ -236,7 +236,7 @@ def calibrate_servers(
     def report() -> list[object]:
         parts: list[object] = []
         for metric, groups in metrics.items():
-            lines = [server_line(g.group, g) for g in groups]
+            lines = [server_line(g.group, g) for g in groups if len(g.group) == 1]
             parts += server_table(f"{metric}: rows left out of the fit", CHECKED, lines)
         if profile:
             under = "" if scratch else f" on top of {shipped.name}"

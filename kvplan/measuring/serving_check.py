@@ -63,17 +63,23 @@ TOGETHER = {
 
 
 def held_out(found: Sequence[LeftOut], ranges: Mapping[str, tuple[Range, Range]]) -> dict[str, list[Residuals]]:
-    """Return errors of TPOT and TTFT on rows left out, and how many lie in the intervals these rows led to."""
+    """Return errors of TPOT and TTFT on rows left out, and how many lie in the intervals these rows led to.
+
+    A group is (what was left out together,) for all rows, and (the same, GPU, engine, model).
+    """
     made: dict[str, list[Residuals]] = {}
     for j, metric in enumerate(METRICS):
         for out in found:
-            cases = []
+            groups: dict[tuple[str, ...], list[Compared]] = {(): []}
             for row, ratio in zip(out.rows, out.ratio[:, j].tolist(), strict=True):
+                if isnan(ratio):
+                    continue
                 own = ranges.get(f"{row.gpu.name} {row.engine}") if out.what == SEEN else None
                 between = (own or ranges[out.what])[j]
                 between = wider(between) if out.what == NOWHERE else between
-                if not isnan(ratio):
-                    cases.append((exp(ratio), 1.0, between.low, between.high))
-            if cases:
-                made.setdefault(metric, []).append(compare((TOGETHER[out.what],), cases))
-    return made
+                case = (exp(ratio), 1.0, between.low, between.high)
+                groups[()].append(case)
+                groups.setdefault((row.gpu.name, row.engine, row.model.name), []).append(case)
+            together = TOGETHER[out.what]
+            made.setdefault(metric, []).extend(compare((together, *g), groups[g]) for g in sorted(groups) if groups[g])
+    return {metric: groups for metric, groups in made.items() if groups}
