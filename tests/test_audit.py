@@ -325,7 +325,7 @@ def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
     """(R + k D') / (R + k D) for any split of what is common and what differs, and any k the spread allows."""
     row = Row(technique="x", gpu="y", spread=(0.8, 2.0))
     for ratio in (0.1, 0.5, 0.9, 1.0, 1.5, 3.0):
-        low, high = change(ratio, 1.0, row)
+        low, high = change(ratio, 1.0, row.spread)
         assert low <= ratio <= high
         for before in (x / 20 for x in range(21)):
             after = before + ratio - 1

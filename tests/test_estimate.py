@@ -94,11 +94,46 @@ def test_the_replica_that_serves_a_query_cheapest_is_taken() -> None:
         assert row.fewest_gpus == min(r.gpus for r in others)
 
 
-def test_tpot_and_throughput_obey_littles_law() -> None:
-    """Sequences in flight = queries per second x seconds each stays (TTFT alone, then its tokens)."""
-    row = rows("llama3.1-70b", 32768, site("h100-sxm"))[0]
-    stay = row.ttft + 512 * row.tpot
-    assert row.batch / row.query_seconds == pytest.approx(row.batch**2 / stay, rel=0.05)
+@pytest.mark.parametrize(
+    ("model", "gpu"), [("llama3.1-70b", "h100-sxm"), ("deepseek-v3", "h200"), ("qwen3-8b", "l40s")]
+)
+def test_times_and_throughput_obey_littles_law(model: str, gpu: str) -> None:
+    """Sequences in flight = queries per second x seconds each keeps its place (all but the request's own overhead)."""
+    here = site(gpu)
+    for row in rows(model, 32768, here):
+        if row.feasible:
+            stay = row.ttft - here.calibration.request * here.calibration.pace + 512 * row.tpot
+            assert stay / row.query_seconds == pytest.approx(row.batch)
+            assert row.tokens_per_second == pytest.approx(512 / row.query_seconds)
+
+
+def test_a_bill_is_the_time_a_query_takes_of_the_replica() -> None:
+    """Prompt and decoding add up to the cycle over the batch, never less than nothing of either."""
+    for row in rows("llama3.1-70b", 32768, site("h200")):
+        assert row.cost.per_query == pytest.approx(site("h200").price.price * row.gpu_seconds)
+        assert all(line.amount > 0 for line in row.cost.lines)
+
+
+def test_a_longer_context_takes_longer_and_costs_more() -> None:
+    for technique in ("baseline", "fp8", "streaming:4,4096"):
+        fixed = site("h200", parallel=Parallel(tensor=4))
+        found = [rows("llama3.1-70b", n, fixed, [technique])[-1] for n in (8192, 16384, 32768, 65536)]
+        costs = [r.cost.per_query for r in found]
+        assert costs == sorted(costs)
+
+
+def test_times_say_what_they_rest_on() -> None:
+    """Seen, with other models, and never: the interval widens, and TTFT's is not TPOT's."""
+    spans = {}
+    for name, model in (("b200", "llama3.1-70b"), ("b300", "llama3.1-70b"), ("l40s", "qwen3-8b")):
+        gpu = catalog.gpu(name)
+        c = catalog.serving_profile().calibrate(gpu, "trtllm" if name == "b200" else "vllm", (model,))
+        row = rows(model, 8192, site(name, calibration=c))[0]
+        assert row.spread == (c.tpot.low, c.tpot.high) and row.ttft_spread == (c.ttft.low, c.ttft.high)
+        assert row.ttft_spread[1] / row.ttft_spread[0] > row.spread[1] / row.spread[0] > 1
+        assert row.grounded == (name != "l40s")
+        spans[name] = row.spread[1] / row.spread[0]
+    assert spans["b200"] < spans["b300"] < spans["l40s"]
 
 
 def test_the_batch_is_the_engines_not_what_memory_holds() -> None:
@@ -120,10 +155,14 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
 
 
 def test_an_old_price_is_said_to_be_old() -> None:
-    found = survey(
-        catalog.model("qwen3-8b"), Query(context=4096, output=64), [site("mi300x")], ["fp8"], today=DAY, named=True
-    )
-    assert any("check it" in w for w in found.warnings)
+    """By the day it was last seen, as `kvplan prices` says it, not by the day it began."""
+    here = site("mi300x")
+    seen = replace(here.price, source=replace(here.price.source, date="2026-11-01"))
+    for price, old in ((here.price, True), (replace(seen, start="2020-01-01"), False)):
+        where = [replace(here, offers=(price,))]
+        ask = Query(context=4096, output=64)
+        found = survey(catalog.model("qwen3-8b"), ask, where, ["fp8"], today=DAY, named=True)
+        assert any("check it" in w for w in found.warnings) == old
 
 
 def test_attention_data_parallelism_holds_more_latents() -> None:

@@ -130,11 +130,11 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     """Return the means of a closed loop: as many requests in flight as `load.offered`.
 
     A request's cycle is its decode steps and the prompts of the `batch` requests served meanwhile (each delays all
-    decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT, and a decode step at least; where
-    that is more than the cycle has, the cycle is longer. TTFT is the request's own chunks, the rest of a step it arrives
-    in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server (M/D/1 with a finite
-    population), and the clump that remains of a start together (`burst`), which a spread of completions (`jitter`)
-    dissolves. In all, cycle = TTFT - the request's overhead - waiting for memory + output x TPOT.
+    decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT, but at least a decode step; a
+    cycle too short for that is longer. TTFT is the request's own chunks, the rest of a step it arrives in, `poll` steps
+    of the scheduler, and waiting for other prompts: a queue of one server (M/D/1 with a finite population), and the
+    clump that remains of a start together (`burst`), which a spread of completions (`jitter`) dissolves. In all:
+    cycle = TTFT - the request's overhead - waiting for memory + output x TPOT.
     """
     batch, prompt = load.batch, load.prompt
     apart = 1.0 - c.mixes

@@ -1,4 +1,4 @@
-"""How long a device takes for the operators of a step: memory or compute, messages, kernel launches, engine overhead."""
+"""How long a device takes for the operators of a step: memory or compute, messages, launches, engine overhead."""
 
 from collections.abc import Iterable
 
@@ -76,9 +76,6 @@ def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:
 
 def reach(o: Operator, c: Calibration, prompts: bool = False) -> float:
     """Return how much of its time is spent at the limit that binds: 1 when nothing else adds to it."""
-    if o.limit == NETWORK:
-        best = o.message / c.link
-    else:
-        best = max(moving(o, c), computing(o, c))
+    best = o.message / c.link if o.limit == NETWORK else max(moving(o, c), computing(o, c))
     time = operator_time(o, c, prompts)
     return float(best * c.pace / time) if time else 0.0

@@ -283,14 +283,14 @@ def site_sources(case: Case, bench: Bench, *gpus: str) -> tuple[Source, ...]:
     return tuple(dict.fromkeys([*found, *(site.price.source for site in sites if site.price)]))
 
 
-def change(after: float, before: float, row: Row) -> tuple[float, float]:
+def change(after: float, before: float, spread: tuple[float, float]) -> tuple[float, float]:
     """Return what a ratio of two estimates may truly be.
 
     What both have in common (R) cancels; what differs (D) may be off against the rest by k, the spread of one estimate
     over another's: (R + k D') / (R + k D). Of all splits R + D = 1 the farthest have D' = 0 where time falls, D = 0
     where it grows.
     """
-    low, high = row.spread
+    low, high = spread
     ratio = after / before
     ends = []
     for k in (low / high, high / low):
@@ -366,6 +366,11 @@ def seconds(row: Row, measure: str, asked: Query) -> float:
     return {"ttft": first, "tpot": each}.get(measure, first + (asked.output - 1) * each)
 
 
+def spread_of(row: Row, measure: str) -> tuple[float, float]:
+    """Return the factors between which a row's time lies; a whole answer is a slot's time, as TPOT and cost are."""
+    return row.ttft_spread if measure == "ttft" else row.spread
+
+
 @check("latency", unit="s", needs=(*PLACE, "measure"), may=RUN)
 def latency(case: Case, bench: Bench) -> list[Measured]:
     """Time to the first token, per token, or of a whole answer. [s]"""
@@ -373,7 +378,7 @@ def latency(case: Case, bench: Bench) -> list[Measured]:
     if not row.feasible:
         return [refused(row)]
     found = seconds(row, case.measure, query(case))
-    low, high = (found * s for s in row.spread)
+    low, high = (found * s for s in spread_of(row, case.measure))
     span = f"({show_time(low)} to {show_time(high)})"
     line = f"{MEASURES[case.measure]} {show_time(found)} {span} on {row.gpus}x {row.gpu}"
     return [timed(found, low, high, line, site_sources(case, bench), row)]
@@ -392,7 +397,7 @@ def latency_ratio(case: Case, bench: Bench) -> list[Measured]:
         said = f"{before.gpus}x {before.gpu} run a batch of {before.batch} without it and {after.batch} with it"
         return [unknown(f"{said}; ask for a smaller batch")]
     a, b = (seconds(r, case.measure, query(case)) for r in (after, before))
-    low, high = change(a, b, after)
+    low, high = change(a, b, spread_of(after, case.measure))
     line = f"{MEASURES[case.measure]} {show_time(a)} / {show_time(b)} = {a / b:.2f}x ({low:.2f}x to {high:.2f}x)"
     return [timed(a / b, low, high, line, site_sources(case, bench), after)]
 
@@ -408,7 +413,7 @@ def throughput_ratio(case: Case, bench: Bench) -> list[Measured]:
         if not row.feasible:
             return [refused(row, f"on {row.gpu}: ")]
     a, b = (need(r.tokens_per_second) / need(r.gpus) for r in (after, before))
-    low, high = change(a, b, after) if other == after.gpu else _apart(a / b, after, before)
+    low, high = change(a, b, after.spread) if other == after.gpu else _apart(a / b, after, before)
     line = f"{a:,.1f} / {b:,.1f} tokens/s a GPU = {a / b:.2f}x ({low:.2f}x to {high:.2f}x)"
     sources = site_sources(case, bench, after.gpu, other)
     return [timed(a / b, low, high, line, sources, after, before)]
@@ -461,7 +466,7 @@ def cost_reduction(case: Case, bench: Bench) -> list[Measured]:
     if isinstance(after, Measured):
         return [after]
     a, b = need(after.cost).per_query, need(before.cost).per_query
-    low, high = change(a, b, after)
+    low, high = change(a, b, after.spread)
     said = f"({show(1 - high, 'share')} to {show(1 - low, 'share')})"
     line = f"1 - {show_usd(a)} / {show_usd(b)} = {show(1 - a / b, 'share')} {said}"
     return [timed(1 - a / b, 1 - high, 1 - low, line, site_sources(case, bench), after)]

@@ -60,8 +60,8 @@ class Row:
     """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
 
     `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
-    `sequences` fit into it, `batch` is what the engine runs of them. `grounded` is whether measurements of this GPU
-    stand behind its times.
+    `sequences` fit into it, `batch` is what the engine runs of them. `spread` are the factors between which TPOT and
+    cost lie 8 times in 10, `ttft_spread` those of TTFT. `grounded` is whether servers on this GPU were measured.
     """
 
     technique: str
@@ -84,6 +84,7 @@ class Row:
     prefill: tuple[Operator, ...] = ()
     chunks: int = 1
     spread: tuple[float, float] = (1.0, 1.0)
+    ttft_spread: tuple[float, float] = (1.0, 1.0)
     grounded: bool = True
     quality: str = ""
     risk: str = ""
@@ -158,7 +159,12 @@ def evaluate(case: Case, technique: str) -> Row:
     name = techniques.canonical(technique)
     c, context = case.site.calibration, case.query.context
     row = Row(
-        technique=name, gpu=case.site.gpu.name, context=context, spread=(c.tpot.low, c.tpot.high), grounded=c.grounded
+        technique=name,
+        gpu=case.site.gpu.name,
+        context=context,
+        spread=(c.tpot.low, c.tpot.high),
+        ttft_spread=(c.ttft.low, c.ttft.high),
+        grounded=c.grounded,
     )
     said = techniques.needs(name) + techniques.remarks(name, case.base)
     row = replace(row, quality=techniques.quality(name), needs=said)

@@ -44,9 +44,9 @@ def row(r: Row) -> Json:
     low, high = r.spread
     cost = r.cost
     times: Json = {"ttft": r.ttft, "tpot": r.tpot, "tokens_per_second": r.tokens_per_second}
-    for name in ("ttft", "tpot"):
-        value = times[name]
-        times[f"{name}_low"], times[f"{name}_high"] = (value * low, value * high) if value is not None else (None, None)
+    for name, ends in (("ttft", r.ttft_spread), ("tpot", r.spread)):
+        for end, factor in zip(("low", "high"), ends, strict=True):
+            times[f"{name}_{end}"] = times[name] * factor if times[name] is not None else None
     money: Json = {
         "usd_per_query": cost.per_query if cost else None,
         "usd_per_million_tokens": cost.per_million_tokens if cost else None,
