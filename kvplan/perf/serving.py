@@ -6,6 +6,7 @@ bookkeeping that conserves tokens and time. Everything works on floats and on ar
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
 from kvplan.kv.layout import KVLayout
@@ -99,7 +100,7 @@ def passes(
 
     def one(decode: Amount, prefill: float) -> list[Operator]:
         middle = int(prompt + output / 2)
-        read = {"prefill": prefill, "prompt": prompt, "cached": cached} if prefill else {}
+        read: dict[str, Any] = {"prefill": prefill, "prompt": prompt, "cached": cached} if prefill else {}
         return forward(model, layout, held, parallel, base=base, decode=decode, length=middle, **read)
 
     share = fresh / ceil(fresh / chunk)
