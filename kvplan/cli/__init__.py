@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "listing",
     "show": "show",
     "prices": "prices",
+    "recommend": "recommend",
     "audit": "audit",
     "predict": "predict",
     "validate": "validate",

@@ -1,0 +1,214 @@
+"""`kvplan recommend`: a technique, a GPU count and a cost per query for a workload, with reasons and a range."""
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from kvplan.cli.common import deliver, examples, json_option, model_option
+from kvplan.cli.common import price as price_type
+from kvplan.cli.estimate import checked_day, quoted
+from kvplan.errors import SpecError
+from kvplan.kv import techniques
+from kvplan.money.draw import rated_draw
+from kvplan.money.gpu_cost import GpuCost, own, rent
+from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_workloads
+from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.quantization import FORMATS
+from kvplan.specs.workload import Slo, Workload
+from kvplan.units import DAY, parse
+
+#: techniques tried when none is named: every family at the ratios people publish
+TRIED = (
+    techniques.BASELINE, "fp8", "int8", "int4", "mhc:2x", "mhc:4x", "mhc:8x", "h2o:50%", "h2o:20%", "streaming:4,4096",
+    "mhc:4x+fp8", "mhc:4x+h2o:20%", "h2o:20%+fp8",
+)  # fmt: skip
+
+
+def seconds(flag: str) -> Any:
+    """Return a type of times such as 5s, 50ms or 0.05."""
+
+    class Seconds(click.ParamType):  # type: ignore[type-arg]
+        name = "time"
+
+        def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+            text = str(value)
+            found = parse(text if text[-1:].isalpha() else f"{text} s", "s", flag)
+            if found <= 0:
+                raise SpecError(f"{flag}: must be above zero, as in 5s or 50ms, got {text!r}")
+            return found
+
+    return Seconds()
+
+
+def percent(flag: str) -> Any:
+    """Return a type of shares such as 1% or 0.01."""
+
+    class Percent(click.ParamType):  # type: ignore[type-arg]
+        name = "share"
+
+        def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+            text = str(value).strip()
+            scale = 0.01 if text.endswith("%") else 1.0
+            found = parse(text.rstrip("%"), "1", flag) * scale
+            if not 0 <= found < 1:
+                raise SpecError(f"{flag}: expected a share such as 1% or 0.01, got {text!r}")
+            return found
+
+    return Percent()
+
+
+def demanded(workload: Workload, per_day: float | None, rate: float | None) -> Workload:
+    """Return the workload at the volume asked for."""
+    if per_day is not None and rate is not None:
+        raise SpecError("give --queries-per-day or --rate, not both")
+    volume = rate * DAY if rate is not None else per_day
+    if volume is None:
+        return workload
+    if not 0 < volume < 1e12:
+        raise SpecError("--queries-per-day, --rate: must be above zero")
+    return replace(workload, arrivals=replace(workload.arrivals, queries_per_day=volume))
+
+
+def cost_of(
+    gpu: Gpu, owned: str | None, price: float | None, term: str, day: str
+) -> tuple[GpuCost | None, Price | None]:
+    """Return what a GPU costs, and the offer that stands for it; None where no price is known."""
+    if owned is not None:
+        return own(gpu, catalog_money.ownership(owned)), None
+    if price is not None:
+        offer: Price | None = quoted(gpu, price, day)
+    else:
+        offers = catalog.offers(gpu.name, day, term)
+        offer = offers[(len(offers) - 1) // 2] if offers else None
+    return (rent(offer) if offer else None), offer
+
+
+def spread_of_prices(gpu: Gpu, offer: Price | None, price: float | None, term: str, day: str) -> tuple[float, ...]:
+    """Return the day's offers over the one that is used."""
+    if offer is None or price is not None:
+        return (1.0,)
+    return tuple(p.price / offer.price for p in catalog.offers(gpu.name, day, term))
+
+
+@click.command("recommend")
+@click.option("--workload", "-w", required=True, help="A name (see kvplan list workloads) or a YAML file.")
+@model_option
+@click.option("--queries-per-day", type=float, metavar="Q", help="Mean queries a day. Default: the workload's.")
+@click.option("--rate", type=float, metavar="R", help="Mean queries a second, instead of --queries-per-day.")
+@click.option("--ttft", type=seconds("--ttft"), metavar="TIME", help="Limit of the first token, as in 5s.")
+@click.option("--tpot", type=seconds("--tpot"), metavar="TIME", help="Limit of the time per token, as in 50ms.")
+@click.option("--e2e", type=seconds("--e2e"), metavar="TIME", help="Limit of a whole request.")
+@click.option("--percentile", type=percent("--percentile"), metavar="P", help="Share of requests that keep the limits.")
+@click.option("--max-quality-drop", type=percent("--max-quality-drop"), metavar="P", help="Greatest loss, as in 1%.")
+@click.option("--quality", "own_scores", multiple=True, metavar="FILE", help="Scores of your own model; they win.")
+@click.option("--gpu", "-g", "gpus", multiple=True, help="Only these GPUs. Default: all with a price.")
+@click.option("--technique", "-t", "wanted", multiple=True, help="Only these techniques. Default: every family.")
+@click.option("--any-technique", is_flag=True, help="Also recommend techniques that no stock engine serves.")
+@click.option("--weights", "forms", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
+@click.option(
+    "--objective", type=click.Choice(["cost", "energy", "gpus", "latency"]), default="cost", help="What to make small."
+)
+@click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
+@click.option(
+    "--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas that stand in when others fail."
+)
+@click.option(
+    "--headroom", type=percent("--headroom"), default="0", metavar="P", help="Load kept free beyond the peak."
+)
+@click.option(
+    "--confidence", type=percent("--confidence"), default="0.5", metavar="P", help="How sure each limit must be kept."
+)
+@click.option("--no-prefix-cache", is_flag=True, help="Compute every prompt whole.")
+@click.option("--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ...")
+@click.option("--price", type=price_type, metavar="PRICE", help="USD per GPU-hour of the one GPU named, as in 2.49/h.")
+@click.option("--own", "owned", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
+@click.option("--profile", default="published", metavar="FILE", help="A serving profile of your own.")
+@click.option("--on", "day", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
+@json_option
+@examples(
+    "kvplan recommend --workload doc-qa --model llama3.1-70b --queries-per-day 40000 --ttft 5s --tpot 50ms",
+    "kvplan recommend -w legal-contracts -m qwen3-32b -g h100 -g h200 --max-quality-drop 1%",
+)
+def command(
+    workload: str, model: str, queries_per_day: float | None, rate: float | None, ttft: float | None,
+    tpot: float | None, e2e: float | None, percentile: float | None, max_quality_drop: float | None,
+    own_scores: tuple[str, ...], gpus: tuple[str, ...], wanted: tuple[str, ...], any_technique: bool,
+    forms: tuple[str, ...], objective: str, max_gpus: int | None, spares: int, headroom: float, confidence: float,
+    no_prefix_cache: bool, term: str, price: float | None, owned: str | None, profile: str, day: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
+    from kvplan.planning.quality import checked, quality
+    from kvplan.planning.recommend import recommend
+    from kvplan.planning.search import Demand, Limits, Site
+
+    spec, today = catalog.model(model), checked_day(day)
+    asked = demanded(catalog_workloads.workload(workload), queries_per_day, rate)
+    slo = Slo(
+        ttft=ttft or asked.slo.ttft, tpot=tpot or asked.slo.tpot, e2e=e2e or asked.slo.e2e,
+        percentile=percentile or asked.slo.percentile,
+    )  # fmt: skip
+    if not 0.5 <= slo.percentile < 1:
+        raise SpecError("--percentile: expected a share from 50% to below 100%, as in 95%")
+    if not 0.05 <= confidence <= 0.99:
+        raise SpecError("--confidence: expected a share from 5% to 99%, as in 80%")
+    names = tuple(dict.fromkeys(techniques.canonical(t) for t in (wanted or TRIED)))
+    for name in names:
+        techniques.parts(name)
+    chosen = {gpu.name: gpu for gpu in (map(catalog.gpu, gpus) if gpus else map(catalog.gpu, catalog.names("gpus")))}
+    if price and len(chosen) != 1:
+        raise SpecError("--price: name the one GPU it is for with --gpu")
+    costs = {name: cost_of(gpu, owned, price, term, today) for name, gpu in chosen.items()}
+    sites = [
+        Site(gpu=gpu, calibration=catalog.calibration(gpu, about=spec, profile=profile), cost=costs[name][0])
+        for name, gpu in chosen.items()
+        if gpus or costs[name][0] is not None
+    ]
+    if not sites:
+        raise SpecError(f"no GPU has a {term} price on {today}; give one with --gpu and --price, or another --term")
+    demand = Demand(
+        model=spec,
+        workload=replace(asked, slo=slo),
+        peak=asked.arrivals.mean_rate if asked.offline else asked.arrivals.peak_rate,
+        mean=asked.arrivals.mean_rate,
+        limits=Limits(
+            ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=max_quality_drop,
+            gpus=max_gpus, confidence=confidence, any_technique=any_technique,
+        ),
+        engine=catalog.engine(),
+        forms=forms or (None,),
+        headroom=headroom,
+        spares=spares,
+        prefix_cache=not no_prefix_cache,
+    )  # fmt: skip
+    table = catalog_quality.quality_table()
+    own_tables = [checked(catalog_quality.quality_file(word)) for word in own_scores]
+    context = int(asked.context(slo.percentile))
+    ownership = catalog_money.ownership(owned or "default")
+    found = recommend(
+        demand,
+        names,
+        sites,
+        {name: quality(name, spec, asked.task, context, table, *own_tables) for name in names},
+        objective=objective,
+        draws={site.gpu.name: rated_draw(site.gpu, ownership) for site in sites},
+        prices={
+            site.gpu.name: spread_of_prices(site.gpu, costs[site.gpu.name][1], price, term, today) for site in sites
+        },
+        apis=catalog_money.apis(),
+        day=today,
+        guesses=bool(gpus),
+    )
+
+    def report() -> list[object]:
+        from kvplan.report import recommend as words
+
+        return [*words.report(found, {site.gpu.name: site.gpu.title for site in sites})]
+
+    def document() -> dict[str, object]:
+        from kvplan.report import recommend_document as doc
+
+        return doc.document(found)
+
+    deliver(as_json, document, report, "" if found.plan else "no plan keeps every limit; see what each failed on")

@@ -1,0 +1,339 @@
+"""Every way to serve a workload, at once: techniques x weights x replica shapes x loads on each GPU, as arrays.
+
+A shape (technique, weights, parallelism) is turned into operators once, for a whole row of loads; a GPU then only
+multiplies arrays. The time of a search grows linearly with its candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import erf, sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from kvplan.errors import Incompatible
+from kvplan.kv import techniques
+from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
+from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.money.gpu_cost import GpuCost
+from kvplan.perf.operators import Operator
+from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
+from kvplan.planning.estimate import NODE, default_kv_bits
+from kvplan.specs.calibration import Calibration, Range
+from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Workload
+
+Array = Any
+#: requests in flight on one replica that are tried: 1, 2, 3, 4, 6, 8 ... up to the engine's limit
+LOADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+#: a prompt's longest part that a prefix cache may hold
+MOST_CACHED = 0.98
+#: a quantile of prompts that a single sequence must fit at
+LONGEST = 0.99
+#: the limit that both latency limits are kept with enough probability
+CERTAINTY = "certainty"
+FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
+#: one slow second of standard normals between the 10th and the 90th percentile, halved
+Z80 = NormalDist().inv_cdf(0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A GPU to serve on: what it costs and what it reaches. `cost` is None where no price is known."""
+
+    gpu: Gpu
+    calibration: Calibration
+    cost: GpuCost | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a plan must keep, at the workload's percentile; None where anything goes. Times [s]."""
+
+    ttft: float | None = None
+    tpot: float | None = None
+    e2e: float | None = None
+    percentile: float = 0.95
+    quality: float | None = None
+    gpus: int | None = None
+    confidence: float = 0.5
+    any_technique: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """A workload asked of a model: busiest and mean queries per second, and the limits."""
+
+    model: ModelSpec
+    workload: Workload
+    peak: float
+    mean: float
+    limits: Limits
+    engine: Engine
+    forms: tuple[str | None, ...] = (None,)
+    headroom: float = 0.0
+    spares: int = 0
+    prefix_cache: bool = True
+
+    @cached_property
+    def prompt(self) -> int:
+        return max(1, round(self.workload.input.mean))
+
+    @cached_property
+    def output(self) -> float:
+        return max(1.0, self.workload.output.mean)
+
+    @property
+    def peakedness(self) -> float:
+        """Variance over mean of the requests in flight: (1 + CV^2) / 2 for long service (Eckberg, ITC 10, 1983)."""
+        return (1 + self.workload.arrivals.burstiness**2) / 2
+
+    @cached_property
+    def base(self) -> KVLayout:
+        return kv_layout(self.model, default_kv_bits(self.model))
+
+    def in_flight(self, seconds: Array) -> Array:
+        """Return the requests in flight that are exceeded in no more than the allowed share of the time."""
+        mean = self.peak * (1 + self.headroom) * seconds
+        if self.workload.offline:
+            return mean
+        z = NormalDist().inv_cdf(self.limits.percentile)
+        return mean + z * np.sqrt(mean * self.peakedness)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A technique in a weight format on one replica shape."""
+
+    technique: str
+    form: str | None
+    parallel: Parallel
+    layout: KVLayout
+    cached: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.technique} {self.form or 'checkpoint'} {self.parallel}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Shapes side by side: their operators and loads, as arrays of (shape, load)."""
+
+    shapes: tuple[Shape, ...]
+    load: Load
+    passes: Passes
+    requests: Array
+    usable: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """All candidates on one GPU, as arrays of (shape, load). `usd` is per query; `why` names what each fails on."""
+
+    site: Site
+    grid: Grid
+    served: Served
+    requests: Array
+    room: Array
+    replicas: Array
+    gpus: Array
+    gpu_seconds: Array
+    usd: Array
+    ttft: Array
+    tpot: Array
+    e2e: Array
+    fits: Array
+    sure: Array
+    meets: Mapping[str, Array]
+
+    @cached_property
+    def feasible(self) -> Array:
+        found = self.fits.copy()
+        for met in self.meets.values():
+            found &= met
+        return found
+
+
+def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Shape], dict[str, str]]:
+    """Return every shape to try, and why some techniques cannot be applied at all."""
+    found, refused = [], {}
+    largest = Gpu(
+        name="", title="", memory=0.0, visible_memory=0.0, bandwidth=0.0, fp16=0.0, link=0.0, gpus_per_node=node
+    )
+    for name in wanted:
+        try:
+            layout = techniques.apply(name, demand.base)
+        except Incompatible as refusal:
+            refused[name] = str(refusal).removeprefix(f"{name}: ")
+            continue
+        reuse = demand.workload.prefix_share if demand.prefix_cache and layout.shared(demand.prompt) else 0.0
+        cached = int(demand.prompt * min(reuse, MOST_CACHED))
+        for parallel in replica_shapes(demand.model, layout, largest):
+            if parallel.pipeline > 1 or check_parallel(demand.model, parallel):
+                continue
+            for form in demand.forms:
+                found.append(Shape(technique=name, form=form, parallel=parallel, layout=layout, cached=cached))
+    return found, refused
+
+
+def grid_of(demand: Demand, shapes: Sequence[Shape], chunk: float, most: int) -> Grid:
+    """Return shapes as arrays over the loads one replica may carry."""
+    requests = np.array([[n for n in LOADS if n <= most] for _ in shapes], float)
+    ranks = np.array([s.parallel.data for s in shapes], float)[:, None]
+    batch = np.maximum(requests / ranks, 1.0)
+    each = []
+    for shape, row in zip(shapes, batch, strict=True):
+        held = weights(demand.model, shape.form)
+        each.append(
+            passes(
+                demand.model, demand.base, shape.layout, held, shape.parallel, batch=row, prompt=demand.prompt,
+                output=demand.output, chunk=chunk, cached=shape.cached,
+            )
+        )  # fmt: skip
+    stacked = {f: stack([getattr(p, f) for p in each], batch.shape) for f in Passes.__dataclass_fields__}
+    fresh = np.array([demand.prompt - s.cached for s in shapes], float)[:, None] * np.ones_like(batch)
+    load = Load(
+        prompt=fresh, output=np.full_like(batch, demand.output), batch=batch, offered=batch, waves=np.zeros_like(batch),
+        chunks=np.ceil(fresh / chunk),
+    )  # fmt: skip
+    return Grid(shapes=tuple(shapes), load=load, passes=Passes(**stacked), requests=requests, usable=requests >= ranks)
+
+
+def stack(lists: Sequence[Sequence[Operator]], size: tuple[int, ...]) -> list[Operator]:
+    """Return operators of the same name side by side; a shape without one has zeros."""
+    first: dict[str, Operator] = {}
+    found: dict[str, dict[str, Array]] = {}
+    for i, row in enumerate(lists):
+        for o in row:
+            if o.name not in found:
+                first[o.name] = o
+                found[o.name] = {f: np.zeros((size[0], 1)) for f in FIELDS} | {"bits": np.full((size[0], 1), 16.0)}
+            columns = found[o.name]
+            for f in FIELDS:
+                amount = getattr(o, f)
+                if np.ndim(amount) and columns[f].shape[1] == 1:
+                    columns[f] = np.repeat(columns[f], size[1], axis=1)
+                columns[f][i] = amount
+    return [replace(first[name], **columns) for name, columns in found.items()]
+
+
+# -- one GPU --------------------------------------------------------------------------------------
+
+
+def candidates(demand: Demand, grid: Grid, site: Site) -> Candidates:
+    """Return what every shape and load comes to on one GPU."""
+    c, limits, requests = site.calibration, demand.limits, grid.requests
+    served = serve(grid.load, steps(grid.passes, c, grid.load.batch), c)
+    room = np.array([capacity(demand, shape, site.gpu) for shape in grid.shapes], float)[:, None]
+    ranks = np.array([s.parallel.data for s in grid.shapes], float)[:, None]
+    each = np.array([s.parallel.gpus for s in grid.shapes], float)[:, None]
+    flight = demand.in_flight(served.cycle)
+    replicas = np.maximum(np.ceil(flight / requests - 1e-9), 1.0)
+    gpus = (replicas + demand.spares) * each
+    gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.load.batch) * each
+    ttft, tpot = tails(demand, grid, served, limits.percentile)
+    sure = chance(ttft, limits.ttft, c.ttft) * chance(tpot, limits.tpot, c.tpot)
+    ttft, tpot = ttft * expected(c.ttft), tpot * expected(c.tpot)
+    e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
+    fits = grid.usable & (requests <= room) & (each <= min(site.gpu.gpus_per_node, NODE))
+    meets = {
+        name: np.asarray(found <= (limit if limit is not None else np.inf))
+        for name, found, limit in (
+            ("TTFT", ttft, limits.ttft), ("TPOT", tpot, limits.tpot), ("end-to-end", e2e, limits.e2e),
+            ("GPUs", gpus, limits.gpus),
+        )
+    }  # fmt: skip
+    return Candidates(
+        site=site, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
+        gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
+        fits=fits, sure=sure, meets={**meets, CERTAINTY: sure >= limits.confidence},
+    )  # fmt: skip
+
+
+def served_ranks(grid: Grid, ranks: Array) -> Array:
+    """Return how many attention-data-parallel ranks have a request of their own to serve."""
+    return np.minimum(ranks, grid.requests)
+
+
+def capacity(demand: Demand, shape: Shape, gpu: Gpu) -> int:
+    """Return how many mean requests a replica holds, 0 when the longest ones do not fit."""
+    if shape.parallel.gpus > min(gpu.gpus_per_node, NODE):
+        return 0
+    where = Deployment(engine=demand.engine, gpu=gpu, parallel=shape.parallel, weights=shape.form, compacts=True)
+    mean = max(2, int(demand.prompt + demand.output))
+    longest = int(demand.workload.input.quantile(LONGEST) + demand.workload.output.quantile(LONGEST))
+    budget = memory_budget(demand.model, shape.layout, where, mean)
+    tensor = shape.parallel.tensor
+    peak = (shape.layout.peak(longest) - shape.layout.stored(longest)) / tensor
+    if not budget.sequences(longest, peak):
+        return 0
+    mean_peak = (shape.layout.peak(mean) - shape.layout.stored(mean)) / tensor
+    return budget.sequences(mean, mean_peak)
+
+
+def tails(demand: Demand, grid: Grid, served: Served, percentile: float) -> tuple[Array, Array]:
+    """Return TTFT and TPOT that a share `percentile` of the requests stay under. [s]
+
+    Prompts vary as the workload says; waiting is exponential beyond its chance; what other prompts add to a request's
+    tokens is a Poisson number of them.
+    """
+    z = NormalDist().inv_cdf(percentile)
+    longer = demand.workload.input.quantile(percentile) / demand.workload.input.mean
+    busy, queue = np.maximum(served.busy, 1e-9), np.maximum(served.wait, 0.0)
+    waiting = queue / busy * np.maximum(np.log(busy / (1 - percentile)), 0.0)
+    spread = np.hypot((longer - 1) * served.own, np.maximum(waiting - queue, 0.0))
+    decode = np.minimum(served.step, served.tpot)
+    delays = np.maximum(served.tpot - decode, 0.0)
+    count = np.maximum(delays * demand.output / np.maximum(served.prompt_seconds, 1e-12), 1.0)
+    return served.ttft + spread, served.tpot + z * delays / np.sqrt(count)
+
+
+def expected(found: Range) -> float:
+    """Return the median of true over predicted."""
+    return float(np.exp(lognormal(found)[0]))
+
+
+def lognormal(found: Range) -> tuple[float, float]:
+    """Return mean and standard deviation of the logarithm of true over predicted."""
+    low, high = np.log(found.low), np.log(found.high)
+    return float(low + high) / 2, max(float(high - low) / (2 * Z80), 1e-6)
+
+
+#: the error function of every element
+_erf = np.frompyfunc(erf, 1, 1)
+
+
+def chance(predicted: Array, limit: float | None, found: Range) -> Array:
+    """Return the probability that the true value is within a limit: a lognormal through the 80 % range."""
+    if limit is None:
+        return np.ones(np.shape(predicted))
+    middle, width = lognormal(found)
+    distance = (np.log(limit / np.asarray(predicted)) - middle) / width
+    return 0.5 * (1 + np.asarray(_erf(distance / sqrt(2)), float))
+
+
+def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds: Array) -> Array:
+    """Return what a query costs: GPUs that are there, and what those at work draw in addition. [USD]"""
+    if cost is None:
+        return np.full(np.shape(gpus), np.inf)
+    waiting, working = cost.rate(None), cost.rate("")
+    return gpus * waiting / demand.mean + gpu_seconds * (working - waiting)
+
+
+def most_requests(engine: Engine, sites: Sequence[Site]) -> int:
+    """Return the most requests an engine runs at once on any of the GPUs."""
+    return max((engine.limits(site.gpu)[0] for site in sites), default=1)
+
+
+def search(demand: Demand, wanted: Sequence[str], sites: Sequence[Site]) -> tuple[list[Candidates], dict[str, str]]:
+    """Return every candidate on every GPU, and why some techniques could not be tried."""
+    node = max((min(site.gpu.gpus_per_node, NODE) for site in sites), default=1)
+    shapes, refused = shapes_of(demand, wanted, node)
+    if not shapes or not sites:
+        return [], refused
+    grid = grid_of(demand, shapes, sites[0].calibration.chunk, most_requests(demand.engine, sites))
+    return [candidates(demand, grid, site) for site in sites], refused
