@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan.measuring.servers import Refused, Server, asked, read_server, stack
@@ -229,6 +230,28 @@ def test_a_benchmarks_result_is_predicted_validated_and_calibrated(run, tmp_path
     assert run("predict", str(source), "-o", str(out), *said, "--profile", str(mine)).code == 0
     ran = run("predict", str(source), "-o", str(out), *said, "--kind", "gemm")
     assert ran.code == 1 and "result files hold e2e rows" in ran.err
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        files.vllm(),
+        files.vllm(request_rate=2.0, max_concurrency=None),
+        files.guidellm({"type_": "concurrent", "streams": 8}, {"type_": "poisson", "rate": 2.0}),
+        files.aiperf(concurrency=16),
+        files.genai(concurrency=16),
+    ],
+    ids=["vllm", "vllm at a rate", "guidellm", "aiperf", "genai-perf"],
+)
+def test_every_tools_results_are_predicted(run, tmp_path, document) -> None:
+    source, out = tmp_path / "result.json", tmp_path / "out.csv"
+    source.write_text(json.dumps(document), "utf-8")
+    said = [part for name, value in files.SERVER.items() for part in ("--set", f"{name}={value}")]
+    ran = run("predict", str(source), "-o", str(out), "--json", *said)
+    assert ran.code == 0 and ran.json["refused"] == 0
+    for row in read(out):
+        assert float(row["tpot_ms_low"]) < float(row["tpot_ms"]) < float(row["tpot_ms_high"])
+        assert ("open loop" in row["note"]) == bool(row.get("request_rate"))
 
 
 def test_validate_reports_errors_by_server_beside_a_roofline(run, tmp_path) -> None:

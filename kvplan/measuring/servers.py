@@ -35,6 +35,7 @@ FEWEST = 4
 SPELLINGS = {
     "fp4": "nvfp4", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8-dynamic": "fp8", "fp8-static": "fp8",
     "w4a16_mxfp4": "mxfp4", "int4_wo": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4", "int8_wo": "int8",
+    "w8a8": "int8",
     "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16",
 }  # fmt: skip
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
