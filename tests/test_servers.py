@@ -148,6 +148,14 @@ def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
     assert widths[0] < widths[1] and widths[0] < widths[2] < widths[3]
 
 
+def test_a_load_beyond_the_measured_ones_is_noted() -> None:
+    rows = servers([ROW, {**ROW, "isl": "100000"}, {**ROW, "concurrency": "5000"}], measured=False)
+    found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, Timed)]
+    said = ["; ".join(notes) for notes in found]
+    assert "outside" not in said[0] and "prompt 90,000 is outside the measured" in said[1]
+    assert "concurrency 5,000 is outside the measured 1 to 1,024" in said[2]
+
+
 def test_requests_that_memory_cannot_hold_wait() -> None:
     rows = servers([{**ROW, "isl": "32768", "concurrency": c} for c in ("8", "512")], measured=False)
     few, many = predict(rows, catalog.serving_profile(), catalog.engine())

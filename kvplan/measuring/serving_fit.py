@@ -41,6 +41,8 @@ SHRINK = 20
 FASTER, ENOUGH = 0.8, 8
 #: what configs call the layers that predict several tokens
 MTP = ("num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers", "mtp_num_layers")
+#: what a load is told by, in a profile
+LOADS = ("prompt", "output", "concurrency")
 #: ways of leaving rows out: shapes; models of a GPU; GPU and engine; GPUs
 WAYS = (SEEN, SERVER, ELSEWHERE, NOWHERE)
 
@@ -305,7 +307,15 @@ def profile_of(
         ranges=ranges,
         speculative=tuple(speculative),
         rows=counts,
+        loads={
+            what: _span([getattr(r, what) for r in problem.many.rows], under.loads.get(what, ()) if under else ())
+            for what in LOADS
+        },
     )
+
+
+def _span(found: Sequence[float], known: Sequence[float]) -> tuple[float, float]:
+    return float(min(*found, *known, found[0])), float(max(*found, *known, found[0]))
 
 
 def document(profile: ServingProfile) -> dict[str, Any]:
@@ -331,6 +341,7 @@ def document(profile: ServingProfile) -> dict[str, Any]:
             who: {"tpot": [round(t.low, 3), round(t.high, 3)], "ttft": [round(f.low, 3), round(f.high, 3)]}
             for who, (t, f) in profile.ranges.items()
         },
+        "loads": {what: [float(f"{end:.6g}") for end in ends] for what, ends in profile.loads.items()},
         "measured": {
             f"{gpu} {engine}": {"rows": profile.rows.get((gpu, engine), 0), "models": list(models)}
             for (gpu, engine), models in profile.measured.items()

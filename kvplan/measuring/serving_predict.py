@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from kvplan.specs.serving_profile import ALL, ELSEWHERE, NOWHERE, SEEN, SERVER, 
 #: terms of a plain roofline: shares and factors of 1, and no time for anything else
 IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
 IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0}
+#: a load this much outside the measured ones is noted, as a factor
+SLACK = 1.05
 
 Pair = tuple[Server, Asked]
 
@@ -89,7 +92,7 @@ def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: fl
     names = (row.model.name, row.model.longer)
     basis = profile.basis(row.gpu.name, row.engine, names)
     tpots, ttfts = profile.interval(row.gpu.name, row.engine, names)
-    said = (said_of(basis, row, profile), *row.notes, *a.notes)
+    said = (said_of(basis, row, profile), *beyond(row, profile), *row.notes, *a.notes)
     return Timed(
         row=row,
         ttft=ttft,
@@ -99,6 +102,16 @@ def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: fl
         basis=basis,
         notes=tuple(note for note in said if note),
     )
+
+
+def beyond(row: Server, profile: ServingProfile) -> list[str]:
+    """Return how a load lies outside those that were measured."""
+    said = []
+    for what, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
+        low, high = profile.loads.get(what, (0.0, inf))
+        if not low / SLACK <= amount <= high * SLACK:
+            said.append(f"{what} {amount:,.0f} is outside the measured {low:,.0f} to {high:,.0f}")
+    return said
 
 
 def said_of(basis: str, row: Server, profile: ServingProfile) -> str:

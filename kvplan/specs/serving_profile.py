@@ -168,6 +168,7 @@ class ServingProfile:
 
     `measured[gpu, engine]` names the models behind a pair; `ranges[who]` are 10th and 90th percentiles of measured
     over predicted (tpot, ttft) by what an interval rests on, and by pair; `rows[pair]` were fitted.
+    `loads` are the smallest and largest mean prompt, output [token] and concurrency among them.
     """
 
     name: str
@@ -179,6 +180,7 @@ class ServingProfile:
     speculative: tuple[str, ...] = ()
     title: str = ""
     rows: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def moved(self, gpu: str, engine: str, version: str = "") -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""
@@ -271,6 +273,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             name: move(TERM[name], _positive(reached, f"{where}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
+        loads = {str(what): (float(low), float(high)) for what, (low, high) in raw.get("loads", {}).items()}
         rows = {tuple(str(who).split(" ", 1)): int(entry.get("rows", 0)) for who, entry in raw["measured"].items()}
         ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
         measured = {
@@ -290,6 +293,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
         speculative=tuple(map(str, raw.get("speculative", ()))),
         title=str(raw.get("title", "")),
         rows=rows,  # type: ignore[arg-type]
+        loads=loads,
     )
 
 
