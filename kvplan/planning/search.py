@@ -4,10 +4,9 @@ A shape (technique, weights, parallelism) is turned into operators once, for a w
 multiplies arrays. The time of a search grows linearly with its candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import erf, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -36,8 +35,15 @@ LONGEST = 0.99
 #: the limit that both latency limits are kept with enough probability
 CERTAINTY = "certainty"
 FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
-#: one slow second of standard normals between the 10th and the 90th percentile, halved
+#: standard deviations from the median to the 90th percentile
 Z80 = NormalDist().inv_cdf(0.9)
+#: the standard normal distribution as a table, between whose rows a line errs by less than 1e-6
+NORMAL_AT = np.linspace(-8.0, 8.0, 8001)
+NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
+#: a time that nothing keeps [s]
+TINY = 1e-12
+#: slices of the error in TPOT over which a limit of both times together is averaged
+SLICES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +101,17 @@ class Demand:
     def base(self) -> KVLayout:
         return kv_layout(self.model, default_kv_bits(self.model))
 
+    @property
+    def fluctuation(self) -> float:
+        """Requests in flight beyond the mean that are planned for, over its root; an offline load waits instead."""
+        if self.workload.offline:
+            return 0.0
+        return float(NormalDist().inv_cdf(self.limits.percentile) * np.sqrt(self.peakedness))
+
     def in_flight(self, seconds: Array) -> Array:
         """Return the requests in flight that are exceeded in no more than the allowed share of the time."""
         mean = self.peak * (1 + self.headroom) * seconds
-        if self.workload.offline:
-            return mean
-        z = NormalDist().inv_cdf(self.limits.percentile)
-        return mean + z * np.sqrt(mean * self.peakedness)
+        return mean + self.fluctuation * np.sqrt(mean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +142,11 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """All candidates on one GPU, as arrays of (shape, load). `usd` is per query; `why` names what each fails on."""
+    """All candidates on one GPU, as arrays of (shape, load).
+
+    `usd` is per query, times are medians of the prediction at the workload's percentile [s]; `fits` in memory, `sure`
+    is the probability that the limits are kept, `meets` says by name which limit is kept.
+    """
 
     site: Site
     grid: Grid
@@ -157,6 +171,16 @@ class Candidates:
             found &= met
         return found
 
+    def of(self, names: Collection[str]) -> Array:
+        """Return which shapes, as a column, are of one of these techniques."""
+        return np.array([s.technique in names for s in self.grid.shapes], bool)[:, None]
+
+    def under(self, demand: Demand) -> "Candidates":
+        """Return the same candidates judged by the limits of another demand."""
+        times = (self.ttft, self.tpot, self.e2e)
+        sure = certainty(demand, self.site.calibration, self.ttft, self.tpot)
+        return replace(self, sure=sure, meets=kept(demand.limits, times, self.gpus, sure))
+
 
 def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Shape], dict[str, str]]:
     """Return every shape to try, and why some techniques cannot be applied at all."""
@@ -170,20 +194,27 @@ def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Sh
         except Incompatible as refusal:
             refused[name] = str(refusal).removeprefix(f"{name}: ")
             continue
-        reuse = demand.workload.prefix_share if demand.prefix_cache and layout.shared(demand.prompt) else 0.0
-        cached = int(demand.prompt * min(reuse, MOST_CACHED))
+        cached = cached_tokens(demand, layout)
         for parallel in replica_shapes(demand.model, layout, largest):
             if parallel.pipeline > 1 or check_parallel(demand.model, parallel):
                 continue
-            for form in demand.forms:
-                found.append(Shape(technique=name, form=form, parallel=parallel, layout=layout, cached=cached))
+            found += [
+                Shape(technique=name, form=form, parallel=parallel, layout=layout, cached=cached)
+                for form in demand.forms
+            ]
     return found, refused
+
+
+def cached_tokens(demand: Demand, layout: KVLayout) -> int:
+    """Return how many tokens of the mean prompt a prefix cache already holds."""
+    shared = demand.prefix_cache and layout.shared(demand.prompt)
+    return int(demand.prompt * min(demand.workload.prefix_share, MOST_CACHED)) if shared else 0
 
 
 def grid_of(demand: Demand, shapes: Sequence[Shape], chunk: float, most: int) -> Grid:
     """Return shapes as arrays over the loads one replica may carry."""
-    requests = np.array([[n for n in LOADS if n <= most] for _ in shapes], float)
     ranks = np.array([s.parallel.data for s in shapes], float)[:, None]
+    requests = np.array([[n for n in LOADS if n <= most * ranks.max()] for _ in shapes], float)
     batch = np.maximum(requests / ranks, 1.0)
     each = []
     for shape, row in zip(shapes, batch, strict=True):
@@ -236,22 +267,26 @@ def candidates(demand: Demand, grid: Grid, site: Site) -> Candidates:
     gpus = (replicas + demand.spares) * each
     gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.load.batch) * each
     ttft, tpot = tails(demand, grid, served, limits.percentile)
-    sure = chance(ttft, limits.ttft, c.ttft) * chance(tpot, limits.tpot, c.tpot)
     ttft, tpot = ttft * expected(c.ttft), tpot * expected(c.tpot)
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
-    fits = grid.usable & (requests <= room) & (each <= min(site.gpu.gpus_per_node, NODE))
-    meets = {
-        name: np.asarray(found <= (limit if limit is not None else np.inf))
-        for name, found, limit in (
-            ("TTFT", ttft, limits.ttft), ("TPOT", tpot, limits.tpot), ("end-to-end", e2e, limits.e2e),
-            ("GPUs", gpus, limits.gpus),
-        )
-    }  # fmt: skip
+    small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.load.batch <= demand.engine.limits(site.gpu)[0])
+    sure = certainty(demand, c, ttft, tpot)
     return Candidates(
         site=site, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
         gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
-        fits=fits, sure=sure, meets={**meets, CERTAINTY: sure >= limits.confidence},
+        fits=grid.usable & (requests <= room) & small, sure=sure, meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
+
+
+def kept(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:
+    """Return which candidates keep each limit, by its name; `times` are TTFT, TPOT and end-to-end."""
+    ttft, tpot, e2e = times
+    bounded = (
+        ("TTFT", ttft, limits.ttft), ("TPOT", tpot, limits.tpot), ("end-to-end", e2e, limits.e2e),
+        ("GPUs", gpus, limits.gpus),
+    )  # fmt: skip
+    found = {name: np.asarray(value <= (np.inf if limit is None else limit)) for name, value, limit in bounded}
+    return {**found, CERTAINTY: np.asarray(sure >= limits.confidence)}
 
 
 def served_ranks(grid: Grid, ranks: Array) -> Array:
@@ -282,7 +317,7 @@ def tails(demand: Demand, grid: Grid, served: Served, percentile: float) -> tupl
     tokens is a Poisson number of them.
     """
     z = NormalDist().inv_cdf(percentile)
-    longer = demand.workload.input.quantile(percentile) / demand.workload.input.mean
+    longer = max(demand.workload.input.quantile(percentile) / demand.workload.input.mean, 1.0)
     busy, queue = np.maximum(served.busy, 1e-9), np.maximum(served.wait, 0.0)
     waiting = queue / busy * np.maximum(np.log(busy / (1 - percentile)), 0.0)
     spread = np.hypot((longer - 1) * served.own, np.maximum(waiting - queue, 0.0))
@@ -303,17 +338,35 @@ def lognormal(found: Range) -> tuple[float, float]:
     return float(low + high) / 2, max(float(high - low) / (2 * Z80), 1e-6)
 
 
-#: the error function of every element
-_erf = np.frompyfunc(erf, 1, 1)
+def normal(z: Array) -> Array:
+    """Return the standard normal distribution of every element."""
+    return np.interp(z, NORMAL_AT, NORMAL)
 
 
-def chance(predicted: Array, limit: float | None, found: Range) -> Array:
-    """Return the probability that the true value is within a limit: a lognormal through the 80 % range."""
+def chance(median: Array, limit: Array | None, found: Range) -> Array:
+    """Return the probability that the true value is within a limit: a lognormal as wide as the 80 % range."""
     if limit is None:
-        return np.ones(np.shape(predicted))
-    middle, width = lognormal(found)
-    distance = (np.log(limit / np.asarray(predicted)) - middle) / width
-    return 0.5 * (1 + np.asarray(_erf(distance / sqrt(2)), float))
+        return np.ones(np.shape(median))
+    return normal(np.log(np.asarray(limit) / np.asarray(median)) / lognormal(found)[1])
+
+
+def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
+    """Return the probability that all latency limits are kept; the errors of TTFT and TPOT count as independent.
+
+    Errors that go together, as those of one server do, would make it greater.
+    """
+    limits = demand.limits
+    within = chance(tpot, limits.tpot, c.tpot)
+    if limits.e2e is None:
+        return chance(ttft, limits.ttft, c.ttft) * within
+    output = demand.workload.output.quantile(limits.percentile)
+    total = np.zeros(np.shape(tpot))
+    for k in range(SLICES):  # of the errors that keep the limit of TPOT; each leaves TTFT so much of the whole
+        error = np.interp(within * (k + 0.5) / SLICES, NORMAL, NORMAL_AT)
+        left = limits.e2e - output * tpot * np.exp(lognormal(c.tpot)[1] * error)
+        bound = np.minimum(left, limits.ttft if limits.ttft is not None else np.inf)
+        total += chance(ttft, np.maximum(bound, TINY), c.ttft)
+    return within * total / SLICES
 
 
 def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds: Array) -> Array:

@@ -6,9 +6,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvplan.planning.plans import Plan
 from kvplan.planning.quality import Quality
-from kvplan.planning.recommend import Plan, Recommendation
-from kvplan.report.tables import brief, grid, notes
+from kvplan.planning.recommend import Recommendation
+from kvplan.report.tables import NARROW, brief, console, grid, notes
 from kvplan.units import MILLION, MONTH, show_time, show_usd
 
 #: rows of the tables of other plans
@@ -31,12 +32,12 @@ def report(r: Recommendation, titles: Mapping[str, str]) -> list[RenderableType]
     if r.swings and r.plan is not None:
         parts += [swing_table(r), Text()]
     if r.alternatives:
-        title = "Runners-up, the best of each technique and GPU" if r.plan else "What would be cheapest without the bar"
-        parts += [plans_table(title, [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]]), Text()]
-        parts.append(Text("* the engine does not serve this technique", style="dim"))
+        title = "Runners-up, the best of each technique and GPU" if r.plan else "Plans that something else bars"
+        shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]]
+        parts += [plans_table(title, shown), *legend(shown), Text()]
     if len(r.front) > 1:
         parts += [plans_table("Not beaten in all of cost, quality and latency", r.front[:SHOWN]), Text()]
-    parts += notes((f"{x.technique or x.gpu}: {x.reason}" for x in r.rejected), "Not possible")
+    parts += notes(refusals(r), "Not possible")
     if r.plan is not None and r.plan.quality.caveats:
         parts += notes(r.plan.quality.caveats, "Quality")
     lines = [f"workload: {brief(demand.workload.source)}", f"model: {brief(demand.model.source)}"]
@@ -46,14 +47,32 @@ def report(r: Recommendation, titles: Mapping[str, str]) -> list[RenderableType]
     return [*parts, *notes(lines, "Sources")]
 
 
+def refusals(r: Recommendation) -> list[str]:
+    """Return each reason once, behind the techniques and GPUs it stands against."""
+    found: dict[str, list[str]] = {}
+    for x in r.rejected:
+        found.setdefault(x.reason, []).append(x.technique or x.gpu)
+    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
+
+
+def legend(plans: Sequence[Plan]) -> list[RenderableType]:
+    """Return what the marks in a table of plans mean."""
+    said = []
+    if not all(p.grounded for p in plans):
+        said.append("* no server on this GPU was measured: its times are a guess")
+    if not all(p.served_by_engine for p in plans):
+        said.append("+ the engine does not serve this technique")
+    return [Text("; ".join(said), style="dim")] if said else []
+
+
 def answer(r: Recommendation, titles: Mapping[str, str]) -> str:
     """Return the one line to take away."""
     p, demand = r.plan, r.demand
     head = f"{demand.workload.title} on {demand.model.title}"
     if p is None:
-        return f"{head}: no plan keeps every limit; {len(r.rejected)} reasons below."
+        return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
-    where = f"{p.gpus}x {titles.get(p.gpu, p.gpu)} ({p.replicas} replicas of {p.parallel})"
+    where = f"{p.gpus}x {titles.get(p.gpu, p.gpu)} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     money = ""
     if p.usd is not None:
         span = f" (80 % range {show_usd(r.usd[0])} to {show_usd(r.usd[2])})" if r.usd else ""
@@ -63,7 +82,8 @@ def answer(r: Recommendation, titles: Mapping[str, str]) -> str:
 
 
 def has_limits(r: Recommendation) -> bool:
-    return any(x is not None for x in (r.demand.limits.ttft, r.demand.limits.tpot))
+    limits = r.demand.limits
+    return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
 
 
 def asked(r: Recommendation) -> str:
@@ -83,69 +103,67 @@ def asked(r: Recommendation) -> str:
 def bill_table(r: Recommendation) -> Table:
     """Return where each dollar goes."""
     assert r.bill is not None and r.plan is not None
-    table = grid(
-        ("a query costs", "left"), ("USD", "right"), ("share", "right"), ("", "left"), ("a month", "right"), ("basis", "wrap"),
-        title="Where each dollar goes",
-    )  # fmt: skip
+    wide = console().width >= NARROW
+    bars = [("", "left")] if wide else []
+    headings = [("a query costs", "left"), ("USD", "right"), ("share", "right"), *bars, ("a month", "right")]
+    table = grid(*headings, ("basis", "wrap"), title="Where each dollar goes")
     per_query, months = r.bill.lines_per("query") or (), r.bill.lines_per("month") or ()
     total = sum(line.amount for line in per_query) or 1.0
     for line, month in zip(per_query, months, strict=True):
         if line.amount / total < 0.0005:
             continue
-        bar = "█" * max(1, round(BAR * line.amount / total))
-        cells = (show_usd(line.amount), f"{line.amount / total:.0%}", bar, show_usd(month.amount))
+        bar = ["█" * max(1, round(BAR * line.amount / total))] if wide else []
+        cells = (show_usd(line.amount), f"{line.amount / total:.0%}", *bar, show_usd(month.amount))
         table.add_row(line.name, *cells, line.basis)
-    tokens = r.demand.prompt + r.demand.output
-    said = f"{show_usd(total / tokens * MILLION)} per million tokens, {show_usd(total / r.demand.output * MILLION)} per million out"
-    table.add_row("total", show_usd(total), "100%", "", show_usd(sum(m.amount for m in months)), said, style="bold")
+    tokens, output = r.demand.prompt + r.demand.output, r.demand.output
+    each = (
+        f"{show_usd(total / count * MILLION)} per million {what}"
+        for count, what in ((tokens, "tokens"), (output, "out"))
+    )
+    monthly = show_usd(sum(m.amount for m in months))
+    table.add_row("total", show_usd(total), "100%", *([""] if wide else []), monthly, ", ".join(each), style="bold")
     return table
 
 
 def swing_table(r: Recommendation) -> Table:
     """Return what moves the cost, as bars around it."""
     assert r.plan is not None and r.plan.usd is not None
-    base = r.plan.usd
-    table = grid(
-        ("what moves", "left"), ("from", "right"), ("to", "right"), ("a query", "left"), ("basis", "wrap"), title="What it depends on"
-    )  # fmt: skip
+    base, wide = r.plan.usd, console().width >= NARROW
+    bars = [("a query", "left")] if wide else []
+    headings = [("what moves", "wrap"), ("from", "right"), ("to", "right"), *bars, ("basis", "wrap")]
+    table = grid(*headings, title="What it depends on")
     widest = max(abs(x - base) for s in r.swings for x in (s.low, s.high)) or 1.0
     half = BAR // 2
     for s in r.swings:
         low, high = min(s.low, s.high), max(s.low, s.high)
         left = round(half * max(base - low, 0.0) / widest)
         right = round(half * max(high - base, 0.0) / widest)
-        bar = " " * (half - left) + "█" * left + "|" + "█" * right
-        table.add_row(s.name, show_usd(s.low), show_usd(s.high), bar, s.basis)
+        bar = [" " * (half - left) + "█" * left + "|" + "█" * right] if wide else []
+        table.add_row(s.name, show_usd(s.low), show_usd(s.high), *bar, s.basis)
     return table
 
 
 def plans_table(title: str, plans: Sequence[Plan]) -> Table:
     """Return plans side by side."""
+    wide = console().width >= NARROW
     table = grid(
-        ("technique", "left"), ("GPU", "left"), ("replicas", "right"), ("GPUs", "right"), ("TTFT", "right"), ("TPOT", "right"),
-        ("$ / query", "right"), ("quality loss", "left"), ("sure", "right"), title=title,
+        ("technique", "left"), ("GPU", "left"), ("replicas", "right"), *([("GPUs", "right")] if wide else []),
+        ("TTFT", "right"), ("TPOT", "right"), ("$ / query", "right"), ("quality loss" if wide else "loss", "left"),
+        ("sure", "right"), title=title,
     )  # fmt: skip
     for n, p in enumerate(plans):
-        name = p.technique if p.served_by_engine else f"{p.technique} *"
-        shape = f"{p.replicas} x {p.parallel}"
+        name, gpu = f"{p.technique}{'' if p.served_by_engine else ' +'}", f"{p.gpu}{'' if p.grounded else ' *'}"
         money = show_usd(p.usd) if p.usd is not None else "no price"
-        cells = (
-            shape,
-            f"{p.gpus}",
-            show_time(p.ttft),
-            show_time(p.tpot),
-            money,
-            loss(p.quality),
-            f"{p.slo_probability:.0%}",
-        )
-        table.add_row(name, p.gpu, *cells, style="green" if n == 0 and title.startswith("Runners") else "")
+        size = (f"{p.replicas} x {p.parallel}", *([f"{p.gpus}"] if wide else []))
+        cells = (*size, show_time(p.ttft), show_time(p.tpot), money, loss(p.quality, wide), f"{p.slo_probability:.0%}")
+        table.add_row(name, gpu, *cells, style="green" if n == 0 and title.startswith("Runners") else "")
     return table
 
 
-def loss(q: Quality) -> str:
-    """Return a quality loss with its range."""
+def loss(q: Quality, wide: bool) -> str:
+    """Return a quality loss, with its range where there is room."""
     if q.drop is None:
         return "unknown"
     if q.drop == q.low == q.high == 0:
         return "none"
-    return f"{q.drop:.1%} ({q.low:.1%} to {q.high:.1%})"
+    return f"{q.drop:.1%} ({q.low:.1%} to {q.high:.1%})" if wide else f"{q.drop:.1%}"

@@ -1,8 +1,11 @@
 """A recommendation as a JSON document: the plan, its lines, what else there is, what was rejected, and why."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from kvplan.planning.recommend import Plan, Recommendation, Rejected, Swing
+from kvplan.planning.doubt import Swing
+from kvplan.planning.plans import Plan
+from kvplan.planning.recommend import Recommendation, Rejected
 from kvplan.report.money_document import break_even, source
 from kvplan.specs.source import Source
 from kvplan.units import MILLION, MONTH
@@ -47,6 +50,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
             "caveats": list(p.quality.caveats),
         },
         "served_by_engine": p.served_by_engine,
+        "measured_gpu": p.grounded,
     }
 
 
@@ -58,8 +62,8 @@ def swing(s: Swing) -> Json:
     return {"name": s.name, "usd_per_query": [s.low, s.high], "basis": s.basis}
 
 
-def document(r: Recommendation) -> Json:
-    """Return the document of `kvplan recommend`."""
+def document(r: Recommendation, question: Sequence[str] = (), day: str = "") -> Json:
+    """Return the document of `kvplan recommend`; `question` are the words it was asked with, on a day."""
     demand, limits = r.demand, r.demand.limits
     chosen: Json | None = None
     if r.plan is not None:
@@ -73,6 +77,8 @@ def document(r: Recommendation) -> Json:
     return {
         "schema": SCHEMA,
         "command": "recommend",
+        "question": list(question),
+        "day": day,
         "model": demand.model.name,
         "workload": {
             "name": demand.workload.name,
@@ -104,6 +110,7 @@ def document(r: Recommendation) -> Json:
         "break_even": [
             {"provider": price.provider, "model": price.model, **break_even(even)} for price, even in r.break_even
         ],
+        "reason": r.lacking,
         "calibration": None if r.site is None else calibration(r),
     }
 
