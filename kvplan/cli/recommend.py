@@ -17,7 +17,7 @@ from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_saved,
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.quantization import FORMATS
 from kvplan.specs.workload import Slo, Workload
-from kvplan.units import DAY, parse
+from kvplan.units import DAY, TERA, parse
 
 if TYPE_CHECKING:
     from kvplan.planning.recommend import Recommendation
@@ -95,7 +95,7 @@ class Volume(click.ParamType):  # type: ignore[type-arg]
 
 
 #: more queries than anyone has
-MOST = 1e12
+MOST = TERA
 
 
 def demanded(workload: Workload, per_day: float | None, rate: float | None) -> Workload:

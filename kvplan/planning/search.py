@@ -43,7 +43,7 @@ NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
 #: a time that nothing keeps [s]
 TINY = 1e-12
 #: slices of the error in TPOT over which a limit of both times together is averaged
-SLICES = 16
+SLICES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -361,12 +361,13 @@ def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array
         return chance(ttft, limits.ttft, c.ttft) * within
     output = demand.workload.output.quantile(limits.percentile)
     total = np.zeros(np.shape(tpot))
-    for k in range(SLICES):  # of the errors that keep the limit of TPOT; each leaves TTFT so much of the whole
-        error = np.interp(within * (k + 0.5) / SLICES, NORMAL, NORMAL_AT)
-        left = limits.e2e - output * tpot * np.exp(lognormal(c.tpot)[1] * error)
-        bound = np.minimum(left, limits.ttft if limits.ttft is not None else np.inf)
-        total += chance(ttft, np.maximum(bound, TINY), c.ttft)
-    return within * total / SLICES
+    for k in range(SLICES):  # of the errors of TPOT, equally likely; those that keep its limit leave TTFT the rest
+        part = np.clip(within - k / SLICES, 0.0, 1 / SLICES)
+        error = NormalDist().inv_cdf((k + 0.5) / SLICES) * lognormal(c.tpot)[1]
+        left = limits.e2e - output * tpot * np.exp(error)
+        bound = np.minimum(left, np.inf if limits.ttft is None else limits.ttft)
+        total += part * chance(ttft, np.maximum(bound, TINY), c.ttft)
+    return total
 
 
 def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds: Array) -> Array:

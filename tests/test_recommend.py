@@ -1,0 +1,506 @@
+"""The recommendation: a slow twin, limits that only help when loosened, bills that add up, calibrated chances."""
+
+import math
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvplan.kv import techniques
+from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
+from kvplan.kv.layout import kv_layout
+from kvplan.money.gpu_cost import own, rent
+from kvplan.perf.serving import Load, passes, serve, steps
+from kvplan.planning.doubt import DRAWS, LENGTH_RANGE, LOAD_RANGE, Doubt
+from kvplan.planning.estimate import default_kv_bits
+from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
+from kvplan.planning.quality import quality
+from kvplan.planning.recommend import recommend
+from kvplan.planning.search import (
+    LOADS,
+    LONGEST,
+    MOST_CACHED,
+    Demand,
+    Limits,
+    Site,
+    certainty,
+    chance,
+    normal,
+    search,
+)  # fmt: skip
+from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_workloads
+from kvplan.specs.calibration import Range
+from kvplan.units import DAY, MONTH
+
+ON = "2026-11-24"
+Z80 = NormalDist().inv_cdf(0.9)
+SHAPES = [Parallel(tensor=t, data=d) for t in (1, 2, 4, 8) for d in (1, 2, 4, 8) if t * d <= 8]
+
+
+def site(name: str, *, owned: bool = False, factor: float = 1.0, model: str = "llama3.1-70b") -> Site:
+    gpu = catalog.gpu(name)
+    offers = catalog.offers(gpu.name, ON)
+    offer = offers[(len(offers) - 1) // 2]
+    cost = own(gpu, catalog_money.ownership("default")) if owned else rent(replace(offer, price=factor * offer.price))
+    return Site(gpu=gpu, calibration=catalog.calibration(gpu, about=catalog.model(model)), cost=cost)
+
+
+def asked(workload: str = "doc-qa", model: str = "llama3.1-70b", *, per_day: float = 0.0, forms=(None,), **limits):
+    """Return the demand the command line makes of a workload."""
+    w = catalog_workloads.workload(workload)
+    if per_day:
+        w = replace(w, arrivals=replace(w.arrivals, queries_per_day=per_day))
+    more = {k: limits.pop(k) for k in ("headroom", "spares", "prefix_cache") if k in limits}
+    found = {"ttft": w.slo.ttft, "tpot": w.slo.tpot, "e2e": w.slo.e2e, "percentile": w.slo.percentile, **limits}
+    peak = w.arrivals.mean_rate if w.offline else w.arrivals.peak_rate
+    return Demand(
+        model=catalog.model(model), workload=w, peak=peak, mean=w.arrivals.mean_rate, limits=Limits(**found),
+        engine=catalog.engine(), forms=forms, **more,
+    )  # fmt: skip
+
+
+def answer(demand: Demand, names, sites, **more):
+    table = catalog_quality.quality_table()
+    context = int(demand.workload.context(demand.limits.percentile))
+    qualities = {n: quality(n, demand.model, demand.workload.task, context, table) for n in names}
+    return recommend(demand, names, sites, qualities, **more)
+
+
+# -- the slow twin --------------------------------------------------------------------------------
+
+
+def twin(demand: Demand, names, sites, qualities):
+    """Yield (usd, gpus, technique, gpu, ttft, tpot, probability) of every plan that keeps the limits, one by one."""
+    model, limits, w = demand.model, demand.limits, demand.workload
+    base = kv_layout(model, default_kv_bits(model))
+    prompt, output = round(w.input.mean), w.output.mean
+    z = NormalDist().inv_cdf(limits.percentile)
+    for name in names:
+        q = qualities[name]
+        if limits.quality is not None and (q.drop is None or q.drop > limits.quality):
+            continue
+        if not limits.any_technique and not techniques.served_by(name, demand.engine.name):
+            continue
+        layout = techniques.apply(name, base)
+        latent = any(g.split == 1 and g.vectors for g in layout.groups)
+        hit = w.prefix_share if demand.prefix_cache and layout.shared(prompt) else 0.0
+        cached = int(prompt * min(hit, MOST_CACHED))
+        for form in demand.forms:
+            for parallel in SHAPES:
+                if check_parallel(model, parallel) or (parallel.data > 1 and not latent):
+                    continue
+                for one in sites:
+                    if parallel.gpus > one.gpu.gpus_per_node:
+                        continue
+                    c, most = one.calibration, demand.engine.limits(one.gpu)[0]
+                    where = Deployment(
+                        engine=demand.engine, gpu=one.gpu, parallel=parallel, weights=form, compacts=True
+                    )
+
+                    def room(length: int, where=where, layout=layout, tensor=parallel.tensor) -> int:
+                        peak = (layout.peak(length) - layout.stored(length)) / tensor
+                        return memory_budget(model, layout, where, length).sequences(length, peak)
+
+                    if not room(int(w.input.quantile(LONGEST) + w.output.quantile(LONGEST))):
+                        continue
+                    holds = room(int(prompt + output))
+                    for n in LOADS:
+                        batch = n / parallel.data
+                        if n > holds or n < parallel.data or batch > most:
+                            continue
+                        p = passes(
+                            model, base, layout, weights(model, form), parallel, batch=batch, prompt=prompt,
+                            output=output, chunk=c.chunk, cached=cached,
+                        )  # fmt: skip
+                        load = Load(
+                            prompt=float(prompt - cached), output=output, batch=batch, offered=batch,
+                            chunks=math.ceil((prompt - cached) / c.chunk),
+                        )  # fmt: skip
+                        s = serve(load, steps(p, c, batch), c)
+                        mean = demand.peak * (1 + demand.headroom) * s.cycle
+                        spread = 0.0 if w.offline else z * math.sqrt(mean * (1 + w.arrivals.burstiness**2) / 2)
+                        replicas = max(math.ceil((mean + spread) / n - 1e-9), 1) + demand.spares
+                        gpus = replicas * parallel.gpus
+                        # tails
+                        longer = max(w.input.quantile(limits.percentile) / w.input.mean, 1.0)
+                        waiting = s.wait / s.busy * max(math.log(s.busy / (1 - limits.percentile)), 0.0)
+                        ttft = s.ttft + math.hypot((longer - 1) * s.own, max(waiting - s.wait, 0.0))
+                        delays = max(s.tpot - s.step, 0.0)
+                        tpot = s.tpot + z * delays / math.sqrt(max(delays * output / s.prompt_seconds, 1.0))
+                        ttft *= math.sqrt(c.ttft.low * c.ttft.high)
+                        tpot *= math.sqrt(c.tpot.low * c.tpot.high)
+                        e2e = ttft + tpot * w.output.quantile(limits.percentile)
+                        times = ((ttft, limits.ttft), (tpot, limits.tpot), (e2e, limits.e2e), (gpus, limits.gpus))
+                        if any(limit is not None and value > limit for value, limit in times):
+                            continue
+                        sure = 1.0
+                        for median, limit, r in ((ttft, limits.ttft, c.ttft), (tpot, limits.tpot, c.tpot)):
+                            if limit is not None:
+                                width = math.log(r.high / r.low) / 2 / Z80
+                                sure *= NormalDist().cdf(math.log(limit / median) / width)
+                        if limits.e2e is None and sure < limits.confidence:
+                            continue
+                        waits, works = one.cost.rate(None), one.cost.rate("")
+                        at_work = s.cycle / n * parallel.gpus
+                        usd = gpus * waits / demand.mean + at_work * (works - waits)
+                        yield usd, gpus, name, one.gpu.name, ttft, tpot, sure
+
+
+SPACES = [
+    (asked(ttft=5.0, tpot=0.05), ("baseline", "fp8", "mhc:4x"), ("h200", "b200"), False),
+    (
+        asked(ttft=6.0, tpot=0.06, any_technique=True, quality=0.02),
+        ("baseline", "int8", "h2o:50%"),
+        ("h200", "b300"),
+        False,
+    ),
+    (asked("chat", "qwen3-32b", any_technique=True), ("baseline", "fp8", "mhc:4x+h2o:20%"), ("h100", "l40s"), False),
+    (asked("rag", "llama3.1-8b", confidence=0.8, forms=("bf16", "fp8")), ("baseline", "fp8"), ("h100", "a100"), False),
+    (asked("code-review", gpus=24, spares=1), ("baseline", "fp8", "int4"), ("h200", "b200"), False),
+    (asked("agents", prefix_cache=False, headroom=0.2), ("baseline", "fp8"), ("b200", "b300"), False),
+    (asked("batch-summaries"), ("baseline", "fp8"), ("h200", "b300"), False),
+    (asked("legal-contracts", "deepseek-v3", ttft=20.0, tpot=0.2), ("baseline", "fp8"), ("h200", "b300"), False),
+    (asked("doc-qa", "llama3.1-8b", any_technique=True), ("baseline", "fp8", "streaming:4,4096"), ("h100",), True),
+]
+
+
+@pytest.mark.parametrize(("demand", "names", "gpus", "owned"), SPACES, ids=lambda v: getattr(v, "workload", v) and None)
+def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bool) -> None:
+    sites = [site(name, owned=owned, model=demand.model.name) for name in gpus]
+    table = catalog_quality.quality_table()
+    context = int(demand.workload.context(demand.limits.percentile))
+    qualities = {n: quality(n, demand.model, demand.workload.task, context, table) for n in names}
+    found = recommend(demand, names, sites, qualities)
+    slow = list(twin(demand, names, sites, qualities))
+    assert (found.plan is None) == (not slow)
+    assert slow, "a space without a plan tests nothing"
+    usd, least, *_ = min(slow)
+    assert found.plan.usd == pytest.approx(usd, rel=1e-9)
+    assert found.plan.gpus == least
+    same = [row for row in slow if row[2:4] == (found.plan.technique, found.plan.gpu) and row[0] <= usd * (1 + 1e-9)]
+    assert any(found.plan.ttft == pytest.approx(r[4]) and found.plan.tpot == pytest.approx(r[5]) for r in same)
+    if demand.limits.e2e is None:
+        assert any(found.plan.slo_probability == pytest.approx(r[6], abs=1e-5) for r in same)
+    least_gpus = recommend(demand, names, sites, qualities, objective="gpus").plan
+    assert least_gpus.gpus == min(row[1] for row in slow)
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+NAMES = ("baseline", "fp8", "int4", "mhc:2x", "h2o:50%")
+PLACES = ("h100", "h200", "b200", "mi300x")
+
+
+def cost(demand: Demand, guesses: bool = False) -> float:
+    found = answer(demand, NAMES, [site(g, model="qwen3-32b") for g in PLACES], guesses=guesses).plan
+    return math.inf if found is None else found.usd
+
+
+TIGHT = {
+    "ttft": st.floats(0.3, 20.0),
+    "tpot": st.floats(0.01, 0.2),
+    "e2e": st.floats(5.0, 120.0),
+    "quality": st.floats(0.0, 0.1),
+    "gpus": st.integers(1, 64),
+    "confidence": st.floats(0.05, 0.95),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limits=st.fixed_dictionaries({name: st.none() | values for name, values in TIGHT.items()}),
+    which=st.sampled_from(sorted(TIGHT)),
+    factor=st.floats(1.0, 4.0),
+    guesses=st.booleans(),
+)
+def test_loosening_a_limit_never_raises_the_cost(limits, which: str, factor: float, guesses: bool) -> None:
+    limits["confidence"] = limits["confidence"] or 0.5
+    before = cost(asked("doc-qa", "qwen3-32b", **limits), guesses)
+    old = limits[which]
+    looser = None if old is None else old / factor if which == "confidence" else old * factor
+    assert cost(asked("doc-qa", "qwen3-32b", **{**limits, which: looser}), guesses) <= before * (1 + 1e-9)
+    if which != "confidence":
+        assert cost(asked("doc-qa", "qwen3-32b", **{**limits, which: None}), guesses) <= before * (1 + 1e-9)
+
+
+def test_a_gpu_nobody_measured_is_never_fallen_back_on() -> None:
+    demand = asked("doc-qa", "qwen3-32b", any_technique=True)
+    found = answer(demand, ("baseline",), [site("mi300x")], guesses=False)
+    assert found.plan is None and "--gpu mi300x" in found.lacking
+    assert answer(demand, ("baseline",), [site("mi300x")]).plan is not None
+
+
+def test_more_queries_never_lower_the_monthly_bill() -> None:
+    monthly = 0.0
+    for per_day in (10, 1e3, 5e3, 2e4, 4e4, 6e4, 1e5, 1e6, 1e7):
+        plan = answer(asked(per_day=per_day), ("baseline", "fp8"), [site("h200"), site("b200")]).plan
+        month = plan.usd * per_day / DAY * MONTH
+        assert month >= monthly * (1 - 1e-9)
+        monthly = month
+
+
+def test_candidates_do_not_depend_on_what_else_is_searched() -> None:
+    """An engine runs fewer sequences on small GPUs, also when a large one is in the same search."""
+    demand = asked("chat", "llama3.1-8b")
+    alone, _ = search(demand, ["baseline"], [site("l4", model="llama3.1-8b")])
+    beside, _ = search(demand, ["baseline"], [site("l4", model="llama3.1-8b"), site("h200", model="llama3.1-8b")])
+    most = demand.engine.limits(catalog.gpu("l4"))[0]
+    for one in (alone[0], beside[0]):
+        assert one.requests[one.fits].max() <= most
+    assert int(alone[0].feasible.sum()) == int(beside[0].feasible.sum())
+
+
+# -- money ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize("workload", ["doc-qa", "chat", "batch-summaries"])
+def test_the_bill_is_the_plan_and_its_lines_sum(workload: str, owned: bool) -> None:
+    demand = asked(workload, "llama3.1-70b", spares=1)
+    found = answer(demand, ("baseline", "fp8"), [site("h100", owned=owned)])
+    lines, kinds = found.bill.lines_per("query"), found.bill.lines_per("query", "kind")
+    assert sum(x.amount for x in lines) == pytest.approx(found.plan.usd, rel=1e-6)
+    assert sum(x.amount for x in kinds) == pytest.approx(found.plan.usd, rel=1e-6)
+    assert {x.name for x in lines} >= {"prefill", "decode weights", "decode KV", "idle", "spares"}
+    assert ("power" in {x.name for x in kinds}) == owned
+    month = sum(x.amount for x in found.bill.lines_per("month"))
+    assert month == pytest.approx(found.plan.usd * demand.mean * MONTH, rel=1e-6)
+    assert all(x.amount >= 0 for x in lines)
+    home = site("h100", owned=owned)
+    assert sum(seconds_by_part(demand, found.plan, home).values()) == pytest.approx(found.plan.gpu_seconds)
+
+
+def test_the_parts_of_a_query_are_those_a_measured_draw_knows() -> None:
+    from kvplan.money.draw import PROBES
+
+    assert set(PARTS.values()) | {"prefill"} == set(PROBES)
+
+
+def test_doubling_a_price_doubles_its_lines() -> None:
+    demand = asked()
+    once = answer(demand, ("baseline",), [site("b200")])
+    twice = bill_of(demand, once.plan, site("b200", factor=2.0))
+    for a, b in zip(once.bill.lines, twice.lines, strict=True):
+        assert b.amount == pytest.approx(2 * a.amount)
+    assert answer(demand, ("baseline",), [site("b200", factor=2.0)]).plan.usd == pytest.approx(2 * once.plan.usd)
+
+
+def test_doubt_starts_from_the_plan_and_holds_it() -> None:
+    for workload in ("doc-qa", "batch-summaries", "chat"):
+        demand = asked(workload, headroom=0.1, spares=1)
+        here = site("b200")
+        plan = answer(demand, ("baseline", "fp8"), [here]).plan
+        doubt = Doubt(demand, plan, here, (0.9, 1.0, 1.3))
+        assert float(doubt.cost()) == pytest.approx(plan.usd, rel=1e-9)
+        assert float(doubt.cost(price=2.0)) == pytest.approx(2 * plan.usd)
+        low, middle, high = doubt.range()
+        assert 0 < low <= middle <= high and low < plan.usd * 1.3
+        assert doubt.range() == doubt.range()
+        paces = [float(doubt.cost(pace=p)) for p in (0.5, 1.0, 1.5, 3.0)]
+        assert paces == sorted(paces) and paces[-1] > paces[0]
+        widths = [abs(s.high - s.low) for s in doubt.swings()]
+        assert widths == sorted(widths, reverse=True)
+
+
+def test_the_assumed_ranges_hold_eighty_percent() -> None:
+    from kvplan.planning.doubt import _draw
+
+    for low, high in (LOAD_RANGE, LENGTH_RANGE):
+        drawn = _draw(np.random.default_rng(1), low, high)
+        assert len(drawn) == DRAWS and np.mean((drawn >= low) & (drawn <= high)) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_growing_fleet_serves_what_its_plan_says() -> None:
+    demand = asked()
+    here = site("b200")
+    found = answer(demand, ("baseline",), [here])
+    table = staircase_of(demand, found.plan, found.bill)
+    volumes = [volume for volume, _ in table]
+    assert volumes == sorted(volumes)
+    per_day = demand.mean * DAY
+    n = found.plan.replicas
+    assert volumes[n - 1] >= per_day * (1 - 1e-6)
+    assert n == 1 or volumes[n - 2] < per_day
+    assert table[n - 1][1] == pytest.approx(found.plan.usd * demand.mean * MONTH)
+
+
+# -- probability ----------------------------------------------------------------------------------
+
+
+def test_the_normal_table_is_close() -> None:
+    z = np.linspace(-9, 9, 1801)
+    assert np.max(np.abs(normal(z) - [NormalDist().cdf(float(x)) for x in z])) < 1e-6
+
+
+def test_a_stated_chance_is_calibrated() -> None:
+    """Of limits said to be kept with 80 %, 72 to 88 % are: truth is lognormal with the range's 10th and 90th."""
+    rng = np.random.default_rng(3)
+    for found in (Range(low=0.7, high=1.3), Range(low=0.4, high=2.5), Range(low=0.95, high=1.1)):
+        middle, width = math.log(found.low * found.high) / 2, math.log(found.high / found.low) / 2 / Z80
+        predicted = rng.uniform(0.01, 10.0, 40_000)
+        truth = predicted * np.exp(rng.normal(middle, width, 40_000))
+        limits = predicted * np.exp(rng.normal(middle, 2 * width, 40_000))
+        stated = chance(predicted * math.exp(middle), limits, found)
+        for level in (0.2, 0.5, 0.8, 0.95):
+            near = np.abs(stated - level) < 0.05
+            assert near.sum() > 100
+            assert np.mean(truth[near] <= limits[near]) == pytest.approx(level, abs=0.08)
+        limit = np.exp(middle + width * NormalDist().inv_cdf(0.8)) * predicted
+        assert chance(predicted * math.exp(middle), limit, found) == pytest.approx(0.8, abs=1e-5)
+        assert 0.72 <= np.mean(truth <= limit) <= 0.88
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    ttft=st.floats(0.05, 20.0), tpot=st.floats(0.002, 0.3), tight=st.floats(0.2, 1.0),
+    limits=st.fixed_dictionaries({"ttft": st.none() | st.floats(0.1, 20.0), "tpot": st.none() | st.floats(0.005, 0.3),
+                                  "e2e": st.none() | st.floats(1.0, 200.0)}),
+)  # fmt: skip
+def test_probability_is_one_and_falls_as_a_limit_tightens(ttft, tpot, tight, limits) -> None:
+    here = site("h200", model="qwen3-32b").calibration
+
+    def sure(**found) -> float:
+        demand = asked("doc-qa", "qwen3-32b", **found)
+        return float(certainty(demand, here, np.array([[ttft]]), np.array([[tpot]]))[0, 0])
+
+    whole = sure(**limits)
+    assert 0 <= whole <= 1
+    for name, limit in limits.items():
+        tighter = (limit or {"ttft": 20.0, "tpot": 0.3, "e2e": 200.0}[name]) * tight
+        assert sure(**{**limits, name: tighter}) <= whole + 1e-9
+    if all(limit is None for limit in limits.values()):
+        assert whole == 1
+
+
+def test_all_limits_together_against_draws() -> None:
+    """The chance of keeping TTFT, TPOT and their sum at once is that of two independent lognormal errors."""
+    c = site("h200").calibration
+    demand = asked("medical-summaries", ttft=5.0, tpot=0.04, e2e=60.0)
+    output = demand.workload.output.quantile(demand.limits.percentile)
+    rng = np.random.default_rng(5)
+    widths = [math.log(r.high / r.low) / 2 / Z80 for r in (c.ttft, c.tpot)]
+    for ttft, tpot in ((4.0, 0.03), (3.0, 0.041), (6.0, 0.02), (1.0, 60.0 / output)):
+        t, p = (m * np.exp(rng.normal(0.0, w, 200_000)) for m, w in zip((ttft, tpot), widths, strict=True))
+        kept = np.mean((t <= 5.0) & (p <= 0.04) & (t + output * p <= 60.0))
+        stated = float(certainty(demand, c, np.array([[ttft]]), np.array([[tpot]]))[0, 0])
+        assert stated == pytest.approx(kept, abs=0.02)
+
+
+# -- quality --------------------------------------------------------------------------------------
+
+
+def test_unknown_quality_is_barred_only_when_a_limit_is_asked() -> None:
+    sites = [site("h200"), site("b200")]
+    free = answer(asked(any_technique=True), ("mhc:8x",), sites)
+    assert free.plan is not None and free.plan.quality.drop is None
+    barred = answer(asked(any_technique=True, quality=0.5), ("mhc:8x",), sites)
+    assert barred.plan is None and "quality unknown" in barred.rejected[0].reason
+    assert barred.alternatives, "what would do without the bar is shown"
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+ASK = ("recommend", "--workload", "doc-qa", "--model", "llama3.1-70b", "--on", ON)
+PLAN = {"technique", "gpu", "tp", "replicas", "gpus", "ttft", "tpot", "usd_per_query", "usd_per_million_tokens",
+        "usd_per_month", "slo_probability"}  # fmt: skip
+
+
+def test_json(run) -> None:
+    found = run(
+        *ASK, "--queries-per-day", 40000, "--ttft", "5s", "--tpot", "50ms", "--max-quality-drop", "1%", "--json"
+    )
+    assert found.code == 0 and found.err == "" and found.json["schema"] == 1
+    doc = found.json
+    assert set(doc["recommended"]) >= PLAN | {"lines"}
+    cost = doc["recommended"]["usd_per_query"]
+    assert cost["p10"] <= cost["p50"] <= cost["p90"]
+    assert sum(x["usd_per_query"] for x in doc["recommended"]["lines"]) == pytest.approx(cost["expected"], rel=1e-6)
+    assert doc["recommended"]["ttft"] <= 5 and doc["recommended"]["tpot"] <= 0.05
+    assert doc["recommended"]["gpus"] == doc["recommended"]["replicas"] * doc["recommended"]["tp"]
+    assert all(set(p) >= PLAN for p in doc["alternatives"]) and doc["alternatives"]
+    assert all(x["reason"] and (x["gpu"] or x["technique"]) for x in doc["rejected"]) and doc["rejected"]
+    assert all(isinstance(line, str) for line in doc["why"]) and len(doc["why"]) >= 4
+    assert doc["workload"]["queries_per_day"] == 40000
+
+
+def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
+    found = run(*ASK, "--ttft", "1ms", "--json")
+    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
+    assert found.json["recommended"] is None and found.json["why"] == []
+    assert found.json["rejected"] and found.json["reason"] in found.err
+    assert "no plan keeps every limit" in run(*ASK, "--ttft", "1ms").out
+
+
+@pytest.mark.parametrize("model", ["llama3.1-8b", "qwen3-32b"])
+@pytest.mark.parametrize("workload", catalog.names("workloads"))
+def test_every_workload_gets_an_answer(run, workload: str, model: str) -> None:
+    found = run("recommend", "-w", workload, "-m", model, "--on", ON, "--json")
+    assert found.code == 0, found.err
+    assert 0 <= found.json["recommended"]["slo_probability"] <= 1
+    assert run("recommend", "-w", workload, "-m", model, "--on", ON).out.startswith(found_title(workload))
+
+
+def found_title(workload: str) -> str:
+    return catalog_workloads.workload(workload).title
+
+
+def test_a_cross_attention_model_keeps_pictures_out_of_its_prompt(run) -> None:
+    tokens = {
+        model: run("recommend", "-w", "video-qa", "-m", model, "--on", ON, "--json").json["workload"]["input_tokens"]
+        for model in ("llama3.2-11b-vision", "llama3.1-8b")
+    }
+    assert tokens["llama3.2-11b-vision"] < tokens["llama3.1-8b"] / 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--ttft", "-1s"), "--ttft: must be above zero, as in 5s"),
+        (("--tpot", "fast"), "--tpot: expected a time such as '5s'"),
+        (("--max-quality-drop", "5"), "write 5% if that is meant"),
+        (("--max-quality-drop", "-1%"), "--max-quality-drop: expected a share"),
+        (("--price", "3/h"), "--price: name the one GPU it is for with --gpu"),
+        (("--price", "3/h", "--gpu", "h100", "--own"), "--price, --own: give one of them"),
+        (("--own", "--gpu", "l40s"), "write it under servers"),
+        (("--gpu", "h100", "--term", "lunar"), "no lunar price of h100-sxm"),
+        (("--term", "lunar"), "no lunar price on"),
+        (("--queries-per-day", "0"), "as in 40000"),
+        (("--queries-per-day", "many"), "--queries-per-day: expected a plain number"),
+        (("--rate", "1/s", "--queries-per-day", "5"), "give one of them, not both"),
+        (("--percentile", "30%"), "from 50% to below 100%"),
+        (("--confidence", "100%"), "--confidence: expected a share"),
+        (("--technique", "fpp8"), "did you mean 'fp8'"),
+        (("--gpu", "h1000"), "no GPU named 'h1000'"),
+        (("--save", "plan.txt"), "ends with .json"),
+        (("--save", "nowhere/plan.json"), "cannot be written"),
+        (("--quality", "nowhere.yaml"), "nowhere.yaml: no such file"),
+    ],
+)
+def test_bad_input_is_one_line(run, tmp_path, monkeypatch, flags, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run(*ASK, *flags)
+    assert found.code == 1 and found.out == "", found.out[:200]
+    assert found.err.count("\n") == 1 and says in found.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_workload_suggests_the_nearest(run) -> None:
+    found = run("recommend", "-w", "docqa", "-m", "llama3.1-70b")
+    assert found.code == 1 and "did you mean 'doc-qa'" in found.err
+
+
+def test_limits_can_be_lifted_and_volumes_written_in_words(run) -> None:
+    free = run(*ASK, "--ttft", "none", "--tpot", "none", "--json").json
+    assert free["limits"]["ttft"] is None and free["recommended"]["slo_probability"] == 1
+    assert run(*ASK, "--queries-per-day", "40,000", "--json").json["workload"]["queries_per_day"] == 40000
+    assert run(*ASK, "--rate", "0.5/s", "--json").json["workload"]["mean_rate"] == pytest.approx(0.5)
+
+
+def test_owned_gpus_without_a_server_price_are_rejected_with_a_reason(run) -> None:
+    doc = run(*ASK, "--own", "-g", "h100", "-g", "l40s", "--json").json
+    assert doc["recommended"]["gpu"] == "h100-sxm"
+    assert any(x["gpu"] == "l40s" and "servers:" in x["reason"] for x in doc["rejected"])
+    assert {x["name"] for x in doc["recommended"]["kinds"]} >= {"capital", "power", "staff"}
