@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "show",
     "prices": "prices",
     "recommend": "recommend",
+    "compare": "compare",
     "audit": "audit",
     "predict": "predict",
     "validate": "validate",

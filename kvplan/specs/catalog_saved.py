@@ -29,4 +29,9 @@ def saved_plan(word: str) -> Document:
     question = found.get("question")
     if not isinstance(question, list) or not all(isinstance(word, str) for word in question):
         raise SpecError(f"{path.name}: question: expected the words it was asked with, as --save writes them")
+    for field, kind in (("model", str), ("workload", dict), ("limits", dict), ("day", str)):
+        if not isinstance(found.get(field), kind):
+            raise SpecError(f"{path.name}: {field}: is missing or no {kind.__name__}; save the plan again")
+    if not isinstance(found.get("recommended", ""), (dict, type(None))):
+        raise SpecError(f"{path.name}: recommended: expected a plan or null, as --save writes them")
     return found

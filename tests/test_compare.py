@@ -1,0 +1,114 @@
+"""Saved plans side by side."""
+
+import json
+
+import pytest
+
+from kvplan.planning.compare import compare
+
+ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
+
+
+@pytest.fixture
+def saved(run, tmp_path, monkeypatch):
+    """Return a function that saves a plan and returns its document."""
+    monkeypatch.chdir(tmp_path)
+
+    def save(name: str, *flags: str, day: str = "2026-11-24") -> dict:
+        assert run(*ASK, "--on", day, "--save", name, *flags).code in (0, 1)
+        return json.loads((tmp_path / name).read_text("utf-8"))
+
+    return save
+
+
+def test_what_is_saved_is_what_json_prints(run, saved) -> None:
+    document = saved("plan.json", "--ttft", "6s")
+    assert document == run(*ASK, "--on", "2026-11-24", "--ttft", "6s", "--json").json
+    assert document["question"] == [*ASK[1:], "--on", "2026-11-24", "--ttft", "6s"]
+
+
+def test_the_same_question_on_the_same_day_changes_nothing(run, saved) -> None:
+    saved("plan.json", "--max-quality-drop", "1%")
+    found = run("compare", "plan.json", "--on", "2026-11-24")
+    assert found.code == 0 and "is the same as plan.json" in found.out
+    assert not run("compare", "plan.json", "--on", "2026-11-24", "--json").json["changed"]
+
+
+def test_a_price_that_moved_moves_every_line(run, saved) -> None:
+    document = saved("plan.json", "-g", "b200", "--price", "5/h")
+    other = saved("other.json", "-g", "b200", "--price", "10/h")
+    found = run("compare", "plan.json", "other.json", "--json").json
+    assert found["changed"] and found["question"] == []
+    assert all(x["relative"] == pytest.approx(1.0) for x in found["lines"] if x["before"])
+    plan = {x["name"]: x for x in found["plan"]}
+    assert plan["a query"]["before"] == document["recommended"]["usd_per_query"]["expected"]
+    assert plan["a query"]["after"] == other["recommended"]["usd_per_query"]["expected"]
+    assert plan["technique"]["before"] == plan["technique"]["after"] == "baseline"
+    assert "+100.0%" in run("compare", "plan.json", "other.json").out
+
+
+def test_asking_again_uses_other_prices_and_the_same_limits(run, saved) -> None:
+    saved("plan.json", "--tpot", "80ms", day="2026-11-01")
+    found = run("compare", "plan.json", "--on", "2026-11-24", "--json").json
+    assert [x["name"] for x in found["question"]] == ["prices of"]
+
+
+def test_no_plan_on_one_side_is_said(run, saved) -> None:
+    saved("plan.json")
+    assert saved("none.json", "--ttft", "1ms")["recommended"] is None
+    found = run("compare", "plan.json", "none.json")
+    assert found.code == 0 and "none.json: no plan keeps every limit" in found.out
+    assert "TTFT of at least" in found.out
+
+
+def test_lines_that_only_one_plan_has_are_kept(saved) -> None:
+    rented, owned = saved("a.json"), saved("b.json", "--own")
+    owned["recommended"]["lines"].append({"name": "extra", "usd_per_query": 0.5, "basis": ""})
+    found = compare(rented, owned, ("a", "b"))
+    extra = next(x for x in found.lines if x.name == "extra")
+    assert extra.before is None and extra.after == 0.5 and extra.changed and extra.relative is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "expected an object"),
+        ("{", "line 1"),
+        ('{"schema": 2, "command": "recommend"}', "is no saved recommendation"),
+        ('{"schema": 1, "command": "estimate"}', "is no saved recommendation"),
+        ('{"schema": 1, "command": "recommend", "question": "x"}', "question: expected the words"),
+        ('{"schema": 1, "command": "recommend", "question": []}', "model: is missing"),
+    ],
+)
+def test_a_file_that_is_no_plan_is_refused_in_a_line(run, tmp_path, monkeypatch, text: str, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.json").write_text(text, "utf-8")
+    found = run("compare", "plan.json")
+    assert found.code == 1 and found.out == "" and found.err.count("\n") == 1
+    assert says in found.err and "plan.json" in found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--help"], "asks for help"), (["--bad"], "No such option"), ([], "Miss")]
+)
+def test_a_question_that_cannot_be_asked_again(run, saved, tmp_path, words, says: str) -> None:
+    document = {**saved("plan.json"), "question": words}
+    (tmp_path / "plan.json").write_text(json.dumps(document), "utf-8")
+    found = run("compare", "plan.json")
+    assert found.code == 1 and found.err.count("\n") == 1 and says in found.err and found.out == ""
+
+
+def test_figures_of_a_stranger_are_read_with_suspicion(run, saved, tmp_path) -> None:
+    document = saved("plan.json")
+    document["recommended"] |= {"ttft": "soon", "usd_per_query": 3, "lines": [1, {"name": 2}, None], "gpu": ["x"]}
+    (tmp_path / "odd.json").write_text(json.dumps(document), "utf-8")
+    assert run("compare", "odd.json", "plan.json").code == 0
+    assert run("compare", "odd.json", "plan.json", "--on", "2026-11-24").code == 1
+
+
+def test_nothing_is_written_where_it_cannot_be(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.json").mkdir()
+    found = run(*ASK, "--save", "plan.json")
+    assert found.code == 1 and "cannot be written" in found.err
+    assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
