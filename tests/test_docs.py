@@ -65,6 +65,8 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
         serving_files(tmp_path)
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
     arguments = shlex.split(command)[1:]
     assert run(*arguments).code == 0, command
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "prices": "prices",
     "recommend": "recommend",
     "compare": "compare",
+    "fleet": "fleet",
     "audit": "audit",
     "predict": "predict",
     "validate": "validate",

@@ -1,0 +1,81 @@
+"""A fleet to plan: workloads with their volumes and limits, and the GPUs that can be had."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Lengths, Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stock:
+    """A GPU type and how many can be had. `price` per GPU [USD/s], None where the day's offers are to tell it."""
+
+    gpu: Gpu
+    count: int
+    price: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A workload asked of a model, at the volume and under the limits of the file.
+
+    `quality` is the greatest relative loss of score, None where any goes.
+    """
+
+    name: str
+    workload: Workload
+    model: ModelSpec
+    quality: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetFile:
+    """What a fleet file says. Each job's requests are cut into `buckets` by input length."""
+
+    name: str
+    stocks: tuple[Stock, ...]
+    jobs: tuple[Job, ...]
+    buckets: int
+
+
+@dataclass(frozen=True)
+class Slice(Lengths):
+    """The requests from quantile `start` to quantile `end` of a distribution. [token]"""
+
+    whole: Lengths
+    start: float
+    end: float
+
+    def _at(self, q: float) -> float:
+        return self.start + min(max(q, 0.0), 1.0) * (self.end - self.start)
+
+    def quantile(self, q: float) -> float:
+        return self.whole.quantile(self._at(q))
+
+    def between(self, a: float, b: float) -> float:
+        return self.whole.between(self._at(a), self._at(b))
+
+    def times(self, factor: float) -> "Slice":
+        return Slice(self.whole.times(factor), self.start, self.end)
+
+
+def cuts(lengths: Lengths, buckets: int) -> tuple[float, ...]:
+    """Return the quantiles, 0 and 1 included, that cut requests into buckets of as many tokens each."""
+
+    def at(tokens: float) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if middle * lengths.between(0.0, middle) < tokens else (low, middle)
+        return high
+
+    total = lengths.between(0.0, 1.0)
+    return (0.0, *(at(total * k / buckets) for k in range(1, buckets)), 1.0)
+
+
+def shares(edges: Iterable[float]) -> tuple[float, ...]:
+    """Return the share of the requests in each bucket."""
+    return tuple(b - a for a, b in pairwise(edges))

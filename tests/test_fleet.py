@@ -1,0 +1,434 @@
+"""Fleets: cases worked by hand, a slow twin that tries everything, the file, and what is printed."""
+
+import os
+from dataclasses import replace
+from itertools import pairwise, product
+from math import ceil, sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvplan.kv.budget import Parallel
+from kvplan.kv.layout import kv_layout
+from kvplan.money.gpu_cost import rent
+from kvplan.planning.fleet import plan, task
+from kvplan.planning.fleet_columns import Column, Group, Task, columns, groups, sliced, undominated
+from kvplan.planning.fleet_milp import choose, covered, quiet, ranges
+from kvplan.planning.quality import Quality
+from kvplan.planning.search import Demand, Limits, Shape, Site, search
+from kvplan.specs import catalog, catalog_fleet, catalog_workloads
+from kvplan.specs.fleet import Slice, cuts
+from kvplan.specs.hardware import Price
+from kvplan.specs.source import Source
+from kvplan.specs.workload import Lognormal, Quantiles
+from kvplan.units import DAY, HOUR
+
+MODEL = catalog.model("llama3.1-8b")
+LAYOUT = kv_layout(MODEL, 16.0)
+
+
+def site(gpu: str, price: float) -> Site:
+    """Return a GPU at a price. [USD/h]"""
+    source = Source(kind="quote", ref="test", date="2026-11-24")
+    offer = Price(
+        gpu=gpu, provider="test", term="on-demand", price=price / HOUR, start="2026-01-01", end=None, note="",
+        source=source,
+    )  # fmt: skip
+    device = catalog.gpu(gpu)
+    return Site(gpu=device, calibration=catalog.calibration(device, about=MODEL), cost=rent(offer))
+
+
+SITES = {"h100-sxm": site("h100-sxm", 3.0), "h200": site("h200", 4.0), "l40s": site("l40s", 1.0)}
+
+
+def demand(rate: float = 10.0, *, offline: bool = True, word: str = "chat", **limits: float) -> Demand:
+    """Return a demand of so many queries a second; an offline one has no fluctuation."""
+    w = catalog_workloads.workload(word)
+    w = replace(w, offline=offline, arrivals=replace(w.arrivals, queries_per_day=rate * DAY, burstiness=1.0))
+    kept = Limits(percentile=0.95, **limits)
+    return Demand(model=MODEL, workload=w, peak=rate, mean=rate, limits=kept, engine=catalog.engine())
+
+
+def asked(name: str = "a", d: Demand | None = None, gpus: tuple[str, ...] = tuple(SITES)) -> Task:
+    sites = tuple(SITES[gpu] for gpu in gpus)
+    return Task(name=name, demand=d or demand(), techniques=("baseline",), barred={}, sites=sites)
+
+
+def group(t: Task, first: int = 0, last: int = 0, start: float = 0.0, end: float = 1.0) -> Group:
+    return Group(task=t, first=first, last=last, start=start, end=end, demand=sliced(t.demand, start, end))
+
+
+def column(g: Group, gpu: str = "h100-sxm", gpus: int = 1, requests: float = 4, cycle: float = 1.0) -> Column:
+    """Return replicas of `gpus` GPUs that hold so many requests for `cycle` seconds each."""
+    shape = Shape(technique="baseline", form=None, parallel=Parallel(tensor=gpus), layout=LAYOUT, cached=0)
+    full = max(1, ceil(float(g.demand.in_flight(cycle)) / requests - 1e-9))
+    return Column(
+        group=g, site=SITES[gpu], shape=shape, requests=requests, cycle=cycle, full=full, ttft=0.1, tpot=0.01,
+        e2e=1.0, sure=0.9,
+    )  # fmt: skip
+
+
+def solve(cols: list[Column], stock: dict[str, int], **more):
+    buckets = sorted({b for c in cols for b in covered(c)})
+    return choose(cols, buckets, stock, seconds=20, gap=0.0, **more)
+
+
+# -- lengths and buckets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lengths", [Lognormal(1000, 2500, 10, 9000), Quantiles(((0.0, 10.0), (0.5, 400.0), (1.0, 8000.0)))]
+)
+def test_buckets_hold_as_many_tokens_each_and_all_of_them(lengths) -> None:
+    edges = cuts(lengths, 4)
+    parts = [Slice(lengths, a, b) for a, b in pairwise(edges)]
+    tokens = [p.mean * (p.end - p.start) for p in parts]
+    assert tokens == pytest.approx([lengths.mean / 4] * 4, rel=1e-6)
+    assert [p.quantile(1.0) for p in parts[:-1]] == pytest.approx([p.quantile(0.0) for p in parts[1:]])
+    assert sum(p.between(0.2, 0.7) for p in [Slice(lengths, 0.0, 1.0)]) == pytest.approx(lengths.between(0.2, 0.7))
+    assert parts[2].times(2.0).mean == pytest.approx(2 * parts[2].mean)
+    assert sum(w for _, w in parts[3].points) == pytest.approx(1)
+
+
+def test_a_bucket_is_a_smaller_and_calmer_stream_of_its_own_lengths() -> None:
+    d = demand(8.0, offline=False)
+    d = replace(d, workload=replace(d.workload, arrivals=replace(d.workload.arrivals, burstiness=3.0)))
+    part = sliced(d, 0.5, 0.75)
+    assert (part.peak, part.mean) == (2.0, 2.0)
+    assert part.workload.arrivals.mean_rate == pytest.approx(2.0)
+    assert part.workload.arrivals.burstiness**2 == pytest.approx(1 + 0.25 * (9 - 1))
+    assert d.workload.input.quantile(0.5) <= part.prompt <= d.workload.input.quantile(0.75)
+    assert sliced(d, 0.0, 1.0) is d
+
+
+def test_every_run_of_neighbouring_buckets_is_a_group() -> None:
+    found = groups(asked(), 3)
+    assert [(g.first, g.last) for g in found] == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    assert sum(g.weight for g in found if g.first == g.last) == pytest.approx(1)
+    assert [g.whole for g in found] == [False, False, True, False, False, False]
+
+
+# -- what replicas carry --------------------------------------------------------------------------
+
+
+def test_what_replicas_carry_is_the_requests_in_flight_read_backwards() -> None:
+    """Poisson, 10 a second for 1 s each: m + 1.645 sqrt(m) = 4 n at m = (-0.8224 + sqrt(0.6764 + 4 n))^2."""
+    c = column(group(asked(d=demand(10.0, offline=False))))
+    for n in (1, 2, 3):
+        assert float(c.carried(n)) == pytest.approx((-0.822427 + sqrt(0.676386 + 4 * n)) ** 2 / 10, rel=1e-5)
+    assert c.full == 4  # 10 + 1.645 sqrt(10) = 15.2
+    assert float(c.carried(4)) == 1.0
+    assert [c.needed(float(c.carried(n)) * 0.999) for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert np.all(np.diff(c.carried(np.arange(1, 4)), 2) > 0), "pooling pays"
+
+
+def test_ranges_never_promise_more_than_the_replicas_carry() -> None:
+    c = column(group(asked(d=demand(400.0, offline=False))))
+    found = ranges(c, 10**6)
+    assert [r.low for r in found[1:]] == [r.high + 1 for r in found[:-1]]
+    assert found[-1].low == found[-1].high == c.full
+    for r in found:
+        for n in range(r.low, r.high + 1):
+            carried = float(c.carried(n))
+            assert r.slope * n + r.base <= carried + 1e-9
+            if r.high - r.low < 2 or n > 8:
+                assert r.slope * n + r.base == pytest.approx(carried, rel=0.05)
+    assert [r.high for r in ranges(c, 5)] == [1, 3, 5]
+
+
+def test_dominated_configurations_are_dropped() -> None:
+    g = group(asked())
+    small, wide, slow = column(g, requests=4), column(g, gpus=2, requests=10), column(g, requests=3)
+    assert undominated([small, wide, slow]) == [small, wide]
+    assert undominated([small, column(g, gpus=2, requests=8)]) == [small]
+
+
+# -- by hand --------------------------------------------------------------------------------------
+
+
+def test_one_workload_on_one_gpu_is_a_ceiling() -> None:
+    """10 queries a second for 1 s each, 4 to a replica: 3 replicas of 3 USD/h."""
+    found = solve([column(group(asked()))], {"h100-sxm": 8})
+    (use,) = found.uses
+    assert (use.replicas, use.share) == (3, pytest.approx(1))
+    assert found.usd * HOUR == pytest.approx(9.0)
+    assert found.gap == pytest.approx(0, abs=1e-6)
+
+
+def test_availability_binds() -> None:
+    """3 cheap replicas are wanted and 2 are there: the third is a dear one."""
+    g = group(asked())
+    cheap, dear = column(g), column(g, "h200")
+    found = solve([cheap, dear], {"h100-sxm": 2, "h200": 8})
+    assert {u.column.site.gpu.name: u.replicas for u in found.uses} == {"h100-sxm": 2, "h200": 1}
+    assert found.usd * HOUR == pytest.approx(2 * 3 + 4)
+    assert sum(u.share for u in found.uses) == pytest.approx(1)
+    assert solve([cheap, dear], {"h100-sxm": 2, "h200": 0}).uses is None
+    assert solve([cheap], {"h100-sxm": 2}, lend="h100-sxm").extra == 1
+    assert solve([cheap, dear], {"h100-sxm": 3, "h200": 8}).usd * HOUR == pytest.approx(9)
+
+
+def test_mixed_beats_single_where_buckets_differ() -> None:
+    """Short requests run as well on cheap GPUs, long ones hardly: each alone costs more than both."""
+    t = asked()
+    short, long, both = group(t, 0, 0, 0.0, 0.8), group(t, 1, 1, 0.8, 1.0), group(t, 0, 1)
+    cheap = [column(short, "l40s", requests=4), column(long, "l40s", requests=0.5), column(both, "l40s", requests=1)]
+    dear = [column(short, "h200", requests=8), column(long, "h200", requests=8), column(both, "h200", requests=6)]
+    # l40s: 8 / 4 + 2 / 0.5 = 6 USD/h; h200: 1 x 4 + 1 x 4, or ceil(10 / 6) x 4 = 8; mixed: 2 x 1 + 4 = 6 is a tie ...
+    assert solve(cheap, {}).usd * HOUR == pytest.approx(6)
+    assert solve(dear, {}).usd * HOUR == pytest.approx(8)
+    cheap[1] = column(long, "l40s", requests=0.2)  # ... until long ones fare worse there: 2 + 10
+    assert solve(cheap, {}).usd * HOUR == pytest.approx(10)  # all together, 10 / 1
+    found = solve(cheap + dear, {})
+    assert found.usd * HOUR == pytest.approx(2 + 4)
+    assert {(u.column.group.first, u.column.site.gpu.name) for u in found.uses} == {(0, "l40s"), (1, "h200")}
+
+
+def test_one_configuration_at_once_splits_nothing() -> None:
+    g = group(asked())
+    cols = [column(g), column(g, "h200")]
+    assert solve(cols, {"h100-sxm": 2, "h200": 8}, at_once=True).usd * HOUR == pytest.approx(12)
+
+
+def test_of_fleets_at_one_cost_the_simplest_is_taken() -> None:
+    t = asked()
+    whole, parts = group(t, 0, 1), [group(t, 0, 0, 0.0, 0.6), group(t, 1, 1, 0.6, 1.0)]
+    cols = [column(whole, requests=5), *(column(p, requests=6) for p in parts)]
+    assert len(solve(cols, {}).uses) == 1
+
+
+# -- the slow twin --------------------------------------------------------------------------------
+
+
+def slowly(cols: list[Column], stock: dict[str, int]) -> float:
+    """Return the least cost of any numbers of replicas that carry every bucket, trying all. [USD/s]"""
+    from scipy.optimize import linprog
+
+    buckets = sorted({b for c in cols for b in covered(c)})
+    cover = np.array([[b in covered(c) for c in cols] for b in buckets], float)
+    carried = [[0.0, *(float(x) for x in c.carried(np.arange(1, c.full + 1)))] for c in cols]
+    tried = []
+    for counts in product(*(range(c.full + 1) for c in cols)):
+        taken = {
+            gpu: sum(n * c.gpus for n, c in zip(counts, cols, strict=True) if c.site.gpu.name == gpu) for gpu in stock
+        }
+        if all(taken[gpu] <= stock[gpu] for gpu in stock):
+            tried.append((sum(n * c.usd for n, c in zip(counts, cols, strict=True)), counts))
+    for usd, counts in sorted(tried):
+        caps = [(0.0, row[n]) for row, n in zip(carried, counts, strict=True)]
+        if (cover @ [high for _, high in caps] < 1 - 1e-9).any():
+            continue
+        if linprog(np.zeros(len(cols)), A_eq=cover, b_eq=np.ones(len(buckets)), bounds=caps).status == 0:
+            return usd
+    return float("inf")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trying_everything_agrees(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    t = asked(d=demand(6.0, offline=bool(seed % 2)))
+    parts = [group(t, 0, 0, 0.0, 0.7), group(t, 1, 1, 0.7, 1.0), group(t, 0, 1)]
+    cols = []
+    for g in parts:
+        for gpu in ("h100-sxm", "l40s"):
+            least = float(g.demand.in_flight(1.0)) / 4  # at most 4 replicas, where the ranges are exact
+            cols.append(column(g, gpu, gpus=int(rng.integers(1, 3)), requests=float(least * rng.uniform(1.0, 2.5))))
+    stock = {"h100-sxm": int(rng.integers(1, 5)), "l40s": int(rng.integers(1, 5))}
+    found, truth = solve(cols, stock), slowly(cols, stock)
+    assert (found.usd if found.uses else float("inf")) == pytest.approx(truth, rel=1e-6)
+
+
+# -- from the search ------------------------------------------------------------------------------
+
+
+def lossless(names: tuple[str, ...]) -> dict[str, Quality]:
+    return {n: Quality(technique=n, task="chat", drop=0.0, low=0.0, high=0.0, known=True, basis="test") for n in names}
+
+
+def ready(name: str, d: Demand, gpus: tuple[str, ...] = ("h100-sxm", "h200")) -> Task:
+    names = ("baseline", "fp8", "int4")
+    return task(name, d, names, lossless(names), [SITES[g] for g in gpus])
+
+
+@pytest.fixture(scope="module")
+def planned():
+    tasks = [
+        ready("chat", demand(60.0, offline=False, ttft=0.5, tpot=0.04)),
+        ready("rag", demand(6.0, offline=False, word="rag", ttft=2.0, tpot=0.03)),
+    ]
+    return plan(tasks, {"h100-sxm": 6, "h200": 6}, 3)
+
+
+def test_one_plan_a_workload_is_the_cheapest_candidate_of_the_search() -> None:
+    d = demand(60.0, offline=False, ttft=0.5, tpot=0.04)
+    t = ready("chat", d)
+    assert t.techniques == ("baseline", "fp8")
+    assert "does not serve it" in t.barred["int4"]
+    found = plan([t], {"h100-sxm": 64, "h200": 64}, 1)
+    ones, _ = search(d, t.techniques, t.sites)
+    least = min(float((o.gpus * o.site.cost.rate("")).min(where=o.feasible, initial=np.inf)) for o in ones)
+    assert found.separate.usd == pytest.approx(least)
+    assert found.usd <= least * (1 + 1e-9)
+
+
+def test_the_fleet_is_never_dearer_than_simpler_ones(planned) -> None:
+    assert planned.usd is not None and planned.reason == ""
+    simpler = [s.usd for s in (*planned.singles, planned.separate) if s.usd is not None]
+    assert all(planned.usd <= usd * (1 + 1e-9) for usd in simpler)
+    assert planned.gap < 0.002 and not planned.stopped
+    if planned.best_single:
+        assert planned.saving == pytest.approx(1 - planned.usd / planned.best_single.usd)
+
+
+def test_all_load_is_served_by_replicas_that_carry_it(planned) -> None:
+    for t in planned.tasks:
+        mine = [u for u in planned.uses if u.column.group.task.name == t.name]
+        assert sum(u.share * u.column.group.weight for u in mine) == pytest.approx(1, abs=1e-5)
+    for u in planned.uses:
+        c, d = u.column, u.column.group.demand
+        assert float(d.in_flight(c.cycle * (u.share - 1e-5))) <= u.replicas * c.requests
+        assert (d.limits.ttft or 9) >= c.ttft and (d.limits.tpot or 9) >= c.tpot
+    assert planned.usd == pytest.approx(sum(u.usd for u in planned.uses))
+    assert all(n <= planned.stock[gpu] for gpu, n in planned.gpus.items())
+
+
+def test_more_gpus_or_looser_limits_never_cost_more(planned) -> None:
+    more = plan(planned.tasks, {"h100-sxm": 12, "h200": 6}, 3)
+    assert more.usd <= planned.usd * 1.001
+    rag = ready("rag", demand(6.0, offline=False, word="rag", ttft=4.0, tpot=0.06))
+    looser = plan([planned.tasks[0], rag], {"h100-sxm": 6, "h200": 6}, 3)
+    assert looser.usd <= planned.usd * 1.001
+
+
+def test_reasons_say_which_limit_or_which_gpus(planned) -> None:
+    few = plan(planned.tasks, {"h100-sxm": 1, "h200": 1}, 2)
+    assert few.usd is None and "more h100-sxm or" in few.reason and few.reason.endswith("more h200 would do")
+    extra = int(few.reason.split("GPUs: ")[1].split(" more")[0])
+    enough = plan(planned.tasks, {"h100-sxm": 1 + extra, "h200": 1}, 2)
+    assert enough.usd is not None
+    assert plan(planned.tasks, {"h100-sxm": extra, "h200": 1}, 2).usd is None
+    hasty = plan([ready("chat", demand(ttft=1e-3))], {"h100-sxm": 8, "h200": 8}, 2)
+    assert hasty.usd is None and "TTFT of at least" in hasty.reason and hasty.reason.startswith("chat, prompts of")
+    none = task("chat", demand(), ("int4",), lossless(("int4",)), [SITES["h200"]])
+    assert "no technique may be used (int4:" in plan([none], {"h200": 8}, 2).reason
+
+
+def test_columns_of_the_whole_keep_the_count_of_the_search() -> None:
+    d = demand(60.0, offline=False, ttft=0.5, tpot=0.04)
+    found, _ = columns(groups(ready("chat", d), 1)[0])
+    assert found
+    for c in found:
+        assert c.full == c.needed(1.0)
+        assert float(c.carried(c.full)) == 1.0 and (c.full == 1 or float(c.carried(c.full - 1)) < 1)
+
+
+# -- the file and the command ---------------------------------------------------------------------
+
+FILE = """
+gpus: {h100: 24, h200: {count: 8, price: 3.80 USD/h}}
+workloads:
+  - {workload: chat, model: llama3.1-8b, rate: 20, ttft: 1s, max_quality_drop: 1%}
+  - {name: second, workload: chat, model: qwen3-8b, queries_per_day: "90,000", percentile: 90}
+buckets: 2
+"""
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_the_file_is_read(tmp_path) -> None:
+    found = catalog_fleet.fleet(written(tmp_path, FILE))
+    assert [(s.gpu.name, s.count, s.price and s.price * HOUR) for s in found.stocks] == [
+        ("h100-sxm", 24, None),
+        ("h200", 8, pytest.approx(3.8)),
+    ]
+    first, second = found.jobs
+    assert (first.name, second.name, found.buckets, found.name) == ("chat", "second", 2, "fleet")
+    assert first.workload.arrivals.mean_rate == pytest.approx(20)
+    assert (first.workload.slo.ttft, first.workload.slo.tpot, first.quality) == (1.0, 0.04, 0.01)
+    assert (second.workload.slo.percentile, second.workload.arrivals.queries_per_day) == (0.9, 90_000)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("h100: 24", "h100: 0", "leave out a GPU of which there is none"),
+        ("h100: 24", "h100: 2.5", "whole number"),
+        ("h100: 24", "h900: 24", "no GPU named 'h900'"),
+        ("h100: 24", "h100: 24, h100-sxm: 8", "twice"),
+        ("price: 3.80 USD/h", "price: free", "a price such as"),
+        ("price: 3.80 USD/h", "cost: 3", "no field named 'cost'"),
+        ("workload: chat, model: llama3.1-8b", "workload: chats, model: llama3.1-8b", "no workload named 'chats'"),
+        ("llama3.1-8b", "llama-ninety", "no model named"),
+        ("model: llama3.1-8b, ", "", "model is missing"),
+        ("rate: 20", "rate: 20, queries_per_day: 5", "not both"),
+        ("rate: 20", "rate: 0", "above zero"),
+        ("ttft: 1s", "ttft: 0s", "above zero"),
+        ("ttft: 1s", "ttft: soon", "a time such as"),
+        ("percentile: 90", "percentile: 20", "percentile"),
+        ("1%", "200%", "max_quality_drop"),
+        ("name: second, ", "", "stands twice"),
+        ("buckets: 2", "buckets: 99", "buckets"),
+        ("buckets: 2", "bucket: 2", "no field named 'bucket'"),
+        (FILE, "gpus: {h100: 3}", "workloads: expected a list"),
+        (FILE, "workloads: []", "gpus: expected fields"),
+        (FILE, "gpus: {}\nworkloads: [{}]", "no GPU is listed"),
+        (FILE, "gpus: [", "fleet.yaml: line "),
+    ],
+)
+def test_a_bad_file_is_one_line(run, tmp_path, old: str, new: str, says: str) -> None:
+    found = run("fleet", written(tmp_path, FILE.replace(old, new)))
+    assert found.code == 1
+    assert found.err.count("\n") == 1 and says in found.err and found.err.startswith("kvplan: ")
+
+
+def test_no_file_and_no_price_are_one_line(run, tmp_path) -> None:
+    assert "no such file" in run("fleet", "spring").err
+    missing = run("fleet", written(tmp_path, FILE), "--term", "forever")
+    assert missing.code == 1 and "write one, as in h100-sxm: {count: 8" in missing.err
+
+
+def test_the_document(run, tmp_path) -> None:
+    found = run("fleet", written(tmp_path, FILE), "--on", "2026-11-24", "--json")
+    assert found.code == 0
+    document = found.json
+    fleet = document["fleet"]
+    assert (document["schema"], document["command"]) == (1, "fleet")
+    assert fleet["usd_per_hour"] == pytest.approx(sum(a["usd_per_hour"] for a in fleet["assignments"]))
+    assert fleet["usd_per_month"] == pytest.approx(fleet["usd_per_hour"] * 730.5, rel=0.01)
+    for gpu, count in fleet["gpus"].items():
+        assert count == sum(a["gpus"] for a in fleet["assignments"] if a["gpu"] == gpu)
+    for name in ("chat", "second"):
+        assert sum(a["share"] for a in fleet["assignments"] if a["workload"] == name) == pytest.approx(1, abs=1e-5)
+    first = fleet["assignments"][0]
+    assert {"workload", "bucket", "gpu", "tp", "technique", "replicas", "share", "ttft", "tpot"} <= set(first)
+    assert [s["gpu"] for s in document["single"]] == ["h100-sxm", "h200"]
+    assert {"usd_per_hour", "reason"} <= set(document["single"][0])
+    assert document["saving"] >= 0 and document["solver"]["gap"] <= 0.001
+
+
+def test_no_fleet_is_a_reason_on_one_line_and_in_the_document(run, tmp_path) -> None:
+    path = written(tmp_path, FILE.replace("ttft: 1s", "ttft: 1ms"))
+    found = run("fleet", path, "--on", "2026-11-24", "--json")
+    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
+    assert found.json["fleet"] is None and found.json["saving"] is None and found.json["reason"] in found.err
+    assert "No fleet" in run("fleet", path, "--on", "2026-11-24").out
+
+
+def test_the_report_gives_the_answer_first(run, tmp_path) -> None:
+    found = run("fleet", written(tmp_path, FILE), "--on", "2026-11-24")
+    assert found.code == 0
+    assert "serve all 2 workloads at $" in found.out.split("\n\n")[0].replace("\n", " ")
+    assert "Against simpler fleets" in found.out and "h200 alone" in found.out
+
+
+def test_the_solver_writes_nothing_to_stdout(capfd) -> None:
+    """HiGHS prints past Python on some programs; a script must get one JSON document all the same."""
+    with quiet():
+        os.write(1, b"a remark")
+    os.write(1, b"after")
+    assert capfd.readouterr().out == "after"
