@@ -145,7 +145,7 @@ def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
         assert isinstance(p, Timed) and (note in p.notes[0] if note else p.notes == ())
         assert p.tpot_range[0] < p.tpot < p.tpot_range[1] and p.ttft_range[0] < p.ttft < p.ttft_range[1]
         widths.append(p.tpot_range[1] / p.tpot_range[0])
-    assert widths[0] < widths[1] and widths[0] < widths[2] < widths[3]
+    assert widths[0] < widths[1] < widths[3] and widths[0] < widths[1] < widths[2]
 
 
 def test_a_load_beyond_the_measured_ones_is_noted() -> None:

@@ -11,7 +11,7 @@ from kvplan.measuring.serving_fit import LeftOut
 from kvplan.measuring.serving_predict import Timed, predict, roofline
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
-from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile, wider
+from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile
 
 METRICS = ("TPOT", "TTFT")
 
@@ -76,7 +76,6 @@ def held_out(found: Sequence[LeftOut], ranges: Mapping[str, tuple[Range, Range]]
                     continue
                 own = ranges.get(f"{row.gpu.name} {row.engine}") if out.what == SEEN else None
                 between = (own or ranges[out.what])[j]
-                between = wider(between) if out.what == NOWHERE else between
                 case = (exp(ratio), 1.0, between.low, between.high)
                 groups[()].append(case)
                 groups.setdefault((row.gpu.name, row.engine, row.model.name), []).append(case)

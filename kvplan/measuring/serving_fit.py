@@ -311,6 +311,9 @@ def profile_of(
             what: _span([getattr(r, what) for r in problem.many.rows], under.loads.get(what, ()) if under else ())
             for what in LOADS
         },
+        architectures=tuple(
+            sorted({r.gpu.architecture for r in problem.many.rows} | set(under.architectures if under else ()))
+        ),
     )
 
 
@@ -342,6 +345,7 @@ def document(profile: ServingProfile) -> dict[str, Any]:
             for who, (t, f) in profile.ranges.items()
         },
         "loads": {what: [float(f"{end:.6g}") for end in ends] for what, ends in profile.loads.items()},
+        "architectures": list(profile.architectures),
         "measured": {
             f"{gpu} {engine}": {"rows": profile.rows.get((gpu, engine), 0), "models": list(models)}
             for (gpu, engine), models in profile.measured.items()
@@ -454,7 +458,9 @@ def intervals_of_own(found: Sequence[LeftOut], shipped: ServingProfile) -> dict[
     """Return intervals by server: own rows left out in turn, shrunk toward what the shipped profile says of them."""
     ranges: dict[str, tuple[Range, Range]] = {}
     for out in found:
-        told = [shipped.interval(r.gpu.name, r.engine, (r.model.name, r.model.longer)) for r in out.rows]
+        told = [
+            shipped.interval(r.gpu.name, r.engine, (r.model.name, r.model.longer), r.gpu.architecture) for r in out.rows
+        ]
         pairs = [f"{r.gpu.name} {r.engine}" for r in out.rows]
         for pair in sorted(set(pairs)):
             mine = [i for i, p in enumerate(pairs) if p == pair]

@@ -11,7 +11,7 @@ from kvplan.errors import KvplanError
 from kvplan.measuring.servers import Asked, Refused, Server, asked, side_by_side
 from kvplan.perf.serving import Served
 from kvplan.specs.hardware import Engine
-from kvplan.specs.serving_profile import ALL, ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile
+from kvplan.specs.serving_profile import ALL, ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile, wider
 
 #: terms of a plain roofline: shares and factors of 1, and no time for anything else
 IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
@@ -91,8 +91,11 @@ def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: fl
         return Refused(line=row.line, reason="its numbers are too large to compute with")
     names = (row.model.name, row.model.longer)
     basis = profile.basis(row.gpu.name, row.engine, names)
-    tpots, ttfts = profile.interval(row.gpu.name, row.engine, names)
-    said = (said_of(basis, row, profile), *beyond(row, profile), *row.notes, *a.notes)
+    tpots, ttfts = profile.interval(row.gpu.name, row.engine, names, row.gpu.architecture)
+    outside = beyond(row, profile)
+    if outside:
+        tpots, ttfts = wider(tpots), wider(ttfts)
+    said = (said_of(basis, row, profile), *outside, *row.notes, *a.notes)
     return Timed(
         row=row,
         ttft=ttft,

@@ -141,7 +141,8 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     apart = 1.0 - c.mixes
     extra = (c.mixes * (s.mixed - s.decode) + apart * s.alone) * load.chunks
     budget = (c.mixes * larger(s.full - s.decode, 0.0) + apart * s.full_alone) * prompt / c.chunk
-    crowded = batch * prompt > c.chunk
+    fill = (batch * prompt / c.chunk) ** 4
+    crowded = fill / (1.0 + fill)
     extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
     own = (c.mixes * s.mixed + apart * s.alone) * load.chunks
     cycle = load.output * s.decode + batch * extra

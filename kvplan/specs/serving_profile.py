@@ -168,7 +168,8 @@ class ServingProfile:
 
     `measured[gpu, engine]` names the models behind a pair; `ranges[who]` are 10th and 90th percentiles of measured
     over predicted (tpot, ttft) by what an interval rests on, and by pair; `rows[pair]` were fitted.
-    `loads` are the smallest and largest mean prompt, output [token] and concurrency among them.
+    `loads` are the smallest and largest mean prompt, output [token] and concurrency among them, `architectures` their
+    GPUs'.
     """
 
     name: str
@@ -181,6 +182,7 @@ class ServingProfile:
     title: str = ""
     rows: Mapping[tuple[str, str], int] = field(default_factory=dict)
     loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    architectures: tuple[str, ...] = ()
 
     def moved(self, gpu: str, engine: str, version: str = "") -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""
@@ -212,18 +214,23 @@ class ServingProfile:
             return SEEN if set(models) & set(self.measured[gpu, engine]) else SERVER
         return ELSEWHERE if any(gpu == g for g, _ in self.measured) else NOWHERE
 
-    def interval(self, gpu: str, engine: str, models: Collection[str]) -> tuple[Range, Range]:
-        """Return the ranges of measured over predicted TPOT and TTFT."""
+    def interval(self, gpu: str, engine: str, models: Collection[str], architecture: str = "") -> tuple[Range, Range]:
+        """Return the ranges of measured over predicted TPOT and TTFT.
+
+        They are squared for a GPU or an engine with no relative among the measured ones: those left out of the fit in
+        turn had one (H100 and H200, B200 and B300).
+        """
         basis = self.basis(gpu, engine, models)
         if basis == SEEN and f"{gpu} {engine}" in self.ranges:
             return self.ranges[f"{gpu} {engine}"]
         found = self.ranges[basis]
-        return (wider(found[0]), wider(found[1])) if basis == NOWHERE else found
+        known = architecture in self.architectures if basis == NOWHERE else any(engine == e for _, e in self.measured)
+        return found if known else (wider(found[0]), wider(found[1]))
 
     def calibrate(self, gpu: Gpu, engine: str, models: Collection[str] = (), version: str = "") -> Calibration:
         """Return what a server of this GPU and engine reaches."""
         basis = self.basis(gpu.name, engine, models)
-        tpot, ttft = self.interval(gpu.name, engine, models)
+        tpot, ttft = self.interval(gpu.name, engine, models, gpu.architecture)
         return calibration(
             self.values(gpu.name, engine, version, self.speculates(engine, version)),
             gpu=gpu,
@@ -240,10 +247,7 @@ class ServingProfile:
 
 
 def wider(found: Range) -> Range:
-    """Return the range for a GPU with no relative among the measured ones: squared, as factors.
-
-    Those left out in turn had theirs among the others (H100 and H200, B200 and B300).
-    """
+    """Return a range squared, as factors: for what lies outside all that was measured."""
     return Range(low=found.low**2, high=found.high**2)
 
 
@@ -252,7 +256,7 @@ DOUBTS = {
     SERVER: "this GPU and engine were measured with other models; the range is that of models left out of the fit",
     ELSEWHERE: "this GPU was measured under other engines; the range is that of servers left out of the fit",
     NOWHERE: "no server on this GPU was measured: its datasheet times what measured GPUs reach of theirs; the range is "
-    "twice that of GPUs left out of the fit",
+    "that of GPUs left out of the fit, squared where none of its architecture was measured",
 }
 
 
@@ -294,6 +298,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
         title=str(raw.get("title", "")),
         rows=rows,  # type: ignore[arg-type]
         loads=loads,
+        architectures=tuple(map(str, raw.get("architectures", ()))),
     )
 
 
