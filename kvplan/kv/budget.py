@@ -1,7 +1,7 @@
 """One GPU's memory as lines that sum to the total: weights, activations, runtime, KV cache."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from kvplan.errors import Incompatible, SpecError
@@ -166,6 +166,7 @@ class Weights:
             if key not in made:
                 made[key] = self._layer(index, layer)
             self.layers.append(made[key])
+        self._per_gpu: dict[Parallel, float] = {}
         self.outer = self._sizes([(w.name, w) for w in model.outer])
         self.kv_heads = max((m.kv_heads for m in model.mixers() if hasattr(m, "kv_heads")), default=1)
 
@@ -184,12 +185,18 @@ class Weights:
     def bytes_of(self, name: str, w: Weight) -> float:
         return w.parameters * tensor_bits(name, w, self.dtype_bits, self.how) / 8
 
-    @property
+    @cached_property
     def total(self) -> float:
         return sum(s.total for s in self.layers) + self.outer.total
 
     def per_gpu(self, parallel: Parallel) -> float:
-        """Return the bytes of weights on the fullest GPU. Embeddings and head sit on the outer stages. [B]"""
+        """Return the bytes of weights on the fullest GPU, remembered. [B]"""
+        if parallel not in self._per_gpu:
+            self._per_gpu[parallel] = self._fullest(parallel)
+        return self._per_gpu[parallel]
+
+    def _fullest(self, parallel: Parallel) -> float:
+        """Embeddings and head sit on the outer stages."""
         outer = self.outer.per_gpu(parallel, self.kv_heads)
         sums = [
             sum(s.per_gpu(parallel, self.kv_heads) for s in self.layers[a:b])
