@@ -14,7 +14,8 @@ ROOMS = ["errors", "units", "specs", "kv", "perf", "money", "planning", "measuri
 #: what only some rooms may touch
 ONLY = {
     "click": {"cli"}, "rich": {"report"}, "yaml": {"specs/catalog"}, "pathlib": {"specs/catalog"},
-    "json": {"specs/catalog", "specs/config", "cli/common"}, "os": {"cli/__init__", "measuring/device", "planning/fleet_milp"},
+    "json": {"specs/catalog", "specs/config", "cli/common"},
+    "os": {"cli/__init__", "measuring/device", "planning/fleet_milp"},
     "torch": {"measuring/"}, "transformers": set(), "triton": {"measuring/"}, "pynvml": {"measuring/"},
     "numpy": {"measuring/", "planning/search", "planning/plans", "planning/doubt", "planning/fleet_"},
     "scipy": {"measuring/", "planning/fleet_milp"},
