@@ -67,6 +67,8 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
+    for name in re.findall(r"(?:plan|rented|owned)\.json", command) if " compare " in command else ():
+        assert run("recommend", "-w", "chat", "-m", "llama3.1-8b", "--save", name).code == 0
     arguments = shlex.split(command)[1:]
     assert run(*arguments).code == 0, command
 
@@ -78,12 +80,13 @@ def test_every_command_is_documented_and_has_help(run) -> None:
         assert "Usage" in run(name, "--help").out
 
 
-def test_the_report_in_the_readme_is_the_real_one(run) -> None:
+def test_the_reports_in_the_readme_are_the_real_ones(run) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    shown = re.search(r"<!-- report: (.*?) -->\n```text\n(.*?)```", readme, re.DOTALL)
-    assert shown is not None
-    printed = run(*shlex.split(shown[1])[1:]).out
-    assert printed.startswith(shown[2]), "run the command in the README's comment and paste its first part"
+    shown = re.findall(r"<!-- report: (.*?) -->\n```text\n(.*?)```", readme, re.DOTALL)
+    assert len(shown) >= 2
+    for command, first in shown:
+        printed = run(*shlex.split(command)[1:]).out
+        assert printed.startswith(first), f"run {command!r} and paste its first part into the README"
 
 
 def test_no_page_names_a_machine_or_a_workplace() -> None:

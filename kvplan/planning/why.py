@@ -77,9 +77,8 @@ def binding(c: Choice) -> str:
     times = {"TTFT": (home.ttft, limits.ttft), "TPOT": (home.tpot, limits.tpot), "end-to-end": (home.e2e, limits.e2e)}
     if name in times:
         found, limit = times[name]
-        return (
-            f"{said}: {name} binds, {more} would reach {show_time(float(found[i, at + 1]))} of {show_time(limit or 0)}"
-        )
+        reached = show_time(float(found[i, at + 1]))
+        return f"{said}: {name} binds, {more} would reach {reached}, over {show_time(limit or 0.0)}"
     if name == CERTAINTY:
         return f"{said}: {more} would keep the limits with {home.sure[i, at + 1]:.0%} probability only"
     return f"{said}: the number of GPUs binds"
@@ -183,7 +182,7 @@ def waiting(c: Choice, bill: Bill | None) -> Iterable[str]:
 def bought(c: Choice, volumes: Sequence[tuple[ApiPrice, BreakEven]]) -> Iterable[str]:
     """Say up to which volume an API is cheaper."""
     for price, even in volumes:
-        name = f"{price.provider} {price.model}{'' if price.serves == c.demand.model.name else ' (another model)'}"
+        name = f"{price.provider}'s {price.model}{'' if price.serves == c.demand.model.name else ' (another model)'}"
         charge = show_usd(even.api_per_query or 0.0)
         if even.always is None:
             if even.reason:

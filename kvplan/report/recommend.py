@@ -15,7 +15,7 @@ from kvplan.units import MILLION, MONTH, show_time, show_usd
 #: rows of the tables of other plans
 SHOWN = 10
 #: characters of the longest bar
-BAR = 24
+BAR = 18
 
 
 def report(r: Recommendation, titles: Mapping[str, str]) -> list[RenderableType]:
