@@ -17,6 +17,7 @@ from kvplan.perf.serving import Load, passes, serve, steps
 from kvplan.planning.doubt import DRAWS, LENGTH_RANGE, LOAD_RANGE, Doubt
 from kvplan.planning.estimate import default_kv_bits
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
+from kvplan.planning.plans import loads_of
 from kvplan.planning.quality import quality
 from kvplan.planning.recommend import recommend
 from kvplan.planning.search import (
@@ -293,7 +294,12 @@ def test_doubt_starts_from_the_plan_and_holds_it() -> None:
         demand = asked(workload, headroom=0.1, spares=1)
         here = site("b200")
         plan = answer(demand, ("baseline", "fp8"), [here]).plan
-        doubt = Doubt(demand, plan, here, (0.9, 1.0, 1.3))
+        one = search(demand, [plan.technique], [here])[0][0]
+        loads = loads_of(one, plan)
+        assert plan.in_flight in [n for n, _ in loads]
+        fixed, doubt = (Doubt(demand, plan, here, (0.9, 1.0, 1.3), [n for n, _ in some]) for some in ((), loads))
+        assert float(fixed.cost()) == pytest.approx(plan.usd, rel=1e-9)
+        assert all(float(doubt.cost(pace=p)) <= float(fixed.cost(pace=p)) for p in (0.5, 0.9, 1.0, 1.1, 2.0))
         assert float(doubt.cost()) == pytest.approx(plan.usd, rel=1e-9)
         assert float(doubt.cost(price=2.0)) == pytest.approx(2 * plan.usd)
         low, middle, high = doubt.range()
@@ -317,7 +323,8 @@ def test_a_growing_fleet_serves_what_its_plan_says() -> None:
     demand = asked()
     here = site("b200")
     found = answer(demand, ("baseline",), [here])
-    table = staircase_of(demand, found.plan, found.bill)
+    one = search(demand, ["baseline"], [here])[0][0]
+    table = staircase_of(demand, found.plan, found.bill, loads_of(one, found.plan))
     volumes = [volume for volume, _ in table]
     assert volumes == sorted(volumes)
     per_day = demand.mean * DAY

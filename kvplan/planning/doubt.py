@@ -32,35 +32,38 @@ class Swing:
 class Doubt:
     """How the cost of a query moves when the model's error, the price, the load or the lengths do.
 
-    Replicas follow: a server slower than predicted needs more of them.
+    Replicas follow: a server slower than predicted needs more of them, each at whichever of `loads` (requests in
+    flight; the plan's own, when none are given) serves cheapest.
     """
 
-    def __init__(self, demand: Demand, plan: Plan, site: Site, prices: Sequence[float]):
+    def __init__(self, demand: Demand, plan: Plan, site: Site, prices: Sequence[float], loads: Sequence[int] = ()):
         self.demand, self.plan, self.site, self.prices = demand, plan, site, tuple(prices)
-        self.cycles = [self._cycle(f) for f in LENGTHS]
+        self.loads = tuple(loads) or (plan.in_flight,)
+        self.cycles = np.array([self._cycles(f) for f in LENGTHS])
 
-    def _cycle(self, factor: float) -> float:
-        """Return what a request takes from its slot when all lengths are multiplied. [s]"""
+    def _cycles(self, factor: float) -> list[float]:
+        """Return what a request takes from its slot at every load, all lengths multiplied. [s]"""
         workload = self.demand.workload
         moved = replace(workload, input=workload.input.times(factor), output=workload.output.times(factor))
         demand = replace(self.demand, workload=moved)
-        most = self.plan.in_flight
-        grid = grid_of(demand, [shape_of(demand, self.plan)], self.site.calibration.chunk, most)
-        at = int(np.argmax(grid.requests[0] >= most))
-        return float(candidates(demand, grid, self.site).served.cycle[0, at])
+        grid = grid_of(demand, [shape_of(demand, self.plan)], self.site.calibration.chunk, max(self.loads))
+        cycles = candidates(demand, grid, self.site).served.cycle[0]
+        return [float(cycles[list(grid.requests[0]).index(n)]) for n in self.loads]
 
     def cost(self, pace: Array = 1.0, price: Array = 1.0, load: Array = 1.0, length: Array = 1.0) -> Array:
         """Return what a query costs when these are multiplied; with none of them the plan's own cost. [USD]"""
-        demand, plan, cost = self.demand, self.plan, self.site.cost
+        return np.min([self._cost(k, pace, load, length) for k in range(len(self.loads))], axis=0) * price
+
+    def _cost(self, k: int, pace: Array, load: Array, length: Array) -> Array:
+        """Return the same at one of the loads."""
+        demand, gpus, cost, held = self.demand, self.plan.parallel.gpus, self.site.cost, self.loads[k]
         assert cost is not None
-        usual = self.cycles[LENGTHS.index(1.0)]
-        cycle = np.interp(length, LENGTHS, self.cycles) * pace
+        cycle = np.interp(length, LENGTHS, self.cycles[:, k]) * pace
         mean = demand.peak * (1 + demand.headroom) * load * cycle
         flight = mean + demand.fluctuation * np.sqrt(mean)
-        replicas = np.maximum(np.ceil(flight / plan.in_flight - 1e-9), 1.0) + demand.spares
+        replicas = np.maximum(np.ceil(flight / held - 1e-9), 1.0) + demand.spares
         waiting, working = cost.rate(None), cost.rate("")
-        busy = plan.gpu_seconds * cycle / usual * (working - waiting)
-        return (replicas * plan.parallel.gpus * waiting / (demand.mean * load) + busy) * price
+        return replicas * gpus * waiting / (demand.mean * load) + cycle / held * gpus * (working - waiting)
 
     def range(self) -> tuple[float, float, float] | None:
         """Return P10, P50 and P90 of the cost of a query. [USD]"""

@@ -1,6 +1,6 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
 
 from kvplan.kv.budget import weights
@@ -14,6 +14,8 @@ from kvplan.planning.search import Demand, Site
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, MONTH
 
+#: (requests in flight, seconds each takes) at which a replica keeps the limits
+Loads = Sequence[tuple[int, float]]
 #: replicas up to which a break-even volume is looked for
 MOST_REPLICAS = 256
 #: lines of a bill, by what limits an operator of a decode step; named as a draw's parts are
@@ -56,7 +58,7 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
 
 
 def volumes_of(
-    demand: Demand, plan: Plan, bill: Bill | None, apis: Iterable[ApiPrice], day: str
+    demand: Demand, plan: Plan, bill: Bill | None, loads: Loads, apis: Iterable[ApiPrice], day: str
 ) -> list[tuple[ApiPrice, BreakEven]]:
     """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one."""
     if bill is None or plan.usd is None:
@@ -65,19 +67,19 @@ def volumes_of(
     tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(shape.cached))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
     same = [p for p in known if p.serves == demand.model.name]
-    return [(price, break_even(staircase_of(demand, plan, bill), price, tokens)) for price in (same or known[:1])]
+    return [
+        (price, break_even(staircase_of(demand, plan, bill, loads), price, tokens)) for price in (same or known[:1])
+    ]
 
 
-def staircase_of(demand: Demand, plan: Plan, bill: Bill) -> list[tuple[float, float]]:
-    """Return (queries a day served within the limits, USD a month) of fleets of growing size."""
+def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[tuple[float, float]]:
+    """Return (queries a day served within the limits, USD a month) of fleets of growing size, each at its best load."""
     monthly = bill.total * MONTH / plan.replicas
-    peak_factor = demand.peak / demand.mean
-    spread = demand.fluctuation
-    cycle = plan.gpu_seconds * plan.in_flight / plan.parallel.gpus
+    spread, peak_factor = demand.fluctuation, demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        held = n * plan.in_flight  # mean m with m + spread sqrt(m) = held
-        root = (-spread + sqrt(spread**2 + 4 * held)) / 2
-        rate = root**2 / (cycle * (1 + demand.headroom)) / peak_factor
-        table.append((float(rate * DAY), float((n + demand.spares) * monthly)))
+        # mean m with m + spread sqrt(m) = n x requests in flight
+        roots = [((sqrt(spread**2 + 4 * n * held) - spread) / 2, cycle) for held, cycle in loads]
+        rate = max(root**2 / cycle for root, cycle in roots) / (1 + demand.headroom) / peak_factor
+        table.append((rate * DAY, (n + demand.spares) * monthly))
     return table

@@ -12,7 +12,7 @@ from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
 from kvplan.money.draw import Draw
 from kvplan.planning.quality import Quality
-from kvplan.planning.search import Candidates, Demand, Shape, cached_tokens
+from kvplan.planning.search import GPUS, Candidates, Demand, Shape, cached_tokens
 
 Array = Any
 OBJECTIVES = ("cost", "energy", "gpus", "latency")
@@ -138,6 +138,21 @@ def shape_of(demand: Demand, plan: Plan) -> Shape:
     layout = techniques.apply(plan.technique, demand.base)
     cached = cached_tokens(demand, layout)
     return Shape(technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached)
+
+
+def row_of(one: Candidates, plan: Plan) -> int:
+    """Return which row of the candidates on its GPU a plan is from."""
+    mine = (plan.technique, plan.form, plan.parallel)
+    return next(k for k, s in enumerate(one.grid.shapes) if (s.technique, s.form, s.parallel) == mine)
+
+
+def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:
+    """Return (requests in flight, seconds each takes) where a plan's replica keeps the latency limits."""
+    i = row_of(one, plan)
+    keeps = one.fits[i].copy()
+    for name, met in one.meets.items():
+        keeps &= met[i] | (name == GPUS)
+    return tuple((int(n), float(s)) for n, s, ok in zip(one.requests[i], one.served.cycle[i], keeps, strict=True) if ok)
 
 
 def runners_up(plans: Sequence[Plan]) -> list[Plan]:

@@ -14,7 +14,7 @@ from kvplan.money.bill import Bill
 from kvplan.money.draw import Draw
 from kvplan.planning.doubt import Doubt, Swing
 from kvplan.planning.hosting import bill_of, volumes_of
-from kvplan.planning.plans import Book, Plan, front, rank, runners_up
+from kvplan.planning.plans import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.quality import Quality
 from kvplan.planning.search import Candidates, Demand, Site, search
 from kvplan.planning.why import Choice, why
@@ -107,12 +107,13 @@ def recommend(
     home = next(one for one in found if one.site.gpu.name == chosen.gpu)
     others = sorted((p for p in plans if p is not chosen), key=order)
     bill = bill_of(demand, chosen, home.site)
-    meant = Doubt(demand, chosen, home.site, (prices or {}).get(chosen.gpu, (1.0,)))
+    loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
+    meant = Doubt(demand, chosen, home.site, (prices or {}).get(chosen.gpu, (1.0,)), [n for n, _ in loads])
     choice = Choice(
         demand=demand, plan=chosen, home=home, found=found, plans=plans, barred=barred, book=book, objective=objective,
         guesses=guesses,
     )  # fmt: skip
-    volumes = volumes_of(demand, chosen, bill, apis, day)
+    volumes = volumes_of(demand, chosen, bill, loads, apis, day)
     return Recommendation(
         demand=demand,
         objective=objective,
@@ -128,6 +129,11 @@ def recommend(
         break_even=tuple(volumes),
         tried=tried,
     )
+
+
+def cycle_of(plan: Plan) -> float:
+    """Return what a request takes from its slot. [s]"""
+    return plan.gpu_seconds * plan.in_flight / plan.parallel.gpus
 
 
 def bar(demand: Demand, quality: Quality) -> str:

@@ -34,6 +34,8 @@ MOST_CACHED = 0.98
 LONGEST = 0.99
 #: the limit that both latency limits are kept with enough probability
 CERTAINTY = "certainty"
+#: and that of the number of GPUs
+GPUS = "GPUs"
 FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
 #: standard deviations from the median to the 90th percentile
 Z80 = NormalDist().inv_cdf(0.9)
@@ -283,7 +285,7 @@ def kept(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: A
     ttft, tpot, e2e = times
     bounded = (
         ("TTFT", ttft, limits.ttft), ("TPOT", tpot, limits.tpot), ("end-to-end", e2e, limits.e2e),
-        ("GPUs", gpus, limits.gpus),
+        (GPUS, gpus, limits.gpus),
     )  # fmt: skip
     found = {name: np.asarray(value <= (np.inf if limit is None else limit)) for name, value, limit in bounded}
     return {**found, CERTAINTY: np.asarray(sure >= limits.confidence)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from kvplan.kv import techniques
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
-from kvplan.planning.plans import Book, Plan, rank
+from kvplan.planning.plans import Book, Plan, rank, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, Demand, search
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_time, show_usd
@@ -59,8 +59,7 @@ def why(choice: Choice, bill: Bill | None, volumes: Sequence[tuple[ApiPrice, Bre
 def binding(c: Choice) -> str:
     """Say what keeps a replica from carrying more."""
     plan, home, limits = c.plan, c.home, c.demand.limits
-    mine = (plan.technique, plan.form, plan.parallel)
-    i = next(k for k, s in enumerate(home.grid.shapes) if (s.technique, s.form, s.parallel) == mine)
+    i = row_of(home, plan)
     row = list(home.requests[i])
     at = row.index(plan.in_flight)
     said = f"a replica carries {requests(plan.in_flight)} at once"
