@@ -122,7 +122,9 @@ def show_bytes(value: float) -> str:
 
 
 def show_time(value: float) -> str:
-    """Return seconds as people say them: '1.4 min', '2.1 s', '34 ms', '80 us'."""
+    """Return seconds as people say them: '24.0 h', '14.0 min', '2.1 s', '34.0 ms', '80.0 us'."""
+    if value >= 2 * HOUR:
+        return f"{value / HOUR:.1f} h"
     if value >= 600:
         return f"{value / 60:.1f} min"
     if value >= 1:

@@ -511,3 +511,31 @@ def test_owned_gpus_without_a_server_price_are_rejected_with_a_reason(run) -> No
     assert doc["recommended"]["gpu"] == "h100-sxm"
     assert any(x["gpu"] == "l40s" and "servers:" in x["reason"] for x in doc["rejected"])
     assert {x["name"] for x in doc["recommended"]["kinds"]} >= {"capital", "power", "staff"}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_tables_keep_their_figures_on_narrow_terminals(monkeypatch, width: int) -> None:
+    from rich.console import Console
+
+    from kvplan.report import recommend as wording
+    from kvplan.units import show_time, show_usd
+
+    found = answer(asked(any_technique=True), NAMES, [site(g) for g in PLACES], guesses=False)
+    out = Console(width=width, highlight=False)
+    monkeypatch.setattr(wording, "console", lambda: out)
+    with out.capture() as captured:
+        for part in wording.report(found, {}):
+            out.print(part)
+    text = captured.get()
+    assert max(map(len, text.splitlines())) <= width
+    table = text[text.index("Runners-up") :]
+    for plan in found.alternatives[: wording.SHOWN]:
+        row = [
+            plan.technique,
+            plan.gpu,
+            str(plan.parallel),
+            show_time(plan.ttft),
+            show_time(plan.tpot),
+            show_usd(plan.usd),
+        ]
+        assert any(all(cell in line for cell in row) for line in table.splitlines()), row

@@ -57,12 +57,12 @@ def refusals(r: Recommendation) -> list[str]:
 
 def legend(plans: Sequence[Plan]) -> list[RenderableType]:
     """Return what the marks in a table of plans mean."""
-    said = []
+    said = ["sure: the probability that the latency limits are kept"]
     if not all(p.grounded for p in plans):
         said.append("* no server on this GPU was measured: its times are a guess")
     if not all(p.served_by_engine for p in plans):
         said.append("+ the engine does not serve this technique")
-    return [Text("; ".join(said), style="dim")] if said else []
+    return [Text("; ".join(said), style="dim")]
 
 
 def answer(r: Recommendation, titles: Mapping[str, str]) -> str:
@@ -146,8 +146,9 @@ def swing_table(r: Recommendation) -> Table:
 def plans_table(title: str, plans: Sequence[Plan]) -> Table:
     """Return plans side by side."""
     wide = console().width >= NARROW
+    words = "left" if wide else "fold"  # rather two lines than a name cut short
     table = grid(
-        ("technique", "left"), ("GPU", "left"), ("replicas", "right"), *([("GPUs", "right")] if wide else []),
+        ("technique", words), ("GPU", words), ("replicas", "right"), *([("GPUs", "right")] if wide else []),
         ("TTFT", "right"), ("TPOT", "right"), ("$ / query", "right"), ("quality loss" if wide else "loss", "left"),
         ("sure", "right"), title=title,
     )  # fmt: skip
