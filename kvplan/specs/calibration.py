@@ -24,10 +24,11 @@ class Calibration:
 
     weights, elements [B/s]; `experts` and `experts_rate` are factors on bandwidth and rate of routed experts;
     `weights8` and `weights4` on the bandwidth of narrow weights. cache, rate: by bits of an element [B/s], of an
-    operand [FLOP/s]; prompt: attention of prompts [FLOP/s]. link [B/s], message [s]. kernel: launch of one of `kernels`
-    a layer [s]; eager: the same when prompts are in the step, step, sequence, request [s], poll [steps]. `wait`,
-    `burst` and `jitter` shape queueing, see perf/serving.py. `accepted` tokens a step under speculative decoding, `pace` scales
-    everything. `mixes` says whether prompts share steps with decoding, `chunk` how many of their tokens do.
+    operand [FLOP/s]; prompt: attention of prompts [FLOP/s]. link [B/s], message [s]. kernel: launch of one of
+    `kernels` a layer [s]; eager: the same when prompts are in the step, step, sequence, request [s], poll [steps].
+    `wait`, `burst` and `jitter` shape queueing, see perf/serving.py. `accepted` tokens a step under speculative
+    decoding, `pace` scales everything. `mixes` says whether prompts share steps with decoding, `chunk` how many of
+    their tokens do.
     """
 
     name: str
