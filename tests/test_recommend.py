@@ -506,6 +506,14 @@ def test_limits_can_be_lifted_and_volumes_written_in_words(run) -> None:
     assert run(*ASK, "--rate", "0.5/s", "--json").json["workload"]["mean_rate"] == pytest.approx(0.5)
 
 
+def test_what_the_reader_must_know_comes_first(run) -> None:
+    flags = ("recommend", "-w", "doc-qa", "-m", "llama3-70b")
+    assert "llama3.1-70b has the same shape" in run(*flags, "--on", ON, "--json").json["warnings"][0]
+    assert "Note: Llama 3 70B supports 8,192 tokens" in run(*flags, "--on", ON).out
+    late = run(*ASK[:-1], "2028-01-01", "--json").json["warnings"]
+    assert any("was last seen on" in warning for warning in late)
+
+
 def test_owned_gpus_without_a_server_price_are_rejected_with_a_reason(run) -> None:
     doc = run(*ASK, "--own", "-g", "h100", "-g", "l40s", "--json").json
     assert doc["recommended"]["gpu"] == "h100-sxm"

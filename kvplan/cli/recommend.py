@@ -208,6 +208,9 @@ def answer(
     no_prefix_cache: bool, term: str, price: float | None, owned: str | None, profile: str, day: str | None,
 ) -> Answer:  # fmt: skip
     """Return the recommendation for the options of the command line."""
+    from kvplan.money.terms import old
+    from kvplan.planning.answer import STALE, warnings
+    from kvplan.planning.estimate import Query
     from kvplan.planning.quality import checked, quality
     from kvplan.planning.recommend import recommend
     from kvplan.planning.search import Demand, Limits, Site
@@ -275,6 +278,13 @@ def answer(
         guesses=bool(gpus),
         absent={name: no_price([], owned, term, today) for name in unpriced if name not in {s.gpu.name for s in sites}},
     )
+    warned = list(warnings(spec, Query(context=context, output=1), (), today))
+    if found.plan is not None:
+        offer = costs[found.plan.gpu][1]
+        warned += [outdated] if offer is not None and (outdated := old(offer, today, STALE)) else []
+        if chosen[found.plan.gpu].bf16 is None and spec.dtype == "bfloat16":
+            warned.append(f"{found.plan.gpu} has no bf16: weights and cache run in fp16")
+    found = replace(found, warnings=tuple(warned))
     return Answer(recommendation=found, titles={name: gpu.title for name, gpu in chosen.items()}, day=today)
 
 

@@ -36,7 +36,7 @@ class Recommendation:
     """The answer and all that stands behind it.
 
     `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `lacking` says what
-    to write when there is no plan.
+    to write when there is no plan, `warnings` what the reader must know first.
     """
 
     demand: Demand
@@ -53,6 +53,7 @@ class Recommendation:
     break_even: tuple[tuple[ApiPrice, BreakEven], ...]
     tried: int
     lacking: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def recommend(

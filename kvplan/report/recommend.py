@@ -21,7 +21,8 @@ BAR = 18
 def report(r: Recommendation, titles: Mapping[str, str]) -> list[RenderableType]:
     """Return the report of `kvplan recommend`."""
     demand = r.demand
-    parts: list[RenderableType] = [Text(answer(r, titles), style="bold"), Text(asked(r), style="dim")]
+    noted = [Text(f"Note: {warning}", style="yellow") for warning in r.warnings]
+    parts: list[RenderableType] = [Text(answer(r, titles), style="bold"), *noted, Text(asked(r), style="dim")]
     if r.site is not None and r.plan is not None:
         c = r.site.calibration
         parts.append(Text(f"Times: {c.tier}; {c.doubt}.", style="dim" if c.grounded else "yellow"))

@@ -106,6 +106,7 @@ def document(r: Recommendation, question: Sequence[str] = (), day: str = "") -> 
         "front": [plan(p, r) for p in r.front],
         "rejected": [rejected(x) for x in r.rejected],
         "why": list(r.why),
+        "warnings": list(r.warnings),
         "sensitivity": [swing(s) for s in r.swings],
         "break_even": [
             {"provider": price.provider, "model": price.model, **break_even(even)} for price, even in r.break_even
