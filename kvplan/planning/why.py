@@ -96,8 +96,10 @@ def compression(c: Choice) -> Iterable[str]:
     plain = min((p for p in alike if p.technique == techniques.BASELINE), key=usd, default=None)
     if plan.technique != techniques.BASELINE and plain is not None:
         change = plan.usd / usd(plain) - 1
-        worth = f"{change:+.0%}" if abs(change) >= 0.005 else "as much, +0%"
-        yield f"{plan.technique} costs {worth} against the best uncompressed plan ({plain.label})"
+        if abs(change) < 0.005:
+            yield f"{plan.technique} saves less than 0.5%: {plain.label} costs as much and loses no quality"
+        else:
+            yield f"{plan.technique} costs {change:+.0%} against the best uncompressed plan ({plain.label})"
     best = min((p for p in alike if not p.served_by_engine), key=usd, default=None)
     if best is not None and usd(best) < (1 - SMALL) * plan.usd:
         drop = best.quality.drop
