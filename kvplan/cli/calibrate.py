@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.cli.kernel_rows import holds_servers, kind_option, load, refuse_settings, set_option
+from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, predictor, refuse_settings, set_option
 from kvplan.cli.validate import left_lines, server_line, server_table, table
 from kvplan.errors import SpecError
 from kvplan.measuring.profiling import COLUMNS
@@ -18,6 +18,7 @@ from kvplan.measuring.rows import MEASURED, Row
 from kvplan.specs import catalog
 from kvplan.specs.catalog_samples import holds_samples
 from kvplan.specs.catalog_tables import stem, write_profile
+from kvplan.specs.serving_profile import ServingProfile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import show_time
 
@@ -219,6 +220,8 @@ def calibrate_servers(
         about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
         about = about if scratch else replace(about, source=source)
         profile, out = fit(rows, engine, about, shipped, how)
+        if scratch:
+            profile = with_kernels(profile)
         ranges = dict(profile.ranges)
         command = " ".join(
             ["kvplan calibrate", *(named((w,)) for w in words), *(["--from-scratch"] if scratch else ())]
@@ -244,6 +247,18 @@ def calibrate_servers(
         return [*parts, *left_lines(left)]
 
     deliver(as_json, as_document, report)
+
+
+def with_kernels(profile: ServingProfile) -> ServingProfile:
+    """Add what measured kernels say of architectures on which no server was measured."""
+    from math import log
+
+    from kvplan.measuring.kernel_shares import kernel_factors
+
+    gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
+    factors = kernel_factors(predictor(()), gpus, {gpu for gpu, _ in profile.measured})
+    moves = {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}
+    return replace(profile, moves={**profile.moves, "kernels": moves})
 
 
 def from_samples(rows: str, output: str, name: str | None, tier: str, as_json: bool) -> None:

@@ -153,7 +153,7 @@ def _level(name: str, labels: Sequence[str], widths: Array) -> Level:
 
 def start_of(rows: Sequence[Server], profile: ServingProfile) -> Array:
     """Return where another profile puts each row's terms: the prior of a fit on top of it."""
-    each = [profile.moved(r.gpu.name, r.engine, r.version) for r in rows]
+    each = [profile.moved(r.gpu.name, r.engine, r.version, r.gpu.architecture) for r in rows]
     return np.array([[moved[term.name] for term in ALL] for moved in each])
 
 
@@ -337,7 +337,7 @@ def document(profile: ServingProfile) -> dict[str, Any]:
         "terms": {t.name: float(f"{value(t, base.get(t.name, 0.0)):.4g}") for t in ALL},
         "factors": {
             level: {who: factors(found) for who, found in profile.moves.get(level, {}).items()}
-            for level in ("gpus", "engines", "servers", "releases")
+            for level in ("gpus", "engines", "servers", "releases", "kernels")
         },
         "speculative": list(profile.speculative),
         "intervals": {

@@ -60,7 +60,7 @@ def terms_of(rows: Sequence[Server], profile: ServingProfile) -> dict[str, Any]:
     for r in rows:
         key = (r.gpu.name, r.engine, r.version)
         if key not in known:
-            known[key] = profile.values(*key, profile.speculates(r.engine, r.version))
+            known[key] = profile.values(*key, profile.speculates(r.engine, r.version), r.gpu.architecture)
     each = [known[r.gpu.name, r.engine, r.version] for r in rows]
     return {t.name: np.array([values[t.name] for values in each]) for t in ALL}
 

@@ -169,7 +169,7 @@ class ServingProfile:
     `measured[gpu, engine]` names the models behind a pair; `ranges[who]` are 10th and 90th percentiles of measured
     over predicted (tpot, ttft) by what an interval rests on, and by pair; `rows[pair]` were fitted.
     `loads` are the smallest and largest mean prompt, output [token] and concurrency among them, `architectures` their
-    GPUs'.
+    GPUs'. moves["kernels"] are by architecture, from measured kernels of GPUs without measured servers.
     """
 
     name: str
@@ -184,8 +184,11 @@ class ServingProfile:
     loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     architectures: tuple[str, ...] = ()
 
-    def moved(self, gpu: str, engine: str, version: str = "") -> dict[str, float]:
-        """Return how far every term of a server is from its prior. [logarithm]"""
+    def moved(self, gpu: str, engine: str, version: str = "", architecture: str = "") -> dict[str, float]:
+        """Return how far every term of a server is from its prior. [logarithm]
+
+        A GPU without measured servers takes what the kernels of its architecture are known for.
+        """
         who = {
             "base": "",
             "gpus": gpu,
@@ -193,12 +196,16 @@ class ServingProfile:
             "servers": f"{gpu} {engine}",
             "releases": f"{engine} {version}",
         }
+        if gpu not in self.moves.get("gpus", {}):
+            who["kernels"] = architecture
         parts = [self.moves.get(level, {}).get(name, {}) for level, name in who.items()]
         return {term.name: sum(part.get(term.name, 0.0) for part in parts) for term in ALL}
 
-    def values(self, gpu: str, engine: str, version: str = "", speculative: bool = False) -> dict[str, float]:
+    def values(
+        self, gpu: str, engine: str, version: str = "", speculative: bool = False, architecture: str = ""
+    ) -> dict[str, float]:
         """Return every term's value for a server."""
-        moved = self.moved(gpu, engine, version)
+        moved = self.moved(gpu, engine, version, architecture)
         found = {term.name: value(term, moved[term.name]) for term in ALL}
         if not speculative:
             found["accepted"] = 1.0
@@ -232,7 +239,7 @@ class ServingProfile:
         basis = self.basis(gpu.name, engine, models)
         tpot, ttft = self.interval(gpu.name, engine, models, gpu.architecture)
         return calibration(
-            self.values(gpu.name, engine, version, self.speculates(engine, version)),
+            self.values(gpu.name, engine, version, self.speculates(engine, version), gpu.architecture),
             gpu=gpu,
             engine=engine,
             mixes=float(engine not in APART),

@@ -1,0 +1,54 @@
+"""What kernels say of GPUs without measured servers."""
+
+import pytest
+
+from kvplan.cli.kernel_rows import known, predictor
+from kvplan.measuring.kernel_shares import LEAST, MOST, kernel_factors, shares
+from kvplan.specs import catalog
+
+
+def test_a_perfect_kernel_reaches_all_of_the_datasheet() -> None:
+    gpu = catalog.gpu("h200")
+
+    def time(shape) -> float:
+        s = shape.sizes
+        if shape.kind == "gemm":
+            memory, compute = 2 * s["n"] * s["k"] / gpu.bandwidth, 2 * s["m"] * s["n"] * s["k"] / gpu.wide
+            return compute if s["m"] > 1000 else memory
+        heads = s["q_heads"] * s["head_dim"]
+        if shape.kind == "prefill_attention":
+            return 4 * heads * s["isl"] ** 2 / 2 / gpu.wide
+        return 2 * 2 * s["batch"] * s["kv_heads"] * s["head_dim"] * s["kv_len"] / gpu.bandwidth
+
+    assert shares(gpu, time) == pytest.approx({"weights": 1.0, "rate16": 1.0, "cache": 1.0, "prompt": 1.0})
+
+
+def test_factors_are_for_architectures_without_servers_only() -> None:
+    gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
+    found = kernel_factors(predictor(()), gpus, ["h100-sxm", "h200", "b200"])
+    assert set(found) == {"ampere", "ada"}
+    assert all(LEAST <= f <= MOST for factors in found.values() for f in factors.values())
+    assert found["ampere"]["rate16"] > 1 > found["ada"]["rate16"]  # A100 multiplies nearer its datasheet, L40S farther
+    assert kernel_factors(predictor(()), gpus, []) == {}
+
+
+def test_the_shipped_profile_uses_them_on_gpus_without_servers() -> None:
+    profile = catalog.serving_profile()
+    told, plain = profile.moves["kernels"]["ampere"], catalog.gpu("mi300x").architecture
+    assert plain not in profile.moves["kernels"]
+    a100 = profile.values("a100-80gb-sxm", "vllm", architecture="ampere")
+    other = profile.values("mi300x", "vllm", architecture=plain)
+    assert (a100["cache"] < other["cache"]) == (told["cache"] < 0)
+    assert profile.values("h200", "vllm", architecture="ampere") == profile.values("h200", "vllm")
+
+
+def test_the_shipped_factors_are_those_of_the_shipped_kernels() -> None:
+    gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
+    profile = catalog.serving_profile()
+    found = kernel_factors(predictor(()), gpus, {gpu for gpu, _ in profile.measured})
+    from math import exp
+
+    shipped = {who: {t: exp(m) for t, m in moves.items()} for who, moves in profile.moves["kernels"].items()}
+    assert set(shipped) == set(found)
+    for who, factors in found.items():
+        assert shipped[who] == pytest.approx(factors, rel=1e-3)
