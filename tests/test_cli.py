@@ -102,7 +102,7 @@ REFUSED = [
         ("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "streaming:4,64+h2o:20%"),
         "both act on the tokens",
     ),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h20"), "did you mean 'h200'"),
+    (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h2000"), "did you mean 'h200'"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h100", "--price", "0"), "above zero"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--on", "tomorrow"), "2026-11-23"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--output", "8k"), "leave no prompt"),
@@ -118,7 +118,7 @@ REFUSED = [
     (("estimate", "--model", "qwen3-8b", "--context", "8k", "--price", "2/h"), "name the one GPU"),
     (("estimate", "--model", "qwen3-8b", "--context", "8k", "-t", "mhc"), "mhc needs a size"),
     (("memory", "--model", "llama3.1-8b", "--context", "8k", "--gpu-memory-utilization", "1.5"), "at most 1"),
-    (("show", "gpu", "h20"), "did you mean"),
+    (("show", "gpu", "h2000"), "did you mean"),
     (("list", "dreams"), "no list named"),
     (("show", "planet", "mars"), "no kind named"),
 ]

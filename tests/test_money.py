@@ -429,7 +429,7 @@ HEAD = "source: {kind: quote, ref: somebody said so, date: 2026-11-20}\n"
         (HEAD + "servers: [{gpu: h200, gpus: 8}]\n", "server 1: missing price"),
         (HEAD + "servers: [{gpu: h200, gpus: 8, price: free}]\n", "a sum such as '270,000 USD'"),
         (HEAD + "servers: [{gpu: h200, gpus: 2.5, price: 9 USD}]\n", "must be a whole number"),
-        (HEAD + "servers: [{gpu: h20, gpus: 8, price: 9 USD}]\n", "did you mean 'h200'"),
+        (HEAD + "servers: [{gpu: h2000, gpus: 8, price: 9 USD}]\n", "did you mean 'h200'"),
     ],
 )
 def test_a_wrong_ownership_file_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -533,7 +533,7 @@ def test_api_names_and_what_they_serve() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--gpu", "h20"), "did you mean 'h200'"),
+        (("--gpu", "h2000"), "did you mean 'h200'"),
         (("--term", "sopt"), "did you mean 'spot'"),
         (("--provider", "amazon"), "no provider named 'amazon'"),
         (("--apis", "--provider", "nobody"), "no API provider named 'nobody'"),
