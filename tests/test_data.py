@@ -53,6 +53,11 @@ def test_aliases_are_unique_and_lead_home(kind: str) -> None:
         ("Qwen/Qwen3.5-397B-A17B", "qwen3.5-397b"),
         ("MiniMaxAI/MiniMax-M2.5", "minimax-m2.5"),
         ("moonshotai/Kimi-K2.5", "kimi-k2.5"),
+        ("EleutherAI/gpt-j-6b", "gptj-6b"),
+        ("huggyllama/llama-65b", "llama-65b"),
+        ("lmsys/vicuna-13b-v1.5", "llama2-13b"),
+        ("tiiuae/falcon-180B-chat", "falcon-180b"),
+        ("CohereForAI/c4ai-command-r-plus", "command-r-plus-104b"),
     ],
 )
 def test_hub_ids_resolve(word: str, name: str) -> None:
@@ -70,6 +75,8 @@ def test_a_name_may_end_in_a_weight_format() -> None:
         ("h200_sxm", "h200"), ("H200-SXM-141GB", "h200"), ("H100-SXM-80GB", "h100-sxm"), ("B200-SXM-180GB", "b200"),
         ("A100-SXM-80GB", "a100-80gb-sxm"), ("L40S", "l40s"), ("NVIDIA H100 80GB HBM3", "h100-sxm"),
         ("NVIDIA H200", "h200"), ("gb200", "gb200"), ("b300_sxm", "b300"),
+        ("gh200", "gh200-96gb"), ("gh200_144gb", "gh200-144gb"), ("NVIDIA GH200 144G HBM3e", "gh200-144gb"),
+        ("NVIDIA H200 NVL", "h200-nvl"), ("A6000", "rtx-a6000"), ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
     ],
 )  # fmt: skip
 def test_measurement_and_nvml_spellings_resolve(word: str, name: str) -> None:

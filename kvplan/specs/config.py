@@ -85,6 +85,7 @@ SYNONYMS = {
     "deepseek_v32": "deepseek_v32",
     "nemotron-nas": "nemotron_nas",
     "gpt_bigcode": "gpt_bigcode",
+    "internlm2": "llama",  # no published file sets its bias
 }
 
 _MISSING = object()
