@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "listing",
     "show": "show",
     "prices": "prices",
+    "load": "load",
     "recommend": "recommend",
     "compare": "compare",
     "fleet": "fleet",

@@ -1,0 +1,322 @@
+"""A server under load: Little's law, percentiles in order, loads that grow, limits that are kept, refusals."""
+
+from dataclasses import replace
+from itertools import pairwise
+from math import exp, log
+
+import pytest
+
+from kvplan.errors import Incompatible, SpecError
+from kvplan.kv.budget import Parallel
+from kvplan.planning.estimate import Query, Site, estimate
+from kvplan.planning.load import (
+    Limits,
+    Server,
+    Speculation,
+    Wait,
+    at,
+    at_concurrency,
+    at_rate,
+    beyond,
+    broken,
+    ladder,
+    largest_concurrency,
+    largest_rate,
+    quantile,
+    server,
+    speculation,
+    timed,
+)
+from kvplan.specs import catalog
+
+ON = "2026-11-24"
+COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)
+
+
+def made(
+    name: str = "llama3.1-8b", gpu: str = "h100", engine: str = "vllm", *, isl: int = 2000, osl: int = 200, **more
+):
+    """Return a server; `tp`, `dp` and `technique` may be set."""
+    model, device = catalog.model(name), catalog.gpu(gpu)
+    shape = Parallel(tensor=more.pop("tp", 1), data=more.pop("dp", 1))
+    site = Site(
+        gpu=device, calibration=catalog.calibration(device, engine, about=model),
+        offers=catalog.offers(device.name, ON), engine=catalog.engine(), parallel=shape,
+    )  # fmt: skip
+    technique = more.pop("technique", "baseline")
+    return server(model, site, technique=technique, prompt=isl, output=osl, **more)
+
+
+SERVERS = {
+    "8b": made(),
+    "70b": made("llama3.1-70b", "h200", isl=4000, osl=500, tp=4),
+    "sglang": made(engine="sglang"),
+    "experts": made("gpt-oss-120b", "h200", "trtllm", tp=2),
+    "ranks": made("deepseek-v3", "b200", "sglang", dp=8),
+    "drafting": made(speculation=speculation(1.6, 0.1, None)),
+    "cached": made(hit=0.8),
+    "fp8": made(technique="fp8"),
+    "split": made(split=(1, 2)),
+}
+ALL = pytest.mark.parametrize("s", SERVERS.values(), ids=SERVERS)
+
+
+@ALL
+def test_littles_law_holds_in_closed_and_open_loops(s: Server) -> None:
+    for n in (*ladder(s), 2 * ladder(s)[-1]):
+        p = at_concurrency(s, n)
+        assert p.in_flight == pytest.approx(n, rel=1e-6)
+        assert p.in_flight == pytest.approx(p.rate * p.cycle)
+        assert p.running <= n * (1 + 1e-9)
+    for share in (0.01, 0.5, 0.9, 0.99):
+        p = at_rate(s, share * s.most_rate)
+        assert p.rate == pytest.approx(share * s.most_rate, rel=1e-6)
+        assert p.in_flight == pytest.approx(p.rate * p.cycle)
+
+
+@ALL
+def test_a_rate_runs_what_leaves_at_that_rate(s: Server) -> None:
+    """The rate of a closed loop, asked for as an open one, runs as many requests."""
+    for n in ladder(s)[:-1]:
+        closed = at_concurrency(s, n)
+        opened = at_rate(s, closed.rate)
+        assert opened.running == pytest.approx(closed.running, rel=1e-4)
+        assert opened.tokens_per_second == pytest.approx(closed.tokens_per_second, rel=1e-4)
+
+
+@ALL
+def test_percentiles_are_ordered(s: Server) -> None:
+    points = [at_concurrency(s, n) for n in (*ladder(s), 3 * ladder(s)[-1])]
+    points += [at_rate(s, x * s.most_rate, cv) for x in (0.01, 0.5, 0.95) for cv in (0.0, 1.0, 3.0)]
+    for p in points:
+        for t in (p.ttft, p.tpot):
+            assert 0 < t.p50 <= t.p95 <= t.p99
+            assert t.mean <= t.p99
+            assert t.asked == pytest.approx(t.p95)
+
+
+@ALL
+def test_everything_grows_with_the_load(s: Server) -> None:
+    loads = [*ladder(s), 2 * ladder(s)[-1]]
+    for points in ([at_concurrency(s, n) for n in loads], [at_rate(s, x / 20 * s.most_rate) for x in range(1, 20, 3)]):
+        for less, more in pairwise(points):
+            assert more.rate >= less.rate * (1 - 1e-9)
+            assert more.ttft.mean >= less.ttft.mean * (1 - 1e-9)
+            assert more.ttft.p95 >= less.ttft.p95 * (1 - 1e-3)
+            assert more.tpot.p95 >= less.tpot.p95 * (1 - 1e-9)
+            assert more.occupancy >= less.occupancy
+
+
+@ALL
+def test_the_largest_load_keeps_the_limits_and_the_next_does_not(s: Server) -> None:
+    middle = at_concurrency(s, max(ladder(s)[-1] // 2, 1))
+    for limits in (Limits(tpot=middle.tpot.asked), Limits(ttft=middle.ttft.asked)):
+        found = largest_concurrency(s, limits)
+        assert found.point is not None and not broken(found.point, limits)
+        if found.binding in ("TTFT", "TPOT"):
+            assert broken(at_concurrency(s, round(found.point.in_flight) + 1), limits) == found.binding
+        rate = largest_rate(s, limits)
+        assert rate.point is not None and not broken(rate.point, limits)
+        if rate.binding in ("TTFT", "TPOT"):
+            assert broken(at(s, rate.point.running * 1.001, 1.0), limits) == rate.binding
+
+
+def test_a_limit_that_no_load_keeps_is_said() -> None:
+    s = SERVERS["8b"]
+    for found in (largest_concurrency(s, Limits(ttft=1e-4)), largest_rate(s, Limits(ttft=1e-4))):
+        assert found.point is None and found.binding == "TTFT"
+    found = largest_concurrency(s, Limits(tpot=100.0))
+    assert found.point is not None and round(found.point.in_flight) == s.slots
+    assert found.binding == ("memory" if s.room == s.slots else "the engine's limit")
+
+
+def test_the_full_server_is_the_one_estimate_prints() -> None:
+    s = SERVERS["70b"]
+    row = estimate(s.model, (), Query(context=4500, output=500), s.site)[0]
+    p = at_concurrency(s, row.batch)
+    assert (p.ttft.mean, p.tpot.mean) == pytest.approx((row.ttft, row.tpot))
+    assert p.tokens_per_second == pytest.approx(row.tokens_per_second)
+    assert row.cost is not None and p.usd_per_query == pytest.approx(row.cost.per_query)
+    assert p.usd_per_million_tokens == pytest.approx(row.cost.per_million_tokens)
+
+
+def test_requests_beyond_memory_wait_a_cycle_for_each_slot() -> None:
+    s = SERVERS["70b"]
+    full, twice = at_concurrency(s, s.slots), at_concurrency(s, 2 * s.slots)
+    assert full.occupancy == 1 and twice.occupancy == 1
+    assert full.queued == 0 and twice.queued == pytest.approx(full.cycle)
+    assert (twice.rate, twice.tpot) == (pytest.approx(full.rate), full.tpot)
+    assert twice.ttft.p50 > full.cycle / 2
+
+
+def test_an_open_loop_waits_without_end_as_it_nears_the_most() -> None:
+    s = SERVERS["8b"]
+    waits = [at_rate(s, share * s.most_rate).queued for share in (0.5, 0.99, 0.999)]
+    assert waits[0] < 1e-3 < waits[1] < waits[2]
+    with pytest.raises(SpecError, match="at most"):
+        at_rate(s, 1.01 * s.most_rate)
+
+
+def test_bursts_lengthen_waits_as_allen_and_cunneen_say() -> None:
+    s = SERVERS["8b"]
+    rate = 0.7 * s.most_rate
+    regular, poisson, bursty = (at_rate(s, rate, cv) for cv in (0.0, 1.0, 3.0))
+    assert regular.ttft.mean < poisson.ttft.mean < bursty.ttft.mean
+    assert bursty.ttft.mean - poisson.ttft.mean == pytest.approx(8 * (poisson.ttft.mean - regular.ttft.mean))
+    assert bursty.tpot.p95 > poisson.tpot.p95 > poisson.tpot.mean
+    assert bursty.tpot.mean == pytest.approx(poisson.tpot.mean)
+
+
+def test_a_prefix_hit_lowers_ttft_and_serves_more() -> None:
+    cold, warm = SERVERS["8b"], SERVERS["cached"]
+    assert warm.cached == 1600 and warm.room == cold.room
+    for n in (1, 16, 64):
+        assert at_concurrency(warm, n).ttft.mean < at_concurrency(cold, n).ttft.mean
+    assert warm.most_rate > cold.most_rate
+    assert made(hit=0.999, isl=100).fresh == 1
+
+
+def test_an_evicted_cache_has_no_prefix_to_share() -> None:
+    with pytest.raises(Incompatible, match="prefix"):
+        made(technique="h2o:20%", hit=0.5)
+
+
+def test_speculation_that_accepts_one_token_changes_nothing() -> None:
+    plain, same = SERVERS["8b"], made(speculation=Speculation(accepted=1.0))
+    for n in (1, 16, 128):
+        a, b = at_concurrency(plain, n), at_concurrency(same, n)
+        assert (b.ttft.mean, b.tpot.mean, b.rate) == pytest.approx((a.ttft.mean, a.tpot.mean, a.rate))
+
+
+def test_speculation_divides_steps_and_pays_for_drafts_and_verification() -> None:
+    plain = timed(SERVERS["8b"], 8.0).steps
+    free = timed(made(speculation=Speculation(accepted=2.0)), 8.0).steps
+    assert free.decode == pytest.approx(plain.decode / 2)
+    drafted = timed(made(speculation=Speculation(accepted=2.0, draft=0.3)), 8.0).steps
+    assert drafted.decode == pytest.approx(plain.decode * 1.3 / 2)
+    verified = timed(made(speculation=Speculation(accepted=2.0, drafted=3)), 8.0).steps
+    assert plain.decode / 2 < verified.decode < plain.decode
+    assert plain.mixed - plain.decode == pytest.approx(verified.mixed - verified.decode)
+
+
+def test_speculation_gains_less_when_the_batch_is_large() -> None:
+    def gain(n: int) -> float:
+        s = made(osl=2000, speculation=Speculation(accepted=2.0, drafted=4))
+        return timed(replace(s, speculation=None), n).steps.decode / timed(s, n).steps.decode
+
+    assert gain(1) > gain(64) > gain(256)
+
+
+@pytest.mark.parametrize(("accepted", "drafted"), [(1.0, 0), (1.6, 1), (1.8, 1), (2.0, 2), (3.0, 4)])
+def test_as_many_tokens_are_drafted_as_the_gain_takes(accepted: float, drafted: int) -> None:
+    """With 80 % accepted: 1 token gives 1.8 a step, 2 give 2.44, 4 give 3.36."""
+    found = speculation(accepted, 0.0, None)
+    assert found.drafted == drafted
+    reach = sum(0.8**i for i in range(found.drafted + 1))
+    assert reach >= accepted - 1e-9
+    assert found.drafted == 0 or reach - 0.8**found.drafted < accepted
+
+
+def test_replicas_apart_serve_what_the_lesser_half_can() -> None:
+    few, more = made(split=(1, 8)), made(split=(2, 8))
+    assert few.gpus == 9 and more.gpus == 10
+    assert more.most_rate == pytest.approx(2 * few.most_rate, rel=0.02)  # prefill binds
+    assert made(split=(64, 1)).most_rate == pytest.approx(made(split=(128, 1)).most_rate)  # decoding binds
+    both, alone = at_concurrency(SERVERS["8b"], 16), at_concurrency(made(split=(1, 1)), 16)
+    assert alone.tpot.mean < both.tpot.mean  # no prompts between the tokens
+    assert made(isl=8000, split=(1, 1)).transfer == pytest.approx(4 * SERVERS["split"].transfer, rel=1e-3)
+
+
+def test_percentiles_of_waits_are_those_of_their_distribution() -> None:
+    nothing = Wait(chance=1e-12, mean=0.0)
+    queue = Wait(chance=0.4, mean=2.0)
+    for share in (0.7, 0.95, 0.99):
+        assert quantile(share, (queue, nothing), 0.0) == pytest.approx(5.0 * log(0.4 / (1 - share)), rel=1e-6)
+    assert quantile(0.5, (queue, nothing), 0.0) == pytest.approx(0.0, abs=1e-9)
+    late = Wait(chance=1.0, mean=3.0, least=2.0)
+    assert beyond(2.0, (nothing, late)) == pytest.approx(1.0)
+    assert beyond(3.0, (nothing, late)) == pytest.approx(exp(-1))
+    whole = sum(beyond(t / 100, (queue, late)) for t in range(20_000)) / 100  # the mean is the area below
+    assert whole == pytest.approx(5.0, rel=2e-3)
+
+
+def test_the_mean_of_the_percentiles_is_the_mean() -> None:
+    """What at() calls the mean of TTFT is the mean of the distribution its percentiles come from."""
+    s = SERVERS["70b"]
+    n = 10
+    shares = [(k + 0.5) / 400 for k in range(400)]
+    found = [at(replace(s, percentile=q), n, None).ttft.asked for q in shares]
+    assert sum(found) / len(found) == pytest.approx(at(s, n, None).ttft.mean, rel=0.01)
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_the_table_the_largest_loads_and_the_chart(run) -> None:
+    found = run(*COMMAND, "--ttft", "2s", "--tpot", "30ms")
+    assert found.code == 0
+    assert "largest concurrency" in found.out and "largest rate" in found.out and "bound by" in found.out
+    assert "requests in flight" in found.out and "$ / Mtok" in found.out and "TTFT P99" in found.out
+    assert max(map(len, found.out.splitlines())) <= 100
+
+
+def test_the_document_has_what_the_report_has(run) -> None:
+    found = run(*COMMAND, "--ttft", "2s", "--tpot", "30ms", "--json").json
+    assert found["schema"] == 1 and found["command"] == "load" and found["feasible"]
+    assert [round(x["in_flight"]) for x in found["loads"]][:3] == [1, 2, 4]
+    best = found["largest_concurrency"]["load"]
+    assert best["tpot"]["at_percentile"] <= 0.03 and best["ttft"]["at_percentile"] <= 2
+    assert found["largest_rate"]["binding"] in ("TTFT", "TPOT", "memory", "the engine's limit")
+    assert found["loads"][0]["usd_per_query"] > found["loads"][-1]["usd_per_query"] > 0
+
+
+def test_one_load_and_every_option(run) -> None:
+    closed = run(*COMMAND, "--concurrency", "24", "--json").json
+    assert [p["in_flight"] for p in closed["loads"]] == [pytest.approx(24)] and closed["largest_rate"] is None
+    opened = run(*COMMAND, "--rate", "2/s", "--burstiness", "2", "--json").json
+    assert opened["loop"] == "open" and opened["loads"][0]["requests_per_second"] == pytest.approx(2)
+    more = ("--prefix-hit", "80%", "--speculative", "1.6", "--draft-share", "10%", "--engine", "sglang", "-t", "fp8")
+    every = run(*COMMAND, *more, "--disaggregated", "1:2", "--price", "2/h")
+    assert every.code == 0 and "1 to prefill and 2 to decode" in every.out and "Speculation" in every.out
+    free = run(*(w if w != "h100" else "l40s" for w in COMMAND), "--concurrency", "2")
+    assert free.code == 0
+
+
+def test_a_load_that_breaks_a_limit_is_a_no(run) -> None:
+    found = run(*COMMAND, "--concurrency", "64", "--tpot", "1ms")
+    assert found.code == 1 and "breaks the limit of TPOT at P95" in found.err
+    found = run(*COMMAND, "--ttft", "1ms")
+    assert found.code == 1 and "one request alone breaks that of TTFT" in found.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--rate", "1000"), "at most"),
+        (("--rate", "0"), "--rate: must be above zero"),
+        (("--rate", "2", "--concurrency", "3"), "one of them"),
+        (("--concurrency", "0"), "--concurrency"),
+        (("--concurrency", "4", "--burstiness", "2"), "no arrivals"),
+        (("--burstiness", "nan"), "--burstiness"),
+        (("--burstiness", "-1"), "--burstiness: must be from 0 to 100"),
+        (("--prefix-hit", "100%"), "--prefix-hit"),
+        (("--prefix-hit", "50%", "-t", "h2o:20%"), "--prefix-hit"),
+        (("--speculative", "0.5"), "--speculative"),
+        (("--speculative", "6"), "--draft-tokens"),
+        (("--speculative", "3", "--draft-tokens", "1"), "at most 2 a step"),
+        (("--draft-share", "10%"), "--speculative"),
+        (("--disaggregated", "1"), "--disaggregated"),
+        (("--disaggregated", "0:1"), "--disaggregated"),
+        (("--percentile", "10%"), "--percentile"),
+        (("--ttft", "0"), "--ttft"),
+        (("--technique", "nope"), "nope"),
+        (("--tp", "3"), "tensor parallelism 3"),
+        (("--engine", "nope"), "--engine"),
+        (("--profile", "nope"), "nope"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",
+)
+def test_bad_input_is_one_line(run, wrong: tuple[str, ...], said: str) -> None:
+    found = run(*COMMAND, *wrong)
+    assert found.code in (1, 2) and not found.out
+    assert said in found.err and len(found.err.strip().splitlines()) == 1
