@@ -52,3 +52,47 @@ def test_the_shipped_factors_are_those_of_the_shipped_kernels() -> None:
     assert set(shipped) == set(found)
     for who, factors in found.items():
         assert shipped[who] == pytest.approx(factors, rel=1e-3)
+
+
+def edited(tmp_path, name: str, factor: float):
+    """Write a shipped profile of kernels with its products' rates and bandwidths multiplied."""
+    import yaml
+
+    from kvplan.specs.catalog import shipped
+    from kvplan.units import parse
+
+    raw = yaml.safe_load(shipped("calibrations", name))
+    for engines in raw["kernels"].values():
+        for kinds in engines.values():
+            for entry in kinds.get("gemm", {}).values():
+                found = entry["all"]["coefficients"]
+                for coefficient, unit in (("bandwidth", "B/s"), ("rate", "FLOP/s"), ("operand_bandwidth", "B/s")):
+                    if coefficient in found:
+                        found[coefficient] = f"{parse(found[coefficient], unit) * factor:.6g} {unit}"
+    path = tmp_path / f"times-{factor:g}.yaml"  # a process reads a profile once
+    path.write_text(yaml.safe_dump(raw), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("gpu", ["l40s", "h100-sxm"])
+def test_a_profile_of_kernels_of_ones_own_moves_a_plan(run, tmp_path, gpu: str) -> None:
+    """The published kernels change nothing; products half as fast make prompts and steps slower."""
+
+    def row(*profile: object) -> dict:
+        asked = ("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", gpu, "--tp", "1", "--on", "2026-11-23", "--json")
+        return next(r for r in run(*asked, *profile).json["rows"] if r["technique"] == "baseline")
+
+    plain = row()
+    same = row("--profile", edited(tmp_path, gpu, 1.0))
+    assert same["ttft"] == pytest.approx(plain["ttft"], rel=1e-3) and same["tpot"] == pytest.approx(
+        plain["tpot"], rel=1e-3
+    )
+    slow = row("--profile", edited(tmp_path, gpu, 0.5))
+    assert slow["ttft"] > 1.3 * plain["ttft"] and slow["tpot"] > 1.1 * plain["tpot"]
+
+
+def test_a_profile_without_products_is_refused_in_one_line(run, tmp_path) -> None:
+    path = tmp_path / "cpu.yaml"
+    path.write_text("name: cpu\ntitle: x\nsource: {kind: measured, ref: here, date: 2026-11-23}\ntier: measured here\n")
+    said = run("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "--profile", path)
+    assert said.code == 1 and "holds neither servers nor kernels of a GPU" in said.err

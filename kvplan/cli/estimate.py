@@ -15,6 +15,7 @@ from kvplan.cli.common import (
     tokens,
 )
 from kvplan.cli.common import price as price_type
+from kvplan.cli.serving_profiles import calibrated
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
 from kvplan.planning.answer import survey
@@ -64,7 +65,10 @@ OUTPUT = 512
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
 )
 @click.option(
-    "--profile", metavar="FILE", default="published", help="A profile of servers, as `kvplan calibrate` makes them."
+    "--profile",
+    metavar="FILE",
+    default="published",
+    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
 )
 @json_option
 @examples(
@@ -102,7 +106,7 @@ def command(
     def site(gpu: Gpu) -> Site:
         return Site(
             gpu=gpu,
-            calibration=catalog.calibration(gpu, about=spec, profile=profile),
+            calibration=calibrated(gpu, spec, profile),
             offers=(quoted(gpu, price, today),) if price else catalog.offers(gpu.name, today),
             engine=catalog.engine(),
             parallel=parallel(tp, pp, dp),

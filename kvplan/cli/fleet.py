@@ -6,6 +6,7 @@ import click
 
 from kvplan.cli.common import deliver, examples, json_option
 from kvplan.cli.estimate import checked_day, quoted
+from kvplan.cli.serving_profiles import calibrated
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
 from kvplan.money.gpu_cost import GpuCost, rent
@@ -33,7 +34,12 @@ def cost_of(stock: Stock, term: str, day: str) -> GpuCost:
 @click.option("--technique", "-t", "wanted", multiple=True, help="Only these techniques. Default: every family.")
 @click.option("--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves.")
 @click.option("--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ...")
-@click.option("--profile", default="published", metavar="FILE", help="A serving profile of your own.")
+@click.option(
+    "--profile",
+    default="published",
+    metavar="FILE",
+    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
+)
 @click.option("--on", "day", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
 @click.option("--seconds", type=click.FloatRange(0.1, 3e3), default=20.0, show_default=True, help="The solver's time.")
 @json_option
@@ -70,7 +76,7 @@ def command(
         context = int(job.workload.context(slo.percentile))
         losses = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
         sites = [
-            Site(gpu=gpu, calibration=catalog.calibration(gpu, about=job.model, profile=profile), cost=costs[gpu.name])
+            Site(gpu=gpu, calibration=calibrated(gpu, job.model, profile), cost=costs[gpu.name])
             for gpu in (s.gpu for s in asked.stocks)
         ]
         tasks.append(task(job.name, demand, names, losses, sites))

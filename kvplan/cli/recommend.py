@@ -9,6 +9,7 @@ import click
 from kvplan.cli.common import deliver, examples, json_option, model_option
 from kvplan.cli.common import price as price_type
 from kvplan.cli.estimate import checked_day, quoted
+from kvplan.cli.serving_profiles import calibrated
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
 from kvplan.money.draw import rated_draw
@@ -163,7 +164,12 @@ def spread_of_prices(gpu: Gpu, offer: Price | None, price: float | None, term: s
 @click.option("--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ...")
 @click.option("--price", type=price_type, metavar="PRICE", help="USD per GPU-hour of the one GPU named, as in 2.49/h.")
 @click.option("--own", "owned", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
-@click.option("--profile", default="published", metavar="FILE", help="A serving profile of your own.")
+@click.option(
+    "--profile",
+    default="published",
+    metavar="FILE",
+    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
+)
 @click.option("--on", "day", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
 @json_option
@@ -240,7 +246,7 @@ def answer(
     if len(unpriced) == len(chosen) and objective == "cost":
         raise SpecError(no_price(unpriced if gpus else [], owned, term, today))
     sites = [
-        Site(gpu=gpu, calibration=catalog.calibration(gpu, about=spec, profile=profile), cost=costs[name][0])
+        Site(gpu=gpu, calibration=calibrated(gpu, spec, profile), cost=costs[name][0])
         for name, gpu in chosen.items()
         if costs[name][0] is not None or (gpus and objective != "cost")
     ]

@@ -1,11 +1,13 @@
 """What measured kernels say of GPUs on which no server was measured: their shares of the datasheet, against others'."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from math import exp, log
 
 from kvplan.errors import KvplanError
 from kvplan.perf.kernel_profile import Predictor, Shape
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.serving_profile import ServingProfile
 
 #: a large layer's product, one decode step and one long prompt: what a server's terms are made of
 WIDTH, FEW, MANY = 8192, 16, 4096
@@ -16,7 +18,11 @@ ENGINES = ("vllm", "trtllm")
 LEAST, MOST = 0.5, 1.5
 
 
-def shares(gpu: Gpu, time: Callable[[Shape], float]) -> dict[str, float]:
+#: terms that any library's kernels stand for: matrix products; attention kernels of two authors cannot be compared
+PRODUCTS = ("weights", "rate16")
+
+
+def shares(gpu: Gpu, time: Callable[[Shape], float], terms: Collection[str] = ()) -> dict[str, float]:
     """Return the shares of a GPU's datasheet that its kernels reach, by the serving term they stand for."""
     product = {"n": WIDTH, "k": WIDTH}
     cache = {"batch": SEQUENCES, "q_heads": HEADS, "kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "kv_len": LENGTH}
@@ -30,6 +36,8 @@ def shares(gpu: Gpu, time: Callable[[Shape], float]) -> dict[str, float]:
     }
     found = {}
     for term, (kind, dtypes, sizes, least) in probes.items():
+        if terms and term not in terms:
+            continue
         logs = []
         for engine in ENGINES:
             shape = Shape(
@@ -70,3 +78,26 @@ def kernel_factors(
         for gpu in known
         if gpu.architecture not in served
     }
+
+
+def measured_here(
+    servers: ServingProfile, own: Predictor, shipped: Predictor, gpu: Gpu, references: Iterable[Gpu]
+) -> ServingProfile:
+    """Return a serving profile in which a GPU's matrix products are those of a kernel profile of one's own.
+
+    They are compared with the published ones of the same GPU, else with those of GPUs with measured servers
+    (`references`); everything else stays. Raises SpecError when the profile holds no products.
+    """
+    mine = shares(gpu, lambda s: own.predict(s).time, PRODUCTS)
+    known = list(references)
+    others = [g for g in known if g.name == gpu.name] or known
+    typical = [shares(g, lambda s: shipped.predict(s).time, PRODUCTS) for g in others]
+    moved = {}
+    for term, reached in mine.items():
+        usual = exp(sum(log(found[term]) for found in typical) / len(typical))
+        moved[term] = log(min(max(reached / usual, LEAST), MOST))
+    gpus = dict(servers.moves.get("gpus", {}))
+    before = gpus.get(gpu.name) or servers.moves.get("kernels", {}).get(gpu.architecture, {})
+    kept = before if gpu.name in gpus else {t: m for t, m in before.items() if t not in moved}
+    gpus[gpu.name] = {**kept, **{term: kept.get(term, 0.0) + m for term, m in moved.items()}}
+    return replace(servers, moves={**servers.moves, "gpus": gpus})
