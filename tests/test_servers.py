@@ -293,7 +293,10 @@ def test_a_profile_of_kernels_is_none_of_servers(run, tmp_path, word) -> None:
     source = write(tmp_path / "rows.csv", [ROW])
     ran = run("predict", str(source), "-o", str(tmp_path / "o.csv"), "--profile", word)
     assert ran.code == 1 and f"no serving profile named '{word}'" in ran.err
-    ran = run("estimate", "-m", "llama3-8b", "-c", "8k", "--profile", word)
+
+
+def test_a_plan_names_the_profiles_there_are(run) -> None:
+    ran = run("estimate", "-m", "llama3-8b", "-c", "8k", "--profile", "nonesuch")
     assert ran.code == 1 and "kvplan list profiles" in ran.err
 
 
