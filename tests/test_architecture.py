@@ -17,7 +17,7 @@ ONLY = {
     "json": {"specs/catalog", "specs/config", "cli/common"},
     "os": {"cli/__init__", "measuring/device", "planning/fleet_milp"},
     "torch": {"measuring/"}, "transformers": set(), "triton": {"measuring/"}, "pynvml": {"measuring/"},
-    "numpy": {"measuring/", "planning/search", "planning/plans", "planning/doubt", "planning/fleet_"},
+    "numpy": {"measuring/", "perf/arrays", "planning/search", "planning/plans", "planning/doubt", "planning/fleet_"},
     "scipy": {"measuring/", "planning/fleet_milp"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))

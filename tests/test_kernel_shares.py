@@ -96,3 +96,20 @@ def test_a_profile_without_products_is_refused_in_one_line(run, tmp_path) -> Non
     path.write_text("name: cpu\ntitle: x\nsource: {kind: measured, ref: here, date: 2026-11-23}\ntier: measured here\n")
     said = run("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "--profile", path)
     assert said.code == 1 and "holds neither servers nor kernels of a GPU" in said.err
+
+
+def test_energy_a_profile_measured_is_that_of_the_plan(run, tmp_path) -> None:
+    """Twice the watts, at work and waiting, are twice the joules of the same plan."""
+    import yaml
+
+    def joules(watts: int) -> float:
+        path = edited(tmp_path, "h100-sxm", 1 + watts / 1e9)
+        raw = yaml.safe_load(path.read_text("utf-8"))
+        power = {"power": f"{watts} W"}
+        raw["energy"] = {"idle": f"{watts / 5:g} W", "gemm": power, "copy": power}
+        path = tmp_path / f"watts-{watts}.yaml"
+        path.write_text(yaml.safe_dump(raw), "utf-8")
+        asked = ("recommend", "-w", "rag", "-m", "llama3.1-8b", "-g", "h100-sxm", "--on", "2026-11-23", "--json")
+        return run(*asked, "--profile", path).json["recommended"]["joules_per_query"]
+
+    assert joules(600) == pytest.approx(2 * joules(300), rel=1e-6)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, predictor, refuse_settings, set_option
+from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, refuse_settings, set_option
 from kvplan.cli.validate import left_lines, server_line, server_table, table
 from kvplan.errors import SpecError
 from kvplan.measuring.profiling import COLUMNS
@@ -254,9 +254,11 @@ def with_kernels(profile: ServingProfile) -> ServingProfile:
     from math import log
 
     from kvplan.measuring.kernel_shares import kernel_factors
+    from kvplan.perf.kernel_profile import Predictor
 
-    gpus = [catalog.gpu(name) for found in known(()) for name in found.kernels]
-    factors = kernel_factors(predictor(()), gpus, {gpu for gpu, _ in profile.measured})
+    shipped = known(())
+    gpus = [catalog.gpu(name) for found in shipped for name in found.kernels]
+    factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, {gpu for gpu, _ in profile.measured})
     moves = {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}
     return replace(profile, moves={**profile.moves, "kernels": moves})
 

@@ -10,6 +10,7 @@ from kvplan.cli.common import deliver, examples, json_option, model_option, para
 from kvplan.cli.common import price as price_type
 from kvplan.cli.estimate import checked_day, quoted
 from kvplan.cli.recommend import Percent, Seconds, Volume
+from kvplan.cli.serving_profiles import calibrated
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
 from kvplan.planning.estimate import Site
@@ -73,7 +74,7 @@ def halves(text: str) -> tuple[int, int]:
     "--percentile", type=Percent(), default="95%", show_default=True, metavar="P",
     help="Share of requests that keep the limits.",
 )  # fmt: skip
-@click.option("--profile", metavar="FILE", default="published", help="A profile of servers, made by kvplan calibrate.")
+@click.option("--profile", metavar="FILE", default="published", help="A profile of your own: of servers or kernels.")
 @click.option(
     "--price", type=price_type, metavar="PRICE", help="USD per GPU-hour, as in 2.49/h. Default: the median offer."
 )
@@ -100,7 +101,7 @@ def command(
     spec, device, today = catalog.model(model), catalog.gpu(gpu), checked_day(day)
     site = Site(
         gpu=device,
-        calibration=catalog.calibration(device, engine, about=spec, profile=profile),
+        calibration=calibrated(device, spec, profile, engine),
         offers=(quoted(device, price, today),) if price else catalog.offers(device.name, today),
         engine=catalog.engine(),
         parallel=parallel(tp, pp, dp),

@@ -9,10 +9,9 @@ import click
 from kvplan.cli.common import deliver, examples, json_option, model_option
 from kvplan.cli.common import price as price_type
 from kvplan.cli.estimate import checked_day, quoted
-from kvplan.cli.serving_profiles import calibrated
+from kvplan.cli.serving_profiles import calibrated, draw_of
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
-from kvplan.money.draw import rated_draw
 from kvplan.money.gpu_cost import GpuCost, own, rent
 from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_saved, catalog_workloads
 from kvplan.specs.hardware import Gpu, Price
@@ -116,11 +115,12 @@ def finite(limit: float | None, usual: float | None) -> float | None:
 
 
 def cost_of(
-    gpu: Gpu, owned: str | None, price: float | None, term: str, day: str
+    gpu: Gpu, owned: str | None, price: float | None, term: str, day: str, profile: str
 ) -> tuple[GpuCost | None, Price | None]:
     """Return what a GPU costs, and the offer that stands for it; None where no price is known."""
     if owned is not None:
-        return own(gpu, catalog_money.ownership(owned)), None
+        terms = catalog_money.ownership(owned)
+        return own(gpu, terms, draw_of(gpu, terms, profile)), None
     if price is not None:
         offer: Price | None = quoted(gpu, price, day)
     else:
@@ -241,7 +241,7 @@ def answer(
         raise SpecError("--price, --own: give one of them; the price of an owned server stands in the file of --own")
     if price and len(chosen) != 1:
         raise SpecError("--price: name the one GPU it is for with --gpu")
-    costs = {name: cost_of(gpu, owned, price, term, today) for name, gpu in chosen.items()}
+    costs = {name: cost_of(gpu, owned, price, term, today, profile) for name, gpu in chosen.items()}
     unpriced = [name for name, (cost, _) in costs.items() if cost is None]
     if len(unpriced) == len(chosen) and objective == "cost":
         raise SpecError(no_price(unpriced if gpus else [], owned, term, today))
@@ -275,7 +275,7 @@ def answer(
         sites,
         {name: quality(name, spec, asked.task, context, table, *own_tables) for name in names},
         objective=objective,
-        draws={site.gpu.name: rated_draw(site.gpu, ownership) for site in sites},
+        draws={site.gpu.name: draw_of(site.gpu, ownership, profile) for site in sites},
         prices={
             site.gpu.name: spread_of_prices(site.gpu, costs[site.gpu.name][1], price, term, today) for site in sites
         },

@@ -4,10 +4,12 @@ from dataclasses import replace
 from functools import cache
 
 from kvplan.errors import SpecError
+from kvplan.money.draw import Draw, measured_draw, rated_draw
 from kvplan.specs import catalog
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.money import Ownership
 from kvplan.specs.serving_profile import ServingProfile
 
 
@@ -22,10 +24,21 @@ def calibrated(gpu: Gpu, about: ModelSpec, profile: str, engine: str = "vllm") -
     return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
 
 
+def draw_of(gpu: Gpu, assumed: Ownership, profile: str) -> Draw | None:
+    """Return a GPU's power: measured where the profile asked for did, else shares of the datasheet's; None unknown."""
+    if not catalog.is_serving(profile):
+        from kvplan.specs.catalog_tables import kernel_document
+
+        raw, source, where = kernel_document(profile)
+        if raw.get("energy") and gpu.name in raw.get("kernels", {}):
+            return measured_draw(raw["energy"], source, where)
+    return rated_draw(gpu, assumed)
+
+
 @cache
 def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]:
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
-    from kvplan.cli.kernel_rows import known, predictor
+    from kvplan.cli.kernel_rows import known
     from kvplan.measuring.kernel_shares import measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
     from kvplan.specs.catalog_tables import kernel_document
@@ -38,9 +51,10 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     if not gpus:
         raise SpecError(f"{where}: measured no matrix products (gemm), which the times of servers rest on")
     servers = catalog.serving_profile()
-    shipped, own = predictor(()), Predictor([mine], catalog.gpu)
+    published = known(())
+    shipped, own = Predictor(published, catalog.gpu), Predictor([mine], catalog.gpu)
     served = {gpu for gpu, _ in servers.measured}
-    references = [catalog.gpu(name) for found in known(()) for name in found.kernels if name in served]
+    references = [catalog.gpu(name) for found in published for name in found.kernels if name in served]
     for name in gpus:
         servers = measured_here(servers, own, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus

@@ -11,7 +11,7 @@ import numpy as np
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.perf.operators import Operator
+from kvplan.perf import arrays
 from kvplan.perf.serving import Load, Passes, Served, Steps, passes, serve, steps
 from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.hardware import Engine, Gpu
@@ -23,7 +23,6 @@ from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
-OPTIONAL = ("engine_version", "precision", "gemm_quant", "moe_quant", "pp", "attention_dp", "moe_tp", "moe_ep")
 TTFT, TPOT = "ttft_ms", "tpot_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
@@ -237,8 +236,6 @@ def asked(row: Server, engine: Engine) -> Asked:
 
 # -- many rows at once ----------------------------------------------------------------------------
 
-FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Gpus:
@@ -283,21 +280,7 @@ def stack(rows: Sequence[Server], engine: Engine) -> tuple[Many, list[Asked]]:
 def side_by_side(rows: Sequence[Server], each: Sequence[Asked]) -> Many:
     """Return rows that were asked as arrays."""
     load = Load(**{name: np.array([getattr(a.load, name) for a in each], float) for name in Load.__dataclass_fields__})
-    stacked = {name: operators([getattr(a.passes, name) for a in each]) for name in Passes.__dataclass_fields__}
+    stacked = {name: arrays.stack([getattr(a.passes, name) for a in each]) for name in Passes.__dataclass_fields__}
     figures = {f: np.array([getattr(r.gpu, f) or 0.0 for r in rows], float) for f in Gpus.__dataclass_fields__}
     mixes = np.array([float(r.engine not in APART) for r in rows])
     return Many(rows=tuple(rows), load=load, passes=Passes(**stacked), gpus=Gpus(**figures), mixes=mixes)
-
-
-def operators(lists: Sequence[Sequence[Operator]]) -> list[Operator]:
-    """Return operators of the same name side by side; a row without one has zeros."""
-    first: dict[str, Operator] = {}
-    found: dict[str, dict[str, Any]] = {}
-    for i, row in enumerate(lists):
-        for o in row:
-            if o.name not in found:
-                first[o.name] = o
-                found[o.name] = {f: np.zeros(len(lists)) for f in FIELDS} | {"bits": np.full(len(lists), 16.0)}
-            for f in FIELDS:
-                found[o.name][f][i] = getattr(o, f)
-    return [replace(first[name], **columns) for name, columns in found.items()]

@@ -20,7 +20,8 @@ Amount = Any
 #: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
 WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
 
-#: reads and writes of the hidden states in one layer: residuals, norms, activations
+#: reads and writes of the hidden states in one layer (two norms, residuals, activations): an assumption that the fitted
+#: share `elements` corrects
 HIDDEN_PASSES = 8
 
 

@@ -17,7 +17,7 @@ from kvplan.kv import techniques
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.gpu_cost import GpuCost
-from kvplan.perf.operators import Operator
+from kvplan.perf.arrays import stack
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.estimate import NODE, default_kv_bits
 from kvplan.specs.calibration import Calibration, Range
@@ -36,7 +36,6 @@ LONGEST = 0.99
 CERTAINTY = "certainty"
 #: and that of the number of GPUs
 GPUS = "GPUs"
-FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
 #: standard deviations from the median to the 90th percentile
 Z80 = NormalDist().inv_cdf(0.9)
 #: the standard normal distribution as a table, between whose rows a line errs by less than 1e-6
@@ -227,31 +226,13 @@ def grid_of(demand: Demand, shapes: Sequence[Shape], chunk: float, most: int) ->
                 output=demand.output, chunk=chunk, cached=shape.cached,
             )
         )  # fmt: skip
-    stacked = {f: stack([getattr(p, f) for p in each], batch.shape) for f in Passes.__dataclass_fields__}
+    stacked = {f: stack([getattr(p, f) for p in each], batch.shape[1]) for f in Passes.__dataclass_fields__}
     fresh = np.array([demand.prompt - s.cached for s in shapes], float)[:, None] * np.ones_like(batch)
     load = Load(
         prompt=fresh, output=np.full_like(batch, demand.output), batch=batch, offered=batch, waves=np.zeros_like(batch),
         chunks=np.ceil(fresh / chunk),
     )  # fmt: skip
     return Grid(shapes=tuple(shapes), load=load, passes=Passes(**stacked), requests=requests, usable=requests >= ranks)
-
-
-def stack(lists: Sequence[Sequence[Operator]], size: tuple[int, ...]) -> list[Operator]:
-    """Return operators of the same name side by side; a shape without one has zeros."""
-    first: dict[str, Operator] = {}
-    found: dict[str, dict[str, Array]] = {}
-    for i, row in enumerate(lists):
-        for o in row:
-            if o.name not in found:
-                first[o.name] = o
-                found[o.name] = {f: np.zeros((size[0], 1)) for f in FIELDS} | {"bits": np.full((size[0], 1), 16.0)}
-            columns = found[o.name]
-            for f in FIELDS:
-                amount = getattr(o, f)
-                if np.ndim(amount) and columns[f].shape[1] == 1:
-                    columns[f] = np.repeat(columns[f], size[1], axis=1)
-                columns[f][i] = amount
-    return [replace(first[name], **columns) for name, columns in found.items()]
 
 
 # -- one GPU --------------------------------------------------------------------------------------

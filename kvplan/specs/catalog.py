@@ -123,6 +123,20 @@ def shipped(kind: str, name: str) -> str:
     return shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
+def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Refuse a field that is none of the known ones, with the nearest."""
+    for key in raw:
+        if key not in known:
+            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
+
+
+def mapping(raw: object, where: str, example: str) -> Document:
+    """Return fields, or refuse what is none, with an example to copy."""
+    if not isinstance(raw, dict):
+        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:60]!r}")
+    return raw
+
+
 # -- names ----------------------------------------------------------------------------------------
 
 _FORMATS = re.compile(r"-(fp8|nvfp4|fp4|awq|gptq|int4|int8|mxfp4|w4a16)(-dynamic|-static|-int4|-quantized.*)?$")

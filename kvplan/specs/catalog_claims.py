@@ -1,13 +1,22 @@
 """Reading claims: those kvplan ships, and a YAML file of the user's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.specs import catalog
-from kvplan.specs.catalog import Document, as_path, read_source, read_text, read_yaml, resolve, shipped
+from kvplan.specs.catalog import (
+    as_path,
+    known_fields,
+    mapping,
+    read_source,
+    read_text,
+    read_yaml,
+    resolve,
+    shipped,
+)
 from kvplan.specs.catalog_workloads import workload
 from kvplan.specs.claims import CASE_FIELDS, Case, Claim, Claims
 from kvplan.specs.quality import SHORT, task_named
@@ -36,7 +45,7 @@ def claims(word: str) -> Claims:
 
 def _read(name: str, text: str, where: str) -> Claims:
     raw = read_yaml(text, where, typed=False)
-    _known(raw, FIELDS, where)
+    known_fields(raw, FIELDS, where)
     source = read_source(raw.get("source"), where)
     entries = _list(raw.get("claims"), f"{where}: claims", f"[{EXAMPLE}]")
     found: list[Claim] = []
@@ -53,8 +62,8 @@ def _read(name: str, text: str, where: str) -> Claims:
 
 def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
     """Return one claim; its heading holds for those after it too."""
-    found = _mapping(raw, where, EXAMPLE)
-    _known(found, (*CLAIM, *HOWS), where)
+    found = mapping(raw, where, EXAMPLE)
+    known_fields(found, (*CLAIM, *HOWS), where)
     for key in ("id", "claim", "check"):
         if not isinstance(found.get(key), str) or not found[key].strip():
             raise SpecError(f"{where}: {key} is missing, as in {EXAMPLE}")
@@ -85,8 +94,8 @@ def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
 
 def _cases(raw: object, where: str) -> tuple[Case, ...]:
     """Return a case for every combination of the values its fields list."""
-    given = _mapping(raw, where, "{model: llama3-70b, context: [8k, 128k], technique: mhc:4x}")
-    _known(given, tuple(CASE_FIELDS), where)
+    given = mapping(raw, where, "{model: llama3-70b, context: [8k, 128k], technique: mhc:4x}")
+    known_fields(given, tuple(CASE_FIELDS), where)
     choices = []
     for field, value in given.items():
         options = value if isinstance(value, list) else [value]
@@ -194,8 +203,8 @@ def _factors(raw: object, source: Source, where: str) -> tuple[tuple[Factor, ...
     example = "[{value: 10, of: seconds}, {value: [24, 30], of: frames a second}]"
     rows = []
     for entry in _list(raw, where, example):
-        found = _mapping(entry, where, "{value: 10, of: seconds}")
-        _known(found, ("value", "of", "source"), where)
+        found = mapping(entry, where, "{value: 10, of: seconds}")
+        known_fields(found, ("value", "of", "source"), where)
         of = str(found.get("of", ""))
         if not of or "value" not in found:
             raise SpecError(f"{where}: a factor needs value and of, as in {{value: 10, of: seconds}}")
@@ -212,18 +221,6 @@ def _number(raw: object, where: str) -> float:
 
 
 # -- shapes ---------------------------------------------------------------------------------------
-
-
-def _known(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
-
-
-def _mapping(raw: object, where: str, example: str) -> Document:
-    if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:40]!r}")
-    return raw
 
 
 def _list(raw: object, where: str, example: str) -> list[Any]:

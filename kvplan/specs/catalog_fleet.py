@@ -1,12 +1,11 @@
 """Reading a fleet file: the workloads to serve, and the GPUs that can be had."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError
 from kvplan.specs import catalog
-from kvplan.specs.catalog import Document, as_path, read_text, read_yaml
+from kvplan.specs.catalog import Document, as_path, known_fields, mapping, read_text, read_yaml
 from kvplan.specs.catalog_workloads import workload
 from kvplan.specs.fleet import FleetFile, Job, Stock
 from kvplan.specs.workload import Slo, Workload
@@ -29,8 +28,8 @@ def fleet(word: str) -> FleetFile:
         raise SpecError(f"{word}: no such file; a fleet is a YAML file of yours, as in ./fleet.yaml")
     where = path.name
     raw = read_yaml(read_text(path, where), where, typed=False)
-    _known(raw, FIELDS, where)
-    gpus = _mapping(raw.get("gpus"), f"{where}: gpus", "{h100: 32, h200: 8}")
+    known_fields(raw, FIELDS, where)
+    gpus = mapping(raw.get("gpus"), f"{where}: gpus", "{h100: 32, h200: 8}")
     jobs = raw.get("workloads")
     if not isinstance(jobs, list) or not 1 <= len(jobs) <= MOST_JOBS:
         raise SpecError(f"{where}: workloads: expected a list of 1 to {MOST_JOBS}, as in [{EXAMPLE}]")
@@ -48,7 +47,7 @@ def _stocks(raw: Document, where: str) -> tuple[Stock, ...]:
     for word, value in raw.items():
         place = f"{where}: {word}"
         given = value if isinstance(value, dict) else {"count": value}
-        _known(given, STOCK, place)
+        known_fields(given, STOCK, place)
         gpu = _named(lambda w=word: catalog.gpu(w), where)
         count = _number(given.get("count"), f"{place}: count", MOST_GPUS, whole=True)
         price = _price(given["price"], f"{place}: price") if "price" in given else None
@@ -71,8 +70,8 @@ def _jobs(raw: list[Any], where: str) -> tuple[Job, ...]:
 
 
 def _job(raw: object, where: str) -> Job:
-    given = _mapping(raw, where, EXAMPLE)
-    _known(given, JOB, where)
+    given = mapping(raw, where, EXAMPLE)
+    known_fields(given, JOB, where)
     for key in ("workload", "model"):
         if not isinstance(given.get(key), str) or not given[key].strip():
             raise SpecError(f"{where}: {key} is missing, as in {EXAMPLE}")
@@ -116,18 +115,6 @@ def _named(read: Any, where: str) -> Any:
         return read()
     except KvplanError as refusal:
         raise SpecError(f"{where}: {refusal}") from None
-
-
-def _known(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
-
-
-def _mapping(raw: object, where: str, example: str) -> Document:
-    if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:40]!r}")
-    return raw
 
 
 def _number(raw: object, where: str, most: float, *, whole: bool = False) -> float:

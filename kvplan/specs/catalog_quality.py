@@ -5,7 +5,16 @@ from functools import cache
 from typing import Any
 
 from kvplan.errors import SpecError, UnknownName
-from kvplan.specs.catalog import Document, as_path, names, read_source, read_text, read_yaml, shipped
+from kvplan.specs.catalog import (
+    Document,
+    as_path,
+    known_fields,
+    names,
+    read_source,
+    read_text,
+    read_yaml,
+    shipped,
+)
 from kvplan.specs.quality import (
     ATTENTION,
     AVERAGE,
@@ -50,7 +59,7 @@ def quality_file(word: str) -> QualityTable:
 
 def _read(name: str, text: str, where: str, *, own: bool = False) -> QualityTable:
     raw = read_yaml(text, where, typed=False)
-    _known(raw, FIELDS, where)
+    known_fields(raw, FIELDS, where)
     source = read_source(raw.get("source"), where)
     if not any(raw.get(section) for section in ("rows", "base", "sizes")):
         raise SpecError(
@@ -81,7 +90,7 @@ def _scores(raw: object, models: Mapping[str, Described], source: Source, grade:
     row = _fields(raw, f"{where}: rows")
     technique = str(row.get("technique", ""))
     place = f"{where}: {technique or 'a row'}"
-    _known(row, ROW, place)
+    known_fields(row, ROW, place)
     if not technique:
         raise SpecError(f"{where}: rows: a row names no technique, as in technique: h2o:20%")
     task = str(row.get("task", ""))
@@ -127,7 +136,7 @@ def _retained(row: Document, where: str) -> Iterator[tuple[str | None, float, fl
 
 def _described(raw: object, where: str) -> Described:
     found = _fields(raw, where, "{parameters: 8e9, attention: gqa}")
-    _known(found, ("parameters", "attention", "context"), where)
+    known_fields(found, ("parameters", "attention", "context"), where)
     attention = found.get("attention")
     if attention is not None and attention not in ATTENTION:
         raise SpecError(f"{where}: attention must be one of {', '.join(ATTENTION)}, got {str(attention)!r}")
@@ -141,7 +150,7 @@ def _described(raw: object, where: str) -> Described:
 
 def _base(model: str, raw: object, source: Source, grade: str, where: str) -> BaseScore:
     found = _fields(raw, where, f"{{scores: {RULER}}}")
-    _known(found, ("claimed", "effective", "scores"), where)
+    known_fields(found, ("claimed", "effective", "scores"), where)
     scores = {
         parse_tokens(n, where): _between(s, f"{where}: {n}", 100.0, zero=True)
         for n, s in _fields(found.get("scores"), f"{where}: scores", RULER).items()
@@ -154,7 +163,7 @@ def _base(model: str, raw: object, source: Source, grade: str, where: str) -> Ba
 
 def _sizes(raw: object, source: Source, grade: str, where: str) -> Iterator[SizeScore]:
     found = _fields(raw, where, f"{{what: 4-bit keys, accuracy: {SIZES}}}")
-    _known(found, ("what", "accuracy"), where)
+    known_fields(found, ("what", "accuracy"), where)
     for size, accuracy in _fields(found.get("accuracy"), f"{where}: accuracy", SIZES).items():
         yield SizeScore(
             what=str(found.get("what", "")),
@@ -163,12 +172,6 @@ def _sizes(raw: object, source: Source, grade: str, where: str) -> Iterator[Size
             grade=grade,
             source=source,
         )
-
-
-def _known(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
 
 
 def _fields(raw: object, where: str, example: str = "{technique: fp8, task: code, retained: 0.99}") -> Document:

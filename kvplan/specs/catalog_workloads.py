@@ -5,8 +5,19 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName
-from kvplan.specs.catalog import Document, as_path, names, read_source, read_text, read_yaml, resolve, shipped
+from kvplan.errors import SpecError
+from kvplan.specs.catalog import (
+    Document,
+    as_path,
+    known_fields,
+    mapping,
+    names,
+    read_source,
+    read_text,
+    read_yaml,
+    resolve,
+    shipped,
+)
 from kvplan.specs.quality import task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload
@@ -36,11 +47,11 @@ def _named(name: str) -> Workload:
 
 def _read(name: str, text: str, where: str) -> Workload:
     raw = read_yaml(text, where, typed=False)
-    _known(raw, FIELDS, where)
+    known_fields(raw, FIELDS, where)
     source = read_source(raw.get("source"), where)
     sources = {k: _source(raw.get(k), source, f"{where}: {k}") for k in ("input", "output", "arrivals", "slo")}
-    asked = _mapping(raw.get("input"), f"{where}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
-    given = _mapping(raw.get("output"), f"{where}: output", "{parts: [...], p95: 1.5, low: 10, high: 2000}")
+    asked = mapping(raw.get("input"), f"{where}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
+    given = mapping(raw.get("output"), f"{where}: output", "{parts: [...], p95: 1.5, low: 10, high: 2000}")
     parts, lengths = _lengths(asked, f"{where}: input", sources["input"])
     answer, outputs = _lengths(given, f"{where}: output", sources["output"])
     reused = asked.get("reused")
@@ -67,7 +78,7 @@ def _read(name: str, text: str, where: str) -> Workload:
 
 def _lengths(raw: Document, where: str, source: Source) -> tuple[tuple[Part, ...], Lengths]:
     """Return the parts of a prompt or an answer, none where a log gave quantiles, and its distribution."""
-    _known(raw, LENGTHS, where)
+    known_fields(raw, LENGTHS, where)
     if ("quantiles" in raw) == ("parts" in raw):
         raise SpecError(f"{where}: write either parts (a derivation) or quantiles (a log's)")
     if "quantiles" in raw:
@@ -89,7 +100,7 @@ def _lengths(raw: Document, where: str, source: Source) -> tuple[tuple[Part, ...
 def _quantiles(raw: object, where: str) -> Quantiles:
     example = "{0: 10, 50: 400, 95: 2000, 100: 8000}"
     known = []
-    for share, length in _mapping(raw, where, example).items():
+    for share, length in mapping(raw, where, example).items():
         known.append((_number(share, where, least=0.0, most=100.0) / 100, _number(length, f"{where}: {share}")))
     known.sort()
     if len(known) < 2 or known[0][0] != 0 or known[-1][0] != 1:
@@ -101,10 +112,10 @@ def _quantiles(raw: object, where: str) -> Quantiles:
 
 
 def _part(raw: object, where: str, source: Source) -> Part:
-    found = _mapping(raw, f"{where}: parts", "{name: document, factors: [{value: 100, of: pages}]}")
+    found = mapping(raw, f"{where}: parts", "{name: document, factors: [{value: 100, of: pages}]}")
     name = str(found.get("name", ""))
     place = f"{where}: {name or 'a part'}"
-    _known(found, ("name", "factors", "requests", "visual"), place)
+    known_fields(found, ("name", "factors", "requests", "visual"), place)
     factors = _list(found.get("factors"), f"{place}: factors", "[{value: 100, of: pages}]")
     if not name or not factors:
         raise SpecError(f"{place}: needs a name and factors, as in {{name: document, factors: [...]}}")
@@ -118,8 +129,8 @@ def _part(raw: object, where: str, source: Source) -> Part:
 
 
 def _factor(raw: object, where: str, source: Source) -> Factor:
-    found = _mapping(raw, where, "{value: 100, of: pages}")
-    _known(found, ("value", "of", "source"), where)
+    found = mapping(raw, where, "{value: 100, of: pages}")
+    known_fields(found, ("value", "of", "source"), where)
     of = str(found.get("of", ""))
     if not of:
         raise SpecError(f"{where}: of is missing, as in {{value: 100, of: pages}}")
@@ -130,8 +141,8 @@ def _factor(raw: object, where: str, source: Source) -> Factor:
 
 
 def _arrivals(raw: object, where: str) -> Arrivals:
-    found = _mapping(raw, where, "{queries_per_day: 40000, burstiness: 1, busiest_minute: 1.5, hours: [24 weights]}")
-    _known(found, ("queries_per_day", "burstiness", "busiest_minute", "hours", "source"), where)
+    found = mapping(raw, where, "{queries_per_day: 40000, burstiness: 1, busiest_minute: 1.5, hours: [24 weights]}")
+    known_fields(found, ("queries_per_day", "burstiness", "busiest_minute", "hours", "source"), where)
     hours = _list(found.get("hours", ["1"] * 24), f"{where}: hours", "24 weights, midnight first")
     weights = tuple(_number(h, f"{where}: hours", least=0.0) for h in hours)
     if len(weights) != 24 or not sum(weights):
@@ -145,8 +156,8 @@ def _arrivals(raw: object, where: str) -> Arrivals:
 
 
 def _slo(raw: object, where: str) -> Slo:
-    found = _mapping(raw, where, "{ttft: 5s, tpot: 50ms, percentile: 95}")
-    _known(found, ("ttft", "tpot", "e2e", "percentile", "source"), where)
+    found = mapping(raw, where, "{ttft: 5s, tpot: 50ms, percentile: 95}")
+    known_fields(found, ("ttft", "tpot", "e2e", "percentile", "source"), where)
     limits: dict[str, float | None] = {"ttft": None, "tpot": None, "e2e": None}
     for name in limits:
         if name in found:
@@ -162,18 +173,6 @@ def _slo(raw: object, where: str) -> Slo:
 
 
 # -- values ---------------------------------------------------------------------------------------
-
-
-def _known(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
-
-
-def _mapping(raw: object, where: str, example: str) -> Document:
-    if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:60]!r}")
-    return raw
 
 
 def _list(raw: object, where: str, example: str) -> list[Any]:

@@ -89,12 +89,13 @@ NAMES = tuple(term.name for term in ALL)
 LEVELS = {"gpus": 0.15, "engines": 0.15, "servers": 0.15}
 
 #: narrow caches against 16-bit ones: bytes saved are not time saved in full. fp8 speeds decode attention up 1.05 to
-#: 1.95 times, by engine (kernel rows of ai-dynamo/aiconfigurator); int4 is bound by dequantisation
+#: 1.95 times, by engine (kernel rows of ai-dynamo/aiconfigurator): 0.85 makes it 1.7, an assumption, since end-to-end
+#: rows do not say how their cache is stored; int4 is bound by dequantisation (0.40 / 0.70 of the bandwidth: assumption)
 CACHE8, CACHE4 = 0.85, 0.57
 
 #: engines whose prompts do not share a step with decoding
 APART = ("sglang",)
-#: tokens of prompts an engine takes into one step
+#: tokens of prompts an engine takes into one step: vLLM's max_num_batched_tokens on large GPUs, taken for all engines
 CHUNK = 8192.0
 
 #: what an interval rests on, best first: rows of this model on this server, of the server, of GPU or engine, of neither

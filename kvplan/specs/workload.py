@@ -1,5 +1,6 @@
 """A workload: how long its requests are, when they come, what they share, and how soon they must be answered."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -16,20 +17,20 @@ EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0
 WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
 
 
-class Lengths:
+class Lengths(ABC):
     """A distribution of token counts. A kind of it gives `quantile` and `between`."""
 
+    @abstractmethod
     def quantile(self, q: float) -> float:
         """Return the length that a share `q` of the requests do not exceed. [token]"""
-        raise NotImplementedError
 
+    @abstractmethod
     def between(self, a: float, b: float) -> float:
         """Return the mean length of the requests from quantile a to quantile b. [token]"""
-        raise NotImplementedError
 
+    @abstractmethod
     def times(self, factor: float) -> "Lengths":
         """Return the distribution with every length multiplied."""
-        raise NotImplementedError
 
     @cached_property
     def mean(self) -> float:
