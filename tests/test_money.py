@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.errors import SpecError, UnknownName
-from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet, staircase
+from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet
 from kvplan.money.bill import SPANS, WORK, Fleet, Load, fleet_bill
 from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
 from kvplan.money.gpu_cost import annuity, own, rent
@@ -318,6 +318,14 @@ def test_break_even_of_one_fleet() -> None:
     assert found.api_per_query == pytest.approx(0.001)
     never = break_even([(50_000, 3043.75)], api(), ONE)
     assert never.queries_per_day is None and never.reason == "up to 50,000 queries a day the API is cheaper"
+
+
+def staircase(serves: float, costs: float, *, spares: float = 0.0, most: int = 64) -> list[tuple[float, float]]:
+    """Return the table of fleets of 1 to `most` replicas.
+
+    One serves so many queries a day at its peak load and costs so many USD a month; `spares` replicas serve none.
+    """
+    return [(n * serves, (n + spares) * costs) for n in range(1, most + 1)]
 
 
 def test_break_even_of_a_staircase() -> None:

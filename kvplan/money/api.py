@@ -110,14 +110,6 @@ def fixed_fleet(bill: Bill) -> tuple[float, float]:
     return (bill.serving * DAY / seconds if seconds else inf), bill.total * MONTH
 
 
-def staircase(serves: float, costs: float, *, spares: float = 0.0, most: int = 64) -> Table:
-    """Return the table of fleets of 1 to `most` replicas.
-
-    One serves so many queries a day at its peak load and costs so many USD a month; `spares` replicas serve none.
-    """
-    return [(n * serves, (n + spares) * costs) for n in range(1, most + 1)]
-
-
 def _check(table: Table) -> None:
     if not table or any(not a[0] < b[0] for a, b in pairwise(table)) or table[0][0] <= 0:
         raise SpecError("a table of fleets needs rows (queries a day, USD a month) with growing volumes")

@@ -54,6 +54,7 @@ class Recommendation:
     tried: int
     lacking: str = ""
     warnings: tuple[str, ...] = ()
+    draw: Draw | None = None
 
 
 def recommend(
@@ -127,6 +128,7 @@ def recommend(
         why=tuple(why(choice, bill, volumes)),
         front=front(allowed),
         swings=meant.swings(),
+        draw=book.draws.get(chosen.gpu),
         break_even=tuple(volumes),
         tried=tried,
     )

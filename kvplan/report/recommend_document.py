@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kvplan.money.draw import query_energy
 from kvplan.planning.doubt import Swing
 from kvplan.planning.plans import Plan
 from kvplan.planning.recommend import Recommendation, Rejected
@@ -74,6 +75,8 @@ def document(r: Recommendation, question: Sequence[str] = (), day: str = "") -> 
         chosen["lines"] = [{"name": x.name, "usd_per_query": x.amount, "basis": x.basis} for x in lines or ()]
         kinds = r.bill.lines_per("query", "kind") if r.bill else None
         chosen["kinds"] = [{"name": x.name, "usd_per_query": x.amount, "basis": x.basis} for x in kinds or ()]
+        used = query_energy(r.bill.load.parts, r.draw) if r.bill and r.draw else ()
+        chosen["energy"] = [{"name": x.name, "joules_per_query": x.amount, "basis": x.basis} for x in used]
     return {
         "schema": SCHEMA,
         "command": "recommend",
