@@ -7,10 +7,11 @@ import pytest
 import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
-from kvplan.measuring.servers import Refused, Server, asked, read_server, stack
+from kvplan.measuring.servers import OPEN, Refused, Server, asked, read_server, stack
 from kvplan.measuring.serving_predict import Timed, predict, roofline
 from kvplan.perf.serving import serve, steps
 from kvplan.specs import catalog
+from kvplan.specs.serving_profile import Identity
 
 ROW = {
     "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",
@@ -44,7 +45,7 @@ def test_nominal_lengths_are_benchmarks_measured_ones_are_means() -> None:
     row = good(mean_lengths="yes")
     assert (row.prompt, row.output, row.waves) == (1000, 500.0, 10.0)
     row = good(requests="80", request_rate="2")
-    assert row.waves == 0.0 and "open loop" in row.notes[0]
+    assert row.arrival == OPEN and "open loop" in row.notes[0]
 
 
 def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
@@ -111,7 +112,7 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     many = predict(rows, profile, engine)
     for row, found in zip(rows, many, strict=True):
         assert isinstance(found, Timed)
-        c, a = profile.calibrate(row.gpu, row.engine, (), row.version), asked(row, engine)
+        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), asked(row, engine)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 
@@ -132,28 +133,42 @@ def test_a_roofline_reads_every_weight_once_a_step_and_nothing_else() -> None:
 
 
 def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
-    cases = {
-        "": ROW,
-        "qwen3-8b was not measured on h100-sxm under vllm": {**ROW, "model": "qwen3-8b"},
-        "lmdeploy was not measured on h100-sxm; no server under lmdeploy": {**ROW, "engine": "lmdeploy"},
-        "no server on mi300x was measured": {**ROW, "gpu": "mi300x"},
+    cases: dict[str, dict[str, str]] = {
+        "": {},
+        "qwen3-32b was measured on h100-sxm under other releases of vllm": {"engine_version": ""},
+        "qwen3-32b was not measured on b200 under vllm, but on other GPUs": {"gpu": "b200"},
+        "gemma3-27b was not measured under vllm; other models were, on h100-sxm": {"model": "gemma3-27b"},
+        "qwen3-32b was not measured under lmdeploy, nor lmdeploy on h100-sxm": {"engine": "lmdeploy"},
+        "no server on l40 and none under lmdeploy was measured": {"engine": "lmdeploy", "gpu": "l40"},
     }
-    cases[""] = {**ROW, "model": "qwen3-32b", "tp": "2"}
+    seen = {**ROW, "model": "qwen3-32b", "tp": "2", "engine_version": "0.12.0"}
+    cases = {note: {**seen, **changes} for note, changes in cases.items()}
     found = predict(servers(cases.values(), measured=False), catalog.serving_profile(), catalog.engine())
     widths = []
     for note, p in zip(cases, found, strict=True):
         assert isinstance(p, Timed) and (note in p.notes[0] if note else p.notes == ())
         assert p.tpot_range[0] < p.tpot < p.tpot_range[1] and p.ttft_range[0] < p.ttft < p.ttft_range[1]
         widths.append(p.tpot_range[1] / p.tpot_range[0])
-    assert widths[0] < widths[1] < widths[3] and widths[0] < widths[1] < widths[2]
+    assert all(widths[0] < other for other in widths[1:]) and widths[3] < widths[5]
+
+
+def test_an_unknown_release_is_not_a_measured_one() -> None:
+    """Nothing is taken from any release's level, and the interval is wider."""
+    seen = {**ROW, "model": "qwen3-32b", "tp": "2", "engine_version": "0.12.0"}
+    listed, silent = predict(
+        servers([seen, {**seen, "engine_version": ""}], measured=False), catalog.serving_profile(), catalog.engine()
+    )
+    assert isinstance(listed, Timed) and isinstance(silent, Timed)
+    assert silent.row.who.members()["releases"] == "" != listed.row.who.members()["releases"]
+    assert silent.tpot_range[1] / silent.tpot_range[0] > 1.2 * listed.tpot_range[1] / listed.tpot_range[0]
 
 
 def test_a_load_beyond_the_measured_ones_is_noted() -> None:
-    rows = servers([ROW, {**ROW, "isl": "100000"}, {**ROW, "concurrency": "5000"}], measured=False)
+    rows = servers([ROW, {**ROW, "isl": "200000"}, {**ROW, "concurrency": "5000"}], measured=False)
     found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, Timed)]
     said = ["; ".join(notes) for notes in found]
-    assert "outside" not in said[0] and "prompt 90,000 is outside the measured" in said[1]
-    assert "concurrency 5,000 is outside the measured 1 to 1,024" in said[2]
+    assert "outside" not in said[0] and "prompt 180,000 is outside the measured" in said[1]
+    assert "concurrency 5,000 is outside the measured 1 to 3," in said[2]
 
 
 def test_requests_that_memory_cannot_hold_wait() -> None:
@@ -303,10 +318,10 @@ def test_a_plan_names_the_profiles_there_are(run) -> None:
 def test_profiles_of_servers_are_listed_and_shown(run) -> None:
     assert {"name": "published", "of": "servers"} in run("list", "profiles", "--json").json["profiles"]
     text = run("show", "profile", "published").out
-    assert "of the memory bandwidth, reading weights" in text and "h200 vllm" in text and "new GPU" in text
+    assert "of the memory bandwidth, reading weights" in text and "h200 vllm" in text and "other GPU" in text
     (shown,) = run("show", "profile", "published", "--json").json["profiles"]
     first = shown["servers"][0]
-    values = catalog.serving_profile().values(first["gpu"], first["engine"])
+    values = catalog.serving_profile().values(Identity(gpu=first["gpu"], engine=first["engine"]))
     assert first["values"] == pytest.approx(values) and first["rows"] > 0 and first["models"]
     ran = run("show", "profile", "published", "h200")
     assert ran.code == 1 and "takes neither" in ran.err

@@ -18,7 +18,7 @@ from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
 from kvplan.specs import catalog
 from kvplan.specs.catalog_tables import write_csv
-from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER
+from kvplan.specs.serving_profile import SUPPORT as ON
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
@@ -83,13 +83,6 @@ def command(
     deliver(as_json, document, report)
 
 
-#: what end-to-end predictions rest on, as a report says it
-ON = {
-    SEEN: "measured like this",
-    SERVER: "of a model new to the server",
-    ELSEWHERE: "of an engine new to the GPU",
-    NOWHERE: "of a GPU without measurements",
-}
 SERVED = tuple(f"{name}{end}" for name in ("ttft_ms", "tpot_ms") for end in ("", "_low", "_high"))
 
 

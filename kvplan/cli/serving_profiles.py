@@ -18,7 +18,7 @@ def calibrated(gpu: Gpu, about: ModelSpec, profile: str, engine: str = "vllm") -
     if catalog.is_serving(profile):
         return catalog.calibration(gpu, engine, about, profile)
     servers, name, measured = with_kernels_of(profile)
-    found = servers.calibrate(gpu, engine, (about.name, about.longer))
+    found = servers.calibrate(gpu, engine, about)
     if gpu.name not in measured:
         return found
     return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
@@ -39,7 +39,7 @@ def draw_of(gpu: Gpu, assumed: Ownership, profile: str) -> Draw | None:
 def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]:
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
     from kvplan.cli.kernel_rows import known
-    from kvplan.measuring.kernel_shares import measured_here
+    from kvplan.measuring.kernel_shares import REFERENCES, measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
     from kvplan.specs.catalog_tables import kernel_document
 
@@ -53,8 +53,8 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     servers = catalog.serving_profile()
     published = known(())
     shipped, own = Predictor(published, catalog.gpu), Predictor([mine], catalog.gpu)
-    served = {gpu for gpu, _ in servers.measured}
-    references = [catalog.gpu(name) for found in published for name in found.kernels if name in served]
+    told = {*REFERENCES, *gpus}
+    references = [catalog.gpu(name) for found in published for name in found.kernels if name in told]
     for name in gpus:
         servers = measured_here(servers, own, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus

@@ -226,7 +226,7 @@ def timed(s: Server, running: float) -> Timed:
         s.model, s.base, s.layout, held, s.parallel, batch=each, prompt=s.prompt, output=s.output, chunk=c.chunk,
         cached=s.cached,
     )  # fmt: skip
-    c = replace(c, accepted=gain(s, each, c) if s.speculation else c.accepted)
+    c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
     times = steps(found, c, each)
     load = Load(prompt=s.fresh, output=s.output, batch=each, offered=each, chunks=s.chunks)
     return Timed(each=each, steps=times, served=serve(load, times, c))

@@ -7,15 +7,15 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from kvplan.report.tables import brief, grid, notes
-from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import ALL, TERMS, ServingProfile, Term, value
+from kvplan.specs.calibration import ALL, FACTOR, TERMS, Range, Term
+from kvplan.specs.serving_profile import Identity, ServingProfile
 from kvplan.units import show_time
 
 Json = dict[str, Any]
 #: servers side by side in one table
 ABREAST = 4
 #: terms that differ between GPUs, engines or both
-OWN = tuple(term for term in TERMS if term.own)
+OWN = tuple(term for term in TERMS if term.kind != FACTOR)
 
 
 def shown(term: Term, reached: float) -> str:
@@ -24,8 +24,7 @@ def shown(term: Term, reached: float) -> str:
 
 def base(profile: ServingProfile) -> dict[str, float]:
     """Return the value of every term before anything is known of GPU and engine."""
-    moved = profile.moved("", "")
-    return {term.name: value(term, moved[term.name]) for term in ALL}
+    return profile.values(Identity(gpu="", engine=""), speculative=True)
 
 
 def between(found: tuple[Range, Range]) -> list[str]:
@@ -57,7 +56,7 @@ def report(profile: ServingProfile) -> list[RenderableType]:
 
 def side_by_side(profile: ServingProfile, pairs: Sequence[tuple[str, str]]) -> RenderableType:
     table = grid(("term", "left"), *((f"{gpu} {engine}", "right") for gpu, engine in pairs))
-    each = [profile.values(*pair) for pair in pairs]
+    each = [profile.values(Identity(gpu=gpu, engine=engine)) for gpu, engine in pairs]
     for term in OWN:
         table.add_row(term.name, *(shown(term, values[term.name]) for values in each))
     return table
@@ -70,7 +69,7 @@ def servers(profile: ServingProfile) -> Iterator[Json]:
             "engine": engine,
             "rows": profile.rows.get((gpu, engine), 0),
             "models": list(models),
-            "values": profile.values(gpu, engine),
+            "values": profile.values(Identity(gpu=gpu, engine=engine)),
         }
 
 
