@@ -147,6 +147,64 @@ def test_a_first_wave_of_one_is_its_own_prompt() -> None:
     assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == s.mixed
 
 
+def test_a_lone_request_waits_for_nobody() -> None:
+    """Neither for the scheduler, nor for a step's end, nor for a prompt: request overhead and its own prompt."""
+    for c in ENGINES.values():
+        s = timed(1024, 256.0, 1.0, c)
+        found = serve(load(1024, 256.0, 1.0, waves=10.0), s, c)
+        assert found.ttft == pytest.approx(c.request * c.pace + s.alone) == pytest.approx(found.median)
+        two = served(1024, 256.0, 2.0, c)
+        assert two.polled == pytest.approx(c.poll * two.step / 2)
+
+
+def test_a_static_batch_is_read_whole_before_its_first_token() -> None:
+    """32 prompts of 1,024 tokens are four budgets, and then nothing but decode steps."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 32.0, c)
+    found = serve(load(1024, 256.0, 32.0, static=1.0), s, c)
+    assert found.ttft == pytest.approx(c.request * c.pace + 4 * s.full_alone, rel=0.02)
+    assert found.tpot == pytest.approx(s.decode) and found.median == found.ttft
+    one = serve(load(1024, 256.0, 1.0, static=1.0), timed(1024, 256.0, 1.0, c), c)
+    assert one.ttft == pytest.approx(serve(load(1024, 256.0, 1.0), timed(1024, 256.0, 1.0, c), c).ttft)
+
+
+def test_lengths_alike_stay_in_lock_step_and_others_do_not() -> None:
+    """N requests that end together start together: the mean waits for (N + 1) / 2 prompts; spread ones drift apart."""
+    for c in ENGINES.values():
+        c, n = c.moved(wait=0.0), 16.0
+        s = timed(8192, 64.0, n, c)
+        alike, near, far = (serve(load(8192, 64.0, n, spread=w), s, c) for w in (0.0, 0.2, 1.0))
+        prompt = alike.prompt_seconds
+        lock = c.request * c.pace + alike.own + alike.arriving + alike.polled + (n - 1) / 2 * prompt
+        assert alike.ttft == pytest.approx(lock, rel=0.02)
+        assert alike.ttft > near.ttft > far.ttft
+
+
+def test_requests_that_all_come_at_once_leave_one_crowd_after_the_other() -> None:
+    """64 requests on 16 slots: the last start after three cycles, the mean after (64 - 16)^2 / (2 x 64 x 16) of one."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 16.0, c)
+    few = serve(load(1024, 256.0, 16.0, waves=1.0, offline=1.0), s, c)
+    many = serve(load(1024, 256.0, 16.0, offered=64.0, waves=4.0, offline=1.0), s, c)
+    assert few.queued == 0 and many.queued == pytest.approx(48**2 / (2 * 64 * 16) * many.cycle)
+
+
+def test_an_open_loop_meets_others_by_chance() -> None:
+    """At a tenth of a request in flight one in ten meets another; a closed loop of one never does."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 1.0, c)
+    seldom, often = (serve(load(1024, 256.0, 1.0, offered=n, open=1.0), s, c) for n in (0.1, 1.0))
+    assert seldom.polled == pytest.approx(c.poll * s.decode * 0.095, rel=0.01)
+    assert seldom.busy == pytest.approx(0.1 * often.busy) and seldom.ttft < often.ttft
+
+
+@given(LENGTH, st.floats(8, 4096), BATCH, ENGINE)
+def test_half_of_the_requests_wait_less_than_the_mean(prompt: int, output: float, batch: float, c: Calibration) -> None:
+    """Waits are long-tailed, and the first wave is in the mean."""
+    found = served(prompt, output, batch, c, waves=10.0)
+    assert 0 < found.median <= found.ttft * 1.05
+
+
 # -- directions -------------------------------------------------------------------------------------
 
 

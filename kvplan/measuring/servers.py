@@ -350,7 +350,8 @@ def asked(row: Server, engine: Engine, concurrency: float | None = None) -> Aske
     room, notes = room_of(row, engine)
     ranks = parallel.data * parallel.pipeline
     most = min(room, row.slots * ranks)
-    batch, offered = max(1.0, min(offered_to_all, most) / ranks), max(1.0, offered_to_all / ranks)
+    batch, offered = max(1.0, min(offered_to_all, most) / ranks), offered_to_all / ranks
+    offered = offered if row.arrival == OPEN else max(1.0, offered)
     if batch < 0.99 * offered:
         what = "memory holds" if most == room else "the engine runs"
         notes = (*notes, f"{what} {most} of {offered_to_all:g} requests; the others wait")

@@ -6,6 +6,7 @@ bookkeeping that conserves tokens and time. Everything works on floats and on ar
 
 from dataclasses import dataclass
 from math import ceil
+from math import e as EULER
 from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
@@ -44,10 +45,10 @@ class Passes:
 class Load:
     """Requests on one rank: mean lengths [token], sequences that run at once, and how they arrive.
 
-    `batch` run of the `offered` ones, the rest wait for memory. `prompt` tokens are those to compute. `waves` is how
-    many requests each slot sends after all started together (0: long ago). `spread` is how far output lengths differ,
-    as the width of a uniform distribution over the mean (0: they are all alike). Flags, 0 or 1: `static`, a batch that
-    starts and is read whole; `offline`, all requests come at once; `open`, they come at a rate of their own.
+    `batch` (1 or more) run of the `offered`, the rest wait for memory. `prompt` tokens are those to compute. `waves` is
+    how many requests each slot sends after all started together (0: long ago). `spread` is how far output lengths
+    differ, as the width of a uniform distribution over the mean (0: they are all alike). Flags, 0 or 1: `static`, a
+    batch that starts and is read whole; `offline`, all requests come at once; `open`, they come at a rate of their own.
     """
 
     prompt: Amount
@@ -78,7 +79,8 @@ class Served:
     """Means in steady state. `queued` waits for memory (in ttft too); `busy` is the share of time prompts take.
 
     `cycle` is what a request takes from its slot, `prompt_seconds` what its prompt takes from the others, `step` a
-    decode step by itself, `polled` the wait for the scheduler; `median` is the TTFT that half of the requests keep. [s]
+    decode step by itself. `wait` is for a step's end, the scheduler excepted: `arriving` steps, `queue` behind other
+    prompts; `polled` is for the scheduler. `median` is the TTFT that half of the requests keep. [s]
     """
 
     ttft: Amount
@@ -90,6 +92,8 @@ class Served:
     busy: Amount
     prompt_seconds: Amount
     step: Amount
+    arriving: Amount
+    queue: Amount
     polled: Amount
     median: Amount
 
@@ -161,12 +165,14 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     shared = c.mixes * others
     own = (shared * s.mixed + (1.0 - shared) * s.alone) * load.chunks
     cycle = load.output * s.decode + batch * extra
-    busy = smaller(batch * extra / cycle, BUSIEST)
+    present = load.open * smaller(load.offered, batch) + (1.0 - load.open) * batch
+    busy = smaller(present * extra / cycle, BUSIEST)
     behind = busy * (others * (1.0 - load.open) + load.open)
     queue = c.wait * behind * extra / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
     clump = together(load, s, extra, c) * others * (1.0 - load.open)
     polled = c.poll * s.decode * others
-    arriving = own + others * s.decode / 2
+    rest = others * s.decode / 2
+    arriving = own + rest
     first = first_wave(load, s, own, c)
     whole = load.static
     begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0) * (1.0 - whole)
@@ -193,6 +199,8 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
         busy=busy,
         prompt_seconds=extra,
         step=s.decode,
+        arriving=rest,
+        queue=queue + clump,
         polled=polled * (1.0 - whole),
         median=usual * middle + (1.0 - usual) * ttft + waits,
     )
@@ -207,7 +215,7 @@ def _log(amount: Amount) -> Amount:
 def company(load: Load) -> Amount:
     """Return the chance that another request runs when one arrives: none when it is alone in a closed loop."""
     alone = 1.0 / larger(load.batch, 1.0)
-    return (1.0 - alone) * (1.0 - load.open) + load.open * (1.0 - 2.718281828459045 ** (-load.batch))
+    return (1.0 - alone) * (1.0 - load.open) + load.open * (1.0 - EULER ** (-load.offered))
 
 
 def together(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
