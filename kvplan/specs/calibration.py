@@ -10,6 +10,8 @@ from kvplan.specs.source import Source
 #: a float, or an array of them (a fit looks at many servers at once)
 Amount = Any
 
+#: how sharply shares bend below 1: s = (1 + x^-k)^(-1/k) is x where it is small
+SATURATION = 6.0
 #: kinds of terms, by what sets them: silicon, launches and host time, the engine's scheduler, counts of kernels
 HARDWARE, OVERHEAD, SCHEDULING, COUNT, FACTOR = "hardware", "overhead", "scheduling", "count", "factor"
 
@@ -38,14 +40,20 @@ class Term:
         """Return the term's value, its logarithm moved from the prior by `moved`; shares stay below 1."""
         if not self.share:
             return self.prior * power(moved)
-        odds = (1 - self.prior) / self.prior
-        return 1 / (1 + odds * power(-moved / (1 - self.prior)))
+        rest = self.prior**-SATURATION - 1
+        return (1 + rest * power(-SATURATION * moved / self._slope)) ** (-1 / SATURATION)
 
     def move(self, reached: float) -> float:
         """Return how far a value is from the prior: the inverse of `value`."""
         if not self.share:
             return log(reached / self.prior)
-        return -(1 - self.prior) * log((1 / reached - 1) * self.prior / (1 - self.prior))
+        rest = self.prior**-SATURATION - 1
+        return -self._slope / SATURATION * log((reached**-SATURATION - 1) / rest)
+
+    @property
+    def _slope(self) -> float:
+        """How much the logarithm of a small share moves less than one at its prior does."""
+        return 1 - self.prior**SATURATION
 
 
 def _row(name: str, kind: str, prior: float, width: float, meaning: str, unit: str = "", of: str = "") -> Term:
