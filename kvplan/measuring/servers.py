@@ -54,6 +54,10 @@ DATASET_SPREAD, NEAR_SPREAD = 1.0, 0.3
 DRAFTED = 0.12
 #: numbers of concurrency that are tried for an open loop [1/grid]
 GRID = 14
+#: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
+#: assumption: scheduling and sampling take a quarter. Llama 3.1 70B in fp8 on two H100s (1,000 tokens in and out) then
+#: makes 4,400 tokens/s, as published (TensorRT-LLM 0.17 performance overview)
+IN_PROCESS = 0.25
 #: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
 OUTSIDE = 64e9
 #: no server has a larger value of any size
@@ -72,7 +76,8 @@ class Server:
     [bit], `notes` what was assumed in reading the row. `arrival` is one of ARRIVALS; an open loop has a `rate` [1/s]
     and, where nobody counted them, a concurrency of 0. `spread` is how far output lengths differ (see perf/serving.py),
     `requests` how many were sent in all (0: not stated). `sped` is what speculative decoding gains: None where nothing
-    is said, 0 where it ran and nobody said how well, else a factor. `medians` says that its times are medians.
+    is said, 0 where it ran and nobody said how well, else a factor. `medians` says that its times are medians,
+    `streamed` how much of the work for a sequence in a step is left (less where no server streams its tokens).
     """
 
     line: int
@@ -97,6 +102,7 @@ class Server:
     medians: bool = False
     sweep: str = ""
     source: str = ""
+    streamed: float = 1.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -217,6 +223,7 @@ def _server(
         medians=text("ttft_meaning").lower().startswith(("p50", "median")),
         sweep=text("sweep") or text("group"),
         source=text("source").split("@")[0],
+        streamed=IN_PROCESS if text("arrival").lower().startswith(OFFLINE) else 1.0,
         notes=(*notes, *said),
         **times,
     )
@@ -420,6 +427,7 @@ class Many:
     mixes: Any
     launch: Any
     medians: Any
+    streamed: Any
 
     def calibrated(self, values: Mapping[str, Any]) -> Calibration:
         """Return effective rates and overheads of every row, from arrays of its terms' values."""
@@ -435,7 +443,7 @@ class Many:
         return np.where(self.medians, served.median, served.ttft)
 
     def steps(self, c: Calibration) -> Steps:
-        return steps(self.passes, c, self.load.batch)
+        return steps(self.passes, c, self.load.batch * self.streamed)
 
 
 def stack(rows: Sequence[Server], engine: Engine) -> tuple[Many, list[Asked]]:
@@ -477,4 +485,5 @@ def side_by_side(rows: Sequence[Server], each: Sequence[Asked]) -> Many:
         mixes=np.array([float(mixes(r)) for r in rows]),
         launch=np.array([launch_of(r.engine, r.version, r.gpu.architecture) for r in rows]),
         medians=np.array([r.medians for r in rows]),
+        streamed=np.array([r.streamed for r in rows]),
     )

@@ -53,7 +53,7 @@ class Term:
     @property
     def _slope(self) -> float:
         """How much the logarithm of a small share moves less than one at its prior does."""
-        return 1 - self.prior**SATURATION
+        return float(1 - self.prior**SATURATION)
 
 
 def _row(name: str, kind: str, prior: float, width: float, meaning: str, unit: str = "", of: str = "") -> Term:

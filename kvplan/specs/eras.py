@@ -24,11 +24,11 @@ class Era:
 ERAS = (
     # CUDA graphs came with 0.2.7 (vllm-project/vllm#1926). A Llama 2 70B took at least 28 ms a step on H100 hosts and
     # 43 ms on A100 hosts whatever the tensor parallelism: some 900 launches and messages.
-    Era(name="", engine="vllm", before=(0, 2, 7), day="2024-01-03", launch=31e-6),
+    Era(name="", engine="vllm", before=(0, 2, 7), day="2024-01-03", launch=22e-6),
     # the one-way all-reduce of vLLM and TensorRT-LLM replaced NCCL's ring for small messages at the turn of 2023
     Era(name="", engine="vllm", before=(0, 2, 7), day="2024-01-03", factors={"message": 3.0}),
     # 0.6.0 took the API server and scheduling out of the step (blog.vllm.ai, 2024-09-05: 62 % of a step was the host's)
-    Era(name="", engine="vllm", before=(0, 6, 0), day="2024-09-04", factors={"step": 3.0, "sequence": 2.0}),
+    Era(name="", engine="vllm", before=(0, 6, 0), day="2024-09-04", factors={"step": 1.5, "sequence": 2.0}),
     # the V1 engine became the default with 0.8.0
     Era(name="vllm V0", engine="vllm", before=(0, 8, 0), day="2025-03-18", factors={"step": 3.0}),
     # the overlapped scheduler came with 0.4
