@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,10 @@ from kvplan.cli.kernel_rows import (
     set_option,
 )
 from kvplan.measuring.residuals import Residuals, by_kernel
+from kvplan.units import show_time
+
+if TYPE_CHECKING:
+    from kvplan.measuring.serving_predict import Timed
 
 HEADINGS = ["GPU", "engine", "kernel", "dtype", "rows", "median", "mean", "P90", "bias", "in 80%"]
 #: longest kernel name a table has room for
@@ -69,6 +74,9 @@ def command(rows: str, kind: str | None, given: dict[str, str], profiles: tuple[
     deliver(as_json, document, lambda: table(f"{found.name}: predicted against measured", groups))
 
 
+#: so many rows are shown one by one
+FEW = 20
+ROW_HEADINGS = ["row", "model", "tokens, load", "TTFT", "predicted (80 %)", "TPOT", "predicted (80 %)"]
 SERVER_HEADINGS = ["GPU", "engine", "model", "rows", "median", "mean", "P90", "bias", "in 80%", "roofline"]
 
 
@@ -78,25 +86,48 @@ def validate_servers(
     """Compare end-to-end rows with their predictions and with a plain roofline."""
     from kvplan.cli.server_rows import profile_of, read_table, usable
     from kvplan.measuring.serving_check import by_server
+    from kvplan.measuring.serving_predict import Timed, predict
     from kvplan.specs import catalog
 
     profile = profile_of(profiles)
     rows, left = usable([read_table(word, kind, given, measured=True)])
     metrics = by_server(rows, profile, catalog.engine())
+    few = [p for p in predict(rows, profile, catalog.engine()) if isinstance(p, Timed)] if len(rows) <= FEW else []
 
     def document() -> dict[str, object]:
         errors = {name: [asdict(g) for g in groups] for name, groups in metrics.items()}
         said = {"schema": 1, "command": "validate", "kind": "e2e", "profile": profile.name}
-        return {**said, "left_out": left, "metrics": errors}
+        return {**said, "left_out": left, "metrics": errors, "rows": [row_document(p) for p in few]}
 
     def report() -> list[object]:
-        parts = []
+        parts = server_table("measured and predicted", ROW_HEADINGS, [row_line(p) for p in few]) if few else []
         for name, groups in metrics.items():
             lines = [server_line(g.group, g, g.roofline) for g in groups]
             parts += server_table(f"{name}: predicted against measured", SERVER_HEADINGS, lines)
         return [*parts, *left_lines(left)]
 
     deliver(as_json, document, report)
+
+
+def row_document(p: "Timed") -> dict[str, object]:
+    """Return a row's measured and predicted times. [s]"""
+    said = {"line": p.row.line, "model": p.row.model.name, "gpu": p.row.gpu.name, "engine": p.row.engine}
+    times = {"ttft": (p.row.ttft, p.ttft, p.ttft_range), "tpot": (p.row.tpot, p.tpot, p.tpot_range)}
+    return {**said, "basis": p.basis} | {
+        name: {"measured": measured, "predicted": predicted, "low": low, "high": high}
+        for name, (measured, predicted, (low, high)) in times.items()
+    }
+
+
+def row_line(p: "Timed") -> list[str]:
+    """Return a row's measured times beside the predicted ones, as a table shows them."""
+    row = p.row
+    load = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
+    shown = [str(row.line), row.model.name, f"{row.prompt:,} + {row.output:,.0f}, {load}"]
+    for measured, predicted, (low, high) in ((row.ttft, p.ttft, p.ttft_range), (row.tpot, p.tpot, p.tpot_range)):
+        shown.append(show_time(measured) if measured else "")
+        shown.append(f"{show_time(predicted)} ({low / predicted:.2f} to {high / predicted:.2f})")
+    return shown
 
 
 def server_line(group: Sequence[str], found: Residuals, *more: float) -> list[str]:
@@ -109,7 +140,7 @@ def server_line(group: Sequence[str], found: Residuals, *more: float) -> list[st
 def server_table(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[object]:
     from kvplan.report import tables
 
-    texts = headings.index("rows")
+    texts = headings.index("rows") if "rows" in headings else 3
     made = tables.grid(*zip(headings, ["left"] * texts + ["right"] * (len(headings) - texts), strict=True), title=title)
     for cells in lines:
         made.add_row(*cells)
