@@ -127,7 +127,8 @@ def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
     trial = loads_at(row, grid)
     served = serve(trial.load, steps(trial.passes, c, grid), c)
     leaving = ranks * grid / (served.ttft + row.output * served.tpot)
-    running = float(np.interp(row.rate, leaving, grid)) * ranks
+    seldom = min(row.rate / leaving[0], 1.0)  # below the least that was tried, in proportion
+    running = float(np.interp(row.rate, leaving, grid) * seldom) * ranks
     late = 0.0
     if row.rate > leaving[-1] and row.requests:
         late = max(row.requests - running, 0.0) / 2 * (1 / float(leaving[-1]) - 1 / row.rate)
