@@ -453,11 +453,18 @@ def stack(rows: Sequence[Server], engine: Engine) -> tuple[Many, list[Asked]]:
 
 
 def in_flight(row: Server) -> float | None:
-    """Return the requests in flight of a measured open loop: rate x time, as a run of so many requests averages it."""
+    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there."""
     if row.arrival != OPEN or not row.rate:
         return None
-    many = row.rate * ((row.ttft or 0.0) + row.output * (row.tpot or 0.0))
-    return max(many / (1 + many / row.requests) if row.requests else many, 0.05)
+    return max(in_a_run(row.rate * ((row.ttft or 0.0) + row.output * (row.tpot or 0.0)), row.requests), 0.05)
+
+
+def in_a_run(many: float, requests: float) -> float:
+    """Return how many others a request meets in a run that begins and ends empty, where a long one would have `many`.
+
+    In flight on average are N C / (N / R + C) = R C / (1 + R C / N); a request meets what lies halfway to the most.
+    """
+    return many / (1 + many / (2 * requests)) if requests else many
 
 
 def mixes(row: Server) -> bool:

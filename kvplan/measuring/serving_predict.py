@@ -17,6 +17,7 @@ from kvplan.measuring.servers import (
     Refused,
     Server,
     asked,
+    in_a_run,
     in_flight,
     loads_at,
     mixes,
@@ -114,7 +115,7 @@ def ask(row: Server | Refused, engine: Engine, profile: ServingProfile | None = 
 def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
     """Return an open loop in its steady state: as many requests in flight as make as many leave as come.
 
-    A run of few requests begins and ends with fewer. Where more come than can leave, they queue until the last came.
+    Where more come than can leave, a request waits for those that filled the slots before it.
     """
     room, _ = room_of(row, engine)
     ranks = row.parallel.data * row.parallel.pipeline
@@ -126,15 +127,26 @@ def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
     )  # fmt: skip
     trial = loads_at(row, grid)
     served = serve(trial.load, steps(trial.passes, c, grid), c)
-    leaving = ranks * grid / (served.ttft + row.output * served.tpot)
+    cycle = served.ttft + row.output * served.tpot
+    leaving = ranks * grid / cycle
     seldom = min(row.rate / leaving[0], 1.0)  # below the least that was tried, in proportion
     running = float(np.interp(row.rate, leaving, grid) * seldom) * ranks
     late = 0.0
-    if row.rate > leaving[-1] and row.requests:
-        late = max(row.requests - running, 0.0) / 2 * (1 / float(leaving[-1]) - 1 / row.rate)
-    if row.requests:
-        running /= 1 + running / row.requests
-    return replace(asked(row, engine, running), late=late)
+    if row.rate > leaving[-1]:
+        late = waves_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
+    return replace(asked(row, engine, in_a_run(running, row.requests)), late=late)
+
+
+def waves_before(row: Server, slots: float) -> float:
+    """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
+
+    The mean over a run of so many requests, or the median one's.
+    """
+    filled = row.requests / slots
+    if row.medians:
+        return float(int(filled / 2))
+    full = int(filled)
+    return (full * (full - 1) / 2 + (filled - full) * full) / filled if filled else 0.0
 
 
 def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[Many, Served]:
