@@ -15,6 +15,7 @@ from kvplan.perf import kernel_time as kt
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Predictor, Shape, read_profile
 from kvplan.specs import catalog
 from kvplan.specs.catalog_tables import kernel_document, kernel_documents, profile_text, write_profile
+from kvplan.specs.catalog_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 GPU = catalog.gpu("h100-sxm")
@@ -128,7 +129,7 @@ def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
         made = list(fit.fit(order, catalog.gpu))
         texts.append(profile_text(fit.document(heading, made, "measured here"), "c"))
     assert texts[0] == texts[1]
-    raw = catalog.read_yaml(texts[0], "x.yaml", typed=False)
+    raw = read_yaml(texts[0], "x.yaml", typed=False)
     profile = read_profile(raw, catalog.read_source(raw["source"], "x"), "x.yaml")
     fitted = made[0][2]["all"]
     read = profile.kernels[GPU.name]["vllm"]["gemm"]["k bfloat16"].parts["all"]
@@ -208,7 +209,7 @@ def test_a_predictor_prefers_the_last_profile() -> None:
     rows = products(replace(GEMM, start=1e-3), 60)
     made = list(fit.fit(rows, catalog.gpu))
     heading = {"name": "x", "title": "t", "source": {"kind": "measured", "ref": "made up here", "date": "2026-11-23"}}
-    raw = catalog.read_yaml(profile_text(fit.document(heading, made, "measured here"), "c"), "x", typed=False)
+    raw = read_yaml(profile_text(fit.document(heading, made, "measured here"), "c"), "x", typed=False)
     mine = read_profile(raw, catalog.read_source(raw["source"], "x"), "x")
     before, after = (Predictor(p, catalog.gpu) for p in (shipped(), [*shipped(), mine]))
     assert before.predict(rows[0].shape).time < 0.5 * rows[0].time

@@ -2,12 +2,13 @@
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 from kvplan import __version__
-from kvplan.errors import KvplanError
+from kvplan.errors import KvplanError, one_line
 
 #: set to see where an unexpected error came from
 TRACEBACK = "KVPLAN_TRACEBACK"
@@ -44,52 +45,80 @@ class Lazy(click.Group):
         return command
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="What an LLM workload costs, on which GPUs, with which KV-cache compression.\n\n"
+    "Start with: kvplan estimate --model llama3-70b --context 128k",
+)
 @click.version_option(__version__, prog_name="kvplan")
 def group() -> None:
-    """What an LLM workload costs, on which GPUs, with which KV-cache compression.
+    """Hold the commands."""
 
-    Start with: kvplan estimate --model llama3-70b --context 128k
+
+def steady_streams() -> None:
+    """Make output never fail for a character its encoding lacks, and give a stream that was closed a place to go.
+
+    A file opened later would otherwise become the standard output, and be written into.
     """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            os.dup2(nowhere := os.open(os.devnull, os.O_RDWR), number)
+            if nowhere != number:
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
-def one_line(message: str) -> str:
-    return " ".join(message.split())
+def drop_output() -> None:
+    """Send what is still to be written nowhere: its reader has gone, or there is no room for it."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def tell(message: str) -> None:
+    """Say why on stderr, on one line."""
+    with suppress(OSError):
+        click.echo(one_line(message), err=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exits 0 for an answer, 1 for a 'no' (one line on stderr), 2 for wrong usage."""
+    steady_streams()
     try:
         code = group.main(args=arguments, prog_name="kvplan", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as wrong:
         click.echo(wrong.format_message(), err=True)
         code = 2
     except click.UsageError as wrong:
         path = wrong.ctx.command_path if wrong.ctx else "kvplan"
-        click.echo(one_line(f"{path}: {wrong.format_message()} (see {path} --help)"), err=True)
+        tell(f"{path}: {wrong.format_message()} (see {path} --help)")
         code = 2
     except click.Abort:
         code = 130
     except (KvplanError, click.ClickException) as refusal:
-        text = refusal.format_message() if isinstance(refusal, click.ClickException) else str(refusal)
-        click.echo(one_line(f"kvplan: {text}"), err=True)
+        tell(f"kvplan: {refusal.format_message() if isinstance(refusal, click.ClickException) else refusal}")
         code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
-        sys.stderr.close()
+        drop_output()
         code = 0
     except OSError as error:
-        click.echo(
-            one_line(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}"), err=True
-        )
+        drop_output()
+        tell(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}")
+        code = 1
+    except MemoryError:
+        tell("kvplan: there is too little memory for this")
         code = 1
     except Exception as bug:  # a user sees one line; a developer asks for the traceback
         if os.environ.get(TRACEBACK):
             raise
-        click.echo(
-            one_line(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where"),
-            err=True,
-        )
+        tell(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where")
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

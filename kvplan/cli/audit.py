@@ -5,7 +5,7 @@ from datetime import date
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.planning.audit import audit
 from kvplan.planning.checks import Bench
 from kvplan.planning.estimate import Site
@@ -45,7 +45,7 @@ def checked_day(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat() if day else date.today().isoformat()
     except ValueError:
-        raise SpecError(f"--on: expected a date such as 2026-11-23, got {day!r}") from None
+        raise SpecError(f"--on: expected a date such as 2026-11-23, got {shown(day)}") from None
 
 
 def bench(found: Claims, day: str) -> Bench:

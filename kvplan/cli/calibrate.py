@@ -12,7 +12,7 @@ import click
 from kvplan.cli.common import deliver, examples, json_option
 from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, refuse_settings, set_option
 from kvplan.cli.validate import left_lines, server_line, server_table, table
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown, visible
 from kvplan.measuring.profiling import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
 from kvplan.specs import catalog
@@ -45,7 +45,7 @@ def bar() -> Callable[[int, int, str], None]:
         full = BAR * done // total
         left = show_time(spent * (total - done) / done) if done else "?"
         text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{total}, {left} left: {name}"
-        click.echo(f"\r{text[:99]:<99}", err=True, nl=done + 1 == total)
+        click.echo(f"\r{visible(text)[:99]:<99}", err=True, nl=done + 1 == total)
 
     return report
 
@@ -174,7 +174,7 @@ def checked(day: str | None) -> str:
     try:
         return (date.fromisoformat(day) if day else date.today()).isoformat()
     except ValueError:
-        raise SpecError(f"--on: expected a day such as 2026-11-23, got {day!r}") from None
+        raise SpecError(f"--on: expected a day such as 2026-11-23, got {shown(day)}") from None
 
 
 def described(

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from kvplan.errors import KvplanError, SpecError
+from kvplan.docstrings import docstring
+from kvplan.errors import KvplanError, SpecError, one_line, shown
 from kvplan.kv.budget import Parallel
 from kvplan.specs.quantization import FORMATS
 from kvplan.units import parse, parse_tokens
@@ -38,7 +39,7 @@ def price(text: str) -> float:
     unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
     found = parse(f"{number.replace('USD', '').strip()} USD/{unit}", "USD/s", "--price")
     if not 0 < found < 1e6:
-        raise SpecError(f"--price: must be above zero, as in 2.49/h, got {text!r}")
+        raise SpecError(f"--price: must be above zero, as in 2.49/h, got {shown(text)}")
     return found
 
 
@@ -90,7 +91,7 @@ def examples(*lines: str) -> Callable[[Command], Command]:
     r"""Return a decorator that ends a command's help with lines to be printed as they are (click's \b)."""
 
     def add(function: Command) -> Command:
-        function.__doc__ = "\n".join((f"{function.__doc__ or ''}\n", "\b", *lines))
+        function.__doc__ = "\n".join((f"{docstring(function)}\n", "\b", *lines))
         return function
 
     return add
@@ -115,6 +116,11 @@ def deliver(
         show(console(), report())
     if refusal:
         raise KvplanError(refusal)
+
+
+def say(message: str, who: str = "kvplan") -> None:
+    """Tell the user something on stderr, on one line."""
+    click.echo(one_line(f"{who}: {message}"), err=True)
 
 
 def show(out: Any, parts: list[Any]) -> None:

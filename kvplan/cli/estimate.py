@@ -16,7 +16,7 @@ from kvplan.cli.common import (
 )
 from kvplan.cli.common import price as price_type
 from kvplan.cli.serving_profiles import calibrated
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.planning.answer import survey
 from kvplan.planning.estimate import Query, Site
@@ -136,7 +136,7 @@ def checked_day(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise SpecError(f"--on: expected a date such as 2026-11-23, got {day!r}") from None
+        raise SpecError(f"--on: expected a date such as 2026-11-23, got {shown(day)}") from None
 
 
 def quoted(gpu: Gpu, price: float, day: str) -> Price:

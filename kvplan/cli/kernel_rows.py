@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import click
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Kind, Predictor, read_profile
 from kvplan.specs import catalog
@@ -24,7 +24,7 @@ def settings(_context: click.Context, _option: click.Parameter, words: tuple[str
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name.strip():
-            raise click.BadParameter(f"expected COLUMN=VALUE, as in --set gpu=h100, got {word!r}")
+            raise click.BadParameter(f"expected COLUMN=VALUE, as in --set gpu=h100, got {shown(word)}")
         found[name.strip()] = value.strip()
     return found
 

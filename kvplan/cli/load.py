@@ -11,7 +11,7 @@ from kvplan.cli.common import price as price_type
 from kvplan.cli.estimate import checked_day, quoted
 from kvplan.cli.recommend import Percent, Seconds, Volume
 from kvplan.cli.serving_profiles import calibrated
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.planning.estimate import Site
 from kvplan.planning.load import Limits, Speculation, server, speculation, survey
@@ -41,7 +41,7 @@ def halves(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", text, re.ASCII)
     sizes = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(1 <= n <= MOST_REPLICAS for n in sizes):
-        raise SpecError(f"--disaggregated: write prefill:decode replicas, as in 1:2, got {text!r}")
+        raise SpecError(f"--disaggregated: write prefill:decode replicas, as in 1:2, got {shown(text)}")
     return sizes
 
 

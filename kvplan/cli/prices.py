@@ -4,8 +4,8 @@ from datetime import date
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.cli.common import deliver, examples, json_option, say
+from kvplan.errors import KvplanError, SpecError, UnknownName, shown
 from kvplan.specs import catalog, catalog_money
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import ApiPrice
@@ -50,14 +50,14 @@ def refresh(output: str | None, today: str) -> None:
     title = f"Cheapest cloud offers of {today}, per GPU"
     catalog_money.write_prices(output, title, found, catalog_offers.source_of(today))
     other = f"; {left_out:,} offers of other or unclear GPUs left out" if left_out else ""
-    click.echo(f"kvplan: wrote {len(found)} prices into {output}{other}", err=True)
+    say(f"wrote {len(found)} prices into {output}{other}")
 
 
 def day(text: str | None) -> str:
     try:
         return date.fromisoformat(text).isoformat() if text else date.today().isoformat()
     except ValueError:
-        raise SpecError(f"--on: expected a date such as 2026-11-23, got {text!r}") from None
+        raise SpecError(f"--on: expected a date such as 2026-11-23, got {shown(text)}") from None
 
 
 def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) -> None:

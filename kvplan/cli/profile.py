@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.cli.common import deliver, examples, json_option, say
 from kvplan.errors import KvplanError, SpecError
 from kvplan.specs.catalog_samples import SampleLog, profile_beside, read_samples, set_aside, swapped
 from kvplan.specs.catalog_tables import stem, write_profile
@@ -61,7 +61,7 @@ def command(
     try:
         for remark in (found.remark, *prepare(output, rows_file, resume)):
             if remark:
-                click.echo(f"kvplan: {remark}", err=True)
+                say(remark)
         measured(found, begun, budget, rows_file, output)
     finally:
         found.close()
@@ -98,6 +98,8 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
     deadline = begun + budget - min(found.reserve, MOST_RESERVED * budget)
     shapes = profiling.begin(plan(found.probes), before)
     log = SampleLog(rows_file, profiling.COLUMNS)
+    if log.torn:
+        say(f"the last line of {rows_file} was cut short; its sample is taken again")
     course = profiling.Course(found.timer, log, time.monotonic, deadline, anchors=found.anchors)
     try:
         with bar(time.monotonic, deadline) as course.progress:
@@ -105,7 +107,7 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
     except KeyboardInterrupt:
         ranks = f" --processes {found.facts['processes']}" if "processes" in found.facts else ""
         again = f"kvplan profile --device {found.kind}{ranks} -o {output} --rows {rows_file} --resume"
-        click.echo(f"kvplan: stopped; {course.taken} samples are in {rows_file}; go on with: {again}", err=True)
+        say(f"stopped; {course.taken} samples are in {rows_file}; go on with: {again}")
         raise click.exceptions.Exit(130) from None
     finally:
         log.close()

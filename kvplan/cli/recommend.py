@@ -10,7 +10,7 @@ from kvplan.cli.common import deliver, examples, json_option, model_option
 from kvplan.cli.common import price as price_type
 from kvplan.cli.estimate import checked_day, quoted
 from kvplan.cli.serving_profiles import calibrated, draw_of
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.money.gpu_cost import GpuCost, own, rent
 from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_saved, catalog_workloads
@@ -62,7 +62,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
             return inf
         found = parse(text if text[-1:].isalpha() else f"{text} s", "s", flag)
         if found <= 0:
-            raise SpecError(f"{flag}: must be above zero, as in 5s or 50ms, or none for no limit; got {text!r}")
+            raise SpecError(f"{flag}: must be above zero, as in 5s or 50ms, or none for no limit; got {shown(text)}")
         return found
 
 
@@ -76,7 +76,7 @@ class Percent(click.ParamType):  # type: ignore[type-arg]
         found = parse(text.rstrip("%"), "1", flag) * (0.01 if text.endswith("%") else 1.0)
         if not 0 <= found < 1:
             meant = f"write {text}% if that is meant" if 1 <= found < 100 and "%" not in text else "as in 1% or 0.01"
-            raise SpecError(f"{flag}: expected a share below 1, {meant}; got {text!r}")
+            raise SpecError(f"{flag}: expected a share below 1, {meant}; got {shown(text)}")
         return found
 
 
@@ -90,7 +90,9 @@ class Volume(click.ParamType):  # type: ignore[type-arg]
         unit = "/s" if flag == "--rate" else "/day"
         found = parse(text.removesuffix(unit), "1", flag)
         if not 0 < found < MOST:
-            raise SpecError(f"{flag}: must be above zero, as in {'2.5' if unit == '/s' else '40000'}; got {text!r}")
+            raise SpecError(
+                f"{flag}: must be above zero, as in {'2.5' if unit == '/s' else '40000'}; got {shown(text)}"
+            )
         return found
 
 

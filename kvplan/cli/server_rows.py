@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
 from kvplan.measuring.serving_predict import ask
@@ -45,7 +45,7 @@ def read_table(word: str, asked: str | None, given: Mapping[str, str], measured:
     wanted = (*NEEDED, *TIMES.values()) if measured else NEEDED
     if missing := [name for name in wanted if name not in columns]:
         hint = f"; add it, or --set {missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
-        raise SpecError(f"{where}: line 1: missing column {missing[0]!r}, which e2e rows need{hint}")
+        raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
     return Table(where=where, columns=columns, raw=raw, rows=read_rows(raw, measured), noun="line")
 
 

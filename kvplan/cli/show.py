@@ -9,7 +9,7 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog, catalog_workloads
-from kvplan.specs.catalog import Document
+from kvplan.specs.catalog_files import Document
 from kvplan.specs.catalog_samples import measured_profile, read_samples
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS
 from kvplan.specs.model import ModelSpec

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from kvplan.errors import Incompatible, SpecError
+from kvplan.errors import Incompatible, SpecError, shown
 from kvplan.kv.engine import Paging, paging
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Engine, Gpu
@@ -125,7 +125,7 @@ def weight_format(model: ModelSpec, wanted: str | None) -> tuple[float, Quantiza
     if wanted is None:
         return dtype, model.quantization
     if wanted not in FORMATS:
-        raise Incompatible(f"weights {wanted!r}: write one of {', '.join(FORMATS)}")
+        raise Incompatible(f"weights {shown(wanted)}: write one of {', '.join(FORMATS)}")
     bits = FORMATS[wanted]
     return (
         (bits, None) if bits >= 16 else (dtype, Quantization(method=wanted, bits=bits, compute=COMPUTE.get(wanted, 16)))

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 
+from kvplan.docstrings import summary
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import Group, Keep, KVLayout
 from kvplan.specs.source import Source
@@ -81,7 +82,7 @@ def technique(
             engines=engines,
             retained=retained,
             source=source,
-            summary=(apply.__doc__ or "").strip().splitlines()[0],
+            summary=summary(apply),
             apply=apply,
         )
         return apply

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from math import inf, log
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.perf import kernel_time as kt
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.source import Source
@@ -70,13 +70,13 @@ def l2(gpu: Gpu) -> float:
 
 def element_bits(dtype: str) -> float:
     if dtype not in CACHE_BITS:
-        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(CACHE_BITS)}")
+        raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(CACHE_BITS)}")
     return CACHE_BITS[dtype]
 
 
 def product_bits(dtype: str) -> tuple[float, float]:
     if dtype not in PRODUCT_BITS:
-        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(PRODUCT_BITS)}")
+        raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(PRODUCT_BITS)}")
     return PRODUCT_BITS[dtype]
 
 
@@ -254,7 +254,7 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
             for engine, kinds in engines.items():
                 for kind, kernels in kinds.items():
                     if kind not in KINDS:
-                        raise SpecError(f"{where}: kind {kind!r} is unknown; known: {', '.join(KINDS)}")
+                        raise SpecError(f"{where}: kind {shown(kind)} is unknown; known: {', '.join(KINDS)}")
                     place = tree.setdefault(gpu, {}).setdefault(engine, {}).setdefault(kind, {})
                     for key, entry in kernels.items():
                         parts = {

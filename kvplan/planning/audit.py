@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.kv import techniques
 from kvplan.planning.checks import CHECKS, Bench, Check, Measured, combined, show, tried
 from kvplan.specs.claims import Case, Claim, Claims
@@ -220,7 +220,7 @@ def _range(text: str, unit: str, where: str) -> tuple[float, float]:
     bare = re.fullmatch(r"[\d.,_]+", first.strip())
     low, high = _amount(first + suffix if bare else first, unit, where), _amount(last, unit, where)
     if low > high:
-        raise SpecError(f"{where}: a range goes from the smaller to the greater, got {text!r}")
+        raise SpecError(f"{where}: a range goes from the smaller to the greater, got {shown(text)}")
     return low, high
 
 
@@ -233,7 +233,9 @@ def _amount(text: str, unit: str, where: str) -> float:
     if unit == "share":
         if text.endswith("%"):
             return parse(text[:-1], "1", where) / 100
-        raise SpecError(f"{where}: expected a share such as '75 %' or a change such as '0.15 -> 0.04', got {text!r}")
+        raise SpecError(
+            f"{where}: expected a share such as '75 %' or a change such as '0.15 -> 0.04', got {shown(text)}"
+        )
     if unit in ("ratio", "count"):
         return parse(text.removesuffix("x"), "1", where)
     if unit.startswith("USD") and text.startswith("$"):

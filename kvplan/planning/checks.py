@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import TypeVar
 
+from kvplan.docstrings import summary
 from kvplan.errors import Incompatible, KvplanError, SpecError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel, weights
@@ -107,7 +108,7 @@ def check(
             needs=needs,
             may=may,
             tolerance=usual if tolerance is None else tolerance,
-            summary=(function.__doc__ or "").strip().splitlines()[0],
+            summary=summary(function),
             function=function,
         )
         return function

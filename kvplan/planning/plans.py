@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
 from kvplan.money.draw import Draw
@@ -58,7 +58,7 @@ def rank(objective: str) -> Any:
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
     }
     if objective not in keys:
-        raise SpecError(f"--objective: write one of {', '.join(OBJECTIVES)}, got {objective!r}")
+        raise SpecError(f"--objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}")
     first: Any = keys[objective]
     return lambda p: (*first(p), p.gpus, lost(p), -p.slo_probability, p.ttft, p.technique, p.gpu)
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from kvplan.errors import visible
 from kvplan.perf.kernel_profile import Fitted, Kernel, KernelProfile
 from kvplan.report.tables import PLAIN_WIDTH, brief, console, grid, notes
 from kvplan.units import TERA, show_rate, spell
@@ -108,12 +109,13 @@ def chart(title: str, across: str, up: str, series: Sequence[tuple[str, list[flo
     plotext.plotsize(min(console().width, PLAIN_WIDTH) - 2, HEIGHT)
     plotext.xscale("log")
     plotext.yscale("log")
-    for label, x, y, marker in series:
+    for name, x, y, marker in series:
+        label = visible(name)  # what is drawn is read back as ANSI text
         if marker:
             plotext.scatter(x, y, label=label, marker=marker)
         else:
             plotext.plot(x, y, label=label)
-    plotext.title(title)
+    plotext.title(visible(title))
     plotext.xlabel(across)
     plotext.ylabel(up)
     return Text.from_ansi(str(plotext.build()))

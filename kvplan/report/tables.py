@@ -1,13 +1,16 @@
 """Results as text for people: rich tables, the answer first, the sources last."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich import box
-from rich.console import Console, JustifyMethod, RenderableType
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from kvplan.errors import visible
 from kvplan.kv.budget import Budget
 from kvplan.kv.layout import equation
 from kvplan.perf.operators import Operator
@@ -24,10 +27,24 @@ from kvplan.units import HOUR, show_bytes, show_rate, show_time, show_tokens, sh
 PLAIN_WIDTH = 100
 
 
+class Plain(Console):
+    """A console to which all text is plain: no markup, no emoji codes, no links, and control characters written out.
+
+    It is the one way to the terminal: what a file says is never obeyed.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def console() -> Console:
     """Return where reports go: colour and the window's width on a terminal, plain and 100 columns elsewhere."""
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    found = Plain()
+    return found if found.is_terminal else Plain(width=PLAIN_WIDTH)
 
 
 def grid(*columns: tuple[str, str], title: str = "") -> Table:

@@ -1,6 +1,5 @@
-"""Reading: the only module that opens a data file. Names, aliases and paths are interchangeable everywhere."""
+"""Reading models, GPUs, engines and prices. Names, aliases and paths are interchangeable everywhere."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,10 +10,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.calibration import Calibration
+from kvplan.specs.catalog_files import Document, path_of, read_json, read_text
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
@@ -23,89 +22,7 @@ from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import parse
 
-Document = dict[str, Any]
-#: no description of a model or a GPU is larger
-MAX_FILE = 20_000_000
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-class _Safe(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, refusing two equal keys."""
-
-
-class _Text(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
-    """The same, leaving every value as text: units and dates are ours to read."""
-
-
-def _mapping(loader: Any, node: Any, deep: bool = False) -> Document:
-    found: Document = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(
-                None, None, "keys must be words, in quotes if need be", key_node.start_mark
-            )
-        if key in found:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-for _loader in (_Safe, _Text):
-    _loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def read_text(path: Path | Traversable, where: str, largest: int = MAX_FILE) -> str:
-    """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
-    try:
-        if isinstance(path, Path) and path.stat().st_size > largest:
-            kind = "config or spec file" if largest == MAX_FILE else "summary of a benchmark; save fewer details"
-            raise SpecError(f"{where}: larger than {largest:,} bytes; this is no {kind}")
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError:
-        raise SpecError(f"{where}: is not UTF-8 text") from None
-
-
-def read_yaml(text: str, where: str, *, typed: bool) -> Document:
-    """Parse one YAML mapping safely; `typed` gives numbers and booleans, else everything stays text."""
-    try:
-        found = yaml.load(text, Loader=_Safe if typed else _Text)  # noqa: S506 (both are safe loaders)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise SpecError(f"{where}:{line} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise SpecError(f"{where}: {' '.join(str(error).split()) or 'nested too deeply'}") from None
-    if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected a mapping of fields, got {type(found).__name__}")
-    return found
-
-
-def read_json(text: str, where: str) -> Document:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SpecError(f"{where}: line {error.lineno}: {error.msg}") from None
-    except (ValueError, RecursionError):
-        raise SpecError(f"{where}: nested too deeply, or a number too large") from None
-    if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected an object, got {type(found).__name__}")
-    return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.write_text(text, "utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+# -- shelves -------------------------------------------------------------------------------------
 
 
 def shelf(kind: str) -> Traversable:
@@ -133,7 +50,7 @@ def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
 def mapping(raw: object, where: str, example: str) -> Document:
     """Return fields, or refuse what is none, with an example to copy."""
     if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:60]!r}")
+        raise SpecError(f"{where}: expected fields, as in {example}, got {shown(raw)}")
     return raw
 
 
@@ -181,11 +98,11 @@ def resolve(kind: str, word: str, noun: str) -> str:
 def as_path(word: str) -> Path | None:
     """Return the path a word means: it exists, or is written like one."""
     try:
-        path = Path(word).expanduser()
+        path = path_of(word)
         if path.exists() and (path.suffix in (".json", ".yaml", ".yml") or path.is_dir() or "/" in word):
             return path
-    except (OSError, RuntimeError, ValueError):
-        raise SpecError(f"{word[:80]!r} is neither a name nor a path") from None
+    except (OSError, SpecError):
+        raise SpecError(f"{shown(word)} is neither a name nor a path") from None
     written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml"))
     if written:
         raise SpecError(f"{word}: no such file or folder")
@@ -202,7 +119,7 @@ def read_source(raw: object, where: str) -> Source:
             "as in {kind: datasheet, ref: https://..., date: 2026-11-23}"
         )
     if raw["kind"] not in KINDS:
-        raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {raw['kind']!r}")
+        raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {shown(raw['kind'])}")
     return Source(kind=raw["kind"], ref=str(raw["ref"]), date=str(raw["date"]))
 
 
@@ -321,7 +238,7 @@ def _fields(raw: Document, units: Mapping[str, str], where: str) -> tuple[Docume
     default = read_source(raw["source"], where)
     unknown = sorted(set(raw) - set(units) - {"name", "aliases", "source"})
     if unknown:
-        raise SpecError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(units)}")
+        raise SpecError(f"{where}: unknown field {shown(unknown[0])}; known: {', '.join(units)}")
     values: Document = {}
     sources: dict[str, Source] = {}
     for field, unit in units.items():
@@ -338,9 +255,9 @@ def _fields(raw: Document, units: Mapping[str, str], where: str) -> tuple[Docume
 def _positive(value: object, unit: str, where: str) -> float | int:
     number = parse(value, "1" if unit == "#" else unit, where)
     if not 0 < number < 1e21:
-        raise SpecError(f"{where}: must be above zero and finite, got {value!r}")
+        raise SpecError(f"{where}: must be above zero and finite, got {shown(value)}")
     if unit == "#" and number != int(number):
-        raise SpecError(f"{where}: must be a whole number, got {value!r}")
+        raise SpecError(f"{where}: must be a whole number, got {shown(value)}")
     return int(number) if unit == "#" else number
 
 

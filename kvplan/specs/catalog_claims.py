@@ -5,19 +5,12 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError, UnknownName, shown
 from kvplan.specs import catalog
-from kvplan.specs.catalog import (
-    as_path,
-    known_fields,
-    mapping,
-    read_source,
-    read_text,
-    read_yaml,
-    resolve,
-    shipped,
-)
+from kvplan.specs.catalog import as_path, known_fields, mapping, read_source, resolve, shipped
+from kvplan.specs.catalog_files import read_text
 from kvplan.specs.catalog_workloads import workload
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.claims import CASE_FIELDS, Case, Claim, Claims
 from kvplan.specs.quality import SHORT, task_named
 from kvplan.specs.quantization import FORMATS
@@ -54,7 +47,7 @@ def _read(name: str, text: str, where: str) -> Claims:
         claim = _claim(entry, source, about, f"{where}: claim {number}")
         about = claim.about
         if any(c.id == claim.id for c in found):
-            raise SpecError(f"{claim.where}: id {claim.id!r} stands twice; every claim needs one of its own")
+            raise SpecError(f"{claim.where}: id {shown(claim.id)} stands twice; every claim needs one of its own")
         found.append(claim)
     titles = {"name": str(raw.get("name", name)), "title": str(raw.get("title", name))}
     return Claims(**titles, source=source, claims=tuple(found))
@@ -123,7 +116,7 @@ def _option(field: str, raw: object, where: str) -> tuple[str, object]:
     """Return a value as people write it, and what it stands for."""
     place = f"{where}: {field}"
     if not isinstance(raw, str):
-        raise SpecError(f"{place}: expected {CASE_FIELDS[field]}, got {str(raw)[:40]!r}")
+        raise SpecError(f"{place}: expected {CASE_FIELDS[field]}, got {shown(raw)}")
     read = READERS.get(field)
     try:
         value = read(raw, place) if read else raw
@@ -139,21 +132,21 @@ def _share(raw: object, where: str) -> float:
     text = str(raw).strip()
     number = parse(text[:-1] if text.endswith("%") else text, "1", where) / (100 if text.endswith("%") else 1)
     if not 0 < number <= 1:
-        raise SpecError(f"{where}: must be above 0 and at most 100 %, as in 50 %, got {raw!r}")
+        raise SpecError(f"{where}: must be above 0 and at most 100 %, as in 50 %, got {shown(raw)}")
     return number
 
 
 def _whole(raw: str, where: str) -> int:
     number = parse(raw, "1", where)
     if number != int(number) or not 1 <= number <= 1e6:
-        raise SpecError(f"{where}: must be a whole number from 1 to 1,000,000, got {raw!r}")
+        raise SpecError(f"{where}: must be a whole number from 1 to 1,000,000, got {shown(raw)}")
     return int(number)
 
 
 def _size(raw: str, where: str) -> float:
     number = parse(raw[:-1], "1", where) * 1e9 if raw.endswith("B") else parse(raw, "1", where)
     if not 0 < number < 1e15:
-        raise SpecError(f"{where}: expected a number of parameters such as 7B or 7e9, got {raw!r}")
+        raise SpecError(f"{where}: expected a number of parameters such as 7B or 7e9, got {shown(raw)}")
     return number
 
 
@@ -171,7 +164,7 @@ def _price(raw: str, where: str) -> float:
     amount, slash, per = raw.strip().lstrip("$").partition("/")
     found = parse(f"{amount.replace('USD', '').strip()} USD{slash}{per}", "USD/s", where)
     if not 0 < found < 1e6:
-        raise SpecError(f"{where}: must be above zero, as in 2.49/h, got {raw!r}")
+        raise SpecError(f"{where}: must be above zero, as in 2.49/h, got {shown(raw)}")
     return found
 
 

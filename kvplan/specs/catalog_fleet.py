@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from kvplan.errors import KvplanError, SpecError
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs import catalog
-from kvplan.specs.catalog import Document, as_path, known_fields, mapping, read_text, read_yaml
+from kvplan.specs.catalog import as_path, known_fields, mapping
+from kvplan.specs.catalog_files import Document, read_text
 from kvplan.specs.catalog_workloads import workload
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.fleet import FleetFile, Job, Stock
 from kvplan.specs.workload import Slo, Workload
 from kvplan.units import DAY, parse
@@ -64,7 +66,7 @@ def _jobs(raw: list[Any], where: str) -> tuple[Job, ...]:
     for number, entry in enumerate(raw, 1):
         job = _job(entry, f"{where}: workload {number}")
         if job.name in found:
-            raise SpecError(f"{where}: workload {number}: {job.name!r} stands twice; give each a name of its own")
+            raise SpecError(f"{where}: workload {number}: {shown(job.name)} stands twice; give each a name of its own")
         found[job.name] = job
     return tuple(found.values())
 
@@ -124,14 +126,14 @@ def _number(raw: object, where: str, most: float, *, whole: bool = False) -> flo
     if not 0 < number <= most or (whole and number != int(number)):
         kind = "a whole number from 1" if whole else "above zero and"
         leave = "; leave out a GPU of which there is none" if where.endswith("count") and number == 0 else ""
-        raise SpecError(f"{where}: must be {kind} {'to' if whole else 'at most'} {most:,.0f}, got {str(raw)!r}{leave}")
+        raise SpecError(f"{where}: must be {kind} {'to' if whole else 'at most'} {most:,.0f}, got {shown(raw)}{leave}")
     return number
 
 
 def _time(raw: object, where: str) -> float:
     number = parse(raw, "s", where)
     if number <= 0:
-        raise SpecError(f"{where}: must be above zero, as in 5s or 50ms, got {str(raw)!r}")
+        raise SpecError(f"{where}: must be above zero, as in 5s or 50ms, got {shown(raw)}")
     return number
 
 
@@ -146,7 +148,7 @@ def _share(raw: object, where: str, least: float, example: str) -> float:
     text = str(raw).strip()
     number = parse(text.removesuffix("%"), "1", where) * (0.01 if text.endswith("%") else 1.0)
     if not least <= number < 1:
-        raise SpecError(f"{where}: must be from {least:.0%} to below 100%, as in {example}, got {text!r}")
+        raise SpecError(f"{where}: must be from {least:.0%} to below 100%, as in {example}, got {shown(text)}")
     return number
 
 
@@ -155,5 +157,5 @@ def _price(raw: object, where: str) -> float:
     amount, slash, per = str(raw).strip().lstrip("$").partition("/")
     found = parse(f"{amount.replace('USD', '').strip()} USD{slash}{per}", "USD/s", where)
     if not 0 < found < 1e6:
-        raise SpecError(f"{where}: must be above zero, as in 2.49 USD/h, got {str(raw)!r}")
+        raise SpecError(f"{where}: must be above zero, as in 2.49 USD/h, got {shown(raw)}")
     return found

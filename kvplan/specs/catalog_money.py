@@ -6,10 +6,12 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs import catalog
-from kvplan.specs.catalog import Document, as_path, names, read_source, read_text, read_yaml, resolve, shipped
+from kvplan.specs.catalog import as_path, names, read_source, resolve, shipped
+from kvplan.specs.catalog_files import Document, read_text
 from kvplan.specs.catalog_tables import write_profile
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, Server
 from kvplan.specs.source import Source
@@ -34,10 +36,10 @@ def _document(kind: str, word: str, noun: str) -> tuple[Document, str, str]:
 
 def _known(entry: object, fields: Iterable[str], required: Iterable[str], where: str) -> Document:
     if not isinstance(entry, dict):
-        raise SpecError(f"{where}: expected a mapping of fields, got {entry!r}")
+        raise SpecError(f"{where}: expected a mapping of fields, got {shown(entry)}")
     known = sorted(fields)
     if wrong := next((f for f in entry if f not in known), None):
-        raise SpecError(f"{where}: unknown field {wrong!r}; known: {', '.join(known)}")
+        raise SpecError(f"{where}: unknown field {shown(wrong)}; known: {', '.join(known)}")
     if missing := next((f for f in required if f not in entry), None):
         raise SpecError(f"{where}: missing {missing}")
     return entry
@@ -47,7 +49,7 @@ def _number(raw: object, unit: str, where: str, low: float, high: float = float(
     found = parse(raw, unit, where)
     if not low <= found <= high:
         most = f" and {high:g}" if high != float("inf") else ""
-        raise SpecError(f"{where}: must be {'between' if most else 'at least'} {low:g}{most}, got {raw!r}")
+        raise SpecError(f"{where}: must be {'between' if most else 'at least'} {low:g}{most}, got {shown(raw)}")
     return found
 
 
@@ -55,7 +57,7 @@ def _day(raw: object, where: str) -> str:
     try:
         return date.fromisoformat(str(raw)).isoformat()
     except ValueError:
-        raise SpecError(f"{where}: expected a date such as 2026-11-24, got {raw!r}") from None
+        raise SpecError(f"{where}: expected a date such as 2026-11-24, got {shown(raw)}") from None
 
 
 def _entries(raw: Document, key: str, where: str) -> list[object]:
@@ -120,7 +122,7 @@ def _servers(raw: Document, where: str) -> tuple[Server, ...]:
         entry = _known(item, SERVER_FIELDS, ("gpu", "price", "gpus"), place)
         gpus = _number(entry["gpus"], "1", f"{place}: gpus", 1, 1e4)
         if gpus != int(gpus):
-            raise SpecError(f"{place}: gpus: must be a whole number, got {entry['gpus']!r}")
+            raise SpecError(f"{place}: gpus: must be a whole number, got {shown(entry['gpus'])}")
         found.append(
             Server(
                 gpu=resolve("gpus", str(entry["gpu"]), "GPU"),
@@ -186,7 +188,7 @@ def price_file(word: str) -> tuple[Price, ...]:
         entry = _known(item, PRICE_FIELDS, ("gpu", "price", "from"), place)
         term = str(entry.get("term", "on-demand"))
         if not _TERM.fullmatch(term):
-            raise SpecError(f"{place}: term: expected on-demand, spot, community or reserved-1y, got {term!r}")
+            raise SpecError(f"{place}: term: expected on-demand, spot, community or reserved-1y, got {shown(term)}")
         price = _number(entry["price"], "USD/s", f"{place}: price", 0.0, 1e3)
         if not price:
             raise SpecError(f"{place}: price: must be above zero; leave out what is unknown")

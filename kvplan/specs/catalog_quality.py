@@ -4,17 +4,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName
-from kvplan.specs.catalog import (
-    Document,
-    as_path,
-    known_fields,
-    names,
-    read_source,
-    read_text,
-    read_yaml,
-    shipped,
-)
+from kvplan.errors import SpecError, UnknownName, shown
+from kvplan.specs.catalog import as_path, known_fields, names, read_source, shipped
+from kvplan.specs.catalog_files import Document, read_text
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.quality import (
     ATTENTION,
     AVERAGE,
@@ -128,7 +121,7 @@ def _retained(row: Document, where: str) -> Iterator[tuple[str | None, float, fl
             yield model, _between(value, f"{where}: retained", 2.0, zero=True), None, None
             continue
         if not isinstance(value, list) or len(value) != 2:
-            raise SpecError(f"{where}: scores: expected [before, after], as in [67, 42], got {str(value)[:40]!r}")
+            raise SpecError(f"{where}: scores: expected [before, after], as in [67, 42], got {shown(value)}")
         before = _between(value[0], f"{where}: scores", 1e6)
         after = _between(value[1], f"{where}: scores", 1e6, zero=True)
         yield model, after / before, before, after
@@ -139,7 +132,7 @@ def _described(raw: object, where: str) -> Described:
     known_fields(found, ("parameters", "attention", "context"), where)
     attention = found.get("attention")
     if attention is not None and attention not in ATTENTION:
-        raise SpecError(f"{where}: attention must be one of {', '.join(ATTENTION)}, got {str(attention)!r}")
+        raise SpecError(f"{where}: attention must be one of {', '.join(ATTENTION)}, got {shown(attention)}")
     described: Described = {"attention": attention, "parameters": None}
     if "parameters" in found:
         described["parameters"] = _between(found["parameters"], f"{where}: parameters", 1e15)
@@ -176,13 +169,13 @@ def _sizes(raw: object, source: Source, grade: str, where: str) -> Iterator[Size
 
 def _fields(raw: object, where: str, example: str = "{technique: fp8, task: code, retained: 0.99}") -> Document:
     if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {str(raw)[:40]!r}")
+        raise SpecError(f"{where}: expected fields, as in {example}, got {shown(raw)}")
     return raw
 
 
 def _grade(raw: object, where: str) -> str:
     if raw not in GRADES:
-        raise SpecError(f"{where}: grade must be one of {', '.join(GRADES)}, got {str(raw)!r}")
+        raise SpecError(f"{where}: grade must be one of {', '.join(GRADES)}, got {shown(raw)}")
     return str(raw)
 
 
@@ -190,5 +183,5 @@ def _between(raw: object, where: str, most: float, *, zero: bool = False) -> flo
     """Read a plain number from zero, itself refused unless `zero`, to `most`."""
     number = parse(raw, "1", where)
     if not 0 <= number <= most or (number == 0 and not zero):
-        raise SpecError(f"{where}: must be {'at least' if zero else 'above'} 0 and at most {most:,g}, got {str(raw)!r}")
+        raise SpecError(f"{where}: must be {'at least' if zero else 'above'} 0 and at most {most:,g}, got {shown(raw)}")
     return number

@@ -1,11 +1,10 @@
 """Reading result files of benchmark tools (JSON): large ones list the time of every token of every request."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from kvplan.errors import SpecError
-from kvplan.specs.catalog import Document, read_text
+from kvplan.specs.catalog_files import Document, check_size, path_of, read_text
 
 #: a result with every token's time of 10,000 requests has some 200 MB
 MAX_RESULT = 300_000_000
@@ -22,15 +21,10 @@ def read_results(word: str) -> tuple[str, list[Document]]:
 
     A file holds one object, a list of them, or one after another, as tools that append write it. Raises SpecError.
     """
-    try:
-        path = Path(word).expanduser()
-        path.stat()
-    except (RuntimeError, ValueError):
-        raise SpecError(f"{word[:80]!r} is no path") from None
-    except OSError as error:
-        raise SpecError(f"{word}: cannot be read ({error.strerror or error})") from None
+    path = path_of(word)
     where = path.name
     text = read_text(path, where, MAX_RESULT)
+    check_size(text, where)
     found = _objects(text, where)
     if not found:
         raise SpecError(f"{where}: is empty; give the JSON file that the benchmark saved")

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kvplan.errors import SpecError
-from kvplan.specs.catalog import Document, read_json, read_text, write_whole
+from kvplan.specs.catalog_files import Document, path_of, read_json, read_text, write_whole
 
 #: the schema of documents that can be compared
 SCHEMA = 1
@@ -14,7 +13,7 @@ SCHEMA = 1
 
 def save_plan(word: str, document: Mapping[str, Any]) -> None:
     """Write a recommendation's document, whole or not at all."""
-    path = Path(word).expanduser()
+    path = path_of(word)
     if path.suffix != ".json":
         raise SpecError(f"--save: {word}: write a file name that ends with .json, as in plan.json")
     write_whole(path, json.dumps(document, allow_nan=False, indent=1) + "\n")
@@ -22,7 +21,7 @@ def save_plan(word: str, document: Mapping[str, Any]) -> None:
 
 def saved_plan(word: str) -> Document:
     """Return the document of a recommendation that was saved."""
-    path = Path(word).expanduser()
+    path = path_of(word)
     found = read_json(read_text(path, path.name or word), path.name or word)
     if found.get("command") != "recommend" or found.get("schema") != SCHEMA:
         raise SpecError(f"{path.name}: is no saved recommendation; kvplan recommend ... --save {path.name} makes one")

@@ -7,7 +7,9 @@ from pathlib import Path
 import yaml
 
 from kvplan.errors import SpecError
-from kvplan.specs.catalog import Document, names, read_source, read_text, read_yaml, resolve, shelf, write_whole
+from kvplan.specs.catalog import names, read_source, resolve, shelf
+from kvplan.specs.catalog_files import Document, path_of, read_text, write_whole
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.source import Source
 
 #: the column under which a row carries its line in the file
@@ -16,7 +18,7 @@ LINE = ""
 
 def read_csv(word: str) -> tuple[list[str], list[Document]]:
     """Return the columns of a CSV file and its rows, every value text; a row carries its line under LINE."""
-    path = Path(word).expanduser()
+    path = path_of(word)
     reader = csv.DictReader(io.StringIO(read_text(path, path.name)))
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
@@ -41,7 +43,7 @@ def write_csv(word: str, columns: list[str], rows: list[Document]) -> None:
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(Path(word).expanduser(), out.getvalue())
+    write_whole(path_of(word), out.getvalue())
 
 
 class _Plain(yaml.SafeDumper):
@@ -72,7 +74,7 @@ def profile_text(document: Document, comment: str) -> str:
 
 def write_profile(word: str, document: Document, comment: str) -> None:
     """Write a profile whole or not at all."""
-    write_whole(Path(word).expanduser(), profile_text(document, comment))
+    write_whole(path_of(word), profile_text(document, comment))
 
 
 def stem(word: str) -> str:
@@ -82,7 +84,7 @@ def stem(word: str) -> str:
 
 def kernel_document(word: str) -> tuple[Document, Source, str]:
     """Return a fitted profile's document, its source, and its name for messages; a shipped name or a path."""
-    path = Path(word).expanduser()
+    path = path_of(word)
     if path.suffix in (".yaml", ".yml"):
         where, text = path.name, read_text(path, path.name)
     else:

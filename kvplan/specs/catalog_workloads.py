@@ -5,19 +5,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from kvplan.errors import SpecError
-from kvplan.specs.catalog import (
-    Document,
-    as_path,
-    known_fields,
-    mapping,
-    names,
-    read_source,
-    read_text,
-    read_yaml,
-    resolve,
-    shipped,
-)
+from kvplan.errors import SpecError, shown
+from kvplan.specs.catalog import as_path, known_fields, mapping, names, read_source, resolve, shipped
+from kvplan.specs.catalog_files import Document, read_text
+from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.quality import task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload
@@ -163,12 +154,14 @@ def _slo(raw: object, where: str) -> Slo:
         if name in found:
             limits[name] = parse(found[name], "s", f"{where}: {name}")
             if not limits[name] or limits[name] < 0:  # type: ignore[operator]
-                raise SpecError(f"{where}: {name} must be above zero, as in 50ms, got {found[name]!r}")
+                raise SpecError(f"{where}: {name} must be above zero, as in 50ms, got {shown(found[name])}")
     if not any(limits.values()):
         raise SpecError(f"{where}: name at least one of ttft, tpot and e2e, as in ttft: 5s")
     percentile = parse(found.get("percentile", "95"), "1", f"{where}: percentile")
     if not 0 < percentile < 100:
-        raise SpecError(f"{where}: percentile must be above 0 and below 100, as in 95, got {found['percentile']!r}")
+        raise SpecError(
+            f"{where}: percentile must be above 0 and below 100, as in 95, got {shown(found['percentile'])}"
+        )
     return Slo(**limits, percentile=percentile / 100)
 
 
@@ -177,7 +170,7 @@ def _slo(raw: object, where: str) -> Slo:
 
 def _list(raw: object, where: str, example: str) -> list[Any]:
     if not isinstance(raw, list):
-        raise SpecError(f"{where}: expected a list, as in {example}, got {str(raw)[:60]!r}")
+        raise SpecError(f"{where}: expected a list, as in {example}, got {shown(raw)}")
     return raw
 
 
@@ -190,13 +183,13 @@ def _number(
     number = parse(raw, "1", where)
     if number > most or number < (least or 0.0) or (least is None and number == 0):
         bounds = "above zero" if least is None else f"at least {least:g}"
-        raise SpecError(f"{where}: must be {bounds} and at most {most:,.0f}, got {str(raw)!r}")
+        raise SpecError(f"{where}: must be {bounds} and at most {most:,.0f}, got {shown(raw)}")
     return number
 
 
 def _yes(raw: object, where: str) -> bool:
     if str(raw).lower() not in ("yes", "no", "true", "false"):
-        raise SpecError(f"{where}: must be yes or no, got {str(raw)!r}")
+        raise SpecError(f"{where}: must be yes or no, got {shown(raw)}")
     return str(raw).lower() in ("yes", "true")
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 
 #: where multimodal configs keep the language model
 NESTS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder", "decoder_config")
@@ -172,9 +172,9 @@ class Config:
             or value in (float("inf"), float("-inf"))
             or int(value) != value
         ):
-            raise SpecError(f"{self.where}: {name} must be a whole number, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be a whole number, got {shown(value)}")
         if not low <= value <= LARGEST:
-            raise SpecError(f"{self.where}: {name} must be from {low} to {LARGEST:,}, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be from {low} to {LARGEST:,}, got {shown(value)}")
         return int(value)
 
     def optional(self, name: str, default: int | None = None, low: int = 0) -> int | None:
@@ -189,26 +189,26 @@ class Config:
         if value is None:
             return default
         if not isinstance(value, bool) and value not in (0, 1):
-            raise SpecError(f"{self.where}: {name} must be true or false, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be true or false, got {shown(value)}")
         return bool(value)
 
     def real(self, name: str, default: Any = _MISSING) -> float:
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST < value < LARGEST:
-            raise SpecError(f"{self.where}: {name} must be a number, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be a number, got {shown(value)}")
         return float(value)
 
     def text(self, name: str, default: Any = _MISSING) -> str:
         value = self.get(name, default)
         if not isinstance(value, str):
-            raise SpecError(f"{self.where}: {name} must be text, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be text, got {shown(value)}")
         return value
 
     def entries(self, name: str, default: Any = _MISSING) -> list[Any] | None:
         """Return a list field, or None when it is absent or null."""
         value = self.get(name, None if default is _MISSING else default)
         if value is not None and not isinstance(value, (list, tuple)):
-            raise SpecError(f"{self.where}: {name} must be a list, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be a list, got {shown(value)}")
         return None if value is None else list(value)
 
     def per_layer(self, name: str, count: int) -> list[Any] | None:
@@ -224,7 +224,7 @@ class Config:
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
-            raise SpecError(f"{self.where}: {name} must be an object, got {value!r}")
+            raise SpecError(f"{self.where}: {name} must be an object, got {shown(value)}")
         stated = dict(value)
         if not stated.get("model_type") or not isinstance(
             stated["model_type"], str

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization, Weight
 
 #: bits per element of the weight formats a plan can ask for. [bit]
@@ -43,7 +43,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     if block is None:
         return None
     if not isinstance(block, Mapping):
-        raise SpecError(f"{where}: quantization_config must be an object, got {block!r}")
+        raise SpecError(f"{where}: quantization_config must be an object, got {shown(block)}")
     method = str(block.get("quant_method") or block.get("quant_type") or "").lower().removeprefix("intel/")
     algorithm = str(block.get("quant_algo") or "").lower()
     skip, overrides = _skipped(block, where), _overrides(block, method, where)
@@ -54,7 +54,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         bits = _bits(block, method, where)
         sized = bits is not None
     problem = (
-        f"{where}: quantization_config has quant_method {method!r}, which kvplan cannot size; "
+        f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
         "say how weights are stored with --weights fp8|int8|int4|mxfp4|nvfp4"
     )
     return Quantization(
@@ -96,7 +96,7 @@ def _skipped(block: Mapping[str, Any], where: str) -> tuple[str, ...]:
     for key in SKIP_KEYS:
         listed = block.get(key) or []
         if not isinstance(listed, (list, tuple)):
-            raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {listed!r}")
+            raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
         found += [checked_pattern(str(name), where) for name in listed]
     dynamic = block.get("dynamic")
     if isinstance(dynamic, Mapping):
@@ -188,7 +188,7 @@ def _number(block: Mapping[str, Any], names: tuple[str, ...], default: float, wh
         value = block.get(name)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 32:
-                raise SpecError(f"{where}: quantization_config: {name} must be from 1 to 32, got {value!r}")
+                raise SpecError(f"{where}: quantization_config: {name} must be from 1 to 32, got {shown(value)}")
             return float(value)
     return default
 
@@ -223,7 +223,9 @@ def checked_pattern(pattern: str, where: str) -> str:
         try:
             re.compile(pattern[3:])
         except (re.error, RecursionError, OverflowError) as error:
-            raise SpecError(f"{where}: quantization_config: {pattern!r} is no regular expression ({error})") from None
+            raise SpecError(
+                f"{where}: quantization_config: {shown(pattern)} is no regular expression ({error})"
+            ) from None
     return pattern
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.config import NESTS, SYNONYMS, Config
 from kvplan.specs.families import FAMILIES
 from kvplan.specs.families.multimodal import TOWERS, beside, language_model
@@ -103,5 +103,5 @@ def dtype(c: Config) -> str:
     stated = c.get("dtype", None) or (c.parent.get("dtype", None) if c.parent else None) or "bfloat16"
     named = _SHORT.get(str(stated).removeprefix("torch."), str(stated).removeprefix("torch."))
     if named not in DTYPE_BITS:
-        raise SpecError(f"{c.where}: dtype must be one of {', '.join(DTYPE_BITS)}, got {stated!r}")
+        raise SpecError(f"{c.where}: dtype must be one of {', '.join(DTYPE_BITS)}, got {shown(stated)}")
     return named

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import exp, log
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.calibration import Amount, Calibration, Range
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.source import Source
@@ -315,7 +315,7 @@ TERM = {term.name: term for term in ALL}
 
 def _positive(found: object, where: str) -> float:
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < 1e30:
-        raise SpecError(f"{where}: expected a number above zero, got {found!r}")
+        raise SpecError(f"{where}: expected a number above zero, got {shown(found)}")
     return float(found)
 
 

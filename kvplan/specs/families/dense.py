@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.parts import (
     Body,
@@ -530,7 +530,9 @@ def gpt_neo_kinds(c: Config) -> list[str]:
             and isinstance(entry[0], (list, tuple))
             and isinstance(entry[1], int)
         ):
-            raise SpecError(f"{c.where}: attention_types must look like [[['global', 'local'], 12]], got {entry!r}")
+            raise SpecError(
+                f"{c.where}: attention_types must look like [[['global', 'local'], 12]], got {shown(entry)}"
+            )
         names += list(entry[0]) * min(entry[1], 1000)
     if len(names) != layer_count(c):
         raise SpecError(f"{c.where}: attention_types lists {len(names)} layers, num_layers says {layer_count(c)}")
@@ -584,6 +586,6 @@ def nemotron_nas(c: Config) -> Body:
 def nas_width(c: Config, hidden: int, multiplier: object) -> int:
     """Return the MLP width of a ffn_mult: two thirds of it, rounded up to a multiple of 256."""
     if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)) or not 0 < multiplier < 1000:
-        raise SpecError(f"{c.where}: ffn_mult must be a positive number, got {multiplier!r}")
+        raise SpecError(f"{c.where}: ffn_mult must be a positive number, got {shown(multiplier)}")
     width = int(2 * multiplier * hidden / 3)
     return -(-width // 256) * 256

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.parts import Body, Part, attention_weights, decoder, gqa, layer_count, mlp, vector
 from kvplan.specs.families.registry import FAMILIES, family
@@ -120,7 +120,7 @@ def pair(c: Config, name: str) -> tuple[int, int]:
     if not isinstance(value, (list, tuple)):
         return c.size(name), c.size(name)
     if len(value) != 2:
-        raise SpecError(f"{c.where}: {name} must be one number or two, got {value!r}")
+        raise SpecError(f"{c.where}: {name} must be one number or two, got {shown(value)}")
     return c.whole(name, value[0]), c.whole(name, value[1])
 
 
@@ -303,7 +303,7 @@ def internvl(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, "internvl_vision", fixed=True)
     ratio = outer.real("downsample_ratio", 0.5)
     if not 0 < ratio <= 1:
-        raise SpecError(f"{outer.where}: downsample_ratio must be above 0 and at most 1, got {ratio!r}")
+        raise SpecError(f"{outer.where}: downsample_ratio must be above 0 and at most 1, got {shown(ratio)}")
     width, hidden = c.size("hidden_size") * int(1 / ratio) ** 2, text.size("hidden_size")
     return (
         *weights,
@@ -597,7 +597,7 @@ def grid(c: Config, name: str, default: list[list[int]]) -> list[tuple[int, int]
     """Return two (time, frequency) pairs."""
     value = c.entries(name, default) or default
     if len(value) != 2 or not all(isinstance(v, (list, tuple)) and len(v) == 2 for v in value):
-        raise SpecError(f"{c.where}: {name} must be two pairs such as [[3, 3], [3, 3]], got {value!r}")
+        raise SpecError(f"{c.where}: {name} must be two pairs such as [[3, 3], [3, 3]], got {shown(value)}")
     return [(c.whole(name, v[0]), c.whole(name, v[1])) for v in value]
 
 

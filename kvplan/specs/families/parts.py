@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
 from kvplan.specs.model import Attention, Latent, Layer, Mixer, Recurrent, Weight
 
@@ -394,10 +394,11 @@ def layer_kinds(c: Config, default: Callable[[int], str], field: str = "layer_ty
     stated = c.per_layer(field, count)
     if stated is None:
         return [default(i) for i in range(count)]
-    unknown = [s for s in stated if s not in KINDS]
+    unknown = [s for s in stated if not isinstance(s, str) or s not in KINDS]
     if unknown:
         raise SpecError(
-            f"{c.where}: {field} has {unknown[0]!r}, which is no layer kind kvplan knows ({', '.join(sorted(KINDS))})"
+            f"{c.where}: {field} has {shown(unknown[0])}, which is no layer kind kvplan knows "
+            f"({', '.join(sorted(KINDS))})"
         )
     return [KINDS[s] for s in stated]
 

@@ -6,7 +6,7 @@ Mamba, gated delta nets, KDA, lightning attention, short convolutions.
 from collections.abc import Callable, Hashable
 from math import ceil
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.parts import (
     Body,
@@ -261,7 +261,7 @@ def nemotron_kinds(c: Config) -> list[str]:
         unknown = sorted(set(pattern) - set(letters))
         if unknown:
             raise SpecError(
-                f"{c.where}: hybrid_override_pattern has {unknown[0]!r}; "
+                f"{c.where}: hybrid_override_pattern has {shown(unknown[0])}; "
                 "known: M (mamba), * (attention), - (mlp), E (experts)"
             )
         return [letters[p] for p in pattern]
@@ -280,7 +280,7 @@ def checked_kinds(c: Config, field: str) -> list[object]:
     kinds = c.entries(field) or []
     for kind in kinds:
         if kind not in ("mamba", "attention", "mlp", "moe", "full_attention", "linear_attention"):
-            raise SpecError(f"{c.where}: {field} has {kind!r}; known: mamba, attention, mlp, moe")
+            raise SpecError(f"{c.where}: {field} has {shown(kind)}; known: mamba, attention, mlp, moe")
     return kinds
 
 

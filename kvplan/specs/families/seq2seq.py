@@ -5,7 +5,7 @@ The length of the encoder's input is a property of a request; the default is the
 
 from collections.abc import Hashable
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.multimodal import TOWERS, Tower
 from kvplan.specs.families.parts import (
@@ -92,7 +92,7 @@ def t5(c: Config) -> Body:
     )
     reach = c.text("encoder_attention_type", "local") if t == "longt5" else "local"
     if reach not in ("local", "transient-global"):
-        raise SpecError(f"{c.where}: encoder_attention_type must be local or transient-global, got {reach!r}")
+        raise SpecError(f"{c.where}: encoder_attention_type must be local or transient-global, got {shown(reach)}")
     outside = reach == "transient-global"
     outer = repeated(
         "encoder.layers", own + ffn + everywhere + (vector("norms", hidden, 3 if outside else 2),), encoders

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.dense import exaone_rule, full, mixed, uniform, upper
 from kvplan.specs.families.parts import (
@@ -496,7 +496,7 @@ def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | No
     if not isinstance(stated, dict) or not all(
         str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()
     ):
-        raise SpecError(f"{c.where}: per_layer_config must map layers to objects, got {stated!r}")
+        raise SpecError(f"{c.where}: per_layer_config must map layers to objects, got {shown(stated)}")
     numbered = {int(layer): own for layer, own in stated.items()}  # written '05' where there are ten or more
     owns = [numbered.get(i, {}) for i in range(len(kinds))]
     return [
