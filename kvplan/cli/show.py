@@ -1,11 +1,13 @@
 """`kvplan show`: every value with its source."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
 
 import click
 
 from kvplan.cli.common import deliver, examples, json_option
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
 from kvplan.specs import catalog, catalog_workloads
@@ -41,7 +43,7 @@ def model(name: str) -> list[Field]:
         ("kv_bytes_at_32k_16_bit", layout.stored(32768), derived),
     ]
     return found + [
-        (f"config.{key}", value, source)
+        (f"config.{key}", finite(value), source)
         for key, value in m.config.items()
         if not isinstance(value, (Mapping, list)) or len(str(value)) < 200
     ]
@@ -138,6 +140,19 @@ KERNELS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gem
 KINDS = {"model": model, "gpu": gpu, "technique": technique, "workload": workload, "engine": engine, "price": price}
 
 
+#: a number beyond which digits are not counted out
+WIDE = 1e15
+
+
+def finite(value: object) -> object:
+    """Return a value of a config with the numbers that JSON lacks (NaN, Infinity) as words."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return value if not isinstance(value, float) or isfinite(value) else str(value)
+
+
 def worded(field: str, value: object) -> str:
     unit = GPU_FIELDS.get(field, "")
     if isinstance(value, float) and unit == "B":
@@ -160,8 +175,9 @@ def worded(field: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool) and value == int(value)
-    return f"{value:,.0f}" if whole else str(value)
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return f"{value:,.0f}" if abs(value) < WIDE else shown(value)
+    return str(value)
 
 
 @click.command("show", short_help="Show one item, every value with its source.")
@@ -204,6 +220,10 @@ def command(kind: str, names: tuple[str, ...], kernels: str | None, rows: str | 
     deliver(as_json, document, report)
 
 
+#: what a document that is not as it should be can raise
+ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+
+
 def show_measured(names: tuple[str, ...], found: Sequence[tuple[Document, str]], as_json: bool) -> None:
     """Show what `kvplan profile` measured; two profiles side by side."""
     from kvplan.measuring.profiling import COLUMNS
@@ -216,11 +236,18 @@ def show_measured(names: tuple[str, ...], found: Sequence[tuple[Document, str]],
             if len(profiles) > 1:
                 return list(measured.comparison(profiles))
             return list(measured.report(profiles[0], read_samples(found[0][1], COLUMNS)))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            said = f"{type(error).__name__} {error}"
-            raise SpecError(f"{' '.join(names)}: not as `kvplan profile` wrote it ({said})") from None
+        except ODD as error:
+            raise SpecError(f"{' '.join(names)}: not as `kvplan profile` wrote it ({type(error).__name__})") from None
 
-    deliver(as_json, lambda: measured.document(profiles), report)
+    def document() -> dict[str, Any]:
+        try:
+            made = finite(measured.document(profiles))
+        except ODD as error:
+            raise SpecError(f"{' '.join(names)}: not as `kvplan profile` wrote it ({type(error).__name__})") from None
+        assert isinstance(made, dict)
+        return made
+
+    deliver(as_json, document, report)
 
 
 def show_servers(name: str, as_json: bool) -> None:

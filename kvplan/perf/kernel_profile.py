@@ -262,11 +262,17 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
                             for part, found in entry.items()
                             if part != "version"
                         }
+                        if not parts:
+                            raise SpecError(
+                                f"{where}: {engine} {key}: has no coefficients; compare with one kvplan ships"
+                            )
                         place[key] = Kernel(version=str(entry["version"]), parts=parts)
-        return KernelProfile(name=raw["name"], title=raw["title"], tier=raw["tier"], source=source, kernels=tree)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        words = {key: str(raw[key]) for key in ("name", "title", "tier")}
+        return KernelProfile(**words, source=source, kernels=tree)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = shown(error.args[0]) if error.args else ""
         raise SpecError(
-            f"{where}: not a kernel profile ({type(error).__name__} {error}); compare with one kvplan ships"
+            f"{where}: not a kernel profile ({type(error).__name__} {said}); compare with one kvplan ships"
         ) from None
 
 
@@ -279,15 +285,46 @@ def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
         if "choice" in f.metadata:
             values[f.name] = parse(text, "B", where) if f.name == "own_up_to" else _choice(f.default, text)
         else:
-            values[f.name] = parse(text, f.metadata["unit"], f"{where}: {f.name}")
-    pairs = {n: (float(v[0]), float(v[1])) for n, v in raw["interval"].items()}
+            values[f.name] = _coefficient(text, f.metadata["unit"], f"{where}: {f.name}")
+    spans = {n: _span(v, f"{where}: interval: {n}", 1e-9) for n, v in raw["interval"].items()}
+    ranges = {n: _span(v, f"{where}: range: {n}", 0.0) for n, v in raw["range"].items()}
+    if not spans:
+        raise SpecError(f"{where}: interval: expected two factors, as in {{few: [0.9, 1.1], many: [0.9, 1.1]}}")
+    if strange := next((n for n in ranges if n not in kind.sizes), None):
+        raise SpecError(f"{where}: range: {shown(strange)} is no size of {kind.name}; known: {', '.join(kind.sizes)}")
     return Fitted(
         coefficients=kind.coefficients(**values),
-        interval=pairs,
-        range={n: (int(v[0]), int(v[1])) for n, v in raw["range"].items()},
-        residuals={n: float(v) for n, v in raw["residuals"].items()},
-        not_identified=tuple(raw.get("not_identified", ())),
+        interval=spans,
+        range={n: (int(low), int(high)) for n, (low, high) in ranges.items()},
+        residuals={n: parse(raw["residuals"][n], "1", f"{where}: residuals: {n}") for n in RESIDUALS},
+        not_identified=tuple(map(str, raw.get("not_identified", ()))),
     )
+
+
+#: what a fit says of rows left out of it
+RESIDUALS = ("rows", "parameters", "median", "mean", "p90", "bias")
+
+
+def _coefficient(text: object, unit: str, where: str) -> float:
+    """Read a coefficient: rates are above zero, anything else is not below."""
+    found = parse(text, unit, where)
+    if found < 0 or (found == 0 and unit.endswith("/s")) or found > LARGEST:
+        raise SpecError(f"{where}: must be above zero, got {shown(text)}")
+    return found
+
+
+def _span(raw: Any, where: str, least: float) -> tuple[float, float]:
+    """Read two numbers, the smaller first."""
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(raw)}")
+    low, high = (parse(end, "1", where) for end in raw)
+    if not least <= low <= high <= LARGEST:
+        raise SpecError(f"{where}: expected two numbers from {least:g}, the smaller first, got {shown(raw)}")
+    return low, high
+
+
+#: beyond any rate [FLOP/s], time or size
+LARGEST = 1e18
 
 
 def _choice(default: object, text: str) -> object:

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from kvplan.errors import SpecError, UnknownName, shown
+from kvplan.errors import ECHOED, SpecError, UnknownName, shown
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.catalog_files import Document, path_of, read_json, read_text
 from kvplan.specs.catalog_yaml import read_yaml
@@ -120,7 +120,15 @@ def read_source(raw: object, where: str) -> Source:
         )
     if raw["kind"] not in KINDS:
         raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {shown(raw['kind'])}")
-    return Source(kind=raw["kind"], ref=str(raw["ref"]), date=str(raw["date"]))
+    return Source(kind=raw["kind"], ref=str(raw["ref"]), date=day(raw["date"], f"{where}: source: date"))
+
+
+def day(raw: object, where: str) -> str:
+    """Read a date such as 2026-11-23."""
+    try:
+        return date.fromisoformat(str(raw)[:ECHOED]).isoformat()
+    except ValueError:
+        raise SpecError(f"{where}: expected a date such as 2026-11-23, got {shown(raw)}") from None
 
 
 def _here(path: Path) -> Source:

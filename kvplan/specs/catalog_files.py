@@ -86,6 +86,7 @@ def open_text(path: Path, where: str, largest: int = MAX_FILE) -> TextIO:
 
     Lines end as they do in the file. Read it within `reading`, which words what goes wrong.
     """
+    where = where or str(path)
     with reading(where):
         return io.TextIOWrapper(io.BufferedReader(_Bounded(path, where, largest), 1 << 16), "utf-8-sig", newline="")
 
@@ -105,6 +106,7 @@ def reading(where: str) -> Iterator[None]:
 
 def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
     """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
+    where = where or str(path)
     with reading(where), open_text(path, where, largest) as file:
         found = file.read()
     if "\0" in found:
@@ -114,6 +116,7 @@ def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
 
 def read_bytes(path: Path, where: str, largest: int = MAX_FILE) -> bytes:
     """Return a file's bytes; raise SpecError when there are more than `largest` or it cannot be read."""
+    where = where or str(path)
     with reading(where), _Bounded(path, where, largest) as file:
         return file.read()
 

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from functools import cache
 from pathlib import Path
 
 from kvplan.errors import SpecError, shown
 from kvplan.specs import catalog
-from kvplan.specs.catalog import as_path, names, read_source, resolve, shipped
+from kvplan.specs.catalog import as_path, day, names, read_source, resolve, shipped
 from kvplan.specs.catalog_files import Document, read_text
 from kvplan.specs.catalog_tables import write_profile
 from kvplan.specs.catalog_yaml import read_yaml
@@ -51,13 +50,6 @@ def _number(raw: object, unit: str, where: str, low: float, high: float = float(
         most = f" and {high:g}" if high != float("inf") else ""
         raise SpecError(f"{where}: must be {'between' if most else 'at least'} {low:g}{most}, got {shown(raw)}")
     return found
-
-
-def _day(raw: object, where: str) -> str:
-    try:
-        return date.fromisoformat(str(raw)).isoformat()
-    except ValueError:
-        raise SpecError(f"{where}: expected a date such as 2026-11-24, got {shown(raw)}") from None
 
 
 def _entries(raw: Document, key: str, where: str) -> list[object]:
@@ -164,8 +156,8 @@ def api_file(word: str) -> tuple[ApiPrice, ...]:
                 model=str(entry["model"]),
                 serves=str(entry.get("serves", "")),
                 above=int(_number(entry.get("above", "0"), "1", f"{place}: above", 0)),
-                start=_day(entry["from"], f"{place}: from"),
-                end=_day(entry["to"], f"{place}: to") if "to" in entry else None,
+                start=day(entry["from"], f"{place}: from"),
+                end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                 note=str(entry.get("note", "")),
                 source=read_source(entry["source"], place) if "source" in entry else default,
                 **prices,
@@ -198,8 +190,8 @@ def price_file(word: str) -> tuple[Price, ...]:
                 provider=str(entry.get("provider", raw.get("name", name))),
                 term=term,
                 price=price,
-                start=_day(entry["from"], f"{place}: from"),
-                end=_day(entry["to"], f"{place}: to") if "to" in entry else None,
+                start=day(entry["from"], f"{place}: from"),
+                end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                 note=str(entry.get("note", "")),
                 source=read_source(entry["source"], place) if "source" in entry else default,
             )

@@ -285,26 +285,33 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             name: move(TERM[name], _positive(reached, f"{where}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
-        loads = {str(what): (float(low), float(high)) for what, (low, high) in raw.get("loads", {}).items()}
-        rows = {tuple(str(who).split(" ", 1)): int(entry.get("rows", 0)) for who, entry in raw["measured"].items()}
-        ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
-        measured = {
-            tuple(str(who).split(" ", 1)): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()
+        loads = {str(what): _span(found, f"{where}: loads: {what}") for what, found in raw.get("loads", {}).items()}
+        rows = {
+            _pair(who, where): int(_positive(entry["rows"], f"{where}: measured: {who}: rows"))
+            if "rows" in entry
+            else 0
+            for who, entry in raw["measured"].items()
         }
+        ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
+        if missing := next((basis for basis in (SEEN, SERVER, ELSEWHERE, NOWHERE) if basis not in ranges), None):
+            raise SpecError(f"{where}: intervals: {missing} is missing; write such files with kvplan calibrate")
+        measured = {_pair(who, where): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()}
     except KeyError as error:
         raise SpecError(f"{where}: missing or unknown {error}; write such files with kvplan calibrate") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SpecError(f"{where}: is no serving profile ({error}); write one with kvplan calibrate") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise SpecError(
+            f"{where}: is no serving profile ({shown(str(error))}); write one with kvplan calibrate"
+        ) from None
     return ServingProfile(
         name=str(raw.get("name", where)),
         tier=str(raw.get("tier", "measured elsewhere")),
         source=source,
         moves={**moves, "base": {"": base}},
-        measured=measured,  # type: ignore[arg-type]
+        measured=measured,
         ranges=ranges,
         speculative=tuple(map(str, raw.get("speculative", ()))),
         title=str(raw.get("title", "")),
-        rows=rows,  # type: ignore[arg-type]
+        rows=rows,
         loads=loads,
         architectures=tuple(map(str, raw.get("architectures", ()))),
     )
@@ -320,7 +327,23 @@ def _positive(found: object, where: str) -> float:
 
 
 def _range(found: Any, where: str) -> Range:
-    low, high = (_positive(x, f"{where}: intervals") for x in found)
-    if low > high:
-        raise SpecError(f"{where}: intervals: {low:g} is above {high:g}")
+    low, high = _span(found, f"{where}: intervals")
     return Range(low=low, high=high)
+
+
+def _span(found: Any, where: str) -> tuple[float, float]:
+    """Read two numbers above zero, the smaller first."""
+    if not isinstance(found, (list, tuple)) or len(found) != 2:
+        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(found)}")
+    low, high = (_positive(end, where) for end in found)
+    if low > high:
+        raise SpecError(f"{where}: {low:g} is above {high:g}")
+    return low, high
+
+
+def _pair(who: str, where: str) -> tuple[str, str]:
+    """Read a server's name: its GPU and its engine."""
+    gpu, gap, engine = who.partition(" ")
+    if not gap:
+        raise SpecError(f"{where}: measured: expected a GPU and an engine, as in 'h200 vllm', got {shown(who)}")
+    return gpu, engine
