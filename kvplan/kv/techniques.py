@@ -284,7 +284,8 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
         if g.bits <= bits:
             raise Incompatible(f"{spelled}: the cache is already stored in {g.bits:g} bits")
         groups = g.vectors * (ceil(g.key_width / group) + ceil((g.width - g.key_width) / group)) if group else 0
-        return replace(g, bits=bits, side=g.side + groups * 32 / 8)
+        left = change(g.alone) if g.alone is not None else None
+        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=left)
 
     return layout.each(change)
 
@@ -367,6 +368,7 @@ def evicting(
         heads = g.split
         return replace(
             changed,
+            alone=g,
             side=g.side + 4 * heads,
             rereads=g.rereads + 4 * heads + 4 * g.query_heads,
             flops=g.flops + 2 * g.query_heads,

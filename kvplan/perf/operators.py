@@ -253,7 +253,7 @@ def attention(
     """Return the attention of every kind of layer: decode over the cache, prompts over themselves."""
     found = []
     for kind in dict.fromkeys(g.kind for g in layout.groups):
-        groups = [g for g in layout.groups if g.kind == kind]
+        groups = [g.at(length) for g in layout.groups if g.kind == kind]
         read = sum(g.count * g.read(length) * share(g, tensor) for g in groups)
         work = sum(g.count * visible(g, length) * g.flops for g in groups) / tensor
         launches = sum(g.count for g in groups)
