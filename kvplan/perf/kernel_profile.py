@@ -1,5 +1,6 @@
 """What was fitted of which GPU, engine and kernel; finding what stands nearest to a shape, and predicting it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import inf, log
@@ -283,7 +284,7 @@ def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
             continue
         text = raw["coefficients"][f.name]
         if "choice" in f.metadata:
-            values[f.name] = parse(text, "B", where) if f.name == "own_up_to" else _choice(f.default, text)
+            values[f.name] = _choice(f.name, f.default, text, f"{where}: {f.name}")
         else:
             values[f.name] = _coefficient(text, f.metadata["unit"], f"{where}: {f.name}")
     spans = {n: _span(v, f"{where}: interval: {n}", 1e-9) for n, v in raw["interval"].items()}
@@ -327,8 +328,23 @@ def _span(raw: Any, where: str, least: float) -> tuple[float, float]:
 LARGEST = 1e18
 
 
-def _choice(default: object, text: str) -> object:
-    return int(text) if isinstance(default, int) else str(text)
+#: how the choices of a library are spelled
+CHOICES = {
+    "tiles": r"[1-9]\d{0,3}x[1-9]\d{0,3}( [1-9]\d{0,3}x[1-9]\d{0,3}){0,20}",
+    "split_k": r"[1-9]\d{0,2}( [1-9]\d{0,2}){0,20}",
+    "head_tile": r"[1-9]\d{0,2}|16 or 128",
+    "split": r"balanced|never|fill|flash-attention|from [1-9]\d{0,6} tokens|[1-9]\d{0,3} parts",
+    "blocks_per_sm": r"[1-9]\d?",
+}
+
+
+def _choice(name: str, default: object, text: object, where: str) -> object:
+    """Read a discrete choice of the library; one of bytes is a quantity."""
+    if name not in CHOICES:
+        return _coefficient(text, "B", where)
+    if not isinstance(text, str) or not re.fullmatch(CHOICES[name], text, re.ASCII):
+        raise SpecError(f"{where}: expected a choice such as {default}, got {shown(text)}")
+    return int(text) if isinstance(default, int) else text
 
 
 # -- predicting ------------------------------------------------------------------------------------
