@@ -83,7 +83,7 @@ def drop_output() -> None:
 def tell(message: str) -> None:
     """Say why on stderr, on one line."""
     with suppress(OSError):
-        click.echo(one_line(message), err=True)
+        click.echo(one_line(message), file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:

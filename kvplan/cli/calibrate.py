@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, refuse_settings, set_option
 from kvplan.cli.validate import left_lines, server_line, server_table, table
 from kvplan.errors import SpecError, shown, visible
@@ -63,8 +63,8 @@ def gathered(words: tuple[str, ...], kind: str | None, gpu: str | None) -> list[
 
 
 @click.command("calibrate")
-@click.argument("rows", nargs=-1, required=True, type=click.Path())
-@click.option("--output", "-o", type=click.Path(), help="Where the profile goes (YAML).")
+@click.argument("rows", nargs=-1, required=True, type=path)
+@click.option("--output", "-o", type=path, help="Where the profile goes (YAML).")
 @kind_option
 @click.option("--gpu", "-g", help="Only the rows of this GPU.")
 @click.option("--name", help="Name of the profile. Default: the output file's.")

@@ -1,6 +1,7 @@
 """What commands share: options, parameter types, and handing over a result."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import click
 from kvplan.docstrings import docstring
 from kvplan.errors import KvplanError, SpecError, one_line, shown
 from kvplan.kv.budget import Parallel
+from kvplan.specs.catalog_files import path_of
 from kvplan.specs.quantization import FORMATS
 from kvplan.units import parse, parse_tokens
 
@@ -44,6 +46,12 @@ def price(text: str) -> float:
 
 
 COUNT = click.IntRange(1, 1024)
+
+
+def path(text: str) -> str:
+    """Read a path as it was written; refuse one that no file can have."""
+    path_of(text)
+    return text
 
 
 def replica_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,7 +117,7 @@ def deliver(
 ) -> None:
     """Print the JSON document or the report; then leave with a 'no' if there is one."""
     if as_json:
-        click.echo(json.dumps(document(), allow_nan=False))
+        click.echo(json.dumps(document(), allow_nan=False), file=sys.stdout)
     else:
         from kvplan.report.tables import console
 
@@ -120,7 +128,7 @@ def deliver(
 
 def say(message: str, who: str = "kvplan") -> None:
     """Tell the user something on stderr, on one line."""
-    click.echo(one_line(f"{who}: {message}"), err=True)
+    click.echo(one_line(f"{who}: {message}"), file=sys.stderr)
 
 
 def show(out: Any, parts: list[Any]) -> None:
@@ -132,4 +140,4 @@ def show(out: Any, parts: list[Any]) -> None:
     with out.capture() as captured:
         for part in parts:
             out.print(part)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), file=sys.stdout)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.cli.kernel_rows import (
     holds_servers,
     kind_option,
@@ -34,8 +34,8 @@ def cells(found: Prediction) -> dict[str, str]:
 
 
 @click.command("predict")
-@click.argument("rows", type=click.Path())
-@click.option("--output", "-o", required=True, type=click.Path(), help="Where the predicted rows go.")
+@click.argument("rows", type=path)
+@click.option("--output", "-o", required=True, type=path, help="Where the predicted rows go.")
 @kind_option
 @set_option
 @profile_option

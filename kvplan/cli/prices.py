@@ -4,7 +4,7 @@ from datetime import date
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option, say
+from kvplan.cli.common import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError, UnknownName, shown
 from kvplan.specs import catalog, catalog_money
 from kvplan.specs.hardware import Price
@@ -96,12 +96,12 @@ def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) 
     "--prices",
     "files",
     multiple=True,
-    type=click.Path(),
+    type=path,
     help="A price file of your own, with --apis an API's; repeatable.",
 )
 @click.option("--on", metavar="DATE", help="The prices of another day. Default: today.")
 @click.option("--refresh", "renew", is_flag=True, help="Load today's offers through gpuhunt into the file -o names.")
-@click.option("-o", "output", type=click.Path(), help="Where --refresh writes; show it with --prices.")
+@click.option("-o", "output", type=path, help="Where --refresh writes; show it with --prices.")
 @json_option
 @examples(
     "kvplan prices --gpu h100",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option, say
+from kvplan.cli.common import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError
 from kvplan.specs.catalog_samples import SampleLog, profile_beside, read_samples, set_aside, swapped
 from kvplan.specs.catalog_tables import stem, write_profile
@@ -31,8 +31,8 @@ def seconds(text: str) -> float:
 @click.command("profile")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Default: a GPU if torch sees one, else the CPU.")
 @click.option("--budget", default="120s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it.")
-@click.option("--output", "-o", type=click.Path(), help="Where the profile goes. Default: profile-<device>.yaml.")
-@click.option("--rows", "rows_file", type=click.Path(), help="Where every sample goes. Default: beside the profile.")
+@click.option("--output", "-o", type=path, help="Where the profile goes. Default: profile-<device>.yaml.")
+@click.option("--rows", "rows_file", type=path, help="Where every sample goes. Default: beside the profile.")
 @click.option(
     "--processes", type=click.IntRange(1, 64), help="How many all-reduce together. Default: the visible GPUs; CPU: 1."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.kv import techniques
 from kvplan.kv.layout import kv_layout
@@ -184,7 +184,7 @@ def worded(field: str, value: object) -> str:
 @click.argument("kind")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--kernels", type=click.Choice(list(KERNELS)), help="Of a profile, only this kind of kernel.")
-@click.option("--rows", type=click.Path(), help="Of a profile, draw a file's measured times against its predictions.")
+@click.option("--rows", type=path, help="Of a profile, draw a file's measured times against its predictions.")
 @json_option
 @examples(
     "kvplan show gpu h200",

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.cli.kernel_rows import (
     holds_servers,
     kind_option,
@@ -43,7 +43,7 @@ def table(title: str, groups: Sequence[Residuals]) -> list[object]:
 
 
 @click.command("validate")
-@click.argument("rows", type=click.Path())
+@click.argument("rows", type=path)
 @kind_option
 @set_option
 @profile_option

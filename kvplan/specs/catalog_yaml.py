@@ -10,7 +10,7 @@ from kvplan.errors import SpecError, shown
 
 Document = dict[str, Any]
 #: values, keys and brackets of one document; lists and mappings within each other; letters of a key
-MOST, DEEPEST, LONGEST = 300_000, 50, 200
+MOST, DEEPEST, LONGEST = 100_000, 50, 200
 
 _Events = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _values = SafeConstructor()
