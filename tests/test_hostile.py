@@ -442,3 +442,37 @@ def test_dates_sweeps_and_numbers_that_are_none(run, tmp_path) -> None:
     for broken in ("p90", "interval: {"):
         path.write_text(kernels.replace(broken, "x" + broken))
         refused(run("show", "profile", path), "not a kernel profile")
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 10,
+    "intermediate_size": 128, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({f"k{i}": i for i in range(400_000)}, "400,007 fields"),
+        ({"quantization_config": {"quant_method": "fp8", "ignore": ["re:(a+)+$"]}}, "take forever"),
+        ({"quantization_config": {"quant_method": "fp8", "ignore": ["re:" + ".*" * 30 + "b"]}}, "take forever"),
+        ({"vocab_size": [0] * 100_000}, "vocab_size must be a whole number"),
+        ({"vocab_size": "\x1b" * 10_000}, "\\x1b"),
+    ],
+    ids=["fields", "nested", "repeats", "list", "text"],
+)
+def test_configs_that_would_take_forever_are_refused(run, tmp_path, more: dict, said: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**LLAMA, **more}))
+    begun = time.monotonic()
+    refused(run("memory", "-m", path, "-c", "1k"), said)
+    assert time.monotonic() - begun < 5
+
+
+def test_what_json_lacks_is_shown_in_words(run, tmp_path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**LLAMA, "a": float("nan"), "b": [float("inf")], "c": 10**400, "d": "x" * 10**6}))
+    shown = run("show", "model", path, "--json")
+    fields = {entry["field"]: entry["value"] for entry in json.loads(shown.out, parse_constant=pytest.fail)["fields"]}
+    assert fields["config.a"] == "nan" and fields["config.b"] == ["inf"] and "config.d" not in fields
+    assert run("show", "model", path).code == 0

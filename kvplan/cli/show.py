@@ -1,6 +1,6 @@
 """`kvplan show`: every value with its source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -43,9 +43,7 @@ def model(name: str) -> list[Field]:
         ("kv_bytes_at_32k_16_bit", layout.stored(32768), derived),
     ]
     return found + [
-        (f"config.{key}", finite(value), source)
-        for key, value in m.config.items()
-        if not isinstance(value, (Mapping, list)) or len(str(value)) < 200
+        (f"config.{key}", finite(value), source) for key, value in m.config.items() if len(str(value)) < 200
     ]
 
 

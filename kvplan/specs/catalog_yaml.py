@@ -9,8 +9,8 @@ from yaml.resolver import Resolver
 from kvplan.errors import SpecError, shown
 
 Document = dict[str, Any]
-#: values, keys and brackets of one document; lists and mappings within each other; letters of a key
-MOST, DEEPEST, LONGEST = 100_000, 50, 200
+#: values, keys and brackets of one document; lists and mappings within each other; letters of a key and of a value
+MOST, DEEPEST, LONGEST, LONGEST_VALUE = 100_000, 50, 200, 20_000
 
 _Events = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _values = SafeConstructor()
@@ -75,6 +75,8 @@ class _Building:
             raise _Refused(f"holds more than {MOST:,} values, which no file that kvplan reads does")
         if kind is yaml.ScalarEvent:
             self._refuse_tag(event)
+            if len(event.value) > LONGEST_VALUE:
+                raise _Refused(f"a value of {len(event.value):,} letters")
             plain = self.typed and event.implicit[0]
             self._place(_typed(event.value) if plain else event.value)
         elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:

@@ -108,6 +108,8 @@ class Config:
     def __init__(self, raw: Mapping[str, Any], where: str, known: Mapping[str, object], parent: "Config | None" = None):
         if not isinstance(raw, Mapping):
             raise SpecError(f"{where}: expected the object of a config.json, got {type(raw).__name__}")
+        if len(raw) > MOST_FIELDS:
+            raise SpecError(f"{where}: has {len(raw):,} fields, which no config.json has")
         self.where = where
         self.raw = raw
         self.parent = parent
@@ -238,6 +240,8 @@ class Config:
         )
 
 
+#: no config.json states more fields at one level
+MOST_FIELDS = 5000
 #: the largest size any field of a config may have
 LARGEST = 10**9
 

@@ -217,11 +217,18 @@ def tensor_bits(name: str, weight: Weight, dtype_bits: float, how: Quantization 
     return dtype_bits if how.bits is None else how.bits
 
 
+#: repetitions in one pattern of module names, and a repeated group, whose matching can take exponential time
+_REPEATED, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
+MOST_REPEATS = 4
+
+
 def checked_pattern(pattern: str, where: str) -> str:
     """Return a pattern that can be matched; refuse a broken regular expression."""
     if pattern.startswith("re:"):
         try:
             re.compile(pattern[3:])
+            if len(_REPEATED.findall(pattern)) > MOST_REPEATS or _NESTED.search(pattern):
+                raise re.error("repeats within repeats take forever")
         except (re.error, RecursionError, OverflowError) as error:
             raise SpecError(
                 f"{where}: quantization_config: {shown(pattern)} is no regular expression ({error})"
