@@ -555,6 +555,8 @@ def kills(count: int, seed: int, folder: Path) -> Iterator[str]:
     for number in range(count):
         after = draw.random() * 0.05
         if number % 3 == 2:
+            if samples.exists() and samples.stat().st_size > 100_000:
+                samples.unlink()
             killed(SAMPLER, ((str(samples),),), after)
             with samples.open("r+b") as file:  # a kill may also cut the last line anywhere
                 end = file.seek(0, 2)
