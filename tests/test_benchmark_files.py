@@ -564,6 +564,7 @@ WRONG = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from(list(MUTABLE)), data=st.data())
 def test_a_mutated_file_gives_rows_or_one_line(name: str, data: st.DataObject) -> None:
     document = copy.deepcopy(MUTABLE[name]())

@@ -31,6 +31,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_kernel_equals_its_twin(case: Case) -> None:
     errors = case.errors(CPU)

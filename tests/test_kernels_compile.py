@@ -36,6 +36,7 @@ def compiled(family: str, folder: Path) -> list[dict]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shipped_configurations_compile_clean_for_sm_90(family: str, tmp_path: Path) -> None:
     rows = compiled(family, tmp_path)

@@ -141,6 +141,7 @@ def test_a_file_that_is_not_there_is_refused(run, tmp_path) -> None:
     assert ran.code == 1 and "none.csv: cannot be read" in ran.err
 
 
+@pytest.mark.slow
 def test_calibrate_then_predict_with_it(run, tmp_path) -> None:
     source = write(tmp_path / "rows.csv", products(90))
     profile = tmp_path / "mine.yaml"
@@ -155,6 +156,7 @@ def test_calibrate_then_predict_with_it(run, tmp_path) -> None:
     assert "rows" in run("validate", str(source), "--profile", str(profile)).out
 
 
+@pytest.mark.slow
 def test_calibrate_can_check_itself(run, tmp_path) -> None:
     source = write(tmp_path / "rows.csv", products(90))
     ran = run("calibrate", str(source), "--check", "--json")

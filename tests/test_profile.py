@@ -177,6 +177,7 @@ def test_intervals_cover_what_they_promise() -> None:
     assert 0.74 < np.mean(inside) < 0.88
 
 
+@pytest.mark.slow
 def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     profile, rows = tmp_path / "mine.yaml", tmp_path / "mine.csv"
@@ -223,6 +224,7 @@ def running(pid: str) -> bool:
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
@@ -250,6 +252,7 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
         assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--processes 2 -o" in said and "--resume" in said)
 
 
+@pytest.mark.slow
 def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     from kvplan.measuring.cuda_probes import cuda_probes
     from kvplan.measuring.ranks import all_reduce_probes
@@ -274,13 +277,14 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
     taken = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
     assert set(samples.fit(taken, "median")["groups"]) == wanted
-    attention = samples.refit(taken)["kernels"]["h200"]["kvplan"]["decode_attention"]
+    kernels = samples.refit(taken)["kernels"]
+    attention = kernels["h200"]["kvplan"]["decode_attention"]
     assert set(attention) == {
         *(f"triton_decode bfloat16 {kept}" for kept in ("bfloat16", "fp8", "int8", "int4")),
         *("triton_paged bfloat16 bfloat16", "triton_h2o bfloat16 bfloat16", "triton_streaming_cache bfloat16 bfloat16"),
         *("triton_fused bfloat16 bfloat16", "triton_absorbed_mhc bfloat16 fp8"),
     }
-    tree = json.loads(json.dumps(samples.refit(taken)["kernels"]), parse_int=str, parse_float=str)
+    tree = json.loads(json.dumps(kernels), parse_int=str, parse_float=str)
     raw = {"name": "mine", "title": "mine", "tier": "measured here", "kernels": tree}
     source = Source(kind="measured", ref="here", date="2026-11-23")
     sizes = {"batch": 16, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": 8192}
@@ -370,6 +374,7 @@ def test_probes_count_what_the_kernels_say_they_move() -> None:
             assert (probe.moved, probe.flops) == pytest.approx(found, rel=0.02), probe
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
 def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     """The calls a GPU is timed on, on small shapes: fp8 products need a GPU."""
@@ -468,6 +473,7 @@ def gpu_day():
     return module
 
 
+@pytest.mark.slow
 def test_gpu_day_keeps_the_rest_when_a_part_fails(tmp_path: Path, capsys) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

@@ -743,6 +743,7 @@ def held(cache: object) -> int:
     return sum(tensor.element_size() * tensor.numel() for tensor in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "index"), CASES)
 def test_cache_holds_as_many_bytes(family: str, index: int, tmp_path: Path) -> None:
     for dtype, bits in (("float32", 32), ("bfloat16", 16)):
