@@ -193,18 +193,22 @@ class Report:
     json: Printed
 
 
+def words(name: str) -> list[str]:
+    return shlex.split(REPORTS[name])
+
+
 def report(name: str, folder: Path) -> Report:
     """Run a command of REPORTS once, in a copy of FILES at `folder`, and print what it found in every form."""
-    words = shlex.split(REPORTS[name])
+    arguments = words(name)
     shutil.copytree(FILES, folder, dirs_exist_ok=True)
     clock = count(100.0, 1.5)
     ticking = patch("time.monotonic", lambda: next(clock)) if name in TIMED else nullcontext()
     with chdir(folder), ticking, pinned(PINNED if name in OVER_ALL else ()):
         forms: dict[int | str, str] = {}
         with every_form(forms):
-            once = printed(words)
+            once = printed(arguments)
         if not forms:  # it ended before there was anything to deliver
-            return Report(name, dict.fromkeys((*WIDTHS, WIDE), once), printed([*words, "--json"]))
+            return Report(name, dict.fromkeys((*WIDTHS, WIDE), once), printed([*arguments, "--json"]))
     texts = {width: Printed(once.code, once.out + forms[width], once.err) for width in (*WIDTHS, WIDE)}
     return Report(name, texts, Printed(once.code, forms["json"], once.err))
 
