@@ -106,7 +106,7 @@ REPORTS: dict[str, str] = {
     "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 {DAY}",
     "audit": f"audit {DAY}",
     "audit-own": f"audit claims.yaml {DAY}",
-    "prices": f"prices --prices prices.yaml --provider ours --provider theirs {DAY}",
+    "prices": f"prices --prices prices.yaml --provider ours {DAY}",
     "prices-none": f"prices --gpu rtx-4090 {DAY}",
     "prices-apis": f"prices --apis --prices apis.yaml --provider our-api {DAY}",
     "prices-own": f"prices --own own.yaml --gpu h200 --gpu h100 {DAY}",
