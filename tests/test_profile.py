@@ -13,6 +13,7 @@ import yaml
 from kvplan.measuring import probes, profiling, samples
 from kvplan.measuring.linear import fit_group, number
 from kvplan.measuring.profiling import COLUMNS, Course, Sample, TooLarge, begin, measure
+from kvplan.report.progress import bar
 from kvplan.specs.catalog_samples import SampleLog, read_samples
 from kvplan.specs.catalog_tables import write_profile
 
@@ -445,6 +446,17 @@ def test_a_profile_is_shown_with_meanings_charts_and_a_roofline(run, tmp_path: P
 
     (tmp_path / "mine.csv").unlink()
     assert "no charts" in run("show", "profile", mine).out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, capsys, terminal: bool) -> None:
+    for name, value in {"FORCE_COLOR": "1" if terminal else "", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    times = iter((10.0, 40.0, 40.0))
+    with bar(lambda: next(times), deadline=100.0) as report:
+        report(0.25, "copy")
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("60.0 s left", "25%", "copy")) if terminal else not said
 
 
 def test_two_profiles_are_compared_and_odd_ones_refused(run, tmp_path: Path) -> None:
