@@ -115,8 +115,8 @@ def test_launchers_refuse_what_they_cannot_do() -> None:
     with pytest.raises(ValueError, match="contiguous"):
         decode_attention.decode_attention(q, kv.transpose(2, 3), kv, lengths)
     with pytest.raises(ValueError, match="at most 256"):
-        decode_attention.pick(4, 512, 2)
+        decode_attention.decode_attention(zeros(1, 8, 512), zeros(1, 16, 2, 512), zeros(1, 16, 2, 512), lengths)
     with pytest.raises(ValueError, match="fp8"):
-        latent_decode.pick_absorbed(512, 64, 1)
+        latent_decode.absorbed_decode(zeros(1, 8, 512), zeros(1, 16, 512, dtype=torch.float8_e4m3fn), lengths, scale=1.0)
     with pytest.raises(ValueError, match="absolute or cache"):
         streaming.streaming_decode(q, kv, kv, lengths, kv, kv, sinks=1, mode="ring")
