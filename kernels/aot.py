@@ -1,8 +1,9 @@
 """Compile kernels for a GPU that is not there, through their own launchers, and read what came out.
 
 `python -m kvplan.kernels.aot CAPABILITY,... [FAMILY]...` prints what the kernels compile to for GPUs of these compute
-capabilities (90 for an H100), one line of JSON a capability and family. `FAMILIES` calls each launcher on the shapes that
-models and `kvplan profile` have, with memory that is reserved and never touched; each picks its tile as it would there.
+capabilities (90 for an H100), one line of JSON a capability and family. `FAMILIES` calls each launcher on the shapes
+that models and `kvplan profile` have, with memory that is reserved and never touched; each picks its tile as it would
+there.
 
 `capture()` stands in for the driver: inside it a launch compiles exactly what it would run (same types, same strides,
 same specialisation) and runs nothing. Needs TRITON_INTERPRET unset. Registers and stack are read from the binary by

@@ -85,9 +85,7 @@ def query_heads(G: tl.constexpr, BH: tl.constexpr):
 @triton.jit
 def inside(live, d, D: tl.constexpr, BD: tl.constexpr):
     """Return the mask of a tile [rows, BD]: rows that are live and, where the tile is wider than D, columns below D."""
-    if D == BD:
-        return live[:, None]
-    return live[:, None] & (d < D)[None, :]
+    return live[:, None] if D == BD else live[:, None] & (d < D)[None, :]
 
 
 @triton.jit

@@ -8,8 +8,8 @@ loads for every step in flight, and scratch. The compiler's own figure is never 
 
 from dataclasses import dataclass
 
-#: shared memory one program may use, by compute capability [bytes]: "maximum shared memory per thread block" in NVIDIA's
-#: tuning guides of Ampere, Ada, Hopper and Blackwell
+#: shared memory one program may use, by compute capability [bytes]: "maximum shared memory per thread block" in
+#: NVIDIA's tuning guides of Ampere, Ada, Hopper and Blackwell
 SHARED = {
     80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 103: 227 << 10,
     110: 227 << 10, 120: 99 << 10, 121: 99 << 10,

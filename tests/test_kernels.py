@@ -1,6 +1,7 @@
 """Every kernel against its slow twin, in Triton's interpreter."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -10,17 +11,20 @@ torch = pytest.importorskip("torch")
 triton = pytest.importorskip("triton")
 
 from kvplan.kernels import (  # noqa: E402
+    bandwidth,
     common,
     decode_attention,
     h2o,
     kv_write,
     latent_decode,
+    prefill_attention,
     quantised_decode,
     reference,
     streaming,
 )
 from kvplan.kernels.cases import CASES, Case, guarded_outputs, relative_error  # noqa: E402
 from kvplan.kernels.common import INTERPRETED  # noqa: E402
+from kvplan.kernels.tiles import amd, nvidia  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -108,15 +112,223 @@ def test_a_kernel_that_writes_outside_its_output_is_caught() -> None:
         torch.as_strided(out, (1,), (1,), out.storage_offset() + 4).fill_(1.0)
 
 
-def test_launchers_refuse_what_they_cannot_do() -> None:
-    q, kv, lengths = zeros(1, 8, 128), zeros(1, 16, 3, 128), torch.ones(1, dtype=torch.int32)
-    with pytest.raises(ValueError, match="multiple"):
-        decode_attention.decode_attention(q, kv, kv, lengths)
-    with pytest.raises(ValueError, match="contiguous"):
-        decode_attention.decode_attention(q, kv.transpose(2, 3), kv, lengths)
-    with pytest.raises(ValueError, match="at most 256"):
-        decode_attention.decode_attention(zeros(1, 8, 512), zeros(1, 16, 2, 512), zeros(1, 16, 2, 512), lengths)
-    with pytest.raises(ValueError, match="fp8"):
-        latent_decode.absorbed_decode(zeros(1, 8, 512), zeros(1, 16, 512, dtype=torch.float8_e4m3fn), lengths, scale=1.0)
-    with pytest.raises(ValueError, match="absolute or cache"):
-        streaming.streaming_decode(q, kv, kv, lengths, kv, kv, sinks=1, mode="ring")
+def test_caches_beyond_two_to_the_31_elements_are_addressed() -> None:
+    """The second sequence, or the last page, lies past what 32 bits count; memory nobody touches costs nothing."""
+    apart, tokens = 2**31 + 4096, 20
+    draw = torch.Generator().manual_seed(6)
+
+    def far(near: torch.Tensor) -> torch.Tensor:
+        """Return a copy whose two sequences lie `apart` elements from each other."""
+        room = torch.empty(apart + near[0].numel(), dtype=near.dtype)
+        found = room.as_strided(near.shape, (apart, *near.stride()[1:]))
+        return found.copy_(near)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=draw)
+
+    lengths = torch.tensor([3, tokens], dtype=torch.int32)
+    q, kv = normal(2, 2, 64), normal(2, tokens, 1, 64)
+    tables = {name: normal(tokens, 32) for name in ("cos", "sin")}
+    slots = torch.tensor([[0, 1], [1, 2]], dtype=torch.int32)  # the last page is the far one
+    calls = {
+        "decode": lambda kv: decode_attention.decode_attention(q, kv, kv, lengths, splits=1),
+        "pages": lambda kv: decode_attention.decode_attention(
+            q, kv, kv, torch.tensor([7, tokens], dtype=torch.int32), block_table=slots[:, :1].contiguous(), splits=1
+        ),
+        "absorbed": lambda kv: latent_decode.absorbed_decode(q, kv[:, :, 0], lengths, scale=0.1, splits=1),
+        "fused": lambda kv: latent_decode.fused_decode(
+            q, kv[:, :, 0], kv[:, :, 0], normal_up, lengths, splits=1, **tables
+        ),
+        "streaming": lambda kv: streaming.streaming_decode(
+            q, kv, kv, lengths, sinks=2, mode="cache", splits=1, **tables
+        ),
+        "int8": lambda kv: quantised_decode.quantised_decode(
+            q, codes(kv), codes(kv), lengths, kind="int8", k_scale=0.1, v_scale=0.1, splits=1
+        ),
+    }
+    normal_up = normal(1, 64, 64)
+
+    def codes(kv: torch.Tensor) -> torch.Tensor:
+        near = (kv.contiguous() * 20).to(torch.int8)
+        return far(near) if kv.stride(0) == apart else near
+
+    distant = far(kv)
+    for name, call in calls.items():
+        for found, wanted in zip(call(distant), call(kv), strict=True):
+            assert torch.equal(found, wanted), name
+
+
+def test_reading_a_far_cache_back() -> None:
+    """Writing, evicting and compacting address as reading does."""
+    apart, heads, width = 2**31 + 4096, 1, 16
+    room = torch.empty(apart + 4 * width)
+    far = room.as_strided((2, 4, heads, width), (apart, width, width, 1))
+    far.zero_()
+    new = torch.arange(2.0 * width).view(2, heads, width)
+    kv_write.kv_write(new, new, far, far, torch.tensor([1, 6]))
+    assert torch.equal(far[0, 1], new[0])
+    assert torch.equal(far[1, 2], new[1])
+    scores, seen = torch.zeros(2, heads, 4), torch.tensor([3, 3], dtype=torch.int32)
+    h2o.h2o_evict(new, None, far, None, scores, torch.zeros(2, heads, 4, dtype=torch.int32), seen, 1)
+    assert torch.equal(far[:, 3], new)
+    kept, into = torch.tensor([[[1]], [[2]]], dtype=torch.int32), torch.zeros(2, 1, heads, width)
+    h2o.h2o_compact(far, kept, into)
+    assert torch.equal(into[:, 0], new)
+    tables = {name: torch.ones(8, width // 2) for name in ("cos", "sin")}
+    streaming.streaming_append(2 * new, 2 * new, far, far, seen - 3, sinks=1, mode="cache", **tables)
+    assert torch.equal(far[:, 0], 2 * new)
+
+
+@pytest.mark.parametrize(("group", "width"), [(1, 64), (5, 80), (7, 96), (12, 112), (71, 128), (16, 192), (3, 256)])
+def test_group_sizes_and_head_dims_of_real_models(group: int, width: int) -> None:
+    draw = torch.Generator().manual_seed(width)
+    q, kv = torch.randn(1, group, width, generator=draw), torch.randn(1, 18, 1, width, generator=draw)
+    lengths = torch.tensor([17], dtype=torch.int32)
+    found, lse = decode_attention.decode_attention(q, kv, kv, lengths, splits=1)
+    wanted, wanted_lse = reference.decode_attention(q, kv, kv, lengths)
+    assert relative_error(found, wanted) < 1e-5
+    assert relative_error(lse, wanted_lse) < 1e-5
+
+
+LENGTHS = torch.ones(1, dtype=torch.int32)
+Q, KV, TURNS = zeros(1, 8, 128), zeros(1, 16, 2, 128), zeros(16, 64, dtype=torch.float32)
+E4M3 = torch.float8_e4m3fn
+SCORES = zeros(1, 2, 16, dtype=torch.float32)
+CODES = zeros(1, 16, 2, 128, dtype=torch.int8)
+SIDE = zeros(1, 2, 2, 16)
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "groups": (lambda: decode_attention.decode_attention(Q, *[zeros(1, 16, 3, 128)] * 2, LENGTHS), "multiple of 3"),
+    "layout": (lambda: decode_attention.decode_attention(Q, *[zeros(1, 16, 128, 2).mT] * 2, LENGTHS), "contiguous"),
+    "too wide": (
+        lambda: decode_attention.decode_attention(zeros(1, 8, 512), *[zeros(1, 16, 2, 512)] * 2, LENGTHS),
+        "head_dim 512: decode attention takes at most 256",
+    ),
+    "mixed types": (lambda: decode_attention.decode_attention(Q, KV.float(), KV, LENGTHS), "k: is float32, must be bf"),
+    "integers": (lambda: decode_attention.decode_attention(Q.int(), KV, KV, LENGTHS), "q: is int32, must be"),
+    "long lengths": (lambda: decode_attention.decode_attention(Q, KV, KV, LENGTHS.long()), "lengths: is int64"),
+    "batch": (lambda: decode_attention.decode_attention(Q, zeros(2, 16, 2, 128), KV, LENGTHS), r"k: .*\[B=1, T, Hkv"),
+    "values": (lambda: decode_attention.decode_attention(Q, KV, KV[:, :9], LENGTHS), r"v: shape \[1, 9"),
+    "no tensor": (lambda: decode_attention.decode_attention(Q, KV, None, 3), "lengths: must be a tensor"),
+    "meta": (lambda: decode_attention.decode_attention(Q, KV.to("meta"), KV, LENGTHS), "different devices"),
+    "short logits": (
+        lambda: decode_attention.decode_attention(Q, KV, KV, LENGTHS, logits=zeros(1, 8, 9, dtype=torch.float16)),
+        "logits: shape",
+    ),
+    "sequences": (
+        lambda: decode_attention.decode_attention(
+            Q.expand(70000, 8, 128), *[KV.expand(70000, 16, 2, 128)] * 2, LENGTHS.repeat(70000)
+        ),
+        "at most 65,535",
+    ),
+    "kind": (lambda: quantised_decode.quantised_decode(Q, KV, KV, LENGTHS, kind="int2"), "write fp8, int8 or int4"),
+    "codes": (lambda: quantised_decode.quantised_decode(Q, KV, KV, LENGTHS, kind="int8"), "k: is bfloat16, must be"),
+    "one scale": (
+        lambda: quantised_decode.quantised_decode(Q, CODES, CODES, LENGTHS, kind="int8", k_scale=SIDE), "must both be"
+    ),
+    "zeros alone": (
+        lambda: quantised_decode.quantised_decode(Q, CODES, CODES, LENGTHS, kind="int8", k_zero=SIDE, v_zero=SIDE),
+        "beside scales",
+    ),
+    "scales": (
+        lambda: quantised_decode.quantised_decode(
+            Q, CODES, CODES, LENGTHS, kind="int8", k_scale=SIDE[..., :9], v_scale=SIDE[..., :9]
+        ),
+        "k_scale: shape",
+    ),
+    "odd halves": (
+        lambda: quantised_decode.quantised_decode(
+            zeros(1, 8, 65), *[zeros(1, 16, 2, 65, dtype=torch.int8)] * 2, LENGTHS, kind="int8"
+        ),
+        "head_dim 65: must be even",
+    ),
+    "write": (lambda: kv_write.kv_write(Q, Q, KV, KV, LENGTHS, kind="bf16"), "kind 'bf16': write plain"),
+    "write scales": (
+        lambda: kv_write.kv_write(zeros(1, 2, 128), zeros(1, 2, 128), CODES, CODES, LENGTHS, kind="int8"), "be tensors"
+    ),
+    "write heads": (lambda: kv_write.kv_write(Q, Q, KV, KV, LENGTHS), "k: shape"),
+    "rank": (
+        lambda: latent_decode.absorbed_decode(zeros(1, 8, 1024), zeros(1, 16, 1024), LENGTHS, scale=1.0),
+        "rank 1024: absorbed attention takes at most 512",
+    ),
+    "fp8 rank": (
+        lambda: latent_decode.absorbed_decode(zeros(1, 8, 512), zeros(1, 16, 512, dtype=E4M3), LENGTHS, scale=1.0),
+        "rank 512: absorbed attention takes at most 256",
+    ),
+    "rope": (
+        lambda: latent_decode.absorbed_decode(
+            zeros(1, 8, 64), zeros(1, 16, 64), LENGTHS, q_rope=zeros(1, 8, 128), k_rope=zeros(1, 16, 128), scale=1.0
+        ),
+        "rotary part of 128",
+    ),
+    "half a rope": (
+        lambda: latent_decode.absorbed_decode(Q, zeros(1, 16, 128), LENGTHS, q_rope=Q, scale=1.0), "must both be given"
+    ),
+    "fused room": (
+        lambda: latent_decode.fused_decode(zeros(1, 8, 256), *[zeros(1, 16, 512)] * 2, zeros(2, 512, 256), LENGTHS),
+        "rank 512: fused attention needs [0-9,]+ bytes of shared memory",
+    ),
+    "tables": (
+        lambda: latent_decode.fused_decode(
+            Q, *[zeros(1, 16, 64)] * 2, zeros(2, 64, 128), LENGTHS, cos=TURNS[:9], sin=TURNS[:9]
+        ),
+        "cos: shape",
+    ),
+    "reconstruct": (
+        lambda: latent_decode.reconstruct_decode(
+            Q, *[zeros(1, 16, 64)] * 2, zeros(2, 64, 128), zeros(2, 32, 128), LENGTHS
+        ),
+        "v_up: shape",
+    ),
+    "mode": (
+        lambda: streaming.streaming_decode(Q, KV, KV, LENGTHS, TURNS, TURNS, sinks=1, mode="ring"), "absolute or cache"
+    ),
+    "all sinks": (
+        lambda: streaming.streaming_decode(Q, KV, KV, LENGTHS, TURNS, TURNS, sinks=16, mode="cache"), "sinks 16: must"
+    ),
+    "append": (
+        lambda: streaming.streaming_append(Q, Q, KV, KV, LENGTHS, TURNS, TURNS, sinks=1, mode="cache"), "k: shape"
+    ),
+    "prefill": (
+        lambda: prefill_attention.prefill_attention(Q, KV[0], KV[0], LENGTHS.repeat(2), 1), "k: shape"
+    ),
+    "longest": (
+        lambda: prefill_attention.prefill_attention(KV[0], KV[0], KV[0], LENGTHS.repeat(2), 17), "longest 17: must be"
+    ),
+    "negative": (lambda: h2o.h2o_select(SCORES, LENGTHS, -1, 2), "heavy -1: must be 0 or more"),
+    "scores": (lambda: h2o.h2o_decode(Q, KV, KV, LENGTHS, SCORES[..., :9]), "scores: shape"),
+    "scored heads": (
+        lambda: h2o.h2o_latent_decode(
+            zeros(1, 256, 64), zeros(1, 16, 64), LENGTHS, zeros(1, 1, 16, dtype=torch.float32), scale=1.0
+        ),
+        "at most 128",
+    ),
+    "recent": (
+        lambda: h2o.h2o_evict(KV[:, 0], KV[:, 0], KV, KV, SCORES, SCORES.int(), LENGTHS, 0), "recent 0: must be from 1"
+    ),
+    "compact": (lambda: h2o.h2o_compact(KV, SCORES.int(), KV[:, :3], SCORES), "into: shape"),
+    "buffers": (lambda: bandwidth.copy_probe(TURNS.view(-1), TURNS.view(-1)[:9]), "y: shape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_launchers_refuse_what_they_cannot_do_in_one_line(name: str) -> None:
+    call, why = REFUSED[name]
+    with pytest.raises(ValueError, match=why) as refused:
+        call()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_platform_decides_which_fp8_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An MI300X counts its exponents another way: it reads its own format and refuses the other."""
+    q, other = zeros(1, 2, 64, dtype=torch.float16), torch.float8_e4m3fnuz
+    codes = zeros(1, 16, 1, 64, dtype=other)
+    monkeypatch.setattr(common, "present", lambda device: amd("gfx942"))
+    assert common.fp8_type(CPU) == other
+    common.refuse_fp8(k=codes)
+    with pytest.raises(ValueError, match="k: float8_e4m3fn, this GPU computes with float8_e4m3fnuz"):
+        quantised_decode.quantised_decode(q, codes.to(E4M3), codes.to(E4M3), LENGTHS, kind="fp8")
+    monkeypatch.setattr(common, "present", lambda device: nvidia(80))
+    with pytest.raises(ValueError, match="fp8: sm_80 has no such type"):
+        quantised_decode.quantised_decode(q, codes.to(E4M3), codes.to(E4M3), LENGTHS, kind="fp8")
+    with pytest.raises(ValueError, match="fp8: sm_80"):
+        kv_write.kv_write(q[:, :1], q[:, :1], codes.to(E4M3), codes.to(E4M3), LENGTHS, kind="fp8")
