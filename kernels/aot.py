@@ -481,7 +481,7 @@ def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], d
                     seen.add(kernel.hash)
                     predicted = sum(shared(*one, capability) for one in asked) if kernel is kernels[0] else 0
                     found.append(inspect(kernel, name, capability, predicted))
-    return found
+    return found, refused
 
 
 if __name__ == "__main__":

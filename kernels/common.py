@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .tiles import Config, Gpu, Shape, amd, nvidia, tiles
+from .tiles import PROGRAMS_PER_SM, TILES_PER_SPLIT, Config, Gpu, Shape, amd, nvidia, tiles
 
 #: true when kernels run in Triton's interpreter; decided when this module is imported, as the interpreter itself is
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -151,8 +151,8 @@ def pick_splits(batch: int, programs: int, longest: int, tokens: int, sms: int) 
     `programs` is programs per sequence before splitting, `longest` the longest sequence and `tokens` a tile, in
     tokens. A split never gets less than two tiles.
     """
-    wanted = triton.cdiv(2 * sms, max(1, batch * programs))
-    return max(1, min(wanted, triton.cdiv(longest, 2 * tokens)))
+    wanted = triton.cdiv(PROGRAMS_PER_SM * sms, max(1, batch * programs))
+    return max(1, min(wanted, triton.cdiv(longest, TILES_PER_SPLIT * tokens)))
 
 
 def gpu_of(device: torch.device) -> Gpu:

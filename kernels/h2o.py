@@ -394,6 +394,7 @@ def h2o_decode(
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
+    config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode, and add the attention every token received to its score.
 
@@ -405,7 +406,7 @@ def h2o_decode(
     if logits is None:
         logits = torch.empty((*q.shape[:2], k.shape[1]), dtype=torch.float16, device=q.device)
     partial, lses = decode_splits(
-        q, k, v, lengths, scale=scale, splits=splits, sms=sms, logits=logits, dtype=torch.float32
+        q, k, v, lengths, scale=scale, splits=splits, sms=sms, logits=logits, config=config, dtype=torch.float32
     )
     return combine_scores(partial, lses, logits, lengths, scores, q.dtype)
 
@@ -422,6 +423,7 @@ def h2o_latent_decode(
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
+    config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode an absorbed latent cache, and add the attention of all heads to each token's score.
 
@@ -444,6 +446,7 @@ def h2o_latent_decode(
         splits=splits,
         sms=sms,
         logits=logits,
+        config=config,
         dtype=torch.float32,
     )
     return combine_scores(partial, lses, logits, lengths, scores, q.dtype)

@@ -16,6 +16,8 @@ SHARED = {
 }  # fmt: skip
 #: LDS of a CDNA 3 compute unit [bytes] (AMD Instinct MI300 instruction set architecture, section 2)
 SHARED_HIP = 64 << 10
+#: programs wanted on each multiprocessor, which sets how often sequences are split, and tiles a split gets at least
+PROGRAMS_PER_SM, TILES_PER_SPLIT = 2, 2
 #: barriers and reductions [bytes]
 SLACK = 1 << 10
 ANY = 1 << 30
