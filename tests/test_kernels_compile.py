@@ -45,6 +45,8 @@ TARGETS = [
     pytest.param(89, OTHERS, marks=SLOW),
     *(pytest.param(capability, LARGE + OTHERS, marks=SLOW) for capability in (80, 86, 100)),
 ]
+#: their second half starts at 40 or 20 bytes, where no 16 can be loaded at once
+NARROW = {"int8, D 80, 1 scale", "int4, D 80, 1 scale"}
 #: columns of tensor memory of a multiprocessor, from sm_100 on
 TENSOR_COLUMNS = 512
 
@@ -72,11 +74,13 @@ def test_every_configuration_compiles_within_a_gpus_shared_memory(
         assert row["shared"] <= SHARED[capability], row
         assert row["tensor"] <= TENSOR_COLUMNS, row
         assert row["spills"] == 0, row
-        if row["predicted"]:
-            assert row["shared"] <= row["predicted"] <= 1.4 * row["shared"] + 4096, row
-        if row["kernel"] in PIPELINED and "R 64 each" not in row["variant"] and "4 bytes" not in row["variant"]:
+        assert row["shared"] <= row["predicted"] or not row["predicted"], row
+        if row["kernel"] not in PIPELINED:
+            continue
+        assert row["mma"] + row["grouped"] > 0 or "4 bytes" in row["variant"], row
+        if row["stages"] > 1 and row["variant"] not in NARROW:
             assert row["wide_async_loads"] > 0, row
-            assert row["mma"] + row["grouped"] > 0, row
+            assert row["predicted"] <= 1.4 * row["shared"] + 4096, row
     too_wide = {"R 512 each, D 128"} if "fused" in families and SHARED[capability] < 200 << 10 else set()
     no_fp8 = {name for name in refused if "fp8" in name}
     assert set(refused) == too_wide | no_fp8
