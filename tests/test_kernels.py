@@ -112,71 +112,55 @@ def test_a_kernel_that_writes_outside_its_output_is_caught() -> None:
         torch.as_strided(out, (1,), (1,), out.storage_offset() + 4).fill_(1.0)
 
 
-def test_caches_beyond_two_to_the_31_elements_are_addressed() -> None:
-    """The second sequence, or the last page, lies past what 32 bits count; memory nobody touches costs nothing."""
-    apart, tokens = 2**31 + 4096, 20
+#: elements from one token to the next: the eighteenth lies past what 32 bits count; what nobody touches costs no memory
+APART, MANY = 2**27, 18
+
+
+def far(*tail: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    """Return a cache [1, MANY, *tail] of zeros whose tokens lie APART elements from each other."""
+    room = torch.empty((MANY - 1) * APART + tail[0] * tail[1], dtype=dtype)
+    return room.as_strided((1, MANY, *tail), (MANY * APART, APART, tail[1], 1)).zero_()
+
+
+def test_caches_beyond_two_to_the_31_elements_are_read() -> None:
     draw = torch.Generator().manual_seed(6)
-
-    def far(near: torch.Tensor) -> torch.Tensor:
-        """Return a copy whose two sequences lie `apart` elements from each other."""
-        room = torch.empty(apart + near[0].numel(), dtype=near.dtype)
-        found = room.as_strided(near.shape, (apart, *near.stride()[1:]))
-        return found.copy_(near)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=draw)
-
-    lengths = torch.tensor([3, tokens], dtype=torch.int32)
-    q, kv = normal(2, 2, 64), normal(2, tokens, 1, 64)
-    tables = {name: normal(tokens, 32) for name in ("cos", "sin")}
-    slots = torch.tensor([[0, 1], [1, 2]], dtype=torch.int32)  # the last page is the far one
-    calls = {
-        "decode": lambda kv: decode_attention.decode_attention(q, kv, kv, lengths, splits=1),
+    q, up = torch.randn(1, 2, 64, generator=draw).half(), torch.randn(1, 64, 64, generator=draw).half()
+    near, length = torch.randn(1, MANY, 1, 64, generator=draw).half(), torch.tensor([MANY], dtype=torch.int32)
+    tables = {name: torch.randn(MANY, 32, generator=draw) for name in ("cos", "sin")}
+    table = torch.arange(MANY, dtype=torch.int32)[None]
+    calls: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+        "decode": lambda kv: decode_attention.decode_attention(q, kv, kv, length, splits=1),
         "pages": lambda kv: decode_attention.decode_attention(
-            q, kv, kv, torch.tensor([7, tokens], dtype=torch.int32), block_table=slots[:, :1].contiguous(), splits=1
+            q, *[kv.transpose(0, 1)] * 2, length, block_table=table, splits=1
         ),
-        "absorbed": lambda kv: latent_decode.absorbed_decode(q, kv[:, :, 0], lengths, scale=0.1, splits=1),
-        "fused": lambda kv: latent_decode.fused_decode(
-            q, kv[:, :, 0], kv[:, :, 0], normal_up, lengths, splits=1, **tables
-        ),
+        "absorbed": lambda kv: latent_decode.absorbed_decode(q, kv[:, :, 0], length, scale=0.1, splits=1),
+        "fused": lambda kv: latent_decode.fused_decode(q, *[kv[:, :, 0]] * 2, up, length, splits=1, **tables),
         "streaming": lambda kv: streaming.streaming_decode(
-            q, kv, kv, lengths, sinks=2, mode="cache", splits=1, **tables
-        ),
-        "int8": lambda kv: quantised_decode.quantised_decode(
-            q, codes(kv), codes(kv), lengths, kind="int8", k_scale=0.1, v_scale=0.1, splits=1
+            q, kv, kv, length, sinks=2, mode="cache", splits=1, **tables
         ),
     }
-    normal_up = normal(1, 64, 64)
-
-    def codes(kv: torch.Tensor) -> torch.Tensor:
-        near = (kv.contiguous() * 20).to(torch.int8)
-        return far(near) if kv.stride(0) == apart else near
-
-    distant = far(kv)
+    apart = far(1, 64).copy_(near)
     for name, call in calls.items():
-        for found, wanted in zip(call(distant), call(kv), strict=True):
+        for found, wanted in zip(call(apart), call(near), strict=True):
             assert torch.equal(found, wanted), name
+    codes = (near * 20).to(torch.int8)
+    apart = far(1, 64, dtype=torch.int8).copy_(codes)
+    both = [quantised_decode.quantised_decode(q, kv, kv, length, kind="int8", splits=1)[0] for kv in (apart, codes)]
+    assert torch.equal(*both)
 
 
-def test_reading_a_far_cache_back() -> None:
-    """Writing, evicting and compacting address as reading does."""
-    apart, heads, width = 2**31 + 4096, 1, 16
-    room = torch.empty(apart + 4 * width)
-    far = room.as_strided((2, 4, heads, width), (apart, width, width, 1))
-    far.zero_()
-    new = torch.arange(2.0 * width).view(2, heads, width)
-    kv_write.kv_write(new, new, far, far, torch.tensor([1, 6]))
-    assert torch.equal(far[0, 1], new[0])
-    assert torch.equal(far[1, 2], new[1])
-    scores, seen = torch.zeros(2, heads, 4), torch.tensor([3, 3], dtype=torch.int32)
-    h2o.h2o_evict(new, None, far, None, scores, torch.zeros(2, heads, 4, dtype=torch.int32), seen, 1)
-    assert torch.equal(far[:, 3], new)
-    kept, into = torch.tensor([[[1]], [[2]]], dtype=torch.int32), torch.zeros(2, 1, heads, width)
-    h2o.h2o_compact(far, kept, into)
-    assert torch.equal(into[:, 0], new)
-    tables = {name: torch.ones(8, width // 2) for name in ("cos", "sin")}
-    streaming.streaming_append(2 * new, 2 * new, far, far, seen - 3, sinks=1, mode="cache", **tables)
-    assert torch.equal(far[:, 0], 2 * new)
+def test_caches_beyond_two_to_the_31_elements_are_written() -> None:
+    cache, new, seen = far(1, 16), torch.arange(16.0).half().view(1, 1, 16), torch.tensor([MANY - 1]).int()
+    kv_write.kv_write(new, new, cache, cache, torch.tensor([MANY - 1]))
+    assert torch.equal(cache[:, MANY - 1], new)
+    h2o.h2o_evict(2 * new, None, cache, None, torch.zeros(1, 1, MANY), torch.zeros(1, 1, MANY).int(), seen, 1)
+    assert torch.equal(cache[:, MANY - 1], 2 * new)
+    into = torch.zeros(1, 1, 1, 16).half()
+    h2o.h2o_compact(cache, torch.tensor([[[MANY - 1]]]).int(), into)
+    assert torch.equal(into[:, 0], 2 * new)
+    tables = {name: torch.ones(8, 8) for name in ("cos", "sin")}
+    streaming.streaming_append(3 * new, 3 * new, cache, cache, seen, sinks=1, mode="cache", **tables)
+    assert torch.equal(cache[:, MANY - 1], 3 * new)
 
 
 @pytest.mark.parametrize(("group", "width"), [(1, 64), (5, 80), (7, 96), (12, 112), (71, 128), (16, 192), (3, 256)])
