@@ -145,3 +145,17 @@ def test_every_family_is_compiled() -> None:
     from kvplan.kernels.aot import FAMILIES
 
     assert set(LARGE + OTHERS) == set(FAMILIES)
+
+
+def test_without_a_gpu_and_an_interpreter_a_launcher_says_so() -> None:
+    program = (
+        "import torch; from kvplan.kernels.decode_attention import decode_attention as f\n"
+        "q, kv = torch.zeros(1, 8, 64), torch.zeros(1, 16, 2, 64)\n"
+        "try: f(q, kv, kv, torch.ones(1, dtype=torch.int32))\n"
+        "except ValueError as error: print(error)"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], env=env, capture_output=True, text=True)
+    assert done.stdout == "tensors on the CPU: kernels run on a GPU, or interpreted with TRITON_INTERPRET=1\n", (
+        done.stderr
+    )
