@@ -86,16 +86,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: the largest width and number of heads it serves, and its tile."""
+    """One row of the table: the largest width and number of heads it serves, its tile, and on which GPUs.
+
+    `since`: the least compute capability; products of warp groups leave more registers free.
+    """
 
     width: int
     heads: int
     config: Config
+    since: int = 0
 
 
-def row(width: int, heads: int, rows: int, tokens: int, warps: int, stages: int) -> Row:
+def row(width: int, heads: int, rows: int, tokens: int, warps: int, stages: int, since: int = 0) -> Row:
     """Return a row of the table."""
-    return Row(width, heads, Config(rows, tokens, warps, stages))
+    return Row(width, heads, Config(rows, tokens, warps, stages), since)
 
 
 #: (family, bytes of a stored element) -> rows, best first; three stages keep 64 KB of a decode in flight
@@ -154,12 +158,13 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("streaming", 4): (row(256, ANY, 16, 16, 8, 2),),
     ("prefill", 2): (
-        row(64, ANY, 128, 64, 4, 3),
-        row(128, ANY, 128, 128, 8, 2),
-        row(128, ANY, 128, 64, 8, 2),
+        row(64, ANY, 128, 64, 4, 3, since=90),
+        row(64, ANY, 64, 64, 4, 3),
+        row(128, ANY, 128, 128, 8, 2, since=90),
+        row(128, ANY, 128, 32, 8, 2),
         row(128, ANY, 64, 32, 4, 2),
-        row(256, ANY, 128, 32, 8, 2),
-        row(256, ANY, 64, 32, 4, 2),
+        row(256, ANY, 128, 32, 8, 2, since=90),
+        row(256, ANY, 64, 32, 8, 2),
         row(256, ANY, 32, 32, 4, 2),
     ),
     ("prefill", 4): (row(256, ANY, 32, 32, 4, 1),),
@@ -226,7 +231,11 @@ def tiles(shape: Shape, gpu: Gpu) -> Config:
     if not rows:
         raise ValueError(f"{shape.family}: no kernel reads elements of {shape.itemsize:g} bytes")
     widest = max(one.width for one in rows)
-    wide = [one.config for one in rows if shape.width <= one.width and shape.heads <= one.heads]
+    wide = [
+        one.config
+        for one in rows
+        if shape.width <= one.width and shape.heads <= one.heads and gpu.capability >= one.since
+    ]
     if not wide:
         raise ValueError(f"{what} {shape.width}: {shape.family} attention takes at most {widest}")
     for config in wide:
