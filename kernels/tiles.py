@@ -142,6 +142,7 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     # no tile tried at 512 both pipelines its loads and spills nothing
     ("absorbed", 1): (row(128, ANY, 64, 64, 4, 3), row(256, ANY, 64, 64, 8, 3)),
     ("fused", 2): (
+        row(127, ANY, 16, 32, 4, 2),  # masks of ranks that fill no tile take registers
         row(128, ANY, 16, 64, 4, 2),
         row(128, ANY, 16, 32, 4, 2),
         row(256, ANY, 16, 32, 8, 3),
