@@ -122,6 +122,7 @@ def far(*tail: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
     return room.as_strided((1, MANY, *tail), (MANY * APART, APART, tail[1], 1)).zero_()
 
 
+@pytest.mark.slow
 def test_caches_beyond_two_to_the_31_elements_are_read() -> None:
     draw = torch.Generator().manual_seed(6)
     q, up = torch.randn(1, 2, 64, generator=draw).half(), torch.randn(1, 64, 64, generator=draw).half()

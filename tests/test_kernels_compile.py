@@ -1,8 +1,6 @@
 """Every kernel compiled, with no GPU, for the GPUs there are: shared memory as predicted and within limits, no spills.
 
-A capability is compiled in one process, and what was compiled before is kept in pytest's cache folder. By default all
-is compiled for an H100 or H200 (sm_90), and the large tiles for the GPUs with least shared memory (sm_89); the rest is
-marked slow.
+A capability is compiled in one process, and what was compiled before is kept in pytest's cache folder.
 """
 
 import ast
@@ -33,29 +31,18 @@ PIPELINED = {
     "prefill_kernel",
     "prefill_scores_kernel",
 }
-SLOW = pytest.mark.slow
-#: kernels with large tiles, and the others
-LARGE, OTHERS = (
-    ("absorbed", "fused", "streaming", "prefill"),
-    ("decode", "quantised", "fp8", "small", "single", "spare"),
-)
-TARGETS = [
-    (90, LARGE + OTHERS),
-    (89, LARGE),
-    pytest.param(89, OTHERS, marks=SLOW),
-    *(pytest.param(capability, LARGE + OTHERS, marks=SLOW) for capability in (80, 86, 100)),
-]
+CAPABILITIES = (80, 86, 89, 90, 100)
 #: their second half starts at 40 or 20 bytes, where no 16 can be loaded at once
 NARROW = {"int8, D 80, 1 scale", "int4, D 80, 1 scale"}
 #: columns of tensor memory of a multiprocessor, from sm_100 on
 TENSOR_COLUMNS = 512
 
 
-def compiled(capability: int, families: tuple[str, ...], folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def compiled(capability: int, folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Compile all for a capability in a process of its own: here triton may be interpreting."""
     env = {**os.environ, "TRITON_CACHE_DIR": str(folder)}
     env.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-W", "ignore", "-m", "kvplan.kernels.aot", str(capability), *families]
+    command = [sys.executable, "-W", "ignore", "-m", "kvplan.kernels.aot", str(capability)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -63,12 +50,13 @@ def compiled(capability: int, families: tuple[str, ...], folder: Path) -> tuple[
     return rows, {name: why for answer in answers for name, why in answer["refused"].items()}
 
 
-@pytest.mark.parametrize(("capability", "families"), TARGETS)
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_every_configuration_compiles_within_a_gpus_shared_memory(
-    capability: int, families: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
+    capability: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     cache = getattr(request.config, "cache", None)
-    rows, refused = compiled(capability, families, tmp_path if cache is None else cache.mkdir("kvplan-triton"))
+    rows, refused = compiled(capability, tmp_path if cache is None else cache.mkdir("kvplan-triton"))
     assert len(rows) > 30
     for row in rows:
         assert row["shared"] <= SHARED[capability], row
@@ -81,10 +69,10 @@ def test_every_configuration_compiles_within_a_gpus_shared_memory(
         if row["stages"] > 1 and row["variant"] not in NARROW:
             assert row["wide_async_loads"] > 0, row
             assert row["predicted"] <= 1.4 * row["shared"] + 4096, row
-    too_wide = {"R 512 each, D 128"} if "fused" in families and SHARED[capability] < 200 << 10 else set()
+    too_wide = {"R 512 each, D 128"} if SHARED[capability] < 200 << 10 else set()
     no_fp8 = {name for name in refused if "fp8" in name}
     assert set(refused) == too_wide | no_fp8
-    assert bool(no_fp8) == (capability < 89 and "fp8" in families)
+    assert bool(no_fp8) == (capability < 89)
     assert all("shared memory" in why if name in too_wide else "sm_89" in why for name, why in refused.items())
 
 
@@ -141,12 +129,7 @@ def test_masked_loads_say_what_they_load_elsewhere() -> None:
         assert ("mask" in given) == ("other" in given), f"{name}: {ast.unparse(call)}"
 
 
-def test_every_family_is_compiled() -> None:
-    from kvplan.kernels.aot import FAMILIES
-
-    assert set(LARGE + OTHERS) == set(FAMILIES)
-
-
+@pytest.mark.slow
 def test_without_a_gpu_and_an_interpreter_a_launcher_says_so() -> None:
     program = (
         "import torch; from kvplan.kernels.decode_attention import decode_attention as f\n"
