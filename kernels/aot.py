@@ -436,8 +436,9 @@ def spare_variants() -> Variants:
 def chosen(key: tuple[str, float], wanted: Row) -> bool:
     """Return whether any shape on any NVIDIA GPU takes a row."""
     beside = {"absorbed": (0, 64), "fused": (128,)}.get(key[0], (0,))
-    for capability, heads, more, rotated in product(SHARED, (16, 32, 64), beside, (False, True)):
-        shape = Shape(key[0], wanted.width, heads, key[1], more, rotated)
+    widths = {64, 128, 256, wanted.width}
+    for capability, width, heads, more, rotated in product(SHARED, widths, (16, 32, 64), beside, (False, True)):
+        shape = Shape(key[0], width, heads, key[1], more, rotated)
         try:
             if tiles(shape, nvidia(capability)) == wanted.config:
                 return True
