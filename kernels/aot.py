@@ -437,7 +437,8 @@ def chosen(key: tuple[str, float], wanted: Row) -> bool:
     """Return whether any shape on any NVIDIA GPU takes a row."""
     beside = {"absorbed": (0, 64), "fused": (128,)}.get(key[0], (0,))
     widths = {64, 128, 256, wanted.width}
-    for capability, width, heads, more, rotated in product(SHARED, widths, (16, 32, 64), beside, (False, True)):
+    turned = (False, True) if key[0] in ("streaming", "fused") else (False,)
+    for capability, width, heads, more, rotated in product(SHARED, widths, (16, 32, 64), beside, turned):
         shape = Shape(key[0], width, heads, key[1], more, rotated)
         try:
             if tiles(shape, nvidia(capability)) == wanted.config:
