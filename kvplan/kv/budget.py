@@ -222,8 +222,7 @@ def activation_bytes(model: ModelSpec, where: Deployment) -> tuple[float, str]:
     sequences, tokens = where.limits
     hidden = tokens * model.hidden * 2.0
     sampler = sequences * model.vocab * where.engine.sampler_bytes_per_logit
-    layers = {id(layer): layer for layer in model.layers}.values()
-    feed = tokens * 2.0 * max((_widest(layer, where.parallel.tensor) for layer in layers), default=0.0)
+    feed = tokens * 2.0 * max((_widest(layer, where.parallel.tensor) for layer in model.distinct_layers), default=0.0)
     if sampler < feed:
         return hidden + feed, f"feed-forward of {tokens:,} tokens"
     per_logit = where.engine.sampler_bytes_per_logit

@@ -381,8 +381,14 @@ def engine(word: str = "vllm") -> Engine:
 def serving_profile(word: str = "published") -> ServingProfile:
     """Return what was fitted of servers, by name or YAML file."""
     path = as_path(word)
-    where = path.name if path else f"{resolve('serving', word, 'serving profile')}.yaml"
-    return _serving(read_text(path, where) if path else shipped("serving", where.removesuffix(".yaml")), where)
+    if path:
+        return _serving(read_text(path, path.name), path.name)
+    return _serving_named(resolve("serving", word, "serving profile"))
+
+
+@cache
+def _serving_named(name: str) -> ServingProfile:
+    return _serving(shipped("serving", name), f"{name}.yaml")
 
 
 @cache
