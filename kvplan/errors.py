@@ -1,7 +1,6 @@
 """Every error a user can cause. The message says where, what, and what to write instead."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class KvplanError(Exception):
@@ -16,6 +15,8 @@ class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", where: str = ""):
+        from difflib import get_close_matches
+
         known = sorted(set(known))
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
         shown = (repr(w) for w in near)

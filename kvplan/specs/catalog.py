@@ -6,15 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.calibration import Calibration
+from kvplan.specs.catalog_shipped import document, names, shelf, shipped
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
@@ -31,36 +28,10 @@ MAX_FILE = 20_000_000
 # -- files ----------------------------------------------------------------------------------------
 
 
-class _Safe(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, refusing two equal keys."""
-
-
-class _Text(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
-    """The same, leaving every value as text: units and dates are ours to read."""
-
-
-def _mapping(loader: Any, node: Any, deep: bool = False) -> Document:
-    found: Document = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.constructor.ConstructorError(
-                None, None, "keys must be words, in quotes if need be", key_node.start_mark
-            )
-        if key in found:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-for _loader in (_Safe, _Text):
-    _loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def read_text(path: Path | Traversable, where: str, largest: int = MAX_FILE) -> str:
+def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
     """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
     try:
-        if isinstance(path, Path) and path.stat().st_size > largest:
+        if path.stat().st_size > largest:
             kind = "config or spec file" if largest == MAX_FILE else "summary of a benchmark; save fewer details"
             raise SpecError(f"{where}: larger than {largest:,} bytes; this is no {kind}")
         return path.read_text("utf-8-sig")
@@ -71,18 +42,13 @@ def read_text(path: Path | Traversable, where: str, largest: int = MAX_FILE) -> 
 
 
 def read_yaml(text: str, where: str, *, typed: bool) -> Document:
-    """Parse one YAML mapping safely; `typed` gives numbers and booleans, else everything stays text."""
-    try:
-        found = yaml.load(text, Loader=_Safe if typed else _Text)  # noqa: S506 (both are safe loaders)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise SpecError(f"{where}:{line} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise SpecError(f"{where}: {' '.join(str(error).split()) or 'nested too deeply'}") from None
-    if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected a mapping of fields, got {type(found).__name__}")
-    return found
+    """Parse one YAML mapping; `typed` gives numbers and booleans, else everything stays text.
+
+    The parser is imported by the first file that needs it: an installed kvplan ships its own files parsed.
+    """
+    from kvplan.specs import catalog_yaml
+
+    return catalog_yaml.read_yaml(text, where, typed=typed)
 
 
 def read_json(text: str, where: str) -> Document:
@@ -106,21 +72,6 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def shelf(kind: str) -> Traversable:
-    """Return the installed folder of a kind of data."""
-    return files("kvplan.models") if kind == "models" else files("kvplan.profiles").joinpath(kind)
-
-
-@cache
-def names(kind: str) -> tuple[str, ...]:
-    """Return the names on a shelf, sorted."""
-    return tuple(sorted(f.name[:-5] for f in shelf(kind).iterdir() if f.name.endswith(".yaml")))
-
-
-def shipped(kind: str, name: str) -> str:
-    return shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8")
 
 
 def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -230,7 +181,7 @@ def model(word: str) -> ModelSpec:
 @cache
 def _model_named(name: str) -> ModelSpec:
     where = f"{name}.yaml"
-    return _model_file(read_yaml(shipped("models", name), where, typed=True), name, where, None)
+    return _model_file(document("models", name), name, where, None)
 
 
 def _model_at(path: Path) -> ModelSpec:
@@ -283,20 +234,17 @@ def _model_file(raw: Document, name: str, where: str, default: Source | None) ->
 def gpu(word: str) -> Gpu:
     """Return a GPU by name, alias (measurement files', NVML's) or YAML file."""
     path = as_path(word)
-    return (
-        _gpu_file(path.stem, read_text(path, path.name), path.name)
-        if path
-        else _gpu_named(resolve("gpus", word, "GPU"))
-    )
+    if path is None:
+        return _gpu_named(resolve("gpus", word, "GPU"))
+    return _gpu_file(path.stem, read_yaml(read_text(path, path.name), path.name, typed=False), path.name)
 
 
 @cache
 def _gpu_named(name: str) -> Gpu:
-    return _gpu_file(name, shipped("gpus", name), f"{name}.yaml")
+    return _gpu_file(name, document("gpus", name), f"{name}.yaml")
 
 
-def _gpu_file(name: str, text: str, where: str) -> Gpu:
-    raw = read_yaml(text, where, typed=False)
+def _gpu_file(name: str, raw: Document, where: str) -> Gpu:
     values, sources = _fields(raw, GPU_FIELDS, where)
     values.setdefault("visible_memory", values.get("memory"))
     values.setdefault("fp16", values.get("bf16"))
@@ -353,7 +301,7 @@ def engine(word: str = "vllm") -> Engine:
     path = as_path(word)
     name = path.stem if path else resolve("engines", word, "engine")
     where = path.name if path else f"{name}.yaml"
-    raw = read_yaml(read_text(path, where) if path else shipped("engines", name), where, typed=False)
+    raw = read_yaml(read_text(path, where), where, typed=False) if path else document("engines", name)
     units = {
         "title": "",
         "version": "",
@@ -381,19 +329,22 @@ def engine(word: str = "vllm") -> Engine:
 def serving_profile(word: str = "published") -> ServingProfile:
     """Return what was fitted of servers, by name or YAML file."""
     path = as_path(word)
-    if path:
-        return _serving(read_text(path, path.name), path.name)
-    return _serving_named(resolve("serving", word, "serving profile"))
+    if path is None:
+        return _serving_named(resolve("serving", word, "serving profile"))
+    return _serving_text(read_text(path, path.name), path.name)
 
 
 @cache
 def _serving_named(name: str) -> ServingProfile:
-    return _serving(shipped("serving", name), f"{name}.yaml")
+    return _serving(document("serving", name), f"{name}.yaml")
 
 
 @cache
-def _serving(text: str, where: str) -> ServingProfile:
-    raw = read_yaml(text, where, typed=True)
+def _serving_text(text: str, where: str) -> ServingProfile:
+    return _serving(read_yaml(text, where, typed=True), where)
+
+
+def _serving(raw: Document, where: str) -> ServingProfile:
     if raw.get("kind") != "serving":
         raise SpecError(f"{where}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
     return read_serving_profile(raw, read_source(raw.get("source"), where), where)
@@ -420,12 +371,11 @@ def calibration(
 @cache
 def prices() -> tuple[Price, ...]:
     """Return every price on the shelf, past ones included."""
-    return tuple(price for name in names("prices") for price in _price_file(name, shipped("prices", name)))
+    return tuple(price for name in names("prices") for price in _price_file(name, document("prices", name)))
 
 
-def _price_file(name: str, text: str) -> Iterator[Price]:
+def _price_file(name: str, raw: Document) -> Iterator[Price]:
     where = f"{name}.yaml"
-    raw = read_yaml(text, where, typed=False)
     default = read_source(raw.get("source"), where)
     for entry in raw["prices"]:
         source = read_source(entry["source"], where) if "source" in entry else default
