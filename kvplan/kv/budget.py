@@ -198,10 +198,9 @@ class Weights:
     def _fullest(self, parallel: Parallel) -> float:
         """Embeddings and head sit on the outer stages."""
         outer = self.outer.per_gpu(parallel, self.kv_heads)
-        sums = [
-            sum(s.per_gpu(parallel, self.kv_heads) for s in self.layers[a:b])
-            for a, b in stages(len(self.layers), parallel.pipeline)
-        ]
+        each = {sizes: sizes.per_gpu(parallel, self.kv_heads) for sizes in set(self.layers)}
+        held = [each[sizes] for sizes in self.layers]
+        sums = [sum(held[a:b]) for a, b in stages(len(held), parallel.pipeline)]
         if parallel.pipeline > 1:
             return max(max(sums[0], sums[-1]) + outer / (1 if self.model.tied else 2), *sums)
         return sums[0] + outer

@@ -101,6 +101,11 @@ class Row:
         return not self.reason
 
     @property
+    def gpu_seconds(self) -> float:
+        """GPU time one query takes on a busy replica. [s]"""
+        return (self.gpus or 0) * self.query_seconds
+
+    @property
     def gpus(self) -> int | None:
         return self.parallel.gpus if self.parallel else None
 

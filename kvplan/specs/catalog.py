@@ -3,15 +3,19 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.catalog_shipped import document, names, shelf, shipped
+from kvplan.specs.catalog_shipped import document
+from kvplan.specs.catalog_shipped import names as names
+from kvplan.specs.catalog_shipped import shelf as shelf
+from kvplan.specs.catalog_shipped import shipped as shipped
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
@@ -23,22 +27,33 @@ from kvplan.units import parse
 Document = dict[str, Any]
 #: no description of a model or a GPU is larger
 MAX_FILE = 20_000_000
+#: no table of rows is larger: a hundred million of them, read block by block
+MAX_TABLE = 20_000_000_000
 
 
 # -- files ----------------------------------------------------------------------------------------
 
 
-def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
-    """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
+@contextmanager
+def reading(path: Path, where: str, largest: int = MAX_FILE) -> Iterator[TextIO]:
+    """Give a text file (UTF-8) of at most `largest` [byte]; raise SpecError when it is larger or cannot be read."""
     try:
         if path.stat().st_size > largest:
-            kind = "config or spec file" if largest == MAX_FILE else "summary of a benchmark; save fewer details"
+            kinds = {MAX_FILE: "config or spec file", MAX_TABLE: "table to read at once"}
+            kind = kinds.get(largest, "summary of a benchmark; save fewer details")
             raise SpecError(f"{where}: larger than {largest:,} bytes; this is no {kind}")
-        return path.read_text("utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            yield file
     except OSError as error:
         raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise SpecError(f"{where}: is not UTF-8 text") from None
+
+
+def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
+    """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
+    with reading(path, where, largest) as file:
+        return file.read()
 
 
 def read_yaml(text: str, where: str, *, typed: bool) -> Document:
@@ -65,13 +80,23 @@ def read_json(text: str, where: str) -> Document:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    with writing(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """Give a text file that takes the place of `path` when the block ends without an error, and else vanishes."""
     draft = path.with_name(f".{path.name}.part")
     try:
-        draft.write_text(text, "utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            yield file
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
