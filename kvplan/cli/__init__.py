@@ -15,23 +15,25 @@ COLLECT = 50_000
 #: set to see where an unexpected error came from
 TRACEBACK = "KVPLAN_TRACEBACK"
 
-#: command -> module; a command is imported only when used, so that start-up stays short
+#: command -> its line in the help; the module of its name is imported only when the command is used
 COMMANDS = {
-    "estimate": "estimate",
-    "memory": "memory",
-    "list": "listing",
-    "show": "show",
-    "prices": "prices",
-    "load": "load",
-    "recommend": "recommend",
-    "compare": "compare",
-    "fleet": "fleet",
-    "audit": "audit",
-    "predict": "predict",
-    "validate": "validate",
-    "calibrate": "calibrate",
-    "profile": "profile",
+    "estimate": "Compare techniques and GPUs: memory, speed, cost.",
+    "memory": "KV cache by layer; a GPU's memory budget.",
+    "list": "List what is in the catalogue.",
+    "show": "Show one item, every value with its source.",
+    "prices": "Show prices of GPUs and APIs with date, source and age.",
+    "load": "Load a server: percentiles, cost, the largest load within limits.",
+    "recommend": "One plan for a workload: technique, GPUs, cost per query.",
+    "compare": "Two saved plans side by side: what changed, by how much.",
+    "fleet": "A mixed fleet for several workloads, with the GPUs that can be had.",
+    "audit": "Check published claims: what holds, and the arithmetic.",
+    "predict": "Predict the times of every kernel call or server load in a file.",
+    "validate": "Compare predictions with the measured times of a file.",
+    "calibrate": "Fit kernels or servers to measured rows and write a profile.",
+    "profile": "Measure this machine's device and write a profile of it.",
 }
+#: modules that are not called like their command
+MODULES = {"list": "listing"}
 
 
 class Lazy(click.Group):
@@ -43,8 +45,12 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"kvplan.cli.{COMMANDS[cmd_name]}").command
+        command: click.Command = import_module(f"kvplan.cli.{MODULES.get(cmd_name, cmd_name)}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

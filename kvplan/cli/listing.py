@@ -136,7 +136,7 @@ def worded(field: str, value: object) -> str:
     return show_tokens(value) if field == "max_context" and isinstance(value, int) else str(value)
 
 
-@click.command("list", short_help="List what is in the catalogue.")
+@click.command("list")
 @click.argument("kind", metavar="KIND")
 @json_option
 @examples(
