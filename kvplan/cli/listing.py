@@ -74,8 +74,7 @@ def shown_techniques() -> list[dict[str, object]]:
 
 
 def architectures() -> list[dict[str, object]]:
-    from kvplan.specs.families import FAMILIES
-    from kvplan.specs.families.multimodal import TOWERS
+    from kvplan.specs.families import FAMILIES, TOWERS
 
     return [{"model_type": name} for name in sorted({*FAMILIES, *TOWERS})]
 

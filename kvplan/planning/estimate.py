@@ -187,15 +187,16 @@ def evaluate(case: Case, technique: str) -> Row:
         spread=(c.tpot.low, c.tpot.high),
         ttft_spread=(c.ttft.low, c.ttft.high),
         grounded=c.grounded,
+        quality=techniques.quality(name),
+        needs=techniques.needs(name) + techniques.remarks(name, case.base),
     )
-    said = techniques.needs(name) + techniques.remarks(name, case.base)
-    row = replace(row, quality=techniques.quality(name), needs=said)
     try:
         layout = techniques.apply(name, case.base)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
-    row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
-    row = replace(row, risk=techniques.risk(name, kept_share(layout, context)))
+    reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
+    risk = techniques.risk(name, kept_share(layout, context))
+    row = replace(row, layout=layout, reduction=reduction, risk=risk)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:
