@@ -1,5 +1,6 @@
 """The wheel, installed bare: no torch, no numpy, another folder; and the releases that the tests run with."""
 
+import json
 import os
 import re
 import shutil
@@ -9,10 +10,13 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from kvplan.specs.catalog_shipped import TYPED, parsed
 
 ROOT = Path(__file__).parent.parent
 #: what the planner may need beside itself
@@ -55,6 +59,40 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         }
     assert wanted - held == set()
     assert not any(name.startswith(("tests/", "benchmarks/", "models/", "kernels/")) for name in held)
+
+
+def test_the_wheel_keeps_its_data_parsed(wheel: Path) -> None:
+    """Every file of the shelves read at start-up, as a checkout parses it; dates as text."""
+    held = zipfile.ZipFile(wheel)
+    for kind in TYPED:
+        folder = "models" if kind == "models" else f"profiles/{kind}"
+        kept = json.loads(held.read(f"kvplan/{folder}/parsed.json"))
+        assert sorted(kept) == sorted(p.stem for p in (ROOT / folder).glob("*.yaml"))
+        for name, (checksum, found) in kept.items():
+            text = (ROOT / folder / f"{name}.yaml").read_text("utf-8")
+            assert checksum == crc32(text.encode())
+            assert found == json.loads(json.dumps(parsed(kind, name, text), default=str)), name
+
+
+def test_the_wheel_answers_as_a_checkout_does_without_parsing(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    asked = ["estimate", "-m", "gemma3-27b", "-c", "32k", "--on", "2026-11-23", "--json"]
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from kvplan.cli import main
+try:
+    main(sys.argv[2:])
+except SystemExit as left:
+    sys.exit(left.code or ('yaml' in sys.modules and sys.argv[1] != '') * 3)
+"""
+    answers = []
+    for place in ("", str(tmp_path)):
+        command = [sys.executable, "-c", code, place, *asked]
+        done = subprocess.run(command, cwd=ROOT if not place else tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout)
+    assert answers[0] == answers[1]
 
 
 def test_the_wheel_runs_in_a_bare_environment(wheel: Path, tmp_path: Path) -> None:
