@@ -219,7 +219,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import COMMANDS, common
+    from kvplan.cli import COMMANDS, common, module_of
 
     def deliver(_as_json: bool, document: Callable[[], Any], text: Callable[[], Any], refusal: str = "") -> None:
         for form in (*WIDTHS, WIDE, "json"):
@@ -232,7 +232,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     common_deliver = common.deliver
     with ExitStack() as patches:
-        for module in (import_module(f"kvplan.cli.{name}") for name in COMMANDS.values()):
+        for module in map(import_module, map(module_of, COMMANDS)):
             patches.enter_context(patch.object(module, "deliver", deliver))
         yield
 

@@ -36,6 +36,11 @@ COMMANDS = {
 MODULES = {"list": "listing"}
 
 
+def module_of(command: str) -> str:
+    """Return the module a command is in."""
+    return f"kvplan.cli.{MODULES.get(command, command)}"
+
+
 class Lazy(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -45,7 +50,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"kvplan.cli.{MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = import_module(module_of(cmd_name)).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -75,7 +75,7 @@ def command(
             for entry, row in zip(raw, parsed, strict=True):
                 made = oracle.predict(row.shape)
                 tiers[made.tier] += 1
-                tally.update(rows=1, noted=bool(made.note))
+                tally.update(rows=1, noted=int(bool(made.note)))
                 yield {**entry, **cells(made)}
 
     write_csv(output, [*kept, *PREDICTED], predicted())
@@ -136,7 +136,7 @@ def predict_servers(
             for entry, p in zip(table.raw, predict(table.rows, profile, engine), strict=True):
                 made = server_cells(p) if isinstance(p, Timed) else {"note": p.reason}
                 bases[p.basis if isinstance(p, Timed) else "none"] += 1
-                tally.update(rows=1, noted=bool(made["note"]))
+                tally.update(rows=1, noted=int(bool(made["note"])))
                 yield {**{name: entry[name] for name in kept}, **made}
 
     write_csv(output, [*kept, *SERVED, "note"], predicted())
