@@ -3,7 +3,9 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from errno import EISDIR
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from kvplan.errors import SpecError
 from kvplan.specs.catalog import Document, read_text, read_yaml
@@ -53,6 +55,18 @@ def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
     if wrong := next((n for n, line in enumerate(lines, 1) if len(line) != len(columns)), None):
         raise SpecError(f"{path.name}: line {wrong}: expected {len(columns)} values, as line 1 names")
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+
+
+def must_be_writable(word: str) -> None:
+    """Raise SpecError unless a file of this name could be written now; nothing is left behind."""
+    path = Path(word).expanduser()
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        if path.is_file() or not path.exists():
+            TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SpecError(f"{word}: cannot be written ({error.strerror or error})") from None
 
 
 def holds_samples(word: str, columns: Sequence[str]) -> bool:
