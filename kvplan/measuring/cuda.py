@@ -240,7 +240,7 @@ class CudaTimer:
         self.root: Any = None
         self.recordings: dict[tuple[str, ...], Recording] = {}
         self.reading, self.read_at = Reading(), -inf
-        with self._running():
+        with self.running():
             self.sums.add_(1.0)
             self.root = self._record([lambda: self.sums.add_(1.0)])
 
@@ -280,12 +280,12 @@ class CudaTimer:
 
     def _sample(self, probe: Probe) -> tuple[float, int]:
         """Return the time of all repeats [s], and how many they are."""
-        with self._running():
+        with self.running():
             recording = self._recording(probe)
             return self._timed(recording.graph.replay), recording.repeats
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Run on the stream that is captured from; wait for what ran before, and leave nothing running."""
         torch = self.torch
         torch.cuda.synchronize()
@@ -311,7 +311,7 @@ class CudaTimer:
 
     def seconds(self, make: Callable[[], Call], samples: int = 7) -> float:
         """Return the median time of one call [s] over inputs that `make` makes anew."""
-        with self._running():
+        with self.running():
             recording = self.capture(make)
             try:
                 return median(self._timed(recording.graph.replay) / recording.repeats for _ in range(samples))
@@ -357,7 +357,7 @@ class CudaTimer:
         """Return whether this process can go on after a failure: it computes, and it captures."""
         torch = self.torch
         try:
-            with self._running():
+            with self.running():
                 self.sums.fill_(1.0)
                 graph = self._record([lambda: self.sums.add_(1.0)])
                 graph.replay()
@@ -381,7 +381,7 @@ class CudaTimer:
             raise Failed(self.meter.why or "this GPU does not count its energy")
         found: dict[str, Any] = {"idle": spell(idle.energy / idle.time, "W")}
         for name, probe in probes.items():
-            with self._running():
+            with self.running():
                 recording = self._recording(probe)
                 seen = window(self.meter, time.monotonic, partial(replayed, torch, recording.graph))
             above = seen.energy - idle.energy / idle.time * seen.time if seen else 0.0
