@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -503,6 +504,10 @@ def figures(out: Path) -> list[str]:
         for r in cases
         if r["passed"] != "1"
     ]
+    launched = read(out / "compile.csv")
+    failed = [row for row in launched if row["said"]]
+    lines += [f"kernels launched: {len(launched) - len(failed)} of {len(launched)} shapes"] if launched else []
+    lines += [f"  {count} x {said}" for said, count in Counter(f"{r['kernel']}: {r['said']}" for r in failed).items()]
     for title, name in (("bandwidth", "bandwidth.csv"), ("kernels", "kernels.csv")):
         rows = read(out / name)
         if rows:
