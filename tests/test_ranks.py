@@ -72,6 +72,18 @@ def test_a_rank_that_hangs_or_dies_ends_all_of_them() -> None:
         ranks.close()
 
 
+def test_ranks_that_were_lost_are_started_anew_for_the_next_shape() -> None:
+    found = device.find("cpu", processes=2)
+    probe = next(p for p in found.probes if p.kind == KIND)
+    os.kill(found.timer.ranks.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(Failed, match="rank"):
+        found.timer.sample(probe)
+    assert found.timer.sample(probe).time > 0
+    pids = [process.pid for process in found.timer.ranks.processes]
+    found.close()
+    assert gone(pids, 1)
+
+
 def test_ranks_that_do_not_meet_leave_the_profile_without_all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ranks.meet, "__defaults__", (0.05,))
     found = device.find("cpu", processes=2)

@@ -263,18 +263,18 @@ class CudaTimer:
         }  # fmt: skip
 
     def sample(self, probe: Probe) -> Sample:
-        begun = time.perf_counter()
-        try:
+        begun, said = time.perf_counter(), ""
+        for _ in range(2):  # what other shapes keep may be all that is missing
             try:
                 spent, repeats = self._sample(probe)
-            except self.torch.cuda.OutOfMemoryError:
-                self.release()
-                if not self.fit():
-                    raise
-                spent, repeats = self._sample(probe)
-        except self.torch.cuda.OutOfMemoryError as error:
+                break
+            except self.torch.cuda.OutOfMemoryError as error:
+                said = reason(error)
             self.release()
-            raise TooLarge(reason(error)) from None
+            if not self.fit():
+                raise TooLarge(said)
+        else:
+            raise TooLarge(said)
         wall, seen = time.perf_counter() - begun, self.reading
         return Sample(time=spent / repeats, wall=wall, repeats=repeats, state=state(seen), sensors=columns(seen))
 

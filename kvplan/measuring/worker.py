@@ -126,7 +126,7 @@ class Worker:
         """End the process by force; a later question starts another."""
         if self.process is not None:
             self.process.kill()
-            self.process.join()
+            self.process.join(FIT)  # a driver that hangs may keep it for longer
             self.pipe.close()
         self.process = self.pipe = None
 
