@@ -4,7 +4,9 @@ from pathlib import Path as _Path
 
 __version__ = "0.1.0"
 
-# In a source checkout kernels/, models/ and profiles/ lie beside kvplan/; installed, they lie inside it.
-_here = _Path(__file__).resolve().parent
-if not (_here / "models").is_dir() and (_here.parent / "pyproject.toml").is_file():
-    __path__.append(str(_here.parent))
+#: this package's folder, and the one that holds kernels/, models/ and profiles/: the same when installed, in a source
+#: checkout the one above
+CODE = DATA = _Path(__file__).resolve().parent
+if not (DATA / "models").is_dir() and (DATA.parent / "pyproject.toml").is_file():
+    DATA = DATA.parent
+    __path__.append(str(DATA))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from reprlib import Repr
 
 #: letters of a value that a message repeats, and of the longest message
@@ -53,6 +52,8 @@ class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", where: str = ""):
+        from difflib import get_close_matches
+
         known = sorted(set(known))
         near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.5)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"

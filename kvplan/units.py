@@ -6,6 +6,7 @@ This module holds the only scale factors. GB is 10^9 bytes, GiB is 2^30, always;
 
 import re
 from fractions import Fraction
+from functools import cache
 
 from kvplan.errors import SpecError, shown
 
@@ -47,6 +48,7 @@ DIMENSIONS = {
 }
 
 
+@cache
 def _scales(dimension: str) -> dict[str, float]:
     prefixed = {**_DECIMAL, **_BINARY}
     if dimension == "B":

@@ -65,6 +65,7 @@ GEMM = kt.GemmCoefficients(start=4e-6, bandwidth=2.9e12, rate=7.5e14, block_star
 DECODE = kt.DecodeCoefficients(start=1.5e-5, bandwidth=3e12, block_bandwidth=4e10, block_start=2e-6, split="fill")
 
 
+@pytest.mark.slow
 def test_a_product_comes_back() -> None:
     fitted = fit.fit_parts(KINDS["gemm"], GPU, products(GEMM))["all"]
     for name in ("start", "bandwidth", "rate"):
@@ -121,6 +122,7 @@ def test_an_all_reduce_comes_back() -> None:
     assert fitted.residuals["p90"] < 0.03
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
     rows = [*products(GEMM, 60, 0.02)]
     heading = {"name": "x", "title": "t", "source": {"kind": "measured", "ref": "made up here", "date": "2026-11-23"}}
@@ -205,6 +207,7 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_predictor_prefers_the_last_profile() -> None:
     rows = products(replace(GEMM, start=1e-3), 60)
     made = list(fit.fit(rows, catalog.gpu))

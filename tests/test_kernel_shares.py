@@ -98,6 +98,7 @@ def test_a_profile_without_products_is_refused_in_one_line(run, tmp_path) -> Non
     assert said.code == 1 and "holds neither servers nor kernels of a GPU" in said.err
 
 
+@pytest.mark.slow
 def test_energy_a_profile_measured_is_that_of_the_plan(run, tmp_path) -> None:
     """Twice the watts, at work and waiting, are twice the joules of the same plan."""
     import yaml

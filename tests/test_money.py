@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet
@@ -247,6 +248,15 @@ def test_a_bill_is_shown_and_handed_over() -> None:
     assert sum(line["usd"] for line in found["lines"]) == pytest.approx(found["usd_per"]["month"])
     assert sum(line["usd"] for line in found["paid_for"]) == pytest.approx(found["usd_per"]["month"])
     assert len(shown.bill(bill)) == 5 and shown.bill(replace(bill, load=replace(LOAD, queries_per_month=0)), "query")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_bills_text_is_as_it_was(golden, width: int) -> None:
+    out = Console(width=width, highlight=False)
+    with out.capture() as captured:
+        for part in [*shown.bill(owned()), *shown.bill(rented(term="spot"), "query")]:
+            out.print(part)
+    golden(f"bill.{width}", "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 # -- energy ---------------------------------------------------------------------------------------

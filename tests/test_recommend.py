@@ -210,6 +210,7 @@ TIGHT = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     limits=st.fixed_dictionaries({name: st.none() | values for name, values in TIGHT.items()}),
@@ -234,6 +235,7 @@ def test_a_gpu_nobody_measured_is_never_fallen_back_on() -> None:
     assert answer(demand, ("baseline",), [site("mi300x")]).plan is not None
 
 
+@pytest.mark.slow
 def test_more_queries_never_lower_the_monthly_bill() -> None:
     monthly = 0.0
     for per_day in (10, 1e3, 5e3, 2e4, 4e4, 6e4, 1e5, 1e6, 1e7):
@@ -433,6 +435,7 @@ def test_json(run) -> None:
     assert doc["workload"]["queries_per_day"] == 40000
 
 
+@pytest.mark.slow
 def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
     found = run(*ASK, "--ttft", "1ms", "--json")
     assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
@@ -441,6 +444,7 @@ def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
     assert "no plan keeps every limit" in run(*ASK, "--ttft", "1ms").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama3.1-8b", "qwen3-32b"])
 @pytest.mark.parametrize("workload", catalog.names("workloads"))
 def test_every_workload_gets_an_answer(run, workload: str, model: str) -> None:

@@ -18,7 +18,7 @@ from kvplan.specs.hardware import Gpu
 BUILT_IN = "article"
 
 
-@click.command("audit", short_help="Check published claims: what holds, and the arithmetic.")
+@click.command("audit")
 @click.argument("claims", required=False, default=BUILT_IN)
 @click.option("--on", "day", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
 @json_option

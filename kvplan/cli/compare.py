@@ -14,7 +14,7 @@ from kvplan.specs import catalog_saved
 HELP = {"--help", "-h"}
 
 
-@click.command("compare", short_help="Two saved plans side by side: what changed, by how much.")
+@click.command("compare")
 @click.argument("before")
 @click.argument("after", required=False)
 @click.option("--on", "day", metavar="DATE", help="Ask again with the prices of this day (YYYY-MM-DD). Default: today.")

@@ -28,7 +28,7 @@ from kvplan.specs.source import Source
 OUTPUT = 512
 
 
-@click.command("estimate", short_help="Compare techniques and GPUs: memory, speed, cost.")
+@click.command("estimate")
 @model_option
 @context_option
 @click.option(

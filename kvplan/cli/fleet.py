@@ -29,7 +29,7 @@ def cost_of(stock: Stock, term: str, day: str) -> GpuCost:
     return rent(offers[(len(offers) - 1) // 2])
 
 
-@click.command("fleet", short_help="A mixed fleet for several workloads, with the GPUs that can be had.")
+@click.command("fleet")
 @click.argument("file")
 @click.option("--technique", "-t", "wanted", multiple=True, help="Only these techniques. Default: every family.")
 @click.option("--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves.")

@@ -74,8 +74,7 @@ def shown_techniques() -> list[dict[str, object]]:
 
 
 def architectures() -> list[dict[str, object]]:
-    from kvplan.specs.families import FAMILIES
-    from kvplan.specs.families.multimodal import TOWERS
+    from kvplan.specs.families import FAMILIES, TOWERS
 
     return [{"model_type": name} for name in sorted({*FAMILIES, *TOWERS})]
 
@@ -136,7 +135,7 @@ def worded(field: str, value: object) -> str:
     return show_tokens(value) if field == "max_context" and isinstance(value, int) else str(value)
 
 
-@click.command("list", short_help="List what is in the catalogue.")
+@click.command("list")
 @click.argument("kind", metavar="KIND")
 @json_option
 @examples(

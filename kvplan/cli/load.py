@@ -45,7 +45,7 @@ def halves(text: str) -> tuple[int, int]:
     return sizes
 
 
-@click.command("load", short_help="Load a server: percentiles, cost, the largest load within limits.")
+@click.command("load")
 @model_option
 @click.option("--gpu", "-g", required=True, help="A GPU name, alias or YAML file.")
 @click.option("--isl", required=True, type=tokens("--isl"), metavar="TOKENS", help="Tokens of a prompt.")

@@ -18,7 +18,7 @@ from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, memory, with_kv_dtyp
 from kvplan.specs import catalog
 
 
-@click.command("memory", short_help="KV cache by layer; a GPU's memory budget.")
+@click.command("memory")
 @model_option
 @context_option
 @click.option("--batch", "-b", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Sequences.")

@@ -1,29 +1,35 @@
 """`kvplan predict`: the times of every kernel call or server load in a file, with intervals."""
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.cli.kernel_rows import (
+    blocks,
     holds_servers,
     kind_option,
-    load,
     predictor,
     profile_option,
     refuse_settings,
     set_option,
 )
+from kvplan.errors import SpecError
 from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
 from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import write_csv
+from kvplan.specs.catalog_tables import STDOUT, write_csv
 from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
     from kvplan.measuring.serving_predict import Timed
 
+#: rows in memory at once
+BLOCK = 1000
 PREDICTED = (MEASURED, f"{MEASURED}_low", f"{MEASURED}_high", "note")
 
 
@@ -35,7 +41,7 @@ def cells(found: Prediction) -> dict[str, str]:
 
 @click.command("predict")
 @click.argument("rows", type=path)
-@click.option("--output", "-o", required=True, type=path, help="Where the predicted rows go.")
+@click.option("--output", "-o", required=True, type=path, help="Where the predicted rows go; - is stdout.")
 @kind_option
 @set_option
 @profile_option
@@ -53,34 +59,53 @@ def command(
     Rows keep their order and columns; latency_us or ttft_ms and tpot_ms, each with *_low and *_high (80 % interval),
     and note are added. Measured times in the input are ignored. A result file of a benchmark (JSON) holds loads.
     """
+    if output == STDOUT and as_json:
+        raise SpecError("--json: the predicted rows go to stdout (-o -); write them to a file")
     if holds_servers(rows, kind):
         predict_servers(rows, output, kind, given, profiles, as_json)
         return
     refuse_settings(given)
-    found, columns, raw, parsed = load(rows, kind, measured=False)
-    oracle = predictor(profiles)
-    made = [oracle.predict(row.shape) for row in parsed]
-    kept = [name for name in columns if name not in PREDICTED]
-    write_csv(output, [*kept, *PREDICTED], [{**entry, **cells(p)} for entry, p in zip(raw, made, strict=True)])
-    noted = sum(bool(p.note) for p in made)
-    tiers = {tier: sum(p.tier == tier for p in made) for tier in sorted({p.tier for p in made})}
+    oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
+    each = blocks(rows, kind, False, BLOCK)
+    first = next(each)
+    found, kept = first[0], [name for name in first[1] if name not in PREDICTED]
+
+    def predicted() -> Iterator[dict[str, object]]:
+        for _, _, raw, parsed in chain([first], each):
+            for entry, row in zip(raw, parsed, strict=True):
+                made = oracle.predict(row.shape)
+                tiers[made.tier] += 1
+                tally.update(rows=1, noted=int(bool(made.note)))
+                yield {**entry, **cells(made)}
+
+    write_csv(output, [*kept, *PREDICTED], predicted())
 
     def document() -> dict[str, object]:
         return {
             "schema": 1,
             "command": "predict",
             "kind": found.name,
-            "rows": len(made),
-            "noted": noted,
-            "tiers": tiers,
+            "rows": tally["rows"],
+            "noted": tally["noted"],
+            "tiers": dict(sorted(tiers.items())),
             "output": output,
         }
 
     def report() -> list[object]:
-        stand = ", ".join(f"{count:,} {tier}" for tier, count in tiers.items())
-        return [f"{len(made):,} {found.name} rows in {output} ({stand}); {noted:,} with a note."]
+        stand = ", ".join(f"{count:,} {tier}" for tier, count in sorted(tiers.items()))
+        return [f"{tally['rows']:,} {found.name} rows in {output} ({stand}); {tally['noted']:,} with a note."]
 
-    deliver(as_json, document, report)
+    hand_over(output, as_json, document, report)
+
+
+def hand_over(
+    output: str, as_json: bool, document: Callable[[], dict[str, object]], report: Callable[[], list[Any]]
+) -> None:
+    """Say what was predicted; on stderr where the rows went to stdout."""
+    if output == STDOUT:
+        click.echo("\n".join(report()), err=True)
+    else:
+        deliver(as_json, document, report)
 
 
 #: what end-to-end predictions rest on, as a report says it
@@ -97,21 +122,25 @@ def predict_servers(
     word: str, output: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool
 ) -> None:
     """Predict end-to-end rows; one that cannot be predicted says why in its note."""
-    from kvplan.cli.server_rows import profile_of, read_table
+    from kvplan.cli.server_rows import profile_of, tables
     from kvplan.measuring.serving_predict import Timed, predict
 
-    profile = profile_of(profiles)
-    table = read_table(word, kind, given, measured=False)
-    made = predict(table.rows, profile, catalog.engine())
-    kept = [name for name in table.columns if name not in (*SERVED, "note")]
-    filled = [
-        {**entry, **(server_cells(p) if isinstance(p, Timed) else {"note": p.reason})}
-        for entry, p in zip([{name: e[name] for name in kept} for e in table.raw], made, strict=True)
-    ]
-    write_csv(output, [*kept, *SERVED, "note"], filled)
-    bases = [p.basis if isinstance(p, Timed) else "none" for p in made]
-    counts = {basis: bases.count(basis) for basis in dict.fromkeys((*ON, "none")) if basis in bases}
-    noted = sum(bool(row["note"]) for row in filled)
+    profile, engine = profile_of(profiles), catalog.engine()
+    bases, tally = Counter[str](), Counter[str]()
+    each = tables(word, kind, given, False, BLOCK)
+    first = next(each)
+    kept = [name for name in first.columns if name not in (*SERVED, "note")]
+
+    def predicted() -> Iterator[dict[str, object]]:
+        for table in chain([first], each):
+            for entry, p in zip(table.raw, predict(table.rows, profile, engine), strict=True):
+                made = server_cells(p) if isinstance(p, Timed) else {"note": p.reason}
+                bases[p.basis if isinstance(p, Timed) else "none"] += 1
+                tally.update(rows=1, noted=int(bool(made["note"])))
+                yield {**{name: entry[name] for name in kept}, **made}
+
+    write_csv(output, [*kept, *SERVED, "note"], predicted())
+    counts = {basis: bases[basis] for basis in (*ON, "none") if basis in bases}
 
     def document() -> dict[str, object]:
         return {
@@ -119,18 +148,18 @@ def predict_servers(
             "command": "predict",
             "kind": "e2e",
             "profile": profile.name,
-            "rows": len(made),
-            "refused": counts.get("none", 0),
-            "noted": noted,
+            "rows": tally["rows"],
+            "refused": bases["none"],
+            "noted": tally["noted"],
             "basis": counts,
             "output": output,
         }
 
     def report() -> list[object]:
         stand = ", ".join(f"{count:,} {ON.get(basis, 'not predicted')}" for basis, count in counts.items())
-        return [f"{len(made):,} end-to-end rows in {output} ({stand}); {noted:,} with a note."]
+        return [f"{tally['rows']:,} end-to-end rows in {output} ({stand}); {tally['noted']:,} with a note."]
 
-    deliver(as_json, document, report)
+    hand_over(output, as_json, document, report)
 
 
 def server_cells(p: "Timed") -> dict[str, str]:

@@ -80,7 +80,7 @@ def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) 
     deliver(as_json, lambda: money_document.ownership(terms, wanted, today, STALE), report)
 
 
-@click.command("prices", short_help="Show prices of GPUs and APIs with date, source and age.")
+@click.command("prices")
 @click.option("--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="Only this GPU; repeatable.")
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; repeatable.")
 @click.option("--term", "terms", multiple=True, metavar="TERM", help="Only on-demand, spot, reserved-3y ...")

@@ -1,5 +1,6 @@
 """`kvplan profile`: minutes of measurements on this machine's device become a profile of it."""
 
+import shlex
 import time
 from datetime import date
 from typing import Any
@@ -8,7 +9,7 @@ import click
 
 from kvplan.cli.common import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError
-from kvplan.specs.catalog_samples import SampleLog, profile_beside, read_samples, set_aside, swapped
+from kvplan.specs.catalog_samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
 from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse, show_time
@@ -16,6 +17,8 @@ from kvplan.units import DAY, parse, show_time
 COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
 #: the share of the budget that is kept for the fit, at most
 MOST_RESERVED = 1 / 3
+#: time for all of it, unless asked otherwise [s]
+BUDGET = 120.0
 #: shortest time in which anything can be measured [s]
 LEAST = 2.0
 
@@ -30,7 +33,9 @@ def seconds(text: str) -> float:
 
 @click.command("profile")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Default: a GPU if torch sees one, else the CPU.")
-@click.option("--budget", default="120s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it.")
+@click.option(
+    "--budget", default=f"{BUDGET:g}s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it."
+)
 @click.option("--output", "-o", type=path, help="Where the profile goes. Default: profile-<device>.yaml.")
 @click.option("--rows", "rows_file", type=path, help="Where every sample goes. Default: beside the profile.")
 @click.option(
@@ -54,18 +59,38 @@ def command(
     """
     begun = time.monotonic()
     from kvplan.measuring import device as devices
+    from kvplan.report.progress import bar
 
-    found = devices.find(device, processes)
-    output = output or f"profile-{found.kind}.yaml"
-    rows_file = rows_file or swapped(output, ".csv")
+    again = resumed(device, budget, output, rows_file, processes, as_json)
     try:
-        for remark in (found.remark, *prepare(output, rows_file, resume)):
-            if remark:
-                say(remark)
-        measured(found, begun, budget, rows_file, output)
-    finally:
-        found.close()
-    document = finish(found, budget, rows_file, output)
+        if output:
+            check(output, rows_file or swapped(output, ".csv"))
+        with bar(time.monotonic, begun + budget) as progress:
+            progress(0.0, "loading torch")
+            kind = devices.kind(device)
+            output = output or f"profile-{kind}.yaml"
+            rows_file = rows_file or swapped(output, ".csv")
+            check(output, rows_file)
+            progress(0.0, f"opening the {kind.upper()} device")
+            found = devices.find(device, processes)
+        try:
+            for remark in (found.remark, *prepare(rows_file, resume)):
+                if remark:
+                    say(remark)
+            measured(found, begun, budget, rows_file, again)
+            with bar(time.monotonic, begun + budget) as progress:
+                progress(1.0, "measuring energy")
+                more = found.more()
+        finally:
+            found.close()
+        with bar(time.monotonic, begun + budget) as progress:
+            progress(1.0, "fitting")
+            document = finish(found, budget, rows_file, output, more)
+    except KeyboardInterrupt:
+        taken = counted(rows_file)
+        said = f"{taken:,} samples are in {rows_file}; go on with" if taken else "nothing is measured yet; start with"
+        say(f"stopped; {said}: {again}")
+        raise click.exceptions.Exit(130) from None
     spent = time.monotonic() - begun
     deliver(
         as_json,
@@ -74,21 +99,47 @@ def command(
     )
 
 
-def prepare(output: str, rows_file: str, resume: bool) -> list[str]:
-    """Make sure that files are in place before anything is measured; return what to tell the user."""
+def resumed(
+    device: str | None, budget: float, output: str | None, rows_file: str | None, processes: int | None, as_json: bool
+) -> str:
+    """Return the command that goes on where this one ends: the user's own options and --resume."""
+    given = {
+        "--device": device, "--budget": None if budget == BUDGET else f"{budget:g}s", "--processes": processes,
+        "-o": output, "--rows": rows_file,
+    }  # fmt: skip
+    words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+    return shlex.join(["kvplan", "profile", *words, "--resume", *(["--json"] if as_json else [])])
+
+
+def check(output: str, rows_file: str) -> None:
+    """Make sure, before anything is measured, that both files can be written and are not one."""
     if swapped(output, ".csv") == output or rows_file == output:
         raise SpecError(f"{output}: the profile is YAML and the samples are CSV; give -o a name ending in .yaml")
+    for word in (output, rows_file):
+        must_be_writable(word)
+
+
+def prepare(rows_file: str, resume: bool) -> list[str]:
+    """Set samples of an earlier run aside unless they are gone on with; return what to tell the user."""
     if resume:
         return []
     aside = set_aside(rows_file)
     return [f"samples of an earlier run are now in {aside}; --resume goes on with them instead"] if aside else []
 
 
-def measured(found: Any, begun: float, budget: float, rows_file: str, output: str) -> None:
-    """Take samples until they settle or the time is up; Ctrl-C ends with how to go on."""
+def counted(rows_file: str | None) -> int:
+    """Return how many samples a file holds; 0 when there is none."""
+    from kvplan.measuring.profiling import COLUMNS
+
+    return sum(bool(row["latency_us"]) for row in read_samples(rows_file, COLUMNS)) if rows_file else 0
+
+
+def measured(found: Any, begun: float, budget: float, rows_file: str, again: str) -> None:
+    """Take samples until they settle, the time is up or the device is lost."""
     import kvplan.measuring.linear  # noqa: F401 (loaded now, so that the fit at the end is quick)
     from kvplan.measuring import profiling
     from kvplan.measuring.probes import plan
+    from kvplan.measuring.worker import Lost
     from kvplan.report.progress import bar
 
     before = read_samples(rows_file, profiling.COLUMNS)
@@ -104,17 +155,14 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
     try:
         with bar(time.monotonic, deadline) as course.progress:
             profiling.measure(course, shapes, profiling.SEED + len(before))
-    except KeyboardInterrupt:
-        ranks = f" --processes {found.facts['processes']}" if "processes" in found.facts else ""
-        again = f"kvplan profile --device {found.kind}{ranks} -o {output} --rows {rows_file} --resume"
-        say(f"stopped; {course.taken} samples are in {rows_file}; go on with: {again}")
-        raise click.exceptions.Exit(130) from None
+    except Lost as error:
+        say(f"{error}; the profile is of what was measured until then; go on with: {again}")
     finally:
         log.close()
 
 
-def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, Any]:
-    """Fit the samples on disk and write the profile whole."""
+def finish(found: Any, budget: float, rows_file: str, output: str, more: dict[str, Any]) -> dict[str, Any]:
+    """Fit the samples on disk and write the profile whole; more: what else was measured."""
     from kvplan.measuring import device as devices
 
     if found.facts.get("sensors") == "replay":
@@ -129,7 +177,7 @@ def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, 
         "versions": devices.versions(),
         "rows": base(rows_file),
         "budget": f"{budget:g} s",
-        **found.more(),
+        **more,
         **fitted,
     }
     write_profile(output, document, COMMENT)
@@ -148,9 +196,10 @@ def refitted(rows_file: str) -> dict[str, Any]:
     samples = read_samples(rows_file, COLUMNS)
     fitted = refit(samples)
     if not fitted["groups"]:
+        why = f"; most failed: {fitted['failures'][0]['reason']}" if fitted["failures"] else ""
         raise KvplanError(
-            f"{len(samples)} samples of too few shapes to fit anything; they are in {rows_file}: go on with --resume, "
-            "or a larger --budget"
+            f"{len(samples)} samples of too few shapes to fit anything{why}; they are in {rows_file}: go on with "
+            "--resume, or a larger --budget"
         )
     return fitted
 
@@ -168,7 +217,7 @@ def recalibrate(rows_file: str, output: str, heading: dict[str, Any]) -> dict[st
 
 
 #: what a profile says of itself besides its groups
-KEPT = ("device", "versions", "tier", "samples", "drift", "too_few_shapes")
+KEPT = ("device", "versions", "tier", "samples", "failures", "drift", "too_few_shapes", "energy", "energy_note")
 
 
 def as_document(document: dict[str, Any], output: str, rows_file: str, spent: float) -> dict[str, Any]:
@@ -220,4 +269,19 @@ def report(document: dict[str, Any], output: str, rows_file: str, spent: float) 
     ]
     if samples["contended"]:
         lines.append(f"Contended: {100 * samples['disturbed']:.0f} % of the samples were disturbed by other work.")
-    return [*lines, "", table, "", "?: not identified from these shapes. Interval: measured over predicted."]
+    if note := document.get("energy_note"):
+        lines.append(f"{note[:1].upper()}{note[1:].removesuffix('.')}.")
+    ending = ["", "?: not identified from these shapes. Interval: measured over predicted.", ""]
+    return [*tables.plain(lines), "", table, *tables.plain(ending), *failed(document["failures"])]
+
+
+def failed(failures: list[dict[str, Any]]) -> list[Any]:
+    """Return what could not be measured and why, the most frequent reason first."""
+    from kvplan.report import tables
+
+    count = sum(found["shapes"] for found in failures)
+    heading = f"{count} shape{'s' if count > 1 else ''} could not be measured; --resume tries again"
+    lines = [
+        f"{found['shapes']} x {found['state']}: {found['reason']} ({', '.join(found['groups'])})" for found in failures
+    ]
+    return tables.notes(lines, heading)

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
-from kvplan.money.draw import Draw, measured_draw, rated_draw
 from kvplan.specs import catalog
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.money import Ownership
 from kvplan.specs.serving_profile import ServingProfile
+
+if TYPE_CHECKING:
+    from kvplan.money.draw import Draw
+    from kvplan.specs.money import Ownership
 
 
 def calibrated(gpu: Gpu, about: ModelSpec, profile: str, engine: str = "vllm") -> Calibration:
@@ -24,8 +27,10 @@ def calibrated(gpu: Gpu, about: ModelSpec, profile: str, engine: str = "vllm") -
     return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
 
 
-def draw_of(gpu: Gpu, assumed: Ownership, profile: str) -> Draw | None:
+def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
     """Return a GPU's power: measured where the profile asked for did, else shares of the datasheet's; None unknown."""
+    from kvplan.money.draw import measured_draw, rated_draw
+
     if not catalog.is_serving(profile):
         from kvplan.specs.catalog_tables import kernel_document
 

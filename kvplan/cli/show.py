@@ -178,7 +178,7 @@ def worded(field: str, value: object) -> str:
     return str(value)
 
 
-@click.command("show", short_help="Show one item, every value with its source.")
+@click.command("show")
 @click.argument("kind")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--kernels", type=click.Choice(list(KERNELS)), help="Of a profile, only this kind of kernel.")

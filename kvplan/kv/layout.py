@@ -7,6 +7,7 @@ counts stay apart: stored at steady state, read per decode step, peak during pre
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 
 from kvplan.specs.model import Attention, Cross, Latent, Mixer, ModelSpec, Recurrent
 from kvplan.specs.reader import DTYPE_BITS
@@ -184,11 +185,12 @@ class KVLayout:
 ATTENTION_KINDS = ("full", "sliding", "chunked", "latent", "index")
 
 
+@lru_cache(maxsize=64)
 def kv_layout(model: ModelSpec, bits: float, *, reading: str = "architecture") -> KVLayout:
     """Return a model's cache as the architecture needs it, or as Hugging Face's cache holds it after a prefill.
 
     transformers 5 differs from the architecture: sliding layers keep window - 1 tokens, convolutions one column
-    more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23).
+    more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23). Remembered.
     """
     dtype = DTYPE_BITS[model.dtype]
     made: dict[tuple[Group, ...], list[int]] = {}

@@ -6,7 +6,6 @@ Adding a technique is one `@technique(...)` function here; spelling, help, listi
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -510,6 +509,8 @@ def one_part(piece: str) -> tuple[Kind, str]:
     name, _, argument = piece.partition(":")
     kind = KINDS.get(name)
     if kind is None:
+        from difflib import get_close_matches
+
         near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3)
         near = near or [KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)]
         raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))

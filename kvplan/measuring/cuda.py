@@ -1,35 +1,51 @@
 """Timing probes on a CUDA GPU: kvplan's Triton kernels and torch's products, in CUDA graphs between events."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from math import inf
+from multiprocessing import current_process
 from statistics import median
 from typing import Any
 
 from kvplan import __version__
+from kvplan.errors import KvplanError
 from kvplan.measuring.cuda_probes import CUDA_ANCHORS, HEAD_DIM, KV_HEADS, PAGE, RANK, SINKS, cuda_probes
 from kvplan.measuring.device import Device, Pool
-from kvplan.measuring.nvml import Meter, NoMeter, columns, open_nvml, state, window
+from kvplan.measuring.nvml import Meter, NoMeter, Reading, columns, open_nvml, state, window
 from kvplan.measuring.probes import Probe
-from kvplan.measuring.profiling import Failed, Sample, TooLarge
+from kvplan.measuring.profiling import Failed, Sample, TooLarge, reason
+from kvplan.measuring.worker import Remote, Worker
 from kvplan.units import spell
 
-#: a sample repeats its probe for at least so long [s], and moves at least so many times the L2
-LEAST, L2_TIMES = 2e-3, 3.0
+#: a sample repeats its probe for at least so long [s]
+LEAST = 2e-3
 MOST_REPEATS = 200
-#: the pool inputs are cut from: at most this many bytes, and this share of the free memory
-POOL, POOL_SHARE = 8 * 2**30, 0.5
-#: time to keep for the fits and the energy windows [s]
-RESERVE = 40.0
+#: the pools that inputs and outputs are cut from: at most so many bytes, and this share of the free memory
+POOL, POOL_SHARE = 2**33, 0.5
+OUTPUTS, OUTPUTS_SHARE, LEAST_OUTPUTS = 2**31, 0.15, 2**26
+#: recordings are given up when less than this share of the memory is free
+FLOOR = 0.1
+#: bytes that go through the L2 before a sample, at least, and into how many sums
+LEAST_SWEPT, SUMS = 2**27, 1024
+#: NVML moves its figures about this often, and asking takes as long as a sample [s]
+EVERY = 0.05
+#: time to keep for the fits and the energy windows; longest time for the latter [s]
+RESERVE, ENERGY = 40.0, 60.0
 ENGINE = f"kvplan-{__version__}"
 
 Call = Callable[[], Any]
 
 
 def pool_of(torch: Any, device: str, size: int) -> Pool:
-    """Return views of one long buffer of bf16 normal numbers by type; int4 lies packed in bytes."""
-    block = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16).to(device)
+    """Return views of one long buffer of bf16 normal numbers by type; int4 lies packed in bytes, no fp8 is NaN."""
+    block = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    codes = block.view(torch.uint8)
+    codes[codes % 128 == 127] -= 1
+    block = block.to(device)
     base = torch.empty(size // 2 // block.numel() * block.numel(), dtype=torch.bfloat16, device=device)
     base.view(-1, block.numel()).copy_(block)
     types = {
@@ -46,11 +62,12 @@ def launcher(module: str, name: str) -> Callable[..., Any]:
 
 
 class Builder:
-    """Makes calls of probes over inputs from a pool; each call has inputs of its own."""
+    """Makes calls of probes over inputs from a pool, each with inputs of its own; outputs overwrite no input."""
 
-    def __init__(self, torch: Any, pool: Pool, device: str):
-        self.torch, self.pool, self.device = torch, pool, device
+    def __init__(self, torch: Any, pool: Pool, outputs: Pool, device: str):
+        self.torch, self.pool, self.outputs, self.device = torch, pool, outputs, device
         self.lengths: dict[tuple[int, int], Any] = {}
+        self.tables: dict[tuple[int, int], Any] = {}
 
     def full(self, batch: int, length: int) -> Any:
         """Return [batch] lengths, made once."""
@@ -67,7 +84,7 @@ class Builder:
 
     def _copy(self, probe: Probe, s: Any) -> Call:
         copy_probe = launcher("bandwidth", "copy_probe")
-        x, y = (self.pool.cut("float32", s["elements"]) for _ in "xy")
+        x, y = self.pool.cut("float32", s["elements"]), self.outputs.cut("float32", s["elements"])
         return lambda: copy_probe(x, y)
 
     def _read(self, probe: Probe, s: Any) -> Call:
@@ -77,17 +94,18 @@ class Builder:
 
     def _write(self, probe: Probe, s: Any) -> Call:
         write_probe = launcher("bandwidth", "write_probe")
-        y = self.pool.cut("float32", s["elements"])
+        y = self.outputs.cut("float32", s["elements"])
         return lambda: write_probe(y, 1.5)
 
     def _matmul(self, probe: Probe, s: Any) -> Call:
         torch, m, n, k = self.torch, s["m"], s["n"], s["k"]
         x, w = self.pool.cut(probe.dtype, m, k), self.pool.cut(probe.dtype, n, k)
-        out = torch.empty((m, n), dtype=torch.bfloat16, device=self.device)
+        out = self.outputs.cut("bfloat16", m, n)
         if probe.dtype != "fp8":
             return lambda: torch.mm(x, w.t(), out=out)
-        one = torch.ones((), device=self.device)
-        return lambda: torch._scaled_mm(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+        one = torch.ones((), device=self.device)  # one scale a tensor, as inference has it; w.t() is column-major
+        options = {"scale_a": one, "scale_b": one, "out_dtype": torch.bfloat16, "use_fast_accum": True}
+        return lambda: torch._scaled_mm(x, w.t(), **options, out=out)
 
     def _decode(self, probe: Probe, s: Any) -> Call:
         decode_attention = launcher("decode_attention", "decode_attention")
@@ -117,7 +135,10 @@ class Builder:
         pages = -(-t // PAGE)
         q, lengths = self.pool.cut("bfloat16", b, s["q_heads"], d), self.full(b, t)
         k, v = (self.pool.cut("bfloat16", b * pages, PAGE, h, d) for _ in "kv")
-        order = self.torch.randperm(b * pages, dtype=self.torch.int32, device=self.device).view(b, pages)
+        if (b, pages) not in self.tables:
+            order = self.torch.randperm(b * pages, dtype=self.torch.int32, device=self.device)
+            self.tables[b, pages] = order.view(b, pages)
+        order = self.tables[b, pages]
         return lambda: decode_attention(q, k, v, lengths, block_table=order)
 
     def _h2o(self, probe: Probe, s: Any) -> Call:
@@ -125,7 +146,7 @@ class Builder:
         b, h, d, t = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"]
         q, lengths = self.pool.cut("bfloat16", b, s["q_heads"], d), self.full(b, t)
         k, v = (self.pool.cut("bfloat16", b, t, h, d) for _ in "kv")
-        scores = self.torch.zeros((b, h, t), device=self.device)
+        scores = self.outputs.cut("float32", b, h, t)
         return lambda: h2o_decode(q, k, v, lengths, scores)
 
     def _streaming_absolute(self, probe: Probe, s: Any) -> Call:
@@ -176,94 +197,202 @@ class Builder:
         return lambda: prefill_attention(q, k, v, starts, s["isl"])
 
 
+@dataclass
+class Recording:
+    """A graph of repeats of one operator; owns what the graph reads and writes until it is closed."""
+
+    graph: Any
+    calls: list[Call]
+
+    @property
+    def repeats(self) -> int:
+        return len(self.calls)
+
+    def close(self) -> None:
+        self.graph.reset()
+        self.calls = []
+
+
 class CudaTimer:
-    """Times probes by CUDA events around a graph of repeats over rotating inputs, and reads NVML while it runs."""
+    """Times probes by CUDA events around a graph of repeats over rotating inputs, and reads NVML while it runs.
+
+    All graphs write what they return into one pool of memory, one after the other: nobody reads it. The pool is that of
+    `root`, a graph kept for as long, since torch gives a pool back with its last graph.
+    """
 
     engine = ENGINE
 
-    def __init__(self, torch: Any, meter: Meter):
+    def __init__(self, torch: Any, meter: Meter, device: str = "cuda"):
         self.torch, self.meter = torch, meter
         self.gpu = torch.cuda.get_device_name()
-        self.l2 = float(torch.cuda.get_device_properties(0).L2_cache_size)
+        properties = torch.cuda.get_device_properties(0)
         free = torch.cuda.mem_get_info()[0]
+        self.floor = int(FLOOR * properties.total_memory)
         self.room = int(min(POOL, POOL_SHARE * free))
-        self.builder = Builder(torch, pool_of(torch, "cuda", self.room), "cuda")
-        self.graphs: dict[tuple[str, ...], tuple[Any, int, list[Call]]] = {}
-        self.memory: Any = None
+        outputs = int(min(OUTPUTS, OUTPUTS_SHARE * free))
+        if outputs < LEAST_OUTPUTS:
+            raise TooLarge(f"only {spell(free, 'B')} of the GPU's memory are free")
+        self.builder = Builder(torch, pool_of(torch, device, self.room), pool_of(torch, device, outputs), device)
+        swept = min(max(LEAST_SWEPT, 2 * int(properties.L2_cache_size)), self.room // 2)
+        self.swept = self.builder.pool.buffers["float32"][: swept // 4 // SUMS * SUMS].view(SUMS, -1)
+        self.sums = torch.zeros(SUMS, device=device)
+        self.stream = torch.cuda.Stream()
+        self.root: Any = None
+        self.recordings: dict[tuple[str, ...], Recording] = {}
+        self.reading, self.read_at = Reading(), -inf
+        with self.running():
+            self.sums.add_(1.0)
+            self.root = self._record([lambda: self.sums.add_(1.0)])
+
+    def about(self) -> dict[str, Any]:
+        """Return what the other side has to know of this GPU; plain values."""
+        properties, hip = self.torch.cuda.get_device_properties(0), self.torch.version.hip
+        why_not = no_fp8(properties, hip)
+        facts = {
+            "driver": self.meter.driver or "unknown",
+            **({"hip": str(hip)} if hip else {"cuda": str(self.torch.version.cuda)}),
+            "memory": spell(properties.total_memory, "B"), "multiprocessors": str(properties.multi_processor_count),
+            "sensors": self.meter.source,
+        }  # fmt: skip
+        others = self.meter.read().others
+        remarks = [self.meter.why, why_not and f"no fp8: {why_not}"]
+        remarks += [f"{others} other process(es) compute on this GPU; their samples are rejected"] if others else []
+        return {
+            "gpu": self.gpu, "room": self.room, "fp8": not why_not, "facts": facts,
+            "remark": "; ".join(filter(None, remarks)),
+        }  # fmt: skip
 
     def sample(self, probe: Probe) -> Sample:
-        begun = time.perf_counter()
-        torch = self.torch
-        try:
-            with torch.inference_mode():
-                if probe.key not in self.graphs:
-                    self.graphs[probe.key] = self.capture(partial(self.builder.call, probe), probe.moved)
-                graph, repeats, _ = self.graphs[probe.key]
-                spent, reading = self._timed(graph.replay)
-        except torch.cuda.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise TooLarge(f"{probe.group}: {error}") from None
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            raise Failed(f"{probe.group}: {error}") from None
-        wall = time.perf_counter() - begun
-        return Sample(time=spent / repeats, wall=wall, repeats=repeats, state=state(reading), sensors=columns(reading))
+        begun, said = time.perf_counter(), ""
+        for _ in range(2):  # what other shapes keep may be all that is missing
+            try:
+                spent, repeats = self._sample(probe)
+                break
+            except self.torch.cuda.OutOfMemoryError as error:
+                said = reason(error)
+            self.release()
+            if not self.fit():
+                raise TooLarge(said)
+        else:
+            raise TooLarge(said)
+        wall, seen = time.perf_counter() - begun, self.reading
+        return Sample(time=spent / repeats, wall=wall, repeats=repeats, state=state(seen), sensors=columns(seen))
 
-    def _timed(self, work: Call) -> tuple[float, Any]:
-        """Return the device's time for `work` [s] and a reading taken while it ran."""
+    def _sample(self, probe: Probe) -> tuple[float, int]:
+        """Return the time of all repeats [s], and how many they are."""
+        with self.running():
+            recording = self._recording(probe)
+            return self._timed(recording.graph.replay), recording.repeats
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run on the stream that is captured from; wait for what ran before, and leave nothing running."""
+        torch = self.torch
+        torch.cuda.synchronize()
+        with torch.inference_mode(), torch.cuda.stream(self.stream):
+            yield
+        torch.cuda.synchronize()
+
+    def _timed(self, work: Call) -> float:
+        """Return the device's time for `work` [s]; NVML is read meanwhile, if its last reading is not of just now.
+
+        Before, memory that nobody else reads goes through the L2: inputs are then cold, and the device has something to
+        do until the host has queued the rest.
+        """
         first, last = (self.torch.cuda.Event(enable_timing=True) for _ in "fl")
+        self.torch.sum(self.swept, 1, out=self.sums)
         first.record()
         work()
         last.record()
-        reading = self.meter.read()
+        if time.monotonic() - self.read_at > EVERY:
+            self.reading, self.read_at = self.meter.read(), time.monotonic()
         last.synchronize()
-        return first.elapsed_time(last) / 1e3, reading
+        return float(first.elapsed_time(last)) / 1e3
 
-    def seconds(self, make: Callable[[], Call], moved: float, samples: int = 7) -> float:
+    def seconds(self, make: Callable[[], Call], samples: int = 7) -> float:
         """Return the median time of one call [s] over inputs that `make` makes anew."""
-        with self.torch.inference_mode():
-            graph, repeats, _ = self.capture(make, moved)
-            return median(self._timed(graph.replay)[0] / repeats for _ in range(samples))
+        with self.running():
+            recording = self.capture(make)
+            try:
+                return median(self._timed(recording.graph.replay) / recording.repeats for _ in range(samples))
+            finally:
+                recording.close()
 
-    def capture(self, make: Callable[[], Call], moved: float) -> tuple[Any, int, list[Call]]:
+    def _recording(self, probe: Probe) -> Recording:
+        """Return a probe's recording, made now or kept from before; the oldest go when memory runs short."""
+        if probe.key not in self.recordings:
+            while self.recordings and self.torch.cuda.mem_get_info()[0] < self.floor:
+                self.recordings.pop(next(iter(self.recordings))).close()
+                self.torch.cuda.empty_cache()
+            self.recordings[probe.key] = self.capture(partial(self.builder.call, probe))
+        return self.recordings[probe.key]
+
+    def capture(self, make: Callable[[], Call]) -> Recording:
         """Compile an operator, see how long it takes, and record its repeats as one graph."""
-        torch = self.torch
         once = make()
         once()
-        torch.cuda.synchronize()
-        single = max(self._timed(once)[0], 1e-6)
-        wanted = max(LEAST / single, L2_TIMES * self.l2 / max(moved, 1.0))
-        repeats = max(1, min(MOST_REPEATS, int(wanted) + 1, int(0.25 / single) + 1))
+        self.torch.cuda.synchronize()
+        single = max(self._timed(once), 1e-6)
+        repeats = max(1, min(MOST_REPEATS, int(LEAST / single) + 1))
         calls = [make() for _ in range(repeats)]
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.memory):
+        return Recording(self._record(calls), calls)
+
+    def _record(self, calls: Sequence[Call]) -> Any:
+        """Return a graph of these calls, which must have run before: capturing compiles and waits for nothing."""
+        graph = self.torch.cuda.CUDAGraph()
+        pool = self.root.pool() if self.root else None
+        with self.torch.cuda.graph(graph, pool=pool, stream=self.stream):
             for call in calls:
                 call()
-        self.memory = self.memory or graph.pool()
-        return graph, repeats, calls
+        return graph
 
+    def release(self) -> None:
+        """Give back the memory of all recordings."""
+        for recording in self.recordings.values():
+            recording.close()
+        self.recordings = {}
+        self.torch.cuda.empty_cache()
 
-def cuda_device(torch: Any, own: frozenset[int]) -> Device:
-    """Return the first CUDA device, ready to be measured; NVML beside it, to which processes `own` are no strangers."""
-    properties = torch.cuda.get_device_properties(0)
-    meter = open_nvml(own, f"GPU-{properties.uuid}" if hasattr(properties, "uuid") else "")
-    timer = CudaTimer(torch, meter)
-    facts = {
-        "driver": meter.driver or "unknown", "cuda": str(torch.version.cuda),
-        "memory": spell(properties.total_memory, "B"), "multiprocessors": str(properties.multi_processor_count),
-        "sensors": meter.source,
-    }  # fmt: skip
-    fp8 = (properties.major, properties.minor) >= (8, 9)
-    others = meter.read().others
-    remarks = [meter.why] if isinstance(meter, NoMeter) else []
-    remarks += [f"{others} other process(es) compute on this GPU; their samples are rejected"] if others else []
-    return Device(
-        kind="cuda", name=timer.gpu, timer=timer, probes=[p for p in cuda_probes(fp8) if p.moved < timer.room],
-        anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products", remark="; ".join(remarks),
-        reserve=RESERVE, more=partial(energy, timer),
-    )  # fmt: skip
+    def fit(self) -> bool:
+        """Return whether this process can go on after a failure: it computes, and it captures."""
+        torch = self.torch
+        try:
+            with self.running():
+                self.sums.fill_(1.0)
+                graph = self._record([lambda: self.sums.add_(1.0)])
+                graph.replay()
+                torch.cuda.synchronize()
+                right = float(self.sums.sum()) == 2.0 * SUMS
+                graph.reset()
+        except Exception:
+            return False
+        return right
 
+    def energy(self) -> dict[str, Any]:
+        """Return joules a byte and a FLOP above idle, from a steady window each.
 
-# -- what else a GPU's profile says ------------------------------------------------------------------
+        Raises Failed when the GPU does not count its energy, or an anchor does not run.
+        """
+        torch = self.torch
+        probes = {"copy": CUDA_ANCHORS[0], "gemm": CUDA_ANCHORS[1]}
+        torch.cuda.synchronize()
+        idle = window(self.meter, time.monotonic, lambda: time.sleep(0.02))
+        if idle is None:
+            raise Failed(self.meter.why or "this GPU does not count its energy")
+        found: dict[str, Any] = {"idle": spell(idle.energy / idle.time, "W")}
+        for name, probe in probes.items():
+            with self.running():
+                recording = self._recording(probe)
+                seen = window(self.meter, time.monotonic, partial(replayed, torch, recording.graph))
+            above = seen.energy - idle.energy / idle.time * seen.time if seen else 0.0
+            if seen is None or above <= 0:
+                raise Failed(f"no energy above idle was counted during {name}")
+            done = seen.calls * recording.repeats * (probe.moved if name == "copy" else probe.flops)
+            found[name] = {
+                "joules_per_byte" if name == "copy" else "joules_per_flop": float(f"{above / done:.4g}"),
+                "power": spell(seen.energy / seen.time, "W"),
+            }
+        return {"energy": found}
 
 
 def replayed(torch: Any, graph: Any) -> None:
@@ -271,26 +400,55 @@ def replayed(torch: Any, graph: Any) -> None:
     torch.cuda.synchronize()
 
 
-def energy(timer: CudaTimer) -> dict[str, Any]:
-    """Return joules a byte and a FLOP above idle, from a steady window each; empty without an energy counter."""
-    torch = timer.torch
-    probes = {"copy": CUDA_ANCHORS[0], "gemm": CUDA_ANCHORS[1]}
-    torch.cuda.synchronize()
-    idle = window(timer.meter, time.monotonic, lambda: time.sleep(0.02))
-    if idle is None:
-        return {}
-    found: dict[str, Any] = {"idle": spell(idle.energy / idle.time, "W")}
-    for name, probe in probes.items():
-        graph, repeats, _ = timer.graphs.get(probe.key) or timer.capture(
-            partial(timer.builder.call, probe), probe.moved
-        )
-        seen = window(timer.meter, time.monotonic, partial(replayed, torch, graph))
-        if seen is None:
-            return {}
-        above = seen.energy - idle.energy / idle.time * seen.time
-        done = seen.calls * repeats * (probe.moved if name == "copy" else probe.flops)
-        found[name] = {
-            "joules_per_byte" if name == "copy" else "joules_per_flop": float(f"{above / done:.4g}"),
-            "power": spell(seen.energy / seen.time, "W"),
-        }
-    return {"energy": found}
+def no_fp8(properties: Any, hip: str | None) -> str:
+    """Return why a GPU has no products and caches in e4m3fn, '' where it has them."""
+    if hip:
+        architecture = str(getattr(properties, "gcnArchName", "")).split(":")[0]
+        known = architecture.startswith(("gfx95", "gfx12"))
+        return "" if known else f"{architecture or 'this GPU'} has e4m3fnuz, and the kernels are written for e4m3fn"
+    capability = properties.major, properties.minor
+    return "" if capability >= (8, 9) else "it needs compute capability 8.9, this GPU has {}.{}".format(*capability)
+
+
+def open_timer(own: frozenset[int], visible: str = "") -> CudaTimer:
+    """Return the timer of the first CUDA device in this process, NVML beside it.
+
+    own: other processes of ours, which are no strangers there; visible: CUDA_VISIBLE_DEVICES.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Failed("torch sees no CUDA device")
+    if torch.version.hip:
+        return CudaTimer(torch, NoMeter("no clocks, power or throttling: NVML reads NVIDIA GPUs, this is ROCm"))
+    uuid = str(getattr(torch.cuda.get_device_properties(0), "uuid", ""))
+    return CudaTimer(torch, open_nvml(own | {current_process().pid or 0}, uuid, visible))
+
+
+def cuda_device(own: frozenset[int], visible: str = "") -> Device:
+    """Return the first CUDA device, ready to be measured in a process of its own; arguments as `open_timer`'s."""
+    worker = Worker(open_timer, own, visible)
+    try:
+        about = worker.ask("about")
+    except BaseException:
+        worker.close()
+        raise
+    probes = list(cuda_probes(about["fp8"]))
+    kept = [p for p in probes if p.moved < about["room"]]
+    facts, remarks = about["facts"], [about["remark"]]
+    if len(kept) < len(probes):
+        facts["left_out"] = f"{len(probes) - len(kept)} shapes larger than {spell(about['room'], 'B')} of free memory"
+        remarks.append(f"left out: {facts['left_out']}")
+
+    def more() -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = worker.ask("energy", limit=ENERGY)
+        except KvplanError as error:
+            return {"energy_note": f"no energy: {error}"}
+        return found
+
+    return Device(
+        kind="cuda", name=about["gpu"], timer=Remote(worker, about["gpu"], ENGINE), probes=kept,
+        anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products",
+        remark="; ".join(filter(None, remarks)), reserve=RESERVE, more=more, close=worker.close,
+    )  # fmt: skip

@@ -59,6 +59,11 @@ def torch_module() -> Any:
     return torch
 
 
+def kind(asked: str | None) -> str:
+    """Return the kind of device that `find` will look for."""
+    return asked or ("cuda" if torch_module().cuda.is_available() else "cpu")
+
+
 def find(asked: str | None, processes: int | None = None) -> Device:
     """Return the device asked for; by default a GPU torch sees, else the CPU, and a remark that says so.
 
@@ -73,17 +78,30 @@ def find(asked: str | None, processes: int | None = None) -> Device:
     if asked == "cuda" or (asked is None and seen):
         from kvplan.measuring.cuda import cuda_device
 
-        count = torch.cuda.device_count()
+        count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if processes and processes > count:
             raise DeviceError(f"--processes {processes}: torch sees {count} GPUs, and each process needs its own")
-        ranks = Ranks("nccl", processes or count) if (processes or count) > 1 else None
-        own = frozenset([os.getpid()] if ranks is None else [os.getpid(), ranks.first])
-        with closed_on_error(ranks):
-            return joined(cuda_device(torch, own), ranks, f"nccl-{'.'.join(map(str, torch.cuda.nccl.version()))}")
+        if (processes or count) < 2:
+            return cuda_device(frozenset(), visible)
+        engine = nccl(torch)
+        if engine is None:
+            found = cuda_device(frozenset(), visible)
+            return replace(found, remark="; ".join(filter(None, (found.remark, "no all-reduce: torch has no NCCL"))))
+        peers = Ranks("nccl", processes or count)
+        with closed_on_error(peers):
+            return joined(cuda_device(frozenset([peers.first]), visible), peers, engine)
     remark = "" if asked else "no CUDA device seen by torch: measuring the CPU; a CPU profile says nothing about a GPU"
     ranks = Ranks("gloo", processes) if processes and processes > 1 else None
     with closed_on_error(ranks):
         return joined(cpu_device(torch, remark), ranks, f"gloo-{plain_version(torch)}")
+
+
+def nccl(torch: Any) -> str | None:
+    """Return the version of NCCL (on ROCm: RCCL) as an engine is named, None where torch was built without it."""
+    if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
+        return None
+    found = torch.cuda.nccl.version()
+    return f"nccl-{'.'.join(map(str, found if isinstance(found, tuple) else (found,)))}"
 
 
 @contextmanager
@@ -105,12 +123,18 @@ def joined(device: Device, ranks: Ranks | None, engine: str) -> Device:
         ranks.meet()
     except Failed as error:
         return replace(device, remark="; ".join(filter(None, (device.remark, f"no all-reduce: {error}"))))
+    timer = Together(device.timer, ranks)
+
+    def close() -> None:
+        timer.close()
+        device.close()
+
     return replace(
         device,
-        timer=Together(device.timer, ranks),
+        timer=timer,
         probes=[*device.probes, *all_reduce_probes(engine.split("-")[0], engine, count)],
         facts={**device.facts, "processes": str(count)},
-        close=ranks.close,
+        close=close,
     )
 
 

@@ -5,10 +5,11 @@ is only ever read: nothing in this module sets a clock, a limit or a mode.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kvplan.measuring.profiling import CAPPED, SHARED, THROTTLED
+from kvplan.measuring.profiling import CAPPED, SHARED, THROTTLED, reason
 
 #: what slows a GPU down, by NVML's bit: names of hardware, of heat, of the power limit, and the harmless ones
 REASONS = {
@@ -29,6 +30,8 @@ KILO, MEGA = 1e3, 1e6
 WINDOW = 3.0
 #: a window waits this long for the counter to move before it does without an aligned start [s]
 EDGE = 0.5
+NOTHING = "no clocks, power or throttling"
+SLICE = "no power or energy: a MIG instance has none of its own; clocks and throttling are the whole GPU's"
 #: columns of a trace
 TRACE = (
     *("phase", "at", "sm_clock_hz", "memory_clock_hz", "power_w", "energy_j", "temperature_c", "memory_used_b"),
@@ -51,11 +54,12 @@ class Reading:
 
 
 class Meter(Protocol):
-    """Looks at one GPU. `source`: 'nvml', 'replay' or 'none'."""
+    """Looks at one GPU. `source`: 'nvml', 'replay' or 'none'; `why`: what it does not say, and the reason."""
 
     source: str
     device: str
     driver: str
+    why: str
 
     def read(self) -> Reading: ...
 
@@ -94,14 +98,20 @@ def columns(reading: Reading) -> dict[str, str]:
 
 
 class Nvml:
-    """The meter of one GPU through nvidia-ml-py; what this GPU or guest does not support reads None from then on."""
+    """The meter of one GPU through nvidia-ml-py; what this GPU or guest does not support reads None from then on.
+
+    handle: what is measured; whole: the GPU it is a part of, itself where it is no MIG instance.
+    """
 
     source = "nvml"
 
-    def __init__(self, library: Any, handle: Any, own: frozenset[int]):
-        self.calls, self.handle, self.own = library, handle, own
+    def __init__(self, library: Any, handle: Any, own: frozenset[int], whole: Any = None):
+        self.calls, self.own = library, own
+        self.handle, self.whole = handle, handle if whole is None else whole
+        self.shared = whole is not None
+        self.why = SLICE if self.shared else ""
         self.missing: set[str] = set()
-        self.device = str(self._ask("nvmlDeviceGetName") or "")
+        self.device = str(self._call("nvmlDeviceGetName", self.whole) or "")
         self.driver = str(self._call("nvmlSystemGetDriverVersion") or "")
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -109,6 +119,9 @@ class Nvml:
             return None
         try:
             return getattr(self.calls, name)(*arguments)
+        except AttributeError:  # an older nvidia-ml-py
+            self.missing.add(name)
+            return None
         except self.calls.NVMLError as error:
             if error.value in (
                 self.calls.NVML_ERROR_NOT_SUPPORTED,
@@ -118,23 +131,25 @@ class Nvml:
                 self.missing.add(name)
             return None
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
-        return self._call(name, self.handle, *arguments)
+    def _own(self, name: str, *arguments: Any) -> Any:
+        """Ask about what is measured alone."""
+        return None if self.handle is None else self._call(name, self.handle, *arguments)
 
     def _scaled(self, factor: float, name: str, *arguments: Any) -> float | None:
-        found = self._ask(name, *arguments)
+        """Ask about the whole GPU, in base units."""
+        found = self._call(name, self.whole, *arguments)
         return None if found is None else found * factor
 
     def read(self) -> Reading:
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
-        mask = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        memory = self._own("nvmlDeviceGetMemoryInfo")
+        mask = self._call("nvmlDeviceGetCurrentClocksEventReasons", self.whole)
         if mask is None:  # drivers before 535 know only the older name
-            mask = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+            mask = self._call("nvmlDeviceGetCurrentClocksThrottleReasons", self.whole)
         return Reading(
             sm_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.calls.NVML_CLOCK_SM),
             memory_clock=self._scaled(MEGA, "nvmlDeviceGetClockInfo", self.calls.NVML_CLOCK_MEM),
-            power=self._scaled(1 / KILO, "nvmlDeviceGetPowerUsage"),
-            energy=self._scaled(1 / KILO, "nvmlDeviceGetTotalEnergyConsumption"),
+            power=None if self.shared else self._scaled(1 / KILO, "nvmlDeviceGetPowerUsage"),
+            energy=None if self.shared else self._scaled(1 / KILO, "nvmlDeviceGetTotalEnergyConsumption"),
             temperature=self._scaled(1.0, "nvmlDeviceGetTemperature", self.calls.NVML_TEMPERATURE_GPU),
             memory_used=None if memory is None else float(memory.used),
             others=self._others(),
@@ -143,34 +158,86 @@ class Nvml:
 
     def _others(self) -> int | None:
         """Return how many processes besides ours compute on this GPU; a container may hide which are ours."""
-        found = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        found = self._own("nvmlDeviceGetComputeRunningProcesses")
         if found is None:
             return None
         strangers = [process for process in found if process.pid not in self.own]
         return len(strangers) if len(strangers) < len(found) else max(len(found) - len(self.own), 0)
 
 
-def open_nvml(own: frozenset[int], uuid: str = "", library: Any = None) -> Meter:
-    """Return the meter of the GPU with this UUID (default: the first), or a NoMeter that says in one line why not."""
+def devices(library: Any) -> list[tuple[str, Any, Any]]:
+    """Return (UUID, handle, the GPU it is a part of) of every MIG instance, and of every GPU with None."""
+    found: list[tuple[str, Any, Any]] = []
+    for index in range(library.nvmlDeviceGetCount()):
+        with suppress(library.NVMLError):  # a GPU that this guest may not see
+            gpu = library.nvmlDeviceGetHandleByIndex(index)
+            found.append((library.nvmlDeviceGetUUID(gpu), gpu, None))
+            if mig(library, gpu):
+                for slot in range(library.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+                    with suppress(library.NVMLError):  # an empty slot
+                        part = library.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
+                        found.append((library.nvmlDeviceGetUUID(part), part, gpu))
+    return found
+
+
+def mig(library: Any, gpu: Any) -> bool:
+    """Return whether a GPU is cut into MIG instances."""
+    try:
+        return bool(library.nvmlDeviceGetMigMode(gpu)[0])
+    except (library.NVMLError, AttributeError):
+        return False
+
+
+def named(word: str, uuid: str) -> bool:
+    """Return whether a word, with or without GPU- or MIG- and perhaps cut short, is the beginning of a UUID."""
+    return bool(word) and (uuid.startswith(word) or uuid.split("-", 1)[-1].startswith(word))
+
+
+def chosen(library: Any, own: frozenset[int], uuid: str, visible: str) -> Meter:
+    """Return the meter of the device torch uses: by the MIG instance that is visible, else by torch's UUID of it.
+
+    CUDA counts only visible devices, and may order them by speed: its index says nothing to NVML.
+    """
+    known, first = devices(library), visible.split(",")[0].strip()
+    words = [first] if first.startswith("MIG-") else [uuid or ("" if first.isdigit() else first)]
+    found = [entry for entry in known if named(words[0], entry[0])]
+    gpus = [entry for entry in known if entry[2] is None]
+    if not found and len(gpus) == 1 and not mig(library, gpus[0][1]):
+        found = gpus
+    if len(found) != 1:
+        what = f"no device {words[0]}" if words[0] and not found else f"{len(known)} devices, which one is not known"
+        return NoMeter(f"{NOTHING}: NVML sees {what}")
+    _, handle, whole = found[0]
+    if whole is None and mig(library, handle):
+        return Nvml(library, None, own, handle)
+    return Nvml(library, handle, own, whole)
+
+
+def open_nvml(own: frozenset[int], uuid: str = "", visible: str = "", library: Any = None) -> Meter:
+    """Return the meter of a GPU, or a NoMeter that says in one line why there is none.
+
+    uuid: as torch spells it, where it does; visible: CUDA_VISIBLE_DEVICES.
+    """
     if library is None:
         try:
             import pynvml as library  # type: ignore[import-untyped,import-not-found,unused-ignore,no-redef]
         except ImportError:
-            return NoMeter("no clocks, power or throttling: pip install nvidia-ml-py")
+            return NoMeter(f"{NOTHING}: pip install nvidia-ml-py")
     if not hasattr(library, "_nvmlGetFunctionPointer"):
-        return NoMeter("no clocks, power or throttling: another package than nvidia-ml-py answers to pynvml; remove it")
+        return NoMeter(f"{NOTHING}: another package than nvidia-ml-py answers to pynvml; remove it")
     try:
         library.nvmlInit()
-        by_uuid = uuid and library.nvmlDeviceGetHandleByUUID(uuid)
-        return Nvml(library, by_uuid or library.nvmlDeviceGetHandleByIndex(0), own)
+        return chosen(library, own, uuid, visible)
     except library.NVMLError as error:
-        return NoMeter(f"no clocks, power or throttling: NVML says {str(error) or type(error).__name__!r}")
+        return NoMeter(f"{NOTHING}: NVML says {str(error) or type(error).__name__!r}")
+    except (AttributeError, OSError, ValueError) as error:  # a library that does not fit its driver
+        return NoMeter(f"{NOTHING}: NVML cannot be used ({reason(error)})")
 
 
 class Replay:
     """A recorded trace on a virtual clock. It names itself a replay, and nothing measured with it may be saved."""
 
-    source = "replay"
+    source, why = "replay", ""
 
     def __init__(self, trace: Sequence[Mapping[str, str]], clock: Callable[[], float]):
         self.trace, self.clock, self.begun = trace, clock, clock()

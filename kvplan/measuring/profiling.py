@@ -38,8 +38,10 @@ PREEMPTED, THROTTLED, SHARED, CAPPED = "preempted", "throttled", "shared", "powe
 TOO_LARGE, FAILED = "out of memory", "failed"
 #: states whose samples are kept on record and left out of the fit
 REJECTED = (TOO_LARGE, FAILED, THROTTLED, SHARED)
-#: states of shapes that are not tried again
+#: states of shapes that gave no sample: left alone for the rest of a run, tried again last when it is resumed
 SKIPPED = (TOO_LARGE, FAILED)
+#: longest reason that is kept on record, and how much of it comes from the beginning
+LONGEST, HEAD = 300, 120
 
 
 class TooLarge(KvplanError):
@@ -52,6 +54,20 @@ class Failed(TooLarge):
     """An operator does not run on this shape or device."""
 
     state = FAILED
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, in one line: what was raised first where one error led to another.
+
+    Leaving a capture after an error raises another; CUDA adds three lines of advice to each of its own.
+    """
+    while error.__context__ is not None and not error.__suppress_context__:
+        error = error.__context__
+    text = str(error).split("\nCUDA kernel errors might")[0].split("\nSearch for `cuda")[0]
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not isinstance(error, KvplanError | RuntimeError) or not text:
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
+    return text if len(text) <= LONGEST else f"{text[:HEAD]} ... {text[HEAD + 5 - LONGEST :]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +144,19 @@ class Course:
                 shape.cost = self.timer.sample(shape.probe).wall
             self.usual = shape.cost
         except TooLarge as error:
-            self.drop(shape, error.state)
+            self.drop(shape, error)
 
-    def drop(self, shape: Shape, state: str) -> None:
+    def drop(self, shape: Shape, error: TooLarge) -> None:
+        """Leave a shape alone for the rest of the run, and put on record why."""
         shape.dropped = True
-        self.log.append(line(self.timer, shape.probe, 0, state))
+        self.log.append(line(self.timer, shape.probe, 0, error))
 
     def take(self, shape: Shape) -> None:
         """Take one sample and put it on record."""
         try:
             sample = self.timer.sample(shape.probe)
         except TooLarge as error:
-            self.drop(shape, error.state)
+            self.drop(shape, error)
             return
         self.log.append(line(self.timer, shape.probe, self.round, sample))
         self.taken += 1
@@ -150,8 +167,8 @@ class Course:
             shape.times.append(sample.time)
 
 
-def line(timer: Timer, probe: Probe, number: int, sample: Sample | str) -> dict[str, str]:
-    """Return a sample as a line of a file; a text is the state of a shape that could not be run."""
+def line(timer: Timer, probe: Probe, number: int, sample: Sample | TooLarge) -> dict[str, str]:
+    """Return a sample as a line of a file; an error says why a shape could not be run."""
     known = {
         "group": probe.group,
         "kind": probe.kind,
@@ -165,8 +182,8 @@ def line(timer: Timer, probe: Probe, number: int, sample: Sample | str) -> dict[
         "flops": f"{probe.flops:.12g}",
         "round": str(number),
     }
-    if isinstance(sample, str):
-        return {**known, "state": sample}
+    if isinstance(sample, TooLarge):
+        return {**known, "state": sample.state, "reasons": reason(sample)}
     return {
         **known,
         "latency_us": f"{sample.time * MILLION:.7g}",
@@ -182,19 +199,20 @@ def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[Shape]:
-    """Return the plan's shapes with what earlier samples of them say."""
+    """Return the plan's shapes with what earlier samples of them say; those that failed are tried again, last."""
     shapes = {probe.key: Shape(probe) for probe in plan}
+    failed = set()
     for row in before:
         shape = shapes.get(key_of(row))
         if shape is None:
             continue
         if row["state"] in SKIPPED:
-            shape.dropped = True
+            failed.add(shape.probe.key)
         elif row["state"] in REJECTED:
             shape.rejected += 1
         else:
             shape.times.append(float(row["latency_us"]) / MILLION)
-    return list(shapes.values())
+    return sorted(shapes.values(), key=lambda shape: shape.probe.key in failed)
 
 
 def coarse(shapes: Sequence[Shape]) -> list[Shape]:

@@ -7,15 +7,15 @@ time ends all of them; a rank whose parent is gone, however it went, ends itself
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
 from kvplan.measuring.probes import WIDTH, Probe
-from kvplan.measuring.profiling import Failed, Sample, Timer
+from kvplan.measuring.profiling import Failed, Sample, Timer, reason
+from kvplan.measuring.worker import follow, interrupts_ignored
 from kvplan.units import show_time
 
 KIND = "all_reduce"
@@ -46,20 +46,11 @@ def all_reduce_probes(backend: str, engine: str, count: int) -> Iterator[Probe]:
             )  # fmt: skip
 
 
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: it is for us, and we end them."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 class Ranks:
     """Processes that reduce together. Failed when they do not start, answer or agree; no process is left then."""
 
     def __init__(self, backend: str, count: int):
+        self.backend, self.count = backend, count
         self.folder = TemporaryDirectory(prefix="kvplan-")
         self.pipes: list[Any] = []
         self.processes: list[Any] = []
@@ -125,16 +116,24 @@ class Ranks:
 
 
 class Together:
-    """A device's timer, and ranks beside it for all-reduce."""
+    """A device's timer, and ranks beside it for all-reduce; ranks that were ended are started anew, so many times."""
 
-    def __init__(self, timer: Timer, ranks: Ranks):
-        self.timer, self.ranks = timer, ranks
+    def __init__(self, timer: Timer, ranks: Ranks, again: int = 2):
+        self.timer, self.ranks, self.again = timer, ranks, again
         self.gpu, self.engine = timer.gpu, timer.engine
         self.repeats: dict[tuple[str, ...], int] = {}
+
+    def close(self) -> None:
+        self.again = 0
+        self.ranks.close()
 
     def sample(self, probe: Probe) -> Sample:
         if probe.kind != KIND:
             return self.timer.sample(probe)
+        if not self.ranks.processes and self.again:
+            self.again -= 1
+            self.ranks = Ranks(self.ranks.backend, self.ranks.count)
+            self.ranks.meet()
         begun = time.perf_counter()
         if probe.key not in self.repeats:
             self.ranks.seconds(probe, 1)
@@ -148,14 +147,6 @@ class Together:
 # -- in a rank's own process -------------------------------------------------------------------------
 
 
-def follow() -> None:
-    """End this process when its parent is gone."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-    signal.raise_signal(signal.SIGKILL)
-
-
 def serve(rank: int, count: int, backend: str, meeting: str, pipe: Any) -> None:
     """Meet the other ranks, then reduce what the pipe asks for until it closes; errors are sent, not raised."""
     Thread(target=follow, daemon=True).start()
@@ -167,7 +158,7 @@ def serve(rank: int, count: int, backend: str, meeting: str, pipe: Any) -> None:
     except (EOFError, OSError):
         pass
     except Exception as error:  # whatever it is, it must reach the one who waits
-        pipe.send(f"failed: {' '.join(str(error).split())[:300]}")
+        pipe.send(f"failed: {reason(error)}")
     signal.raise_signal(signal.SIGKILL)  # torch's own threads would wait for each other, or complain
 
 
@@ -189,6 +180,8 @@ class Reducer:
             backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=MEET)
         )  # fmt: skip
         self.groups = {n: dist.new_group(list(range(n))) for n in sizes(count)}
+        dtype, powers = MESSAGES[backend]
+        self.buffer = torch.zeros(2 ** powers[-1], dtype=getattr(torch, dtype), device=self.device)
         self.graphs: dict[tuple[int, int, str, int], Any] = {}
         for n, group in self.groups.items():
             self._agree(rank, n, group)
@@ -205,7 +198,7 @@ class Reducer:
         group, key = self.groups[n], (n, elements, dtype, repeats)
         if self.cuda:
             return self._on_gpu(group, key)
-        x = self.torch.zeros(elements, dtype=getattr(self.torch, dtype))
+        x = self.buffer[:elements]
         self.dist.all_reduce(x, group=group)
         self.dist.barrier(group)
         begun = time.perf_counter()
@@ -214,20 +207,20 @@ class Reducer:
         return time.perf_counter() - begun
 
     def _on_gpu(self, group: Any, key: tuple[int, int, str, int]) -> float:
-        torch, (_, elements, dtype, repeats) = self.torch, key
+        torch, (_, elements, _, repeats) = self.torch, key
         if key not in self.graphs:
-            x = torch.zeros(elements, dtype=getattr(torch, dtype), device=self.device)
+            x = self.buffer[:elements]
             self.dist.all_reduce(x, group=group)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 for _ in range(repeats):
                     self.dist.all_reduce(x, group=group)
-            self.graphs[key] = graph, x
+            self.graphs[key] = graph
         first, last = (torch.cuda.Event(enable_timing=True) for _ in "fl")
         self.dist.all_reduce(torch.zeros(1, device=self.device), group=group)
         first.record()
-        self.graphs[key][0].replay()
+        self.graphs[key].replay()
         last.record()
         last.synchronize()
         return float(first.elapsed_time(last)) / 1e3

@@ -1,10 +1,13 @@
 """Terms of renting: what each binds to, and what it may lose."""
 
 import re
+from typing import TYPE_CHECKING
 
 from kvplan.specs.hardware import Price
-from kvplan.specs.money import ApiPrice, Server, age
 from kvplan.units import MONTH, YEAR
+
+if TYPE_CHECKING:
+    from kvplan.specs.money import ApiPrice, Server
 
 _RESERVED = re.compile(r"reserved-(\d+)([ym])")
 
@@ -35,15 +38,19 @@ def caveat(term: str) -> str:
     }.get(term, "")
 
 
-def old(price: Price | ApiPrice | Server, day: str, limit: int) -> str:
+def _called(price: "Price | ApiPrice | Server") -> str:
+    if isinstance(price, Price):
+        return f"the {price.gpu} price of {price.provider}"
+    from kvplan.specs.money import ApiPrice
+
+    if isinstance(price, ApiPrice):
+        return f"{price.provider}'s price of {price.model}"
+    return f"the price of a server with {price.gpu}"
+
+
+def old(price: "Price | ApiPrice | Server", day: str, limit: int) -> str:
     """Return a warning of a price last seen more than `limit` days before a day, '' while it is fresh."""
-    days = age(price, day)
+    days = price.source.age(day)
     if days <= limit:
         return ""
-    if isinstance(price, Price):
-        what = f"the {price.gpu} price of {price.provider}"
-    elif isinstance(price, ApiPrice):
-        what = f"{price.provider}'s price of {price.model}"
-    else:
-        what = f"the price of a server with {price.gpu}"
-    return f"{what} was last seen on {price.source.date}, {days:,} days ago: check it"
+    return f"{_called(price)} was last seen on {price.source.date}, {days:,} days ago: check it"

@@ -10,7 +10,7 @@ from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memor
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
-from kvplan.perf.serving import Load, Served, passes, serve, steps
+from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -115,6 +115,28 @@ class Row:
         return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A busy replica: the sequences that fit into it, those the engine runs at once, its passes and times."""
+
+    parallel: Parallel
+    sequences: int
+    batch: int
+    passes: Passes
+    chunks: int
+    served: Served
+
+    @property
+    def query_seconds(self) -> float:
+        """Time of the whole replica one query takes. [s]"""
+        return float(self.served.cycle) / self.batch
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time one query takes. [s]"""
+        return self.parallel.gpus * self.query_seconds
+
+
 def default_kv_bits(model: ModelSpec) -> float:
     """Return the width engines cache keys and values in. [bit]
 
@@ -165,30 +187,41 @@ def evaluate(case: Case, technique: str) -> Row:
         spread=(c.tpot.low, c.tpot.high),
         ttft_spread=(c.ttft.low, c.ttft.high),
         grounded=c.grounded,
+        quality=techniques.quality(name),
+        needs=techniques.needs(name) + techniques.remarks(name, case.base),
     )
-    said = techniques.needs(name) + techniques.remarks(name, case.base)
-    row = replace(row, quality=techniques.quality(name), needs=said)
     try:
         layout = techniques.apply(name, case.base)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
-    row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
-    row = replace(row, risk=techniques.risk(name, kept_share(layout, context)))
+    reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
+    risk = techniques.risk(name, kept_share(layout, context))
+    row = replace(row, layout=layout, reduction=reduction, risk=risk)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:
         return replace(row, reason=refused)
-    fitting = [(p, n) for p in shapes if (n := case.sequences(layout, p))]
+    fitting = fit(case, layout, shapes)
     if not fitting:
         return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
-    inside = [pair for pair in fitting if pair[0].gpus <= NODE] or fitting[:1]  # more than a node only when it must be
-    timings = [timed(case, layout, replace(row, parallel=p, sequences=n)) for p, n in inside]
-    cheapest = min(timings, key=lambda r: (r.gpu_seconds, r.gpus))
-    return replace(cheapest, fewest_gpus=fitting[0][0].gpus)
+    timings = [timed(case, layout, p, n) for p, n in fitting]
+    cheapest = min(timings, key=lambda t: (t.gpu_seconds, t.parallel.gpus))
+    return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus), cheapest)
 
 
 #: GPUs a replica may have before it spans nodes
 NODE = 8
+
+
+def fit(case: Case, layout: KVLayout, shapes: Sequence[Parallel]) -> list[tuple[Parallel, int]]:
+    """Return the shapes that hold a sequence, and how many; of those larger than a node one at most, if none else."""
+    found: list[tuple[Parallel, int]] = []
+    for parallel in shapes:
+        if found and parallel.gpus > NODE:
+            break
+        if count := case.sequences(layout, parallel):
+            found.append((parallel, count))
+    return found
 
 
 def kept_share(layout: KVLayout, length: int) -> float:
@@ -224,46 +257,52 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
     return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights and shorter contexts each fall short)"
 
 
-def timed(case: Case, layout: KVLayout, row: Row) -> Row:
-    """Add time and money for a replica kept busy with a full batch: as many requests in flight as it holds.
-
-    A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
-    """
-    assert row.parallel is not None
-    parallel, query, site, c = row.parallel, case.query, case.site, case.site.calibration
+def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> Timing:
+    """Return the times of a replica kept busy with a full batch: as many requests in flight as it holds."""
+    query, site, c = case.query, case.site, case.site.calibration
     ranks = (
         parallel.pipeline * parallel.data
     )  # while one rank or stage reads a prompt, the others work on other prompts
     most, _ = site.engine.limits(site.gpu)
-    batch = min(row.sequences, most * parallel.data)
+    batch = min(sequences, most * parallel.data)
     each = max(batch / ranks, 1.0)
     found = passes(
         case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
         output=query.output, chunk=c.chunk,
     )  # fmt: skip
-    times = steps(found, c, each)
     chunks = ceil(query.prompt / c.chunk)
     load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
-    served = serve(load, times, c)
-    busy = served.prompt_seconds / ranks
-    decoding = served.cycle / batch - busy
+    served = serve(load, steps(found, c, each), c)
+    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=found, chunks=chunks, served=served)
+
+
+def filled(case: Case, row: Row, t: Timing) -> Row:
+    """Return a row with the memory, time and money of its replica.
+
+    A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
+    """
+    assert row.layout is not None
+    parallel, query, price = t.parallel, case.query, case.site.price
+    busy = t.served.prompt_seconds / (parallel.pipeline * parallel.data)
     cost = None
-    if site.price:
+    if price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
-        cost = query_cost(site.price, parallel.gpus, prefill=busy, decode=decoding, **tokens)
+        cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
     return replace(
         row,
-        batch=batch,
-        budget=case.budget(layout, parallel),
-        ttft=served.ttft,
-        tpot=served.tpot,
-        tokens_per_second=batch * query.output / served.cycle,
-        query_seconds=served.cycle / batch,
+        parallel=parallel,
+        sequences=t.sequences,
+        batch=t.batch,
+        budget=case.budget(row.layout, parallel),
+        ttft=t.served.ttft,
+        tpot=t.served.tpot,
+        tokens_per_second=t.batch * query.output / t.served.cycle,
+        query_seconds=t.query_seconds,
         cost=cost,
-        served=served,
-        decode=tuple(found.decode),
-        prefill=tuple(found.alone),
-        chunks=chunks,
+        served=t.served,
+        decode=tuple(t.passes.decode),
+        prefill=tuple(t.passes.alone),
+        chunks=t.chunks,
     )
 
 

@@ -1,7 +1,7 @@
 """Results as JSON documents: schema 1, base units (bytes, seconds, USD, tokens), unknown figures null."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvplan.kv import techniques
 from kvplan.kv.budget import Budget
@@ -10,11 +10,13 @@ from kvplan.perf.operators import Operator
 from kvplan.perf.step_time import ENGINE_ITSELF, bound, operator_time, overhead, reach, step_time
 from kvplan.planning.answer import Estimate
 from kvplan.planning.estimate import Row
-from kvplan.planning.memory import Memory
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
+
+if TYPE_CHECKING:
+    from kvplan.planning.memory import Memory
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -195,7 +197,7 @@ def budget(b: Budget) -> Json:
     }
 
 
-def memory(model: ModelSpec, m: Memory) -> Json:
+def memory(model: ModelSpec, m: "Memory") -> Json:
     """Return the document of `kvplan memory`."""
     rows = [{"layer": c.layer, "kind": c.kind, "tokens": c.tokens, "bytes": c.bytes} for c in m.per_layer]
     kv = {

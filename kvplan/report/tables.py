@@ -67,6 +67,11 @@ def grid(*columns: tuple[str, str], title: str = "") -> Table:
     return table
 
 
+def plain(lines: Iterable[str]) -> list[RenderableType]:
+    """Return lines as they are, whatever they hold."""
+    return [Text(line) for line in lines]
+
+
 def notes(lines: Iterable[str], heading: str) -> list[RenderableType]:
     found = [line for line in lines if line]
     return (

@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from kvplan.errors import ECHOED, SpecError, UnknownName, shown
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.catalog_files import Document, path_of, read_json, read_text
-from kvplan.specs.catalog_yaml import read_yaml
+from kvplan.specs.catalog_files import Document, path_of, read_json, read_text, read_yaml
+from kvplan.specs.catalog_shipped import document
+from kvplan.specs.catalog_shipped import names as names
+from kvplan.specs.catalog_shipped import shelf as shelf
+from kvplan.specs.catalog_shipped import shipped as shipped
 from kvplan.specs.hardware import GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec, Quantization
 from kvplan.specs.quantization import COMPUTE, FORMATS
@@ -22,22 +23,7 @@ from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import parse
 
-# -- shelves -------------------------------------------------------------------------------------
-
-
-def shelf(kind: str) -> Traversable:
-    """Return the installed folder of a kind of data."""
-    return files("kvplan.models") if kind == "models" else files("kvplan.profiles").joinpath(kind)
-
-
-@cache
-def names(kind: str) -> tuple[str, ...]:
-    """Return the names on a shelf, sorted."""
-    return tuple(sorted(f.name[:-5] for f in shelf(kind).iterdir() if f.name.endswith(".yaml")))
-
-
-def shipped(kind: str, name: str) -> str:
-    return shelf(kind).joinpath(f"{name}.yaml").read_text("utf-8")
+# -- fields --------------------------------------------------------------------------------------
 
 
 def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -155,7 +141,7 @@ def model(word: str) -> ModelSpec:
 @cache
 def _model_named(name: str) -> ModelSpec:
     where = f"{name}.yaml"
-    return _model_file(read_yaml(shipped("models", name), where, typed=True), name, where, None)
+    return _model_file(document("models", name), name, where, None)
 
 
 def _model_at(path: Path) -> ModelSpec:
@@ -208,20 +194,17 @@ def _model_file(raw: Document, name: str, where: str, default: Source | None) ->
 def gpu(word: str) -> Gpu:
     """Return a GPU by name, alias (measurement files', NVML's) or YAML file."""
     path = as_path(word)
-    return (
-        _gpu_file(path.stem, read_text(path, path.name), path.name)
-        if path
-        else _gpu_named(resolve("gpus", word, "GPU"))
-    )
+    if path is None:
+        return _gpu_named(resolve("gpus", word, "GPU"))
+    return _gpu_file(path.stem, read_yaml(read_text(path, path.name), path.name, typed=False), path.name)
 
 
 @cache
 def _gpu_named(name: str) -> Gpu:
-    return _gpu_file(name, shipped("gpus", name), f"{name}.yaml")
+    return _gpu_file(name, document("gpus", name), f"{name}.yaml")
 
 
-def _gpu_file(name: str, text: str, where: str) -> Gpu:
-    raw = read_yaml(text, where, typed=False)
+def _gpu_file(name: str, raw: Document, where: str) -> Gpu:
     values, sources = _fields(raw, GPU_FIELDS, where)
     values.setdefault("visible_memory", values.get("memory"))
     values.setdefault("fp16", values.get("bf16"))
@@ -278,7 +261,7 @@ def engine(word: str = "vllm") -> Engine:
     path = as_path(word)
     name = path.stem if path else resolve("engines", word, "engine")
     where = path.name if path else f"{name}.yaml"
-    raw = read_yaml(read_text(path, where) if path else shipped("engines", name), where, typed=False)
+    raw = read_yaml(read_text(path, where), where, typed=False) if path else document("engines", name)
     units = {
         "title": "",
         "version": "",
@@ -306,13 +289,22 @@ def engine(word: str = "vllm") -> Engine:
 def serving_profile(word: str = "published") -> ServingProfile:
     """Return what was fitted of servers, by name or YAML file."""
     path = as_path(word)
-    where = path.name if path else f"{resolve('serving', word, 'serving profile')}.yaml"
-    return _serving(read_text(path, where) if path else shipped("serving", where.removesuffix(".yaml")), where)
+    if path is None:
+        return _serving_named(resolve("serving", word, "serving profile"))
+    return _serving_text(read_text(path, path.name), path.name)
 
 
 @cache
-def _serving(text: str, where: str) -> ServingProfile:
-    raw = read_yaml(text, where, typed=True)
+def _serving_named(name: str) -> ServingProfile:
+    return _serving(document("serving", name), f"{name}.yaml")
+
+
+@cache
+def _serving_text(text: str, where: str) -> ServingProfile:
+    return _serving(read_yaml(text, where, typed=True), where)
+
+
+def _serving(raw: Document, where: str) -> ServingProfile:
     if raw.get("kind") != "serving":
         raise SpecError(f"{where}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
     return read_serving_profile(raw, read_source(raw.get("source"), where), where)
@@ -339,12 +331,11 @@ def calibration(
 @cache
 def prices() -> tuple[Price, ...]:
     """Return every price on the shelf, past ones included."""
-    return tuple(price for name in names("prices") for price in _price_file(name, shipped("prices", name)))
+    return tuple(price for name in names("prices") for price in _price_file(name, document("prices", name)))
 
 
-def _price_file(name: str, text: str) -> Iterator[Price]:
+def _price_file(name: str, raw: Document) -> Iterator[Price]:
     where = f"{name}.yaml"
-    raw = read_yaml(text, where, typed=False)
     default = read_source(raw.get("source"), where)
     for entry in raw["prices"]:
         source = read_source(entry["source"], where) if "source" in entry else default

@@ -8,9 +8,8 @@ from typing import Any
 from kvplan.errors import KvplanError, SpecError, UnknownName, shown
 from kvplan.specs import catalog
 from kvplan.specs.catalog import as_path, known_fields, mapping, read_source, resolve, shipped
-from kvplan.specs.catalog_files import read_text
+from kvplan.specs.catalog_files import read_text, read_yaml
 from kvplan.specs.catalog_workloads import workload
-from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.claims import CASE_FIELDS, Case, Claim, Claims
 from kvplan.specs.quality import SHORT, task_named
 from kvplan.specs.quantization import FORMATS

@@ -16,6 +16,8 @@ from kvplan.errors import SpecError, shown
 Document = dict[str, Any]
 #: no description of a model, GPU, price ... and no saved plan is larger [byte]
 MAX_FILE = 20_000_000
+#: no table of rows is larger: a hundred million of them, read block by block [byte]
+MAX_TABLE = 20_000_000_000
 #: how long a pipe or a device may stay silent, and a named pipe without a reader [s]
 PATIENCE = 3.0
 #: what one value and one list or object of a JSON document take in memory, and what a document may [byte]
@@ -81,18 +83,16 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def open_text(path: Path, where: str, largest: int = MAX_FILE) -> TextIO:
-    """Open a text file (UTF-8) for reading at most `largest` bytes; raise SpecError, also while reading.
-
-    Lines end as they do in the file. Read it within `reading`, which words what goes wrong.
-    """
+@contextmanager
+def reading(path: Path, where: str, largest: int = MAX_FILE) -> Iterator[TextIO]:
+    """Give a text file (UTF-8) of at most `largest` [byte], its ends of lines as they are; raise SpecError."""
     where = where or str(path)
-    with reading(where):
-        return io.TextIOWrapper(io.BufferedReader(_Bounded(path, where, largest), 1 << 16), "utf-8-sig", newline="")
+    with _worded(where), _Bounded(path, where, largest) as raw:
+        yield io.TextIOWrapper(io.BufferedReader(raw, 1 << 16), "utf-8-sig", newline="")
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
+def _worded(where: str) -> Iterator[None]:
     """Turn what can go wrong while a file is read into one line."""
     try:
         yield
@@ -100,25 +100,32 @@ def reading(where: str) -> Iterator[None]:
         raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise SpecError(f"{where}: is not UTF-8 text") from None
-    except ValueError as error:
-        raise SpecError(f"{where}: cannot be read ({error})") from None
 
 
 def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
     """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
-    where = where or str(path)
-    with reading(where), open_text(path, where, largest) as file:
+    with reading(path, where, largest) as file:
         found = file.read()
     if "\0" in found:
-        raise SpecError(f"{where}: is no text: it holds a zero byte")
+        raise SpecError(f"{where or path}: is no text: it holds a zero byte")
     return found
 
 
 def read_bytes(path: Path, where: str, largest: int = MAX_FILE) -> bytes:
     """Return a file's bytes; raise SpecError when there are more than `largest` or it cannot be read."""
     where = where or str(path)
-    with reading(where), _Bounded(path, where, largest) as file:
+    with _worded(where), _Bounded(path, where, largest) as file:
         return file.read()
+
+
+def read_yaml(text: str, where: str, *, typed: bool) -> Document:
+    """Parse one YAML mapping; `typed` gives numbers and booleans, else everything stays text.
+
+    The parser is imported by the first file that needs it: an installed kvplan ships its own files parsed.
+    """
+    from kvplan.specs import catalog_yaml
+
+    return catalog_yaml.read_yaml(text, where, typed=typed)
 
 
 def read_json(text: str, where: str) -> Document:

@@ -6,9 +6,8 @@ from typing import Any
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs import catalog
 from kvplan.specs.catalog import as_path, known_fields, mapping
-from kvplan.specs.catalog_files import Document, read_text
+from kvplan.specs.catalog_files import Document, read_text, read_yaml
 from kvplan.specs.catalog_workloads import workload
-from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.fleet import FleetFile, Job, Stock
 from kvplan.specs.workload import Slo, Workload
 from kvplan.units import DAY, parse

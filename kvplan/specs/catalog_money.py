@@ -8,9 +8,8 @@ from pathlib import Path
 from kvplan.errors import SpecError, shown
 from kvplan.specs import catalog
 from kvplan.specs.catalog import as_path, day, names, read_source, resolve, shipped
-from kvplan.specs.catalog_files import Document, read_text
+from kvplan.specs.catalog_files import Document, read_text, read_yaml
 from kvplan.specs.catalog_tables import write_profile
-from kvplan.specs.catalog_yaml import read_yaml
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, Server
 from kvplan.specs.source import Source

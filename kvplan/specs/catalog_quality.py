@@ -6,8 +6,7 @@ from typing import Any
 
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.catalog import as_path, known_fields, names, read_source, shipped
-from kvplan.specs.catalog_files import Document, read_text
-from kvplan.specs.catalog_yaml import read_yaml
+from kvplan.specs.catalog_files import Document, read_text, read_yaml
 from kvplan.specs.quality import (
     ATTENTION,
     AVERAGE,

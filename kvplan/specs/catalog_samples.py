@@ -4,11 +4,12 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from errno import EISDIR
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from kvplan.errors import SpecError, shown
-from kvplan.specs.catalog_files import Document, path_of, read_bytes, read_text
-from kvplan.specs.catalog_yaml import read_yaml
+from kvplan.specs.catalog_files import Document, path_of, read_bytes, read_text, read_yaml
 from kvplan.units import parse
 
 #: columns of samples that are words, that every sample fills, and that are whole
@@ -102,6 +103,18 @@ def _check_numbers(sample: Mapping[str, str], where: str) -> None:
             )
     if not sample["state"] and not (sample["latency_us"] and float(sample["latency_us"]) > 0):
         raise SpecError(f"{where}: latency_us: expected a time above zero, got {shown(sample['latency_us'])}")
+
+
+def must_be_writable(word: str) -> None:
+    """Raise SpecError unless a file of this name could be written now; nothing is left behind."""
+    path = Path(word).expanduser()
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        if path.is_file() or not path.exists():
+            TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SpecError(f"{word}: cannot be written ({error.strerror or error})") from None
 
 
 def holds_samples(word: str, columns: Sequence[str]) -> bool:

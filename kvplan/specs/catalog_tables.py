@@ -1,49 +1,106 @@
 """Reading and writing tables of measurements (CSV) and fitted profiles (YAML): the catalogue's other half."""
 
 import csv
-import io
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
 from kvplan.errors import SpecError
-from kvplan.specs.catalog import names, read_source, resolve, shelf
-from kvplan.specs.catalog_files import Document, path_of, read_text, write_whole
-from kvplan.specs.catalog_yaml import read_yaml
+from kvplan.specs.catalog import names, read_source, resolve
+from kvplan.specs.catalog_files import (
+    MAX_FILE,
+    MAX_TABLE,
+    Document,
+    path_of,
+    read_text,
+    read_yaml,
+    reading,
+    write_whole,
+    writing,
+)
+from kvplan.specs.catalog_shipped import shelf
 from kvplan.specs.source import Source
 
 #: the column under which a row carries its line in the file
 LINE = ""
+#: characters of a line no table has
+LONGEST = 1_000_000
+#: the name of a file that stands for stdout
+STDOUT = "-"
 
 
 def read_csv(word: str) -> tuple[list[str], list[Document]]:
     """Return the columns of a CSV file and its rows, every value text; a row carries its line under LINE."""
+    return next(csv_blocks(word, None))
+
+
+def csv_columns(word: str) -> list[str]:
+    """Return the columns of a CSV file, which its first line names."""
     path = path_of(word)
-    reader = csv.DictReader(io.StringIO(read_text(path, path.name)))
+    with reading(path, path.name, MAX_TABLE) as file:
+        return _columns(csv.DictReader(_lines(file, path.name)), path.name)
+
+
+def csv_blocks(word: str, size: int | None) -> Iterator[tuple[list[str], list[Document]]]:
+    """Yield the columns of a CSV file with `size` of its rows after another (None: all), as `read_csv` returns them.
+
+    Only a block is in memory. Raises SpecError, for a line below only when it is reached.
+    """
+    path = path_of(word)
+    with reading(path, path.name, MAX_FILE if size is None else MAX_TABLE) as file:
+        reader = csv.DictReader(_lines(file, path.name))
+        columns = _columns(reader, path.name)
+        rows = _rows(reader, path.name, len(columns))
+        block = list(islice(rows, size))
+        if not block:
+            raise SpecError(f"{path.name}: holds no rows below its header")
+        while block:
+            yield columns, block
+            block = list(islice(rows, size))
+
+
+def _lines(file: TextIO, where: str) -> Iterator[str]:
+    """Yield the lines of a file, refusing one that no table has."""
+    count = 0
+    while line := file.readline(LONGEST):
+        count += 1
+        if len(line) == LONGEST:
+            raise SpecError(f"{where}: line {count}: longer than {LONGEST:,} characters; expected a table of rows")
+        yield line
+
+
+def _columns(reader: "csv.DictReader[str]", where: str) -> list[str]:
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
-        if not columns or len(set(columns)) < len(columns) or "" in columns:
-            raise SpecError(f"{path.name}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
-        reader.fieldnames = columns
-        rows: list[Document] = []
+    except csv.Error as error:
+        raise SpecError(f"{where}: line {reader.line_num}: {error}") from None
+    if not columns or len(set(columns)) < len(columns) or "" in columns:
+        raise SpecError(f"{where}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
+    reader.fieldnames = columns
+    return columns
+
+
+def _rows(reader: "csv.DictReader[str]", where: str, width: int) -> Iterator[Document]:
+    try:
         for row in reader:
             if None in row or None in row.values():
-                raise SpecError(f"{path.name}: line {reader.line_num}: expected {len(columns)} values, as line 1 names")
-            rows.append({**row, LINE: reader.line_num})
+                raise SpecError(f"{where}: line {reader.line_num}: expected {width} values, as line 1 names")
+            yield {**row, LINE: reader.line_num}
     except csv.Error as error:
-        raise SpecError(f"{path.name}: line {reader.line_num}: {error}") from None
-    if not rows:
-        raise SpecError(f"{path.name}: holds no rows below its header")
-    return columns, rows
+        raise SpecError(f"{where}: line {reader.line_num}: {error}") from None
 
 
-def write_csv(word: str, columns: list[str], rows: list[Document]) -> None:
-    """Write a CSV file whole or not at all."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path_of(word), out.getvalue())
+def write_csv(word: str, columns: list[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows as they come to a CSV file, whole or not at all; '-' is stdout, which cannot be taken back."""
+    with nullcontext(sys.stdout) if word == STDOUT else writing(path_of(word)) as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class _Plain(yaml.SafeDumper):

@@ -7,8 +7,7 @@ from typing import Any
 
 from kvplan.errors import SpecError, shown
 from kvplan.specs.catalog import as_path, known_fields, mapping, names, read_source, resolve, shipped
-from kvplan.specs.catalog_files import Document, read_text
-from kvplan.specs.catalog_yaml import read_yaml
+from kvplan.specs.catalog_files import Document, read_text, read_yaml
 from kvplan.specs.quality import task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload

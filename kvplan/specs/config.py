@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from kvplan import CODE
 from kvplan.errors import SpecError, UnknownName, shown
 
 #: where multimodal configs keep the language model
@@ -94,7 +94,7 @@ _MISSING = object()
 @cache
 def class_defaults() -> dict[str, dict[str, Any]]:
     """Defaults of transformers' config classes by model type (they are part of the file format)."""
-    text = (files("kvplan.specs") / "class_defaults.json").read_text("utf-8")
+    text = (CODE / "specs" / "class_defaults.json").read_text("utf-8")
     defaults: dict[str, dict[str, Any]] = json.loads(text)["model_types"]
     return defaults
 

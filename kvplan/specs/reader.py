@@ -5,9 +5,8 @@ from typing import Any
 
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.config import NESTS, SYNONYMS, Config
-from kvplan.specs.families import FAMILIES
-from kvplan.specs.families.multimodal import TOWERS, beside, language_model
-from kvplan.specs.model import ModelSpec
+from kvplan.specs.families import FAMILIES, TOWERS
+from kvplan.specs.model import ModelSpec, Weight
 from kvplan.specs.quantization import read_quantization
 from kvplan.specs.source import Source
 
@@ -37,13 +36,22 @@ def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str
         max_context=max_context(config),
         dtype=dtype(config),
         layers=body.layers,
-        outer=body.outer + beside(config),
+        outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
         notes=body.notes + remarks(config),
         source=source,
         config=dict(raw),
     )
+
+
+def towers(c: Config) -> tuple[Weight, ...]:
+    """Return the tensors of a multimodal file that are not its language model's."""
+    if c.parent is None:
+        return ()
+    from kvplan.specs.families.multimodal import beside
+
+    return beside(c)
 
 
 def remarks(c: Config) -> tuple[str, ...]:
@@ -63,7 +71,9 @@ def text_config(raw: Mapping[str, Any], where: str) -> Config:
     """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
     stated = raw.get("model_type") if isinstance(raw, Mapping) else None
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
-    if isinstance(stated, str) and stated in TOWERS:
+    if isinstance(stated, str) and stated not in FAMILIES and stated in TOWERS:
+        from kvplan.specs.families.multimodal import language_model
+
         return language_model(raw, stated, where)
     if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):
         for nest in NESTS:

@@ -199,8 +199,8 @@ class ServingProfile:
         }
         if gpu not in self.moves.get("gpus", {}):
             who["kernels"] = architecture
-        parts = [self.moves.get(level, {}).get(name, {}) for level, name in who.items()]
-        return {term.name: sum(part.get(term.name, 0.0) for part in parts) for term in ALL}
+        parts = [part for level, name in who.items() if (part := self.moves.get(level, {}).get(name))]
+        return {term: sum(part.get(term, 0.0) for part in parts) for term in NAMES}
 
     def values(
         self, gpu: str, engine: str, version: str = "", speculative: bool = False, architecture: str = ""

@@ -6,7 +6,6 @@ convolutions, mixed with attention or not), multimodal (a language model plus a 
 (encoder-decoder).
 """
 
-from kvplan.specs.families import dense, latent, multimodal, recurrent, seq2seq, sparse
-from kvplan.specs.families.registry import FAMILIES, family
+from kvplan.specs.families.registry import FAMILIES, TOWERS, family
 
-__all__ = ["FAMILIES", "dense", "family", "latent", "multimodal", "recurrent", "seq2seq", "sparse"]
+__all__ = ["FAMILIES", "TOWERS", "family"]

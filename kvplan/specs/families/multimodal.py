@@ -12,7 +12,7 @@ from typing import Any
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.config import Config
 from kvplan.specs.families.parts import Body, Part, attention_weights, decoder, gqa, layer_count, mlp, vector
-from kvplan.specs.families.registry import FAMILIES, family
+from kvplan.specs.families.registry import FAMILIES, TOWERS, family
 from kvplan.specs.model import Cross, Weight
 
 Counter = Callable[[Config, Config], tuple[Weight, ...]]
@@ -34,10 +34,6 @@ class Tower:
     tied: str = "outer"
 
 
-#: outer model_type -> its tower
-TOWERS: dict[str, Tower] = {}
-
-
 def tower(
     text: str, *model_types: str, fixed: bool = True, flat: bool = False, tied: str = "outer"
 ) -> Callable[[Counter], Counter]:
@@ -45,7 +41,7 @@ def tower(
 
     def register(weights: Counter) -> Counter:
         for model_type in model_types:
-            TOWERS[model_type] = Tower(text=text, weights=weights, fixed=fixed, flat=flat, tied=tied)
+            TOWERS.known[model_type] = Tower(text=text, weights=weights, fixed=fixed, flat=flat, tied=tied)
         return weights
 
     return register
@@ -53,7 +49,7 @@ def tower(
 
 def language_model(raw: Mapping[str, Any], model_type: str, where: str) -> Config:
     """Return the text part's Config; its parent is the whole file, which then says whether the head is tied."""
-    kind = TOWERS[model_type]
+    kind: Tower = TOWERS[model_type]
     outer = Config(
         {**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type}, where, {model_type: None}
     )
@@ -93,7 +89,8 @@ def beside(text: Config) -> tuple[Weight, ...]:
     """Return the tensors of the file that are not the language model's."""
     if text.parent is None or text.parent.model_type not in TOWERS or text_only(text.parent):
         return ()
-    return TOWERS[text.parent.model_type].weights(text.parent, text)
+    found: Tower = TOWERS[text.parent.model_type]
+    return found.weights(text.parent, text)
 
 
 # -- counting -------------------------------------------------------------------------------------

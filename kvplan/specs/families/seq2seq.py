@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 from kvplan.errors import SpecError, shown
 from kvplan.specs.config import Config
-from kvplan.specs.families.multimodal import TOWERS, Tower
+from kvplan.specs.families.multimodal import Tower
 from kvplan.specs.families.parts import (
     MAX_LAYERS,
     Body,
@@ -23,7 +23,7 @@ from kvplan.specs.families.parts import (
     vector,
     windowed,
 )
-from kvplan.specs.families.registry import family
+from kvplan.specs.families.registry import TOWERS, family
 from kvplan.specs.model import Attention, Cross, Layer, Weight
 
 #: encoder tokens when a T5 config states no length (its positions are relative): what the published T5s were trained on
@@ -216,4 +216,4 @@ def t5gemma_encoder(outer: Config, text: Config) -> tuple[Weight, ...]:
     )
 
 
-TOWERS["t5gemma"] = Tower(text="t5_gemma_module", weights=t5gemma_encoder, nest="decoder")
+TOWERS.known["t5gemma"] = Tower(text="t5_gemma_module", weights=t5gemma_encoder, nest="decoder")
