@@ -11,9 +11,9 @@ import time
 
 from kvplan.kv import techniques
 from kvplan.kv.budget import weights
-from kvplan.money.gpu_cost import rent
 from kvplan.perf.serving import Load, passes, serve, steps
-from kvplan.planning.search import LOADS, Candidates, Demand, Limits, Shape, Site, capacity, search
+from kvplan.planning.search import LOADS, Candidates, Demand, Shape, capacity, search
+from kvplan.planning.site import Limits, Site
 from kvplan.specs import catalog, catalog_workloads
 
 DAY = "2026-11-24"
@@ -61,9 +61,8 @@ def demand() -> Demand:
 def sites() -> list[Site]:
     found = []
     for gpu in map(catalog.gpu, GPUS):
-        offers = catalog.offers(gpu.name, DAY)
-        cost = rent(offers[0]) if offers else None
-        found.append(Site(gpu=gpu, calibration=catalog.calibration(gpu), cost=cost))
+        offers = catalog.offers(gpu.name, DAY)[:1]
+        found.append(Site(gpu=gpu, calibration=catalog.calibration(gpu), engine=catalog.engine(), offers=offers))
     return found
 
 

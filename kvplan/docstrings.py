@@ -1,15 +1,15 @@
 """Docstrings that are shown to users, also under `python -OO`, which leaves them out of what it compiles."""
 
+import inspect
 import sys
 from collections.abc import Callable
 
 
 def docstring(function: Callable[..., object]) -> str:
-    """Return a function's docstring, from its source where Python dropped it; '' where there is neither."""
+    """Return a function's docstring without its indentation, from its source where Python dropped it; '' for none."""
     if function.__doc__ is not None or sys.flags.optimize < 2:
-        return function.__doc__ or ""
+        return inspect.cleandoc(function.__doc__ or "")
     import ast
-    import inspect
     import textwrap
 
     try:

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
@@ -219,18 +219,18 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import COMMANDS, common, module_of
+    from kvplan.cli import COMMANDS, module_of, options
 
-    def deliver(_as_json: bool, document: Callable[[], Any], text: Callable[[], Any], refusal: str = "") -> None:
+    def deliver(report: Any, _as_json: bool, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
             width = form if isinstance(form, int) else 100
             with settings(terminal(width)), redirect_stdout(io.StringIO()) as out:
-                common_deliver(form == "json", document, text)
+                handed_over(report, form == "json")
             forms[form] = out.getvalue()
         if refusal:
             raise KvplanError(refusal)
 
-    common_deliver = common.deliver
+    handed_over = options.deliver
     with ExitStack() as patches:
         for module in map(import_module, map(module_of, COMMANDS)):
             patches.enter_context(patch.object(module, "deliver", deliver))
@@ -338,7 +338,7 @@ def cut(narrow: str, wide: str) -> list[str]:
 
     A word that goes on in the same column of the next lines is whole.
     """
-    known = set(WORD.findall("\n".join(without_charts(wide))))
+    known = {*WORD.findall("\n".join(without_charts(wide))), "(continued)"}
     lines = [[(m.start(), m[0]) for m in WORD.finditer(line)] for line in without_charts(narrow)]
     whole: set[tuple[int, int]] = set()
     found = []

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.cli.audit import bench
+from kvplan.api.audit import bench
 from kvplan.errors import KvplanError
-from kvplan.planning.audit import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, audit, read_figure
+from kvplan.planning.audit import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, judged, read_figure
 from kvplan.planning.checks import CHECKS, change
-from kvplan.planning.estimate import Row
+from kvplan.planning.replica import Row
 from kvplan.specs import catalog_claims
 from kvplan.specs.claims import CASE_FIELDS
 
@@ -48,7 +48,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def article():
     claims = catalog_claims.claims("article")
-    return {v.claim.id: v for v in audit(claims, bench(claims, DAY))}
+    return {v.claim.id: v for v in judged(claims, bench(claims, DAY))}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def checked(tmp_path):
         path = tmp_path / "mine.yaml"
         path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
         claims = catalog_claims.claims(str(path))
-        return audit(claims, bench(claims, DAY))[0]
+        return judged(claims, bench(claims, DAY))[0]
 
     return judge
 
@@ -166,7 +166,7 @@ def test_a_claimed_figure_flips_the_verdict(article) -> None:
         for c in claims.claims
         if c.check != QUOTE
     )
-    flipped = audit(replace(claims, claims=changed), bench(claims, DAY))
+    flipped = judged(replace(claims, claims=changed), bench(claims, DAY))
     assert len(flipped) > 55
     for v in flipped:
         known = any(f.status != "open" for f in v.found)

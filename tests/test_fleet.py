@@ -11,12 +11,12 @@ import pytest
 
 from kvplan.kv.budget import Parallel
 from kvplan.kv.layout import kv_layout
-from kvplan.money.gpu_cost import rent
 from kvplan.planning.fleet import plan, task
 from kvplan.planning.fleet_columns import Column, Group, Task, columns, groups, sliced, undominated
 from kvplan.planning.fleet_milp import choose, covered, quiet, ranges
 from kvplan.planning.quality import Quality
-from kvplan.planning.search import Demand, Limits, Shape, Site, search
+from kvplan.planning.search import Demand, Shape, search
+from kvplan.planning.site import Limits, Site
 from kvplan.specs import catalog, catalog_fleet, catalog_workloads
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.specs.hardware import Price
@@ -36,7 +36,9 @@ def site(gpu: str, price: float) -> Site:
         source=source,
     )  # fmt: skip
     device = catalog.gpu(gpu)
-    return Site(gpu=device, calibration=catalog.calibration(device, about=MODEL), cost=rent(offer))
+    return Site(
+        gpu=device, calibration=catalog.calibration(device, about=MODEL), engine=catalog.engine(), offers=(offer,)
+    )
 
 
 SITES = {"h100-sxm": site("h100-sxm", 3.0), "h200": site("h200", 4.0), "l40s": site("l40s", 1.0)}

@@ -233,26 +233,25 @@ def test_no_command_obeys_what_a_file_says(run, tmp_path) -> None:
 
 def test_a_terminal_is_not_steered_either() -> None:
     """On a terminal rich colours what it prints; nothing that a text says is among its codes."""
-    import io
+    from kvplan.report.blocks import Chart, Heading, Notes, Page, Row, Series, Table, Text
+    from kvplan.report.formats import Report, Screen, render
 
-    from rich.text import Text
-
-    from kvplan.report.tables import Plain, grid, notes
-
-    table = grid(("[bold]h[/bold]", "left"), title="[red]t[/red] :smile: \x1b]8;;http://x\x07")
-    table.add_row("[link=http://x]cell[/link]\x1b[2J", style="green")
-    for width in (20, 120):
-        out = io.StringIO()
-        console = Plain(file=out, force_terminal=True, width=width, color_system="truecolor")
-        for part in (
-            table,
-            Text("\x1b[31mred", style="bold"),
-            "[red]s[/red]",
-            *notes(["\x1b]0;title"], "[u]n[/u]"),
-        ):
-            console.print(part)
-        text = out.getvalue()
+    page = Page(
+        (
+            Text("\x1b[31mred [red]s[/red]", "answer"),
+            Table(
+                "[red]t[/red] :smile: \x1b]8;;http://x\x07",
+                (Heading("[bold]h[/bold]"), Heading("\x1b]0;x", wraps=True)),
+                (Row(("[link=http://x]cell[/link]\x1b[2J", ":smile: \x1b[2J"), "best"),),
+            ),
+            Notes("[u]n[/u]\x1b]0;title", ("\x1b]0;title",)),
+            Chart("\x1b]0;c", "x", "y", (Series("\x1b[2J", (1.0, 2.0), (1.0, 2.0)),)),
+        )
+    )
+    for width in (40, 120):
+        text = render(Report(lambda: page, dict), "text", Screen(width=width, colour=True))
         assert "\x1b]" not in text and "\x1b[2J" not in text and "\x1b[31m" not in text and "😄" not in text
+        assert "\x1b[1m" in text
     assert "[red]t[/red]" in text and ":smile:" in text and "\\x1b[2J" in text
 
 

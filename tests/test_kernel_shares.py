@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvplan.cli.kernel_rows import known, predictor
+from kvplan.api.kernel_profiles import known, predictor
 from kvplan.measuring.kernel_shares import LEAST, MOST, kernel_factors, shares
 from kvplan.specs import catalog
 

@@ -1,11 +1,8 @@
 """Every kernel against its slow twin, in Triton's interpreter."""
 
-import os
 from collections.abc import Callable
 
 import pytest
-
-os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported and again at every decoration
 
 torch = pytest.importorskip("torch")
 triton = pytest.importorskip("triton")

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # for whoever runs kernels in this process; they are compiled in others
-
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 

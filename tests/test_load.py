@@ -8,9 +8,7 @@ import pytest
 
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.budget import Parallel
-from kvplan.planning.estimate import Query, Site, estimate
 from kvplan.planning.load import (
-    Limits,
     Server,
     Speculation,
     Wait,
@@ -27,6 +25,8 @@ from kvplan.planning.load import (
     speculation,
     timed,
 )
+from kvplan.planning.replica import estimate
+from kvplan.planning.site import Limits, Query, Site
 from kvplan.specs import catalog
 
 ON = "2026-11-24"

@@ -407,9 +407,6 @@ def test_probes_count_what_the_kernels_say_they_move() -> None:
 @pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
 def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     """The calls a GPU is timed on, on small shapes: fp8 products need a GPU."""
-    import os
-
-    os.environ.setdefault("TRITON_INTERPRET", "1")
     torch = pytest.importorskip("torch")
     pytest.importorskip("triton")
     from kvplan.kernels.common import INTERPRETED

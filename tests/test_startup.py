@@ -70,7 +70,7 @@ def test_no_file_is_opened_twice() -> None:
 @pytest.mark.parametrize("arguments", [ONE_GPU, ALL_GPUS, ["memory", "-m", "llama3-70b", "-c", "8k", "--json"]])
 def test_what_an_answer_has_no_use_for_is_not_imported(arguments: list[str]) -> None:
     _, work = watched(arguments)
-    unused = {"rich", "numpy", "scipy", "plotext", "kvplan.specs.money", "kvplan.report.tables"}
+    unused = {"rich", "numpy", "scipy", "plotext", "kvplan.specs.money", "kvplan.report.formats.text"}
     assert unused & set(work["modules"]) == set()
     families = {name.rsplit(".", 1)[-1] for name in work["modules"] if ".families." in name}
     assert families == {"dense", "parts", "registry"}

@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -57,6 +58,16 @@ class Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; its refusals name parameters, which are said as flags."""
+        try:
+            return super().invoke(ctx)
+        except KvplanError as refusal:
+            from kvplan.cli.options import refused
+
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            raise KvplanError(refused(str(refusal), command) if command else str(refusal)) from None
 
 
 @click.group(

@@ -1,13 +1,12 @@
 """`kvplan predict`: the times of every kernel call or server load in a file, with intervals."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option, path
 from kvplan.cli.kernel_rows import (
     blocks,
     holds_servers,
@@ -17,12 +16,13 @@ from kvplan.cli.kernel_rows import (
     refuse_settings,
     set_option,
 )
+from kvplan.cli.options import deliver, examples, json_option, path
 from kvplan.errors import SpecError
 from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
+from kvplan.report.formats import Report
 from kvplan.specs import catalog
 from kvplan.specs.catalog_tables import STDOUT, write_csv
-from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
@@ -80,41 +80,18 @@ def command(
 
     write_csv(output, [*kept, *PREDICTED], predicted())
 
-    def document() -> dict[str, object]:
-        return {
-            "schema": 1,
-            "command": "predict",
-            "kind": found.name,
-            "rows": tally["rows"],
-            "noted": tally["noted"],
-            "tiers": dict(sorted(tiers.items())),
-            "output": output,
-        }
+    from kvplan.report import predict as words
 
-    def report() -> list[object]:
-        stand = ", ".join(f"{count:,} {tier}" for tier, count in sorted(tiers.items()))
-        return [f"{tally['rows']:,} {found.name} rows in {output} ({stand}); {tally['noted']:,} with a note."]
-
-    hand_over(output, as_json, document, report)
+    stands = dict(sorted(tiers.items()))
+    said = words.Predicted(kind=found.name, rows=tally["rows"], noted=tally["noted"], stands=stands, output=output)
+    hand_over(output, Report(lambda: words.page(said), lambda: words.document(said)), as_json)
 
 
-def hand_over(
-    output: str, as_json: bool, document: Callable[[], dict[str, object]], report: Callable[[], list[Any]]
-) -> None:
+def hand_over(output: str, report: Report, as_json: bool) -> None:
     """Say what was predicted; on stderr where the rows went to stdout."""
-    if output == STDOUT:
-        click.echo("\n".join(report()), err=True)
-    else:
-        deliver(as_json, document, report)
+    deliver(report, as_json, aside=output == STDOUT)
 
 
-#: what end-to-end predictions rest on, as a report says it
-ON = {
-    SEEN: "measured like this",
-    SERVER: "of a model new to the server",
-    ELSEWHERE: "of an engine new to the GPU",
-    NOWHERE: "of a GPU without measurements",
-}
 SERVED = tuple(f"{name}{end}" for name in ("ttft_ms", "tpot_ms") for end in ("", "_low", "_high"))
 
 
@@ -124,6 +101,7 @@ def predict_servers(
     """Predict end-to-end rows; one that cannot be predicted says why in its note."""
     from kvplan.cli.server_rows import profile_of, tables
     from kvplan.measuring.serving_predict import Timed, predict
+    from kvplan.report import predict as words
 
     profile, engine = profile_of(profiles), catalog.engine()
     bases, tally = Counter[str](), Counter[str]()
@@ -140,26 +118,11 @@ def predict_servers(
                 yield {**{name: entry[name] for name in kept}, **made}
 
     write_csv(output, [*kept, *SERVED, "note"], predicted())
-    counts = {basis: bases[basis] for basis in (*ON, "none") if basis in bases}
-
-    def document() -> dict[str, object]:
-        return {
-            "schema": 1,
-            "command": "predict",
-            "kind": "e2e",
-            "profile": profile.name,
-            "rows": tally["rows"],
-            "refused": bases["none"],
-            "noted": tally["noted"],
-            "basis": counts,
-            "output": output,
-        }
-
-    def report() -> list[object]:
-        stand = ", ".join(f"{count:,} {ON.get(basis, 'not predicted')}" for basis, count in counts.items())
-        return [f"{tally['rows']:,} end-to-end rows in {output} ({stand}); {tally['noted']:,} with a note."]
-
-    hand_over(output, as_json, document, report)
+    counts = {basis: bases[basis] for basis in words.ON if basis in bases}
+    said = words.Predicted(kind="e2e", rows=tally["rows"], noted=tally["noted"], stands=counts, output=output)
+    hand_over(
+        output, Report(lambda: words.server_page(said), lambda: words.server_document(said, profile.name)), as_json
+    )
 
 
 def server_cells(p: "Timed") -> dict[str, str]:

@@ -4,8 +4,9 @@ from datetime import date
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option, path, say
+from kvplan.cli.options import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError, UnknownName, shown
+from kvplan.report.formats import Report
 from kvplan.specs import catalog, catalog_money
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import ApiPrice
@@ -62,22 +63,42 @@ def day(text: str | None) -> str:
 
 def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) -> None:
     """Show what owning takes, and what an hour of these GPUs costs; of all with a known server price for none."""
-    from kvplan.planning.answer import STALE
-    from kvplan.report import money_document
+    from kvplan.planning.estimate import STALE
+    from kvplan.report import ownership
 
     terms = catalog_money.ownership(word)
     names = dict.fromkeys(catalog.gpu(name).name for name in gpus) or dict.fromkeys(s.gpu for s in terms.servers)
     missing = [name for name in names if terms.server(name) is None]
     if missing:
         raise KvplanError(f"no price of a server with {missing[0]} is known; write one under servers: in your own file")
-    wanted = [catalog.gpu(name) for name in names]
+    said = (terms, [catalog.gpu(name) for name in names], today, STALE)
+    deliver(Report(lambda: ownership.page(*said), lambda: ownership.document(*said)), as_json)
 
-    def report() -> list[object]:
-        from kvplan.report import money
 
-        return list(money.ownership(terms, wanted, today, STALE))
+def show_apis(charged: list[ApiPrice], today: str, as_json: bool) -> None:
+    """Show what APIs charge; no price is a refusal."""
+    from kvplan.planning.estimate import STALE
+    from kvplan.report import prices
 
-    deliver(as_json, lambda: money_document.ownership(terms, wanted, today, STALE), report)
+    refusal = "" if charged else f"no API price is known on {today}"
+    if refusal and not as_json:
+        raise KvplanError(refusal)
+    said = (charged, today, STALE)
+    deliver(Report(lambda: prices.api_page(*said), lambda: prices.api_document(*said)), as_json, refusal)
+
+
+def show_gpus(found: list[Price], wanted: dict[str, tuple[str, ...]], today: str, as_json: bool) -> None:
+    """Show what GPUs rent for; no price is a refusal that names what was `wanted`."""
+    from kvplan.planning.estimate import STALE
+    from kvplan.report import prices
+
+    named = " ".join(word for words in wanted.values() for word in words)
+    refusal = f"no price{f' for {named}' if named else ''} is known on {today}; give your own with --prices FILE"
+    if not found and not as_json:
+        raise KvplanError(refusal)
+    said = (found, today, STALE)
+    report = Report(lambda: prices.gpu_page(*said), lambda: prices.gpu_document(*said))
+    deliver(report, as_json, "" if found else refusal)
 
 
 @click.command("prices")
@@ -123,9 +144,6 @@ def command(
     as_json: bool,
 ) -> None:
     """Show dated prices of GPUs by provider and term, or of APIs; old ones are marked."""
-    from kvplan.planning.answer import STALE
-    from kvplan.report import money_document
-
     today = day(on)
     if output is not None and not renew:
         raise SpecError("-o: only --refresh writes a file")
@@ -137,17 +155,7 @@ def command(
     if apis:
         if gpus or terms or renew:
             raise SpecError("--apis: what an API charges has no GPU and no term; leave those flags out")
-        charged = [p for p in picked_apis(providers, files) if p.current(today)]
-
-        def listed() -> list[object]:
-            from kvplan.report import money
-
-            return list(money.api_prices(charged, today, STALE))
-
-        refusal = "" if charged else f"no API price is known on {today}"
-        if refusal and not as_json:
-            raise KvplanError(refusal)
-        deliver(as_json, lambda: money_document.api_prices(charged, today, STALE), listed, refusal)
+        show_apis([p for p in picked_apis(providers, files) if p.current(today)], today, as_json)
         return
     if renew:
         refresh(output, date.today().isoformat())
@@ -155,14 +163,4 @@ def command(
         files = (*files, output)
     wanted = {"gpu": tuple(catalog.gpu(name).name for name in gpus), "provider": providers, "term": terms}
     found = [p for p in picked(catalog_money.all_prices(files), wanted) if p.current(today)]
-
-    def report() -> list[object]:
-        from kvplan.report import money
-
-        return list(money.gpu_prices(found, today, STALE))
-
-    named = " ".join(word for words in wanted.values() for word in words)
-    refusal = f"no price{f' for {named}' if named else ''} is known on {today}; give your own with --prices FILE"
-    if not found and not as_json:
-        raise KvplanError(refusal)
-    deliver(as_json, lambda: money_document.gpu_prices(found, today, STALE), report, "" if found else refusal)
+    show_gpus(found, wanted, today, as_json)

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option, path, say
+from kvplan.cli.options import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError
+from kvplan.report.formats import Report
 from kvplan.specs.catalog_samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
 from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.source import KINDS
-from kvplan.units import DAY, parse, show_time
+from kvplan.units import DAY, parse
 
 COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
 #: the share of the budget that is kept for the fit, at most
@@ -92,11 +93,15 @@ def command(
         say(f"stopped; {said}: {again}")
         raise click.exceptions.Exit(130) from None
     spent = time.monotonic() - begun
-    deliver(
-        as_json,
-        lambda: as_document(document, output, rows_file, spent),
-        lambda: report(document, output, rows_file, spent),
-    )
+    report_on(document, output, rows_file, spent, as_json)
+
+
+def report_on(document: dict[str, Any], output: str, rows_file: str, spent: float, as_json: bool) -> None:
+    """Say what was measured and how well it fits; `spent` is the time it took. [s]"""
+    from kvplan.report import profile as words
+
+    said = (document, output, rows_file, spent)
+    deliver(Report(lambda: words.page(*said), lambda: words.document(*said)), as_json)
 
 
 def resumed(
@@ -214,74 +219,3 @@ def recalibrate(rows_file: str, output: str, heading: dict[str, Any]) -> dict[st
     document = {**heading, **beside, "name": heading["name"], "rows": base(rows_file), **fitted}
     write_profile(output, document, COMMENT)
     return document
-
-
-#: what a profile says of itself besides its groups
-KEPT = ("device", "versions", "tier", "samples", "failures", "drift", "too_few_shapes", "energy", "energy_note")
-
-
-def as_document(document: dict[str, Any], output: str, rows_file: str, spent: float) -> dict[str, Any]:
-    """Return the profile as one JSON document: times in seconds, rates per second."""
-    from kvplan.measuring.linear import number
-
-    groups = [
-        {
-            "group": name,
-            "coefficients": {key: number(key, text) for key, text in found["coefficients"].items()},
-            **{key: found[key] for key in ("not_identified", "residuals", "held_out", "interval", "range", "rounds")},
-        }
-        for name, found in document["groups"].items()
-    ]
-    kept = {key: document[key] for key in KEPT if key in document}
-    return {
-        "schema": 1, "command": "profile", "output": output, "rows": rows_file, "seconds": spent, **kept,
-        "groups": groups,
-    }  # fmt: skip
-
-
-def brief(name: str, text: str | None) -> str:
-    """Return a coefficient in three digits, '?' when it was not identified."""
-    from kvplan.measuring.linear import number, quantity
-
-    if text is None:
-        return "?"
-    value = number(name, text)
-    return quantity(value if name == "start" else 1 / value, name, digits=3)
-
-
-def report(document: dict[str, Any], output: str, rows_file: str, spent: float) -> list[object]:
-    """Return the report: the answer first, then a line a group."""
-    from kvplan.report import tables
-
-    held, samples = [found["held_out"]["mean"] for found in document["groups"].values()], document["samples"]
-    sides = ("left", "right", "right", "right", "right", "right", "right", "right")
-    headings = ("operators", "shapes", "mean", "P90", "80 % interval", "start", "bandwidth", "rate")
-    table = tables.grid(*zip(headings, sides, strict=True), title="Errors on shapes left out of the fit")
-    for name, found in document["groups"].items():
-        error, (low, high) = found["held_out"], found["interval"]
-        shares = (f"{100 * error[key]:.1f}%" for key in ("mean", "p90"))
-        values = (brief(key, found["coefficients"].get(key)) for key in ("start", "bandwidth", "rate"))
-        table.add_row(name, str(error["rows"]), *shares, f"{low:.2f} to {high:.2f}", *values)
-    lines = [
-        f"{document['title']}. {samples['shapes']} shapes, {samples['taken']:,} samples in {show_time(spent)}; "
-        f"mean error on shapes left out {100 * sum(held) / len(held):.1f} %.",
-        f"Profile in {output}, samples in {rows_file}.",
-    ]
-    if samples["contended"]:
-        lines.append(f"Contended: {100 * samples['disturbed']:.0f} % of the samples were disturbed by other work.")
-    if note := document.get("energy_note"):
-        lines.append(f"{note[:1].upper()}{note[1:].removesuffix('.')}.")
-    ending = ["", "?: not identified from these shapes. Interval: measured over predicted.", ""]
-    return [*tables.plain(lines), "", table, *tables.plain(ending), *failed(document["failures"])]
-
-
-def failed(failures: list[dict[str, Any]]) -> list[Any]:
-    """Return what could not be measured and why, the most frequent reason first."""
-    from kvplan.report import tables
-
-    count = sum(found["shapes"] for found in failures)
-    heading = f"{count} shape{'s' if count > 1 else ''} could not be measured; --resume tries again"
-    lines = [
-        f"{found['shapes']} x {found['state']}: {found['reason']} ({', '.join(found['groups'])})" for found in failures
-    ]
-    return tables.notes(lines, heading)

@@ -110,7 +110,7 @@ class Verdict:
         return tuple(dict.fromkeys(s for f in self.found for s in f.measured.sources))
 
 
-def audit(claims: Claims, bench: Bench) -> tuple[Verdict, ...]:
+def judged(claims: Claims, bench: Bench) -> tuple[Verdict, ...]:
     """Return a verdict for every claim; raise SpecError or UnknownName where a claim cannot be understood."""
     return tuple(judge(claim, bench) for claim in claims.claims)
 
@@ -387,7 +387,7 @@ def arithmetic(claim: Claim, figure: Figure, unit: str, verdict: str, found: Seq
         named = condition(claim, cases, found) if len(cases) < len(found) else ""
         parts.append(reason if not named or reason.startswith(named) else f"{named}: {reason}")
     if len(reasons) > 2:
-        parts.append(f"{len(reasons) - 2} more reasons in --json")
+        parts.append(f"{len(reasons) - 2} more reasons in the JSON")
     parts += dict.fromkeys(remark for f in found for remark in f.measured.remarks)
     parts += [*_implied(claim, figure, verdict, found), *_remarks(claim)]
     return "; ".join(parts)

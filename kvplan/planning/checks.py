@@ -16,8 +16,9 @@ from kvplan.kv.layout import KVLayout, equation, kv_layout
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
-from kvplan.planning.estimate import Query, Row, Site, default_kv_bits, estimate
 from kvplan.planning.quality import quality
+from kvplan.planning.replica import Row, default_kv_bits, estimate
+from kvplan.planning.site import Query, Site
 from kvplan.specs.claims import Case
 from kvplan.specs.hardware import Price
 from kvplan.specs.model import Attention, Mixer, ModelSpec

@@ -11,7 +11,8 @@ from kvplan.kv import techniques
 from kvplan.planning.fleet_columns import Column, Group, Task, columns, groups
 from kvplan.planning.fleet_milp import ASIDE, Bucket, Choice, Use, choose, covered
 from kvplan.planning.quality import Quality
-from kvplan.planning.search import Demand, Site
+from kvplan.planning.search import Demand
+from kvplan.planning.site import Site
 from kvplan.units import show_time
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
@@ -214,7 +215,7 @@ def none_because(
         said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
         return f"{place(group)}: {said or 'no replica keeps all limits at once'}"
     if mixed.stopped:
-        return f"no fleet found in {show_time(seconds / ASIDE)}, and none ruled out; --seconds gives the solver longer"
+        return f"no fleet found in {show_time(seconds / ASIDE)}, and none ruled out; give the solver more seconds"
     lent = {gpu: choose(able, asked, stock, seconds=seconds, gap=0.0, lend=gpu) for gpu in stock}
     enough = {gpu: c for gpu, c in lent.items() if c.uses is not None}
     if not enough:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.search import Candidates, Demand, Shape, Site, search
+from kvplan.planning.search import Candidates, Demand, Shape, search
+from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.units import show_time
 

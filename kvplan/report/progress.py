@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from kvplan.report.tables import Plain
+from kvplan.report.plain import Plain
 from kvplan.units import show_time
 
 

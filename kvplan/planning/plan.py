@@ -10,7 +10,6 @@ import numpy as np
 from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
-from kvplan.money.draw import Draw
 from kvplan.planning.quality import Quality
 from kvplan.planning.search import GPUS, Candidates, Demand, Shape, cached_tokens
 
@@ -58,7 +57,7 @@ def rank(objective: str) -> Any:
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
     }
     if objective not in keys:
-        raise SpecError(f"--objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}")
+        raise SpecError(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}")
     first: Any = keys[objective]
     return lambda p: (*first(p), p.gpus, lost(p), -p.slo_probability, p.ttft, p.technique, p.gpu)
 
@@ -74,7 +73,6 @@ class Book:
 
     demand: Demand
     qualities: Mapping[str, Quality]
-    draws: Mapping[str, Draw | None]
 
     def score(self, one: Candidates, objective: str) -> Array:
         """Return what an objective makes small, for every candidate."""
@@ -84,7 +82,7 @@ class Book:
 
     def joules(self, one: Candidates) -> Array:
         """Return the energy of the GPUs for a query, waiting ones included. [J]"""
-        draw = self.draws.get(one.site.gpu.name)
+        draw = one.site.draw
         if draw is None:
             return np.full(one.usd.shape, np.inf)
         waiting = one.gpus / self.demand.mean - one.gpu_seconds

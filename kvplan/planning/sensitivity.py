@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.plans import Plan, shape_of
-from kvplan.planning.search import Demand, Site, candidates, grid_of, lognormal
+from kvplan.planning.plan import Plan, shape_of
+from kvplan.planning.search import Demand, candidates, grid_of, lognormal
+from kvplan.planning.site import Site
 from kvplan.specs.calibration import Range
 
 Array = Any
@@ -36,8 +37,8 @@ class Doubt:
     flight; the plan's own, when none are given) serves cheapest.
     """
 
-    def __init__(self, demand: Demand, plan: Plan, site: Site, prices: Sequence[float], loads: Sequence[int] = ()):
-        self.demand, self.plan, self.site, self.prices = demand, plan, site, tuple(prices)
+    def __init__(self, demand: Demand, plan: Plan, site: Site, loads: Sequence[int] = ()):
+        self.demand, self.plan, self.site, self.prices = demand, plan, site, site.price_factors
         self.loads = tuple(loads) or (plan.in_flight,)
         self.cycles = np.array([self._cycles(f) for f in LENGTHS])
 

@@ -1,6 +1,7 @@
-"""Terms of renting: what each binds to, and what it may lose."""
+"""Offers to rent: which of a day's stands for the GPU, what each term binds to, and what it may lose."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kvplan.specs.hardware import Price
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
     from kvplan.specs.money import ApiPrice, Server
 
 _RESERVED = re.compile(r"reserved-(\d+)([ym])")
+
+
+def median_offer(offers: Sequence[Price]) -> Price | None:
+    """Return the median of offers, the cheapest first; of two the lower. The cheapest is seldom one a team can get."""
+    return offers[(len(offers) - 1) // 2] if offers else None
 
 
 def commitment(term: str) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from kvplan.kv import techniques
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
-from kvplan.planning.plans import Book, Plan, rank, row_of
+from kvplan.planning.plan import Book, Plan, rank, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, Demand, search
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_time, show_usd
@@ -120,7 +120,7 @@ def guessed(c: Choice) -> Iterable[str]:
     best = min(others, key=usd)
     if usd(best) < c.plan.usd:
         said = f"{best.gpu} would be {show_usd(usd(best))} a query, but no server on it was measured"
-        yield f"{said}; --gpu {best.gpu} plans with it"
+        yield f"{said}; gpus={best.gpu} plans with it"
 
 
 def caching(c: Choice) -> Iterable[str]:
@@ -161,7 +161,7 @@ def relaxed(c: Choice) -> Iterable[str]:
         else:
             change = usd(found) / plan.usd - 1
             worth = f"would cost {change:+.0%}" if change >= 0.005 else "costs no more"
-            yield f"keeping the limits {said} (--confidence {SURE:.0%}) {worth} ({found.label})"
+            yield f"keeping the limits {said} (confidence={SURE:.0%}) {worth} ({found.label})"
 
 
 def waiting(c: Choice, bill: Bill | None) -> Iterable[str]:
