@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kvplan.specs.catalog_shipped import TYPED, keep
+from kvplan.catalog.shelves import TYPED, keep
 
 
 class Parsed(build_py):

@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 
 from kvplan.cli import main
-from kvplan.measuring.profiling import COLUMNS
+from kvplan.measuring.device.course import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 #: longest a case may take [s], and the most memory all of them may [byte]
@@ -513,7 +513,7 @@ def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
 WRITER = """
 import sys
 from pathlib import Path
-from kvplan.specs.catalog_files import write_whole
+from kvplan.catalog.files import write_whole
 path, text = Path(sys.argv[1]), sys.argv[2] * 2_000_000
 print("ready", flush=True)
 while True:
@@ -521,8 +521,8 @@ while True:
 """
 SAMPLER = """
 import sys
-from kvplan.measuring.profiling import COLUMNS
-from kvplan.specs.catalog_samples import SampleLog
+from kvplan.measuring.device.course import COLUMNS
+from kvplan.catalog.samples import SampleLog
 log = SampleLog(sys.argv[1], COLUMNS)
 print("ready", flush=True)
 sample = {name: "1" for name in COLUMNS}
@@ -546,7 +546,7 @@ def killed(code: str, words: tuple[tuple[str, ...], ...], after: float) -> None:
 
 def kills(count: int, seed: int, folder: Path) -> Iterator[str]:
     """Yield what was wrong after each kill, '' where nothing was: single writers, two at once, and growing samples."""
-    from kvplan.specs.catalog_samples import SampleLog, read_samples
+    from kvplan.catalog.samples import SampleLog, read_samples
 
     draw = random.Random(seed)
     whole, samples = folder / "whole.txt", folder / "grown.csv"

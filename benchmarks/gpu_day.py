@@ -30,8 +30,8 @@ from typing import Any
 
 from kvplan import __version__
 from kvplan.errors import KvplanError
-from kvplan.measuring.profiling import reason
-from kvplan.measuring.worker import Lost, Worker
+from kvplan.measuring.device.course import reason
+from kvplan.measuring.device.worker import Lost, Worker
 
 #: parts in their order, with the time each may take, and the time for all of them [s]
 PARTS = {"correctness": 110, "compile": 80, "bandwidth": 40, "kernels": 120, "profile": 150, "trace": 60}
@@ -78,8 +78,8 @@ class Dry:
     def __init__(self) -> None:
         import torch
 
-        from kvplan.measuring.cuda import Builder, pool_of
-        from kvplan.measuring.nvml import Reading
+        from kvplan.measuring.device.cuda import Builder, pool_of
+        from kvplan.measuring.device.nvml import Reading
 
         self.torch = torch
         self.builder = Builder(torch, pool_of(torch, "cpu", 2**26), pool_of(torch, "cpu", 2**26), "cpu")
@@ -108,7 +108,7 @@ def clock(dry: bool) -> Any:
     """Return a timer of the GPU, or what stands for it."""
     if dry:
         return Dry()
-    from kvplan.measuring.cuda import open_timer
+    from kvplan.measuring.device.cuda import open_timer
 
     return open_timer(frozenset(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 
@@ -135,7 +135,7 @@ class Launcher:
     def __init__(self, dry: bool):
         import torch
 
-        from kvplan.measuring.cuda import Builder, pool_of
+        from kvplan.measuring.device.cuda import Builder, pool_of
 
         self.dry, self.torch = dry, torch
         device, size = ("cpu", 2**26) if dry else ("cuda", 2**30)
@@ -298,7 +298,7 @@ def correctness(out: Path, dry: bool) -> None:
 
 def compile(out: Path, dry: bool) -> None:
     """Launch every kernel of the plan once."""
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     probes = sorted((p for p in cuda_probes(True) if p.moved < 2**30), key=lambda p: p.moved)
     if dry:
@@ -342,7 +342,7 @@ def measured(
 
 def bandwidth(out: Path, dry: bool) -> None:
     """Measure read, write and copy by size."""
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     def rows() -> Iterator[Row]:
         with worker(Bench, dry) as bench:
@@ -355,8 +355,8 @@ def bandwidth(out: Path, dry: bool) -> None:
 
 def chosen() -> list[Any]:
     """Return the shapes kernels are compared on: caches of about 0.1 to 2 GB, and prompts."""
-    from kvplan.measuring.cuda_probes import ROPE, SIDE
-    from kvplan.measuring.probes import decode, latent, prefill
+    from kvplan.measuring.device.cuda_probes import ROPE, SIDE
+    from kvplan.measuring.device.probes import decode, latent, prefill
 
     found = []
     for batch, length in ((1, 131072), (16, 8192), (64, 8192), (256, 1024)):
@@ -378,8 +378,8 @@ def is_technique(probe: Any) -> bool:
 
 def kernels(out: Path, dry: bool) -> None:
     """Time every kernel beside its rivals, as shares of the read and copy bandwidth of the same run."""
-    from kvplan.measuring.cuda_probes import cuda_probes
-    from kvplan.measuring.probes import product_of
+    from kvplan.measuring.device.cuda_probes import cuda_probes
+    from kvplan.measuring.device.probes import product_of
 
     yardsticks = {p.kind: p for p in cuda_probes(False) if p.sizes.get("elements") == YARDSTICK}
     techniques = [p for p in cuda_probes(True) if is_technique(p)]
@@ -415,9 +415,9 @@ NAMES = _Nothing()
 
 def trace(out: Path, dry: bool) -> None:
     """Record what NVML says while the GPU idles, multiplies, copies and decodes."""
-    from kvplan.measuring.cuda_probes import CUDA_ANCHORS
-    from kvplan.measuring.nvml import TRACE, NoMeter, trace_row
-    from kvplan.measuring.probes import copying, decode, product_of
+    from kvplan.measuring.device.cuda_probes import CUDA_ANCHORS
+    from kvplan.measuring.device.nvml import TRACE, NoMeter, trace_row
+    from kvplan.measuring.device.probes import copying, decode, product_of
 
     timer = clock(dry)
     if isinstance(timer.meter, NoMeter):

@@ -9,12 +9,12 @@ import random
 import statistics
 import time
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import weights
 from kvplan.perf.serving import Load, passes, serve, steps
 from kvplan.planning.search import LOADS, Candidates, Demand, Shape, capacity, search
 from kvplan.planning.site import Limits, Site
-from kvplan.specs import catalog, catalog_workloads
 
 DAY = "2026-11-24"
 GPUS = (
@@ -50,7 +50,7 @@ ROUNDS, SAMPLE = 5, 400
 
 
 def demand() -> Demand:
-    w = catalog_workloads.workload("doc-qa")
+    w = catalog.workload("doc-qa")
     limits = Limits(ttft=w.slo.ttft, tpot=w.slo.tpot, percentile=w.slo.percentile)
     return Demand(
         model=catalog.model("llama3.1-70b"), workload=w, peak=w.arrivals.peak_rate, mean=w.arrivals.mean_rate,

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch as real
 
-from kvplan.measuring import cuda
-from kvplan.measuring.nvml import NoMeter, Reading
-from kvplan.measuring.profiling import Failed
+from kvplan.measuring.device import cuda
+from kvplan.measuring.device.course import Failed
+from kvplan.measuring.device.nvml import NoMeter, Reading
 
 NAME = "NVIDIA H100 80GB HBM3"
 ILLEGAL = (

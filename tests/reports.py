@@ -240,7 +240,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 @contextmanager
 def pinned(gpus: tuple[str, ...]) -> Iterator[None]:
     """Let the catalogue list these GPUs and no others for a while; all of them for ()."""
-    from kvplan.specs import catalog
+    from kvplan import catalog
 
     catalog.gpu("h200")  # names and aliases are read once: before some of them are hidden
     names = catalog.names

@@ -14,10 +14,12 @@ pytest.importorskip("triton")
 
 import fake_cuda  # noqa: E402
 
-from kvplan.measuring import cuda, device, probes, profiling, worker  # noqa: E402
-from kvplan.measuring.cuda_probes import cuda_probes  # noqa: E402
-from kvplan.measuring.profiling import COLUMNS, Failed, TooLarge, reason  # noqa: E402
-from kvplan.specs.catalog_samples import read_samples  # noqa: E402
+from kvplan.catalog.samples import read_samples  # noqa: E402
+from kvplan.measuring.device import course as profiling  # noqa: E402
+from kvplan.measuring.device import cuda, probes, worker  # noqa: E402
+from kvplan.measuring.device import machine as device  # noqa: E402
+from kvplan.measuring.device.course import COLUMNS, Failed, TooLarge, reason  # noqa: E402
+from kvplan.measuring.device.cuda_probes import cuda_probes  # noqa: E402
 
 #: one operator that is never told to fail, and six that are
 GROUPS = ("decode bfloat16", "decode h2o", "decode mhc fused", "decode mhc reconstruct", "prefill bfloat16",

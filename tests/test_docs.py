@@ -36,7 +36,7 @@ def serving_files(folder: Path) -> None:
     from serving_rows import entries, timed, write
     from test_servers import RESULT
 
-    from kvplan.specs import catalog
+    from kvplan import catalog
 
     places = (("llama3.1-8b", "h100", "vllm"), ("qwen3-32b", "h100", "sglang"), ("llama3.1-8b", "h200", "sglang"))
     rows = [row for place in places for row in entries(*place, loads=(1, 16, 64))]

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
 from kvplan.planning.estimate import survey
 from kvplan.planning.replica import estimate
 from kvplan.planning.site import Query, Site
-from kvplan.specs import catalog
 
 DAY = "2026-11-23"
 

@@ -8,14 +8,15 @@ from random import Random
 
 import pytest
 
+from kvplan import catalog
+from kvplan.catalog.fields import read_source
+from kvplan.catalog.safe_yaml import read_yaml
+from kvplan.catalog.tables import kernel_document, kernel_documents, profile_text, write_profile
 from kvplan.measuring import fit, holdout
 from kvplan.measuring.residuals import quantile
 from kvplan.measuring.rows import Row
 from kvplan.perf import kernel_time as kt
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Predictor, Shape, read_profile
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import kernel_document, kernel_documents, profile_text, write_profile
-from kvplan.specs.catalog_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 GPU = catalog.gpu("h100-sxm")
@@ -132,7 +133,7 @@ def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
         texts.append(profile_text(fit.document(heading, made, "measured here"), "c"))
     assert texts[0] == texts[1]
     raw = read_yaml(texts[0], "x.yaml", typed=False)
-    profile = read_profile(raw, catalog.read_source(raw["source"], "x"), "x.yaml")
+    profile = read_profile(raw, read_source(raw["source"], "x"), "x.yaml")
     fitted = made[0][2]["all"]
     read = profile.kernels[GPU.name]["vllm"]["gemm"]["k bfloat16"].parts["all"]
     assert read.coefficients == fitted.coefficients and read.interval == fitted.interval
@@ -213,7 +214,7 @@ def test_a_predictor_prefers_the_last_profile() -> None:
     made = list(fit.fit(rows, catalog.gpu))
     heading = {"name": "x", "title": "t", "source": {"kind": "measured", "ref": "made up here", "date": "2026-11-23"}}
     raw = read_yaml(profile_text(fit.document(heading, made, "measured here"), "c"), "x", typed=False)
-    mine = read_profile(raw, catalog.read_source(raw["source"], "x"), "x")
+    mine = read_profile(raw, read_source(raw["source"], "x"), "x")
     before, after = (Predictor(p, catalog.gpu) for p in (shipped(), [*shipped(), mine]))
     assert before.predict(rows[0].shape).time < 0.5 * rows[0].time
     assert after.predict(rows[0].shape).time == pytest.approx(rows[0].time, rel=0.05)

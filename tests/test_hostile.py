@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from kvplan.catalog import files
+from kvplan.catalog.files import read_text, write_whole, writing
+from kvplan.catalog.safe_yaml import DEEPEST, MOST, read_yaml
+from kvplan.catalog.samples import SampleLog, read_samples
 from kvplan.errors import SpecError, one_line, shown, visible
-from kvplan.measuring.profiling import COLUMNS
-from kvplan.specs import catalog_files
-from kvplan.specs.catalog_files import read_text, write_whole, writing
-from kvplan.specs.catalog_samples import SampleLog, read_samples
-from kvplan.specs.catalog_yaml import DEEPEST, MOST, read_yaml
+from kvplan.measuring.device.course import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 KVPLAN = (sys.executable, "-m", "kvplan")
@@ -84,7 +84,7 @@ def test_yaml_is_read_as_pyyaml_reads_it_but_for_dates() -> None:
 
 @pytest.mark.parametrize("command", [("estimate", "-c", "8k", "-m"), ("fleet",), ("validate",), ("compare",)])
 def test_what_is_no_file_is_refused_in_time(run, tmp_path, monkeypatch, command: tuple[str, ...]) -> None:
-    monkeypatch.setattr(catalog_files, "PATIENCE", 0.3)
+    monkeypatch.setattr(files, "PATIENCE", 0.3)
     pipe, folder, box = tmp_path / "pipe.json", tmp_path / "folder.json", tmp_path / "box.json"
     os.mkfifo(pipe)
     folder.mkdir()
@@ -408,7 +408,7 @@ def test_closed_and_broken_outputs_end_quietly() -> None:
 
 def test_ctrl_c_while_writing_leaves_no_draft(tmp_path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from kvplan.specs.catalog_files import writing\n"
+        "import sys, time; from pathlib import Path; from kvplan.catalog.files import writing\n"
         "with writing(Path(sys.argv[1])) as f:\n    f.write('x'); print('ready', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

@@ -2,9 +2,9 @@
 
 import pytest
 
+from kvplan import catalog
 from kvplan.api.kernel_profiles import known, predictor
 from kvplan.measuring.kernel_shares import LEAST, MOST, kernel_factors, shares
-from kvplan.specs import catalog
 
 
 def test_a_perfect_kernel_reaches_all_of_the_datasheet() -> None:
@@ -58,7 +58,7 @@ def edited(tmp_path, name: str, factor: float):
     """Write a shipped profile of kernels with its products' rates and bandwidths multiplied."""
     import yaml
 
-    from kvplan.specs.catalog import shipped
+    from kvplan.catalog.shelves import shipped
     from kvplan.units import parse
 
     raw = yaml.safe_load(shipped("calibrations", name))

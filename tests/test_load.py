@@ -6,6 +6,7 @@ from math import exp, log
 
 import pytest
 
+from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.budget import Parallel
 from kvplan.planning.load import (
@@ -27,7 +28,6 @@ from kvplan.planning.load import (
 )
 from kvplan.planning.replica import estimate
 from kvplan.planning.site import Limits, Query, Site
-from kvplan.specs import catalog
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)

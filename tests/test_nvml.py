@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvplan.measuring import nvml
-from kvplan.measuring.nvml import NoMeter, Nvml, Reading, Replay, open_nvml, state, window
-from kvplan.measuring.profiling import CAPPED, REJECTED, SHARED, THROTTLED
+from kvplan.measuring.device import nvml
+from kvplan.measuring.device.course import CAPPED, REJECTED, SHARED, THROTTLED
+from kvplan.measuring.device.nvml import NoMeter, Nvml, Reading, Replay, open_nvml, state, window
 
 UINT, ULONG, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 

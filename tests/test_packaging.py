@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from kvplan.specs.catalog_shipped import TYPED, parsed
+from kvplan.catalog.shelves import TYPED, parsed
 
 ROOT = Path(__file__).parent.parent
 #: what the planner may need beside itself
@@ -51,7 +51,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "kvplan").rglob("*.py")} | {
         "kvplan/py.typed",
-        "kvplan/specs/class_defaults.json",
+        "kvplan/architectures/class_defaults.json",
     }
     for folder in ("kernels", "models", "profiles"):
         wanted |= {

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.measuring import probes, profiling, samples
+from kvplan.catalog.samples import SampleLog, read_samples
+from kvplan.catalog.tables import write_profile
+from kvplan.measuring import samples
+from kvplan.measuring.device import course as profiling
+from kvplan.measuring.device import probes
+from kvplan.measuring.device.course import COLUMNS, Course, Sample, TooLarge, begin, measure
 from kvplan.measuring.linear import fit_group, number
-from kvplan.measuring.profiling import COLUMNS, Course, Sample, TooLarge, begin, measure
 from kvplan.report.progress import bar
-from kvplan.specs.catalog_samples import SampleLog, read_samples
-from kvplan.specs.catalog_tables import write_profile
 
 
 class Clock:
@@ -222,7 +224,7 @@ def test_errors_are_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_files_are_checked_before_anything_is_measured_and_the_hint_repeats_the_options(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kvplan.measuring import device
+    from kvplan.measuring.device import machine as device
 
     monkeypatch.setattr(device, "torch_module", lambda: 1 / 0)
     (tmp_path / "folder.yaml").mkdir()
@@ -283,10 +285,10 @@ def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
-    from kvplan.measuring.cuda_probes import cuda_probes
-    from kvplan.measuring.ranks import all_reduce_probes
+    from kvplan import catalog
+    from kvplan.measuring.device.cuda_probes import cuda_probes
+    from kvplan.measuring.device.ranks import all_reduce_probes
     from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
-    from kvplan.specs import catalog
     from kvplan.specs.source import Source
 
     class H200(Fake):
@@ -334,7 +336,7 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
 
 
 def test_a_gpus_plan_knows_every_technique_from_its_first_turn() -> None:
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     plan = probes.plan(cuda_probes(True))
     assert len({p.key for p in plan}) == len(plan)
@@ -348,7 +350,7 @@ def test_a_gpus_plan_knows_every_technique_from_its_first_turn() -> None:
 
 @pytest.mark.parametrize("budget", [1.0, 3.0])
 def test_a_short_budget_still_measures_every_group_of_a_gpu(tmp_path: Path, budget: float) -> None:
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     class Gpu(Fake):
         gpu, engine = "NVIDIA H200", "kvplan-0.1.0"
@@ -371,7 +373,7 @@ def test_probes_count_what_the_kernels_say_they_move() -> None:
     pytest.importorskip("triton")
     from kvplan.kernels import decode_attention, h2o, latent_decode, prefill_attention, quantised_decode, streaming
 
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     def wanted(p: probes.Probe) -> tuple[float, float] | None:
         s = p.sizes
@@ -411,8 +413,8 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     from kvplan.kernels.common import INTERPRETED
 
-    from kvplan.measuring.cuda import Builder, pool_of
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda import Builder, pool_of
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     if not INTERPRETED:
         pytest.skip("triton was imported before TRITON_INTERPRET was set")
@@ -515,7 +517,7 @@ def test_gpu_day_keeps_the_rest_when_a_part_fails(tmp_path: Path, capsys) -> Non
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("a GPU would do the work")
-    from kvplan.measuring.cuda_probes import cuda_probes
+    from kvplan.measuring.device.cuda_probes import cuda_probes
 
     day = gpu_day()
     assert sum(day.PARTS.values()) <= day.TOTAL <= 570
@@ -554,7 +556,7 @@ def test_gpu_day_runs_dry_from_end_to_end(tmp_path: Path) -> None:
     """Every part but the profile, through workers, in Triton's interpreter: a slip would cost a GPU's day."""
     pytest.importorskip("torch")
     pytest.importorskip("triton")
-    from kvplan.measuring.nvml import Replay
+    from kvplan.measuring.device.nvml import Replay
 
     path = str(Path(__file__).parent.parent / "benchmarks" / "gpu_day.py")
     parts = "correctness,compile,bandwidth,kernels,trace"

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from kvplan.measuring import device, samples
-from kvplan.measuring.profiling import COLUMNS, Failed, line
-from kvplan.measuring.ranks import KIND, Ranks, Together, all_reduce_probes, sizes
+from kvplan.measuring import samples
+from kvplan.measuring.device import machine as device
+from kvplan.measuring.device.course import COLUMNS, Failed, line
+from kvplan.measuring.device.ranks import KIND, Ranks, Together, all_reduce_probes, sizes
 
 
 def gone(pids: list[int], within: float = 15.0) -> bool:
@@ -96,7 +97,7 @@ def test_ranks_that_do_not_meet_leave_the_profile_without_all_reduce(monkeypatch
 def test_a_killed_parent_leaves_no_orphans() -> None:
     code = """
 import time
-from kvplan.measuring.ranks import Ranks
+from kvplan.measuring.device.ranks import Ranks
 if __name__ == "__main__":
     ranks = Ranks("gloo", 2)
     ranks.meet()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
 from kvplan.kv.layout import kv_layout
@@ -16,7 +17,6 @@ from kvplan.money.gpu_cost import own
 from kvplan.perf.serving import Load, passes, serve, steps
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
 from kvplan.planning.plan import loads_of
-from kvplan.planning.quality import quality
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.search import (
@@ -31,7 +31,7 @@ from kvplan.planning.search import (
 )  # fmt: skip
 from kvplan.planning.sensitivity import DRAWS, LENGTH_RANGE, LOAD_RANGE, Doubt
 from kvplan.planning.site import Limits, Site
-from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_workloads
+from kvplan.quality.loss import quality
 from kvplan.specs.calibration import Range
 from kvplan.units import DAY, MONTH
 
@@ -49,13 +49,13 @@ def site(name: str, *, owned: bool = False, factor: float = 1.0, model: str = "l
         calibration=catalog.calibration(gpu, about=catalog.model(model)),
         engine=catalog.engine(),
         offers=tuple(replace(offer, price=factor * offer.price) for offer in offers),
-        owned=own(gpu, catalog_money.ownership("default")) if owned else None,
+        owned=own(gpu, catalog.ownership("default")) if owned else None,
     )
 
 
 def asked(workload: str = "doc-qa", model: str = "llama3.1-70b", *, per_day: float = 0.0, forms=(None,), **limits):
     """Return the demand the command line makes of a workload."""
-    w = catalog_workloads.workload(workload)
+    w = catalog.workload(workload)
     if per_day:
         w = replace(w, arrivals=replace(w.arrivals, queries_per_day=per_day))
     more = {k: limits.pop(k) for k in ("headroom", "spares", "prefix_cache") if k in limits}
@@ -68,7 +68,7 @@ def asked(workload: str = "doc-qa", model: str = "llama3.1-70b", *, per_day: flo
 
 
 def answer(demand: Demand, names, sites, **more):
-    table = catalog_quality.quality_table()
+    table = catalog.quality_table()
     context = int(demand.workload.context(demand.limits.percentile))
     qualities = {n: quality(n, demand.model, demand.workload.task, context, table) for n in names}
     return recommend(demand, names, sites, qualities, **more)
@@ -175,7 +175,7 @@ SPACES = [
 @pytest.mark.parametrize(("demand", "names", "gpus", "owned"), SPACES, ids=lambda v: getattr(v, "workload", v) and None)
 def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bool) -> None:
     sites = [site(name, owned=owned, model=demand.model.name) for name in gpus]
-    table = catalog_quality.quality_table()
+    table = catalog.quality_table()
     context = int(demand.workload.context(demand.limits.percentile))
     qualities = {n: quality(n, demand.model, demand.workload.task, context, table) for n in names}
     found = recommend(demand, names, sites, qualities)
@@ -459,7 +459,7 @@ def test_every_workload_gets_an_answer(run, workload: str, model: str) -> None:
 
 
 def found_title(workload: str) -> str:
-    return catalog_workloads.workload(workload).title
+    return catalog.workload(workload).title
 
 
 def test_a_cross_attention_model_keeps_pictures_out_of_its_prompt(run) -> None:

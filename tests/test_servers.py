@@ -7,10 +7,10 @@ import pytest
 import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
+from kvplan import catalog
 from kvplan.measuring.servers import Refused, Server, asked, read_server, stack
 from kvplan.measuring.serving_predict import Timed, predict, roofline
 from kvplan.perf.serving import serve, steps
-from kvplan.specs import catalog
 
 ROW = {
     "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from serving_rows import entries, moved, read, servers, timed, write
 
+from kvplan import catalog
 from kvplan.measuring.servers import stack
 from kvplan.measuring.serving_fit import (
     About,
@@ -23,7 +24,6 @@ from kvplan.measuring.serving_fit import (
     speculating,
 )
 from kvplan.measuring.serving_predict import Timed, predict
-from kvplan.specs import catalog
 from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile
 from kvplan.specs.source import Source
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.specs import catalog_shipped
-from kvplan.specs.families import FAMILIES, TOWERS
+from kvplan.architectures import FAMILIES, TOWERS
+from kvplan.catalog import shelves
 
 ONE_GPU = ["estimate", "-m", "llama3-70b", "-c", "128k", "-g", "h200", "--json"]
 ALL_GPUS = ["estimate", "-m", "llama3-70b", "-c", "128k", "--json"]
@@ -48,13 +48,13 @@ def test_an_estimate_of_one_gpu_reads_its_own_files() -> None:
     read = kinds(work)
     assert read["models"] == ["llama3-70b.yaml"] and read["gpus"] == ["h200.yaml"]
     assert set(read) == {"models", "gpus", "engines", "serving", "prices"}
-    assert len(work["data"]) == 4 + len(catalog_shipped.names("prices"))
+    assert len(work["data"]) == 4 + len(shelves.names("prices"))
 
 
 def test_an_alias_is_found_without_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
-    monkeypatch.setattr(catalog_shipped, "parsed", lambda *asked: parsed.append(asked))
-    from kvplan.specs.catalog import resolve
+    monkeypatch.setattr(shelves, "parsed", lambda *asked: parsed.append(asked))
+    from kvplan.catalog.lookup import resolve
 
     assert resolve("models", "meta-llama/Meta-Llama-3-70B", "model") == "llama3-70b"
     assert resolve("gpus", "H100-SXM-80GB", "GPU") == "h100-sxm"
@@ -64,7 +64,7 @@ def test_an_alias_is_found_without_parsing(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_file_is_opened_twice() -> None:
     _, work = watched(ALL_GPUS)
     assert len(work["data"]) == len(set(work["data"]))
-    assert len(kinds(work)["gpus"]) == len(catalog_shipped.names("gpus"))
+    assert len(kinds(work)["gpus"]) == len(shelves.names("gpus"))
 
 
 @pytest.mark.parametrize("arguments", [ONE_GPU, ALL_GPUS, ["memory", "-m", "llama3-70b", "-c", "8k", "--json"]])
@@ -72,8 +72,8 @@ def test_what_an_answer_has_no_use_for_is_not_imported(arguments: list[str]) -> 
     _, work = watched(arguments)
     unused = {"rich", "numpy", "scipy", "plotext", "kvplan.specs.money", "kvplan.report.formats.text"}
     assert unused & set(work["modules"]) == set()
-    families = {name.rsplit(".", 1)[-1] for name in work["modules"] if ".families." in name}
-    assert families == {"dense", "parts", "registry"}
+    families = {name.rsplit(".", 1)[-1] for name in work["modules"] if ".architectures." in name}
+    assert families == {"dense", "parts", "registry", "config", "quantization", "reader"}
 
 
 def test_the_list_of_commands_imports_none() -> None:
@@ -87,7 +87,7 @@ def test_the_list_of_commands_imports_none() -> None:
 
 
 def test_every_architecture_is_found_whichever_module_reads_it() -> None:
-    code = "import sys; from kvplan.specs.families import {0}; sys.exit('{1}' not in {0})"
+    code = "import sys; from kvplan.architectures import {0}; sys.exit('{1}' not in {0})"
     for table, one_each in (("FAMILIES", ("llama", "mixtral", "deepseek_v3", "mamba", "t5")), ("TOWERS", ("t5gemma",))):
         for model_type in one_each:
             assert subprocess.run([sys.executable, "-c", code.format(table, model_type)], check=False).returncode == 0
@@ -102,26 +102,26 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the shelf of engines a copy with parsed data, as an installed wheel has it."""
     folder = tmp_path / "profiles" / "engines"
     folder.mkdir(parents=True)
-    (folder / "vllm.yaml").write_text(catalog_shipped.shipped("engines", "vllm"), "utf-8")
-    catalog_shipped.keep(folder, "engines")
-    monkeypatch.setattr(catalog_shipped, "DATA", tmp_path)
-    for memory in (catalog_shipped.names, catalog_shipped._kept):
+    (folder / "vllm.yaml").write_text(shelves.shipped("engines", "vllm"), "utf-8")
+    shelves.keep(folder, "engines")
+    monkeypatch.setattr(shelves, "DATA", tmp_path)
+    for memory in (shelves.names, shelves._kept):
         memory.cache_clear()
     yield folder
     monkeypatch.undo()
-    for memory in (catalog_shipped.names, catalog_shipped._kept):
+    for memory in (shelves.names, shelves._kept):
         memory.cache_clear()
 
 
 def test_data_kept_parsed_is_what_the_files_say(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = yaml.load((copy / "vllm.yaml").read_text("utf-8"), yaml.BaseLoader)
-    monkeypatch.setattr(catalog_shipped, "parsed", None)
-    assert catalog_shipped.document("engines", "vllm") == wanted
+    monkeypatch.setattr(shelves, "parsed", None)
+    assert shelves.document("engines", "vllm") == wanted
 
 
 def test_a_file_changed_or_added_after_the_build_is_read_as_it_is_now(copy: Path) -> None:
     path = copy / "vllm.yaml"
     path.write_text(path.read_text("utf-8").replace("utilization: {value: 0.90", "utilization: {value: 0.75"), "utf-8")
     (copy / "mine.yaml").write_text("title: mine\n", "utf-8")
-    assert catalog_shipped.document("engines", "vllm")["utilization"]["value"] == "0.75"
-    assert catalog_shipped.document("engines", "mine") == {"title": "mine"}
+    assert shelves.document("engines", "vllm")["utilization"]["value"] == "0.75"
+    assert shelves.document("engines", "mine") == {"title": "mine"}

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.specs import catalog
 
 EXAMPLES = [kind.example for kind in techniques.KINDS.values()]
 NAMES = st.sampled_from(catalog.names("models"))

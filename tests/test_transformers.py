@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from kvplan.architectures import FAMILIES
+from kvplan.architectures.multimodal import TOWERS
+from kvplan.architectures.reader import read_model
 from kvplan.kv.layout import kv_layout
-from kvplan.specs.families import FAMILIES
-from kvplan.specs.families.multimodal import TOWERS
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import read_model
 from kvplan.specs.source import Source
 
 torch = pytest.importorskip("torch")

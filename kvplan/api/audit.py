@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import site
-from kvplan.planning.audit import Verdict, judged
-from kvplan.planning.checks import Bench
-from kvplan.specs import catalog_claims, catalog_money
-from kvplan.specs.catalog_quality import quality_table
+from kvplan.catalog.scores import quality_table
+from kvplan.claims.checks import Bench
+from kvplan.claims.verdicts import Verdict, judged
 from kvplan.specs.claims import Claims
 
 #: the claims checked when no file is named: the article kvplan started from
@@ -27,7 +27,7 @@ def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
 
     `on` is the day of the prices. Raises KvplanError for a file that cannot be understood.
     """
-    found = catalog_claims.claims(claims)
+    found = catalog.claim_list(claims)
     return Audit(claims=found, verdicts=judged(found, bench(found, values.day(on))))
 
 
@@ -38,6 +38,6 @@ def bench(found: Claims, day: str) -> Bench:
         day=day,
         sites={name: site(gpu, None, day) for name, gpu in gpus.items()},
         table=quality_table(),
-        apis=tuple(p for p in catalog_money.apis() if p.current(day)),
-        terms=catalog_money.ownership(),
+        apis=tuple(p for p in catalog.apis() if p.current(day)),
+        terms=catalog.ownership(),
     )

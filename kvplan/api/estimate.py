@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, gpus_of, one_price, site
 from kvplan.kv import techniques as known
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.site import Query
-from kvplan.specs import catalog
 
 #: tokens generated per query when the user does not say
 OUTPUT = 512

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.recommend import demand_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
 from kvplan.errors import SpecError
 from kvplan.kv import techniques as known
-from kvplan.planning.fleet import SECONDS, FleetPlan, plan, task
-from kvplan.planning.fleet_columns import Task
-from kvplan.planning.quality import quality
+from kvplan.planning.fleet.columns import Task
+from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
 from kvplan.planning.site import Limits, Site
-from kvplan.specs import catalog_fleet, catalog_quality
+from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.model import ModelSpec
 
@@ -30,7 +30,7 @@ def fleet(
 
     `seconds` bounds the solver. Raises KvplanError for a file, names and values that cannot be understood.
     """
-    asked, day = catalog_fleet.fleet(file), values.day(on)
+    asked, day = catalog.fleet(file), values.day(on)
     names = values.technique_names(techniques, known.searched())
 
     def place(stock: Stock, model: ModelSpec) -> Site:
@@ -56,6 +56,6 @@ def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique:
         ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality,
         any_technique=any_technique,
     )  # fmt: skip
-    context, table = int(job.workload.context(slo.percentile)), catalog_quality.quality_table()
+    context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
     losses = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
     return task(job.name, demand_of(job.model, job.workload, limits), names, losses, sites)

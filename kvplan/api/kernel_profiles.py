@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from kvplan import catalog
+from kvplan.catalog.tables import kernel_document, kernel_documents
 from kvplan.errors import SpecError
 from kvplan.perf.kernel_profile import KernelProfile, Predictor, read_profile
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import kernel_document, kernel_documents
 
 
 def known(words: Sequence[str]) -> list[KernelProfile]:

@@ -1,12 +1,12 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, site
 from kvplan.errors import SpecError
 from kvplan.kv import techniques
 from kvplan.planning.load import Speculation, Survey, server, speculation, survey
 from kvplan.planning.site import Limits
-from kvplan.specs import catalog
 
 
 def load(

@@ -1,11 +1,11 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.kv import techniques
 from kvplan.kv.budget import Deployment, Parallel
 from kvplan.planning.memory import Ask, Memory, with_kv_dtype
 from kvplan.planning.memory import memory as asked
-from kvplan.specs import catalog
 
 
 def memory(

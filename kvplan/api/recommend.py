@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, gpus_of, one_price, site
 from kvplan.errors import SpecError
 from kvplan.kv import techniques as known
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
-from kvplan.planning.quality import checked
-from kvplan.planning.quality import quality as loss_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
 from kvplan.planning.search import Demand
 from kvplan.planning.site import Limits, Site
-from kvplan.specs import catalog, catalog_money, catalog_quality, catalog_workloads
+from kvplan.quality.loss import checked
+from kvplan.quality.loss import quality as loss_of
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
 
@@ -75,8 +75,8 @@ def recommend(
         for gpu in found.values()
     }
     priced, unpriced = split(places, objective, named, own, term, day)
-    table = catalog_quality.quality_table()
-    own_tables = [checked(catalog_quality.quality_file(word)) for word in quality]
+    table = catalog.quality_table()
+    own_tables = [checked(catalog.quality_file(word)) for word in quality]
     context = int(asked.context(limits.percentile))
     answer = chosen(
         demand_of(
@@ -92,7 +92,7 @@ def recommend(
         priced,
         {name: loss_of(name, spec, asked.task, context, table, *own_tables) for name in names},
         objective=objective,
-        apis=catalog_money.apis(),
+        apis=catalog.apis(),
         day=day,
         guesses=named,
         absent=unpriced,
@@ -102,7 +102,7 @@ def recommend(
 
 def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:
     """Return a workload at the volume asked for, its images read as the model reads them."""
-    found = catalog_workloads.workload(word)
+    found = catalog.workload(word)
     if any(mixer.kind == "cross" for mixer in model.mixers()):
         found = found.cross_attended()
     if per_day is None:

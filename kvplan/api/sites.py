@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.errors import SpecError
 from kvplan.kv.budget import Parallel
 from kvplan.planning.site import Site
-from kvplan.specs import catalog
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -64,10 +64,10 @@ def site(
 
 def with_power(site: Site, owned: str | None, profile: str) -> Site:
     """Return a site with its GPU's power, and what it costs where it is owned under a file's terms."""
+    from kvplan import catalog
     from kvplan.money.gpu_cost import own
-    from kvplan.specs import catalog_money
 
-    terms = catalog_money.ownership(owned or catalog_money.DEFAULT)
+    terms = catalog.ownership(owned or catalog.DEFAULT)
     draw = draw_of(site.gpu, terms, profile)
     if owned is None:
         return replace(site, draw=draw)
@@ -104,7 +104,7 @@ def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
     from kvplan.money.draw import measured_draw, rated_draw
 
     if not catalog.is_serving(profile):
-        from kvplan.specs.catalog_tables import kernel_document
+        from kvplan.catalog.tables import kernel_document
 
         raw, source, where = kernel_document(profile)
         if raw.get("energy") and gpu.name in raw.get("kernels", {}):
@@ -116,9 +116,9 @@ def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
 def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]:
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
     from kvplan.api.kernel_profiles import known
+    from kvplan.catalog.tables import kernel_document
     from kvplan.measuring.kernel_shares import measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
-    from kvplan.specs.catalog_tables import kernel_document
 
     raw, source, where = kernel_document(profile)
     if not isinstance(raw.get("kernels"), dict):

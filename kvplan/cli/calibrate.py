@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvplan import catalog
+from kvplan.catalog.samples import holds_samples
+from kvplan.catalog.tables import stem, write_profile
 from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, refuse_settings, set_option
 from kvplan.cli.options import deliver, examples, json_option, path
 from kvplan.errors import SpecError, shown, visible
-from kvplan.measuring.profiling import COLUMNS
+from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
 from kvplan.report.formats import Report
-from kvplan.specs import catalog
-from kvplan.specs.catalog_samples import holds_samples
-from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.serving_profile import ServingProfile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import show_time

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
+from kvplan import catalog
 from kvplan.cli.options import day_option, deliver, examples, json_option
 from kvplan.cli.recommend import answer, question
 from kvplan.cli.recommend import command as recommend
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
-from kvplan.specs import catalog_saved
 
 #: words that would print the help of another command
 HELP = {"--help", "-h"}
@@ -27,8 +27,8 @@ def command(before: str, after: str | None, on: str | None, as_json: bool) -> No
 
     if after and on:
         raise SpecError("on: is for asking again; give one file, or two files without a day")
-    first = catalog_saved.saved_plan(before)
-    second = catalog_saved.saved_plan(after) if after else again(first, before, on)
+    first = catalog.saved_plan(before)
+    second = catalog.saved_plan(after) if after else again(first, before, on)
     found = compare(first, second, labels(before, after or f"on {second['day']}"))
 
     from kvplan.report import compare as words

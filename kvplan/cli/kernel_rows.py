@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from kvplan import catalog
+from kvplan.catalog.tables import LINE, csv_blocks, csv_columns, kernel_document, kernel_documents
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Kind, Predictor, read_profile
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import LINE, csv_blocks, csv_columns, kernel_document, kernel_documents
 
 #: rows of kernels: their kind, columns, each as it stands, and each as it was understood
 Block = tuple[Kind, list[str], list[dict[str, object]], list[Row]]

@@ -6,24 +6,24 @@ from typing import Any
 
 import click
 
+from kvplan import catalog
 from kvplan.cli.options import deliver, examples, json_option
 from kvplan.errors import UnknownName
 from kvplan.kv import techniques
 from kvplan.report.formats import Report
-from kvplan.specs import catalog
 
 
 def architectures() -> list[str]:
     """Return the model types whose configs can be read."""
-    from kvplan.specs.families import FAMILIES, TOWERS
+    from kvplan.architectures import FAMILIES, TOWERS
 
     return sorted({*FAMILIES, *TOWERS})
 
 
 def workloads() -> Sequence[Any]:
-    from kvplan.specs import catalog_workloads
+    from kvplan import catalog
 
-    return catalog_workloads.workloads()
+    return catalog.all_workloads()
 
 
 def profiles() -> list[tuple[str, str]]:

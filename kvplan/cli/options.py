@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import click
 
+from kvplan.architectures.quantization import FORMATS
+from kvplan.catalog.files import path_of
 from kvplan.docstrings import docstring
 from kvplan.errors import KvplanError, one_line
 from kvplan.report.blocks import Json, Page
 from kvplan.report.formats import Report, Screen, render
-from kvplan.specs.catalog_files import path_of
-from kvplan.specs.quantization import FORMATS
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])

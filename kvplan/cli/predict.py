@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kvplan import catalog
+from kvplan.catalog.tables import STDOUT, write_csv
 from kvplan.cli.kernel_rows import (
     blocks,
     holds_servers,
@@ -21,8 +23,6 @@ from kvplan.errors import SpecError
 from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
 from kvplan.report.formats import Report
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import STDOUT, write_csv
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:

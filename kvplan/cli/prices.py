@@ -4,10 +4,10 @@ from datetime import date
 
 import click
 
+from kvplan import catalog
 from kvplan.cli.options import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError, UnknownName, shown
 from kvplan.report.formats import Report
-from kvplan.specs import catalog, catalog_money
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import ApiPrice
 
@@ -31,7 +31,7 @@ def rank(term: str) -> int:
 
 def picked_apis(providers: tuple[str, ...], files: tuple[str, ...]) -> list[ApiPrice]:
     """Return the prices of the named APIs, the user's first; raise UnknownName for a provider that has none."""
-    prices = (*(p for word in files for p in catalog_money.api_file(word)), *catalog_money.apis())
+    prices = (*(p for word in files for p in catalog.api_file(word)), *catalog.apis())
     known = {p.provider for p in prices}
     for name in providers:
         if name not in known:
@@ -41,15 +41,15 @@ def picked_apis(providers: tuple[str, ...], files: tuple[str, ...]) -> list[ApiP
 
 def refresh(output: str | None, today: str) -> None:
     """Write today's prices into the user's file and say what was written, on stderr."""
-    from kvplan.specs import catalog_offers
+    from kvplan.catalog import cloud
 
     if output is None:
         raise SpecError("--refresh: name the file to write with -o, as in -o prices.yaml")
-    found, left_out = catalog_offers.online(today)
+    found, left_out = cloud.online(today)
     if not found:
         raise SpecError("gpuhunt offered no GPU that kvplan knows; nothing was written")
     title = f"Cheapest cloud offers of {today}, per GPU"
-    catalog_money.write_prices(output, title, found, catalog_offers.source_of(today))
+    catalog.write_prices(output, title, found, cloud.source_of(today))
     other = f"; {left_out:,} offers of other or unclear GPUs left out" if left_out else ""
     say(f"wrote {len(found)} prices into {output}{other}")
 
@@ -66,7 +66,7 @@ def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) 
     from kvplan.planning.estimate import STALE
     from kvplan.report import ownership
 
-    terms = catalog_money.ownership(word)
+    terms = catalog.ownership(word)
     names = dict.fromkeys(catalog.gpu(name).name for name in gpus) or dict.fromkeys(s.gpu for s in terms.servers)
     missing = [name for name in names if terms.server(name) is None]
     if missing:
@@ -109,7 +109,7 @@ def show_gpus(found: list[Price], wanted: dict[str, tuple[str, ...]], today: str
 @click.option(
     "--own",
     is_flag=False,
-    flag_value=catalog_money.DEFAULT,
+    flag_value=catalog.DEFAULT,
     metavar="[FILE]",
     help="Show what owning takes and costs an hour instead; your own figures from a file.",
 )
@@ -162,5 +162,5 @@ def command(
         assert output is not None
         files = (*files, output)
     wanted = {"gpu": tuple(catalog.gpu(name).name for name in gpus), "provider": providers, "term": terms}
-    found = [p for p in picked(catalog_money.all_prices(files), wanted) if p.current(today)]
+    found = [p for p in picked(catalog.all_prices(files), wanted) if p.current(today)]
     show_gpus(found, wanted, today, as_json)

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
+from kvplan.catalog.tables import stem, write_profile
 from kvplan.cli.options import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError
 from kvplan.report.formats import Report
-from kvplan.specs.catalog_samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
-from kvplan.specs.catalog_tables import stem, write_profile
 from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse
 
@@ -59,7 +59,7 @@ def command(
     Every finished sample is on disk at once: Ctrl-C loses none. Clocks, power limits and modes are left as they are.
     """
     begun = time.monotonic()
-    from kvplan.measuring import device as devices
+    from kvplan.measuring.device import machine as devices
     from kvplan.report.progress import bar
 
     again = resumed(device, budget, output, rows_file, processes, as_json)
@@ -134,7 +134,7 @@ def prepare(rows_file: str, resume: bool) -> list[str]:
 
 def counted(rows_file: str | None) -> int:
     """Return how many samples a file holds; 0 when there is none."""
-    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.measuring.device.course import COLUMNS
 
     return sum(bool(row["latency_us"]) for row in read_samples(rows_file, COLUMNS)) if rows_file else 0
 
@@ -142,9 +142,9 @@ def counted(rows_file: str | None) -> int:
 def measured(found: Any, begun: float, budget: float, rows_file: str, again: str) -> None:
     """Take samples until they settle, the time is up or the device is lost."""
     import kvplan.measuring.linear  # noqa: F401 (loaded now, so that the fit at the end is quick)
-    from kvplan.measuring import profiling
-    from kvplan.measuring.probes import plan
-    from kvplan.measuring.worker import Lost
+    from kvplan.measuring.device import course as profiling
+    from kvplan.measuring.device.probes import plan
+    from kvplan.measuring.device.worker import Lost
     from kvplan.report.progress import bar
 
     before = read_samples(rows_file, profiling.COLUMNS)
@@ -168,7 +168,7 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, again: str
 
 def finish(found: Any, budget: float, rows_file: str, output: str, more: dict[str, Any]) -> dict[str, Any]:
     """Fit the samples on disk and write the profile whole; more: what else was measured."""
-    from kvplan.measuring import device as devices
+    from kvplan.measuring.device import machine as devices
 
     if found.facts.get("sensors") == "replay":
         raise KvplanError("a replayed trace measures nothing: no profile is written")
@@ -195,7 +195,7 @@ def base(path: str) -> str:
 
 def refitted(rows_file: str) -> dict[str, Any]:
     """Return what follows from the samples in a file."""
-    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.measuring.device.course import COLUMNS
     from kvplan.measuring.samples import refit
 
     samples = read_samples(rows_file, COLUMNS)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvplan import catalog
+from kvplan.architectures.quantization import FORMATS
 from kvplan.cli.options import (
     any_technique_option,
     day_option,
@@ -19,8 +21,6 @@ from kvplan.cli.options import (
     term_option,
 )
 from kvplan.report.formats import Report
-from kvplan.specs import catalog_saved
-from kvplan.specs.quantization import FORMATS
 
 if TYPE_CHECKING:
     from kvplan.planning.recommend import Recommendation
@@ -99,5 +99,5 @@ def command(save: str | None, as_json: bool, **asked: Any) -> None:
     words = question(click.get_current_context().meta[WORDS])
     report = Report(lambda: wording.page(found), lambda: wording.document(found, words))
     if save:
-        catalog_saved.save_plan(save, spoken(report.document(), click.get_current_context().command))
+        catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
     deliver(report, as_json, found.lacking)

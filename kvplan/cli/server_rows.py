@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from kvplan import catalog
+from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
 from kvplan.measuring.serving_predict import ask
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import LINE, csv_blocks
 from kvplan.specs.serving_profile import ServingProfile
 
 Found = TypeVar("Found")

@@ -5,15 +5,15 @@ from contextlib import contextmanager
 
 import click
 
+from kvplan import catalog
+from kvplan.catalog.files import Document
+from kvplan.catalog.samples import measured_profile, read_samples
 from kvplan.cli.options import deliver, examples, json_option, path
 from kvplan.errors import SpecError, UnknownName
 from kvplan.report import fields, items
 from kvplan.report.blocks import Json, Page
 from kvplan.report.fields import Field
 from kvplan.report.formats import Report
-from kvplan.specs import catalog, catalog_workloads
-from kvplan.specs.catalog_files import Document
-from kvplan.specs.catalog_samples import measured_profile, read_samples
 from kvplan.specs.hardware import Price
 
 #: kinds of kernel a profile holds (as kvplan/perf/kernel_profile.py, which is loaded only when one is shown)
@@ -31,7 +31,7 @@ KINDS: dict[str, Callable[[str], list[Field]]] = {
     "model": lambda name: items.model(catalog.model(name)),
     "gpu": lambda name: items.gpu(catalog.gpu(name)),
     "technique": items.technique,
-    "workload": lambda name: items.workload(catalog_workloads.workload(name)),
+    "workload": lambda name: items.workload(catalog.workload(name)),
     "engine": lambda name: items.engine(catalog.engine(name)),
     "price": lambda name: items.price(prices_of(name)),
 }
@@ -73,7 +73,7 @@ ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticEr
 
 def show_measured(names: tuple[str, ...], found: Sequence[tuple[Document, str]], as_json: bool) -> None:
     """Show what `kvplan profile` measured; two profiles side by side."""
-    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.measuring.device.course import COLUMNS
     from kvplan.report import measured
 
     profiles = [profile for profile, _ in found]
@@ -116,9 +116,9 @@ def show_profiles(names: tuple[str, ...], kernels: str | None, rows: str | None,
             raise SpecError(f"show profile {servers[0]}, of servers, takes neither --kernels, --rows nor a second name")
         show_servers(servers[0], as_json)
         return
+    from kvplan.catalog.tables import kernel_document
     from kvplan.cli.kernel_rows import load
     from kvplan.perf.kernel_profile import Predictor, read_profile
-    from kvplan.specs.catalog_tables import kernel_document
 
     if len(names) > 2:
         raise SpecError(f"show profile compares two profiles at most, got {len(names)}")

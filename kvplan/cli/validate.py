@@ -46,9 +46,9 @@ def validate_servers(
     word: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool
 ) -> None:
     """Compare end-to-end rows with their predictions and with a plain roofline."""
+    from kvplan import catalog
     from kvplan.cli.server_rows import profile_of, read_table, usable
     from kvplan.measuring.serving_check import by_server
-    from kvplan.specs import catalog
 
     profile = profile_of(profiles)
     rows, left = usable([read_table(word, kind, given, measured=True)])

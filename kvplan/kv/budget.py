@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
+from kvplan.architectures.quantization import COMPUTE, FORMATS, tensor_bits
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible, SpecError, shown
-from kvplan.kv.engine import Paging, paging
 from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.paging import Paging, paging
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
-from kvplan.specs.quantization import COMPUTE, FORMATS, tensor_bits
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.specs.model import Attention, Cross, Latent, Mixer, ModelSpec, Recurrent
-from kvplan.specs.reader import DTYPE_BITS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvplan.catalog.results import read_results
 from kvplan.errors import SpecError, shown
-from kvplan.specs.catalog_results import read_results
 from kvplan.units import parse
 
 Value = str | int | float

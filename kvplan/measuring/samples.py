@@ -6,12 +6,12 @@ from re import sub
 from statistics import median
 from typing import Any
 
+from kvplan import catalog
 from kvplan.errors import KvplanError
-from kvplan.measuring.probes import ANCHOR, SIZES
-from kvplan.measuring.profiling import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
+from kvplan.measuring.device.course import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
+from kvplan.measuring.device.probes import ANCHOR, SIZES
 from kvplan.measuring.rows import Row, read_rows
 from kvplan.perf.kernel_profile import KINDS
-from kvplan.specs import catalog
 from kvplan.units import MILLION
 
 #: what the name of a CPU begins with

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
 from kvplan.kv.layout import KVLayout, kv_layout
@@ -16,8 +18,6 @@ from kvplan.perf.serving import Load, Passes, Served, Steps, passes, serve, step
 from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.quantization import FORMATS
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.specs.serving_profile import APART, CHUNK, calibration
 from kvplan.units import parse
 

@@ -10,8 +10,8 @@ from math import log
 from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
-from kvplan.kv.engine import share
 from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.paging import share
 from kvplan.specs.model import Layer, ModelSpec, Weight
 
 #: a float, or an array of them

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, replace
 
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
 from kvplan.kv.budget import Budget, Deployment, check_parallel, memory_budget, weights
-from kvplan.kv.engine import Paging
 from kvplan.kv.layout import ATTENTION_KINDS, Keep, KVLayout, kv_layout
+from kvplan.kv.paging import Paging
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes, show_tokens
 
 LAYOUTS = ("architecture", "engine", "transformers")

@@ -10,8 +10,8 @@ import numpy as np
 from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
-from kvplan.planning.quality import Quality
 from kvplan.planning.search import GPUS, Candidates, Demand, Shape, cached_tokens
+from kvplan.quality.loss import Quality
 
 Array = Any
 OBJECTIVES = ("cost", "energy", "gpus", "latency")

@@ -13,11 +13,11 @@ from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.hosting import bill_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
-from kvplan.planning.quality import Quality
 from kvplan.planning.reasons import Choice, why
 from kvplan.planning.search import Candidates, Demand, search
 from kvplan.planning.sensitivity import Doubt, Swing
 from kvplan.planning.site import Site
+from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_time
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
 from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
@@ -13,7 +14,6 @@ from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.site import Query, Site
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes, show_tokens
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from kvplan.api.audit import Audit
-from kvplan.planning.audit import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Found, Verdict, beyond
+from kvplan.claims.verdicts import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Found, Verdict, beyond
 from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
 from kvplan.report.sources import brief, source
 from kvplan.specs.source import Source

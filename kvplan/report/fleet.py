@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kvplan.planning.fleet import FleetPlan, Simpler
-from kvplan.planning.fleet_milp import Use
+from kvplan.planning.fleet.plan import FleetPlan, Simpler
+from kvplan.planning.fleet.program import Use
 from kvplan.planning.search import Demand
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, record, schema, table
 from kvplan.units import HOUR, MONTH, show_time, show_usd

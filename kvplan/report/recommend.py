@@ -7,9 +7,9 @@ from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.draw import query_energy
 from kvplan.planning.plan import Plan
-from kvplan.planning.quality import Quality
 from kvplan.planning.recommend import Recommendation, Rejected
 from kvplan.planning.sensitivity import Swing
+from kvplan.quality.loss import Quality
 from kvplan.report.blocks import (
     Bar,
     Block,
