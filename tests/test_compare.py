@@ -43,7 +43,7 @@ def test_a_price_that_moved_moves_every_line(run, saved) -> None:
     plan = {x["name"]: x for x in found["plan"]}
     assert plan["a query"]["before"] == document["recommended"]["usd_per_query"]["expected"]
     assert plan["a query"]["after"] == other["recommended"]["usd_per_query"]["expected"]
-    assert plan["technique"]["before"] == plan["technique"]["after"] == "baseline"
+    assert plan["technique"]["before"] == plan["technique"]["after"] == document["recommended"]["technique"]
     assert "+100.0%" in run("compare", "plan.json", "other.json").out
 
 

@@ -75,12 +75,25 @@ def test_littles_law_holds_in_closed_and_open_loops(s: Server) -> None:
 
 
 @ALL
+def test_one_request_alone_never_waits(s: Server) -> None:
+    """Its TTFT is its overhead and its own prompt; lengths are fixed, so that all percentiles are one."""
+    p, t = at_concurrency(s, 1), timed(s, 1.0)
+    own = t.steps.alone * s.chunks
+    c = s.site.calibration
+    if s.split is None:
+        assert p.ttft.mean == pytest.approx(c.request * c.pace + own, rel=1e-6)
+        assert p.ttft.p50 == pytest.approx(p.ttft.p99, rel=1e-3) == pytest.approx(p.ttft.mean, rel=1e-3)
+        assert p.tpot.p50 == pytest.approx(p.tpot.p99, rel=0.02)
+
+
+@ALL
 def test_a_rate_runs_what_leaves_at_that_rate(s: Server) -> None:
     """The rate of a closed loop, asked for as an open one, runs as many requests."""
     for n in ladder(s)[:-1]:
         closed = at_concurrency(s, n)
         opened = at_rate(s, closed.rate)
-        assert opened.running == pytest.approx(closed.running, rel=1e-4)
+        met = opened.running / closed.running  # requests of an open loop meet others even when one runs on average
+        assert 1 - 1e-4 <= met <= 1 + 0.1 * s.ranks / n
         assert opened.tokens_per_second == pytest.approx(closed.tokens_per_second, rel=1e-4)
 
 

@@ -8,9 +8,11 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
-from kvplan.measuring.servers import Refused, Server, asked, read_server, stack
+from kvplan.measuring.servers import OPEN, Refused, Server, asked, link_of, read_server, room_of, stack
 from kvplan.measuring.serving_predict import Timed, predict, roofline
 from kvplan.perf.serving import serve, steps
+from kvplan.specs.eras import era_of, launch_of, release_of
+from kvplan.specs.serving_profile import Identity
 
 ROW = {
     "model": "llama3.1-8b", "gpu": "h100", "engine": "vllm", "isl": "1000", "osl": "500", "concurrency": "16",
@@ -44,7 +46,7 @@ def test_nominal_lengths_are_benchmarks_measured_ones_are_means() -> None:
     row = good(mean_lengths="yes")
     assert (row.prompt, row.output, row.waves) == (1000, 500.0, 10.0)
     row = good(requests="80", request_rate="2")
-    assert row.waves == 0.0 and "open loop" in row.notes[0]
+    assert row.arrival == OPEN and "open loop" in row.notes[0]
 
 
 def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
@@ -111,7 +113,7 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     many = predict(rows, profile, engine)
     for row, found in zip(rows, many, strict=True):
         assert isinstance(found, Timed)
-        c, a = profile.calibrate(row.gpu, row.engine, (), row.version), asked(row, engine)
+        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), asked(row, engine)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 
@@ -132,28 +134,42 @@ def test_a_roofline_reads_every_weight_once_a_step_and_nothing_else() -> None:
 
 
 def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
-    cases = {
-        "": ROW,
-        "qwen3-8b was not measured on h100-sxm under vllm": {**ROW, "model": "qwen3-8b"},
-        "lmdeploy was not measured on h100-sxm; no server under lmdeploy": {**ROW, "engine": "lmdeploy"},
-        "no server on mi300x was measured": {**ROW, "gpu": "mi300x"},
+    cases: dict[str, dict[str, str]] = {
+        "": {},
+        "qwen3-32b was measured on h100-sxm under other releases of vllm": {"engine_version": ""},
+        "qwen3-32b was not measured on b200 under vllm, but on other GPUs": {"gpu": "b200"},
+        "gemma3-27b was not measured under vllm; other models were, on h100-sxm": {"model": "gemma3-27b"},
+        "qwen3-32b was not measured under lmdeploy, nor lmdeploy on h100-sxm": {"engine": "lmdeploy"},
+        "no server on l40 and none under lmdeploy was measured": {"engine": "lmdeploy", "gpu": "l40"},
     }
-    cases[""] = {**ROW, "model": "qwen3-32b", "tp": "2"}
+    seen = {**ROW, "model": "qwen3-32b", "tp": "2", "engine_version": "0.12.0"}
+    cases = {note: {**seen, **changes} for note, changes in cases.items()}
     found = predict(servers(cases.values(), measured=False), catalog.serving_profile(), catalog.engine())
     widths = []
     for note, p in zip(cases, found, strict=True):
         assert isinstance(p, Timed) and (note in p.notes[0] if note else p.notes == ())
         assert p.tpot_range[0] < p.tpot < p.tpot_range[1] and p.ttft_range[0] < p.ttft < p.ttft_range[1]
         widths.append(p.tpot_range[1] / p.tpot_range[0])
-    assert widths[0] < widths[1] < widths[3] and widths[0] < widths[1] < widths[2]
+    assert all(widths[0] < other for other in widths[1:]) and widths[3] < widths[5]
+
+
+def test_an_unknown_release_is_not_a_measured_one() -> None:
+    """Nothing is taken from any release's level, and the interval is wider."""
+    seen = {**ROW, "model": "qwen3-32b", "tp": "2", "engine_version": "0.12.0"}
+    listed, silent = predict(
+        servers([seen, {**seen, "engine_version": ""}], measured=False), catalog.serving_profile(), catalog.engine()
+    )
+    assert isinstance(listed, Timed) and isinstance(silent, Timed)
+    assert silent.row.who.members()["releases"] == "" != listed.row.who.members()["releases"]
+    assert silent.tpot_range[1] / silent.tpot_range[0] > 1.2 * listed.tpot_range[1] / listed.tpot_range[0]
 
 
 def test_a_load_beyond_the_measured_ones_is_noted() -> None:
-    rows = servers([ROW, {**ROW, "isl": "100000"}, {**ROW, "concurrency": "5000"}], measured=False)
+    rows = servers([ROW, {**ROW, "isl": "200000"}, {**ROW, "concurrency": "5000"}], measured=False)
     found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, Timed)]
     said = ["; ".join(notes) for notes in found]
-    assert "outside" not in said[0] and "prompt 90,000 is outside the measured" in said[1]
-    assert "concurrency 5,000 is outside the measured 1 to 1,024" in said[2]
+    assert "outside" not in said[0] and "prompt 180,000 is outside the measured" in said[1]
+    assert "concurrency 5,000 is outside the measured 1 to 3," in said[2]
 
 
 def test_requests_that_memory_cannot_hold_wait() -> None:
@@ -303,10 +319,113 @@ def test_a_plan_names_the_profiles_there_are(run) -> None:
 def test_profiles_of_servers_are_listed_and_shown(run) -> None:
     assert {"name": "published", "of": "servers"} in run("list", "profiles", "--json").json["profiles"]
     text = run("show", "profile", "published").out
-    assert "of the memory bandwidth, reading weights" in text and "h200 vllm" in text and "new GPU" in text
+    assert "of the memory bandwidth, reading weights" in text and "h200 vllm" in text and "other GPU" in text
     (shown,) = run("show", "profile", "published", "--json").json["profiles"]
     first = shown["servers"][0]
-    values = catalog.serving_profile().values(first["gpu"], first["engine"])
+    values = catalog.serving_profile().values(Identity(gpu=first["gpu"], engine=first["engine"]))
     assert first["values"] == pytest.approx(values) and first["rows"] > 0 and first["models"]
     ran = run("show", "profile", "published", "h200")
     assert ran.code == 1 and "takes neither" in ran.err
+
+
+def test_few_rows_are_shown_one_by_one(run, tmp_path) -> None:
+    rows = timed(entries("qwen3-32b", "h200", "vllm", (2,)), catalog.serving_profile())
+    few, many = write(tmp_path / "few.csv", rows[:3]), write(tmp_path / "many.csv", rows * 2)
+    found = run("validate", str(few), "--json").json["rows"]
+    assert [row["line"] for row in found] == [2, 3, 4] and run("validate", str(many), "--json").json["rows"] == []
+    for row, given in zip(found, rows, strict=False):
+        for name in ("ttft", "tpot"):
+            time = row[name]
+            assert time["measured"] == pytest.approx(float(given[f"{name}_ms"]) / 1e3)
+            assert time["predicted"] == pytest.approx(time["measured"], rel=1e-4)
+            assert time["low"] < time["predicted"] < time["high"]
+    assert "measured and predicted" in run("validate", str(few)).out
+    assert "measured and predicted" not in run("validate", str(many)).out
+
+
+# -- what other files say -----------------------------------------------------------------------------
+
+
+def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
+    plain = good()
+    assert (plain.arrival, plain.spread, plain.sped, plain.cache, plain.medians) == ("closed", 0.2, None, None, False)
+    exact = good(lengths="exact (random)", requests="80")
+    assert (exact.prompt, exact.output, exact.spread, exact.waves) == (1000, 500.0, 0.0, 5.0)
+    assert good(lengths="uniform 0.8-1.0", requests="80").prompt == 900
+    assert good(lengths="sharegpt (means given)").spread == 1.0 and good(lengths="uniform +-15 %").spread == 0.3
+    assert good(arrival="burst (all requests at t=0)", rate="inf").arrival == "offline"
+    assert good(arrival="static").arrival == "static" and good(ttft_meaning="p50").medians
+    opened = good(arrival="poisson", rate="4", concurrency="")
+    assert (opened.arrival, opened.rate, opened.concurrency) == ("poisson", 4.0, 0.0)
+    caches = [good(kv_dtype=word).kv_bits for word in ("auto", "fp8_e4m3", "bf16", "int4")]
+    assert caches == [16.0, 8.0, 16.0, 4.0]
+    assert good(precision="fp8").kv_bits == 8.0 and good(precision="fp8", kv_dtype="auto").kv_bits == 16.0
+    forms = [good(precision=word).form for word in ("gptq-int4", "w8a8-int8", "compressed-tensors-w4a16-g32", "fp4")]
+    assert forms == ["int4", "int8", "int4", "nvfp4"]
+
+
+@pytest.mark.parametrize(
+    ("word", "gain"),
+    [("", 1.0), ("no", 1.0), ("mtp", 0.0), ("EAGLE accept 2.46", 2.46 / 1.36), ("mtp2, accept length 2", 2 / 1.24)],
+)
+def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
+    found = good(spec_decode=word).sped
+    assert found == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"arrival": "sometimes"}, "arrival: expected one of closed, poisson, offline, static, got 'sometimes'"),
+        ({"arrival": "poisson", "concurrency": ""}, "rate: a load of Poisson arrivals needs requests per second"),
+        ({"arrival": "static", "concurrency": ""}, "concurrency: is empty"),
+        ({"kv_dtype": "thin"}, "kv_dtype: expected auto, fp8, bf16 or the like, got 'thin'"),
+    ],
+)
+def test_what_a_file_says_wrong_is_refused(change, complaint) -> None:
+    found = one(**change)
+    assert isinstance(found, Refused) and complaint in found.reason
+
+
+def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() -> None:
+    said = {"arrival": "poisson", "concurrency": "", "lengths": "exact", "requests": "2000"}
+    rows = servers([{**ROW, **said, "rate": rate} for rate in ("0.002", "1", "8", "200")], measured=False)
+    found = predict(rows, catalog.serving_profile(), catalog.engine())
+    lone = predict(servers([{**ROW, "lengths": "exact", "concurrency": "1"}], measured=False),
+                   catalog.serving_profile(), catalog.engine())[0]  # fmt: skip
+    assert all(isinstance(p, Timed) for p in found) and isinstance(lone, Timed)
+    tpots, ttfts = [p.tpot for p in found if isinstance(p, Timed)], [p.ttft for p in found if isinstance(p, Timed)]
+    assert tpots == sorted(tpots) and ttfts == sorted(ttfts)
+    assert tpots[0] == pytest.approx(lone.tpot, rel=0.02) and ttfts[0] == pytest.approx(lone.ttft, rel=0.05)
+    assert ttfts[3] > 10 * ttfts[2], "2,000 requests queue for half of their run"
+
+
+def test_engines_admit_at_the_present_length() -> None:
+    """Where answers are long, more run than memory holds at their ends; TensorRT-LLM reserves these ends."""
+    long = {**ROW, "isl": "100", "osl": "8000", "concurrency": "2000", "requests": "20000"}
+    present, final = (room_of(good(**{**long, "engine": e}), catalog.engine())[0] for e in ("vllm", "trtllm"))
+    assert present == pytest.approx(final * 8100 / 4100, rel=0.02)
+
+
+def test_nvlink_ends_with_the_node() -> None:
+    nvl, whole = catalog.gpu("h100-nvl"), catalog.gpu("h100")
+    assert link_of(nvl, good(tp="2").parallel) == nvl.link and link_of(nvl, good(tp="4").parallel) == 64e9
+    assert link_of(whole, good(tp="8").parallel) == whole.link
+
+
+def test_releases_are_told_from_names_of_images_and_days() -> None:
+    assert release_of("lmsysorg/sglang:v0.5.12-rocm700") == "0.5.12" and release_of("nightly-dev") == "nightly-dev"
+    assert era_of("vllm", "0.7.3") == era_of("vllm", "2024-06") == "vllm V0"
+    assert era_of("vllm", "0.11.0") == era_of("vllm", "") == era_of("vllm", "2025-09 (V1)") == ""
+    new, old = launch_of("vllm", "0.2.1", "hopper"), launch_of("vllm", "2023-11", "ampere")
+    assert 0 < new == pytest.approx(old / 1.5)
+    assert launch_of("vllm", "0.5.0", "hopper") == 0 and launch_of("sglang", "0.2.1", "hopper") == 0
+
+
+def test_late_2023_vllm_takes_a_floor_of_time_whatever_its_tensor_parallelism() -> None:
+    """Published: 28 ms a step for a Llama 2 70B on H100s."""
+    rows = [
+        {**ROW, "model": "llama2-70b", "tp": tp, "concurrency": "1", "engine_version": "0.2.1"} for tp in ("4", "8")
+    ]
+    found = predict(servers(rows, measured=False), catalog.serving_profile(), catalog.engine())
+    assert [p.tpot for p in found if isinstance(p, Timed)] == pytest.approx([0.030, 0.028], rel=0.12)

@@ -74,7 +74,7 @@ def test_a_prefix_found_in_the_cache_is_not_read_again() -> None:
 
 
 def test_speculative_decoding_takes_fewer_steps() -> None:
-    plain, fast = (timed(1000, 100.0, 8.0, replace(ENGINES["vllm"], accepted=a)) for a in (1.0, 2.0))
+    plain, fast = (timed(1000, 100.0, 8.0, ENGINES["vllm"].moved(accepted=a)) for a in (1.0, 2.0))
     assert fast.decode == pytest.approx(plain.decode / 2)
     assert fast.mixed - fast.decode == pytest.approx(plain.mixed - plain.decode)
     assert fast.alone == plain.alone
@@ -132,12 +132,12 @@ def test_only_what_memory_does_not_hold_waits() -> None:
 
 def test_requests_that_start_together_wait_for_each_other() -> None:
     """32 prompts of 1,024 tokens are four budgets: the mean request waits for (4 + 1) / 2 of them."""
-    c = replace(ENGINES["vllm"], burst=0.0)
+    c = ENGINES["vllm"].moved(burst=0.0)
     s = timed(1024, 1024.0, 32.0, c)
     one = first_wave(load(1024, 1024.0, 32.0), s, s.mixed, c)
     assert one == pytest.approx(2.5 * s.full_alone, rel=0.02)
     steady, ten, first = (serve(load(1024, 1024.0, 32.0, waves=w), s, c).ttft for w in (0.0, 10.0, 1.0))
-    assert steady < ten < first == pytest.approx(one + c.request * c.pace + c.poll * s.decode)
+    assert steady < ten < first == pytest.approx(one + c.request * c.pace + c.poll * s.decode * 31 / 32)
     assert ten == pytest.approx(0.1 * first + 0.9 * steady)
     assert serve(load(1024, 1024.0, 32.0, waves=0.5), s, c).ttft == first  # half of the slots were ever used
 
@@ -145,6 +145,64 @@ def test_requests_that_start_together_wait_for_each_other() -> None:
 def test_a_first_wave_of_one_is_its_own_prompt() -> None:
     s = timed(1024, 1024.0, 1.0)
     assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == s.mixed
+
+
+def test_a_lone_request_waits_for_nobody() -> None:
+    """Neither for the scheduler, nor for a step's end, nor for a prompt: request overhead and its own prompt."""
+    for c in ENGINES.values():
+        s = timed(1024, 256.0, 1.0, c)
+        found = serve(load(1024, 256.0, 1.0, waves=10.0), s, c)
+        assert found.ttft == pytest.approx(c.request * c.pace + s.alone) == pytest.approx(found.median)
+        two = served(1024, 256.0, 2.0, c)
+        assert two.polled == pytest.approx(c.poll * two.step / 2)
+
+
+def test_a_static_batch_is_read_whole_before_its_first_token() -> None:
+    """32 prompts of 1,024 tokens are four budgets, and then nothing but decode steps."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 32.0, c)
+    found = serve(load(1024, 256.0, 32.0, static=1.0), s, c)
+    assert found.ttft == pytest.approx(c.request * c.pace + 4 * s.full_alone, rel=0.02)
+    assert found.tpot == pytest.approx(s.decode) and found.median == found.ttft
+    one = serve(load(1024, 256.0, 1.0, static=1.0), timed(1024, 256.0, 1.0, c), c)
+    assert one.ttft == pytest.approx(serve(load(1024, 256.0, 1.0), timed(1024, 256.0, 1.0, c), c).ttft)
+
+
+def test_lengths_alike_stay_in_lock_step_and_others_do_not() -> None:
+    """N requests that end together start together: the mean waits for (N + 1) / 2 prompts; spread ones drift apart."""
+    for c in ENGINES.values():
+        c, n = c.moved(wait=0.0), 16.0
+        s = timed(8192, 64.0, n, c)
+        alike, near, far = (serve(load(8192, 64.0, n, spread=w), s, c) for w in (0.0, 0.2, 1.0))
+        prompt = alike.prompt_seconds
+        lock = c.request * c.pace + alike.own + alike.arriving + alike.polled + (n - 1) / 2 * prompt
+        assert alike.ttft == pytest.approx(lock, rel=0.02)
+        assert alike.ttft > near.ttft > far.ttft
+
+
+def test_requests_that_all_come_at_once_leave_one_crowd_after_the_other() -> None:
+    """64 requests on 16 slots: the last start after three cycles, the mean after (64 - 16)^2 / (2 x 64 x 16) of one."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 16.0, c)
+    few = serve(load(1024, 256.0, 16.0, waves=1.0, offline=1.0), s, c)
+    many = serve(load(1024, 256.0, 16.0, offered=64.0, waves=4.0, offline=1.0), s, c)
+    assert few.queued == 0 and many.queued == pytest.approx(48**2 / (2 * 64 * 16) * many.cycle)
+
+
+def test_an_open_loop_meets_others_by_chance() -> None:
+    """At a tenth of a request in flight one in ten meets another; a closed loop of one never does."""
+    c = ENGINES["vllm"]
+    s = timed(1024, 256.0, 1.0, c)
+    seldom, often = (serve(load(1024, 256.0, 1.0, offered=n, open=1.0), s, c) for n in (0.1, 1.0))
+    assert seldom.polled == pytest.approx(c.poll * s.decode * 0.095, rel=0.01)
+    assert seldom.busy == pytest.approx(0.1 * often.busy) and seldom.ttft < often.ttft
+
+
+@given(LENGTH, st.floats(8, 4096), BATCH, ENGINE)
+def test_half_of_the_requests_wait_less_than_the_mean(prompt: int, output: float, batch: float, c: Calibration) -> None:
+    """Waits are long-tailed, and the first wave is in the mean."""
+    found = served(prompt, output, batch, c, waves=10.0)
+    assert 0 < found.median <= found.ttft * 1.05
 
 
 # -- directions -------------------------------------------------------------------------------------
@@ -187,7 +245,7 @@ def test_longer_answers_keep_a_slot_longer(s: Steps, prompt: int, output: float,
 @given(st.integers(1, 60_000), st.integers(1, 8), st.floats(1, 512), ENGINE)
 def test_more_bandwidth_never_serves_less(prompt: int, tokens: int, batch: float, c: Calibration) -> None:
     """Every step is faster, and so is the cycle; TTFT may rise, as slots come back to the prompts' queue sooner."""
-    wide = replace(c, weights=2 * c.weights, cache16=2 * c.cache16, elements=2 * c.elements)
+    wide = c.moved(weights=2 * c.weights, cache=2 * c.cache, elements=2 * c.elements)
     output = max(batch * tokens, 64.0)
     before, after = (timed(prompt, output, batch, d) for d in (c, wide))
     for f in fields(Steps):
@@ -198,7 +256,7 @@ def test_more_bandwidth_never_serves_less(prompt: int, tokens: int, batch: float
 
 @given(st.integers(1, 60_000), st.integers(1, 4096), BATCH, ENGINE)
 def test_a_slower_pace_slows_in_proportion(prompt: int, output: int, batch: float, c: Calibration) -> None:
-    one, two = (served(prompt, float(output), batch, replace(c, pace=p)) for p in (1.0, 2.0))
+    one, two = (served(prompt, float(output), batch, c.moved(pace=p)) for p in (1.0, 2.0))
     for name in ("ttft", "tpot", "cycle"):
         assert getattr(two, name) == pytest.approx(2 * getattr(one, name))
 

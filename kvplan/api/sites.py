@@ -93,7 +93,7 @@ def calibrated(gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "v
     if catalog.is_serving(profile):
         return catalog.calibration(gpu, engine, about, profile)
     servers, name, measured = with_kernels_of(profile)
-    found = servers.calibrate(gpu, engine, (about.name, about.longer) if about else ())
+    found = servers.calibrate(gpu, engine, about)
     if gpu.name not in measured:
         return found
     return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
@@ -117,7 +117,7 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
     from kvplan.api.kernel_profiles import known
     from kvplan.catalog.tables import kernel_document
-    from kvplan.measuring.kernel_shares import measured_here
+    from kvplan.measuring.kernel_shares import REFERENCES, measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
 
     raw, source, where = kernel_document(profile)
@@ -130,8 +130,8 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     servers = catalog.serving_profile()
     published = known(())
     shipped, mine_alone = Predictor(published, catalog.gpu), Predictor([mine], catalog.gpu)
-    served = {gpu for gpu, _ in servers.measured}
-    references = [catalog.gpu(name) for found in published for name in found.kernels if name in served]
+    told = {*REFERENCES, *gpus}
+    references = [catalog.gpu(name) for found in published for name in found.kernels if name in told]
     for name in gpus:
         servers = measured_here(servers, mine_alone, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus

@@ -49,4 +49,4 @@ def calibration(
     device: Gpu, engine: str = "vllm", about: ModelSpec | None = None, profile: str = "published"
 ) -> Calibration:
     """Return what a server of this GPU and engine reaches, and how sure that is for a model."""
-    return serving_profile(profile).calibrate(device, engine, (about.name, about.longer) if about else ())
+    return serving_profile(profile).calibrate(device, engine, about)

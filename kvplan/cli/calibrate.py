@@ -18,11 +18,11 @@ from kvplan.errors import SpecError, shown, visible
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
 from kvplan.report.formats import Report
-from kvplan.specs.serving_profile import ServingProfile
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import show_time
 
 if TYPE_CHECKING:
+    from kvplan.measuring.servers import Server
     from kvplan.measuring.serving_fit import About
 
 #: a fit that takes longer shows how far it is [s]
@@ -208,7 +208,8 @@ def calibrate_servers(
         rows = [r for r in rows if r.gpu.name == wanted]
         if not rows:
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
-    how = Manner(scratch=scratch, speculative=speculative, progress=bar())
+    rows = [replace(r, sped=0.0) if ran_fast(r, speculative) else r for r in rows]
+    how = Manner(scratch=scratch, kernels=of_kernels() if scratch else {}, progress=bar())
     engine, shipped = catalog.engine(), catalog.serving_profile()
     if about is None:
         profile = None
@@ -219,15 +220,13 @@ def calibrate_servers(
         about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
         about = about if scratch else replace(about, source=source)
         profile, out = fit(rows, engine, about, shipped, how)
-        if scratch:
-            profile = with_kernels(profile)
         ranges = dict(profile.ranges)
         command = " ".join(
             ["kvplan calibrate", *(named((w,)) for w in words), *(["--from-scratch"] if scratch else ())]
         )
         assert output is not None
         write_profile(output, document(profile), SERVER_COMMENT.format(command=command))
-    metrics = held_out(out, ranges)
+    metrics = held_out(out, ranges, engine)
 
     from kvplan.report import calibrate as shown
 
@@ -242,18 +241,22 @@ def calibrate_servers(
     deliver(Report(lambda: shown.server_page(found), lambda: shown.server_document(found)), as_json)
 
 
-def with_kernels(profile: ServingProfile) -> ServingProfile:
-    """Add what measured kernels say of architectures on which no server was measured."""
+def ran_fast(row: "Server", speculative: tuple[str, ...]) -> bool:
+    """Return whether a row is of a version the user names as one that ran speculative decoding."""
+    return row.sped is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
+
+
+def of_kernels() -> dict[str, dict[str, float]]:
+    """Return what measured kernels say of architectures on which no server of the main source ran. [logarithm]"""
     from math import log
 
-    from kvplan.measuring.kernel_shares import kernel_factors
+    from kvplan.measuring.kernel_shares import REFERENCES, kernel_factors
     from kvplan.perf.kernel_profile import Predictor
 
     shipped = known(())
     gpus = [catalog.gpu(name) for found in shipped for name in found.kernels]
-    factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, {gpu for gpu, _ in profile.measured})
-    moves = {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}
-    return replace(profile, moves={**profile.moves, "kernels": moves})
+    factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES)
+    return {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}
 
 
 def from_samples(rows: str, output: str, name: str | None, tier: str, as_json: bool) -> None:

@@ -42,6 +42,10 @@ def command(rows: str, kind: str | None, given: dict[str, str], profiles: tuple[
     deliver(Report(lambda: words.page(found.name, groups), lambda: words.document(found.name, groups)), as_json)
 
 
+#: so many rows are shown one by one
+FEW = 20
+
+
 def validate_servers(
     word: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool
 ) -> None:
@@ -49,14 +53,14 @@ def validate_servers(
     from kvplan import catalog
     from kvplan.cli.server_rows import profile_of, read_table, usable
     from kvplan.measuring.serving_check import by_server
+    from kvplan.measuring.serving_predict import Timed, predict
+    from kvplan.report import validate as words
 
     profile = profile_of(profiles)
     rows, left = usable([read_table(word, kind, given, measured=True)])
     metrics = by_server(rows, profile, catalog.engine())
-
-    from kvplan.report import validate as words
-
+    few = [p for p in predict(rows, profile, catalog.engine()) if isinstance(p, Timed)] if len(rows) <= FEW else []
     report = Report(
-        lambda: words.server_page(metrics, left), lambda: words.server_document(profile.name, metrics, left)
+        lambda: words.server_page(metrics, left, few), lambda: words.server_document(profile.name, metrics, left, few)
     )
     deliver(report, as_json)

@@ -14,6 +14,8 @@ WIDTH, FEW, MANY = 8192, 16, 4096
 HEADS, KV_HEADS, HEAD_DIM, SEQUENCES, LENGTH = 32, 8, 128, 32, 8192
 #: engines whose kernels stand for a GPU; their geometric mean counts
 ENGINES = ("vllm", "trtllm")
+#: GPUs whose servers the terms common to all are mostly of: what others' kernels reach is told against theirs
+REFERENCES = ("h100-sxm", "h200", "b200")
 #: a factor from kernels alone is not trusted beyond these
 LEAST, MOST = 0.5, 1.5
 
@@ -85,19 +87,20 @@ def measured_here(
 ) -> ServingProfile:
     """Return a serving profile in which a GPU's matrix products are those of a kernel profile of one's own.
 
-    They are compared with the published ones of the same GPU, else with those of GPUs with measured servers
-    (`references`); everything else stays. Raises SpecError when the profile holds no products.
+    They are compared with the published ones of the same GPU, else with those of REFERENCES, of which `references` has
+    what is published; everything else stays. Raises SpecError when the profile holds no products.
     """
     mine = shares(gpu, lambda s: own.predict(s).time, PRODUCTS)
     known = list(references)
-    others = [g for g in known if g.name == gpu.name] or known
+    others = [g for g in known if g.name == gpu.name] or [g for g in known if g.name in REFERENCES]
     typical = [shares(g, lambda s: shipped.predict(s).time, PRODUCTS) for g in others]
     moved = {}
     for term, reached in mine.items():
         usual = exp(sum(log(found[term]) for found in typical) / len(typical))
         moved[term] = log(min(max(reached / usual, LEAST), MOST))
     gpus = dict(servers.moves.get("gpus", {}))
-    before = gpus.get(gpu.name) or servers.moves.get("kernels", {}).get(gpu.architecture, {})
-    kept = before if gpu.name in gpus else {t: m for t, m in before.items() if t not in moved}
-    gpus[gpu.name] = {**kept, **{term: kept.get(term, 0.0) + m for term, m in moved.items()}}
+    same = any(g.name == gpu.name for g in known)
+    told = {} if same else servers.moves.get("kernels", {}).get(gpu.architecture, {})
+    kept = gpus.get(gpu.name, {})
+    gpus[gpu.name] = {**kept, **{term: kept.get(term, 0.0) + m - told.get(term, 0.0) for term, m in moved.items()}}
     return replace(servers, moves={**servers.moves, "gpus": gpus})

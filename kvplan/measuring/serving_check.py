@@ -11,7 +11,7 @@ from kvplan.measuring.serving_fit import LeftOut
 from kvplan.measuring.serving_predict import Timed, predict, roofline
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
-from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile
+from kvplan.specs.serving_profile import SEEN, SUPPORT, ServingProfile, stood_on
 
 METRICS = ("TPOT", "TTFT")
 
@@ -53,32 +53,29 @@ def _beside(group: tuple[str, ...], cases: Sequence[tuple[Compared, float]]) -> 
     return Beside(**asdict(compare(group, [c for c, _ in cases])), roofline=plain)
 
 
-#: what is left out together, in words
-TOGETHER = {
-    SEEN: "one shape in 5",
-    SERVER: "a model on a GPU",
-    ELSEWHERE: "a GPU under an engine",
-    NOWHERE: "a GPU",
-}
+def held_out(
+    found: Sequence[LeftOut], ranges: Mapping[str, tuple[Range, Range]], engine: Engine
+) -> dict[str, list[Beside]]:
+    """Return errors of TPOT and TTFT on rows left out, coverage of the intervals they led to, and a roofline's error.
 
-
-def held_out(found: Sequence[LeftOut], ranges: Mapping[str, tuple[Range, Range]]) -> dict[str, list[Residuals]]:
-    """Return errors of TPOT and TTFT on rows left out, and how many lie in the intervals these rows led to.
-
-    A group is (what was left out together,) for all rows, and (the same, GPU, engine, model).
+    A group is (what else was measured, in words,) for all rows, and (the same, GPU, engine, model).
     """
-    made: dict[str, list[Residuals]] = {}
-    for j, metric in enumerate(METRICS):
-        for out in found:
-            groups: dict[tuple[str, ...], list[Compared]] = {(): []}
-            for row, ratio in zip(out.rows, out.ratio[:, j].tolist(), strict=True):
+    made: dict[str, list[Beside]] = {}
+    for out in found:
+        if not out.rows:
+            continue
+        plain = roofline(out.rows, engine)
+        for j, metric in enumerate(METRICS):
+            groups: dict[tuple[str, ...], list[tuple[Compared, float]]] = {(): []}
+            for row, ratio, ideal in zip(out.rows, out.ratio[:, j].tolist(), plain, strict=True):
                 if isnan(ratio):
                     continue
-                own = ranges.get(f"{row.gpu.name} {row.engine}") if out.what == SEEN else None
-                between = (own or ranges[out.what])[j]
-                case = (exp(ratio), 1.0, between.low, between.high)
+                own = ranges.get(stood_on(out.what, row.who, own=True)) if out.what == SEEN else None
+                between = (own or ranges.get(stood_on(out.what, row.who)) or ranges[out.what])[j]
+                measured = (row.tpot, row.ttft)[j] or 1.0
+                case = ((exp(ratio), 1.0, between.low, between.high), exp(ratio) * ideal[1 - j] / measured)
                 groups[()].append(case)
                 groups.setdefault((row.gpu.name, row.engine, row.model.name), []).append(case)
-            together = TOGETHER[out.what]
-            made.setdefault(metric, []).extend(compare((together, *g), groups[g]) for g in sorted(groups) if groups[g])
-    return {metric: groups for metric, groups in made.items() if groups}
+            words = SUPPORT[out.what]
+            made.setdefault(metric, []).extend(_beside((words, *g), groups[g]) for g in sorted(groups) if groups[g])
+    return made

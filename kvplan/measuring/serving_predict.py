@@ -8,10 +8,37 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import KvplanError
-from kvplan.measuring.servers import Asked, Refused, Server, asked, side_by_side
-from kvplan.perf.serving import Served
+from kvplan.measuring.servers import (
+    EXACT,
+    GRID,
+    OPEN,
+    Asked,
+    Many,
+    Refused,
+    Server,
+    asked,
+    in_a_run,
+    in_flight,
+    loads_at,
+    mixes,
+    room_of,
+    side_by_side,
+)
+from kvplan.perf.serving import Served, serve, steps
+from kvplan.specs.calibration import ALL
+from kvplan.specs.eras import launch_of
 from kvplan.specs.hardware import Engine
-from kvplan.specs.serving_profile import ALL, ELSEWHERE, NOWHERE, SEEN, SERVER, ServingProfile, wider
+from kvplan.specs.serving_profile import (
+    NOWHERE,
+    PART,
+    RELEASE,
+    SEEN,
+    SERVER,
+    SIBLING,
+    ServingProfile,
+    calibration,
+    wider,
+)
 
 #: terms of a plain roofline: shares and factors of 1, and no time for anything else
 IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
@@ -37,61 +64,105 @@ class Timed:
 
 def predict(found: Sequence[Server | Refused], profile: ServingProfile, engine: Engine) -> list[Timed | Refused]:
     """Return a prediction of every row, or why there is none, in the order of the rows."""
-    each = [ask(row, engine) for row in found]
+    each = [ask(row, engine, profile) for row in found]
     pairs = [pair for pair in each if not isinstance(pair, Refused)]
     if not pairs:
         return [refused for refused in each if isinstance(refused, Refused)]
-    served = _served(pairs, terms_of([row for row, _ in pairs], profile))
-    times = zip(served.ttft.tolist(), served.tpot.tolist(), strict=True)
+    many, served = _served(pairs, terms_of([row for row, _ in pairs], profile))
+    late = np.array([a.late for _, a in pairs])
+    times = zip((many.first(served) + late).tolist(), served.tpot.tolist(), strict=True)
     return [pair if isinstance(pair, Refused) else _timed(*pair, profile, *next(times)) for pair in each]
 
 
 def roofline(rows: Sequence[Server], engine: Engine) -> list[tuple[float, float]]:
     """Return TTFT and TPOT of rows that can be asked, by datasheets alone: nothing fitted, no overheads. [s]"""
-    pairs = [(row, asked(row, engine)) for row in rows]
+    pairs = [(row, asked(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
     terms = {name: np.full(len(pairs), value) for name, value in IDEAL.items()}
-    served = _served(pairs, terms, ideal=True)
+    _, served = _served(pairs, terms, ideal=True)
     return list(zip(served.ttft.tolist(), served.tpot.tolist(), strict=True))
 
 
 def terms_of(rows: Sequence[Server], profile: ServingProfile) -> dict[str, Any]:
     """Return the values a profile gives every row's terms, as arrays."""
-    known: dict[tuple[str, str, str], dict[str, float]] = {}
+    known: dict[Any, dict[str, float]] = {}
     for r in rows:
-        key = (r.gpu.name, r.engine, r.version)
-        if key not in known:
-            known[key] = profile.values(*key, profile.speculates(r.engine, r.version), r.gpu.architecture)
-    each = [known[r.gpu.name, r.engine, r.version] for r in rows]
+        if (r.who, r.sped) not in known:
+            known[r.who, r.sped] = values_of(r, profile)
+    each = [known[r.who, r.sped] for r in rows]
     return {t.name: np.array([values[t.name] for values in each]) for t in ALL}
 
 
-def ask(row: Server | Refused, engine: Engine) -> Pair | Refused:
-    """Return a row with its load and passes, or why there are none."""
+def values_of(row: Server, profile: ServingProfile) -> dict[str, float]:
+    """Return the values of a row's terms; what it says of speculative decoding comes before what its run had."""
+    values = profile.values(row.who, row.sped == 0.0 or (row.sped is None and profile.speculates(row.who)))
+    return {**values, "accepted": row.sped} if row.sped else values
+
+
+def ask(row: Server | Refused, engine: Engine, profile: ServingProfile | None = None) -> Pair | Refused:
+    """Return a row with its load and passes, or why there are none; an open loop's load is found by its rate."""
     if isinstance(row, Refused):
         return row
     try:
-        return row, asked(row, engine)
+        if row.arrival == OPEN and not row.concurrency and profile is not None:
+            return row, settled(row, engine, profile)
+        return row, asked(row, engine, in_flight(row))
     except KvplanError as error:
         return Refused(line=row.line, reason=str(error))
     except ArithmeticError:
         return Refused(line=row.line, reason="its numbers are too large to compute with")
 
 
-def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> Served:
+def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
+    """Return an open loop in its steady state: as many requests in flight as make as many leave as come.
+
+    Where more come than can leave, a request waits for those that filled the slots before it.
+    """
+    room, _ = room_of(row, engine)
+    ranks = row.parallel.data * row.parallel.pipeline
+    most = max(min(room, row.slots * ranks) / ranks, 1.0)
+    grid = np.geomspace(min(0.1, most / 2), most, GRID)
+    c = calibration(
+        values_of(row, profile), gpu=row.gpu, engine=row.engine, mixes=float(mixes(row)), tpot=EXACT, ttft=EXACT,
+        launch=launch_of(row.engine, row.version, row.gpu.architecture), name="", tier="",
+    )  # fmt: skip
+    trial = loads_at(row, grid)
+    served = serve(trial.load, steps(trial.passes, c, grid), c)
+    cycle = served.ttft + row.output * served.tpot
+    leaving = ranks * grid / cycle
+    seldom = min(row.rate / leaving[0], 1.0)  # below the least that was tried, in proportion
+    running = float(np.interp(row.rate, leaving, grid) * seldom) * ranks
+    late = 0.0
+    if row.rate > leaving[-1]:
+        late = waves_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
+    return replace(asked(row, engine, in_a_run(running, row.requests)), late=late)
+
+
+def waves_before(row: Server, slots: float) -> float:
+    """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
+
+    The mean over a run of so many requests, or the median one's.
+    """
+    filled = row.requests / slots
+    if row.medians:
+        return float(int(filled / 2))
+    full = int(filled)
+    return (full * (full - 1) / 2 + (filled - full) * full) / filled if filled else 0.0
+
+
+def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[Many, Served]:
     many = side_by_side([row for row, _ in pairs], [a for _, a in pairs])
     c = many.calibrated(terms)
-    if ideal:  # narrow caches are read as fast as wide ones
-        c = replace(c, cache8=c.cache16, cache4=c.cache16)
+    if ideal:  # narrow caches are read as fast as wide ones, and the host costs nothing
+        c = replace(c, narrowed=False, launch=0.0)
     with np.errstate(all="ignore"):
-        return many.served(c)
+        return many, many.served(c)
 
 
 def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: float) -> Timed | Refused:
     if not (0 < ttft < np.inf and 0 < tpot < np.inf):
         return Refused(line=row.line, reason="its numbers are too large to compute with")
-    names = (row.model.name, row.model.longer)
-    basis = profile.basis(row.gpu.name, row.engine, names)
-    tpots, ttfts = profile.interval(row.gpu.name, row.engine, names, row.gpu.architecture)
+    basis = profile.basis(row.who)
+    tpots, ttfts = profile.interval(row.who)
     outside = beyond(row, profile)
     if outside:
         tpots, ttfts = wider(tpots), wider(ttfts)
@@ -119,12 +190,13 @@ def beyond(row: Server, profile: ServingProfile) -> list[str]:
 
 def said_of(basis: str, row: Server, profile: ServingProfile) -> str:
     """Return what a prediction rests on, in words; '' where like rows were measured."""
-    gpu, engine = row.gpu.name, row.engine
-    known = any(engine == e for _, e in profile.measured)
-    other = "" if known else f"; no server under {engine} was measured: taken for an average engine"
+    gpu, engine, model = row.gpu.name, row.engine, row.model.name
+    release = f"release {row.version}" if row.version else "the release, which is not stated,"
     return {
         SEEN: "",
-        SERVER: f"{row.model.name} was not measured on {gpu} under {engine}",
-        ELSEWHERE: f"{engine} was not measured on {gpu}{other}",
-        NOWHERE: f"no server on {gpu} was measured: its datasheet times what others reach of theirs{other}",
+        RELEASE: f"{model} was measured on {gpu} under other releases of {engine}; {release} was not",
+        SIBLING: f"{model} was not measured on {gpu} under {engine}, but on other GPUs",
+        SERVER: f"{model} was not measured under {engine}; other models were, on {gpu}",
+        PART: f"{model} was not measured under {engine}, nor {engine} on {gpu}",
+        NOWHERE: f"no server on {gpu} and none under {engine} was measured: the datasheet times what others reach",
     }[basis]

@@ -6,6 +6,7 @@ bookkeeping that conserves tokens and time. Everything works on floats and on ar
 
 from dataclasses import dataclass
 from math import ceil
+from math import e as EULER
 from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
@@ -19,6 +20,10 @@ from kvplan.specs.model import ModelSpec
 BUSIEST = 0.97
 #: lengths between 80 % and 100 % of the nominal ones: completions of a wave spread over this share of it
 LENGTH_SPREAD = 0.2
+#: part of `burst` where prompts share steps with decoding: they pass one after the other, and so do their ends
+MIXED_BURST = 0.1
+#: keeps quotients of nothing finite
+TINY = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +43,12 @@ class Passes:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """Requests in steady state on one rank: mean lengths [token], sequences that run at once, and how they arrive.
+    """Requests on one rank: mean lengths [token], sequences that run at once, and how they arrive.
 
-    `batch` run of the `offered` ones, the rest wait for memory. `prompt` tokens are those to compute. `waves` is how
-    many requests each slot sends after all started together (0: long ago).
+    `batch` (1 or more) run of the `offered`, the rest wait for memory. `prompt` tokens are those to compute. `waves` is
+    how many requests each slot sends after all started together (0: long ago). `spread` is how far output lengths
+    differ, as the width of a uniform distribution over the mean (0: they are all alike). Flags, 0 or 1: `static`, a
+    batch that starts and is read whole; `offline`, all requests come at once; `open`, they come at a rate of their own.
     """
 
     prompt: Amount
@@ -50,6 +57,10 @@ class Load:
     offered: Amount
     waves: Amount = 0.0
     chunks: Amount = 1.0
+    spread: Amount = LENGTH_SPREAD
+    static: Amount = 0.0
+    offline: Amount = 0.0
+    open: Amount = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +79,8 @@ class Served:
     """Means in steady state. `queued` waits for memory (in ttft too); `busy` is the share of time prompts take.
 
     `cycle` is what a request takes from its slot, `prompt_seconds` what its prompt takes from the others, `step` a
-    decode step by itself. [s]
+    decode step by itself. `wait` is for a step's end, the scheduler excepted: `arriving` steps, `queue` behind other
+    prompts; `polled` is for the scheduler. `median` is the TTFT that half of the requests keep. [s]
     """
 
     ttft: Amount
@@ -80,6 +92,10 @@ class Served:
     busy: Amount
     prompt_seconds: Amount
     step: Amount
+    arriving: Amount
+    queue: Amount
+    polled: Amount
+    median: Amount
 
 
 def passes(
@@ -130,14 +146,15 @@ def steps(p: Passes, c: Calibration, batch: Amount) -> Steps:
 
 
 def serve(load: Load, s: Steps, c: Calibration) -> Served:
-    """Return the means of a closed loop: as many requests in flight as `load.offered`.
+    """Return the means of a load: a closed loop with as many requests in flight as `load.offered`, unless it says.
 
     A request's cycle is its decode steps and the prompts of the `batch` requests served meanwhile (each delays all
     decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT, but at least a decode step; a
-    cycle too short for that is longer. TTFT is the request's own chunks, the rest of a step it arrives in, `poll` steps
-    of the scheduler, and waiting for other prompts: a queue of one server (M/D/1 with a finite population), and the
-    clump that remains of a start together (`burst`), which a spread of completions (`jitter`) dissolves. In all:
-    cycle = TTFT - the request's overhead - waiting for memory + output x TPOT.
+    cycle too short for that is longer. TTFT is the request's own chunks and, where others run, the rest of a step it
+    arrives in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server (M/D/1, with a
+    finite population in a closed loop), and what remains of a start together (`burst`), which a spread of lengths
+    dissolves (`jitter`): lengths all alike stay in lock-step. In all: cycle = TTFT - the request's overhead - waiting
+    for memory + output x TPOT.
     """
     batch, prompt = load.batch, load.prompt
     apart = 1.0 - c.mixes
@@ -146,38 +163,78 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     fill = (batch * prompt / c.chunk) ** 4
     crowded = fill / (1.0 + fill)
     extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
-    own = (c.mixes * s.mixed + apart * s.alone) * load.chunks
+    others = company(load)
+    shared = c.mixes * others
+    own = (shared * s.mixed + (1.0 - shared) * s.alone) * load.chunks
     cycle = load.output * s.decode + batch * extra
-    busy = smaller(batch * extra / cycle, BUSIEST)
-    queue = c.wait * busy * extra / (2 * (1 - busy) + 2 / larger(batch, 1.0))
-    together = batch * extra
-    dissolved = LENGTH_SPREAD * load.output * s.decode * c.jitter
-    clump = c.burst * (apart + 0.1 * c.mixes) * together**2 / (together + dissolved)
-    arriving = own + s.decode / 2
-    steady = arriving + queue + clump
+    present = load.open * smaller(load.offered, batch) + (1.0 - load.open) * batch
+    busy = smaller(present * extra / cycle, BUSIEST)
+    behind = busy * (others * (1.0 - load.open) + load.open)
+    queue = c.wait * behind * extra / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
+    clump = together(load, s, extra, c) * others * (1.0 - load.open)
+    polled = c.poll * s.decode * others
+    rest = others * s.decode / 2
+    arriving = own + rest
     first = first_wave(load, s, own, c)
-    begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0)
-    request = c.request * c.pace + c.poll * s.decode
-    ttft = request + begun * first + (1 - begun) * steady
-    slot = ttft - c.request * c.pace
+    whole = load.static
+    begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0) * (1.0 - whole)
+    steady = arriving + polled + queue + clump
+    request = c.request * c.pace
+    batched = larger(batch * each_together(load, s, c), own)
+    ttft = request + whole * batched + begun * (first + polled) + (1 - begun - whole) * steady
+    slot = ttft - request
     tpot = larger((cycle - slot) / load.output, s.decode)
     cycle = slot + load.output * tpot
-    queued = (load.offered / batch - 1) * cycle
+    beyond = larger(load.offered - batch, 0.0)
+    queued = cycle * beyond / batch * (1.0 - load.offline + load.offline * beyond / (2 * load.offered))
+    late = smaller(larger(2 * behind, 1.0), 2 * BUSIEST)
+    middle = request + arriving + polled + clump + queue * larger(_log(late), 0.0) / larger(behind, TINY)
+    usual = (1.0 - load.offline) * (1.0 - whole)
+    waits = load.offline * larger(load.offered / 2 - batch, 0.0) / batch * cycle + (1.0 - load.offline) * queued
     return Served(
         ttft=ttft + queued,
         tpot=tpot,
         cycle=cycle,
         queued=queued,
-        wait=ttft - request - own,
+        wait=ttft - request - polled * (1.0 - whole) - own,
         own=own,
         busy=busy,
         prompt_seconds=extra,
         step=s.decode,
+        arriving=rest,
+        queue=queue + clump,
+        polled=polled * (1.0 - whole),
+        median=usual * middle + (1.0 - usual) * ttft + waits,
     )
+
+
+def _log(amount: Amount) -> Amount:
+    """Return the logarithm of a number from 1 to 2, floats and arrays alike: a Pade approximant, off by 1e-4."""
+    x = amount - 1.0
+    return x * (6 + x) / (6 + 4 * x)
+
+
+def company(load: Load) -> Amount:
+    """Return the chance that another request runs when one arrives: none when it is alone in a closed loop."""
+    alone = 1.0 / larger(load.batch, 1.0)
+    return (1.0 - alone) * (1.0 - load.open) + load.open * (1.0 - EULER ** (-load.offered))
+
+
+def together(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
+    """Return the mean wait that remains of a common start: all of it for lengths alike, little once they differ. [s]"""
+    loose = smaller(load.spread / LENGTH_SPREAD, 1.0)
+    kept = (c.burst * (1.0 - c.mixes + MIXED_BURST * c.mixes)) ** loose
+    every = load.batch * extra
+    dissolved = load.spread * load.output * s.decode * c.jitter
+    return kept * every / 2 * every / (every + dissolved + TINY)
+
+
+def each_together(load: Load, s: Steps, c: Calibration) -> Amount:
+    """Return a prompt's time where many are read at once: alone, or its part of a token budget, if that is less. [s]"""
+    return smaller(s.alone * load.chunks, s.full_alone * load.prompt / c.chunk)
 
 
 def first_wave(load: Load, s: Steps, own: Amount, c: Calibration) -> Amount:
     """Return the mean TTFT of requests that all start at once: prompts are read a token budget at a time. [s]"""
-    each = smaller(s.alone * load.chunks, s.full_alone * load.prompt / c.chunk)
     rounds = larger(load.batch * load.prompt / c.chunk, 1.0)
-    return larger(load.batch * each * (rounds + 1) / (2 * rounds), own)
+    return larger(load.batch * each_together(load, s, c) * (rounds + 1) / (2 * rounds), own)

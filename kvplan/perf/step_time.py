@@ -18,7 +18,7 @@ def moving(o: Operator, c: Calibration) -> Amount:
     if o.limit in (WEIGHTS, EXPERTS):
         faster = c.experts if o.limit == EXPERTS else 1.0
         return o.bytes / (c.weights * c.narrow(o.bits) * faster)
-    return o.bytes / (c.cache(o.bits) if o.limit == CACHE else c.elements)
+    return o.bytes / (c.read(o.bits) if o.limit == CACHE else c.elements)
 
 
 def computing(o: Operator, c: Calibration) -> Amount:
@@ -37,7 +37,7 @@ def launching(o: Operator, c: Calibration, prompts: bool) -> Amount:
     """Return how long its kernels' launches and small tails take. [s]"""
     if not o.kernels:
         return 0.0
-    return o.launches * c.kernels[o.kernels] * (c.kernel + (c.eager if prompts else 0.0))
+    return o.launches * c.launches(o.kernels) * (c.kernel + (c.eager if prompts else 0.0))
 
 
 def overlapped(a: Amount, b: Amount) -> Amount:
@@ -56,14 +56,25 @@ def operator_time(o: Operator, c: Calibration, prompts: bool = False) -> Amount:
     return (busy + launching(o, c, prompts)) * c.pace
 
 
+def hosting(operators: Iterable[Operator], c: Calibration) -> Amount:
+    """Return how long the host takes to launch a step's kernels and messages one by one; 0 under CUDA graphs. [s]"""
+    counts = (o.launches * c.launches(o.kernels) if o.kernels else o.messages for o in operators)
+    return c.launch * sum(counts) * c.pace
+
+
 def overhead(c: Calibration, sequences: Amount) -> Amount:
     """Return what the engine takes for itself in a step: once, and for every sequence that gets a token. [s]"""
     return (c.step + c.sequence * sequences) * c.pace
 
 
 def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
-    """Return the time of one step in which `sequences` sequences get a token. [s]"""
-    return sum(operator_time(o, c, prompts) for o in operators) + overhead(c, sequences)
+    """Return the time of one step in which `sequences` sequences get a token. [s]
+
+    Without CUDA graphs the host launches kernel by kernel while the device works: the longer of the two counts.
+    """
+    known = list(operators)
+    device = sum(operator_time(o, c, prompts) for o in known)
+    return overlapped(device, hosting(known, c)) + overhead(c, sequences)
 
 
 def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:

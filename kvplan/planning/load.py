@@ -210,18 +210,22 @@ class Timed:
     served: Served
 
 
-def timed(s: Server, running: float) -> Timed:
-    """Return the steady state of one rank when a server runs so many requests."""
+def timed(s: Server, running: float, opened: bool = False) -> Timed:
+    """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one."""
     c = s.site.calibration
-    each = max(running / (s.ranks * s.decoders), 1.0)
+    present = running / (s.ranks * s.decoders)
+    each = max(present, 1.0)
     held = weights(s.model, s.site.weights)
     found = passes(
         s.model, s.base, s.layout, held, s.parallel, batch=each, prompt=s.prompt, output=s.output, chunk=c.chunk,
         cached=s.cached,
     )  # fmt: skip
-    c = replace(c, accepted=gain(s, each, c) if s.speculation else c.accepted)
+    c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
     times = steps(found, c, each)
-    load = Load(prompt=s.fresh, output=s.output, batch=each, offered=each, chunks=s.chunks)
+    load = Load(
+        prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each, chunks=s.chunks,
+        open=float(opened),
+    )  # fmt: skip
     return Timed(each=each, steps=times, served=serve(load, times, c))
 
 
@@ -258,24 +262,21 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     `burstiness` is the coefficient of variation of the times between arrivals, None in a closed loop, where `backlog`
     more requests wait for memory.
     """
-    t = timed(s, running)
+    t = timed(s, running, burstiness is not None)
     return apart(s, t, running, burstiness, backlog) if s.split else together(s, t, running, burstiness, backlog)
 
 
 def together(s: Server, t: Timed, running: float, burstiness: float | None, backlog: float) -> Point:
     """Return the point of replicas that prefill and decode."""
-    c, found = s.site.calibration, t.served
+    found = t.served
     rate = running / found.cycle
     extra = found.prompt_seconds
     busy = min(rate / s.ranks * extra, BUSIEST)
-    wait = max(found.wait - found.step / 2, 0.0)
-    change = 0.0
-    if burstiness is not None:  # no finite population, no common start: M/D/1, stretched
-        open_wait = c.wait * busy * extra / (2 * (1 - busy)) * stretch(burstiness)
-        change, wait = open_wait - wait, open_wait
+    wait = found.queue * (1.0 if burstiness is None else stretch(burstiness))
+    change = wait - found.queue
     queue = memory_queue(s, running, rate, burstiness, backlog)
     ttft = found.ttft + change + queue.mean
-    polling = (c.poll + 0.5) * found.step
+    polling = found.polled + found.arriving
     delays = max(found.tpot - found.step, 0.0)
     met = max(delays * s.output / max(extra, 1e-12), 1.0)
 
@@ -445,7 +446,7 @@ def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
         raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), at most {s.most_rate:.3g}/s")
 
     def keeps_up(running: float) -> bool:
-        found = timed(s, running)
+        found = timed(s, running, opened=True)
         return running / (decoding(s, found) if s.split else found.served.cycle) <= rate
 
     return at(s, bisect(keeps_up, 0.0, s.most_running), burstiness)

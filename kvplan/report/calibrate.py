@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan.measuring.residuals import Residuals
 from kvplan.report.blocks import Block, Json, Page, Text, records, schema
-from kvplan.report.validate import ERRORS, KERNEL, error_table, left_out
+from kvplan.report.validate import ERRORS, KERNEL, ROOFLINE, error_table, left_out
 
 #: rows left out of a fit, and the errors on them
 Checks = Sequence[tuple[str, Sequence[Residuals]]]
@@ -56,7 +56,10 @@ def server_page(found: FittedServers) -> Page:
     said = f"{found.rows:,} rows{under} in {found.output}; predict with --profile {found.output}."
     tables: list[Block] = [
         error_table(
-            f"{metric}: rows left out of the fit", ("left out together",), [g for g in groups if len(g.group) == 1]
+            f"{metric}: rows left out of the fit",
+            ("what was measured",),
+            [g for g in groups if len(g.group) == 1],
+            ROOFLINE,
         )
         for metric, groups in found.metrics.items()
     ]
@@ -65,7 +68,7 @@ def server_page(found: FittedServers) -> Page:
 
 def server_document(found: FittedServers) -> Json:
     """Return the document of a fit of servers."""
-    errors: dict[str, Any] = {metric: records(ERRORS, groups) for metric, groups in found.metrics.items()}
+    errors: dict[str, Any] = {metric: records((*ERRORS, *ROOFLINE), groups) for metric, groups in found.metrics.items()}
     return schema(
         "calibrate",
         kind="e2e",

@@ -4,16 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvplan.report.blocks import Json, Page, Text, schema
-from kvplan.specs.serving_profile import ELSEWHERE, NOWHERE, SEEN, SERVER
+from kvplan.specs.serving_profile import SUPPORT
 
 #: what end-to-end predictions rest on, as a report says it
-ON = {
-    SEEN: "measured like this",
-    SERVER: "of a model new to the server",
-    ELSEWHERE: "of an engine new to the GPU",
-    NOWHERE: "of a GPU without measurements",
-    "none": "not predicted",
-}
+ON = {**SUPPORT, "none": "not predicted"}
 
 
 @dataclass(frozen=True, kw_only=True)

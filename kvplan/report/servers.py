@@ -6,14 +6,14 @@ from typing import Any
 
 from kvplan.report.blocks import Block, Column, Heading, Json, Page, Text, grid, notes, record, records, schema, table
 from kvplan.report.sources import brief, source
-from kvplan.specs.calibration import Range
-from kvplan.specs.serving_profile import ALL, TERMS, ServingProfile, Term, value
+from kvplan.specs.calibration import ALL, FACTOR, TERMS, Range, Term
+from kvplan.specs.serving_profile import Identity, ServingProfile
 from kvplan.units import show_time
 
 #: servers side by side in one table
 ABREAST = 4
 #: terms that differ between GPUs, engines or both
-OWN = tuple(term for term in TERMS if term.own)
+OWN = tuple(term for term in TERMS if term.kind != FACTOR)
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,20 @@ INTERVAL = (
 
 def terms(profile: ServingProfile) -> list[Valued]:
     """Return every term with its value for a server of which nothing is known."""
-    moved = profile.moved("", "")
-    return [Valued(term, value(term, moved[term.name])) for term in ALL]
+    values = profile.values(Identity(gpu="", engine=""), speculative=True)
+    return [Valued(term, values[term.name]) for term in ALL]
 
 
 def servers(profile: ServingProfile) -> list[Server]:
     """Return the servers that were measured, with the values of their terms."""
     return [
-        Server(gpu, engine, profile.rows.get((gpu, engine), 0), tuple(models), profile.values(gpu, engine))
+        Server(
+            gpu,
+            engine,
+            profile.rows.get((gpu, engine), 0),
+            tuple(models),
+            profile.values(Identity(gpu=gpu, engine=engine)),
+        )
         for (gpu, engine), models in profile.measured.items()
     ]
 

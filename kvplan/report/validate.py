@@ -1,10 +1,12 @@
 """`kvplan validate` in words, tables and JSON: errors of predictions by group, which `kvplan calibrate` shows too."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvplan.measuring.residuals import Residuals
+from kvplan.measuring.serving_predict import Timed
 from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
+from kvplan.units import show_time
 
 #: what names a group of rows of kernels, and of end-to-end rows
 KERNEL = ("GPU", "engine", "kernel", "dtype")
@@ -69,16 +71,54 @@ def document(kind: str, groups: Sequence[Residuals]) -> Json:
     return schema("validate", kind=kind, groups=records(ERRORS, groups))
 
 
-def server_page(metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str]) -> Page:
-    """Return the report of `kvplan validate` on end-to-end rows, a table a metric."""
+def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[float, float]]]) -> list[Column[Timed]]:
+    """Return the columns of a measured and a predicted time, its 80 % interval as factors. [s]"""
+    key = name.lower()
+
+    def predicted(p: Timed) -> str:
+        _, value, (low, high) = pick(p)
+        return f"{show_time(value)} ({low / value:.2f} to {high / value:.2f})"
+
+    return [
+        Column(key=f"{key}.measured", heading=name, value=lambda p: pick(p)[0], show=show_time, absent=""),
+        Column(key=f"{key}.predicted", heading="predicted (80 %)", value=lambda p: pick(p)[1], cell=predicted),
+        Column(key=f"{key}.low", value=lambda p: pick(p)[2][0]),
+        Column(key=f"{key}.high", value=lambda p: pick(p)[2][1]),
+    ]
+
+
+def load(p: Timed) -> str:
+    row = p.row
+    offered = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
+    return f"{row.prompt:,} + {row.output:,.0f}, {offered}"
+
+
+#: a row beside its prediction
+ROW = (
+    Column[Timed](key="line", heading="row", value=lambda p: p.row.line, align="left"),
+    Column[Timed](key="model", heading="model", value=lambda p: p.row.model.name, align="left"),
+    Column[Timed](key="gpu", value=lambda p: p.row.gpu.name),
+    Column[Timed](key="engine", value=lambda p: p.row.engine),
+    Column[Timed](key="basis", value=lambda p: p.basis),
+    Column[Timed](heading="tokens, load", value=load, align="left"),
+    *times("TTFT", lambda p: (p.row.ttft, p.ttft, p.ttft_range)),
+    *times("TPOT", lambda p: (p.row.tpot, p.tpot, p.tpot_range)),
+)
+
+
+def server_page(metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()) -> Page:
+    """Return the report of `kvplan validate` on end-to-end rows: few rows one by one, then a table a metric."""
     return Page.of(
+        table("measured and predicted", ROW, few) if few else None,
         *(error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE) for name, g in metrics.items()),
         notes("", [LEGEND, BESIDE]),
         left_out(left),
     )
 
 
-def server_document(profile: str, metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str]) -> Json:
+def server_document(
+    profile: str, metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()
+) -> Json:
     """Return the document of `kvplan validate` on end-to-end rows."""
     found = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in metrics.items()}
-    return schema("validate", kind="e2e", profile=profile, left_out=list(left), metrics=found)
+    return schema("validate", kind="e2e", profile=profile, left_out=list(left), metrics=found, rows=records(ROW, few))

@@ -1,13 +1,120 @@
-"""How fast a device and an engine really are: effective rates, overheads, and how far off a prediction may be."""
+"""The terms of the serving model, one row each, and what they come to on one GPU under one engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import exp, log
 from typing import Any
 
 from kvplan.specs.source import Source
 
 #: a float, or an array of them (a fit looks at many servers at once)
 Amount = Any
+
+#: how sharply shares bend below 1: s = (1 + x^-k)^(-1/k) is x where it is small
+SATURATION = 6.0
+#: kinds of terms, by what sets them: silicon, launches and host time, the engine's scheduler, counts of kernels
+HARDWARE, OVERHEAD, SCHEDULING, COUNT, FACTOR = "hardware", "overhead", "scheduling", "count", "factor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One number of the serving model: its prior value, and how far (in its logarithm) a fit may take it.
+
+    `of` names the figure of the GPU's datasheet that a share is of; shares never pass 1. `kind` says which levels of a
+    fit (GPU, engine, model, ...) differ in it, see `LEVELS` of serving_profile.py.
+    """
+
+    name: str
+    kind: str
+    prior: float
+    width: float
+    meaning: str
+    unit: str = ""
+    of: str = ""
+
+    @property
+    def share(self) -> bool:
+        return bool(self.of)
+
+    def value(self, moved: Amount, power: Any = exp) -> Amount:
+        """Return the term's value, its logarithm moved from the prior by `moved`; shares stay below 1."""
+        if not self.share:
+            return self.prior * power(moved)
+        rest = self.prior**-SATURATION - 1
+        return (1 + rest * power(-SATURATION * moved / self._slope)) ** (-1 / SATURATION)
+
+    def move(self, reached: float) -> float:
+        """Return how far a value is from the prior: the inverse of `value`."""
+        if not self.share:
+            return log(reached / self.prior)
+        rest = self.prior**-SATURATION - 1
+        return -self._slope / SATURATION * log((reached**-SATURATION - 1) / rest)
+
+    @property
+    def _slope(self) -> float:
+        """How much the logarithm of a small share moves less than one at its prior does."""
+        return float(1 - self.prior**SATURATION)
+
+
+def _row(name: str, kind: str, prior: float, width: float, meaning: str, unit: str = "", of: str = "") -> Term:
+    return Term(name=name, kind=kind, prior=prior, width=width, meaning=meaning, unit=unit, of=of)
+
+
+TERMS = (
+    _row("weights", HARDWARE, 0.8, 0.15, "of the memory bandwidth, reading weights", of="bandwidth"),
+    _row("weights8", HARDWARE, 1.0, 0.15, "the same for 8-bit weights, relative to 16-bit ones"),
+    _row("weights4", HARDWARE, 0.8, 0.2, "the same for 4-bit weights, relative to 16-bit ones"),
+    _row("emulated", HARDWARE, 0.8, 0.3, "the same for formats the GPU cannot multiply in, which are unpacked"),
+    _row("experts", HARDWARE, 0.8, 0.3, "bandwidth of routed experts, relative to other weights"),
+    _row("experts_rate", HARDWARE, 0.4, 0.4, "rate of routed experts, relative to other products"),
+    _row("cache", HARDWARE, 0.75, 0.2, "of the memory bandwidth, reading the KV cache", of="bandwidth"),
+    _row("rate16", HARDWARE, 0.65, 0.2, "of the 16-bit matrix rate", of="wide"),
+    _row("rate8", HARDWARE, 0.5, 0.25, "of the 8-bit matrix rate", of="fp8"),
+    _row("rate4", HARDWARE, 0.4, 0.3, "of the 4-bit matrix rate", of="fp4"),
+    _row("prompt", HARDWARE, 0.45, 0.4, "of the 16-bit matrix rate, attention of prompts", of="wide"),
+    _row("elements", HARDWARE, 0.5, 0.5, "of the memory bandwidth, norms and activations", of="bandwidth"),
+    _row("link", HARDWARE, 0.5, 0.5, "of the link's one-way bandwidth, all-reduce", of="link"),
+    _row("message", OVERHEAD, 8e-6, 0.5, "a message between GPUs", "s"),
+    _row("kernel", OVERHEAD, 3.5e-6, 0.4, "a small kernel inside a decode step", "s"),
+    _row("eager", OVERHEAD, 3e-6, 0.5, "the same in addition when a prompt is in the step", "s"),
+    _row("step", OVERHEAD, 5e-4, 0.7, "an engine step, beside its kernels", "s"),
+    _row("sequence", OVERHEAD, 2e-5, 0.8, "a sequence in a step: scheduling, sampling, output", "s"),
+    _row("request", SCHEDULING, 0.025, 0.5, "a request, before its first step", "s"),
+    _row("poll", SCHEDULING, 2.0, 0.8, "wait of a request among others for the scheduler", "steps"),
+    _row("wait", SCHEDULING, 1.0, 0.5, "queueing behind other prompts, relative to M/D/1"),
+    _row("burst", SCHEDULING, 0.2, 0.7, "part of a common start that later waves keep"),
+    _row("jitter", SCHEDULING, 0.7, 0.5, "spread of completions that dissolves it, relative to lengths'"),
+    _row("accepted", FACTOR, 1.6, 0.2, "steps saved by speculative decoding, as a factor"),
+    _row("pace", FACTOR, 1.0, 0.02, "everything, as a factor"),
+)
+
+#: kernels a layer launches for a part, neighbours included (fused ones count as one); fitted for all servers together
+KERNELS = {
+    "projections": 4.0,
+    "mlp": 3.0,
+    "experts": 6.0,
+    "shared experts": 2.0,
+    "router": 2.0,
+    "head": 30.0,
+    "attention": 4.0,
+    "latent": 6.0,
+    "index": 12.0,
+    "state": 7.0,
+    "qk norm": 2.0,
+    "quantise": 1.0,
+}
+KERNEL_WIDTH = 0.4
+COUNTS = {part: f"kernels: {part}" for part in KERNELS}
+ALL = (
+    *TERMS,
+    *(_row(COUNTS[part], COUNT, count, KERNEL_WIDTH, f"kernels a layer for {part}") for part, count in KERNELS.items()),
+)
+TERM = {term.name: term for term in ALL}
+
+#: narrow caches against 16-bit ones: bytes saved are not time saved in full. fp8 speeds decode attention up 1.05 to
+#: 1.95 times, by engine (kernel rows of ai-dynamo/aiconfigurator): 0.85 makes it 1.7, an assumption, since end-to-end
+#: rows do not say how their cache is stored; int4 is bound by dequantisation (0.40 / 0.70 of the bandwidth: assumption)
+CACHE8, CACHE4 = 0.85, 0.57
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,66 +127,66 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a server on one GPU under one engine reaches.
+    """What a server on one GPU under one engine reaches: every term of `ALL` by name, also as an attribute.
 
-    weights, elements [B/s]; `experts` and `experts_rate` are factors on bandwidth and rate of routed experts;
-    `weights8` and `weights4` on the bandwidth of narrow weights. cache, rate: by bits of an element [B/s], of an
-    operand [FLOP/s]; prompt: attention of prompts [FLOP/s]. link [B/s], message [s]. kernel: launch of one of
-    `kernels` a layer [s]; eager: the same when prompts are in the step, step, sequence, request [s], poll [steps].
-    `wait`, `burst` and `jitter` shape queueing, see perf/serving.py. `accepted` tokens a step under speculative
-    decoding, `pace` scales everything. `mixes` says whether prompts share steps with decoding, `chunk` how many of
-    their tokens do.
+    Shares stand multiplied by the datasheet's figure they are of: weights, cache, elements, link [B/s], rate16, rate8,
+    rate4, prompt [FLOP/s]; the others as the table says. `unpacks8` and `unpacks4` are 1 where the GPU cannot multiply
+    in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s], `mixes` says
+    whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its intervals stand
+    on, `doubt` the same in words.
     """
 
     name: str
     engine: str
     tier: str
-    weights: Amount
-    weights8: Amount
-    weights4: Amount
-    experts: Amount
-    experts_rate: Amount
-    cache16: Amount
-    cache8: Amount
-    cache4: Amount
-    rate16: Amount
-    rate8: Amount
-    rate4: Amount
-    prompt: Amount
-    elements: Amount
-    link: Amount
-    message: Amount
-    kernel: Amount
-    kernels: Mapping[str, Amount]
-    eager: Amount
-    step: Amount
-    sequence: Amount
-    request: Amount
-    poll: Amount
-    wait: Amount
-    burst: Amount
-    jitter: Amount
-    accepted: Amount
-    pace: Amount
+    reached: Mapping[str, Amount]
+    unpacks8: Amount
+    unpacks4: Amount
     mixes: Amount
     chunk: float
     tpot: Range
     ttft: Range
+    launch: Amount = 0.0
+    narrowed: bool = True
+    basis: str = ""
     doubt: str = ""
     grounded: bool = True
     sources: tuple[Source, ...] = ()
+
+    def __getattr__(self, name: str) -> Amount:
+        if name.startswith("_") or name == "reached":
+            raise AttributeError(name)
+        try:
+            return self.reached[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no term {name!r}") from None
+
+    def moved(self, **terms: Amount) -> "Calibration":
+        """Return the same with other values for some terms."""
+        unknown = sorted(set(terms) - set(self.reached))
+        if unknown:
+            raise AttributeError(f"no term {unknown[0]!r}")
+        return replace(self, reached={**self.reached, **terms})
+
+    def launches(self, part: str) -> Amount:
+        """Return the kernels a layer launches for a part."""
+        return self.reached[COUNTS[part]]
 
     def rate(self, bits: Amount) -> Amount:
         """Return the rate of matrix products on operands of so many bits. [FLOP/s]"""
         return pick(bits, self.rate16, self.rate8, self.rate4)
 
-    def cache(self, bits: Amount) -> Amount:
+    def read(self, bits: Amount) -> Amount:
         """Return the rate at which attention reads a cache of so many bits an element. [B/s]"""
-        return pick(bits, self.cache16, self.cache8, self.cache4)
+        return self.cache * (pick(bits, 1.0, CACHE8, CACHE4) if self.narrowed else 1.0)
 
     def narrow(self, bits: Amount) -> Amount:
         """Return what narrow weights do to the bandwidth they are read at."""
-        return pick(bits, 1.0, self.weights8, self.weights4)
+        eight, four = (
+            base * (1 - unpacks + unpacks * self.emulated)
+            for base, unpacks in ((self.weights8, self.unpacks8), (self.weights4, self.unpacks4))
+        )
+        return pick(bits, 1.0, eight, four)
 
 
 def pick(bits: Amount, wide: Amount, eight: Amount, four: Amount) -> Amount:

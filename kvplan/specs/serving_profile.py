@@ -1,163 +1,149 @@
-"""The terms of a serving model, what they mean, and how a profile's deviations make them one GPU's and engine's.
+"""What was fitted of servers: how far GPUs, engines, models and their pairs are from the priors of the terms.
 
-A term's value is its base value, times what was found of this GPU, of this engine, of the two together, and (for a few)
-of this engine version. A server with few rows, or none, so takes what its GPU and its engine are known for. There is
-never a term per model. Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
+The logarithm of a term is its prior, plus what all servers have in common (base), plus what was found of this GPU, this
+engine, the two together, the engine's release, the model, the model under this engine, and the benchmark run. Each part
+is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its parts are known for.
+Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import exp, log
+from math import log
 from typing import Any
 
 from kvplan.errors import SpecError, shown
-from kvplan.specs.calibration import Amount, Calibration, Range
+from kvplan.specs.calibration import ALL, HARDWARE, OVERHEAD, SCHEDULING, TERM, Amount, Calibration, Range, Term
+from kvplan.specs.eras import era_moves, era_of, launch_of, release_of
 from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
-    """One fitted number: its prior value and how far (in its logarithm) a fit may take it.
+class Level:
+    """One way in which servers differ: widths of deviations (standard deviations of logarithms) by kind of term.
 
-    `own` says whether GPUs and engines differ in it, `release` how much versions of an engine do.
+    `named` are widths of single terms, before those of their kind.
     """
 
     name: str
-    prior: float
-    width: float
-    meaning: str
-    unit: str = ""
-    share: bool = False
-    own: bool = True
-    release: float = 0.0
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    named: Mapping[str, float] = field(default_factory=dict)
+
+    def width(self, term: Term) -> float:
+        return self.named.get(term.name, self.kinds.get(term.kind, 0.0))
 
 
-TERMS = (
-    Term(name="weights", prior=0.8, width=0.3, share=True, meaning="of the memory bandwidth, reading weights"),
-    Term(name="weights8", prior=1.0, width=0.2, meaning="the same for 8-bit weights, relative to 16-bit ones"),
-    Term(name="weights4", prior=0.8, width=0.2, meaning="the same for 4-bit weights, relative to 16-bit ones"),
-    Term(name="experts", prior=1.0, width=0.4, meaning="bandwidth of routed experts, relative to other weights"),
-    Term(name="experts_rate", prior=0.4, width=0.4, meaning="rate of routed experts, relative to other products"),
-    Term(name="cache", prior=0.7, width=0.3, share=True, meaning="of the memory bandwidth, reading the KV cache"),
-    Term(name="rate16", prior=0.65, width=0.3, share=True, meaning="of the 16-bit matrix rate"),
-    Term(name="rate8", prior=0.5, width=0.3, share=True, meaning="of the 8-bit matrix rate"),
-    Term(name="rate4", prior=0.4, width=0.3, share=True, meaning="of the 4-bit matrix rate"),
-    Term(name="prompt", prior=0.45, width=0.4, share=True, meaning="of the 16-bit matrix rate, attention of prompts"),
-    Term(name="elements", prior=0.5, width=0.5, share=True, meaning="of the memory bandwidth, norms and activations"),
-    Term(name="link", prior=0.5, width=0.5, share=True, meaning="of the link's one-way bandwidth, all-reduce"),
-    Term(name="message", prior=8e-6, width=0.5, unit="s", meaning="a message between GPUs"),
-    Term(name="kernel", prior=3.5e-6, width=0.4, unit="s", meaning="a small kernel inside a decode step"),
-    Term(name="eager", prior=3e-6, width=0.5, unit="s", meaning="the same in addition when a prompt is in the step"),
-    Term(name="step", prior=5e-4, width=0.7, unit="s", meaning="an engine step, beside its kernels"),
-    Term(
-        name="sequence", prior=2e-5, width=0.8, unit="s", meaning="a sequence in a step: scheduling, sampling, output"
+def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, float]:
+    return {HARDWARE: hardware, OVERHEAD: overhead, SCHEDULING: scheduling}
+
+
+#: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow. Engines
+#: differ by their kernels and most by their schedulers. Models differ by what the physics leaves out (shapes of their
+#: products, balance of their experts), engines by how well they were tuned for one. A run differs by what its record
+#: leaves out.
+LEVELS = (
+    Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20)),
+    Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05)),
+    Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.05)),
+    Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
+    Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
+    Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
+    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.1}),
+    Level(name="models", kinds=_kinds(0.08, 0.06, 0.10)),
+    Level(name="ports", kinds=_kinds(0.15, 0.10, 0.30)),
+    Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
+    Level(
+        name="sources",
+        named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4},
     ),
-    Term(name="request", prior=0.025, width=0.5, unit="s", release=0.4, meaning="a request, before its first step"),
-    Term(name="poll", prior=2.0, width=0.8, unit="steps", release=0.4, meaning="wait of a request for the scheduler"),
-    Term(name="wait", prior=1.0, width=0.5, meaning="queueing behind other prompts, relative to M/D/1"),
-    Term(name="burst", prior=0.1, width=0.7, release=0.4, meaning="part of a common start that later waves keep"),
-    Term(name="jitter", prior=0.7, width=0.5, meaning="spread of completions that dissolves it, relative to lengths'"),
-    Term(name="accepted", prior=1.6, width=0.2, own=False, meaning="steps saved by speculative decoding, as a factor"),
-    Term(name="pace", prior=1.0, width=0.02, own=False, release=0.05, meaning="everything, as a factor"),
+    Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8}),
+    Level(name="sweeps", named={"pace": 0.07, "poll": 0.8, "request": 0.6, "burst": 0.6}),
 )
 
-#: kernels a layer launches for a part, neighbours included (fused ones count as one); fitted for all servers together
-KERNELS = {
-    "projections": 4.0,
-    "mlp": 3.0,
-    "experts": 6.0,
-    "shared experts": 2.0,
-    "router": 2.0,
-    "head": 30.0,
-    "attention": 4.0,
-    "latent": 6.0,
-    "index": 12.0,
-    "state": 7.0,
-    "qk norm": 2.0,
-    "quantise": 1.0,
-}
-KERNEL_WIDTH = 0.4
-KERNEL_TERMS = tuple(
-    Term(name=f"kernels: {part}", prior=count, width=KERNEL_WIDTH, own=False, meaning=f"kernels a layer for {part}")
-    for part, count in KERNELS.items()
+#: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need
+OWN = (
+    Level(name="own", kinds=_kinds(0.08, 0.08, 0.3), named={"pace": 0.08}),
+    Level(name="servers", kinds=_kinds(0.2, 0.25, 0.5), named={"pace": 0.05}),
+    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.1}),
 )
-ALL = (*TERMS, *KERNEL_TERMS)
-NAMES = tuple(term.name for term in ALL)
-
-#: how far GPUs, engines and their pairs deviate, as standard deviations of logarithms
-LEVELS = {"gpus": 0.15, "engines": 0.15, "servers": 0.15}
-
-#: narrow caches against 16-bit ones: bytes saved are not time saved in full. fp8 speeds decode attention up 1.05 to
-#: 1.95 times, by engine (kernel rows of ai-dynamo/aiconfigurator): 0.85 makes it 1.7, an assumption, since end-to-end
-#: rows do not say how their cache is stored; int4 is bound by dequantisation (0.40 / 0.70 of the bandwidth: assumption)
-CACHE8, CACHE4 = 0.85, 0.57
 
 #: engines whose prompts do not share a step with decoding
 APART = ("sglang",)
 #: tokens of prompts an engine takes into one step: vLLM's max_num_batched_tokens on large GPUs, taken for all engines
 CHUNK = 8192.0
 
-#: what an interval rests on, best first: rows of this model on this server, of the server, of GPU or engine, of neither
-SEEN, SERVER, ELSEWHERE, NOWHERE = "seen", "new model", "new server", "new GPU"
+#: what a prediction rests on, best first, by what was measured
+SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE = "seen", "other release", "other GPU", "new model", "one half", "neither"
+WAYS = (SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE)
+
+#: the same in words, as reports count them
+SUPPORT = {
+    SEEN: "of servers measured like this",
+    RELEASE: "of servers measured under other releases",
+    SIBLING: "of models measured on other GPUs",
+    SERVER: "of models new to a measured server",
+    PART: "where only the GPU or the engine was measured",
+    NOWHERE: "where neither GPU nor engine was measured",
+}
 
 
-def value(term: Term, moved: Amount, power: Any = exp) -> Amount:
-    """Return a term's value, its logarithm moved from the prior by `moved`; shares stay below 1."""
-    if not term.share:
-        return term.prior * power(moved)
-    odds = (1 - term.prior) / term.prior
-    return 1 / (1 + odds * power(-moved / (1 - term.prior)))
+def family(model: ModelSpec) -> str:
+    """Return what tells architectures apart: releases that differ in weights only are one model to a server."""
+    return f"{model.model_type} {model.parameters / 1e9:.1f}B"
 
 
-def move(term: Term, reached: float) -> float:
-    """Return how far a value is from the prior: the inverse of `value`."""
-    if not term.share:
-        return log(reached / term.prior)
-    return -(1 - term.prior) * log((1 / reached - 1) * term.prior / (1 - term.prior))
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Whose row or plan it is; '' where that is not known, and then nothing is taken from that level."""
+
+    gpu: str
+    engine: str
+    version: str = ""
+    model: str = ""
+    sweep: str = ""
+    source: str = ""
+    architecture: str = ""
+    vendor: str = ""
+
+    def members(self) -> dict[str, str]:
+        """Return who this is at every level."""
+        return {
+            "vendors": self.vendor,
+            "architectures": self.architecture,
+            "gpus": self.gpu,
+            "engines": self.engine,
+            "servers": f"{self.gpu} {self.engine}",
+            "eras": era_of(self.engine, self.version),
+            "releases": f"{self.engine} {release_of(self.version)}" if self.version else "",
+            "own": f"{self.gpu} {self.engine} {self.model}" if self.model else "",
+            "models": self.model,
+            "ports": f"{self.engine} {self.model}" if self.model else "",
+            "origins": "others" if self.source else "",
+            "sources": self.source,
+            "sites": f"{self.source} {self.gpu} {self.engine} {self.model}" if self.source else "",
+            "sweeps": f"{self.sweep} {self.gpu} {self.engine} {self.version} {self.model}" if self.sweep else "",
+        }
 
 
 def calibration(
     values: Mapping[str, Amount], *, gpu: Gpu | Any, engine: str, mixes: Amount, tpot: Range, ttft: Range, **said: Any
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits."""
-    rate16 = values["rate16"] * gpu.wide
+    reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
+    lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
+    reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
+    reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
     return Calibration(
-        engine=engine,
-        weights=values["weights"] * gpu.bandwidth,
-        weights8=values["weights8"],
-        weights4=values["weights4"],
-        experts=values["experts"],
-        experts_rate=values["experts_rate"],
-        cache16=values["cache"] * gpu.bandwidth,
-        cache8=values["cache"] * gpu.bandwidth * CACHE8,
-        cache4=values["cache"] * gpu.bandwidth * CACHE4,
-        rate16=rate16,
-        rate8=native(values["rate8"], gpu.fp8, rate16),
-        rate4=native(values["rate4"], gpu.fp4, rate16),
-        prompt=values["prompt"] * gpu.wide,
-        elements=values["elements"] * gpu.bandwidth,
-        link=values["link"] * gpu.link,
-        kernels={part: values[f"kernels: {part}"] for part in KERNELS},
-        **{
-            name: values[name]
-            for name in (
-                "message", "kernel", "eager", "step", "sequence", "request", "poll", "wait", "burst", "jitter",
-                "accepted", "pace",
-            )
-        },
-        mixes=mixes,
-        chunk=CHUNK,
-        tpot=tpot,
-        ttft=ttft,
-        **said,
+        engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
+        ttft=ttft, **said,
     )  # fmt: skip
 
 
-def native(share: Amount, rate: Amount, wide: Amount) -> Amount:
-    """Return the rate of a format, the 16-bit one where the GPU lacks it (None, or 0 in an array)."""
-    rate = 0.0 if rate is None else rate
-    return share * rate + (rate == 0.0) * wide
+def figure(gpu: Gpu | Any, name: str) -> Amount:
+    """Return a figure of a GPU's datasheet, 0 where it has none (in arrays as well)."""
+    found = getattr(gpu, name)
+    return 0.0 if found is None else found
 
 
 # -- profiles -------------------------------------------------------------------------------------
@@ -167,10 +153,11 @@ def native(share: Amount, rate: Amount, wide: Amount) -> Amount:
 class ServingProfile:
     """What was fitted of servers. `moves[level][who][term]` are logarithms of factors; base ones under ("base", "").
 
-    `measured[gpu, engine]` names the models behind a pair; `ranges[who]` are 10th and 90th percentiles of measured
-    over predicted (tpot, ttft) by what an interval rests on, and by pair; `rows[pair]` were fitted.
-    `loads` are the smallest and largest mean prompt, output [token] and concurrency among them, `architectures` their
-    GPUs'. moves["kernels"] are by architecture, from measured kernels of GPUs without measured servers.
+    `cells[gpu, engine, family]` names the releases behind a model on a pair ('' for one not stated); `measured` the
+    models behind a pair, and `rows` how many were fitted. `ranges[basis]` are 10th and 90th percentiles of measured
+    over predicted (tpot, ttft) by what a prediction rests on; "seen" ones also by pair. `speculative` are the runs and
+    releases taken with speculative decoding. `loads` are the smallest and largest mean prompt, output [token] and
+    concurrency. moves["kernels"] are by architecture, from measured kernels.
     """
 
     name: str
@@ -179,79 +166,88 @@ class ServingProfile:
     moves: Mapping[str, Mapping[str, Mapping[str, float]]]
     measured: Mapping[tuple[str, str], tuple[str, ...]]
     ranges: Mapping[str, tuple[Range, Range]]
+    cells: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
     speculative: tuple[str, ...] = ()
     title: str = ""
     rows: Mapping[tuple[str, str], int] = field(default_factory=dict)
     loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     architectures: tuple[str, ...] = ()
 
-    def moved(self, gpu: str, engine: str, version: str = "", architecture: str = "") -> dict[str, float]:
-        """Return how far every term of a server is from its prior. [logarithm]
+    def moved(self, who: Identity) -> dict[str, float]:
+        """Return how far every term of a server is from its prior. [logarithm]"""
+        names = {"base": "", "kernels": who.architecture, **who.members()}
+        parts = [self.moves.get(level, {}).get(name, {}) for level, name in names.items()]
+        parts.append(era_moves(who.engine, who.version))
+        return {term.name: sum(part.get(term.name, 0.0) for part in parts) for term in ALL}
 
-        A GPU without measured servers takes what the kernels of its architecture are known for.
-        """
-        who = {
-            "base": "",
-            "gpus": gpu,
-            "engines": engine,
-            "servers": f"{gpu} {engine}",
-            "releases": f"{engine} {version}",
-        }
-        if gpu not in self.moves.get("gpus", {}):
-            who["kernels"] = architecture
-        parts = [part for level, name in who.items() if (part := self.moves.get(level, {}).get(name))]
-        return {term: sum(part.get(term, 0.0) for part in parts) for term in NAMES}
-
-    def values(
-        self, gpu: str, engine: str, version: str = "", speculative: bool = False, architecture: str = ""
-    ) -> dict[str, float]:
+    def values(self, who: Identity, speculative: bool = False) -> dict[str, float]:
         """Return every term's value for a server."""
-        moved = self.moved(gpu, engine, version, architecture)
-        found = {term.name: value(term, moved[term.name]) for term in ALL}
+        moved = self.moved(who)
+        found = {term.name: term.value(moved[term.name]) for term in ALL}
         if not speculative:
             found["accepted"] = 1.0
         return found
 
-    def speculates(self, engine: str, version: str) -> bool:
-        """Return whether rows of this engine version were taken with speculative decoding."""
-        return f"{engine} {version}" in self.speculative
+    def speculates(self, who: Identity) -> bool:
+        """Return whether rows of this run, or else of this engine's release and model, had speculative decoding."""
+        names = who.members()
+        run = names["sweeps"]
+        if run in self.moves.get("sweeps", {}):
+            return run in self.speculative
+        return f"{names['releases']} {who.model}" in self.speculative
 
-    def basis(self, gpu: str, engine: str, models: Collection[str]) -> str:
-        """Return what a prediction for a model, known under these names, rests on."""
+    def basis(self, who: Identity) -> str:
+        """Return what a prediction rests on."""
+        gpu, engine, model = who.gpu, who.engine, who.model
+        if (gpu, engine, model) in self.cells:
+            known = who.version and release_of(who.version) in self.cells[gpu, engine, model]
+            return SEEN if known or who.members()["sweeps"] in self.moves.get("sweeps", {}) else RELEASE
+        if any(e == engine and m == model for _, e, m in self.cells):
+            return SIBLING
         if (gpu, engine) in self.measured:
-            return SEEN if set(models) & set(self.measured[gpu, engine]) else SERVER
-        return ELSEWHERE if any(gpu == g for g, _ in self.measured) else NOWHERE
+            return SERVER
+        return PART if any(gpu == g or engine == e for g, e in self.measured) else NOWHERE
 
-    def interval(self, gpu: str, engine: str, models: Collection[str], architecture: str = "") -> tuple[Range, Range]:
-        """Return the ranges of measured over predicted TPOT and TTFT.
+    def interval(self, who: Identity) -> tuple[Range, Range]:
+        """Return the ranges of measured over predicted TPOT and TTFT."""
+        basis = self.basis(who)
+        known = (stood_on(SEEN, who, own=True) if basis == SEEN else "", stood_on(basis, who), basis)
+        return next(self.ranges[name] for name in known if name in self.ranges)
 
-        They are squared for a GPU or an engine with no relative among the measured ones: those left out of the fit in
-        turn had one (H100 and H200, B200 and B300).
-        """
-        basis = self.basis(gpu, engine, models)
-        if basis == SEEN and f"{gpu} {engine}" in self.ranges:
-            return self.ranges[f"{gpu} {engine}"]
-        found = self.ranges[basis]
-        known = architecture in self.architectures if basis == NOWHERE else any(engine == e for _, e in self.measured)
-        return found if known else (wider(found[0]), wider(found[1]))
-
-    def calibrate(self, gpu: Gpu, engine: str, models: Collection[str] = (), version: str = "") -> Calibration:
-        """Return what a server of this GPU and engine reaches."""
-        basis = self.basis(gpu.name, engine, models)
-        tpot, ttft = self.interval(gpu.name, engine, models, gpu.architecture)
+    def calibrate(self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "") -> Calibration:
+        """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares."""
+        who = Identity(
+            gpu=gpu.name, engine=engine, version=version, model=family(about) if about else "",
+            architecture=gpu.architecture,
+            vendor=gpu.vendor,
+        )  # fmt: skip
+        basis = self.basis(who)
+        tpot, ttft = self.interval(who)
         return calibration(
-            self.values(gpu.name, engine, version, self.speculates(engine, version), gpu.architecture),
+            self.values(who, self.speculates(who)),
             gpu=gpu,
             engine=engine,
             mixes=float(engine not in APART),
             name=gpu.name,
-            tier="datasheet" if basis == NOWHERE else self.tier,
+            tier="datasheet" if basis in (PART, NOWHERE) and not self.knows(gpu.name) else self.tier,
             tpot=tpot,
             ttft=ttft,
+            launch=launch_of(engine, version, gpu.architecture),
+            basis=basis,
             doubt=DOUBTS[basis],
-            grounded=basis != NOWHERE,
+            grounded=self.knows(gpu.name),
             sources=(self.source,),
         )
+
+    def knows(self, gpu: str) -> bool:
+        """Return whether any server on this GPU was measured."""
+        return any(gpu == g for g, _ in self.measured)
+
+
+def stood_on(basis: str, who: Identity, own: bool = False) -> str:
+    """Return what an interval is called: by support, apart for rows collected from many places; of a pair by itself."""
+    name = f"{who.gpu} {who.engine}" if own else basis
+    return f"{name}, collected" if who.source else name
 
 
 def wider(found: Range) -> Range:
@@ -259,12 +255,14 @@ def wider(found: Range) -> Range:
     return Range(low=found.low**2, high=found.high**2)
 
 
+_LEFT = "the 80 % interval is that of measurements left out of the fit in the same way"
 DOUBTS = {
-    SEEN: "this model was measured on this GPU and engine; the range is that of rows left out of the fit",
-    SERVER: "this GPU and engine were measured with other models; the range is that of models left out of the fit",
-    ELSEWHERE: "this GPU was measured under other engines; the range is that of servers left out of the fit",
-    NOWHERE: "no server on this GPU was measured: its datasheet times what measured GPUs reach of theirs; the range is "
-    "that of GPUs left out of the fit, squared where none of its architecture was measured",
+    SEEN: f"this model was measured on this GPU under this release of the engine; {_LEFT}",
+    RELEASE: f"this model was measured on this GPU and engine, under other releases; {_LEFT}",
+    SIBLING: f"this model was measured under this engine on other GPUs; {_LEFT}",
+    SERVER: f"this GPU and engine were measured with other models; {_LEFT}",
+    PART: f"either this GPU or this engine was measured, but not together; {_LEFT}",
+    NOWHERE: f"neither this GPU nor this engine was measured: the datasheet times what others reach; {_LEFT}",
 }
 
 
@@ -282,7 +280,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             for level in raw["factors"]
         }
         base = {
-            name: move(TERM[name], _positive(reached, f"{where}: terms: {name}"))
+            name: TERM[name].move(_positive(reached, f"{where}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
         loads = {str(what): _span(found, f"{where}: loads: {what}") for what, found in raw.get("loads", {}).items()}
@@ -292,8 +290,13 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             else 0
             for who, entry in raw["measured"].items()
         }
+        cells = {
+            (*_pair(who, where), str(model)): tuple(map(str, releases))
+            for who, models in raw.get("cells", {}).items()
+            for model, releases in models.items()
+        }
         ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
-        if missing := next((basis for basis in (SEEN, SERVER, ELSEWHERE, NOWHERE) if basis not in ranges), None):
+        if missing := next((basis for basis in WAYS if basis not in ranges), None):
             raise SpecError(f"{where}: intervals: {missing} is missing; write such files with kvplan calibrate")
         measured = {_pair(who, where): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()}
     except KeyError as error:
@@ -309,15 +312,13 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
         moves={**moves, "base": {"": base}},
         measured=measured,
         ranges=ranges,
+        cells=cells,
         speculative=tuple(map(str, raw.get("speculative", ()))),
         title=str(raw.get("title", "")),
         rows=rows,
         loads=loads,
         architectures=tuple(map(str, raw.get("architectures", ()))),
     )
-
-
-TERM = {term.name: term for term in ALL}
 
 
 def _positive(found: object, where: str) -> float:
