@@ -9,12 +9,12 @@ import random
 import statistics
 import time
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import weights
-from kvplan.money.gpu_cost import rent
 from kvplan.perf.serving import Load, passes, serve, steps
-from kvplan.planning.search import LOADS, Candidates, Demand, Limits, Shape, Site, capacity, search
-from kvplan.specs import catalog, catalog_workloads
+from kvplan.planning.search import LOADS, Candidates, Demand, Shape, capacity, search
+from kvplan.planning.site import Limits, Site
 
 DAY = "2026-11-24"
 GPUS = (
@@ -50,7 +50,7 @@ ROUNDS, SAMPLE = 5, 400
 
 
 def demand() -> Demand:
-    w = catalog_workloads.workload("doc-qa")
+    w = catalog.workload("doc-qa")
     limits = Limits(ttft=w.slo.ttft, tpot=w.slo.tpot, percentile=w.slo.percentile)
     return Demand(
         model=catalog.model("llama3.1-70b"), workload=w, peak=w.arrivals.peak_rate, mean=w.arrivals.mean_rate,
@@ -61,9 +61,8 @@ def demand() -> Demand:
 def sites() -> list[Site]:
     found = []
     for gpu in map(catalog.gpu, GPUS):
-        offers = catalog.offers(gpu.name, DAY)
-        cost = rent(offers[0]) if offers else None
-        found.append(Site(gpu=gpu, calibration=catalog.calibration(gpu), cost=cost))
+        offers = catalog.offers(gpu.name, DAY)[:1]
+        found.append(Site(gpu=gpu, calibration=catalog.calibration(gpu), engine=catalog.engine(), offers=offers))
     return found
 
 

@@ -1,11 +1,13 @@
 """Compile kernels for a GPU that is not there, through their own launchers, and read what came out.
 
-`python -m kvplan.kernels.aot [FAMILY]...` prints, as JSON, what every shipped configuration compiles to for sm_90:
-`FAMILIES` calls each launcher once per row of its table, with memory that is reserved and never touched.
+`python -m kvplan.kernels.aot CAPABILITY,... [FAMILY]...` prints what the kernels compile to for GPUs of these compute
+capabilities (90 for an H100), one line of JSON a capability and family. `FAMILIES` calls each launcher on the shapes
+that models and `kvplan profile` have, with memory that is reserved and never touched; each picks its tile as it would
+there.
 
-`capture()` stands in for the driver: inside it a launch compiles for sm_90 exactly what it would run (same types, same
-strides, same specialisation) and runs nothing. Needs TRITON_INTERPRET unset. Registers and spills come from ptxas, the
-instruction counts from the disassembler; both ship in Triton's wheel.
+`capture()` stands in for the driver: inside it a launch compiles exactly what it would run (same types, same strides,
+same specialisation) and runs nothing. Needs TRITON_INTERPRET unset. Registers and stack are read from the binary by
+cuobjdump, which ships in Triton's wheel, as the assemblers do.
 """
 
 import json
@@ -16,7 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -25,26 +28,33 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from . import bandwidth, decode_attention, h2o, kv_write, latent_decode, prefill_attention, quantised_decode, streaming
-from .common import Config
+from .common import TARGET, Target
+from .tiles import SHARED, TABLE, Config, Row, Shape, nvidia, shared, tiles
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What one launch compiled to: registers per thread, spilled bytes, shared memory in bytes, instruction counts."""
+    """What one launch compiled to.
+
+    Registers per thread; `spills`: stack per thread, `shared` memory per program and what `tiles` `predicted` [bytes, 0
+    where no tile was picked]; `tensor` memory [columns]; counts of PTX
+    instructions: asynchronous loads, those of 16 bytes, matrix products of warp groups and of warps.
+    """
 
     kernel: str
     variant: str
+    capability: int
     warps: int
     stages: int
     registers: int
     spills: int
     shared: int
+    predicted: int
+    tensor: int
     async_loads: int
     wide_async_loads: int
-    wide_loads: int
-    wgmma: int
+    grouped: int
     mma: int
-    slow_converts: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name."""
@@ -52,7 +62,7 @@ class Compiled:
 
 
 class NoDriver:
-    """Answers what a launch asks of the driver: one sm_90 device, its only stream."""
+    """Answers what a launch asks of the driver: one device, numbered by its compute capability, and a stream."""
 
     def __init__(self, capability: int) -> None:
         self.target = GPUTarget("cuda", capability, 32)
@@ -62,8 +72,8 @@ class NoDriver:
         return self.target
 
     def get_current_device(self) -> int:
-        """Return the only device."""
-        return 0
+        """Return the device; a number of its own for each target, as compiled kernels are kept by device."""
+        return int(self.target.arch)
 
     def get_current_stream(self, device: int) -> int:
         """Return the default stream."""
@@ -75,6 +85,7 @@ def capture(capability: int = 90) -> Iterator[list[Any]]:
     """Compile every launch made inside, run none of them, and list the compiled kernels."""
     found: list[Any] = []
     original = JITFunction.run
+    token = TARGET.set(Target(capability))
 
     def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **keywords: Any) -> Any:
         kernel = original(self, *args, grid=grid, warmup=True, **keywords)
@@ -87,49 +98,45 @@ def capture(capability: int = 90) -> Iterator[list[Any]]:
         yield found
     finally:
         JITFunction.run = original
+        TARGET.reset(token)
         triton.runtime.driver._active = None  # reset_active() would look for a real driver
 
 
-def inspect(kernel: Any, variant: str) -> Compiled:
+def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compiled:
     """Return what a compiled kernel uses, under the name of its variant."""
-    meta = kernel.metadata
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(kernel.asm["cubin"])
-        sass = tool(triton.knobs.nvidia.nvdisasm.path, "-c", cubin)
-        ptx = Path(folder) / "kernel.ptx"
-        ptx.write_text(kernel.asm["ptx"], "utf-8")
-        arch = re.search(r"\.target (sm_\w+)", kernel.asm["ptx"])[1]
-        report = tool(triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={arch}", ptx, "-o", Path(folder) / "again")
+    meta, ptx = kernel.metadata, kernel.asm["ptx"]
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(kernel.asm["cubin"])
+        cubin.flush()
+        usage = subprocess.run(
+            [triton.knobs.nvidia.cuobjdump.path, "-res-usage", cubin.name], capture_output=True, text=True, check=True
+        ).stdout
     return Compiled(
         kernel=meta.name,
         variant=variant,
+        capability=capability,
         warps=meta.num_warps,
         stages=meta.num_stages,
-        registers=int(re.search(r"Used (\d+) registers", report)[1]),
-        spills=sum(int(n) for n in re.findall(r"(\d+) bytes spill", report)),
+        registers=int(re.search(r"REG:(\d+)", usage)[1]),
+        spills=int(re.search(r"STACK:(\d+)", usage)[1]) + int(re.search(r"LOCAL:(\d+)", usage)[1]),
         shared=meta.shared,
-        async_loads=len(re.findall(r"\bLDGSTS\.", sass)),
-        wide_async_loads=len(re.findall(r"\bLDGSTS(?:\.\w+)*\.128\b", sass)),
-        wide_loads=len(re.findall(r"\bLDG(?:\.\w+)*\.128\b", sass)),
-        wgmma=len(re.findall(r"\bHGMMA\.", sass)),
-        mma=len(re.findall(r"\bHMMA\.", sass)),
-        slow_converts=len(re.findall(r"\b(?:I2F|F2F)\.", sass)),
+        predicted=predicted,
+        tensor=getattr(meta, "tmem_size", 0) or 0,
+        async_loads=len(re.findall(r"\bcp\.async\.c[ag]\.", ptx)),
+        wide_async_loads=len(re.findall(r"\bcp\.async\.cg\.shared\.global .*?, (?:0x10|16),", ptx)),
+        grouped=len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx)),
+        mma=len(re.findall(r"\bmma\.sync\.", ptx)),
     )
 
 
-def tool(path: str, *arguments: str | Path) -> str:
-    """Return what one of CUDA's tools prints."""
-    done = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
-
-
-BF16, FP16, FP32, INT32 = torch.bfloat16, torch.float16, torch.float32, torch.int32
+BF16, FP16, FP32, INT32, FP8 = torch.bfloat16, torch.float16, torch.float32, torch.int32, torch.float8_e4m3fn
 #: sequences, tokens and tokens a page of every variant; what compiles depends on them only through divisibility
 BATCH, TOKENS, PAGE = 8, 8192, 16
-FLOATS = {2: BF16, 4: FP32}
+#: head dims of real models whose tiles are wider than they are, besides the powers of two
+DIMS = (80, 96, 112, 192)
 
-Variants = Iterator[tuple[str, Callable[[], object]]]
+Launch = Callable[[], object]
+Variants = Iterator[tuple[str, Launch]]
 
 
 def room(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
@@ -149,155 +156,212 @@ def lengths() -> torch.Tensor:
     return room(BATCH, dtype=INT32)
 
 
+def decode(
+    width: int, group: int, dtype: torch.dtype = BF16, paged: bool = False, config: Config | None = None
+) -> Launch:
+    """Return plain decode over two KV heads."""
+
+    def launch() -> object:
+        kv, table = cache(2, width, paged=paged, dtype=dtype)
+        q = room(BATCH, 2 * group, width, dtype=dtype)
+        return decode_attention.decode_attention(q, kv, kv, lengths(), block_table=table, config=config)
+
+    return launch
+
+
 def decode_variants() -> Variants:
-    """Yield every tile of plain decode, contiguous and paged, and decode that stores logits."""
-    for (size, width, rows), config in decode_attention.CONFIGS.items():
-        for paged in (False, True):
-            name = f"{size} bytes, D {width}, {rows} heads a KV head{', paged' if paged else ''}"
-            kv, table = cache(2, width, paged=paged, dtype=FLOATS[size])
-            q = room(BATCH, 2 * rows, width, dtype=FLOATS[size])
-            yield (
-                name,
-                lambda q=q, kv=kv, table=table, config=config: decode_attention.decode_attention(
-                    q, kv, kv, lengths(), block_table=table, config=config
-                ),
-            )
+    """Yield plain decode by head dim and query heads per KV head, contiguous and paged."""
+    for width, group, paged in product((64, 128, 256), (4, 32), (False, True)):
+        yield f"D {width}, {group} heads a KV head{', paged' if paged else ''}", decode(width, group, paged=paged)
+    for width in DIMS:
+        yield f"D {width}, 4 heads a KV head, paged", decode(width, 4, paged=True)
+    yield "D 128, 8 heads a KV head", decode(128, 8)
+    yield "D 128, 4 bytes", decode(128, 4, FP32)
+    yield "D 256, 4 bytes, paged", decode(256, 4, FP32, paged=True)
+
+
+def quantised(
+    kind: str, width: int, groups: int, paged: bool = False, heads: int = 16, config: Config | None = None
+) -> Launch:
+    """Return quantised decode over two KV heads."""
+
+    def launch() -> object:
+        dtype = {"fp8": FP8, "int8": torch.int8, "int4": torch.uint8}[kind]
+        kv, table = cache(2, width // 2 if kind == "int4" else width, paged=paged, dtype=dtype)
+        side = room(kv.shape[0], 2, groups, kv.shape[1]) if groups else 1.0
+        zero = None if kind == "fp8" else side
+        return quantised_decode.quantised_decode(
+            room(BATCH, heads, width), kv, kv, lengths(), kind=kind, block_table=table, config=config,
+            k_scale=side, v_scale=side, k_zero=zero, v_zero=zero,
+        )  # fmt: skip
+
+    return launch
 
 
 def quantised_variants() -> Variants:
-    """Yield every tile of quantised decode with the scales its kind has, paged, and one contiguous of each kind."""
-    stored = {"fp8": torch.float8_e4m3fn, "int8": torch.int8, "int4": torch.uint8}
-    for (kind, half, _), config in quantised_decode.CONFIGS.items():
-        groups = {"fp8": (0, 1)}.get(kind, (2,) if half == 64 else (1,))
-        for count, paged in [(n, True) for n in groups] + [(groups[0], False)] * (half == 64):
-            name = f"{kind}, D {2 * half}, {count} scales{', paged' if paged else ''}"
-            kv, table = cache(2, half if kind == "int4" else 2 * half, paged=paged, dtype=stored[kind])
-            side = room(kv.shape[0], 2, count, kv.shape[1]) if count else 1.0
-            zero = side if kind != "fp8" else None
-            sides = {"k_scale": side, "v_scale": side, "k_zero": zero, "v_zero": zero}
-            q = room(BATCH, 16, 2 * half)
-            yield (
-                name,
-                lambda q=q, kv=kv, table=table, config=config, kind=kind, sides=sides: (
-                    quantised_decode.quantised_decode(
-                        q, kv, kv, lengths(), kind=kind, block_table=table, config=config, **sides
-                    )
-                ),
-            )
-    for kind, width, count in (("plain", 128, 0), ("fp8", 128, 0), ("int8", 128, 2), ("int8", 64, 1), ("int4", 128, 2)):
-        kv, _ = cache(2, width // 2 if kind == "int4" else width, paged=True, dtype=stored.get(kind, BF16))
-        side = room(kv.shape[0], 2, count, PAGE) if count else 1.0
-        sides = {"k_scale": side, "v_scale": side} | ({"k_zero": side, "v_zero": side} if count else {})
+    """Yield quantised decode with the scales its kind has."""
+    for kind, width in product(("int8", "int4"), (64, 128, 256)):
+        groups = 2 if width == 128 else 1
+        yield f"{kind}, D {width}, {groups} scales, paged", quantised(kind, width, groups, paged=True)
+    for kind in ("int8", "int4"):
+        yield f"{kind}, D 128, 2 scales", quantised(kind, 128, 2)
+        yield f"{kind}, D 80, 1 scale", quantised(kind, 80, 1)
+
+
+def fp8_variants() -> Variants:
+    """Yield what reads or writes 8-bit floats, which GPUs before sm_89 do not have."""
+    for width, groups in ((64, 0), (128, 0), (128, 1), (256, 0)):
+        yield f"fp8, D {width}, {groups} scales, paged", quantised("fp8", width, groups, paged=True)
+    yield "fp8, D 128", quantised("fp8", 128, 0)
+    yield "fp8, D 96", quantised("fp8", 96, 0)
+    for rank, rope in product((128, 256), (0, 64)):
+        yield f"fp8, R {rank} + {rope}", absorbed(rank, 32, rope, dtype=FP8)
+    yield "write fp8", write("fp8", 128, 0)
+
+
+def write(kind: str, width: int, groups: int) -> Launch:
+    """Return a write to a paged cache of two KV heads."""
+
+    def launch() -> object:
+        dtype = {"plain": BF16, "fp8": FP8, "int8": torch.int8, "int4": torch.uint8}[kind]
+        kv, _ = cache(2, width // 2 if kind == "int4" else width, paged=True, dtype=dtype)
+        side = room(kv.shape[0], 2, groups, PAGE) if groups else 1.0
+        zero = side if groups else None
         new, slots = room(BATCH, 2, width), room(BATCH, dtype=torch.int64)
-        yield (
-            f"write {kind}, D {width}",
-            lambda new=new, kv=kv, slots=slots, kind=kind, sides=sides: kv_write.kv_write(
-                new, new, kv, kv, slots, kind=kind, **sides
-            ),
+        return kv_write.kv_write(
+            new, new, kv, kv, slots, kind=kind, k_scale=side, v_scale=side, k_zero=zero, v_zero=zero
         )
+
+    return launch
 
 
 def absorbed(
     rank: int,
     heads: int,
     rope: int,
-    config: Config | None,
     paged: bool = False,
     logits: bool = False,
     dtype: torch.dtype = BF16,
-) -> None:
-    """Launch the absorbed form once."""
-    row, table = cache(rank + rope, paged=paged, dtype=dtype)
-    latent_decode.absorbed_decode(
-        room(BATCH, heads, rank),
-        row[..., :rank],
-        lengths(),
-        q_rope=room(BATCH, heads, rope) if rope else None,
-        k_rope=row[..., rank:] if rope else None,
-        block_table=table,
-        scale=0.1,
-        logits=room(BATCH, heads, TOKENS, dtype=FP16) if logits else None,
-        config=config,
-    )
+    config: Config | None = None,
+) -> Launch:
+    """Return the absorbed form; latent and rotary part are one row."""
+
+    def launch() -> object:
+        row, table = cache(rank + rope, paged=paged, dtype=dtype)
+        kind = BF16 if dtype == FP8 else dtype
+        return latent_decode.absorbed_decode(
+            room(BATCH, heads, rank, dtype=kind),
+            row[..., :rank],
+            lengths(),
+            q_rope=room(BATCH, heads, rope, dtype=kind) if rope else None,
+            k_rope=row[..., rank:] if rope else None,
+            block_table=table,
+            scale=0.1,
+            logits=room(BATCH, heads, TOKENS, dtype=FP16) if logits else None,
+            config=config,
+        )
+
+    return launch
 
 
 def absorbed_variants() -> Variants:
-    """Yield every tile of the absorbed form, with and without a rotary part, and paged or scoring ones."""
-    for (rank, heads), config in latent_decode.ABSORBED.items():
+    """Yield the absorbed form by rank and heads, with and without a rotary part, paged and scoring ones."""
+    for rank, heads in product((128, 256, 512), (16, 32, 64)):
         for rope in (0, 64):
-            name = f"R {rank} + {rope}, {heads} heads"
-            yield name, lambda rank=rank, heads=heads, rope=rope, config=config: absorbed(rank, heads, rope, config)
-    for rank, config in latent_decode.ABSORBED_FP8.items():
-        for rope in (0, 64):
-            name = f"fp8, R {rank} + {rope}"
-            yield (
-                name,
-                lambda rank=rank, rope=rope, config=config: absorbed(rank, 64, rope, config, dtype=torch.float8_e4m3fn),
-            )
-    yield "R 256 + 0, 32 heads, paged", lambda: absorbed(256, 32, 0, None, paged=True)
-    yield "R 512 + 64, 128 heads, paged", lambda: absorbed(512, 128, 64, None, paged=True)
-    yield "R 512 + 64, 128 heads, logits", lambda: absorbed(512, 128, 64, None, logits=True)
+            yield f"R {rank} + {rope}, {heads} heads", absorbed(rank, heads, rope)
+    yield "R 64 + 0, 32 heads", absorbed(64, 32, 0)
+    yield "R 192 + 32, 32 heads, paged", absorbed(192, 32, 32, paged=True)
+    yield "R 384 + 64, 64 heads", absorbed(384, 64, 64)
+    yield "R 512 + 64, 128 heads, paged", absorbed(512, 128, 64, paged=True)
+    yield "R 512 + 64, 128 heads, logits", absorbed(512, 128, 64, logits=True)
+    yield "R 256 + 64, 64 heads, logits", absorbed(256, 64, 64, logits=True)
+    yield "R 256 + 0, 4 bytes", absorbed(256, 16, 0, dtype=FP32)
+
+
+def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
+    """Return the fused form with eight KV heads and rotated keys."""
+
+    def launch() -> object:
+        table, c = room(TOKENS, width // 2, dtype=FP32), room(BATCH, TOKENS, rank, dtype=dtype)
+        q, up = room(BATCH, 32, width, dtype=dtype), room(8, rank, width, dtype=dtype)
+        return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, config=config)
+
+    return launch
 
 
 def fused_variants() -> Variants:
-    """Yield every tile of the fused form, and the tiles of streaming decode in both modes."""
-    table = room(TOKENS, 64, dtype=FP32)
-    for rank, config in latent_decode.FUSED.items():
-        c, up = room(BATCH, TOKENS, rank), room(8, rank, 128)
-        yield (
-            f"R {rank} each, D 128",
-            lambda c=c, up=up, config=config: latent_decode.fused_decode(
-                room(BATCH, 32, 128), c, c, up, lengths(), cos=table, sin=table, config=config
-            ),
-        )
-    for (size, half), config in streaming.CONFIGS.items():
-        for mode in streaming.MODES:
-            kv, q = room(BATCH, TOKENS, 2, 2 * half, dtype=FLOATS[size]), room(BATCH, 8, 2 * half, dtype=FLOATS[size])
-            turns = room(TOKENS, half, dtype=FP32)
-            yield (
-                f"streaming {mode}, {size} bytes, D {2 * half}",
-                lambda q=q, kv=kv, t=turns, mode=mode, config=config: streaming.streaming_decode(
-                    q, kv, kv, lengths(), t, t, sinks=4, mode=mode, config=config
-                ),
-            )
+    """Yield the fused form by rank."""
+    yield "R 128 each, D 128", fused(128)
+    yield "R 256 each, D 128", fused(256)
+    yield "R 96 each, D 80", fused(96, 80)
+    yield "R 64 each, D 64, 4 bytes", fused(64, 64, FP32)
+    yield "R 512 each, D 128", fused(512)
+
+
+def stream(mode: str, width: int, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
+    """Return streaming decode over two KV heads."""
+
+    def launch() -> object:
+        kv, q = room(BATCH, TOKENS, 2, width, dtype=dtype), room(BATCH, 8, width, dtype=dtype)
+        turns = room(TOKENS, width // 2, dtype=FP32)
+        return streaming.streaming_decode(q, kv, kv, lengths(), turns, turns, sinks=4, mode=mode, config=config)
+
+    return launch
+
+
+def append(mode: str) -> None:
+    """Launch an append to a ring once."""
+    kv, new, table = room(BATCH, TOKENS, 2, 128), room(BATCH, 2, 128), room(TOKENS, 64, dtype=FP32)
+    streaming.streaming_append(new, new, kv, kv, lengths(), table, table, sinks=4, mode=mode)
+
+
+def streaming_variants() -> Variants:
+    """Yield streaming decode in both modes, and appending."""
     for mode in streaming.MODES:
-        kv, new = room(BATCH, TOKENS, 2, 128), room(BATCH, 2, 128)
-        yield (
-            f"streaming append {mode}",
-            lambda kv=kv, new=new, mode=mode: streaming.streaming_append(
-                new, new, kv, kv, lengths(), table, table, sinks=4, mode=mode
-            ),
-        )
+        for width in (64, 128, 256, 80):
+            yield f"{mode}, D {width}", stream(mode, width)
+        yield f"{mode}, D 128, 4 bytes", stream(mode, 128, FP32)
+        yield f"append {mode}", partial(append, mode)
+
+
+def prefill(width: int, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
+    """Return prefill attention of eight query and two KV heads."""
+
+    def launch() -> object:
+        q, kv, starts = room(TOKENS, 8, width, dtype=dtype), room(TOKENS, 2, width, dtype=dtype), room(9, dtype=INT32)
+        return prefill_attention.prefill_attention(q, kv, kv, starts, TOKENS, config=config)
+
+    return launch
+
+
+def prompt(width: int, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
+    """Return prompt scores of eight query and two KV heads."""
+
+    def launch() -> object:
+        q, kv, starts = room(TOKENS, 8, width, dtype=dtype), room(TOKENS, 2, width, dtype=dtype), room(9, dtype=INT32)
+        return h2o.h2o_prefill_scores(q, kv, room(8, TOKENS, dtype=FP32), starts, TOKENS, config=config)
+
+    return launch
 
 
 def prefill_variants() -> Variants:
-    """Yield every tile of prefill attention and of prompt scores."""
-    starts = room(BATCH + 1, dtype=INT32)
-    for width, config in prefill_attention.CONFIGS.items():
-        q, kv = room(TOKENS, 8, width), room(TOKENS, 2, width)
-        yield (
-            f"prefill D {width}",
-            lambda q=q, kv=kv, config=config: prefill_attention.prefill_attention(
-                q, kv, kv, starts, TOKENS, config=config
-            ),
-        )
-    for width, config in h2o.PREFILL.items():
-        q, kv, lse = room(TOKENS, 8, width), room(TOKENS, 2, width), room(8, TOKENS, dtype=FP32)
-        yield (
-            f"prompt scores D {width}",
-            lambda q=q, kv=kv, lse=lse, config=config: h2o.h2o_prefill_scores(
-                q, kv, lse, starts, TOKENS, config=config
-            ),
-        )
+    """Yield prefill attention and prompt scores by head dim."""
+    for name, make in (("prefill", prefill), ("prompt scores", prompt)):
+        for width in (64, 128, 256):
+            yield f"{name}, D {width}", make(width)
+        yield f"{name}, D 64, 4 bytes", make(64, FP32)
+    yield "prefill, D 80", prefill(80)
 
 
 def small_variants() -> Variants:
-    """Yield the rest of H2O at a usual shape, and the bandwidth probes."""
+    """Yield the rest of H2O at a usual shape, writes, and the bandwidth probes."""
     q, (kv, _) = room(BATCH, 32, 128), cache(8, 128)
     scores, kept = room(BATCH, 8, TOKENS, dtype=FP32), room(BATCH, 8, 1024, dtype=INT32)
     row, new = room(BATCH, TOKENS, 1, 576), room(BATCH, 8, 128)
     latent_scores, positions = room(BATCH, 1, TOKENS, dtype=FP32), room(BATCH, 8, TOKENS, dtype=INT32)
     x = room(1 << 24, dtype=FP32)
+    for kind, width, groups in (("plain", 128, 0), ("int8", 128, 2), ("int8", 80, 1), ("int4", 128, 2)):
+        yield f"write {kind}, D {width}", write(kind, width, groups)
     yield "h2o decode, 4 heads a KV head", lambda: h2o.h2o_decode(q, kv, kv, lengths(), scores)
     yield (
         "h2o latent, 32 heads",
@@ -354,31 +418,78 @@ def single_variants() -> Variants:
     )
 
 
+def spare_variants() -> Variants:
+    """Yield the tiles that only GPUs with less shared memory than any target here would take."""
+    spare = {key: [one for one in rows if not chosen(key, one)] for key, rows in TABLE.items()}
+    launches: dict[tuple[str, float], Callable[[int, Config], Launch]] = {
+        ("decode", 2): lambda width, config: decode(width, 4, config=config),
+        ("quantised", 1): lambda width, config: quantised("int8", width, 1, config=config),
+        ("quantised fp8", 1): lambda width, config: quantised("fp8", width, 0, config=config),
+        ("absorbed", 2): lambda width, config: absorbed(width, 64, 64, config=config),
+        ("prefill", 2): lambda width, config: prefill(width, config=config),
+    }
+    for key, rows in spare.items():
+        for one in rows:
+            yield f"{key[0]}, up to {one.width}, {one.config}", launches[key](one.width, one.config)
+
+
+def chosen(key: tuple[str, float], wanted: Row) -> bool:
+    """Return whether any shape on any NVIDIA GPU takes a row."""
+    beside = {"absorbed": (0, 64), "fused": (128,)}.get(key[0], (0,))
+    widths = {64, 128, 256, wanted.width}
+    turned = (False, True) if key[0] in ("streaming", "fused") else (False,)
+    for capability, width, heads, more, rotated in product(SHARED, widths, (16, 32, 64), beside, turned):
+        shape = Shape(key[0], width, heads, key[1], more, rotated)
+        try:
+            if tiles(shape, nvidia(capability)) == wanted.config:
+                return True
+        except ValueError:
+            continue
+    return False
+
+
 FAMILIES: dict[str, Callable[[], Variants]] = {
     "decode": decode_variants,
     "quantised": quantised_variants,
+    "fp8": fp8_variants,
     "absorbed": absorbed_variants,
     "fused": fused_variants,
+    "streaming": streaming_variants,
     "prefill": prefill_variants,
     "small": small_variants,
     "single": single_variants,
+    "spare": spare_variants,
 }
 
 
-def compile_family(family: str) -> list[Compiled]:
-    """Compile every variant of a family; each kernel is listed once, under the variant that first needed it."""
+def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], dict[str, str]]:
+    """Compile every variant of a family; return each kernel once, and the variants that were refused, with the reason.
+
+    A kernel stands under the variant that first needed it.
+    """
     seen: set[str] = set()
-    found = []
-    for name, launch in FAMILIES[family]():
-        with capture() as kernels:
-            launch()
-        for kernel in kernels:
-            if kernel.hash not in seen:
-                seen.add(kernel.hash)
-                found.append(inspect(kernel, name))
-    return found
+    found, refused = [], {}
+    with capture(capability) as kernels:
+        asked = TARGET.get().asked
+        for name, launch in FAMILIES[family]():
+            kernels.clear()
+            asked.clear()
+            try:
+                launch()
+            except ValueError as error:
+                refused[name] = str(error)
+            for kernel in kernels:
+                if kernel.hash not in seen:
+                    seen.add(kernel.hash)
+                    predicted = sum(shared(*one, capability) for one in asked) if kernel is kernels[0] else 0
+                    found.append(inspect(kernel, name, capability, predicted))
+    return found, refused
 
 
 if __name__ == "__main__":
-    rows = [one.as_dict() for family in sys.argv[1:] or FAMILIES for one in compile_family(family)]
-    sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+    for target in map(int, sys.argv[1].split(",")):
+        for family in sys.argv[2:] or FAMILIES:
+            compiled, refused = compile_family(family, target)
+            answer = {"capability": target, "family": family, "refused": refused}
+            sys.stdout.write(json.dumps({**answer, "kernels": [one.as_dict() for one in compiled]}) + "\n")
+            sys.stdout.flush()

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import sm_count
+from .common import agree, sm_count
 
 #: elements per program and step, warps, programs per multiprocessor
 BLOCK, WARPS, PER_SM = 4096, 4, 8
@@ -54,8 +54,14 @@ def programs(elements: int, device: torch.device, sms: int | None) -> int:
     return max(1, min(PER_SM * (sms or sm_count(device)), triton.cdiv(elements, BLOCK)))
 
 
+def refuse_buffers(**buffers: torch.Tensor) -> None:
+    """Refuse buffers that are not [N] fp32 on one device."""
+    agree(**{name: (buffer, "N", (torch.float32,)) for name, buffer in buffers.items()})
+
+
 def read_probe(x: torch.Tensor, *, sms: int | None = None) -> torch.Tensor:
     """Read x [N] fp32 once; returns one partial sum per program, so that no load can be dropped."""
+    refuse_buffers(x=x)
     count = programs(x.numel(), x.device, sms)
     sums = torch.empty((count,), dtype=torch.float32, device=x.device)
     read_kernel[(count,)](x, sums, x.numel(), BLOCK=BLOCK, num_warps=WARPS)
@@ -64,9 +70,11 @@ def read_probe(x: torch.Tensor, *, sms: int | None = None) -> torch.Tensor:
 
 def copy_probe(x: torch.Tensor, y: torch.Tensor, *, sms: int | None = None) -> None:
     """Copy x [N] fp32 into y [N]."""
+    refuse_buffers(x=x, y=y)
     copy_kernel[(programs(x.numel(), x.device, sms),)](x, y, x.numel(), BLOCK=BLOCK, num_warps=WARPS)
 
 
 def write_probe(y: torch.Tensor, value: float = 0.0, *, sms: int | None = None) -> None:
     """Fill y [N] fp32 with `value`."""
+    refuse_buffers(y=y)
     write_kernel[(programs(y.numel(), y.device, sms),)](y, value, y.numel(), BLOCK=BLOCK, num_warps=WARPS)

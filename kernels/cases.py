@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .common import fp8_type
 
 #: largest relative Frobenius error, per type of the inputs
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -212,6 +213,9 @@ add_decode("gqa-d80-paged-long", FP16, 6, 1, 80, [131, 17], splits=1, page=16)
 add_decode("gqa-d128-paged-splits", BF16, 8, 1, 128, [191, 61], splits=3, page=16)
 add_decode("mqa-d64-page-7", FP32, 20, 1, 64, [29, 0], splits=2, page=7)
 add_decode("gqa-d256", FP16, 4, 1, 256, [37], splits=None)
+add_decode("gqa-d192-g5", BF16, 5, 1, 192, [37, 1], splits=2)
+add_decode("gqa-d112-g3", FP16, 6, 2, 112, [66, 3], splits=1)
+add_decode("gqa-d96-page-1", FP16, 2, 1, 96, [9], splits=1, page=1)
 add_decode("gqa-d128-logits", FP16, 8, 2, 128, [63, 5], splits=2, logits=True)
 
 
@@ -229,7 +233,8 @@ def quantised_cache(
         if kind == "fp8":
             per = (0.02 + 0.01 * x.uniform(pages, heads, groups, size)) if groups else 0.02
             spread = per.permute(0, 3, 1, 2).repeat_interleave(width // groups, -1) if groups else per
-            found[name] = guarded((rows / spread).clamp(-448, 448).to(torch.float8_e4m3fn))
+            most = torch.finfo(fp8_type(x.device)).max
+            found[name] = guarded((rows / spread).clamp(-most, most).to(fp8_type(x.device)))
             found[f"{name}_scale"] = guarded(per) if groups else per
             continue
         codes, scale, zero = reference.quantise(rows.flatten(0, 1), kind, groups)
@@ -282,6 +287,9 @@ add_quantised("d64-paged-long", FP32, "int8", 4, 1, 64, 1, [131, 17], splits=1, 
 add_quantised("d128-groups-paged", BF16, "int4", 8, 1, 128, 2, [127, 1], splits=2, page=16)
 add_quantised("d64-long", FP32, "int4", 4, 2, 64, 1, [131], splits=1)
 add_quantised("d128-groups-long", FP16, "int8", 8, 1, 128, 2, [131], splits=1)
+add_quantised("d80-per-token-g3", FP16, "int8", 6, 2, 80, 1, [35, 1], splits=2)
+add_quantised("d96-halves-paged", FP16, "int4", 2, 1, 96, 2, [21], splits=1, page=5)
+add_quantised("d112-per-tensor", FP16, "fp8", 3, 1, 112, 0, [33], splits=1)
 add_quantised("d256-per-token", FP16, "int8", 4, 1, 256, 1, [67], splits=1)
 
 
@@ -290,10 +298,10 @@ def add_write(name: str, dtype: torch.dtype, kind: str, width: int, groups: int)
     from .kv_write import kv_write
 
     pages, page, heads = 3, 5, 2
-    stored = {"plain": dtype, "int8": torch.int8, "int4": torch.uint8, "fp8": torch.float8_e4m3fn}[kind]
 
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device, 2)
+        stored = {"plain": dtype, "int8": torch.int8, "int4": torch.uint8}[kind]
         found = {
             "k_new": x.normal(4, heads, width, dtype=dtype),
             "v_new": x.normal(4, heads, width, dtype=dtype, size=3.0),
@@ -332,6 +340,9 @@ add_write("d128-groups", FP32, "int8", 128, 2)
 add_write("d64", BF16, "int8", 64, 1)
 add_write("d128-groups", FP32, "int4", 128, 2)
 add_write("d64", FP16, "int4", 64, 1)
+add_write("d80", BF16, "plain", 80, 0)
+add_write("d80", FP32, "int8", 80, 1)
+add_write("d96-halves", FP32, "int4", 96, 2)
 
 
 # latent_decode
@@ -359,7 +370,8 @@ def add_absorbed(
         x = Maker(device, 3)
         row = x.cache(lengths, tokens, page, rank + rope, dtype=dtype)
         if fp8:
-            row = guarded((row.float() / 0.02).clamp(-448, 448).to(torch.float8_e4m3fn))
+            most = torch.finfo(fp8_type(device)).max
+            row = guarded((row.float() / 0.02).clamp(-most, most).to(fp8_type(device)))
         found = {
             "q": x.normal(len(lengths), heads, rank, dtype=dtype),
             "latent": row[..., :rank],
@@ -429,6 +441,10 @@ add_absorbed("r256-h20-paged", FP16, 20, 256, 0, [67], splits=1, page=16)
 add_absorbed("mla-h64-paged", BF16, 64, 512, 64, [37], splits=1, page=16)
 add_absorbed("fp8-r128-h16-rope", BF16, 16, 128, 64, [71, 0], splits=2, fp8=True)
 add_absorbed("r128-h16-logits", FP16, 16, 128, 64, [71], splits=2, logits=True)
+add_absorbed("r96-h5-rope-24", FP16, 5, 96, 24, [41, 0], splits=2)
+add_absorbed("r192-h48-paged", BF16, 48, 192, 64, [35], splits=1, page=7)
+add_rebuilt("r80-d96-g3", FP16, 6, 2, 96, 80, [37, 1], rope=True)
+add_rebuilt("r64-d64-g20", FP32, 20, 1, 64, 64, [19], rope=True)
 add_rebuilt("r64-d64", FP32, 4, 2, 64, 64, [45, 0], rope=True)
 add_rebuilt("r128-d128", BF16, 8, 2, 128, 128, [63], rope=True)
 add_rebuilt("r256-d128-no-rope", FP16, 8, 1, 128, 256, [61], rope=False)
@@ -478,6 +494,7 @@ def add_prefill(
 add_prefill("mha-d64", FP32, 2, 2, 64, [63])
 add_prefill("gqa-d128-ragged", BF16, 4, 2, 128, [61, 0, 1])
 add_prefill("gqa-d80-two-tiles", FP16, 2, 1, 80, [131])
+add_prefill("gqa-d192", FP16, 3, 1, 192, [34, 2])
 add_prefill("gqa-d128-chunk", FP16, 2, 1, 128, [17, 5], [150, 5])
 
 
@@ -643,13 +660,21 @@ def add_h2o_evict(name: str, seen: list[int], budget: int, recent: int, latent: 
 
 
 add_h2o_decode("gqa-d128", FP16, 8, 1, 128, [191, 0])
+add_h2o_decode("gqa-d112-g5", FP16, 5, 1, 112, [33, 1])
 add_h2o_decode("gqa-d80", BF16, 6, 2, 80, [61])
 add_h2o_latent("r128-h20-rope", FP16, 20, 128, 32, [71, 1])
 add_h2o_prefill("d64-ragged", FP32, 2, 1, 64, [37, 1], None)
+add_h2o_prefill("d80-last-none", FP16, 3, 1, 80, [21, 4], 0)
 add_h2o_prefill("d128-last-16", BF16, 4, 2, 128, [63], 16)
 add_h2o_select("random", [63, 5, 0], 12, 4, ties=False)
 add_h2o_select("ties", [61, 29], 20, 3, ties=True)
+add_h2o_select("no-heavy", [63, 5, 1, 0], 0, 4, ties=False)
+add_h2o_select("no-recent", [63, 5, 1, 0], 12, 0, ties=True)
+add_h2o_select("nothing", [9, 0], 0, 0, ties=False)
+add_h2o_select("all-heavy", [33, 32, 1], 40, 2, ties=True)
+add_h2o_select("all-recent", [33, 7], 3, 50, ties=False)
 add_h2o_evict("heads", [40, 9, 17], 17, 4, latent=False)
+add_h2o_evict("one-slot", [0, 1, 7], 1, 1, latent=False)
 add_h2o_evict("latent", [40], 33, 33, latent=True)
 
 
@@ -715,6 +740,8 @@ add_streaming("d64-full-and-not", FP32, "absolute", 2, 1, 64, 4, 29, [97, 11])
 add_streaming("d128", BF16, "absolute", 4, 2, 128, 4, 59, [63])
 add_streaming("d64-full-and-not", FP32, "cache", 2, 1, 64, 4, 29, [97, 11])
 add_streaming("d128", BF16, "cache", 4, 2, 128, 4, 59, [150])
+add_streaming("d80-no-sinks", FP16, "cache", 3, 1, 80, 0, 33, [70, 0])
+add_streaming("d96-no-sinks", FP16, "absolute", 2, 1, 96, 0, 17, [40])
 add_streaming("d128-empty", FP16, "cache", 4, 1, 128, 1, 32, [0])
 
 

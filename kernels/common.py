@@ -5,11 +5,15 @@ softmax in base 2 inside, natural logarithms outside. Inputs are contiguous in t
 free but should be a multiple of 16 elements, or the compiler falls back to narrow loads.
 """
 
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
+
+from .tiles import PROGRAMS_PER_SM, TILES_PER_SPLIT, Config, Gpu, Shape, amd, nvidia, tiles
 
 #: true when kernels run in Triton's interpreter; decided when this module is imported, as the interpreter itself is
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -23,18 +27,22 @@ TL_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16
 
 
 @dataclass(frozen=True)
-class Config:
-    """How one kernel is cut up: rows (heads or queries) and tokens per tile, warps per program, pipeline stages."""
+class Target:
+    """A GPU that is not there, which launches compile for without running; `asked`: the tiles they took."""
 
-    rows: int
-    tokens: int
-    warps: int
-    stages: int
+    capability: int
+    asked: list[tuple[Shape, Config]] = field(default_factory=list)
 
-    @property
-    def launch(self) -> dict[str, int]:
-        """Return the keywords a Triton launch takes."""
-        return {"num_warps": self.warps, "num_stages": self.stages}
+
+#: set by `aot`
+TARGET: ContextVar[Target | None] = ContextVar("TARGET", default=None)
+#: sequences (programs along z) one launch takes
+MOST_SEQUENCES = 65_535
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FP8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz)
+INT32, HALVES = (torch.int32,), (torch.float16,)
+
+Given = tuple[torch.Tensor | None, str, tuple[torch.dtype, ...]]
 
 
 @triton.jit
@@ -63,6 +71,21 @@ def online_softmax(s, m, z):
     alpha = tl.exp2(m - m_new)
     p = tl.exp2(s - m_new[:, None])
     return p, alpha, m_new, z * alpha + tl.sum(p, 1)
+
+
+@triton.jit
+def query_heads(G: tl.constexpr, BH: tl.constexpr):
+    """Return what a program of a split decode works on: KV head, sequence, query heads [BH], and which are real."""
+    blocks: tl.constexpr = (G + BH - 1) // BH
+    kv_head = (tl.program_id(0) // blocks).to(tl.int64)
+    g = (tl.program_id(0) % blocks) * BH + tl.arange(0, BH)
+    return kv_head, tl.program_id(2).to(tl.int64), kv_head * G + g, g < G
+
+
+@triton.jit
+def inside(live, d, D: tl.constexpr, BD: tl.constexpr):
+    """Return the mask of a tile [rows, BD]: rows that are live and, where the tile is wider than D, columns below D."""
+    return live[:, None] if D == BD else live[:, None] & (d < D)[None, :]
 
 
 @triton.jit
@@ -99,20 +122,20 @@ def store_lse(LSE, rows, m, z, real):
 
 
 @triton.jit
-def store_split(OUT, LSE, rows, acc, m, z, real, d, D: tl.constexpr):
+def store_split(OUT, LSE, rows, acc, m, z, real, d, D: tl.constexpr, BD: tl.constexpr):
     """Write one split's normalised output [rows, D] and its LSE; an empty split writes 0 and -inf."""
     out = acc * store_lse(LSE, rows, m, z, real)[:, None]
-    tl.store(OUT + rows[:, None] * D + d[None, :], out.to(OUT.dtype.element_ty), mask=real[:, None] & (d < D)[None, :])
+    tl.store(OUT + rows[:, None] * D + d[None, :], out.to(OUT.dtype.element_ty), mask=inside(real, d, D, BD))
 
 
 @triton.jit
-def store_halves(OUT, LSE, rows, low, high, m, z, factor, real, d, HALF: tl.constexpr):
+def store_halves(OUT, LSE, rows, low, high, m, z, factor, real, d, HALF: tl.constexpr, BHALF: tl.constexpr):
     """As `store_split`, for an output in two halves [rows, HALF] that is still to be multiplied by `factor`."""
     inverse = store_lse(LSE, rows, m, z, real)[:, None] * factor
     into = OUT + rows[:, None] * (2 * HALF) + d[None, :]
-    inside = real[:, None] & (d < HALF)[None, :]
-    tl.store(into, (low * inverse).to(OUT.dtype.element_ty), mask=inside)
-    tl.store(into + HALF, (high * inverse).to(OUT.dtype.element_ty), mask=inside)
+    there = inside(real, d, HALF, BHALF)
+    tl.store(into, (low * inverse).to(OUT.dtype.element_ty), mask=there)
+    tl.store(into + HALF, (high * inverse).to(OUT.dtype.element_ty), mask=there)
 
 
 def sm_count(device: torch.device) -> int:
@@ -128,15 +151,125 @@ def pick_splits(batch: int, programs: int, longest: int, tokens: int, sms: int) 
     `programs` is programs per sequence before splitting, `longest` the longest sequence and `tokens` a tile, in
     tokens. A split never gets less than two tiles.
     """
-    wanted = triton.cdiv(2 * sms, max(1, batch * programs))
-    return max(1, min(wanted, triton.cdiv(longest, 2 * tokens)))
+    wanted = triton.cdiv(PROGRAMS_PER_SM * sms, max(1, batch * programs))
+    return max(1, min(wanted, triton.cdiv(longest, TILES_PER_SPLIT * tokens)))
 
 
-def rows_of_last_axis(**tensors: torch.Tensor | None) -> None:
-    """Refuse tensors whose last axis is not contiguous."""
+def gpu_of(device: torch.device) -> Gpu:
+    """Return what tiles for a device depend on; a CPU, where kernels are interpreted, chooses as an H100 would."""
+    target = TARGET.get()
+    return present(device) if target is None else nvidia(target.capability)
+
+
+@cache
+def present(device: torch.device) -> Gpu:
+    """Return what torch says of a device."""
+    if device.type != "cuda":
+        return Gpu(90, nvidia(90).shared, tuple(spelled(kind) for kind in FP8))
+    facts = torch.cuda.get_device_properties(device)
+    if torch.version.hip is not None:
+        return amd(facts.gcnArchName)
+    return nvidia(10 * facts.major + facts.minor, getattr(facts, "shared_memory_per_block_optin", None))
+
+
+def fp8_type(device: torch.device) -> torch.dtype:
+    """Return the e4m3 type that a device computes with; ValueError when it has none."""
+    gpu = gpu_of(device)
+    if not gpu.fp8:
+        raise ValueError(f"fp8: {gpu.name} has no such type, sm_89 and later do; use int8")
+    kind: torch.dtype = getattr(torch, gpu.fp8[0])
+    return kind
+
+
+def refuse_fp8(**tensors: torch.Tensor | None) -> None:
+    """Refuse 8-bit floats of a format that their device does not compute with."""
     for name, tensor in tensors.items():
-        if tensor is not None and tensor.stride(-1) != 1:
+        if tensor is None or tensor.dtype not in FP8:
+            continue
+        wanted = fp8_type(tensor.device)
+        if spelled(tensor.dtype) not in gpu_of(tensor.device).fp8:
+            raise ValueError(f"{name}: {spelled(tensor.dtype)}, this GPU computes with {spelled(wanted)}")
+
+
+def spelled(dtype: torch.dtype) -> str:
+    """Return a type's name without its module."""
+    return str(dtype).removeprefix("torch.")
+
+
+def agree(known: dict[str, int] | None = None, **given: Given) -> dict[str, int]:
+    """Return the sizes of the axes; ValueError for a tensor whose shape, type, layout or device is not as it must be.
+
+    `given`: argument name -> (tensor or none, its axes such as "B Hq D", the types it may have). Axes of one name have
+    one size; "D/2" is half of D, "2" is 2, and an axis may be longer than needed when written with a plus: "T+".
+    """
+    sizes = dict(known or {})
+    devices = {}
+    for name, (tensor, axes, types) in given.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name}: must be a tensor [{', '.join(axes.split())}], is {type(tensor).__name__}")
+        if tensor.dtype not in types:
+            raise ValueError(f"{name}: is {spelled(tensor.dtype)}, must be {' or '.join(map(spelled, types))}")
+        bound = dict(sizes)
+        names = axes.split()
+        if tensor.ndim != len(names) or not all(fits(sizes, *pair) for pair in zip(names, tensor.shape, strict=True)):
+            wanted = [f"{axis}={bound[axis]}" if axis in bound else axis for axis in names]
+            raise ValueError(f"{name}: shape {list(tensor.shape)}, must be [{', '.join(wanted)}]")
+        if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
             raise ValueError(f"{name}: last axis must be contiguous, its stride is {tensor.stride(-1)}")
+        devices[str(tensor.device)] = name
+    if len(devices) > 1:
+        raise ValueError("tensors on different devices: " + ", ".join(f"{v} on {k}" for k, v in devices.items()))
+    if "cpu" in devices and not INTERPRETED and TARGET.get() is None:
+        raise ValueError("tensors on the CPU: kernels run on a GPU, or interpreted with TRITON_INTERPRET=1")
+    if sizes.get("B", 0) > MOST_SEQUENCES:
+        raise ValueError(f"{sizes['B']:,} sequences: one call takes at most {MOST_SEQUENCES:,}")
+    return sizes
+
+
+def fits(sizes: dict[str, int], axis: str, size: int) -> bool:
+    """Return whether an axis has the size its name says; a new name is written down in `sizes`."""
+    if axis.isdecimal():
+        return size == int(axis)
+    if axis.endswith("+"):
+        return size >= sizes.get(axis[:-1], 0)
+    if "/" in axis:
+        whole, parts = axis.split("/")
+        return size * int(parts) == sizes[whole]
+    return sizes.setdefault(axis, size) == size
+
+
+def group_of(q_heads: int, kv_heads: int) -> int:
+    """Return the query heads that share a KV head."""
+    if kv_heads < 1 or q_heads % kv_heads or not q_heads:
+        raise ValueError(f"{q_heads} query heads are not a multiple of {kv_heads} KV heads")
+    return q_heads // kv_heads
+
+
+def refuse_odd(width: int) -> None:
+    """Refuse a head dim that has no two halves."""
+    if width % 2 or width < 2:
+        raise ValueError(f"head_dim {width}: must be even")
+
+
+def refuse_tables(sizes: dict[str, int], positions: int, cos: torch.Tensor | None, sin: torch.Tensor | None) -> None:
+    """Refuse tables of rotary embeddings [positions or more, D/2] that do not fit; both or none."""
+    refuse_odd(sizes["D"])
+    if (cos is None) != (sin is None):
+        raise ValueError("cos and sin must both be given, or neither")
+    known = sizes | {"positions": positions}
+    agree(known, cos=(cos, "positions+ D/2", FLOATS), sin=(sin, "positions+ D/2", FLOATS))
+    if cos is not None and sin is not None and cos.stride() != sin.stride():
+        raise ValueError(f"cos and sin: must have the same strides, have {cos.stride()} and {sin.stride()}")
+
+
+def tile_for(shape: Shape, tensor: torch.Tensor) -> Config:
+    """Return the tile a shape runs with on the device of a tensor."""
+    config = tiles(shape, gpu_of(tensor.device))
+    if (target := TARGET.get()) is not None:
+        target.asked.append((shape, config))
+    return config
 
 
 def longest_sequence(cache: torch.Tensor, block_table: torch.Tensor | None) -> int:

@@ -11,32 +11,28 @@ import triton
 import triton.language as tl
 
 from .common import (
+    FLOATS,
+    HALVES,
+    INT32,
     INTERPRETED,
     LN2,
     LOG2E,
-    Config,
+    agree,
     dot_,
+    group_of,
+    inside,
     longest_sequence,
     online_softmax,
     page_base,
     pick_splits,
-    rows_of_last_axis,
+    query_heads,
     slot_in_page,
     sm_count,
     split_range,
     store_split,
+    tile_for,
 )
-
-#: (bytes per element, head_dim up to, query heads per program up to) -> tile; three stages keep 64 KB in flight
-CONFIGS = {
-    (2, 64, 16): Config(rows=16, tokens=128, warps=4, stages=3),
-    (2, 128, 16): Config(rows=16, tokens=64, warps=4, stages=3),
-    (2, 256, 16): Config(rows=16, tokens=32, warps=4, stages=3),
-    (2, 64, 64): Config(rows=64, tokens=64, warps=4, stages=3),
-    (2, 128, 64): Config(rows=64, tokens=64, warps=4, stages=3),
-    (2, 256, 64): Config(rows=32, tokens=32, warps=4, stages=3),
-    (4, 256, 64): Config(rows=16, tokens=16, warps=4, stages=2),
-}
+from .tiles import Config, Shape, power_of_two
 
 
 @triton.jit
@@ -72,20 +68,13 @@ def decode_split_kernel(
     STORE_LOGITS: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    blocks: tl.constexpr = (G + BH - 1) // BH
-    kv_head = (tl.program_id(0) // blocks).to(tl.int64)
+    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    b = tl.program_id(2).to(tl.int64)
-    g = (tl.program_id(0) % blocks) * BH + tl.arange(0, BH)  # [BH]
-    real = g < G
-    h = kv_head * G + g
     d = tl.arange(0, BD)
-    wide = d < D
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
-    q = tl.load(
-        Q + b * sq_b + h[:, None] * sq_h + d[None, :], mask=real[:, None] & wide[None, :], other=0.0
-    )  # [BH, BD]
+    at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
+    q = tl.load(at_q, mask=inside(real, d, D, BD), other=0.0)  # [BH, BD]
     K += kv_head * sk_h
     V += kv_head * sv_h
     m = tl.full([BH], float("-inf"), tl.float32)
@@ -96,7 +85,7 @@ def decode_split_kernel(
         n = start + tl.arange(0, BN)
         live = n < hi
         slot = slot_in_page(n, PAGED, PAGE)
-        seen = live[:, None] & wide[None, :]
+        seen = inside(live, d, D, BD)
         k = tl.load(K + (page * sk_p + slot * sk_t)[:, None] + d[None, :], mask=seen, other=0.0)  # [BN, BD]
         v = tl.load(V + (page * sv_p + slot * sv_t)[:, None] + d[None, :], mask=seen, other=0.0)  # [BN, BD]
         page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
@@ -107,7 +96,7 @@ def decode_split_kernel(
         s = tl.where(live[None, :], s, float("-inf"))
         p, alpha, m, z = online_softmax(s, m, z)
         acc = acc * alpha[:, None] + dot_(p, v, UPCAST)
-    store_split(OUT, LSE, (b * q_heads + h) * splits + split, acc, m, z, real, d, D)
+    store_split(OUT, LSE, (b * q_heads + h) * splits + split, acc, m, z, real, d, D, BD)
 
 
 @triton.jit
@@ -127,8 +116,8 @@ def combine_row(
         s = first + tl.arange(0, CHUNK)
         weight = tl.load(LSES + row * splits + s, mask=s < splits, other=float("-inf"))
         weight = tl.exp2((weight - top) * LOG2E)  # [CHUNK]
-        inside = (s < splits)[:, None] & (d < D)[None, :]
-        part = tl.load(PARTIAL + (row * splits + s)[:, None] * D + d[None, :], mask=inside, other=0.0)  # [CHUNK, BD]
+        there = inside(s < splits, d, D, BD)
+        part = tl.load(PARTIAL + (row * splits + s)[:, None] * D + d[None, :], mask=there, other=0.0)  # [CHUNK, BD]
         acc += tl.sum(part * weight[:, None], 0)
     safe = tl.where(some, total, 1.0)
     tl.store(OUT + row * D + d, (acc / safe).to(OUT.dtype.element_ty), mask=d < D)
@@ -140,14 +129,6 @@ def combine_kernel(
     PARTIAL, LSES, OUT, LSE, splits, D: tl.constexpr, BD: tl.constexpr, BS: tl.constexpr, CHUNK: tl.constexpr
 ):
     combine_row(PARTIAL, LSES, OUT, LSE, tl.program_id(0).to(tl.int64), splits, D, BD, BS, CHUNK)
-
-
-def pick(q_per_kv: int, head_dim: int, itemsize: int) -> Config:
-    """Return the tile for a number of query heads per KV head, a head dim and the bytes of an element."""
-    for (size, width, rows), config in CONFIGS.items():
-        if itemsize <= size and head_dim <= width and (q_per_kv <= rows or rows == 64):
-            return config
-    raise ValueError(f"head_dim {head_dim}: decode attention is written for at most 256")
 
 
 def traffic(
@@ -207,12 +188,17 @@ def decode_splits(
     dtype: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Do what `decode_attention` does before combining; `dtype` is that of the output of a single split."""
-    rows_of_last_axis(q=q, k=k, v=v, logits=logits)
-    (batch, q_heads, width), kv_heads = q.shape, k.shape[2]
-    group = q_heads // kv_heads
-    if group * kv_heads != q_heads:
-        raise ValueError(f"{q_heads} query heads are not a multiple of {kv_heads} KV heads")
-    config = config or pick(group, width, k.element_size())
+    sizes = agree(
+        q=(q, "B Hq D", FLOATS),
+        k=(k, "B T Hkv D" if block_table is None else "P page Hkv D", (q.dtype,)),
+        v=(v, "B T Hkv D" if block_table is None else "P page Hkv D", (q.dtype,)),
+        lengths=(lengths, "B", INT32),
+        block_table=(block_table, "B pages", INT32),
+        logits=(logits, "B Hq T+", HALVES),
+    )
+    batch, q_heads, kv_heads, width = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D"))
+    group = group_of(q_heads, kv_heads)
+    config = config or tile_for(Shape("decode", width, group, k.element_size()), k)
     blocks = triton.cdiv(group, config.rows)
     longest = longest_sequence(k, block_table)
     splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
@@ -236,7 +222,7 @@ def decode_splits(
         0 if logits is None else logits.stride(1),
         G=group,
         D=width,
-        BD=max(16, triton.next_power_of_2(width)),
+        BD=power_of_two(width),
         BH=config.rows,
         BN=config.tokens,
         PAGE=k.shape[1] if block_table is not None else 1,

@@ -14,17 +14,15 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import INTERPRETED, LOG2E, Config, dot_, rows_of_last_axis
+from .common import FLOATS, FP8, INT32, INTERPRETED, LOG2E, agree, dot_, group_of, inside, tile_for
 from .decode_attention import combine_row, combine_tiles, decode_splits
 from .decode_attention import traffic as decode_traffic
 from .latent_decode import absorbed_splits, absorbed_traffic
+from .prefill_attention import refuse_longest
+from .tiles import Config, Shape, power_of_two
 
-#: head_dim up to -> tile of the prompt's scores: rows are queries
-PREFILL = {
-    64: Config(rows=64, tokens=128, warps=4, stages=3),
-    128: Config(rows=64, tokens=128, warps=8, stages=3),
-    256: Config(rows=32, tokens=64, warps=8, stages=2),
-}
+#: query heads that share a KV head, and head dim
+MOST_HEADS, WIDEST = 128, 256
 RESCORE = Config(rows=16, tokens=64, warps=4, stages=1)
 #: tokens per program of the element-wise kernels
 SELECT_TOKENS, EVICT_TOKENS, COMPACT_TOKENS = 1024, 1024, 32
@@ -107,11 +105,10 @@ def rescore_kernel(
     h = kv_head * G + g
     real = g < G
     d = tl.arange(0, BD)
-    wide = d < D
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    q = tl.load(at_q, mask=real[:, None] & wide[None, :], other=0.0)  # [BG, BD]
+    q = tl.load(at_q, mask=inside(real, d, D, BD), other=0.0)  # [BG, BD]
     at_k = K + b * sk_b + n[:, None] * sk_t + kv_head * sk_h + d[None, :]
-    k = tl.load(at_k, mask=live[:, None] & wide[None, :], other=0.0)  # [BN, BD]
+    k = tl.load(at_k, mask=inside(live, d, D, BD), other=0.0)  # [BN, BD]
     lse = tl.load(LSE + b * q_heads + h, mask=real, other=0.0)  # [BG]
     p = tl.exp2((dot_(q, tl.trans(k), UPCAST) * scale - lse[:, None]) * LOG2E)  # [BG, BN]
     p = tl.where(real[:, None], p, 0.0)
@@ -149,9 +146,8 @@ def prefill_scores_kernel(
     n = tl.program_id(0) * BN + tl.arange(0, BN)
     live = n < length
     d = tl.arange(0, BD)
-    wide = d < D
     at_k = K + (begin + n)[:, None] * sk_n + kv_head * sk_h + d[None, :]
-    k = tl.load(at_k, mask=live[:, None] & wide[None, :], other=0.0)  # [BN, BD]
+    k = tl.load(at_k, mask=inside(live, d, D, BD), other=0.0)  # [BN, BD]
     oldest = tl.maximum(length - last, 0)
     lo = tl.maximum(tl.program_id(0) * BN, oldest)
     total = tl.zeros([BN], tl.float32)
@@ -161,7 +157,7 @@ def prefill_scores_kernel(
             i = start + tl.arange(0, BM)
             asks = i < length
             at_q = Q + (begin + i)[:, None] * sq_n + h * sq_h + d[None, :]
-            q = tl.load(at_q, mask=asks[:, None] & wide[None, :], other=0.0)  # [BM, BD]
+            q = tl.load(at_q, mask=inside(asks, d, D, BD), other=0.0)  # [BM, BD]
             lse = tl.load(LSE + h * se_h + begin + i, mask=asks, other=0.0)  # [BM]
             p = tl.exp2((dot_(q, tl.trans(k), UPCAST) * scale - lse[:, None]) * LOG2E)  # [BM, BN]
             p = tl.where(asks[:, None] & (n[None, :] <= i[:, None]), p, 0.0)
@@ -174,7 +170,7 @@ def select_kernel(SCORES, LENGTHS, KEPT, heavy, recent, budget, ss_b, ss_h, BT: 
     kv_head = tl.program_id(0).to(tl.int64)
     b = tl.program_id(1).to(tl.int64)
     length = tl.load(LENGTHS + b)
-    limit = length - recent
+    limit = tl.maximum(length - recent, 0)
     SCORES += b * ss_b + kv_head * ss_h
     KEPT += (b * tl.num_programs(0) + kv_head) * budget
     digits = tl.arange(0, 256)
@@ -202,7 +198,8 @@ def select_kernel(SCORES, LENGTHS, KEPT, heavy, recent, budget, ss_b, ss_h, BT: 
         bits = tl.load(SCORES + n, mask=n < limit, other=0.0).to(tl.int32, bitcast=True)
         tie = (n < limit) & (bits == least)
         rank = ties + tl.cumsum(tie.to(tl.int32), 0) - 1
-        keep = (n < limit) & (bits > least) | tie & (rank >= equal - need) | (n >= limit) & (n < length)
+        old = (n < limit) & (bits > least) | tie & (rank >= equal - need)
+        keep = old & (heavy > 0) | (n >= limit) & (n < length)
         into = kept + tl.cumsum(keep.to(tl.int32), 0) - 1
         tl.store(KEPT + into, n, mask=keep)
         kept += tl.sum(keep.to(tl.int32), 0)
@@ -305,16 +302,6 @@ def evict_kernel(
         tl.store(V + b * sv_b + slot * sv_t + kv_head * sv_h + d, new, mask=d < DV)
 
 
-def pick_prefill(head_dim: int, itemsize: int = 2) -> Config:
-    """Return the tile of the prompt's scores for a head dim and the bytes of an element."""
-    if itemsize > 2:
-        return Config(rows=32, tokens=32, warps=4, stages=1)
-    for width, config in PREFILL.items():
-        if head_dim <= width:
-            return config
-    raise ValueError(f"head_dim {head_dim}: prompt scores are written for at most 256")
-
-
 def traffic(
     batch: int, q_heads: int, kv_heads: int, head_dim: int, tokens: int, itemsize: int = 2
 ) -> tuple[float, float]:
@@ -341,6 +328,19 @@ def prefill_scores_traffic(
     return float(moved), 2.0 * batch * q_heads * head_dim * pairs
 
 
+def refuse_group(group: int) -> None:
+    """Refuse more query heads per KV head than one program scores."""
+    if group > MOST_HEADS:
+        raise ValueError(f"{group} query heads share a KV head: scores are written for at most {MOST_HEADS}")
+
+
+def refuse_negative(**counts: int) -> None:
+    """Refuse a number of tokens below 0."""
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name} {count}: must be 0 or more")
+
+
 def combine_scores(
     partial: torch.Tensor,
     lses: torch.Tensor,
@@ -354,7 +354,6 @@ def combine_scores(
     partial [B, Hq, S, D] fp32, lses [B, Hq, S] fp32, logits [B, Hq, T] fp16, scores [B, Hkv, T] fp32, changed in place.
     Returns out [B, Hq, D] of `dtype` and lse [B, Hq].
     """
-    rows_of_last_axis(logits=logits, scores=scores)
     batch, q_heads, splits, width = partial.shape
     kv_heads, tokens = scores.shape[1:]
     group = q_heads // kv_heads
@@ -395,16 +394,19 @@ def h2o_decode(
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
+    config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode, and add the attention every token received to its score.
 
     q [B, Hq, D]; k, v [B, T, Hkv, D]; lengths [B] int32, live slots; scores [B, Hkv, T] fp32, changed in place.
     `logits` [B, Hq, T] fp16 is scratch, made when not given. Returns out [B, Hq, D] of q's type, lse [B, Hq] fp32.
     """
+    sizes = agree(q=(q, "B Hq D", FLOATS), k=(k, "B T Hkv D", (q.dtype,)), scores=(scores, "B Hkv T", (torch.float32,)))
+    refuse_group(group_of(sizes["Hq"], sizes["Hkv"]))
     if logits is None:
         logits = torch.empty((*q.shape[:2], k.shape[1]), dtype=torch.float16, device=q.device)
     partial, lses = decode_splits(
-        q, k, v, lengths, scale=scale, splits=splits, sms=sms, logits=logits, dtype=torch.float32
+        q, k, v, lengths, scale=scale, splits=splits, sms=sms, logits=logits, config=config, dtype=torch.float32
     )
     return combine_scores(partial, lses, logits, lengths, scores, q.dtype)
 
@@ -421,12 +423,17 @@ def h2o_latent_decode(
     splits: int | None = None,
     sms: int | None = None,
     logits: torch.Tensor | None = None,
+    config: Config | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode an absorbed latent cache, and add the attention of all heads to each token's score.
 
     q [B, H, R], latent [B, T, R], q_rope [B, H, r], k_rope [B, T, r] as in `absorbed_decode`; scores [B, 1, T] fp32,
     changed in place. Returns out [B, H, R] of q's type and lse [B, H] fp32.
     """
+    sizes = agree(
+        q=(q, "B H R", FLOATS), latent=(latent, "B T R", (q.dtype, *FP8)), scores=(scores, "B 1 T", (torch.float32,))
+    )
+    refuse_group(sizes["H"])
     if logits is None:
         logits = torch.empty((*q.shape[:2], latent.shape[1]), dtype=torch.float16, device=q.device)
     partial, lses = absorbed_splits(
@@ -439,6 +446,7 @@ def h2o_latent_decode(
         splits=splits,
         sms=sms,
         logits=logits,
+        config=config,
         dtype=torch.float32,
     )
     return combine_scores(partial, lses, logits, lengths, scores, q.dtype)
@@ -457,9 +465,20 @@ def h2o_rescore(
 
     q [B, Hq, D]; k [B, T, Hkv, D]; lse [B, Hq] fp32 from a decode; scores [B, Hkv, T] fp32, changed in place.
     """
-    rows_of_last_axis(q=q, k=k, scores=scores)
-    (batch, q_heads, width), (_, tokens, kv_heads, _) = q.shape, k.shape
-    group = q_heads // kv_heads
+    sizes = agree(
+        q=(q, "B Hq D", FLOATS),
+        k=(k, "B T Hkv D", (q.dtype,)),
+        lse=(lse, "B Hq", (torch.float32,)),
+        lengths=(lengths, "B", INT32),
+        scores=(scores, "B Hkv T", (torch.float32,)),
+    )
+    batch, q_heads, kv_heads, width, tokens = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D", "T"))
+    group = group_of(q_heads, kv_heads)
+    refuse_group(group)
+    if width > WIDEST:
+        raise ValueError(f"head_dim {width}: scores are written for at most {WIDEST}")
+    if not lse.is_contiguous():
+        raise ValueError("lse must be contiguous")
     rescore_kernel[(triton.cdiv(tokens, RESCORE.tokens), kv_heads, batch)](
         q,
         k,
@@ -472,9 +491,9 @@ def h2o_rescore(
         *k.stride()[:3],
         *scores.stride()[:2],
         G=group,
-        BG=max(16, triton.next_power_of_2(group)),
+        BG=power_of_two(group),
         D=width,
-        BD=max(16, triton.next_power_of_2(width)),
+        BD=power_of_two(width),
         BN=RESCORE.tokens,
         UPCAST=INTERPRETED,
         **RESCORE.launch,
@@ -497,10 +516,18 @@ def h2o_prefill_scores(
     q [N, Hq, D], k [N, Hkv, D], prompts one after another; lse [Hq, N] fp32 from `prefill_attention`; starts [B + 1]
     int32, where each begins; longest, in tokens. `last`: only so many last queries ask (64 in SnapKV), default all.
     """
-    rows_of_last_axis(q=q, k=k, lse=lse)
-    (_, q_heads, width), kv_heads = q.shape, k.shape[1]
-    batch = starts.shape[0] - 1
-    config = config or pick_prefill(width, q.element_size())
+    sizes = agree(
+        q=(q, "N Hq D", FLOATS),
+        k=(k, "N Hkv D", (q.dtype,)),
+        lse=(lse, "Hq N", (torch.float32,)),
+        starts=(starts, "ends", INT32),
+    )
+    q_heads, kv_heads, width = (sizes[axis] for axis in ("Hq", "Hkv", "D"))
+    group = group_of(q_heads, kv_heads)
+    refuse_longest(longest, sizes)
+    refuse_negative(last=0 if last is None else last)
+    batch = sizes["ends"] - 1
+    config = config or tile_for(Shape("prompt scores", width, group, q.element_size()), q)
     scores = torch.zeros((batch, kv_heads, longest), dtype=torch.float32, device=q.device)
     prefill_scores_kernel[(triton.cdiv(longest, config.tokens), kv_heads, batch)](
         q,
@@ -514,9 +541,9 @@ def h2o_prefill_scores(
         *k.stride()[:2],
         lse.stride(0),
         *scores.stride()[:2],
-        G=q_heads // kv_heads,
+        G=group,
         D=width,
-        BD=max(16, triton.next_power_of_2(width)),
+        BD=power_of_two(width),
         BM=config.rows,
         BN=config.tokens,
         UPCAST=INTERPRETED,
@@ -531,8 +558,9 @@ def h2o_select(scores: torch.Tensor, lengths: torch.Tensor, heavy: int, recent: 
     scores [B, Hkv, T] fp32, not negative; lengths [B] int32. Returns kept [B, Hkv, heavy + recent] int32, positions in
     ascending order, then -1. Of equal scores the later token is kept.
     """
-    rows_of_last_axis(scores=scores)
-    batch, heads, tokens = scores.shape
+    sizes = agree(scores=(scores, "B Hkv T", (torch.float32,)), lengths=(lengths, "B", INT32))
+    batch, heads, tokens = (sizes[axis] for axis in ("B", "Hkv", "T"))
+    refuse_negative(heavy=heavy, recent=recent)
     kept = torch.empty((batch, heads, heavy + recent), dtype=torch.int32, device=scores.device)
     at_once = min(SELECT_TOKENS, max(32, triton.next_power_of_2(tokens)))
     select_kernel[(heads, batch)](
@@ -549,9 +577,15 @@ def h2o_compact(
     cache [B, T, Hkv, D]; kept [B, Hkv, N] int32 from `h2o_select`; into [B, N, Hkv, D], written where kept is not -1;
     scores [B, Hkv, T] fp32. Returns the kept tokens' scores [B, Hkv, N], 0 where nothing is kept, or none without them.
     """
-    rows_of_last_axis(cache=cache, into=into, scores=scores)
-    batch, heads, budget = kept.shape
-    width = cache.shape[-1]
+    sizes = agree(
+        cache=(cache, "B T Hkv D", (*FLOATS, *FP8, torch.int8, torch.uint8)),
+        kept=(kept, "B Hkv N", INT32),
+        into=(into, "B N Hkv D", (cache.dtype,)),
+        scores=(scores, "B Hkv T", (torch.float32,)),
+    )
+    batch, heads, budget, width = (sizes[axis] for axis in ("B", "Hkv", "N", "D"))
+    if not kept.is_contiguous():
+        raise ValueError("kept must be contiguous")
     found = None if scores is None else torch.empty((batch, heads, budget), dtype=torch.float32, device=cache.device)
     compact_kernel[(triton.cdiv(budget, COMPACT_TOKENS), heads, batch)](
         kept,
@@ -588,10 +622,20 @@ def h2o_evict(
     [B, Hkv, N] int32, contiguous; seen [B] int32, tokens before the new one, which is its position. While seen < N the
     new token takes slot `seen`. `recent` tokens, the new one included, never leave. All changed in place.
     """
-    rows_of_last_axis(k_new=k_new, v_new=v_new, k=k, v=v)
+    sizes = agree(
+        k_new=(k_new, "B Hkv D", (*FLOATS, *FP8)),
+        k=(k, "B N Hkv D", (k_new.dtype,)),
+        v_new=(v_new, "B Hkv Dv", (k_new.dtype,)),
+        v=(v, "B N Hkv Dv", (k_new.dtype,)),
+        scores=(scores, "B Hkv N", (torch.float32,)),
+        positions=(positions, "B Hkv N", INT32),
+        seen=(seen, "B", INT32),
+    )
+    if (v is None) != (v_new is None):
+        raise ValueError("v_new and v must both be given, or neither")
     if not (scores.is_contiguous() and positions.is_contiguous()):
         raise ValueError("scores and positions must be contiguous")
-    batch, budget, heads, width = k.shape
+    batch, budget, heads, width = (sizes[axis] for axis in ("B", "N", "Hkv", "D"))
     if not 1 <= recent <= budget:
         raise ValueError(f"recent {recent}: must be from 1 to the budget of {budget} tokens")
     v_width = 0 if v is None else v.shape[-1]

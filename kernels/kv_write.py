@@ -2,7 +2,8 @@
 
 One program a token and KV head. int8 and int4 are asymmetric with one bf16 scale and one bf16 zero (the number that
 code 0 stands for) per group of 64 elements, fp8 (e4m3) has one fixed scale per tensor. Layouts are those
-`quantised_decode` reads. Limits: groups are 64 elements wide or the whole head; head_dim a power of two up to 256.
+`quantised_decode` reads. Limits: a group is a head or half a head; head_dim
+is even, up to 256.
 Casting to fp8 is only right on a GPU (the interpreter loses carries).
 """
 
@@ -10,19 +11,23 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import round_bf16, rows_of_last_axis
+from .common import FLOATS, agree, refuse_fp8, refuse_odd, round_bf16
+from .quantised_decode import KINDS_STORED, refuse_sides
+from .tiles import power_of_two
 
-#: largest finite e4m3
-FP8_MAX = tl.constexpr(448.0)
 CODES = {"int8": (-128, 255), "int4": (0, 15)}
+#: kind -> types a cache of it has
+STORED = {"plain": FLOATS, **KINDS_STORED}
+WIDEST = 256
 WARPS = 1
 
 
 @triton.jit
-def encode(low, high, GROUPS: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr):
-    """Return both halves [HALF] as codes (fp32), and per half the scale and zero they were rounded with."""
-    least_low, most_low = tl.min(low, 0), tl.max(low, 0)
-    least_high, most_high = tl.min(high, 0), tl.max(high, 0)
+def encode(low, high, wide, GROUPS: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr):
+    """Return both halves [BHALF] as codes (fp32), and per half the scale and zero they were rounded with."""
+    none: tl.constexpr = float("inf")
+    least_low, most_low = tl.min(tl.where(wide, low, none), 0), tl.max(tl.where(wide, low, -none), 0)
+    least_high, most_high = tl.min(tl.where(wide, high, none), 0), tl.max(tl.where(wide, high, -none), 0)
     if GROUPS == 1:
         least_low = tl.minimum(least_low, least_high)
         most_low = tl.maximum(most_low, most_high)
@@ -48,29 +53,33 @@ def write_row(
     ss_g,
     inverse,
     HALF: tl.constexpr,
+    BHALF: tl.constexpr,
+    MOST: tl.constexpr,
     KIND: tl.constexpr,
     GROUPS: tl.constexpr,
     FIRST: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    d = tl.arange(0, HALF)
-    low = tl.load(NEW + d).to(tl.float32)  # [HALF]
-    high = tl.load(NEW + HALF + d).to(tl.float32)
+    d = tl.arange(0, BHALF)
+    wide = d < HALF
+    low = tl.load(NEW + d, mask=wide, other=0.0).to(tl.float32)  # [BHALF]
+    high = tl.load(NEW + HALF + d, mask=wide, other=0.0).to(tl.float32)
     if KIND == "plain":
-        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty))
-        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty))
+        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty), mask=wide)
+        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty), mask=wide)
     elif KIND == "fp8":
-        low = tl.minimum(tl.maximum(low * inverse, -FP8_MAX), FP8_MAX)
-        high = tl.minimum(tl.maximum(high * inverse, -FP8_MAX), FP8_MAX)
-        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty))
-        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty))
+        low = tl.minimum(tl.maximum(low * inverse, -MOST), MOST)
+        high = tl.minimum(tl.maximum(high * inverse, -MOST), MOST)
+        tl.store(CACHE + d, low.to(CACHE.dtype.element_ty), mask=wide)
+        tl.store(CACHE + HALF + d, high.to(CACHE.dtype.element_ty), mask=wide)
     else:
-        low, high, scale_low, scale_high, zero_low, zero_high = encode(low, high, GROUPS, FIRST, STEPS)
+        low, high, scale_low, scale_high, zero_low, zero_high = encode(low, high, wide, GROUPS, FIRST, STEPS)
         if KIND == "int4":
-            tl.store(CACHE + d, (low.to(tl.int32) | (high.to(tl.int32) << 4)).to(tl.uint8))
+            both = low.to(tl.int32) | (high.to(tl.int32) << 4)
+            tl.store(CACHE + d, both.to(tl.uint8), mask=wide)
         else:
-            tl.store(CACHE + d, low.to(tl.int32).to(tl.int8))
-            tl.store(CACHE + HALF + d, high.to(tl.int32).to(tl.int8))
+            tl.store(CACHE + d, low.to(tl.int32).to(tl.int8), mask=wide)
+            tl.store(CACHE + HALF + d, high.to(tl.int32).to(tl.int8), mask=wide)
         tl.store(SCALE + side, scale_low.to(SCALE.dtype.element_ty))
         tl.store(ZERO + side, zero_low.to(ZERO.dtype.element_ty))
         if GROUPS == 2:
@@ -106,6 +115,8 @@ def kv_write_kernel(
     ss_h,
     ss_g,
     HALF: tl.constexpr,
+    BHALF: tl.constexpr,
+    MOST: tl.constexpr,
     KIND: tl.constexpr,
     GROUPS: tl.constexpr,
     FIRST: tl.constexpr,
@@ -120,10 +131,10 @@ def kv_write_kernel(
         side = page * ss_p + head * ss_h + inside
         new = KNEW + token * sk_n + head * sk_nh
         into = K + page * sk_p + inside * sk_t + head * sk_h
-        write_row(new, into, KS, KZ, side, ss_g, k_inverse, HALF, KIND, GROUPS, FIRST, STEPS)
+        write_row(new, into, KS, KZ, side, ss_g, k_inverse, HALF, BHALF, MOST, KIND, GROUPS, FIRST, STEPS)
         new = VNEW + token * sv_n + head * sv_nh
         into = V + page * sv_p + inside * sv_t + head * sv_h
-        write_row(new, into, VS, VZ, side, ss_g, v_inverse, HALF, KIND, GROUPS, FIRST, STEPS)
+        write_row(new, into, VS, VZ, side, ss_g, v_inverse, HALF, BHALF, MOST, KIND, GROUPS, FIRST, STEPS)
 
 
 def traffic(kind: str, tokens: int, kv_heads: int, head_dim: int, itemsize: int = 2) -> tuple[float, float]:
@@ -153,11 +164,27 @@ def kv_write(
     cache's own float type), fp8 (k_scale, v_scale floats: stored = new / scale), int8 or int4 (k_scale, k_zero,
     v_scale, v_zero are bf16 tensors [pages, Hkv, groups, page] to be written, all of the same strides).
     """
-    rows_of_last_axis(k_new=k_new, v_new=v_new, k=k, v=v)
+    if kind not in STORED:
+        raise ValueError(f"kind {kind!r}: write {', '.join(STORED)}")
+    row = "pages page Hkv D/2" if kind == "int4" else "pages page Hkv D"
+    sizes = agree(
+        k_new=(k_new, "N Hkv D", FLOATS),
+        v_new=(v_new, "N Hkv D", (k_new.dtype,)),
+        k=(k, row, STORED[kind]),
+        v=(v, row, STORED[kind]),
+        slots=(slots, "N", (torch.int64, torch.int32)),
+    )
+    refuse_fp8(k=k, v=v)
+    tokens, heads, width = sizes["N"], sizes["Hkv"], sizes["D"]
+    refuse_odd(width)
+    if width > WIDEST:
+        raise ValueError(f"head_dim {width}: a cache is written up to {WIDEST}")
     tensors = isinstance(k_scale, torch.Tensor)
     if tensors != (kind in CODES):
         raise ValueError(f"{kind}: scales must be {'tensors' if kind in CODES else 'floats'}")
-    tokens, heads, width = k_new.shape
+    _, groups = refuse_sides(sizes, k, k_scale, v_scale, k_zero, v_zero)
+    if tensors and k_zero is None:
+        raise ValueError(f"{kind}: k_zero and v_zero are written too and must be given")
     first, steps = CODES.get(kind, (0, 1))
     kv_write_kernel[(tokens, heads)](
         k_new,
@@ -178,8 +205,10 @@ def kv_write(
         *v.stride()[:3],
         *(k_scale.stride()[:3] if tensors else (0, 0, 0)),
         HALF=width // 2,
+        BHALF=power_of_two(width // 2),
+        MOST=torch.finfo(k.dtype).max if kind == "fp8" else 0.0,
         KIND=kind,
-        GROUPS=k_scale.shape[2] if tensors else 0,
+        GROUPS=groups,
         FIRST=first,
         STEPS=steps,
         num_warps=WARPS,

@@ -9,8 +9,9 @@ fused        Separate latents for keys and values. Keys are rebuilt tile by tile
              (Palu, arXiv 2407.21118, rebuilds keys for the same reason); values stay absorbed.
 reconstruct  Both rebuilt in memory with a matrix product, then plain decode: the honest slow one.
 
-Limits: ranks are powers of two from 16 to 512 (256 for a latent in fp8, absorbed only), the rotary part up to 64,
-head_dim of rebuilt keys a power of two up to 128. The absorbed form re-reads the latent (through L2) once per 64 heads.
+Limits: ranks up to 512 (256 for a latent in fp8, absorbed only) in tiles of the next power of two. The fused form keeps
+a whole projection beside its tiles, so wide ranks fit large GPUs only (`tiles`). The absorbed form re-reads the latent
+(through L2) once per tile of heads.
 """
 
 import torch
@@ -18,47 +19,37 @@ import triton
 import triton.language as tl
 
 from .common import (
+    FLOATS,
+    FP8,
+    HALVES,
+    INT32,
     INTERPRETED,
     LN2,
     LOG2E,
     TL_TYPES,
-    Config,
+    agree,
     dot_,
+    group_of,
+    inside,
     longest_sequence,
     online_softmax,
     page_base,
     pick_splits,
-    rows_of_last_axis,
+    query_heads,
+    refuse_fp8,
+    refuse_tables,
     slot_in_page,
     sm_count,
     split_range,
     store_split,
+    tile_for,
 )
 from .decode_attention import decode_attention, finish, split_buffers
 from .decode_attention import traffic as decode_traffic
+from .tiles import Config, Shape, power_of_two
 
-#: (rank up to, heads up to) -> tile of the absorbed form
-ABSORBED = {
-    (128, 16): Config(rows=16, tokens=64, warps=4, stages=3),
-    (128, 64): Config(rows=64, tokens=64, warps=4, stages=3),
-    (256, 16): Config(rows=16, tokens=64, warps=4, stages=3),
-    (256, 32): Config(rows=32, tokens=64, warps=4, stages=3),
-    (256, 64): Config(rows=64, tokens=64, warps=8, stages=3),
-    (512, 16): Config(rows=16, tokens=32, warps=4, stages=2),
-    (512, 32): Config(rows=32, tokens=32, warps=8, stages=3),
-    (512, 64): Config(rows=64, tokens=32, warps=8, stages=2),
-}
-#: rank up to -> tile of the absorbed form over fp8; no tile tried at 512 both pipelines its loads and spills nothing
-ABSORBED_FP8 = {
-    128: Config(rows=64, tokens=64, warps=4, stages=3),
-    256: Config(rows=64, tokens=64, warps=8, stages=3),
-}
-#: rank up to -> tile of the fused form
-FUSED = {
-    128: Config(rows=16, tokens=64, warps=4, stages=2),
-    256: Config(rows=16, tokens=32, warps=8, stages=3),
-    512: Config(rows=16, tokens=32, warps=8, stages=2),
-}
+#: widest rotary part
+ROPE_MOST = 64
 
 
 @triton.jit
@@ -87,7 +78,9 @@ def absorbed_split_kernel(
     st_b,
     sl_h,
     R: tl.constexpr,
+    BR: tl.constexpr,
     ROPE: tl.constexpr,
+    BROPE: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
     PAGE: tl.constexpr,
@@ -100,26 +93,29 @@ def absorbed_split_kernel(
     split = tl.program_id(1)
     b = tl.program_id(2).to(tl.int64)
     real = h < heads
-    r = tl.arange(0, R)
+    r = tl.arange(0, BR)
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
-    q = tl.load(Q + b * sq_b + h[:, None] * sq_h + r[None, :], mask=real[:, None], other=0.0)  # [BH, R]
+    q = tl.load(Q + b * sq_b + h[:, None] * sq_h + r[None, :], mask=inside(real, r, R, BR), other=0.0)  # [BH, BR]
     if ROPE > 0:
-        e = tl.arange(0, ROPE)
-        qr = tl.load(QR + b * sr_b + h[:, None] * sr_h + e[None, :], mask=real[:, None], other=0.0)  # [BH, ROPE]
+        e = tl.arange(0, BROPE)
+        at_q = QR + b * sr_b + h[:, None] * sr_h + e[None, :]
+        qr = tl.load(at_q, mask=inside(real, e, ROPE, BROPE), other=0.0)  # [BH, BROPE]
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
-    acc = tl.zeros([BH, R], tl.float32)
+    acc = tl.zeros([BH, BR], tl.float32)
     page = page_base(TABLE, b, st_b, lo + tl.arange(0, BN), hi, PAGED, PAGE)
     for start in range(lo, hi, BN):
         n = start + tl.arange(0, BN)
         live = n < hi
         slot = slot_in_page(n, PAGED, PAGE)
-        c = tl.load(C + (page * sc_p + slot * sc_t)[:, None] + r[None, :], mask=live[:, None], other=0.0)  # [BN, R]
+        at_c = C + (page * sc_p + slot * sc_t)[:, None] + r[None, :]
+        c = tl.load(at_c, mask=inside(live, r, R, BR), other=0.0)  # [BN, BR]
         c = c.to(CDT)
         s = dot_(q, tl.trans(c), UPCAST)  # [BH, BN]
         if ROPE > 0:
-            cr = tl.load(CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :], mask=live[:, None], other=0.0)
+            at_c = CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :]
+            cr = tl.load(at_c, mask=inside(live, e, ROPE, BROPE), other=0.0)
             s += dot_(qr, tl.trans(cr.to(CDT)), UPCAST)
         page = page_base(TABLE, b, st_b, n + BN, hi, PAGED, PAGE)
         s *= scale * LOG2E
@@ -129,7 +125,7 @@ def absorbed_split_kernel(
         s = tl.where(live[None, :], s, float("-inf"))
         p, alpha, m, z = online_softmax(s, m, z)
         acc = acc * alpha[:, None] + dot_(p, c, UPCAST)
-    store_split(OUT, LSE, (b * heads + h) * splits + split, acc * out_scale, m, z, real, r, R)
+    store_split(OUT, LSE, (b * heads + h) * splits + split, acc * out_scale, m, z, real, r, R, BR)
 
 
 @triton.jit
@@ -157,43 +153,46 @@ def fused_split_kernel(
     sf_t,
     G: tl.constexpr,
     HALF: tl.constexpr,
+    BHALF: tl.constexpr,
     RK: tl.constexpr,
+    BRK: tl.constexpr,
     RV: tl.constexpr,
+    BRV: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
     ROTATE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    kv_head = tl.program_id(0).to(tl.int64)
+    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    b = tl.program_id(2).to(tl.int64)
-    g = tl.arange(0, BH)
-    real = g < G
-    h = kv_head * G + g
-    d = tl.arange(0, HALF)
-    rk = tl.arange(0, RK)
-    rv = tl.arange(0, RV)
+    d = tl.arange(0, BHALF)
+    rk = tl.arange(0, BRK)
+    rv = tl.arange(0, BRV)
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    q_low = tl.load(at_q, mask=real[:, None], other=0.0)  # [BH, HALF]
-    q_high = tl.load(at_q + HALF, mask=real[:, None], other=0.0)
+    head = inside(real, d, HALF, BHALF)
+    q_low = tl.load(at_q, mask=head, other=0.0)  # [BH, BHALF]
+    q_high = tl.load(at_q + HALF, mask=head, other=0.0)
     at_w = W + kv_head * sw_h + rk[:, None] * sw_r + d[None, :]
-    w_low = tl.load(at_w)  # [RK, HALF]
-    w_high = tl.load(at_w + HALF)
+    there = inside(rk < RK, d, HALF, BHALF)
+    w_low = tl.load(at_w, mask=there, other=0.0)  # [BRK, BHALF]
+    w_high = tl.load(at_w + HALF, mask=there, other=0.0)
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
-    acc = tl.zeros([BH, RV], tl.float32)
+    acc = tl.zeros([BH, BRV], tl.float32)
     for start in range(lo, hi, BN):
         n = (start + tl.arange(0, BN)).to(tl.int64)
         live = n < hi
-        ck = tl.load(CK + b * sk_b + n[:, None] * sk_t + rk[None, :], mask=live[:, None], other=0.0)  # [BN, RK]
-        k_low = dot_(ck, w_low, UPCAST)  # [BN, HALF]
+        at_c = CK + b * sk_b + n[:, None] * sk_t + rk[None, :]
+        ck = tl.load(at_c, mask=inside(live, rk, RK, BRK), other=0.0)  # [BN, BRK]
+        k_low = dot_(ck, w_low, UPCAST)  # [BN, BHALF]
         k_high = dot_(ck, w_high, UPCAST)
         if ROTATE:
             at_f = n[:, None] * sf_t + d[None, :]
-            cos = tl.load(COS + at_f, mask=live[:, None], other=0.0).to(tl.float32)  # [BN, HALF]
-            sin = tl.load(SIN + at_f, mask=live[:, None], other=0.0).to(tl.float32)
+            turns = inside(live, d, HALF, BHALF)
+            cos = tl.load(COS + at_f, mask=turns, other=0.0).to(tl.float32)  # [BN, BHALF]
+            sin = tl.load(SIN + at_f, mask=turns, other=0.0).to(tl.float32)
             turned = k_low * cos - k_high * sin
             k_high = k_high * cos + k_low * sin
             k_low = turned
@@ -203,34 +202,10 @@ def fused_split_kernel(
         s = dot_(q_low, tl.trans(k_low), UPCAST) + dot_(q_high, tl.trans(k_high), UPCAST)  # [BH, BN]
         s = tl.where(live[None, :], s * (scale * LOG2E), float("-inf"))
         p, alpha, m, z = online_softmax(s, m, z)
-        cv = tl.load(CV + b * sv_b + n[:, None] * sv_t + rv[None, :], mask=live[:, None], other=0.0)  # [BN, RV]
+        at_c = CV + b * sv_b + n[:, None] * sv_t + rv[None, :]
+        cv = tl.load(at_c, mask=inside(live, rv, RV, BRV), other=0.0)  # [BN, BRV]
         acc = acc * alpha[:, None] + dot_(p, cv, UPCAST)
-    store_split(OUT, LSE, (b * heads + h) * splits + split, acc, m, z, real, rv, RV)
-
-
-def pick_absorbed(rank: int, heads: int, itemsize: int = 2) -> Config:
-    """Return the absorbed form's tile for a rank, a number of query heads and the bytes of an element."""
-    if itemsize > 2:
-        return Config(rows=16, tokens=16, warps=4, stages=1)
-    if itemsize < 2:
-        for width, config in ABSORBED_FP8.items():
-            if rank <= width:
-                return config
-        raise ValueError(f"rank {rank}: an fp8 latent is read in the absorbed form up to 256")
-    for (width, rows), config in ABSORBED.items():
-        if rank <= width and (heads <= rows or rows == 64):
-            return config
-    raise ValueError(f"rank {rank}: the absorbed form is written for at most 512")
-
-
-def pick_fused(rank: int, itemsize: int = 2) -> Config:
-    """Return the fused form's tile for the larger of its two ranks."""
-    if itemsize > 2:
-        return Config(rows=16, tokens=16, warps=4, stages=1)
-    for width, config in FUSED.items():
-        if rank <= width:
-            return config
-    raise ValueError(f"rank {rank}: the fused form is written for at most 512")
+    store_split(OUT, LSE, (b * heads + h) * splits + split, acc, m, z, real, rv, RV, BRV)
 
 
 def absorbed_traffic(
@@ -298,11 +273,27 @@ def absorbed_splits(
     dtype: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Do what `absorbed_decode` does before combining; `dtype` is that of the output of a single split."""
-    rows_of_last_axis(q=q, latent=latent, q_rope=q_rope, k_rope=k_rope, logits=logits)
-    batch, heads, rank = q.shape
-    config = config or pick_absorbed(rank, heads, latent.element_size())
+    paged = block_table is not None
+    stored = (q.dtype, *FP8)
+    sizes = agree(
+        q=(q, "B H R", FLOATS),
+        latent=(latent, "P page R" if paged else "B T R", stored),
+        lengths=(lengths, "B", INT32),
+        q_rope=(q_rope, "B H r", (q.dtype,)),
+        k_rope=(k_rope, "P page r" if paged else "B T r", (latent.dtype,)),
+        block_table=(block_table, "B pages", INT32),
+        logits=(logits, "B H T+", HALVES),
+    )
+    refuse_fp8(latent=latent)
+    if (q_rope is None) != (k_rope is None):
+        raise ValueError("q_rope and k_rope must both be given, or neither")
+    batch, heads, rank, rope = sizes["B"], sizes["H"], sizes["R"], sizes.get("r", 0)
+    if rope > ROPE_MOST:
+        raise ValueError(f"rotary part of {rope}: the absorbed form takes at most {ROPE_MOST}")
+    shape = Shape("absorbed", rank, heads, latent.element_size(), rope, logits=logits is not None)
+    config = config or tile_for(shape, latent)
     blocks = triton.cdiv(heads, config.rows)
-    compute = TL_TYPES[torch.float16 if latent.dtype == torch.float8_e4m3fn else latent.dtype]
+    compute = TL_TYPES[torch.float16 if latent.dtype in FP8 else latent.dtype]
     compute = tl.float32 if INTERPRETED and compute != tl.float32 else compute
     longest = longest_sequence(latent, block_table)
     splits = splits or pick_splits(batch, blocks, longest, config.tokens, sms or sm_count(q.device))
@@ -328,7 +319,9 @@ def absorbed_splits(
         0 if block_table is None else block_table.stride(0),
         0 if logits is None else logits.stride(1),
         R=rank,
-        ROPE=0 if q_rope is None else q_rope.shape[-1],
+        BR=power_of_two(rank),
+        ROPE=rope,
+        BROPE=power_of_two(rope) if rope else 0,
         BH=config.rows,
         BN=config.tokens,
         PAGE=latent.shape[1] if block_table is not None else 1,
@@ -361,8 +354,8 @@ def absorbed_decode(
     q [B, H, R], the query with the key up-projection folded in; latent [B, T, R] (or pages [P, page, R] with
     block_table [B, pages] int32); q_rope [B, H, r] and k_rope [B, T, r] (or pages), rotated already; both may be
     views of one tensor [..., R + r]. lengths [B] int32, in tokens. `scale` multiplies (q.latent + q_rope.k_rope): the
-    model's own, e.g. (128 + 64)**-0.5, not that of R. A cache of float8_e4m3fn computes in fp16; its numbers are
-    what is stored times `stored_scale`. `logits` [B, H, T] fp16 as in `decode_attention`.
+    model's own, e.g. (128 + 64)**-0.5, not that of R. A cache of e4m3 (`common.fp8_type`) computes in fp16; its numbers
+    are what is stored times `stored_scale`. `logits` [B, H, T] fp16 as in `decode_attention`.
 
     Returns out [B, H, R] of q's type (still to be multiplied by the value up-projection) and lse [B, H] fp32.
     """
@@ -404,16 +397,25 @@ def fused_decode(
 
     Returns out [B, Hq, Rv] of q's type (still to be multiplied by the value up-projection) and lse [B, Hq] fp32.
     """
-    rows_of_last_axis(q=q, k_latent=k_latent, v_latent=v_latent, k_up=k_up, cos=cos, sin=sin)
-    (batch, heads, width), (kv_heads, k_rank, _) = q.shape, k_up.shape
-    v_rank, group = v_latent.shape[-1], heads // kv_heads
-    config = config or pick_fused(max(k_rank, v_rank), k_latent.element_size())
-    if group > config.rows:
-        raise ValueError(f"{group} query heads per KV head: the fused form takes at most {config.rows}")
+    sizes = agree(
+        q=(q, "B Hq D", FLOATS),
+        k_latent=(k_latent, "B T Rk", (q.dtype,)),
+        v_latent=(v_latent, "B T Rv", (q.dtype,)),
+        k_up=(k_up, "Hkv Rk D", (q.dtype,)),
+        lengths=(lengths, "B", INT32),
+    )
+    refuse_tables(sizes, sizes["T"], cos, sin)
+    batch, heads, kv_heads, width = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D"))
+    k_rank, v_rank = sizes["Rk"], sizes["Rv"]
+    group = group_of(heads, kv_heads)
+    widest = max(k_rank, v_rank)
+    shape = Shape("fused", widest, group, k_latent.element_size(), width, cos is not None)
+    config = config or tile_for(shape, k_latent)
+    blocks = triton.cdiv(group, config.rows)
     longest = k_latent.shape[1]
-    splits = splits or pick_splits(batch, kv_heads, longest, config.tokens, sms or sm_count(q.device))
+    splits = splits or pick_splits(batch, kv_heads * blocks, longest, config.tokens, sms or sm_count(q.device))
     partial, lses = split_buffers(batch, heads, splits, v_rank, q.dtype, q.device)
-    fused_split_kernel[(kv_heads, splits, batch)](
+    fused_split_kernel[(kv_heads * blocks, splits, batch)](
         q,
         k_latent,
         v_latent,
@@ -433,8 +435,11 @@ def fused_decode(
         0 if cos is None else cos.stride(0),
         G=group,
         HALF=width // 2,
+        BHALF=power_of_two(width // 2),
         RK=k_rank,
+        BRK=power_of_two(k_rank),
         RV=v_rank,
+        BRV=power_of_two(v_rank),
         BH=config.rows,
         BN=config.tokens,
         ROTATE=cos is not None,
@@ -470,7 +475,15 @@ def reconstruct_decode(
     q [B, Hq, D], rotated; k_latent [B, T, Rk], v_latent [B, T, Rv]; k_up [Hkv, Rk, D], v_up [Hkv, Rv, D]; the rest as
     in `fused_decode`. Returns out [B, Hq, D] of q's type and lse [B, Hq] fp32.
     """
-    heads, _, width = k_up.shape
+    sizes = agree(
+        q=(q, "B Hq D", FLOATS),
+        k_latent=(k_latent, "B T Rk", (q.dtype,)),
+        v_latent=(v_latent, "B T Rv", (q.dtype,)),
+        k_up=(k_up, "Hkv Rk D", (q.dtype,)),
+        v_up=(v_up, "Hkv Rv D", (q.dtype,)),
+    )
+    refuse_tables(sizes, sizes["T"], cos, sin)
+    heads, width = sizes["Hkv"], sizes["D"]
     tokens = k_latent.shape[:2]
     k = (k_latent @ k_up.transpose(0, 1).flatten(1)).view(*tokens, heads, width)
     v = (v_latent @ v_up.transpose(0, 1).flatten(1)).view(*tokens, heads, width)

@@ -8,14 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-from .common import INTERPRETED, LN2, LOG2E, Config, dot_, online_softmax, rows_of_last_axis
-
-#: head_dim up to -> tile; rows are queries
-CONFIGS = {
-    64: Config(rows=128, tokens=64, warps=4, stages=3),
-    128: Config(rows=128, tokens=128, warps=8, stages=2),
-    256: Config(rows=128, tokens=32, warps=8, stages=2),
-}
+from .common import FLOATS, INT32, INTERPRETED, LN2, LOG2E, agree, dot_, group_of, inside, online_softmax, tile_for
+from .tiles import Config, Shape, power_of_two
 
 
 @triton.jit
@@ -43,7 +37,7 @@ def attend_tiles(
     d = tl.arange(0, BD)
     for start in range(lo, hi, BN):
         n = (start + tl.arange(0, BN)).to(tl.int64)
-        seen = (n < keys)[:, None] & (d < D)[None, :]
+        seen = inside(n < keys, d, D, BD)
         k = tl.load(K + n[:, None] * sk_n + d[None, :], mask=seen, other=0.0)  # [BN, BD]
         v = tl.load(V + n[:, None] * sv_n + d[None, :], mask=seen, other=0.0)  # [BN, BD]
         s = dot_(q, tl.trans(k), UPCAST) * (scale * LOG2E)  # [BM, BN]
@@ -92,8 +86,8 @@ def prefill_kernel(
         i = first + tl.arange(0, BM)
         at = i + keys - queries
         d = tl.arange(0, BD)
-        inside = (i < queries)[:, None] & (d < D)[None, :]
-        q = tl.load(Q + (q_begin + i)[:, None] * sq_n + h * sq_h + d[None, :], mask=inside, other=0.0)  # [BM, BD]
+        there = inside(i < queries, d, D, BD)
+        q = tl.load(Q + (q_begin + i)[:, None] * sq_n + h * sq_h + d[None, :], mask=there, other=0.0)  # [BM, BD]
         K += k_begin * sk_n + (h // G) * sk_h
         V += k_begin * sv_n + (h // G) * sv_h
         m = tl.full([BM], float("-inf"), tl.float32)
@@ -105,18 +99,8 @@ def prefill_kernel(
         end = tl.minimum(reach + BM, keys)
         acc, m, z = attend_tiles(q, acc, m, z, K, V, at, whole, end, keys, scale, sk_n, sv_n, D, BD, BN, True, UPCAST)
         out = (acc / z[:, None]).to(OUT.dtype.element_ty)
-        tl.store(OUT + (q_begin + i)[:, None] * so_n + h * so_h + d[None, :], out, mask=inside)
+        tl.store(OUT + (q_begin + i)[:, None] * so_n + h * so_h + d[None, :], out, mask=there)
         tl.store(LSE + h * se_h + q_begin + i, (m + tl.log2(z)) * LN2, mask=i < queries)
-
-
-def pick(head_dim: int, itemsize: int = 2) -> Config:
-    """Return the tile for a head dim and the bytes of an element."""
-    if itemsize > 2:
-        return Config(rows=32, tokens=32, warps=4, stages=1)
-    for width, config in CONFIGS.items():
-        if head_dim <= width:
-            return config
-    raise ValueError(f"head_dim {head_dim}: prefill attention is written for at most 256")
 
 
 def traffic(
@@ -125,6 +109,14 @@ def traffic(
     """Return (bytes moved, flops) for prompts of `tokens` tokens: each tensor once, half of all scores."""
     moved = batch * tokens * head_dim * itemsize * (2 * q_heads + 2 * kv_heads) + 4 * batch * q_heads * tokens
     return float(moved), 4.0 * batch * q_heads * head_dim * tokens * (tokens + 1) / 2
+
+
+def refuse_longest(longest: int, sizes: dict[str, int]) -> None:
+    """Refuse a longest prompt that is longer than all prompts together, and starts that begin nothing."""
+    if sizes["ends"] < 1:
+        raise ValueError("starts: must hold where each prompt begins, and where the last ends")
+    if not 0 <= longest <= sizes["N"]:
+        raise ValueError(f"longest {longest}: must be from 0 to the {sizes['N']} tokens there are")
 
 
 def prefill_attention(
@@ -144,9 +136,17 @@ def prefill_attention(
     longest, in queries; k_starts [B + 1] the same for k and v when they hold earlier tokens too (the last query then
     sees the last key). Returns out [N, Hq, D] of q's type and lse [Hq, N] fp32, natural.
     """
-    rows_of_last_axis(q=q, k=k, v=v)
-    (tokens, q_heads, width), kv_heads = q.shape, k.shape[1]
-    config = config or pick(width, q.element_size())
+    sizes = agree(
+        q=(q, "N Hq D", FLOATS),
+        k=(k, "N Hkv D" if k_starts is None else "M Hkv D", (q.dtype,)),
+        v=(v, "N Hkv D" if k_starts is None else "M Hkv D", (q.dtype,)),
+        starts=(starts, "ends", INT32),
+        k_starts=(k_starts, "ends", INT32),
+    )
+    tokens, q_heads, kv_heads, width = (sizes[axis] for axis in ("N", "Hq", "Hkv", "D"))
+    group = group_of(q_heads, kv_heads)
+    refuse_longest(longest, sizes)
+    config = config or tile_for(Shape("prefill", width, group, q.element_size()), q)
     out = torch.empty((tokens, q_heads, width), dtype=q.dtype, device=q.device)
     lse = torch.empty((q_heads, tokens), dtype=torch.float32, device=q.device)
     prefill_kernel[(triton.cdiv(longest, config.rows), q_heads, starts.shape[0] - 1)](
@@ -163,9 +163,9 @@ def prefill_attention(
         *v.stride()[:2],
         *out.stride()[:2],
         lse.stride(0),
-        G=q_heads // kv_heads,
+        G=group,
         D=width,
-        BD=max(16, triton.next_power_of_2(width)),
+        BD=power_of_two(width),
         BM=config.rows,
         BN=config.tokens,
         UPCAST=INTERPRETED,

@@ -15,39 +15,36 @@ import triton
 import triton.language as tl
 
 from .common import (
+    FLOATS,
+    FP8,
+    INT32,
     INTERPRETED,
     LOG2E,
-    Config,
+    agree,
     dot_,
+    group_of,
+    inside,
     longest_sequence,
     online_softmax,
     page_base,
     pick_splits,
-    rows_of_last_axis,
+    query_heads,
+    refuse_fp8,
+    refuse_odd,
     slot_in_page,
     sm_count,
     split_range,
     store_halves,
+    tile_for,
 )
 from .decode_attention import finish, split_buffers
+from .tiles import Config, Shape, power_of_two
 
 #: elements that share a scale and a zero point
 GROUP = 64
 KINDS = ("fp8", "int8", "int4")
-
-#: (kind, half of the head dim up to, query heads per program up to) -> tile; int8 and int4 are bound by instructions,
-#: of which a tile of 128 tokens needs a quarter less per token
-CONFIGS = {
-    ("fp8", 32, 64): Config(rows=16, tokens=64, warps=4, stages=4),
-    ("fp8", 64, 64): Config(rows=16, tokens=64, warps=4, stages=4),
-    ("fp8", 128, 64): Config(rows=16, tokens=64, warps=8, stages=3),
-    ("int8", 32, 64): Config(rows=16, tokens=64, warps=4, stages=4),
-    ("int8", 64, 64): Config(rows=16, tokens=128, warps=4, stages=3),
-    ("int8", 128, 64): Config(rows=16, tokens=64, warps=8, stages=3),
-    ("int4", 32, 64): Config(rows=16, tokens=64, warps=4, stages=4),
-    ("int4", 64, 64): Config(rows=16, tokens=128, warps=4, stages=3),
-    ("int4", 128, 64): Config(rows=16, tokens=64, warps=8, stages=3),
-}
+#: how codes are stored
+KINDS_STORED = {"fp8": FP8, "int8": (torch.int8,), "int4": (torch.uint8,)}
 
 
 @triton.jit
@@ -116,19 +113,13 @@ def quantised_split_kernel(
     CDT: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    blocks: tl.constexpr = (G + BH - 1) // BH
-    kv_head = (tl.program_id(0) // blocks).to(tl.int64)
+    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    b = tl.program_id(2).to(tl.int64)
-    g = (tl.program_id(0) % blocks) * BH + tl.arange(0, BH)  # [BH]
-    real = g < G
-    h = kv_head * G + g
     d = tl.arange(0, BHALF)
-    wide = d < HALF
     lo, hi = split_range(tl.load(LENGTHS + b), splits, split, BN)
 
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    head = real[:, None] & wide[None, :]
+    head = inside(real, d, HALF, BHALF)
     q_low = tl.load(at_q, mask=head, other=0.0).to(tl.float32)  # [BH, BHALF]
     q_high = tl.load(at_q + HALF, mask=head, other=0.0).to(tl.float32)
     sum_low, sum_high = tl.sum(q_low, 1), tl.sum(q_high, 1)  # [BH]
@@ -156,7 +147,7 @@ def quantised_split_kernel(
         n = start + tl.arange(0, BN)
         live = n < hi
         slot = slot_in_page(n, PAGED, PAGE)
-        seen = live[:, None] & wide[None, :]
+        seen = inside(live, d, HALF, BHALF)
         k_low, k_high = halves(K + (page * sk_p + slot * sk_t)[:, None] + d[None, :], seen, HALF, PACKED, CDT)
         v_low, v_high = halves(V + (page * sv_p + slot * sv_t)[:, None] + d[None, :], seen, HALF, PACKED, CDT)
         s = dot_(q_low, tl.trans(k_low), UPCAST)  # [BH, BN]
@@ -193,15 +184,7 @@ def quantised_split_kernel(
     acc_low += zero_low[:, None]
     acc_high += zero_high[:, None]
     rows = (b * q_heads + h) * splits + split
-    store_halves(OUT, LSE, rows, acc_low, acc_high, m, z, v_scale, real, d, HALF)
-
-
-def pick(kind: str, q_per_kv: int, head_dim: int) -> Config:
-    """Return the tile for a kind, a number of query heads per KV head and a head dim."""
-    for (named, half, rows), config in CONFIGS.items():
-        if named == kind and head_dim // 2 <= half and min(q_per_kv, 64) <= rows:
-            return config
-    raise ValueError(f"{kind} with head_dim {head_dim}: quantised decode knows {', '.join(KINDS)} up to 256")
+    store_halves(OUT, LSE, rows, acc_low, acc_high, m, z, v_scale, real, d, HALF, BHALF)
 
 
 def traffic(
@@ -217,6 +200,35 @@ def traffic(
     side = 2 * batch * tokens * kv_heads * groups * (2 if kind == "fp8" else 4)
     small = 2 * batch * q_heads * head_dim * 2
     return elements * (0.5 if kind == "int4" else 1.0) + side + small, 4.0 * batch * q_heads * head_dim * tokens
+
+
+def refuse_sides(
+    sizes: dict[str, int],
+    k: torch.Tensor,
+    k_scale: torch.Tensor | float,
+    v_scale: torch.Tensor | float,
+    k_zero: torch.Tensor | None,
+    v_zero: torch.Tensor | None,
+) -> tuple[bool, int]:
+    """Return whether scales are tensors, and how many a head has; ValueError when they do not fit the cache k."""
+    given = {"k_scale": k_scale, "v_scale": v_scale, "k_zero": k_zero, "v_zero": v_zero}
+    sides = {name: side for name, side in given.items() if isinstance(side, torch.Tensor)}
+    if isinstance(k_scale, torch.Tensor) != isinstance(v_scale, torch.Tensor):
+        raise ValueError("k_scale and v_scale must both be tensors or both be floats")
+    if (k_zero is None) != (v_zero is None) or (k_zero is not None and "k_scale" not in sides):
+        raise ValueError("k_zero and v_zero must both be given or neither, and beside scales that are tensors")
+    if not sides:
+        return False, 0
+    known = sizes | {"pages": k.shape[0], "tokens": k.shape[1]}
+    given_sides = {name: (side, "pages Hkv groups tokens", FLOATS) for name, side in sides.items()}
+    known = agree(known, k=(k, "pages tokens Hkv stored", (k.dtype,)), **given_sides)
+    strides = {side.stride() for side in sides.values()}
+    if len(strides) > 1:
+        raise ValueError("scales and zeros must have the same strides, tokens contiguous")
+    groups = known["groups"]
+    if groups not in (1, 2):
+        raise ValueError(f"{groups} scales per head: must be 1, or 2 (one per half of a head)")
+    return True, groups
 
 
 def quantised_decode(
@@ -245,19 +257,20 @@ def quantised_decode(
 
     Returns out [B, Hq, D] of q's type and lse [B, Hq] fp32, natural; a sequence of length 0 gets 0 and -inf.
     """
-    rows_of_last_axis(q=q, k=k, v=v)
-    (batch, q_heads, width), kv_heads = q.shape, k.shape[2]
-    group = q_heads // kv_heads
-    config = config or pick(kind, group, width)
-    tensors = isinstance(k_scale, torch.Tensor)
-    if tensors != isinstance(v_scale, torch.Tensor):
-        raise ValueError("k_scale and v_scale must both be tensors or both be floats")
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r}: write {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    pages = "B T" if block_table is None else "P page"
+    row = f"{pages} Hkv D/2" if kind == "int4" else f"{pages} Hkv D"
+    known = agree(q=(q, "B Hq D", FLOATS), lengths=(lengths, "B", INT32), block_table=(block_table, "B pages", INT32))
+    sizes = agree(known, q=(q, "B Hq D", FLOATS), k=(k, row, KINDS_STORED[kind]), v=(v, row, KINDS_STORED[kind]))
+    refuse_fp8(k=k, v=v)
+    batch, q_heads, kv_heads, width = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D"))
+    refuse_odd(width)
+    group = group_of(q_heads, kv_heads)
+    size = {"int4": 0.5}.get(kind, 1)
+    config = config or tile_for(Shape("quantised fp8" if kind == "fp8" else "quantised", width, group, size), k)
+    tensors, groups = refuse_sides(sizes, k, k_scale, v_scale, k_zero, v_zero)
     sides = [t for t in (k_scale, v_scale, k_zero, v_zero) if isinstance(t, torch.Tensor)]
-    if any(t.stride() != sides[0].stride() or t.stride(-1) != 1 for t in sides):
-        raise ValueError("scales and zeros must have the same strides, tokens contiguous")
-    groups = sides[0].shape[2] if sides else 0
-    if groups > 2:
-        raise ValueError(f"{groups} scales per head: one per half of a head is the most this kernel folds")
     scale = width**-0.5 if scale is None else scale
     blocks = triton.cdiv(group, config.rows)
     longest = longest_sequence(k, block_table)
@@ -287,7 +300,7 @@ def quantised_decode(
         0 if block_table is None else block_table.stride(0),
         G=group,
         HALF=width // 2,
-        BHALF=max(16, triton.next_power_of_2(width // 2)),
+        BHALF=power_of_two(width // 2),
         BH=config.rows,
         BN=config.tokens,
         PAGE=k.shape[1] if block_table is not None else 1,

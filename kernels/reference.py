@@ -138,7 +138,8 @@ def kv_write(
             if kind == "plain":
                 cache[page, offset] = new[i].to(cache.dtype)
             elif kind == "fp8":
-                cache[page, offset] = (new[i].float() / scale).clamp(-448, 448).to(cache.dtype)
+                most = torch.finfo(cache.dtype).max
+                cache[page, offset] = (new[i].float() / scale).clamp(-most, most).to(cache.dtype)
             else:
                 codes, s, z = quantise(new[i : i + 1], kind, scale.shape[2])
                 cache[page, offset] = codes[0]
@@ -213,7 +214,9 @@ def fused_decode(
         keys = rebuilt_keys(k_latent[b, :n], k_up, cos, sin)  # [n, Hkv, D]
         for h in range(heads):
             values = v_latent[b, :n].to(F64)  # [n, Rv]
-            out[b, h], lse[b, h], _ = attend(q[b, h], keys[:, h // group], values, scale or width**-0.5)
+            out[b, h], lse[b, h], _ = attend(
+                q[b, h], keys[:, h // group], values, width**-0.5 if scale is None else scale
+            )
     return out, lse
 
 
@@ -257,7 +260,7 @@ def prefill_attention(
             seen = k_end - (end - 1 - i)
             for h in range(heads):
                 keys, values = k[k_begin:seen, h // group].to(F64), v[k_begin:seen, h // group].to(F64)
-                out[i, h], lse[h, i], _ = attend(q[i, h], keys, values, scale or width**-0.5)
+                out[i, h], lse[h, i], _ = attend(q[i, h], keys, values, width**-0.5 if scale is None else scale)
     return out, lse
 
 
@@ -269,7 +272,7 @@ def h2o_rescore(
     for b in range(batch):
         n = int(lengths[b])
         for h in range(heads):
-            s = (k[b, :n, h // group].to(F64) @ q[b, h].to(F64)) * (scale or width**-0.5)
+            s = (k[b, :n, h // group].to(F64) @ q[b, h].to(F64)) * (width**-0.5 if scale is None else scale)
             scores[b, h // group, :n] += torch.exp(s - lse[b, h]).to(scores.dtype)
 
 
@@ -315,9 +318,9 @@ def h2o_prefill_scores(
     bounds = starts.tolist()
     scores = torch.zeros((len(bounds) - 1, k.shape[1], longest), dtype=F64, device=q.device)
     for b, (begin, end) in enumerate(pairwise(bounds)):
-        for i in range(max(begin, end - (last or longest)), end):
+        for i in range(max(begin, end - (longest if last is None else last)), end):
             for h in range(q.shape[1]):
-                s = (k[begin : i + 1, h // group].to(F64) @ q[i, h].to(F64)) * (scale or width**-0.5)
+                s = (k[begin : i + 1, h // group].to(F64) @ q[i, h].to(F64)) * (width**-0.5 if scale is None else scale)
                 scores[b, h // group, : i + 1 - begin] += torch.exp(s - lse[h, i].to(F64))
     return scores
 
@@ -424,7 +427,9 @@ def streaming_decode(
         place = n - 1 if mode == "absolute" else len(left) - 1
         for h in range(heads):
             query = rotate(q[b, h], cos[place], sin[place])
-            out[b, h], lse[b, h], _ = attend(query, keys[:, h // group], values[:, h // group], scale or width**-0.5)
+            out[b, h], lse[b, h], _ = attend(
+                query, keys[:, h // group], values[:, h // group], width**-0.5 if scale is None else scale
+            )
     return out, lse
 
 

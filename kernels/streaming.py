@@ -8,8 +8,8 @@ absolute  keys are stored rotated by their position in the text, as engines with
 cache     keys are stored un-rotated and rotated when read, by their place inside the cache in order of age: sinks 0 to
           S - 1, then the ring from its oldest token on. The query is at the newest token's place. This is the paper's.
 
-Rotate-half convention, angles from tables cos and sin [positions, D/2]. Limits: head_dim a power of two up to 256, at
-most 64 query heads per KV head.
+Rotate-half convention, angles from tables cos and sin [positions, D/2]. Limits: an even head_dim
+up to 256.
 """
 
 import torch
@@ -17,28 +17,27 @@ import triton
 import triton.language as tl
 
 from .common import (
+    FLOATS,
+    INT32,
     INTERPRETED,
     LOG2E,
-    Config,
+    agree,
     dot_,
+    group_of,
+    inside,
     online_softmax,
     pick_splits,
-    rows_of_last_axis,
+    query_heads,
+    refuse_tables,
     sm_count,
     split_range,
     store_halves,
+    tile_for,
 )
 from .decode_attention import finish, split_buffers
+from .tiles import Config, Shape, power_of_two
 
 MODES = ("absolute", "cache")
-
-#: (bytes per element, half of the head dim up to) -> tile
-CONFIGS = {
-    (2, 32): Config(rows=16, tokens=64, warps=4, stages=3),
-    (2, 64): Config(rows=16, tokens=64, warps=4, stages=3),
-    (2, 128): Config(rows=16, tokens=32, warps=4, stages=3),
-    (4, 128): Config(rows=16, tokens=16, warps=8, stages=2),
-}
 
 
 @triton.jit
@@ -64,29 +63,31 @@ def append_kernel(
     sv_h,
     sf_t,
     HALF: tl.constexpr,
+    BHALF: tl.constexpr,
     ROTATE: tl.constexpr,
 ):
     kv_head = tl.program_id(0).to(tl.int64)
     b = tl.program_id(1).to(tl.int64)
     p = tl.load(SEEN + b).to(tl.int64)
     slot = tl.where(p < sinks, p, sinks + (p - sinks) % ring)
-    d = tl.arange(0, HALF)
+    d = tl.arange(0, BHALF)
+    wide = d < HALF
     at = KNEW + b * sn_b + kv_head * sn_h + d
-    low = tl.load(at).to(tl.float32)  # [HALF]
-    high = tl.load(at + HALF).to(tl.float32)
+    low = tl.load(at, mask=wide, other=0.0).to(tl.float32)  # [BHALF]
+    high = tl.load(at + HALF, mask=wide, other=0.0).to(tl.float32)
     if ROTATE:
-        cos = tl.load(COS + p * sf_t + d).to(tl.float32)
-        sin = tl.load(SIN + p * sf_t + d).to(tl.float32)
+        cos = tl.load(COS + p * sf_t + d, mask=wide, other=0.0).to(tl.float32)
+        sin = tl.load(SIN + p * sf_t + d, mask=wide, other=0.0).to(tl.float32)
         turned = low * cos - high * sin
         high = high * cos + low * sin
         low = turned
     into = K + b * sk_b + slot * sk_t + kv_head * sk_h + d
-    tl.store(into, low.to(K.dtype.element_ty))
-    tl.store(into + HALF, high.to(K.dtype.element_ty))
+    tl.store(into, low.to(K.dtype.element_ty), mask=wide)
+    tl.store(into + HALF, high.to(K.dtype.element_ty), mask=wide)
     at = VNEW + b * sm_b + kv_head * sm_h + d
     into = V + b * sv_b + slot * sv_t + kv_head * sv_h + d
-    tl.store(into, tl.load(at))
-    tl.store(into + HALF, tl.load(at + HALF))
+    tl.store(into, tl.load(at, mask=wide, other=0.0), mask=wide)
+    tl.store(into + HALF, tl.load(at + HALF, mask=wide, other=0.0), mask=wide)
 
 
 @triton.jit
@@ -115,29 +116,26 @@ def streaming_split_kernel(
     sf_t,
     G: tl.constexpr,
     HALF: tl.constexpr,
+    BHALF: tl.constexpr,
     BH: tl.constexpr,
     BN: tl.constexpr,
     IN_CACHE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    blocks: tl.constexpr = (G + BH - 1) // BH
-    kv_head = (tl.program_id(0) // blocks).to(tl.int64)
+    kv_head, b, h, real = query_heads(G, BH)
     split = tl.program_id(1)
-    b = tl.program_id(2).to(tl.int64)
-    g = (tl.program_id(0) % blocks) * BH + tl.arange(0, BH)  # [BH]
-    real = g < G
-    h = kv_head * G + g
-    d = tl.arange(0, HALF)
+    d = tl.arange(0, BHALF)
     seen = tl.load(SEEN + b)
     slots = tl.minimum(seen, sinks + ring)
     lo, hi = split_range(slots, splits, split, BN)
 
     at_q = Q + b * sq_b + h[:, None] * sq_h + d[None, :]
-    low = tl.load(at_q, mask=real[:, None], other=0.0).to(tl.float32)  # [BH, HALF]
-    high = tl.load(at_q + HALF, mask=real[:, None], other=0.0).to(tl.float32)
+    head = inside(real, d, HALF, BHALF)
+    low = tl.load(at_q, mask=head, other=0.0).to(tl.float32)  # [BH, BHALF]
+    high = tl.load(at_q + HALF, mask=head, other=0.0).to(tl.float32)
     place = tl.maximum(slots if IN_CACHE else seen, 1).to(tl.int64) - 1
-    cos = tl.load(COS + place * sf_t + d).to(tl.float32)[None, :]
-    sin = tl.load(SIN + place * sf_t + d).to(tl.float32)[None, :]
+    cos = tl.load(COS + place * sf_t + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
+    sin = tl.load(SIN + place * sf_t + d, mask=d < HALF, other=0.0).to(tl.float32)[None, :]
     q_low = low * cos - high * sin
     q_high = high * cos + low * sin
     if not UPCAST:
@@ -149,23 +147,24 @@ def streaming_split_kernel(
     V += b * sv_b + kv_head * sv_h
     m = tl.full([BH], float("-inf"), tl.float32)
     z = tl.zeros([BH], tl.float32)
-    acc_low = tl.zeros([BH, HALF], tl.float32)
-    acc_high = tl.zeros([BH, HALF], tl.float32)
+    acc_low = tl.zeros([BH, BHALF], tl.float32)
+    acc_high = tl.zeros([BH, BHALF], tl.float32)
     for start in range(lo, hi, BN):
         n = start + tl.arange(0, BN)
         live = n < hi
+        there = inside(live, d, HALF, BHALF)
         at_k = K + n.to(tl.int64)[:, None] * sk_t + d[None, :]
-        k_low = tl.load(at_k, mask=live[:, None], other=0.0)  # [BN, HALF]
-        k_high = tl.load(at_k + HALF, mask=live[:, None], other=0.0)
+        k_low = tl.load(at_k, mask=there, other=0.0)  # [BN, BHALF]
+        k_high = tl.load(at_k + HALF, mask=there, other=0.0)
         at_v = V + n.to(tl.int64)[:, None] * sv_t + d[None, :]
-        v_low = tl.load(at_v, mask=live[:, None], other=0.0)
-        v_high = tl.load(at_v + HALF, mask=live[:, None], other=0.0)
+        v_low = tl.load(at_v, mask=there, other=0.0)
+        v_high = tl.load(at_v + HALF, mask=there, other=0.0)
         if IN_CACHE:
             age = n - sinks - oldest
             k_place = tl.where(n < sinks, n, sinks + tl.where(age < 0, age + ring, age)).to(tl.int64)
             at_f = k_place[:, None] * sf_t + d[None, :]
-            k_cos = tl.load(COS + at_f, mask=live[:, None], other=0.0).to(tl.float32)  # [BN, HALF]
-            k_sin = tl.load(SIN + at_f, mask=live[:, None], other=0.0).to(tl.float32)
+            k_cos = tl.load(COS + at_f, mask=there, other=0.0).to(tl.float32)  # [BN, BHALF]
+            k_sin = tl.load(SIN + at_f, mask=there, other=0.0).to(tl.float32)
             stored_low = k_low.to(tl.float32)
             stored_high = k_high.to(tl.float32)
             k_low = stored_low * k_cos - stored_high * k_sin
@@ -179,15 +178,7 @@ def streaming_split_kernel(
         acc_low = acc_low * alpha[:, None] + dot_(p, v_low, UPCAST)
         acc_high = acc_high * alpha[:, None] + dot_(p, v_high, UPCAST)
     rows = (b * q_heads + h) * splits + split
-    store_halves(OUT, LSE, rows, acc_low, acc_high, m, z, 1.0, real, d, HALF)
-
-
-def pick(head_dim: int, itemsize: int = 2) -> Config:
-    """Return the tile for a head dim and the bytes of an element."""
-    for (size, half), config in CONFIGS.items():
-        if itemsize <= size and head_dim // 2 <= half:
-            return config
-    raise ValueError(f"head_dim {head_dim}: streaming decode is written for at most 256")
+    store_halves(OUT, LSE, rows, acc_low, acc_high, m, z, 1.0, real, d, HALF, BHALF)
 
 
 def traffic(
@@ -205,6 +196,12 @@ def refuse_mode(mode: str) -> None:
     """Raise for a mode that does not exist."""
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}: write absolute or cache")
+
+
+def refuse_ring(sinks: int, slots: int) -> None:
+    """Refuse a number of sinks that leaves no slot for the ring."""
+    if not 0 <= sinks < slots:
+        raise ValueError(f"sinks {sinks}: must be from 0 to {slots - 1}, one less than the {slots} slots of the cache")
 
 
 def streaming_append(
@@ -225,8 +222,16 @@ def streaming_append(
     new one; cos, sin [positions, D/2] fp32 (used in mode `absolute` only, which needs a row for every position).
     """
     refuse_mode(mode)
-    rows_of_last_axis(k_new=k_new, v_new=v_new, k=k, v=v, cos=cos, sin=sin)
-    batch, heads, width = k_new.shape
+    sizes = agree(
+        k_new=(k_new, "B Hkv D", FLOATS),
+        v_new=(v_new, "B Hkv D", (k_new.dtype,)),
+        k=(k, "B slots Hkv D", (k_new.dtype,)),
+        v=(v, "B slots Hkv D", (k_new.dtype,)),
+        seen=(seen, "B", INT32),
+    )
+    batch, heads, width = sizes["B"], sizes["Hkv"], sizes["D"]
+    refuse_ring(sinks, sizes["slots"])
+    refuse_tables(sizes, 1, cos, sin)
     append_kernel[(heads, batch)](
         k_new,
         v_new,
@@ -243,6 +248,7 @@ def streaming_append(
         *v.stride()[:3],
         cos.stride(0),
         HALF=width // 2,
+        BHALF=power_of_two(width // 2),
         ROTATE=mode == "absolute",
         num_warps=1,
     )
@@ -271,10 +277,18 @@ def streaming_decode(
     Returns out [B, Hq, D] of q's type and lse [B, Hq] fp32, natural.
     """
     refuse_mode(mode)
-    rows_of_last_axis(q=q, k=k, v=v, cos=cos, sin=sin)
-    (batch, q_heads, width), (_, slots, kv_heads, _) = q.shape, k.shape
-    group = q_heads // kv_heads
-    config = config or pick(width, k.element_size())
+    sizes = agree(
+        q=(q, "B Hq D", FLOATS),
+        k=(k, "B slots Hkv D", (q.dtype,)),
+        v=(v, "B slots Hkv D", (q.dtype,)),
+        seen=(seen, "B", INT32),
+    )
+    batch, q_heads, kv_heads, width, slots = (sizes[axis] for axis in ("B", "Hq", "Hkv", "D", "slots"))
+    refuse_ring(sinks, slots)
+    refuse_tables(sizes, slots if mode == "cache" else 1, cos, sin)
+    group = group_of(q_heads, kv_heads)
+    shape = Shape("streaming", width, group, k.element_size(), rotated=mode == "cache")
+    config = config or tile_for(shape, k)
     blocks = triton.cdiv(group, config.rows)
     splits = splits or pick_splits(batch, kv_heads * blocks, slots, config.tokens, sms or sm_count(q.device))
     partial, lses = split_buffers(batch, q_heads, splits, width, q.dtype, q.device)
@@ -298,6 +312,7 @@ def streaming_decode(
         cos.stride(0),
         G=group,
         HALF=width // 2,
+        BHALF=power_of_two(width // 2),
         BH=config.rows,
         BN=config.tokens,
         IN_CACHE=mode == "cache",

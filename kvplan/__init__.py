@@ -1,10 +1,41 @@
-"""kvplan: what an LLM workload costs, on which GPUs, with which KV-cache compression."""
+"""kvplan: what an LLM workload costs, on which GPUs, with which KV-cache compression.
 
+    import kvplan
+    plan = kvplan.recommend("doc-qa", "llama3.1-70b", queries_per_day=40_000, ttft="5s")
+    print(plan.plan.gpu, plan.plan.gpus, plan.usd)
+
+Each name takes names and values (`"llama3-70b"`, `"128k"`, `"5s"`) and returns a frozen result in base units.
+"""
+
+from importlib import import_module as _import
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+#: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
+__all__ = ["audit", "estimate", "fleet", "load", "memory", "recommend"]
 
-# In a source checkout kernels/, models/ and profiles/ lie beside kvplan/; installed, they lie inside it.
-_here = _Path(__file__).resolve().parent
-if not (_here / "models").is_dir() and (_here.parent / "pyproject.toml").is_file():
-    __path__.append(str(_here.parent))
+if TYPE_CHECKING:
+    from kvplan.api.audit import audit
+    from kvplan.api.estimate import estimate
+    from kvplan.api.fleet import fleet
+    from kvplan.api.load import load
+    from kvplan.api.memory import memory
+    from kvplan.api.recommend import recommend
+
+#: this package's folder, and the one that holds kernels/, models/ and profiles/: the same when installed, in a source
+#: checkout the one above
+CODE = DATA = _Path(__file__).resolve().parent
+if not (DATA / "models").is_dir() and (DATA.parent / "pyproject.toml").is_file():
+    DATA = DATA.parent
+    __path__.append(str(DATA))
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'kvplan' has no attribute {name!r}")
+    return getattr(_import(f"kvplan.api.{name}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,7 +1,43 @@
-"""Every error a user can cause. The message says where, what, and what to write instead."""
+"""Errors a user can cause: where, what, and what to write instead; and how text from outside is shown."""
 
+import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from reprlib import Repr
+
+#: letters of a value that a message repeats, and of the longest message
+ECHOED, LONGEST = 80, 1000
+#: control characters (C0 but for tab and newline, DEL, C1), marks that turn the direction of text, separators of lines
+#: and paragraphs, halves of surrogate pairs, byte-order marks, invisible tags: what could steer a terminal or a reader
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
+)
+_bounded = Repr()
+_bounded.maxstring = _bounded.maxother = ECHOED
+_bounded.maxlevel = 2
+
+
+def visible(text: str) -> str:
+    r"""Return text with every character that could steer a terminal written out: \x1b, \u202e."""
+    return _STEERING.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line of plain text, of a length one can read."""
+    line = visible(" ".join(message.split()))
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def shown(value: object) -> str:
+    """Return a value from outside as a message repeats it: quoted, on one line, cut at ECHOED characters."""
+    try:
+        text = _bounded.repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python prints
+        text = f"a very large {type(value).__name__}"
+    return text if len(text) <= ECHOED + 2 else f"{text[:ECHOED]}..."
 
 
 class KvplanError(Exception):
@@ -16,12 +52,13 @@ class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", where: str = ""):
+        from difflib import get_close_matches
+
         known = sorted(set(known))
-        near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        shown = (repr(w) for w in near)
-        advice = f"did you mean {' or '.join(shown)}?" if near else hint or f"known: {', '.join(known[:12])}"
+        near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.5)
+        advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{where}: " if where else ""
-        super().__init__(f"{place}no {kind} named {name!r}; {advice}")
+        super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")
 
 
 class Incompatible(KvplanError):

@@ -6,8 +6,9 @@ This module holds the only scale factors. GB is 10^9 bytes, GiB is 2^30, always;
 
 import re
 from fractions import Fraction
+from functools import cache
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 
 GIB = 1024.0**3
 DAY = 86400.0
@@ -47,6 +48,7 @@ DIMENSIONS = {
 }
 
 
+@cache
 def _scales(dimension: str) -> dict[str, float]:
     prefixed = {**_DECIMAL, **_BINARY}
     if dimension == "B":
@@ -68,15 +70,25 @@ def _scales(dimension: str) -> dict[str, float]:
 
 def parse(text: object, dimension: str, where: str = "") -> float:
     """Return `text` ('4.8 TB/s') in base units of `dimension` ('B/s'); raise SpecError otherwise."""
-    match = _QUANTITY.match(str(text))
+    match = _QUANTITY.match(written(text))
     scale = _scales(dimension).get(match[2]) if match else None
     if match is None or scale is None:
         place = f"{where}: " if where else ""
-        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {str(text)!r}")
+        raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}")
     value = float(match[1].replace(",", "").replace("_", "")) * scale
     if value != value or value in (float("inf"), float("-inf")):
-        raise SpecError(f"{where}: expected {DIMENSIONS[dimension]}, got {str(text)!r}")
+        raise SpecError(f"{where}: expected {DIMENSIONS[dimension]}, got {shown(text)}")
     return value
+
+
+def written(text: object) -> str:
+    """Return a value as it was written, '' where it is no text or number, or longer than any quantity."""
+    found = str(text) if isinstance(text, (str, float)) or (isinstance(text, int) and abs(text) < LARGEST) else ""
+    return found if len(found) <= LONGEST else ""
+
+
+#: letters of a quantity, and a whole number that is still one
+LONGEST, LARGEST = 100, 10**90
 
 
 def spell(value: float, dimension: str, digits: int = 5) -> str:
@@ -91,13 +103,13 @@ def spell(value: float, dimension: str, digits: int = 5) -> str:
 
 def parse_tokens(text: object, where: str = "--context") -> int:
     """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
-    match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", str(text), re.ASCII)
+    match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
     if match is None:
-        raise SpecError(f"{where}: expected a number of tokens such as '128k' or '4096', got {str(text)!r}")
+        raise SpecError(f"{where}: expected a number of tokens such as '128k' or '4096', got {shown(text)}")
     factor = {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
     tokens = Fraction(match[1].replace(",", "").replace("_", "")) * factor
     if tokens.denominator != 1 or not 1 <= tokens <= MAX_TOKENS:
-        raise SpecError(f"{where}: expected a whole number of tokens from 1 to {MAX_TOKENS:,}, got {str(text)!r}")
+        raise SpecError(f"{where}: expected a whole number of tokens from 1 to {MAX_TOKENS:,}, got {shown(text)}")
     return int(tokens)
 
 

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported: kernels are compiled in other processes
 os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
+
+# no deadline: the time of one example says how busy the machine is. The inputs are the same on every run, so that a
+# change alone can turn a green suite red; --hypothesis-profile=explore draws new ones
+settings.register_profile("same", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("explore", deadline=None, max_examples=300)
+settings.load_profile("same")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -1,4 +1,4 @@
-"""Rewrite kvplan/specs/class_defaults.json from the installed transformers: python tests/regenerate_class_defaults.py
+"""Rewrite kvplan/architectures/class_defaults.json: python tests/regenerate_class_defaults.py (with transformers)
 
 Only plain values are kept, and only for the architectures kvplan reads: transformers drops a value equal to its
 class default when it saves a nested config, so these defaults are part of the config.json format.
@@ -77,8 +77,8 @@ def build() -> dict[str, object]:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from kvplan.specs.families import FAMILIES
-    from kvplan.specs.families.multimodal import TOWERS, VISION
+    from kvplan.architectures import FAMILIES
+    from kvplan.architectures.multimodal import TOWERS, VISION
 
     outer = [t for t in TOWERS if t in CONFIG_MAPPING]
     inner = [part.model_type for t in outer for part in CONFIG_MAPPING[t].sub_configs_defaults.values()]
@@ -94,6 +94,6 @@ def build() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    target = Path(__file__).parent.parent / "kvplan" / "specs" / "class_defaults.json"
+    target = Path(__file__).parent.parent / "kvplan" / "architectures" / "class_defaults.json"
     target.write_text(json.dumps(build(), indent=0, sort_keys=True) + "\n", "utf-8")
     print(f"wrote {target}")

@@ -7,9 +7,9 @@ from itertools import product
 from math import log
 from pathlib import Path
 
+from kvplan import catalog
 from kvplan.measuring.servers import Server, read_server
 from kvplan.measuring.serving_predict import Timed, predict
-from kvplan.specs import catalog
 from kvplan.specs.serving_profile import ServingProfile
 
 Entry = dict[str, str]

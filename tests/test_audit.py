@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.cli.audit import bench
+from kvplan import catalog
+from kvplan.api.audit import bench
+from kvplan.claims.checks import CHECKS, change
+from kvplan.claims.verdicts import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, judged, read_figure
 from kvplan.errors import KvplanError
-from kvplan.planning.audit import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, audit, read_figure
-from kvplan.planning.checks import CHECKS, change
-from kvplan.planning.estimate import Row
-from kvplan.specs import catalog_claims
+from kvplan.planning.replica import Row
 from kvplan.specs.claims import CASE_FIELDS
 
 ROOT = Path(__file__).parent.parent
@@ -47,8 +47,8 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def article():
-    claims = catalog_claims.claims("article")
-    return {v.claim.id: v for v in audit(claims, bench(claims, DAY))}
+    claims = catalog.claim_list("article")
+    return {v.claim.id: v for v in judged(claims, bench(claims, DAY))}
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def checked(tmp_path):
     def judge(text: str):
         path = tmp_path / "mine.yaml"
         path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
-        claims = catalog_claims.claims(str(path))
-        return audit(claims, bench(claims, DAY))[0]
+        claims = catalog.claim_list(str(path))
+        return judged(claims, bench(claims, DAY))[0]
 
     return judge
 
@@ -160,13 +160,13 @@ IMPOSSIBLE = {"share": "300 %", "ratio": "12345x", "B": "1 B", "s": "over 900 ye
 
 def test_a_claimed_figure_flips_the_verdict(article) -> None:
     """Every claim that can be checked follows its figure: claimed otherwise it does not hold."""
-    claims = catalog_claims.claims("article")
+    claims = catalog.claim_list("article")
     changed = tuple(
         replace(c, claimed=IMPOSSIBLE[CHECKS[c.check].unit if c.check in CHECKS else "count"])
         for c in claims.claims
         if c.check != QUOTE
     )
-    flipped = audit(replace(claims, claims=changed), bench(claims, DAY))
+    flipped = judged(replace(claims, claims=changed), bench(claims, DAY))
     assert len(flipped) > 55
     for v in flipped:
         known = any(f.status != "open" for f in v.found)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan.catalog import files, results
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmark_files import COLUMNS, load_results, read_result
-from kvplan.specs import catalog, catalog_results
 
 SERVER = {"gpu": "h100", "engine": "vllm", "precision": "bf16", "tp": "4"}
 
@@ -510,11 +510,11 @@ def test_a_file_may_hold_several_results(tmp_path: Path) -> None:
 def test_lists_of_requests_are_left_out_and_may_be_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "detailed.json"
     path.write_text(json.dumps(detailed()), "utf-8")
-    monkeypatch.setattr(catalog, "MAX_FILE", 100)
-    _, (document,) = catalog_results.read_results(str(path))
+    monkeypatch.setattr(files, "MAX_FILE", 100)
+    _, (document,) = results.read_results(str(path))
     assert not {"itls", "ttfts", "generated_texts"} & set(document)
     assert load_results(str(path), SERVER) == [one(vllm())]
-    monkeypatch.setattr(catalog_results, "MAX_RESULT", 100)
+    monkeypatch.setattr(results, "MAX_RESULT", 100)
     with pytest.raises(SpecError, match="larger than 100 bytes"):
         load_results(str(path), SERVER)
 
@@ -564,6 +564,7 @@ WRONG = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from(list(MUTABLE)), data=st.data())
 def test_a_mutated_file_gives_rows_or_one_line(name: str, data: st.DataObject) -> None:
     document = copy.deepcopy(MUTABLE[name]())

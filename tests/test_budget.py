@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv.budget import Deployment, Parallel, memory_budget, replica_shapes, weights
 from kvplan.kv.layout import kv_layout
-from kvplan.specs import catalog
 
 GIB = 2**30
 H100, ENGINE = catalog.gpu("h100"), catalog.engine("vllm")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from kvplan.architectures.config import SYNONYMS
+from kvplan.architectures.reader import read_model
 from kvplan.kv.layout import kv_layout
-from kvplan.specs.config import SYNONYMS
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import read_model
 from kvplan.specs.source import Source
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "models").glob("*.yaml"))}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from kvplan.architectures.reader import read_model
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.budget import weights
 from kvplan.kv.layout import kv_layout
-from kvplan.specs.reader import read_model
 from kvplan.specs.source import Source
 
 HERE = Source(kind="config", ref="test", date="2026-11-23")

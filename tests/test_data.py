@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kvplan.specs import catalog
+from kvplan import catalog
+from kvplan.catalog.fields import read_source
+from kvplan.catalog.files import read_yaml
 from kvplan.specs.source import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -16,9 +18,9 @@ FILES = sorted([*(ROOT / "models").glob("*.yaml"), *(ROOT / "profiles").rglob("*
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_file_is_named_after_itself_sourced_and_has_no_key_twice(path: Path) -> None:
-    raw = catalog.read_yaml(path.read_text("utf-8"), path.name, typed=False)
+    raw = read_yaml(path.read_text("utf-8"), path.name, typed=False)
     assert raw["name"] == path.stem
-    source = catalog.read_source(raw["source"], path.name)
+    source = read_source(raw["source"], path.name)
     assert source.kind in KINDS and len(source.ref) > 10
     assert date(2022, 1, 1) <= date.fromisoformat(source.date) <= date(2026, 12, 31)
 

@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return (page, command) for every line of a code block or an inline span that runs kvplan."""
+    """Return (page, command) for every line of a code block or an inline span that runs kvplan, each command once."""
     found = []
     for page in PAGES:
         text = page.read_text("utf-8")
@@ -25,7 +25,8 @@ def commands() -> list[tuple[str, str]]:
                 (page.name, line.split(" #")[0].strip()) for line in block.splitlines() if line.startswith("kvplan ")
             ]
         found += [(page.name, span) for span in re.findall(r"`(kvplan [^`]+)`", text)]
-    return list(dict.fromkeys(found))
+    first = {command: page for page, command in reversed(found)}
+    return [(page, command) for command, page in reversed(first.items())]
 
 
 def serving_files(folder: Path) -> None:
@@ -35,7 +36,7 @@ def serving_files(folder: Path) -> None:
     from serving_rows import entries, timed, write
     from test_servers import RESULT
 
-    from kvplan.specs import catalog
+    from kvplan import catalog
 
     places = (("llama3.1-8b", "h100", "vllm"), ("qwen3-32b", "h100", "sglang"), ("llama3.1-8b", "h200", "sglang"))
     rows = [row for place in places for row in entries(*place, loads=(1, 16, 64))]
@@ -45,6 +46,7 @@ def serving_files(folder: Path) -> None:
     (folder / "myservers.yaml").write_text(shipped.read_text("utf-8"), "utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda v: v)
 def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command: str) -> None:
     """./config.json, ./mine.yaml, ./gemm.csv, ./serving.csv, ./result.json, ... stand for the reader's own files."""

@@ -2,13 +2,13 @@
 
 import pytest
 
+from kvplan import catalog
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Deployment, Parallel
-from kvplan.kv.engine import share
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.paging import share
 from kvplan.kv.techniques import apply
 from kvplan.planning.memory import Ask, memory
-from kvplan.specs import catalog
 
 GIB = 2**30
 ENGINE = catalog.engine("vllm")

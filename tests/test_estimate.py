@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
-from kvplan.planning.answer import survey
-from kvplan.planning.estimate import Query, Site, estimate
-from kvplan.specs import catalog
+from kvplan.planning.estimate import survey
+from kvplan.planning.replica import estimate
+from kvplan.planning.site import Query, Site
 
 DAY = "2026-11-23"
 
@@ -26,7 +27,10 @@ def site(name: str = "h200", **more: object) -> Site:
     return replace(made, **more)
 
 
-def rows(model: str, context: int, where: Site, wanted=techniques.USUAL):
+COMPARED = techniques.compared()
+
+
+def rows(model: str, context: int, where: Site, wanted=COMPARED):
     return estimate(catalog.model(model), wanted, Query(context=context, output=min(512, context // 2)), where)
 
 
@@ -144,7 +148,12 @@ def test_the_batch_is_the_engines_not_what_memory_holds() -> None:
 def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
     every = [site(name) for name in catalog.names("gpus")]
     found = survey(
-        catalog.model("llama3-70b"), Query(context=131072, output=512), every, techniques.USUAL, today=DAY, named=False
+        catalog.model("llama3-70b"),
+        Query(context=131072, output=512),
+        every,
+        techniques.compared(),
+        today=DAY,
+        named=False,
     )
     assert len(found.where) == len(every)
     chosen = found.sites[0]

@@ -8,13 +8,15 @@ from random import Random
 
 import pytest
 
+from kvplan import catalog
+from kvplan.catalog.fields import read_source
+from kvplan.catalog.safe_yaml import read_yaml
+from kvplan.catalog.tables import kernel_document, kernel_documents, profile_text, write_profile
 from kvplan.measuring import fit, holdout
 from kvplan.measuring.residuals import quantile
 from kvplan.measuring.rows import Row
 from kvplan.perf import kernel_time as kt
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Predictor, Shape, read_profile
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import kernel_document, kernel_documents, profile_text, write_profile
 
 ROOT = Path(__file__).parent.parent
 GPU = catalog.gpu("h100-sxm")
@@ -64,6 +66,7 @@ GEMM = kt.GemmCoefficients(start=4e-6, bandwidth=2.9e12, rate=7.5e14, block_star
 DECODE = kt.DecodeCoefficients(start=1.5e-5, bandwidth=3e12, block_bandwidth=4e10, block_start=2e-6, split="fill")
 
 
+@pytest.mark.slow
 def test_a_product_comes_back() -> None:
     fitted = fit.fit_parts(KINDS["gemm"], GPU, products(GEMM))["all"]
     for name in ("start", "bandwidth", "rate"):
@@ -120,6 +123,7 @@ def test_an_all_reduce_comes_back() -> None:
     assert fitted.residuals["p90"] < 0.03
 
 
+@pytest.mark.slow
 def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
     rows = [*products(GEMM, 60, 0.02)]
     heading = {"name": "x", "title": "t", "source": {"kind": "measured", "ref": "made up here", "date": "2026-11-23"}}
@@ -128,8 +132,8 @@ def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
         made = list(fit.fit(order, catalog.gpu))
         texts.append(profile_text(fit.document(heading, made, "measured here"), "c"))
     assert texts[0] == texts[1]
-    raw = catalog.read_yaml(texts[0], "x.yaml", typed=False)
-    profile = read_profile(raw, catalog.read_source(raw["source"], "x"), "x.yaml")
+    raw = read_yaml(texts[0], "x.yaml", typed=False)
+    profile = read_profile(raw, read_source(raw["source"], "x"), "x.yaml")
     fitted = made[0][2]["all"]
     read = profile.kernels[GPU.name]["vllm"]["gemm"]["k bfloat16"].parts["all"]
     assert read.coefficients == fitted.coefficients and read.interval == fitted.interval
@@ -204,12 +208,13 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_predictor_prefers_the_last_profile() -> None:
     rows = products(replace(GEMM, start=1e-3), 60)
     made = list(fit.fit(rows, catalog.gpu))
     heading = {"name": "x", "title": "t", "source": {"kind": "measured", "ref": "made up here", "date": "2026-11-23"}}
-    raw = catalog.read_yaml(profile_text(fit.document(heading, made, "measured here"), "c"), "x", typed=False)
-    mine = read_profile(raw, catalog.read_source(raw["source"], "x"), "x")
+    raw = read_yaml(profile_text(fit.document(heading, made, "measured here"), "c"), "x", typed=False)
+    mine = read_profile(raw, read_source(raw["source"], "x"), "x")
     before, after = (Predictor(p, catalog.gpu) for p in (shipped(), [*shipped(), mine]))
     assert before.predict(rows[0].shape).time < 0.5 * rows[0].time
     assert after.predict(rows[0].shape).time == pytest.approx(rows[0].time, rel=0.05)

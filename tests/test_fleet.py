@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kvplan import catalog
 from kvplan.kv.budget import Parallel
 from kvplan.kv.layout import kv_layout
-from kvplan.money.gpu_cost import rent
-from kvplan.planning.fleet import plan, task
-from kvplan.planning.fleet_columns import Column, Group, Task, columns, groups, sliced, undominated
-from kvplan.planning.fleet_milp import choose, covered, quiet, ranges
-from kvplan.planning.quality import Quality
-from kvplan.planning.search import Demand, Limits, Shape, Site, search
-from kvplan.specs import catalog, catalog_fleet, catalog_workloads
+from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups, sliced, undominated
+from kvplan.planning.fleet.plan import plan, task
+from kvplan.planning.fleet.program import choose, covered, quiet, ranges
+from kvplan.planning.search import Demand, Shape, search
+from kvplan.planning.site import Limits, Site
+from kvplan.quality.loss import Quality
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
@@ -36,7 +36,9 @@ def site(gpu: str, price: float) -> Site:
         source=source,
     )  # fmt: skip
     device = catalog.gpu(gpu)
-    return Site(gpu=device, calibration=catalog.calibration(device, about=MODEL), cost=rent(offer))
+    return Site(
+        gpu=device, calibration=catalog.calibration(device, about=MODEL), engine=catalog.engine(), offers=(offer,)
+    )
 
 
 SITES = {"h100-sxm": site("h100-sxm", 3.0), "h200": site("h200", 4.0), "l40s": site("l40s", 1.0)}
@@ -44,7 +46,7 @@ SITES = {"h100-sxm": site("h100-sxm", 3.0), "h200": site("h200", 4.0), "l40s": s
 
 def demand(rate: float = 10.0, *, offline: bool = True, word: str = "chat", **limits: float) -> Demand:
     """Return a demand of so many queries a second; an offline one has no fluctuation."""
-    w = catalog_workloads.workload(word)
+    w = catalog.workload(word)
     w = replace(w, offline=offline, arrivals=replace(w.arrivals, queries_per_day=rate * DAY, burstiness=1.0))
     kept = Limits(percentile=0.95, **limits)
     return Demand(model=MODEL, workload=w, peak=rate, mean=rate, limits=kept, engine=catalog.engine())
@@ -341,7 +343,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_the_file_is_read(tmp_path) -> None:
-    found = catalog_fleet.fleet(written(tmp_path, FILE))
+    found = catalog.fleet(written(tmp_path, FILE))
     assert [(s.gpu.name, s.count, s.price and s.price * HOUR) for s in found.stocks] == [
         ("h100-sxm", 24, None),
         ("h200", 8, pytest.approx(3.8)),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kvplan.cli.kernel_rows import known, predictor
+from kvplan import catalog
+from kvplan.api.kernel_profiles import known, predictor
 from kvplan.measuring.kernel_shares import LEAST, MOST, REFERENCES, kernel_factors, shares
-from kvplan.specs import catalog
 from kvplan.specs.serving_profile import Identity
 
 
@@ -59,7 +59,7 @@ def edited(tmp_path, name: str, factor: float):
     """Write a shipped profile of kernels with its products' rates and bandwidths multiplied."""
     import yaml
 
-    from kvplan.specs.catalog import shipped
+    from kvplan.catalog.shelves import shipped
     from kvplan.units import parse
 
     raw = yaml.safe_load(shipped("calibrations", name))
@@ -99,6 +99,7 @@ def test_a_profile_without_products_is_refused_in_one_line(run, tmp_path) -> Non
     assert said.code == 1 and "holds neither servers nor kernels of a GPU" in said.err
 
 
+@pytest.mark.slow
 def test_energy_a_profile_measured_is_that_of_the_plan(run, tmp_path) -> None:
     """Twice the watts, at work and waiting, are twice the joules of the same plan."""
     import yaml

@@ -87,6 +87,13 @@ def test_gemm_takes_the_fastest_tile() -> None:
     assert small == pytest.approx(2 * 64 * 64 * 4096 * 132 / 7e14)
 
 
+@pytest.mark.parametrize(("parts", "depth", "reductions"), [("1", 4096, 0), ("4", 1024, 1), ("1 4", 1024, 1)])
+def test_gemm_adds_up_parts_only_where_it_cuts_k(parts: str, depth: int, reductions: int) -> None:
+    c = kt.GemmCoefficients(start=0.0, bandwidth=1e18, rate=7e14, tiles="128x128", split_k=parts, reduce=1e-7)
+    time = kt.gemm_time(128, 128 * 33, 4096, weight_bits=16, bits=16, sms=132, l2=5e7, c=c)
+    assert time == pytest.approx(2 * 128 * 128 * depth * 132 / 7e14 + reductions * 1e-7)
+
+
 def test_gemm_of_few_rows_is_bound_by_its_weights() -> None:
     c = kt.GemmCoefficients(start=0.0, bandwidth=3 * TB, rate=7e14)
     time = kt.gemm_time(1, 8192, 8192, weight_bits=16, bits=16, sms=132, l2=5e7, c=c)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv.layout import Keep, equation, kv_layout
 from kvplan.kv.techniques import apply
-from kvplan.specs import catalog
 
 GIB = 2**30
 

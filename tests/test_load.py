@@ -6,11 +6,10 @@ from math import exp, log
 
 import pytest
 
+from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.budget import Parallel
-from kvplan.planning.estimate import Query, Site, estimate
 from kvplan.planning.load import (
-    Limits,
     Server,
     Speculation,
     Wait,
@@ -27,7 +26,8 @@ from kvplan.planning.load import (
     speculation,
     timed,
 )
-from kvplan.specs import catalog
+from kvplan.planning.replica import estimate
+from kvplan.planning.site import Limits, Query, Site
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)

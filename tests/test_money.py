@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
+from kvplan.catalog import cloud
 from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet
 from kvplan.money.bill import SPANS, WORK, Fleet, Load, fleet_bill
 from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
 from kvplan.money.gpu_cost import annuity, own, rent
-from kvplan.money.terms import caveat, commitment, follows_load, old
-from kvplan.report import money as shown
-from kvplan.report import money_document
-from kvplan.specs import catalog, catalog_money, catalog_offers
+from kvplan.money.offers import caveat, commitment, follows_load, old
+from kvplan.report.recommend import break_even as break_even_document
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, ApiPrice, age
 from kvplan.specs.source import KINDS, Source
@@ -30,7 +30,7 @@ LOAD = Load(parts=PARTS, queries_per_month=40_000 * MONTH / DAY, input_tokens=13
 H100 = catalog.gpu("h100")
 #: everything about owning that a test does not look at is nothing
 BARE = replace(
-    catalog_money.ownership(), residual=0.0, interest=0.0, utilization=1.0, network=0.0, colocation=0.0, salary=0.0
+    catalog.ownership(), residual=0.0, interest=0.0, utilization=1.0, network=0.0, colocation=0.0, salary=0.0
 )
 
 
@@ -82,7 +82,7 @@ def test_a_dgx_by_hand() -> None:
 
 def test_every_assumption_has_its_own_line() -> None:
     """8 % on 38,812.50 USD (network 15 %) over 4 years is 11,718.30 a year, of which 9,703.13 repays."""
-    terms = catalog_money.ownership()
+    terms = catalog.ownership()
     cost = own(H100, terms)
     assert cost is not None
     yearly = {line.name: line.amount * YEAR * terms.utilization for line in cost.fixed}
@@ -95,14 +95,14 @@ def test_every_assumption_has_its_own_line() -> None:
 
 def test_our_cost_of_owning_is_near_a_published_model() -> None:
     """SemiAnalysis has 1.30 (hyperscaler) and 1.69 (neocloud) USD an hour for an H100; we lie above, renting space."""
-    cost = own(H100, catalog_money.ownership())
+    cost = own(H100, catalog.ownership())
     assert cost is not None and 1.30 < cost.rate() * HOUR < 1.69 * 1.25
 
 
 @pytest.mark.parametrize("field", ["electricity", "pue", "colocation", "salary", "interest", "network"])
 def test_doubling_an_assumption_doubles_its_line_only(field: str) -> None:
     line = {"electricity": "power", "pue": "power", "salary": "staff"}.get(field, field)
-    terms = catalog_money.ownership()
+    terms = catalog.ownership()
     one, two = (
         fleet_bill(FLEET, LOAD, own(H100, replace(terms, **{field: factor * getattr(terms, field)})))  # type: ignore[arg-type]
         for factor in (1, 2)
@@ -116,7 +116,7 @@ def test_doubling_an_assumption_doubles_its_line_only(field: str) -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    terms = catalog_money.ownership()
+    terms = catalog.ownership()
     assert own(catalog.gpu("l40s"), terms) is None  # no price of a server with it
     assert own(replace(H100, power=None), terms) is None and rated_draw(replace(H100, power=None), terms) is None
     assert catalog.offers("rtx-4090", "2026-11-24") == ()
@@ -132,7 +132,7 @@ def rented(usd_per_hour: float = 3.99, term: str = "on-demand"):
 
 
 def owned():
-    cost = own(H100, catalog_money.ownership())
+    cost = own(H100, catalog.ownership())
     assert cost is not None
     return fleet_bill(FLEET, LOAD, cost)
 
@@ -184,7 +184,7 @@ def test_lines_sum_to_the_total_whatever_the_load(
 ) -> None:
     load = Load(parts=seconds, queries_per_month=queries, input_tokens=1000, output_tokens=100)
     fleet = Fleet(peak=load.rate * load.gpu_seconds + extra + 0.01, spares=spares)
-    cost = own(H100, catalog_money.ownership())
+    cost = own(H100, catalog.ownership())
     assert cost is not None
     for each in (cost, rent(price())):
         bill = fleet_bill(fleet, load, each)
@@ -241,12 +241,12 @@ def test_impossible_fleets_are_refused() -> None:
         Tokens(input=1, output=1, cached=2)
 
 
-def test_a_bill_is_shown_and_handed_over() -> None:
+def test_lines_of_a_bill_sum_to_its_total_by_use_and_by_kind() -> None:
     bill = owned()
-    found = money_document.bill(bill)
-    assert sum(line["usd"] for line in found["lines"]) == pytest.approx(found["usd_per"]["month"])
-    assert sum(line["usd"] for line in found["paid_for"]) == pytest.approx(found["usd_per"]["month"])
-    assert len(shown.bill(bill)) == 5 and shown.bill(replace(bill, load=replace(LOAD, queries_per_month=0)), "query")
+    for view in ("use", "kind"):
+        lines = bill.lines_per("month", view)
+        assert lines and sum(line.amount for line in lines) == pytest.approx(bill.per("month"))
+    assert replace(bill, load=replace(LOAD, queries_per_month=0)).lines_per("query") is None
 
 
 # -- energy ---------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_a_measured_profile_says_what_each_part_draws() -> None:
 
 
 def test_without_a_profile_the_draw_is_marked_an_assumption() -> None:
-    draw = rated_draw(H100, catalog_money.ownership())
+    draw = rated_draw(H100, catalog.ownership())
     assert draw is not None and not draw.measured and draw.basis.startswith("assumption: 75% of h100-sxm's 700 W")
     assert draw.source.kind == "assumption" and draw.at("prefill") == 525 and draw.at(None) == pytest.approx(105)
 
@@ -284,7 +284,7 @@ def test_without_a_profile_the_draw_is_marked_an_assumption() -> None:
 
 def test_what_an_api_charges() -> None:
     """130,000 in and 500 out at 1.25 / 5 per million are 16.5 cents; 2.50 / 10 above 128,000 doubles it."""
-    both = [p for p in catalog_money.api_file("google") if p.model == "gemini-1.5-pro"]
+    both = [p for p in catalog.api_file("google") if p.model == "gemini-1.5-pro"]
     assert [api_cost(p, Tokens(input=100_000, output=500)) for p in both] == pytest.approx([0.1275, 0.255])
     chosen = {n: applicable(both, Tokens(input=n, output=500), "2026-11-24") for n in (100_000, 128_000, 130_000)}
     assert {n: [p.above for p in found] for n, found in chosen.items()} == {
@@ -388,9 +388,9 @@ def test_break_even_of_a_bill() -> None:
     assert break_even(bill, api(input=None), ONE).reason == "p m: no price known"
     assert break_even(bill, api(input=None), ONE).always is None
     assert break_even(bill, api(input=0.0, output=0.0), ONE).always is None
-    assert money_document.break_even(found)["queries_per_day"] == found.always
+    assert break_even_document(found)["queries_per_day"] == found.always
     nothing = replace(bill, load=replace(LOAD, parts={}))
-    assert money_document.break_even(break_even(nothing, api(), ONE))["until"] is None
+    assert break_even_document(break_even(nothing, api(), ONE))["until"] is None
     for wrong in ([], [(10.0, 5.0), (10.0, 6.0)], [(0.0, 1.0)]):
         with pytest.raises(SpecError, match="growing volumes"):
             break_even(wrong, api(), ONE)
@@ -400,7 +400,7 @@ def test_break_even_of_a_bill() -> None:
 
 
 def test_every_figure_of_owning_has_a_meaning_and_a_source() -> None:
-    terms = catalog_money.ownership()
+    terms = catalog.ownership()
     assert set(OWNERSHIP_MEANING) == set(OWNERSHIP_FIELDS) == set(terms.sources)
     assert all(s.kind in KINDS for s in terms.sources.values())
     assert {s.gpu for s in terms.servers} <= set(catalog.names("gpus"))
@@ -414,7 +414,7 @@ def test_a_file_of_the_users_own_is_completed_from_the_default(tmp_path: Path) -
         "life: {value: 5 year, source: {kind: quote, ref: 'our auditors', date: 2026-01-01}}\n"
         "servers:\n  - {gpu: h200, price: 320000 USD, gpus: 8}\n"
     )
-    terms = catalog_money.ownership(str(path))
+    terms = catalog.ownership(str(path))
     assert terms.electricity * KWH == pytest.approx(0.21) and terms.life == 5 * YEAR and terms.pue == 1.25
     assert terms.sources["life"].ref == "our auditors" and terms.sources["electricity"].ref.startswith("our supplier")
     assert own(catalog.gpu("h200"), terms) is not None and own(H100, terms) is not None
@@ -444,7 +444,7 @@ def test_a_wrong_ownership_file_is_refused_in_one_line(tmp_path: Path, text: str
     path = tmp_path / "ours.yaml"
     path.write_text(text)
     with pytest.raises((SpecError, UnknownName)) as refusal:
-        catalog_money.ownership(str(path))
+        catalog.ownership(str(path))
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -455,7 +455,7 @@ def test_a_wrong_ownership_file_is_refused_in_one_line(tmp_path: Path, text: str
         (HEAD, "missing prices"),
         (HEAD + "prices: [{gpu: h100, price: 0 USD/h, from: 2026-11-01}]\n", "must be above zero"),
         (HEAD + "prices: [{gpu: h100, price: 2, from: 2026-11-01}]\n", "a price such as '2.49 USD/h'"),
-        (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: soon}]\n", "a date such as 2026-11-24"),
+        (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: soon}]\n", "a date such as 2026-11-23"),
         (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: 2026-11-01, term: cheap}]\n", "term: expected on-demand"),
     ],
 )
@@ -532,7 +532,7 @@ def test_an_api_of_the_users_own(run, tmp_path: Path) -> None:
 
 
 def test_api_names_and_what_they_serve() -> None:
-    for p in catalog_money.apis():
+    for p in catalog.apis():
         assert not p.serves or p.serves in catalog.names("models")
         assert date.fromisoformat(p.start) and (p.end is None or p.start < p.end)
         assert p.input and p.output and (p.cached is None or p.cached <= p.input) and p.output >= p.input
@@ -572,7 +572,7 @@ def test_what_owning_takes_is_shown_with_sources(run, tmp_path: Path) -> None:
     assert all(f["source"]["ref"] and f["meaning"] for f in found["figures"].values())
     assert next((s["gpu"], s["stale"]) for s in found["servers"]) == ("h100-sxm", True)
     out = run("prices", "--own", *ON).out
-    assert "last seen on 2023-05-31, 1,273 days ago" in out and "0.08 USD/kWh" in out and "waiting $1.94" in out
+    assert "last seen on 2023-05-31, 1,273 days ago" in out and "0.08 USD/kWh" in out and "waiting: $1.94" in out
     mine = tmp_path / "mine.yaml"
     mine.write_text(HEAD + "electricity: 0.30 USD/kWh\n")
     dearer = run("prices", "--own", mine, "--json", *ON).json
@@ -628,7 +628,7 @@ def test_refreshed_prices_become_a_file_that_is_shown(run, monkeypatch, tmp_path
     found = run("prices", "--refresh", "-o", path, "--provider", "aws", "--gpu", "h100", "--gpu", "h100-pcie", "--json")
     assert found.code == 0 and asked == {"min_gpu_count": 1}
     assert "wrote 4 prices" in found.err and "4 offers of other or unclear GPUs" in found.err
-    written = {(p.gpu, p.term): p for p in catalog_money.price_file(str(path))}
+    written = {(p.gpu, p.term): p for p in catalog.price_file(str(path))}
     assert set(written) == {
         ("h100-sxm", "on-demand"),
         ("h100-sxm", "spot"),
@@ -649,9 +649,9 @@ def test_an_sxm_board_and_a_pcie_card_are_told_apart() -> None:
         "a3-highgpu-8g": "h100-sxm", "somewhere": None,
     }  # fmt: skip
     for instance, ours in names.items():
-        assert catalog_offers.gpu_of(offer("H100", 80.0, instance, 1.0)) == ours  # type: ignore[arg-type]
-    assert set(catalog_offers.NAMES.values()) <= set(catalog.names("gpus"))
-    assert {name for pair in catalog_offers.FORMS.values() for name in pair} <= set(catalog.names("gpus"))
+        assert cloud.gpu_of(offer("H100", 80.0, instance, 1.0)) == ours  # type: ignore[arg-type]
+    assert set(cloud.NAMES.values()) <= set(catalog.names("gpus"))
+    assert {name for pair in cloud.FORMS.values() for name in pair} <= set(catalog.names("gpus"))
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host"), ValueError("odd catalogue")])

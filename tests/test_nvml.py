@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvplan.measuring import nvml
-from kvplan.measuring.nvml import NoMeter, Nvml, Reading, Replay, open_nvml, state, window
-from kvplan.measuring.profiling import CAPPED, REJECTED, SHARED, THROTTLED
+from kvplan.measuring.device import nvml
+from kvplan.measuring.device.course import CAPPED, REJECTED, SHARED, THROTTLED
+from kvplan.measuring.device.nvml import NoMeter, Nvml, Reading, Replay, open_nvml, state, window
 
 UINT, ULONG, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 
@@ -16,12 +16,28 @@ UINT, ULONG, POINTER = ctypes.c_uint, ctypes.c_ulonglong, ctypes.c_void_p
 class Stub:
     """A driver: attributes are C callbacks that write a number where they are told, as libnvidia-ml.so does."""
 
-    def __init__(self, values: dict[str, tuple[Any, int]], pids: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, values: dict[str, tuple[Any, int]], pids: tuple[int, ...] = (), several: bool = False, mig: bool = False
+    ) -> None:
+        self.asked: list[int] = []
         self.nvmlInitWithFlags = ctypes.CFUNCTYPE(ctypes.c_int, UINT)(lambda flags: 0)
         self.nvmlInit_v2 = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 0)
-        self.nvmlDeviceGetHandleByIndex_v2 = ctypes.CFUNCTYPE(ctypes.c_int, UINT, POINTER)(lambda index, handle: 0)
         self.nvmlDeviceGetName = self._text(b"NVIDIA Stub", device=True)
         self.nvmlSystemGetDriverVersion = self._text(b"600.1", device=False)
+        self.gpus = {1: "GPU-aaaa-1", 2: "GPU-bbbb-2"} if several else {1: "GPU-aaaa-1"}
+        self.parts = {11: "MIG-cccc-11", 12: "MIG-dddd-12"} if mig else {}
+        self.nvmlDeviceGetHandleByIndex_v2 = ctypes.CFUNCTYPE(ctypes.c_int, UINT, POINTER)(
+            lambda index, target: self._handle(target, [*self.gpus], index)
+        )
+        self.nvmlDeviceGetMigDeviceHandleByIndex = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, UINT, POINTER)(
+            lambda gpu, index, target: self._handle(target, [*self.parts], index)
+        )
+        self.nvmlDeviceGetCount_v2 = self._fixed(len(self.gpus))
+        self.nvmlDeviceGetMigMode = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, POINTER)(self._mig_mode)
+        self.nvmlDeviceGetMaxMigDeviceCount = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER)(
+            lambda gpu, target: self._handle(target, [7], 0, UINT)
+        )
+        self.nvmlDeviceGetUUID = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, UINT)(self._uuid)
         for name, (kind, value) in values.items():
             setattr(self, name, self._number(kind, value, name))
         self.nvmlDeviceGetMemoryInfo = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER)(self._memory)
@@ -29,6 +45,32 @@ class Stub:
         self.nvmlDeviceGetComputeRunningProcesses_v3 = ctypes.CFUNCTYPE(
             ctypes.c_int, POINTER, ctypes.POINTER(UINT), POINTER
         )(self._processes)
+
+    @staticmethod
+    def _handle(target: int, known: list[int], index: int, kind: Any = ctypes.c_size_t) -> int:
+        if index >= len(known):
+            return 6  # not found
+        ctypes.cast(target, ctypes.POINTER(kind))[0] = known[index]
+        return 0
+
+    @staticmethod
+    def _fixed(value: int) -> Any:
+        def write(target: int) -> int:
+            ctypes.cast(target, ctypes.POINTER(UINT))[0] = value
+            return 0
+
+        return ctypes.CFUNCTYPE(ctypes.c_int, POINTER)(write)
+
+    def _mig_mode(self, gpu: int, current: int, pending: int) -> int:
+        if not self.parts:
+            return 3  # not supported
+        ctypes.cast(current, ctypes.POINTER(UINT))[0] = 1
+        return 0
+
+    def _uuid(self, handle: int, target: int, size: int) -> int:
+        text = {**self.gpus, **self.parts}[handle].encode()
+        ctypes.memmove(target, text + b"\0", len(text) + 1)
+        return 0
 
     @staticmethod
     def _text(text: bytes, device: bool) -> Any:
@@ -90,6 +132,65 @@ def opened(pynvml: Any, values: dict[str, tuple[Any, int]] | None = None, pids: 
     meter = open_nvml(frozenset([42]), library=pynvml)
     assert isinstance(meter, Nvml)
     return meter
+
+
+@pytest.mark.parametrize(
+    ("uuid", "visible", "handle"),
+    [
+        ("bbbb-2", "1", 2),  # torch's own spelling; the index of CUDA says nothing
+        ("bbbb-2", "", 2),
+        ("", "GPU-bb", 2),
+        ("", "GPU-bbbb-2,GPU-aaaa-1", 2),
+        ("", "1", None),
+        ("cccc", "", None),
+    ],
+)
+def test_the_gpu_is_found_by_uuid_and_never_by_cudas_index(library: Any, uuid, visible, handle) -> None:
+    library.nvmlLib = Stub(VALUES, several=True)
+    meter = open_nvml(frozenset(), uuid, visible, library)
+    if handle is None:
+        assert isinstance(meter, NoMeter)
+        assert "no clocks, power or throttling: NVML sees" in meter.why
+    else:
+        assert ctypes.cast(meter.handle, POINTER).value == handle
+        assert meter.read().power == pytest.approx(612.345)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "visible", "handle"),
+    [("aaaa-1", "MIG-dddd-12", 12), ("aaaa-1", "MIG-dd", 12), ("cccc-11", "0", 11), ("aaaa-1", "0", None)],
+)
+def test_a_mig_instance_has_no_power_of_its_own(library: Any, uuid, visible, handle) -> None:
+    library.nvmlLib = Stub(VALUES, mig=True)
+    meter = open_nvml(frozenset(), uuid, visible, library)
+    assert isinstance(meter, Nvml)
+    assert (ctypes.cast(meter.handle, POINTER).value if meter.handle else None) == handle
+    assert "a MIG instance has none of its own" in meter.why
+    found = meter.read()
+    assert (found.power, found.energy) == (None, None)
+    assert found.sm_clock == 1.98e9
+    assert found.memory_used == (None if handle is None else 600.0)
+
+
+@pytest.mark.parametrize("code", [9, 18, 4, 15, 999])  # no driver, mismatch, no permission, lost, unknown
+def test_a_driver_that_refuses_leaves_the_profile_without_a_meter(library: Any, code: int) -> None:
+    stub = Stub(VALUES)
+    stub.nvmlInitWithFlags = ctypes.CFUNCTYPE(ctypes.c_int, UINT)(lambda flags: code)
+    stub.nvmlInit_v2 = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: code)
+    library.nvmlLib = stub
+    meter = open_nvml(frozenset(), "aaaa-1", library=library)
+    assert isinstance(meter, NoMeter)
+    assert meter.why.startswith("no clocks, power or throttling: NVML says ")
+    assert "\n" not in meter.why
+
+
+def test_an_older_package_lacks_functions_and_permissions_may_be_missing(library: Any, monkeypatch) -> None:
+    monkeypatch.delattr(library, "nvmlDeviceGetCurrentClocksEventReasons")
+    values = {**VALUES, "nvmlDeviceGetTotalEnergyConsumption": (ULONG, -4),
+              "nvmlDeviceGetCurrentClocksThrottleReasons": (ULONG, 0x20)}  # fmt: skip
+    found = opened(library, values).read()
+    assert found.reasons == ("software thermal slowdown",)
+    assert (found.energy, found.sm_clock) == (None, 1.98e9)
 
 
 def test_the_real_library_gives_base_units(library: Any) -> None:

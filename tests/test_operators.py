@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel, check_parallel, weights
 from kvplan.kv.layout import kv_layout
@@ -26,7 +27,6 @@ from kvplan.perf.operators import (
     smaller,
     touched,
 )
-from kvplan.specs import catalog
 
 MODEL = catalog.model("llama3.1-70b")
 LAYOUT = kv_layout(MODEL, 16)

@@ -1,14 +1,22 @@
-"""The wheel, installed bare: no torch, no numpy, another folder."""
+"""The wheel, installed bare: no torch, no numpy, another folder; and the releases that the tests run with."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from zlib import crc32
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from kvplan.catalog.shelves import TYPED, parsed
 
 ROOT = Path(__file__).parent.parent
 #: what the planner may need beside itself
@@ -43,7 +51,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {str(p.relative_to(ROOT)) for p in (ROOT / "kvplan").rglob("*.py")} | {
         "kvplan/py.typed",
-        "kvplan/specs/class_defaults.json",
+        "kvplan/architectures/class_defaults.json",
     }
     for folder in ("kernels", "models", "profiles"):
         wanted |= {
@@ -51,6 +59,40 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         }
     assert wanted - held == set()
     assert not any(name.startswith(("tests/", "benchmarks/", "models/", "kernels/")) for name in held)
+
+
+def test_the_wheel_keeps_its_data_parsed(wheel: Path) -> None:
+    """Every file of the shelves read at start-up, as a checkout parses it; dates as text."""
+    held = zipfile.ZipFile(wheel)
+    for kind in TYPED:
+        folder = "models" if kind == "models" else f"profiles/{kind}"
+        kept = json.loads(held.read(f"kvplan/{folder}/parsed.json"))
+        assert sorted(kept) == sorted(p.stem for p in (ROOT / folder).glob("*.yaml"))
+        for name, (checksum, found) in kept.items():
+            text = (ROOT / folder / f"{name}.yaml").read_text("utf-8")
+            assert checksum == crc32(text.encode())
+            assert found == json.loads(json.dumps(parsed(kind, name, text), default=str)), name
+
+
+def test_the_wheel_answers_as_a_checkout_does_without_parsing(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    asked = ["estimate", "-m", "gemma3-27b", "-c", "32k", "--on", "2026-11-23", "--json"]
+    code = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+from kvplan.cli import main
+try:
+    main(sys.argv[2:])
+except SystemExit as left:
+    sys.exit(left.code or ('yaml' in sys.modules and sys.argv[1] != '') * 3)
+"""
+    answers = []
+    for place in ("", str(tmp_path)):
+        command = [sys.executable, "-c", code, place, *asked]
+        done = subprocess.run(command, cwd=ROOT if not place else tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        answers.append(done.stdout)
+    assert answers[0] == answers[1]
 
 
 def test_the_wheel_runs_in_a_bare_environment(wheel: Path, tmp_path: Path) -> None:
@@ -81,3 +123,53 @@ def test_the_wheel_runs_in_a_bare_environment(wheel: Path, tmp_path: Path) -> No
         )
         assert done.returncode == 0, done.stderr
         assert len(done.stdout) > 200
+
+
+def locked() -> list[Requirement]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+def required() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_lock_pins_one_release_of_every_requirement_within_its_range(python: str) -> None:
+    """The build of torch is the reader's choice, and pyproject.toml itself pins triton."""
+    here = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins: dict[str, str] = {}
+    for line in locked():
+        assert re.fullmatch(r"==[0-9][0-9.a-z]*", str(line.specifier)), f"{line}: not one release, or one build of it"
+        if line.marker is None or line.marker.evaluate(here):
+            assert line.name not in pins, f"two releases of {line.name} for Python {python}"
+            pins[canonicalize_name(line.name)] = str(line.specifier).removeprefix("==")
+    wanted = [one for one in required() if one.name not in ("torch", "triton")]
+    assert {canonicalize_name(one.name) for one in wanted} <= set(pins)
+    assert [str(one) for one in wanted if not one.specifier.contains(pins[canonicalize_name(one.name)])] == []
+
+
+def test_the_lock_leaves_the_build_of_torch_to_the_reader() -> None:
+    """A hash, an address or a CUDA package would refuse the other builds of torch."""
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    assert not re.search(r"://|--|@|sha256", text)
+    names = {line.name for line in locked()}
+    assert not [n for n in names if re.match(r"torch|triton|cuda-|nvidia-", n) and n != "nvidia-ml-py"]
+
+
+def test_the_commands_in_the_readme_install_what_is_locked() -> None:
+    lines = [
+        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("python3 -m venv")
+    ]
+    assert len(lines) == 2
+    installs = [part for line in lines for part in line.split(" && ") if " install " in part]
+    torch, ours = (
+        [part for part in installs if "torch==" in part],
+        [part for part in installs if "torch==" not in part],
+    )
+    assert [part.split(" install -q ")[1] for part in ours] == [
+        "-c constraints.txt .",
+        "-c constraints.txt -e '.[dev]'",
+    ]
+    assert len(torch) == 1

@@ -2,6 +2,7 @@
 
 import csv
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,7 @@ def test_a_file_that_is_not_there_is_refused(run, tmp_path) -> None:
     assert ran.code == 1 and "none.csv: cannot be read" in ran.err
 
 
+@pytest.mark.slow
 def test_calibrate_then_predict_with_it(run, tmp_path) -> None:
     source = write(tmp_path / "rows.csv", products(90))
     profile = tmp_path / "mine.yaml"
@@ -155,6 +157,7 @@ def test_calibrate_then_predict_with_it(run, tmp_path) -> None:
     assert "rows" in run("validate", str(source), "--profile", str(profile)).out
 
 
+@pytest.mark.slow
 def test_calibrate_can_check_itself(run, tmp_path) -> None:
     source = write(tmp_path / "rows.csv", products(90))
     ran = run("calibrate", str(source), "--check", "--json")
@@ -187,3 +190,76 @@ def test_thousands_of_rows_take_seconds(run, tmp_path) -> None:
     assert run("predict", str(source), "-o", str(tmp_path / "out.csv")).code == 0
     assert time.process_time() - begun < 10
     assert len(read(tmp_path / "out.csv")) == 5000
+
+
+# -- blocks of rows -------------------------------------------------------------------------------
+
+
+def served_rows(count: int) -> str:
+    """Return end-to-end rows of two models on two GPUs; one in seven cannot be predicted."""
+    head = "model,gpu,engine,isl,osl,concurrency,tp,tag\n"
+    models, gpus = ("llama3.1-8b", "qwen3-32b"), ("h100", "h200")
+    return head + "".join(
+        f"{'nobody/none' if i % 7 == 6 else models[i % 2]},{gpus[i % 2]},vllm,{512 + i % 900},128,{1 + i % 64},2,{i}\n"
+        for i in range(count)
+    )
+
+
+@pytest.mark.parametrize("text", [products(250), served_rows(250)], ids=["kernels", "servers"])
+def test_blocks_of_any_size_predict_the_same_bytes(run, tmp_path, monkeypatch, text) -> None:
+    from kvplan.cli import predict
+
+    source, out = write(tmp_path / "rows.csv", text), tmp_path / "out.csv"
+    found = []
+    for size in (1000, 1, 64, 250):
+        monkeypatch.setattr(predict, "BLOCK", size)
+        ran = run("predict", str(source), "-o", str(out), "--json")
+        found.append((ran.json, out.read_bytes()))
+    assert all(one == found[0] for one in found) and found[0][0]["rows"] == 250
+
+
+@pytest.mark.parametrize(("make", "bad"), [(products, "h100,mine-1,cublas\n"), (served_rows, "llama3.1-8b,h100\n")])
+def test_a_bad_line_in_a_late_block_leaves_the_old_file(run, tmp_path, monkeypatch, make, bad) -> None:
+    from kvplan.cli import predict
+
+    monkeypatch.setattr(predict, "BLOCK", 10)
+    source, out = write(tmp_path / "rows.csv", make(95) + bad), write(tmp_path / "out.csv", "before\n")
+    ran = run("predict", str(source), "-o", str(out))
+    assert ran.code == 1 and "rows.csv: line 97: expected" in ran.err
+    assert out.read_text("utf-8") == "before\n" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "out.csv",
+        "rows.csv",
+    ]
+
+
+@pytest.mark.parametrize("make", [products, served_rows], ids=["kernels", "servers"])
+def test_memory_does_not_grow_with_the_rows(run, tmp_path, monkeypatch, make) -> None:
+    """The peak of four times as many rows is the same to 10 %."""
+    from kvplan.cli import predict
+
+    monkeypatch.setattr(predict, "BLOCK", 40)
+    source, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    peaks = []
+    for count in (120, 120, 480):  # the first fills what is remembered
+        write(source, make(count))
+        tracemalloc.start()
+        assert run("predict", str(source), "-o", str(out)).code == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.1 * peaks[1] + 50_000
+
+
+def test_rows_can_go_to_stdout(run, tmp_path) -> None:
+    source, out = write(tmp_path / "rows.csv", GEMM + ROWS), tmp_path / "out.csv"
+    assert run("predict", str(source), "-o", str(out)).code == 0
+    ran = run("predict", str(source), "-o", "-")
+    assert ran.code == 0 and ran.out == out.read_text("utf-8")
+    assert "2 gemm rows" in ran.err and list(tmp_path.glob("*-*")) == []
+    both = run("predict", str(source), "-o", "-", "--json")
+    assert both.code == 1 and both.out == "" and "--json" in both.err
+
+
+def test_a_line_no_table_has_is_refused(run, tmp_path) -> None:
+    source = write(tmp_path / "rows.csv", GEMM + "x" * 1_100_000)
+    ran = run("predict", str(source), "-o", str(tmp_path / "out.csv"))
+    assert ran.code == 1 and "rows.csv: line 2: longer than 1,000,000 characters" in ran.err

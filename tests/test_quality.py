@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
+from kvplan.catalog.scores import quality_file, quality_table
 from kvplan.errors import KvplanError
 from kvplan.kv import techniques
-from kvplan.planning.quality import Quality, base_score, checked, quality
-from kvplan.planning.scores import attention, curve, retained_at
-from kvplan.specs import catalog
-from kvplan.specs.catalog_quality import quality_file, quality_table
+from kvplan.quality.loss import Quality, base_score, checked, quality
+from kvplan.quality.scores import attention, curve, retained_at
 from kvplan.specs.quality import AVERAGE, TASKS, QualityTable, Score
 from kvplan.specs.source import Source
 

@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from kvplan.measuring import device, samples
-from kvplan.measuring.profiling import COLUMNS, Failed, line
-from kvplan.measuring.ranks import KIND, Ranks, Together, all_reduce_probes, sizes
+from kvplan.measuring import samples
+from kvplan.measuring.device import machine as device
+from kvplan.measuring.device.course import COLUMNS, Failed, line
+from kvplan.measuring.device.ranks import KIND, Ranks, Together, all_reduce_probes, sizes
 
 
 def gone(pids: list[int], within: float = 15.0) -> bool:
@@ -31,6 +32,7 @@ def test_groups_are_powers_of_two_and_all() -> None:
     assert [sizes(n) for n in (2, 3, 4, 6, 8)] == [[2], [2, 3], [2, 4], [2, 4, 6], [2, 4, 8]]
 
 
+@pytest.mark.slow
 def test_two_processes_reduce_and_their_times_are_fitted() -> None:
     found = device.find("cpu", processes=2)
     pids = [process.pid for process in found.timer.ranks.processes]
@@ -55,6 +57,7 @@ def test_two_processes_reduce_and_their_times_are_fitted() -> None:
         found.timer.sample(probes[0])
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_or_dies_ends_all_of_them() -> None:
     probe = next(all_reduce_probes("gloo", "gloo", 2))
     for sent, said in ((signal.SIGSTOP, "did not answer"), (signal.SIGKILL, "ended")):
@@ -70,6 +73,18 @@ def test_a_rank_that_hangs_or_dies_ends_all_of_them() -> None:
         ranks.close()
 
 
+def test_ranks_that_were_lost_are_started_anew_for_the_next_shape() -> None:
+    found = device.find("cpu", processes=2)
+    probe = next(p for p in found.probes if p.kind == KIND)
+    os.kill(found.timer.ranks.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(Failed, match="rank"):
+        found.timer.sample(probe)
+    assert found.timer.sample(probe).time > 0
+    pids = [process.pid for process in found.timer.ranks.processes]
+    found.close()
+    assert gone(pids, 1)
+
+
 def test_ranks_that_do_not_meet_leave_the_profile_without_all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ranks.meet, "__defaults__", (0.05,))
     found = device.find("cpu", processes=2)
@@ -78,10 +93,11 @@ def test_ranks_that_do_not_meet_leave_the_profile_without_all_reduce(monkeypatch
     assert not any(p.kind == KIND for p in found.probes)
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_orphans() -> None:
     code = """
 import time
-from kvplan.measuring.ranks import Ranks
+from kvplan.measuring.device.ranks import Ranks
 if __name__ == "__main__":
     ranks = Ranks("gloo", 2)
     ranks.meet()

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvplan.specs import catalog
+from kvplan import catalog
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.kv.budget import Parallel, weights
 from kvplan.kv.layout import kv_layout
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
 from kvplan.perf.step_time import step_time
-from kvplan.specs import catalog
 from kvplan.specs.calibration import Calibration
 
 PROFILE = catalog.serving_profile()

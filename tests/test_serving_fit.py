@@ -8,6 +8,7 @@ import pytest
 import yaml
 from serving_rows import entries, moved, read, servers, timed, write
 
+from kvplan import catalog
 from kvplan.measuring.servers import stack
 from kvplan.measuring.serving_fit import (
     About,
@@ -25,7 +26,6 @@ from kvplan.measuring.serving_fit import (
     without,
 )
 from kvplan.measuring.serving_predict import Timed, predict
-from kvplan.specs import catalog
 from kvplan.specs.calibration import Range
 from kvplan.specs.serving_profile import (
     NOWHERE,

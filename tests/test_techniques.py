@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import techniques
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.specs import catalog
 
 EXAMPLES = [kind.example for kind in techniques.KINDS.values()]
 NAMES = st.sampled_from(catalog.names("models"))
@@ -36,9 +36,29 @@ def test_applies_or_says_why_on_every_model(name: str, text: str, length: int) -
     except Incompatible as refusal:
         assert text.split(":")[0] in str(refusal) and "\n" not in str(refusal)
         return
-    scores = 4 * sum(g.count * g.split for g in changed.groups if g.keep.evicts) * length
-    assert changed.stored(length) <= base.stored(length) + scores
+    for mine, replaced in zip(changed.groups, base.groups, strict=True):  # layer by layer
+        assert mine.stored(length) <= replaced.stored(length)
+    assert changed.growth(length) <= base.growth(length)
     assert changed.flops(length) >= 0 and changed.read(length) > 0
+
+
+WINDOWED = [name for name in catalog.names("models") if any(g.keep.window for g in layout(name).groups)]
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        *((text, "baseline") for text in ("h2o:20%", "h2o:90%", "h2o:100%", "h2o:4096")),
+        ("h2o:20%+int4", "int4"),
+        ("mhc:4x+h2o:50%", "mhc:4x"),
+    ],
+)
+def test_windows_too_short_to_evict_from_are_left_alone(text: str, without: str) -> None:
+    assert len(WINDOWED) > 10
+    for name in WINDOWED:
+        evicted, plain = (techniques.apply(spelled, layout(name)) for spelled in (text, without))
+        for length in (512, 4096, 20_000, 131_072):
+            assert evicted.stored(length) <= plain.stored(length)
 
 
 @given(st.permutations(["mhc:4x", "h2o:20%", "fp8"]))

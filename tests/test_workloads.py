@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvplan import catalog
+from kvplan.catalog.workloads import all_workloads, workload
 from kvplan.errors import KvplanError
-from kvplan.specs import catalog
-from kvplan.specs.catalog_workloads import workload, workloads
 from kvplan.specs.quality import TASKS
 from kvplan.specs.workload import WIDEST, Lengths, Lognormal, Quantiles
 
@@ -31,7 +31,7 @@ measured = st.lists(st.floats(1, 1e6), min_size=2, max_size=12).map(
 
 def test_the_shelf_holds_the_named_workloads() -> None:
     assert set(WANTED.split()) <= set(NAMES)
-    assert [w.name for w in workloads()] == list(NAMES)
+    assert [w.name for w in all_workloads()] == list(NAMES)
 
 
 # -- known numbers --------------------------------------------------------------------------------

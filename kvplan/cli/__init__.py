@@ -1,34 +1,46 @@
 """The command line: one file a command, loaded when it is called."""
 
+import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import click
 
 from kvplan import __version__
-from kvplan.errors import KvplanError
+from kvplan.errors import KvplanError, one_line
 
+#: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
+COLLECT = 50_000
 #: set to see where an unexpected error came from
 TRACEBACK = "KVPLAN_TRACEBACK"
 
-#: command -> module; a command is imported only when used, so that start-up stays short
+#: command -> its line in the help; the module of its name is imported only when the command is used
 COMMANDS = {
-    "estimate": "estimate",
-    "memory": "memory",
-    "list": "listing",
-    "show": "show",
-    "prices": "prices",
-    "load": "load",
-    "recommend": "recommend",
-    "compare": "compare",
-    "fleet": "fleet",
-    "audit": "audit",
-    "predict": "predict",
-    "validate": "validate",
-    "calibrate": "calibrate",
-    "profile": "profile",
+    "estimate": "Compare techniques and GPUs: memory, speed, cost.",
+    "memory": "KV cache by layer; a GPU's memory budget.",
+    "list": "List what is in the catalogue.",
+    "show": "Show one item, every value with its source.",
+    "prices": "Show prices of GPUs and APIs with date, source and age.",
+    "load": "Load a server: percentiles, cost, the largest load within limits.",
+    "recommend": "One plan for a workload: technique, GPUs, cost per query.",
+    "compare": "Two saved plans side by side: what changed, by how much.",
+    "fleet": "A mixed fleet for several workloads, with the GPUs that can be had.",
+    "audit": "Check published claims: what holds, and the arithmetic.",
+    "predict": "Predict the times of every kernel call or server load in a file.",
+    "validate": "Compare predictions with the measured times of a file.",
+    "calibrate": "Fit kernels or servers to measured rows and write a profile.",
+    "profile": "Measure this machine's device and write a profile of it.",
 }
+#: modules that are not called like their command
+MODULES = {"list": "listing"}
+
+
+def module_of(command: str) -> str:
+    """Return the module a command is in."""
+    return f"kvplan.cli.{MODULES.get(command, command)}"
 
 
 class Lazy(click.Group):
@@ -40,56 +52,99 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"kvplan.cli.{COMMANDS[cmd_name]}").command
+        command: click.Command = import_module(module_of(cmd_name)).command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; its refusals name parameters, which are said as flags."""
+        try:
+            return super().invoke(ctx)
+        except KvplanError as refusal:
+            from kvplan.cli.options import refused
+
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            raise KvplanError(refused(str(refusal), command) if command else str(refusal)) from None
+
+
+@click.group(
+    cls=Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="What an LLM workload costs, on which GPUs, with which KV-cache compression.\n\n"
+    "Start with: kvplan estimate --model llama3-70b --context 128k",
+)
 @click.version_option(__version__, prog_name="kvplan")
 def group() -> None:
-    """What an LLM workload costs, on which GPUs, with which KV-cache compression.
+    """Hold the commands."""
 
-    Start with: kvplan estimate --model llama3-70b --context 128k
+
+def steady_streams() -> None:
+    """Make output never fail for a character its encoding lacks, and give a stream that was closed a place to go.
+
+    A file opened later would otherwise become the standard output, and be written into.
     """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            os.dup2(nowhere := os.open(os.devnull, os.O_RDWR), number)
+            if nowhere != number:
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
-def one_line(message: str) -> str:
-    return " ".join(message.split())
+def drop_output() -> None:
+    """Send what is still to be written nowhere: its reader has gone, or there is no room for it."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def tell(message: str) -> None:
+    """Say why on stderr, on one line."""
+    with suppress(OSError):
+        click.echo(one_line(message), file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exits 0 for an answer, 1 for a 'no' (one line on stderr), 2 for wrong usage."""
+    steady_streams()
+    gc.set_threshold(COLLECT)
     try:
         code = group.main(args=arguments, prog_name="kvplan", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as wrong:
         click.echo(wrong.format_message(), err=True)
         code = 2
     except click.UsageError as wrong:
         path = wrong.ctx.command_path if wrong.ctx else "kvplan"
-        click.echo(one_line(f"{path}: {wrong.format_message()} (see {path} --help)"), err=True)
+        tell(f"{path}: {wrong.format_message()} (see {path} --help)")
         code = 2
     except click.Abort:
         code = 130
     except (KvplanError, click.ClickException) as refusal:
-        text = refusal.format_message() if isinstance(refusal, click.ClickException) else str(refusal)
-        click.echo(one_line(f"kvplan: {text}"), err=True)
+        tell(f"kvplan: {refusal.format_message() if isinstance(refusal, click.ClickException) else refusal}")
         code = 1
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
-        sys.stderr.close()
+        drop_output()
         code = 0
     except OSError as error:
-        click.echo(
-            one_line(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}"), err=True
-        )
+        drop_output()
+        tell(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}")
+        code = 1
+    except MemoryError:
+        tell("kvplan: there is too little memory for this")
         code = 1
     except Exception as bug:  # a user sees one line; a developer asks for the traceback
         if os.environ.get(TRACEBACK):
             raise
-        click.echo(
-            one_line(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where"),
-            err=True,
-        )
+        tell(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where")
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

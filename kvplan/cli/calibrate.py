@@ -3,21 +3,21 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan import catalog
+from kvplan.catalog.samples import holds_samples
+from kvplan.catalog.tables import stem, write_profile
 from kvplan.cli.kernel_rows import holds_servers, kind_option, known, load, refuse_settings, set_option
-from kvplan.cli.validate import left_lines, server_line, server_table, table
-from kvplan.errors import SpecError
-from kvplan.measuring.profiling import COLUMNS
+from kvplan.cli.options import deliver, examples, json_option, path
+from kvplan.errors import SpecError, shown, visible
+from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.rows import MEASURED, Row
-from kvplan.specs import catalog
-from kvplan.specs.catalog_samples import holds_samples
-from kvplan.specs.catalog_tables import stem, write_profile
+from kvplan.report.formats import Report
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import show_time
 
@@ -31,7 +31,6 @@ BAR = 30
 COMMENT = "Fitted by `kvplan calibrate`: coefficients, errors on rows left out, 80 % intervals; see docs/calibration.md"
 
 SERVER_COMMENT = "Fitted by `{command}`: terms, factors, 80 % intervals of rows left out; see docs/serving.md"
-CHECKED = ["what was measured", "rows", "median", "mean", "P90", "bias", "in 80%", "roofline"]
 
 
 def bar() -> Callable[[int, int, str], None]:
@@ -45,7 +44,7 @@ def bar() -> Callable[[int, int, str], None]:
         full = BAR * done // total
         left = show_time(spent * (total - done) / done) if done else "?"
         text = f"[{'#' * full}{'.' * (BAR - full)}] {done}/{total}, {left} left: {name}"
-        click.echo(f"\r{text[:99]:<99}", err=True, nl=done + 1 == total)
+        click.echo(f"\r{visible(text)[:99]:<99}", err=True, nl=done + 1 == total)
 
     return report
 
@@ -63,8 +62,8 @@ def gathered(words: tuple[str, ...], kind: str | None, gpu: str | None) -> list[
 
 
 @click.command("calibrate")
-@click.argument("rows", nargs=-1, required=True, type=click.Path())
-@click.option("--output", "-o", type=click.Path(), help="Where the profile goes (YAML).")
+@click.argument("rows", nargs=-1, required=True, type=path)
+@click.option("--output", "-o", type=path, help="Where the profile goes (YAML).")
 @kind_option
 @click.option("--gpu", "-g", help="Only the rows of this GPU.")
 @click.option("--name", help="Name of the profile. Default: the output file's.")
@@ -160,10 +159,10 @@ def command(
         for part, fitted in parts.items()
     ]
 
-    def report() -> list[object]:
-        return [f"{len(made)} kernels from {len(parsed):,} rows in {output}; predict with --profile {output}."]
+    from kvplan.report import calibrate as words
 
-    deliver(as_json, lambda: {"schema": 1, "command": "calibrate", "output": output, "fitted": groups}, report)
+    report = Report(lambda: words.page(len(made), len(parsed), output), lambda: words.document(groups, output))
+    deliver(report, as_json)
 
 
 def named(rows: tuple[str, ...]) -> str:
@@ -174,7 +173,7 @@ def checked(day: str | None) -> str:
     try:
         return (date.fromisoformat(day) if day else date.today()).isoformat()
     except ValueError:
-        raise SpecError(f"--on: expected a day such as 2026-11-23, got {day!r}") from None
+        raise SpecError(f"--on: expected a day such as 2026-11-23, got {shown(day)}") from None
 
 
 def described(
@@ -229,23 +228,17 @@ def calibrate_servers(
         write_profile(output, document(profile), SERVER_COMMENT.format(command=command))
     metrics = held_out(out, ranges, engine)
 
-    def as_document() -> dict[str, object]:
-        errors = {metric: [asdict(g) for g in groups] for metric, groups in metrics.items()}
-        said = {"schema": 1, "command": "calibrate", "kind": "e2e", "output": output, "rows": len(rows)}
-        found = list(profile.speculative) if profile else None
-        return {**said, "speculative": found, "not_used": left, "left_out": errors}
+    from kvplan.report import calibrate as shown
 
-    def report() -> list[object]:
-        parts: list[object] = []
-        for metric, groups in metrics.items():
-            lines = [server_line(g.group, g, g.roofline) for g in groups if len(g.group) == 1]
-            parts += server_table(f"{metric}: rows left out of the fit", CHECKED, lines)
-        if profile:
-            under = "" if scratch else f" on top of {shipped.name}"
-            parts.append(f"{len(rows):,} rows{under} in {output}; predict with --profile {output}.")
-        return [*parts, *left_lines(left)]
-
-    deliver(as_json, as_document, report)
+    found = shown.FittedServers(
+        rows=len(rows),
+        output=output,
+        shipped="" if scratch else shipped.name,
+        speculative=profile.speculative if profile else None,
+        metrics=metrics,
+        left=left,
+    )
+    deliver(Report(lambda: shown.server_page(found), lambda: shown.server_document(found)), as_json)
 
 
 def ran_fast(row: "Server", speculative: tuple[str, ...]) -> bool:
@@ -274,22 +267,13 @@ def from_samples(rows: str, output: str, name: str | None, tier: str, as_json: b
     source = {"kind": KINDS[0], "ref": profile.base(rows), "date": date.today().isoformat()}
     heading = {"name": name or stem(output), "title": "Samples of `kvplan profile`", "source": source, "tier": tier}
     document = profile.recalibrate(rows, output, heading)
-    spent = time.monotonic() - begun
-    deliver(
-        as_json,
-        lambda: profile.as_document(document, output, rows, spent),
-        lambda: profile.report(document, output, rows, spent),
-    )
+    profile.report_on(document, output, rows, time.monotonic() - begun, as_json)
 
 
 def report_checks(rows: list[Row], as_json: bool) -> None:
     """Report errors on rows and shapes that were left out of the fit."""
     from kvplan.measuring.holdout import checks
+    from kvplan.report import calibrate as words
 
     found = list(checks(rows, catalog.gpu, bar()))
-
-    def document() -> dict[str, object]:
-        left_out = [{"left_out": name, "groups": [asdict(g) for g in groups]} for name, groups in found]
-        return {"schema": 1, "command": "calibrate", "checks": left_out}
-
-    deliver(as_json, document, lambda: [part for name, groups in found for part in table(name, groups)])
+    deliver(Report(lambda: words.check_page(found), lambda: words.check_document(found)), as_json)

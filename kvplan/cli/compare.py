@@ -4,46 +4,39 @@ from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan import catalog
+from kvplan.cli.options import day_option, deliver, examples, json_option
 from kvplan.cli.recommend import answer, question
 from kvplan.cli.recommend import command as recommend
 from kvplan.errors import SpecError
-from kvplan.specs import catalog_saved
+from kvplan.report.formats import Report
 
 #: words that would print the help of another command
 HELP = {"--help", "-h"}
 
 
-@click.command("compare", short_help="Two saved plans side by side: what changed, by how much.")
+@click.command("compare")
 @click.argument("before")
 @click.argument("after", required=False)
-@click.option("--on", "day", metavar="DATE", help="Ask again with the prices of this day (YYYY-MM-DD). Default: today.")
+@day_option
 @json_option
 @examples("kvplan compare plan.json", "kvplan compare rented.json owned.json")
-def command(before: str, after: str | None, day: str | None, as_json: bool) -> None:
+def command(before: str, after: str | None, on: str | None, as_json: bool) -> None:
     """What changed between two plans of kvplan recommend --save, or between one and today's answer."""
     from kvplan.planning.compare import compare
 
-    if after and day:
-        raise SpecError("--on: is for asking again; give one file, or two files without --on")
-    first = catalog_saved.saved_plan(before)
-    second = catalog_saved.saved_plan(after) if after else again(first, before, day)
+    if after and on:
+        raise SpecError("on: is for asking again; give one file, or two files without a day")
+    first = catalog.saved_plan(before)
+    second = catalog.saved_plan(after) if after else again(first, before, on)
     found = compare(first, second, labels(before, after or f"on {second['day']}"))
 
-    def report() -> list[object]:
-        from kvplan.report import compare as wording
+    from kvplan.report import compare as words
 
-        return [*wording.report(found)]
-
-    def document() -> dict[str, object]:
-        from kvplan.report import compare as wording
-
-        return wording.document(found)
-
-    deliver(as_json, document, report)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), as_json)
 
 
-def again(saved: dict[str, Any], where: str, day: str | None) -> dict[str, Any]:
+def again(saved: dict[str, Any], where: str, on: str | None) -> dict[str, Any]:
     """Return today's answer to the question of a saved one; whatever day it named is left out."""
     words = tuple(saved["question"])
     if HELP & set(words):
@@ -53,7 +46,9 @@ def again(saved: dict[str, Any], where: str, day: str | None) -> dict[str, Any]:
     except click.UsageError as wrong:
         raise SpecError(f"{where}: question: {wrong.format_message()}; save it again") from None
     options = {name: value for name, value in asked.items() if name not in ("save", "as_json")}
-    return answer(**{**options, "day": day}).document(question(words))
+    from kvplan.report import recommend as wording
+
+    return wording.document(answer(**{**options, "on": on}), question(words))
 
 
 def labels(before: str, after: str) -> tuple[str, str]:

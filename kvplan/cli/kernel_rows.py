@@ -1,14 +1,17 @@
 """What predict, validate and calibrate share: options, reading rows of kernels, the profiles they stand on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 
-from kvplan.errors import SpecError
+from kvplan import catalog
+from kvplan.catalog.tables import LINE, csv_blocks, csv_columns, kernel_document, kernel_documents
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, KernelProfile, Kind, Predictor, read_profile
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import LINE, kernel_document, kernel_documents, read_csv
+
+#: rows of kernels: their kind, columns, each as it stands, and each as it was understood
+Block = tuple[Kind, list[str], list[dict[str, object]], list[Row]]
 
 kind_option = click.option(
     "--kind", type=click.Choice(["e2e", *KINDS]), help="What the rows are. Default: by their columns."
@@ -24,7 +27,7 @@ def settings(_context: click.Context, _option: click.Parameter, words: tuple[str
     for word in words:
         name, sign, value = word.partition("=")
         if not sign or not name.strip():
-            raise click.BadParameter(f"expected COLUMN=VALUE, as in --set gpu=h100, got {word!r}")
+            raise click.BadParameter(f"expected COLUMN=VALUE, as in --set gpu=h100, got {shown(word)}")
         found[name.strip()] = value.strip()
     return found
 
@@ -47,16 +50,21 @@ def refuse_settings(given: Mapping[str, str]) -> None:
 
 def holds_servers(word: str, asked: str | None) -> bool:
     """Return whether a file holds end-to-end rows: a benchmark's result, or a table with their columns."""
-    return word.lower().endswith(".json") or asked == "e2e" or is_serving(read_csv(word)[0], asked)
+    return word.lower().endswith(".json") or asked == "e2e" or is_serving(csv_columns(word), asked)
 
 
-def load(word: str, asked: str | None, measured: bool) -> tuple[Kind, list[str], list[dict[str, object]], list[Row]]:
+def load(word: str, asked: str | None, measured: bool) -> Block:
     """Return the kind, columns, raw rows and parsed rows of a CSV file."""
-    columns, raw = read_csv(word)
+    return next(blocks(word, asked, measured, None))
+
+
+def blocks(word: str, asked: str | None, measured: bool, size: int | None) -> Iterator[Block]:
+    """Yield what `load` returns for `size` rows of a CSV file after another (None: all)."""
     where = word.rsplit("/", 1)[-1]
-    kind = kind_of(columns, asked, where)
-    rows = read_rows(kind, raw, where, lambda name: catalog.gpu(name).name, LINE, measured)
-    return kind, columns, raw, rows
+    for columns, raw in csv_blocks(word, size):
+        kind = kind_of(columns, asked, where)
+        rows = read_rows(kind, raw, where, lambda name: catalog.gpu(name).name, LINE, measured)
+        yield kind, columns, raw, rows
 
 
 def known(words: tuple[str, ...]) -> list[KernelProfile]:

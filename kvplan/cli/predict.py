@@ -1,29 +1,35 @@
 """`kvplan predict`: the times of every kernel call or server load in a file, with intervals."""
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan import catalog
+from kvplan.catalog.tables import STDOUT, write_csv
 from kvplan.cli.kernel_rows import (
+    blocks,
     holds_servers,
     kind_option,
-    load,
     predictor,
     profile_option,
     refuse_settings,
     set_option,
 )
+from kvplan.cli.options import deliver, examples, json_option, path
+from kvplan.errors import SpecError
 from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import write_csv
-from kvplan.specs.serving_profile import SUPPORT as ON
+from kvplan.report.formats import Report
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
     from kvplan.measuring.serving_predict import Timed
 
+#: rows in memory at once
+BLOCK = 1000
 PREDICTED = (MEASURED, f"{MEASURED}_low", f"{MEASURED}_high", "note")
 
 
@@ -34,8 +40,8 @@ def cells(found: Prediction) -> dict[str, str]:
 
 
 @click.command("predict")
-@click.argument("rows", type=click.Path())
-@click.option("--output", "-o", required=True, type=click.Path(), help="Where the predicted rows go.")
+@click.argument("rows", type=path)
+@click.option("--output", "-o", required=True, type=path, help="Where the predicted rows go; - is stdout.")
 @kind_option
 @set_option
 @profile_option
@@ -53,34 +59,37 @@ def command(
     Rows keep their order and columns; latency_us or ttft_ms and tpot_ms, each with *_low and *_high (80 % interval),
     and note are added. Measured times in the input are ignored. A result file of a benchmark (JSON) holds loads.
     """
+    if output == STDOUT and as_json:
+        raise SpecError("--json: the predicted rows go to stdout (-o -); write them to a file")
     if holds_servers(rows, kind):
         predict_servers(rows, output, kind, given, profiles, as_json)
         return
     refuse_settings(given)
-    found, columns, raw, parsed = load(rows, kind, measured=False)
-    oracle = predictor(profiles)
-    made = [oracle.predict(row.shape) for row in parsed]
-    kept = [name for name in columns if name not in PREDICTED]
-    write_csv(output, [*kept, *PREDICTED], [{**entry, **cells(p)} for entry, p in zip(raw, made, strict=True)])
-    noted = sum(bool(p.note) for p in made)
-    tiers = {tier: sum(p.tier == tier for p in made) for tier in sorted({p.tier for p in made})}
+    oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
+    each = blocks(rows, kind, False, BLOCK)
+    first = next(each)
+    found, kept = first[0], [name for name in first[1] if name not in PREDICTED]
 
-    def document() -> dict[str, object]:
-        return {
-            "schema": 1,
-            "command": "predict",
-            "kind": found.name,
-            "rows": len(made),
-            "noted": noted,
-            "tiers": tiers,
-            "output": output,
-        }
+    def predicted() -> Iterator[dict[str, object]]:
+        for _, _, raw, parsed in chain([first], each):
+            for entry, row in zip(raw, parsed, strict=True):
+                made = oracle.predict(row.shape)
+                tiers[made.tier] += 1
+                tally.update(rows=1, noted=int(bool(made.note)))
+                yield {**entry, **cells(made)}
 
-    def report() -> list[object]:
-        stand = ", ".join(f"{count:,} {tier}" for tier, count in tiers.items())
-        return [f"{len(made):,} {found.name} rows in {output} ({stand}); {noted:,} with a note."]
+    write_csv(output, [*kept, *PREDICTED], predicted())
 
-    deliver(as_json, document, report)
+    from kvplan.report import predict as words
+
+    stands = dict(sorted(tiers.items()))
+    said = words.Predicted(kind=found.name, rows=tally["rows"], noted=tally["noted"], stands=stands, output=output)
+    hand_over(output, Report(lambda: words.page(said), lambda: words.document(said)), as_json)
+
+
+def hand_over(output: str, report: Report, as_json: bool) -> None:
+    """Say what was predicted; on stderr where the rows went to stdout."""
+    deliver(report, as_json, aside=output == STDOUT)
 
 
 SERVED = tuple(f"{name}{end}" for name in ("ttft_ms", "tpot_ms") for end in ("", "_low", "_high"))
@@ -90,40 +99,30 @@ def predict_servers(
     word: str, output: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool
 ) -> None:
     """Predict end-to-end rows; one that cannot be predicted says why in its note."""
-    from kvplan.cli.server_rows import profile_of, read_table
+    from kvplan.cli.server_rows import profile_of, tables
     from kvplan.measuring.serving_predict import Timed, predict
+    from kvplan.report import predict as words
 
-    profile = profile_of(profiles)
-    table = read_table(word, kind, given, measured=False)
-    made = predict(table.rows, profile, catalog.engine())
-    kept = [name for name in table.columns if name not in (*SERVED, "note")]
-    filled = [
-        {**entry, **(server_cells(p) if isinstance(p, Timed) else {"note": p.reason})}
-        for entry, p in zip([{name: e[name] for name in kept} for e in table.raw], made, strict=True)
-    ]
-    write_csv(output, [*kept, *SERVED, "note"], filled)
-    bases = [p.basis if isinstance(p, Timed) else "none" for p in made]
-    counts = {basis: bases.count(basis) for basis in dict.fromkeys((*ON, "none")) if basis in bases}
-    noted = sum(bool(row["note"]) for row in filled)
+    profile, engine = profile_of(profiles), catalog.engine()
+    bases, tally = Counter[str](), Counter[str]()
+    each = tables(word, kind, given, False, BLOCK)
+    first = next(each)
+    kept = [name for name in first.columns if name not in (*SERVED, "note")]
 
-    def document() -> dict[str, object]:
-        return {
-            "schema": 1,
-            "command": "predict",
-            "kind": "e2e",
-            "profile": profile.name,
-            "rows": len(made),
-            "refused": counts.get("none", 0),
-            "noted": noted,
-            "basis": counts,
-            "output": output,
-        }
+    def predicted() -> Iterator[dict[str, object]]:
+        for table in chain([first], each):
+            for entry, p in zip(table.raw, predict(table.rows, profile, engine), strict=True):
+                made = server_cells(p) if isinstance(p, Timed) else {"note": p.reason}
+                bases[p.basis if isinstance(p, Timed) else "none"] += 1
+                tally.update(rows=1, noted=int(bool(made["note"])))
+                yield {**{name: entry[name] for name in kept}, **made}
 
-    def report() -> list[object]:
-        stand = ", ".join(f"{count:,} {ON.get(basis, 'not predicted')}" for basis, count in counts.items())
-        return [f"{len(made):,} end-to-end rows in {output} ({stand}); {noted:,} with a note."]
-
-    deliver(as_json, document, report)
+    write_csv(output, [*kept, *SERVED, "note"], predicted())
+    counts = {basis: bases[basis] for basis in words.ON if basis in bases}
+    said = words.Predicted(kind="e2e", rows=tally["rows"], noted=tally["noted"], stands=counts, output=output)
+    hand_over(
+        output, Report(lambda: words.server_page(said), lambda: words.server_document(said, profile.name)), as_json
+    )
 
 
 def server_cells(p: "Timed") -> dict[str, str]:

@@ -1,21 +1,25 @@
 """`kvplan profile`: minutes of measurements on this machine's device become a profile of it."""
 
+import shlex
 import time
 from datetime import date
 from typing import Any
 
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
+from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
+from kvplan.catalog.tables import stem, write_profile
+from kvplan.cli.options import deliver, examples, json_option, path, say
 from kvplan.errors import KvplanError, SpecError
-from kvplan.specs.catalog_samples import SampleLog, profile_beside, read_samples, set_aside, swapped
-from kvplan.specs.catalog_tables import stem, write_profile
+from kvplan.report.formats import Report
 from kvplan.specs.source import KINDS
-from kvplan.units import DAY, parse, show_time
+from kvplan.units import DAY, parse
 
 COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out and 80 % intervals; docs/profiling.md."
 #: the share of the budget that is kept for the fit, at most
 MOST_RESERVED = 1 / 3
+#: time for all of it, unless asked otherwise [s]
+BUDGET = 120.0
 #: shortest time in which anything can be measured [s]
 LEAST = 2.0
 
@@ -30,9 +34,11 @@ def seconds(text: str) -> float:
 
 @click.command("profile")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Default: a GPU if torch sees one, else the CPU.")
-@click.option("--budget", default="120s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it.")
-@click.option("--output", "-o", type=click.Path(), help="Where the profile goes. Default: profile-<device>.yaml.")
-@click.option("--rows", "rows_file", type=click.Path(), help="Where every sample goes. Default: beside the profile.")
+@click.option(
+    "--budget", default=f"{BUDGET:g}s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it."
+)
+@click.option("--output", "-o", type=path, help="Where the profile goes. Default: profile-<device>.yaml.")
+@click.option("--rows", "rows_file", type=path, help="Where every sample goes. Default: beside the profile.")
 @click.option(
     "--processes", type=click.IntRange(1, 64), help="How many all-reduce together. Default: the visible GPUs; CPU: 1."
 )
@@ -53,42 +59,92 @@ def command(
     Every finished sample is on disk at once: Ctrl-C loses none. Clocks, power limits and modes are left as they are.
     """
     begun = time.monotonic()
-    from kvplan.measuring import device as devices
+    from kvplan.measuring.device import machine as devices
+    from kvplan.report.progress import bar
 
-    found = devices.find(device, processes)
-    output = output or f"profile-{found.kind}.yaml"
-    rows_file = rows_file or swapped(output, ".csv")
+    again = resumed(device, budget, output, rows_file, processes, as_json)
     try:
-        for remark in (found.remark, *prepare(output, rows_file, resume)):
-            if remark:
-                click.echo(f"kvplan: {remark}", err=True)
-        measured(found, begun, budget, rows_file, output)
-    finally:
-        found.close()
-    document = finish(found, budget, rows_file, output)
+        if output:
+            check(output, rows_file or swapped(output, ".csv"))
+        with bar(time.monotonic, begun + budget) as progress:
+            progress(0.0, "loading torch")
+            kind = devices.kind(device)
+            output = output or f"profile-{kind}.yaml"
+            rows_file = rows_file or swapped(output, ".csv")
+            check(output, rows_file)
+            progress(0.0, f"opening the {kind.upper()} device")
+            found = devices.find(device, processes)
+        try:
+            for remark in (found.remark, *prepare(rows_file, resume)):
+                if remark:
+                    say(remark)
+            measured(found, begun, budget, rows_file, again)
+            with bar(time.monotonic, begun + budget) as progress:
+                progress(1.0, "measuring energy")
+                more = found.more()
+        finally:
+            found.close()
+        with bar(time.monotonic, begun + budget) as progress:
+            progress(1.0, "fitting")
+            document = finish(found, budget, rows_file, output, more)
+    except KeyboardInterrupt:
+        taken = counted(rows_file)
+        said = f"{taken:,} samples are in {rows_file}; go on with" if taken else "nothing is measured yet; start with"
+        say(f"stopped; {said}: {again}")
+        raise click.exceptions.Exit(130) from None
     spent = time.monotonic() - begun
-    deliver(
-        as_json,
-        lambda: as_document(document, output, rows_file, spent),
-        lambda: report(document, output, rows_file, spent),
-    )
+    report_on(document, output, rows_file, spent, as_json)
 
 
-def prepare(output: str, rows_file: str, resume: bool) -> list[str]:
-    """Make sure that files are in place before anything is measured; return what to tell the user."""
+def report_on(document: dict[str, Any], output: str, rows_file: str, spent: float, as_json: bool) -> None:
+    """Say what was measured and how well it fits; `spent` is the time it took. [s]"""
+    from kvplan.report import profile as words
+
+    said = (document, output, rows_file, spent)
+    deliver(Report(lambda: words.page(*said), lambda: words.document(*said)), as_json)
+
+
+def resumed(
+    device: str | None, budget: float, output: str | None, rows_file: str | None, processes: int | None, as_json: bool
+) -> str:
+    """Return the command that goes on where this one ends: the user's own options and --resume."""
+    given = {
+        "--device": device, "--budget": None if budget == BUDGET else f"{budget:g}s", "--processes": processes,
+        "-o": output, "--rows": rows_file,
+    }  # fmt: skip
+    words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+    return shlex.join(["kvplan", "profile", *words, "--resume", *(["--json"] if as_json else [])])
+
+
+def check(output: str, rows_file: str) -> None:
+    """Make sure, before anything is measured, that both files can be written and are not one."""
     if swapped(output, ".csv") == output or rows_file == output:
         raise SpecError(f"{output}: the profile is YAML and the samples are CSV; give -o a name ending in .yaml")
+    for word in (output, rows_file):
+        must_be_writable(word)
+
+
+def prepare(rows_file: str, resume: bool) -> list[str]:
+    """Set samples of an earlier run aside unless they are gone on with; return what to tell the user."""
     if resume:
         return []
     aside = set_aside(rows_file)
     return [f"samples of an earlier run are now in {aside}; --resume goes on with them instead"] if aside else []
 
 
-def measured(found: Any, begun: float, budget: float, rows_file: str, output: str) -> None:
-    """Take samples until they settle or the time is up; Ctrl-C ends with how to go on."""
+def counted(rows_file: str | None) -> int:
+    """Return how many samples a file holds; 0 when there is none."""
+    from kvplan.measuring.device.course import COLUMNS
+
+    return sum(bool(row["latency_us"]) for row in read_samples(rows_file, COLUMNS)) if rows_file else 0
+
+
+def measured(found: Any, begun: float, budget: float, rows_file: str, again: str) -> None:
+    """Take samples until they settle, the time is up or the device is lost."""
     import kvplan.measuring.linear  # noqa: F401 (loaded now, so that the fit at the end is quick)
-    from kvplan.measuring import profiling
-    from kvplan.measuring.probes import plan
+    from kvplan.measuring.device import course as profiling
+    from kvplan.measuring.device.probes import plan
+    from kvplan.measuring.device.worker import Lost
     from kvplan.report.progress import bar
 
     before = read_samples(rows_file, profiling.COLUMNS)
@@ -98,22 +154,21 @@ def measured(found: Any, begun: float, budget: float, rows_file: str, output: st
     deadline = begun + budget - min(found.reserve, MOST_RESERVED * budget)
     shapes = profiling.begin(plan(found.probes), before)
     log = SampleLog(rows_file, profiling.COLUMNS)
+    if log.torn:
+        say(f"the last line of {rows_file} was cut short; its sample is taken again")
     course = profiling.Course(found.timer, log, time.monotonic, deadline, anchors=found.anchors)
     try:
         with bar(time.monotonic, deadline) as course.progress:
             profiling.measure(course, shapes, profiling.SEED + len(before))
-    except KeyboardInterrupt:
-        ranks = f" --processes {found.facts['processes']}" if "processes" in found.facts else ""
-        again = f"kvplan profile --device {found.kind}{ranks} -o {output} --rows {rows_file} --resume"
-        click.echo(f"kvplan: stopped; {course.taken} samples are in {rows_file}; go on with: {again}", err=True)
-        raise click.exceptions.Exit(130) from None
+    except Lost as error:
+        say(f"{error}; the profile is of what was measured until then; go on with: {again}")
     finally:
         log.close()
 
 
-def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, Any]:
-    """Fit the samples on disk and write the profile whole."""
-    from kvplan.measuring import device as devices
+def finish(found: Any, budget: float, rows_file: str, output: str, more: dict[str, Any]) -> dict[str, Any]:
+    """Fit the samples on disk and write the profile whole; more: what else was measured."""
+    from kvplan.measuring.device import machine as devices
 
     if found.facts.get("sensors") == "replay":
         raise KvplanError("a replayed trace measures nothing: no profile is written")
@@ -127,7 +182,7 @@ def finish(found: Any, budget: float, rows_file: str, output: str) -> dict[str, 
         "versions": devices.versions(),
         "rows": base(rows_file),
         "budget": f"{budget:g} s",
-        **found.more(),
+        **more,
         **fitted,
     }
     write_profile(output, document, COMMENT)
@@ -140,15 +195,16 @@ def base(path: str) -> str:
 
 def refitted(rows_file: str) -> dict[str, Any]:
     """Return what follows from the samples in a file."""
-    from kvplan.measuring.profiling import COLUMNS
+    from kvplan.measuring.device.course import COLUMNS
     from kvplan.measuring.samples import refit
 
     samples = read_samples(rows_file, COLUMNS)
     fitted = refit(samples)
     if not fitted["groups"]:
+        why = f"; most failed: {fitted['failures'][0]['reason']}" if fitted["failures"] else ""
         raise KvplanError(
-            f"{len(samples)} samples of too few shapes to fit anything; they are in {rows_file}: go on with --resume, "
-            "or a larger --budget"
+            f"{len(samples)} samples of too few shapes to fit anything{why}; they are in {rows_file}: go on with "
+            "--resume, or a larger --budget"
         )
     return fitted
 
@@ -163,59 +219,3 @@ def recalibrate(rows_file: str, output: str, heading: dict[str, Any]) -> dict[st
     document = {**heading, **beside, "name": heading["name"], "rows": base(rows_file), **fitted}
     write_profile(output, document, COMMENT)
     return document
-
-
-#: what a profile says of itself besides its groups
-KEPT = ("device", "versions", "tier", "samples", "drift", "too_few_shapes")
-
-
-def as_document(document: dict[str, Any], output: str, rows_file: str, spent: float) -> dict[str, Any]:
-    """Return the profile as one JSON document: times in seconds, rates per second."""
-    from kvplan.measuring.linear import number
-
-    groups = [
-        {
-            "group": name,
-            "coefficients": {key: number(key, text) for key, text in found["coefficients"].items()},
-            **{key: found[key] for key in ("not_identified", "residuals", "held_out", "interval", "range", "rounds")},
-        }
-        for name, found in document["groups"].items()
-    ]
-    kept = {key: document[key] for key in KEPT if key in document}
-    return {
-        "schema": 1, "command": "profile", "output": output, "rows": rows_file, "seconds": spent, **kept,
-        "groups": groups,
-    }  # fmt: skip
-
-
-def brief(name: str, text: str | None) -> str:
-    """Return a coefficient in three digits, '?' when it was not identified."""
-    from kvplan.measuring.linear import number, quantity
-
-    if text is None:
-        return "?"
-    value = number(name, text)
-    return quantity(value if name == "start" else 1 / value, name, digits=3)
-
-
-def report(document: dict[str, Any], output: str, rows_file: str, spent: float) -> list[object]:
-    """Return the report: the answer first, then a line a group."""
-    from kvplan.report import tables
-
-    held, samples = [found["held_out"]["mean"] for found in document["groups"].values()], document["samples"]
-    sides = ("left", "right", "right", "right", "right", "right", "right", "right")
-    headings = ("operators", "shapes", "mean", "P90", "80 % interval", "start", "bandwidth", "rate")
-    table = tables.grid(*zip(headings, sides, strict=True), title="Errors on shapes left out of the fit")
-    for name, found in document["groups"].items():
-        error, (low, high) = found["held_out"], found["interval"]
-        shares = (f"{100 * error[key]:.1f}%" for key in ("mean", "p90"))
-        values = (brief(key, found["coefficients"].get(key)) for key in ("start", "bandwidth", "rate"))
-        table.add_row(name, str(error["rows"]), *shares, f"{low:.2f} to {high:.2f}", *values)
-    lines = [
-        f"{document['title']}. {samples['shapes']} shapes, {samples['taken']:,} samples in {show_time(spent)}; "
-        f"mean error on shapes left out {100 * sum(held) / len(held):.1f} %.",
-        f"Profile in {output}, samples in {rows_file}.",
-    ]
-    if samples["contended"]:
-        lines.append(f"Contended: {100 * samples['disturbed']:.0f} % of the samples were disturbed by other work.")
-    return [*lines, "", table, "", "?: not identified from these shapes. Interval: measured over predicted."]

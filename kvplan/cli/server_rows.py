@@ -1,15 +1,15 @@
 """What predict, validate and calibrate share for end-to-end rows: reading files, and the profile they stand on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kvplan.errors import SpecError
+from kvplan import catalog
+from kvplan.catalog.tables import LINE, csv_blocks
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
 from kvplan.measuring.serving_predict import ask
-from kvplan.specs import catalog
-from kvplan.specs.catalog_tables import LINE, read_csv
 from kvplan.specs.serving_profile import ServingProfile
 
 Found = TypeVar("Found")
@@ -28,6 +28,16 @@ class Table:
 
 def read_table(word: str, asked: str | None, given: Mapping[str, str], measured: bool) -> Table:
     """Return a CSV or result file (JSON) of end-to-end rows."""
+    return next(tables(word, asked, given, measured, None))
+
+
+def tables(word: str, asked: str | None, given: Mapping[str, str], measured: bool, size: int | None) -> Iterator[Table]:
+    """Yield a CSV file of end-to-end rows as tables of at most `size` rows (None: all), a result file (JSON) as one."""
+    model, gpu = remembered(catalog.model), remembered(catalog.gpu)
+
+    def understood(entries: Sequence[Mapping[str, object]]) -> list[Server | Refused]:
+        return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+
     where = word.rsplit("/", 1)[-1]
     if word.lower().endswith(".json"):
         if asked not in (None, "e2e"):
@@ -36,22 +46,18 @@ def read_table(word: str, asked: str | None, given: Mapping[str, str], measured:
         columns = list(dict.fromkeys(name for point in points for name in point))
         raw: list[dict[str, object]] = [{name: point.get(name, "") for name in columns} for point in points]
         entries = [{**entry, "mean_lengths": "yes", LINE: n} for n, entry in enumerate(raw, 1)]
-        return Table(where=where, columns=columns, raw=raw, rows=read_rows(entries, measured), noun="load")
-    columns, raw = read_csv(word)
+        yield Table(where=where, columns=columns, raw=raw, rows=understood(entries), noun="load")
+        return
     if unknown := [name for name in given if name not in SETTABLE]:
         raise SpecError(f"--set {unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
-    columns = [*columns, *(name for name in given if name not in columns)]
-    raw = [{**entry, **given} for entry in raw]
     wanted = (*NEEDED, *TIMES.values()) if measured else NEEDED
-    if missing := [name for name in wanted if name not in columns]:
-        hint = f"; add it, or --set {missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
-        raise SpecError(f"{where}: line 1: missing column {missing[0]!r}, which e2e rows need{hint}")
-    return Table(where=where, columns=columns, raw=raw, rows=read_rows(raw, measured), noun="line")
-
-
-def read_rows(entries: Sequence[Mapping[str, object]], measured: bool) -> list[Server | Refused]:
-    model, gpu = remembered(catalog.model), remembered(catalog.gpu)
-    return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+    for named, block in csv_blocks(word, size):
+        columns = [*named, *(name for name in given if name not in named)]
+        if missing := [name for name in wanted if name not in columns]:
+            hint = f"; add it, or --set {missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
+            raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
+        raw = [{**entry, **given} for entry in block]
+        yield Table(where=where, columns=columns, raw=raw, rows=understood(raw), noun="line")
 
 
 def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:

@@ -1,12 +1,7 @@
 """`kvplan validate`: predictions against the measured times of a file."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
 import click
 
-from kvplan.cli.common import deliver, examples, json_option
 from kvplan.cli.kernel_rows import (
     holds_servers,
     kind_option,
@@ -16,39 +11,13 @@ from kvplan.cli.kernel_rows import (
     refuse_settings,
     set_option,
 )
-from kvplan.measuring.residuals import Residuals, by_kernel
-from kvplan.units import show_time
-
-if TYPE_CHECKING:
-    from kvplan.measuring.serving_predict import Timed
-
-HEADINGS = ["GPU", "engine", "kernel", "dtype", "rows", "median", "mean", "P90", "bias", "in 80%"]
-#: longest kernel name a table has room for
-KERNEL_WIDTH = 18
-
-
-def line(found: Residuals) -> list[str]:
-    """Return a group's errors as a table shows them."""
-    shares = (found.median, found.mean, found.p90)
-    shown = [*(f"{100 * s:.1f}%" for s in shares), f"{100 * found.bias:+.1f}%", f"{100 * found.coverage:.0f}%"]
-    gpu, engine, kernel, dtype = found.group
-    short = kernel if len(kernel) <= KERNEL_WIDTH else f"{kernel[: KERNEL_WIDTH - 2]}.."
-    return [gpu, engine, short, dtype.replace("bfloat16", "bf16"), f"{found.rows:,}", *shown]
-
-
-def table(title: str, groups: Sequence[Residuals]) -> list[object]:
-    """Return a report's table of errors by group."""
-    from kvplan.report import tables
-
-    sides = ["left"] * 4 + ["right"] * (len(HEADINGS) - 4)
-    made = tables.grid(*zip(HEADINGS, sides, strict=True), title=title)
-    for found in groups:
-        made.add_row(*line(found))
-    return [made]
+from kvplan.cli.options import deliver, examples, json_option, path
+from kvplan.measuring.residuals import by_kernel
+from kvplan.report.formats import Report
 
 
 @click.command("validate")
-@click.argument("rows", type=click.Path())
+@click.argument("rows", type=path)
 @kind_option
 @set_option
 @profile_option
@@ -57,7 +26,7 @@ def table(title: str, groups: Sequence[Residuals]) -> list[object]:
 def command(rows: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool) -> None:
     """Compare predictions with the measured times of a file, by GPU, engine, and kernel and dtype or model.
 
-    Errors are predicted over measured, minus one; "in 80%" counts rows inside their 80 % interval. Beside end-to-end
+    Errors are predicted over measured, minus one; "in 80 %" counts rows inside their 80 % interval. Beside end-to-end
     rows stands the median error of a plain roofline: bytes and FLOPs over the datasheet's rates, nothing fitted.
     """
     if holds_servers(rows, kind):
@@ -68,86 +37,30 @@ def command(rows: str, kind: str | None, given: dict[str, str], profiles: tuple[
     oracle = predictor(profiles)
     groups = by_kernel([(row, oracle.predict(row.shape)) for row in parsed])
 
-    def document() -> dict[str, object]:
-        return {"schema": 1, "command": "validate", "kind": found.name, "groups": [asdict(g) for g in groups]}
+    from kvplan.report import validate as words
 
-    deliver(as_json, document, lambda: table(f"{found.name}: predicted against measured", groups))
+    deliver(Report(lambda: words.page(found.name, groups), lambda: words.document(found.name, groups)), as_json)
 
 
 #: so many rows are shown one by one
 FEW = 20
-ROW_HEADINGS = ["row", "model", "tokens, load", "TTFT", "predicted (80 %)", "TPOT", "predicted (80 %)"]
-SERVER_HEADINGS = ["GPU", "engine", "model", "rows", "median", "mean", "P90", "bias", "in 80%", "roofline"]
 
 
 def validate_servers(
     word: str, kind: str | None, given: dict[str, str], profiles: tuple[str, ...], as_json: bool
 ) -> None:
     """Compare end-to-end rows with their predictions and with a plain roofline."""
+    from kvplan import catalog
     from kvplan.cli.server_rows import profile_of, read_table, usable
     from kvplan.measuring.serving_check import by_server
     from kvplan.measuring.serving_predict import Timed, predict
-    from kvplan.specs import catalog
+    from kvplan.report import validate as words
 
     profile = profile_of(profiles)
     rows, left = usable([read_table(word, kind, given, measured=True)])
     metrics = by_server(rows, profile, catalog.engine())
     few = [p for p in predict(rows, profile, catalog.engine()) if isinstance(p, Timed)] if len(rows) <= FEW else []
-
-    def document() -> dict[str, object]:
-        errors = {name: [asdict(g) for g in groups] for name, groups in metrics.items()}
-        said = {"schema": 1, "command": "validate", "kind": "e2e", "profile": profile.name}
-        return {**said, "left_out": left, "metrics": errors, "rows": [row_document(p) for p in few]}
-
-    def report() -> list[object]:
-        parts = server_table("measured and predicted", ROW_HEADINGS, [row_line(p) for p in few]) if few else []
-        for name, groups in metrics.items():
-            lines = [server_line(g.group, g, g.roofline) for g in groups]
-            parts += server_table(f"{name}: predicted against measured", SERVER_HEADINGS, lines)
-        return [*parts, *left_lines(left)]
-
-    deliver(as_json, document, report)
-
-
-def row_document(p: "Timed") -> dict[str, object]:
-    """Return a row's measured and predicted times. [s]"""
-    said = {"line": p.row.line, "model": p.row.model.name, "gpu": p.row.gpu.name, "engine": p.row.engine}
-    times = {"ttft": (p.row.ttft, p.ttft, p.ttft_range), "tpot": (p.row.tpot, p.tpot, p.tpot_range)}
-    return {**said, "basis": p.basis} | {
-        name: {"measured": measured, "predicted": predicted, "low": low, "high": high}
-        for name, (measured, predicted, (low, high)) in times.items()
-    }
-
-
-def row_line(p: "Timed") -> list[str]:
-    """Return a row's measured times beside the predicted ones, as a table shows them."""
-    row = p.row
-    load = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
-    shown = [str(row.line), row.model.name, f"{row.prompt:,} + {row.output:,.0f}, {load}"]
-    for measured, predicted, (low, high) in ((row.ttft, p.ttft, p.ttft_range), (row.tpot, p.tpot, p.tpot_range)):
-        shown.append(show_time(measured) if measured else "")
-        shown.append(f"{show_time(predicted)} ({low / predicted:.2f} to {high / predicted:.2f})")
-    return shown
-
-
-def server_line(group: Sequence[str], found: Residuals, *more: float) -> list[str]:
-    """Return a group's errors as a table shows them, and more shares after them."""
-    shares = (found.median, found.mean, found.p90)
-    shown = [*(f"{100 * s:.1f}%" for s in shares), f"{100 * found.bias:+.1f}%"]
-    return [*group, f"{found.rows:,}", *shown, f"{100 * found.coverage:.0f}%", *(f"{100 * s:.0f}%" for s in more)]
-
-
-def server_table(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> list[object]:
-    from kvplan.report import tables
-
-    texts = headings.index("rows") if "rows" in headings else 3
-    made = tables.grid(*zip(headings, ["left"] * texts + ["right"] * (len(headings) - texts), strict=True), title=title)
-    for cells in lines:
-        made.add_row(*cells)
-    return [made]
-
-
-def left_lines(left: Sequence[str]) -> list[object]:
-    """Return what rows were left out for, the first few."""
-    shown = [f"{len(left):,} rows left out: they cannot be compared"] if left else []
-    return [*shown, *left[:5], *(["..."] if len(left) > 5 else [])]
+    report = Report(
+        lambda: words.server_page(metrics, left, few), lambda: words.server_document(profile.name, metrics, left, few)
+    )
+    deliver(report, as_json)

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from kvplan.errors import Incompatible, SpecError
-from kvplan.kv.engine import Paging, paging
+from kvplan.architectures.quantization import COMPUTE, FORMATS, tensor_bits
+from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.errors import Incompatible, SpecError, shown
 from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.paging import Paging, paging
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
-from kvplan.specs.quantization import COMPUTE, FORMATS, tensor_bits
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes
 
 
@@ -125,7 +125,7 @@ def weight_format(model: ModelSpec, wanted: str | None) -> tuple[float, Quantiza
     if wanted is None:
         return dtype, model.quantization
     if wanted not in FORMATS:
-        raise Incompatible(f"weights {wanted!r}: write one of {', '.join(FORMATS)}")
+        raise Incompatible(f"weights {shown(wanted)}: write one of {', '.join(FORMATS)}")
     bits = FORMATS[wanted]
     return (
         (bits, None) if bits >= 16 else (dtype, Quantization(method=wanted, bits=bits, compute=COMPUTE.get(wanted, 16)))
@@ -198,10 +198,9 @@ class Weights:
     def _fullest(self, parallel: Parallel) -> float:
         """Embeddings and head sit on the outer stages."""
         outer = self.outer.per_gpu(parallel, self.kv_heads)
-        sums = [
-            sum(s.per_gpu(parallel, self.kv_heads) for s in self.layers[a:b])
-            for a, b in stages(len(self.layers), parallel.pipeline)
-        ]
+        each = {sizes: sizes.per_gpu(parallel, self.kv_heads) for sizes in set(self.layers)}
+        held = [each[sizes] for sizes in self.layers]
+        sums = [sum(held[a:b]) for a, b in stages(len(held), parallel.pipeline)]
         if parallel.pipeline > 1:
             return max(max(sums[0], sums[-1]) + outer / (1 if self.model.tied else 2), *sums)
         return sums[0] + outer
@@ -222,8 +221,7 @@ def activation_bytes(model: ModelSpec, where: Deployment) -> tuple[float, str]:
     sequences, tokens = where.limits
     hidden = tokens * model.hidden * 2.0
     sampler = sequences * model.vocab * where.engine.sampler_bytes_per_logit
-    layers = {id(layer): layer for layer in model.layers}.values()
-    feed = tokens * 2.0 * max((_widest(layer, where.parallel.tensor) for layer in layers), default=0.0)
+    feed = tokens * 2.0 * max((_widest(layer, where.parallel.tensor) for layer in model.distinct_layers), default=0.0)
     if sampler < feed:
         return hidden + feed, f"feed-forward of {tokens:,} tokens"
     per_logit = where.engine.sampler_bytes_per_logit

@@ -7,9 +7,10 @@ counts stay apart: stored at steady state, read per decode step, peak during pre
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.specs.model import Attention, Cross, Latent, Mixer, ModelSpec, Recurrent
-from kvplan.specs.reader import DTYPE_BITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ class Group:
     `constant` bytes per sequence. `split` is how many ways tensor parallelism can divide it. Per cached token a
     decode step reads `rereads` further bytes and does `flops`; `reads` caps the tokens read (sparse attention).
     `pair_flops` is the work of one query on one visible token during prefill. `before` is the group as it was before
-    tokens were evicted or vectors narrowed: what prefill holds at its peak.
+    tokens were evicted or vectors narrowed: what prefill holds at its peak. `alone` is what it is without eviction:
+    a layer whose window is so short that scores take more than eviction saves is left alone.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class Group:
     rope: bool = True
     shareable: bool = True
     before: "Group | None" = None
+    alone: "Group | None" = None
 
     @property
     def count(self) -> int:
@@ -94,17 +97,29 @@ class Group:
         """Bytes one kept token takes in one layer. [B]"""
         return self.vectors * self.width * self.bits / 8 + self.side
 
+    def at(self, length: int) -> "Group":
+        """Return the group as it is kept at this length: left alone where evicting would store no less."""
+        if self.alone is None:
+            return self
+        evicted = self.keep.tokens(length) * self.token_bytes + self.constant
+        return self if evicted < self.alone.stored(length) else self.alone
+
     def stored(self, length: int) -> float:
         """Bytes one layer holds for a sequence of `length` tokens. [B]"""
-        return self.keep.tokens(length) * self.token_bytes + self.constant
+        held = self.at(length)
+        return held.keep.tokens(length) * held.token_bytes + held.constant
 
     def read(self, length: int) -> float:
         """Bytes one layer reads (and rewrites) for the sequence's next token. [B]"""
+        if (held := self.at(length)) is not self:
+            return held.read(length)
         kept = self.keep.tokens(length)
         return min(kept, self.reads or kept) * (self.token_bytes + self.rereads) + 2 * self.constant
 
     def peak(self, length: int) -> float:
         """Bytes one layer holds at worst while the prompt is prefilled. [B]"""
+        if (held := self.at(length)) is not self:
+            return held.peak(length)
         whole = self.before.stored(length) + length * self.side if self.before is not None else 0.0
         return max(self.stored(length), whole)
 
@@ -127,7 +142,8 @@ class KVLayout:
 
     def flops(self, length: int) -> float:
         """Attention FLOPs per decode step. [FLOP]"""
-        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in self.groups)
+        held = (g.at(length) for g in self.groups)
+        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in held)
 
     def prefill(self, length: int) -> float:
         """Attention FLOPs of a prefill of `length` tokens. [FLOP]"""
@@ -144,11 +160,13 @@ class KVLayout:
 
     def shared(self, length: int) -> float:
         """Bytes another request with the same prefix of `length` tokens need not store again. [B]"""
-        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in self.groups if g.shareable)
+        held = (g.at(length) for g in self.groups)
+        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in held if g.shareable)
 
     def growth(self, length: int) -> float:
         """Bytes one token more takes at this length. [B/token]"""
-        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in self.groups)
+        held = (g.at(length) for g in self.groups)
+        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in held)
 
     def part(self, *kinds: str) -> "KVLayout":
         """Return the layout of some kinds of group only."""
@@ -159,7 +177,7 @@ class KVLayout:
 
     def per_layer(self, length: int) -> list[tuple[int, str, int, float]]:
         """Return (layer, kind, kept tokens, bytes) for every cache, in layer order."""
-        rows = [(i, g.kind, g.keep.tokens(length), g.stored(length)) for g in self.groups for i in g.layers]
+        rows = [(i, g.kind, g.at(length).keep.tokens(length), g.stored(length)) for g in self.groups for i in g.layers]
         return sorted(rows, key=lambda row: row[0])
 
 
@@ -167,11 +185,12 @@ class KVLayout:
 ATTENTION_KINDS = ("full", "sliding", "chunked", "latent", "index")
 
 
+@lru_cache(maxsize=64)
 def kv_layout(model: ModelSpec, bits: float, *, reading: str = "architecture") -> KVLayout:
     """Return a model's cache as the architecture needs it, or as Hugging Face's cache holds it after a prefill.
 
     transformers 5 differs from the architecture: sliding layers keep window - 1 tokens, convolutions one column
-    more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23).
+    more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23). Remembered.
     """
     dtype = DTYPE_BITS[model.dtype]
     made: dict[tuple[Group, ...], list[int]] = {}
@@ -272,7 +291,7 @@ def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
 
 def equation(layout: KVLayout, length: int) -> Iterable[str]:
     """Yield the sum with its numbers, a line a group, ending in the total."""
-    for g in layout.groups:
+    for g in (g.at(length) for g in layout.groups):
         kept = g.keep.tokens(length)
         if g.constant:
             yield f"{g.kind:8} {g.count} layers x {g.constant:,.0f} B of state = {g.count * g.stored(length):,.0f} B"

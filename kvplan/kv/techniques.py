@@ -6,12 +6,12 @@ Adding a technique is one `@technique(...)` function here; spelling, help, listi
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 
+from kvplan.docstrings import summary
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import Group, Keep, KVLayout
 from kvplan.specs.source import Source
@@ -24,7 +24,8 @@ Apply = Callable[[KVLayout, str], KVLayout]
 class Kind:
     """A family of techniques: spelling, factor it acts on, and its fine print.
 
-    `engines` are those that serve it today. `risk` is `quality` in a few words; `retained` gives published
+    `engines` are those that serve it today; `compared` and `searched` are the spellings that `estimate` shows and
+    `recommend` tries when none is named. `risk` is `quality` in a few words; `retained` gives published
     (share of tokens kept, share of the LongBench score retained), for techniques whose loss depends on it.
     """
 
@@ -39,6 +40,8 @@ class Kind:
     risk: str
     engines: tuple[str, ...]
     retained: tuple[tuple[float, float], ...]
+    compared: tuple[str, ...]
+    searched: tuple[str, ...]
     source: Source
     summary: str
     apply: Apply
@@ -61,6 +64,8 @@ def technique(
     source: Source,
     engines: tuple[str, ...] = (),
     retained: tuple[tuple[float, float], ...] = (),
+    compared: tuple[str, ...] = (),
+    searched: tuple[str, ...] = (),
 ) -> Callable[[Apply], Apply]:
     """Register a technique.
 
@@ -80,8 +85,10 @@ def technique(
             risk=risk,
             engines=engines,
             retained=retained,
+            compared=compared,
+            searched=searched or compared,
             source=source,
-            summary=(apply.__doc__ or "").strip().splitlines()[0],
+            summary=summary(apply),
             apply=apply,
         )
         return apply
@@ -185,6 +192,8 @@ SMALLEST_BUDGET = 100
     needs="low-rank factors (SVD) and, for most models, fine-tuning",
     risk="fine-tune first",
     quality="MLA retrofits: LongBench -0.5 % after fine-tuning (Llama-2-7B); untuned ones break",
+    compared=("mhc:4x", "mhc:8x"),
+    searched=("mhc:2x", "mhc:4x", "mhc:8x"),
     source=paper("Palu, arXiv 2407.21118; MHA2MLA, arXiv 2502.14837", "2024-07-30"),
 )
 def mhc(layout: KVLayout, argument: str) -> KVLayout:
@@ -283,7 +292,8 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
         if g.bits <= bits:
             raise Incompatible(f"{spelled}: the cache is already stored in {g.bits:g} bits")
         groups = g.vectors * (ceil(g.key_width / group) + ceil((g.width - g.key_width) / group)) if group else 0
-        return replace(g, bits=bits, side=g.side + groups * 32 / 8)
+        left = change(g.alone) if g.alone is not None else None
+        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=left)
 
     return layout.each(change)
 
@@ -299,6 +309,7 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
     risk="small",
     engines=("vLLM", "SGLang", "TensorRT-LLM"),
     quality="no published figure in kvplan's sources; 4-bit caches retain 0.97 to 1.00 of LongBench",
+    compared=("fp8",),
     source=paper("FP8 Formats for Deep Learning, arXiv 2209.05433", "2022-09-12"),
 )
 def fp8(layout: KVLayout, argument: str) -> KVLayout:
@@ -317,6 +328,7 @@ def fp8(layout: KVLayout, argument: str) -> KVLayout:
     risk="small",
     engines=("TensorRT-LLM", "LMDeploy"),
     quality="no published figure in kvplan's sources; 4-bit caches retain 0.97 to 1.00 of LongBench",
+    searched=("int8",),
     source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq", "2024-02-05"),
 )
 def int8(layout: KVLayout, argument: str) -> KVLayout:
@@ -335,6 +347,7 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     risk="0 to -3%",
     engines=("LMDeploy",),
     quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys); 1B models 0.34 with 2-bit values",
+    compared=("int4",),
     source=paper(
         "KIVI, arXiv 2402.02750; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527", "2024-02-05"
     ),
@@ -366,6 +379,7 @@ def evicting(
         heads = g.split
         return replace(
             changed,
+            alone=g,
             side=g.side + 4 * heads,
             rereads=g.rereads + 4 * heads + 4 * g.query_heads,
             flops=g.flops + 2 * g.query_heads,
@@ -386,6 +400,8 @@ def evicting(
     retained=((0.125, 0.963), (1 / 6, 0.969), (0.25, 0.976), (0.5, 0.991)),
     quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); "
     "poor where any token may be asked for",
+    compared=("h2o:20%",),
+    searched=("h2o:50%", "h2o:20%"),
     source=paper(
         "H2O, arXiv 2306.14048; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527", "2023-06-24"
     ),
@@ -430,6 +446,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     retained=((0.125, 0.669), (0.25, 0.747), (0.5, 0.817)),
     quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); "
     "never for retrieval: what left the window is gone",
+    compared=("streaming:4,4096",),
     source=paper(
         "StreamingLLM, arXiv 2309.17453; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527",
         "2023-09-29",
@@ -478,8 +495,24 @@ def window(layout: KVLayout, argument: str) -> KVLayout:
 # -- spelling and composition ---------------------------------------------------------------------
 
 BASELINE = "baseline"
-#: what `estimate` compares when no technique is asked for
-USUAL = (BASELINE, "fp8", "int4", "mhc:4x", "mhc:8x", "h2o:20%", "streaming:4,4096", "mhc:4x+h2o:20%", "mhc:4x+fp8")
+#: compositions that `estimate` shows and `recommend` tries beside single techniques
+COMPARED_TOGETHER = ("mhc:4x+h2o:20%", "mhc:4x+fp8")
+SEARCHED_TOGETHER = ("mhc:4x+fp8", "mhc:4x+h2o:20%", "h2o:20%+fp8")
+
+
+def compared() -> tuple[str, ...]:
+    """Return what `estimate` compares when no technique is asked for, the plainest first."""
+    return (BASELINE, *(name for kind in plainest_first() for name in kind.compared), *COMPARED_TOGETHER)
+
+
+def searched() -> tuple[str, ...]:
+    """Return what `recommend` tries when no technique is asked for, the plainest first."""
+    return (BASELINE, *(name for kind in plainest_first() for name in kind.searched), *SEARCHED_TOGETHER)
+
+
+def plainest_first() -> list[Kind]:
+    """Return all techniques, those that ask least of a model and an engine first."""
+    return sorted(KINDS.values(), key=lambda kind: ("bits", "heads", "width", "tokens").index(kind.factor))
 
 
 @lru_cache(maxsize=1024)
@@ -507,6 +540,8 @@ def one_part(piece: str) -> tuple[Kind, str]:
     name, _, argument = piece.partition(":")
     kind = KINDS.get(name)
     if kind is None:
+        from difflib import get_close_matches
+
         near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3)
         near = near or [KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)]
         raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))

@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvplan.errors import SpecError
-from kvplan.specs.catalog_results import read_results
+from kvplan.catalog.results import read_results
+from kvplan.errors import SpecError, shown
 from kvplan.units import parse
 
 Value = str | int | float
@@ -90,6 +90,8 @@ def read_result(document: Mapping[str, Any], where: str, overrides: Mapping[str,
 
 def _rows(points: list[tuple[str, Row]], overrides: Mapping[str, Value], where: str) -> list[Row]:
     given = _given(overrides)
+    if not points:
+        raise SpecError(f"{where}: holds no load; the sweep ended before its first run did")
     if "concurrency" in given and len(points) > 1 and any("concurrency" in said for _, said in points):
         raise SpecError(f"{where}: holds {len(points)} loads; leave out --set concurrency=..., one for all of them")
     return [_row({**said, **given}, here) for here, said in points]
@@ -210,7 +212,7 @@ def _guidellm_load(run: Any, said: Row, here: str) -> Row:
     if kind not in ("throughput", "constant", "poisson"):
         raise SpecError(
             f"{here}: strategy.type_: expected synchronous, concurrent, throughput, constant or poisson, "
-            f"got {_shown(kind)}; only those hold one load"
+            f"got {shown(kind)}; only those hold one load"
         )
     found: Row = {}
     limit = _find(strategy, "max_concurrency")
@@ -463,33 +465,28 @@ def _in_ms(unit: Any, where: str) -> float:
     """Return how many ms one `unit` has."""
     spelled = {"sec": "s", "seconds": "s", "second": "s"}.get(unit, unit) if isinstance(unit, str) else ""
     if spelled not in ("ns", "us", "ms", "s"):
-        raise SpecError(f"{where}.unit: expected ns, us, ms or sec, got {_shown(unit)}")
+        raise SpecError(f"{where}.unit: expected ns, us, ms or sec, got {shown(unit)}")
     return parse(f"1 {spelled}", "s") / MS
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _number(value: Any, where: str, what: str) -> float:
     """Return a JSON number that is finite and not negative; text is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
-        raise SpecError(f"{where}: expected {what}, got {_shown(value)}")
+        raise SpecError(f"{where}: expected {what}, got {shown(value)}")
     return float(value)
 
 
 def _positive(value: Any, where: str) -> float:
     number = _number(value, where, "a number above zero")
     if number <= 0:
-        raise SpecError(f"{where}: expected a number above zero, got {_shown(value)}")
+        raise SpecError(f"{where}: expected a number above zero, got {shown(value)}")
     return number
 
 
 def _whole(value: Any, where: str) -> int:
     number = _number(value, where, "a whole number")
     if number != int(number):
-        raise SpecError(f"{where}: expected a whole number, got {_shown(value)}")
+        raise SpecError(f"{where}: expected a whole number, got {shown(value)}")
     return int(number)
 
 
@@ -504,7 +501,7 @@ def _count(value: Any, where: str) -> int:
 def _words(value: Value, where: str) -> str:
     text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     if (not text and value != "") or not text.isprintable():
-        raise SpecError(f"{where}: expected a name, got {_shown(value)}")
+        raise SpecError(f"{where}: expected a name, got {shown(value)}")
     return text
 
 
@@ -518,5 +515,5 @@ def _share(value: Value, where: str) -> int:
     """Return a degree of parallelism, from a file or as typed: whole, from 1."""
     number = _whole(parse(value, "1", where) if isinstance(value, str) else value, where)
     if number < 1:
-        raise SpecError(f"{where}: expected a whole number from 1, got {_shown(value)}")
+        raise SpecError(f"{where}: expected a whole number from 1, got {shown(value)}")
     return number

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.errors import KvplanError, SpecError
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.perf.kernel_profile import KINDS, Kind, Shape, element_bits, product_bits
 from kvplan.units import parse
 
@@ -37,12 +37,14 @@ def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
     if asked is not None:
         missing = sorted({*KINDS[asked].sizes, *KINDS[asked].texts} - set(columns))
         if missing:
-            raise SpecError(f"{where}: line 1: missing column {missing[0]!r}, which {asked} rows need")
+            raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which {asked} rows need")
         return KINDS[asked]
     if not fitting:
         near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
         missing = sorted({*near.sizes, *near.texts} - set(columns))
-        raise SpecError(f"{where}: line 1: missing column {missing[0]!r}; taken for {near.name} rows, else use --kind")
+        raise SpecError(
+            f"{where}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else use --kind"
+        )
     return max(fitting, key=lambda k: len(k.sizes))
 
 
@@ -83,7 +85,7 @@ def _row(
         sizes={name: _size(entry[name], f"{where}: {name}") for name in kind.sizes},
     )
     if shape.kind == "all_reduce" and shape.sizes["n_gpus"] < 2:
-        raise SpecError(f"{where}: n_gpus: expected at least 2, got {entry['n_gpus']!r}")
+        raise SpecError(f"{where}: n_gpus: expected at least 2, got {shown(entry['n_gpus'])}")
     return Row(shape=shape, line=line, time=_time(entry, where) if measured else None)
 
 
@@ -97,14 +99,14 @@ def _checked(read: Callable[[str], Any], text: str, where: str) -> Any:
 def _size(text: str, where: str) -> int:
     number = parse(text, "1", where)
     if number != int(number) or not 1 <= number <= LARGEST:
-        raise SpecError(f"{where}: expected a whole number from 1, got {text!r}")
+        raise SpecError(f"{where}: expected a whole number from 1, got {shown(text)}")
     return int(number)
 
 
 def _time(entry: Mapping[str, Any], where: str) -> float:
     if MEASURED not in entry:
-        raise SpecError(f"{where}: missing column {MEASURED!r}, the measured time")
+        raise SpecError(f"{where}: missing column {shown(MEASURED)}, the measured time")
     time = parse(f"{entry[MEASURED]} us", "s", f"{where}: {MEASURED}")
     if time <= 0:
-        raise SpecError(f"{where}: {MEASURED}: expected a time above zero, got {entry[MEASURED]!r}")
+        raise SpecError(f"{where}: {MEASURED}: expected a time above zero, got {shown(entry[MEASURED])}")
     return time

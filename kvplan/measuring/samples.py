@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import exp, hypot, log
+from re import sub
 from statistics import median
 from typing import Any
 
+from kvplan import catalog
 from kvplan.errors import KvplanError
-from kvplan.measuring.probes import ANCHOR, SIZES
-from kvplan.measuring.profiling import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
+from kvplan.measuring.device.course import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
+from kvplan.measuring.device.probes import ANCHOR, SIZES
 from kvplan.measuring.rows import Row, read_rows
 from kvplan.perf.kernel_profile import KINDS
-from kvplan.specs import catalog
 from kvplan.units import MILLION
 
 #: what the name of a CPU begins with
@@ -84,7 +85,29 @@ def fit(samples: Sequence[Sampled], estimate: str) -> dict[str, Any]:
             continue
         found["interval"] = widened(found["interval"], moved)
         fitted[name] = {**found, "range": extent(mine), "rounds": round(median(row["rounds"] for row in mine))}
-    return {"samples": counts(samples), "drift": moved, "groups": fitted, "too_few_shapes": few}
+    return {
+        "samples": counts(samples), "failures": failures(samples), "drift": moved, "groups": fitted,
+        "too_few_shapes": few,
+    }  # fmt: skip
+
+
+def failures(samples: Iterable[Sampled]) -> list[dict[str, Any]]:
+    """Return what failed and was not measured since: how many shapes of which groups, by state and reason.
+
+    Reasons that differ in numbers only are one, shown as it came first.
+    """
+    last = {key_of(row): row for row in samples}
+    found: dict[tuple[str, str], list[Sampled]] = {}
+    for row in last.values():
+        if row["state"] in SKIPPED:
+            found.setdefault((row["state"], sub(r"[0-9.]+", "0", row["reasons"])), []).append(row)
+    return [
+        {
+            "shapes": len(rows), "state": state, "reason": rows[0]["reasons"],
+            "groups": sorted({row["group"] for row in rows}),
+        }
+        for (state, _), rows in sorted(found.items(), key=lambda entry: -len(entry[1]))
+    ]  # fmt: skip
 
 
 def widened(interval: Sequence[float], moved: Mapping[str, Sequence[float]]) -> list[float]:

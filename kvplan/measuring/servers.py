@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.errors import KvplanError, SpecError
+from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.perf import arrays
@@ -18,8 +20,6 @@ from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.eras import era_of, launch_of
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.quantization import FORMATS
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.specs.serving_profile import APART, CHUNK, Identity, calibration, family
 from kvplan.units import parse
 
@@ -168,7 +168,7 @@ def _server(
             return default
         number = parse(text(name), "1", name)
         if not 0 <= number <= LARGEST or (number == 0 and default is None):
-            raise SpecError(f"{name}: expected a number above zero and up to {LARGEST:,}, got {text(name)!r}")
+            raise SpecError(f"{name}: expected a number above zero and up to {LARGEST:,}, got {shown(text(name))}")
         return number or (default or 0.0)
 
     arrival = arrival_of(text("arrival"))
@@ -326,7 +326,7 @@ def weight_form(model: ModelSpec, word: str) -> tuple[str | None, tuple[str, ...
     if not form or "checkpoint" in low:
         return None, ()
     if form not in FORMATS:
-        raise SpecError(f"gemm_quant: {word!r} is not known; write one of {', '.join(FORMATS)}, or leave it empty")
+        raise SpecError(f"gemm_quant: {shown(word)} is not known; write one of {', '.join(FORMATS)}, or leave it empty")
     own = model.quantization.bits if model.quantization and model.quantization.bits else None
     if own and abs(own - FORMATS[form]) < 0.6:
         return None, ()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import fsum, isfinite
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv.budget import Line
 from kvplan.money.gpu_cost import POWER, GpuCost
 from kvplan.units import DAY, HOUR, MILLION, MONTH, YEAR
@@ -133,7 +133,7 @@ class Bill:
         if unit in SPANS:
             return SPANS[unit]
         if unit not in WORK:
-            raise SpecError(f"a bill per {unit!r}: write one of {', '.join((*SPANS, *WORK))}")
+            raise SpecError(f"a bill per {shown(unit)}: write one of {', '.join((*SPANS, *WORK))}")
         amount = self.load.work(unit)
         return 1 / amount if amount else None
 

@@ -5,7 +5,7 @@ from math import expm1, log1p
 
 from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
-from kvplan.money.terms import caveat, follows_load
+from kvplan.money.offers import caveat, follows_load
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.money import Ownership, Server
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd

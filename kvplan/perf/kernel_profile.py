@@ -1,11 +1,12 @@
 """What was fitted of which GPU, engine and kernel; finding what stands nearest to a shape, and predicting it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import inf, log
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.perf import kernel_time as kt
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.source import Source
@@ -70,13 +71,13 @@ def l2(gpu: Gpu) -> float:
 
 def element_bits(dtype: str) -> float:
     if dtype not in CACHE_BITS:
-        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(CACHE_BITS)}")
+        raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(CACHE_BITS)}")
     return CACHE_BITS[dtype]
 
 
 def product_bits(dtype: str) -> tuple[float, float]:
     if dtype not in PRODUCT_BITS:
-        raise SpecError(f"dtype {dtype!r} is unknown; known: {', '.join(PRODUCT_BITS)}")
+        raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(PRODUCT_BITS)}")
     return PRODUCT_BITS[dtype]
 
 
@@ -254,7 +255,7 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
             for engine, kinds in engines.items():
                 for kind, kernels in kinds.items():
                     if kind not in KINDS:
-                        raise SpecError(f"{where}: kind {kind!r} is unknown; known: {', '.join(KINDS)}")
+                        raise SpecError(f"{where}: kind {shown(kind)} is unknown; known: {', '.join(KINDS)}")
                     place = tree.setdefault(gpu, {}).setdefault(engine, {}).setdefault(kind, {})
                     for key, entry in kernels.items():
                         parts = {
@@ -262,11 +263,17 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
                             for part, found in entry.items()
                             if part != "version"
                         }
+                        if not parts:
+                            raise SpecError(
+                                f"{where}: {engine} {key}: has no coefficients; compare with one kvplan ships"
+                            )
                         place[key] = Kernel(version=str(entry["version"]), parts=parts)
-        return KernelProfile(name=raw["name"], title=raw["title"], tier=raw["tier"], source=source, kernels=tree)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        words = {key: str(raw[key]) for key in ("name", "title", "tier")}
+        return KernelProfile(**words, source=source, kernels=tree)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = shown(error.args[0]) if error.args else ""
         raise SpecError(
-            f"{where}: not a kernel profile ({type(error).__name__} {error}); compare with one kvplan ships"
+            f"{where}: not a kernel profile ({type(error).__name__} {said}); compare with one kvplan ships"
         ) from None
 
 
@@ -277,21 +284,67 @@ def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
             continue
         text = raw["coefficients"][f.name]
         if "choice" in f.metadata:
-            values[f.name] = parse(text, "B", where) if f.name == "own_up_to" else _choice(f.default, text)
+            values[f.name] = _choice(f.name, f.default, text, f"{where}: {f.name}")
         else:
-            values[f.name] = parse(text, f.metadata["unit"], f"{where}: {f.name}")
-    pairs = {n: (float(v[0]), float(v[1])) for n, v in raw["interval"].items()}
+            values[f.name] = _coefficient(text, f.metadata["unit"], f"{where}: {f.name}")
+    spans = {n: _span(v, f"{where}: interval: {n}", 1e-9) for n, v in raw["interval"].items()}
+    ranges = {n: _span(v, f"{where}: range: {n}", 0.0) for n, v in raw["range"].items()}
+    if not spans:
+        raise SpecError(f"{where}: interval: expected two factors, as in {{few: [0.9, 1.1], many: [0.9, 1.1]}}")
+    if strange := next((n for n in ranges if n not in kind.sizes), None):
+        raise SpecError(f"{where}: range: {shown(strange)} is no size of {kind.name}; known: {', '.join(kind.sizes)}")
     return Fitted(
         coefficients=kind.coefficients(**values),
-        interval=pairs,
-        range={n: (int(v[0]), int(v[1])) for n, v in raw["range"].items()},
-        residuals={n: float(v) for n, v in raw["residuals"].items()},
-        not_identified=tuple(raw.get("not_identified", ())),
+        interval=spans,
+        range={n: (int(low), int(high)) for n, (low, high) in ranges.items()},
+        residuals={n: parse(raw["residuals"][n], "1", f"{where}: residuals: {n}") for n in RESIDUALS},
+        not_identified=tuple(map(str, raw.get("not_identified", ()))),
     )
 
 
-def _choice(default: object, text: str) -> object:
-    return int(text) if isinstance(default, int) else str(text)
+#: what a fit says of rows left out of it
+RESIDUALS = ("rows", "parameters", "median", "mean", "p90", "bias")
+
+
+def _coefficient(text: object, unit: str, where: str) -> float:
+    """Read a coefficient: rates are above zero, anything else is not below."""
+    found = parse(text, unit, where)
+    if found < 0 or (found == 0 and unit.endswith("/s")) or found > LARGEST:
+        raise SpecError(f"{where}: must be above zero, got {shown(text)}")
+    return found
+
+
+def _span(raw: Any, where: str, least: float) -> tuple[float, float]:
+    """Read two numbers, the smaller first."""
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(raw)}")
+    low, high = (parse(end, "1", where) for end in raw)
+    if not least <= low <= high <= LARGEST:
+        raise SpecError(f"{where}: expected two numbers from {least:g}, the smaller first, got {shown(raw)}")
+    return low, high
+
+
+#: beyond any rate [FLOP/s], time or size
+LARGEST = 1e18
+
+
+#: how the choices of a library are spelled
+CHOICES = {
+    "tiles": r"[1-9]\d{0,3}x[1-9]\d{0,3}( [1-9]\d{0,3}x[1-9]\d{0,3}){0,20}",
+    "split_k": r"[1-9]\d{0,2}( [1-9]\d{0,2}){0,20}",
+    "head_tile": r"[1-9]\d{0,2}|16 or 128",
+    "split": r"balanced|never|fill|flash-attention|from [1-9]\d{0,6} tokens|[1-9]\d{0,3} parts",
+    "blocks_per_sm": r"[1-9]\d?",
+}
+
+
+def _choice(name: str, default: object, text: object, where: str) -> object:
+    """Read a discrete choice of the library; one of bytes is a quantity."""
+    if name not in CHOICES:
+        return _coefficient(text, "B", where)
+    if not isinstance(text, str) or not re.fullmatch(CHOICES[name], text, re.ASCII):
+        raise SpecError(f"{where}: expected a choice such as {default}, got {shown(text)}")
+    return int(text) if isinstance(default, int) else text
 
 
 # -- predicting ------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from math import log
 from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
-from kvplan.kv.engine import share
 from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.paging import share
 from kvplan.specs.model import Layer, ModelSpec, Weight
 
 #: a float, or an array of them
@@ -145,6 +145,14 @@ def parts(held: Weights) -> Parts:
 # -- one pass -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """Attention of every kind of layer on one GPU: a decode step of one sequence, and a whole prompt."""
+
+    decode: tuple[Operator, ...]
+    prompt: tuple[Operator, ...]
+
+
 def forward(
     model: ModelSpec,
     layout: KVLayout,
@@ -157,16 +165,19 @@ def forward(
     prompt: int = 0,
     cached: int = 0,
     base: KVLayout | None = None,
+    attended: Attended | None = None,
 ) -> list[Operator]:
     """Return what one attention-data-parallel rank does in one step.
 
     `decode` sequences of `length` tokens take a token each, and `prefill` tokens of prompts `prompt` long are read
     (0: none), whose first `cached` tokens a prefix cache holds. Prompts attend to keys and values of the `base`
-    layout, as they are before compression.
+    layout, as they are before compression. `attended` is what attention takes, where it has been worked out before.
     """
     tokens = decode + prefill
-    found = products(model, layout, held, parallel, tokens, decode + (prefill / (prompt - cached) if prompt else 0.0))
-    found += attention(layout, base or layout, parallel.tensor, decode, length, prefill, prompt, cached)
+    part = prefill / (prompt - cached) if prompt else None
+    found = products(model, layout, held, parallel, tokens, decode if part is None else decode + part)
+    each = attended or attended_at(layout, base or layout, parallel.tensor, length, prompt, cached)
+    found += attention(each, decode, part)
     found += messages(model, held, parallel, tokens)
     hidden = HIDDEN_PASSES * len(model.layers) * model.hidden * 2.0
     return [*found, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
@@ -240,39 +251,43 @@ def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amo
     return m.bytes / together * read, 2 * m.parameters / m.copies * m.used * everyone / together * load
 
 
-def attention(
-    layout: KVLayout,
-    base: KVLayout,
-    tensor: int,
-    decode: Amount,
-    length: int,
-    prefill: Amount,
-    prompt: int,
-    cached: int = 0,
-) -> list[Operator]:
-    """Return the attention of every kind of layer: decode over the cache, prompts over themselves."""
-    found = []
+def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prompt: int, cached: int = 0) -> Attended:
+    """Return what attention takes at a length: decode over the cache, a prompt over itself (0: none)."""
+    decode = []
     for kind in dict.fromkeys(g.kind for g in layout.groups):
-        groups = [g for g in layout.groups if g.kind == kind]
-        read = sum(g.count * g.read(length) * share(g, tensor) for g in groups)
-        work = sum(g.count * visible(g, length) * g.flops for g in groups) / tensor
-        launches = sum(g.count for g in groups)
-        family = kind if kind in ("latent", "index", "state") else "attention"
-        bits = max((g.bits for g in groups if g.vectors), default=16.0)
-        found.append(
+        groups = [g.at(length) for g in layout.groups if g.kind == kind]
+        decode.append(
             Operator(
-                name=f"attention ({kind})", limit=CACHE, bytes=decode * read, flops=decode * work, bits=bits,
-                kernels=family, launches=launches,
+                name=f"attention ({kind})",
+                limit=CACHE,
+                bytes=sum(g.count * g.read(length) * share(g, tensor) for g in groups),
+                flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
+                bits=max((g.bits for g in groups if g.vectors), default=16.0),
+                kernels=kind if kind in ("latent", "index", "state") else "attention",
+                launches=sum(g.count for g in groups),
             )
-        )  # fmt: skip
-    if prompt:
-        part = prefill / (prompt - cached)
-        for kind in dict.fromkeys(g.kind for g in base.groups):
-            groups = [g for g in base.groups if g.kind == kind]
-            pairs = sum(g.count * g.pair_flops * (seen(g, prompt) - seen(g, cached)) for g in groups)
-            states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
-            work = layout.prefill_flops * pairs / tensor * part
-            found.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states * part, flops=work))
+        )
+    whole = []
+    for kind in dict.fromkeys(g.kind for g in base.groups if prompt):
+        groups = [g for g in base.groups if g.kind == kind]
+        pairs = sum(g.count * g.pair_flops * (seen(g, prompt) - seen(g, cached)) for g in groups)
+        states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
+        work = layout.prefill_flops * pairs / tensor
+        whole.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states, flops=work))
+    return Attended(decode=tuple(decode), prompt=tuple(whole))
+
+
+def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Operator]:
+    """Return the attention of `decode` sequences and of a part of a prompt (None: of no prompt)."""
+    found = [
+        Operator(
+            name=o.name, limit=CACHE, bytes=decode * o.bytes, flops=decode * o.flops, bits=o.bits, kernels=o.kernels,
+            launches=o.launches,
+        )
+        for o in each.decode
+    ]  # fmt: skip
+    if part is not None:
+        found += [Operator(name=o.name, limit=PROMPT, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt]
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kvplan.kv.budget import Parallel, Weights
 from kvplan.kv.layout import KVLayout
-from kvplan.perf.operators import Amount, Operator, forward, larger, smaller
+from kvplan.perf.operators import Amount, Operator, attended_at, forward, larger, smaller
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -114,10 +114,12 @@ def passes(
     """Return the steps of one rank and stage under a load; `cached` tokens of the prompt need no computing."""
     fresh = prompt - cached
 
+    middle = int(prompt + output / 2)
+    attended = attended_at(layout, base, parallel.tensor, middle, prompt, cached)
+
     def one(decode: Amount, prefill: float) -> list[Operator]:
-        middle = int(prompt + output / 2)
         read: dict[str, Any] = {"prefill": prefill, "prompt": prompt, "cached": cached} if prefill else {}
-        return forward(model, layout, held, parallel, base=base, decode=decode, length=middle, **read)
+        return forward(model, layout, held, parallel, decode=decode, length=middle, attended=attended, **read)
 
     share = fresh / ceil(fresh / chunk)
     return Passes(

@@ -85,8 +85,14 @@ def compare(before: Document, after: Document, names: tuple[str, str]) -> Compar
         question=asked,
         plan=tuple(figures(plans, PLAN)),
         lines=tuple(bill_lines(*plans)),
-        reasons=(str(before.get("reason") or ""), str(after.get("reason") or "")),
+        reasons=(reason_of(before), reason_of(after)),
     )
+
+
+def reason_of(document: Document) -> str:
+    """Return why a recommendation found no plan, '' where it found one."""
+    found = document.get("reason")
+    return found[:ASIDE] if isinstance(found, str) else ""
 
 
 def figures(documents: Sequence[Document], wanted: Iterable[tuple[str, str, str]]) -> Iterable[Change]:
@@ -105,10 +111,16 @@ def at(document: Document, path: str) -> object:
     return found
 
 
+#: letters of a technique, a GPU, a name in a saved plan
+WORD = 200
+#: letters of a reason
+ASIDE = 2000
+
+
 def value(found: object, kind: str) -> Value:
     """Return a figure of a document that may not be ours: a word, a finite number, or None."""
     if kind == "word":
-        return found if isinstance(found, str) else None
+        return found[:WORD] if isinstance(found, str) else None
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not isfinite(found):
         return None
     return float(found)
@@ -126,4 +138,4 @@ def line_of(plan: Document) -> Iterable[tuple[str, float]]:
     for line in lines if isinstance(lines, list) else []:
         name, amount = at(line, "name"), value(at(line, "usd_per_query"), "usd")
         if isinstance(name, str) and isinstance(amount, float):
-            yield name, amount
+            yield name[:WORD], amount

@@ -1,280 +1,97 @@
-"""`kvplan estimate`: every technique at one context on one GPU: bytes, replicas, time, money, quality."""
+"""`kvplan estimate`: techniques side by side on the GPUs asked for or on the best one, and what must be said first."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from kvplan.errors import Incompatible, SpecError
-from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
-from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.money.cost import QueryCost, query_cost
-from kvplan.perf.operators import Operator
-from kvplan.perf.serving import Load, Served, passes, serve, steps
-from kvplan.specs.calibration import Calibration
-from kvplan.specs.hardware import Engine, Gpu, Price
+from kvplan.money.offers import old
+from kvplan.planning.replica import Row, best, estimate
+from kvplan.planning.site import Query, Site
+from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import DTYPE_BITS
-from kvplan.units import show_bytes, show_tokens
+
+#: a price last seen longer ago than this is said to be old [day]
+STALE = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query:
-    """One request: `context` tokens in all, the last `output` of them generated."""
+class Estimate:
+    """All that `kvplan estimate` found.
 
-    context: int
-    output: int
-
-    def __post_init__(self) -> None:
-        if self.context < 2:
-            raise SpecError("--context: must be at least 2 tokens, one in and one out")
-        if self.output >= self.context:
-            left = f"{self.output:,} tokens leave no prompt in a context of {self.context:,}"
-            raise SpecError(f"--output: {left}; ask for fewer")
-
-    @property
-    def prompt(self) -> int:
-        return self.context - self.output
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """Where it runs: a GPU, its calibration, offers for it (cheapest first), an engine, and what the user fixed."""
-
-    gpu: Gpu
-    calibration: Calibration
-    offers: tuple[Price, ...]
-    engine: Engine
-    parallel: Parallel | None = None
-    weights: str | None = None
-    utilization: float | None = None
-
-    @property
-    def price(self) -> Price | None:
-        """The median offer (of two, the lower): the cheapest of the day is seldom the one a team can get."""
-        return self.offers[(len(self.offers) - 1) // 2] if self.offers else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
-
-    `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
-    `sequences` fit into it, `batch` is what the engine runs of them. `spread` are the factors between which TPOT and
-    cost lie 8 times in 10, `ttft_spread` those of TTFT. `grounded` is whether servers on this GPU were measured.
+    `sites` are shown in detail; `where` is the baseline on every GPU, if none was named.
     """
 
-    technique: str
-    gpu: str
-    context: int = 0
-    layout: KVLayout | None = None
-    reduction: float | None = None
-    parallel: Parallel | None = None
-    fewest_gpus: int | None = None
-    sequences: int = 0
-    batch: int = 0
-    ttft: float | None = None
-    tpot: float | None = None
-    tokens_per_second: float | None = None
-    query_seconds: float = 0.0
-    cost: QueryCost | None = None
-    budget: Budget | None = None
-    served: Served | None = None
-    decode: tuple[Operator, ...] = ()
-    prefill: tuple[Operator, ...] = ()
-    chunks: int = 1
-    spread: tuple[float, float] = (1.0, 1.0)
-    ttft_spread: tuple[float, float] = (1.0, 1.0)
-    grounded: bool = True
-    quality: str = ""
-    risk: str = ""
-    needs: tuple[str, ...] = ()
-    reason: str = ""
-
-    @property
-    def stored(self) -> float | None:
-        """Cache bytes of one sequence, None when the technique cannot act on the model. [B]"""
-        return self.layout.stored(self.context) if self.layout else None
+    model: ModelSpec
+    query: Query
+    sites: tuple[Site, ...]
+    rows: tuple[Row, ...]
+    where: tuple[Row, ...]
+    warnings: tuple[str, ...]
 
     @property
     def feasible(self) -> bool:
-        return not self.reason
+        return any(row.feasible for row in self.rows)
 
-    @property
-    def gpu_seconds(self) -> float:
-        """GPU time one query takes on a busy replica. [s]"""
-        return (self.gpus or 0) * self.query_seconds
-
-    @property
-    def gpus(self) -> int | None:
-        return self.parallel.gpus if self.parallel else None
-
-    @property
-    def each(self) -> float:
-        """Sequences of one attention-data-parallel rank and pipeline stage."""
-        return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0
+    def site(self, row: Row) -> Site:
+        return next(site for site in self.sites if site.gpu.name == row.gpu)
 
 
-def default_kv_bits(model: ModelSpec) -> float:
-    """Return the width engines cache keys and values in. [bit]
-
-    The checkpoint's own scheme, else its dtype, at most 16 bits.
-    """
-    if model.quantization and model.quantization.kv_bits:
-        return model.quantization.kv_bits
-    return min(DTYPE_BITS[model.dtype], 16.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What stays the same while techniques are compared: a model, its plain layout, a query and a site."""
-
-    model: ModelSpec
-    base: KVLayout
-    query: Query
-    site: Site
-
-    def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
-        s = self.site
-        where = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
-        )
-        return memory_budget(self.model, layout, where, self.query.context)
-
-    def peak(self, layout: KVLayout, parallel: Parallel) -> float:
-        """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
-        return (layout.peak(self.query.context) - layout.stored(self.query.context)) / parallel.tensor
-
-    def sequences(self, layout: KVLayout, parallel: Parallel) -> int:
-        """Return how many sequences a replica of this shape holds."""
-        return self.budget(layout, parallel).sequences(self.query.context, self.peak(layout, parallel))
-
-    def shapes(self, layout: KVLayout) -> list[Parallel]:
-        """Return the replica shapes to try, smallest first: the one the user fixed, or all that divide the model."""
-        return [self.site.parallel] if self.site.parallel else replica_shapes(self.model, layout, self.site.gpu)
-
-
-def evaluate(case: Case, technique: str) -> Row:
-    """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
-    name = techniques.canonical(technique)
-    c, context = case.site.calibration, case.query.context
-    row = Row(
-        technique=name,
-        gpu=case.site.gpu.name,
-        context=context,
-        spread=(c.tpot.low, c.tpot.high),
-        ttft_spread=(c.ttft.low, c.ttft.high),
-        grounded=c.grounded,
-    )
-    said = techniques.needs(name) + techniques.remarks(name, case.base)
-    row = replace(row, quality=techniques.quality(name), needs=said)
-    try:
-        layout = techniques.apply(name, case.base)
-    except Incompatible as refusal:
-        return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
-    row = replace(row, layout=layout, reduction=1 - layout.stored(context) / max(case.base.stored(context), 1.0))
-    row = replace(row, risk=techniques.risk(name, kept_share(layout, context)))
-    shapes = case.shapes(layout)
-    refused = check_parallel(case.model, shapes[0])
-    if refused:
-        return replace(row, reason=refused)
-    fitting = [(p, n) for p in shapes if (n := case.sequences(layout, p))]
-    if not fitting:
-        return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
-    inside = [pair for pair in fitting if pair[0].gpus <= NODE] or fitting[:1]  # more than a node only when it must be
-    timings = [timed(case, layout, replace(row, parallel=p, sequences=n)) for p, n in inside]
-    cheapest = min(timings, key=lambda r: (r.gpu_seconds, r.gpus))
-    return replace(cheapest, fewest_gpus=fitting[0][0].gpus)
-
-
-#: GPUs a replica may have before it spans nodes
-NODE = 8
-
-
-def kept_share(layout: KVLayout, length: int) -> float:
-    """Return the smallest share of its tokens that an evicting layer keeps."""
-    return min((g.keep.tokens(length) / length for g in layout.groups if g.keep.evicts), default=1.0)
-
-
-def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
-    """Say how much is missing on the largest replica tried, and the smallest change that fits."""
-    short = case.budget(layout, parallel).shortfall(case.query.context, case.peak(layout, parallel))
-    where = f"does not fit {parallel.gpus}x {case.site.gpu.name} ({parallel}), short by {show_bytes(short)} per GPU"
-    return f"{where}; smallest change that fits: {smallest_change(case, layout, parallel)}"
-
-
-def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
-    """Return the first of these that fits: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
-    for larger in replica_shapes(case.model, layout, case.site.gpu):
-        if larger.gpus > parallel.gpus and case.sequences(layout, larger):
-            return f"{larger.gpus} GPUs ({larger})"
-    try:
-        if case.sequences(techniques.apply("fp8", layout), parallel):
-            return "an fp8 cache (+fp8)"
-    except Incompatible:
-        pass
-    for lighter in ("fp8", "int4"):
-        if replace(case, site=replace(case.site, weights=lighter)).sequences(layout, parallel):
-            return f"{lighter} weights"
-    length = case.query.context // 2
-    while length > 1024:
-        if replace(case, query=replace(case.query, context=length)).sequences(layout, parallel):
-            return f"a context of {show_tokens(length)}"
-        length //= 2
-    return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights and shorter contexts each fall short)"
-
-
-def timed(case: Case, layout: KVLayout, row: Row) -> Row:
-    """Add time and money for a replica kept busy with a full batch: as many requests in flight as it holds.
-
-    A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
-    """
-    assert row.parallel is not None
-    parallel, query, site, c = row.parallel, case.query, case.site, case.site.calibration
-    ranks = (
-        parallel.pipeline * parallel.data
-    )  # while one rank or stage reads a prompt, the others work on other prompts
-    most, _ = site.engine.limits(site.gpu)
-    batch = min(row.sequences, most * parallel.data)
-    each = max(batch / ranks, 1.0)
-    found = passes(
-        case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
-        output=query.output, chunk=c.chunk,
-    )  # fmt: skip
-    times = steps(found, c, each)
-    chunks = ceil(query.prompt / c.chunk)
-    load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
-    served = serve(load, times, c)
-    busy = served.prompt_seconds / ranks
-    decoding = served.cycle / batch - busy
-    cost = None
-    if site.price:
-        tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
-        cost = query_cost(site.price, parallel.gpus, prefill=busy, decode=decoding, **tokens)
-    return replace(
-        row,
-        batch=batch,
-        budget=case.budget(layout, parallel),
-        ttft=served.ttft,
-        tpot=served.tpot,
-        tokens_per_second=batch * query.output / served.cycle,
-        query_seconds=served.cycle / batch,
-        cost=cost,
-        served=served,
-        decode=tuple(found.decode),
-        prefill=tuple(found.alone),
-        chunks=chunks,
+def survey(
+    model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], *, today: str, named: bool
+) -> Estimate:
+    """Compare techniques on every site the user named, or on the best of all sites when none was."""
+    where: tuple[Row, ...] = ()
+    if not named:
+        where = tuple(estimate(model, (), query, site)[0] for site in sites)
+        sites = [site for site in sites if site.gpu.name == pick_gpu(where)]
+    rows = tuple(row for site in sites for row in estimate(model, wanted, query, site))
+    return Estimate(
+        model=model,
+        query=query,
+        sites=tuple(sites),
+        rows=rows,
+        where=where,
+        warnings=warnings(model, query.context, sites, today),
     )
 
 
-def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Row]:
-    """Return one row per technique on one site, the baseline first."""
-    case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
-    names = dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)])
-    return [evaluate(case, name) for name in names]
+def pick_gpu(rows: Sequence[Row]) -> str:
+    """Return the GPU to show in detail.
+
+    The cheapest that fits among those whose rates rest on measurements, else any.
+    """
+    found = best(r for r in rows if r.grounded) or best(rows)
+    return found.gpu if found else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
 
 
-def best(rows: Iterable[Row]) -> Row | None:
-    """Return the cheapest feasible row, else the one with the fewest GPUs; None when nothing is feasible."""
-    fit = [row for row in rows if row.feasible]
-    return min(fit, key=lambda r: (r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0), default=None)
+def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) -> tuple[str, ...]:
+    """Return what the reader must know: a context beyond the model's, unchecked figures, missing or old prices."""
+    found = context_warnings(model, context)
+    for site in sites:
+        found += no_bf16(site.gpu, model)
+        if site.price is None and site.owned is None:
+            found.append(f"no on-demand price known for {site.gpu.name}; give one with price=2.49/h")
+        found += [f"{line}, or give your own price" for line in old_price(site, today)]
+    return (*found, *model.notes)
+
+
+def context_warnings(model: ModelSpec, context: int) -> list[str]:
+    """Return what is wrong with asking for a context, and with what is known of the model."""
+    found = []
+    if model.max_context and context > model.max_context:
+        longer = f"; {model.longer} has the same shape and a longer context" if model.longer else ""
+        found.append(f"{model.title} supports {model.max_context:,} tokens, not {context:,}{longer}")
+    if model.source.kind == "assumption":
+        found.append("this model's config was written down from memory and not checked against the published file")
+    return found
+
+
+def no_bf16(gpu: Gpu, model: ModelSpec) -> list[str]:
+    """Return a warning where a GPU lacks the model's number format."""
+    without = gpu.bf16 is None and model.dtype == "bfloat16"
+    return [f"{gpu.name} has no bf16: weights and cache run in fp16"] if without else []
+
+
+def old_price(site: Site, today: str) -> list[str]:
+    """Return a warning where a site's rent was last seen long ago."""
+    outdated = old(site.price, today, STALE) if site.price else ""
+    return [outdated] if outdated else []

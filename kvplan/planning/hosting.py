@@ -9,8 +9,9 @@ from kvplan.money.bill import Bill, Fleet, Load, fleet_bill
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.plans import Plan, shape_of
-from kvplan.planning.search import Demand, Site
+from kvplan.planning.plan import Plan, shape_of
+from kvplan.planning.search import Demand
+from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, MONTH
 

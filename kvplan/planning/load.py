@@ -16,8 +16,9 @@ from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.perf.operators import CACHE, forward
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, passes, serve, steps
 from kvplan.perf.step_time import step_time
-from kvplan.planning.answer import warnings
-from kvplan.planning.estimate import Case, Query, Site, default_kv_bits, evaluate
+from kvplan.planning.estimate import warnings
+from kvplan.planning.replica import Case, default_kv_bits, evaluate
+from kvplan.planning.site import Limits, Query, Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
 from kvplan.units import MILLION
@@ -49,18 +50,18 @@ def speculation(accepted: float, draft: float, drafted: int | None) -> Speculati
     k drafted tokens give (1 - a^(k+1)) / (1 - a) a step. Source: Leviathan, Kalman and Matias, arXiv:2211.17192, eq. 1.
     """
     if accepted < 1:
-        raise SpecError(f"--speculative: tokens accepted a step, at least 1 (as in 1.6), got {accepted:g}")
+        raise SpecError(f"speculative: tokens accepted a step, at least 1 (as in 1.6), got {accepted:g}")
     if drafted is None:
         if accepted * (1 - ACCEPTANCE) >= 1:
             raise SpecError(
-                f"--speculative: {accepted:g} tokens a step take more than {ACCEPTANCE:.0%} of the drafted ones; "
-                "say how many are drafted with --draft-tokens"
+                f"speculative: {accepted:g} tokens a step take more than {ACCEPTANCE:.0%} of the drafted ones; "
+                "say how many are drafted, as in draft_tokens=8"
             )
         drafted = 0
         while (1 - ACCEPTANCE ** (drafted + 1)) / (1 - ACCEPTANCE) < accepted - 1e-12:
             drafted += 1
     if accepted > drafted + 1:
-        raise SpecError(f"--speculative: {drafted} drafted tokens give at most {drafted + 1} a step, not {accepted:g}")
+        raise SpecError(f"speculative: {drafted} drafted tokens give at most {drafted + 1} a step, not {accepted:g}")
     return Speculation(accepted=accepted, draft=draft, drafted=drafted)
 
 
@@ -166,14 +167,6 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Latency limits, None where anything goes. [s]"""
-
-    ttft: float | None = None
-    tpot: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Largest:
     """The largest load that keeps the limits, and what a larger one would break; `point` is None if none keeps them."""
 
@@ -197,7 +190,7 @@ def server(
         raise Incompatible(f"{row.technique}: {row.reason}")
     cached = min(int(prompt * hit), prompt - 1)
     if cached and not row.layout.shared(prompt):
-        raise Incompatible(f"--prefix-hit: {row.technique} leaves no cache that a shared prefix can be read from")
+        raise Incompatible(f"prefix_hit: {row.technique} leaves no cache that a shared prefix can be read from")
     return Server(
         model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
         prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
@@ -450,7 +443,7 @@ def at_concurrency(s: Server, concurrency: float) -> Point:
 def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
     """Return an open loop: the requests that run are those at which as many leave as come; refused if none are."""
     if rate > FULL * s.most_rate:
-        raise SpecError(f"--rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), at most {s.most_rate:.3g}/s")
+        raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), at most {s.most_rate:.3g}/s")
 
     def keeps_up(running: float) -> bool:
         found = timed(s, running, opened=True)
@@ -554,5 +547,5 @@ def survey(
         points=tuple(points),
         concurrency=largest_concurrency(s, limits) if table and bounded else None,
         rate=largest_rate(s, limits, burstiness) if table and bounded else None,
-        warnings=tuple(warnings(s.model, Query(context=s.prompt + s.output, output=s.output), [s.site], today)),
+        warnings=warnings(s.model, s.prompt + s.output, [s.site], today),
     )

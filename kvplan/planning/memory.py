@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, replace
 
+from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
 from kvplan.kv.budget import Budget, Deployment, check_parallel, memory_budget, weights
-from kvplan.kv.engine import Paging
 from kvplan.kv.layout import ATTENTION_KINDS, Keep, KVLayout, kv_layout
-from kvplan.planning.estimate import default_kv_bits
+from kvplan.kv.paging import Paging
+from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.reader import DTYPE_BITS
 from kvplan.units import show_bytes, show_tokens
 
 LAYOUTS = ("architecture", "engine", "transformers")
@@ -58,6 +58,7 @@ class Ask:
 class Memory:
     """A model's memory at one context and batch, in one reading. Cache bytes are of the whole replica and batch."""
 
+    model: ModelSpec
     ask: Ask
     layout: KVLayout
     weight_bytes: float
@@ -95,9 +96,7 @@ def with_kv_dtype(technique: str, kv_dtype: str | None) -> tuple[str, float | No
         return techniques.canonical(technique), PLAIN_BITS.get(kv_dtype or "")
     found = techniques.parts(technique)
     if any(kind.factor == "bits" for kind, _ in found):
-        raise Incompatible(
-            f"--kv-dtype {kv_dtype} and --technique {technique} both set the width of elements; keep one"
-        )
+        raise Incompatible(f"kv_dtype={kv_dtype} and technique={technique} both set the width of elements; keep one")
     return techniques.canonical(f"{technique}+{kv_dtype}" if found else kv_dtype), None
 
 
@@ -131,6 +130,7 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
         )
         total, growth = sum(r.bytes for r in rows), layout.growth(ask.context)
     found = Memory(
+        model=model,
         ask=ask,
         layout=layout,
         weight_bytes=weights(model, where.weights or own).total + layout.parameters * 2,
@@ -161,21 +161,21 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     """Return why the sequences asked for do not fit, '' when they do."""
     short, gpus = budget.shortfall(length), budget.parallel.gpus
     if ask.context > length:
-        return f"a context of {ask.context:,} tokens is longer than --max-model-len {length:,}"
+        return f"a context of {ask.context:,} tokens is longer than max_model_len={length:,}"
     if short > 0 and budget.kv_cache <= 0:
         return (
             f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any cache; "
-            "add GPUs (--tp) or use --weights fp8"
+            "add GPUs or use weights=fp8"
         )
     if short > 0:
         return (
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name}: "
-            f"short by {show_bytes(short)} per GPU; add GPUs (--tp), shorten it, or use --kv-dtype fp8"
+            f"short by {show_bytes(short)} per GPU; add GPUs, shorten it, or use kv_dtype=fp8"
         )
     held = budget.sequences(ask.context)
     if held < ask.batch:
         return (
             f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, which hold {held:,};"
-            " add GPUs (--tp), or use --kv-dtype fp8"
+            " add GPUs, or use kv_dtype=fp8"
         )
     return ""

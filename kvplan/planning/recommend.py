@@ -11,13 +11,13 @@ from typing import Any
 from kvplan.kv import techniques
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
-from kvplan.money.draw import Draw
-from kvplan.planning.doubt import Doubt, Swing
 from kvplan.planning.hosting import bill_of, volumes_of
-from kvplan.planning.plans import Book, Plan, front, loads_of, rank, runners_up
-from kvplan.planning.quality import Quality
-from kvplan.planning.search import Candidates, Demand, Site, search
-from kvplan.planning.why import Choice, why
+from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
+from kvplan.planning.reasons import Choice, why
+from kvplan.planning.search import Candidates, Demand, search
+from kvplan.planning.sensitivity import Doubt, Swing
+from kvplan.planning.site import Site
+from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_time
 
@@ -54,7 +54,7 @@ class Recommendation:
     tried: int
     lacking: str = ""
     warnings: tuple[str, ...] = ()
-    draw: Draw | None = None
+    day: str = ""
 
 
 def recommend(
@@ -64,8 +64,6 @@ def recommend(
     qualities: Mapping[str, Quality],
     *,
     objective: str = "cost",
-    draws: Mapping[str, Draw | None] | None = None,
-    prices: Mapping[str, Sequence[float]] | None = None,
     apis: Iterable[ApiPrice] = (),
     day: str = "",
     guesses: bool = True,
@@ -73,14 +71,13 @@ def recommend(
 ) -> Recommendation:
     """Return the best plan under the limits, and why.
 
-    `qualities` hold every wanted technique's loss, `draws` (power) and `prices` (offers over the one used) are by GPU,
-    `absent` says why other GPUs were not looked at. Without `guesses` a GPU nobody measured is only an alternative: it
-    is never fallen back on, or a looser limit could raise the cost.
+    `qualities` hold every wanted technique's loss, `absent` says why other GPUs were not looked at. Without `guesses` a
+    GPU nobody measured is only an alternative: it is never fallen back on, or a looser limit could raise the cost.
     """
     found, refused = search(demand, wanted, sites)
     names = [name for name in wanted if name not in refused]
     barred = {name: reason for name in names if (reason := bar(demand, qualities[name]))}
-    book = Book(demand, qualities, draws or {})
+    book = Book(demand, qualities)
     plans = [plan for one in found for name in names if (plan := book.best(one, name, objective)) is not None]
     able = [p for p in plans if p.technique not in barred]
     order = rank(objective)
@@ -104,13 +101,13 @@ def recommend(
             demand=demand, objective=objective, plan=None, site=None, bill=None, usd=None,
             alternatives=tuple(runners_up(sorted(plans, key=order))), rejected=tuple(rejected), why=(),
             front=front(allowed), swings=(), break_even=(), tried=tried,
-            lacking=lacking(able, plans, barred, order) or nearest(found, demand, names, barred),
+            day=day, lacking=lacking(able, plans, barred, order) or nearest(found, demand, names, barred),
         )  # fmt: skip
     home = next(one for one in found if one.site.gpu.name == chosen.gpu)
     others = sorted((p for p in plans if p is not chosen), key=order)
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
-    meant = Doubt(demand, chosen, home.site, (prices or {}).get(chosen.gpu, (1.0,)), [n for n, _ in loads])
+    meant = Doubt(demand, chosen, home.site, [n for n, _ in loads])
     choice = Choice(
         demand=demand, plan=chosen, home=home, found=found, plans=plans, barred=barred, book=book, objective=objective,
         guesses=guesses,
@@ -128,7 +125,7 @@ def recommend(
         why=tuple(why(choice, bill, volumes)),
         front=front(allowed),
         swings=meant.swings(),
-        draw=book.draws.get(chosen.gpu),
+        day=day,
         break_even=tuple(volumes),
         tried=tried,
     )
@@ -144,10 +141,10 @@ def bar(demand: Demand, quality: Quality) -> str:
     limit, name = demand.limits.quality, quality.technique
     if limit is not None and not quality.within(limit):
         if quality.drop is None:
-            return f"quality unknown ({quality.basis}), which counts against it under --max-quality-drop"
+            return f"quality unknown ({quality.basis}), which counts against it under a limit of quality"
         return f"loses {quality.drop:.1%} on {quality.task}, more than {limit:.1%}"
     if not demand.limits.any_technique and not techniques.served_by(name, demand.engine.name):
-        return f"{demand.engine.title} does not serve it (--any-technique plans with it all the same)"
+        return f"{demand.engine.title} does not serve it (any_technique=True plans with it all the same)"
     return ""
 
 
@@ -155,7 +152,7 @@ def lacking(able: Sequence[Plan], plans: Sequence[Plan], barred: Mapping[str, st
     """Return what to write when there is no plan."""
     if able:
         best = min(able, key=order)
-        return f"no plan on a measured GPU keeps every limit; --gpu {best.gpu} plans with one nobody measured"
+        return f"no plan on a measured GPU keeps every limit; gpus={best.gpu} plans with one nobody measured"
     if plans:
         best = min(plans, key=order)
         return f"no plan keeps every limit: {best.label} would, but: {barred[best.technique]}"
@@ -183,7 +180,7 @@ def unreachable(one: Candidates, demand: Demand, allowed: Sequence[str], guesses
     if (one.feasible & mine).any():
         if guesses or one.site.calibration.grounded:
             return ""
-        return "no server on it was measured, its times are a guess; --gpu NAME plans with it"
+        return "no server on it was measured, its times are a guess; gpus={one.site.gpu.name} plans with it"
     fits = one.fits & mine
     if not fits.any():
         return "no replica of one node holds the model and the longest request"
@@ -193,10 +190,8 @@ def unreachable(one: Candidates, demand: Demand, allowed: Sequence[str], guesses
         if limit is not None and least > limit:
             return f"{what} of at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
     if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
-        return f"needs at least {one.gpus[fits].min():.0f} GPUs, over --max-gpus {limits.gpus}"
+        return f"needs at least {one.gpus[fits].min():.0f} GPUs, over max_gpus={limits.gpus}"
     sure = float(one.sure[fits].max())
     if sure < limits.confidence:
-        return (
-            f"the limits would be kept with {sure:.0%} probability at most, under --confidence {limits.confidence:.0%}"
-        )
+        return f"the limits would be kept with {sure:.0%} probability at most, under confidence={limits.confidence:.0%}"
     return "no replica keeps all limits at once"

@@ -19,7 +19,8 @@ from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
-from kvplan.planning.estimate import NODE, default_kv_bits
+from kvplan.planning.replica import NODE, default_kv_bits
+from kvplan.planning.site import Limits, Site
 from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
@@ -45,29 +46,6 @@ NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
 TINY = 1e-12
 #: slices of the error in TPOT over which a limit of both times together is averaged
 SLICES = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """A GPU to serve on: what it costs and what it reaches. `cost` is None where no price is known."""
-
-    gpu: Gpu
-    calibration: Calibration
-    cost: GpuCost | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a plan must keep, at the workload's percentile; None where anything goes. Times [s]."""
-
-    ttft: float | None = None
-    tpot: float | None = None
-    e2e: float | None = None
-    percentile: float = 0.95
-    quality: float | None = None
-    gpus: int | None = None
-    confidence: float = 0.5
-    any_technique: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,14 @@
-"""An audit as tables: claim, verdict, arithmetic in one line, source."""
+"""An audit: claim, verdict, arithmetic in one line, source, and the same as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 
-from rich.console import RenderableType
-from rich.text import Text
-
-from kvplan.planning.audit import FAILS, HOLDS, OPEN, SOMETIMES, Verdict, beyond
-from kvplan.report.tables import brief, grid, notes
-from kvplan.specs.claims import Claims
+from kvplan.api.audit import Audit
+from kvplan.claims.verdicts import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Found, Verdict, beyond
+from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
+from kvplan.report.sources import brief, source
 from kvplan.specs.source import Source
 
-STYLES = {HOLDS: "green", SOMETIMES: "yellow", FAILS: "red", OPEN: "dim"}
 #: how a verdict is counted: one claim, several
 COUNTED = {
     HOLDS: ("holds", "hold"),
@@ -24,34 +22,71 @@ LEGEND = (
     "the file says otherwise. Times and costs carry a range; where only the range agrees, a claim holds within our "
     "error. holds if: for these cases, not for all. docs/audit.md says what each check computes."
 )
-
-
-def report(claims: Claims, verdicts: Sequence[Verdict]) -> list[RenderableType]:
-    """Return the report of `kvplan audit`."""
-    order = {ref: n for n, ref in enumerate(dict.fromkeys(brief(s) for v in verdicts for s in cited(v)), 1)}
-    parts: list[RenderableType] = [
-        Text(counted(verdicts), style="bold"),
-        Text(f"{claims.title}: {claims.source.ref}"),
-        Text(LEGEND, style="dim"),
-        Text(),
-    ]
-    for about in dict.fromkeys(v.claim.about for v in verdicts):
-        table = grid(("claim", "wrap"), ("verdict", "wrap"), ("arithmetic", "wrap"), ("source", "left"), title=about)
-        table.columns[0].ratio, table.columns[1].ratio, table.columns[2].ratio = 25, 26, 40
-        table.expand = True
-        table.leading, table.padding = 1, (0, 2, 0, 0)
-        for v in (v for v in verdicts if v.claim.about == about):
-            numbers = sorted({order[brief(s)] for s in cited(v)})
-            refs = "\n".join([f"[{n}]" for n in numbers[:MOST]] + ["..."] * (len(numbers) > MOST))
-            table.add_row(Text(v.claim.claim), Text(v.said, style=STYLES[v.verdict]), Text(v.arithmetic), Text(refs))
-        parts += [table, Text()]
-    short = (f"{text}: beyond that it stands for its shape" for text in beyond(v.claim for v in verdicts).values())
-    parts += notes(short, "Models checked beyond their own context")
-    return [*parts, *notes((f"[{n}] {ref}" for ref, n in order.items()), "Sources")]
-
-
 #: sources that a row lists; --json has all
 MOST = 3
+
+
+def finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+#: a case: what it was checked on, its figure and range, and whether the claim holds for it
+CASE = (
+    Column[Found](key="on", value=lambda f: dict(f.case.words) if f.case else {}),
+    Column[Found](key="label", value=lambda f: f.label),
+    Column[Found](key="holds", value=lambda f: None if f.status == "open" else f.holds),
+    Column[Found](key="within_our_error", value=lambda f: f.status == "within"),
+    Column[Found](key="value", value=lambda f: finite(f.measured.value)),
+    Column[Found](key="low", value=lambda f: finite(f.measured.low)),
+    Column[Found](key="high", value=lambda f: finite(f.measured.high)),
+    Column[Found](key="arithmetic", value=lambda f: f.measured.line),
+    Column[Found](key="reason", value=lambda f: f.measured.reason),
+)
+#: a claim and its verdict
+CLAIM = (
+    Column[Verdict](key="id", value=lambda v: v.claim.id),
+    Column[Verdict](key="about", value=lambda v: v.claim.about),
+    Column[Verdict](key="claim", heading="claim", value=lambda v: v.claim.claim, align="left", wraps=True),
+    Column[Verdict](key="verdict", value=lambda v: v.verdict),
+    Column[Verdict](key="condition", value=lambda v: v.condition),
+    Column[Verdict](key="within_our_error", value=lambda v: v.within),
+    Column[Verdict](key="said", heading="verdict", value=lambda v: v.said, align="left", wraps=True),
+    Column[Verdict](key="arithmetic", heading="arithmetic", value=lambda v: v.arithmetic, align="left", wraps=True),
+    Column[Verdict](key="check", value=lambda v: v.claim.check),
+    Column[Verdict](key="claimed", value=lambda v: v.claim.claimed),
+    Column[Verdict](key="unit", value=lambda v: v.unit),
+    Column[Verdict](key="tolerance", value=lambda v: v.tolerance),
+    Column[Verdict](key="cases", value=lambda v: records(CASE, v.found)),
+    Column[Verdict](key="source", value=lambda v: source(v.claim.source)),
+    Column[Verdict](key="rests_on", value=lambda v: [source(s) for s in v.sources]),
+)
+
+
+def page(found: Audit) -> Page:
+    """Return the report of `kvplan audit`."""
+    claims, verdicts = found.claims, found.verdicts
+    order = {ref: n for n, ref in enumerate(dict.fromkeys(brief(s) for v in verdicts for s in cited(v)), 1)}
+    short = (f"{text}: beyond that it stands for its shape" for text in beyond(v.claim for v in verdicts).values())
+    return Page.of(
+        Text(counted(verdicts), "answer"),
+        Text(f"{claims.title}: {claims.source.ref}"),
+        Text(LEGEND, "quiet"),
+        tables(verdicts, order),
+        notes("Models checked beyond their own context", short),
+        notes("Sources", (f"[{n}] {ref}" for ref, n in order.items())),
+    )
+
+
+def tables(verdicts: Sequence[Verdict], order: dict[str, int]) -> Iterator[Block]:
+    """Yield a table for each topic; the sources of a row are numbers of `order`."""
+
+    def refs(v: Verdict) -> str:
+        numbers = sorted({order[brief(s)] for s in cited(v)})
+        return " ".join([f"[{n}]" for n in numbers[:MOST]] + ["..."] * (len(numbers) > MOST))
+
+    columns = (*CLAIM, Column[Verdict](heading="source", value=refs, align="left", wraps=True))
+    for about in dict.fromkeys(v.claim.about for v in verdicts):
+        yield table(about, columns, [v for v in verdicts if v.claim.about == about])
 
 
 def cited(v: Verdict) -> tuple[Source, ...]:
@@ -67,3 +102,16 @@ def counted(verdicts: Sequence[Verdict]) -> str:
             said.append(f"{number} {one if number == 1 else several}")
     whole = f"{len(verdicts)} claim{'s' * (len(verdicts) != 1)}"
     return f"{whole}: {', '.join(said)}"
+
+
+def document(found: Audit) -> Json:
+    """Return the document of `kvplan audit`."""
+    claims, verdicts = found.claims, found.verdicts
+    return schema(
+        "audit",
+        name=claims.name,
+        title=claims.title,
+        source=source(claims.source),
+        counts={word: sum(v.verdict == word for v in verdicts) for word in VERDICTS},
+        claims=records(CLAIM, verdicts),
+    )

@@ -1,17 +1,11 @@
-"""Two recommendations side by side, in words and as a JSON document."""
+"""Two recommendations side by side, and the same as JSON."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from kvplan.planning.compare import Change, Comparison, Value
-from kvplan.report.tables import grid, notes
+from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, table
 from kvplan.units import show_energy, show_time, show_usd
 
-SCHEMA = 1
 #: how a figure of each kind is printed
 SHOWN = {
     "count": lambda v: f"{v:,.0f}",
@@ -22,17 +16,17 @@ SHOWN = {
 }
 
 
-def report(c: Comparison) -> list[RenderableType]:
+def page(c: Comparison) -> Page:
     """Return the report of `kvplan compare`."""
-    parts: list[RenderableType] = [Text(answer(c), style="bold"), Text()]
-    if c.question:
-        parts += [table(c, "Asked differently", c.question), Text()]
-    parts += [table(c, "The plans", c.plan), Text()] if c.plan else []
     lines = tuple(line for line in c.lines if line.before or line.after)
-    if any(line.changed for line in lines):
-        parts += [table(c, "Where each dollar of a query goes", lines), Text()]
     said = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
-    return [*parts, *notes(said, "No plan")]
+    return Page.of(
+        Text(answer(c), "answer"),
+        side_by_side(c, "Asked differently", c.question) if c.question else None,
+        side_by_side(c, "The plans", c.plan) if c.plan else None,
+        side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
+        notes("No plan", said),
+    )
 
 
 def answer(c: Comparison) -> str:
@@ -64,12 +58,16 @@ def cost(figures: Mapping[str, Change]) -> list[str]:
     return [f"{was} ({money.relative:+.1%}{monthly})"]
 
 
-def table(c: Comparison, title: str, changes: tuple[Change, ...]) -> Table:
+def side_by_side(c: Comparison, title: str, changes: tuple[Change, ...]) -> Table:
     """Return figures of both in columns."""
-    found = grid(("", "left"), (c.names[0], "right"), (c.names[1], "right"), ("change", "right"), title=title)
-    for x in changes:
-        found.add_row(x.name, text(x, x.before), text(x, x.after), change(x), style="" if x.changed else "dim")
-    return found
+    before, after = c.names
+    columns = (
+        Column[Change](heading="", value=lambda x: x.name, align="left"),
+        Column[Change](heading=before, value=lambda x: x.before, cell=lambda x: text(x, x.before)),
+        Column[Change](heading=after, value=lambda x: x.after, cell=lambda x: text(x, x.after)),
+        Column[Change](heading="change", value=lambda x: x.difference, cell=change),
+    )
+    return table(title, columns, changes, tone=lambda x: "plain" if x.changed else "quiet")
 
 
 def text(x: Change, value: Value) -> str:
@@ -94,30 +92,25 @@ def signed(x: Change) -> str:
     return f"{'+' if amount > 0 else '-'}{SHOWN[x.kind](abs(amount))}"
 
 
-def document(c: Comparison) -> dict[str, Any]:
+CHANGE = (
+    Column[Change](key="name", value=lambda x: x.name),
+    Column[Change](key="before", value=lambda x: x.before),
+    Column[Change](key="after", value=lambda x: x.after),
+    Column[Change](key="difference", value=lambda x: x.difference),
+    Column[Change](key="relative", value=lambda x: x.relative),
+    Column[Change](key="changed", value=lambda x: x.changed),
+)
+
+
+def document(c: Comparison) -> Json:
     """Return the document of `kvplan compare`."""
-
-    def each(changes: tuple[Change, ...]) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": x.name,
-                "before": x.before,
-                "after": x.after,
-                "difference": x.difference,
-                "relative": x.relative,
-                "changed": x.changed,
-            }
-            for x in changes
-        ]
-
-    return {
-        "schema": SCHEMA,
-        "command": "compare",
-        "before": c.names[0],
-        "after": c.names[1],
-        "changed": c.changed,
-        "question": each(c.question),
-        "plan": each(c.plan),
-        "lines": each(c.lines),
-        "reasons": list(c.reasons),
-    }
+    return schema(
+        "compare",
+        before=c.names[0],
+        after=c.names[1],
+        changed=c.changed,
+        question=records(CHANGE, c.question),
+        plan=records(CHANGE, c.plan),
+        lines=records(CHANGE, c.lines),
+        reasons=list(c.reasons),
+    )

@@ -1,36 +1,89 @@
-"""A fleet in words and tables: the answer first, then what serves what, one type alone, and what it rests on."""
+"""A fleet: the answer first, then what serves what, one type alone, what it rests on, and the same as JSON."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from kvplan.planning.fleet import FleetPlan
+from kvplan.planning.fleet.plan import FleetPlan, Simpler
+from kvplan.planning.fleet.program import Use
 from kvplan.planning.search import Demand
-from kvplan.report.tables import grid, notes
+from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, record, schema, table
 from kvplan.units import HOUR, MONTH, show_time, show_usd
 
 #: a difference in cost that simplicity may be worth
 CLOSE = 0.05
 #: a gap that is none
 PROVEN = 5e-5
-
-
-def report(p: FleetPlan) -> list[RenderableType]:
-    """Return the report of `kvplan fleet`."""
-    parts: list[RenderableType] = [Text(answer(p), style="bold"), Text(asked(p), style="dim"), Text()]
-    if p.uses:
-        parts += [uses_table(p), Text(), Text(LEGEND, style="dim"), Text()]
-    parts += [singles_table(p), Text()]
-    parts += notes(remarks(p), "Notes")
-    return parts
-
-
 LEGEND = (
     "prompts: input tokens of the requests sent there; share: of the workload's requests. TTFT and TPOT: at the "
     "workload's percentile, the replicas as full as planned."
 )
+
+
+def hourly(usd: float | None) -> float | None:
+    """Return USD an hour of USD a second."""
+    return None if usd is None else usd * HOUR
+
+
+def gpu_cell(u: Use) -> str:
+    site = u.column.site
+    return site.gpu.name if site.calibration.grounded else f"{site.gpu.name} *"
+
+
+def prompts_cell(u: Use) -> str:
+    low, high = u.column.group.tokens
+    return "all" if u.column.group.whole else f"{low:,.0f}-{high:,.0f}"
+
+
+#: a pool of replicas
+USE = (
+    Column[Use](key="workload", heading="workload", value=lambda u: u.column.group.task.name, align="left"),
+    Column[Use](key="model", value=lambda u: u.column.group.task.demand.model.name),
+    Column[Use](key="bucket.first", value=lambda u: u.column.group.first + 1),
+    Column[Use](key="bucket.last", value=lambda u: u.column.group.last + 1),
+    Column[Use](
+        key="bucket.input_tokens", heading="prompts", value=lambda u: list(u.column.group.tokens), cell=prompts_cell
+    ),
+    Column[Use](key="bucket.share", value=lambda u: u.column.group.weight),
+    Column[Use](
+        key="share", heading="share", value=lambda u: u.share * u.column.group.weight, show=lambda x: f"{x:.1%}"
+    ),
+    Column[Use](key="gpu", heading="GPU", value=lambda u: u.column.site.gpu.name, cell=gpu_cell, align="left"),
+    Column[Use](
+        key="replicas", heading="replicas", value=lambda u: u.replicas,
+        cell=lambda u: f"{u.replicas:,} x {u.column.shape.parallel}",
+    ),
+    Column[Use](key="tp", value=lambda u: u.column.shape.parallel.tensor),
+    Column[Use](key="dp", value=lambda u: u.column.shape.parallel.data),
+    Column[Use](key="technique", heading="technique", value=lambda u: u.column.shape.technique, align="left"),
+    Column[Use](key="gpus", value=lambda u: u.gpus),
+    Column[Use](key="requests_in_flight", value=lambda u: int(u.column.requests)),
+    Column[Use](key="ttft", heading="TTFT", value=lambda u: u.column.ttft, show=show_time),
+    Column[Use](key="tpot", heading="TPOT", value=lambda u: u.column.tpot, show=show_time),
+    Column[Use](key="e2e", value=lambda u: u.column.e2e),
+    Column[Use](key="slo_probability", value=lambda u: u.column.sure),
+    Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
+)  # fmt: skip
+#: a simpler fleet's own figures
+SIMPLER = (
+    Column[Simpler](key="usd_per_hour", value=lambda s: hourly(s.usd)),
+    Column[Simpler](key="unlimited_usd_per_hour", value=lambda s: hourly(s.unlimited)),
+    Column[Simpler](key="needs", value=lambda s: s.needs),
+    Column[Simpler](key="reason", value=lambda s: s.reason),
+)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def page(p: FleetPlan) -> Page:
+    """Return the report of `kvplan fleet`."""
+    return Page.of(
+        Text(answer(p), "answer"),
+        Text(asked(p), "quiet"),
+        (table("What serves what", USE, p.uses, keys=2), Text(LEGEND, "quiet")) if p.uses else None,
+        comparison(p),
+        notes("Notes", remarks(p)),
+    )
 
 
 def answer(p: FleetPlan) -> str:
@@ -56,6 +109,7 @@ def asked(p: FleetPlan) -> str:
 
 
 def demand(name: str, d: Demand) -> str:
+    """Return what a workload demands, in a sentence."""
     limits = d.limits
     times = [f"{n} {show_time(t)}" for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("e2e", limits.e2e)) if t]
     kept = f", {', '.join(times)} at P{100 * limits.percentile:g}" if times else ""
@@ -63,71 +117,35 @@ def demand(name: str, d: Demand) -> str:
     return f"{name}: {d.model.title}, {d.workload.arrivals.queries_per_day:,.0f} queries a day{kept}{quality}."
 
 
-def uses_table(p: FleetPlan) -> Table:
-    """Return what serves what."""
-    table = grid(
-        ("workload", "left"), ("prompts", "right"), ("share", "right"), ("GPU", "left"), ("replicas", "right"),
-        ("technique", "left"), ("TTFT", "right"), ("TPOT", "right"), ("$ / h", "right"), title="What serves what",
-    )  # fmt: skip
-    last = ""
-    for u in p.uses:
-        c, group = u.column, u.column.group
-        low, high = group.tokens
-        name = group.task.name
-        table.add_row(
-            name if name != last else "",
-            "all" if group.whole else f"{low:,.0f}-{high:,.0f}",
-            f"{u.share * group.weight:.1%}",
-            c.site.gpu.name if c.site.calibration.grounded else f"{c.site.gpu.name} *",
-            f"{u.replicas:,} x {c.shape.parallel}",
-            c.shape.technique,
-            show_time(c.ttft),
-            show_time(c.tpot),
-            show_usd(u.usd * HOUR),
-        )
-        last = name
-    return table
-
-
-def singles_table(p: FleetPlan) -> Table:
-    """Return what simpler fleets cost."""
-    table = grid(
-        ("fleet", "left"), ("$ / h", "right"), ("GPUs", "right"), ("there are", "right"),
-        ("$ / h, any number", "right"), ("why not", "wrap"), title="Against simpler fleets",
-    )  # fmt: skip
-    if p.usd is not None:
-        table.add_row("this one", show_usd(p.usd * HOUR), f"{sum(p.gpus.values()):,}", "", "", "", style="green")
-    once = p.separate
-    table.add_row("one plan a workload", "" if once.usd is None else show_usd(once.usd * HOUR), "", "", "", once.reason)
-    for s in p.singles:
-        table.add_row(
-            f"{s.gpu} alone",
-            "" if s.usd is None else show_usd(s.usd * HOUR),
-            "" if s.needs is None else f"{s.needs:,}",
-            f"{p.stock[s.gpu]:,}",
-            "" if s.unlimited is None else show_usd(s.unlimited * HOUR),
-            s.reason,
-        )
-    return table
+def comparison(p: FleetPlan) -> Table:
+    """Return what simpler fleets cost beside this one."""
+    this = Simpler(gpu="this one", usd=p.usd, unlimited=None, needs=sum(p.gpus.values()))
+    once = replace(p.separate, gpu="one plan a workload", unlimited=None, needs=None)
+    alone = [replace(s, gpu=f"{s.gpu} alone") for s in p.singles]
+    stock = {f"{gpu} alone": n for gpu, n in p.stock.items()}
+    columns = (
+        Column[Simpler](heading="fleet", value=lambda s: s.gpu, align="left"),
+        Column[Simpler](heading="$ / h", value=lambda s: hourly(s.usd), show=show_usd, absent=""),
+        Column[Simpler](heading="GPUs", value=lambda s: s.needs, show=lambda n: f"{n:,}", absent=""),
+        Column[Simpler](heading="available", value=lambda s: stock.get(s.gpu), show=lambda n: f"{n:,}", absent=""),
+        Column[Simpler](heading="$ / h, any number", value=lambda s: hourly(s.unlimited), show=show_usd, absent=""),
+        Column[Simpler](heading="why not", value=lambda s: s.reason, align="left", wraps=True),
+    )
+    rows = [*([this] if p.usd is not None else []), once, *alone]
+    return table("Against simpler fleets", columns, rows, tone=lambda s: "best" if s is this else "plain")
 
 
 def remarks(p: FleetPlan) -> Iterator[str]:
     """Yield what the answer rests on."""
-    if p.gap is not None:
-        if p.stopped:
-            left = f"a fleet up to {p.gap:.1%} cheaper is not ruled out"
-            yield f"The solver stopped after {show_time(p.seconds)}: {left}."
-        elif p.gap < PROVEN:
-            yield "The solver ran to its end: no choice of these replicas is cheaper."
-        else:
-            yield f"The solver ran to its end: no choice of these replicas is more than {p.gap:.2%} cheaper."
+    yield solved(p)
     if p.usd and p.separate.usd and 0 < p.separate.usd / p.usd - 1 < CLOSE:
         more = p.separate.usd / p.usd - 1
         yield f"One configuration for each workload, which is less to run, would cost {more:.1%} more."
-    for site in {s.gpu.name: s for t in p.tasks for s in t.sites}.values():
+    sites = {s.gpu.name: s for t in p.tasks for s in t.sites}.values()
+    for site in sites:
         if not site.calibration.grounded:
-            yield f"* {site.gpu.name}: no server on it was measured; its times are a guess."
-    for site in {s.gpu.name: s for t in p.tasks for s in t.sites}.values():
+            yield f"* {site.gpu.name}: no server on it was measured; its times are extrapolated."
+    for site in sites:
         if site.cost is not None:
             yield f"{site.gpu.name}: {site.cost.fixed[0].basis}"
     barred: dict[str, dict[str, None]] = {}
@@ -136,3 +154,60 @@ def remarks(p: FleetPlan) -> Iterator[str]:
             barred.setdefault(name, {})[reason] = None
     yield from (f"Not used: {name}: {'; '.join(reasons)}." for name, reasons in barred.items())
     yield "Answers are taken to be as long whatever the prompt; replicas that stand in for failed ones are not counted."
+
+
+def solved(p: FleetPlan) -> str:
+    """Return how far the solver proved its answer."""
+    if p.gap is None:
+        return ""
+    if p.stopped:
+        left = f"a fleet up to {p.gap:.1%} cheaper is not ruled out"
+        return f"The solver stopped after {show_time(p.seconds)}: {left}."
+    if p.gap < PROVEN:
+        return "The solver ran to its end: no choice of these replicas is cheaper."
+    return f"The solver ran to its end: no choice of these replicas is more than {p.gap:.2%} cheaper."
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def document(p: FleetPlan) -> Json:
+    """Return the document of `kvplan fleet`; money per hour and month, times at each workload's percentile."""
+    fleet: Json | None = None
+    if p.usd is not None:
+        fleet = {
+            "gpus": p.gpus,
+            "usd_per_hour": p.usd * HOUR,
+            "usd_per_month": p.usd * MONTH,
+            "assignments": [assignment(u, p) for u in p.uses],
+        }
+    best = p.best_single
+    return schema(
+        "fleet",
+        fleet=fleet,
+        reason=p.reason,
+        single=[{"gpu": s.gpu, "available": p.stock[s.gpu], **record(SIMPLER, s)} for s in p.singles],
+        best_single=best.gpu if best else None,
+        saving=p.saving,
+        per_workload={"usd_per_hour": hourly(p.separate.usd), "reason": p.separate.reason},
+        workloads=[
+            {
+                "name": t.name, "workload": t.demand.workload.name, "model": t.demand.model.name,
+                "queries_per_day": t.demand.workload.arrivals.queries_per_day, "peak_rate": t.demand.peak,
+                "ttft": t.demand.limits.ttft, "tpot": t.demand.limits.tpot, "e2e": t.demand.limits.e2e,
+                "percentile": t.demand.limits.percentile, "max_quality_drop": t.demand.limits.quality,
+                "techniques": list(t.techniques), "barred": dict(t.barred),
+            }
+            for t in p.tasks
+        ],
+        available=dict(p.stock),
+        buckets=p.buckets,
+        solver={"time_limit": p.seconds, "stopped": p.stopped, "gap": p.gap},
+    )  # fmt: skip
+
+
+def assignment(u: Use, p: FleetPlan) -> Json:
+    """Return one pool of replicas; `share` is of the workload's requests."""
+    found = record(USE, u)
+    found["bucket"]["of"] = p.buckets
+    return found

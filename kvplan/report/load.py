@@ -1,27 +1,71 @@
-"""A server under load as text: the largest load first, then times and throughput by load, and a chart."""
+"""A server under load: the largest load first, then times and throughput by load, a chart, and the same as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from kvplan.planning.load import Largest, Limits, Point, Server, Survey, Times
-from kvplan.report.profiles import chart
-from kvplan.report.tables import brief, grid, notes
-from kvplan.units import HOUR, show_time, show_usd
+from kvplan.planning.load import Largest, Point, Server, Survey, Times
+from kvplan.planning.site import Limits
+from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes, record, records, schema, table
+from kvplan.report.sources import about, brief, calibration, interval, price, price_source
+from kvplan.units import show_time, show_usd
 
 
-def report(found: Survey) -> list[RenderableType]:
+def number(value: float) -> str:
+    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def times(name: str, of: str) -> Iterator[Column[Point]]:
+    """Yield the columns of TTFT or TPOT: mean and percentiles. [s]"""
+    for heading, key in (("mean", "mean"), ("P50", "p50"), ("P95", "p95"), ("P99", "p99"), (None, "at_percentile")):
+
+        def value(p: Point, key: str = key) -> float:
+            found: Times = getattr(p, of)
+            return float(getattr(found, "asked" if key == "at_percentile" else key))
+
+        shown = f"{name} {heading}" if heading else None
+        yield Column(key=f"{of}.{key}", heading=shown, value=value, show=show_time)
+
+
+def dollars(key: str, heading: str) -> Column[Point]:
+    return Column(key=key, heading=heading, value=lambda p: getattr(p, key), show=show_usd, absent="no price")
+
+
+IN_FLIGHT = Column[Point](key="in_flight", heading="in flight", value=lambda p: p.in_flight, show=number)
+TIMES = (IN_FLIGHT, *times("TTFT", "ttft"), *times("TPOT", "tpot"))
+THROUGHPUT = (
+    IN_FLIGHT,
+    Column[Point](key="running", heading="running", value=lambda p: p.running, show=number),
+    Column[Point](
+        key="queued_seconds", heading="wait for memory", value=lambda p: p.queued,
+        show=lambda t: show_time(t) if t >= 1e-3 else "-",
+    ),
+    Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=lambda x: f"{x:,.3g}"),
+    Column[Point](key="request_seconds", value=lambda p: p.cycle),
+    Column[Point](
+        key="tokens_per_second", heading="tokens/s", value=lambda p: p.tokens_per_second, show=lambda x: f"{x:,.0f}"
+    ),
+    Column[Point](key="kv_occupancy", heading="KV in use", value=lambda p: p.occupancy, show=lambda x: f"{x:.1%}"),
+    dollars("usd_per_query", "$ / query"),
+    dollars("usd_per_million_tokens", "$ / Mtok"),
+)  # fmt: skip
+POINT = (*TIMES, *THROUGHPUT)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def page(found: Survey) -> Page:
     """Return the report of `kvplan load`."""
     s = found.server
-    parts: list[RenderableType] = [Text(line, style="bold") for line in answer(found)]
-    parts += [Text(f"Note: {w}", style="yellow") for w in found.warnings]
-    parts += [Text(standing(s), style="dim"), Text(), times_table(found), Text(), throughput_table(found), Text()]
-    if len(found.points) > 1:
-        parts += [load_chart(found.points), Text()]
-    parts += [Text(legend(found), style="dim"), Text()]
-    return [*parts, *notes(sources(s), "Sources")]
+    return Page.of(
+        (Text(line, "answer") for line in answer(found)),
+        (Text(f"Note: {w}", "warning") for w in found.warnings),
+        Text(standing(s), "quiet"),
+        table("", TIMES, found.points),
+        table("", THROUGHPUT, found.points),
+        chart(found.points) if len(found.points) > 1 else None,
+        Text(" ".join(legend(found)), "quiet"),
+        notes("Sources", sources(s)),
+    )
 
 
 def title(s: Server) -> str:
@@ -57,8 +101,8 @@ def words(name: str, found: Largest) -> str:
     if p is None:
         return f"largest {name}: none; {found.binding} is over its limit even without load"
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
-    money = f", {show_usd(p.usd_per_query)} a query" if p.usd_per_query is not None else ""
-    return f"largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{money}; bound by {found.binding}"
+    cost = f", {show_usd(p.usd_per_query)} a query" if p.usd_per_query is not None else ""
+    return f"largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; bound by {found.binding}"
 
 
 def asked(s: Server) -> str:
@@ -73,79 +117,93 @@ def limit(limits: Limits) -> str:
 def standing(s: Server) -> str:
     """Return what the times stand on."""
     c = s.site.calibration
-    tpot, ttft = (f"{r.low:.2f}x to {r.high:.2f}x" for r in (c.tpot, c.ttft))
-    spread = f"Expect {tpot} of TPOT and cost, {ttft} of TTFT, 8 times in 10; percentiles were not measured."
-    return f"Times ({c.tier}): {c.doubt}. {spread}"
+    return f"Times ({c.tier}): {c.doubt}. {interval(c)}; percentiles were not measured."
 
 
-def times_table(found: Survey) -> Table:
-    """Return TTFT and TPOT by load."""
-    heads = [f"{name} {of}" for name in ("TTFT", "TPOT") for of in ("mean", "P50", "P95", "P99")]
-    table = grid(("in flight", "right"), *((h, "right") for h in heads))
-    for p in found.points:
-        table.add_row(flight(p, found), *cells(p.ttft), *cells(p.tpot))
-    return table
-
-
-def cells(t: Times) -> tuple[str, str, str, str]:
-    return show_time(t.mean), show_time(t.p50), show_time(t.p95), show_time(t.p99)
-
-
-def flight(p: Point, found: Survey) -> str:
-    return f"{p.in_flight:,.3g}" if found.opened else f"{p.in_flight:,.0f}"
-
-
-def throughput_table(found: Survey) -> Table:
-    """Return throughput, memory and money by load."""
-    heads = ("in flight", "running", "wait for memory", "requests/s", "tokens/s", "KV in use", "$ / query", "$ / Mtok")
-    table = grid(*((h, "right") for h in heads))
-    for p in found.points:
-        usd = [show_usd(x) if x is not None else "no price" for x in (p.usd_per_query, p.usd_per_million_tokens)]
-        table.add_row(
-            flight(p, found), f"{p.running:,.3g}" if p.running < 100 else f"{p.running:,.0f}",
-            show_time(p.queued) if p.queued >= 1e-3 else "-", f"{p.rate:,.3g}", f"{p.tokens_per_second:,.0f}",
-            f"{p.occupancy:.1%}", *usd,
-        )  # fmt: skip
-    return table
-
-
-def load_chart(points: Sequence[Point]) -> Text:
+def chart(points: Sequence[Point]) -> Chart:
     """Return TPOT and tokens per second by load."""
-    loads = [p.in_flight for p in points]
-    rates = ("tokens/s", loads, [p.tokens_per_second for p in points], "")
-    steps = ("TPOT [ms]", loads, [p.tpot.mean * 1e3 for p in points], "")
-    return chart("Throughput and time per token", "requests in flight", "tokens/s, ms", [rates, steps])
+    loads = tuple(p.in_flight for p in points)
+    rates = Series("tokens/s", loads, tuple(p.tokens_per_second for p in points))
+    steps = Series("TPOT [ms]", loads, tuple(p.tpot.mean * 1e3 for p in points))
+    return Chart("Throughput and time per token", "requests in flight", "tokens/s, ms", (rates, steps))
 
 
-def legend(found: Survey) -> str:
-    """Return what the columns mean and what was assumed."""
+def legend(found: Survey) -> Iterator[str]:
+    """Yield what the columns mean and what was assumed."""
     s = found.server
-    said = ["running: requests that hold memory; the others wait for it, in TTFT too."]
-    said.append("$: all GPUs of the server, paid at this load; Mtok: million tokens, in and out.")
+    yield "running: requests that hold memory; the others wait for it, in TTFT too."
+    yield "$: all GPUs of the server, paid at this load; Mtok: million tokens, in and out."
     if found.opened or found.rate is not None:
         kind = "Poisson arrivals" if found.burstiness == 1 else f"arrivals with a CV of {found.burstiness:g}"
-        said.append(f"Open loop: {kind}, waits x (1 + CV^2) / 2.")
+        yield f"Open loop: {kind}, waits x (1 + CV^2) / 2."
     if s.speculation is not None:
         x = s.speculation
-        said.append(
-            f"Speculation: {x.drafted} drafted, {x.accepted:g} tokens a step of (1 + {x.draft:.0%}) x its verification."
-        )
+        verified = f"{x.accepted:g} tokens a step of (1 + {x.draft:.0%}) x its verification"
+        yield f"Speculation: {x.drafted} drafted, {verified}."
     if s.cached:
-        said.append("Cached prefixes save time; memory counts every request whole.")
+        yield "Cached prefixes save time; memory counts every request whole."
     if s.split is not None:
-        said.append(
-            f"A prompt's cache moves to a decoding replica in {show_time(s.transfer)}, over the GPUs' own link."
-        )
+        moved = f"moves to a decoding replica in {show_time(s.transfer)}, over the GPUs' own link"
+        yield f"A prompt's cache {moved}."
     if s.site.calibration.engine != s.site.engine.name:
-        said.append(f"What fits in memory follows the rules of {s.site.engine.title}.")
-    return " ".join(said)
+        yield f"What fits in memory follows the rules of {s.site.engine.title}."
 
 
 def sources(s: Server) -> list[str]:
     """Return where the numbers come from."""
-    p = s.site.price
-    if p is None:
-        money = f"price: none known for {s.site.gpu.name}; give one with --price"
-    else:
-        money = f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, from {p.start}; {brief(p.source)}"
-    return [f"model: {brief(s.model.source)}", money, *(f"times: {x}" for x in s.site.calibration.sources)]
+    cost = price_source(s.site.gpu.name, s.site.price)
+    return [f"model: {brief(s.model.source)}", cost, *(f"times: {x}" for x in s.site.calibration.sources)]
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def document(found: Survey) -> Json:
+    """Return the document of `kvplan load`."""
+    s = found.server
+    return schema(
+        "load",
+        warnings=list(found.warnings),
+        model=about(s.model),
+        server=served(s),
+        calibration=calibration(s.site.calibration),
+        price=price(s.site.price),
+        loop="open" if found.opened else "closed",
+        burstiness=found.burstiness,
+        limits={"ttft": found.limits.ttft, "tpot": found.limits.tpot, "percentile": s.percentile},
+        loads=records(POINT, found.points),
+        largest_concurrency=largest(found.concurrency),
+        largest_rate=largest(found.rate),
+        max_requests_per_second=s.most_rate,
+        feasible=not found.refusal,
+        reason=found.refusal,
+    )
+
+
+def served(s: Server) -> Json:
+    """Return the server as a JSON object."""
+    spec, split = s.speculation, s.split
+    return {
+        "gpu": s.site.gpu.name,
+        "engine": s.site.calibration.engine,
+        "technique": s.technique,
+        "weights": s.site.weights,
+        "parallel": str(s.parallel),
+        "gpus": s.gpus,
+        "disaggregated": {"prefill": split[0], "decode": split[1], "transfer": s.transfer} if split else None,
+        "speculative": {"accepted": spec.accepted, "draft_share": spec.draft, "draft_tokens": spec.drafted}
+        if spec
+        else None,
+        "input_tokens": s.prompt,
+        "cached_tokens": s.cached,
+        "output_tokens": s.output,
+        "max_sequences": s.room * s.decoders,
+        "max_batch": s.slots * s.decoders,
+    }
+
+
+def largest(found: Largest | None) -> Json | None:
+    """Return the largest load and what binds it; `load` is null where none keeps the limits."""
+    if found is None:
+        return None
+    return {"binding": found.binding, "load": record(POINT, found.point) if found.point else None}

@@ -1,31 +1,48 @@
-"""Kernel profiles as text: coefficients with their meaning and errors, a roofline, measured against fitted times."""
+"""Profiles of kernels in words, charts, tables and JSON: coefficients with meaning and errors, a roofline, a check."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from typing import Any
-
-from rich.console import RenderableType
-from rich.text import Text
+from dataclasses import dataclass, fields
 
 from kvplan.perf.kernel_profile import Fitted, Kernel, KernelProfile
-from kvplan.report.tables import PLAIN_WIDTH, brief, console, grid, notes
-from kvplan.units import TERA, show_rate, spell
-
-Json = dict[str, Any]
-#: where a kernel stands in a profile: GPU, engine, kind, 'kernel dtype', part
-Place = tuple[str, str, str, str, str]
-#: lines of a chart
-HEIGHT = 20
+from kvplan.report.blocks import Block, Chart, Column, Heading, Json, Page, Series, Text, grid, notes, records, schema
+from kvplan.report.sources import brief, source
+from kvplan.units import MILLION, TERA, show_rate, spell
 
 
-def entries(profile: KernelProfile) -> Iterator[tuple[Place, Kernel, Fitted]]:
-    """Yield every fitted part of every kernel."""
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A fitted part of a kernel, and where it stands in a profile."""
+
+    gpu: str
+    engine: str
+    kind: str
+    key: str
+    part: str
+    kernel: Kernel
+    fitted: Fitted
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Return what two profiles may share."""
+        return self.engine, self.kind, self.key, self.part
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows of a file: (measured, predicted) times. [s]"""
+
+    title: str
+    times: Sequence[tuple[float, float]]
+
+
+def entries(profile: KernelProfile, kind: str | None = None) -> Iterator[Entry]:
+    """Yield every fitted part of every kernel, of one kind when it is named."""
     for gpu, engines in profile.kernels.items():
         for engine, kinds in engines.items():
-            for kind, kernels in kinds.items():
-                for key, kernel in kernels.items():
+            for what, kernels in kinds.items():
+                for key, kernel in kernels.items() if kind in (None, what) else ():
                     for part, fitted in kernel.parts.items():
-                        yield (gpu, engine, kind, key, part), kernel, fitted
+                        yield Entry(gpu=gpu, engine=engine, kind=what, key=key, part=part, kernel=kernel, fitted=fitted)
 
 
 def coefficients(fitted: Fitted) -> dict[str, tuple[str, str]]:
@@ -35,11 +52,27 @@ def coefficients(fitted: Fitted) -> dict[str, tuple[str, str]]:
         value = getattr(fitted.coefficients, f.name)
         if f.name not in fitted.not_identified and value not in (float("inf"), 0.0):
             unit = f.metadata.get("unit")
-            found[f.name] = (
-                spell(value, unit) if unit and unit != "1" else f"{value:.4g}" if unit else str(value),
-                f.metadata["meaning"],
-            )
+            text = spell(value, unit) if unit and unit != "1" else f"{value:.4g}" if unit else str(value)
+            found[f.name] = (text, f.metadata["meaning"])
     return found
+
+
+ENTRY = (
+    Column[Entry](key="gpu", value=lambda e: e.gpu),
+    Column[Entry](key="engine", value=lambda e: e.engine),
+    Column[Entry](key="kind", value=lambda e: e.kind),
+    Column[Entry](key="kernel", value=lambda e: e.key),
+    Column[Entry](key="part", value=lambda e: e.part),
+    Column[Entry](key="version", value=lambda e: e.kernel.version),
+    Column[Entry](
+        key="coefficients",
+        value=lambda e: {n: {"value": v, "meaning": m} for n, (v, m) in coefficients(e.fitted).items()},
+    ),
+    Column[Entry](key="interval_80", value=lambda e: {n: list(span) for n, span in e.fitted.interval.items()}),
+    Column[Entry](key="residuals", value=lambda e: dict(e.fitted.residuals)),
+    Column[Entry](key="range", value=lambda e: {n: list(span) for n, span in e.fitted.range.items()}),
+    Column[Entry](key="not_identified", value=lambda e: list(e.fitted.not_identified)),
+)
 
 
 def accuracy(fitted: Fitted) -> str:
@@ -49,96 +82,81 @@ def accuracy(fitted: Fitted) -> str:
     ranges = ", ".join(f"{name} {low:,} to {high:,}" for name, (low, high) in fitted.range.items())
     missing = f"; not identified: {', '.join(fitted.not_identified)}" if fitted.not_identified else ""
     errors = f"{r['rows']:.0f} rows, median error {r['median']:.1%}, P90 {r['p90']:.1%}"
-    return f"{errors}; 80% of measured / fitted: {spans}; fitted for {ranges}{missing}"
+    return f"{errors}; 80 % interval of measured / fitted: {spans}; fitted for {ranges}{missing}"
 
 
-def report(profiles: Sequence[KernelProfile], kind: str | None) -> list[RenderableType]:
-    """Return one profile's coefficients, or two side by side where they share a kernel."""
-    parts: list[RenderableType] = [Text(f"{p.title} ({p.tier})", style="bold") for p in profiles]
-    found = [{place[1:]: (kernel, fitted) for place, kernel, fitted in entries(p)} for p in profiles]
-    for place in [p for p in found[0] if kind in (None, p[1]) and all(p in other for other in found)]:
-        engine, what, key, part = place
-        versions = ", ".join(dict.fromkeys(f[place][0].version for f in found))
-        parts += [Text(), Text(f"{engine} {what}: {key}, {part} ({versions})", style="bold")]
-        values = [coefficients(f[place][1]) for f in found]
-        names = list(dict.fromkeys(name for shown in values for name in shown))
-        table = grid(("coefficient", "left"), ("meaning", "wrap"), *((p.name, "fold") for p in profiles))
-        for name in names:
-            meaning = next(v[name][1] for v in values if name in v)
-            table.add_row(name, meaning, *(v[name][0] if name in v else "-" for v in values))
-        parts += [
-            table,
-            *(Text(f"{p.name}: {accuracy(f[place][1])}", style="dim") for p, f in zip(profiles, found, strict=True)),
-        ]
-    parts += [Text(), *roofline(profiles), Text()]
-    return [*parts, *notes((f"{p.name}: {brief(p.source)}" for p in profiles), "Sources")]
+def page(profiles: Sequence[KernelProfile], kind: str | None, checked: Checked | None = None) -> Page:
+    """Return one profile's coefficients, or two side by side where they share a kernel; then what was checked."""
+    found = [{e.place: e for e in entries(p, kind)} for p in profiles]
+    shared = [place for place in found[0] if all(place in other for other in found)]
+    return Page.of(
+        (Text(f"{p.title} ({p.tier})", "answer") for p in profiles),
+        *(kernel_blocks(profiles, [f[place] for f in found]) for place in shared),
+        roofline(profiles),
+        notes("Sources", (f"{p.name}: {brief(p.source)}" for p in profiles)),
+        check_chart(checked) if checked else None,
+    )
 
 
-def document(profiles: Sequence[KernelProfile], kind: str | None) -> Json:
-    """Return the same as a JSON document."""
-    shown = []
-    for p in profiles:
-        kernels = [
-            {
-                **dict(zip(("gpu", "engine", "kind", "kernel", "part"), place, strict=True)),
-                "version": kernel.version,
-                "coefficients": {n: {"value": v, "meaning": m} for n, (v, m) in coefficients(fitted).items()},
-                "interval_80": {n: list(span) for n, span in fitted.interval.items()},
-                "residuals": dict(fitted.residuals),
-                "range": {n: list(span) for n, span in fitted.range.items()},
-                "not_identified": list(fitted.not_identified),
-            }
-            for place, kernel, fitted in entries(p)
-            if kind in (None, place[2])
-        ]
-        source = {"kind": p.source.kind, "ref": p.source.ref, "date": p.source.date}
-        shown.append({"name": p.name, "title": p.title, "tier": p.tier, "source": source, "kernels": kernels})
-    return {"schema": 1, "command": "show", "kind": "profile", "profiles": shown}
+def kernel_blocks(profiles: Sequence[KernelProfile], found: Sequence[Entry]) -> Iterator[Block]:
+    """Yield the coefficients of one kernel in each profile, and what each fit is worth."""
+    first, values = found[0], [coefficients(e.fitted) for e in found]
+    versions = ", ".join(dict.fromkeys(e.kernel.version for e in found))
+    meanings = {name: meaning for shown in reversed(values) for name, (_, meaning) in shown.items()}
+    wide = [Heading(text, wraps=True) for text in ("meaning", *(p.name for p in profiles))]
+    yield grid(
+        f"{first.engine} {first.kind}: {first.key}, {first.part} ({versions})",
+        (Heading("coefficient"), *wide),
+        (
+            [name, meanings[name], *(v[name][0] if name in v else "-" for v in values)]
+            for name in dict.fromkeys(name for shown in values for name in shown)
+        ),
+    )
+    yield from (Text(f"{p.name}: {accuracy(e.fitted)}", "quiet") for p, e in zip(profiles, found, strict=True))
 
 
 # -- charts ---------------------------------------------------------------------------------------
 
 
-def chart(title: str, across: str, up: str, series: Sequence[tuple[str, list[float], list[float], str]]) -> Text:
-    """Return a chart with logarithmic axes; a series is (label, x, y, marker; '': points are joined)."""
-    import plotext
-
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(min(console().width, PLAIN_WIDTH) - 2, HEIGHT)
-    plotext.xscale("log")
-    plotext.yscale("log")
-    for label, x, y, marker in series:
-        if marker:
-            plotext.scatter(x, y, label=label, marker=marker)
-        else:
-            plotext.plot(x, y, label=label)
-    plotext.title(title)
-    plotext.xlabel(across)
-    plotext.ylabel(up)
-    return Text.from_ansi(str(plotext.build()))
-
-
-def roofline(profiles: Sequence[KernelProfile]) -> list[RenderableType]:
-    """Return the rates that matrix products reach by FLOP per byte, and where memory stops binding."""
+def roofline(profiles: Sequence[KernelProfile]) -> Iterator[Block]:
+    """Yield the rates that matrix products reach by FLOP per byte, and where memory stops binding."""
     lines, said = [], []
+    intensity = tuple(2.0**i for i in range(-1, 13))
     for p in profiles:
-        found = next((f for place, _, f in entries(p) if place[2] == "gemm" and "bfloat16" in place[3]), None)
+        found = next((e.fitted for e in entries(p, "gemm") if "bfloat16" in e.key), None)
         if found is None:
             continue
         rate, bandwidth = (float(getattr(found.coefficients, name)) for name in ("rate", "bandwidth"))
-        intensity = [2.0**i for i in range(-1, 13)]
-        lines.append((p.name, intensity, [min(rate, bandwidth * x) / TERA for x in intensity], ""))
+        lines.append(Series(p.name, intensity, tuple(min(rate, bandwidth * x) / TERA for x in intensity)))
         ridge = f"{rate / bandwidth:.0f} FLOP/B"
         said.append(f"{p.name}: {show_rate(rate, 'FLOP/s')} from {ridge} on, {show_rate(bandwidth, 'B/s')} below")
-    if not lines:
-        return []
-    title = "Roofline of bf16 matrix products (start-up and waves left out)"
-    return [chart(title, "FLOP per byte", "TFLOP/s", lines), *map(Text, said)]
+    if lines:
+        title = "Roofline of bf16 matrix products (start-up and waves left out)"
+        yield Chart(title, "FLOP per byte", "TFLOP/s", tuple(lines))
+        yield from map(Text, said)
 
 
-def fitted_chart(title: str, measured: Sequence[float], predicted: Sequence[float]) -> list[RenderableType]:
-    """Return measured against predicted times, with the line on which they are equal."""
-    ends = [min(*measured, *predicted), max(*measured, *predicted)]
-    series = [("rows", list(measured), list(predicted), "dot"), ("equal", ends, ends, "")]
-    return [chart(title, "measured [us]", "predicted [us]", series)]
+def check_chart(checked: Checked) -> Chart:
+    """Return predicted over measured times, with the line on which they are equal."""
+    measured, predicted = (tuple(MILLION * t for t in column) for column in zip(*checked.times, strict=True))
+    ends = (min(*measured, *predicted), max(*measured, *predicted))
+    series = (Series("rows", measured, predicted, joined=False), Series("equal", ends, ends))
+    return Chart(checked.title, "measured [us]", "predicted [us]", series)
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def document(profiles: Sequence[KernelProfile], kind: str | None) -> Json:
+    """Return the document of `kvplan show profile` for profiles of kernels."""
+    shown = [
+        {
+            "name": p.name,
+            "title": p.title,
+            "tier": p.tier,
+            "source": source(p.source),
+            "kernels": records(ENTRY, entries(p, kind)),
+        }
+        for p in profiles
+    ]
+    return schema("show", kind="profile", profiles=shown)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from kvplan.report.plain import Plain
 from kvplan.units import show_time
 
 
@@ -17,11 +17,16 @@ def quiet(share: float, text: str) -> None:
 @contextmanager
 def bar(clock: Callable[[], float], deadline: float) -> Iterator[Callable[[float, str], None]]:
     """Give a function of (share done, what is going on); `deadline` on `clock` bounds the time left [s]."""
-    console = Console(stderr=True)
+    console = Plain(stderr=True)
     if not console.is_terminal:
         yield quiet
         return
-    columns = (TextColumn("{task.fields[left]}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn("{task.fields[left]}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
     begun = clock()
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task("", total=1.0, left="")

@@ -1,79 +1,148 @@
-"""A recommendation in words and tables: the answer first, then the money, the reasons, the others."""
+"""A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from kvplan.planning.plans import Plan
-from kvplan.planning.quality import Quality
-from kvplan.planning.recommend import Recommendation
-from kvplan.report.tables import NARROW, brief, console, grid, notes
+from kvplan.kv.budget import Line
+from kvplan.money.api import BreakEven
+from kvplan.money.draw import query_energy
+from kvplan.planning.plan import Plan
+from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.sensitivity import Swing
+from kvplan.quality.loss import Quality
+from kvplan.report.blocks import (
+    Bar,
+    Block,
+    Column,
+    Json,
+    Page,
+    Span,
+    Table,
+    Text,
+    merged,
+    notes,
+    record,
+    records,
+    schema,
+    table,
+)
+from kvplan.report.sources import brief, calibration, source
 from kvplan.units import MILLION, MONTH, show_time, show_usd
 
 #: rows of the tables of other plans
 SHOWN = 10
-#: characters of the longest bar
-BAR = 18
+#: lines of a bill below this share of it are left out of its table
+TRIFLE = 0.0005
 
 
-def report(r: Recommendation, titles: Mapping[str, str]) -> list[RenderableType]:
+# -- figures --------------------------------------------------------------------------------------
+
+
+def loss(q: Quality) -> str:
+    """Return a quality loss with its range."""
+    if q.drop is None:
+        return "unknown"
+    return "none" if q.drop == q.low == q.high == 0 else f"{q.drop:.1%} ({q.low:.1%} to {q.high:.1%})"
+
+
+def size(p: Plan) -> str:
+    return f"{p.replicas} x {p.parallel}"
+
+
+#: what a plan is and reaches; money per query
+PLAN = (
+    Column[Plan](
+        key="technique", heading="technique", value=lambda p: p.technique, align="left",
+        cell=lambda p: f"{p.technique}{'' if p.served_by_engine else ' +'}",
+    ),
+    Column[Plan](
+        key="gpu", heading="GPU", value=lambda p: p.gpu, align="left",
+        cell=lambda p: f"{p.gpu}{'' if p.grounded else ' *'}",
+    ),
+    Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
+    Column[Plan](key="dp", value=lambda p: p.parallel.data),
+    Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
+    Column[Plan](key="weights", value=lambda p: p.form),
+    Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
+    Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
+    Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
+    Column[Plan](key="ttft", heading="TTFT", value=lambda p: p.ttft, show=show_time),
+    Column[Plan](key="tpot", heading="TPOT", value=lambda p: p.tpot, show=show_time),
+    Column[Plan](key="e2e", value=lambda p: p.e2e),
+    Column[Plan](key="mean_ttft", value=lambda p: p.mean_ttft),
+    Column[Plan](key="mean_tpot", value=lambda p: p.mean_tpot),
+    Column[Plan](key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price"),
+    Column[Plan](key="gpu_seconds_per_query", value=lambda p: p.gpu_seconds),
+    Column[Plan](key="joules_per_query", value=lambda p: p.joules),
+    Column[Plan](key="prefill_share", value=lambda p: p.prompt_share),
+    Column[Plan](
+        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: loss(p.quality),
+        align="left",
+    ),
+    Column[Plan](key="quality.low", value=lambda p: p.quality.low),
+    Column[Plan](key="quality.high", value=lambda p: p.quality.high),
+    Column[Plan](key="quality.known", value=lambda p: p.quality.known),
+    Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
+    Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
+    Column[Plan](key="slo_probability", heading="sure", value=lambda p: p.slo_probability, show=lambda x: f"{x:.0%}"),
+    Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
+    Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
+)  # fmt: skip
+LINE = (
+    Column[Line](key="name", value=lambda x: x.name),
+    Column[Line](key="usd_per_query", value=lambda x: x.amount),
+    Column[Line](key="basis", value=lambda x: x.basis),
+)
+ENERGY = (LINE[0], Column[Line](key="joules_per_query", value=lambda x: x.amount), LINE[2])
+SWING = (
+    Column[Swing](key="name", heading="what moves", value=lambda s: s.name, align="left", wraps=True),
+    Column[Swing](key="usd_per_query", value=lambda s: [s.low, s.high]),
+    Column[Swing](heading="from", value=lambda s: s.low, show=show_usd),
+    Column[Swing](heading="to", value=lambda s: s.high, show=show_usd),
+)
+BASIS = Column[Swing](key="basis", heading="basis", value=lambda s: s.basis, align="left", wraps=True)
+REJECTED = (
+    Column[Rejected](key="technique", value=lambda x: x.technique or None),
+    Column[Rejected](key="gpu", value=lambda x: x.gpu or None),
+    Column[Rejected](key="reason", value=lambda x: x.reason),
+)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def page(r: Recommendation) -> Page:
     """Return the report of `kvplan recommend`."""
-    demand = r.demand
-    noted = [Text(f"Note: {warning}", style="yellow") for warning in r.warnings]
-    parts: list[RenderableType] = [Text(answer(r, titles), style="bold"), *noted, Text(asked(r), style="dim")]
-    if r.site is not None and r.plan is not None:
-        c = r.site.calibration
-        parts.append(Text(f"Times: {c.tier}; {c.doubt}.", style="dim" if c.grounded else "yellow"))
-    parts.append(Text())
-    if r.bill is not None and r.plan is not None:
-        parts += [bill_table(r), Text()]
-    parts += notes((f"- {line}" for line in r.why), "Why")
-    if r.swings and r.plan is not None:
-        parts += [swing_table(r), Text()]
-    if r.alternatives:
-        title = "Runners-up, the best of each technique and GPU" if r.plan else "Plans that something else bars"
-        shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]]
-        parts += [plans_table(title, shown), *legend(shown), Text()]
-    if len(r.front) > 1:
-        parts += [plans_table("Not beaten in all of cost, quality and latency", r.front[:SHOWN]), Text()]
-    parts += notes(refusals(r), "Not possible")
-    if r.plan is not None and r.plan.quality.caveats:
-        parts += notes(r.plan.quality.caveats, "Quality")
-    lines = [f"workload: {brief(demand.workload.source)}", f"model: {brief(demand.model.source)}"]
-    if r.site is not None:
-        lines += [f"times: {s}" for s in r.site.calibration.sources]
-        lines += [f"price: {line.basis}" for line in (r.bill.kinds if r.bill else ())]
-    return [*parts, *notes(lines, "Sources")]
+    shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]] if r.alternatives else []
+    return Page.of(
+        Text(answer(r), "answer"),
+        (Text(f"Note: {warning}", "warning") for warning in r.warnings),
+        Text(asked(r), "quiet"),
+        standing(r),
+        bill_table(r),
+        notes("Why", (f"- {line}" for line in r.why)),
+        swing_table(r),
+        (plans_table("Runners-up, the best of each technique and GPU" if r.plan else BARRED, shown), legend(shown))
+        if shown
+        else None,
+        plans_table("Not beaten in all of cost, quality and latency", r.front[:SHOWN]) if len(r.front) > 1 else None,
+        notes("Not possible", merged((x.technique or x.gpu, x.reason) for x in r.rejected)),
+        notes("Quality", r.plan.quality.caveats if r.plan else ()),
+        notes("Sources", sources(r)),
+    )
 
 
-def refusals(r: Recommendation) -> list[str]:
-    """Return each reason once, behind the techniques and GPUs it stands against."""
-    found: dict[str, list[str]] = {}
-    for x in r.rejected:
-        found.setdefault(x.reason, []).append(x.technique or x.gpu)
-    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
+BARRED = "Plans that something else bars"
 
 
-def legend(plans: Sequence[Plan]) -> list[RenderableType]:
-    """Return what the marks in a table of plans mean."""
-    said = ["sure: the probability that the latency limits are kept"]
-    if not all(p.grounded for p in plans):
-        said.append("* no server on this GPU was measured: its times are a guess")
-    if not all(p.served_by_engine for p in plans):
-        said.append("+ the engine does not serve this technique")
-    return [Text("; ".join(said), style="dim")]
-
-
-def answer(r: Recommendation, titles: Mapping[str, str]) -> str:
+def answer(r: Recommendation) -> str:
     """Return the one line to take away."""
     p, demand = r.plan, r.demand
     head = f"{demand.workload.title} on {demand.model.title}"
-    if p is None:
+    if p is None or r.site is None:
         return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
-    where = f"{p.gpus}x {titles.get(p.gpu, p.gpu)} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    where = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     money = ""
     if p.usd is not None:
         span = f" (80 % range {show_usd(r.usd[0])} to {show_usd(r.usd[2])})" if r.usd else ""
@@ -101,71 +170,166 @@ def asked(r: Recommendation) -> str:
     return f"{volume}, {tokens}{reuse}; {kept}{quality}. {r.tried:,} candidates tried."
 
 
-def bill_table(r: Recommendation) -> Table:
-    """Return where each dollar goes."""
-    assert r.bill is not None and r.plan is not None
-    wide = console().width >= NARROW
-    bars = [("", "left")] if wide else []
-    headings = [("a query costs", "left"), ("USD", "right"), ("share", "right"), *bars, ("a month", "right")]
-    table = grid(*headings, ("basis", "wrap"), title="Where each dollar goes")
+def standing(r: Recommendation) -> Text | None:
+    """Return what the plan's times stand on, None without a plan."""
+    if r.site is None or r.plan is None:
+        return None
+    c = r.site.calibration
+    return Text(f"Times: {c.tier}; {c.doubt}.", "quiet" if c.grounded else "warning")
+
+
+def bill_table(r: Recommendation) -> Table | None:
+    """Return where each dollar goes, None without a bill."""
+    if r.bill is None or r.plan is None:
+        return None
     per_query, months = r.bill.lines_per("query") or (), r.bill.lines_per("month") or ()
-    total = sum(line.amount for line in per_query) or 1.0
-    for line, month in zip(per_query, months, strict=True):
-        if line.amount / total < 0.0005:
-            continue
-        bar = ["█" * max(1, round(BAR * line.amount / total))] if wide else []
-        cells = (show_usd(line.amount), f"{line.amount / total:.0%}", *bar, show_usd(month.amount))
-        table.add_row(line.name, *cells, line.basis)
-    tokens, output = r.demand.prompt + r.demand.output, r.demand.output
-    each = (
-        f"{show_usd(total / count * MILLION)} per million {what}"
-        for count, what in ((tokens, "tokens"), (output, "out"))
+    whole = sum(line.amount for line in per_query) or 1.0
+    columns = (
+        Column[tuple[Line, Line]](heading="a query costs", value=lambda x: x[0].name, align="left"),
+        Column[tuple[Line, Line]](heading="USD", value=lambda x: x[0].amount, show=show_usd),
+        Column[tuple[Line, Line]](heading="share", value=lambda x: x[0].amount / whole, show=lambda s: f"{s:.0%}"),
+        Column[tuple[Line, Line]](
+            heading="",
+            value=lambda x: x[0].amount / whole,
+            cell=lambda x: Bar(x[0].amount / whole),
+            align="left",
+            picture=True,
+        ),
+        Column[tuple[Line, Line]](heading="a month", value=lambda x: x[1].amount, show=show_usd),
+        Column[tuple[Line, Line]](heading="basis", value=lambda x: x[0].basis, align="left", wraps=True),
     )
-    monthly = show_usd(sum(m.amount for m in months))
-    table.add_row("total", show_usd(total), "100%", *([""] if wide else []), monthly, ", ".join(each), style="bold")
-    return table
+    tokens, output = r.demand.prompt + r.demand.output, r.demand.output
+    counted = ((tokens, "tokens"), (output, "out"))
+    each = ", ".join(f"{show_usd(whole / count * MILLION)} per million {what}" for count, what in counted)
+    total = ("total", show_usd(whole), "100%", "", show_usd(sum(m.amount for m in months)), each)
+    rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
+    return table("Where each dollar goes", columns, rows, total=total)
 
 
-def swing_table(r: Recommendation) -> Table:
-    """Return what moves the cost, as bars around it."""
-    assert r.plan is not None and r.plan.usd is not None
-    base, wide = r.plan.usd, console().width >= NARROW
-    bars = [("a query", "left")] if wide else []
-    headings = [("what moves", "wrap"), ("from", "right"), ("to", "right"), *bars, ("basis", "wrap")]
-    table = grid(*headings, title="What it depends on")
-    widest = max(abs(x - base) for s in r.swings for x in (s.low, s.high)) or 1.0
-    half = BAR // 2
-    for s in r.swings:
-        low, high = min(s.low, s.high), max(s.low, s.high)
-        left = round(half * max(base - low, 0.0) / widest)
-        right = round(half * max(high - base, 0.0) / widest)
-        bar = [" " * (half - left) + "█" * left + "|" + "█" * right] if wide else []
-        table.add_row(s.name, show_usd(s.low), show_usd(s.high), *bar, s.basis)
-    return table
+def swing_table(r: Recommendation) -> Table | None:
+    """Return what moves the cost, as bars around it; None where nothing does."""
+    if not r.swings or r.plan is None or r.plan.usd is None:
+        return None
+    ends = [x for s in r.swings for x in (s.low, s.high)]
+    base, least, most = r.plan.usd, min(ends), max(ends)
+
+    def span(s: Swing) -> Span:
+        return Span(min(s.low, s.high), base, max(s.low, s.high), least, most)
+
+    drawn = Column[Swing](heading="a query", value=lambda s: s.low, cell=span, align="left", picture=True)
+    return table("What it depends on", (*SWING, drawn, BASIS), r.swings)
 
 
 def plans_table(title: str, plans: Sequence[Plan]) -> Table:
     """Return plans side by side."""
-    wide = console().width >= NARROW
-    words = "left" if wide else "fold"  # rather two lines than a name cut short
-    table = grid(
-        ("technique", words), ("GPU", words), ("replicas", "right"), *([("GPUs", "right")] if wide else []),
-        ("TTFT", "right"), ("TPOT", "right"), ("$ / query", "right"), ("quality loss" if wide else "loss", "left"),
-        ("sure", "right"), title=title,
-    )  # fmt: skip
-    for n, p in enumerate(plans):
-        name, gpu = f"{p.technique}{'' if p.served_by_engine else ' +'}", f"{p.gpu}{'' if p.grounded else ' *'}"
-        money = show_usd(p.usd) if p.usd is not None else "no price"
-        size = (f"{p.replicas} x {p.parallel}", *([f"{p.gpus}"] if wide else []))
-        cells = (*size, show_time(p.ttft), show_time(p.tpot), money, loss(p.quality, wide), f"{p.slo_probability:.0%}")
-        table.add_row(name, gpu, *cells, style="green" if n == 0 and title.startswith("Runners") else "")
-    return table
+    first = plans[0] if title != BARRED else None
+    return table(title, PLAN, plans, keys=2, tone=lambda p: "best" if p is first else "plain")
 
 
-def loss(q: Quality, wide: bool) -> str:
-    """Return a quality loss, with its range where there is room."""
-    if q.drop is None:
-        return "unknown"
-    if q.drop == q.low == q.high == 0:
-        return "none"
-    return f"{q.drop:.1%} ({q.low:.1%} to {q.high:.1%})" if wide else f"{q.drop:.1%}"
+def legend(plans: Sequence[Plan]) -> Block:
+    """Return what the marks in a table of plans mean."""
+    said = ["sure: the probability that the latency limits are kept"]
+    if not all(p.grounded for p in plans):
+        said.append("* no server on this GPU was measured: its times are extrapolated")
+    if not all(p.served_by_engine for p in plans):
+        said.append("+ the engine does not serve this technique")
+    return Text("; ".join(said), "quiet")
+
+
+def sources(r: Recommendation) -> Iterator[str]:
+    """Yield where the numbers come from."""
+    yield f"workload: {brief(r.demand.workload.source)}"
+    yield f"model: {brief(r.demand.model.source)}"
+    if r.site is not None:
+        yield from (f"times: {s}" for s in r.site.calibration.sources)
+        yield from (f"price: {line.basis}" for line in (r.bill.kinds if r.bill else ()))
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def plan(p: Plan, r: Recommendation) -> Json:
+    """Return one plan; money also per million tokens (input and output) and month."""
+    demand = r.demand
+    found = record(PLAN, p)
+    found["percentile"] = demand.limits.percentile
+    found["usd_per_million_tokens"] = None if p.usd is None else p.usd / (demand.prompt + demand.output) * MILLION
+    found["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
+    return found
+
+
+def chosen(p: Plan, r: Recommendation) -> Json:
+    """Return the recommended plan: as any, and its range, bill and energy."""
+    low, middle, high = r.usd or (None, None, None)
+    used = query_energy(r.bill.load.parts, r.site.draw) if r.bill and r.site and r.site.draw else ()
+    return {
+        **plan(p, r),
+        "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high},
+        "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
+        "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
+        "energy": records(ENERGY, used),
+    }
+
+
+def document(r: Recommendation, question: Sequence[str] = ()) -> Json:
+    """Return the document of `kvplan recommend`; `question` are the words it was asked with."""
+    demand, limits = r.demand, r.demand.limits
+    return schema(
+        "recommend",
+        question=list(question),
+        day=r.day,
+        model=demand.model.name,
+        workload={
+            "name": demand.workload.name,
+            "task": demand.workload.task,
+            "queries_per_day": demand.workload.arrivals.queries_per_day,
+            "mean_rate": demand.mean,
+            "peak_rate": demand.peak,
+            "input_tokens": demand.prompt,
+            "output_tokens": demand.output,
+            "prefix_share": demand.workload.prefix_share if demand.prefix_cache else 0.0,
+        },
+        limits={
+            "ttft": limits.ttft,
+            "tpot": limits.tpot,
+            "e2e": limits.e2e,
+            "percentile": limits.percentile,
+            "max_quality_drop": limits.quality,
+            "gpus": limits.gpus,
+            "confidence": limits.confidence,
+        },
+        objective=r.objective,
+        candidates=r.tried,
+        recommended=chosen(r.plan, r) if r.plan else None,
+        alternatives=[plan(p, r) for p in r.alternatives],
+        front=[plan(p, r) for p in r.front],
+        rejected=records(REJECTED, r.rejected),
+        why=list(r.why),
+        warnings=list(r.warnings),
+        sensitivity=records((*SWING, BASIS), r.swings),
+        break_even=[
+            {"provider": price.provider, "model": price.model, **break_even(even)} for price, even in r.break_even
+        ],
+        reason=r.lacking,
+        calibration=None if r.site is None else standing_document(r),
+    )
+
+
+def break_even(found: BreakEven) -> Json:
+    """Return the volumes between which an API and hosting cost the same."""
+    return {
+        "queries_per_day": found.queries_per_day,
+        "first": found.first,
+        "until": found.until if isfinite(found.until) else None,
+        "api_usd_per_query": found.api_per_query,
+        "reason": found.reason,
+    }
+
+
+def standing_document(r: Recommendation) -> Json:
+    """Return what the times and the quality rest on."""
+    assert r.site is not None
+    found = calibration(r.site.calibration)
+    found["sources"] += [source(s) for s in (r.plan.quality.source if r.plan else ())]
+    found["sources"] = [dict(pairs) for pairs in dict.fromkeys(tuple(s.items()) for s in found["sources"])]
+    return found

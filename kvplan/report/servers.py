@@ -1,96 +1,145 @@
-"""Profiles of servers as text: terms with their meaning, values by GPU and engine, intervals, what was measured."""
+"""A profile of servers in words, tables and JSON: terms with meaning, values by server, intervals, rows measured."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
-from rich.text import Text
-
-from kvplan.report.tables import brief, grid, notes
+from kvplan.report.blocks import Block, Column, Heading, Json, Page, Text, grid, notes, record, records, schema, table
+from kvplan.report.sources import brief, source
 from kvplan.specs.calibration import ALL, FACTOR, TERMS, Range, Term
 from kvplan.specs.serving_profile import Identity, ServingProfile
 from kvplan.units import show_time
 
-Json = dict[str, Any]
 #: servers side by side in one table
 ABREAST = 4
 #: terms that differ between GPUs, engines or both
 OWN = tuple(term for term in TERMS if term.kind != FACTOR)
 
 
-def shown(term: Term, reached: float) -> str:
+@dataclass(frozen=True)
+class Valued:
+    """A term and its value before anything is known of GPU and engine."""
+
+    term: Term
+    value: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """What was measured on a GPU under an engine."""
+
+    gpu: str
+    engine: str
+    rows: int
+    models: tuple[str, ...]
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where 80 % of measured over predicted times lie."""
+
+    who: str
+    tpot: Range
+    ttft: Range
+
+
+def write(term: Term, reached: float) -> str:
+    """Return a term's value as tables show it."""
     return show_time(reached) if term.unit == "s" else f"{reached:.3g}"
 
 
-def base(profile: ServingProfile) -> dict[str, float]:
-    """Return the value of every term before anything is known of GPU and engine."""
-    return profile.values(Identity(gpu="", engine=""), speculative=True)
+def ends(r: Range) -> list[float]:
+    return [r.low, r.high]
 
 
-def between(found: tuple[Range, Range]) -> list[str]:
-    return [f"{r.low:.2f} to {r.high:.2f}" for r in found]
+def between(found: Sequence[float]) -> str:
+    return f"{found[0]:.2f} to {found[1]:.2f}"
 
 
-def report(profile: ServingProfile) -> list[RenderableType]:
+TERM = (
+    Column[Valued](key="term", heading="term", value=lambda v: v.term.name, align="left"),
+    Column[Valued](key="value", heading="value", value=lambda v: v.value, cell=lambda v: write(v.term, v.value)),
+    Column[Valued](key="unit", value=lambda v: v.term.unit),
+    Column[Valued](key="meaning", heading="meaning", value=lambda v: v.term.meaning, align="left", wraps=True),
+    Column[Valued](key="share", value=lambda v: v.term.share),
+)
+SERVER = (
+    Column[Server](key="gpu", value=lambda s: s.gpu),
+    Column[Server](key="engine", value=lambda s: s.engine),
+    Column[Server](heading="measured", value=lambda s: f"{s.gpu} {s.engine}", align="left"),
+    Column[Server](key="rows", heading="rows", value=lambda s: s.rows, show=lambda n: f"{n:,}"),
+    Column[Server](
+        key="models", heading="models", value=lambda s: list(s.models), show=", ".join, align="left", wraps=True
+    ),
+    Column[Server](key="values", value=lambda s: s.values),
+)
+INTERVAL = (
+    Column[Interval](heading="80 % of measured / predicted", value=lambda i: i.who, align="left"),
+    Column[Interval](key="tpot", heading="TPOT", value=lambda i: ends(i.tpot), show=between, align="left"),
+    Column[Interval](key="ttft", heading="TTFT", value=lambda i: ends(i.ttft), show=between, align="left"),
+)
+
+
+def terms(profile: ServingProfile) -> list[Valued]:
+    """Return every term with its value for a server of which nothing is known."""
+    values = profile.values(Identity(gpu="", engine=""), speculative=True)
+    return [Valued(term, values[term.name]) for term in ALL]
+
+
+def servers(profile: ServingProfile) -> list[Server]:
+    """Return the servers that were measured, with the values of their terms."""
+    return [
+        Server(
+            gpu,
+            engine,
+            profile.rows.get((gpu, engine), 0),
+            tuple(models),
+            profile.values(Identity(gpu=gpu, engine=engine)),
+        )
+        for (gpu, engine), models in profile.measured.items()
+    ]
+
+
+def intervals(profile: ServingProfile) -> list[Interval]:
+    return [Interval(who, *found) for who, found in profile.ranges.items()]
+
+
+def page(profile: ServingProfile) -> Page:
     """Return a profile's terms, their values by server, its intervals, and what was measured."""
-    values = base(profile)
-    terms = grid(("term", "left"), ("value", "right"), ("meaning", "wrap"))
-    for term in ALL:
-        terms.add_row(term.name, shown(term, values[term.name]), term.meaning)
-    heading = f"{profile.title or profile.name} (servers {profile.tier})"
-    parts: list[RenderableType] = [Text(heading, style="bold"), Text(), terms, Text()]
-    pairs = list(profile.measured)
-    for first in range(0, len(pairs), ABREAST):
-        parts += [side_by_side(profile, pairs[first : first + ABREAST]), Text()]
-    spread = grid(("80 % of measured / predicted", "left"), ("TPOT", "left"), ("TTFT", "left"))
-    for who, found in profile.ranges.items():
-        spread.add_row(who, *between(found))
-    rows = grid(("measured", "left"), ("rows", "right"), ("models", "wrap"))
-    for (gpu, engine), models in profile.measured.items():
-        rows.add_row(f"{gpu} {engine}", f"{profile.rows.get((gpu, engine), 0):,}", ", ".join(models))
-    said = [f"{', '.join(profile.speculative)}: with speculative decoding"] if profile.speculative else []
     count = sum(map(bool, profile.moves.get("releases", {}).values()))
-    said.append(f"launches are the same on all servers; {count} engine versions have factors of their own")
-    return [*parts, spread, Text(), rows, Text(), *notes(said, "Notes"), *notes([brief(profile.source)], "Source")]
+    said = [f"{', '.join(profile.speculative)}: with speculative decoding"] if profile.speculative else []
+    said.append(f"Launches are the same on all servers; {count} engine versions have factors of their own.")
+    return Page.of(
+        Text(f"{profile.title or profile.name} (servers {profile.tier})", "answer"),
+        table("", TERM, terms(profile)),
+        side_by_side(servers(profile)),
+        table("", INTERVAL, intervals(profile)),
+        table("", SERVER, servers(profile)),
+        notes("Notes", said),
+        notes("Source", [brief(profile.source)]),
+    )
 
 
-def side_by_side(profile: ServingProfile, pairs: Sequence[tuple[str, str]]) -> RenderableType:
-    table = grid(("term", "left"), *((f"{gpu} {engine}", "right") for gpu, engine in pairs))
-    each = [profile.values(Identity(gpu=gpu, engine=engine)) for gpu, engine in pairs]
-    for term in OWN:
-        table.add_row(term.name, *(shown(term, values[term.name]) for values in each))
-    return table
-
-
-def servers(profile: ServingProfile) -> Iterator[Json]:
-    for (gpu, engine), models in profile.measured.items():
-        yield {
-            "gpu": gpu,
-            "engine": engine,
-            "rows": profile.rows.get((gpu, engine), 0),
-            "models": list(models),
-            "values": profile.values(Identity(gpu=gpu, engine=engine)),
-        }
+def side_by_side(found: Sequence[Server]) -> Iterator[Block]:
+    """Yield tables of what servers' terms are worth, a few servers abreast."""
+    for first in range(0, len(found), ABREAST):
+        some = found[first : first + ABREAST]
+        headings = (Heading("term"), *(Heading(f"{s.gpu} {s.engine}", "right") for s in some))
+        yield grid("", headings, ([t.name, *(write(t, s.values[t.name]) for s in some)] for t in OWN))
 
 
 def document(profile: ServingProfile) -> Json:
-    """Return the same as a JSON document."""
-    values, source = base(profile), profile.source
-    made = {
+    """Return the document of `kvplan show profile` for a profile of servers."""
+    made: dict[str, Any] = {
         "name": profile.name,
         "title": profile.title,
         "tier": profile.tier,
         "of": "servers",
-        "source": {"kind": source.kind, "ref": source.ref, "date": source.date},
-        "terms": [
-            {"term": t.name, "value": values[t.name], "unit": t.unit, "meaning": t.meaning, "share": t.share}
-            for t in ALL
-        ],
-        "servers": list(servers(profile)),
-        "intervals_80": {
-            who: {"tpot": [tpot.low, tpot.high], "ttft": [ttft.low, ttft.high]}
-            for who, (tpot, ttft) in profile.ranges.items()
-        },
+        "source": source(profile.source),
+        "terms": records(TERM, terms(profile)),
+        "servers": records(SERVER, servers(profile)),
+        "intervals_80": {i.who: record(INTERVAL, i) for i in intervals(profile)},
         "speculative": list(profile.speculative),
     }
-    return {"schema": 1, "command": "show", "kind": "profile", "profiles": [made]}
+    return schema("show", kind="profile", profiles=[made])

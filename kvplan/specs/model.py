@@ -182,6 +182,11 @@ class ModelSpec:
     source: Source
     config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
+    @cached_property
+    def distinct_layers(self) -> tuple[Layer, ...]:
+        """Each layer once: readers share one Layer among those built alike."""
+        return tuple({id(layer): layer for layer in self.layers}.values())
+
     def weights(self) -> Iterator[tuple[str, Weight]]:
         """Yield (full name, weight) for every tensor: layers first, then embeddings, norms and the rest."""
         for index, layer in enumerate(self.layers):

@@ -1,7 +1,6 @@
 """What owning a GPU takes, and what an API charges."""
 
 from dataclasses import dataclass, field
-from datetime import date
 
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
@@ -109,4 +108,4 @@ class ApiPrice:
 
 def age(price: Price | ApiPrice | Server, day: str) -> int:
     """Return the days since a price was last seen, the date of its source."""
-    return max((date.fromisoformat(day) - date.fromisoformat(price.source.date)).days, 0)
+    return price.source.age(day)

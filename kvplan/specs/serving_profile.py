@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.specs.calibration import ALL, HARDWARE, OVERHEAD, SCHEDULING, TERM, Amount, Calibration, Range, Term
 from kvplan.specs.eras import era_moves, era_of, launch_of, release_of
 from kvplan.specs.hardware import Gpu
@@ -283,32 +283,39 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             name: TERM[name].move(_positive(reached, f"{where}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
-        loads = {str(what): (float(low), float(high)) for what, (low, high) in raw.get("loads", {}).items()}
-        rows = {tuple(str(who).split(" ", 1)): int(entry.get("rows", 0)) for who, entry in raw["measured"].items()}
-        ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
+        loads = {str(what): _span(found, f"{where}: loads: {what}") for what, found in raw.get("loads", {}).items()}
+        rows = {
+            _pair(who, where): int(_positive(entry["rows"], f"{where}: measured: {who}: rows"))
+            if "rows" in entry
+            else 0
+            for who, entry in raw["measured"].items()
+        }
         cells = {
-            (gpu, engine, str(model)): tuple(map(str, releases))
-            for (gpu, engine), found in ((str(w).split(" ", 1), f) for w, f in raw.get("cells", {}).items())
-            for model, releases in found.items()
+            (*_pair(who, where), str(model)): tuple(map(str, releases))
+            for who, models in raw.get("cells", {}).items()
+            for model, releases in models.items()
         }
-        measured = {
-            tuple(str(who).split(" ", 1)): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()
-        }
+        ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
+        if missing := next((basis for basis in WAYS if basis not in ranges), None):
+            raise SpecError(f"{where}: intervals: {missing} is missing; write such files with kvplan calibrate")
+        measured = {_pair(who, where): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()}
     except KeyError as error:
         raise SpecError(f"{where}: missing or unknown {error}; write such files with kvplan calibrate") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SpecError(f"{where}: is no serving profile ({error}); write one with kvplan calibrate") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise SpecError(
+            f"{where}: is no serving profile ({shown(str(error))}); write one with kvplan calibrate"
+        ) from None
     return ServingProfile(
         name=str(raw.get("name", where)),
         tier=str(raw.get("tier", "measured elsewhere")),
         source=source,
         moves={**moves, "base": {"": base}},
-        measured=measured,  # type: ignore[arg-type]
+        measured=measured,
         ranges=ranges,
         cells=cells,
         speculative=tuple(map(str, raw.get("speculative", ()))),
         title=str(raw.get("title", "")),
-        rows=rows,  # type: ignore[arg-type]
+        rows=rows,
         loads=loads,
         architectures=tuple(map(str, raw.get("architectures", ()))),
     )
@@ -316,12 +323,28 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
 
 def _positive(found: object, where: str) -> float:
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < 1e30:
-        raise SpecError(f"{where}: expected a number above zero, got {found!r}")
+        raise SpecError(f"{where}: expected a number above zero, got {shown(found)}")
     return float(found)
 
 
 def _range(found: Any, where: str) -> Range:
-    low, high = (_positive(x, f"{where}: intervals") for x in found)
-    if low > high:
-        raise SpecError(f"{where}: intervals: {low:g} is above {high:g}")
+    low, high = _span(found, f"{where}: intervals")
     return Range(low=low, high=high)
+
+
+def _span(found: Any, where: str) -> tuple[float, float]:
+    """Read two numbers above zero, the smaller first."""
+    if not isinstance(found, (list, tuple)) or len(found) != 2:
+        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(found)}")
+    low, high = (_positive(end, where) for end in found)
+    if low > high:
+        raise SpecError(f"{where}: {low:g} is above {high:g}")
+    return low, high
+
+
+def _pair(who: str, where: str) -> tuple[str, str]:
+    """Read a server's name: its GPU and its engine."""
+    gpu, gap, engine = who.partition(" ")
+    if not gap:
+        raise SpecError(f"{where}: measured: expected a GPU and an engine, as in 'h200 vllm', got {shown(who)}")
+    return gpu, engine

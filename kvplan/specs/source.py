@@ -1,6 +1,7 @@
 """Where a number came from."""
 
 from dataclasses import dataclass
+from datetime import date
 
 #: how a number was obtained, most trustworthy first
 KINDS = ("measured", "config", "datasheet", "paper", "code", "quote", "assumption")
@@ -13,6 +14,10 @@ class Source:
     kind: str
     ref: str
     date: str
+
+    def age(self, day: str) -> int:
+        """Return the days from the source's date to a day (YYYY-MM-DD), 0 when it is later."""
+        return max((date.fromisoformat(day) - date.fromisoformat(self.date)).days, 0)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.ref} ({self.date})"

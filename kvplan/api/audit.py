@@ -1,0 +1,43 @@
+"""Published claims, each with a verdict and its arithmetic."""
+
+from dataclasses import dataclass
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.sites import site
+from kvplan.catalog.scores import quality_table
+from kvplan.claims.checks import Bench
+from kvplan.claims.verdicts import Verdict, judged
+from kvplan.specs.claims import Claims
+
+#: the claims checked when no file is named: the article kvplan started from
+ARTICLE = "article"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Claims and what became of each, in the same order."""
+
+    claims: Claims
+    verdicts: tuple[Verdict, ...]
+
+
+def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
+    """Return a verdict on every claim of a YAML file or of a shipped list.
+
+    `on` is the day of the prices. Raises KvplanError for a file that cannot be understood.
+    """
+    found = catalog.claim_list(claims)
+    return Audit(claims=found, verdicts=judged(found, bench(found, values.day(on))))
+
+
+def bench(found: Claims, day: str) -> Bench:
+    """Return what the claims are checked with: the GPUs they name, prices of the day, published scores."""
+    gpus = {g.name: g for claim in found.claims for c in claim.cases for g in (c.gpu, c.against_gpu) if g}
+    return Bench(
+        day=day,
+        sites={name: site(gpu, None, day) for name, gpu in gpus.items()},
+        table=quality_table(),
+        apis=tuple(p for p in catalog.apis() if p.current(day)),
+        terms=catalog.ownership(),
+    )

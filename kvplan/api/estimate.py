@@ -1,0 +1,51 @@
+"""The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
+
+from collections.abc import Iterable
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.sites import PUBLISHED, gpus_of, one_price, site
+from kvplan.kv import techniques as known
+from kvplan.planning.estimate import Estimate, survey
+from kvplan.planning.site import Query
+
+#: tokens generated per query when the user does not say
+OUTPUT = 512
+
+
+def estimate(
+    model: str,
+    context: int | str,
+    *,
+    output: int | str | None = None,
+    gpus: str | Iterable[str] = (),
+    techniques: str | Iterable[str] = (),
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    weights: str | None = None,
+    utilization: float | str | None = None,
+    price: float | str | None = None,
+    profile: str = PUBLISHED,
+    on: str | None = None,
+) -> Estimate:
+    """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
+
+    `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `price` is USD per
+    GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood.
+    """
+    spec, day, rent = catalog.model(model), values.day(on), values.price(price)
+    length = values.tokens(context, "context")
+    answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
+    query = Query(context=length, output=answer)
+    names = values.technique_names(techniques, known.compared())
+    named, chosen = bool(values.several(gpus)), gpus_of(gpus)
+    one_price(rent, chosen, named)
+    sites = [
+        site(
+            gpu, spec, day, price=rent, profile=profile, parallel=values.parallel(tp, pp, dp), weights=weights,
+            utilization=values.utilization(utilization, "utilization"),
+        )
+        for gpu in chosen.values()
+    ]  # fmt: skip
+    return survey(spec, query, sites, names, today=day, named=named)

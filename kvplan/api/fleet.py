@@ -1,0 +1,61 @@
+"""A mixed fleet for several workloads, with the GPUs that can be had."""
+
+from collections.abc import Iterable
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.recommend import demand_of
+from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
+from kvplan.errors import SpecError
+from kvplan.kv import techniques as known
+from kvplan.planning.fleet.columns import Task
+from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
+from kvplan.planning.site import Limits, Site
+from kvplan.quality.loss import quality
+from kvplan.specs.fleet import Job, Stock
+from kvplan.specs.model import ModelSpec
+
+
+def fleet(
+    file: str,
+    *,
+    techniques: str | Iterable[str] = (),
+    any_technique: bool = False,
+    term: str = ON_DEMAND,
+    profile: str = PUBLISHED,
+    on: str | None = None,
+    seconds: float = SECONDS,
+) -> FleetPlan:
+    """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
+
+    `seconds` bounds the solver. Raises KvplanError for a file, names and values that cannot be understood.
+    """
+    asked, day = catalog.fleet(file), values.day(on)
+    names = values.technique_names(techniques, known.searched())
+
+    def place(stock: Stock, model: ModelSpec) -> Site:
+        return stocked(stock, model, term, day, profile)
+
+    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_technique) for job in asked.jobs]
+    return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=seconds)
+
+
+def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str) -> Site:
+    """Return a type of GPU that can be had: at the file's price, else at the day's offers."""
+    found = site(stock.gpu, model, day, price=stock.price, term=term, profile=profile)
+    if found.price is None:
+        name = stock.gpu.name
+        raise SpecError(f"{name}: no {term} price on {day}; write one, as in {name}: {{count: 8, price: 2.49 USD/h}}")
+    return found
+
+
+def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique: bool) -> Task:
+    """Return one workload of the file with the techniques its limits allow."""
+    slo = job.workload.slo
+    limits = Limits(
+        ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality,
+        any_technique=any_technique,
+    )  # fmt: skip
+    context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
+    losses = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
+    return task(job.name, demand_of(job.model, job.workload, limits), names, losses, sites)

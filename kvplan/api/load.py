@@ -1,0 +1,78 @@
+"""One server under load: closed and open loops, percentiles, and the largest load within limits."""
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.sites import PUBLISHED, site
+from kvplan.errors import SpecError
+from kvplan.kv import techniques
+from kvplan.planning.load import Speculation, Survey, server, speculation, survey
+from kvplan.planning.site import Limits
+
+
+def load(
+    model: str,
+    gpu: str,
+    isl: int | str,
+    osl: int | str,
+    *,
+    concurrency: int | None = None,
+    rate: float | str | None = None,
+    burstiness: float | str | None = None,
+    engine: str = "vllm",
+    technique: str = techniques.BASELINE,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    weights: str | None = None,
+    utilization: float | str | None = None,
+    prefix_hit: float | str = 0.0,
+    speculative: float | str | None = None,
+    draft_share: float | str | None = None,
+    draft_tokens: int | None = None,
+    disaggregated: tuple[int, int] | None = None,
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    percentile: float | str = 0.95,
+    price: float | str | None = None,
+    profile: str = PUBLISHED,
+    on: str | None = None,
+) -> Survey:
+    """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
+
+    Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
+    (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour.
+    Raises KvplanError for names and values that cannot be understood, Incompatible where nothing fits.
+    """
+    if concurrency is not None and rate is not None:
+        raise SpecError("concurrency, rate: give one of them, not both")
+    if burstiness is not None and concurrency is not None:
+        raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
+    at = values.share(percentile, "percentile")
+    if not 0.5 <= at <= 0.9999:
+        raise SpecError(f"percentile: from 50% to 99.99%, got {at:.4%}")
+    spec, day = catalog.model(model), values.day(on)
+    place = site(
+        catalog.gpu(gpu), spec, day, price=values.price(price), engine=engine, profile=profile,
+        parallel=values.parallel(tp, pp, dp), weights=weights,
+        utilization=values.utilization(utilization, "utilization"),
+    )  # fmt: skip
+    found = server(
+        spec, place, technique=technique, prompt=values.tokens(isl, "isl"), output=values.tokens(osl, "osl"),
+        hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
+        split=disaggregated, percentile=at,
+    )  # fmt: skip
+    limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
+    return survey(
+        found, limits, concurrency=concurrency, rate=None if rate is None else values.per_second(rate),
+        burstiness=values.number(burstiness, "burstiness", 0.0, 100.0) or 1.0, today=day,
+    )  # fmt: skip
+
+
+def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
+    """Return the speculative decoding that was asked for, None for none."""
+    most = values.number(accepted, "speculative", 1.0, 65.0)
+    if most is not None:
+        return speculation(most, values.share(draft or 0.0, "draft_share"), drafted)
+    if draft is not None or drafted is not None:
+        raise SpecError("draft_share, draft_tokens: say how many tokens are accepted a step with speculative=2")
+    return None

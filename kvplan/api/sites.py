@@ -1,0 +1,137 @@
+"""GPUs as places to serve on: what each costs on a day, draws, and reaches under the profile asked for."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from kvplan import catalog
+from kvplan.api.values import several
+from kvplan.errors import SpecError
+from kvplan.kv.budget import Parallel
+from kvplan.planning.site import Site
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import Gpu, Price
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import ServingProfile
+from kvplan.specs.source import Source
+
+if TYPE_CHECKING:
+    from kvplan.money.draw import Draw
+    from kvplan.specs.money import Ownership
+
+#: the profile of servers that stands where none is named
+PUBLISHED = "published"
+#: the term of offers that stands where none is named
+ON_DEMAND = "on-demand"
+
+
+def gpus_of(names: str | Iterable[str]) -> dict[str, Gpu]:
+    """Return GPUs by name, each once, all on the shelf where none is named."""
+    return {gpu.name: gpu for gpu in map(catalog.gpu, several(names) or catalog.names("gpus"))}
+
+
+def site(
+    gpu: Gpu,
+    about: ModelSpec | None,
+    day: str,
+    *,
+    price: float | None = None,
+    term: str = ON_DEMAND,
+    owned: str | None = None,
+    power: bool = False,
+    engine: str = "vllm",
+    profile: str = PUBLISHED,
+    parallel: Parallel | None = None,
+    weights: str | None = None,
+    utilization: float | None = None,
+) -> Site:
+    """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
+
+    With `power` its draw is looked up too.
+    """
+    found = Site(
+        gpu=gpu,
+        calibration=calibrated(gpu, about, profile, engine),
+        engine=catalog.engine(),
+        offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term),
+        parallel=parallel,
+        weights=weights,
+        utilization=utilization,
+    )
+    return found if owned is None and not power else with_power(found, owned, profile)
+
+
+def with_power(site: Site, owned: str | None, profile: str) -> Site:
+    """Return a site with its GPU's power, and what it costs where it is owned under a file's terms."""
+    from kvplan import catalog
+    from kvplan.money.gpu_cost import own
+
+    terms = catalog.ownership(owned or catalog.DEFAULT)
+    draw = draw_of(site.gpu, terms, profile)
+    if owned is None:
+        return replace(site, draw=draw)
+    return replace(site, draw=draw, offers=(), owned=own(site.gpu, terms, draw))
+
+
+def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
+    """Return the user's own price as an offer. [USD/s]"""
+    source = Source(kind="quote", ref=ref, date=day)
+    return Price(
+        gpu=gpu.name, provider="yours", term="as given", price=price, start=day, end=None, note="", source=source
+    )
+
+
+def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
+    """Refuse a price that is not for one GPU."""
+    if price and not (named and len(chosen) == 1):
+        raise SpecError("price: name the one GPU it is for with gpus=h100")
+
+
+def calibrated(gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "vllm") -> Calibration:
+    """Return what a server of this GPU and engine reaches under a profile of servers, or of kernels."""
+    if catalog.is_serving(profile):
+        return catalog.calibration(gpu, engine, about, profile)
+    servers, name, measured = with_kernels_of(profile)
+    found = servers.calibrate(gpu, engine, about)
+    if gpu.name not in measured:
+        return found
+    return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
+
+
+def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
+    """Return a GPU's power: measured where the profile asked for did, else shares of the datasheet's; None unknown."""
+    from kvplan.money.draw import measured_draw, rated_draw
+
+    if not catalog.is_serving(profile):
+        from kvplan.catalog.tables import kernel_document
+
+        raw, source, where = kernel_document(profile)
+        if raw.get("energy") and gpu.name in raw.get("kernels", {}):
+            return measured_draw(raw["energy"], source, where)
+    return rated_draw(gpu, assumed)
+
+
+@cache
+def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]:
+    """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
+    from kvplan.api.kernel_profiles import known
+    from kvplan.catalog.tables import kernel_document
+    from kvplan.measuring.kernel_shares import REFERENCES, measured_here
+    from kvplan.perf.kernel_profile import Predictor, read_profile
+
+    raw, source, where = kernel_document(profile)
+    if not isinstance(raw.get("kernels"), dict):
+        raise SpecError(f"{where}: holds neither servers nor kernels of a GPU; see kvplan calibrate and kvplan profile")
+    mine = read_profile(raw, source, where)
+    gpus = tuple(name for name, engines in mine.kernels.items() if any("gemm" in kinds for kinds in engines.values()))
+    if not gpus:
+        raise SpecError(f"{where}: measured no matrix products (gemm), which the times of servers rest on")
+    servers = catalog.serving_profile()
+    published = known(())
+    shipped, mine_alone = Predictor(published, catalog.gpu), Predictor([mine], catalog.gpu)
+    told = {*REFERENCES, *gpus}
+    references = [catalog.gpu(name) for found in published for name in found.kernels if name in told]
+    for name in gpus:
+        servers = measured_here(servers, mine_alone, shipped, catalog.gpu(name), references)
+    return servers, mine.name, gpus

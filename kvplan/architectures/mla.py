@@ -1,0 +1,76 @@
+"""Decoders with multi-head latent attention (MLA): DeepSeek V2 and its kin."""
+
+from kvplan.architectures.config import Config
+from kvplan.architectures.moe import first_dense
+from kvplan.architectures.parts import Body, decoder, latent, layer_count, mlp, moe
+from kvplan.architectures.registry import family
+from kvplan.errors import SpecError, shown
+from kvplan.specs.model import Weight
+
+
+@family("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "mistral4")
+def deepseek(c: Config) -> Body:
+    """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
+    hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
+    kinds = (
+        indexers(c) if c.model_type == "glm_moe_dsa" else ["full" if c.model_type == "deepseek_v32" else "none"] * count
+    )
+    parts = {kind: latent(c, index=kind) for kind in set(kinds)}
+    bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
+    experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0), shared_bias=bias)
+    dense = mlp(hidden, c.size("intermediate_size"), bias=bias)
+    is_moe = first_dense(c)
+    drafts = c.size("num_nextn_predict_layers", 0, low=0)
+    notes = (f"{drafts} multi-token-prediction layer{'s' * (drafts > 1)} not counted",) if drafts else ()
+    return decoder(
+        c,
+        kinds,
+        lambda kind: parts[str(kind)],
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
+        lambda block: experts if block == "moe" else dense,
+        notes=notes,
+    )
+
+
+def indexers(c: Config) -> list[str]:
+    """Return which layers run an indexer ('full') and which share an earlier one's selection ('shared').
+
+    A shared layer caches no index keys (GLM-5.2).
+    """
+    count = layer_count(c)
+    listed = c.per_layer("indexer_types", count)
+    pattern = c.get("index_topk_pattern", None)
+    if listed is None and pattern:
+        if not isinstance(pattern, (str, list)) or len(pattern) != count:
+            raise SpecError(f"{c.where}: index_topk_pattern must have one entry a layer (F or S), got {shown(pattern)}")
+        listed = [{"F": "full", "S": "shared"}.get(p, p) for p in pattern]
+    if listed is None:
+        period, offset = c.size("index_topk_freq", 1), c.size("index_skip_topk_offset", 2, low=0)
+        return ["shared" if max(i - offset + 1, 0) % period else "full" for i in range(count)]
+    unknown = [k for k in listed if k not in ("full", "shared")]
+    if unknown:
+        raise SpecError(f"{c.where}: indexer_types has {shown(unknown[0])}; known: full, shared")
+    return listed
+
+
+@family("minicpm3", "youtu")
+def dense_latent(c: Config) -> Body:
+    mixers, weights = latent(c)
+    dense = mlp(c.size("hidden_size"), c.size("intermediate_size"), bias=c.flag("mlp_bias") and c.model_type != "youtu")
+    count = layer_count(c)
+    return decoder(c, ["latent"] * count, lambda _: (mixers, weights), ["mlp"] * count, lambda _: dense)
+
+
+@family("longcat_flash")
+def longcat(c: Config) -> Body:
+    """LongCat-Flash: two attentions and two MLPs a layer around one block of experts, some of which do nothing."""
+    hidden, count = c.size("hidden_size"), c.size("num_layers")
+    mixers, weights = latent(c)
+    idle, inner = c.size("zero_expert_num", 0, low=0), c.size("expert_ffn_hidden_size")
+    experts = moe(c, hidden, inner, idle=idle)
+    if idle:  # the class allocates the zero experts' first projection too
+        idle_weight = Weight(name="mlp.experts.idle", shape=(2 * inner, hidden), split="expert", copies=idle, used=0.0)
+        experts += (idle_weight,)
+    dense = mlp(hidden, c.size("ffn_hidden_size"), prefix="mlps")
+    twice = tuple(Weight(name=w.name, shape=(2, *w.shape), split=w.split, matmul=w.matmul) for w in weights + dense)
+    return decoder(c, ["latent"] * count, lambda _: (mixers * 2, twice), ["moe"] * count, lambda _: experts, norms=4)

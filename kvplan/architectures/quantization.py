@@ -1,0 +1,259 @@
+"""How a checkpoint's quantization_config stores its matrices: bits per element, scales and zero points included."""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from kvplan.errors import SpecError, shown
+from kvplan.specs.model import Quantization, Weight
+
+#: bits per element of the weight formats a plan can ask for. [bit]
+#: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
+#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16
+#: (NVIDIA Blackwell).
+FORMATS = {
+    "fp32": 32.0,
+    "bf16": 16.0,
+    "fp16": 16.0,
+    "fp8": 8 + 32 / 128**2,
+    "int8": 8 + 16 / 128,
+    "int4": 4 + (16 + 4) / 128,
+    "mxfp4": 4 + 8 / 32,
+    "nvfp4": 4 + 8 / 16,
+}
+
+#: operand width of the matrix products by format: fp8 and nvfp4 multiply as they are,
+#: the others are unpacked to 16 bits first
+COMPUTE = {"fp8": 8, "nvfp4": 4, "mxfp4": 4}
+
+#: methods whose files keep embeddings, norms, routers and the output head as they are
+_ALWAYS = ("embed", "norm", "lm_head", "router")
+
+
+def grouped(bits: float, group: object, extra: float) -> float:
+    """Return bits per element with `extra` bits of scale and zero point per group (a group of -1 is a whole row)."""
+    return bits + (extra / group if isinstance(group, int) and group > 0 else 0.0)
+
+
+def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | None:
+    """Return the checkpoint's weight format, or None when it is not quantised."""
+    block = config.get("quantization_config") or config.get("compression_config")
+    if block is None:
+        return None
+    if not isinstance(block, Mapping):
+        raise SpecError(f"{where}: quantization_config must be an object, got {shown(block)}")
+    method = str(block.get("quant_method") or block.get("quant_type") or "").lower().removeprefix("intel/")
+    algorithm = str(block.get("quant_algo") or "").lower()
+    skip, overrides = _skipped(block, where), _overrides(block, method, where)
+    if method in ("compressed-tensors", "compressed_tensors"):
+        bits = next((bits for pattern, bits in overrides if pattern == "Linear"), None)
+        sized = True
+    else:
+        bits = _bits(block, method, where)
+        sized = bits is not None
+    problem = (
+        f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
+        "say how weights are stored with --weights fp8|int8|int4|mxfp4|nvfp4"
+    )
+    return Quantization(
+        method=algorithm or method,
+        bits=bits,
+        compute=_compute(method, algorithm),
+        skip=skip,
+        overrides=tuple(pair for pair in overrides if pair[0] != "Linear"),
+        head=block.get("lm_head") is True,
+        kv_bits=_kv_bits(block),
+        problem="" if sized else problem,
+    )
+
+
+def _compute(method: str, algorithm: str) -> int:
+    """Return the width of the operands a format multiplies in."""
+    if algorithm in COMPUTE:
+        return COMPUTE[algorithm]
+    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8") or algorithm.startswith("fp8"):
+        return 8
+    return 4 if "fp4" in method else 16
+
+
+#: where methods list the modules they leave alone
+SKIP_KEYS = (
+    "modules_to_not_convert",
+    "ignore",
+    "ignored_layers",
+    "exclude_modules",
+    "skip_modules",
+    "exclude",
+    "llm_int8_skip_modules",
+)
+
+
+def _skipped(block: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return the modules left alone: listed by name or pattern, or by GPTQ's '-:' rules."""
+    found = []
+    for key in SKIP_KEYS:
+        listed = block.get(key) or []
+        if not isinstance(listed, (list, tuple)):
+            raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
+        found += [checked_pattern(str(name), where) for name in listed]
+    dynamic = block.get("dynamic")
+    if isinstance(dynamic, Mapping):
+        found += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
+    return tuple(found)
+
+
+def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[str, float]]:
+    """Return (pattern, bits) of modules stored otherwise than the rest: compressed-tensors' groups, GPTQ's rules."""
+    found: list[tuple[str, float]] = []
+    groups = block.get("config_groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if isinstance(weights, Mapping):
+            targets = group.get("targets") or ["Linear"]
+            bits = _group_bits(weights, where)
+            found += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
+    dynamic = block.get("dynamic")
+    for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
+        if isinstance(change, Mapping) and not str(rule).startswith("-:"):
+            bits = _number(change, ("bits",), _number(block, ("bits",), 4, where), where)
+            size = change.get("group_size", block.get("group_size", 128))
+            found.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
+    return found
+
+
+def _group_bits(weights: Mapping[str, Any], where: str) -> float:
+    """Return bits per element of one compressed-tensors scheme."""
+    bits = _number(weights, ("num_bits",), 8, where)
+    if weights.get("type") == "float" and bits == 4:
+        return FORMATS["nvfp4"] if weights.get("group_size") == 16 else FORMATS["mxfp4"]
+    return grouped(bits, weights.get("group_size"), 16 + (0 if weights.get("symmetric", True) else bits))
+
+
+def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
+    """Return bits per element of the matrices, None when the block does not say how they are stored."""
+    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
+        return 8 + _block_scale(block.get("weight_block_size"))
+    if method in ("awq", "gptq", "auto-round", "autoround", "gptq_marlin", "awq_marlin"):
+        bits = _number(block, ("bits", "w_bit"), 4, where)
+        return grouped(bits, block.get("group_size", 128), 16 + bits)
+    if method in ("bitsandbytes", "bnb"):
+        if block.get("load_in_8bit") or block.get("_load_in_8bit"):
+            return 8.0
+        return 4 + 0.127 if block.get("bnb_4bit_use_double_quant") else 4.5  # QLoRA, arXiv 2305.14314, section 3
+    if method == "hqq":
+        stated = block.get("quant_config")
+        inner = stated.get("weight_quant_params") if isinstance(stated, Mapping) else None
+        inner = inner if isinstance(inner, Mapping) else {}
+        bits = _number(inner, ("nbits",), 4, where)
+        return grouped(bits, inner.get("group_size", 64), 32)
+    if method.startswith("modelopt") or block.get("quant_algo"):
+        named = str(block.get("quant_algo", "")).upper()
+        return MODELOPT.get(named, FORMATS["nvfp4"] if "fp4" in method else None)
+    named = str(block.get("quant_type", block.get("weights", ""))).lower()
+    known = {"mxfp4": FORMATS["mxfp4"], "eetq": 8.0, "bitnet": 2.0}
+    return known.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
+
+
+#: bits by modelopt's quant_algo
+MODELOPT = {
+    "FP8": 8.0,
+    "FP8_PB_WO": FORMATS["fp8"],
+    "NVFP4": FORMATS["nvfp4"],
+    "W4A16_AWQ": FORMATS["int4"],
+    "W4A8_AWQ": FORMATS["int4"],
+    "MIXED_PRECISION": 8.0,
+}
+
+
+def _by_name(named: str) -> float | None:
+    """Return the bits a name such as int4_weight_only or float8 stands for."""
+    for word, bits in (("int4", FORMATS["int4"]), ("int8", 8.0), ("float8", 8.0), ("fp8", 8.0), ("int2", 2.5)):
+        if word in named:
+            return bits
+    return None
+
+
+def _block_scale(size: object) -> float:
+    """Return the bits per element of one 32-bit scale per block of [rows, columns]."""
+    if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size):
+        area: int = size[0] * size[1]
+        return 32 / area
+    return 0.0
+
+
+def _number(block: Mapping[str, Any], names: tuple[str, ...], default: float, where: str) -> float:
+    for name in names:
+        value = block.get(name)
+        if value is not None:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 32:
+                raise SpecError(f"{where}: quantization_config: {name} must be from 1 to 32, got {shown(value)}")
+            return float(value)
+    return default
+
+
+def _kv_bits(block: Mapping[str, Any]) -> float | None:
+    scheme = block.get("kv_cache_scheme")
+    if isinstance(scheme, Mapping) and scheme.get("num_bits") in (4, 8, 16):
+        return float(scheme["num_bits"])
+    return {"FP8": 8.0}.get(str(block.get("kv_cache_quant_algo", "")).upper())
+
+
+# -- which tensor is stored how -------------------------------------------------------------------
+
+
+def tensor_bits(name: str, weight: Weight, dtype_bits: float, how: Quantization | None) -> float:
+    """Return the bits per element of one tensor. [bit]"""
+    if how is None or not (weight.matmul or (how.head and name == "lm_head")):
+        return dtype_bits
+    if any(word in name for word in _ALWAYS) and not (how.head and name == "lm_head"):
+        return dtype_bits
+    if any(_matches(pattern, name) for pattern in how.skip):
+        return dtype_bits
+    for pattern, bits in how.overrides:
+        if _matches(pattern, name):
+            return bits
+    return dtype_bits if how.bits is None else how.bits
+
+
+#: repetitions in one pattern of module names, and a repeated group, whose matching can take exponential time
+_REPEATED, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
+MOST_REPEATS = 4
+
+
+def checked_pattern(pattern: str, where: str) -> str:
+    """Return a pattern that can be matched; refuse a broken regular expression."""
+    if pattern.startswith("re:"):
+        try:
+            re.compile(pattern[3:])
+            if len(_REPEATED.findall(pattern)) > MOST_REPEATS or _NESTED.search(pattern):
+                raise re.error("repeats within repeats take forever")
+        except (re.error, RecursionError, OverflowError) as error:
+            raise SpecError(
+                f"{where}: quantization_config: {shown(pattern)} is no regular expression ({error})"
+            ) from None
+    return pattern
+
+
+@lru_cache(maxsize=100_000)
+def _matches(pattern: str, name: str) -> bool:
+    """Match a module name or part of one, with * or 're:' patterns as the formats write them."""
+    if pattern.startswith("re:"):
+        return re.match(pattern[3:], name) is not None
+    plain = pattern
+    for spelled, ours in NESTINGS:
+        plain = plain.replace(spelled, ours)
+    if any(mark in plain for mark in "*?["):
+        return fnmatchcase(name, f"*{plain}*") or fnmatchcase(name, plain)
+    inside = not plain.startswith("model.") and f".{plain}." in f".{name}."
+    return name == plain or name.startswith(f"{plain}.") or inside
+
+
+#: how checkpoints of multimodal and hybrid classes spell what is model.layers here
+NESTINGS = (
+    ("model.language_model.", "model."),
+    ("language_model.model.", "model."),
+    ("language_model.", ""),
+    ("backbone.", "model."),
+)

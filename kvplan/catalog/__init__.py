@@ -1,0 +1,61 @@
+"""The only room that reads and writes files: `catalog.model("llama3-70b")`, `catalog.gpu("./mine.yaml")`, ...
+
+Names, aliases and paths are interchangeable everywhere. Each name below is imported when it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvplan.catalog.claim_files import claim_list as claim_list
+    from kvplan.catalog.engines import engine as engine
+    from kvplan.catalog.fleets import fleet as fleet
+    from kvplan.catalog.gpus import gpu as gpu
+    from kvplan.catalog.lookup import resolve as resolve
+    from kvplan.catalog.models import model as model
+    from kvplan.catalog.owning import DEFAULT as DEFAULT
+    from kvplan.catalog.owning import api_file as api_file
+    from kvplan.catalog.owning import apis as apis
+    from kvplan.catalog.owning import ownership as ownership
+    from kvplan.catalog.rental import all_prices as all_prices
+    from kvplan.catalog.rental import offers as offers
+    from kvplan.catalog.rental import price_document as price_document
+    from kvplan.catalog.rental import price_file as price_file
+    from kvplan.catalog.rental import prices as prices
+    from kvplan.catalog.rental import write_prices as write_prices
+    from kvplan.catalog.saved import save_plan as save_plan
+    from kvplan.catalog.saved import saved_plan as saved_plan
+    from kvplan.catalog.scores import quality_file as quality_file
+    from kvplan.catalog.scores import quality_table as quality_table
+    from kvplan.catalog.serving import calibration as calibration
+    from kvplan.catalog.serving import is_serving as is_serving
+    from kvplan.catalog.serving import serving_profile as serving_profile
+    from kvplan.catalog.shelves import names as names
+    from kvplan.catalog.shelves import shelf as shelf
+    from kvplan.catalog.shelves import shipped as shipped
+    from kvplan.catalog.workloads import all_workloads as all_workloads
+    from kvplan.catalog.workloads import workload as workload
+
+#: file -> what it offers
+_OFFERS = {
+    "claim_files": ("claim_list",),
+    "engines": ("engine",),
+    "fleets": ("fleet",),
+    "gpus": ("gpu",),
+    "models": ("model",),
+    "lookup": ("resolve",),
+    "owning": ("DEFAULT", "api_file", "apis", "ownership"),
+    "rental": ("all_prices", "offers", "price_document", "price_file", "prices", "write_prices"),
+    "saved": ("save_plan", "saved_plan"),
+    "scores": ("quality_file", "quality_table"),
+    "serving": ("calibration", "is_serving", "serving_profile"),
+    "shelves": ("names", "shelf", "shipped"),
+    "workloads": ("all_workloads", "workload"),
+}
+_FILES = {name: file for file, offered in _OFFERS.items() for name in offered}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FILES:
+        raise AttributeError(f"module 'kvplan.catalog' has no attribute {name!r}")
+    return getattr(import_module(f"kvplan.catalog.{_FILES[name]}"), name)

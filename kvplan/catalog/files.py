@@ -1,0 +1,246 @@
+"""Files: reading those from outside within bounds, and writing them whole or not at all."""
+
+import errno
+import io
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from kvplan.errors import SpecError, shown
+
+Document = dict[str, Any]
+#: no description of a model, GPU, price ... and no saved plan is larger [byte]
+MAX_FILE = 20_000_000
+#: no table of rows is larger: a hundred million of them, read block by block [byte]
+MAX_TABLE = 20_000_000_000
+#: how long a pipe or a device may stay silent, and a named pipe without a reader [s]
+PATIENCE = 3.0
+#: what one value and one list or object of a JSON document take in memory, and what a document may [byte]
+VALUE, HOLDER, MOST_MEMORY = 40, 100, 600_000_000
+
+
+def path_of(word: str) -> Path:
+    """Return the path a word means, `~` expanded; raise SpecError where no file can be called so."""
+    try:
+        if "\0" in word:
+            raise ValueError
+        return Path(word).expanduser()
+    except (ValueError, RuntimeError):
+        raise SpecError(f"{shown(word)} is no path") from None
+
+
+def _flags(*names: str) -> int:
+    """Return the flags of os.open among these that this system has."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+class _Bounded(io.RawIOBase):
+    """The bytes of a file, a pipe or a device, at most `largest` of them."""
+
+    def __init__(self, path: Path, where: str, largest: int):
+        self.where, self.left, self.largest = where, largest, largest
+        self.descriptor = os.open(path, os.O_RDONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+        mode = os.fstat(self.descriptor).st_mode
+        self.pipe = stat.S_ISFIFO(mode)
+        if stat.S_ISDIR(mode):
+            os.close(self.descriptor)
+            raise IsADirectoryError(0, "is a folder")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._read(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise SpecError(f"{self.where}: larger than {self.largest:,} bytes; no file that kvplan reads here is")
+        return count
+
+    def _read(self, buffer: Any) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with suppress(BlockingIOError):
+                found = os.read(self.descriptor, len(buffer))
+                unopened = self.pipe and self.left == self.largest  # a pipe without a writer reads as an empty file
+                if found or not unopened:
+                    buffer[: len(found)] = found
+                    return len(found)
+            if time.monotonic() > deadline:
+                raise SpecError(f"{self.where}: sends nothing for {PATIENCE:g} s; give a file")
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self.descriptor)
+        super().close()
+
+
+@contextmanager
+def reading(path: Path, where: str, largest: int = MAX_FILE) -> Iterator[TextIO]:
+    """Give a text file (UTF-8) of at most `largest` [byte], its ends of lines as they are; raise SpecError."""
+    where = where or str(path)
+    with _worded(where), _Bounded(path, where, largest) as raw:
+        yield io.TextIOWrapper(io.BufferedReader(raw, 1 << 16), "utf-8-sig", newline="")
+
+
+@contextmanager
+def _worded(where: str) -> Iterator[None]:
+    """Turn what can go wrong while a file is read into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{where}: is not UTF-8 text") from None
+
+
+def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
+    """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
+    with reading(path, where, largest) as file:
+        found = file.read()
+    if "\0" in found:
+        raise SpecError(f"{where or path}: is no text: it holds a zero byte")
+    return found
+
+
+def read_bytes(path: Path, where: str, largest: int = MAX_FILE) -> bytes:
+    """Return a file's bytes; raise SpecError when there are more than `largest` or it cannot be read."""
+    where = where or str(path)
+    with _worded(where), _Bounded(path, where, largest) as file:
+        return file.read()
+
+
+def read_yaml(text: str, where: str, *, typed: bool) -> Document:
+    """Parse one YAML mapping; `typed` gives numbers and booleans, else everything stays text.
+
+    The parser is imported by the first file that needs it: an installed kvplan ships its own files parsed.
+    """
+    from kvplan.catalog import safe_yaml
+
+    return safe_yaml.read_yaml(text, where, typed=typed)
+
+
+def read_json(text: str, where: str) -> Document:
+    """Return the one object a JSON text holds."""
+    check_size(text, where)
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{where}: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise SpecError(f"{where}: nested too deeply, or a number too large") from None
+    if not isinstance(found, dict):
+        raise SpecError(f"{where}: expected an object, got {type(found).__name__}")
+    return found
+
+
+def check_size(text: str, where: str) -> None:
+    """Refuse a JSON text whose values would take more memory than any file that kvplan reads."""
+    if HOLDER * (text.count("[") + text.count("{")) + VALUE * text.count(",") > MOST_MEMORY:
+        raise SpecError(f"{where}: holds more values than any file that kvplan reads; save fewer details")
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly."""
+    with writing(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """Give a text file that takes the place of `path` when the block ends without an error, and else vanishes.
+
+    It is a draft under a name of its own in the same folder, on disk before it is renamed: whoever reads sees the old
+    file or the new one, and of two writers one wins. Links are followed and stay; mode and owner of a file are kept.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        try:
+            before: os.stat_result | None = path.stat()
+        except FileNotFoundError:
+            before = None
+        place = None if before is None else _directly(path, before)
+        with _stream(place) if place is not None else _draft(target, before) as file:
+            yield file
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _directly(path: Path, before: os.stat_result) -> int | None:
+    """Return a descriptor to write to what cannot be replaced: this process's output, a device, a pipe; else None."""
+    for own in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(before, os.fstat(own)):
+                return os.dup(own)
+    if stat.S_ISREG(before.st_mode):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(0, "is read-only")
+        return None
+    if stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(0, "is a folder")
+    if stat.S_ISBLK(before.st_mode):
+        raise OSError(0, "is a disk")
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            found = os.open(path, os.O_WRONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+        except OSError:
+            if not stat.S_ISFIFO(before.st_mode) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            os.set_blocking(found, True)
+            return found
+
+
+@contextmanager
+def _stream(descriptor: int) -> Iterator[TextIO]:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        yield file
+
+
+@contextmanager
+def _draft(target: Path, before: os.stat_result | None) -> Iterator[TextIO]:
+    draft = target.with_name(f".kvplan-{os.urandom(8).hex()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    descriptor = os.open(draft, flags, 0o666)
+    try:
+        with _stream(descriptor) as file:
+            if before is not None and hasattr(os, "fchown"):
+                with suppress(OSError):
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            yield file
+            file.flush()
+            _settle(descriptor)
+        draft.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            _settle(folder)
+        finally:
+            os.close(folder)
+
+
+def _settle(descriptor: int) -> None:
+    """Wait until what was written is on disk, where the file system can tell."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise

@@ -1,0 +1,60 @@
+"""Names, aliases and paths, interchangeable wherever a spec is wanted."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from kvplan.catalog.files import path_of
+from kvplan.catalog.shelves import names, shipped
+from kvplan.errors import SpecError, UnknownName, shown
+
+_SUFFIX = re.compile(r"-(instruct|it|chat|hf|base|bf16)$")
+
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: lower case, no organisation, no '-Instruct', one kind of separator."""
+    bare = name.strip().lower().rsplit("/", 1)[-1].replace("_", "-").replace(" ", "-")
+    shorter = _SUFFIX.sub("", bare)
+    while shorter != bare:
+        bare, shorter = shorter, _SUFFIX.sub("", shorter)
+    return bare
+
+
+@cache
+def _aliases(kind: str) -> dict[str, str]:
+    """Map every alias on a shelf to its name. Reads only the two lines that matter of each file."""
+    found: dict[str, str] = {}
+    for name in names(kind):
+        line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", shipped(kind, name), re.MULTILINE)
+        for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line[1]) if line else ():
+            found.setdefault((alias[0] or alias[1]).strip().lower(), name)
+    for alias, name in list(found.items()):
+        found.setdefault(plain(alias), name)
+    return found
+
+
+def resolve(kind: str, word: str, noun: str) -> str:
+    """Return the shelf name for a name or an alias; UnknownName suggests the nearest."""
+    for tried in (word, word.strip().lower(), plain(word)):
+        if tried in names(kind):
+            return tried
+    aliases = _aliases(kind)
+    for tried in (word.strip().lower(), plain(word)):
+        if tried in aliases:
+            return aliases[tried]
+    listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
+    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {listed}`, or give a path")
+
+
+def as_path(word: str) -> Path | None:
+    """Return the path a word means: it exists, or is written like one."""
+    try:
+        path = path_of(word)
+        if path.exists() and (path.suffix in (".json", ".yaml", ".yml") or path.is_dir() or "/" in word):
+            return path
+    except (OSError, SpecError):
+        raise SpecError(f"{shown(word)} is neither a name nor a path") from None
+    written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml"))
+    if written:
+        raise SpecError(f"{word}: no such file or folder")
+    return None

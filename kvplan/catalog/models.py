@@ -1,0 +1,87 @@
+"""Models: config.json files and folders, the catalogue, and weight formats that names end with."""
+
+import re
+from dataclasses import replace
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+from kvplan.architectures.quantization import COMPUTE, FORMATS
+from kvplan.architectures.reader import read_model
+from kvplan.catalog.fields import read_source
+from kvplan.catalog.files import Document, read_json, read_text, read_yaml
+from kvplan.catalog.lookup import as_path, plain, resolve
+from kvplan.catalog.shelves import document
+from kvplan.errors import SpecError, UnknownName
+from kvplan.specs.model import ModelSpec, Quantization
+from kvplan.specs.source import Source
+
+_FORMATS = re.compile(r"-(fp8|nvfp4|fp4|awq|gptq|int4|int8|mxfp4|w4a16)(-dynamic|-static|-int4|-quantized.*)?$")
+
+
+def model(word: str) -> ModelSpec:
+    """Return a model by name, alias, config.json, folder with one, or YAML file."""
+    path = as_path(word)
+    if path is not None:
+        return _model_at(path)
+    try:
+        return _model_named(resolve("models", word, "model"))
+    except UnknownName:
+        found = _variant(word)
+        if found is None:
+            raise
+        return found
+
+
+@cache
+def _model_named(name: str) -> ModelSpec:
+    where = f"{name}.yaml"
+    return _model_file(document("models", name), name, where, None)
+
+
+def _model_at(path: Path) -> ModelSpec:
+    if path.is_dir():
+        path = path / "config.json"
+        if not path.is_file():
+            raise SpecError(f"{path.parent}: holds no config.json")
+    text = read_text(path, path.name)
+    if path.suffix in (".yaml", ".yml"):
+        raw = read_yaml(text, path.name, typed=True)
+        if "config" in raw:
+            return _model_file(raw, path.stem, path.name, _here(path))
+    else:
+        raw = read_json(text, path.name)
+    beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
+    if "quantization_config" not in raw and beside.is_file():
+        described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
+        raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
+    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+    return read_model(raw, name=name, where=path.name, source=_here(path))
+
+
+def _variant(word: str) -> ModelSpec | None:
+    """Return a catalogue model under the weight format its name ends with, None without one.
+
+    As in 'nvidia/Qwen3-32B-NVFP4'.
+    """
+    match = _FORMATS.search(plain(word))
+    if match is None:
+        return None
+    form = {"awq": "int4", "gptq": "int4", "w4a16": "int4", "fp4": "nvfp4"}.get(match[1], match[1])
+    found = model(resolve("models", plain(word)[: match.start()], "model"))
+    how = Quantization(method=form, bits=FORMATS[form], compute=COMPUTE.get(form, 16))
+    return replace(found, title=f"{found.title} {form}", quantization=how)
+
+
+def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
+    config = raw.get("config")
+    if not isinstance(config, dict):
+        raise SpecError(f"{where}: config must hold the fields of a config.json")
+    source = read_source(raw["source"], where) if "source" in raw or default is None else default
+    titles = {"name": str(raw.get("name", name)), "title": str(raw.get("title", name))}
+    found = read_model(config, **titles, where=where, source=source)
+    return replace(found, longer=str(raw.get("longer", "")))
+
+
+def _here(path: Path) -> Source:
+    return Source(kind="config", ref=str(path), date=date.fromtimestamp(path.stat().st_mtime).isoformat())

@@ -1,0 +1,167 @@
+"""Samples on disk: a CSV file that grows by one whole line a sample and survives being cut off."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from errno import EISDIR
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from kvplan.catalog.files import Document, path_of, read_bytes, read_text, read_yaml
+from kvplan.errors import SpecError, shown
+from kvplan.units import parse
+
+#: columns of samples that are words, that every sample fills, and that are whole
+TEXTS = ("group", "kind", "gpu", "engine", "kernel", "dtype", "kv_dtype", "state", "reasons")
+NEEDED = ("bytes", "flops", "round")
+SIZED = (
+    *("batch", "q_heads", "kv_heads", "head_dim", "kv_len", "isl", "m", "n", "k", "elements", "rank"),
+    *("n_gpus", "message_size"),
+)
+
+
+class SampleLog:
+    """Appends samples to a CSV file; every line is handed to the system before the next sample begins.
+
+    `torn` counts the letters [byte] of a last line that was cut short, which is removed from the file.
+    """
+
+    def __init__(self, word: str, columns: Sequence[str]):
+        self.path, self.columns = path_of(word), list(columns)
+        try:
+            whole, self.torn = _whole_lines(self.path, word) if self.path.exists() else (b"", 0)
+            if self.torn:
+                os.truncate(self.path, len(whole))
+            self._file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise SpecError(f"{word}: cannot be written ({error.strerror or error})") from None
+        if not whole:
+            self._write(self.columns)
+
+    def _write(self, values: Sequence[object]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow([" ".join(str(value).split()) for value in values])
+        try:
+            self._file.write(line.getvalue().encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise SpecError(f"{self.path}: cannot be written ({error.strerror or error})") from None
+
+    def append(self, sample: Mapping[str, str]) -> None:
+        self._write([sample.get(name, "") for name in self.columns])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path, where: str) -> tuple[bytes, int]:
+    """Return the lines of a file that end, and how many bytes of a last one do not."""
+    found = read_bytes(path, where)
+    end = found.rfind(b"\n") + 1
+    return found[:end], len(found) - end
+
+
+def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the samples of a file, [] when there is none; a last line that was cut short is left out.
+
+    Raises SpecError that names the line where a number is none.
+    """
+    path = path_of(word)
+    if not path.exists():
+        return []
+    whole, _ = _whole_lines(path, path.name)
+    try:
+        lines = list(csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline="")))
+    except UnicodeDecodeError:
+        raise SpecError(f"{path.name}: is not UTF-8 text") from None
+    except csv.Error as error:
+        raise SpecError(f"{path.name}: {error}") from None
+    if not lines:
+        return []
+    if lines[0] != list(columns):
+        raise SpecError(
+            f"{path.name}: line 1: these are no samples of this version's `kvplan profile`; name another file"
+        )
+    if wrong := next((n for n, line in enumerate(lines, 1) if len(line) != len(columns)), None):
+        raise SpecError(f"{path.name}: line {wrong}: expected {len(columns)} values, as line 1 names")
+    samples = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    for n, sample in enumerate(samples, 2):
+        _check_numbers(sample, f"{path.name}: line {n}")
+    return samples
+
+
+def _check_numbers(sample: Mapping[str, str], where: str) -> None:
+    """Refuse a sample with a number that is none, or without one it needs."""
+    for name, text in sample.items():
+        if name in TEXTS or (not text and name not in NEEDED):
+            continue
+        number = parse(text, "1", f"{where}: {name}")
+        if number < 0 or (name in SIZED and (number != int(number) or not number or not text.isdigit())):
+            raise SpecError(
+                f"{where}: {name}: expected {'a whole number' if name in SIZED else 'a number'} "
+                f"above zero, got {shown(text)}"
+            )
+    if not sample["state"] and not (sample["latency_us"] and float(sample["latency_us"]) > 0):
+        raise SpecError(f"{where}: latency_us: expected a time above zero, got {shown(sample['latency_us'])}")
+
+
+def must_be_writable(word: str) -> None:
+    """Raise SpecError unless a file of this name could be written now; nothing is left behind."""
+    path = Path(word).expanduser()
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, "it is a folder")
+        if path.is_file() or not path.exists():
+            TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise SpecError(f"{word}: cannot be written ({error.strerror or error})") from None
+
+
+def holds_samples(word: str, columns: Sequence[str]) -> bool:
+    """Return whether a file's first line names the columns of samples."""
+    path = path_of(word)
+    return read_text(path, path.name).split("\n", 1)[0].strip().split(",") == list(columns)
+
+
+def profile_beside(word: str) -> Document:
+    """Return the profile that lies beside a file of samples, empty when there is none."""
+    path = path_of(word).with_suffix(".yaml")
+    return read_yaml(read_text(path, path.name), path.name, typed=True) if path.exists() else {}
+
+
+def measured_profile(word: str) -> tuple[Document, str] | None:
+    """Return what `kvplan profile` wrote to a file, and where its samples are; None when it is another profile."""
+    path = path_of(word)
+    if path.suffix not in (".yaml", ".yml") or not path.exists():
+        return None
+    found = read_yaml(read_text(path, path.name), path.name, typed=True)
+    if not {"groups", "samples", "rows"} <= set(found):
+        return None
+    return found, str(path.parent / str(found["rows"]))
+
+
+def set_aside(word: str) -> str | None:
+    """Rename a file that is in the way and return its new name, None when there is none."""
+    path = path_of(word)
+    if not path.exists():
+        return None
+    aside = path.with_name(f"{path.stem}.previous{path.suffix}")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        raise SpecError(f"{word}: cannot be set aside ({error.strerror or error})") from None
+    return aside.name
+
+
+def swapped(word: str, suffix: str) -> str:
+    """Return a file's name with another ending."""
+    return str(Path(word).with_suffix(suffix))
+
+
+def cpu_name() -> str:
+    """Return what the kernel calls this machine's processor, '' where it does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")), "")

@@ -1,0 +1,52 @@
+"""Profiles of servers by name or YAML file, and what they say of a GPU."""
+
+from functools import cache
+
+from kvplan.catalog.fields import read_source
+from kvplan.catalog.files import Document, read_text, read_yaml
+from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.shelves import document, names
+from kvplan.errors import SpecError
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
+
+
+def serving_profile(word: str = "published") -> ServingProfile:
+    """Return what was fitted of servers, by name or YAML file."""
+    path = as_path(word)
+    if path is None:
+        return _serving_named(resolve("serving", word, "serving profile"))
+    return _serving_text(read_text(path, path.name), path.name)
+
+
+@cache
+def _serving_named(name: str) -> ServingProfile:
+    return _serving(document("serving", name), f"{name}.yaml")
+
+
+@cache
+def _serving_text(text: str, where: str) -> ServingProfile:
+    return _serving(read_yaml(text, where, typed=True), where)
+
+
+def _serving(raw: Document, where: str) -> ServingProfile:
+    if raw.get("kind") != "serving":
+        raise SpecError(f"{where}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
+    return read_serving_profile(raw, read_source(raw.get("source"), where), where)
+
+
+def is_serving(word: str) -> bool:
+    """Return whether a name or a YAML file is a profile of servers."""
+    path = as_path(word)
+    if path is None or path.suffix not in (".yaml", ".yml"):
+        return word in names("serving")
+    return read_yaml(read_text(path, path.name), path.name, typed=False).get("kind") == "serving"
+
+
+def calibration(
+    device: Gpu, engine: str = "vllm", about: ModelSpec | None = None, profile: str = "published"
+) -> Calibration:
+    """Return what a server of this GPU and engine reaches, and how sure that is for a model."""
+    return serving_profile(profile).calibrate(device, engine, about)

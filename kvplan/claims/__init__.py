@@ -1,0 +1,1 @@
+"""Published claims: what each is checked with, and the verdict."""

@@ -1,0 +1,172 @@
+"""Options that several commands share, how answers are written, and how messages name options.
+
+Options pass on what was typed; the questions in `api` understand it. Their messages name parameters (`ttft: must be
+above zero`, `gpus=h200`), and `flagged` turns these names into flags.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from os import environ
+from shutil import get_terminal_size
+from typing import Any, TypeVar
+
+import click
+
+from kvplan.architectures.quantization import FORMATS
+from kvplan.catalog.files import path_of
+from kvplan.docstrings import docstring
+from kvplan.errors import KvplanError, one_line
+from kvplan.report.blocks import Json, Page
+from kvplan.report.formats import Report, Screen, render
+
+#: the function of a command, before click makes a command of it
+Command = TypeVar("Command", bound=Callable[..., object])
+#: columns below which nothing can be laid out
+NARROWEST = 40
+COUNT = click.IntRange(1, 1024)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: schema 1, base units.")
+model_option = click.option(
+    "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
+)
+context_option = click.option(
+    "--context", "-c", required=True, metavar="TOKENS", help="Tokens per sequence, prompt and answer: 128k, 4096."
+)
+gpus_option = click.option(
+    "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name, alias or YAML file; repeatable. Default: all."
+)
+techniques_option = click.option(
+    "--technique", "-t", "techniques", multiple=True, metavar="NAME",
+    help="mhc:4x, h2o:20%, fp8, ..., joined with +; repeatable. Default: the usual ones.",
+)  # fmt: skip
+profile_option = click.option(
+    "--profile", default="published", metavar="FILE",
+    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
+)  # fmt: skip
+day_option = click.option("--on", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
+price_option = click.option(
+    "--price", metavar="PRICE", help="USD per GPU-hour, as in 2.49/h. Default: the median of the day's offers."
+)
+term_option = click.option(
+    "--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ..."
+)
+any_technique_option = click.option(
+    "--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves."
+)
+
+
+def path(text: str) -> str:
+    """Read a path as it was written; refuse one that no file can have."""
+    path_of(text)
+    return text
+
+
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options, the first one first in help."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+replica_options = stacked(
+    click.option("--tp", type=COUNT, metavar="N", help="Tensor-parallel GPUs per replica."),
+    click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
+    click.option(
+        "--dp", type=COUNT, metavar="N", help="Attention-data-parallel ranks; experts are divided over tp x dp GPUs."
+    ),
+    click.option("--weights", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's."),
+    click.option(
+        "--gpu-memory-utilization", "utilization", metavar="SHARE",
+        help="Share of the GPU's memory the engine takes. Default: the engine's.",
+    ),
+)  # fmt: skip
+
+
+def examples(*lines: str) -> Callable[[Command], Command]:
+    r"""Return a decorator that ends a command's help with lines to be printed as they are (click's \b)."""
+
+    def add(function: Command) -> Command:
+        function.__doc__ = "\n".join((f"{docstring(function)}\n", "\b", *lines))
+        return function
+
+    return add
+
+
+# -- handing over ---------------------------------------------------------------------------------
+
+
+def deliver(report: Report, as_json: bool, refusal: str = "", aside: bool = False) -> None:
+    """Write an answer in the format asked for, `aside` to stderr; then leave with a 'no' if there is one."""
+    command = click.get_current_context().command
+
+    def page() -> Page:
+        return report.page().worded(lambda text: flagged(text, command))
+
+    def document() -> Json:
+        found: Json = spoken(report.document(), command)
+        return found
+
+    click.echo(
+        render(Report(page, document), "json" if as_json else "text", screen()),
+        file=sys.stderr if aside else sys.stdout,
+    )
+    if refusal:
+        raise KvplanError(refusal)
+
+
+def say(message: str, who: str = "kvplan") -> None:
+    """Tell the user something on stderr, on one line."""
+    click.echo(one_line(f"{who}: {message}"), file=sys.stderr)
+
+
+def screen() -> Screen:
+    """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
+    if sys.stdout.isatty():
+        return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
+    said = environ.get("COLUMNS", "")
+    return Screen(width=int(said)) if said.isdecimal() and int(said) >= NARROWEST else Screen()
+
+
+def flags(command: click.Command) -> dict[str, tuple[str, bool]]:
+    """Return parameter -> (its longest flag, whether it takes no value)."""
+    return {
+        p.name: (max(p.opts, key=len), bool(p.is_flag))
+        for p in command.params
+        if isinstance(p, click.Option) and p.name
+    }
+
+
+def flagged(text: str, command: click.Command) -> str:
+    """Return a text with parameters it assigns named as this command's flags: `gpus=h200` becomes `--gpu h200`."""
+    known = flags(command)
+
+    def assigned(match: re.Match[str]) -> str:
+        flag, bare = known.get(match[1], ("", False))
+        return match[0] if not flag else flag if bare or not match[2] else f"{flag} {match[2]}"
+
+    return re.sub(r"(?<![\w.-])([a-z_0-9]+)=([^\s,;)]*)", assigned, text)
+
+
+def refused(text: str, command: click.Command) -> str:
+    """Return a refusal with its parameters named as flags, also those it is about: `ttft: must be ...`."""
+    known = flags(command)
+
+    def first(match: re.Match[str]) -> str:
+        names = match[1].split(", ")
+        return f"{', '.join(known[n][0] for n in names)}:" if all(n in known for n in names) else match[0]
+
+    return flagged(re.sub(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*):", first, text), command)
+
+
+def spoken(value: Any, command: click.Command) -> Any:
+    """Return a JSON value whose texts name this command's flags."""
+    if isinstance(value, str):
+        return flagged(value, command)
+    if isinstance(value, list):
+        return [spoken(item, command) for item in value]
+    return {key: spoken(item, command) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,212 @@
+"""The ways a fleet may serve parts of its workloads: request-size buckets x GPU types x replica configurations.
+
+Requests of a workload are cut into buckets by input length. Neighbouring buckets may share replicas, so every run of
+neighbours is a group with a demand of its own; all of them together are the workload, as `recommend` plans it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kvplan.planning.search import Candidates, Demand, Shape, search
+from kvplan.planning.site import Site
+from kvplan.specs.fleet import Slice, cuts
+from kvplan.units import show_time
+
+Array = Any
+#: replicas may be this much short of the requests in flight, as in `search`
+SLACK = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A workload of the fleet: what is asked, with which techniques, at what GPUs.
+
+    `barred` says why other techniques may not be used.
+    """
+
+    name: str
+    demand: Demand
+    techniques: tuple[str, ...]
+    barred: Mapping[str, str]
+    sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Buckets `first` to `last` of a workload: `start` to `end` of its requests, shortest first, as a demand."""
+
+    task: Task
+    first: int
+    last: int
+    start: float
+    end: float
+    demand: Demand
+
+    @property
+    def whole(self) -> bool:
+        return self.start == 0 and self.end == 1
+
+    @property
+    def weight(self) -> float:
+        """Share of the workload's requests."""
+        return self.end - self.start
+
+    @property
+    def tokens(self) -> tuple[float, float]:
+        """Shortest and longest prompt. [token]"""
+        lengths = self.demand.workload.input
+        return lengths.quantile(0.0), lengths.quantile(1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """Replicas of one configuration on one GPU type, serving a group within its limits.
+
+    A replica holds `requests` at once for `cycle` [s] each; `usd` is what it costs [USD/s], `gpus` what it takes,
+    `full` how many serve the whole group. Times at the percentile [s].
+    """
+
+    group: Group
+    site: Site
+    shape: Shape
+    requests: float
+    cycle: float
+    full: int
+    ttft: float
+    tpot: float
+    e2e: float
+    sure: float
+
+    @property
+    def gpus(self) -> int:
+        return self.shape.parallel.gpus
+
+    @cached_property
+    def usd(self) -> float:
+        assert self.site.cost is not None
+        return self.gpus * self.site.cost.rate("")
+
+    def carried(self, replicas: Array) -> Array:
+        """Return the share of the group's load that so many replicas carry, fluctuation included: 1 at `full`.
+
+        Grows faster than the replicas: larger pools need less room for fluctuation.
+        """
+        return carried(self.group.demand, self.cycle, self.requests, replicas)
+
+    def needed(self, share: float) -> int:
+        """Return the replicas that carry a share of the group's load."""
+        flight = float(self.group.demand.in_flight(self.cycle * share))
+        return max(int(np.ceil(flight / self.requests - SLACK)), 1)
+
+
+def carried(demand: Demand, cycle: Array, requests: Array, replicas: Array) -> Array:
+    """Return the share of a demand that replicas carry: `Demand.in_flight` read backwards, by bisection."""
+    room = (np.asarray(replicas, float) + SLACK) * requests
+    low, high = np.zeros(np.shape(room + cycle)), np.ones(np.shape(room + cycle))
+    for _ in range(48):
+        middle = (low + high) / 2
+        within = demand.in_flight(cycle * middle) <= room
+        low, high = np.where(within, middle, low), np.where(within, high, middle)
+    return np.where(demand.in_flight(np.asarray(cycle * 1.0)) <= room, 1.0, low)
+
+
+def groups(task: Task, buckets: int) -> tuple[Group, ...]:
+    """Return every run of neighbouring buckets."""
+    edges = cuts(task.demand.workload.input, buckets)
+    runs = [(i, j) for i in range(buckets) for j in range(i, buckets) if edges[j + 1] > edges[i]]
+    return tuple(
+        Group(task=task, first=i, last=j, start=edges[i], end=edges[j + 1],
+              demand=sliced(task.demand, edges[i], edges[j + 1]))
+        for i, j in runs
+    )  # fmt: skip
+
+
+def sliced(demand: Demand, start: float, end: float) -> Demand:
+    """Return the demand of the requests between two quantiles of input length.
+
+    Picking a share p of a stream at random leaves its squared variation at 1 + p (CV^2 - 1) (a renewal stream thinned).
+    """
+    share, whole = end - start, demand.workload
+    if share == 1:
+        return demand
+    spread = max(1 + share * (whole.arrivals.burstiness**2 - 1), 0.0) ** 0.5
+    arrivals = replace(
+        whole.arrivals, queries_per_day=whole.arrivals.queries_per_day * share, burstiness=spread
+    )  # fmt: skip
+    workload = replace(whole, input=Slice(whole.input, start, end), arrivals=arrivals)
+    return replace(demand, workload=workload, peak=demand.peak * share, mean=demand.mean * share)
+
+
+def columns(group: Group) -> tuple[list[Column], dict[str, str]]:
+    """Return the configurations worth choosing from on each GPU, and why a GPU has none."""
+    task = group.task
+    found, refused = search(group.demand, task.techniques, task.sites) if task.techniques else ([], {})
+    kept, reasons = [], {}
+    for one in found:
+        mine = undominated(list(feasible(group, one)))
+        kept += mine
+        if not mine:
+            reasons[one.site.gpu.name] = missed(group.demand, one)
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in {**refused, **task.barred}.items())
+        reasons = {site.gpu.name: f"no technique may be used ({why})" for site in task.sites}
+    return kept, reasons
+
+
+def feasible(group: Group, one: Candidates) -> Iterator[Column]:
+    """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most."""
+    single = carried(group.demand, one.served.cycle, one.requests, np.ones(np.shape(one.requests)))
+    for i in range(len(one.grid.shapes)):
+        able = [int(j) for j in np.flatnonzero(one.feasible[i])]
+        if able:
+            fewest = min(able, key=lambda j: (one.replicas[i, j], one.requests[i, j]))
+            most = max(able, key=lambda j: (round(float(single[i, j]), 9), -one.requests[i, j]))
+            yield from (column(group, one, i, j) for j in sorted({fewest, most}))
+
+
+def column(group: Group, one: Candidates, i: int, j: int) -> Column:
+    """Return one candidate as a column."""
+    return Column(
+        group=group,
+        site=one.site,
+        shape=one.grid.shapes[i],
+        requests=float(one.requests[i, j]),
+        cycle=float(one.served.cycle[i, j]),
+        full=int(one.replicas[i, j]),
+        ttft=float(one.ttft[i, j]),
+        tpot=float(one.tpot[i, j]),
+        e2e=float(one.e2e[i, j]),
+        sure=float(one.sure[i, j]),
+    )
+
+
+def undominated(found: Sequence[Column]) -> list[Column]:
+    """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs."""
+    most = max((c.full * c.gpus for c in found), default=0)
+    amounts = np.unique(np.concatenate([np.arange(1, 65), np.geomspace(64, max(most, 64), 64).round()]))
+    curves = [c.carried(amounts // c.gpus) * (amounts >= c.gpus) for c in found]
+    kept: list[int] = []
+    for i in sorted(range(len(found)), key=lambda i: -float(curves[i].sum())):
+        if not any(np.all(curves[k] >= curves[i] - SLACK) for k in kept):
+            kept.append(i)
+    return [found[i] for i in sorted(kept)]
+
+
+def missed(demand: Demand, one: Candidates) -> str:
+    """Return the limit that no candidate on a GPU keeps."""
+    if not one.fits.any():
+        return "no replica of one node holds the model and the longest request"
+    limits = demand.limits
+    for name, times, limit in (
+        ("TTFT", one.ttft, limits.ttft),
+        ("TPOT", one.tpot, limits.tpot),
+        ("end-to-end", one.e2e, limits.e2e),
+    ):
+        least = float(times[one.fits].min())
+        if limit is not None and least > limit:
+            return f"{name} of at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
+    return "no replica keeps all limits at once"

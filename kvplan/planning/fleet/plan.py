@@ -1,0 +1,224 @@
+"""A mixed fleet for several workloads: the cheapest replicas on the GPUs that can be had, against simpler fleets.
+
+Simpler fleets: one GPU type alone, and one configuration for each workload as a whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from kvplan.kv import techniques
+from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups
+from kvplan.planning.fleet.program import ASIDE, Bucket, Choice, Use, choose, covered
+from kvplan.planning.search import Demand
+from kvplan.planning.site import Site
+from kvplan.quality.loss import Quality
+from kvplan.units import show_time
+
+#: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
+SECONDS, GAP = 20.0, 0.001
+UNFOUND = "none found in the solver's time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simpler:
+    """A fleet under a restriction: `usd` [USD/s] with the GPUs there are, `unlimited` with any number of them.
+
+    None where there is none, and `reason` says why. `gpu` is '' where types mix.
+    """
+
+    gpu: str
+    usd: float | None
+    unlimited: float | None
+    needs: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetPlan:
+    """The answer: what serves what, what it costs, and what simpler fleets would.
+
+    `uses` is empty where there is no fleet, and `reason` says why. No fleet of these columns costs below `bound`
+    [USD/s]; `stopped` tells that the solver ran out of time.
+    """
+
+    tasks: tuple[Task, ...]
+    stock: Mapping[str, int]
+    buckets: int
+    uses: tuple[Use, ...]
+    bound: float
+    stopped: bool
+    singles: tuple[Simpler, ...]
+    separate: Simpler
+    seconds: float
+    reason: str = ""
+
+    @property
+    def usd(self) -> float | None:
+        """What the fleet costs. [USD/s]"""
+        return sum(u.usd for u in self.uses) if self.uses else None
+
+    @property
+    def gap(self) -> float | None:
+        """By how much a fleet of these columns could at most be cheaper, as a share of the cost."""
+        return max(1 - self.bound / self.usd, 0.0) if self.usd else None
+
+    @property
+    def gpus(self) -> dict[str, int]:
+        """GPUs taken, by type."""
+        taken = dict.fromkeys(self.stock, 0)
+        for u in self.uses:
+            taken[u.column.site.gpu.name] += u.gpus
+        return taken
+
+    @property
+    def best_single(self) -> Simpler | None:
+        """The cheapest type that serves all alone with the GPUs there are, None where none does."""
+        able = [s for s in self.singles if s.usd is not None]
+        return min(able, key=lambda s: s.usd or 0.0, default=None)
+
+    @property
+    def saving(self) -> float | None:
+        """How much cheaper than the best single type, as a share of that; None where no type serves all alone."""
+        best = self.best_single
+        return None if best is None or not best.usd or self.usd is None else 1 - self.usd / best.usd
+
+
+def task(
+    name: str, demand: Demand, wanted: Sequence[str], qualities: Mapping[str, Quality], sites: Sequence[Site]
+) -> Task:
+    """Return a workload with the techniques its limits allow."""
+    barred = {t: reason for t in wanted if (reason := bar(demand, qualities[t]))}
+    allowed = tuple(t for t in wanted if t not in barred)
+    return Task(name=name, demand=demand, techniques=allowed, barred=barred, sites=tuple(sites))
+
+
+def bar(demand: Demand, quality: Quality) -> str:
+    """Return why a technique may not be used, '' when it may."""
+    limit = demand.limits.quality
+    if limit is not None and not quality.within(limit):
+        return "quality unknown" if quality.drop is None else f"loses {quality.drop:.1%}, more than {limit:.1%}"
+    if not demand.limits.any_technique and not techniques.served_by(quality.technique, demand.engine.name):
+        return f"{demand.engine.title} does not serve it"
+    return ""
+
+
+def plan(
+    tasks: Sequence[Task], stock: Mapping[str, int], buckets: int, *, seconds: float = SECONDS, gap: float = GAP
+) -> FleetPlan:
+    """Return the cheapest fleet of at most `stock` GPUs of each type, requests cut into buckets of input length."""
+    cut = [group for t in tasks for group in groups(t, buckets)]
+    found = [(group, *columns(group)) for group in cut]
+    able = [c for _, each, _ in found for c in each]
+    asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
+    why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in found if g.first == g.last}
+    singles = tuple(single(gpu, tasks, able, asked, stock, why, seconds * ASIDE, gap) for gpu in stock)
+    separate = choose(
+        [c for c in able if c.group.whole], asked, stock, seconds=seconds * ASIDE, gap=gap, at_once=True
+    )  # fmt: skip
+    mixed = choose(able, asked, stock, seconds=seconds, gap=gap)
+    known = [c for c in (mixed, separate, *(choice for _, choice in singles)) if c.uses is not None]
+    best = min(known, key=lambda c: c.usd, default=None)
+    return FleetPlan(
+        tasks=tuple(tasks),
+        stock=dict(stock),
+        buckets=buckets,
+        uses=ordered(best.uses or ()) if best else (),
+        bound=mixed.bound,
+        stopped=mixed.stopped,
+        singles=tuple(s for s, _ in singles),
+        separate=Simpler(
+            gpu="", usd=separate.usd if separate.uses else None, unlimited=None, needs=None,
+            reason="" if separate.uses else unfound(separate, "one configuration a workload is not enough here"),
+        ),
+        seconds=seconds,
+        reason="" if best else none_because(mixed, able, asked, stock, why, seconds * ASIDE, gap),
+    )  # fmt: skip
+
+
+def ordered(uses: Sequence[Use]) -> tuple[Use, ...]:
+    """Return what serves what, by workload, shortest requests first."""
+
+    def key(u: Use) -> tuple[str, int, int, str, float]:
+        group = u.column.group
+        return group.task.name, group.first, group.last, u.column.site.gpu.name, -u.share
+
+    return tuple(sorted(uses, key=key))
+
+
+# -- one type alone -------------------------------------------------------------------------------
+
+Why = Mapping[Bucket, tuple[Group, Mapping[str, str]]]
+
+
+def single(
+    gpu: str, tasks: Sequence[Task], able: Sequence[Column], asked: Sequence[Bucket], stock: Mapping[str, int],
+    why: Why, seconds: float, gap: float,
+) -> tuple[Simpler, Choice]:  # fmt: skip
+    """Return what a GPU type alone costs, with as many as there are and with any number of them."""
+    nothing = Choice(uses=None, bound=0.0, stopped=False)
+    mine = [c for c in able if c.site.gpu.name == gpu]
+    lacking = unserved(mine, asked)
+    if lacking:
+        group, reasons = why[lacking[0]]
+        reason = f"{place(group)}: {reasons.get(gpu, 'no replica keeps all limits at once')}"
+        return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=reason), nothing
+    each = [
+        choose([c for c in mine if c.group.task.name == t.name], [b for b in asked if b[0] == t.name], {},
+               seconds=seconds / len(tasks), gap=gap)
+        for t in tasks
+    ]  # fmt: skip
+    if not all(c.uses for c in each):  # with any number of GPUs only time can lack
+        return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=UNFOUND), nothing
+    uses = tuple(u for c in each for u in c.uses or ())
+    whole = Choice(uses=uses, bound=sum(c.bound for c in each), stopped=any(c.stopped for c in each))
+    needs = sum(u.gpus for u in uses)
+    shared = Simpler(gpu=gpu, usd=whole.usd, unlimited=whole.usd, needs=needs)
+    if needs <= stock[gpu]:
+        return shared, whole
+    # one type: the cheapest fleet is that of the fewest GPUs, so its bound may already say that they do not suffice
+    fewest = ceil(whole.bound / (whole.usd / needs) - 1e-6)
+    within = nothing if fewest > stock[gpu] else choose(mine, asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
+    if within.uses is not None:
+        return replace(shared, usd=within.usd), within
+    return replace(shared, usd=None, reason=unfound(within, f"needs {needs:,}, of {stock[gpu]:,} there are")), nothing
+
+
+def unfound(choice: Choice, proven: str) -> str:
+    return UNFOUND if choice.stopped else proven
+
+
+# -- reasons --------------------------------------------------------------------------------------
+
+
+def unserved(able: Sequence[Column], asked: Sequence[Bucket]) -> list[Bucket]:
+    """Return the buckets that no column serves."""
+    served = {b for c in able for b in covered(c)}
+    return [b for b in asked if b not in served]
+
+
+def place(group: Group) -> str:
+    """Return which requests a group holds."""
+    low, high = group.tokens
+    return group.task.name if group.whole else f"{group.task.name}, prompts of {low:,.0f} to {high:,.0f} tokens"
+
+
+def none_because(
+    mixed: Choice, able: Sequence[Column], asked: Sequence[Bucket], stock: Mapping[str, int], why: Why, seconds: float,
+    gap: float,
+) -> str:  # fmt: skip
+    """Return why there is no fleet: a limit no GPU keeps, or which GPUs are missing."""
+    lacking = unserved(able, asked)
+    if lacking:
+        group, reasons = why[lacking[0]]
+        causes = list(dict.fromkeys(reasons.values()))
+        said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
+        return f"{place(group)}: {said or 'no replica keeps all limits at once'}"
+    if mixed.stopped:
+        return f"no fleet found in {show_time(seconds / ASIDE)}, and none ruled out; give the solver more seconds"
+    lent = {gpu: choose(able, asked, stock, seconds=seconds, gap=0.0, lend=gpu) for gpu in stock}
+    enough = {gpu: c for gpu, c in lent.items() if c.uses is not None}
+    if not enough:
+        return "too few GPUs; no one type alone makes up for it, however many there were"
+    least = [f"{'at most ' * c.stopped}{c.extra:,} more {gpu}" for gpu, c in enough.items()]
+    return f"too few GPUs: {' or '.join(least)} would do"

@@ -1,0 +1,239 @@
+"""Choosing replicas for a fleet: a mixed-integer linear program over columns, solved by HiGHS (`scipy.optimize.milp`).
+
+Integers are replicas of each column, continuous the share of its group's load sent there. What n replicas carry is
+convex in n (`Column.carried`), so each column is cut into ranges of n: exact for one or two values, below the curve
+elsewhere, exact at `full`. Each range has a 0/1 variable that says whether it is used.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kvplan.planning.fleet.columns import Column
+from kvplan.units import HOUR
+
+Array = Any
+#: shares below which nothing is sent, the solver's tolerance
+TRACE = 1e-6
+#: costs that are the same but for rounding, as a share
+SAME = 1e-9
+#: share of the solver's time for what comes after: the simplest fleet at that cost, and the fleets it is compared with
+ASIDE = 0.25
+#: a bucket of a workload: (workload, number)
+Bucket = tuple[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Replicas `low` to `high` of a column carry `slope` x replicas + `base` of its group."""
+
+    column: Column
+    low: int
+    high: int
+    slope: float
+    base: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """So many replicas of a column, and the share of its group's load they serve."""
+
+    column: Column
+    replicas: int
+    share: float
+
+    @property
+    def gpus(self) -> int:
+        return self.replicas * self.column.gpus
+
+    @property
+    def usd(self) -> float:
+        """What they cost. [USD/s]"""
+        return self.replicas * self.column.usd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A solution. `uses` is None when there is none: proven so, or not found in time (`stopped`).
+
+    No solution costs less than `bound` [USD/s]; `extra` are GPUs used beyond those there are.
+    """
+
+    uses: tuple[Use, ...] | None
+    bound: float
+    stopped: bool
+    extra: int = 0
+
+    @property
+    def usd(self) -> float:
+        """What the replicas cost. [USD/s]"""
+        return sum(u.usd for u in self.uses or ())
+
+    @property
+    def gap(self) -> float:
+        """By how much the cost could at most be lower, as a share of it."""
+        return max(1 - self.bound / self.usd, 0.0) if self.usd else 0.0
+
+
+def ranges(column: Column, most: int) -> list[Range]:
+    """Return a column's ranges of replicas: 1, 2 to 3, 4 to 7 ..., `full`, none above `most`."""
+    low, found = 1, []
+    while low <= min(most, column.full - 1):
+        high = min(2 * low - 1, most, column.full - 1)
+        middle = (low + high) // 2
+        here, there = (float(x) for x in column.carried(np.array([middle, middle + 1])))
+        slope = there - here if high > low else 0.0
+        found.append(Range(column=column, low=low, high=high, slope=slope, base=here - slope * middle))
+        low = high + 1
+    if column.full <= most:
+        found.append(Range(column=column, low=column.full, high=column.full, slope=0.0, base=1.0))
+    return found
+
+
+def choose(
+    columns: Sequence[Column],
+    buckets: Sequence[Bucket],
+    stock: Mapping[str, int],
+    *,
+    seconds: float,
+    gap: float,
+    at_once: bool = False,
+    lend: str = "",
+) -> Choice:
+    """Return the cheapest replicas that serve every bucket with the GPUs there are (no entry in `stock`: any number).
+
+    `at_once` serves each group in one place. With `lend` GPUs of that type may be had beyond its stock: as few as
+    possible, whatever the cost.
+    """
+    program = Program([r for r in within(columns, stock, lend) if not at_once or r.low == r.column.full], stock, lend)
+    if not program.write(buckets):
+        return Choice(uses=None, bound=np.inf, stopped=False)
+    goal = program.lent if lend else program.cost
+    found = program.solve(goal, seconds, gap)
+    bound = found.mip_dual_bound if found.mip_dual_bound is not None and np.isfinite(found.mip_dual_bound) else 0.0
+    stopped, bound = found.status == 1, np.inf if found.status == 2 else float(bound) / HOUR
+    if found.x is None:
+        return Choice(uses=None, bound=bound, stopped=stopped)
+    x = found.x
+    if not lend and not at_once:
+        again = program.simplest(x, seconds * ASIDE)
+        x = again.x if again.x is not None else x
+    uses = read(program.parts, x[program.number], x[program.sent])
+    return Choice(uses=uses, bound=0.0 if lend else bound, stopped=stopped, extra=round(float(x[-1])))
+
+
+def within(columns: Sequence[Column], stock: Mapping[str, int], lend: str) -> Iterator[Range]:
+    """Yield the ranges of every column that the GPUs there are allow."""
+    for c in columns:
+        name = c.site.gpu.name
+        held = c.full if name == lend or name not in stock else stock[name] // c.gpus
+        yield from ranges(c, min(c.full, held))
+
+
+def covered(column: Column) -> list[Bucket]:
+    """Return the buckets a column serves."""
+    group = column.group
+    return [(group.task.name, b) for b in range(group.first, group.last + 1)]
+
+
+class Program:
+    """The program over ranges: of each whether it is `on`, the `number` of its replicas and the share `sent` there.
+
+    The last variable is the number of GPUs lent. Costs are in USD per hour, near 1.
+    """
+
+    def __init__(self, parts: Sequence[Range], stock: Mapping[str, int], lend: str):
+        k = len(parts)
+        self.parts, self.stock, self.lend, self.size = parts, stock, lend, 3 * k + 1
+        self.on, self.number, self.sent = np.arange(k), k + np.arange(k), 2 * k + np.arange(k)
+        high = np.array([r.high for r in parts], float)
+        self.upper = np.concatenate([np.ones(k), high, np.ones(k), [np.inf if lend else 0.0]])
+        self.whole = np.concatenate([np.ones(2 * k), np.zeros(k), np.ones(1)])
+        self.cost, self.lent = np.zeros(self.size), np.zeros(self.size)
+        self.cost[self.number] = [HOUR * r.column.usd for r in parts]
+        self.lent[-1] = 1.0
+        self.rows: list[dict[int, float]] = []
+        self.bounds: list[tuple[float, float]] = []
+
+    def row(self, coefficients: Mapping[Any, float], low: float, high: float) -> None:
+        """Add: low <= coefficients x variables <= high."""
+        self.rows.append({int(i): float(v) for i, v in coefficients.items() if v})
+        self.bounds.append((low, high))
+
+    def write(self, buckets: Sequence[Bucket]) -> bool:
+        """Write the constraints; return False when no range serves some bucket."""
+        serving: dict[Bucket, list[int]] = {b: [] for b in buckets}
+        for i, r in enumerate(self.parts):
+            for b in covered(r.column):
+                serving[b].append(i)
+        for those in serving.values():
+            self.row({self.sent[i]: 1.0 for i in those}, 1.0, 1.0)
+        for r, on, number, sent in zip(self.parts, self.on, self.number, self.sent, strict=True):
+            self.row({number: 1.0, on: -r.high}, -np.inf, 0.0)
+            self.row({number: 1.0, on: -r.low}, 0.0, np.inf)
+            self.row({sent: 1.0, number: -r.slope, on: -r.base}, -np.inf, 0.0)
+        for gpu, count in self.stock.items():
+            taken = {self.number[i]: r.column.gpus for i, r in enumerate(self.parts) if r.column.site.gpu.name == gpu}
+            self.row({**taken, self.size - 1: -1.0 if gpu == self.lend else 0.0}, -np.inf, count)
+        return all(serving.values())
+
+    def solve(self, goal: Array, seconds: float, gap: float) -> Any:
+        """Return what makes a goal small, as scipy's OptimizeResult."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped,unused-ignore]
+        from scipy.sparse import coo_array  # type: ignore[import-untyped,unused-ignore]
+
+        lines = [n for n, row in enumerate(self.rows) for _ in row]
+        values = [v for row in self.rows for v in row.values()]
+        at = (lines, [i for row in self.rows for i in row])
+        matrix = coo_array((values, at), shape=(len(self.rows), self.size)).tocsr()
+        low, high = zip(*self.bounds, strict=True)
+        with quiet():
+            return milp(
+                goal,
+                integrality=self.whole,
+                bounds=Bounds(np.zeros(self.size), self.upper),
+                constraints=LinearConstraint(matrix, low, high),
+                options={"time_limit": seconds, "mip_rel_gap": gap},
+            )
+
+    def simplest(self, x: Array, seconds: float) -> Any:
+        """Return, of the fleets at the cost of `x`, one of fewest pools, by the techniques named first."""
+        most = float(self.cost @ np.round(x)) * (1 + SAME)
+        self.row(dict(enumerate(self.cost)), -np.inf, most)
+        goal = np.zeros(self.size)
+        goal[self.on] = [1 + 0.01 * r.column.group.task.techniques.index(r.column.shape.technique) for r in self.parts]
+        return self.solve(goal, seconds, 0.0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send what the solver's C++ writes to the process's stdout (a remark on repairs, told or not) to nowhere."""
+    try:
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # no stdout to protect
+        yield
+        return
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def read(parts: Sequence[Range], replicas: Array, sent: Array) -> tuple[Use, ...]:
+    """Return what was chosen: ranges of one column in one pool, and no more replicas than its load needs."""
+    pools: dict[int, tuple[Column, int, float]] = {}
+    for r, n, share in zip(parts, replicas, sent, strict=True):
+        if share > TRACE:
+            _, others, load = pools.get(id(r.column), (r.column, 0, 0.0))
+            pools[id(r.column)] = r.column, others + round(float(n)), load + float(share)
+    return tuple(
+        Use(column=c, replicas=min(n, c.needed(share - TRACE)), share=1.0 if share > 1 - TRACE else share)
+        for c, n, share in pools.values()
+    )

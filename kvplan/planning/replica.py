@@ -1,0 +1,281 @@
+"""One technique at one context on one GPU: its bytes, the replica that serves it, time, money, quality."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.errors import Incompatible
+from kvplan.kv import techniques
+from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
+from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.money.cost import QueryCost, query_cost
+from kvplan.perf.operators import Operator
+from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
+from kvplan.planning.site import Query, Site
+from kvplan.specs.model import ModelSpec
+from kvplan.units import show_bytes, show_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
+
+    `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
+    `sequences` fit into it, `batch` is what the engine runs of them. `spread` are the factors between which TPOT and
+    cost lie 8 times in 10, `ttft_spread` those of TTFT. `grounded` is whether servers on this GPU were measured.
+    """
+
+    technique: str
+    gpu: str
+    context: int = 0
+    layout: KVLayout | None = None
+    reduction: float | None = None
+    parallel: Parallel | None = None
+    fewest_gpus: int | None = None
+    sequences: int = 0
+    batch: int = 0
+    ttft: float | None = None
+    tpot: float | None = None
+    tokens_per_second: float | None = None
+    query_seconds: float = 0.0
+    cost: QueryCost | None = None
+    budget: Budget | None = None
+    served: Served | None = None
+    decode: tuple[Operator, ...] = ()
+    prefill: tuple[Operator, ...] = ()
+    chunks: int = 1
+    spread: tuple[float, float] = (1.0, 1.0)
+    ttft_spread: tuple[float, float] = (1.0, 1.0)
+    grounded: bool = True
+    quality: str = ""
+    risk: str = ""
+    needs: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def stored(self) -> float | None:
+        """Cache bytes of one sequence, None when the technique cannot act on the model. [B]"""
+        return self.layout.stored(self.context) if self.layout else None
+
+    @property
+    def feasible(self) -> bool:
+        return not self.reason
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time one query takes on a busy replica. [s]"""
+        return (self.gpus or 0) * self.query_seconds
+
+    @property
+    def gpus(self) -> int | None:
+        return self.parallel.gpus if self.parallel else None
+
+    @property
+    def each(self) -> float:
+        """Sequences of one attention-data-parallel rank and pipeline stage."""
+        return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A busy replica: the sequences that fit into it, those the engine runs at once, its passes and times."""
+
+    parallel: Parallel
+    sequences: int
+    batch: int
+    passes: Passes
+    chunks: int
+    served: Served
+
+    @property
+    def query_seconds(self) -> float:
+        """Time of the whole replica one query takes. [s]"""
+        return float(self.served.cycle) / self.batch
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time one query takes. [s]"""
+        return self.parallel.gpus * self.query_seconds
+
+
+def default_kv_bits(model: ModelSpec) -> float:
+    """Return the width engines cache keys and values in. [bit]
+
+    The checkpoint's own scheme, else its dtype, at most 16 bits.
+    """
+    if model.quantization and model.quantization.kv_bits:
+        return model.quantization.kv_bits
+    return min(DTYPE_BITS[model.dtype], 16.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What stays the same while techniques are compared: a model, its plain layout, a query and a site."""
+
+    model: ModelSpec
+    base: KVLayout
+    query: Query
+    site: Site
+
+    def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
+        s = self.site
+        where = Deployment(
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
+        )
+        return memory_budget(self.model, layout, where, self.query.context)
+
+    def peak(self, layout: KVLayout, parallel: Parallel) -> float:
+        """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
+        return (layout.peak(self.query.context) - layout.stored(self.query.context)) / parallel.tensor
+
+    def sequences(self, layout: KVLayout, parallel: Parallel) -> int:
+        """Return how many sequences a replica of this shape holds."""
+        return self.budget(layout, parallel).sequences(self.query.context, self.peak(layout, parallel))
+
+    def shapes(self, layout: KVLayout) -> list[Parallel]:
+        """Return the replica shapes to try, smallest first: the one the user fixed, or all that divide the model."""
+        return [self.site.parallel] if self.site.parallel else replica_shapes(self.model, layout, self.site.gpu)
+
+
+def evaluate(case: Case, technique: str) -> Row:
+    """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
+    name = techniques.canonical(technique)
+    c, context = case.site.calibration, case.query.context
+    row = Row(
+        technique=name,
+        gpu=case.site.gpu.name,
+        context=context,
+        spread=(c.tpot.low, c.tpot.high),
+        ttft_spread=(c.ttft.low, c.ttft.high),
+        grounded=c.grounded,
+        quality=techniques.quality(name),
+        needs=techniques.needs(name) + techniques.remarks(name, case.base),
+    )
+    try:
+        layout = techniques.apply(name, case.base)
+    except Incompatible as refusal:
+        return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
+    reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
+    risk = techniques.risk(name, kept_share(layout, context))
+    row = replace(row, layout=layout, reduction=reduction, risk=risk)
+    shapes = case.shapes(layout)
+    refused = check_parallel(case.model, shapes[0])
+    if refused:
+        return replace(row, reason=refused)
+    fitting = fit(case, layout, shapes)
+    if not fitting:
+        return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
+    timings = [timed(case, layout, p, n) for p, n in fitting]
+    cheapest = min(timings, key=lambda t: (t.gpu_seconds, t.parallel.gpus))
+    return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus), cheapest)
+
+
+#: GPUs a replica may have before it spans nodes
+NODE = 8
+
+
+def fit(case: Case, layout: KVLayout, shapes: Sequence[Parallel]) -> list[tuple[Parallel, int]]:
+    """Return the shapes that hold a sequence, and how many; of those larger than a node one at most, if none else."""
+    found: list[tuple[Parallel, int]] = []
+    for parallel in shapes:
+        if found and parallel.gpus > NODE:
+            break
+        if count := case.sequences(layout, parallel):
+            found.append((parallel, count))
+    return found
+
+
+def kept_share(layout: KVLayout, length: int) -> float:
+    """Return the smallest share of its tokens that an evicting layer keeps."""
+    return min((g.keep.tokens(length) / length for g in layout.groups if g.keep.evicts), default=1.0)
+
+
+def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
+    """Say how much is missing on the largest replica tried, and the smallest change that fits."""
+    short = case.budget(layout, parallel).shortfall(case.query.context, case.peak(layout, parallel))
+    where = f"does not fit {parallel.gpus}x {case.site.gpu.name} ({parallel}), short by {show_bytes(short)} per GPU"
+    return f"{where}; smallest change that fits: {smallest_change(case, layout, parallel)}"
+
+
+def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
+    """Return the first of these that fits: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
+    for larger in replica_shapes(case.model, layout, case.site.gpu):
+        if larger.gpus > parallel.gpus and case.sequences(layout, larger):
+            return f"{larger.gpus} GPUs ({larger})"
+    try:
+        if case.sequences(techniques.apply("fp8", layout), parallel):
+            return "an fp8 cache (+fp8)"
+    except Incompatible:
+        pass
+    for lighter in ("fp8", "int4"):
+        if replace(case, site=replace(case.site, weights=lighter)).sequences(layout, parallel):
+            return f"{lighter} weights"
+    length = case.query.context // 2
+    while length > 1024:
+        if replace(case, query=replace(case.query, context=length)).sequences(layout, parallel):
+            return f"a context of {show_tokens(length)}"
+        length //= 2
+    return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights and shorter contexts each fall short)"
+
+
+def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> Timing:
+    """Return the times of a replica kept busy with a full batch: as many requests in flight as it holds."""
+    query, site, c = case.query, case.site, case.site.calibration
+    ranks = (
+        parallel.pipeline * parallel.data
+    )  # while one rank or stage reads a prompt, the others work on other prompts
+    most, _ = site.engine.limits(site.gpu)
+    batch = min(sequences, most * parallel.data)
+    each = max(batch / ranks, 1.0)
+    found = passes(
+        case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
+        output=query.output, chunk=c.chunk,
+    )  # fmt: skip
+    chunks = ceil(query.prompt / c.chunk)
+    load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
+    served = serve(load, steps(found, c, each), c)
+    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=found, chunks=chunks, served=served)
+
+
+def filled(case: Case, row: Row, t: Timing) -> Row:
+    """Return a row with the memory, time and money of its replica.
+
+    A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
+    """
+    assert row.layout is not None
+    parallel, query, price = t.parallel, case.query, case.site.price
+    busy = t.served.prompt_seconds / (parallel.pipeline * parallel.data)
+    cost = None
+    if price:
+        tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
+        cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
+    return replace(
+        row,
+        parallel=parallel,
+        sequences=t.sequences,
+        batch=t.batch,
+        budget=case.budget(row.layout, parallel),
+        ttft=t.served.ttft,
+        tpot=t.served.tpot,
+        tokens_per_second=t.batch * query.output / t.served.cycle,
+        query_seconds=t.query_seconds,
+        cost=cost,
+        served=t.served,
+        decode=tuple(t.passes.decode),
+        prefill=tuple(t.passes.alone),
+        chunks=t.chunks,
+    )
+
+
+def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Row]:
+    """Return one row per technique on one site, the baseline first."""
+    case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+    names = dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)])
+    return [evaluate(case, name) for name in names]
+
+
+def best(rows: Iterable[Row]) -> Row | None:
+    """Return the cheapest feasible row, else the one with the fewest GPUs; None when nothing is feasible."""
+    fit = [row for row in rows if row.feasible]
+    return min(fit, key=lambda r: (r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0), default=None)

@@ -1,0 +1,89 @@
+"""What every question of planning is made of: a query, a place to serve it, and the limits it must keep."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kvplan.errors import SpecError
+from kvplan.kv.budget import Parallel
+from kvplan.money.offers import median_offer
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import Engine, Gpu, Price
+
+if TYPE_CHECKING:
+    from kvplan.money.draw import Draw
+    from kvplan.money.gpu_cost import GpuCost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One request: `context` tokens in all, the last `output` of them generated."""
+
+    context: int
+    output: int
+
+    def __post_init__(self) -> None:
+        if self.context < 2:
+            raise SpecError("context: must be at least 2 tokens, one in and one out")
+        if self.output >= self.context:
+            left = f"{self.output:,} tokens leave no prompt in a context of {self.context:,}"
+            raise SpecError(f"output: {left}; ask for fewer")
+
+    @property
+    def prompt(self) -> int:
+        """Tokens that are read. [token]"""
+        return self.context - self.output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a model is served: a GPU, what it reaches, an engine, what it costs, and what the user fixed.
+
+    `offers` are those of the day, the cheapest first; `owned` is the cost of one's own GPU instead. `draw` is the
+    GPU's power, None where unknown. `parallel`, `weights` and `utilization` are None where the planner may choose.
+    """
+
+    gpu: Gpu
+    calibration: Calibration
+    engine: Engine
+    offers: tuple[Price, ...] = ()
+    owned: "GpuCost | None" = None
+    draw: "Draw | None" = None
+    parallel: Parallel | None = None
+    weights: str | None = None
+    utilization: float | None = None
+
+    @cached_property
+    def price(self) -> Price | None:
+        """The offer that stands for a rented GPU, None without one."""
+        return None if self.owned else median_offer(self.offers)
+
+    @cached_property
+    def cost(self) -> "GpuCost | None":
+        """What the GPU costs, rented or owned; None where no price is known."""
+        from kvplan.money.gpu_cost import rent
+
+        return self.owned or (rent(self.price) if self.price else None)
+
+    @property
+    def price_factors(self) -> tuple[float, ...]:
+        """The day's offers over the one that is used."""
+        return tuple(p.price / self.price.price for p in self.offers) if self.price else (1.0,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a plan must keep, at a percentile of the requests; None where anything goes. Times [s].
+
+    `quality` is the greatest loss as a share, `gpus` the most that can be had, `confidence` the probability that the
+    latency limits are kept, at the least.
+    """
+
+    ttft: float | None = None
+    tpot: float | None = None
+    e2e: float | None = None
+    percentile: float = 0.95
+    quality: float | None = None
+    gpus: int | None = None
+    confidence: float = 0.5
+    any_technique: bool = False

@@ -1,0 +1,1 @@
+"""What compression costs in quality: published scores, and the loss they make likely."""

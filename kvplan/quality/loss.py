@@ -1,0 +1,374 @@
+"""What a technique costs in quality: published scores interpolated, never extrapolated; unknown is a value.
+
+Of several models measured the mean is expected and their extremes are the range (`kvplan/planning/scores.py` says
+which models stand for which).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import log2
+
+from kvplan.errors import Incompatible, SpecError
+from kvplan.kv import techniques
+from kvplan.kv.techniques import Kind
+from kvplan.quality.scores import STAND_INS, by_family, curve, retained_at, rows_for, share_left
+from kvplan.specs.model import Attention, ModelSpec
+from kvplan.specs.quality import AVERAGE, SHORT, TASKS, BaseScore, QualityTable, Score, task_named
+from kvplan.specs.source import Source
+from kvplan.units import show_tokens
+
+#: half-width of a score of one other model: two models of one class differed by 0.019 (H2O, half of the tokens)
+ONE_MODEL = 0.02
+#: half-width of a score of the very model: KIVI-4bit, called lossless, came out 0.004 above the uncompressed score
+NOISE = 0.004
+#: by how much the range of a composition is wider than its parts'; an assumption, no source measures parts together
+COMPOSED = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A model's own long-context score before any compression.
+
+    `score` and `short` of 100, at the context asked for and at the shortest measured; None where nobody measured it.
+    """
+
+    score: float | None = None
+    short: float | None = None
+    effective: str = ""
+    words: str = ""
+    source: Source | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Relative loss against the model's own short prompts."""
+        return None if self.score is None or not self.short else 1 - self.score / self.short
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The relative loss of score a technique is expected to cost (0.01 is 1 %), between low and high.
+
+    Where it is not known `drop` is None, `basis` says why, and low and high are what can still be said. `base` is what
+    the model loses at this context without any compression.
+    """
+
+    technique: str
+    task: str
+    drop: float | None
+    low: float
+    high: float
+    known: bool
+    basis: str
+    caveats: tuple[str, ...] = ()
+    source: tuple[Source, ...] = ()
+    base: Base = Base()
+
+    def within(self, limit: float) -> bool:
+        """Whether the expected loss is known and at most `limit`: unknown counts against a technique."""
+        return self.drop is not None and self.drop <= limit
+
+
+def quality(
+    technique: str, model: ModelSpec, task: str, context: int, table: QualityTable, *own: QualityTable
+) -> Quality:
+    """Return the relative loss of `technique` on a task family at `context` tokens.
+
+    Files measured on the user's own model (`own`, first wins) go before the published table.
+    """
+    task = task_named(task)
+    base = base_score(model, context, (*own, table))
+    found = [_whole(technique, model, task, context, extra) for extra in own]
+    measured = next((q for q in found if q), None)
+    if measured is None:
+        each = [
+            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in techniques.parts(technique)
+        ]
+        measured = _composed(each, task)
+    caveats = (*measured.caveats, *base_caveats(model, context, base))
+    return replace(
+        measured, technique=techniques.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base
+    )
+
+
+def checked(table: QualityTable) -> QualityTable:
+    """Return a user's table; raise UnknownName or SpecError where a row's technique is no technique of kvplan's."""
+    for row in table.scores:
+        if row.share is None:
+            techniques.parts(row.technique)
+        elif row.technique not in techniques.KINDS:
+            raise SpecError(
+                f"{table.name}: {row.technique}: with a share, technique is one of {', '.join(techniques.KINDS)}"
+            )
+    return table
+
+
+# -- one technique --------------------------------------------------------------------------------
+
+
+def _part(
+    kind: Kind, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
+) -> Quality:
+    """Return what one technique costs, from the first table that has rows for it."""
+    name = f"{kind.name}:{argument}" if argument else kind.name
+    try:
+        share = share_left(name, model, context)
+    except Incompatible as refusal:
+        return unknown(name, task, str(refusal))
+    if share >= 1:
+        return Quality(
+            technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis=f"{name} removes nothing"
+        )
+    for table in tables:
+        rows, why_none = rows_for(table, kind, model, context)
+        if not rows and table.own:
+            continue
+        if not rows:
+            return unknown(name, task, why_none, caveats=(*quotes(table, kind), *guards(kind, task)))
+        very = all(r.model in (None, model.name) for r in rows)
+        found = _estimate(name, kind, rows, share, task, very=very, own=table.own)
+        caveats = (*found.caveats, *quotes(table, kind), *guards(kind, task), *_distances(rows, model, context, table))
+        if found.known or not table.own:
+            return replace(found, caveats=caveats)
+    return unknown(name, task, f"{name}: nothing measured", caveats=guards(kind, task))
+
+
+# -- from rows to a loss --------------------------------------------------------------------------
+
+
+def _estimate(
+    name: str, kind: Kind, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
+) -> Quality:
+    """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
+
+    `very` tells that the rows are of the very model asked about.
+    """
+    family = TASKS[task]
+    exact = [r for r in rows if r.task == task]
+    averages = [r for r in rows if r.task == AVERAGE]
+    stands_in = family.averaged or (family.name != "video" and kind.factor != "tokens") or own
+    used = exact or (averages if stands_in else [])
+    sources = tuple(dict.fromkeys(r.source for r in used or rows))
+    if not used:
+        return _unmeasured(name, kind, rows, task, sources)
+    points = curve(used)
+    mildest, harshest = points[1], points[-1]
+    at = retained_at(points, share)
+    low, high = 1 - at.high, 1 - at.low
+    slack = NOISE if very or len({r.model for r in used}) > 1 else ONE_MODEL
+    where = _where(used, kind, share)
+    recipes = sorted({r.condition for r in used if r.condition})
+    caveats = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
+    if not exact:
+        worst = [1 - retained_at(curve(other), share).low for other in by_family(rows)]
+        high = max([high, *worst])
+        caveats.append(f"an average over task families stands for {family.title}, which alone may lose more")
+    if share < harshest.share * 0.999:
+        left, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
+        reason = f"{name} leaves {left} of the {_of(kind)}; the harshest measured leaves {least}"
+        return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=tuple(caveats), source=sources)
+    if share > mildest.share * 1.001:
+        low, high = 0.0, max(high, 1 - mildest.low)
+        where += f"; {name} is milder and loses at most as much"
+    return Quality(
+        technique=name,
+        task=task,
+        drop=min(max(1 - at.retained, 0.0), 1.0),
+        low=max(low - slack, 0.0),
+        high=min(high + slack, 1.0),
+        known=True,
+        basis=where,
+        caveats=tuple(caveats),
+        source=sources,
+    )
+
+
+def _of(kind: Kind) -> str:
+    return {"tokens": "tokens", "bits": "bits", "heads": "key/value heads", "width": "width"}[kind.factor]
+
+
+def _where(rows: Sequence[Score], kind: Kind, share: float) -> str:
+    """Return in words which rows a loss rests on."""
+    models = ", ".join(sorted({r.model or "the user's file" for r in rows}))
+    shares = ", ".join(f"{s:.3g}" for s in sorted({r.share for r in rows if r.share}, reverse=True))
+    stand_in = STAND_INS.get(kind.name) if all(r.technique == STAND_INS.get(kind.name) for r in rows) else None
+    said = f"no score of {kind.title} itself was published; {stand_in} " if stand_in else ""
+    return f"{said}measured on {models} at {shares} of the {_of(kind)} (asked: {share:.3g})"
+
+
+def _unmeasured(name: str, kind: Kind, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
+    short = [r for r in rows if r.task == SHORT]
+    if short:
+        least, most = (f"{1 - pick(r.retained for r in short):.1%}" for pick in (max, min))
+        reason = (
+            f"{kind.title} lost {least} to {most} in short prompts, uptrained or trained so from scratch; such scores, "
+            "MMLU for one, say nothing of long prompts"
+        )
+    else:
+        tasks = ", ".join(sorted({r.task for r in rows}))
+        reason = f"{kind.title} was not measured on {TASKS[task].title}, only on: {tasks}"
+    return unknown(name, task, reason, source=sources)
+
+
+def unknown(
+    name: str,
+    task: str,
+    reason: str,
+    *,
+    low: float = 0.0,
+    caveats: tuple[str, ...] = (),
+    source: tuple[Source, ...] = (),
+) -> Quality:
+    """Return a loss nobody measured, and why."""
+    return Quality(
+        technique=name,
+        task=task,
+        drop=None,
+        low=low,
+        high=1.0,
+        known=False,
+        basis=reason,
+        caveats=caveats,
+        source=source,
+    )
+
+
+# -- compositions ---------------------------------------------------------------------------------
+
+
+def _whole(technique: str, model: ModelSpec, task: str, context: int, table: QualityTable) -> Quality | None:
+    """Return the loss of a technique or composition measured under its whole spelling, None if it was not."""
+    wanted = techniques.canonical(technique)
+    rows = [
+        r
+        for r in table.scores
+        if r.share is None and r.model in (None, model.name) and techniques.canonical(r.technique) == wanted
+    ]
+    rows = [r for r in rows if r.task == task] or [r for r in rows if r.task == AVERAGE]
+    if not rows or not techniques.parts(technique):
+        return None
+    mean = sum(r.retained for r in rows) / len(rows)
+    longest = max((r.context or 0 for r in rows), default=0)
+    caveats = [_too_long(longest, context)] if 0 < longest < context else []
+    if rows[0].task != task:
+        caveats.append(f"an average over task families stands for {TASKS[task].title}, which alone may lose more")
+    return Quality(
+        technique=wanted,
+        task=task,
+        drop=min(max(1 - mean, 0.0), 1.0),
+        low=max(1 - max(r.retained + max(r.spread, NOISE) for r in rows), 0.0),
+        high=min(1 - min(r.retained - max(r.spread, NOISE) for r in rows), 1.0),
+        known=True,
+        basis=f"measured as a whole in {table.name}",
+        caveats=tuple(caveats),
+        source=tuple(dict.fromkeys(r.source for r in rows)),
+    )
+
+
+def _composed(each: Sequence[Quality], task: str) -> Quality:
+    """Return what several techniques cost together: retained shares multiply, and the range widens."""
+    if not each:
+        return Quality(
+            technique=techniques.BASELINE,
+            task=task,
+            drop=0.0,
+            low=0.0,
+            high=0.0,
+            known=True,
+            basis="reference: no compression",
+        )
+    if len(each) == 1:
+        return each[0]
+    low, kept, worst = max(q.low for q in each), 1.0, 1.0
+    for q in each:
+        kept, worst = kept * (1 - (q.drop or 0.0)), worst * (1 - q.high)
+    drop = 1 - kept
+    basis = "; ".join(q.basis for q in each)
+    shared = {
+        "technique": "+".join(q.technique for q in each),
+        "task": task,
+        "low": min(low, drop) if all(q.known for q in each) else low,
+        "caveats": tuple(c for q in each for c in q.caveats),
+        "source": tuple(dict.fromkeys(s for q in each for s in q.source)),
+    }
+    if not all(q.known for q in each):
+        missing = "; ".join(q.basis for q in each if not q.known)
+        return Quality(**shared, drop=None, high=1.0, known=False, basis=missing)  # type: ignore[arg-type]
+    together = "their combination was not measured: shares retained are multiplied, the range is doubled"
+    high = min(1.0, drop + COMPOSED * (1 - worst - drop))
+    return Quality(**shared, drop=drop, high=high, known=True, basis=f"{basis}; {together}")  # type: ignore[arg-type]
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def guards(kind: Kind, task: str) -> tuple[str, ...]:
+    """Return what to beware of, whatever the scores say."""
+    family = TASKS[task]
+    found: tuple[str, ...] = ()
+    if kind.name in ("streaming", "window") and family.name == "retrieval":
+        found += (f"{kind.title} on retrieval: what left the window is gone, whoever asks for it",)
+    elif kind.factor == "tokens" and family.exact:
+        found += (f"{kind.title} drops tokens, and {family.title} may ask for any of them",)
+    if kind.factor == "heads":
+        found += ("MMLU and other short prompts say nothing of quality at 128k",)
+    if kind.name in ("gqa", "mqa", "mhc"):
+        found += (f"{kind.title} needs {kind.needs}",)
+    return found
+
+
+def quotes(table: QualityTable, kind: Kind) -> tuple[str, ...]:
+    """Return published scores of a technique that cannot be interpolated, since more was changed than the technique."""
+    rows = [r for r in table.scores if r.technique == kind.name and r.share is None and r.grade != "C"]
+    return (
+        () if table.own else tuple(f"published: {1 - r.retained:.1%} lost on {r.model} ({r.condition})" for r in rows)
+    )
+
+
+def _too_long(longest: int, context: int) -> str:
+    return f"measured on prompts of at most {longest:,} tokens; nobody says how the loss grows to {context:,}"
+
+
+def _distances(rows: Sequence[Score], model: ModelSpec, context: int, table: QualityTable) -> tuple[str, ...]:
+    """Return how far the model and the prompt are from what was measured."""
+    longest = max((r.context or 0 for r in rows), default=0)
+    found: tuple[str, ...] = (_too_long(longest, context),) if 0 < longest < context else ()
+    largest = max((r.parameters or 0.0 for r in rows), default=0.0)
+    if largest and model.parameters > 1.5 * largest and not table.own:
+        found += (f"measured on models up to {largest / 1e9:g}B; where sizes were compared larger ones lost less",)
+    if largest and not table.own and model.active_parameters < 0.5 * model.parameters:
+        working = f"{model.active_parameters / 1e9:.3g}B of its {model.parameters / 1e9:.3g}B parameters"
+        found += (f"measured on dense models; here {working} work on a token, and smaller models lose more",)
+    windows = any(isinstance(m, Attention) and m.window for layer in model.layers for m in layer.mixers)
+    if not table.own and (windows or any(m.kind == "state" for layer in model.layers for m in layer.mixers)):
+        found += ("layers with windows or states already forget; the models measured have neither",)
+    return found
+
+
+def base_score(model: ModelSpec, context: int, tables: Sequence[QualityTable]) -> Base:
+    """Return a model's RULER score at a context, between published lengths and never beyond them."""
+    row = next((b for t in tables for b in t.bases if b.model == model.name and b.grade != "C"), None)
+    if row is None:
+        return Base(words=f"how {model.title} itself does at {show_tokens(context)} was not measured (no RULER score)")
+    (first, short), (last, _) = row.scores[0], row.scores[-1]
+    known = Base(short=short, effective=row.effective, source=row.source)
+    if context > last:
+        return replace(known, words=f"RULER: {model.title} was measured up to {show_tokens(last)} only")
+    score = _ruler(row, max(context, first))
+    words = f"RULER before any compression: {score:.1f} at {show_tokens(context)}, {short:.1f} at {show_tokens(first)}"
+    return replace(known, score=score, words=f"{words}; effective to {row.effective}")
+
+
+def _ruler(row: BaseScore, context: int) -> float:
+    for (a, at_a), (b, at_b) in pairwise(row.scores):
+        if a <= context <= b:
+            return at_a + (at_b - at_a) * log2(context / a) / log2(b / a)
+    return row.scores[0][1]
+
+
+def base_caveats(model: ModelSpec, context: int, base: Base) -> tuple[str, ...]:
+    """Return what the model itself cannot do at this context."""
+    found: tuple[str, ...] = (base.words,) if base.drop is None or base.drop > 0.02 else ()
+    if model.max_context and context > model.max_context:
+        found = (f"{model.title} supports {model.max_context:,} tokens, not {context:,}", *found)
+    return found

@@ -1,0 +1,226 @@
+"""What a report says, as plain values, which the files in `formats/` render.
+
+A new report is a list of blocks, a new format one file. A `Column` says once what a figure is called, where it comes
+from and how it is written: tables and JSON records are both made from it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
+
+Json = dict[str, Any]
+#: how a text or a row is meant; a format chooses its looks
+Tone = Literal["plain", "answer", "warning", "quiet", "best", "bad", "total"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Short lines under a heading."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share of a whole, drawn beside the figure that says it."""
+
+    share: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range around a point, drawn on the scale from `least` to `most`, all in one unit."""
+
+    low: float
+    point: float
+    high: float
+    least: float
+    most: float
+
+
+Cell = str | Bar | Span
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column as it is read: `wraps` folds at words; `picture` only repeats other columns and goes first."""
+
+    text: str
+    align: Literal["left", "right"] = "left"
+    wraps: bool = False
+    picture: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells under the headings of a table."""
+
+    cells: tuple[Cell, ...]
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings. The first `keys` columns name a row: a format too narrow repeats them in a second table."""
+
+    title: str
+    headings: tuple[Heading, ...]
+    rows: tuple[Row, ...]
+    keys: int = 1
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of a chart, joined by lines or not."""
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over labelled axes (labels with units in brackets), logarithmic unless said otherwise."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    log: bool = True
+
+
+Block = Text | Notes | Table | Chart
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report: what is read first stands first."""
+
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, *parts: Block | Iterable[Block] | None) -> "Page":
+        """Return a page of blocks and groups of blocks; what is None or says nothing is left out."""
+        found: list[Block] = []
+        for part in parts:
+            found += [part] if isinstance(part, Text | Notes | Table | Chart) else part or ()
+        return cls(tuple(b for b in found if says(b)))
+
+    def worded(self, say: Callable[[str], str]) -> "Page":
+        """Return the page with every text put through a function."""
+        return Page(tuple(worded(block, say) for block in self.blocks))
+
+
+def worded(block: Block, say: Callable[[str], str]) -> Block:
+    """Return a block with every text put through a function."""
+    if isinstance(block, Text):
+        return replace(block, text=say(block.text))
+    if isinstance(block, Notes):
+        return replace(block, heading=say(block.heading), lines=tuple(map(say, block.lines)))
+    if isinstance(block, Table):
+        rows = (replace(r, cells=tuple(say(c) if isinstance(c, str) else c for c in r.cells)) for r in block.rows)
+        return replace(block, rows=tuple(rows))
+    return block
+
+
+def says(block: Block) -> bool:
+    """Return whether a block has something to say."""
+    return bool(block.lines if isinstance(block, Notes) else block.text if isinstance(block, Text) else True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column(Generic[T]):
+    """One figure of a row: its JSON name, its heading, how it is got and how it is written.
+
+    `key` is the name in JSON, dotted where it nests; '' for tables alone. `heading` is None for JSON alone. `value`
+    returns base units or None where unknown, which reads as `absent`; `show` writes it, `cell` writes the row where the
+    text says more.
+    """
+
+    value: Callable[[T], Any]
+    key: str = ""
+    heading: str | None = None
+    show: Callable[[Any], str] = str
+    cell: Callable[[T], Cell] | None = None
+    absent: str = "-"
+    align: Literal["left", "right"] = "right"
+    wraps: bool = False
+    picture: bool = False
+
+    def write(self, row: T) -> Cell:
+        """Return the row's cell."""
+        if self.cell is not None:
+            return self.cell(row)
+        value = self.value(row)
+        return self.absent if value is None else self.show(value)
+
+
+def table(
+    title: str,
+    columns: Sequence[Column[T]],
+    rows: Iterable[T],
+    *,
+    tone: Callable[[T], Tone] = lambda _: "plain",
+    keys: int = 1,
+    total: Sequence[Cell] | None = None,
+) -> Table:
+    """Return the columns that have a heading as a table; `total` is a last row under the same headings."""
+    shown = [c for c in columns if c.heading is not None]
+    found = [Row(tuple(c.write(row) for c in shown), tone(row)) for row in rows]
+    if total is not None:
+        found.append(Row(tuple(total), "total"))
+    headings = tuple(Heading(c.heading or "", c.align, c.wraps, c.picture) for c in shown)
+    return Table(title, headings, tuple(found), keys)
+
+
+def record(columns: Sequence[Column[T]], row: T) -> Json:
+    """Return the columns that have a key as a JSON object; dots nest."""
+    found: Json = {}
+    for column in columns:
+        if column.key:
+            *outer, last = column.key.split(".")
+            place = found
+            for name in outer:
+                place = place.setdefault(name, {})
+            place[last] = column.value(row)
+    return found
+
+
+def records(columns: Sequence[Column[T]], rows: Iterable[T]) -> list[Json]:
+    """Return a JSON object for each row."""
+    return [record(columns, row) for row in rows]
+
+
+def grid(title: str, headings: Sequence[Heading | str], rows: Iterable[Sequence[Cell]], keys: int = 1) -> Table:
+    """Return a table of cells that are texts already, where there is no figure to put into JSON."""
+    named = tuple(Heading(h) if isinstance(h, str) else h for h in headings)
+    return Table(title, named, tuple(Row(tuple(row)) for row in rows), keys)
+
+
+def notes(heading: str, lines: Iterable[str]) -> Notes:
+    """Return the lines that say something, under a heading."""
+    return Notes(heading, tuple(line for line in lines if line))
+
+
+def merged(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Return each reason once, behind the names it stands against: 'mqa, gqa:8: the model has ...'."""
+    found: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        found.setdefault(reason, []).append(name)
+    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
+
+
+def schema(command: str, **fields: Any) -> Json:
+    """Return a JSON document of a command: schema 1, base units (bytes, seconds, USD, tokens), unknown figures null."""
+    return {"schema": 1, "command": command, **fields}

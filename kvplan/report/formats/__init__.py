@@ -1,0 +1,38 @@
+"""One file a format: its `render(report, screen)` returns the text to write. `--format NAME` finds the file by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+
+from kvplan.errors import UnknownName
+from kvplan.report.blocks import Json, Page
+
+
+@dataclass(frozen=True)
+class Report:
+    """An answer that can be read: a page for people, a document for scripts, each made when it is asked for."""
+
+    page: Callable[[], Page]
+    document: Callable[[], Json]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where a report is read: columns of text, and whether they may be coloured."""
+
+    width: int = 100
+    colour: bool = False
+
+
+def names() -> list[str]:
+    """Return the formats there are."""
+    return sorted(p.name[:-3] for p in files(__name__).iterdir() if p.name.endswith(".py") and p.name[0] != "_")
+
+
+def render(report: Report, name: str, screen: Screen) -> str:
+    """Return a report in the format of this name; raise UnknownName."""
+    if name not in names():
+        raise UnknownName("format", name, names())
+    found: str = import_module(f"{__name__}.{name}").render(report, screen)
+    return found

@@ -1,0 +1,178 @@
+"""Text for a terminal or a file: nothing is cut; a table too wide goes on in a second one under its first columns."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from kvplan.errors import visible
+from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Row, Table, Text
+from kvplan.report.formats import Report, Screen
+from kvplan.report.plain import Plain
+
+STYLES = {
+    "plain": "", "answer": "bold", "warning": "yellow", "quiet": "dim", "best": "green", "bad": "red", "total": "bold",
+}  # fmt: skip
+#: columns between two cells
+GAP = 2
+#: columns that a cell of words keeps, at the least and where there is room
+NARROWEST, COMFORT = 14, 26
+#: characters of the longest bar, and lines of a chart
+BAR, HEIGHT = 18, 20
+
+
+def render(report: Report, screen: Screen) -> str:
+    """Return the report's page as lines of at most `screen.width` columns."""
+    colours = "standard" if screen.colour else None
+    console = Plain(width=screen.width, force_terminal=screen.colour, color_system=colours)
+    with console.capture() as captured:
+        for part in laid_out(report.page(), screen.width):
+            console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def laid_out(page: Page, width: int) -> list[RenderableType]:
+    """Return what to print: an empty line between blocks, none between paragraphs that follow each other."""
+    found: list[RenderableType] = []
+    last: Block | None = None
+    for block in page.blocks:
+        if last is not None and not (isinstance(block, Text) and isinstance(last, Text)):
+            found.append(RichText())
+        found += drawn(block, width)
+        last = block
+    return found
+
+
+def drawn(block: Block, width: int) -> list[RenderableType]:
+    if isinstance(block, Text):
+        return [plain(block.text, STYLES[block.tone])]
+    if isinstance(block, Notes):
+        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in block.lines)
+        return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
+    if isinstance(block, Chart):
+        return [plotted(block, width)]
+    tables = [ruled(table, widths) for table, widths in fitted(block, width)]
+    return [part for n, t in enumerate(tables) for part in ([RichText(), *t] if n else t)]
+
+
+def plain(text: str, style: str = "") -> RichText:
+    """Return text as it is; the console writes out what could steer a terminal."""
+    return RichText(text, style=style, overflow="fold")
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def written(cell: Cell) -> str:
+    """Return a cell as text; bars have eight steps a character no terminal lacks."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Bar):
+        return "█" * max(1, round(BAR * cell.share)) if cell.share > 0 else ""
+    half = BAR // 2
+    reach = max(cell.most - cell.point, cell.point - cell.least) or 1.0
+    left, right = (round(half * max(x, 0.0) / reach) for x in (cell.point - cell.low, cell.high - cell.point))
+    return " " * (half - left) + "█" * left + "|" + "█" * right
+
+
+def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
+    """Return the table in as few parts as fit, each with its columns' widths.
+
+    Words wrap first, to a width one still likes to read; then pictures go; then words wrap closer; then columns move
+    to a second table that repeats the key columns. A cell that is alone too wide is folded.
+    """
+    bare = without_pictures(table)
+    for tried, least in ((table, COMFORT), (bare, COMFORT), (bare, NARROWEST)):
+        if (widths := widths_of(tried, width, least)) is not None:
+            return [(tried, widths)]
+    keys = list(range(bare.keys))
+    parts, taken = [], list(keys)
+    for column in range(bare.keys, len(bare.headings)):
+        more = [*taken, column]
+        if widths_of(only(bare, more), width, NARROWEST) is None and taken != keys:
+            parts.append(only(bare, taken))
+            more = [*keys, column]
+        taken = more
+    parts.append(only(bare, taken, title=f"{table.title} (continued)" if table.title else ""))
+    return [(part, widths_of(part, width, NARROWEST) or squeezed(part, width)) for part in parts]
+
+
+def without_pictures(table: Table) -> Table:
+    return only(table, [n for n, h in enumerate(table.headings) if not h.picture])
+
+
+def only(table: Table, columns: Sequence[int], title: str | None = None) -> Table:
+    """Return a table of some of the columns."""
+    rows = tuple(Row(tuple(row.cells[n] for n in columns), row.tone) for row in table.rows)
+    return Table(table.title if title is None else title, tuple(table.headings[n] for n in columns), rows, table.keys)
+
+
+def needs(table: Table, column: int, least: int) -> tuple[int, int]:
+    """Return the columns a column needs at the least and at the most."""
+    texts = [table.headings[column].text, *(written(row.cells[column]) for row in table.rows)]
+    most = max(cell_len(line) for text in texts for line in text.split("\n"))
+    if not table.headings[column].wraps:
+        return most, most
+    word = max((cell_len(w) for text in texts for w in text.split()), default=0)
+    return min(most, max(word, least)), most
+
+
+def widths_of(table: Table, width: int, least: int) -> list[int] | None:
+    """Return every column's width with words at least `least` wide, None where the table is too wide."""
+    wanted = [needs(table, n, least) for n in range(len(table.headings))]
+    found = [low for low, _ in wanted]
+    room = width - GAP * (len(wanted) - 1) - sum(found)
+    if room < 0:
+        return None
+    while room > 0 and (short := [n for n, (_, most) in enumerate(wanted) if found[n] < most]):
+        for n in short[:room]:
+            found[n] += 1
+        room -= len(short[:room])
+    return found
+
+
+def squeezed(table: Table, width: int) -> list[int]:
+    """Return widths for a part that does not fit: the widest columns fold."""
+    found = [needs(table, n, NARROWEST)[0] for n in range(len(table.headings))]
+    while sum(found) + GAP * (len(found) - 1) > width and max(found) > 1:
+        found[found.index(max(found))] -= 1
+    return found
+
+
+def ruled(table: Table, widths: Sequence[int]) -> list[RenderableType]:
+    """Return a table as rich draws it: its title, a line under the headings."""
+    drawing = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for heading, columns in zip(table.headings, widths, strict=True):
+        drawing.add_column(plain(heading.text, "bold"), justify=heading.align, width=max(columns, 1), overflow="fold")
+    for row in table.rows:
+        drawing.add_row(*(plain(written(cell)) for cell in row.cells), style=STYLES[row.tone])
+    return [plain(table.title, "bold"), drawing] if table.title else [drawing]
+
+
+# -- charts ---------------------------------------------------------------------------------------
+
+
+def plotted(chart: Chart, width: int) -> RichText:
+    """Return a chart drawn with characters."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(width - 2, HEIGHT)
+    if chart.log:
+        plotext.xscale("log")
+        plotext.yscale("log")
+    markers = iter("abcdefghijklmnopqrstuvwxyz")
+    for s in chart.series:
+        if s.joined:
+            plotext.plot(s.x, s.y, label=visible(s.label))
+        else:
+            plotext.scatter(s.x, s.y, label=visible(s.label), marker=next(markers))
+    plotext.title(visible(chart.title))
+    plotext.xlabel(chart.x_label)
+    plotext.ylabel(chart.y_label)
+    return RichText.from_ansi(str(plotext.build()).rstrip("\n"))

@@ -1,0 +1,131 @@
+"""`kvplan memory` in words, tables and JSON: the cache by kind of layer, the weights, a GPU's budget."""
+
+from dataclasses import dataclass
+
+from kvplan.kv.budget import Budget, Line
+from kvplan.kv.layout import equation
+from kvplan.planning.memory import LayerCache, Memory
+from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, table
+from kvplan.report.sources import about, brief
+from kvplan.units import show_bytes, show_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Layers of one kind that keep as much each. [B]"""
+
+    count: int
+    kind: str
+    tokens: int | None
+    bytes_each: float | None
+    bytes: float
+
+
+#: kinds of layer whose bytes do not follow from tokens
+UNCOUNTED = ("state", "shared")
+LAYERS = (
+    Column[Layers](
+        heading="layers", value=lambda x: x.count, cell=lambda x: f"{x.count}" if x.count else "", align="left"
+    ),
+    Column[Layers](heading="kind", value=lambda x: x.kind, align="left"),
+    Column[Layers](heading="tokens kept", value=lambda x: x.tokens, show=lambda n: f"{n:,}"),
+    Column[Layers](heading="bytes / layer", value=lambda x: x.bytes_each, show=show_bytes),
+    Column[Layers](heading="bytes", value=lambda x: x.bytes, show=show_bytes),
+)
+LAYER = (
+    Column[LayerCache](key="layer", value=lambda c: c.layer),
+    Column[LayerCache](key="kind", value=lambda c: c.kind),
+    Column[LayerCache](key="tokens", value=lambda c: c.tokens),
+    Column[LayerCache](key="bytes", value=lambda c: c.bytes),
+)
+
+
+def page(m: Memory, explained: bool = False) -> Page:
+    """Return the report of `kvplan memory`."""
+    ask, model = m.ask, m.model
+    what = f"{ask.batch} x {show_tokens(ask.context)} tokens ({ask.reading}, {ask.technique})"
+    size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
+    room = None
+    if m.budget:
+        held = f"{m.sequences} sequences of {show_tokens(ask.context)}"
+        room = (budget_table(m.budget), Text(f"Room for {m.budget.kv_tokens:,} tokens: {held}."))
+    lines = equation(m.layout, ask.context) if explained else ()
+    return Page.of(
+        Text(f"{model.title}: {show_bytes(m.total)} of KV cache for {what}", "answer"),
+        Text(m.reason, "bad"),
+        table("Cache by kind of layer", LAYERS, layers(m), keys=2),
+        Text(f"One token more adds {m.bytes_per_token:,.0f} B."),
+        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}"),
+        (Text(f"Note: {n}") for n in model.notes),
+        room,
+        notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
+        notes("Sources", [f"model: {brief(model.source)}"]),
+    )
+
+
+def layers(m: Memory) -> list[Layers]:
+    """Return the cache by kind of layer; its bytes sum to the whole."""
+    groups: dict[tuple[str, int, float], int] = {}
+    for c in m.per_layer:
+        groups[c.kind, c.tokens, c.bytes] = groups.get((c.kind, c.tokens, c.bytes), 0) + 1
+    found = [
+        Layers(
+            count=n, kind=kind, tokens=None if kind in ("state", "shared") else kept, bytes_each=size, bytes=size * n
+        )
+        for (kind, kept, size), n in groups.items()
+    ]
+    if m.padding > 0.5:
+        found.append(Layers(count=0, kind="padding layers", tokens=None, bytes_each=None, bytes=m.padding))
+    return found
+
+
+def budget_table(b: Budget) -> Table:
+    """Return a GPU's memory, line by line."""
+    columns = (
+        Column[Line](heading="per GPU", value=lambda x: x.name, align="left"),
+        Column[Line](heading="bytes", value=lambda x: x.amount, show=show_bytes),
+        Column[Line](heading="share", value=lambda x: x.amount / b.total, show=lambda x: f"{x:.0%}"),
+        Column[Line](heading="", value=lambda x: x.basis, align="left", wraps=True),
+    )
+    return table("Memory budget of the fullest GPU", columns, b.lines, total=("total", show_bytes(b.total), "100%", ""))
+
+
+def document(m: Memory) -> Json:
+    """Return the document of `kvplan memory`."""
+    model = m.model
+    found = schema(
+        "memory",
+        model=about(model),
+        context=m.ask.context,
+        batch=m.ask.batch,
+        layout=m.ask.reading,
+        technique=m.ask.technique,
+        weights={
+            "parameters": model.parameters,
+            "active_parameters": round(model.active_parameters),
+            "bytes": m.weight_bytes,
+        },
+        kv={
+            "attention_bytes": m.attention,
+            "cross_attention_bytes": m.sum("cross"),
+            "state_bytes": m.sum("state"),
+            "padding_bytes": m.padding,
+            "total_bytes": m.total,
+            "bytes_per_token": m.bytes_per_token,
+            "per_layer": records(LAYER, m.per_layer),
+        },
+    )
+    if m.budget is not None:
+        found |= {"budget": budget(m.budget), "max_sequences": m.sequences}
+        found |= {"feasible": not m.reason, "reason": m.reason}
+    return found
+
+
+def budget(b: Budget) -> Json:
+    """Return a GPU's memory as a JSON object; the lines sum to the total. [B]"""
+    return {
+        "total": b.total,
+        **{line.name: line.amount for line in b.lines},
+        "kv_tokens": b.kv_tokens,
+        "lines": [{"name": line.name, "bytes": line.amount, "basis": line.basis} for line in b.lines],
+    }

@@ -1,0 +1,77 @@
+"""What every report says of its inputs: models, prices, calibrations and where each of them is from."""
+
+from kvplan.report.blocks import Json
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.hardware import Price
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+from kvplan.units import HOUR, show_usd
+
+
+def brief(source: Source) -> str:
+    """Return a source without the remarks in brackets after its reference, but for a second-hand one's."""
+    ref = source.ref.split(" (")[0]
+    second = " (second-hand)" if "second-hand" in source.ref and "second-hand" not in ref else ""
+    return f"{source.kind}: {ref}{second} ({source.date})"
+
+
+def source(s: Source) -> Json:
+    """Return a source as a JSON object."""
+    return {"kind": s.kind, "ref": s.ref, "date": s.date}
+
+
+def about(model: ModelSpec) -> Json:
+    """Return what identifies a model, as a JSON object."""
+    return {
+        "name": model.name,
+        "title": model.title,
+        "architecture": model.model_type,
+        "layers": len(model.layers),
+        "max_context": model.max_context,
+        "dtype": model.dtype,
+        "parameters": model.parameters,
+        "active_parameters": round(model.active_parameters),
+        "notes": list(model.notes),
+        "source": source(model.source),
+    }
+
+
+def price(p: Price | None) -> Json | None:
+    """Return a rental price [USD/s] as a JSON object, None where none is known."""
+    if p is None:
+        return None
+    return {
+        "gpu": p.gpu,
+        "provider": p.provider,
+        "term": p.term,
+        "usd_per_second": p.price,
+        "from": p.start,
+        "to": p.end,
+        "note": p.note,
+        "source": source(p.source),
+    }
+
+
+def calibration(c: Calibration) -> Json:
+    """Return what times rest on, with their 80 % interval as factors, as a JSON object."""
+    return {
+        "gpu": c.name,
+        "tier": c.tier,
+        "interval": {"tpot": [c.tpot.low, c.tpot.high], "ttft": [c.ttft.low, c.ttft.high]},
+        "doubt": c.doubt,
+        "sources": [source(s) for s in c.sources],
+    }
+
+
+def interval(c: Calibration) -> str:
+    """Return the 80 % interval of a calibration in words."""
+    tpot, ttft = (f"{r.low:.2f}-{r.high:.2f}x" for r in (c.tpot, c.ttft))
+    return f"80 % interval: TPOT and cost {tpot}, TTFT {ttft}"
+
+
+def price_source(gpu: str, p: Price | None) -> str:
+    """Return a GPU's price and where it is from, in a line."""
+    if p is None:
+        return f"price: none known for {gpu}; give one with --price"
+    note = f"; {p.note}" if p.note else ""
+    return f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, from {p.start}{note}; {brief(p.source)}"

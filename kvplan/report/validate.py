@@ -1,0 +1,124 @@
+"""`kvplan validate` in words, tables and JSON: errors of predictions by group, which `kvplan calibrate` shows too."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kvplan.measuring.residuals import Residuals
+from kvplan.measuring.serving_predict import Timed
+from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
+from kvplan.units import show_time
+
+#: what names a group of rows of kernels, and of end-to-end rows
+KERNEL = ("GPU", "engine", "kernel", "dtype")
+SERVER = ("GPU", "engine", "model")
+#: rows left out of a comparison that the text names
+NAMED = 5
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+ERRORS = (
+    Column[Residuals](key="group", value=lambda r: list(r.group)),
+    Column[Residuals](key="rows", heading="rows", value=lambda r: r.rows, show=lambda n: f"{n:,}"),
+    Column[Residuals](key="median", heading="median", value=lambda r: r.median, show=percent),
+    Column[Residuals](key="mean", heading="mean", value=lambda r: r.mean, show=percent),
+    Column[Residuals](key="p90", heading="P90", value=lambda r: r.p90, show=percent),
+    Column[Residuals](key="bias", heading="bias", value=lambda r: r.bias, show=lambda x: f"{100 * x:+.1f}%"),
+    Column[Residuals](key="coverage", heading="in 80 %", value=lambda r: r.coverage, show=lambda x: f"{100 * x:.0f}%"),
+)
+#: the median error of a plain roofline on the same rows
+ROOFLINE = (
+    Column[Any](key="roofline", heading="roofline", value=lambda r: r.roofline, show=lambda x: f"{100 * x:.0f}%"),
+)
+LEGEND = (
+    "Errors are predicted over measured, minus one: median, mean and P90 of their size; bias is the median with its "
+    "sign; in 80 % is the share of rows inside their 80 % interval."
+)
+BESIDE = "Roofline is the median error of bytes and FLOPs over the datasheet's rates, with nothing fitted."
+
+
+def named(names: Sequence[str]) -> tuple[Column[Residuals], ...]:
+    """Return the columns that name a group."""
+
+    def column(n: int, name: str) -> Column[Residuals]:
+        return Column(heading=name, value=lambda r: r.group[n].replace("bfloat16", "bf16"), align="left")
+
+    return tuple(column(n, name) for n, name in enumerate(names))
+
+
+def error_table(
+    title: str, names: Sequence[str], groups: Sequence[Residuals], more: Sequence[Column[Any]] = ()
+) -> Table:
+    """Return errors by group."""
+    return table(title, (*named(names), *ERRORS, *more), groups, keys=len(names))
+
+
+def left_out(left: Sequence[str]) -> Notes:
+    """Return why rows were left out of a comparison, the first few."""
+    shown = [*left[:NAMED], *(["..."] if len(left) > NAMED else [])]
+    return notes(f"{len(left):,} {'row was' if len(left) == 1 else 'rows were'} left out, for these reasons", shown)
+
+
+def page(kind: str, groups: Sequence[Residuals]) -> Page:
+    """Return the report of `kvplan validate` on rows of kernels."""
+    return Page.of(error_table(f"{kind}: predicted against measured", KERNEL, groups), notes("", [LEGEND]))
+
+
+def document(kind: str, groups: Sequence[Residuals]) -> Json:
+    """Return the document of `kvplan validate` on rows of kernels."""
+    return schema("validate", kind=kind, groups=records(ERRORS, groups))
+
+
+def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[float, float]]]) -> list[Column[Timed]]:
+    """Return the columns of a measured and a predicted time, its 80 % interval as factors. [s]"""
+    key = name.lower()
+
+    def predicted(p: Timed) -> str:
+        _, value, (low, high) = pick(p)
+        return f"{show_time(value)} ({low / value:.2f} to {high / value:.2f})"
+
+    return [
+        Column(key=f"{key}.measured", heading=name, value=lambda p: pick(p)[0], show=show_time, absent=""),
+        Column(key=f"{key}.predicted", heading="predicted (80 %)", value=lambda p: pick(p)[1], cell=predicted),
+        Column(key=f"{key}.low", value=lambda p: pick(p)[2][0]),
+        Column(key=f"{key}.high", value=lambda p: pick(p)[2][1]),
+    ]
+
+
+def load(p: Timed) -> str:
+    row = p.row
+    offered = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
+    return f"{row.prompt:,} + {row.output:,.0f}, {offered}"
+
+
+#: a row beside its prediction
+ROW = (
+    Column[Timed](key="line", heading="row", value=lambda p: p.row.line, align="left"),
+    Column[Timed](key="model", heading="model", value=lambda p: p.row.model.name, align="left"),
+    Column[Timed](key="gpu", value=lambda p: p.row.gpu.name),
+    Column[Timed](key="engine", value=lambda p: p.row.engine),
+    Column[Timed](key="basis", value=lambda p: p.basis),
+    Column[Timed](heading="tokens, load", value=load, align="left"),
+    *times("TTFT", lambda p: (p.row.ttft, p.ttft, p.ttft_range)),
+    *times("TPOT", lambda p: (p.row.tpot, p.tpot, p.tpot_range)),
+)
+
+
+def server_page(metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()) -> Page:
+    """Return the report of `kvplan validate` on end-to-end rows: few rows one by one, then a table a metric."""
+    return Page.of(
+        table("measured and predicted", ROW, few) if few else None,
+        *(error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE) for name, g in metrics.items()),
+        notes("", [LEGEND, BESIDE]),
+        left_out(left),
+    )
+
+
+def server_document(
+    profile: str, metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()
+) -> Json:
+    """Return the document of `kvplan validate` on end-to-end rows."""
+    found = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in metrics.items()}
+    return schema("validate", kind="e2e", profile=profile, left_out=list(left), metrics=found, rows=records(ROW, few))

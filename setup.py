@@ -1,0 +1,25 @@
+"""Build step: keep what the shipped data files say beside them, so that start-up parses none of them."""
+
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from kvplan.catalog.shelves import TYPED, keep
+
+
+class Parsed(build_py):
+    """Copies modules and data as usual, then adds the parsed data."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for kind in TYPED:
+            keep(Path(self.build_lib, "kvplan", *(("models",) if kind == "models" else ("profiles", kind))), kind)
+
+
+setup(cmdclass={"build_py": Parsed})

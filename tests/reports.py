@@ -1,0 +1,362 @@
+"""Every report of every command: what to type, and what was printed at a width. No test stands here."""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from kvplan.errors import KvplanError
+
+GOLDEN = Path(__file__).parent / "golden"
+#: what the commands below read; they are run in a copy of it
+FILES = GOLDEN / "files"
+WIDTHS = (80, 100, 120)
+#: a width at which nothing has to be left out
+WIDE = 240
+DAY = "--on 2026-11-24"
+USUAL = "-t fp8 -t int4 -t mhc:4x -t mhc:8x -t h2o:20% -t streaming:4,4096 -t mhc:4x+h2o:20% -t mhc:4x+fp8"
+SERVER = f"load -m llama3.1-70b -g h200 --tp 4 --isl 4000 --osl 500 {DAY}"
+SMALL = f"load -m llama3.1-8b -g h100 --isl 1000 --osl 200 {DAY}"
+THREE = "-g h100 -g h200 -g b200"
+DOCS = f"recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 {DAY}"
+CHAT = f"recommend -w chat -m llama3.1-8b {DAY}"
+
+#: GPUs that a report over all of them is made from, so that a new GPU changes no golden file
+PINNED = (
+    "a10", "a100-40gb-sxm", "a100-80gb-pcie", "a100-80gb-sxm", "b200", "b300", "h100-nvl", "h100-pcie", "h100-sxm",
+    "h200", "l4", "l40s", "mi300x", "mi325x", "rtx-4090",
+)  # fmt: skip
+
+#: name -> the command; `--json` is added for its document. GPUs and techniques are named, days fixed.
+REPORTS: dict[str, str] = {
+    "estimate-usual": f"estimate -m llama3-70b -c 128k -g b300 {USUAL} {DAY}",
+    "estimate-default-techniques": f"estimate -m qwen3-32b -c 32k -g h200 {DAY}",
+    "estimate-two-gpus": f"estimate -m llama3.1-70b -c 32k -g h200 -g l40s -t fp8 -t mhc:4x+h2o:20% {DAY}",
+    "estimate-by-gpu": f"estimate -m llama3.1-70b -c 64k -t fp8 {DAY}",
+    "estimate-explain": f"estimate -m deepseek-v3 -c 32k -g h200 -t fp8 --explain {DAY}",
+    "estimate-explain-one-gpu": f"estimate -m llama3.1-8b -c 2k -g h100 -t mhc:4x --tp 1 --explain {DAY}",
+    "estimate-own-price": f"estimate -m gpt-oss-120b -c 64k -g h100 -t fp8 --price 2.49/h {DAY}",
+    "estimate-unmeasured": f"estimate -m llama3.1-8b -c 16k -g l4 -t int8 {DAY}",
+    "estimate-no-price": f"estimate -m llama3.1-8b -c 8k -g rtx-4090 -t fp8 {DAY}",
+    "estimate-infeasible": f"estimate -m llama3.1-405b -c 128k -g l4 --tp 1 -t fp8 {DAY}",
+    "estimate-not-for-the-model": f"estimate -m qwen3-next-80b -c 64k -g h200 -t mhc:4x -t h2o:20% {DAY}",
+    "estimate-latent": f"estimate -m deepseek-v2-lite -c 16k -g h100 -t mhc:4x -t fp8 {DAY}",
+    "estimate-shape": "estimate -m llama3.1-70b -c 16k -g h100 -t fp8 --weights fp8 --tp 2 --pp 2 --output 2k "
+    f"--gpu-memory-utilization 0.85 {DAY}",
+    "estimate-kernels": f"estimate -m llama3.1-8b -c 16k -g h100 -t fp8 --profile h100-sxm {DAY}",
+    "memory-architecture": "memory -m gpt-oss-120b -c 128k --explain",
+    "memory-engine": "memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2 --explain",
+    "memory-transformers": "memory -m gpt-oss-120b -c 128k --layout transformers -b 3",
+    "memory-budget": "memory -m qwen3-32b -c 32k -b 8 -g h100 --tp 2 -t fp8",
+    "memory-engine-options": "memory -m llama3.1-8b -c 8k -g h100 --layout engine --block-size 32 --max-num-seqs 64 "
+    "--max-num-batched-tokens 4k --max-model-len 16k --gpu-memory-utilization 0.8",
+    "memory-encoder-decoder": "memory -m whisper-large-v3 -c 448 -b 4 --encoder-tokens 1500 --explain",
+    "memory-cross-attention": "memory -m llama3.2-11b-vision -c 8k -g h100",
+    "memory-hybrid": "memory -m qwen3-next-80b -c 64k --layout engine -g h200 --tp 2 --explain",
+    "memory-state": "memory -m falcon-h1-7b -c 32k -b 2 --explain",
+    "memory-latent": "memory -m deepseek-v3 -c 64k -t mhc:4x --explain",
+    "memory-windows": "memory -m gemma3-27b -c 128k --kv-dtype fp8",
+    "memory-experts": "memory -m deepseek-v3 -c 32k -g h200 --tp 1 --dp 8",
+    "memory-no-fit": "memory -m llama3.1-70b -c 8k -g h100",
+    "recommend": f"{DOCS} --ttft 5s --tpot 50ms --max-quality-drop 1% {THREE} -t baseline -t fp8 -t mhc:4x -t h2o:20%",
+    "recommend-any-technique": f"{DOCS} --any-technique -g h200 -g mi300x -t baseline -t mhc:4x -t h2o:20% -t int4",
+    "recommend-infeasible": f"{DOCS} --ttft 1ms -g h200 -t baseline -t fp8",
+    "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
+    "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline {DAY}",
+    "recommend-beyond-context": f"recommend -w doc-qa -m llama3-70b -g b200 -t baseline -t fp8 {DAY}",
+    "recommend-unmeasured": f"{CHAT} -g l4 -t baseline -t fp8 --no-prefix-cache",
+    "recommend-options": f"{CHAT} --rate 3/s --e2e 30s --percentile 90% --spares 1 --headroom 20% --confidence 80% "
+    "--weights bf16 --weights fp8 --max-gpus 16 -g h100 -g a100-80gb-sxm -t baseline -t int8",
+    "recommend-energy": f"{CHAT} --objective energy -g h100 -g l40s -t baseline -t fp8",
+    "recommend-latency": f"{CHAT} --objective latency -g rtx-4090 -g h100 --max-gpus 2 -t baseline",
+    "recommend-no-limit": f"recommend -w batch-summaries -m qwen3-32b --ttft none --tpot none -g h100 -t fp8 {DAY}",
+    "recommend-own-price": f"{CHAT} -g h200 --price 1.5/h -t baseline -t fp8",
+    "recommend-own-scores": f"{CHAT} -g h100 -t baseline -t fp8 --quality scores.yaml --max-quality-drop 3%",
+    "recommend-old-prices": f"{CHAT.replace('2026-11-24', '2028-01-01')} -g h100 -t baseline",
+    "recommend-no-price": f"{CHAT} -g rtx-4090",
+    "compare": "compare before.json after.json",
+    "compare-no-plan": "compare before.json none.json",
+    "compare-same": "compare before.json before.json",
+    "compare-again": f"compare before.json {DAY}",
+    "compare-asked-differently": "compare before.json other.json",
+    "fleet": f"fleet fleet.yaml -t baseline -t fp8 -t mhc:4x {DAY}",
+    "fleet-one-type": f"fleet one.yaml -t baseline {DAY}",
+    "fleet-infeasible": f"fleet none.yaml -t baseline {DAY}",
+    "load": f"{SERVER} --ttft 2s --tpot 50ms",
+    "load-table": f"{SMALL} -t fp8",
+    "load-closed": f"{SMALL} --concurrency 24 --ttft 2s",
+    "load-closed-limit-broken": f"{SMALL} --concurrency 256 --tpot 1ms",
+    "load-open": f"{SMALL} --rate 2/s --burstiness 2 --tpot 50ms --percentile 99%",
+    "load-none": f"{SMALL} --ttft 1ms",
+    "load-speculative": f"{SERVER} --prefix-hit 80% --speculative 1.6 --draft-share 10% --draft-tokens 2 "
+    "--engine sglang -t fp8 --concurrency 16",
+    "load-disaggregated": f"{SERVER} --disaggregated 1:2 --price 2/h --ttft 3s --tpot 50ms",
+    "load-no-price": f"{SMALL.replace('h100', 'rtx-4090')} --rate 0.5",
+    "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 {DAY}",
+    "audit": f"audit {DAY}",
+    "audit-own": f"audit claims.yaml {DAY}",
+    "prices": f"prices --prices prices.yaml --provider ours {DAY}",
+    "prices-none": f"prices --gpu rtx-4090 {DAY}",
+    "prices-apis": f"prices --apis --prices apis.yaml --provider our-api {DAY}",
+    "prices-own": f"prices --own own.yaml --gpu h200 --gpu h100 {DAY}",
+    "show-model": "show model llama3.1-70b",
+    "show-model-experts": "show model deepseek-v3",
+    "show-model-hybrid": "show model qwen3-next-80b",
+    "show-model-encoder-decoder": "show model whisper-large-v3",
+    "show-gpu": "show gpu h200",
+    "show-gpu-without-bf16": "show gpu v100-32gb",
+    "show-technique": "show technique mhc:4x+h2o:20%",
+    "show-workload": "show workload doc-qa",
+    "show-workload-video": "show workload video-qa",
+    "show-workload-own": "show workload workload.yaml",
+    "show-engine": "show engine vllm",
+    "show-price": "show price vultr",
+    "show-profile-kernels": "show profile h100-sxm --kernels gemm",
+    "show-profile-attention": "show profile h100-sxm --kernels decode_attention",
+    "show-profile-two": "show profile h100-sxm h200 --kernels all_reduce",
+    "show-profile-servers": "show profile published",
+    "show-profile-rows": "show profile h100-sxm --kernels gemm --rows gemm.csv",
+    "show-profile-measured": "show profile mine.yaml",
+    "show-profile-measured-two": "show profile mine.yaml faster.yaml",
+    "show-profile-without-rows": "show profile faster.yaml",
+    "predict-kernels": "predict gemm.csv -o out.csv",
+    "predict-servers": "predict serving.csv -o out.csv",
+    "predict-result": "predict result.json -o out.csv --set gpu=h100 --set tp=4 --set precision=bf16",
+    "validate-kernels": "validate gemm.csv",
+    "validate-servers": "validate serving.csv",
+    "calibrate-kernels": f"calibrate all_reduce.csv -o out.yaml {DAY}",
+    "calibrate-kernels-check": "calibrate all_reduce.csv --check",
+    "calibrate-servers": f"calibrate serving.csv -o out.yaml {DAY}",
+    "calibrate-samples": "calibrate mine.csv -o out.yaml --name again",
+    "no-such-model": "estimate -m lama3-70b -c 8k",
+    "no-such-kind": "show models nonesuch",
+    "wrong-context": "estimate -m llama3-70b -c -5",
+    "wrong-usage": "estimate --nonesuch",
+    "no-file": "fleet spring",
+    "wrong-file": "audit prices.yaml",
+}
+#: reports over all GPUs, and reports that say how long something took
+OVER_ALL, TIMED = {"estimate-by-gpu"}, {"calibrate-samples"}
+#: reports over the whole catalogue: every entry has its row; rows named here have a golden file
+LISTS = {
+    "models": ("deepseek-v3", "llama3.1-70b", "whisper-large-v3"),
+    "gpus": ("h200", "mi300x", "v100-32gb"),
+    "workloads": ("batch-summaries", "doc-qa"),
+    "prices": (),
+    "techniques": ("h2o", "mhc"),
+    "architectures": ("llama",),
+    "engines": ("vllm",),
+    "profiles": ("h100-sxm", "published"),
+}
+#: characters of a field's values in an outline
+SHOWN = 70
+#: keys of documents that hold how long something took
+TIMINGS = {"seconds"}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+    @property
+    def text(self) -> str:
+        """All of it as one text, without the blanks that lines end with."""
+        out = "".join(f"{line.rstrip()}\n" for line in self.out.splitlines())
+        return out + "".join(f"stderr: {line}\n" for line in self.err.splitlines()) + f"exit status {self.code}\n"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command of REPORTS printed: its text by width, and the command with --json."""
+
+    name: str
+    texts: dict[int, Printed]
+    json: Printed
+
+
+def words(name: str) -> list[str]:
+    return shlex.split(REPORTS[name])
+
+
+def report(name: str, folder: Path) -> Report:
+    """Run a command of REPORTS once, in a copy of FILES at `folder`, and print what it found in every form."""
+    arguments = words(name)
+    shutil.copytree(FILES, folder, dirs_exist_ok=True)
+    clock = count(100.0, 1.5)
+    ticking = patch("time.monotonic", lambda: next(clock)) if name in TIMED else nullcontext()
+    with chdir(folder), ticking, pinned(PINNED if name in OVER_ALL else ()):
+        forms: dict[int | str, str] = {}
+        with every_form(forms):
+            once = printed(arguments)
+        if not forms:  # it ended before there was anything to deliver
+            return Report(name, dict.fromkeys((*WIDTHS, WIDE), once), printed([*arguments, "--json"]))
+    texts = {width: Printed(once.code, once.out + forms[width], once.err) for width in (*WIDTHS, WIDE)}
+    return Report(name, texts, Printed(once.code, forms["json"], once.err))
+
+
+@contextmanager
+def every_form(forms: dict[int | str, str]) -> Iterator[None]:
+    """Let commands hand over their result at every width and as a document, into `forms`: what is slow is found once.
+
+    `deliver` is the one place where commands turn a result into text.
+    """
+    from kvplan.cli import COMMANDS, module_of, options
+
+    def deliver(report: Any, _as_json: bool, refusal: str = "", aside: bool = False) -> None:
+        for form in (*WIDTHS, WIDE, "json"):
+            width = form if isinstance(form, int) else 100
+            with settings(terminal(width)), redirect_stdout(io.StringIO()) as out:
+                handed_over(report, form == "json")
+            forms[form] = out.getvalue()
+        if refusal:
+            raise KvplanError(refusal)
+
+    handed_over = options.deliver
+    with ExitStack() as patches:
+        for module in map(import_module, map(module_of, COMMANDS)):
+            patches.enter_context(patch.object(module, "deliver", deliver))
+        yield
+
+
+@contextmanager
+def pinned(gpus: tuple[str, ...]) -> Iterator[None]:
+    """Let the catalogue list these GPUs and no others for a while; all of them for ()."""
+    from kvplan import catalog
+
+    catalog.gpu("h200")  # names and aliases are read once: before some of them are hidden
+    names = catalog.names
+    with patch.object(catalog, "names", lambda kind: gpus if gpus and kind == "gpus" else names(kind)):
+        yield
+
+
+@contextmanager
+def settings(changes: Mapping[str, str]) -> Iterator[None]:
+    """Change environment variables for a while."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def terminal(width: int) -> dict[str, str]:
+    """Return the settings of a terminal that knows neither colour nor bold."""
+    return {"COLUMNS": str(width), "LINES": "50", "TERM": "dumb", "FORCE_COLOR": "1"}
+
+
+def printed(arguments: list[str], width: int = 100) -> Printed:
+    """Run `kvplan ...` in this process, as on a terminal of a width."""
+    from kvplan.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with settings(terminal(width)), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as left:
+            return Printed(int(left.code or 0), out.getvalue(), err.getvalue())
+    raise AssertionError("main always leaves with an exit status")
+
+
+# -- documents ------------------------------------------------------------------------------------
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of everything a document holds, timings left out; an element of a list is `[3]`."""
+    if isinstance(value, dict) and value:
+        for key, below in value.items():
+            if key not in TIMINGS:
+                yield from leaves(below, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for n, below in enumerate(value):
+            yield from leaves(below, f"{path}[{n}]")
+    else:
+        yield path, value
+
+
+def outline(document: Any) -> str:
+    """Return a document in a line a field: its first values, and a checksum where there are more.
+
+    Elements of a list share a line. Numbers count with six digits, so that the last bits of a platform do not.
+    """
+    found: dict[str, list[Any]] = {}
+    for path, value in leaves(document):
+        field = "".join(part.partition("]")[2] if n else part for n, part in enumerate(path.split("[")))
+        found.setdefault(field, []).append(value)
+    lines = []
+    for field, values in found.items():
+        spelt = [f"{v:.6g}" if isinstance(v, float) else json.dumps(v, ensure_ascii=False) for v in values]
+        line = ", ".join(spelt)
+        if len(line) > SHOWN:
+            line = f"{line[:SHOWN]}... {len(values)} of them, #{zlib.crc32(line.encode()):08x}"
+        lines.append(f"{field}: {line}\n")
+    return "".join(lines)
+
+
+# -- what widths do -------------------------------------------------------------------------------
+
+WORD = re.compile(r"\S+")
+FRAME = re.compile(r"[─━█|]+")
+
+
+def without_charts(text: str) -> list[str]:
+    """Return the lines of a text but for charts, whose axes differ with the width."""
+    kept, skip = [], 0
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        if "┌" in line:
+            end = next(i for i in range(n, len(lines)) if "└" in lines[i])
+            skip = end - n + 3  # the frame, the numbers below it, and the name of the axis
+        if not skip:
+            kept.append(line)
+        skip = max(0, skip - 1)
+    return kept
+
+
+def cut(narrow: str, wide: str) -> list[str]:
+    """Return the words of a narrow text that a wide one does not hold: cut headings, figures and names.
+
+    A word that goes on in the same column of the next lines is whole.
+    """
+    known = {*WORD.findall("\n".join(without_charts(wide))), "(continued)"}
+    lines = [[(m.start(), m[0]) for m in WORD.finditer(line)] for line in without_charts(narrow)]
+    whole: set[tuple[int, int]] = set()
+    found = []
+    for n, line in enumerate(lines):
+        for column, word in line:
+            if word in known or FRAME.fullmatch(word) or (n, column) in whole:
+                continue
+            places, joined = [], word
+            for below in range(n + 1, min(n + 5, len(lines))):
+                more = next((w for c, w in lines[below] if c == column), None)
+                if more is None:
+                    break
+                joined, places = joined + more, [*places, (below, column)]
+                if joined in known:
+                    whole.update(places)
+                    break
+            else:
+                more = None
+            if joined not in known:
+                found.append(word)
+    return found

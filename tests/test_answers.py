@@ -1,0 +1,156 @@
+"""What short answers say, figure by figure: every figure differs, so that none can be swapped, scaled or dropped."""
+
+import pytest
+
+from kvplan.measuring.residuals import Residuals
+from kvplan.measuring.serving_check import Beside
+from kvplan.report import calibrate, fields, listing, predict, prices, profile, validate
+from kvplan.report.blocks import Notes, Page, Table, Text
+from kvplan.report.fields import Field
+from kvplan.specs.hardware import Price
+from kvplan.specs.money import ApiPrice
+from kvplan.specs.source import Source
+
+ERRORS = {"rows": 1234, "median": 0.031, "mean": 0.042, "p90": 0.153, "bias": -0.024, "coverage": 0.81}
+CELLS = ("1,234", "3.1%", "4.2%", "15.3%", "-2.4%", "81%")
+SOURCE = Source(kind="quote", ref="a list (copied)", date="2026-11-20")
+OTHER = Source(kind="quote", ref="another", date="2026-06-01")
+
+
+def tables(page: Page) -> list[Table]:
+    return [block for block in page.blocks if isinstance(block, Table)]
+
+
+def texts(page: Page) -> list[str]:
+    return [block.text for block in page.blocks if isinstance(block, Text)]
+
+
+def headed(table: Table, row: int) -> dict[str, object]:
+    return dict(zip((h.text for h in table.headings), table.rows[row].cells, strict=True))
+
+
+def test_errors_by_kernel() -> None:
+    found = Residuals(group=("h200", "vllm", "a very long name of a kernel", "bfloat16"), **ERRORS)
+    (table,) = tables(validate.page("gemm", [found]))
+    assert table.title == "gemm: predicted against measured"
+    assert [h.text for h in table.headings[4:]] == ["rows", "median", "mean", "P90", "bias", "in 80 %"]
+    assert table.rows[0].cells == ("h200", "vllm", "a very long name of a kernel", "bf16", *CELLS)
+    (group,) = validate.document("gemm", [found])["groups"]
+    assert group == {**ERRORS, "group": list(found.group)}
+
+
+def test_errors_by_server_beside_a_roofline() -> None:
+    found = Beside(group=("h200", "vllm", "m"), roofline=0.66, **ERRORS)
+    left = [f"line {n}" for n in range(7)]
+    page = validate.server_page({"TPOT": [found]}, left)
+    assert tables(page)[0].rows[0].cells == ("h200", "vllm", "m", *CELLS, "66%")
+    last = page.blocks[-1]
+    assert isinstance(last, Notes) and last.heading.startswith("7 rows were left out")
+    assert last.lines == (*left[:5], "...")
+    document = validate.server_document("p", {"TPOT": [found]}, left)
+    assert document["metrics"]["TPOT"][0]["roofline"] == 0.66 and document["left_out"] == left
+
+
+def test_fits_of_kernels_and_servers() -> None:
+    assert texts(calibrate.page(3, 4567, "x.yaml")) == [
+        "3 kernels from 4,567 rows in x.yaml; predict with --profile x.yaml."
+    ]
+    groups = [Residuals(group=("models",), **ERRORS), Residuals(group=("models", "h200", "vllm", "m"), **ERRORS)]
+    found = calibrate.FittedServers(
+        rows=4567, output="x.yaml", shipped="published", speculative=("v 1",), metrics={"TTFT": groups}, left=()
+    )
+    page = calibrate.server_page(found)
+    assert texts(page) == ["4,567 rows on top of published in x.yaml; predict with --profile x.yaml."]
+    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS)]
+    document = calibrate.server_document(found)
+    assert (document["rows"], document["output"], document["speculative"]) == (4567, "x.yaml", ["v 1"])
+    assert [g["group"] for g in document["left_out"]["TTFT"]] == [list(g.group) for g in groups]
+
+
+def test_predicted_rows() -> None:
+    kernels = predict.Predicted(kind="gemm", rows=1234, noted=56, stands={"measured here": 1200}, output="o.csv")
+    assert texts(predict.page(kernels)) == ["1,234 gemm rows in o.csv (1,200 measured here); 56 with a note."]
+    stands = {"seen": 1000, "none": 7}
+    servers = predict.Predicted(kind="e2e", rows=1234, noted=56, stands=stands, output="o.csv")
+    document = predict.server_document(servers, "published")
+    assert (document["refused"], document["noted"], document["rows"]) == (7, 56, 1234)
+    assert document["basis"] == stands and document["profile"] == "published"
+
+
+def test_a_measured_profile() -> None:
+    group = {
+        "held_out": {"mean": 0.012, "p90": 0.034, "rows": 17},
+        "interval": [0.95, 1.07],
+        "coefficients": {"start": "5 us", "bandwidth": "20 GB/s"},
+        "not_identified": ["rate"],
+        "residuals": {},
+        "range": {},
+        "rounds": 2,
+    }
+    samples = {"shapes": 91, "taken": 1930, "contended": True, "disturbed": 0.25}
+    page = profile.page({"title": "A CPU", "samples": samples, "groups": {"copy": group}}, "o.yaml", "o.csv", 61.0)
+    assert texts(page)[:3] == [
+        "A CPU. 91 shapes, 1,930 samples in 61.0 s; mean error on shapes left out 1.2 %.",
+        "Profile in o.yaml, samples in o.csv.",
+        "Contended: 25 % of the samples were disturbed by other work.",
+    ]
+    cells = tables(page)[0].rows[0].cells
+    assert cells[:5] == ("copy", "17", "1.2%", "3.4%", "0.95 to 1.07") and cells[7] == "?"
+    assert str(cells[5]).startswith("5 us") and str(cells[6]).startswith("20 GB/s")
+
+
+def test_prices_of_gpus_and_apis() -> None:
+    def rent(gpu: str, usd: float, source: Source) -> Price:
+        return Price(
+            gpu=gpu, provider="p", term="spot", price=usd / 3600, start="2026-05-01", end=None, note="", source=source
+        )
+
+    given = [rent("h100-sxm", 2.5, SOURCE), rent("h100-sxm", 3.5, OTHER), rent("h200", 4.5, SOURCE)]
+    page = prices.gpu_page(given, "2026-11-24", 120)
+    rows = tables(page)[0].rows
+    assert [r.cells for r in rows] == [
+        ("h100-sxm", "spot", "p", "$2.50", "2026-05-01", "4 d", "[1]"),
+        ("", "spot", "p", "$3.50", "2026-05-01", "176 d old", "[2]"),
+        ("h200", "spot", "p", "$4.50", "2026-05-01", "4 d", "[1]"),
+    ]
+    assert [r.tone for r in rows] == ["plain", "quiet", "plain"]
+    assert any(text.startswith("1 of 3 prices were last seen more than 120 days") for text in texts(page))
+
+    def api(above: int) -> ApiPrice:
+        return ApiPrice(
+            provider="p", model="m", serves="", input=2e-6, cached=None, output=7e-6, above=above,
+            start="2026-05-01", end=None, note="", source=SOURCE,
+        )  # fmt: skip
+
+    table = tables(prices.api_page([api(0), api(128_000)], "2026-11-24", 120))[0]
+    assert [headed(table, n)["prompts"] for n in (0, 1)] == ["shorter", "> 128,000"]
+    assert [headed(table, 0)[name] for name in ("input", "cached", "output")] == ["$2.00", "-", "$7.00"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (85e9, "B", "79.2 GiB (85.0 GB)"),
+        (3.35e12, "B/s", "3.35 TB/s"),
+        (989e12, "FLOP/s", "989 TFLOP/s"),
+        (700.0, "W", "700 W"),
+        (0.05, "s", "50.0 ms"),
+        ((256, 2048), "sequences, tokens", "256 sequences, 2,048 tokens a step"),
+        ({1: 2**20}, "B by tp", "tp1: 1.0 MiB"),
+        ((0.5, 2.0), "hours", "0.5 2"),
+        (True, "", "yes"),
+        (12345, "", "12,345"),
+        (("a", "b"), "", "a, b"),
+        (38.3, "", "38.3"),
+    ],
+)
+def test_values_are_written_with_their_unit(value: object, unit: str, said: str) -> None:
+    (table,) = tables(fields.page("gpu", "x", [Field("f", value, "s", unit)]))
+    assert table.rows[0].cells == ("f", said, "[1]")
+
+
+def test_a_list_shows_in_its_table_what_json_holds() -> None:
+    page = listing.page("profiles", [("published", "servers")], "2026-11-24")
+    assert texts(page) == ["1 profiles"] and tables(page)[0].rows[0].cells == ("published", "servers")
+    found = listing.document("profiles", [("published", "servers")], "2026-11-24")
+    assert found["profiles"] == [{"name": "published", "of": "servers"}]
