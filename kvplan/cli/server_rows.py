@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks
-from kvplan.errors import SpecError, shown
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
 from kvplan.measuring.serving_predict import ask
@@ -61,12 +61,19 @@ def tables(word: str, asked: str | None, given: Mapping[str, str], measured: boo
 
 
 def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
-    """Return a reader of names that reads each once."""
+    """Return a reader of names that reads each once, and knows those it could not read."""
     known: dict[str, Found] = {}
+    refused: dict[str, KvplanError] = {}
 
     def look(word: str) -> Found:
+        if word in refused:
+            raise refused[word]
         if word not in known:
-            known[word] = read(word)
+            try:
+                known[word] = read(word)
+            except KvplanError as error:
+                refused[word] = error
+                raise
         return known[word]
 
     return look
