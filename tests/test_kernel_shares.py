@@ -108,7 +108,7 @@ def test_energy_a_profile_measured_is_that_of_the_plan(run, tmp_path) -> None:
         path = edited(tmp_path, "h100-sxm", 1 + watts / 1e9)
         raw = yaml.safe_load(path.read_text("utf-8"))
         power = {"power": f"{watts} W"}
-        raw["energy"] = {"idle": f"{watts / 5:g} W", "gemm": power, "copy": power}
+        raw["energy"] = {"idle": f"{watts / 5:g} W", "gemm": power, "copy": dict(power)}
         path = tmp_path / f"watts-{watts}.yaml"
         path.write_text(yaml.safe_dump(raw), "utf-8")
         asked = ("recommend", "-w", "rag", "-m", "llama3.1-8b", "-g", "h100-sxm", "--on", "2026-11-23", "--json")
