@@ -56,6 +56,13 @@ def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
     assert good(precision="BF16").form == "bf16"
 
 
+def test_a_format_in_a_models_name_does_not_hide_the_model() -> None:
+    for word in ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a16", "llama3.1-8b-GPTQ-8bit", "llama3.1-8b [mine]"):
+        assert good(model=word).model.name == "llama3.1-8b"
+    found = one(model="nonesuch-GPTQ-4bit")
+    assert isinstance(found, Refused) and "no model named" in found.reason
+
+
 def test_experts_counted_twice_are_put_right() -> None:
     row = good(model="deepseek-r1", gpu="b200", tp="1", attention_dp="64", moe_tp="8", moe_ep="8")
     assert row.parallel.gpus == 8 and "read as 8" in row.notes[0]

@@ -42,6 +42,8 @@ SPELLINGS = {
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
+#: what names of quantised checkpoints, or of one among several, end in
+QUANTISED = re.compile(r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE)
 #: how many sequences an engine runs at once unless told: vLLM from 0.8 on by its memory (profiles/engines), before that
 #: max_num_seqs = 256; TensorRT-LLM max_batch_size = 2,048; SGLang what its pool holds
 OLD_SEQUENCES, MOST_SEQUENCES = 256, {"trtllm": 2048}
@@ -173,7 +175,7 @@ def _server(
     for name in NEEDED:
         if not text(name) and not (name == "concurrency" and arrival == OPEN):
             raise SpecError(f"{name}: is empty")
-    spec, device = model(text("model")), gpu(text("gpu"))
+    spec, device = known_model(text("model"), model), gpu(text("gpu"))
     engine = ENGINES.get(text("engine").lower(), text("engine").lower())
     form, notes = weight_form(spec, text("gemm_quant") or text("moe_quant") or text("precision"))
     sizes = {name: whole(size(name, 1.0), name) for name in ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")}
@@ -227,6 +229,20 @@ def _server(
         notes=(*notes, *said),
         **times,
     )
+
+
+def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:
+    """Return a model by its name; without publisher and weights' format if they hide it."""
+    try:
+        return model(word)
+    except KvplanError as error:
+        bare = QUANTISED.sub("", word).rsplit("/", 1)[-1]
+        if not bare or bare == word:
+            raise
+        try:
+            return model(bare)
+        except KvplanError:
+            raise error from None
 
 
 def plain(word: str) -> float | None:

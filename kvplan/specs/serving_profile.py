@@ -51,7 +51,7 @@ LEVELS = (
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
     Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.1}),
     Level(name="models", kinds=_kinds(0.08, 0.06, 0.10)),
-    Level(name="ports", kinds=_kinds(0.15, 0.10, 0.30)),
+    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.20)),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
