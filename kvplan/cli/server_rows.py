@@ -67,7 +67,7 @@ def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
 
     def look(word: str) -> Found:
         if word in refused:
-            raise refused[word]
+            raise refused[word].with_traceback(None)
         if word not in known:
             try:
                 known[word] = read(word)
