@@ -1,5 +1,6 @@
 """`kvplan prices`: what GPUs and APIs cost, from whom, since when, and how old each figure is."""
 
+from dataclasses import replace
 from datetime import date
 
 import click
@@ -71,6 +72,7 @@ def show_ownership(word: str, gpus: tuple[str, ...], today: str, as_json: bool) 
     missing = [name for name in names if terms.server(name) is None]
     if missing:
         raise KvplanError(f"no price of a server with {missing[0]} is known; write one under servers: in your own file")
+    terms = replace(terms, servers=tuple(s for s in terms.servers if s.gpu in names))
     said = (terms, [catalog.gpu(name) for name in names], today, STALE)
     deliver(Report(lambda: ownership.page(*said), lambda: ownership.document(*said)), as_json)
 
