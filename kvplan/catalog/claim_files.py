@@ -133,6 +133,7 @@ def _share(raw: object, where: str) -> float:
 
 def _word(*known: str) -> Callable[[str, str], str]:
     def read(raw: str, where: str) -> str:
+        """Return a word that is known; raise UnknownName."""
         if raw not in known:
             raise UnknownName("value", raw, known, f"known: {', '.join(known)}", where)
         return raw

@@ -58,9 +58,11 @@ class _Bounded(io.RawIOBase):
             raise IsADirectoryError(0, "is a folder")
 
     def readable(self) -> bool:
+        """Return True, as io asks of what is read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer and return the bytes read; raise SpecError beyond the bound and where nothing comes."""
         count = self._read(buffer)
         self.left -= count
         if self.left < 0:
@@ -81,6 +83,7 @@ class _Bounded(io.RawIOBase):
             time.sleep(0.01)
 
     def close(self) -> None:
+        """Close the descriptor once."""
         if not self.closed:
             os.close(self.descriptor)
         super().close()
@@ -132,7 +135,7 @@ def read_yaml(text: str, where: str, *, typed: bool) -> Document:
 
 
 def read_json(text: str, where: str) -> Document:
-    """Return the one object a JSON text holds."""
+    """Return the one object a JSON text holds; raise SpecError."""
     check_size(text, where)
     try:
         found = json.loads(text)
@@ -146,7 +149,7 @@ def read_json(text: str, where: str) -> Document:
 
 
 def check_size(text: str, where: str) -> None:
-    """Refuse a JSON text whose values would take more memory than any file that kvplan reads."""
+    """Refuse (SpecError) a JSON text whose values would take more memory than any file that kvplan reads."""
     if HOLDER * (text.count("[") + text.count("{")) + VALUE * text.count(",") > MOST_MEMORY:
         raise SpecError(f"{where}: holds more values than any file that kvplan reads; save fewer details")
 
@@ -155,7 +158,7 @@ def check_size(text: str, where: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly."""
+    """Write a file whole or not at all (SpecError); a device, a pipe or the process's own output is written to directly."""
     with writing(path) as file:
         file.write(text)
 

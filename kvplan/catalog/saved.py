@@ -12,7 +12,7 @@ SCHEMA = 1
 
 
 def save_plan(word: str, document: Mapping[str, Any]) -> None:
-    """Write a recommendation's document, whole or not at all."""
+    """Write a recommendation's document, whole or not at all; raise SpecError."""
     path = path_of(word)
     if path.suffix != ".json":
         raise SpecError(f"--save: {word}: write a file name that ends with .json, as in plan.json")
@@ -20,7 +20,7 @@ def save_plan(word: str, document: Mapping[str, Any]) -> None:
 
 
 def saved_plan(word: str) -> Document:
-    """Return the document of a recommendation that was saved."""
+    """Return the document of a recommendation that was saved; raise SpecError that names the field that is amiss."""
     path = path_of(word)
     found = read_json(read_text(path, path.name or word), path.name or word)
     if found.get("command") != "recommend" or found.get("schema") != SCHEMA:
