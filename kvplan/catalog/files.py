@@ -158,7 +158,10 @@ def check_size(text: str, where: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all (SpecError); a device, a pipe or the process's own output is written to directly."""
+    """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly.
+
+    Raises SpecError.
+    """
     with writing(path) as file:
         file.write(text)
 
