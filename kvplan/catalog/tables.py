@@ -45,8 +45,8 @@ def csv_columns(word: str) -> list[str]:
 def csv_blocks(word: str, size: int | None) -> Iterator[tuple[list[str], list[Document]]]:
     """Yield the columns of a CSV file with `size` of its rows after another (None: all, of a file of MAX_FILE at most).
 
-    Every value is text; a row carries its line under LINE. Only a block is in memory. Raises SpecError, for a line below
-    only when it is reached.
+    Every value is text; a row carries its line under LINE. Only a block is in memory. Raises SpecError, for a line
+    below only when it is reached.
     """
     path = path_of(word)
     with reading(path, path.name, MAX_FILE if size is None else MAX_TABLE) as file:
