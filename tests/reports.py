@@ -221,11 +221,11 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
     """
     from kvplan.cli import COMMANDS, module_of, options
 
-    def deliver(report: Any, _as_json: bool, refusal: str = "", aside: bool = False) -> None:
+    def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
             width = form if isinstance(form, int) else 100
             with settings(terminal(width)), redirect_stdout(io.StringIO()) as out:
-                handed_over(report, form == "json")
+                handed_over(report, "json" if form == "json" else "text")
             forms[form] = out.getvalue()
         if refusal:
             raise KvplanError(refusal)

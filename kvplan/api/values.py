@@ -3,7 +3,7 @@
 A message names the parameter first, `ttft: must be above zero ...`; the command line writes its flag there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from math import inf
 
@@ -131,6 +131,19 @@ def day(value: str | None, name: str = "on") -> str:
 def several(value: str | Iterable[str]) -> tuple[str, ...]:
     """Return one name or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "settings") -> dict[str, str]:
+    """Return what is said of rows, column -> value: a mapping, or texts such as 'gpu=h100'."""
+    if isinstance(value, Mapping):
+        return {str(column): str(said) for column, said in value.items()}
+    found = {}
+    for word in several(value):
+        column, sign, said = word.partition("=")
+        if not sign or not column.strip():
+            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(word)}")
+        found[column.strip()] = said.strip()
+    return found
 
 
 def technique_names(value: str | Iterable[str], usual: Iterable[str]) -> tuple[str, ...]:

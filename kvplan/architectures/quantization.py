@@ -55,7 +55,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         sized = bits is not None
     problem = (
         f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
-        "say how weights are stored with --weights fp8|int8|int4|mxfp4|nvfp4"
+        "say how weights are stored with weights=fp8, int8, int4, mxfp4 or nvfp4"
     )
     return Quantization(
         method=algorithm or method,

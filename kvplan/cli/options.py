@@ -13,20 +13,24 @@ from typing import Any, TypeVar
 
 import click
 
+from kvplan.api import values
 from kvplan.architectures.quantization import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.docstrings import docstring
-from kvplan.errors import KvplanError, one_line
+from kvplan.errors import KvplanError, SpecError, one_line
 from kvplan.report.blocks import Json, Page
-from kvplan.report.formats import Report, Screen, render
+from kvplan.report.formats import Report, Screen, names, render
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])
 #: columns below which nothing can be laid out
 NARROWEST = 40
 COUNT = click.IntRange(1, 1024)
+#: the format that stands where none is named, and where `--json` is kept until the format is known
+TEXT, JSON = "text", "kvplan.json"
+#: kinds of rows of kernels (as kvplan/perf/kernel_profile.py, which only commands that read rows load)
+KINDS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: schema 1, base units.")
 model_option = click.option(
     "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
 )
@@ -54,6 +58,21 @@ term_option = click.option(
 any_technique_option = click.option(
     "--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves."
 )
+
+
+def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:
+    """Return the format of the answer: --json is --format json."""
+    if ctx.meta.get(JSON) and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form}: give one of them", ctx)
+    return "json" if ctx.meta.get(JSON) else form or TEXT
+
+
+def settings(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """Return what a user says of end-to-end rows."""
+    try:
+        return values.settings(words)
+    except SpecError as wrong:
+        raise click.BadParameter(str(wrong).removeprefix("settings: ")) from None
 
 
 def path(text: str) -> str:
@@ -87,6 +106,30 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+format_option = stacked(
+    click.option(
+        "--format", "form", type=click.Choice(names()), callback=chosen, help="How the answer is written."
+        " [default: text]",
+    ),
+    click.option(
+        "--json", is_flag=True, is_eager=True, expose_value=False,
+        callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
+        help="--format json: one document on stdout, schema 1, base units.",
+    ),
+)  # fmt: skip
+kind_option = click.option(
+    "--kind", type=click.Choice(["e2e", *KINDS]), metavar="KIND",
+    help=f"What the rows are: e2e, {', '.join(KINDS)}. Default: by their columns.",
+)  # fmt: skip
+set_option = click.option(
+    "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
+    help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
+)  # fmt: skip
+profiles_option = click.option(
+    "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
+)
+
+
 def examples(*lines: str) -> Callable[[Command], Command]:
     r"""Return a decorator that ends a command's help with lines to be printed as they are (click's \b)."""
 
@@ -100,8 +143,8 @@ def examples(*lines: str) -> Callable[[Command], Command]:
 # -- handing over ---------------------------------------------------------------------------------
 
 
-def deliver(report: Report, as_json: bool, refusal: str = "", aside: bool = False) -> None:
-    """Write an answer in the format asked for, `aside` to stderr; then leave with a 'no' if there is one."""
+def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
+    """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
     command = click.get_current_context().command
 
     def page() -> Page:
@@ -111,10 +154,8 @@ def deliver(report: Report, as_json: bool, refusal: str = "", aside: bool = Fals
         found: Json = spoken(report.document(), command)
         return found
 
-    click.echo(
-        render(Report(page, document), "json" if as_json else "text", screen()),
-        file=sys.stderr if aside else sys.stdout,
-    )
+    if text := render(Report(page, document), form, screen()):
+        click.echo(text, file=sys.stderr if aside else sys.stdout)
     if refusal:
         raise KvplanError(refusal)
 

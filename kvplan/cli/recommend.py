@@ -11,8 +11,8 @@ from kvplan.cli.options import (
     day_option,
     deliver,
     examples,
+    format_option,
     gpus_option,
-    json_option,
     model_option,
     price_option,
     profile_option,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: where the words of the command line are kept
 WORDS = "kvplan.words"
+#: options that say where the answer goes or how it is written, each with a value
+HANDED_OVER = ("--save", "--format")
 
 
 class Remembered(click.Command):
@@ -38,12 +40,12 @@ class Remembered(click.Command):
 
 
 def question(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words that ask, without those that say where the answer goes."""
+    """Return the words that ask, without those that say where the answer goes and how it is written."""
     kept, skip = [], False
     for word in words:
-        if not skip and word != "--json" and word != "--save" and not word.startswith("--save="):
+        if not skip and word.partition("=")[0] not in (*HANDED_OVER, "--json"):
             kept.append(word)
-        skip = word == "--save" and not skip
+        skip = word in HANDED_OVER and not skip
     return tuple(kept)
 
 
@@ -86,12 +88,12 @@ def answer(**asked: Any) -> "Recommendation":
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
-@json_option
+@format_option
 @examples(
     "kvplan recommend --workload doc-qa --model llama3.1-70b --queries-per-day 40000 --ttft 5s --tpot 50ms",
     "kvplan recommend -w legal-contracts -m qwen3-32b -g h100 -g h200 --max-quality-drop 1%",
 )
-def command(save: str | None, as_json: bool, **asked: Any) -> None:
+def command(save: str | None, form: str, **asked: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
     from kvplan.report import recommend as wording
 
@@ -100,4 +102,4 @@ def command(save: str | None, as_json: bool, **asked: Any) -> None:
     report = Report(lambda: wording.page(found), lambda: wording.document(found, words))
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
-    deliver(report, as_json, found.lacking)
+    deliver(report, form, found.lacking)

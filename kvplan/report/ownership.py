@@ -1,4 +1,4 @@
-"""`kvplan prices --own` in words, tables and JSON: what owning takes, and what an hour of an owned GPU then costs."""
+"""Owning a GPU in words, tables and JSON: what owning takes, and what an hour of an owned GPU then costs."""
 
 from collections.abc import Iterator, Sequence
 
