@@ -237,6 +237,15 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         yield
 
 
+def spoken_by(name: str, result: Any) -> Any:
+    """Return the document of a result as the command of this name says it."""
+    from kvplan.cli import module_of
+    from kvplan.cli.options import spoken
+
+    said = import_module(f"kvplan.report.{name}").document(result)
+    return spoken(said, import_module(module_of(name)).command)
+
+
 @contextmanager
 def pinned(gpus: tuple[str, ...]) -> Iterator[None]:
     """Let the catalogue list these GPUs and no others for a while; all of them for ()."""

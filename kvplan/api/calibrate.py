@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 #: where rows were measured
 TIERS = ("measured here", "measured elsewhere")
 COMMENT = "Fitted by `kvplan calibrate`: coefficients, errors on rows left out, 80 % intervals; see docs/calibration.md"
-SERVER_COMMENT = "Fitted by `{command}`: terms, factors, 80 % intervals of rows left out; see docs/serving.md"
+SERVER_COMMENT = (
+    "Fitted by `kvplan calibrate {rows}`{manner}: terms, factors, 80 % intervals of rows left out; see docs/serving.md"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ def calibrate(
     and values that cannot be understood, and for too few rows.
 
         >>> kvplan.calibrate("all_reduce.csv", "mine.yaml").kernels
-        1
+        2
     """
     words, given, versions = values.several(rows), values.settings(settings), values.several(speculative)
     if tier not in TIERS:
@@ -213,8 +215,8 @@ def calibrate_servers(
         about = about if scratch else replace(about, source=source)
         profile, out = fit(rows, engine, about, shipped, how)
         ranges = dict(profile.ranges)
-        command = " ".join(["kvplan calibrate", *map(base, words), *(["from scratch"] if scratch else ())])
-        write_profile(output, document(profile), SERVER_COMMENT.format(command=command))
+        comment = SERVER_COMMENT.format(rows=" ".join(map(base, words)), manner=" from scratch" if scratch else "")
+        write_profile(output, document(profile), comment)
     return FittedServers(
         rows=len(rows),
         output=output,

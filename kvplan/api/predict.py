@@ -56,7 +56,7 @@ def predict(
     KvplanError for a file, names and values that cannot be understood; the output is then as it was.
 
         >>> kvplan.predict("gemm.csv", "predicted.csv").rows
-        2
+        30
     """
     given, named = values.settings(settings), values.several(profiles)
     if holds_servers(rows, kind):

@@ -51,7 +51,7 @@ def validate(
     as in `predict`. Raises KvplanError for a file, names and values that cannot be understood.
 
         >>> kvplan.validate("gemm.csv").groups[-1].rows
-        2
+        30
     """
     given, named = values.settings(settings), values.several(profiles)
     if holds_servers(rows, kind):

@@ -48,7 +48,7 @@ def limit(value: float | str | None, usual: float | None, name: str) -> float | 
 def share(value: float | str, name: str) -> float:
     """Return a share such as '1%' or 0.01, from 0 to below 1."""
     text = str(value).strip()
-    found = parse(text.rstrip("%"), "1", name) * (0.01 if text.endswith("%") else 1.0)
+    found = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
     if not 0 <= found < 1:
         meant = f"write {text}% if that is meant" if 1 <= found < 100 and "%" not in text else "as in 1% or 0.01"
         raise SpecError(f"{name}: expected a share below 1, {meant}; got {shown(text)}")

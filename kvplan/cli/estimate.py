@@ -41,7 +41,7 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan estimate --model llama3-70b --context 128k",
-    "kvplan estimate --model ./config.json --context 32k --gpu h200 --technique mhc:4x+h2o:20%",
+    "kvplan estimate -m ./config.json -c 32k -g h200 -t mhc:4x+h2o:20%",
 )
 def command(explain: bool, form: str, **asked: Any) -> None:
     """Every technique at one context: bytes, GPUs, time, money, quality.

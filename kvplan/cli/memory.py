@@ -45,7 +45,7 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan memory --model qwen3-32b --context 32k --batch 8",
-    "kvplan memory --model gpt-oss-120b --context 128k --layout engine --gpu h100 --tp 2",
+    "kvplan memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2",
 )
 def command(explain: bool, form: str, **asked: Any) -> None:
     """Weights, KV cache by layer, and what a GPU's memory is divided into."""

@@ -31,14 +31,10 @@ TEXT, JSON = "text", "kvplan.json"
 #: kinds of rows of kernels (as kvplan/perf/kernel_profile.py, which only commands that read rows load)
 KINDS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
 
-model_option = click.option(
-    "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
-)
-context_option = click.option(
-    "--context", "-c", required=True, metavar="TOKENS", help="Tokens per sequence, prompt and answer: 128k, 4096."
-)
+model_option = click.option("--model", "-m", required=True, help="A name, hub id or config.json.")
+context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
-    "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name, alias or YAML file; repeatable. Default: all."
+    "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."
 )
 techniques_option = click.option(
     "--technique", "-t", "techniques", multiple=True, metavar="NAME",
@@ -46,17 +42,13 @@ techniques_option = click.option(
 )  # fmt: skip
 profile_option = click.option(
     "--profile", default="published", metavar="FILE",
-    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
+    help="One that kvplan calibrate or kvplan profile wrote.",
 )  # fmt: skip
-day_option = click.option("--on", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
-price_option = click.option(
-    "--price", metavar="PRICE", help="USD per GPU-hour, as in 2.49/h. Default: the median of the day's offers."
-)
-term_option = click.option(
-    "--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ..."
-)
+day_option = click.option("--on", metavar="DATE", help="Day of the prices (YYYY-MM-DD). Default: today.")
+price_option = click.option("--price", metavar="PRICE", help="USD per GPU-hour: 2.49/h. Default: the median offer.")
+term_option = click.option("--term", default="on-demand", metavar="TERM", help="on-demand, reserved-3y, spot ...")
 any_technique_option = click.option(
-    "--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves."
+    "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
 )
 
 
@@ -114,7 +106,7 @@ format_option = stacked(
     click.option(
         "--json", is_flag=True, is_eager=True, expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
-        help="--format json: one document on stdout, schema 1, base units.",
+        help="--format json: schema 1, base units.",
     ),
 )  # fmt: skip
 kind_option = click.option(

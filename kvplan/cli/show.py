@@ -12,7 +12,12 @@ from kvplan.report.formats import Report
 @click.command("show")
 @click.argument("kind")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--kernels", type=click.Choice(KINDS), help="Of a profile, only this kind of kernel.")
+@click.option(
+    "--kernels",
+    type=click.Choice(KINDS),
+    metavar="KIND",
+    help=f"Of a profile, only {', '.join(KINDS[:-1])} or {KINDS[-1]}.",
+)
 @click.option("--rows", type=path, help="Of a profile, draw a file's measured times against its predictions.")
 @format_option
 @examples(

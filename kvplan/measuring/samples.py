@@ -182,7 +182,7 @@ def kernel_rows(samples: Sequence[Sampled]) -> list[Row]:
 
 
 def kernels(samples: Sequence[Sampled]) -> dict[str, Any]:
-    """Return the fitted kernels by GPU and engine, as profiles of kernels hold them; a GPU not in the catalogue has none."""
+    """Return the fitted kernels by GPU and engine, as a profile of kernels; a GPU not in the catalogue has none."""
     from kvplan.measuring.fit import document, fit
 
     try:
