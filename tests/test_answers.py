@@ -61,7 +61,7 @@ def test_fits_of_kernels_and_servers() -> None:
     assert texts(calibrate.page(FittedKernels(kernels=3, rows=4567, output="x.yaml", parts=[]))) == [
         "3 kernels from 4,567 rows in x.yaml, a profile for kvplan predict."
     ]
-    groups = [Residuals(group=("models",), **ERRORS), Residuals(group=("models", "h200", "vllm", "m"), **ERRORS)]
+    groups = [Beside(group=g, roofline=0.66, **ERRORS) for g in (("models",), ("models", "h200", "vllm", "m"))]
     found = FittedServers(
         rows=4567, output="x.yaml", shipped="published", speculative=("v 1",), metrics={"TTFT": groups}, left=()
     )
@@ -69,7 +69,7 @@ def test_fits_of_kernels_and_servers() -> None:
     assert texts(page) == [
         "4,567 rows on top of published in x.yaml, a profile for kvplan estimate, recommend and predict."
     ]
-    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS)]
+    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS, "66%")]
     document = calibrate.document(found)
     assert (document["rows"], document["output"], document["speculative"]) == (4567, "x.yaml", ["v 1"])
     assert [g["group"] for g in document["left_out"]["TTFT"]] == [list(g.group) for g in groups]

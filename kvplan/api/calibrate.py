@@ -21,6 +21,7 @@ from kvplan.specs.source import KINDS, Source
 if TYPE_CHECKING:
     from kvplan.measuring.fit import Progress
     from kvplan.measuring.servers import Server
+    from kvplan.measuring.serving_check import Beside
     from kvplan.measuring.serving_fit import About
 
 #: where rows were measured
@@ -59,7 +60,7 @@ class FittedServers:
     output: str | None
     shipped: str
     speculative: Sequence[str] | None
-    metrics: Mapping[str, Sequence[Residuals]]
+    metrics: "Mapping[str, Sequence[Beside]]"
     left: Sequence[str]
 
 
