@@ -24,15 +24,15 @@ LARGEST = 1e21
 MARKS = {
     "claims": ("a file of claims, which `kvplan audit` reads", "claims"),
     "fleet": ("a fleet, which `kvplan fleet` reads", "workloads"),
-    "workload": ("a workload, which --workload takes", "arrivals"),
-    "quality": ("a table of quality scores, which --quality takes", "rows"),
-    "ownership": ("a file of what owning takes, for `kvplan prices --own`", "servers"),
-    "prices": ("a price list, which --prices takes", "prices"),
-    "gpu": ("a GPU, which --gpu takes", "bandwidth"),
+    "workload": ("a workload, which `kvplan recommend` reads", "arrivals"),
+    "quality": ("a table of quality scores, which `kvplan recommend` reads", "rows"),
+    "ownership": ("a file of what owning takes, which `kvplan prices` reads", "servers"),
+    "prices": ("a price list, which `kvplan prices` reads", "prices"),
+    "gpu": ("a GPU, which `kvplan estimate` reads", "bandwidth"),
     "engine": ("an engine's memory rules, for `kvplan show engine`", "block_size"),
-    "model": ("a model, which --model takes", "config"),
-    "serving": ("a profile of servers, which --profile takes", "measured"),
-    "calibration": ("a profile of kernels, which --profile takes", "kernels"),
+    "model": ("a model, which `kvplan estimate` reads", "config"),
+    "serving": ("a profile of servers, which `kvplan estimate` reads", "measured"),
+    "calibration": ("a profile of kernels, which `kvplan predict` reads", "kernels"),
 }
 
 
