@@ -144,6 +144,16 @@ def show_time(value: float) -> str:
     return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} us"
 
 
+def show_percent(share: float, digits: int = 0, signed: bool = False) -> str:
+    """Return a share in percent: '59 %', '0.8 %' with one digit, '+3 %' with its sign."""
+    return f"{share:{'+' if signed else ''}.{digits}%}".replace("%", " %")
+
+
+def show_count(count: int, noun: str) -> str:
+    """Return a number of things with its noun: '1 row', '1,024 rows'."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def show_rate(value: float, unit: str) -> str:
     """Return a rate with a decimal prefix: '4.8 TB/s', '989 TFLOP/s'."""
     return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2).replace(
@@ -152,8 +162,10 @@ def show_rate(value: float, unit: str) -> str:
 
 
 def show_energy(value: float) -> str:
-    """Return joules as electricity is bought: '410 mWh', '3.2 Wh', '1.7 kWh'."""
-    return scaled(value, ((1e3 * KWH, "MWh"), (KWH, "kWh"), (HOUR, "Wh"), (1e-3 * HOUR, "mWh")), 3)
+    """Return joules as electricity is bought, in three digits: '451 mWh', '3.20 Wh', '1.70 kWh'."""
+    units = ((1e3 * KWH, "MWh"), (KWH, "kWh"), (HOUR, "Wh"), (1e-3 * HOUR, "mWh"))
+    amount = abs(value) / next((factor for factor, _ in units if abs(value) >= factor), units[-1][0])
+    return scaled(value, units, 0 if amount >= 100 else 1 if amount >= 10 else 2)
 
 
 def show_usd(value: float) -> str:

@@ -110,7 +110,7 @@ REFUSED = [
     (("estimate", "--model", "llama3.1-405b", "--context", "128k", "-g", "l4", "--tp", "1"), "nothing fits"),
     (("memory", "--model", "llama3.1-8b", "--context", "8k", "--tp", "3"), "does not divide"),
     (("memory", "--model", "llama3.1-70b", "--context", "8k", "-g", "h100"), "do not fit"),
-    (("memory", "--model", "llama3.1-8b", "--context", "128k", "-b", "64", "-g", "h100"), "which hold 3"),
+    (("memory", "--model", "llama3.1-8b", "--context", "128k", "-b", "64", "-g", "h100"), "which holds 3"),
     (
         ("memory", "--model", "llama3.1-8b", "--context", "128k", "--max-model-len", "4k", "-g", "h100"),
         "longer than --max-model-len",

@@ -83,8 +83,8 @@ def test_what_does_not_fit_says_how_much_and_what_would() -> None:
     row = rows("llama3.1-70b", 131072, site("h100-sxm", parallel=Parallel(tensor=2)))[0]
     assert not row.feasible
     assert (
-        "does not fit 2x h100-sxm (tp2), short by" in row.reason
-        and "smallest change that fits: 4 GPUs (tp4)" in row.reason
+        "does not fit 2x h100-sxm (tp2): short by" in row.reason
+        and "the smallest change that fits is 4 GPUs (tp4)" in row.reason
     )
 
 

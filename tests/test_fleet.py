@@ -305,13 +305,13 @@ def test_more_gpus_or_looser_limits_never_cost_more(planned) -> None:
 
 def test_reasons_say_which_limit_or_which_gpus(planned) -> None:
     few = plan(planned.tasks, {"h100-sxm": 1, "h200": 1}, 2)
-    assert few.usd is None and "more h100-sxm or" in few.reason and few.reason.endswith("more h200 would do")
-    extra = int(few.reason.split("GPUs: ")[1].split(" more")[0])
+    assert few.usd is None and "more h100-sxm or" in few.reason and few.reason.endswith("more h200 would be enough")
+    extra = int(few.reason.split("available: ")[1].split(" more")[0])
     enough = plan(planned.tasks, {"h100-sxm": 1 + extra, "h200": 1}, 2)
     assert enough.usd is not None
     assert plan(planned.tasks, {"h100-sxm": extra, "h200": 1}, 2).usd is None
     hasty = plan([ready("chat", demand(ttft=1e-3))], {"h100-sxm": 8, "h200": 8}, 2)
-    assert hasty.usd is None and "TTFT of at least" in hasty.reason and hasty.reason.startswith("chat, prompts of")
+    assert hasty.usd is None and "TTFT is at least" in hasty.reason and hasty.reason.startswith("chat, prompts of")
     none = task("chat", demand(), ("int4",), lossless(("int4",)), [SITES["h200"]])
     assert "no technique may be used (int4:" in plan([none], {"h200": 8}, 2).reason
 
@@ -425,7 +425,7 @@ def test_the_report_gives_the_answer_first(run, tmp_path) -> None:
     found = run("fleet", written(tmp_path, FILE), "--on", "2026-11-24")
     assert found.code == 0
     assert "serve all 2 workloads at $" in found.out.split("\n\n")[0].replace("\n", " ")
-    assert "Against simpler fleets" in found.out and "h200 alone" in found.out
+    assert "Comparison with simpler fleets" in found.out and "h200 alone" in found.out
 
 
 def test_the_solver_writes_nothing_to_stdout(capfd) -> None:

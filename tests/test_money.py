@@ -592,7 +592,11 @@ def test_what_owning_takes_is_shown_with_sources(run, tmp_path: Path) -> None:
     assert all(f["source"]["ref"] and f["meaning"] for f in found["figures"].values())
     assert [(s["gpu"], s["stale"]) for s in found["servers"]] == [("h100-sxm", True)]
     out = run("prices", "--own", *ON).out
-    assert "last seen on 2023-05-31, 1,273 days ago" in out and "0.08 USD/kWh" in out and "waiting: $1.94" in out
+    assert (
+        "last seen on 2023-05-31, 1,273 days ago" in out
+        and "0.08 USD/kWh" in out
+        and "An idle h100-sxm costs $1.94" in out
+    )
     mine = tmp_path / "mine.yaml"
     mine.write_text(HEAD + "electricity: 0.30 USD/kWh\n")
     mine.write_text(mine.read_text() + "servers: [{gpu: h200, price: 300000 USD, gpus: 8}]\n")

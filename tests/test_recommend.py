@@ -410,7 +410,7 @@ def test_unknown_quality_is_barred_only_when_a_limit_is_asked() -> None:
     free = answer(asked(any_technique=True), ("mhc:8x",), sites)
     assert free.plan is not None and free.plan.quality.drop is None
     barred = answer(asked(any_technique=True, quality=0.5), ("mhc:8x",), sites)
-    assert barred.plan is None and "quality unknown" in barred.rejected[0].reason
+    assert barred.plan is None and "quality loss is unknown" in barred.rejected[0].reason
     assert barred.alternatives, "what would do without the bar is shown"
 
 

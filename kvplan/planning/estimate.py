@@ -88,7 +88,7 @@ def context_warnings(model: ModelSpec, context: int) -> list[str]:
 def no_bf16(gpu: Gpu, model: ModelSpec) -> list[str]:
     """Return a warning where a GPU lacks the model's number format."""
     without = gpu.bf16 is None and model.dtype == "bfloat16"
-    return [f"{gpu.name} has no bf16: weights and cache run in fp16"] if without else []
+    return [f"{gpu.name} has no bf16: weights and KV cache use fp16"] if without else []
 
 
 def old_price(site: Site, today: str) -> list[str]:

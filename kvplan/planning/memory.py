@@ -164,18 +164,19 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
         return f"a context of {ask.context:,} tokens is longer than max_model_len={length:,}"
     if short > 0 and budget.kv_cache <= 0:
         return (
-            f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any cache; "
+            f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any KV cache; "
             "add GPUs or use weights=fp8"
         )
     if short > 0:
         return (
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name}: "
-            f"short by {show_bytes(short)} per GPU; add GPUs, shorten it, or use kv_dtype=fp8"
+            f"short by {show_bytes(short)} per GPU; add GPUs, shorten the context, or use kv_dtype=fp8"
         )
     held = budget.sequences(ask.context)
     if held < ask.batch:
+        holds = "which holds" if gpus == 1 else "which hold"
         return (
-            f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, which hold {held:,};"
-            " add GPUs, or use kv_dtype=fp8"
+            f"{ask.batch:,} sequences of {show_tokens(ask.context)} do not fit {gpus}x {gpu.name}, {holds} {held:,}; "
+            "add GPUs, or use kv_dtype=fp8"
         )
     return ""

@@ -13,13 +13,18 @@ from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.hosting import bill_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
-from kvplan.planning.reasons import Choice, why
+from kvplan.planning.reasons import Decision, why
 from kvplan.planning.search import Candidates, Demand, search
 from kvplan.planning.sensitivity import Doubt, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
-from kvplan.units import show_time
+from kvplan.units import show_percent, show_time
+
+#: why nothing can be planned
+NO_REPLICA = "no replica within one node holds the model and the longest request"
+NO_REPLICA_KEEPS = "no replica keeps all limits at once"
+NONE_APPLIES = "no technique can be applied to this model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ def recommend(
     chosen = min(allowed, key=order, default=None)
     rejected = [Rejected(technique=name, gpu="", reason=reason) for name, reason in (refused | barred).items()]
     rejected += [
-        Rejected(technique=name, gpu="", reason="no GPU keeps every limit with it")
+        Rejected(technique=name, gpu="", reason="no GPU keeps every limit with this technique")
         for name in names
         if name not in barred and not any(p.technique == name for p in plans)
     ]
@@ -108,9 +113,9 @@ def recommend(
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
     meant = Doubt(demand, chosen, home.site, [n for n, _ in loads])
-    choice = Choice(
-        demand=demand, plan=chosen, home=home, found=found, plans=plans, barred=barred, book=book, objective=objective,
-        guesses=guesses,
+    decision = Decision(
+        demand=demand, plan=chosen, home=home, candidates=found, plans=plans, barred=barred, book=book,
+        objective=objective, guesses=guesses,
     )  # fmt: skip
     volumes = volumes_of(demand, chosen, bill, loads, apis, day)
     return Recommendation(
@@ -122,7 +127,7 @@ def recommend(
         usd=meant.range(),
         alternatives=tuple(runners_up(others)),
         rejected=tuple(rejected),
-        why=tuple(why(choice, bill, volumes)),
+        why=tuple(why(decision, bill, volumes)),
         front=front(allowed),
         swings=meant.swings(),
         day=day,
@@ -141,10 +146,10 @@ def bar(demand: Demand, quality: Quality) -> str:
     limit, name = demand.limits.quality, quality.technique
     if limit is not None and not quality.within(limit):
         if quality.drop is None:
-            return f"quality unknown ({quality.basis}), which counts against it under a limit of quality"
-        return f"loses {quality.drop:.1%} on {quality.task}, more than {limit:.1%}"
+            return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
+        return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
     if not demand.limits.any_technique and not techniques.served_by(name, demand.engine.name):
-        return f"{demand.engine.title} does not serve it (any_technique=True plans with it all the same)"
+        return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
     return ""
 
 
@@ -152,10 +157,10 @@ def lacking(able: Sequence[Plan], plans: Sequence[Plan], barred: Mapping[str, st
     """Return what to write when there is no plan."""
     if able:
         best = min(able, key=order)
-        return f"no plan on a measured GPU keeps every limit; gpus={best.gpu} plans with one nobody measured"
+        return f"no plan on a measured GPU keeps every limit; use gpus={best.gpu} to plan with an unmeasured one"
     if plans:
         best = min(plans, key=order)
-        return f"no plan keeps every limit: {best.label} would, but: {barred[best.technique]}"
+        return f"no plan keeps every limit; {best.label} would, but {barred[best.technique]}"
     return ""
 
 
@@ -164,12 +169,13 @@ def nearest(found: Sequence[Candidates], demand: Demand, names: Sequence[str], b
     free = [name for name in names if name not in barred]
     holding = [one for one in found if (one.fits & one.of(free)).any()]
     if not free:
-        return f"no plan keeps every limit: {next(iter(barred.values()), 'no technique can be applied to this model')}"
+        cause = next((f"{name} may not be used: {why}" for name, why in barred.items()), NONE_APPLIES)
+        return f"no plan keeps every limit; {cause}"
     if not holding:
-        return "no plan keeps every limit: no replica of one node holds the model and the longest request"
+        return f"no plan keeps every limit; {NO_REPLICA}"
     best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(free)].min()))
     reason = unreachable(best, demand, free, True)
-    return f"no plan keeps every limit; nearest: {best.site.gpu.name}: {reason}"
+    return f"no plan keeps every limit; the nearest is on {best.site.gpu.name}, where {reason}"
 
 
 def unreachable(one: Candidates, demand: Demand, allowed: Sequence[str], guesses: bool) -> str:
@@ -180,18 +186,21 @@ def unreachable(one: Candidates, demand: Demand, allowed: Sequence[str], guesses
     if (one.feasible & mine).any():
         if guesses or one.site.calibration.grounded:
             return ""
-        return "no server on it was measured, its times are a guess; gpus={one.site.gpu.name} plans with it"
+        return (
+            f"no server on it was measured, so its times are extrapolated; use gpus={one.site.gpu.name} to plan with it"
+        )
     fits = one.fits & mine
     if not fits.any():
-        return "no replica of one node holds the model and the longest request"
-    times = (("TTFT", one.ttft, limits.ttft), ("TPOT", one.tpot, limits.tpot), ("end-to-end", one.e2e, limits.e2e))
+        return NO_REPLICA
+    times = (("TTFT", one.ttft, limits.ttft), ("TPOT", one.tpot, limits.tpot), ("end-to-end time", one.e2e, limits.e2e))
     for what, found, limit in times:
         least = float(found[fits].min())
         if limit is not None and least > limit:
-            return f"{what} of at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
+            return f"{what} is at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
     if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
-        return f"needs at least {one.gpus[fits].min():.0f} GPUs, over max_gpus={limits.gpus}"
+        return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
     sure = float(one.sure[fits].max())
     if sure < limits.confidence:
-        return f"the limits would be kept with {sure:.0%} probability at most, under confidence={limits.confidence:.0%}"
-    return "no replica keeps all limits at once"
+        kept = f"the limits are kept with at most {show_percent(sure)} probability"
+        return f"{kept}, less than confidence={limits.confidence:.0%}"
+    return NO_REPLICA_KEEPS

@@ -194,8 +194,9 @@ def kept_share(layout: KVLayout, length: int) -> float:
 def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
     """Say how much is missing on the largest replica tried, and the smallest change that fits."""
     short = case.budget(layout, parallel).shortfall(case.query.context, case.peak(layout, parallel))
-    where = f"does not fit {parallel.gpus}x {case.site.gpu.name} ({parallel}), short by {show_bytes(short)} per GPU"
-    return f"{where}; smallest change that fits: {smallest_change(case, layout, parallel)}"
+    head = f"one sequence does not fit {parallel.gpus}x {case.site.gpu.name} ({parallel})"
+    remedy = f"the smallest change that fits is {smallest_change(case, layout, parallel)}"
+    return f"{head}: short by {show_bytes(short)} per GPU; {remedy}"
 
 
 def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
@@ -216,15 +217,14 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
         if replace(case, query=replace(case.query, context=length)).sequences(layout, parallel):
             return f"a context of {show_tokens(length)}"
         length //= 2
-    return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights and shorter contexts each fall short)"
+    return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights or a shorter context are not enough alone)"
 
 
 def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> Timing:
     """Return the times of a replica kept busy with a full batch: as many requests in flight as it holds."""
     query, site, c = case.query, case.site, case.site.calibration
-    ranks = (
-        parallel.pipeline * parallel.data
-    )  # while one rank or stage reads a prompt, the others work on other prompts
+    # while one rank or stage prefills a prompt, the others work on other prompts
+    ranks = parallel.pipeline * parallel.data
     most, _ = site.engine.limits(site.gpu)
     batch = min(sequences, most * parallel.data)
     each = max(batch / ranks, 1.0)

@@ -8,6 +8,7 @@ from kvplan.claims.verdicts import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Foun
 from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
 from kvplan.report.sources import brief, source
 from kvplan.specs.source import Source
+from kvplan.units import show_count
 
 #: how a verdict is counted: one claim, several
 COUNTED = {
@@ -17,10 +18,10 @@ COUNTED = {
     OPEN: ("cannot be checked", "cannot be checked"),
 }
 LEGEND = (
-    "Every verdict is computed by kvplan from the sources below. Those who claim figures round them: an answer within "
-    "2 percentage points, 10 % of an amount, 5 % of a ratio of latencies or 0.5 points of a score agrees, unless "
-    "the file says otherwise. Times and costs carry a range; where only the range agrees, a claim holds within our "
-    "error. holds if: for these cases, not for all. docs/audit.md says what each check computes."
+    "kvplan computes every verdict from the sources below. A claim agrees within 2 percentage points, 10 % of an "
+    "amount, 5 % of a ratio of latencies or 0.5 points of a score, unless the file states another tolerance. Times and "
+    "costs have an 80 % interval; where only the interval agrees, the claim holds within our error. holds if: the "
+    "claim holds for these cases, not for all. docs/audit.md explains what each check computes."
 )
 #: sources that a row lists; the document has all
 MOST = 3
@@ -66,10 +67,10 @@ def page(found: Audit) -> Page:
     """Return the report of `kvplan audit`."""
     claims, verdicts = found.claims, found.verdicts
     order = {ref: n for n, ref in enumerate(dict.fromkeys(brief(s) for v in verdicts for s in cited(v)), 1)}
-    short = (f"{text}: beyond that it stands for its shape" for text in beyond(v.claim for v in verdicts).values())
+    short = (f"{text}; a longer context uses its shape only" for text in beyond(v.claim for v in verdicts).values())
     return Page.of(
         Text(counted(verdicts), "answer"),
-        Text(f"{claims.title}: {claims.source.ref}"),
+        Text(f"{claims.title}: {claims.source.ref}."),
         Text(LEGEND, "quiet"),
         tables(verdicts, order),
         notes("Models checked beyond their own context", short),
@@ -95,13 +96,12 @@ def cited(v: Verdict) -> tuple[Source, ...]:
 
 def counted(verdicts: Sequence[Verdict]) -> str:
     """Return how many claims hold, and how many do not."""
-    said = []
+    parts = []
     for word, (one, several) in COUNTED.items():
         number = sum(v.verdict == word for v in verdicts)
         if number:
-            said.append(f"{number} {one if number == 1 else several}")
-    whole = f"{len(verdicts)} claim{'s' * (len(verdicts) != 1)}"
-    return f"{whole}: {', '.join(said)}"
+            parts.append(f"{number} {one if number == 1 else several}")
+    return f"{show_count(len(verdicts), 'claim')}: {', '.join(parts)}."
 
 
 def document(found: Audit) -> Json:

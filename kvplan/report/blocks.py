@@ -213,6 +213,11 @@ def notes(heading: str, lines: Iterable[str]) -> Notes:
     return Notes(heading, tuple(line for line in lines if line))
 
 
+def sentence(text: str) -> str:
+    """Return a text as a whole sentence, with a capital and a full stop; '' for none."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
+
+
 def merged(reasons: Iterable[tuple[str, str]]) -> list[str]:
     """Return each reason once, behind the names it stands against: 'mqa, gqa:8: the model has ...'."""
     found: dict[str, list[str]] = {}

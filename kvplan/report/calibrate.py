@@ -6,6 +6,7 @@ from kvplan.api.calibrate import Calibrated, CheckedKernels, FittedKernels, Fitt
 from kvplan.report import profile
 from kvplan.report.blocks import Block, Json, Page, Text, records, schema
 from kvplan.report.validate import ERRORS, KERNEL, ROOFLINE, error_table, left_out
+from kvplan.units import show_count
 
 
 def page(found: Calibrated) -> Page:
@@ -30,18 +31,19 @@ def document(found: Calibrated) -> Json:
 
 def server_page(found: FittedServers) -> Page:
     """Return the report of a fit of servers, or of its test."""
-    under = f" on top of {found.shipped}" if found.shipped else ""
-    said = f"{found.rows:,} rows{under} in {found.output}, a profile for kvplan estimate, recommend and predict."
+    prior = f", starting from profile {found.shipped}," if found.shipped else ""
+    rows = show_count(found.rows, "row")
+    text = f"Fitted to {rows}{prior} and written to {found.output}. It is a profile for kvplan estimate, recommend and predict."
     tables: list[Block] = [
         error_table(
-            f"{metric}: rows left out of the fit",
+            f"{metric}: errors on held-out rows",
             ("what was measured",),
             [g for g in groups if len(g.group) == 1],
             ROOFLINE,
         )
         for metric, groups in found.metrics.items()
     ]
-    return Page.of(Text(said, "answer") if found.output else None, *tables, left_out(found.left))
+    return Page.of(Text(text, "answer") if found.output else None, *tables, left_out(found.left))
 
 
 def server_document(found: FittedServers) -> Json:

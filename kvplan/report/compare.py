@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from kvplan.planning.compare import Change, Comparison, Value
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, table
-from kvplan.units import show_energy, show_time, show_usd
+from kvplan.units import show_energy, show_percent, show_time, show_usd
 
 #: how a figure of each kind is printed
 SHOWN = {
     "count": lambda v: f"{v:,.0f}",
     "time": show_time,
     "usd": show_usd,
-    "share": lambda v: f"{v:.1%}",
+    "share": lambda v: show_percent(v, 1),
     "energy": show_energy,
 }
 
@@ -22,7 +22,7 @@ def page(c: Comparison) -> Page:
     said = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
         Text(answer(c), "answer"),
-        side_by_side(c, "Asked differently", c.question) if c.question else None,
+        side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
         side_by_side(c, "The plans", c.plan) if c.plan else None,
         side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
         notes("No plan", said),
@@ -55,7 +55,7 @@ def cost(figures: Mapping[str, Change]) -> list[str]:
         return [f"the same cost, {text(money, money.after)} a query"]
     monthly = f", {signed(month)} a month" if month is not None and month.difference else ""
     was = f"{text(money, money.after)} a query instead of {text(money, money.before)}"
-    return [f"{was} ({money.relative:+.1%}{monthly})"]
+    return [f"{was} ({show_percent(money.relative, 1, True)}{monthly})"]
 
 
 def side_by_side(c: Comparison, title: str, changes: tuple[Change, ...]) -> Table:
@@ -84,7 +84,7 @@ def change(x: Change) -> str:
         return "changed"
     if x.kind == "share":
         return f"{100 * x.difference:+.1f} points"
-    return signed(x) if x.relative is None else f"{signed(x)} ({x.relative:+.1%})"
+    return signed(x) if x.relative is None else f"{signed(x)} ({show_percent(x.relative, 1, True)})"
 
 
 def signed(x: Change) -> str:

@@ -7,19 +7,37 @@ from kvplan.kv.layout import equation
 from kvplan.planning.estimate import Estimate
 from kvplan.planning.replica import Row, best
 from kvplan.planning.site import Site
-from kvplan.report.blocks import Block, Column, Json, Page, Table, Text, Tone, merged, notes, record, schema, table
+from kvplan.report.blocks import (
+    Block,
+    Column,
+    Json,
+    Page,
+    Table,
+    Text,
+    Tone,
+    merged,
+    notes,
+    record,
+    schema,
+    sentence,
+    table,
+)
 from kvplan.report.operators import Step, documents, step_table
 from kvplan.report.sources import about, brief, calibration, interval, price, source
-from kvplan.units import HOUR, show_bytes, show_time, show_tokens, show_usd
+from kvplan.units import HOUR, show_bytes, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
 SHOWN = 12
 LEGEND = (
-    "GPUs: the replica that serves a query at the lowest cost; in brackets the fewest GPUs that hold one sequence. "
-    "seqs: sequences it holds at once. TTFT, TPOT and cost: the replica always full, no prefix shared between queries."
+    "GPUs: size of the replica with the lowest cost per query; in brackets the smallest that holds one sequence. "
+    "seqs: sequences it holds at once. TTFT, TPOT and cost are those of a replica that is always full, without prefix "
+    "caching."
+)
+PREDICTED = (
+    "Measured servers used 16-bit or quantised caches only; times of all other techniques are model predictions."
 )
 EQUATION = "KV bytes = layers x kept tokens x vectors x width x bits / 8"
-UNMEASURED = "* no server on this GPU was measured: its times are extrapolated"
+UNMEASURED = "* No server on this GPU was measured; its times are extrapolated"
 
 
 # -- figures --------------------------------------------------------------------------------------
@@ -92,7 +110,7 @@ TIMES = (
 #: bytes a technique stores, reads, peaks at and can share, and the work it adds; unknown where it cannot act
 CACHE = (
     Column[Row](key="kv_bytes_per_sequence", heading="KV / seq.", value=lambda r: r.stored, show=show_bytes),
-    Column[Row](key="reduction", heading="saved", value=lambda r: r.reduction, show=lambda x: f"{x:.0%}"),
+    Column[Row](key="reduction", heading="saved", value=lambda r: r.reduction, show=show_percent),
     Column[Row](key="kv_bytes_per_token", value=lambda r: r.layout.growth(r.context) if r.layout else None),
     Column[Row](key="kv_bytes_read_per_step", value=lambda r: r.layout.read(r.context) if r.layout else None),
     Column[Row](key="kv_bytes_peak_prefill", value=lambda r: r.layout.peak(r.context) if r.layout else None),
@@ -133,11 +151,11 @@ def page(e: Estimate, explained: bool = False) -> Page:
     """Return the report of `kvplan estimate`."""
     return Page.of(
         Text(answer(e), "answer"),
-        (Text(f"Note: {w}", "warning") for w in e.warnings),
+        (Text(f"Note: {sentence(w)}", "warning") for w in e.warnings),
         Text(standing(e), "quiet"),
         (technique_table(e, site) for site in e.sites),
-        Text(LEGEND, "quiet"),
-        notes("Not possible", merged((r.technique, r.reason) for r in e.rows if r.reason)),
+        Text(" ".join(legend(e)), "quiet"),
+        notes("Techniques that cannot be used", merged((r.technique, r.reason) for r in e.rows if r.reason)),
         gpu_table(e.where),
         notes("What the techniques need", dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs)),
         notes("Sources", source_lines(e)),
@@ -155,26 +173,40 @@ def answer(e: Estimate) -> str:
     if chosen is None:
         other = best(e.rows)
         if other is None:
-            return f"{head} Nothing fits: {next(r.reason for r in e.rows if r.reason)}"
+            return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
         unserved = f"with {other.technique}, which {engine.title} does not serve"
         return f"{head} Uncompressed it does not fit; {capacity(other, titles)} {unserved}."
     if base is None:
-        held = f"{capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}"
-        return f"{head} Uncompressed it does not fit; {held}."
-    said = f"{head} {capacity(base, titles)} uncompressed{price_of(base)}{cheaper_guess(base, e.where)}"
+        fitting = f"{capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}"
+        return f"{head} Uncompressed it does not fit; {fitting}."
+    return f"{head} {capacity(base, titles)} uncompressed{price_of(base)}. {compressed(base, chosen, e)}"
+
+
+def compressed(base: Row, chosen: Row, e: Estimate) -> str:
+    """Return what the best technique that the engine serves changes, and which unmeasured GPU looks cheaper."""
+    engine, cheaper = e.sites[0].engine.title, cheaper_guess(base, e.where)
     if base.cost is None:
-        return f"{said}; no price is known, so costs are not compared."
+        return "Costs are not compared, because no price is known."
     if chosen.technique == techniques.BASELINE:
-        return f"{said}; no technique that {engine.title} serves is cheaper."
-    change = f" at {chosen.cost.per_query / base.cost.per_query - 1:+.0%} cost" if chosen.cost else ""
-    return f"{said}; with {chosen.technique}, {chosen.gpus} hold {chosen.sequences:,}{change}."
+        return f"No compression technique that {engine} serves is cheaper.{cheaper}"
+    if chosen.gpu == base.gpu:
+        gpus = "one GPU holds" if chosen.gpus == 1 else f"{chosen.gpus} GPUs hold"
+    else:
+        gpus = f"{chosen.gpus}x {chosen.gpu} hold{'s' * (chosen.gpus == 1)}"
+    sequences = f"{chosen.sequences:,} sequence{'s' * (chosen.sequences != 1)}"
+    change = chosen.cost.per_query / base.cost.per_query - 1 if chosen.cost else 0.0
+    cost = f"at {show_percent(abs(change))} {'lower' if change < 0 else 'higher'} cost per query"
+    return f"With {chosen.technique}, {gpus} {sequences} {cost}.{cheaper}"
 
 
 def capacity(row: Row, titles: dict[str, str]) -> str:
-    return f"{row.gpus}x {titles[row.gpu]} hold{'s' if row.gpus == 1 else ''} {row.sequences:,} such sequences"
+    """Return how many sequences a replica holds, as a clause."""
+    many = f"{row.sequences:,} such sequence{'s' * (row.sequences != 1)}"
+    return f"{row.gpus}x {titles[row.gpu]} hold{'s' * (row.gpus == 1)} {many}"
 
 
 def price_of(row: Row) -> str:
+    """Return the cost of a query with its 80 % interval, '' where no price is known."""
     if row.cost is None:
         return ""
     low, high = (row.cost.per_query * factor for factor in row.spread)
@@ -182,26 +214,34 @@ def price_of(row: Row) -> str:
 
 
 def cheaper_guess(base: Row, where: Sequence[Row]) -> str:
-    """Return the mention of a GPU that looks cheaper but was never measured."""
+    """Return a sentence on the GPU that looks cheaper but was never measured, '' where there is none."""
     found = best(r for r in where if r.cost)
     if found is None or found.cost is None or base.cost is None or found.cost.per_query >= base.cost.per_query:
         return ""
-    return f" ({found.gpu} would be {show_usd(found.cost.per_query)}, but nothing was measured on it)"
+    return f" {found.gpu} would cost {show_usd(found.cost.per_query)} a query, but no server was measured on it."
 
 
 def standing(e: Estimate) -> str:
     """Say what each GPU's times and costs stand on, and the interval to expect."""
-    found = ["KV bytes follow exactly from the config."]
+    found = ["KV cache sizes follow exactly from the model's config."]
     for site in e.sites:
         c, where = site.calibration, f" on {site.gpu.name}" if len(e.sites) > 1 else ""
         found.append(f"Times and costs{where} ({c.tier}): {c.doubt}. {interval(c)}.")
     return " ".join(found)
 
 
+def legend(e: Estimate) -> Iterator[str]:
+    """Yield what the columns mean, and which techniques no measured server ran."""
+    yield LEGEND
+    kinds = [kind for row in e.rows for kind, _ in techniques.parts(row.technique)]
+    if any(kind.factor != "bits" for kind in kinds):
+        yield PREDICTED
+
+
 def technique_table(e: Estimate, site: Site) -> Table:
     """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
     per_hour = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
-    title = f"{site.gpu.title}{per_hour}: {e.query.prompt:,} tokens in, {e.query.output:,} out"
+    title = f"{site.gpu.title}{per_hour}: {e.query.prompt:,} input tokens, {e.query.output:,} output tokens"
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
 
@@ -218,7 +258,7 @@ def gpu_table(rows: Sequence[Row]) -> Iterator[Block]:
         return
     yield table("Uncompressed, by GPU", GPU, fit[:SHOWN])
     more = len(rows) - len(fit[:SHOWN])
-    yield Text(f"{UNMEASURED}{f'; {more} more GPUs in the JSON answer' if more > 0 else ''}.", "quiet")
+    yield Text(f"{UNMEASURED}.{' The JSON answer lists every GPU.' if more > 0 else ''}", "quiet")
 
 
 def source_lines(e: Estimate) -> Iterator[str]:
@@ -228,7 +268,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
         g, p = site.gpu, site.price
         yield f"{g.name}: bandwidth {brief(g.sources['bandwidth'])}" if "bandwidth" in g.sources else g.name
         if p is None:
-            yield f"price: none known for {g.name}; give one with price=2.49/h"
+            yield f"price: none known for {g.name}"
         else:
             ends = f"{show_usd(site.offers[0].price * HOUR)} to {show_usd(site.offers[-1].price * HOUR)}; "
             span = f"median of {len(site.offers)} on-demand offers, {ends}" if len(site.offers) > 1 else ""
@@ -256,16 +296,15 @@ def explain(e: Estimate) -> Iterator[Block]:
     for row in e.rows:
         if row.layout is None:
             continue
-        factors = "KV bytes = layers x kept tokens x vectors x width x bits / 8"
         yield notes(
-            f"{row.technique}: {factors}, at {show_tokens(e.query.context)}", equation(row.layout, e.query.context)
+            f"{row.technique}: {EQUATION}, at {show_tokens(e.query.context)}", equation(row.layout, e.query.context)
         )
         if row.decode:
             decode, prefill = steps(e, row)
             many = f"{row.batch:,} sequences" if row.batch > 1 else "1 sequence"
             yield step_table(f"{row.technique}: one decode step on {row.parallel}, {many}", decode)
-            said = f"one of {row.chunks} parts of a prompt" if row.chunks > 1 else "one prompt"
-            yield step_table(f"{row.technique}: {said} on {row.parallel}", prefill)
+            part = f"one of {row.chunks} chunks of a prompt" if row.chunks > 1 else "one prompt"
+            yield step_table(f"{row.technique}: {part} on {row.parallel}", prefill)
 
 
 # -- JSON -----------------------------------------------------------------------------------------

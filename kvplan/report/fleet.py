@@ -7,15 +7,15 @@ from kvplan.planning.fleet.plan import FleetPlan, Simpler
 from kvplan.planning.fleet.program import Use
 from kvplan.planning.search import Demand
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, record, schema, table
-from kvplan.units import HOUR, MONTH, show_time, show_usd
+from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
 
 #: a difference in cost that simplicity may be worth
 CLOSE = 0.05
 #: a gap that is none
 PROVEN = 5e-5
 LEGEND = (
-    "prompts: input tokens of the requests sent there; share: of the workload's requests. TTFT and TPOT: at the "
-    "workload's percentile, the replicas as full as planned."
+    "prompts: input tokens of the requests served there. share: of the workload's requests. TTFT and TPOT: at the "
+    "workload's percentile, with the replicas as full as planned."
 )
 
 
@@ -45,7 +45,7 @@ USE = (
     ),
     Column[Use](key="bucket.share", value=lambda u: u.column.group.weight),
     Column[Use](
-        key="share", heading="share", value=lambda u: u.share * u.column.group.weight, show=lambda x: f"{x:.1%}"
+        key="share", heading="share", value=lambda u: u.share * u.column.group.weight, show=lambda x: show_percent(x, 1)
     ),
     Column[Use](key="gpu", heading="GPU", value=lambda u: u.column.site.gpu.name, cell=gpu_cell, align="left"),
     Column[Use](
@@ -80,7 +80,7 @@ def page(p: FleetPlan) -> Page:
     return Page.of(
         Text(answer(p), "answer"),
         Text(asked(p), "quiet"),
-        (table("What serves what", USE, p.uses, keys=2), Text(LEGEND, "quiet")) if p.uses else None,
+        (table("Assignment of workloads to GPUs", USE, p.uses, keys=2), Text(LEGEND, "quiet")) if p.uses else None,
         comparison(p),
         notes("Notes", remarks(p)),
     )
@@ -89,17 +89,18 @@ def page(p: FleetPlan) -> Page:
 def answer(p: FleetPlan) -> str:
     """Return the answer in one or two sentences."""
     if p.usd is None:
-        return f"No fleet: {p.reason}."
+        return f"No fleet serves this: {p.reason}."
     taken = [f"{n:,} {gpu}" for gpu, n in p.gpus.items() if n]
     listed = f"{', '.join(taken[:-1])} and {taken[-1]}" if len(taken) > 1 else taken[0]
-    whole = f"all {len(p.tasks)} workloads" if len(p.tasks) > 1 else p.tasks[0].name
-    found = f"{listed} serve {whole} at {show_usd(p.usd * HOUR)}/h ({show_usd(p.usd * MONTH)} a month)"
+    whole = f"the {len(p.tasks)} workloads" if len(p.tasks) > 1 else p.tasks[0].name
+    verb = "serves" if sum(p.gpus.values()) == 1 else "serve"
+    text = f"{listed} {verb} {whole} at {show_usd(p.usd * HOUR)} an hour ({show_usd(p.usd * MONTH)} a month)"
     best, saving = p.best_single, p.saving
     if best is None or saving is None:
-        return f"{found}. No single type can, with the GPUs there are."
+        return f"{text}. No GPU type alone is enough with the GPUs that are available."
     if saving < 0.0005:
-        return f"{found}; no mix is cheaper than {best.gpu} alone."
-    return f"{found}, {saving:.1%} below {best.gpu} alone."
+        return f"{text}. No mix of types is cheaper than {best.gpu} alone."
+    return f"{text}, {show_percent(saving, 1)} less than with {best.gpu} alone."
 
 
 def asked(p: FleetPlan) -> str:
@@ -111,16 +112,20 @@ def asked(p: FleetPlan) -> str:
 def demand(name: str, d: Demand) -> str:
     """Return what a workload demands, in a sentence."""
     limits = d.limits
-    times = [f"{n} {show_time(t)}" for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("e2e", limits.e2e)) if t]
+    times = [
+        f"{n} {show_time(t)}"
+        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
+        if t
+    ]
     kept = f", {', '.join(times)} at P{100 * limits.percentile:g}" if times else ""
-    quality = f", at most {limits.quality:.1%} quality lost" if limits.quality is not None else ""
+    quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
     return f"{name}: {d.model.title}, {d.workload.arrivals.queries_per_day:,.0f} queries a day{kept}{quality}."
 
 
 def comparison(p: FleetPlan) -> Table:
     """Return what simpler fleets cost beside this one."""
-    this = Simpler(gpu="this one", usd=p.usd, unlimited=None, needs=sum(p.gpus.values()))
-    once = replace(p.separate, gpu="one plan a workload", unlimited=None, needs=None)
+    this = Simpler(gpu="this fleet", usd=p.usd, unlimited=None, needs=sum(p.gpus.values()))
+    once = replace(p.separate, gpu="one pool per workload", unlimited=None, needs=None)
     alone = [replace(s, gpu=f"{s.gpu} alone") for s in p.singles]
     stock = {f"{gpu} alone": n for gpu, n in p.stock.items()}
     columns = (
@@ -129,10 +134,10 @@ def comparison(p: FleetPlan) -> Table:
         Column[Simpler](heading="GPUs", value=lambda s: s.needs, show=lambda n: f"{n:,}", absent=""),
         Column[Simpler](heading="available", value=lambda s: stock.get(s.gpu), show=lambda n: f"{n:,}", absent=""),
         Column[Simpler](heading="$ / h, any number", value=lambda s: hourly(s.unlimited), show=show_usd, absent=""),
-        Column[Simpler](heading="why not", value=lambda s: s.reason, align="left", wraps=True),
+        Column[Simpler](heading="why not possible", value=lambda s: s.reason, align="left", wraps=True),
     )
     rows = [*([this] if p.usd is not None else []), once, *alone]
-    return table("Against simpler fleets", columns, rows, tone=lambda s: "best" if s is this else "plain")
+    return table("Comparison with simpler fleets", columns, rows, tone=lambda s: "best" if s is this else "plain")
 
 
 def remarks(p: FleetPlan) -> Iterator[str]:
@@ -140,11 +145,11 @@ def remarks(p: FleetPlan) -> Iterator[str]:
     yield solved(p)
     if p.usd and p.separate.usd and 0 < p.separate.usd / p.usd - 1 < CLOSE:
         more = p.separate.usd / p.usd - 1
-        yield f"One configuration for each workload, which is less to run, would cost {more:.1%} more."
+        yield f"One pool per workload, which is simpler to operate, would cost {show_percent(more, 1)} more."
     sites = {s.gpu.name: s for t in p.tasks for s in t.sites}.values()
     for site in sites:
         if not site.calibration.grounded:
-            yield f"* {site.gpu.name}: no server on it was measured; its times are extrapolated."
+            yield f"* No server on {site.gpu.name} was measured; its times are extrapolated."
     for site in sites:
         if site.cost is not None:
             yield f"{site.gpu.name}: {site.cost.fixed[0].basis}"
@@ -153,7 +158,7 @@ def remarks(p: FleetPlan) -> Iterator[str]:
         for name, reason in t.barred.items():
             barred.setdefault(name, {})[reason] = None
     yield from (f"Not used: {name}: {'; '.join(reasons)}." for name, reasons in barred.items())
-    yield "Answers are taken to be as long whatever the prompt; replicas that stand in for failed ones are not counted."
+    yield "The length of an answer is assumed not to depend on its prompt. Spare replicas are not counted."
 
 
 def solved(p: FleetPlan) -> str:
@@ -161,11 +166,11 @@ def solved(p: FleetPlan) -> str:
     if p.gap is None:
         return ""
     if p.stopped:
-        left = f"a fleet up to {p.gap:.1%} cheaper is not ruled out"
-        return f"The solver stopped after {show_time(p.seconds)}: {left}."
+        left = f"a fleet up to {show_percent(p.gap, 1)} cheaper may exist"
+        return f"The solver stopped at its limit of {show_time(p.seconds)}; {left}."
     if p.gap < PROVEN:
-        return "The solver ran to its end: no choice of these replicas is cheaper."
-    return f"The solver ran to its end: no choice of these replicas is more than {p.gap:.2%} cheaper."
+        return "The solver proved that no choice of these replicas is cheaper."
+    return f"The solver proved that no choice of these replicas is more than {show_percent(p.gap, 2)} cheaper."
 
 
 # -- JSON -----------------------------------------------------------------------------------------

@@ -4,9 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from kvplan.planning.load import Largest, Point, Server, Survey, Times
 from kvplan.planning.site import Limits
-from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes, record, records, schema, table
+from kvplan.report.blocks import (
+    Chart,
+    Column,
+    Json,
+    Page,
+    Series,
+    Text,
+    notes,
+    record,
+    records,
+    schema,
+    sentence,
+    table,
+)
 from kvplan.report.sources import about, brief, calibration, interval, price, price_source
-from kvplan.units import show_time, show_usd
+from kvplan.units import show_count, show_percent, show_time, show_usd
 
 
 def number(value: float) -> str:
@@ -35,7 +48,7 @@ THROUGHPUT = (
     IN_FLIGHT,
     Column[Point](key="running", heading="running", value=lambda p: p.running, show=number),
     Column[Point](
-        key="queued_seconds", heading="wait for memory", value=lambda p: p.queued,
+        key="queued_seconds", heading="queueing time", value=lambda p: p.queued,
         show=lambda t: show_time(t) if t >= 1e-3 else "-",
     ),
     Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=lambda x: f"{x:,.3g}"),
@@ -43,7 +56,9 @@ THROUGHPUT = (
     Column[Point](
         key="tokens_per_second", heading="tokens/s", value=lambda p: p.tokens_per_second, show=lambda x: f"{x:,.0f}"
     ),
-    Column[Point](key="kv_occupancy", heading="KV in use", value=lambda p: p.occupancy, show=lambda x: f"{x:.1%}"),
+    Column[Point](
+        key="kv_occupancy", heading="KV in use", value=lambda p: p.occupancy, show=lambda x: show_percent(x, 1)
+    ),
     dollars("usd_per_query", "$ / query"),
     dollars("usd_per_million_tokens", "$ / Mtok"),
 )  # fmt: skip
@@ -58,7 +73,7 @@ def page(found: Survey) -> Page:
     s = found.server
     return Page.of(
         (Text(line, "answer") for line in answer(found)),
-        (Text(f"Note: {w}", "warning") for w in found.warnings),
+        (Text(f"Note: {sentence(w)}", "warning") for w in found.warnings),
         Text(standing(s), "quiet"),
         table("", TIMES, found.points),
         table("", THROUGHPUT, found.points),
@@ -70,11 +85,15 @@ def page(found: Survey) -> Page:
 
 def title(s: Server) -> str:
     """Return the server and its requests in words."""
-    split = f", {s.split[0]} to prefill and {s.split[1]} to decode" if s.split else ""
+    split = (
+        f", {show_count(s.split[0], 'prefill replica')} and {show_count(s.split[1], 'decode replica')}"
+        if s.split
+        else ""
+    )
     held = f", {s.cached:,} of them cached" if s.cached else ""
     technique = f", {s.technique}" if s.technique != "baseline" else ""
-    where = f"{s.model.title}{technique} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
-    return f"{where} under {s.site.calibration.engine}, {s.prompt:,} tokens in{held}, {s.output:,} out"
+    server = f"{s.model.title}{technique} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
+    return f"{server} with {s.site.calibration.engine}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 
 def answer(found: Survey) -> list[str]:
@@ -84,14 +103,14 @@ def answer(found: Survey) -> list[str]:
         p = found.points[-1]
         if not found.opened and len(found.points) > 1:
             return [f"{title(s)}: at most {s.most_rate:.3g} requests/s, {p.tokens_per_second:,.0f} tokens/s."]
-        said = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
+        load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if found.bounded:
-            kept = f"; {found.refusal}" if found.refusal else f"; {limit(found.limits)} is kept at {asked(s)}"
-        return [f"{title(s)}: {said}{kept}."]
-    lines = [f"{title(s)}, {limit(found.limits)} at {asked(s)}:"]
+            kept = f"; {found.refusal}" if found.refusal else f"; {limit(found.limits)} is kept at {percentile(s)}"
+        return [f"{title(s)}: {load}{kept}."]
+    lines = [f"{title(s)}; limits: {limit(found.limits)} at {percentile(s)}."]
     if found.refusal:
-        return [*lines, f"{found.refusal}."]
+        return [*lines, sentence(found.refusal)]
     return [*lines, *(words(name, x) for name, x in (("concurrency", found.concurrency), ("rate", found.rate)))]
 
 
@@ -99,17 +118,19 @@ def words(name: str, found: Largest) -> str:
     """Return a largest load and what binds it."""
     p = found.point
     if p is None:
-        return f"largest {name}: none; {found.binding} is over its limit even without load"
+        return f"Largest {name}: none; {found.binding} is over its limit even without load."
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
     cost = f", {show_usd(p.usd_per_query)} a query" if p.usd_per_query is not None else ""
-    return f"largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; bound by {found.binding}"
+    return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {found.binding} limits it."
 
 
-def asked(s: Server) -> str:
+def percentile(s: Server) -> str:
+    """Return the percentile at which limits are kept: 'P95'."""
     return f"P{s.percentile * 100:g}"
 
 
 def limit(limits: Limits) -> str:
+    """Return the limits of times in words: 'TTFT <= 2.0 s and TPOT <= 50.0 ms'."""
     named = (("TTFT", limits.ttft), ("TPOT", limits.tpot))
     return " and ".join(f"{name} <= {show_time(value)}" for name, value in named if value is not None)
 
@@ -117,7 +138,7 @@ def limit(limits: Limits) -> str:
 def standing(s: Server) -> str:
     """Return what the times stand on."""
     c = s.site.calibration
-    return f"Times ({c.tier}): {c.doubt}. {interval(c)}; percentiles were not measured."
+    return f"Times ({c.tier}): {c.doubt}. {interval(c)}. Percentiles were not measured."
 
 
 def chart(points: Sequence[Point]) -> Chart:
@@ -131,22 +152,21 @@ def chart(points: Sequence[Point]) -> Chart:
 def legend(found: Survey) -> Iterator[str]:
     """Yield what the columns mean and what was assumed."""
     s = found.server
-    yield "running: requests that hold memory; the others wait for it, in TTFT too."
-    yield "$: all GPUs of the server, paid at this load; Mtok: million tokens, in and out."
+    yield "running: requests admitted to memory; the others wait in the queue, and TTFT includes the wait."
+    yield "$: the price of all GPUs of the server at this load. Mtok: million tokens, input and output."
     if found.opened or found.rate is not None:
         kind = "Poisson arrivals" if found.burstiness == 1 else f"arrivals with a CV of {found.burstiness:g}"
-        yield f"Open loop: {kind}, waits x (1 + CV^2) / 2."
+        yield f"Open loop: {kind}; waiting times are multiplied by (1 + CV^2) / 2."
     if s.speculation is not None:
         x = s.speculation
-        verified = f"{x.accepted:g} tokens a step of (1 + {x.draft:.0%}) x its verification"
-        yield f"Speculation: {x.drafted} drafted, {verified}."
+        draft = f"drafting takes {show_percent(x.draft)} of the time of verification"
+        yield f"Speculative decoding: {x.drafted} tokens drafted and {x.accepted:g} accepted per step; {draft}."
     if s.cached:
-        yield "Cached prefixes save time; memory counts every request whole."
+        yield "Cached prefixes save time, but memory is counted as if each request stored its own."
     if s.split is not None:
-        moved = f"moves to a decoding replica in {show_time(s.transfer)}, over the GPUs' own link"
-        yield f"A prompt's cache {moved}."
+        yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
     if s.site.calibration.engine != s.site.engine.name:
-        yield f"What fits in memory follows the rules of {s.site.engine.title}."
+        yield f"Memory follows the rules of {s.site.engine.title}."
 
 
 def sources(s: Server) -> list[str]:

@@ -8,7 +8,7 @@ from kvplan.measuring.linear import number
 from kvplan.measuring.samples import Sampled, predicted, reduce
 from kvplan.report.blocks import Block, Chart, Column, Heading, Json, Page, Series, Text, grid, notes, schema, table
 from kvplan.report.fields import finite
-from kvplan.units import MILLION, show_rate
+from kvplan.units import MILLION, show_count, show_percent, show_rate
 
 MEANINGS = {
     "start": "time of a call that moves and computes nothing",
@@ -32,15 +32,15 @@ def heading(profile: Json) -> Iterator[Block]:
     """Yield what was measured, when, on what, and how calm it was."""
     device, found = profile.get("device", {}), profile["samples"]
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if key not in ("kind", "name"))
-    source, busy = profile["source"], ", contended" if found["contended"] else ""
+    source, busy = profile["source"], ", device shared with other work" if found["contended"] else ""
     drift = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in profile["drift"].items())
     where = f"{source['ref']} on {source['date']}; {profile['tier']}; {facts}"
     yield Text(profile["title"], "answer")
     yield Text(where if facts else f"{source['ref']}, {source['date']}")
     yield Text(", ".join(f"{key} {value}" for key, value in profile.get("versions", {}).items()))
     yield Text(
-        f"{found['shapes']} shapes, {found['taken']:,} samples (the {profile['estimate']} of each shape's), "
-        f"{found['disturbed']:.0%} disturbed{busy}; drift within the run: {drift or 'not seen'}"
+        f"{show_count(found['shapes'], 'shape')}, {show_count(found['taken'], 'sample')} (the {profile['estimate']} of "
+        f"each shape's), {show_percent(found['disturbed'])} disturbed{busy}; drift within the run: {drift or 'none'}"
     )
 
 
@@ -60,7 +60,7 @@ def between(name: str, ends: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class CoefficientLine:
     """A coefficient of a group of operators, or those it could not identify; the first line bears the group's name."""
 
     name: str
@@ -76,32 +76,32 @@ def once(write: Any) -> Any:
 
 
 COEFFICIENT = (
-    Column[Line](heading="operators", value=lambda x: x.name, cell=once(lambda x: x.name), align="left"),
-    Column[Line](heading="coefficient", value=lambda x: x.key, align="left"),
-    Column[Line](heading="value", value=lambda x: x.text, show=brief),
-    Column[Line](
+    Column[CoefficientLine](heading="operators", value=lambda x: x.name, cell=once(lambda x: x.name), align="left"),
+    Column[CoefficientLine](heading="coefficient", value=lambda x: x.key, align="left"),
+    Column[CoefficientLine](heading="value", value=lambda x: x.text, show=brief),
+    Column[CoefficientLine](
         heading="80 % of it", value=lambda x: x.text, align="left", wraps=True,
         cell=lambda x: between(x.key, x.group["spread"][x.key]) if x.text else "not identified",
     ),
-    Column[Line](
+    Column[CoefficientLine](
         heading="error", value=lambda x: x.group["held_out"]["mean"],
-        cell=once(lambda x: f"{x.group['held_out']['mean']:.1%}"),
+        cell=once(lambda x: show_percent(x.group["held_out"]["mean"], 1)),
     ),
-    Column[Line](
+    Column[CoefficientLine](
         heading="80 % interval", value=lambda x: x.group["interval"],
         cell=once(lambda x: "{:.2f} to {:.2f}".format(*x.group["interval"])), align="left",
     ),
 )  # fmt: skip
 
 
-def coefficient_lines(profile: Json) -> Iterator[Line]:
+def coefficient_lines(profile: Json) -> Iterator[CoefficientLine]:
     """Yield a line a coefficient, and one for those a group could not identify."""
     for name, group in profile["groups"].items():
         found: list[tuple[str, str | None]] = [*group["coefficients"].items()]
         if unknown := group["not_identified"]:
             found.append((", ".join(unknown), None))
         for n, (key, text) in enumerate(found):
-            yield Line(name=name, group=group, first=n == 0, key=key, text=text)
+            yield CoefficientLine(name=name, group=group, first=n == 0, key=key, text=text)
 
 
 def comparison(profiles: Sequence[Json]) -> Page:
@@ -125,7 +125,7 @@ def side_by_side(first: Json, second: Json) -> Iterator[list[str]]:
 def page(profile: Json, samples: Sequence[Sampled]) -> Page:
     """Return one profile; charts need its samples."""
     meanings = [f"{name}: {meaning}" for name, meaning in MEANINGS.items()]
-    meanings.append("error: mean on shapes left out of the fit; 80 % interval: of measured over fitted times")
+    meanings.append("error: mean on held-out shapes; 80 % interval: of measured over fitted times")
     reduced = reduce(samples, profile["estimate"])
     rows = [(row, group) for row in reduced if (group := profile["groups"].get(row["group"]))]
     return Page.of(
@@ -134,7 +134,9 @@ def page(profile: Json, samples: Sequence[Sampled]) -> Page:
         notes("Meaning", meanings),
         fitted_chart(rows) if rows else None,
         roofline(profile, rows),
-        None if samples else notes("Notes", [f"{profile['rows']} is not there: no charts of samples"]),
+        None
+        if samples
+        else notes("Notes", [f"There are no charts of samples, because {profile['rows']} does not exist."]),
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from kvplan.kv.budget import Budget, Line
 from kvplan.kv.layout import equation
 from kvplan.planning.memory import LayerCache, Memory
-from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, table
+from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, sentence, table
 from kvplan.report.sources import about, brief
-from kvplan.units import show_bytes, show_tokens
+from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,12 @@ class Layers:
     bytes: float
 
 
-#: kinds of layer whose bytes do not follow from tokens
-UNCOUNTED = ("state", "shared")
+#: whose cache is counted, in words
+READINGS = {
+    "architecture": "as the architecture requires",
+    "engine": "as a paged engine reserves it",
+    "transformers": "as Hugging Face transformers holds it",
+}
 LAYERS = (
     Column[Layers](
         heading="layers", value=lambda x: x.count, cell=lambda x: f"{x.count}" if x.count else "", align="left"
@@ -43,24 +47,32 @@ LAYER = (
 def page(m: Memory, explained: bool = False) -> Page:
     """Return the report of `kvplan memory`."""
     ask, model = m.ask, m.model
-    what = f"{ask.batch} x {show_tokens(ask.context)} tokens ({ask.reading}, {ask.technique})"
+    sequences = "one sequence" if ask.batch == 1 else f"{ask.batch} sequences"
+    what = f"{sequences} of {show_tokens(ask.context)} tokens ({READINGS[ask.reading]}; technique: {ask.technique})"
     size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
     room = None
     if m.budget:
-        held = f"{m.sequences} sequences of {show_tokens(ask.context)}"
-        room = (budget_table(m.budget), Text(f"Room for {m.budget.kv_tokens:,} tokens: {held}."))
+        room = (budget_table(m.budget), Text(capacity(m, m.budget)))
     lines = equation(m.layout, ask.context) if explained else ()
     return Page.of(
-        Text(f"{model.title}: {show_bytes(m.total)} of KV cache for {what}", "answer"),
-        Text(m.reason, "bad"),
+        Text(f"{model.title} needs {show_bytes(m.total)} of KV cache for {what}.", "answer"),
+        Text(sentence(m.reason), "bad"),
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
-        Text(f"One token more adds {m.bytes_per_token:,.0f} B."),
-        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}"),
-        (Text(f"Note: {n}") for n in model.notes),
+        Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
+        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
+        (Text(f"Note: {sentence(n)}") for n in model.notes),
         room,
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", [f"model: {brief(model.source)}"]),
     )
+
+
+def capacity(m: Memory, b: Budget) -> str:
+    """Return how many tokens and sequences the memory left for the cache holds."""
+    if b.kv_cache <= 0:
+        return "No memory is left for the KV cache."
+    sequences = show_count(m.sequences or 0, "sequence")
+    return f"The KV cache holds {b.kv_tokens:,} tokens: {sequences} of {show_tokens(m.ask.context)}."
 
 
 def layers(m: Memory) -> list[Layers]:
@@ -81,13 +93,22 @@ def layers(m: Memory) -> list[Layers]:
 
 def budget_table(b: Budget) -> Table:
     """Return a GPU's memory, line by line."""
+
+    def amount(line: Line) -> str:
+        return show_bytes(line.amount) if line.amount >= 0 else f"{show_bytes(-line.amount)} short"
+
     columns = (
         Column[Line](heading="per GPU", value=lambda x: x.name, align="left"),
-        Column[Line](heading="bytes", value=lambda x: x.amount, show=show_bytes),
-        Column[Line](heading="share", value=lambda x: x.amount / b.total, show=lambda x: f"{x:.0%}"),
+        Column[Line](heading="bytes", value=lambda x: x.amount, cell=amount),
+        Column[Line](heading="share", value=lambda x: x.amount / b.total if x.amount >= 0 else None, show=show_percent),
         Column[Line](heading="", value=lambda x: x.basis, align="left", wraps=True),
     )
-    return table("Memory budget of the fullest GPU", columns, b.lines, total=("total", show_bytes(b.total), "100%", ""))
+    return table(
+        "Memory budget of the fullest GPU",
+        columns,
+        b.lines,
+        total=("total", show_bytes(b.total), show_percent(1.0), ""),
+    )
 
 
 def document(m: Memory) -> Json:

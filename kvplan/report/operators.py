@@ -7,7 +7,7 @@ from kvplan.perf.operators import Operator
 from kvplan.perf.step_time import ENGINE_ITSELF, bound, operator_time, overhead, reach, step_time
 from kvplan.report.blocks import Column, Json, Table, records, table
 from kvplan.specs.calibration import Calibration
-from kvplan.units import show_bytes, show_rate, show_time
+from kvplan.units import show_bytes, show_percent, show_rate, show_time
 
 #: operators below this share of a step are left out of its table
 TRIFLE = 0.0005
@@ -24,7 +24,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class StepPart:
     """An operator's part of a step, or the engine's own. Times [s]."""
 
     name: str
@@ -35,12 +35,12 @@ class Part:
     operator: Operator | None = None
 
 
-def parts(step: Step) -> list[Part]:
+def parts(step: Step) -> list[StepPart]:
     """Return the parts of a step; their seconds sum to the step's, their shares to 1."""
     c, prompts = step.calibration, step.prompts
     whole = step_time(step.operators, c, step.sequences, prompts)
     found = [
-        Part(
+        StepPart(
             name=o.name,
             seconds=(time := operator_time(o, c, prompts)),
             share=time / whole,
@@ -51,41 +51,41 @@ def parts(step: Step) -> list[Part]:
         for o in step.operators
     ]
     rest = overhead(c, step.sequences)
-    return [*found, Part(name=ENGINE_ITSELF, seconds=rest, share=rest / whole, limit="overhead")]
+    return [*found, StepPart(name=ENGINE_ITSELF, seconds=rest, share=rest / whole, limit="overhead")]
 
 
-def moved(p: Part) -> str:
+def moved(p: StepPart) -> str:
     """Return the bytes an operator moves, a message's where it is one."""
     o = p.operator
     return "" if o is None else show_bytes(o.message or o.bytes)
 
 
-def worked(p: Part) -> str:
+def worked(p: StepPart) -> str:
     o = p.operator
     return "" if o is None or o.message else show_rate(o.flops, "FLOP")
 
 
-def at_limit(p: Part) -> str:
-    return "" if p.of_limit is None else f"{p.of_limit:.0%}"
+def at_limit(p: StepPart) -> str:
+    return "" if p.of_limit is None else show_percent(p.of_limit)
 
 
 COLUMNS = (
-    Column[Part](key="name", heading="operator", value=lambda p: p.name, align="left"),
-    Column[Part](heading="bytes / GPU", value=lambda p: p.operator, cell=moved),
-    Column[Part](heading="FLOP / GPU", value=lambda p: p.operator, cell=worked),
-    Column[Part](key="seconds", heading="time", value=lambda p: p.seconds, show=show_time),
-    Column[Part](key="share", heading="share", value=lambda p: p.share, show=lambda x: f"{x:.0%}"),
-    Column[Part](heading="bound by", value=lambda p: p.limit, align="left"),
-    Column[Part](heading="of limit", value=lambda p: p.of_limit, cell=at_limit),
-    Column[Part](key="bytes", value=lambda p: p.operator.bytes if p.operator else 0.0),
-    Column[Part](key="flops", value=lambda p: p.operator.flops if p.operator else 0.0),
+    Column[StepPart](key="name", heading="operator", value=lambda p: p.name, align="left"),
+    Column[StepPart](heading="bytes / GPU", value=lambda p: p.operator, cell=moved),
+    Column[StepPart](heading="FLOP / GPU", value=lambda p: p.operator, cell=worked),
+    Column[StepPart](key="seconds", heading="time", value=lambda p: p.seconds, show=show_time),
+    Column[StepPart](key="share", heading="share", value=lambda p: p.share, show=show_percent),
+    Column[StepPart](heading="bound by", value=lambda p: p.limit, align="left"),
+    Column[StepPart](heading="of limit", value=lambda p: p.of_limit, cell=at_limit),
+    Column[StepPart](key="bytes", value=lambda p: p.operator.bytes if p.operator else 0.0),
+    Column[StepPart](key="flops", value=lambda p: p.operator.flops if p.operator else 0.0),
 )
 #: what only operators have
 OPERATOR = (
-    Column[Part](key="bound", value=lambda p: p.limit),
-    Column[Part](key="of_limit", value=lambda p: p.of_limit),
-    Column[Part](key="messages", value=lambda p: p.operator.messages if p.operator else 0),
-    Column[Part](key="message_bytes", value=lambda p: p.operator.message if p.operator else 0.0),
+    Column[StepPart](key="bound", value=lambda p: p.limit),
+    Column[StepPart](key="of_limit", value=lambda p: p.of_limit),
+    Column[StepPart](key="messages", value=lambda p: p.operator.messages if p.operator else 0),
+    Column[StepPart](key="message_bytes", value=lambda p: p.operator.message if p.operator else 0.0),
 )
 
 
@@ -94,7 +94,7 @@ def step_table(title: str, step: Step) -> Table:
     found = parts(step)
     whole = sum(p.seconds for p in found)
     shown = [p for p in found if p.share >= TRIFLE or p.operator is None]
-    return table(title, COLUMNS, shown, total=("total", "", "", show_time(whole), "100%", "", ""))
+    return table(title, COLUMNS, shown, total=("total", "", "", show_time(whole), show_percent(1.0), "", ""))
 
 
 def documents(step: Step) -> list[Json]:

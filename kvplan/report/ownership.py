@@ -6,7 +6,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
 from kvplan.money.offers import old
-from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schema, table
+from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schema, sentence, table
 from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
@@ -14,7 +14,7 @@ from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, S
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: how a figure of owning is written: unit -> (factor, name)
-SAID = {
+SPELLING = {
     "s": (1 / YEAR, "years"),
     "USD/J": (KWH, "USD/kWh"),
     "USD/W/s": (1e3 * MONTH, "USD/kW/month"),
@@ -39,7 +39,7 @@ def page(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Page:
 
 
 def figure_field(terms: Ownership, name: str) -> Field:
-    factor, word = SAID[OWNERSHIP_FIELDS[name][0]]
+    factor, word = SPELLING[OWNERSHIP_FIELDS[name][0]]
     value = f"{getattr(terms, name) * factor:,.6g} {word}".strip()
     return Field(name, f"{value}: {OWNERSHIP_MEANING[name]}", str(terms.sources[name]))
 
@@ -54,10 +54,10 @@ def hour_blocks(gpu: Gpu, terms: Ownership, day: str, stale: int) -> Iterator[Bl
     """Yield what an hour of an owned GPU costs, line by line, and whether its server's price is old."""
     server = terms.server(gpu.name)
     if server and (warning := old(server, day, stale)):
-        yield Text(f"Note: {warning}", "warning")
+        yield Text(f"Note: {sentence(warning)}", "warning")
     if (cost := own(gpu, terms)) is not None:
         yield table(gpu.name, HOURLY, kinds_of(cost, ""), total=("total", show_usd(cost.rate() * HOUR)))
-        yield Text(f"{gpu.name} waiting: {show_usd(cost.rate(None) * HOUR)} per GPU-hour.", "quiet")
+        yield Text(f"An idle {gpu.name} costs {show_usd(cost.rate(None) * HOUR)} per GPU-hour.", "quiet")
 
 
 def document(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Json:

@@ -3,6 +3,7 @@
 from kvplan.api.predict import Predicted
 from kvplan.report.blocks import Json, Page, Text, schema
 from kvplan.specs.serving_profile import SUPPORT
+from kvplan.units import show_count
 
 #: what end-to-end predictions rest on, as a report says it
 ON = {**SUPPORT, "none": "not predicted"}
@@ -12,7 +13,9 @@ def page(p: Predicted) -> Page:
     """Return the report of predicted rows: of kernels by the tier of their profile, of servers by what was measured."""
     noun = "end-to-end" if p.profile else p.kind
     stand = ", ".join(f"{count:,} {ON[on] if p.profile else on}" for on, count in basis(p).items())
-    return Page.of(Text(f"{p.rows:,} {noun} rows in {p.output} ({stand}); {p.noted:,} with a note.", "answer"))
+    rows = show_count(p.rows, f"{noun} row")
+    noted = f"{show_count(p.noted, 'row')} {'has' if p.noted == 1 else 'have'} a note"
+    return Page.of(Text(f"{rows} written to {p.output} ({stand}); {noted}.", "answer"))
 
 
 def basis(p: Predicted) -> dict[str, int]:

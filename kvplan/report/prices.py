@@ -13,7 +13,7 @@ from kvplan.report.blocks import Block, Column, Json, Page, Text, Tone, notes, r
 from kvplan.report.sources import brief, source
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import ApiPrice, age
-from kvplan.units import HOUR, show_usd
+from kvplan.units import HOUR, show_count, show_usd
 
 P = TypeVar("P", Price, ApiPrice)
 
@@ -159,7 +159,7 @@ def gpu_page(prices: Sequence[Price], day: str, stale: int) -> Page:
     """Return GPU prices by GPU, term and provider."""
     warned = {p.term: f"{p.term}: {caveat(p.term)}" for p in prices if caveat(p.term)}
     return Page.of(
-        Text(f"{len(prices)} prices on {day}", "answer"),
+        Text(f"{show_count(len(prices), 'price')} on {day}", "answer"),
         table("", GPU, gpu_quotes(prices, day, stale), tone=tone, keys=3),
         (Text(warned[term], "quiet") for term in sorted(warned)),
         ending(prices, day, stale),
@@ -169,7 +169,7 @@ def gpu_page(prices: Sequence[Price], day: str, stale: int) -> Page:
 def api_page(prices: Sequence[ApiPrice], day: str, stale: int) -> Page:
     """Return what APIs charge per million tokens."""
     return Page.of(
-        Text(f"{len(prices)} API prices on {day}, USD per million tokens; -: not known", "answer"),
+        Text(f"{show_count(len(prices), 'API price')} on {day}, in USD per million tokens (-: unknown)", "answer"),
         table("", API, api_quotes(prices, day, stale), tone=tone, keys=3),
         ending(prices, day, stale),
     )
@@ -179,8 +179,9 @@ def ending(prices: Sequence[P], day: str, stale: int) -> Iterator[Block]:
     """Yield what follows a table of prices: what old means, and the sources."""
     old = sum(age(p, day) > stale for p in prices)
     if old:
-        said = f"{old} of {len(prices)} prices were last seen more than {stale} days before {day} (old)"
-        yield Text(f"{said}: check them first.", "warning")
+        verb = "was" if old == 1 else "were"
+        count = f"{old} of {show_count(len(prices), 'price')}"
+        yield Text(f"{count} {verb} last seen more than {stale} days before {day} (old); check before use.", "warning")
     yield notes("Sources", (f"[{n}] {ref}" for ref, n in numbered(prices).items()))
 
 

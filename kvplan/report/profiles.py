@@ -7,7 +7,7 @@ from kvplan.api.show import Checked
 from kvplan.perf.kernel_profile import Fitted, Kernel, KernelProfile
 from kvplan.report.blocks import Block, Chart, Column, Heading, Json, Page, Series, Text, grid, notes, records, schema
 from kvplan.report.sources import brief, source
-from kvplan.units import MILLION, TERA, show_rate, spell
+from kvplan.units import MILLION, TERA, show_count, show_percent, show_rate, spell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,14 @@ ENTRY = (
 
 
 def accuracy(fitted: Fitted) -> str:
-    """Return a fit's errors on rows left out, its interval and range, in one line."""
+    """Return a fit's errors on held-out rows, its interval and range, in one line."""
     r = fitted.residuals
     spans = ", ".join(f"{low:.2f} to {high:.2f} ({name})" for name, (low, high) in fitted.interval.items())
     ranges = ", ".join(f"{name} {low:,} to {high:,}" for name, (low, high) in fitted.range.items())
     missing = f"; not identified: {', '.join(fitted.not_identified)}" if fitted.not_identified else ""
-    errors = f"{r['rows']:.0f} rows, median error {r['median']:.1%}, P90 {r['p90']:.1%}"
-    return f"{errors}; 80 % interval of measured / fitted: {spans}; fitted for {ranges}{missing}"
+    errors = f"median error {show_percent(r['median'], 1)}, P90 {show_percent(r['p90'], 1)}"
+    rows = show_count(round(r["rows"]), "row")
+    return f"{rows}, {errors}; 80 % interval of measured / fitted: {spans}; fitted for {ranges}{missing}"
 
 
 def page(profiles: Sequence[KernelProfile], kind: str | None, checked: Checked | None = None) -> Page:

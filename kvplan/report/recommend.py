@@ -24,10 +24,11 @@ from kvplan.report.blocks import (
     record,
     records,
     schema,
+    sentence,
     table,
 )
-from kvplan.report.sources import brief, calibration, source
-from kvplan.units import MILLION, MONTH, show_time, show_usd
+from kvplan.report.sources import brief, calibration, interval, source
+from kvplan.units import MILLION, MONTH, show_percent, show_time, show_usd
 
 #: rows of the tables of other plans
 SHOWN = 10
@@ -42,7 +43,9 @@ def loss(q: Quality) -> str:
     """Return a quality loss with its range."""
     if q.drop is None:
         return "unknown"
-    return "none" if q.drop == q.low == q.high == 0 else f"{q.drop:.1%} ({q.low:.1%} to {q.high:.1%})"
+    if q.drop == q.low == q.high == 0:
+        return "none"
+    return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
 
 
 def size(p: Plan) -> str:
@@ -84,7 +87,7 @@ PLAN = (
     Column[Plan](key="quality.known", value=lambda p: p.quality.known),
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="sure", value=lambda p: p.slo_probability, show=lambda x: f"{x:.0%}"),
+    Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
 )  # fmt: skip
@@ -95,9 +98,9 @@ LINE = (
 )
 ENERGY = (LINE[0], Column[Line](key="joules_per_query", value=lambda x: x.amount), LINE[2])
 SWING = (
-    Column[Swing](key="name", heading="what moves", value=lambda s: s.name, align="left", wraps=True),
+    Column[Swing](key="name", heading="quantity", value=lambda s: s.name, align="left", wraps=True),
     Column[Swing](key="usd_per_query", value=lambda s: [s.low, s.high]),
-    Column[Swing](heading="from", value=lambda s: s.low, show=show_usd),
+    Column[Swing](heading="cost from", value=lambda s: s.low, show=show_usd),
     Column[Swing](heading="to", value=lambda s: s.high, show=show_usd),
 )
 BASIS = Column[Swing](key="basis", heading="basis", value=lambda s: s.basis, align="left", wraps=True)
@@ -116,23 +119,23 @@ def page(r: Recommendation) -> Page:
     shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]] if r.alternatives else []
     return Page.of(
         Text(answer(r), "answer"),
-        (Text(f"Note: {warning}", "warning") for warning in r.warnings),
+        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
         Text(asked(r), "quiet"),
         standing(r),
         bill_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        (plans_table("Runners-up, the best of each technique and GPU" if r.plan else BARRED, shown), legend(shown))
-        if shown
-        else None,
-        plans_table("Not beaten in all of cost, quality and latency", r.front[:SHOWN]) if len(r.front) > 1 else None,
-        notes("Not possible", merged((x.technique or x.gpu, x.reason) for x in r.rejected)),
+        (plans_table(OTHERS if r.plan else BARRED, shown), legend(shown)) if shown else None,
+        plans_table(FRONT, r.front[:SHOWN]) if len(r.front) > 1 else None,
+        notes("Techniques and GPUs that cannot be used", merged((x.technique or x.gpu, x.reason) for x in r.rejected)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
 
 
-BARRED = "Plans that something else bars"
+OTHERS = "Best plan of each technique and GPU"
+BARRED = "Plans that keep the limits but may not be used"
+FRONT = "Pareto front: no other plan is better in cost, quality and latency together"
 
 
 def answer(r: Recommendation) -> str:
@@ -142,13 +145,15 @@ def answer(r: Recommendation) -> str:
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
-    where = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     money = ""
     if p.usd is not None:
-        span = f" (80 % range {show_usd(r.usd[0])} to {show_usd(r.usd[2])})" if r.usd else ""
-        money = f", {show_usd(p.usd)} a query{span}, {show_usd(p.usd * demand.mean * MONTH)} a month"
-    sure = f"limits kept with {p.slo_probability:.0%} probability" if has_limits(r) else "no latency limit"
-    return f"{head}: {where} {how}{money}; {sure}."
+        interval = f" (80 % interval {show_usd(r.usd[0])} to {show_usd(r.usd[2])})" if r.usd else ""
+        money = f", at {show_usd(p.usd)} a query{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
+    certainty = "No latency limit is set."
+    if has_limits(r):
+        certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
+    return f"{head}: {replicas} {how}{money}. {certainty}"
 
 
 def has_limits(r: Recommendation) -> bool:
@@ -160,14 +165,18 @@ def asked(r: Recommendation) -> str:
     """Return what was asked, in a line."""
     demand, limits = r.demand, r.demand.limits
     w = demand.workload
-    times = [f"{n} {show_time(t)}" for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("e2e", limits.e2e)) if t]
+    times = [
+        f"{n} {show_time(t)}"
+        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
+        if t
+    ]
     kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
     share = w.prefix_share if demand.prefix_cache else 0.0
-    reuse = f", {share:.0%} of input in the prefix cache" if share else ""
-    quality = f", at most {limits.quality:.1%} quality lost" if limits.quality is not None else ""
+    reuse = f", {show_percent(share)} of the input in the prefix cache" if share else ""
+    quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
     volume = f"{w.arrivals.queries_per_day:,.0f} queries a day (peak {demand.peak / demand.mean:.1f}x)"
-    tokens = f"{demand.prompt:,} tokens in, {demand.output:,.0f} out on average"
-    return f"{volume}, {tokens}{reuse}; {kept}{quality}. {r.tried:,} candidates tried."
+    tokens = f"{demand.prompt:,} input and {demand.output:,.0f} output tokens on average"
+    return f"{volume}, {tokens}{reuse}. Limits: {kept}{quality}. {r.tried:,} candidates were searched."
 
 
 def standing(r: Recommendation) -> Text | None:
@@ -175,7 +184,7 @@ def standing(r: Recommendation) -> Text | None:
     if r.site is None or r.plan is None:
         return None
     c = r.site.calibration
-    return Text(f"Times: {c.tier}; {c.doubt}.", "quiet" if c.grounded else "warning")
+    return Text(f"Times ({c.tier}): {c.doubt}. {interval(c)}.", "quiet" if c.grounded else "warning")
 
 
 def bill_table(r: Recommendation) -> Table | None:
@@ -187,7 +196,7 @@ def bill_table(r: Recommendation) -> Table | None:
     columns = (
         Column[tuple[Line, Line]](heading="a query costs", value=lambda x: x[0].name, align="left"),
         Column[tuple[Line, Line]](heading="USD", value=lambda x: x[0].amount, show=show_usd),
-        Column[tuple[Line, Line]](heading="share", value=lambda x: x[0].amount / whole, show=lambda s: f"{s:.0%}"),
+        Column[tuple[Line, Line]](heading="share", value=lambda x: x[0].amount / whole, show=show_percent),
         Column[tuple[Line, Line]](
             heading="",
             value=lambda x: x[0].amount / whole,
@@ -199,9 +208,9 @@ def bill_table(r: Recommendation) -> Table | None:
         Column[tuple[Line, Line]](heading="basis", value=lambda x: x[0].basis, align="left", wraps=True),
     )
     tokens, output = r.demand.prompt + r.demand.output, r.demand.output
-    counted = ((tokens, "tokens"), (output, "out"))
+    counted = ((tokens, "tokens"), (output, "output tokens"))
     each = ", ".join(f"{show_usd(whole / count * MILLION)} per million {what}" for count, what in counted)
-    total = ("total", show_usd(whole), "100%", "", show_usd(sum(m.amount for m in months)), each)
+    total = ("total", show_usd(whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
     rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
     return table("Where each dollar goes", columns, rows, total=total)
 
@@ -217,7 +226,7 @@ def swing_table(r: Recommendation) -> Table | None:
         return Span(min(s.low, s.high), base, max(s.low, s.high), least, most)
 
     drawn = Column[Swing](heading="a query", value=lambda s: s.low, cell=span, align="left", picture=True)
-    return table("What it depends on", (*SWING, drawn, BASIS), r.swings)
+    return table("Sensitivity of the cost of a query", (*SWING, drawn, BASIS), r.swings)
 
 
 def plans_table(title: str, plans: Sequence[Plan]) -> Table:
@@ -228,12 +237,12 @@ def plans_table(title: str, plans: Sequence[Plan]) -> Table:
 
 def legend(plans: Sequence[Plan]) -> Block:
     """Return what the marks in a table of plans mean."""
-    said = ["sure: the probability that the latency limits are kept"]
+    lines = ["limits kept: the probability that the latency limits are kept."]
     if not all(p.grounded for p in plans):
-        said.append("* no server on this GPU was measured: its times are extrapolated")
+        lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):
-        said.append("+ the engine does not serve this technique")
-    return Text("; ".join(said), "quiet")
+        lines.append("+ The engine does not serve this technique.")
+    return Text(" ".join(lines), "quiet")
 
 
 def sources(r: Recommendation) -> Iterator[str]:

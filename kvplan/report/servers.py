@@ -8,7 +8,7 @@ from kvplan.report.blocks import Block, Column, Heading, Json, Page, Text, grid,
 from kvplan.report.sources import brief, source
 from kvplan.specs.calibration import ALL, FACTOR, TERMS, Range, Term
 from kvplan.specs.serving_profile import Identity, ServingProfile
-from kvplan.units import show_time
+from kvplan.units import show_count, show_time
 
 #: servers side by side in one table
 ABREAST = 4
@@ -25,7 +25,7 @@ class Valued:
 
 
 @dataclass(frozen=True)
-class Server:
+class MeasuredServer:
     """What was measured on a GPU under an engine."""
 
     gpu: str
@@ -65,14 +65,14 @@ TERM = (
     Column[Valued](key="share", value=lambda v: v.term.share),
 )
 SERVER = (
-    Column[Server](key="gpu", value=lambda s: s.gpu),
-    Column[Server](key="engine", value=lambda s: s.engine),
-    Column[Server](heading="measured", value=lambda s: f"{s.gpu} {s.engine}", align="left"),
-    Column[Server](key="rows", heading="rows", value=lambda s: s.rows, show=lambda n: f"{n:,}"),
-    Column[Server](
+    Column[MeasuredServer](key="gpu", value=lambda s: s.gpu),
+    Column[MeasuredServer](key="engine", value=lambda s: s.engine),
+    Column[MeasuredServer](heading="measured", value=lambda s: f"{s.gpu} {s.engine}", align="left"),
+    Column[MeasuredServer](key="rows", heading="rows", value=lambda s: s.rows, show=lambda n: f"{n:,}"),
+    Column[MeasuredServer](
         key="models", heading="models", value=lambda s: list(s.models), show=", ".join, align="left", wraps=True
     ),
-    Column[Server](key="values", value=lambda s: s.values),
+    Column[MeasuredServer](key="values", value=lambda s: s.values),
 )
 INTERVAL = (
     Column[Interval](heading="80 % of measured / predicted", value=lambda i: i.who, align="left"),
@@ -87,10 +87,10 @@ def terms(profile: ServingProfile) -> list[Valued]:
     return [Valued(term, values[term.name]) for term in ALL]
 
 
-def servers(profile: ServingProfile) -> list[Server]:
+def servers(profile: ServingProfile) -> list[MeasuredServer]:
     """Return the servers that were measured, with the values of their terms."""
     return [
-        Server(
+        MeasuredServer(
             gpu,
             engine,
             profile.rows.get((gpu, engine), 0),
@@ -108,20 +108,22 @@ def intervals(profile: ServingProfile) -> list[Interval]:
 def page(profile: ServingProfile) -> Page:
     """Return a profile's terms, their values by server, its intervals, and what was measured."""
     count = sum(map(bool, profile.moves.get("releases", {}).values()))
-    said = [f"{', '.join(profile.speculative)}: with speculative decoding"] if profile.speculative else []
-    said.append(f"Launches are the same on all servers; {count} engine versions have factors of their own.")
+    lines = [f"{', '.join(profile.speculative)}: with speculative decoding"] if profile.speculative else []
+    own = "has factors of its own" if count == 1 else "have factors of their own"
+    versions = f"{show_count(count, 'engine version')} {own}"
+    lines.append(f"Kernel launches take the same time on all servers; {versions}.")
     return Page.of(
         Text(f"{profile.title or profile.name} (servers {profile.tier})", "answer"),
         table("", TERM, terms(profile)),
         side_by_side(servers(profile)),
         table("", INTERVAL, intervals(profile)),
         table("", SERVER, servers(profile)),
-        notes("Notes", said),
+        notes("Notes", lines),
         notes("Source", [brief(profile.source)]),
     )
 
 
-def side_by_side(found: Sequence[Server]) -> Iterator[Block]:
+def side_by_side(found: Sequence[MeasuredServer]) -> Iterator[Block]:
     """Yield tables of what servers' terms are worth, a few servers abreast."""
     for first in range(0, len(found), ABREAST):
         some = found[first : first + ABREAST]

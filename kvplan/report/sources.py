@@ -66,12 +66,12 @@ def calibration(c: Calibration) -> Json:
 def interval(c: Calibration) -> str:
     """Return the 80 % interval of a calibration in words."""
     tpot, ttft = (f"{r.low:.2f}-{r.high:.2f}x" for r in (c.tpot, c.ttft))
-    return f"80 % interval: TPOT and cost {tpot}, TTFT {ttft}"
+    return f"80 % interval, cross-validated on held-out measurements: TPOT and cost {tpot}, TTFT {ttft}"
 
 
 def price_source(gpu: str, p: Price | None) -> str:
     """Return a GPU's price and where it is from, in a line."""
     if p is None:
-        return f"price: none known for {gpu}; give one with price=2.49/h"
+        return f"price: none known for {gpu}"
     note = f"; {p.note}" if p.note else ""
     return f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, from {p.start}{note}; {brief(p.source)}"

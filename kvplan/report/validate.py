@@ -7,7 +7,7 @@ from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving_predict import Timed
 from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
-from kvplan.units import show_time
+from kvplan.units import show_count, show_percent, show_time
 
 #: what names a group of rows of kernels, and of end-to-end rows
 KERNEL = ("GPU", "engine", "kernel", "dtype")
@@ -17,7 +17,7 @@ NAMED = 5
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
+    return show_percent(share, 1)
 
 
 ERRORS = (
@@ -26,18 +26,16 @@ ERRORS = (
     Column[Residuals](key="median", heading="median", value=lambda r: r.median, show=percent),
     Column[Residuals](key="mean", heading="mean", value=lambda r: r.mean, show=percent),
     Column[Residuals](key="p90", heading="P90", value=lambda r: r.p90, show=percent),
-    Column[Residuals](key="bias", heading="bias", value=lambda r: r.bias, show=lambda x: f"{100 * x:+.1f}%"),
-    Column[Residuals](key="coverage", heading="in 80 %", value=lambda r: r.coverage, show=lambda x: f"{100 * x:.0f}%"),
+    Column[Residuals](key="bias", heading="bias", value=lambda r: r.bias, show=lambda x: show_percent(x, 1, True)),
+    Column[Residuals](key="coverage", heading="in 80 %", value=lambda r: r.coverage, show=show_percent),
 )
 #: the median error of a plain roofline on the same rows
-ROOFLINE = (
-    Column[Any](key="roofline", heading="roofline", value=lambda r: r.roofline, show=lambda x: f"{100 * x:.0f}%"),
-)
+ROOFLINE = (Column[Any](key="roofline", heading="roofline", value=lambda r: r.roofline, show=show_percent),)
 LEGEND = (
-    "Errors are predicted over measured, minus one: median, mean and P90 of their size; bias is the median with its "
-    "sign; in 80 % is the share of rows inside their 80 % interval."
+    "An error is predicted over measured, minus one. median, mean and P90: of its absolute value; bias: its median "
+    "with the sign; in 80 %: the share of rows inside their 80 % interval."
 )
-BESIDE = "Roofline is the median error of bytes and FLOPs over the datasheet's rates, with nothing fitted."
+BESIDE = "roofline: the median error of bytes and FLOPs divided by the datasheet's rates, with nothing fitted."
 
 
 def named(names: Sequence[str]) -> tuple[Column[Residuals], ...]:
@@ -59,7 +57,9 @@ def error_table(
 def left_out(left: Sequence[str]) -> Notes:
     """Return why rows were left out of a comparison, the first few."""
     shown = [*left[:NAMED], *(["..."] if len(left) > NAMED else [])]
-    return notes(f"{len(left):,} {'row was' if len(left) == 1 else 'rows were'} left out, for these reasons", shown)
+    return notes(
+        f"{show_count(len(left), 'row')} {'was' if len(left) == 1 else 'were'} not compared, for these reasons", shown
+    )
 
 
 def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[float, float]]]) -> list[Column[Timed]]:

@@ -255,14 +255,13 @@ def wider(found: Range) -> Range:
     return Range(low=found.low**2, high=found.high**2)
 
 
-_LEFT = "the 80 % interval is that of measurements left out of the fit in the same way"
 DOUBTS = {
-    SEEN: f"this model was measured on this GPU under this release of the engine; {_LEFT}",
-    RELEASE: f"this model was measured on this GPU and engine, under other releases; {_LEFT}",
-    SIBLING: f"this model was measured under this engine on other GPUs; {_LEFT}",
-    SERVER: f"this GPU and engine were measured with other models; {_LEFT}",
-    PART: f"either this GPU or this engine was measured, but not together; {_LEFT}",
-    NOWHERE: f"neither this GPU nor this engine was measured: the datasheet times what others reach; {_LEFT}",
+    SEEN: "this model was measured on this GPU with this release of the engine",
+    RELEASE: "this model was measured on this GPU and engine, with other releases",
+    SIBLING: "this model was measured with this engine on other GPUs",
+    SERVER: "this GPU and engine were measured with other models",
+    PART: "either this GPU or this engine was measured, but not both together",
+    NOWHERE: "neither this GPU nor this engine was measured, so datasheet rates are scaled as on measured GPUs",
 }
 
 

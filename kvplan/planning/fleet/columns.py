@@ -199,14 +199,14 @@ def undominated(found: Sequence[Column]) -> list[Column]:
 def missed(demand: Demand, one: Candidates) -> str:
     """Return the limit that no candidate on a GPU keeps."""
     if not one.fits.any():
-        return "no replica of one node holds the model and the longest request"
+        return "no replica within one node holds the model and the longest request"
     limits = demand.limits
     for name, times, limit in (
         ("TTFT", one.ttft, limits.ttft),
         ("TPOT", one.tpot, limits.tpot),
-        ("end-to-end", one.e2e, limits.e2e),
+        ("end-to-end time", one.e2e, limits.e2e),
     ):
         least = float(times[one.fits].min())
         if limit is not None and least > limit:
-            return f"{name} of at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
+            return f"{name} is at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
     return "no replica keeps all limits at once"

@@ -13,11 +13,11 @@ from kvplan.planning.fleet.program import ASIDE, Bucket, Choice, Use, choose, co
 from kvplan.planning.search import Demand
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
-from kvplan.units import show_time
+from kvplan.units import show_percent, show_time
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
 SECONDS, GAP = 20.0, 0.001
-UNFOUND = "none found in the solver's time"
+UNFOUND = "the solver found none within its time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,9 @@ def bar(demand: Demand, quality: Quality) -> str:
     """Return why a technique may not be used, '' when it may."""
     limit = demand.limits.quality
     if limit is not None and not quality.within(limit):
-        return "quality unknown" if quality.drop is None else f"loses {quality.drop:.1%}, more than {limit:.1%}"
+        if quality.drop is None:
+            return "its quality loss is unknown"
+        return f"it loses {show_percent(quality.drop, 1)} quality, more than {show_percent(limit, 1)}"
     if not demand.limits.any_technique and not techniques.served_by(quality.technique, demand.engine.name):
         return f"{demand.engine.title} does not serve it"
     return ""
@@ -129,7 +131,7 @@ def plan(
         singles=tuple(s for s, _ in singles),
         separate=Simpler(
             gpu="", usd=separate.usd if separate.uses else None, unlimited=None, needs=None,
-            reason="" if separate.uses else unfound(separate, "one configuration a workload is not enough here"),
+            reason="" if separate.uses else unfound(separate, "no single pool serves a whole workload here"),
         ),
         seconds=seconds,
         reason="" if best else none_because(mixed, able, asked, stock, why, seconds * ASIDE, gap),
@@ -181,7 +183,7 @@ def single(
     within = nothing if fewest > stock[gpu] else choose(mine, asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
     if within.uses is not None:
         return replace(shared, usd=within.usd), within
-    return replace(shared, usd=None, reason=unfound(within, f"needs {needs:,}, of {stock[gpu]:,} there are")), nothing
+    return replace(shared, usd=None, reason=unfound(within, f"{needs:,} are needed, {stock[gpu]:,} available")), nothing
 
 
 def unfound(choice: Choice, proven: str) -> str:
@@ -215,10 +217,12 @@ def none_because(
         said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
         return f"{place(group)}: {said or 'no replica keeps all limits at once'}"
     if mixed.stopped:
-        return f"no fleet found in {show_time(seconds / ASIDE)}, and none ruled out; give the solver more seconds"
+        return (
+            f"the solver neither found a fleet in {show_time(seconds / ASIDE)} nor ruled it out; give it more seconds"
+        )
     lent = {gpu: choose(able, asked, stock, seconds=seconds, gap=0.0, lend=gpu) for gpu in stock}
     enough = {gpu: c for gpu, c in lent.items() if c.uses is not None}
     if not enough:
-        return "too few GPUs; no one type alone makes up for it, however many there were"
+        return "too few GPUs are available, and more of a single type would not be enough"
     least = [f"{'at most ' * c.stopped}{c.extra:,} more {gpu}" for gpu, c in enough.items()]
-    return f"too few GPUs: {' or '.join(least)} would do"
+    return f"too few GPUs are available: {' or '.join(least)} would be enough"

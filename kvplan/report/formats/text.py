@@ -1,5 +1,6 @@
 """Text for a terminal or a file: nothing is cut; a table too wide goes on in a second one under its first columns."""
 
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -17,6 +18,8 @@ from kvplan.report.plain import Plain
 STYLES = {
     "plain": "", "answer": "bold", "warning": "yellow", "quiet": "dim", "best": "green", "bad": "red", "total": "bold",
 }  # fmt: skip
+#: a space before a unit, at which a line must not end, and what stands for it while lines are made
+JOINT, GLUE = re.compile(r"(?<=\d) (?=(?:%|[KMGT]i?B|[mu]?s|min|[mkM]?Wh)(?![\w/]))"), "\ue000"
 #: columns between two cells
 GAP = 2
 #: columns that a cell of words keeps, at the least and where there is room
@@ -32,7 +35,7 @@ def render(report: Report, screen: Screen) -> str:
     with console.capture() as captured:
         for part in laid_out(report.page(), screen.width):
             console.print(part)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return "\n".join(line.rstrip() for line in captured.get().replace(GLUE, " ").splitlines())
 
 
 def laid_out(page: Page, width: int) -> list[RenderableType]:
@@ -60,8 +63,8 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
 
 
 def plain(text: str, style: str = "") -> RichText:
-    """Return text as it is; the console writes out what could steer a terminal."""
-    return RichText(text, style=style, overflow="fold")
+    """Return text as it is, numbers with their units; the console writes out what could steer a terminal."""
+    return RichText(JOINT.sub(GLUE, text), style=style, overflow="fold")
 
 
 # -- tables ---------------------------------------------------------------------------------------
