@@ -16,7 +16,7 @@ from kvplan.specs.money import ApiPrice
 from kvplan.specs.source import Source
 
 ERRORS = {"rows": 1234, "median": 0.031, "mean": 0.042, "p90": 0.153, "bias": -0.024, "coverage": 0.81}
-CELLS = ("1,234", "3.1%", "4.2%", "15.3%", "-2.4%", "81%")
+CELLS = ("1,234", "3.1 %", "4.2 %", "15.3 %", "-2.4 %", "81 %")
 SOURCE = Source(kind="quote", ref="a list (copied)", date="2026-11-20")
 OTHER = Source(kind="quote", ref="another", date="2026-06-01")
 
@@ -49,9 +49,9 @@ def test_errors_by_server_beside_a_roofline() -> None:
     left = [f"line {n}" for n in range(7)]
     errors = ServerErrors(profile="p", metrics={"TPOT": [found]}, left=left)
     page = validate.page(errors)
-    assert tables(page)[0].rows[0].cells == ("h200", "vllm", "m", *CELLS, "66%")
+    assert tables(page)[0].rows[0].cells == ("h200", "vllm", "m", *CELLS, "66 %")
     last = page.blocks[-1]
-    assert isinstance(last, Notes) and last.heading.startswith("7 rows were left out")
+    assert isinstance(last, Notes) and last.heading.startswith("7 rows were not compared")
     assert last.lines == (*left[:5], "...")
     document = validate.document(errors)
     assert document["metrics"]["TPOT"][0]["roofline"] == 0.66 and document["left_out"] == left
@@ -59,7 +59,7 @@ def test_errors_by_server_beside_a_roofline() -> None:
 
 def test_fits_of_kernels_and_servers() -> None:
     assert texts(calibrate.page(FittedKernels(kernels=3, rows=4567, output="x.yaml", parts=[]))) == [
-        "3 kernels from 4,567 rows in x.yaml, a profile for kvplan predict."
+        "3 kernels fitted to 4,567 rows and written to x.yaml. It is a profile for kvplan predict."
     ]
     groups = [Beside(group=g, roofline=0.66, **ERRORS) for g in (("models",), ("models", "h200", "vllm", "m"))]
     found = FittedServers(
@@ -67,9 +67,10 @@ def test_fits_of_kernels_and_servers() -> None:
     )
     page = calibrate.page(found)
     assert texts(page) == [
-        "4,567 rows on top of published in x.yaml, a profile for kvplan estimate, recommend and predict."
+        "Fitted to 4,567 rows, starting from profile published, and written to x.yaml. It is a profile for kvplan "
+        "estimate, recommend and predict."
     ]
-    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS, "66%")]
+    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS, "66 %")]
     document = calibrate.document(found)
     assert (document["rows"], document["output"], document["speculative"]) == (4567, "x.yaml", ["v 1"])
     assert [g["group"] for g in document["left_out"]["TTFT"]] == [list(g.group) for g in groups]
@@ -77,7 +78,7 @@ def test_fits_of_kernels_and_servers() -> None:
 
 def test_predicted_rows() -> None:
     kernels = Predicted(kind="gemm", rows=1234, noted=56, stands={"measured here": 1200}, output="o.csv")
-    assert texts(predict.page(kernels)) == ["1,234 gemm rows in o.csv (1,200 measured here); 56 with a note."]
+    assert texts(predict.page(kernels)) == ["1,234 gemm rows written to o.csv (1,200 measured here); 56 rows have a note."]
     stands = {"seen": 1000, "none": 7}
     servers = Predicted(kind="e2e", rows=1234, noted=56, stands=stands, output="o.csv", profile="published")
     document = predict.document(servers)
@@ -99,12 +100,12 @@ def test_a_measured_profile() -> None:
     document = {"title": "A CPU", "samples": samples, "groups": {"copy": group}}
     page = profile.page(Profiled(document=document, output="o.yaml", rows="o.csv", seconds=61.0))
     assert texts(page)[:3] == [
-        "A CPU. 91 shapes, 1,930 samples in 61.0 s; mean error on shapes left out 1.2 %.",
-        "Profile in o.yaml, samples in o.csv.",
-        "Contended: 25 % of the samples were disturbed by other work.",
+        "A CPU: 91 shapes and 1,930 samples were measured in 61.0 s. The mean error on held-out shapes is 1.2 %.",
+        "The profile was written to o.yaml, the samples to o.csv.",
+        "The device was shared: other work disturbed 25 % of the samples.",
     ]
     cells = tables(page)[0].rows[0].cells
-    assert cells[:5] == ("copy", "17", "1.2%", "3.4%", "0.95 to 1.07") and cells[7] == "?"
+    assert cells[:5] == ("copy", "17", "1.2 %", "3.4 %", "0.95 to 1.07") and cells[7] == "?"
     assert str(cells[5]).startswith("5 us") and str(cells[6]).startswith("20 GB/s")
 
 
@@ -123,7 +124,7 @@ def test_prices_of_gpus_and_apis() -> None:
         ("h200", "spot", "p", "$4.50", "2026-05-01", "4 d", "[1]"),
     ]
     assert [r.tone for r in rows] == ["plain", "quiet", "plain"]
-    assert any(text.startswith("1 of 3 prices were last seen more than 120 days") for text in texts(page))
+    assert any(text.startswith("1 of 3 prices was last seen more than 120 days") for text in texts(page))
 
     def api(above: int) -> ApiPrice:
         return ApiPrice(

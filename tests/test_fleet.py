@@ -416,7 +416,7 @@ def test_the_document(run, tmp_path) -> None:
 def test_no_fleet_is_a_reason_on_one_line_and_in_the_document(run, tmp_path) -> None:
     path = written(tmp_path, FILE.replace("ttft: 1s", "ttft: 1ms"))
     found = run("fleet", path, "--on", "2026-11-24", "--json")
-    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
+    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT is at least" in found.err
     assert found.json["fleet"] is None and found.json["saving"] is None and found.json["reason"] in found.err
     assert "No fleet" in run("fleet", path, "--on", "2026-11-24").out
 
@@ -424,7 +424,7 @@ def test_no_fleet_is_a_reason_on_one_line_and_in_the_document(run, tmp_path) -> 
 def test_the_report_gives_the_answer_first(run, tmp_path) -> None:
     found = run("fleet", written(tmp_path, FILE), "--on", "2026-11-24")
     assert found.code == 0
-    assert "serve all 2 workloads at $" in found.out.split("\n\n")[0].replace("\n", " ")
+    assert "serve the 2 workloads at $" in found.out.split("\n\n")[0].replace("\n", " ")
     assert "Comparison with simpler fleets" in found.out and "h200 alone" in found.out
 
 

@@ -343,11 +343,11 @@ def test_the_programs_own_output_can_be_named(tmp_path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("gpu,engine,kernel,dtype,m,n,k\nh100-sxm,vllm,torch_matmul,bfloat16,16,4096,4096\n")
     done = outside("predict", str(rows), "-o", "/dev/stdout")
-    assert done.returncode == 0 and b"latency_us" in done.stdout and b"1 gemm rows" in done.stdout
+    assert done.returncode == 0 and b"latency_us" in done.stdout and b"1 gemm row " in done.stdout
     with (tmp_path / "out.txt").open("wb") as out:
         code = subprocess.run([*KVPLAN, "predict", str(rows), "-o", "/dev/stdout"], stdout=out, check=False).returncode
     said = (tmp_path / "out.txt").read_text()
-    assert code == 0 and said.startswith("gpu,") and said.rstrip().endswith("1 with a note.")
+    assert code == 0 and said.startswith("gpu,") and said.rstrip().endswith("1 row has a note.")
 
 
 def test_two_writers_at_once_leave_one_whole_file(tmp_path) -> None:

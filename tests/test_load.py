@@ -268,7 +268,7 @@ def test_the_mean_of_the_percentiles_is_the_mean() -> None:
 def test_the_table_the_largest_loads_and_the_chart(run) -> None:
     found = run(*COMMAND, "--ttft", "2s", "--tpot", "30ms")
     assert found.code == 0
-    assert "largest concurrency" in found.out and "largest rate" in found.out and "bound by" in found.out
+    assert "Largest concurrency" in found.out and "Largest rate" in found.out and "limits it." in found.out
     assert "requests in flight" in found.out and "$ / Mtok" in found.out and "TTFT P99" in found.out
     assert max(map(len, found.out.splitlines())) <= 100
 
@@ -290,7 +290,11 @@ def test_one_load_and_every_option(run) -> None:
     assert opened["loop"] == "open" and opened["loads"][0]["requests_per_second"] == pytest.approx(2)
     more = ("--prefix-hit", "80%", "--speculative", "1.6", "--draft-share", "10%", "--engine", "sglang", "-t", "fp8")
     every = run(*COMMAND, *more, "--disaggregated", "1:2", "--price", "2/h")
-    assert every.code == 0 and "1 to prefill and 2 to decode" in every.out and "Speculation" in every.out
+    assert (
+        every.code == 0
+        and "1 prefill replica and 2 decode replicas" in every.out
+        and "Speculative decoding" in every.out
+    )
     free = run(*(w if w != "h100" else "l40s" for w in COMMAND), "--concurrency", "2")
     assert free.code == 0
 

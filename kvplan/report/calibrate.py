@@ -12,8 +12,8 @@ from kvplan.units import show_count
 def page(found: Calibrated) -> Page:
     """Return the report of a fit, or of its test; samples of `kvplan profile` read as it says them."""
     if isinstance(found, FittedKernels):
-        said = f"{found.kernels} kernels from {found.rows:,} rows in {found.output}"
-        return Page.of(Text(f"{said}, a profile for kvplan predict.", "answer"))
+        fitted = f"{show_count(found.kernels, 'kernel')} fitted to {show_count(found.rows, 'row')}"
+        return Page.of(Text(f"{fitted} and written to {found.output}. It is a profile for kvplan predict.", "answer"))
     if isinstance(found, CheckedKernels):
         return Page.of(*(error_table(name, KERNEL, groups) for name, groups in found.checks))
     return server_page(found) if isinstance(found, FittedServers) else profile.page(found)
