@@ -82,13 +82,41 @@ def test_every_command_is_documented_and_has_help(run) -> None:
         assert "Usage" in run(name, "--help").out
 
 
-def test_the_reports_in_the_readme_are_the_real_ones(run) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    shown = re.findall(r"<!-- report: (.*?) -->\n```text\n(.*?)```", readme, re.DOTALL)
-    assert len(shown) >= 2
-    for command, first in shown:
-        printed = run(*shlex.split(command)[1:]).out
-        assert printed.startswith(first), f"run {command!r} and paste its first part into the README"
+#: a command and what it prints: `pytest --update-golden` rewrites it
+REPORT = re.compile(r"(<!-- report: (.*?) -->\n```text\n)(.*?)(?=```)", re.DOTALL)
+
+
+def test_the_reports_in_the_pages_are_what_the_commands_print(run, monkeypatch, request) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    count = 0
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for block in REPORT.finditer(text):
+            count += 1
+            out = run(*shlex.split(block[2])[1:]).out
+            if request.config.getoption("--update-golden"):
+                text = text.replace(block[0], block[1] + out)
+                page.write_text(text, "utf-8")
+            else:
+                assert block[3] == out, f"{page.name}: run pytest tests/test_docs.py --update-golden"
+    assert count >= 2
+
+
+def test_the_python_examples_run(capsys) -> None:
+    examples = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    assert examples
+    for code in examples:
+        assert len(code.strip().splitlines()) <= 10
+        exec(compile(code, "example", "exec"), {})
+        assert capsys.readouterr().out.strip()
+
+
+def test_no_page_counts_what_the_catalogue_holds() -> None:
+    """A model, GPU or architecture that is added must not make a page wrong."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        counts = re.findall(r"\b\d+ (?:models (?:are )?in|GPUs in the cat|architectures|price lists)", text)
+        assert not counts, (page.name, counts)
 
 
 def test_no_page_names_a_machine_or_a_workplace() -> None:
