@@ -103,12 +103,24 @@ def test_the_reports_in_the_pages_are_what_the_commands_print(run, monkeypatch, 
 
 
 def test_the_python_examples_run(capsys) -> None:
-    examples = [code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    examples = [
+        code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
     assert examples
     for code in examples:
         assert len(code.strip().splitlines()) <= 10
         exec(compile(code, "example", "exec"), {})
         assert capsys.readouterr().out.strip()
+
+
+def test_contributing_names_the_rooms_in_order_and_files_that_exist() -> None:
+    from test_architecture import ROOMS
+
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text[text.index("## Rooms") :], re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == [r for r in ROOMS if r != "docstrings"]
+    for name in re.findall(r"`((?:kvplan|kernels|profiles|tests|benchmarks|docs|\.ci)/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), name
 
 
 def test_no_page_counts_what_the_catalogue_holds() -> None:
