@@ -13,7 +13,8 @@ from kvplan import catalog
 from kvplan.kv import techniques
 from kvplan.kv.budget import weights
 from kvplan.perf.serving import Load, passes, serve, steps
-from kvplan.planning.search import LOADS, Candidates, Demand, Shape, capacity, search
+from kvplan.planning.demand import Demand
+from kvplan.planning.search import LOADS, Candidates, Configuration, capacity, search
 from kvplan.planning.site import Limits, Site
 
 DAY = "2026-11-24"
@@ -66,7 +67,7 @@ def sites() -> list[Site]:
     return found
 
 
-def one_by_one(asked: Demand, sample: list[tuple[Shape, Site, int]]) -> float:
+def one_by_one(asked: Demand, sample: list[tuple[Configuration, Site, int]]) -> float:
     """Return the seconds a plain loop takes a candidate."""
     start = time.perf_counter()
     for shape, site, n in sample:
@@ -101,7 +102,7 @@ def main() -> None:
         everything = [
             (shape, one.site, n)
             for one in found
-            for shape in one.grid.shapes
+            for shape in one.grid.configurations
             for n in LOADS
             if n >= shape.parallel.data
         ]

@@ -13,7 +13,7 @@ from kvplan.api.audit import bench
 from kvplan.claims.checks import CHECKS, change
 from kvplan.claims.verdicts import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, judged, read_figure
 from kvplan.errors import KvplanError
-from kvplan.planning.replica import Row
+from kvplan.planning.replica import Evaluation
 from kvplan.specs.claims import CASE_FIELDS
 
 ROOT = Path(__file__).parent.parent
@@ -323,7 +323,7 @@ def test_a_bound_is_meant_as_it_stands_and_a_figure_is_rounded() -> None:
 
 def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
     """(R + k D') / (R + k D) for any split of what is common and what differs, and any k the spread allows."""
-    row = Row(technique="x", gpu="y", spread=(0.8, 2.0))
+    row = Evaluation(technique="x", gpu="y", spread=(0.8, 2.0))
     for ratio in (0.1, 0.5, 0.9, 1.0, 1.5, 3.0):
         low, high = change(ratio, 1.0, row.spread)
         assert low <= ratio <= high

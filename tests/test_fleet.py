@@ -12,10 +12,11 @@ import pytest
 from kvplan import catalog
 from kvplan.kv.budget import Parallel
 from kvplan.kv.layout import kv_layout
-from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups, sliced, undominated
+from kvplan.planning.demand import Demand
+from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options, sliced, undominated
 from kvplan.planning.fleet.plan import plan, task
 from kvplan.planning.fleet.program import choose, covered, quiet, ranges
-from kvplan.planning.search import Demand, Shape, search
+from kvplan.planning.search import Configuration, search
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.fleet import Slice, cuts
@@ -52,26 +53,26 @@ def demand(rate: float = 10.0, *, offline: bool = True, word: str = "chat", **li
     return Demand(model=MODEL, workload=w, peak=rate, mean=rate, limits=kept, engine=catalog.engine())
 
 
-def asked(name: str = "a", d: Demand | None = None, gpus: tuple[str, ...] = tuple(SITES)) -> Task:
+def asked(name: str = "a", d: Demand | None = None, gpus: tuple[str, ...] = tuple(SITES)) -> FleetWorkload:
     sites = tuple(SITES[gpu] for gpu in gpus)
-    return Task(name=name, demand=d or demand(), techniques=("baseline",), barred={}, sites=sites)
+    return FleetWorkload(name=name, demand=d or demand(), techniques=("baseline",), barred={}, sites=sites)
 
 
-def group(t: Task, first: int = 0, last: int = 0, start: float = 0.0, end: float = 1.0) -> Group:
-    return Group(task=t, first=first, last=last, start=start, end=end, demand=sliced(t.demand, start, end))
+def group(t: FleetWorkload, first: int = 0, last: int = 0, start: float = 0.0, end: float = 1.0) -> BucketGroup:
+    return BucketGroup(task=t, first=first, last=last, start=start, end=end, demand=sliced(t.demand, start, end))
 
 
-def column(g: Group, gpu: str = "h100-sxm", gpus: int = 1, requests: float = 4, cycle: float = 1.0) -> Column:
+def column(g: BucketGroup, gpu: str = "h100-sxm", gpus: int = 1, requests: float = 4, cycle: float = 1.0) -> Option:
     """Return replicas of `gpus` GPUs that hold so many requests for `cycle` seconds each."""
-    shape = Shape(technique="baseline", form=None, parallel=Parallel(tensor=gpus), layout=LAYOUT, cached=0)
+    shape = Configuration(technique="baseline", form=None, parallel=Parallel(tensor=gpus), layout=LAYOUT, cached=0)
     full = max(1, ceil(float(g.demand.in_flight(cycle)) / requests - 1e-9))
-    return Column(
-        group=g, site=SITES[gpu], shape=shape, requests=requests, cycle=cycle, full=full, ttft=0.1, tpot=0.01,
+    return Option(
+        group=g, site=SITES[gpu], configuration=shape, requests=requests, cycle=cycle, full=full, ttft=0.1, tpot=0.01,
         e2e=1.0, sure=0.9,
     )  # fmt: skip
 
 
-def solve(cols: list[Column], stock: dict[str, int], **more):
+def solve(cols: list[Option], stock: dict[str, int], **more):
     buckets = sorted({b for c in cols for b in covered(c)})
     return choose(cols, buckets, stock, seconds=20, gap=0.0, **more)
 
@@ -163,7 +164,7 @@ def test_availability_binds() -> None:
     g = group(asked())
     cheap, dear = column(g), column(g, "h200")
     found = solve([cheap, dear], {"h100-sxm": 2, "h200": 8})
-    assert {u.column.site.gpu.name: u.replicas for u in found.uses} == {"h100-sxm": 2, "h200": 1}
+    assert {u.option.site.gpu.name: u.replicas for u in found.uses} == {"h100-sxm": 2, "h200": 1}
     assert found.usd * HOUR == pytest.approx(2 * 3 + 4)
     assert sum(u.share for u in found.uses) == pytest.approx(1)
     assert solve([cheap, dear], {"h100-sxm": 2, "h200": 0}).uses is None
@@ -184,7 +185,7 @@ def test_mixed_beats_single_where_buckets_differ() -> None:
     assert solve(cheap, {}).usd * HOUR == pytest.approx(10)  # all together, 10 / 1
     found = solve(cheap + dear, {})
     assert found.usd * HOUR == pytest.approx(2 + 4)
-    assert {(u.column.group.first, u.column.site.gpu.name) for u in found.uses} == {(0, "l40s"), (1, "h200")}
+    assert {(u.option.group.first, u.option.site.gpu.name) for u in found.uses} == {(0, "l40s"), (1, "h200")}
 
 
 def test_one_configuration_at_once_splits_nothing() -> None:
@@ -203,7 +204,7 @@ def test_of_fleets_at_one_cost_the_simplest_is_taken() -> None:
 # -- the slow twin --------------------------------------------------------------------------------
 
 
-def slowly(cols: list[Column], stock: dict[str, int]) -> float:
+def slowly(cols: list[Option], stock: dict[str, int]) -> float:
     """Return the least cost of any numbers of replicas that carry every bucket, trying all. [USD/s]"""
     from scipy.optimize import linprog
 
@@ -248,7 +249,7 @@ def lossless(names: tuple[str, ...]) -> dict[str, Quality]:
     return {n: Quality(technique=n, task="chat", drop=0.0, low=0.0, high=0.0, known=True, basis="test") for n in names}
 
 
-def ready(name: str, d: Demand, gpus: tuple[str, ...] = ("h100-sxm", "h200")) -> Task:
+def ready(name: str, d: Demand, gpus: tuple[str, ...] = ("h100-sxm", "h200")) -> FleetWorkload:
     names = ("baseline", "fp8", "int4")
     return task(name, d, names, lossless(names), [SITES[g] for g in gpus])
 
@@ -285,10 +286,10 @@ def test_the_fleet_is_never_dearer_than_simpler_ones(planned) -> None:
 
 def test_all_load_is_served_by_replicas_that_carry_it(planned) -> None:
     for t in planned.tasks:
-        mine = [u for u in planned.uses if u.column.group.task.name == t.name]
-        assert sum(u.share * u.column.group.weight for u in mine) == pytest.approx(1, abs=1e-5)
+        mine = [u for u in planned.uses if u.option.group.task.name == t.name]
+        assert sum(u.share * u.option.group.weight for u in mine) == pytest.approx(1, abs=1e-5)
     for u in planned.uses:
-        c, d = u.column, u.column.group.demand
+        c, d = u.option, u.option.group.demand
         assert float(d.in_flight(c.cycle * (u.share - 1e-5))) <= u.replicas * c.requests
         assert (d.limits.ttft or 9) >= c.ttft and (d.limits.tpot or 9) >= c.tpot
     assert planned.usd == pytest.approx(sum(u.usd for u in planned.uses))
@@ -318,7 +319,7 @@ def test_reasons_say_which_limit_or_which_gpus(planned) -> None:
 
 def test_columns_of_the_whole_keep_the_count_of_the_search() -> None:
     d = demand(60.0, offline=False, ttft=0.5, tpot=0.04)
-    found, _ = columns(groups(ready("chat", d), 1)[0])
+    found, _ = options(groups(ready("chat", d), 1)[0])
     assert found
     for c in found:
         assert c.full == c.needed(1.0)

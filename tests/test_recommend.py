@@ -15,21 +15,14 @@ from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget
 from kvplan.kv.layout import kv_layout
 from kvplan.money.gpu_cost import own
 from kvplan.perf.serving import Load, passes, serve, steps
+from kvplan.planning.certainty import certainty, chance, normal
+from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
 from kvplan.planning.plan import loads_of
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import (
-    LOADS,
-    LONGEST,
-    MOST_CACHED,
-    Demand,
-    certainty,
-    chance,
-    normal,
-    search,
-)  # fmt: skip
-from kvplan.planning.sensitivity import DRAWS, LENGTH_RANGE, LOAD_RANGE, Doubt
+from kvplan.planning.search import LOADS, LONGEST, MOST_CACHED, search
+from kvplan.planning.sensitivity import DRAWS, LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import quality
 from kvplan.specs.calibration import Range
@@ -303,7 +296,7 @@ def test_doubt_starts_from_the_plan_and_holds_it() -> None:
         one = search(demand, [plan.technique], [here])[0][0]
         loads = loads_of(one, plan)
         assert plan.in_flight in [n for n, _ in loads]
-        fixed, doubt = (Doubt(demand, plan, here, [n for n, _ in some]) for some in ((), loads))
+        fixed, doubt = (CostRange(demand, plan, here, [n for n, _ in some]) for some in ((), loads))
         assert float(fixed.cost()) == pytest.approx(plan.usd, rel=1e-9)
         assert all(float(doubt.cost(pace=p)) <= float(fixed.cost(pace=p)) for p in (0.5, 0.9, 1.0, 1.1, 2.0))
         assert float(doubt.cost()) == pytest.approx(plan.usd, rel=1e-9)

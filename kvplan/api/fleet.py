@@ -8,7 +8,7 @@ from kvplan.api.recommend import demand_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
 from kvplan.errors import SpecError
 from kvplan.kv import techniques as known
-from kvplan.planning.fleet.columns import Task
+from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import quality
@@ -52,7 +52,7 @@ def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str) -
     return found
 
 
-def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique: bool) -> Task:
+def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique: bool) -> FleetWorkload:
     """Return one workload of the file with the techniques its limits allow."""
     slo = job.workload.slo
     limits = Limits(

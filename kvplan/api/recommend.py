@@ -8,10 +8,10 @@ from kvplan.api import values
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, gpus_of, one_price, site
 from kvplan.errors import SpecError
 from kvplan.kv import techniques as known
+from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
-from kvplan.planning.search import Demand
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of

@@ -16,7 +16,7 @@ from kvplan.kv.layout import KVLayout, equation, kv_layout
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
-from kvplan.planning.replica import Row, default_kv_bits, estimate
+from kvplan.planning.replica import Evaluation, default_kv_bits, estimate
 from kvplan.planning.site import Query, Site
 from kvplan.quality.loss import quality
 from kvplan.specs.claims import Case
@@ -257,7 +257,7 @@ def query(case: Case) -> Query:
 
 def run(
     case: Case, bench: Bench, technique: str, *, gpu: str = "", parallel: Parallel | None = None, context: int = 0
-) -> Row:
+) -> Evaluation:
     """Return kvplan's estimate of a case."""
     site, asked = site_of(case, bench, gpu), Query(context=context, output=1) if context else query(case)
     if parallel:
@@ -301,13 +301,13 @@ def change(after: float, before: float, spread: tuple[float, float]) -> tuple[fl
     return min(ends), max(ends)
 
 
-def timed(value: float, low: float, high: float, line: str, sources: tuple[Source, ...], *rows: Row) -> Measured:
+def timed(value: float, low: float, high: float, line: str, sources: tuple[Source, ...], *rows: Evaluation) -> Measured:
     """Return a figure that rests on times; a GPU nobody measured is named."""
     guessed = dict.fromkeys(f"nothing was measured on {r.gpu}: its rates are a guess" for r in rows if not r.grounded)
     return Measured(value=value, low=low, high=high, line=line, remarks=tuple(guessed), sources=sources)
 
 
-def refused(row: Row, what: str = "") -> Measured:
+def refused(row: Evaluation, what: str = "") -> Measured:
     return unknown(f"{what}{row.reason}")
 
 
@@ -362,13 +362,13 @@ def sequences_ratio(case: Case, bench: Bench) -> list[Measured]:
 MEASURES = {"ttft": "first token", "tpot": "a token", "e2e": "whole answer"}
 
 
-def seconds(row: Row, measure: str, asked: Query) -> float:
+def seconds(row: Evaluation, measure: str, asked: Query) -> float:
     """Return a row's ttft, tpot or time of a whole answer. [s]"""
     first, each = need(row.ttft), need(row.tpot)
     return {"ttft": first, "tpot": each}.get(measure, first + (asked.output - 1) * each)
 
 
-def spread_of(row: Row, measure: str) -> tuple[float, float]:
+def spread_of(row: Evaluation, measure: str) -> tuple[float, float]:
     """Return the factors between which a row's time lies; a whole answer is a slot's time, as TPOT and cost are."""
     return row.ttft_spread if measure == "ttft" else row.spread
 
@@ -421,7 +421,7 @@ def throughput_ratio(case: Case, bench: Bench) -> list[Measured]:
     return [timed(a / b, low, high, line, sources, after, before)]
 
 
-def _apart(ratio: float, after: Row, before: Row) -> tuple[float, float]:
+def _apart(ratio: float, after: Evaluation, before: Evaluation) -> tuple[float, float]:
     """Return the range of a ratio of two estimates that have no error in common."""
     return ratio * after.spread[0] / before.spread[1], ratio * after.spread[1] / before.spread[0]
 
@@ -429,7 +429,7 @@ def _apart(ratio: float, after: Row, before: Row) -> tuple[float, float]:
 # -- money ------------------------------------------------------------------------------------------
 
 
-def priced(case: Case, bench: Bench, technique: str) -> Row | Measured:
+def priced(case: Case, bench: Bench, technique: str) -> Evaluation | Measured:
     """Return a row with a cost, or why there is none."""
     row = run(case, bench, technique)
     if not row.feasible:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvplan.money.offers import old
-from kvplan.planning.replica import Row, best, estimate
+from kvplan.planning.replica import Evaluation, best, estimate
 from kvplan.planning.site import Query, Site
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -23,15 +23,15 @@ class Estimate:
     model: ModelSpec
     query: Query
     sites: tuple[Site, ...]
-    rows: tuple[Row, ...]
-    where: tuple[Row, ...]
+    rows: tuple[Evaluation, ...]
+    where: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
 
     @property
     def feasible(self) -> bool:
         return any(row.feasible for row in self.rows)
 
-    def site(self, row: Row) -> Site:
+    def site(self, row: Evaluation) -> Site:
         return next(site for site in self.sites if site.gpu.name == row.gpu)
 
 
@@ -39,7 +39,7 @@ def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], *, today: str, named: bool
 ) -> Estimate:
     """Compare techniques on every site the user named, or on the best of all sites when none was."""
-    where: tuple[Row, ...] = ()
+    where: tuple[Evaluation, ...] = ()
     if not named:
         where = tuple(estimate(model, (), query, site)[0] for site in sites)
         sites = [site for site in sites if site.gpu.name == pick_gpu(where)]
@@ -54,7 +54,7 @@ def survey(
     )
 
 
-def pick_gpu(rows: Sequence[Row]) -> str:
+def pick_gpu(rows: Sequence[Evaluation]) -> str:
     """Return the GPU to show in detail.
 
     The cheapest that fits among those whose rates rest on measurements, else any.

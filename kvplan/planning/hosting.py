@@ -9,8 +9,8 @@ from kvplan.money.bill import Bill, Fleet, Load, fleet_bill
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.plan import Plan, shape_of
-from kvplan.planning.search import Demand
+from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, MONTH
@@ -28,7 +28,7 @@ PARTS = {
 def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     """Return the GPU seconds of one query: its prompt, and its share of decode steps by what they wait for."""
     c, parallel = site.calibration, plan.parallel
-    shape = shape_of(demand, plan)
+    shape = configuration_of(demand, plan)
     batch = max(plan.in_flight / parallel.data, 1.0)
     found = passes(
         demand.model, demand.base, shape.layout, weights(demand.model, plan.form), parallel, batch=batch,
@@ -64,7 +64,7 @@ def volumes_of(
     """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one."""
     if bill is None or plan.usd is None:
         return []
-    shape = shape_of(demand, plan)
+    shape = configuration_of(demand, plan)
     tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(shape.cached))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
     same = [p for p in known if p.serves == demand.model.name]

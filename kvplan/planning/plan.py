@@ -10,7 +10,8 @@ import numpy as np
 from kvplan.errors import SpecError, shown
 from kvplan.kv import techniques
 from kvplan.kv.budget import Parallel
-from kvplan.planning.search import GPUS, Candidates, Demand, Shape, cached_tokens
+from kvplan.planning.demand import Demand
+from kvplan.planning.search import GPUS, Candidates, Configuration, cached_tokens
 from kvplan.quality.loss import Quality
 
 Array = Any
@@ -103,7 +104,7 @@ class Book:
         return self.plan(one, int(i), int(j))
 
     def plan(self, one: Candidates, i: int, j: int) -> Plan:
-        shape: Shape = one.grid.shapes[i]
+        shape: Configuration = one.grid.configurations[i]
         served = one.served
         ttft, tpot = float(one.ttft[i, j]), float(one.tpot[i, j])
         joules = float(self.joules(one)[i, j])
@@ -131,17 +132,17 @@ class Book:
         )
 
 
-def shape_of(demand: Demand, plan: Plan) -> Shape:
+def configuration_of(demand: Demand, plan: Plan) -> Configuration:
     """Return the shape a plan was made of."""
     layout = techniques.apply(plan.technique, demand.base)
     cached = cached_tokens(demand, layout)
-    return Shape(technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached)
+    return Configuration(technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached)
 
 
 def row_of(one: Candidates, plan: Plan) -> int:
     """Return which row of the candidates on its GPU a plan is from."""
     mine = (plan.technique, plan.form, plan.parallel)
-    return next(k for k, s in enumerate(one.grid.shapes) if (s.technique, s.form, s.parallel) == mine)
+    return next(k for k, s in enumerate(one.grid.configurations) if (s.technique, s.form, s.parallel) == mine)
 
 
 def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from kvplan.kv import techniques
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan, rank, row_of
-from kvplan.planning.search import CERTAINTY, Candidates, Demand, search
+from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_percent, show_time, show_usd
 

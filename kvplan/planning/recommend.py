@@ -11,11 +11,12 @@ from typing import Any
 from kvplan.kv import techniques
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import bill_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
-from kvplan.planning.search import Candidates, Demand, search
-from kvplan.planning.sensitivity import Doubt, Swing
+from kvplan.planning.search import Candidates, search
+from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
@@ -112,7 +113,7 @@ def recommend(
     others = sorted((p for p in plans if p is not chosen), key=order)
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
-    meant = Doubt(demand, chosen, home.site, [n for n, _ in loads])
+    meant = CostRange(demand, chosen, home.site, [n for n, _ in loads])
     decision = Decision(
         demand=demand, plan=chosen, home=home, candidates=found, plans=plans, barred=barred, book=book,
         objective=objective, guesses=guesses,

@@ -18,7 +18,7 @@ from kvplan.units import show_bytes, show_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Evaluation:
     """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
 
     `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
@@ -138,11 +138,11 @@ class Case:
         return [self.site.parallel] if self.site.parallel else replica_shapes(self.model, layout, self.site.gpu)
 
 
-def evaluate(case: Case, technique: str) -> Row:
+def evaluate(case: Case, technique: str) -> Evaluation:
     """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
     name = techniques.canonical(technique)
     c, context = case.site.calibration, case.query.context
-    row = Row(
+    row = Evaluation(
         technique=name,
         gpu=case.site.gpu.name,
         context=context,
@@ -238,7 +238,7 @@ def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> T
     return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=found, chunks=chunks, served=served)
 
 
-def filled(case: Case, row: Row, t: Timing) -> Row:
+def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     """Return a row with the memory, time and money of its replica.
 
     A query takes `busy` seconds of the replica for its prompt and its share of the decode steps.
@@ -268,14 +268,14 @@ def filled(case: Case, row: Row, t: Timing) -> Row:
     )
 
 
-def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Row]:
+def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""
     case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
     names = dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)])
     return [evaluate(case, name) for name in names]
 
 
-def best(rows: Iterable[Row]) -> Row | None:
+def best(rows: Iterable[Evaluation]) -> Evaluation | None:
     """Return the cheapest feasible row, else the one with the fewest GPUs; None when nothing is feasible."""
     fit = [row for row in rows if row.feasible]
     return min(fit, key=lambda r: (r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0), default=None)

@@ -7,7 +7,6 @@ multiplies arrays. The time of a search grows linearly with its candidates.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,16 @@ import numpy as np
 from kvplan.errors import Incompatible
 from kvplan.kv import techniques
 from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
-from kvplan.planning.replica import NODE, default_kv_bits
+from kvplan.planning.certainty import certainty, expected
+from kvplan.planning.demand import Demand
+from kvplan.planning.percentiles import percentiles
+from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
-from kvplan.specs.calibration import Calibration, Range
 from kvplan.specs.hardware import Engine, Gpu
-from kvplan.specs.model import ModelSpec
-from kvplan.specs.workload import Workload
 
 Array = Any
 #: requests in flight on one replica that are tried: 1, 2, 3, 4, 6, 8 ... up to the engine's limit
@@ -37,64 +36,10 @@ LONGEST = 0.99
 CERTAINTY = "certainty"
 #: and that of the number of GPUs
 GPUS = "GPUs"
-#: standard deviations from the median to the 90th percentile
-Z80 = NormalDist().inv_cdf(0.9)
-#: the standard normal distribution as a table, between whose rows a line errs by less than 1e-6
-NORMAL_AT = np.linspace(-8.0, 8.0, 8001)
-NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
-#: a time that nothing keeps [s]
-TINY = 1e-12
-#: slices of the error in TPOT over which a limit of both times together is averaged
-SLICES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demand:
-    """A workload asked of a model: busiest and mean queries per second, and the limits."""
-
-    model: ModelSpec
-    workload: Workload
-    peak: float
-    mean: float
-    limits: Limits
-    engine: Engine
-    forms: tuple[str | None, ...] = (None,)
-    headroom: float = 0.0
-    spares: int = 0
-    prefix_cache: bool = True
-
-    @cached_property
-    def prompt(self) -> int:
-        return max(1, round(self.workload.input.mean))
-
-    @cached_property
-    def output(self) -> float:
-        return max(1.0, self.workload.output.mean)
-
-    @property
-    def peakedness(self) -> float:
-        """Variance over mean of the requests in flight: (1 + CV^2) / 2 for long service (Eckberg, ITC 10, 1983)."""
-        return (1 + self.workload.arrivals.burstiness**2) / 2
-
-    @cached_property
-    def base(self) -> KVLayout:
-        return kv_layout(self.model, default_kv_bits(self.model))
-
-    @property
-    def fluctuation(self) -> float:
-        """Requests in flight beyond the mean that are planned for, over its root; an offline load waits instead."""
-        if self.workload.offline:
-            return 0.0
-        return float(NormalDist().inv_cdf(self.limits.percentile) * np.sqrt(self.peakedness))
-
-    def in_flight(self, seconds: Array) -> Array:
-        """Return the requests in flight that are exceeded in no more than the allowed share of the time."""
-        mean = self.peak * (1 + self.headroom) * seconds
-        return mean + self.fluctuation * np.sqrt(mean)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
+class Configuration:
     """A technique in a weight format on one replica shape."""
 
     technique: str
@@ -109,10 +54,10 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class SearchGrid:
     """Shapes side by side: their operators and loads, as arrays of (shape, load)."""
 
-    shapes: tuple[Shape, ...]
+    configurations: tuple[Configuration, ...]
     load: Load
     passes: Passes
     requests: Array
@@ -128,7 +73,7 @@ class Candidates:
     """
 
     site: Site
-    grid: Grid
+    grid: SearchGrid
     served: Served
     requests: Array
     room: Array
@@ -152,7 +97,7 @@ class Candidates:
 
     def of(self, names: Collection[str]) -> Array:
         """Return which shapes, as a column, are of one of these techniques."""
-        return np.array([s.technique in names for s in self.grid.shapes], bool)[:, None]
+        return np.array([s.technique in names for s in self.grid.configurations], bool)[:, None]
 
     def under(self, demand: Demand) -> "Candidates":
         """Return the same candidates judged by the limits of another demand."""
@@ -161,7 +106,7 @@ class Candidates:
         return replace(self, sure=sure, meets=kept(demand.limits, times, self.gpus, sure))
 
 
-def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Shape], dict[str, str]]:
+def configurations(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Configuration], dict[str, str]]:
     """Return every shape to try, and why some techniques cannot be applied at all."""
     found, refused = [], {}
     largest = Gpu(
@@ -178,7 +123,7 @@ def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Sh
             if parallel.pipeline > 1 or check_parallel(demand.model, parallel):
                 continue
             found += [
-                Shape(technique=name, form=form, parallel=parallel, layout=layout, cached=cached)
+                Configuration(technique=name, form=form, parallel=parallel, layout=layout, cached=cached)
                 for form in demand.forms
             ]
     return found, refused
@@ -190,7 +135,7 @@ def cached_tokens(demand: Demand, layout: KVLayout) -> int:
     return int(demand.prompt * min(demand.workload.prefix_share, MOST_CACHED)) if shared else 0
 
 
-def grid_of(demand: Demand, shapes: Sequence[Shape], chunk: float, most: int) -> Grid:
+def grid_of(demand: Demand, shapes: Sequence[Configuration], chunk: float, most: int) -> SearchGrid:
     """Return shapes as arrays over the loads one replica may carry."""
     ranks = np.array([s.parallel.data for s in shapes], float)[:, None]
     requests = np.array([[n for n in LOADS if n <= most * ranks.max()] for _ in shapes], float)
@@ -210,24 +155,28 @@ def grid_of(demand: Demand, shapes: Sequence[Shape], chunk: float, most: int) ->
         prompt=fresh, output=np.full_like(batch, demand.output), batch=batch, offered=batch, waves=np.zeros_like(batch),
         chunks=np.ceil(fresh / chunk),
     )  # fmt: skip
-    return Grid(shapes=tuple(shapes), load=load, passes=Passes(**stacked), requests=requests, usable=requests >= ranks)
+    return SearchGrid(
+        configurations=tuple(shapes), load=load, passes=Passes(**stacked), requests=requests, usable=requests >= ranks
+    )
 
 
 # -- one GPU --------------------------------------------------------------------------------------
 
 
-def candidates(demand: Demand, grid: Grid, site: Site) -> Candidates:
+def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     """Return what every shape and load comes to on one GPU."""
     c, limits, requests = site.calibration, demand.limits, grid.requests
     served = serve(grid.load, steps(grid.passes, c, grid.load.batch), c)
-    room = np.array([capacity(demand, shape, site.gpu) for shape in grid.shapes], float)[:, None]
-    ranks = np.array([s.parallel.data for s in grid.shapes], float)[:, None]
-    each = np.array([s.parallel.gpus for s in grid.shapes], float)[:, None]
+    room = np.array([capacity(demand, shape, site.gpu) for shape in grid.configurations], float)[:, None]
+    ranks = np.array([s.parallel.data for s in grid.configurations], float)[:, None]
+    each = np.array([s.parallel.gpus for s in grid.configurations], float)[:, None]
     flight = demand.in_flight(served.cycle)
     replicas = np.maximum(np.ceil(flight / requests - 1e-9), 1.0)
     gpus = (replicas + demand.spares) * each
     gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.load.batch) * each
-    ttft, tpot = tails(demand, grid, served, limits.percentile)
+    lengths = demand.workload.input
+    longer = max(lengths.quantile(limits.percentile) / lengths.mean, 1.0)
+    ttft, tpot = percentiles(served, percentile=limits.percentile, longer=longer, output=demand.output)
     ttft, tpot = ttft * expected(c.ttft), tpot * expected(c.tpot)
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.load.batch <= demand.engine.limits(site.gpu)[0])
@@ -250,12 +199,12 @@ def kept(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: A
     return {**found, CERTAINTY: np.asarray(sure >= limits.confidence)}
 
 
-def served_ranks(grid: Grid, ranks: Array) -> Array:
+def served_ranks(grid: SearchGrid, ranks: Array) -> Array:
     """Return how many attention-data-parallel ranks have a request of their own to serve."""
     return np.minimum(ranks, grid.requests)
 
 
-def capacity(demand: Demand, shape: Shape, gpu: Gpu) -> int:
+def capacity(demand: Demand, shape: Configuration, gpu: Gpu) -> int:
     """Return how many mean requests a replica holds, 0 when the longest ones do not fit."""
     if shape.parallel.gpus > min(gpu.gpus_per_node, NODE):
         return 0
@@ -269,66 +218,6 @@ def capacity(demand: Demand, shape: Shape, gpu: Gpu) -> int:
         return 0
     mean_peak = (shape.layout.peak(mean) - shape.layout.stored(mean)) / tensor
     return budget.sequences(mean, mean_peak)
-
-
-def tails(demand: Demand, grid: Grid, served: Served, percentile: float) -> tuple[Array, Array]:
-    """Return TTFT and TPOT that a share `percentile` of the requests stay under. [s]
-
-    Prompts vary as the workload says; waiting is exponential beyond its chance; what other prompts add to a request's
-    tokens is a Poisson number of them.
-    """
-    z = NormalDist().inv_cdf(percentile)
-    longer = max(demand.workload.input.quantile(percentile) / demand.workload.input.mean, 1.0)
-    busy, queue = np.maximum(served.busy, 1e-9), np.maximum(served.wait, 0.0)
-    waiting = queue / busy * np.maximum(np.log(busy / (1 - percentile)), 0.0)
-    spread = np.hypot((longer - 1) * served.own, np.maximum(waiting - queue, 0.0))
-    decode = np.minimum(served.step, served.tpot)
-    delays = np.maximum(served.tpot - decode, 0.0)
-    count = np.maximum(delays * demand.output / np.maximum(served.prompt_seconds, 1e-12), 1.0)
-    return served.ttft + spread, served.tpot + z * delays / np.sqrt(count)
-
-
-def expected(found: Range) -> float:
-    """Return the median of true over predicted."""
-    return float(np.exp(lognormal(found)[0]))
-
-
-def lognormal(found: Range) -> tuple[float, float]:
-    """Return mean and standard deviation of the logarithm of true over predicted."""
-    low, high = np.log(found.low), np.log(found.high)
-    return float(low + high) / 2, max(float(high - low) / (2 * Z80), 1e-6)
-
-
-def normal(z: Array) -> Array:
-    """Return the standard normal distribution of every element."""
-    return np.interp(z, NORMAL_AT, NORMAL)
-
-
-def chance(median: Array, limit: Array | None, found: Range) -> Array:
-    """Return the probability that the true value is within a limit: a lognormal as wide as the 80 % range."""
-    if limit is None:
-        return np.ones(np.shape(median))
-    return normal(np.log(np.asarray(limit) / np.asarray(median)) / lognormal(found)[1])
-
-
-def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
-    """Return the probability that all latency limits are kept; the errors of TTFT and TPOT count as independent.
-
-    Errors that go together, as those of one server do, would make it greater.
-    """
-    limits = demand.limits
-    within = chance(tpot, limits.tpot, c.tpot)
-    if limits.e2e is None:
-        return chance(ttft, limits.ttft, c.ttft) * within
-    output = demand.workload.output.quantile(limits.percentile)
-    total = np.zeros(np.shape(tpot))
-    for k in range(SLICES):  # of the errors of TPOT, equally likely; those that keep its limit leave TTFT the rest
-        part = np.clip(within - k / SLICES, 0.0, 1 / SLICES)
-        error = NormalDist().inv_cdf((k + 0.5) / SLICES) * lognormal(c.tpot)[1]
-        left = limits.e2e - output * tpot * np.exp(error)
-        bound = np.minimum(left, np.inf if limits.ttft is None else limits.ttft)
-        total += part * chance(ttft, np.maximum(bound, TINY), c.ttft)
-    return total
 
 
 def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds: Array) -> Array:
@@ -347,7 +236,7 @@ def most_requests(engine: Engine, sites: Sequence[Site]) -> int:
 def search(demand: Demand, wanted: Sequence[str], sites: Sequence[Site]) -> tuple[list[Candidates], dict[str, str]]:
     """Return every candidate on every GPU, and why some techniques could not be tried."""
     node = max((min(site.gpu.gpus_per_node, NODE) for site in sites), default=1)
-    shapes, refused = shapes_of(demand, wanted, node)
+    shapes, refused = configurations(demand, wanted, node)
     if not shapes or not sites:
         return [], refused
     grid = grid_of(demand, shapes, sites[0].calibration.chunk, most_requests(demand.engine, sites))

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.plan import Plan, shape_of
-from kvplan.planning.search import Demand, candidates, grid_of, lognormal
+from kvplan.planning.certainty import lognormal
+from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Plan, configuration_of
+from kvplan.planning.search import candidates, grid_of
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Range
 
@@ -30,7 +32,7 @@ class Swing:
     basis: str
 
 
-class Doubt:
+class CostRange:
     """How the cost of a query moves when the model's error, the price, the load or the lengths do.
 
     Replicas follow: a server slower than predicted needs more of them, each at whichever of `loads` (requests in
@@ -47,7 +49,7 @@ class Doubt:
         workload = self.demand.workload
         moved = replace(workload, input=workload.input.times(factor), output=workload.output.times(factor))
         demand = replace(self.demand, workload=moved)
-        grid = grid_of(demand, [shape_of(demand, self.plan)], self.site.calibration.chunk, max(self.loads))
+        grid = grid_of(demand, [configuration_of(demand, self.plan)], self.site.calibration.chunk, max(self.loads))
         cycles = candidates(demand, grid, self.site).served.cycle[0]
         return [float(cycles[list(grid.requests[0]).index(n)]) for n in self.loads]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from kvplan.kv import techniques
 from kvplan.kv.layout import equation
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.replica import Row, best
+from kvplan.planning.replica import Evaluation, best
 from kvplan.planning.site import Site
 from kvplan.report.blocks import (
     Block,
@@ -43,12 +43,12 @@ UNMEASURED = "* No server on this GPU was measured; its times are extrapolated"
 # -- figures --------------------------------------------------------------------------------------
 
 
-def bounded(r: Row, time: float | None, end: int, ttft: bool = False) -> float | None:
+def bounded(r: Evaluation, time: float | None, end: int, ttft: bool = False) -> float | None:
     """Return an end of the 80 % interval of a time. [s]"""
     return None if time is None else time * (r.ttft_spread if ttft else r.spread)[end]
 
 
-def usd(r: Row, factor: float = 1.0) -> float | None:
+def usd(r: Evaluation, factor: float = 1.0) -> float | None:
     return r.cost.per_query * factor if r.cost else None
 
 
@@ -65,79 +65,81 @@ def part(kind: techniques.Kind) -> Json:
     }
 
 
-def gpus_cell(r: Row) -> str:
+def gpus_cell(r: Evaluation) -> str:
     if not r.feasible:
         return "does not fit"
     return f"{r.gpus}" if r.gpus == r.fewest_gpus else f"{r.gpus} ({r.fewest_gpus})"
 
 
-def sequences_cell(r: Row) -> str:
+def sequences_cell(r: Evaluation) -> str:
     return f"{r.sequences:,}" if r.feasible else "-"
 
 
-def gpu_cell(r: Row) -> str:
+def gpu_cell(r: Evaluation) -> str:
     return r.gpu if r.grounded else f"{r.gpu} *"
 
 
-def usd_cell(r: Row) -> str:
+def usd_cell(r: Evaluation) -> str:
     return "-" if not r.feasible else show_usd(r.cost.per_query) if r.cost else "no price"
 
 
 #: figures of a replica at work, in every table of rows
 TIMES = (
-    Column[Row](key="gpus", heading="GPUs", value=lambda r: r.gpus, cell=gpus_cell),
-    Column[Row](key="fewest_gpus", value=lambda r: r.fewest_gpus),
-    Column[Row](key="parallel", value=lambda r: str(r.parallel) if r.parallel else None),
-    Column[Row](key="max_sequences", heading="seqs", value=lambda r: r.sequences, cell=sequences_cell),
-    Column[Row](key="batch", value=lambda r: r.batch),
-    Column[Row](key="ttft", heading="TTFT", value=lambda r: r.ttft, show=show_time),
-    Column[Row](key="tpot", heading="TPOT", value=lambda r: r.tpot, show=show_time),
-    Column[Row](key="tokens_per_second", value=lambda r: r.tokens_per_second),
-    Column[Row](key="ttft_low", value=lambda r: bounded(r, r.ttft, 0, True)),
-    Column[Row](key="ttft_high", value=lambda r: bounded(r, r.ttft, 1, True)),
-    Column[Row](key="tpot_low", value=lambda r: bounded(r, r.tpot, 0)),
-    Column[Row](key="tpot_high", value=lambda r: bounded(r, r.tpot, 1)),
-    Column[Row](key="usd_per_query", heading="$ / query", value=usd, cell=usd_cell),
-    Column[Row](key="usd_per_million_tokens", value=lambda r: r.cost and r.cost.per_million_tokens),
-    Column[Row](key="usd_per_million_output_tokens", value=lambda r: r.cost and r.cost.per_million_output_tokens),
-    Column[Row](key="usd_per_query_low", value=lambda r: usd(r, r.spread[0])),
-    Column[Row](key="usd_per_query_high", value=lambda r: usd(r, r.spread[1])),
-    Column[Row](
+    Column[Evaluation](key="gpus", heading="GPUs", value=lambda r: r.gpus, cell=gpus_cell),
+    Column[Evaluation](key="fewest_gpus", value=lambda r: r.fewest_gpus),
+    Column[Evaluation](key="parallel", value=lambda r: str(r.parallel) if r.parallel else None),
+    Column[Evaluation](key="max_sequences", heading="seqs", value=lambda r: r.sequences, cell=sequences_cell),
+    Column[Evaluation](key="batch", value=lambda r: r.batch),
+    Column[Evaluation](key="ttft", heading="TTFT", value=lambda r: r.ttft, show=show_time),
+    Column[Evaluation](key="tpot", heading="TPOT", value=lambda r: r.tpot, show=show_time),
+    Column[Evaluation](key="tokens_per_second", value=lambda r: r.tokens_per_second),
+    Column[Evaluation](key="ttft_low", value=lambda r: bounded(r, r.ttft, 0, True)),
+    Column[Evaluation](key="ttft_high", value=lambda r: bounded(r, r.ttft, 1, True)),
+    Column[Evaluation](key="tpot_low", value=lambda r: bounded(r, r.tpot, 0)),
+    Column[Evaluation](key="tpot_high", value=lambda r: bounded(r, r.tpot, 1)),
+    Column[Evaluation](key="usd_per_query", heading="$ / query", value=usd, cell=usd_cell),
+    Column[Evaluation](key="usd_per_million_tokens", value=lambda r: r.cost and r.cost.per_million_tokens),
+    Column[Evaluation](
+        key="usd_per_million_output_tokens", value=lambda r: r.cost and r.cost.per_million_output_tokens
+    ),
+    Column[Evaluation](key="usd_per_query_low", value=lambda r: usd(r, r.spread[0])),
+    Column[Evaluation](key="usd_per_query_high", value=lambda r: usd(r, r.spread[1])),
+    Column[Evaluation](
         key="usd_lines",
         value=lambda r: [{"name": n.name, "usd": n.amount, "basis": n.basis} for n in (r.cost.lines if r.cost else ())],
     ),
 )  # fmt: skip
 #: bytes a technique stores, reads, peaks at and can share, and the work it adds; unknown where it cannot act
 CACHE = (
-    Column[Row](key="kv_bytes_per_sequence", heading="KV / seq.", value=lambda r: r.stored, show=show_bytes),
-    Column[Row](key="reduction", heading="saved", value=lambda r: r.reduction, show=show_percent),
-    Column[Row](key="kv_bytes_per_token", value=lambda r: r.layout.growth(r.context) if r.layout else None),
-    Column[Row](key="kv_bytes_read_per_step", value=lambda r: r.layout.read(r.context) if r.layout else None),
-    Column[Row](key="kv_bytes_peak_prefill", value=lambda r: r.layout.peak(r.context) if r.layout else None),
-    Column[Row](key="kv_bytes_shareable", value=lambda r: r.layout.shared(r.context) if r.layout else None),
-    Column[Row](key="attention_flops_per_step", value=lambda r: r.layout.flops(r.context) if r.layout else None),
-    Column[Row](key="prefill_attention_factor", value=lambda r: r.layout.prefill_flops if r.layout else None),
-    Column[Row](key="extra_parameters", value=lambda r: r.layout.parameters if r.layout else None),
+    Column[Evaluation](key="kv_bytes_per_sequence", heading="KV / seq.", value=lambda r: r.stored, show=show_bytes),
+    Column[Evaluation](key="reduction", heading="saved", value=lambda r: r.reduction, show=show_percent),
+    Column[Evaluation](key="kv_bytes_per_token", value=lambda r: r.layout.growth(r.context) if r.layout else None),
+    Column[Evaluation](key="kv_bytes_read_per_step", value=lambda r: r.layout.read(r.context) if r.layout else None),
+    Column[Evaluation](key="kv_bytes_peak_prefill", value=lambda r: r.layout.peak(r.context) if r.layout else None),
+    Column[Evaluation](key="kv_bytes_shareable", value=lambda r: r.layout.shared(r.context) if r.layout else None),
+    Column[Evaluation](key="attention_flops_per_step", value=lambda r: r.layout.flops(r.context) if r.layout else None),
+    Column[Evaluation](key="prefill_attention_factor", value=lambda r: r.layout.prefill_flops if r.layout else None),
+    Column[Evaluation](key="extra_parameters", value=lambda r: r.layout.parameters if r.layout else None),
 )
 #: a technique's row
 TECHNIQUE = (
-    Column[Row](key="technique", heading="technique", value=lambda r: r.technique, align="left"),
-    Column[Row](key="gpu", value=lambda r: r.gpu),
+    Column[Evaluation](key="technique", heading="technique", value=lambda r: r.technique, align="left"),
+    Column[Evaluation](key="gpu", value=lambda r: r.gpu),
     *CACHE,
     *TIMES,
-    Column[Row](key="quality", value=lambda r: r.quality),
-    Column[Row](
+    Column[Evaluation](key="quality", value=lambda r: r.quality),
+    Column[Evaluation](
         key="quality_risk", heading="LongBench loss", value=lambda r: r.risk, align="left", wraps=True,
         cell=lambda r: r.risk if r.layout else "not for this model",
     ),
-    Column[Row](key="needs", value=lambda r: list(r.needs)),
-    Column[Row](key="parts", value=lambda r: [part(kind) for kind, _ in techniques.parts(r.technique)]),
-    Column[Row](key="feasible", value=lambda r: r.feasible),
-    Column[Row](key="reason", value=lambda r: r.reason),
+    Column[Evaluation](key="needs", value=lambda r: list(r.needs)),
+    Column[Evaluation](key="parts", value=lambda r: [part(kind) for kind, _ in techniques.parts(r.technique)]),
+    Column[Evaluation](key="feasible", value=lambda r: r.feasible),
+    Column[Evaluation](key="reason", value=lambda r: r.reason),
 )  # fmt: skip
 #: a GPU's row
 GPU = (
-    Column[Row](
+    Column[Evaluation](
         heading="GPU", value=lambda r: r.gpu, cell=lambda r: r.gpu if r.grounded else f"{r.gpu} *", align="left"
     ),
     *TIMES,
@@ -182,7 +184,7 @@ def answer(e: Estimate) -> str:
     return f"{head} {capacity(base, titles)} uncompressed{price_of(base)}. {compressed(base, chosen, e)}"
 
 
-def compressed(base: Row, chosen: Row, e: Estimate) -> str:
+def compressed(base: Evaluation, chosen: Evaluation, e: Estimate) -> str:
     """Return what the best technique that the engine serves changes, and which unmeasured GPU looks cheaper."""
     engine, cheaper = e.sites[0].engine.title, cheaper_guess(base, e.where)
     if base.cost is None:
@@ -199,13 +201,13 @@ def compressed(base: Row, chosen: Row, e: Estimate) -> str:
     return f"With {chosen.technique}, {gpus} {sequences} {cost}.{cheaper}"
 
 
-def capacity(row: Row, titles: dict[str, str]) -> str:
+def capacity(row: Evaluation, titles: dict[str, str]) -> str:
     """Return how many sequences a replica holds, as a clause."""
     many = f"{row.sequences:,} such sequence{'s' * (row.sequences != 1)}"
     return f"{row.gpus}x {titles[row.gpu]} hold{'s' * (row.gpus == 1)} {many}"
 
 
-def price_of(row: Row) -> str:
+def price_of(row: Evaluation) -> str:
     """Return the cost of a query with its 80 % interval, '' where no price is known."""
     if row.cost is None:
         return ""
@@ -213,7 +215,7 @@ def price_of(row: Row) -> str:
     return f" at {show_usd(row.cost.per_query)} a query ({show_usd(low)} to {show_usd(high)})"
 
 
-def cheaper_guess(base: Row, where: Sequence[Row]) -> str:
+def cheaper_guess(base: Evaluation, where: Sequence[Evaluation]) -> str:
     """Return a sentence on the GPU that looks cheaper but was never measured, '' where there is none."""
     found = best(r for r in where if r.cost)
     if found is None or found.cost is None or base.cost is None or found.cost.per_query >= base.cost.per_query:
@@ -245,13 +247,13 @@ def technique_table(e: Estimate, site: Site) -> Table:
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
 
-    def tone(r: Row) -> Tone:
+    def tone(r: Evaluation) -> Tone:
         return "best" if r.cost and r.cost.per_query == cheapest else "plain" if r.feasible else "quiet"
 
     return table(title, TECHNIQUE, rows, tone=tone)
 
 
-def gpu_table(rows: Sequence[Row]) -> Iterator[Block]:
+def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
     """Yield the baseline on the GPUs that serve it cheapest."""
     fit = sorted((r for r in rows if r.feasible and r.cost), key=lambda r: r.cost.per_query if r.cost else 0.0)
     if not rows:
@@ -282,7 +284,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
 # -- where the time goes --------------------------------------------------------------------------
 
 
-def steps(e: Estimate, row: Row) -> tuple[Step, Step]:
+def steps(e: Estimate, row: Evaluation) -> tuple[Step, Step]:
     """Return a row's decode step and the part of a prompt that one pass reads."""
     c = e.site(row).calibration
     return (
@@ -327,7 +329,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
     )
 
 
-def row(e: Estimate, r: Row, explained: bool) -> Json:
+def row(e: Estimate, r: Evaluation, explained: bool) -> Json:
     """Return one technique's figures under the fixed spellings."""
     found = record(TECHNIQUE, r)
     if explained and r.layout is not None:

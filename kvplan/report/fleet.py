@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.plan import FleetPlan, Simpler
 from kvplan.planning.fleet.program import Use
-from kvplan.planning.search import Demand
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, record, schema, table
 from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
 
@@ -25,42 +25,42 @@ def hourly(usd: float | None) -> float | None:
 
 
 def gpu_cell(u: Use) -> str:
-    site = u.column.site
+    site = u.option.site
     return site.gpu.name if site.calibration.grounded else f"{site.gpu.name} *"
 
 
 def prompts_cell(u: Use) -> str:
-    low, high = u.column.group.tokens
-    return "all" if u.column.group.whole else f"{low:,.0f}-{high:,.0f}"
+    low, high = u.option.group.tokens
+    return "all" if u.option.group.whole else f"{low:,.0f}-{high:,.0f}"
 
 
 #: a pool of replicas
 USE = (
-    Column[Use](key="workload", heading="workload", value=lambda u: u.column.group.task.name, align="left"),
-    Column[Use](key="model", value=lambda u: u.column.group.task.demand.model.name),
-    Column[Use](key="bucket.first", value=lambda u: u.column.group.first + 1),
-    Column[Use](key="bucket.last", value=lambda u: u.column.group.last + 1),
+    Column[Use](key="workload", heading="workload", value=lambda u: u.option.group.task.name, align="left"),
+    Column[Use](key="model", value=lambda u: u.option.group.task.demand.model.name),
+    Column[Use](key="bucket.first", value=lambda u: u.option.group.first + 1),
+    Column[Use](key="bucket.last", value=lambda u: u.option.group.last + 1),
     Column[Use](
-        key="bucket.input_tokens", heading="prompts", value=lambda u: list(u.column.group.tokens), cell=prompts_cell
+        key="bucket.input_tokens", heading="prompts", value=lambda u: list(u.option.group.tokens), cell=prompts_cell
     ),
-    Column[Use](key="bucket.share", value=lambda u: u.column.group.weight),
+    Column[Use](key="bucket.share", value=lambda u: u.option.group.weight),
     Column[Use](
-        key="share", heading="share", value=lambda u: u.share * u.column.group.weight, show=lambda x: show_percent(x, 1)
+        key="share", heading="share", value=lambda u: u.share * u.option.group.weight, show=lambda x: show_percent(x, 1)
     ),
-    Column[Use](key="gpu", heading="GPU", value=lambda u: u.column.site.gpu.name, cell=gpu_cell, align="left"),
+    Column[Use](key="gpu", heading="GPU", value=lambda u: u.option.site.gpu.name, cell=gpu_cell, align="left"),
     Column[Use](
         key="replicas", heading="replicas", value=lambda u: u.replicas,
-        cell=lambda u: f"{u.replicas:,} x {u.column.shape.parallel}",
+        cell=lambda u: f"{u.replicas:,} x {u.option.configuration.parallel}",
     ),
-    Column[Use](key="tp", value=lambda u: u.column.shape.parallel.tensor),
-    Column[Use](key="dp", value=lambda u: u.column.shape.parallel.data),
-    Column[Use](key="technique", heading="technique", value=lambda u: u.column.shape.technique, align="left"),
+    Column[Use](key="tp", value=lambda u: u.option.configuration.parallel.tensor),
+    Column[Use](key="dp", value=lambda u: u.option.configuration.parallel.data),
+    Column[Use](key="technique", heading="technique", value=lambda u: u.option.configuration.technique, align="left"),
     Column[Use](key="gpus", value=lambda u: u.gpus),
-    Column[Use](key="requests_in_flight", value=lambda u: int(u.column.requests)),
-    Column[Use](key="ttft", heading="TTFT", value=lambda u: u.column.ttft, show=show_time),
-    Column[Use](key="tpot", heading="TPOT", value=lambda u: u.column.tpot, show=show_time),
-    Column[Use](key="e2e", value=lambda u: u.column.e2e),
-    Column[Use](key="slo_probability", value=lambda u: u.column.sure),
+    Column[Use](key="requests_in_flight", value=lambda u: int(u.option.requests)),
+    Column[Use](key="ttft", heading="TTFT", value=lambda u: u.option.ttft, show=show_time),
+    Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.tpot, show=show_time),
+    Column[Use](key="e2e", value=lambda u: u.option.e2e),
+    Column[Use](key="slo_probability", value=lambda u: u.option.sure),
     Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
 )  # fmt: skip
 #: a simpler fleet's own figures

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from kvplan.kv import techniques
-from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups
-from kvplan.planning.fleet.program import ASIDE, Bucket, Choice, Use, choose, covered
-from kvplan.planning.search import Demand
+from kvplan.planning.demand import Demand
+from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options
+from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
 from kvplan.units import show_percent, show_time
@@ -42,7 +42,7 @@ class FleetPlan:
     [USD/s]; `stopped` tells that the solver ran out of time.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[FleetWorkload, ...]
     stock: Mapping[str, int]
     buckets: int
     uses: tuple[Use, ...]
@@ -68,7 +68,7 @@ class FleetPlan:
         """GPUs taken, by type."""
         taken = dict.fromkeys(self.stock, 0)
         for u in self.uses:
-            taken[u.column.site.gpu.name] += u.gpus
+            taken[u.option.site.gpu.name] += u.gpus
         return taken
 
     @property
@@ -86,11 +86,11 @@ class FleetPlan:
 
 def task(
     name: str, demand: Demand, wanted: Sequence[str], qualities: Mapping[str, Quality], sites: Sequence[Site]
-) -> Task:
+) -> FleetWorkload:
     """Return a workload with the techniques its limits allow."""
     barred = {t: reason for t in wanted if (reason := bar(demand, qualities[t]))}
     allowed = tuple(t for t in wanted if t not in barred)
-    return Task(name=name, demand=demand, techniques=allowed, barred=barred, sites=tuple(sites))
+    return FleetWorkload(name=name, demand=demand, techniques=allowed, barred=barred, sites=tuple(sites))
 
 
 def bar(demand: Demand, quality: Quality) -> str:
@@ -106,11 +106,16 @@ def bar(demand: Demand, quality: Quality) -> str:
 
 
 def plan(
-    tasks: Sequence[Task], stock: Mapping[str, int], buckets: int, *, seconds: float = SECONDS, gap: float = GAP
+    tasks: Sequence[FleetWorkload],
+    stock: Mapping[str, int],
+    buckets: int,
+    *,
+    seconds: float = SECONDS,
+    gap: float = GAP,
 ) -> FleetPlan:
     """Return the cheapest fleet of at most `stock` GPUs of each type, requests cut into buckets of input length."""
     cut = [group for t in tasks for group in groups(t, buckets)]
-    found = [(group, *columns(group)) for group in cut]
+    found = [(group, *options(group)) for group in cut]
     able = [c for _, each, _ in found for c in each]
     asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
     why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in found if g.first == g.last}
@@ -142,23 +147,23 @@ def ordered(uses: Sequence[Use]) -> tuple[Use, ...]:
     """Return what serves what, by workload, shortest requests first."""
 
     def key(u: Use) -> tuple[str, int, int, str, float]:
-        group = u.column.group
-        return group.task.name, group.first, group.last, u.column.site.gpu.name, -u.share
+        group = u.option.group
+        return group.task.name, group.first, group.last, u.option.site.gpu.name, -u.share
 
     return tuple(sorted(uses, key=key))
 
 
 # -- one type alone -------------------------------------------------------------------------------
 
-Why = Mapping[Bucket, tuple[Group, Mapping[str, str]]]
+Why = Mapping[Bucket, tuple[BucketGroup, Mapping[str, str]]]
 
 
 def single(
-    gpu: str, tasks: Sequence[Task], able: Sequence[Column], asked: Sequence[Bucket], stock: Mapping[str, int],
+    gpu: str, tasks: Sequence[FleetWorkload], able: Sequence[Option], asked: Sequence[Bucket], stock: Mapping[str, int],
     why: Why, seconds: float, gap: float,
-) -> tuple[Simpler, Choice]:  # fmt: skip
+) -> tuple[Simpler, Solution]:  # fmt: skip
     """Return what a GPU type alone costs, with as many as there are and with any number of them."""
-    nothing = Choice(uses=None, bound=0.0, stopped=False)
+    nothing = Solution(uses=None, bound=0.0, stopped=False)
     mine = [c for c in able if c.site.gpu.name == gpu]
     lacking = unserved(mine, asked)
     if lacking:
@@ -173,7 +178,7 @@ def single(
     if not all(c.uses for c in each):  # with any number of GPUs only time can lack
         return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=UNFOUND), nothing
     uses = tuple(u for c in each for u in c.uses or ())
-    whole = Choice(uses=uses, bound=sum(c.bound for c in each), stopped=any(c.stopped for c in each))
+    whole = Solution(uses=uses, bound=sum(c.bound for c in each), stopped=any(c.stopped for c in each))
     needs = sum(u.gpus for u in uses)
     shared = Simpler(gpu=gpu, usd=whole.usd, unlimited=whole.usd, needs=needs)
     if needs <= stock[gpu]:
@@ -186,28 +191,28 @@ def single(
     return replace(shared, usd=None, reason=unfound(within, f"{needs:,} are needed, {stock[gpu]:,} available")), nothing
 
 
-def unfound(choice: Choice, proven: str) -> str:
+def unfound(choice: Solution, proven: str) -> str:
     return UNFOUND if choice.stopped else proven
 
 
 # -- reasons --------------------------------------------------------------------------------------
 
 
-def unserved(able: Sequence[Column], asked: Sequence[Bucket]) -> list[Bucket]:
+def unserved(able: Sequence[Option], asked: Sequence[Bucket]) -> list[Bucket]:
     """Return the buckets that no column serves."""
     served = {b for c in able for b in covered(c)}
     return [b for b in asked if b not in served]
 
 
-def place(group: Group) -> str:
+def place(group: BucketGroup) -> str:
     """Return which requests a group holds."""
     low, high = group.tokens
     return group.task.name if group.whole else f"{group.task.name}, prompts of {low:,.0f} to {high:,.0f} tokens"
 
 
 def none_because(
-    mixed: Choice, able: Sequence[Column], asked: Sequence[Bucket], stock: Mapping[str, int], why: Why, seconds: float,
-    gap: float,
+    mixed: Solution, able: Sequence[Option], asked: Sequence[Bucket], stock: Mapping[str, int], why: Why,
+    seconds: float, gap: float,
 ) -> str:  # fmt: skip
     """Return why there is no fleet: a limit no GPU keeps, or which GPUs are missing."""
     lacking = unserved(able, asked)

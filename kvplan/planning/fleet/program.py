@@ -1,7 +1,7 @@
 """Choosing replicas for a fleet: a mixed-integer linear program over columns, solved by HiGHS (`scipy.optimize.milp`).
 
 Integers are replicas of each column, continuous the share of its group's load sent there. What n replicas carry is
-convex in n (`Column.carried`), so each column is cut into ranges of n: exact for one or two values, below the curve
+convex in n (`Option.carried`), so each column is cut into ranges of n: exact for one or two values, below the curve
 elsewhere, exact at `full`. Each range has a 0/1 variable that says whether it is used.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.fleet.columns import Column
+from kvplan.planning.fleet.options import Option
 from kvplan.units import HOUR
 
 Array = Any
@@ -28,10 +28,10 @@ Bucket = tuple[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Range:
+class ReplicaRange:
     """Replicas `low` to `high` of a column carry `slope` x replicas + `base` of its group."""
 
-    column: Column
+    option: Option
     low: int
     high: int
     slope: float
@@ -42,22 +42,22 @@ class Range:
 class Use:
     """So many replicas of a column, and the share of its group's load they serve."""
 
-    column: Column
+    option: Option
     replicas: int
     share: float
 
     @property
     def gpus(self) -> int:
-        return self.replicas * self.column.gpus
+        return self.replicas * self.option.gpus
 
     @property
     def usd(self) -> float:
         """What they cost. [USD/s]"""
-        return self.replicas * self.column.usd
+        return self.replicas * self.option.usd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Solution:
     """A solution. `uses` is None when there is none: proven so, or not found in time (`stopped`).
 
     No solution costs less than `bound` [USD/s]; `extra` are GPUs used beyond those there are.
@@ -79,7 +79,7 @@ class Choice:
         return max(1 - self.bound / self.usd, 0.0) if self.usd else 0.0
 
 
-def ranges(column: Column, most: int) -> list[Range]:
+def ranges(column: Option, most: int) -> list[ReplicaRange]:
     """Return a column's ranges of replicas: 1, 2 to 3, 4 to 7 ..., `full`, none above `most`."""
     low, found = 1, []
     while low <= min(most, column.full - 1):
@@ -87,15 +87,15 @@ def ranges(column: Column, most: int) -> list[Range]:
         middle = (low + high) // 2
         here, there = (float(x) for x in column.carried(np.array([middle, middle + 1])))
         slope = there - here if high > low else 0.0
-        found.append(Range(column=column, low=low, high=high, slope=slope, base=here - slope * middle))
+        found.append(ReplicaRange(option=column, low=low, high=high, slope=slope, base=here - slope * middle))
         low = high + 1
     if column.full <= most:
-        found.append(Range(column=column, low=column.full, high=column.full, slope=0.0, base=1.0))
+        found.append(ReplicaRange(option=column, low=column.full, high=column.full, slope=0.0, base=1.0))
     return found
 
 
 def choose(
-    columns: Sequence[Column],
+    columns: Sequence[Option],
     buckets: Sequence[Bucket],
     stock: Mapping[str, int],
     *,
@@ -103,30 +103,30 @@ def choose(
     gap: float,
     at_once: bool = False,
     lend: str = "",
-) -> Choice:
+) -> Solution:
     """Return the cheapest replicas that serve every bucket with the GPUs there are (no entry in `stock`: any number).
 
     `at_once` serves each group in one place. With `lend` GPUs of that type may be had beyond its stock: as few as
     possible, whatever the cost.
     """
-    program = Program([r for r in within(columns, stock, lend) if not at_once or r.low == r.column.full], stock, lend)
+    program = Program([r for r in within(columns, stock, lend) if not at_once or r.low == r.option.full], stock, lend)
     if not program.write(buckets):
-        return Choice(uses=None, bound=np.inf, stopped=False)
+        return Solution(uses=None, bound=np.inf, stopped=False)
     goal = program.lent if lend else program.cost
     found = program.solve(goal, seconds, gap)
     bound = found.mip_dual_bound if found.mip_dual_bound is not None and np.isfinite(found.mip_dual_bound) else 0.0
     stopped, bound = found.status == 1, np.inf if found.status == 2 else float(bound) / HOUR
     if found.x is None:
-        return Choice(uses=None, bound=bound, stopped=stopped)
+        return Solution(uses=None, bound=bound, stopped=stopped)
     x = found.x
     if not lend and not at_once:
         again = program.simplest(x, seconds * ASIDE)
         x = again.x if again.x is not None else x
     uses = read(program.parts, x[program.number], x[program.sent])
-    return Choice(uses=uses, bound=0.0 if lend else bound, stopped=stopped, extra=round(float(x[-1])))
+    return Solution(uses=uses, bound=0.0 if lend else bound, stopped=stopped, extra=round(float(x[-1])))
 
 
-def within(columns: Sequence[Column], stock: Mapping[str, int], lend: str) -> Iterator[Range]:
+def within(columns: Sequence[Option], stock: Mapping[str, int], lend: str) -> Iterator[ReplicaRange]:
     """Yield the ranges of every column that the GPUs there are allow."""
     for c in columns:
         name = c.site.gpu.name
@@ -134,7 +134,7 @@ def within(columns: Sequence[Column], stock: Mapping[str, int], lend: str) -> It
         yield from ranges(c, min(c.full, held))
 
 
-def covered(column: Column) -> list[Bucket]:
+def covered(column: Option) -> list[Bucket]:
     """Return the buckets a column serves."""
     group = column.group
     return [(group.task.name, b) for b in range(group.first, group.last + 1)]
@@ -146,7 +146,7 @@ class Program:
     The last variable is the number of GPUs lent. Costs are in USD per hour, near 1.
     """
 
-    def __init__(self, parts: Sequence[Range], stock: Mapping[str, int], lend: str):
+    def __init__(self, parts: Sequence[ReplicaRange], stock: Mapping[str, int], lend: str):
         k = len(parts)
         self.parts, self.stock, self.lend, self.size = parts, stock, lend, 3 * k + 1
         self.on, self.number, self.sent = np.arange(k), k + np.arange(k), 2 * k + np.arange(k)
@@ -154,7 +154,7 @@ class Program:
         self.upper = np.concatenate([np.ones(k), high, np.ones(k), [np.inf if lend else 0.0]])
         self.whole = np.concatenate([np.ones(2 * k), np.zeros(k), np.ones(1)])
         self.cost, self.lent = np.zeros(self.size), np.zeros(self.size)
-        self.cost[self.number] = [HOUR * r.column.usd for r in parts]
+        self.cost[self.number] = [HOUR * r.option.usd for r in parts]
         self.lent[-1] = 1.0
         self.rows: list[dict[int, float]] = []
         self.bounds: list[tuple[float, float]] = []
@@ -168,7 +168,7 @@ class Program:
         """Write the constraints; return False when no range serves some bucket."""
         serving: dict[Bucket, list[int]] = {b: [] for b in buckets}
         for i, r in enumerate(self.parts):
-            for b in covered(r.column):
+            for b in covered(r.option):
                 serving[b].append(i)
         for those in serving.values():
             self.row({self.sent[i]: 1.0 for i in those}, 1.0, 1.0)
@@ -177,7 +177,7 @@ class Program:
             self.row({number: 1.0, on: -r.low}, 0.0, np.inf)
             self.row({sent: 1.0, number: -r.slope, on: -r.base}, -np.inf, 0.0)
         for gpu, count in self.stock.items():
-            taken = {self.number[i]: r.column.gpus for i, r in enumerate(self.parts) if r.column.site.gpu.name == gpu}
+            taken = {self.number[i]: r.option.gpus for i, r in enumerate(self.parts) if r.option.site.gpu.name == gpu}
             self.row({**taken, self.size - 1: -1.0 if gpu == self.lend else 0.0}, -np.inf, count)
         return all(serving.values())
 
@@ -205,7 +205,9 @@ class Program:
         most = float(self.cost @ np.round(x)) * (1 + SAME)
         self.row(dict(enumerate(self.cost)), -np.inf, most)
         goal = np.zeros(self.size)
-        goal[self.on] = [1 + 0.01 * r.column.group.task.techniques.index(r.column.shape.technique) for r in self.parts]
+        goal[self.on] = [
+            1 + 0.01 * r.option.group.task.techniques.index(r.option.configuration.technique) for r in self.parts
+        ]
         return self.solve(goal, seconds, 0.0)
 
 
@@ -226,14 +228,14 @@ def quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-def read(parts: Sequence[Range], replicas: Array, sent: Array) -> tuple[Use, ...]:
+def read(parts: Sequence[ReplicaRange], replicas: Array, sent: Array) -> tuple[Use, ...]:
     """Return what was chosen: ranges of one column in one pool, and no more replicas than its load needs."""
-    pools: dict[int, tuple[Column, int, float]] = {}
+    pools: dict[int, tuple[Option, int, float]] = {}
     for r, n, share in zip(parts, replicas, sent, strict=True):
         if share > TRACE:
-            _, others, load = pools.get(id(r.column), (r.column, 0, 0.0))
-            pools[id(r.column)] = r.column, others + round(float(n)), load + float(share)
+            _, others, load = pools.get(id(r.option), (r.option, 0, 0.0))
+            pools[id(r.option)] = r.option, others + round(float(n)), load + float(share)
     return tuple(
-        Use(column=c, replicas=min(n, c.needed(share - TRACE)), share=1.0 if share > 1 - TRACE else share)
+        Use(option=c, replicas=min(n, c.needed(share - TRACE)), share=1.0 if share > 1 - TRACE else share)
         for c, n, share in pools.values()
     )

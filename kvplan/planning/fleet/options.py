@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.search import Candidates, Demand, Shape, search
+from kvplan.planning.demand import Demand
+from kvplan.planning.search import Candidates, Configuration, search
 from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.units import show_time
@@ -22,7 +23,7 @@ SLACK = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class FleetWorkload:
     """A workload of the fleet: what is asked, with which techniques, at what GPUs.
 
     `barred` says why other techniques may not be used.
@@ -36,10 +37,10 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class BucketGroup:
     """Buckets `first` to `last` of a workload: `start` to `end` of its requests, shortest first, as a demand."""
 
-    task: Task
+    task: FleetWorkload
     first: int
     last: int
     start: float
@@ -63,16 +64,16 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Option:
     """Replicas of one configuration on one GPU type, serving a group within its limits.
 
     A replica holds `requests` at once for `cycle` [s] each; `usd` is what it costs [USD/s], `gpus` what it takes,
     `full` how many serve the whole group. Times at the percentile [s].
     """
 
-    group: Group
+    group: BucketGroup
     site: Site
-    shape: Shape
+    configuration: Configuration
     requests: float
     cycle: float
     full: int
@@ -83,7 +84,7 @@ class Column:
 
     @property
     def gpus(self) -> int:
-        return self.shape.parallel.gpus
+        return self.configuration.parallel.gpus
 
     @cached_property
     def usd(self) -> float:
@@ -114,12 +115,12 @@ def carried(demand: Demand, cycle: Array, requests: Array, replicas: Array) -> A
     return np.where(demand.in_flight(np.asarray(cycle * 1.0)) <= room, 1.0, low)
 
 
-def groups(task: Task, buckets: int) -> tuple[Group, ...]:
+def groups(task: FleetWorkload, buckets: int) -> tuple[BucketGroup, ...]:
     """Return every run of neighbouring buckets."""
     edges = cuts(task.demand.workload.input, buckets)
     runs = [(i, j) for i in range(buckets) for j in range(i, buckets) if edges[j + 1] > edges[i]]
     return tuple(
-        Group(task=task, first=i, last=j, start=edges[i], end=edges[j + 1],
+        BucketGroup(task=task, first=i, last=j, start=edges[i], end=edges[j + 1],
               demand=sliced(task.demand, edges[i], edges[j + 1]))
         for i, j in runs
     )  # fmt: skip
@@ -141,7 +142,7 @@ def sliced(demand: Demand, start: float, end: float) -> Demand:
     return replace(demand, workload=workload, peak=demand.peak * share, mean=demand.mean * share)
 
 
-def columns(group: Group) -> tuple[list[Column], dict[str, str]]:
+def options(group: BucketGroup) -> tuple[list[Option], dict[str, str]]:
     """Return the configurations worth choosing from on each GPU, and why a GPU has none."""
     task = group.task
     found, refused = search(group.demand, task.techniques, task.sites) if task.techniques else ([], {})
@@ -157,10 +158,10 @@ def columns(group: Group) -> tuple[list[Column], dict[str, str]]:
     return kept, reasons
 
 
-def feasible(group: Group, one: Candidates) -> Iterator[Column]:
+def feasible(group: BucketGroup, one: Candidates) -> Iterator[Option]:
     """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most."""
     single = carried(group.demand, one.served.cycle, one.requests, np.ones(np.shape(one.requests)))
-    for i in range(len(one.grid.shapes)):
+    for i in range(len(one.grid.configurations)):
         able = [int(j) for j in np.flatnonzero(one.feasible[i])]
         if able:
             fewest = min(able, key=lambda j: (one.replicas[i, j], one.requests[i, j]))
@@ -168,12 +169,12 @@ def feasible(group: Group, one: Candidates) -> Iterator[Column]:
             yield from (column(group, one, i, j) for j in sorted({fewest, most}))
 
 
-def column(group: Group, one: Candidates, i: int, j: int) -> Column:
+def column(group: BucketGroup, one: Candidates, i: int, j: int) -> Option:
     """Return one candidate as a column."""
-    return Column(
+    return Option(
         group=group,
         site=one.site,
-        shape=one.grid.shapes[i],
+        configuration=one.grid.configurations[i],
         requests=float(one.requests[i, j]),
         cycle=float(one.served.cycle[i, j]),
         full=int(one.replicas[i, j]),
@@ -184,7 +185,7 @@ def column(group: Group, one: Candidates, i: int, j: int) -> Column:
     )
 
 
-def undominated(found: Sequence[Column]) -> list[Column]:
+def undominated(found: Sequence[Option]) -> list[Option]:
     """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs."""
     most = max((c.full * c.gpus for c in found), default=0)
     amounts = np.unique(np.concatenate([np.arange(1, 65), np.geomspace(64, max(most, 64), 64).round()]))
