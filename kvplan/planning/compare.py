@@ -44,12 +44,14 @@ class Change:
 
     @property
     def changed(self) -> bool:
+        """Whether the figure differs by more than rounding."""
         if isinstance(self.before, float) and isinstance(self.after, float):
             return abs(self.after - self.before) > 1e-9 * max(abs(self.before), abs(self.after))
         return self.before != self.after
 
     @property
     def difference(self) -> float | None:
+        """The figure after minus the figure before, None unless both are numbers."""
         if not isinstance(self.before, float) or not isinstance(self.after, float):
             return None
         return self.after - self.before
@@ -73,6 +75,7 @@ class Comparison:
 
     @property
     def changed(self) -> bool:
+        """Whether any figure differs."""
         return any(change.changed for change in (*self.question, *self.plan, *self.lines))
 
 
@@ -134,6 +137,7 @@ def bill_lines(before: Document, after: Document) -> Iterable[Change]:
 
 
 def line_of(plan: Document) -> Iterable[tuple[str, float]]:
+    """Yield (name, cost per query) of each line of a plan's bill. [USD]"""
     lines = plan.get("lines")
     for line in lines if isinstance(lines, list) else []:
         name, amount = at(line, "name"), value(at(line, "usd_per_query"), "usd")

@@ -29,9 +29,11 @@ class Estimate:
 
     @property
     def feasible(self) -> bool:
+        """Whether any technique can be served."""
         return any(row.feasible for row in self.rows)
 
     def site(self, row: Evaluation) -> Site:
+        """Return the site that a row was evaluated on."""
         return next(site for site in self.sites if site.gpu.name == row.gpu)
 
 

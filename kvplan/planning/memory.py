@@ -69,14 +69,17 @@ class Memory:
     reason: str = ""
 
     def sum(self, *kinds: str) -> float:
+        """Return the cache of layers of some kinds. [B]"""
         return sum(c.bytes for c in self.per_layer if c.kind in kinds)
 
     @property
     def attention(self) -> float:
+        """Cache of attention layers. [B]"""
         return self.sum(*ATTENTION_KINDS)
 
     @property
     def total(self) -> float:
+        """Cache of all layers, padding included. [B]"""
         return sum(c.bytes for c in self.per_layer) + self.padding
 
     @property

@@ -45,6 +45,7 @@ class Plan:
 
     @property
     def label(self) -> str:
+        """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
         return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}"
 
@@ -104,6 +105,7 @@ class Book:
         return self.plan(one, int(i), int(j))
 
     def plan(self, one: Candidates, i: int, j: int) -> Plan:
+        """Return the candidate at (configuration, load) as a plan."""
         shape: Configuration = one.grid.configurations[i]
         served = one.served
         ttft, tpot = float(one.ttft[i, j]), float(one.tpot[i, j])

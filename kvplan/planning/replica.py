@@ -60,6 +60,7 @@ class Evaluation:
 
     @property
     def feasible(self) -> bool:
+        """Whether the technique can be served."""
         return not self.reason
 
     @property
@@ -69,6 +70,7 @@ class Evaluation:
 
     @property
     def gpus(self) -> int | None:
+        """GPUs of the replica, None where infeasible."""
         return self.parallel.gpus if self.parallel else None
 
     @property
@@ -119,6 +121,7 @@ class Case:
     site: Site
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
+        """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
         where = Deployment(
             engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True

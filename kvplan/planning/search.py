@@ -50,6 +50,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
+        """The configuration in a few words."""
         return f"{self.technique} {self.form or 'checkpoint'} {self.parallel}"
 
 
@@ -90,6 +91,7 @@ class Candidates:
 
     @cached_property
     def feasible(self) -> Array:
+        """Which candidates fit and keep every limit, as an array of (configuration, load)."""
         found = self.fits.copy()
         for met in self.meets.values():
             found &= met

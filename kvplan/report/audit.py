@@ -28,6 +28,7 @@ MOST = 3
 
 
 def finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold, None for infinity."""
     return value if value is not None and isfinite(value) else None
 
 
@@ -91,6 +92,7 @@ def tables(verdicts: Sequence[Verdict], order: dict[str, int]) -> Iterator[Block
 
 
 def cited(v: Verdict) -> tuple[Source, ...]:
+    """Return the sources of a verdict, else the source of its claim."""
     return v.sources or (v.claim.source,)
 
 

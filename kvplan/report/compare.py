@@ -71,6 +71,7 @@ def side_by_side(c: Comparison, title: str, changes: tuple[Change, ...]) -> Tabl
 
 
 def text(x: Change, value: Value) -> str:
+    """Return a figure as it is printed."""
     if value is None:
         return "none" if x.name.endswith("limit") else "checkpoint" if x.name == "weights" else "-"
     return value if isinstance(value, str) else SHOWN[x.kind](value) if value or x.kind != "usd" else "$0"
@@ -88,6 +89,7 @@ def change(x: Change) -> str:
 
 
 def signed(x: Change) -> str:
+    """Return a difference with its sign."""
     amount = x.difference or 0.0
     return f"{'+' if amount > 0 else '-'}{SHOWN[x.kind](abs(amount))}"
 

@@ -49,6 +49,7 @@ def bounded(r: Evaluation, time: float | None, end: int, ttft: bool = False) -> 
 
 
 def usd(r: Evaluation, factor: float = 1.0) -> float | None:
+    """Return the cost of a query, times a factor. [USD]"""
     return r.cost.per_query * factor if r.cost else None
 
 
@@ -66,20 +67,24 @@ def part(kind: techniques.Kind) -> Json:
 
 
 def gpus_cell(r: Evaluation) -> str:
+    """Return the GPUs of the replica, and in brackets the fewest that hold a sequence."""
     if not r.feasible:
         return "does not fit"
     return f"{r.gpus}" if r.gpus == r.fewest_gpus else f"{r.gpus} ({r.fewest_gpus})"
 
 
 def sequences_cell(r: Evaluation) -> str:
+    """Return the sequences that the replica holds."""
     return f"{r.sequences:,}" if r.feasible else "-"
 
 
 def gpu_cell(r: Evaluation) -> str:
+    """Return the GPU, marked * where no server on it was measured."""
     return r.gpu if r.grounded else f"{r.gpu} *"
 
 
 def usd_cell(r: Evaluation) -> str:
+    """Return the cost of a query."""
     return "-" if not r.feasible else show_usd(r.cost.per_query) if r.cost else "no price"
 
 

@@ -26,10 +26,12 @@ def size(value: Any) -> str:
 
 
 def ceilings(value: Any) -> str:
+    """Return the most sequences and tokens of a step."""
     return f"{value[0]:,} sequences, {value[1]:,} tokens a step"
 
 
 def by_ranks(value: Any) -> str:
+    """Return bytes by tensor-parallel ranks."""
     return ", ".join(f"tp{n}: {show_bytes(amount)}" for n, amount in value.items())
 
 

@@ -25,11 +25,13 @@ def hourly(usd: float | None) -> float | None:
 
 
 def gpu_cell(u: Use) -> str:
+    """Return the GPU, marked * where no server on it was measured."""
     site = u.option.site
     return site.gpu.name if site.calibration.grounded else f"{site.gpu.name} *"
 
 
 def prompts_cell(u: Use) -> str:
+    """Return the prompt lengths of the requests. [token]"""
     low, high = u.option.group.tokens
     return "all" if u.option.group.whole else f"{low:,.0f}-{high:,.0f}"
 

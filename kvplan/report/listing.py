@@ -12,10 +12,12 @@ from kvplan.units import HOUR, show_bytes, show_rate, show_tokens
 
 
 def yes(value: bool) -> str:
+    """Return a truth value as 'yes' or 'no'."""
     return "yes" if value else "no"
 
 
 def commas(value: float) -> str:
+    """Return a number with thousands separators."""
     return f"{value:,}"
 
 

@@ -23,6 +23,7 @@ from kvplan.units import show_count, show_percent, show_time, show_usd
 
 
 def number(value: float) -> str:
+    """Return a number in three digits, without decimals from 100."""
     return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
@@ -39,6 +40,7 @@ def times(name: str, of: str) -> Iterator[Column[Point]]:
 
 
 def dollars(key: str, heading: str) -> Column[Point]:
+    """Return a column of money. [USD]"""
     return Column(key=key, heading=heading, value=lambda p: getattr(p, key), show=show_usd, absent="no price")
 
 

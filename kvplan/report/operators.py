@@ -61,11 +61,13 @@ def moved(p: StepPart) -> str:
 
 
 def worked(p: StepPart) -> str:
+    """Return the FLOP of an operator, '' for a message."""
     o = p.operator
     return "" if o is None or o.message else show_rate(o.flops, "FLOP")
 
 
 def at_limit(p: StepPart) -> str:
+    """Return the share of an operator's time that it spends at its limit."""
     return "" if p.of_limit is None else show_percent(p.of_limit)
 
 

@@ -39,12 +39,14 @@ def page(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Page:
 
 
 def figure_field(terms: Ownership, name: str) -> Field:
+    """Return a figure of owning with its unit, meaning and source."""
     factor, word = SPELLING[OWNERSHIP_FIELDS[name][0]]
     value = f"{getattr(terms, name) * factor:,.6g} {word}".strip()
     return Field(name, f"{value}: {OWNERSHIP_MEANING[name]}", str(terms.sources[name]))
 
 
 def server_field(s: Server) -> Field:
+    """Return the price of a server with its GPUs, power and source."""
     power = f", {s.power:,.0f} W" if s.power else ""
     note = f"; {s.note}" if s.note else ""
     return Field(s.gpu, f"{s.price:,.0f} USD for {s.gpus} GPUs{power}", f"{s.source}{note}")
@@ -74,6 +76,7 @@ def document(terms: Ownership, gpus: Sequence[Gpu], day: str, stale: int) -> Jso
 
 
 def figure(terms: Ownership, name: str) -> Json:
+    """Return a figure of owning as a JSON object."""
     return {
         "value": getattr(terms, name),
         "unit": OWNERSHIP_FIELDS[name][0],
@@ -83,6 +86,7 @@ def figure(terms: Ownership, name: str) -> Json:
 
 
 def server(s: Server, day: str, stale: int) -> Json:
+    """Return the price of a server as a JSON object."""
     return {
         "gpu": s.gpu,
         "usd": s.price,

@@ -20,8 +20,10 @@ class Plain(Console):
         super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text with control characters written out."""
         return super().render_str(visible(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is printed, with control characters written out."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)

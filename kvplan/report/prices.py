@@ -37,10 +37,12 @@ class Quote(Generic[P]):
 
 
 def seen(q: Quote[P]) -> str:
+    """Return the age of a price in days."""
     return f"{q.days} d old" if q.stale else f"{q.days} d"
 
 
 def usd_per_million(price: float | None) -> float | None:
+    """Return the price of a million tokens, None where unknown. [USD]"""
     found = per_million(price)
     return None if found is None else round(found, 9)
 
@@ -152,6 +154,7 @@ def document(found: GpuPrices | ApiPrices | Owned) -> Json:
 
 
 def tone(q: Quote[P]) -> Tone:
+    """Return how a row is meant: old prices are quiet."""
     return "quiet" if q.stale else "plain"
 
 

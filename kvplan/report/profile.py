@@ -21,6 +21,7 @@ class OperatorGroup:
 
 
 def percent(share: float) -> str:
+    """Return a share in percent, with one digit."""
     return show_percent(share, 1)
 
 
@@ -38,6 +39,7 @@ def coefficient(name: str) -> Column[OperatorGroup]:
 
 
 def coefficients(g: OperatorGroup) -> Json:
+    """Return the coefficients of a group as numbers in base units."""
     return {key: number(key, text) for key, text in g.found["coefficients"].items()}
 
 
@@ -63,6 +65,7 @@ GROUP = (
 
 
 def groups(profile: Json) -> list[OperatorGroup]:
+    """Return the groups of operators of a profile."""
     return [OperatorGroup(name, found) for name, found in profile["groups"].items()]
 
 

@@ -49,6 +49,7 @@ def loss(q: Quality) -> str:
 
 
 def size(p: Plan) -> str:
+    """Return the replicas of a plan: '2 x tp4'."""
     return f"{p.replicas} x {p.parallel}"
 
 
@@ -157,6 +158,7 @@ def answer(r: Recommendation) -> str:
 
 
 def has_limits(r: Recommendation) -> bool:
+    """Whether any latency limit is set."""
     limits = r.demand.limits
     return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
 

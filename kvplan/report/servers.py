@@ -50,10 +50,12 @@ def write(term: Term, reached: float) -> str:
 
 
 def ends(r: Range) -> list[float]:
+    """Return a range as a list for JSON."""
     return [r.low, r.high]
 
 
 def between(found: Sequence[float]) -> str:
+    """Return a range as '0.75 to 1.27'."""
     return f"{found[0]:.2f} to {found[1]:.2f}"
 
 
@@ -102,6 +104,7 @@ def servers(profile: ServingProfile) -> list[MeasuredServer]:
 
 
 def intervals(profile: ServingProfile) -> list[Interval]:
+    """Return the 80 % intervals of a profile."""
     return [Interval(who, *found) for who, found in profile.ranges.items()]
 
 

@@ -17,6 +17,7 @@ NAMED = 5
 
 
 def percent(share: float) -> str:
+    """Return a share in percent, with one digit."""
     return show_percent(share, 1)
 
 

@@ -49,6 +49,7 @@ class BucketGroup:
 
     @property
     def whole(self) -> bool:
+        """Whether the group holds all requests of its workload."""
         return self.start == 0 and self.end == 1
 
     @property
@@ -84,10 +85,12 @@ class Option:
 
     @property
     def gpus(self) -> int:
+        """GPUs of one replica."""
         return self.configuration.parallel.gpus
 
     @cached_property
     def usd(self) -> float:
+        """Cost of one replica, always at work. [USD/s]"""
         assert self.site.cost is not None
         return self.gpus * self.site.cost.rate("")
 

@@ -192,6 +192,7 @@ def single(
 
 
 def unfound(choice: Solution, proven: str) -> str:
+    """Return why there is no solution: the solver's time, or the reason that it proves."""
     return UNFOUND if choice.stopped else proven
 
 

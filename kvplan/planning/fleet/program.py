@@ -48,6 +48,7 @@ class Use:
 
     @property
     def gpus(self) -> int:
+        """GPUs of all its replicas."""
         return self.replicas * self.option.gpus
 
     @property

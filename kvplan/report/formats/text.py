@@ -51,6 +51,7 @@ def laid_out(page: Page, width: int) -> list[RenderableType]:
 
 
 def drawn(block: Block, width: int) -> list[RenderableType]:
+    """Return what to print for a block."""
     if isinstance(block, Text):
         return [plain(block.text, STYLES[block.tone])]
     if isinstance(block, Notes):
@@ -105,6 +106,7 @@ def fitted(table: Table, width: int) -> list[tuple[Table, list[int]]]:
 
 
 def without_pictures(table: Table) -> Table:
+    """Return a table without the columns that only repeat others."""
     return only(table, [n for n, h in enumerate(table.headings) if not h.picture])
 
 
