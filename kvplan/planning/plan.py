@@ -20,27 +20,39 @@ OBJECTIVES = ("cost", "energy", "gpus", "latency")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One way to serve the workload: times at its percentile [s], `usd` per query, `in_flight` per replica."""
+    """One way to serve the workload."""
 
     technique: str
     gpu: str
+    #: weight format, None for the checkpoint's own
     form: str | None
     parallel: Parallel
+    #: requests in flight on one replica
     in_flight: int
     replicas: int
+    #: GPUs of all replicas
     gpus: int
+    #: times at the percentile of the limits [s]
     ttft: float
     tpot: float
     e2e: float
+    #: mean times [s]
     mean_ttft: float
     mean_tpot: float
+    #: cost of a query, None without a price [USD]
     usd: float | None
+    #: time of a GPU at work that a query takes [s]
     gpu_seconds: float
+    #: energy of a query, idle GPUs included, None where unknown [J]
     joules: float | None
+    #: share of busy time that prefill takes
     prompt_share: float
     quality: Quality
+    #: probability that the latency limits are kept
     slo_probability: float
+    #: whether the engine serves the technique
     served_by_engine: bool
+    #: whether servers on this GPU were measured
     grounded: bool = True
 
     @property

@@ -19,38 +19,46 @@ from kvplan.units import show_bytes, show_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One technique on one GPU. `reason` says why it is infeasible, '' when it is not; unknown figures are None.
-
-    `parallel` is the replica that serves a query at the least cost, `fewest_gpus` the smallest that holds a sequence;
-    `sequences` fit into it, `batch` is what the engine runs of them. `spread` are the factors between which TPOT and
-    cost lie 8 times in 10, `ttft_spread` those of TTFT. `grounded` is whether servers on this GPU were measured.
-    """
+    """One technique on one GPU; unknown figures are None."""
 
     technique: str
     gpu: str
+    #: tokens of one sequence
     context: int = 0
     layout: KVLayout | None = None
+    #: share of the uncompressed cache that is saved
     reduction: float | None = None
+    #: the replica with the lowest cost per query
     parallel: Parallel | None = None
+    #: GPUs of the smallest replica that holds a sequence
     fewest_gpus: int | None = None
+    #: sequences that fit the replica, and those the engine runs at once
     sequences: int = 0
     batch: int = 0
+    #: mean times of a full replica [s]
     ttft: float | None = None
     tpot: float | None = None
+    #: output of the replica [token/s]
     tokens_per_second: float | None = None
+    #: time of the replica that a query takes [s]
     query_seconds: float = 0.0
     cost: QueryCost | None = None
     budget: Budget | None = None
     served: Served | None = None
+    #: operators of a decode step, and of a chunk of a prompt
     decode: tuple[Operator, ...] = ()
     prefill: tuple[Operator, ...] = ()
+    #: passes that prefill a prompt
     chunks: int = 1
+    #: 80 % interval of TPOT and cost, and of TTFT, as factors
     spread: tuple[float, float] = (1.0, 1.0)
     ttft_spread: tuple[float, float] = (1.0, 1.0)
+    #: whether servers on this GPU were measured
     grounded: bool = True
     quality: str = ""
     risk: str = ""
     needs: tuple[str, ...] = ()
+    #: why it is infeasible, '' where it is not
     reason: str = ""
 
     @property

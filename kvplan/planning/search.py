@@ -67,26 +67,31 @@ class SearchGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """All candidates on one GPU, as arrays of (shape, load).
-
-    `usd` is per query, times are medians of the prediction at the workload's percentile [s]; `fits` in memory, `sure`
-    is the probability that the limits are kept, `meets` says by name which limit is kept.
-    """
+    """All candidates on one GPU, as arrays of (configuration, load)."""
 
     site: Site
     grid: SearchGrid
     served: Served
+    #: requests in flight on one replica
     requests: Array
+    #: mean requests that fit one replica
     room: Array
     replicas: Array
+    #: GPUs of all replicas, spares included
     gpus: Array
+    #: time of a GPU at work that a query takes [s]
     gpu_seconds: Array
+    #: cost of a query, infinite without a price [USD]
     usd: Array
+    #: times at the percentile, medians of the prediction [s]
     ttft: Array
     tpot: Array
     e2e: Array
+    #: whether memory and engine allow it
     fits: Array
+    #: probability that the latency limits are kept
     sure: Array
+    #: limit -> whether it is kept
     meets: Mapping[str, Array]
 
     @cached_property

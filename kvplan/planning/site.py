@@ -37,18 +37,18 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a model is served: a GPU, what it reaches, an engine, what it costs, and what the user fixed.
-
-    `offers` are those of the day, the cheapest first; `owned` is the cost of one's own GPU instead. `draw` is the
-    GPU's power, None where unknown. `parallel`, `weights` and `utilization` are None where the planner may choose.
-    """
+    """Where a model is served: a GPU, its rates, an engine, and prices."""
 
     gpu: Gpu
     calibration: Calibration
     engine: Engine
+    #: rents of the day, the cheapest first
     offers: tuple[Price, ...] = ()
+    #: cost of an owned GPU, instead of a rent
     owned: "GpuCost | None" = None
+    #: the GPU's power, None where unknown
     draw: "Draw | None" = None
+    #: what the user fixed, None where the planner may choose
     parallel: Parallel | None = None
     weights: str | None = None
     utilization: float | None = None

@@ -9,10 +9,8 @@ from kvplan.money.draw import query_energy
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, Rejected
 from kvplan.planning.sensitivity import Swing
-from kvplan.quality.loss import Quality
 from kvplan.report.blocks import (
     Bar,
-    Block,
     Column,
     Json,
     Page,
@@ -27,6 +25,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
+from kvplan.report.plans import BARRED, FRONT, OTHERS, PLAN, legend, plans_table
 from kvplan.report.sources import brief, calibration, interval, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time, show_usd
 
@@ -39,59 +38,6 @@ TRIFLE = 0.0005
 # -- figures --------------------------------------------------------------------------------------
 
 
-def loss(q: Quality) -> str:
-    """Return a quality loss with its range."""
-    if q.drop is None:
-        return "unknown"
-    if q.drop == q.low == q.high == 0:
-        return "none"
-    return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
-
-
-def size(p: Plan) -> str:
-    """Return the replicas of a plan: '2 x tp4'."""
-    return f"{p.replicas} x {p.parallel}"
-
-
-#: what a plan is and reaches; money per query
-PLAN = (
-    Column[Plan](
-        key="technique", heading="technique", value=lambda p: p.technique, align="left",
-        cell=lambda p: f"{p.technique}{'' if p.served_by_engine else ' +'}",
-    ),
-    Column[Plan](
-        key="gpu", heading="GPU", value=lambda p: p.gpu, align="left",
-        cell=lambda p: f"{p.gpu}{'' if p.grounded else ' *'}",
-    ),
-    Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
-    Column[Plan](key="dp", value=lambda p: p.parallel.data),
-    Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
-    Column[Plan](key="weights", value=lambda p: p.form),
-    Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
-    Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
-    Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
-    Column[Plan](key="ttft", heading="TTFT", value=lambda p: p.ttft, show=show_time),
-    Column[Plan](key="tpot", heading="TPOT", value=lambda p: p.tpot, show=show_time),
-    Column[Plan](key="e2e", value=lambda p: p.e2e),
-    Column[Plan](key="mean_ttft", value=lambda p: p.mean_ttft),
-    Column[Plan](key="mean_tpot", value=lambda p: p.mean_tpot),
-    Column[Plan](key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price"),
-    Column[Plan](key="gpu_seconds_per_query", value=lambda p: p.gpu_seconds),
-    Column[Plan](key="joules_per_query", value=lambda p: p.joules),
-    Column[Plan](key="prefill_share", value=lambda p: p.prompt_share),
-    Column[Plan](
-        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: loss(p.quality),
-        align="left",
-    ),
-    Column[Plan](key="quality.low", value=lambda p: p.quality.low),
-    Column[Plan](key="quality.high", value=lambda p: p.quality.high),
-    Column[Plan](key="quality.known", value=lambda p: p.quality.known),
-    Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
-    Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
-    Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
-    Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
-)  # fmt: skip
 LINE = (
     Column[Line](key="name", value=lambda x: x.name),
     Column[Line](key="usd_per_query", value=lambda x: x.amount),
@@ -132,11 +78,6 @@ def page(r: Recommendation) -> Page:
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
-
-
-OTHERS = "Best plan of each technique and GPU"
-BARRED = "Plans that keep the limits but may not be used"
-FRONT = "Pareto front: no other plan is better in cost, quality and latency together"
 
 
 def answer(r: Recommendation) -> str:
@@ -229,22 +170,6 @@ def swing_table(r: Recommendation) -> Table | None:
 
     drawn = Column[Swing](heading="a query", value=lambda s: s.low, cell=span, align="left", picture=True)
     return table("Sensitivity of the cost of a query", (*SWING, drawn, BASIS), r.swings)
-
-
-def plans_table(title: str, plans: Sequence[Plan]) -> Table:
-    """Return plans side by side."""
-    first = plans[0] if title != BARRED else None
-    return table(title, PLAN, plans, keys=2, tone=lambda p: "best" if p is first else "plain")
-
-
-def legend(plans: Sequence[Plan]) -> Block:
-    """Return what the marks in a table of plans mean."""
-    lines = ["limits kept: the probability that the latency limits are kept."]
-    if not all(p.grounded for p in plans):
-        lines.append("* No server on this GPU was measured; its times are extrapolated.")
-    if not all(p.served_by_engine for p in plans):
-        lines.append("+ The engine does not serve this technique.")
-    return Text(" ".join(lines), "quiet")
 
 
 def sources(r: Recommendation) -> Iterator[str]:

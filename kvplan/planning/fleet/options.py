@@ -66,21 +66,22 @@ class BucketGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Replicas of one configuration on one GPU type, serving a group within its limits.
-
-    A replica holds `requests` at once for `cycle` [s] each; `usd` is what it costs [USD/s], `gpus` what it takes,
-    `full` how many serve the whole group. Times at the percentile [s].
-    """
+    """Replicas of one configuration on one GPU type, serving a group within its limits."""
 
     group: BucketGroup
     site: Site
     configuration: Configuration
+    #: requests in flight on one replica
     requests: float
+    #: time that a request occupies its slot [s]
     cycle: float
+    #: replicas that serve the whole group
     full: int
+    #: times at the percentile [s]
     ttft: float
     tpot: float
     e2e: float
+    #: probability that the latency limits are kept
     sure: float
 
     @property
