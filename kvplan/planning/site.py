@@ -73,17 +73,19 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a plan must keep, at a percentile of the requests; None where anything goes. Times [s].
+    """What a plan must keep; None where there is no limit."""
 
-    `quality` is the greatest loss as a share, `gpus` the most that can be had, `confidence` the probability that the
-    latency limits are kept, at the least.
-    """
-
+    #: latency limits at the percentile: TTFT, TPOT, end-to-end time [s]
     ttft: float | None = None
     tpot: float | None = None
     e2e: float | None = None
+    #: share of requests that keep the latency limits
     percentile: float = 0.95
+    #: greatest loss of quality, as a share
     quality: float | None = None
+    #: GPUs that are available
     gpus: int | None = None
+    #: least probability that the latency limits are kept
     confidence: float = 0.5
+    #: whether techniques may be used that the engine does not serve
     any_technique: bool = False
