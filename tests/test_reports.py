@@ -144,3 +144,14 @@ def test_pinned_rows_of_a_list_are_as_they_were(listed, golden: Callable[[str, s
     kept = [lines[2], *(line for line in lines[4:] if line.split()[0] in LISTS[kind])]
     entries = [row for row in rows if next(iter(row.values())) in LISTS[kind]]
     golden(f"json/list-{kind}", "\n".join(kept) + "\n" + outline(entries))
+
+
+@pytest.mark.parametrize("width", [20, 26, 31, 40])
+def test_a_line_never_ends_between_a_number_and_its_unit(width: int) -> None:
+    from kvplan.report.blocks import Page, Text
+    from kvplan.report.formats import Report, Screen, render
+
+    said = "prefill takes 59 % of 40.0 GiB in 2.1 s of 10 min at 3 models"
+    text = render(Report(lambda: Page.of(Text(said)), dict), "text", Screen(width=width))
+    assert text.replace("\n", " ") == said
+    assert not [line for line in text.splitlines() if re.search(r"\d$", line) and not re.search(r"\b3$", line)]
