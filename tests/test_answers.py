@@ -78,7 +78,9 @@ def test_fits_of_kernels_and_servers() -> None:
 
 def test_predicted_rows() -> None:
     kernels = Predicted(kind="gemm", rows=1234, noted=56, stands={"measured here": 1200}, output="o.csv")
-    assert texts(predict.page(kernels)) == ["1,234 gemm rows written to o.csv (1,200 measured here); 56 rows have a note."]
+    assert texts(predict.page(kernels)) == [
+        "1,234 gemm rows written to o.csv (1,200 measured here); 56 rows have a note."
+    ]
     stands = {"seen": 1000, "none": 7}
     servers = Predicted(kind="e2e", rows=1234, noted=56, stands=stands, output="o.csv", profile="published")
     document = predict.document(servers)

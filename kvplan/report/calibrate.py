@@ -33,7 +33,8 @@ def server_page(found: FittedServers) -> Page:
     """Return the report of a fit of servers, or of its test."""
     prior = f", starting from profile {found.shipped}," if found.shipped else ""
     rows = show_count(found.rows, "row")
-    text = f"Fitted to {rows}{prior} and written to {found.output}. It is a profile for kvplan estimate, recommend and predict."
+    fitted = f"Fitted to {rows}{prior} and written to {found.output}."
+    text = f"{fitted} It is a profile for kvplan estimate, recommend and predict."
     tables: list[Block] = [
         error_table(
             f"{metric}: errors on held-out rows",

@@ -78,8 +78,8 @@ def page(p: Profiled) -> Page:
     disturbed = f"The device was shared: other work disturbed {show_percent(samples['disturbed'])} of the samples."
     return Page.of(
         Text(
-            f"{profile['title']}: {shapes} and {taken} were measured in {show_time(p.seconds)}. The mean error on held-out "
-            f"shapes is {percent(mean)}.",
+            f"{profile['title']}: {shapes} and {taken} were measured in {show_time(p.seconds)}. "
+            f"The mean error on held-out shapes is {percent(mean)}.",
             "answer",
         ),
         Text(f"The profile was written to {p.output}, the samples to {p.rows}."),
