@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kvplan import catalog
-from kvplan.kv.budget import Parallel
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel
 from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups, sliced, undominated
 from kvplan.planning.fleet.plan import plan, task
 from kvplan.planning.fleet.program import choose, covered, quiet, ranges

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.kv.layout import Keep, equation, kv_layout
-from kvplan.kv.techniques import apply
+from kvplan.kv.spelling import apply
 
 GIB = 2**30
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from kvplan.docstrings import summary
 from kvplan.errors import Incompatible, KvplanError, SpecError, UnknownName
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel, weights
+from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout, equation, kv_layout
+from kvplan.kv.replica import Parallel, weights
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
@@ -162,7 +162,7 @@ def layouts(case: Case, technique: str = "") -> tuple[KVLayout, KVLayout]:
     """Return the plain and the compressed cache; Incompatible where the technique cannot act on the model."""
     model = with_kv_heads(need(case.model), case.kv_heads)
     base = kv_layout(model, default_kv_bits(model))
-    return base, techniques.apply(technique or case.technique, base)
+    return base, spelling.apply(technique or case.technique, base)
 
 
 def worked(layout: KVLayout, context: int) -> str:
@@ -596,7 +596,7 @@ def quality_drop(case: Case, bench: Bench) -> list[Measured]:
 @check("published_drop", unit="share", needs=("technique", "task"), tolerance=NOISE)
 def published_drop(case: Case, bench: Bench) -> list[Measured]:
     """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
-    kinds = techniques.parts(case.technique)
+    kinds = spelling.parts(case.technique)
     rows = [
         r
         for r in bench.table.scores
@@ -604,7 +604,7 @@ def published_drop(case: Case, bench: Bench) -> list[Measured]:
     ]
     if not rows:
         task = "short prompts" if case.task == SHORT else TASKS[case.task].title
-        return [unknown(f"no score of {techniques.canonical(case.technique)} on {task} is published in kvplan's table")]
+        return [unknown(f"no score of {spelling.canonical(case.technique)} on {task} is published in kvplan's table")]
     found = []
     for r in rows:
         scores = f"{r.baseline:g} -> {r.compressed:g}, " if r.baseline and r.compressed else ""

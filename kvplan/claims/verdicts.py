@@ -7,7 +7,7 @@ from math import inf, prod
 
 from kvplan.claims.checks import CHECKS, Bench, Check, Measured, combined, show, tried
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.specs.claims import Case, Claim, Claims
 from kvplan.specs.source import Source
 from kvplan.units import parse, parse_tokens
@@ -171,7 +171,7 @@ def _checked(claim: Claim) -> Check:
     for case in claim.cases:
         for text in (case.technique, case.against):
             try:
-                techniques.parts(text)
+                spelling.parts(text)
             except UnknownName as refusal:
                 raise SpecError(f"{claim.where}: {refusal}") from None
     return found

@@ -37,7 +37,7 @@ KINDS: dict[str, Callable[[], Sequence[Any]]] = {
     "gpus": lambda: [catalog.gpu(name) for name in catalog.names("gpus")],
     "workloads": workloads,
     "prices": catalog.prices,
-    "techniques": lambda: list(techniques.KINDS.values()),
+    "techniques": lambda: list(techniques.TECHNIQUES.values()),
     "architectures": architectures,
     "engines": lambda: catalog.names("engines"),
     "profiles": profiles,

@@ -1,16 +1,12 @@
 """One GPU's memory as lines that sum to the total: weights, activations, runtime, KV cache."""
 
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from dataclasses import dataclass, field
 
-from kvplan.architectures.quantization import COMPUTE, FORMATS, tensor_bits
-from kvplan.architectures.reader import DTYPE_BITS
-from kvplan.errors import Incompatible, SpecError, shown
-from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
+from kvplan.kv.replica import Parallel, stage_layout, weights
 from kvplan.specs.hardware import Engine, Gpu
-from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
+from kvplan.specs.model import Layer, ModelSpec
 from kvplan.units import show_bytes
 
 
@@ -24,33 +20,6 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parallel:
-    """How a replica is spread: tensor x attention-data x pipeline parallel GPUs.
-
-    Attention-data-parallel ranks hold all weights but the experts, which are divided over tensor x data GPUs, and serve
-    different sequences. `expert` GPUs hold whole experts (0: all of them under data parallelism, else none).
-    """
-
-    tensor: int = 1
-    pipeline: int = 1
-    data: int = 1
-    expert: int = 0
-
-    @property
-    def gpus(self) -> int:
-        return self.tensor * self.pipeline * self.data
-
-    @property
-    def expert_ranks(self) -> int:
-        """GPUs that hold different whole experts; the others slice each expert."""
-        return self.expert or (self.tensor * self.data if self.data > 1 else 1)
-
-    def __str__(self) -> str:
-        sizes = (("tp", self.tensor), ("dp", self.data), ("ep", self.expert), ("pp", self.pipeline))
-        return "".join(f"{name}{size}" for name, size in sizes if size > 1 or name == "tp")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint).
 
@@ -59,7 +28,7 @@ class Deployment:
 
     engine: Engine
     gpu: Gpu | None = None
-    parallel: Parallel = Parallel()
+    parallel: Parallel = field(default_factory=Parallel)
     weights: str | None = None
     utilization: float | None = None
     block_size: int | None = None
@@ -110,108 +79,6 @@ class Budget:
         return max(0.0, self.paging.reserved(length) + peak - self.kv_cache)
 
 
-def stages(layers: int, pipeline: int) -> list[tuple[int, int]]:
-    """Return the layer ranges of the pipeline stages, as even as they go."""
-    cuts = [round(layers * i / pipeline) for i in range(pipeline + 1)]
-    return list(pairwise(cuts))
-
-
-def weight_format(model: ModelSpec, wanted: str | None) -> tuple[float, Quantization | None]:
-    """Return (bits of unquantised tensors, quantisation): the checkpoint's own, or `wanted`.
-
-    `wanted` is one of bf16, fp8, int8, int4, mxfp4, nvfp4.
-    """
-    dtype = min(DTYPE_BITS[model.dtype], 16.0)
-    if wanted is None:
-        return dtype, model.quantization
-    if wanted not in FORMATS:
-        raise Incompatible(f"weights {shown(wanted)}: write one of {', '.join(FORMATS)}")
-    bits = FORMATS[wanted]
-    return (
-        (bits, None) if bits >= 16 else (dtype, Quantization(method=wanted, bits=bits, compute=COMPUTE.get(wanted, 16)))
-    )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of one layer, or of the tensors outside layers, by what tensor parallelism divides them by."""
-
-    by_split: tuple[tuple[str, float], ...]
-    routed: float
-
-    def per_gpu(self, parallel: Parallel, kv_heads: int) -> float:
-        tensor = parallel.tensor
-        ways = {"none": 1, "kv": min(tensor, kv_heads), "expert": tensor * parallel.data}
-        return sum(amount / ways.get(split, tensor) for split, amount in self.by_split)
-
-    @property
-    def total(self) -> float:
-        return sum(amount for _, amount in self.by_split)
-
-
-class Weights:
-    """A model's tensors in one format, added up once. `layers[i]` and `outer` are Sizes."""
-
-    def __init__(self, model: ModelSpec, wanted: str | None):
-        self.model = model
-        self.dtype_bits, self.how = weight_format(model, wanted)
-        if self.how is not None and self.how.problem:
-            raise SpecError(self.how.problem)
-        patterns = (*self.how.skip, *(p for p, _ in self.how.overrides)) if self.how else ()
-        numbered = any(any(ch.isdigit() for ch in p) for p in patterns)
-        made: dict[object, Sizes] = {}
-        self.layers: list[Sizes] = []
-        for index, layer in enumerate(model.layers):
-            key: object = index if numbered else id(layer)
-            if key not in made:
-                made[key] = self._layer(index, layer)
-            self.layers.append(made[key])
-        self._per_gpu: dict[Parallel, float] = {}
-        self.outer = self._sizes([(w.name, w) for w in model.outer])
-        self.kv_heads = max((m.kv_heads for m in model.mixers() if hasattr(m, "kv_heads")), default=1)
-
-    def _layer(self, index: int, layer: Layer) -> Sizes:
-        return self._sizes([(f"model.layers.{index}.{w.name}", w) for w in layer.weights])
-
-    def _sizes(self, named: list[tuple[str, Weight]]) -> Sizes:
-        found: dict[str, float] = {}
-        routed = 0.0
-        for name, w in named:
-            amount = self.bytes_of(name, w)
-            found[w.split] = found.get(w.split, 0.0) + amount
-            routed += amount if w.split == "expert" else 0.0
-        return Sizes(tuple(found.items()), routed)
-
-    def bytes_of(self, name: str, w: Weight) -> float:
-        return w.parameters * tensor_bits(name, w, self.dtype_bits, self.how) / 8
-
-    @cached_property
-    def total(self) -> float:
-        return sum(s.total for s in self.layers) + self.outer.total
-
-    def per_gpu(self, parallel: Parallel) -> float:
-        """Return the bytes of weights on the fullest GPU, remembered. [B]"""
-        if parallel not in self._per_gpu:
-            self._per_gpu[parallel] = self._fullest(parallel)
-        return self._per_gpu[parallel]
-
-    def _fullest(self, parallel: Parallel) -> float:
-        """Embeddings and head sit on the outer stages."""
-        outer = self.outer.per_gpu(parallel, self.kv_heads)
-        each = {sizes: sizes.per_gpu(parallel, self.kv_heads) for sizes in set(self.layers)}
-        held = [each[sizes] for sizes in self.layers]
-        sums = [sum(held[a:b]) for a, b in stages(len(held), parallel.pipeline)]
-        if parallel.pipeline > 1:
-            return max(max(sums[0], sums[-1]) + outer / (1 if self.model.tied else 2), *sums)
-        return sums[0] + outer
-
-
-@lru_cache(maxsize=64)
-def weights(model: ModelSpec, wanted: str | None = None) -> Weights:
-    """Return a model's tensors in a format, added up (and remembered)."""
-    return Weights(model, wanted)
-
-
 def activation_bytes(model: ModelSpec, where: Deployment) -> tuple[float, str]:
     """Return the peak of the engine's profiling run, and which part of it binds. [B]
 
@@ -241,31 +108,6 @@ def _widest(layer: Layer, tensor: int) -> float:
     return wide
 
 
-def check_parallel(model: ModelSpec, parallel: Parallel) -> str:
-    """Return why a replica cannot be spread this way, '' when it can."""
-    tensor = parallel.tensor
-    for heads, kv_heads in sorted(model.head_counts):
-        if heads % tensor:
-            return f"tensor parallelism {tensor} does not divide the model's {heads} attention heads"
-        if kv_heads % tensor and tensor % kv_heads:
-            return f"tensor parallelism {tensor} and the model's {kv_heads} key/value heads do not divide each other"
-    if parallel.pipeline > len(model.layers):
-        return f"{parallel.pipeline} pipeline stages are more than the model's {len(model.layers)} layers"
-    return ""
-
-
-def stage_layout(layout: KVLayout, layers: int, pipeline: int) -> KVLayout:
-    """Return the fullest pipeline stage's part of a layout."""
-    if pipeline == 1:
-        return layout
-
-    def cut(g: Group, first: int, last: int) -> Group:
-        return replace(g, layers=tuple(i for i in g.layers if first <= i < last))
-
-    parts = [replace(layout, groups=tuple(cut(g, a, b) for g in layout.groups)) for a, b in stages(layers, pipeline)]
-    return max(parts, key=lambda part: part.stored(4096))
-
-
 def memory_budget(model: ModelSpec, layout: KVLayout, where: Deployment, length: int) -> Budget:
     """Return how the fullest GPU of a replica spends the engine's share of its memory."""
     assert where.gpu is not None
@@ -287,17 +129,3 @@ def memory_budget(model: ModelSpec, layout: KVLayout, where: Deployment, length:
     )
     pages = where.pages(stage_layout(layout, len(model.layers), parallel.pipeline))
     return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)
-
-
-def replica_shapes(model: ModelSpec, layout: KVLayout, gpu: Gpu) -> list[Parallel]:
-    """Return the replica shapes worth trying, smallest first: powers of two in a node, then pipelines of whole nodes.
-
-    Where every tensor-parallel rank would store a cache whole (a latent), attention data parallelism is tried too.
-    """
-    node = min(gpu.gpus_per_node, 8)
-    sizes = [t for t in (1, 2, 4, 8) if t <= node]
-    found = [Parallel(tensor=t) for t in sizes]
-    if any(g.split == 1 and g.vectors for g in layout.groups):
-        found += [Parallel(tensor=t, data=d) for d in sizes for t in sizes if d > 1 and t * d <= node]
-    found += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]
-    return sorted((p for p in found if not check_parallel(model, p)), key=lambda p: p.gpus)

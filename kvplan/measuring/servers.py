@@ -12,8 +12,9 @@ import numpy as np
 from kvplan.architectures.quantization import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
-from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.perf import arrays
 from kvplan.perf.serving import LENGTH_SPREAD, Load, Passes, Served, Steps, passes, serve, steps
 from kvplan.specs.calibration import Calibration, Range

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import sqrt
 
-from kvplan.kv.budget import weights
+from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
 from kvplan.money.bill import Bill, Fleet, Load, fleet_bill
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.hosting import bill_of, volumes_of
@@ -143,7 +143,7 @@ def bar(demand: Demand, quality: Quality) -> str:
         if quality.drop is None:
             return f"quality unknown ({quality.basis}), which counts against it under a limit of quality"
         return f"loses {quality.drop:.1%} on {quality.task}, more than {limit:.1%}"
-    if not demand.limits.any_technique and not techniques.served_by(name, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(name, demand.engine.name):
         return f"{demand.engine.title} does not serve it (any_technique=True plans with it all the same)"
     return ""
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import Incompatible
-from kvplan.kv import techniques
-from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
+from kvplan.kv import spelling
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
@@ -169,7 +170,7 @@ def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Sh
     )
     for name in wanted:
         try:
-            layout = techniques.apply(name, demand.base)
+            layout = spelling.apply(name, demand.base)
         except Incompatible as refusal:
             refused[name] = str(refusal).removeprefix(f"{name}: ")
             continue

@@ -10,8 +10,8 @@ from itertools import pairwise
 from math import log2
 
 from kvplan.errors import Incompatible, SpecError
-from kvplan.kv import techniques
-from kvplan.kv.techniques import Kind
+from kvplan.kv import spelling, techniques
+from kvplan.kv.techniques import Technique
 from kvplan.quality.scores import STAND_INS, by_family, curve, retained_at, rows_for, share_left
 from kvplan.specs.model import Attention, ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, BaseScore, QualityTable, Score, task_named
@@ -82,23 +82,21 @@ def quality(
     measured = next((q for q in found if q), None)
     if measured is None:
         each = [
-            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in techniques.parts(technique)
+            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in spelling.parts(technique)
         ]
         measured = _composed(each, task)
     caveats = (*measured.caveats, *base_caveats(model, context, base))
-    return replace(
-        measured, technique=techniques.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base
-    )
+    return replace(measured, technique=spelling.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base)
 
 
 def checked(table: QualityTable) -> QualityTable:
     """Return a user's table; raise UnknownName or SpecError where a row's technique is no technique of kvplan's."""
     for row in table.scores:
         if row.share is None:
-            techniques.parts(row.technique)
-        elif row.technique not in techniques.KINDS:
+            spelling.parts(row.technique)
+        elif row.technique not in techniques.TECHNIQUES:
             raise SpecError(
-                f"{table.name}: {row.technique}: with a share, technique is one of {', '.join(techniques.KINDS)}"
+                f"{table.name}: {row.technique}: with a share, technique is one of {', '.join(techniques.TECHNIQUES)}"
             )
     return table
 
@@ -107,7 +105,7 @@ def checked(table: QualityTable) -> QualityTable:
 
 
 def _part(
-    kind: Kind, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
+    kind: Technique, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
 ) -> Quality:
     """Return what one technique costs, from the first table that has rows for it."""
     name = f"{kind.name}:{argument}" if argument else kind.name
@@ -137,7 +135,7 @@ def _part(
 
 
 def _estimate(
-    name: str, kind: Kind, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
+    name: str, kind: Technique, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
 ) -> Quality:
     """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
 
@@ -183,11 +181,11 @@ def _estimate(
     )
 
 
-def _of(kind: Kind) -> str:
+def _of(kind: Technique) -> str:
     return {"tokens": "tokens", "bits": "bits", "heads": "key/value heads", "width": "width"}[kind.factor]
 
 
-def _where(rows: Sequence[Score], kind: Kind, share: float) -> str:
+def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
     """Return in words which rows a loss rests on."""
     models = ", ".join(sorted({r.model or "the user's file" for r in rows}))
     shares = ", ".join(f"{s:.3g}" for s in sorted({r.share for r in rows if r.share}, reverse=True))
@@ -196,7 +194,7 @@ def _where(rows: Sequence[Score], kind: Kind, share: float) -> str:
     return f"{said}measured on {models} at {shares} of the {_of(kind)} (asked: {share:.3g})"
 
 
-def _unmeasured(name: str, kind: Kind, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
+def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
     short = [r for r in rows if r.task == SHORT]
     if short:
         least, most = (f"{1 - pick(r.retained for r in short):.1%}" for pick in (max, min))
@@ -238,14 +236,14 @@ def unknown(
 
 def _whole(technique: str, model: ModelSpec, task: str, context: int, table: QualityTable) -> Quality | None:
     """Return the loss of a technique or composition measured under its whole spelling, None if it was not."""
-    wanted = techniques.canonical(technique)
+    wanted = spelling.canonical(technique)
     rows = [
         r
         for r in table.scores
-        if r.share is None and r.model in (None, model.name) and techniques.canonical(r.technique) == wanted
+        if r.share is None and r.model in (None, model.name) and spelling.canonical(r.technique) == wanted
     ]
     rows = [r for r in rows if r.task == task] or [r for r in rows if r.task == AVERAGE]
-    if not rows or not techniques.parts(technique):
+    if not rows or not spelling.parts(technique):
         return None
     mean = sum(r.retained for r in rows) / len(rows)
     longest = max((r.context or 0 for r in rows), default=0)
@@ -269,7 +267,7 @@ def _composed(each: Sequence[Quality], task: str) -> Quality:
     """Return what several techniques cost together: retained shares multiply, and the range widens."""
     if not each:
         return Quality(
-            technique=techniques.BASELINE,
+            technique=spelling.BASELINE,
             task=task,
             drop=0.0,
             low=0.0,
@@ -302,7 +300,7 @@ def _composed(each: Sequence[Quality], task: str) -> Quality:
 # -- words ----------------------------------------------------------------------------------------
 
 
-def guards(kind: Kind, task: str) -> tuple[str, ...]:
+def guards(kind: Technique, task: str) -> tuple[str, ...]:
     """Return what to beware of, whatever the scores say."""
     family = TASKS[task]
     found: tuple[str, ...] = ()
@@ -317,7 +315,7 @@ def guards(kind: Kind, task: str) -> tuple[str, ...]:
     return found
 
 
-def quotes(table: QualityTable, kind: Kind) -> tuple[str, ...]:
+def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     """Return published scores of a technique that cannot be interpolated, since more was changed than the technique."""
     rows = [r for r in table.scores if r.technique == kind.name and r.share is None and r.grade != "C"]
     return (

@@ -11,9 +11,9 @@ from itertools import pairwise
 from math import log2
 
 from kvplan.errors import KvplanError
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.techniques import Kind
+from kvplan.kv.techniques import Technique
 from kvplan.specs.model import Attention, Latent, ModelSpec
 from kvplan.specs.quality import TASKS, QualityTable, Score
 
@@ -23,7 +23,7 @@ STAND_INS = {"fp8": "int4", "int8": "int4", "mqa": "gqa"}
 SAME_SIZE = 0.8
 
 
-def rows_for(table: QualityTable, kind: Kind, model: ModelSpec, context: int) -> tuple[list[Score], str]:
+def rows_for(table: QualityTable, kind: Technique, model: ModelSpec, context: int) -> tuple[list[Score], str]:
     """Return the rows that speak for a technique on a model, or none and why."""
     named = [s for s in table.scores if s.grade != "C" and s.technique.partition(":")[0] == kind.name]
     named = named or [s for s in table.scores if s.grade != "C" and s.technique == STAND_INS.get(kind.name)]
@@ -52,13 +52,13 @@ def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     if row.share is not None:
         return row
     try:
-        found = techniques.parts(row.technique)
+        found = spelling.parts(row.technique)
         return replace(row, share=share_left(row.technique, model, row.context or context)) if len(found) == 1 else None
     except KvplanError:
         return None
 
 
-def _too_small(kind: Kind, model: ModelSpec, smallest: float, table: QualityTable) -> str:
+def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: QualityTable) -> str:
     reason = (
         f"{kind.title} was measured on models of {smallest / 1e9:g}B and more, {model.title} has "
         f"{model.parameters / 1e9:.1f}B; smaller models lose more"
@@ -90,8 +90,8 @@ def share_left(name: str, model: ModelSpec, context: int) -> float:
     Of several kinds of layer, the one that loses most.
     """
     base = _layout(model)
-    after = techniques.apply(name, base)
-    factor = techniques.parts(name)[0][0].factor
+    after = spelling.apply(name, base)
+    factor = spelling.parts(name)[0][0].factor
     if factor == "tokens":
         return min((g.keep.tokens(context) / context for g in after.groups if g.keep.evicts), default=1.0)
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=True) if b.vectors and a != b]

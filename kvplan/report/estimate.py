@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling, techniques
 from kvplan.kv.layout import equation
 from kvplan.planning.estimate import Estimate
 from kvplan.planning.replica import Row, best
@@ -34,9 +34,9 @@ def usd(r: Row, factor: float = 1.0) -> float | None:
     return r.cost.per_query * factor if r.cost else None
 
 
-def part(kind: techniques.Kind) -> Json:
+def part(kind: techniques.Technique) -> Json:
     """Return what one technique says of itself; it excludes every other that acts on the same factor."""
-    others = [k.name for k in techniques.KINDS.values() if k.factor == kind.factor]
+    others = [k.name for k in techniques.TECHNIQUES.values() if k.factor == kind.factor]
     return {
         "name": kind.name,
         "acts_on": kind.factor,
@@ -113,7 +113,7 @@ TECHNIQUE = (
         cell=lambda r: r.risk if r.layout else "not for this model",
     ),
     Column[Row](key="needs", value=lambda r: list(r.needs)),
-    Column[Row](key="parts", value=lambda r: [part(kind) for kind, _ in techniques.parts(r.technique)]),
+    Column[Row](key="parts", value=lambda r: [part(kind) for kind, _ in spelling.parts(r.technique)]),
     Column[Row](key="feasible", value=lambda r: r.feasible),
     Column[Row](key="reason", value=lambda r: r.reason),
 )  # fmt: skip
@@ -147,11 +147,11 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what fits where, which technique the engine serves helps most, and at what cost."""
-    size = next(r.stored for r in e.rows if r.technique == techniques.BASELINE)
+    size = next(r.stored for r in e.rows if r.technique == spelling.BASELINE)
     head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(size or 0)} of KV cache per sequence."
     titles, engine = {s.gpu.name: s.gpu.title for s in e.sites}, e.sites[0].engine
-    base = best(r for r in e.rows if r.technique == techniques.BASELINE)
-    chosen = best(r for r in e.rows if techniques.served_by(r.technique, engine.name))
+    base = best(r for r in e.rows if r.technique == spelling.BASELINE)
+    chosen = best(r for r in e.rows if spelling.served_by(r.technique, engine.name))
     if chosen is None:
         other = best(e.rows)
         if other is None:
@@ -164,7 +164,7 @@ def answer(e: Estimate) -> str:
     said = f"{head} {capacity(base, titles)} uncompressed{price_of(base)}{cheaper_guess(base, e.where)}"
     if base.cost is None:
         return f"{said}; no price is known, so costs are not compared."
-    if chosen.technique == techniques.BASELINE:
+    if chosen.technique == spelling.BASELINE:
         return f"{said}; no technique that {engine.title} serves is cheaper."
     change = f" at {chosen.cost.per_query / base.cost.per_query - 1:+.0%} cost" if chosen.cost else ""
     return f"{said}; with {chosen.technique}, {chosen.gpus} hold {chosen.sequences:,}{change}."

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.planning.fleet.columns import Column, Group, Task, columns, groups
 from kvplan.planning.fleet.program import ASIDE, Bucket, Choice, Use, choose, covered
 from kvplan.planning.search import Demand
@@ -98,7 +98,7 @@ def bar(demand: Demand, quality: Quality) -> str:
     limit = demand.limits.quality
     if limit is not None and not quality.within(limit):
         return "quality unknown" if quality.drop is None else f"loses {quality.drop:.1%}, more than {limit:.1%}"
-    if not demand.limits.any_technique and not techniques.served_by(quality.technique, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(quality.technique, demand.engine.name):
         return f"{demand.engine.title} does not serve it"
     return ""
 
