@@ -8,7 +8,7 @@ from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
-from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, Server
+from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, ServerPrice
 from kvplan.specs.source import Source
 
 #: what every ownership file is completed from
@@ -61,7 +61,7 @@ def _figures(raw: Document, where: str) -> tuple[dict[str, float], dict[str, Sou
     return values, sources
 
 
-def _servers(raw: Document, where: str) -> tuple[Server, ...]:
+def _servers(raw: Document, where: str) -> tuple[ServerPrice, ...]:
     default = read_source(raw["source"], where)
     found = []
     for number, item in enumerate(entries(raw, "servers", where), 1):
@@ -71,7 +71,7 @@ def _servers(raw: Document, where: str) -> tuple[Server, ...]:
         if gpus != int(gpus):
             raise SpecError(f"{place}: gpus: must be a whole number, got {shown(entry['gpus'])}")
         found.append(
-            Server(
+            ServerPrice(
                 gpu=resolve("gpus", str(entry["gpu"]), "GPU"),
                 price=bounded(entry["price"], "USD", f"{place}: price", 1.0, 1e11),
                 gpus=int(gpus),

@@ -46,7 +46,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class Usage:
     """What is asked: queries a month, each `parts` seconds of GPU time by name, and its tokens."""
 
     parts: Mapping[str, float]
@@ -96,7 +96,7 @@ class Bill:
     """
 
     cells: tuple[Cell, ...]
-    load: Load
+    load: Usage
     gpus: float
     serving: float
     caveats: tuple[str, ...]
@@ -144,7 +144,7 @@ class Bill:
         return tuple(Line(name=name, amount=fsum(amounts), basis=basis) for (name, basis), amounts in found.items())
 
 
-def fleet_bill(fleet: Fleet, load: Load, cost: GpuCost) -> Bill:
+def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     """Return the bill of a fleet under a load; raise SpecError when the work needs more GPUs than serve."""
     serving = fleet.serving(cost.follows_load)
     at_work = load.rate * load.gpu_seconds

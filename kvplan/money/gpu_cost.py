@@ -7,7 +7,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
 from kvplan.money.offers import caveat, follows_load
 from kvplan.specs.hardware import Gpu, Price
-from kvplan.specs.money import Ownership, Server
+from kvplan.specs.money import Ownership, ServerPrice
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: the line of an owned GPU that changes with what it does
@@ -85,13 +85,13 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
     )
 
 
-def greatest_draw(gpu: Gpu, server: Server, terms: Ownership) -> float:
+def greatest_draw(gpu: Gpu, server: ServerPrice, terms: Ownership) -> float:
     """Return a GPU's share of its server's greatest power. [W]"""
     rated = gpu.power or 0.0
     return max(server.power / server.gpus, rated) if server.power else rated * (1 + terms.host)
 
 
-def _fixed(server: Server, greatest: float, t: Ownership) -> tuple[Line, ...]:
+def _fixed(server: ServerPrice, greatest: float, t: Ownership) -> tuple[Line, ...]:
     price, years = server.price_per_gpu, t.life / YEAR
     span = f"over {years:g} years, {t.utilization:.0%} in service"
     bought = price * (1 + t.network)

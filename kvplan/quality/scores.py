@@ -106,7 +106,7 @@ def _layout(model: ModelSpec) -> KVLayout:
 
 
 @dataclass(frozen=True)
-class Point:
+class Retained:
     """Score retained at a share left: expected, and the extremes of the models measured."""
 
     share: float
@@ -115,14 +115,14 @@ class Point:
     high: float
 
 
-def curve(rows: Sequence[Score]) -> tuple[Point, ...]:
+def curve(rows: Sequence[Score]) -> tuple[Retained, ...]:
     """Return points from the mildest to the harshest, the uncompressed cache first; harsher is never better."""
-    points = [Point(1.0, 1.0, 1.0, 1.0)]
+    points = [Retained(1.0, 1.0, 1.0, 1.0)]
     for share in sorted({r.share for r in rows if r.share}, reverse=True):
         here = [r for r in rows if r.share == share]
         last, scores = points[-1], [r.retained for r in here]
         points.append(
-            Point(
+            Retained(
                 share,
                 min(last.retained, sum(scores) / len(scores)),
                 min(last.low, *(r.retained - r.spread for r in here)),
@@ -132,13 +132,13 @@ def curve(rows: Sequence[Score]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def retained_at(points: Sequence[Point], share: float) -> Point:
+def retained_at(points: Sequence[Retained], share: float) -> Retained:
     """Return the point at a share, linear in the logarithm of the ratio; beyond the harshest, the harshest."""
     for a, b in pairwise(points):
         if b.share <= share <= a.share:
             t = log2(a.share / share) / log2(a.share / b.share)
             mix = [x + t * (y - x) for x, y in ((a.retained, b.retained), (a.low, b.low), (a.high, b.high))]
-            return Point(share, *mix)
+            return Retained(share, *mix)
     return points[-1]
 
 

@@ -10,7 +10,7 @@ from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schem
 from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
-from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, Server, age
+from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, ServerPrice, age
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: how a figure of owning is written: unit -> (factor, name)
@@ -44,7 +44,7 @@ def figure_field(terms: Ownership, name: str) -> Field:
     return Field(name, f"{value}: {OWNERSHIP_MEANING[name]}", str(terms.sources[name]))
 
 
-def server_field(s: Server) -> Field:
+def server_field(s: ServerPrice) -> Field:
     power = f", {s.power:,.0f} W" if s.power else ""
     return Field(s.gpu, f"{s.price:,.0f} USD for {s.gpus} GPUs{power}", f"{s.source}; {s.note}")
 
@@ -81,7 +81,7 @@ def figure(terms: Ownership, name: str) -> Json:
     }
 
 
-def server(s: Server, day: str, stale: int) -> Json:
+def server(s: ServerPrice, day: str, stale: int) -> Json:
     return {
         "gpu": s.gpu,
         "usd": s.price,

@@ -40,7 +40,7 @@ OWNERSHIP_MEANING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class ServerPrice:
     """A server or rack as bought: `price` USD for `gpus` GPUs; `power` is its greatest draw, None when unknown. [W]"""
 
     gpu: str
@@ -61,7 +61,7 @@ class Ownership:
 
     name: str
     title: str
-    servers: tuple[Server, ...]
+    servers: tuple[ServerPrice, ...]
     life: float
     residual: float
     interest: float
@@ -77,7 +77,7 @@ class Ownership:
     gpus_per_person: float
     sources: dict[str, Source] = field(default_factory=dict, compare=False)
 
-    def server(self, gpu: str) -> Server | None:
+    def server(self, gpu: str) -> ServerPrice | None:
         """Return the server a GPU comes in, None when no price of one is known (never a zero)."""
         return next((s for s in self.servers if s.gpu == gpu), None)
 
@@ -106,6 +106,6 @@ class ApiPrice:
         return self.start <= day and (self.end is None or day < self.end)
 
 
-def age(price: Price | ApiPrice | Server, day: str) -> int:
+def age(price: Price | ApiPrice | ServerPrice, day: str) -> int:
     """Return the days since a price was last seen, the date of its source."""
     return price.source.age(day)
