@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from kvplan import catalog
-from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.fields import known_fields, mapping, read_source
 from kvplan.catalog.files import read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve

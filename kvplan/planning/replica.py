@@ -154,7 +154,7 @@ def evaluate(case: Case, technique: str) -> Row:
         needs=spelling.needs(name) + spelling.remarks(name, case.base),
     )
     try:
-        layout = spelling.apply(name, case.base)
+        layout = spelling.apply(name, case.base).with_prompt(case.query.prompt)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)

@@ -170,7 +170,7 @@ def shapes_of(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Sh
     )
     for name in wanted:
         try:
-            layout = spelling.apply(name, demand.base)
+            layout = spelling.apply(name, demand.base).with_prompt(demand.prompt)
         except Incompatible as refusal:
             refused[name] = str(refusal).removeprefix(f"{name}: ")
             continue
@@ -265,8 +265,10 @@ def capacity(demand: Demand, shape: Shape, gpu: Gpu) -> int:
     longest = int(demand.workload.input.quantile(LONGEST) + demand.workload.output.quantile(LONGEST))
     budget = memory_budget(demand.model, shape.layout, where, mean)
     tensor = shape.parallel.tensor
-    peak = (shape.layout.peak(longest) - shape.layout.stored(longest)) / tensor
-    if not budget.sequences(longest, peak):
+    layout = shape.layout.with_prompt(int(demand.workload.input.quantile(LONGEST)))
+    room = budget if layout is shape.layout else memory_budget(demand.model, layout, where, longest)
+    peak = (layout.peak(longest) - layout.stored(longest)) / tensor
+    if not room.sequences(longest, peak):
         return 0
     mean_peak = (shape.layout.peak(mean) - shape.layout.stored(mean)) / tensor
     return budget.sequences(mean, mean_peak)
