@@ -1,5 +1,8 @@
 """What every technique must satisfy, and what each one says in numbers."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from kvplan import catalog
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
+from kvplan.kv.budget import Deployment
 from kvplan.kv.layout import KVLayout, kv_layout
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]
@@ -215,3 +219,85 @@ def test_losses_are_interpolated_and_never_extrapolated(text: str, kept: float, 
 def test_which_engine_serves_what() -> None:
     assert spelling.served_by("baseline", "vllm") and spelling.served_by("fp8", "vllm")
     assert not spelling.served_by("int4", "vllm") and not spelling.served_by("fp8+h2o:20%", "vllm")
+
+
+# -- one place to add a technique -----------------------------------------------------------------
+
+
+@pytest.fixture
+def selecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A technique like SnapKV, of one function: N tokens of the prompt and every token generated."""
+    monkeypatch.setitem(techniques.TECHNIQUES, "promptkv", techniques.TECHNIQUES["window"])  # taken out again after
+
+    @techniques.technique(
+        "promptkv",
+        spelling="promptkv:N",
+        title="PromptKV",
+        factor="tokens",
+        example="promptkv:1024",
+        granularity="token per KV head",
+        needs="a kernel that returns scores of the prompt's last queries",
+        quality="not measured",
+        risk="drops tokens of the prompt",
+        engines=("vLLM",),
+        compared=("promptkv:1024",),
+        source=techniques.paper("SnapKV, arXiv 2404.14469", "2024-04-22"),
+    )
+    def promptkv(layout: KVLayout, argument: str) -> KVLayout:
+        """Keep N tokens of the prompt, selected when it ends, and every token generated."""
+        return techniques.evicting(
+            layout,
+            lambda keep: replace(keep, prompt_budget=int(argument), per_head=True),
+            f"promptkv:{argument}",
+            scores=False,
+            shareable=False,
+        )
+
+    yield
+    spelling.parts.cache_clear()
+
+
+@pytest.mark.usefixtures("selecting")
+def test_what_is_selected_of_the_prompt_keeps_all_that_is_generated() -> None:
+    """Llama-3-8B, 8,192 + 512 tokens: 32 layers of 8 heads x (128 + 128) x 2 B = 4,096 B a token and layer."""
+    chosen = spelling.apply("promptkv:1024", layout("llama3-8b")).with_prompt(8192)
+    assert chosen.stored(8192) == 32 * 1024 * 4096
+    assert chosen.stored(8192 + 512) == chosen.read(8192 + 512) == 32 * (1024 + 512) * 4096
+    # one layer's whole prompt beside 31 selected ones is less than all of them hold in the end, and more than early on
+    assert chosen.peak(8192) == chosen.peak(8192 + 16) == 8192 * 4096 + 31 * 1024 * 4096
+    assert chosen.peak(8192 + 512) == 32 * (1024 + 512) * 4096
+    assert (chosen.growth(8191), chosen.growth(8192 + 1)) == (0, 32 * 4096)
+    assert chosen.stored(512) == 32 * 512 * 4096, "a sequence that is still within its prompt"
+
+    both = spelling.apply("h2o:1024", layout("llama3-8b")).with_prompt(8192)  # 8 heads' fp32 scores beside a token
+    assert both.stored(8192) == both.stored(8192 + 512) == 32 * 1024 * (4096 + 8 * 4)
+
+
+@pytest.mark.usefixtures("selecting")
+def test_a_selected_prompt_frees_pages_only_of_an_engine_that_compacts() -> None:
+    model, vllm = catalog.model("llama3-8b"), catalog.engine("vllm")
+    chosen = spelling.apply("promptkv:1024", layout("llama3-8b")).with_prompt(8192)
+    plain, compact = (Deployment(engine=vllm, compacts=compacts).pages(chosen) for compacts in (False, True))
+    assert plain.reserved(8192 + 512) == (8192 + 512) * 131_072 and len(model.layers) == 32
+    assert compact.reserved(8192 + 512) == (1024 + 512) * 131_072
+
+
+@pytest.mark.parametrize("text", ["baseline", *EXAMPLES])
+def test_techniques_over_the_whole_sequence_do_not_ask_where_the_prompt_ends(text: str) -> None:
+    base = spelling.apply(text, layout())
+    assert base.with_prompt(8192) is base
+
+
+@pytest.mark.usefixtures("selecting")
+def test_a_technique_is_added_in_one_place(run) -> None:
+    assert any(row["name"] == "promptkv" for row in run("list", "techniques", "--json").json["techniques"])
+    assert "promptkv:N" in run("show", "technique", "promptkv:1024").out
+    with pytest.raises(UnknownName, match="promptkv:1024"):
+        spelling.parts("promtkv:1024")
+
+    estimated = run("estimate", "-m", "llama3-8b", "-c", "8704", "--gpu", "h100-sxm", "--json", "--on", "2026-11-23")
+    row = next(r for r in estimated.json["rows"] if r["technique"] == "promptkv:1024")
+    assert row["kv_bytes_per_sequence"] == 32 * (1024 + 512) * 4096
+
+    recommended = run("recommend", "-w", "doc-qa", "-m", "llama3-8b", "--json", "--on", "2026-11-23")
+    assert "promptkv:1024" in recommended.out
