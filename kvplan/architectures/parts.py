@@ -38,6 +38,7 @@ def linear(
 
 
 def layer_count(c: Config) -> int:
+    """Return num_hidden_layers; raise SpecError beyond MAX_LAYERS."""
     count = c.size("num_hidden_layers")
     if count > MAX_LAYERS:
         raise SpecError(f"{c.where}: num_hidden_layers must be from 1 to {MAX_LAYERS:,}, got {count}")

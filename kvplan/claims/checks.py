@@ -65,10 +65,12 @@ class Measured:
 
 
 def exact(value: float, line: str, *sources: Source) -> Measured:
+    """Return a figure that is known exactly, with its arithmetic."""
     return Measured(value=value, low=value, high=value, line=line, sources=sources)
 
 
 def unknown(reason: str, *sources: Source, low: float = -inf, high: float = inf) -> Measured:
+    """Return a figure that nobody knows and why; `low` and `high` bound it."""
     return Measured(value=None, low=low, high=high, line="", reason=reason, sources=sources)
 
 
@@ -308,6 +310,7 @@ def timed(value: float, low: float, high: float, line: str, sources: tuple[Sourc
 
 
 def refused(row: Row, what: str = "") -> Measured:
+    """Return why a row has no answer, as a figure nobody knows."""
     return unknown(f"{what}{row.reason}")
 
 
@@ -442,6 +445,7 @@ def priced(case: Case, bench: Bench, technique: str) -> Row | Measured:
 
 
 def at_load(case: Case) -> str:
+    """Return in words how busy the GPUs of a case are."""
     return f", busy {case.load:.0%} of the time" if case.load < 1 else ", always busy"
 
 
@@ -505,6 +509,7 @@ def listed(case: Case, bench: Bench) -> ApiPrice | Measured:
 
 
 def tokens(asked: Query) -> Tokens:
+    """Return the tokens of a request as an API counts them, none of them cached."""
     return Tokens(input=asked.prompt, output=asked.output)
 
 

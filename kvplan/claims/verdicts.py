@@ -78,6 +78,7 @@ class Found:
 
     @property
     def holds(self) -> bool:
+        """Whether the case agrees with the claim, surely or within the error of the answer."""
         return self.status in ("yes", "within")
 
 

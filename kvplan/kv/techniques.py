@@ -95,6 +95,7 @@ def technique(
 
 
 def paper(title: str, date: str) -> Source:
+    """Return a paper as a source; `date` is that of its first version."""
     return Source(kind="paper", ref=title, date=date)
 
 
@@ -105,6 +106,7 @@ def require_groups(layout: KVLayout, wanted: Callable[[Group], bool], refusal: s
 
 
 def has_heads(g: Group) -> bool:
+    """Whether the layers store keys and values per head, which a latent and a state do not."""
     return g.kind in ("full", "sliding", "chunked") and g.vectors > 0
 
 
@@ -226,6 +228,7 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
 
 
 def latent_rank(g: Group, size: str) -> float:
+    """Return the elements of the latent that '4x' or a rank stands for, per token and layer."""
     elements = g.vectors * g.width
     return elements / float(size[:-1]) if size.endswith("x") else float(size)
 
@@ -240,6 +243,7 @@ def added_parameters(g: Group, size: str, form: str) -> float:
 
 
 def default_form(g: Group) -> str:
+    """Return how a latent is read where no form was named: rotated keys cannot be absorbed."""
     return "fused" if g.rope else "absorbed"
 
 

@@ -75,6 +75,7 @@ class BreakEven:
 
     @property
     def queries_per_day(self) -> float | None:
+        """The volume above which hosting is always cheaper, None where there is none. [1/day]"""
         return self.always
 
 

@@ -42,6 +42,7 @@ class Fleet:
         return self.average if follows_load and self.average is not None else self.peak
 
     def paid(self, follows_load: bool) -> float:
+        """Return all GPUs that are paid for, on average."""
         return self.serving(follows_load) + self.headroom + self.spares
 
 
@@ -66,6 +67,7 @@ class Usage:
 
     @property
     def gpu_seconds(self) -> float:
+        """GPU time of one query. [s]"""
         return fsum(self.parts.values())
 
     def work(self, name: str) -> float:

@@ -17,6 +17,7 @@ class QueryCost:
 
     @property
     def per_query(self) -> float:
+        """USD of one query."""
         return sum(line.amount for line in self.lines)
 
     @property
@@ -26,6 +27,7 @@ class QueryCost:
 
     @property
     def per_million_output_tokens(self) -> float:
+        """USD per million output tokens, the whole query charged to them."""
         return self.per_query / self.output_tokens * MILLION
 
 

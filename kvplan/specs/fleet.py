@@ -53,12 +53,15 @@ class Slice(Lengths):
         return self.start + min(max(q, 0.0), 1.0) * (self.end - self.start)
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the slice does not exceed. [token]"""
         return self.whole.quantile(self._at(q))
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length from quantile a to quantile b of the slice. [token]"""
         return self.whole.between(self._at(a), self._at(b))
 
     def times(self, factor: float) -> "Slice":
+        """Return the slice with every length multiplied."""
         return Slice(self.whole.times(factor), self.start, self.end)
 
 

@@ -134,4 +134,5 @@ class Price:
     source: Source
 
     def current(self, day: str) -> bool:
+        """Whether the price holds on a day (YYYY-MM-DD)."""
         return self.start <= day and (self.end is None or day < self.end)

@@ -32,6 +32,7 @@ class Attention:
 
     @property
     def kind(self) -> str:
+        """How the layer caches: full, sliding, chunked, or shared (it reads an earlier layer's cache)."""
         if not self.stored:
             return "shared"
         if self.window is None:
@@ -63,6 +64,7 @@ class Latent:
 
     @property
     def elements(self) -> int:
+        """Elements of a cached vector: the latent and the rotary key."""
         return self.rank + self.rope_dim
 
 
@@ -119,10 +121,12 @@ class Weight:
 
     @property
     def parameters(self) -> int:
+        """Elements of all copies."""
         return prod(self.shape) * self.copies
 
     @property
     def active_parameters(self) -> float:
+        """Elements one token passes through, averaged over tokens."""
         return prod(self.shape) * (self.used if self.copies > 1 else 1)
 
 
@@ -135,6 +139,7 @@ class Layer:
 
     @cached_property
     def parameters(self) -> int:
+        """Elements of all weights of the layer."""
         return sum(w.parameters for w in self.weights)
 
 
@@ -197,6 +202,7 @@ class ModelSpec:
 
     @cached_property
     def parameters(self) -> int:
+        """Elements of all tensors, each counted once."""
         return sum(layer.parameters for layer in self.layers) + sum(w.parameters for w in self.outer)
 
     @cached_property
@@ -206,6 +212,7 @@ class ModelSpec:
         return layers + sum(w.active_parameters for w in self.outer)
 
     def mixers(self) -> Iterator[Mixer]:
+        """Yield the token mixers of all layers, in order."""
         for layer in self.layers:
             yield from layer.mixers
 

@@ -52,6 +52,7 @@ class ServerPrice:
 
     @property
     def price_per_gpu(self) -> float:
+        """USD per GPU of the server."""
         return self.price / self.gpus
 
 
@@ -103,6 +104,7 @@ class ApiPrice:
     source: Source
 
     def current(self, day: str) -> bool:
+        """Whether the price holds on a day (YYYY-MM-DD)."""
         return self.start <= day and (self.end is None or day < self.end)
 
 

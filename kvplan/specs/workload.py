@@ -54,6 +54,7 @@ class Lognormal(Lengths):
 
     @cached_property
     def sigma(self) -> float:
+        """Standard deviation of the logarithm, from the mean and the P95."""
         z = _NORMAL.inv_cdf(0.95)
         return z - sqrt(max(z * z - 2 * log(self.p95 / self.average), 0.0))
 
@@ -67,11 +68,13 @@ class Lognormal(Lengths):
         return (low + high) / 2
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the requests do not exceed. [token]"""
         if not 0 < q < 1:
             return self.low if q <= 0 else self.high
         return min(max(exp(self.mu + self.sigma * _NORMAL.inv_cdf(q)), self.low), self.high)
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length of the requests from quantile a to quantile b. [token]"""
         return self._between(a, b, self.mu)
 
     def _between(self, a: float, b: float, mu: float) -> float:
@@ -85,6 +88,7 @@ class Lognormal(Lengths):
         return (total + exp(mu + self.sigma**2 / 2) * share) / (b - a)
 
     def times(self, factor: float) -> "Lognormal":
+        """Return the distribution with every length multiplied."""
         return Lognormal(self.average * factor, self.p95 * factor, max(self.low * factor, 1.0), self.high * factor)
 
 
@@ -95,6 +99,7 @@ class Quantiles(Lengths):
     known: tuple[tuple[float, float], ...]
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the requests do not exceed. [token]"""
         if q <= 0:
             return self.known[0][1]
         for (a, at_a), (b, at_b) in pairwise(self.known):
@@ -103,10 +108,12 @@ class Quantiles(Lengths):
         return self.known[-1][1]
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length of the requests from quantile a to quantile b. [token]"""
         cuts = sorted({a, b, *(q for q, _ in self.known if a < q < b)})
         return sum((self.quantile(x) + self.quantile(y)) / 2 * (y - x) for x, y in pairwise(cuts)) / (b - a)
 
     def times(self, factor: float) -> "Quantiles":
+        """Return the distribution with every length multiplied."""
         return Quantiles(tuple((q, length * factor) for q, length in self.known))
 
 
@@ -137,6 +144,7 @@ class Part:
 
     @property
     def tokens(self) -> float:
+        """The product of the factors. [token]"""
         return prod(f.value for f in self.factors)
 
     def __str__(self) -> str:
