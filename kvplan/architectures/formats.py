@@ -10,7 +10,7 @@ from kvplan.specs.model import Quantization
 class WeightFormat:
     """A format that weights are stored in."""
 
-    name: str
+    name: str  #: as options and files spell it
     bits: float  #: bits per element, scales and zero points included [bit]
     compute: int = 16  #: width of the operands of matrix products; formats that are not multiplied are unpacked [bit]
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case

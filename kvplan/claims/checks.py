@@ -37,31 +37,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What claims are checked with: prices of a `day`, a site for every GPU named, quality scores, owner's terms."""
+    """What claims are checked with."""
 
-    day: str
-    sites: Mapping[str, Site]
-    table: QualityTable
-    apis: tuple[ApiPrice, ...]
-    terms: Ownership
+    day: str  #: of the prices, YYYY-MM-DD
+    sites: Mapping[str, Site]  #: by name, one for every GPU that a claim names
+    table: QualityTable  #: published scores
+    apis: tuple[ApiPrice, ...]  #: list prices of all days
+    terms: Ownership  #: of an owner
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One case's figure in base units, `low` to `high` what it may truly be.
+    """One case's figure, in base units of its check."""
 
-    `value` None is not known, `reason` says why; low and high are what can still be said. `line` is its arithmetic,
-    `extra` names what the case does not: a row of a table. `remarks` are said once for all cases.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    line: str
-    reason: str = ""
-    extra: str = ""
-    remarks: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
+    value: float | None  #: None where it is not known
+    low: float  #: the least it may truly be
+    high: float  #: the most it may truly be
+    line: str  #: its arithmetic
+    reason: str = ""  #: why it is not known
+    extra: str = ""  #: what the case does not name: a row of a table
+    remarks: tuple[str, ...] = ()  #: printed once for all cases
+    sources: tuple[Source, ...] = ()  #: what the arithmetic rests on
 
 
 def exact(value: float, line: str, *sources: Source) -> Measured:
@@ -79,18 +75,15 @@ Function = Callable[[Case, Bench], Sequence[Measured]]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A quantity: its unit, the fields its cases need and may have, and how far a claim may be off as people round.
+    """A quantity that claims are of."""
 
-    `tolerance` is a share of the claimed figure, for shares (unit 'share') itself a share.
-    """
-
-    name: str
-    unit: str
-    needs: tuple[str, ...]
-    may: tuple[str, ...]
-    tolerance: float
-    summary: str
-    function: Function
+    name: str  #: as claims spell it
+    unit: str  #: share, ratio, count, or a unit of `units`
+    needs: tuple[str, ...]  #: fields a case must have
+    may: tuple[str, ...]  #: fields a case may have besides
+    tolerance: float  #: how far people's rounding may be off: a share of the figure, for shares a difference
+    summary: str  #: what it is, in one line
+    function: Function  #: from a case to its figures
 
 
 CHECKS: dict[str, Check] = {}

@@ -20,29 +20,24 @@ Apply = Callable[[KVLayout, str], KVLayout]
 
 @dataclass(frozen=True, kw_only=True)
 class Technique:
-    """A family of techniques: spelling, factor it acts on, and its fine print.
+    """A family of techniques: how it is written, the factor it acts on, and its fine print."""
 
-    `engines` are those that serve it today; `compared` and `searched` are the spellings that `estimate` shows and
-    `recommend` tries when none is named. `risk` is `quality` in a few words; `retained` gives published
-    (share of tokens kept, share of the LongBench score retained), for techniques whose loss depends on it.
-    """
-
-    name: str
-    spelling: str
-    title: str
-    factor: str
-    example: str
-    granularity: str
-    needs: str
-    quality: str
-    risk: str
-    engines: tuple[str, ...]
-    retained: tuple[tuple[float, float], ...]
-    compared: tuple[str, ...]
-    searched: tuple[str, ...]
-    source: Source
-    summary: str
-    apply: Apply
+    name: str  #: what its spellings begin with
+    spelling: str  #: pattern of its spellings, 'h2o:P%|N'
+    title: str  #: as reports print it
+    factor: str  #: of the five, the one it acts on; two that act on the same one exclude each other
+    example: str  #: a spelling
+    granularity: str  #: smallest thing it drops or rounds, and what that means for pages
+    needs: str  #: of the model, the engine or a kernel
+    quality: str  #: what is published of its accuracy
+    risk: str  #: the same in a few words
+    engines: tuple[str, ...]  #: those that serve it today
+    retained: tuple[tuple[float, float], ...]  #: published (share of tokens kept, share of LongBench retained), of 1
+    compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
+    searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
+    source: Source  #: its paper
+    summary: str  #: what it does, in one line
+    apply: Apply  #: (layout, what follows the name) -> layout
 
 
 TECHNIQUES: dict[str, Technique] = {}
@@ -65,10 +60,7 @@ def technique(
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
 ) -> Callable[[Apply], Apply]:
-    """Register a technique.
-
-    `factor` is the one of the five it acts on; two that act on the same factor exclude each other.
-    """
+    """Register a technique; the arguments are the fields of Technique."""
 
     def register(apply: Apply) -> Apply:
         TECHNIQUES[name] = Technique(

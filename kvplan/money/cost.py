@@ -11,9 +11,9 @@ from kvplan.units import MILLION
 class QueryCost:
     """What one query costs on a replica kept busy: its share of prefill and of decode time. [USD]"""
 
-    lines: tuple[Line, ...]
-    input_tokens: int
-    output_tokens: int
+    lines: tuple[Line, ...]  #: by what the GPUs do [USD]
+    input_tokens: int  #: of the query [token]
+    output_tokens: int  #: of the query [token]
 
     @property
     def per_query(self) -> float:
@@ -34,7 +34,7 @@ class QueryCost:
 def query_cost(
     price: Price, gpus: int, *, prefill: float, decode: float, input_tokens: int, output_tokens: int
 ) -> QueryCost:
-    """Return a query's cost from the seconds of the whole replica it takes for prefill and for decode."""
+    """Return a query's cost from the seconds of the whole replica it takes for prefill and for decode. [USD]"""
     rate = price.price * gpus
     lines = (
         Line(name="prefill", amount=rate * prefill, basis=f"{prefill:.3g} s of {gpus} GPUs"),

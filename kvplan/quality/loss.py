@@ -1,6 +1,6 @@
 """What a technique costs in quality: published scores interpolated, never extrapolated; unknown is a value.
 
-Of several models measured the mean is expected and their extremes are the range (`kvplan/planning/scores.py` says
+Of several models measured the mean is expected and their extremes are the range (`kvplan/quality/scores.py` says
 which models stand for which).
 """
 
@@ -28,16 +28,13 @@ COMPOSED = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A model's own long-context score before any compression.
+    """A model's own long-context score before any compression, None where nobody measured it."""
 
-    `score` and `short` of 100, at the context asked for and at the shortest measured; None where nobody measured it.
-    """
-
-    score: float | None = None
-    short: float | None = None
-    effective: str = ""
-    words: str = ""
-    source: Source | None = None
+    score: float | None = None  #: at the context asked for, of 100
+    short: float | None = None  #: at the shortest context measured, of 100
+    effective: str = ""  #: context up to which the benchmark calls the model good
+    words: str = ""  #: the same in a sentence
+    source: Source | None = None  #: where it was published
 
     @property
     def drop(self) -> float | None:
@@ -47,22 +44,18 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """The relative loss of score a technique is expected to cost (0.01 is 1 %), between low and high.
+    """The relative loss of score that a technique is expected to cost; 0.01 is 1 %."""
 
-    Where it is not known `drop` is None, `basis` says why, and low and high are what can still be said. `base` is what
-    the model loses at this context without any compression.
-    """
-
-    technique: str
-    task: str
-    drop: float | None
-    low: float
-    high: float
-    known: bool
-    basis: str
-    caveats: tuple[str, ...] = ()
-    source: tuple[Source, ...] = ()
-    base: Base = Base()
+    technique: str  #: in its one spelling
+    task: str  #: task family
+    drop: float | None  #: expected, None where it is not known, of 1
+    low: float  #: the least it may be, or what can still be said of it, of 1
+    high: float  #: the most it may be, or what can still be said of it, of 1
+    known: bool  #: whether it was measured or lies between measurements
+    basis: str  #: which scores it rests on, or why it is not known
+    caveats: tuple[str, ...] = ()  #: what to beware of
+    source: tuple[Source, ...] = ()  #: where the scores were published
+    base: Base = Base()  #: what the model loses at this context without any compression
 
     def within(self, limit: float) -> bool:
         """Whether the expected loss is known and at most `limit`: unknown counts against a technique."""

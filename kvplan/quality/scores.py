@@ -107,12 +107,12 @@ def _layout(model: ModelSpec) -> KVLayout:
 
 @dataclass(frozen=True)
 class Retained:
-    """Score retained at a share left: expected, and the extremes of the models measured."""
+    """Score retained at what a technique leaves of its factor; all of 1."""
 
-    share: float
-    retained: float
-    low: float
-    high: float
+    share: float  #: left of the factor
+    retained: float  #: expected, the mean of the models measured
+    low: float  #: the worst of the models measured
+    high: float  #: the best of the models measured
 
 
 def curve(rows: Sequence[Score]) -> tuple[Retained, ...]:
