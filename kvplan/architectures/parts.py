@@ -169,8 +169,8 @@ def latent(c: Config, *, index: str = "none") -> Part:
 def state_bits(c: Config) -> int | None:
     """Return the width an engine keeps recurrent state in, when the config asks for one."""
     for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype", "ssm_state_dtype"):
-        wanted = c.get(key, None) if c.stated(key) else None  # engines follow the file, not the class default
-        if wanted in ("float32", "fp32"):
+        stated = c.get(key, None) if c.stated(key) else None  # engines follow the file, not the class default
+        if stated in ("float32", "fp32"):
             return 32
     return None
 
@@ -310,15 +310,15 @@ def decoder(
     positions: rows of a learned position table.
     """
     width = hidden or c.size("hidden_size")
-    made: dict[tuple[Hashable, Hashable], Layer] = {}
+    layers: dict[tuple[Hashable, Hashable], Layer] = {}
     for kind, block in zip(kinds, ffns, strict=True):
-        if (kind, block) not in made:
+        if (kind, block) not in layers:
             mixers, weights = mix(kind)
             count = norms(kind) if callable(norms) else norms
             rest = (vector("norms", width, count * norm),) if count * norm else ()
-            made[kind, block] = Layer(mixers=mixers, weights=weights + ffn(block) + rest)
+            layers[kind, block] = Layer(mixers=mixers, weights=weights + ffn(block) + rest)
     return Body(
-        tuple(made[pair] for pair in zip(kinds, ffns, strict=True)),
+        tuple(layers[pair] for pair in zip(kinds, ffns, strict=True)),
         embeddings(
             c,
             width,

@@ -74,35 +74,35 @@ SKIP_KEYS = (
 
 def _skipped(block: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Return the modules left alone: listed by name or pattern, or by GPTQ's '-:' rules."""
-    found = []
+    patterns = []
     for key in SKIP_KEYS:
         listed = block.get(key) or []
         if not isinstance(listed, (list, tuple)):
             raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
-        found += [checked_pattern(str(name), where) for name in listed]
+        patterns += [checked_pattern(str(name), where) for name in listed]
     dynamic = block.get("dynamic")
     if isinstance(dynamic, Mapping):
-        found += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
-    return tuple(found)
+        patterns += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
+    return tuple(patterns)
 
 
 def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[str, float]]:
     """Return (pattern, bits) of modules stored otherwise than the rest: compressed-tensors' groups, GPTQ's rules."""
-    found: list[tuple[str, float]] = []
+    pairs: list[tuple[str, float]] = []
     groups = block.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             targets = group.get("targets") or ["Linear"]
             bits = _group_bits(weights, where)
-            found += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
+            pairs += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
     dynamic = block.get("dynamic")
     for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
         if isinstance(change, Mapping) and not str(rule).startswith("-:"):
             bits = _number(change, ("bits",), _number(block, ("bits",), 4, where), where)
             size = change.get("group_size", block.get("group_size", 128))
-            found.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
-    return found
+            pairs.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
+    return pairs
 
 
 def _group_bits(weights: Mapping[str, Any], where: str) -> float:
@@ -134,8 +134,8 @@ def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
         named = str(block.get("quant_algo", "")).upper()
         return MODELOPT.get(named, FORMATS["nvfp4"].bits if "fp4" in method else None)
     named = str(block.get("quant_type", block.get("weights", ""))).lower()
-    known = {"mxfp4": FORMATS["mxfp4"].bits, "eetq": 8.0, "bitnet": 2.0}
-    return known.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
+    by_method = {"mxfp4": FORMATS["mxfp4"].bits, "eetq": 8.0, "bitnet": 2.0}
+    return by_method.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
 
 
 #: bits by modelopt's quant_algo

@@ -35,17 +35,17 @@ def parts(text: str) -> tuple[tuple[Technique, str], ...]:
     Unknown ones, and pairs that act on the same factor, are refused.
     """
     cleaned = text.strip().lower().replace(" ", "")
-    found: list[tuple[Technique, str]] = []
+    pairs: list[tuple[Technique, str]] = []
     for piece in cleaned.split("+") if cleaned else ():
         if piece in (BASELINE, "none"):
             continue
         kind, argument = one_part(piece)
-        for other, said in found:
+        for other, other_argument in pairs:
             if other.factor == kind.factor:
-                first = f"{other.name}:{said}" if said else other.name
+                first = f"{other.name}:{other_argument}" if other_argument else other.name
                 raise Incompatible(f"{text}: {first} and {piece} both act on the {kind.factor} of the cache; keep one")
-        found.append((kind, argument))
-    return tuple(sorted(found, key=lambda part: FACTORS.index(part[0].factor)))
+        pairs.append((kind, argument))
+    return tuple(sorted(pairs, key=lambda part: FACTORS.index(part[0].factor)))
 
 
 def one_part(piece: str) -> tuple[Technique, str]:
@@ -89,20 +89,20 @@ def quality(text: str) -> str:
     )
 
 
-def risk(text: str, kept: float) -> str:
+def risk(text: str, share: float) -> str:
     """Return `quality` in a few words, for the share of tokens `kept`."""
-    said = (f"{kind.risk} ({loss(kind, kept)})" if kind.retained else kind.risk for kind, _ in parts(text))
-    return "; ".join(dict.fromkeys(said)) or "reference"
+    risks = (f"{kind.risk} ({loss(kind, share)})" if kind.retained else kind.risk for kind, _ in parts(text))
+    return "; ".join(dict.fromkeys(risks)) or "reference"
 
 
-def loss(kind: Technique, kept: float) -> str:
+def loss(kind: Technique, share: float) -> str:
     """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
     (low, _), (high, _) = kind.retained[0], kind.retained[-1]
-    if not low <= kept <= high:
-        return f"{kept:.0%} kept: not measured"
+    if not low <= share <= high:
+        return f"{share:.0%} kept: not measured"
     for (a, at_a), (b, at_b) in pairwise(kind.retained):
-        if a <= kept <= b:
-            score = at_a + (at_b - at_a) * (kept - a) / (b - a)
+        if a <= share <= b:
+            score = at_a + (at_b - at_a) * (share - a) / (b - a)
             return f"{score - 1:.0%}"
     return "not measured"
 

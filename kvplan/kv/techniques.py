@@ -91,9 +91,9 @@ def paper(title: str, date: str) -> Source:
     return Source(kind="paper", ref=title, date=date)
 
 
-def require_groups(layout: KVLayout, wanted: Callable[[Group], bool], refusal: str) -> None:
+def require_groups(layout: KVLayout, suits: Callable[[Group], bool], refusal: str) -> None:
     """Refuse when no group of the layout is one the technique can act on."""
-    if not any(g.count and wanted(g) for g in layout.groups):
+    if not any(g.count and suits(g) for g in layout.groups):
         raise Incompatible(refusal)
 
 
@@ -286,8 +286,8 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
         if g.bits <= bits:
             raise Incompatible(f"{spelled}: the cache is already stored in {g.bits:g} bits")
         groups = g.vectors * (ceil(g.key_width / group) + ceil((g.width - g.key_width) / group)) if group else 0
-        left = change(g.alone) if g.alone is not None else None
-        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=left)
+        alone = change(g.alone) if g.alone is not None else None
+        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=alone)
 
     return layout.each(change)
 

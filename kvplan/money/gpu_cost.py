@@ -40,9 +40,9 @@ class GpuCost:
 def rent(price: Price) -> GpuCost:
     """Return the cost of a rented GPU; power, space and interest are the provider's."""
     terms = f"{show_usd(price.price * HOUR)} per GPU-hour, {price.provider} {price.term}, from {price.start}"
-    warned = caveat(price.term)
-    line = Line(name="rent", amount=price.price, basis=f"{terms}{f' ({warned})' if warned else ''}; {price.source}")
-    caveats = (f"{price.term}: {warned}",) if warned else ()
+    warning = caveat(price.term)
+    line = Line(name="rent", amount=price.price, basis=f"{terms}{f' ({warning})' if warning else ''}; {price.source}")
+    caveats = (f"{price.term}: {warning}",) if warning else ()
     return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats)
 
 

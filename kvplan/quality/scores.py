@@ -52,8 +52,8 @@ def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     if row.share is not None:
         return row
     try:
-        found = spelling.parts(row.technique)
-        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(found) == 1 else None
+        parts = spelling.parts(row.technique)
+        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(parts) == 1 else None
     except KvplanError:
         return None
 
@@ -64,8 +64,8 @@ def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: Qualit
         f"{model.parameters / 1e9:.1f}B; smaller models lose more"
     )
     series = [s for s in table.sizes if s.what == table.sizes[0].what]
-    told = ", ".join(f"{s.accuracy:.2f} at {s.parameters / 1e9:g}B" for s in series)
-    return f"{reason} ({series[0].what}: accuracy {told})" if series else reason
+    accuracies = ", ".join(f"{s.accuracy:.2f} at {s.parameters / 1e9:g}B" for s in series)
+    return f"{reason} ({series[0].what}: accuracy {accuracies})" if series else reason
 
 
 def attention(model: ModelSpec) -> str:

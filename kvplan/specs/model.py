@@ -198,5 +198,5 @@ class ModelSpec:
     @cached_property
     def head_counts(self) -> frozenset[tuple[int, int]]:
         """(query heads, key/value heads) of every kind of attention layer; a latent counts as one key/value head."""
-        held = (m for m in self.mixers() if not isinstance(m, Recurrent))
-        return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in held)
+        caching = (m for m in self.mixers() if not isinstance(m, Recurrent))
+        return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in caching)
