@@ -44,9 +44,7 @@ FORMATS = {
 }
 _BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}
 #: a model's name that ends with a format: 'Qwen3-32B-NVFP4', 'qwen3-32b-fp8-dynamic', 'qwen3-32b-gptq-int4'
-_ENDING = re.compile(
-    rf"[-_]({'|'.join(sorted(_BY_NAME, key=len, reverse=True))})(-dynamic|-static|-int4|-quantized.*)?$"
-)
+_ENDING = re.compile(rf"-({'|'.join(sorted(_BY_NAME, key=len, reverse=True))})(-dynamic|-static|-int4|-quantized.*)?$")
 
 
 def format_named(word: str) -> WeightFormat | None:
@@ -55,6 +53,9 @@ def format_named(word: str) -> WeightFormat | None:
 
 
 def split_format(name: str) -> tuple[str, WeightFormat] | None:
-    """Return (the model's name, its format) of a name such as 'Qwen3-32B-FP8'; None where it ends with no format."""
-    match = _ENDING.search(name.lower())
+    """Return (the model's name, its format) of a name such as 'Qwen3-32B-FP8'; None where it ends with no format.
+
+    Words may be joined with - or _.
+    """
+    match = _ENDING.search(name.lower().replace("_", "-"))
     return (name[: match.start()], _BY_NAME[match[1]]) if match else None

@@ -20,18 +20,14 @@ Counter = Callable[[Config, Config], tuple[Weight, ...]]
 
 @dataclass(frozen=True)
 class Tower:
-    """Where a multimodal config keeps its language model (`nest`), of which type (`text`), and what stands beside it.
+    """Where a multimodal config keeps its language model, and what stands beside it."""
 
-    `fixed`: the class reads its text part as `text` whatever model_type it states. `flat`: files may state the
-    text fields at the top. `tied`: whose tie_word_embeddings counts: outer, either or text.
-    """
-
-    text: str
-    weights: Counter
-    nest: str = "text_config"
-    fixed: bool = True
-    flat: bool = False
-    tied: str = "outer"
+    text: str  #: model_type of the language model
+    weights: Counter  #: from the whole config and its text part to the tensors beside the language model
+    nest: str = "text_config"  #: field that holds the language model
+    fixed: bool = True  #: whether the class reads its text part as `text`, whatever model_type it states
+    flat: bool = False  #: whether files may state the text fields at the top
+    tied: str = "outer"  #: whose tie_word_embeddings counts: outer, either or text
 
 
 def tower(

@@ -12,11 +12,11 @@ Part = tuple[tuple[Mixer, ...], tuple[Weight, ...]]
 
 @dataclass(frozen=True)
 class Body:
-    """What a family's reader returns: layers, tensors outside them, and remarks for the user."""
+    """What a family's reader returns."""
 
-    layers: tuple[Layer, ...]
-    outer: tuple[Weight, ...]
-    notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...]  #: in order
+    outer: tuple[Weight, ...]  #: tensors outside the layers
+    notes: tuple[str, ...] = ()  #: remarks for the user
 
 
 def vector(name: str, size: int, count: int = 1) -> Weight:
