@@ -546,6 +546,7 @@ def killed(code: str, words: tuple[tuple[str, ...], ...], after: float) -> None:
 
 def kills(count: int, seed: int, folder: Path) -> Iterator[str]:
     """Yield what was wrong after each kill, '' where nothing was: single writers, two at once, and growing samples."""
+    from kvplan.catalog.files import write_whole
     from kvplan.catalog.samples import SampleLog, read_samples
 
     draw = random.Random(seed)
@@ -568,9 +569,10 @@ def kills(count: int, seed: int, folder: Path) -> Iterator[str]:
             yield "" if good else f"samples of {len(rows)} rows are not whole"
             continue
         killed(WRITER, tuple((str(whole), letter) for letter in ("a" if number % 3 else "ab")), after)
-        yield "" if whole.read_text() in known else "a file is neither old nor new"
-        for draft in folder.glob(".kvplan-*.part"):  # a killed process cannot tidy up
-            draft.unlink()
+        left = whole.read_text()
+        write_whole(whole, left)  # removes what the killed process could not
+        stayed = next(folder.glob(".kvplan-*.part"), None)
+        yield f"{stayed} stayed" if stayed else "" if left in known else "a file is neither old nor new"
 
 
 def peak() -> float:

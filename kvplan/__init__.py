@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
-__all__ = ["audit", "estimate", "fleet", "load", "memory", "recommend"]
+__all__ = [
+    "audit", "calibrate", "estimate", "fleet", "load", "memory", "predict", "profile", "recommend", "validate",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from kvplan.api.audit import audit
+    from kvplan.api.calibrate import calibrate
     from kvplan.api.estimate import estimate
     from kvplan.api.fleet import fleet
     from kvplan.api.load import load
     from kvplan.api.memory import memory
+    from kvplan.api.predict import predict
+    from kvplan.api.profile import profile
     from kvplan.api.recommend import recommend
+    from kvplan.api.validate import validate
 
 #: this package's folder, and the one that holds kernels/, models/ and profiles/: the same when installed, in a source
 #: checkout the one above

@@ -55,7 +55,7 @@ class UnknownName(KvplanError):
         from difflib import get_close_matches
 
         known = sorted(set(known))
-        near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.5)
+        near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.6)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{where}: " if where else ""
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")

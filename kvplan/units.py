@@ -101,7 +101,7 @@ def spell(value: float, dimension: str, digits: int = 5) -> str:
     return f"{float(f'{value / scales[unit]:.{digits}g}'):.12g} {unit}"
 
 
-def parse_tokens(text: object, where: str = "--context") -> int:
+def parse_tokens(text: object, where: str = "context") -> int:
     """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
     match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
     if match is None:

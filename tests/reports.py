@@ -221,11 +221,11 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
     """
     from kvplan.cli import COMMANDS, module_of, options
 
-    def deliver(report: Any, _as_json: bool, refusal: str = "", aside: bool = False) -> None:
+    def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
             width = form if isinstance(form, int) else 100
             with settings(terminal(width)), redirect_stdout(io.StringIO()) as out:
-                handed_over(report, form == "json")
+                handed_over(report, "json" if form == "json" else "text")
             forms[form] = out.getvalue()
         if refusal:
             raise KvplanError(refusal)
@@ -235,6 +235,15 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         for module in map(import_module, map(module_of, COMMANDS)):
             patches.enter_context(patch.object(module, "deliver", deliver))
         yield
+
+
+def spoken_by(name: str, result: Any) -> Any:
+    """Return the document of a result as the command of this name says it."""
+    from kvplan.cli import module_of
+    from kvplan.cli.options import spoken
+
+    said = import_module(f"kvplan.report.{name}").document(result)
+    return spoken(said, import_module(module_of(name)).command)
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 import pytest
 
+from kvplan.api.calibrate import FittedKernels, FittedServers
+from kvplan.api.predict import Predicted
+from kvplan.api.profile import Profiled
+from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving_check import Beside
 from kvplan.report import calibrate, fields, listing, predict, prices, profile, validate
@@ -31,48 +35,52 @@ def headed(table: Table, row: int) -> dict[str, object]:
 
 def test_errors_by_kernel() -> None:
     found = Residuals(group=("h200", "vllm", "a very long name of a kernel", "bfloat16"), **ERRORS)
-    (table,) = tables(validate.page("gemm", [found]))
+    errors = KernelErrors(kind="gemm", groups=[found])
+    (table,) = tables(validate.page(errors))
     assert table.title == "gemm: predicted against measured"
     assert [h.text for h in table.headings[4:]] == ["rows", "median", "mean", "P90", "bias", "in 80 %"]
     assert table.rows[0].cells == ("h200", "vllm", "a very long name of a kernel", "bf16", *CELLS)
-    (group,) = validate.document("gemm", [found])["groups"]
+    (group,) = validate.document(errors)["groups"]
     assert group == {**ERRORS, "group": list(found.group)}
 
 
 def test_errors_by_server_beside_a_roofline() -> None:
     found = Beside(group=("h200", "vllm", "m"), roofline=0.66, **ERRORS)
     left = [f"line {n}" for n in range(7)]
-    page = validate.server_page({"TPOT": [found]}, left)
+    errors = ServerErrors(profile="p", metrics={"TPOT": [found]}, left=left)
+    page = validate.page(errors)
     assert tables(page)[0].rows[0].cells == ("h200", "vllm", "m", *CELLS, "66%")
     last = page.blocks[-1]
     assert isinstance(last, Notes) and last.heading.startswith("7 rows were left out")
     assert last.lines == (*left[:5], "...")
-    document = validate.server_document("p", {"TPOT": [found]}, left)
+    document = validate.document(errors)
     assert document["metrics"]["TPOT"][0]["roofline"] == 0.66 and document["left_out"] == left
 
 
 def test_fits_of_kernels_and_servers() -> None:
-    assert texts(calibrate.page(3, 4567, "x.yaml")) == [
-        "3 kernels from 4,567 rows in x.yaml; predict with --profile x.yaml."
+    assert texts(calibrate.page(FittedKernels(kernels=3, rows=4567, output="x.yaml", parts=[]))) == [
+        "3 kernels from 4,567 rows in x.yaml, a profile for kvplan predict."
     ]
-    groups = [Residuals(group=("models",), **ERRORS), Residuals(group=("models", "h200", "vllm", "m"), **ERRORS)]
-    found = calibrate.FittedServers(
+    groups = [Beside(group=g, roofline=0.66, **ERRORS) for g in (("models",), ("models", "h200", "vllm", "m"))]
+    found = FittedServers(
         rows=4567, output="x.yaml", shipped="published", speculative=("v 1",), metrics={"TTFT": groups}, left=()
     )
-    page = calibrate.server_page(found)
-    assert texts(page) == ["4,567 rows on top of published in x.yaml; predict with --profile x.yaml."]
-    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS)]
-    document = calibrate.server_document(found)
+    page = calibrate.page(found)
+    assert texts(page) == [
+        "4,567 rows on top of published in x.yaml, a profile for kvplan estimate, recommend and predict."
+    ]
+    assert [row.cells for row in tables(page)[0].rows] == [("models", *CELLS, "66%")]
+    document = calibrate.document(found)
     assert (document["rows"], document["output"], document["speculative"]) == (4567, "x.yaml", ["v 1"])
     assert [g["group"] for g in document["left_out"]["TTFT"]] == [list(g.group) for g in groups]
 
 
 def test_predicted_rows() -> None:
-    kernels = predict.Predicted(kind="gemm", rows=1234, noted=56, stands={"measured here": 1200}, output="o.csv")
+    kernels = Predicted(kind="gemm", rows=1234, noted=56, stands={"measured here": 1200}, output="o.csv")
     assert texts(predict.page(kernels)) == ["1,234 gemm rows in o.csv (1,200 measured here); 56 with a note."]
     stands = {"seen": 1000, "none": 7}
-    servers = predict.Predicted(kind="e2e", rows=1234, noted=56, stands=stands, output="o.csv")
-    document = predict.server_document(servers, "published")
+    servers = Predicted(kind="e2e", rows=1234, noted=56, stands=stands, output="o.csv", profile="published")
+    document = predict.document(servers)
     assert (document["refused"], document["noted"], document["rows"]) == (7, 56, 1234)
     assert document["basis"] == stands and document["profile"] == "published"
 
@@ -88,7 +96,8 @@ def test_a_measured_profile() -> None:
         "rounds": 2,
     }
     samples = {"shapes": 91, "taken": 1930, "contended": True, "disturbed": 0.25}
-    page = profile.page({"title": "A CPU", "samples": samples, "groups": {"copy": group}}, "o.yaml", "o.csv", 61.0)
+    document = {"title": "A CPU", "samples": samples, "groups": {"copy": group}}
+    page = profile.page(Profiled(document=document, output="o.yaml", rows="o.csv", seconds=61.0))
     assert texts(page)[:3] == [
         "A CPU. 91 shapes, 1,930 samples in 61.0 s; mean error on shapes left out 1.2 %.",
         "Profile in o.yaml, samples in o.csv.",

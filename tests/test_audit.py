@@ -389,6 +389,8 @@ def test_a_bad_file_is_refused_in_one_line(run, tmp_path, text: str, said: str) 
         (f"{SOURCE}claims:\n  - {{id: a, check: quote}}", "claim 1: claim is missing"),
         (f"{SOURCE}claims:\n  - {{id: a, claim: x, check: y}}\n  - {{id: a, claim: x, check: y}}", "twice"),
         (f"{SOURCE}claim: []", "did you mean 'claims'"),
+        (f"{SOURCE}prices: []", "is a price list, which `kvplan prices` reads; expected a file of claims"),
+        (f"{SOURCE}prizes: []", "no field named 'prizes'; known: name"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_shape_is_refused(run, tmp_path, text: str, said: str) -> None:

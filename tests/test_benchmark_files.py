@@ -304,7 +304,7 @@ def test_vllm_metadata_fills_what_the_tool_does_not_know() -> None:
 
 def test_the_engine_is_not_guessed_from_a_protocol_all_speak() -> None:
     alone = {name: value for name, value in SERVER.items() if name != "engine"}
-    assert "says nothing of the engine; add --set engine=vllm" in refused(vllm(backend="openai-chat"), alone)
+    assert "says nothing of the engine; add settings=engine=vllm" in refused(vllm(backend="openai-chat"), alone)
     (row,) = read_result(vllm(backend="tensorrt-llm"), "r.json", alone)
     assert row["engine"] == "trtllm"
 
@@ -323,9 +323,9 @@ def test_the_engine_is_not_guessed_from_a_protocol_all_speak() -> None:
         ({"p99_ttft_ms": "300"}, "p99_ttft_ms: expected a time, got '300'"),
         ({"max_concurrency": 0}, "max_concurrency: expected a number above zero, got 0"),
         ({"request_rate": "fast"}, "request_rate: expected a number above zero, got 'fast'"),
-        ({"total_output_tokens": None}, "says nothing of the output length; add --set osl=1024"),
+        ({"total_output_tokens": None}, "says nothing of the output length; add settings=osl=1024"),
         ({"ramp_up_strategy": "linear"}, "the load changed during the run"),
-        ({"model_id": None}, "says nothing of the model; add --set model=llama3.1-70b"),
+        ({"model_id": None}, "says nothing of the model; add settings=model=llama3.1-70b"),
         ({"duration": 10**400}, "duration: expected a number above zero"),
         ({"tp": ["4"]}, "tp: expected a whole number"),
     ],
@@ -454,7 +454,7 @@ def test_what_a_perf_file_must_not_say() -> None:
         aiperf() | blocks({"time_to_first_token": ("h", 1.0)})
     )
     assert "replayed schedule" in refused(aiperf_newest(type="fixed_schedule"))
-    assert "says nothing of the load; add --set concurrency=64" in refused(aiperf(request_count=10))
+    assert "says nothing of the load; add settings=concurrency=64" in refused(aiperf(request_count=10))
     two = aiperf_newest()
     two["input_config"]["phases"].append({"name": "second", "kind": "profiling", "concurrency": 2})
     assert "2 loads share these averages" in refused(two)
@@ -466,7 +466,7 @@ def test_what_a_perf_file_must_not_say() -> None:
 def test_all_that_is_missing_is_asked_for_at_once() -> None:
     assert refused(vllm(backend="openai"), {}) == (
         "result.json: says nothing of the GPU, the engine, the precision and the tensor parallelism; "
-        "add --set gpu=h100 --set engine=vllm --set precision=bf16 --set tp=1"
+        "add settings=gpu=h100 settings=engine=vllm settings=precision=bf16 settings=tp=1"
     )
 
 
@@ -480,7 +480,7 @@ def test_experts_are_divided_over_the_same_gpus() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("gpus", "8", "--set gpus: no column to set; known: model, gpu"),
+        ("gpus", "8", "settings=gpus: no column to set; known: model, gpu"),
         ("ttft_ms", "8", "measured times come from the file alone"),
         ("tp", "0", "tp: expected a whole number from 1, got '0'"),
         ("tp", "1.5", "tp: expected a whole number, got"),
@@ -500,7 +500,7 @@ def test_a_file_may_hold_several_results(tmp_path: Path) -> None:
     several = tmp_path / "r.json"
     several.write_text("\n".join(json.dumps(vllm(max_concurrency=c)) for c in (4, 8)), "utf-8")
     assert [row["concurrency"] for row in load_results(str(several), SERVER)] == [4, 8]
-    with pytest.raises(SpecError, match="2 loads; leave out --set concurrency"):
+    with pytest.raises(SpecError, match="2 loads; leave out settings=concurrency"):
         load_results(str(several), {**SERVER, "concurrency": "4"})
     several.write_text(json.dumps([vllm(), vllm(completed=0)]), "utf-8")
     with pytest.raises(SpecError, match=r"r\.json: result 2: completed: nothing was completed"):

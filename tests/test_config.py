@@ -342,7 +342,7 @@ def test_a_quantised_head_is_counted_and_an_unknown_method_asks_for_the_format()
     mystery = read(LLAMA, quantization_config={"quant_method": "mystery"})
     assert kv_layout(mystery, 16).growth(1) == 2048
     with pytest.raises(
-        SpecError, match="'mystery', which kvplan cannot size; say how weights are stored with --weights"
+        SpecError, match="'mystery', which kvplan cannot size; say how weights are stored with weights=fp8"
     ):
         weights(mystery)
     assert weights(mystery, "fp8").total < weights(read(LLAMA)).total

@@ -87,7 +87,7 @@ def test_a_kernel_that_fails_costs_one_shape_and_resume_tries_only_that_again(pr
     document = yaml.safe_load((tmp_path / "mine.yaml").read_text("utf-8"))
     assert [entry["shapes"] for entry in document["failures"]] == [1] * 5
     assert "decode bfloat16" in document["groups"]
-    assert "5 shapes could not be measured; --resume tries again" in found.out
+    assert "5 shapes could not be measured; resuming kvplan profile tries again" in found.out
 
     again = profiled({}, "--resume")
     assert again.code == 0, again.err

@@ -80,6 +80,26 @@ def test_head_by_head_eviction_frees_no_page_of_a_stock_engine() -> None:
     assert stock > 64 * 1024 * 131_072 and compacting < stock * 0.21
 
 
+@pytest.mark.parametrize("name", ["gpt-oss-20b", "gemma3-27b", "llama3.1-8b"])
+@pytest.mark.parametrize("spelled", ["h2o:20%", "h2o:99.9%", "h2o:100%", "h2o:64k"])
+@pytest.mark.parametrize("compacts", [False, True])
+def test_pages_hold_scores_only_where_eviction_saves_more(name: str, spelled: str, compacts: bool) -> None:
+    """A window shorter than what is kept, and a share that saves less than scores take, leave a layer's pages alone."""
+    plain = kv_layout(catalog.model(name), 16)
+    asked = Deployment(engine=ENGINE, compacts=compacts)
+    before, after = asked.pages(plain), asked.pages(apply(spelled, plain))
+    pages = [[(g.kind, page, g.side) for g, page in found.pages] for found in (before, after)]
+    if spelled in ("h2o:99.9%", "h2o:100%"):
+        assert pages[0] == pages[1] and after.reserved(10**5) == before.reserved(10**5)
+        return
+    assert not any(side for kind, _, side in pages[1] if kind == "sliding")
+    assert all(side for kind, _, side in pages[1] if kind == "full")
+    if compacts:
+        assert after.reserved(1_000_000) < before.reserved(1_000_000)
+    else:
+        assert after.growth(10**6) == pytest.approx(before.growth(10**6), rel=0.02)
+
+
 def test_growth_of_hybrids_is_that_of_their_attention_layers() -> None:
     for name, per_token in (("qwen3.5-27b", 65_536), ("nemotron3-nano-30b", 6_144), ("gpt-oss-120b", 36_864)):
         found = memory(catalog.model(name), Ask(context=70_000, reading="engine"), Deployment(engine=ENGINE))

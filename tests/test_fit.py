@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from kvplan import catalog
@@ -96,6 +97,22 @@ def test_terms_that_rows_cannot_tell_are_named() -> None:
     found = fitted["all"]
     assert {"block_start", "spill_bandwidth"} <= set(found.not_identified)
     assert "unpack_bandwidth" not in found.not_identified, "no row could have told: nothing was packed"
+
+
+def test_few_shapes_are_fitted_with_the_usual_tiles_in_few_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six shapes, each measured three times, cannot tell tiles apart: no fits are spent on trying."""
+    rows = [row("gemm", {"m": m, "n": 4096, "k": 4096}, GEMM) for m in (1, 16, 64, 256, 1024, 4096) * 3]
+    solved = []
+    solve = fit.solve
+    monkeypatch.setattr(fit, "solve", lambda *given: solved.append(1) or solve(*given))
+    fitted = fit.fit_parts(KINDS["gemm"], GPU, rows)["all"]
+    assert (fitted.coefficients.tiles, fitted.coefficients.split_k) == (kt.TILES[0], "1")
+    assert len(solved) <= 120 and fitted.residuals["median"] < 0.05
+
+
+def test_slopes_are_steps_within_the_bounds() -> None:
+    step = fit.steps(np.array([-3.0, 0.0, 2.0]), np.array([-9.0, -1.0, 0.0]), np.array([9.0, 1.0, 2.0]))
+    assert step == pytest.approx(np.array([-3, 1, -2]) * 2.0**-26)
 
 
 def test_an_all_reduce_comes_back() -> None:

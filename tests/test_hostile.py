@@ -297,6 +297,32 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path, failure: type[Base
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_drafts_of_killed_writers_go_with_the_next_write(tmp_path) -> None:
+    """A writer killed in mid-write leaves a draft; the next write removes it, and no draft of a process that lives."""
+    path = tmp_path / "x"
+    code = "import sys; from pathlib import Path; from kvplan.catalog.files import writing\n"
+    code += "with writing(Path(sys.argv[1])) as file: print('ready', flush=True); sys.stdin.read()"
+    begun = [
+        subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for writer in begun:
+        assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+    killed, living = begun
+    killed.kill()
+    killed.communicate()
+    others = [".kvplan-elsewhere-999999999-0.part", f".kvplan-{files._machine()}-x-0.part", "notes.part"]
+    for name in others:
+        (tmp_path / name).write_text("kept")
+    assert len(list(tmp_path.glob(".kvplan-*.part"))) == 4
+    write_whole(path, "new")
+    drafts = {draft.name for draft in tmp_path.glob(".kvplan-*.part")} - set(others)
+    assert len(drafts) == 1 and f"-{living.pid}-" in drafts.pop()
+    assert all((tmp_path / name).exists() for name in others)
+    living.communicate(b"")
+    assert living.returncode == 0 and path.read_text() == ""
+
+
 def test_what_cannot_be_replaced_is_written_to(tmp_path) -> None:
     write_whole(Path("/dev/null"), "x")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

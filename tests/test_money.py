@@ -418,6 +418,9 @@ def test_a_file_of_the_users_own_is_completed_from_the_default(tmp_path: Path) -
     assert terms.electricity * KWH == pytest.approx(0.21) and terms.life == 5 * YEAR and terms.pue == 1.25
     assert terms.sources["life"].ref == "our auditors" and terms.sources["electricity"].ref.startswith("our supplier")
     assert own(catalog.gpu("h200"), terms) is not None and own(H100, terms) is not None
+    path.write_text(HEAD + "servers:\n  - {gpu: h100, price: 1000 USD, gpus: 8}\n")
+    mine, known = catalog.ownership(str(path)).servers, catalog.ownership().servers
+    assert {s.gpu for s in mine} == {s.gpu for s in known} and len(mine) == len(known) and mine[0].price == 1000
 
 
 HEAD = "source: {kind: quote, ref: somebody said so, date: 2026-11-20}\n"
@@ -427,13 +430,13 @@ HEAD = "source: {kind: quote, ref: somebody said so, date: 2026-11-20}\n"
     ("text", "said"),
     [
         ("pue: 1.2\n", "missing source"),
-        (HEAD + "pue: 0.8\n", "pue: must be between 1 and 5"),
+        (HEAD + "pue: 0.8\n", "pue: must be from 1 to 5"),
         (HEAD + "electricity: 0.08\n", "a price of electricity such as '0.08 USD/kWh'"),
-        (HEAD + "colour: red\n", "unknown field 'colour'"),
+        (HEAD + "colour: red\n", "no field named 'colour'; known: life"),
         (HEAD + "life: 4\n", "a time such as"),
         (HEAD + "pue: {value: 1.2}\n", "source must say kind, ref and date"),
-        (HEAD + "servers: h200\n", "servers must be a list"),
-        (HEAD + "servers: [h200]\n", "server 1: expected a mapping"),
+        (HEAD + "servers: h200\n", "servers: expected a list"),
+        (HEAD + "servers: [h200]\n", "server 1: expected fields"),
         (HEAD + "servers: [{gpu: h200, gpus: 8}]\n", "server 1: missing price"),
         (HEAD + "servers: [{gpu: h200, gpus: 8, price: free}]\n", "a sum such as '270,000 USD'"),
         (HEAD + "servers: [{gpu: h200, gpus: 2.5, price: 9 USD}]\n", "must be a whole number"),
@@ -453,6 +456,7 @@ def test_a_wrong_ownership_file_is_refused_in_one_line(tmp_path: Path, text: str
     [
         ("prices: []\n", "missing source"),
         (HEAD, "missing prices"),
+        (HEAD + "claims: []\n", "is a file of claims, which `kvplan audit` reads; expected a price list"),
         (HEAD + "prices: [{gpu: h100, price: 0 USD/h, from: 2026-11-01}]\n", "must be above zero"),
         (HEAD + "prices: [{gpu: h100, price: 2, from: 2026-11-01}]\n", "a price such as '2.49 USD/h'"),
         (HEAD + "prices: [{gpu: h100, price: 2 USD/h, from: soon}]\n", "a date such as 2026-11-23"),
@@ -464,6 +468,21 @@ def test_a_wrong_price_file_is_refused_in_one_line(run, tmp_path: Path, text: st
     path.write_text(text)
     found = run("prices", "--prices", path)
     assert found.code == 1 and said in found.err and found.err.count("\n") == 1 and "ours.yaml" in found.err
+
+
+def test_shipped_prices_are_read_as_strictly_as_a_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry without a term is on demand, one of another shape is refused by name."""
+    from kvplan.catalog import fields, rental
+
+    entry = {"gpu": "h200", "price": "3 USD/h", "from": "2026-01-01"}
+    source = {"kind": "quote", "ref": "x", "date": "2026-01-01"}
+    monkeypatch.setattr(rental, "names", lambda kind: ("lambda",))
+    monkeypatch.setattr(fields, "document", lambda kind, name: {"source": source, "prices": [entry]})
+    found = rental.prices.__wrapped__()
+    assert [(p.provider, p.term, p.price * HOUR) for p in found] == [("lambda", "on-demand", pytest.approx(3))]
+    del entry["price"]
+    with pytest.raises(SpecError, match=r"lambda\.yaml: price 1: missing price"):
+        rental.prices.__wrapped__()
 
 
 def test_units_of_money() -> None:
@@ -544,17 +563,18 @@ def test_api_names_and_what_they_serve() -> None:
         (("--gpu", "h2000"), "did you mean 'h200'"),
         (("--term", "sopt"), "did you mean 'spot'"),
         (("--provider", "amazon"), "no provider named 'amazon'"),
+        (("--provider", "theirs"), "no provider named 'theirs'; known:"),
         (("--apis", "--provider", "nobody"), "no API provider named 'nobody'"),
         (("--on", "tomorrow"), "--on: expected a date"),
         (("--gpu", "rtx-4090"), "no price for rtx-4090 is known on"),
         (("--gpu", "h100", "--on", "1999-01-01"), "is known on 1999-01-01; give your own with --prices FILE"),
         (("--apis", "--on", "1999-01-01"), "no API price is known on 1999-01-01"),
-        (("--apis", "--gpu", "h100"), "leave those flags out"),
-        (("--apis", "--refresh", "-o", "x.yaml"), "leave those flags out"),
+        (("--apis", "--gpu", "h100"), "leave them out"),
+        (("--apis", "--refresh", "-o", "x.yaml"), "leave --own and --apis out"),
         (("--prices", "nothing.yaml"), "no such file"),
         (("--own", "--gpu", "l4"), "no price of a server with l4 is known"),
         (("--own", "./nothing.yaml"), "no such file"),
-        (("--own", "--term", "spot"), "leave the other flags out"),
+        (("--own", "--term", "spot"), "leave the others out"),
         (("--refresh",), "name the file to write with -o"),
         (("-o", "x.yaml"), "only --refresh writes a file"),
     ],
@@ -570,11 +590,13 @@ def test_what_owning_takes_is_shown_with_sources(run, tmp_path: Path) -> None:
     assert sum(line["usd"] for line in hour["lines"]) == pytest.approx(hour["usd_at_work"])
     assert hour["usd_at_work"] > hour["usd_waiting"]
     assert all(f["source"]["ref"] and f["meaning"] for f in found["figures"].values())
-    assert next((s["gpu"], s["stale"]) for s in found["servers"]) == ("h100-sxm", True)
+    assert [(s["gpu"], s["stale"]) for s in found["servers"]] == [("h100-sxm", True)]
     out = run("prices", "--own", *ON).out
     assert "last seen on 2023-05-31, 1,273 days ago" in out and "0.08 USD/kWh" in out and "waiting: $1.94" in out
     mine = tmp_path / "mine.yaml"
     mine.write_text(HEAD + "electricity: 0.30 USD/kWh\n")
+    mine.write_text(mine.read_text() + "servers: [{gpu: h200, price: 300000 USD, gpus: 8}]\n")
+    assert "(2026-11-20); " not in run("prices", "--own", mine, "--gpu", "h200", *ON).out
     dearer = run("prices", "--own", mine, "--json", *ON).json
     assert dearer["gpu_hours"]["h100-sxm"]["usd_at_work"] > hour["usd_at_work"] and dearer["ownership"] == "mine"
 

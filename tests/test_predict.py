@@ -207,7 +207,7 @@ def served_rows(count: int) -> str:
 
 @pytest.mark.parametrize("text", [products(250), served_rows(250)], ids=["kernels", "servers"])
 def test_blocks_of_any_size_predict_the_same_bytes(run, tmp_path, monkeypatch, text) -> None:
-    from kvplan.cli import predict
+    from kvplan.api import predict
 
     source, out = write(tmp_path / "rows.csv", text), tmp_path / "out.csv"
     found = []
@@ -220,7 +220,7 @@ def test_blocks_of_any_size_predict_the_same_bytes(run, tmp_path, monkeypatch, t
 
 @pytest.mark.parametrize(("make", "bad"), [(products, "h100,mine-1,cublas\n"), (served_rows, "llama3.1-8b,h100\n")])
 def test_a_bad_line_in_a_late_block_leaves_the_old_file(run, tmp_path, monkeypatch, make, bad) -> None:
-    from kvplan.cli import predict
+    from kvplan.api import predict
 
     monkeypatch.setattr(predict, "BLOCK", 10)
     source, out = write(tmp_path / "rows.csv", make(95) + bad), write(tmp_path / "out.csv", "before\n")
@@ -235,7 +235,7 @@ def test_a_bad_line_in_a_late_block_leaves_the_old_file(run, tmp_path, monkeypat
 @pytest.mark.parametrize("make", [products, served_rows], ids=["kernels", "servers"])
 def test_memory_does_not_grow_with_the_rows(run, tmp_path, monkeypatch, make) -> None:
     """The peak of four times as many rows is the same to 10 %."""
-    from kvplan.cli import predict
+    from kvplan.api import predict
 
     monkeypatch.setattr(predict, "BLOCK", 40)
     source, out = tmp_path / "rows.csv", tmp_path / "out.csv"

@@ -308,7 +308,7 @@ def test_the_same_rows_give_the_same_file_and_a_profile_to_use(run, tmp_path) ->
         ran = run("calibrate", str(source), "-o", str(where), *day, "--from-scratch", "--json")
         assert ran.code == 0 and ran.json["rows"] == len(rows) and ran.json["left_out"]["TPOT"][0]["median"] < 0.05
     assert first.read_bytes() == second.read_bytes()
-    assert first.read_text("utf-8").startswith("# Fitted by `kvplan calibrate rows.csv --from-scratch`")
+    assert first.read_text("utf-8").startswith("# Fitted by `kvplan calibrate rows.csv` from scratch: terms")
     found = yaml.safe_load(first.read_text("utf-8"))
     assert found["kind"] == "serving" and found["measured"]["h100-sxm vllm"]["rows"] == 36
     out = tmp_path / "out.csv"

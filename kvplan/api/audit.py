@@ -26,6 +26,9 @@ def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
     """Return a verdict on every claim of a YAML file or of a shipped list.
 
     `on` is the day of the prices. Raises KvplanError for a file that cannot be understood.
+
+        >>> kvplan.audit("claims.yaml", on="2026-11-24").verdicts[0].verdict
+        'holds if'
     """
     found = catalog.claim_list(claims)
     return Audit(claims=found, verdicts=judged(found, bench(found, values.day(on))))

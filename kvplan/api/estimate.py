@@ -33,6 +33,10 @@ def estimate(
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `price` is USD per
     GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood.
+
+        >>> found = kvplan.estimate("llama3-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
+        >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
+        [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
     spec, day, rent = catalog.model(model), values.day(on), values.price(price)
     length = values.tokens(context, "context")

@@ -29,6 +29,9 @@ def fleet(
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
     `seconds` bounds the solver. Raises KvplanError for a file, names and values that cannot be understood.
+
+        >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
+        ''
     """
     asked, day = catalog.fleet(file), values.day(on)
     names = values.technique_names(techniques, spelling.searched())

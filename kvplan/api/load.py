@@ -42,6 +42,9 @@ def load(
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour.
     Raises KvplanError for names and values that cannot be understood, Incompatible where nothing fits.
+
+        >>> kvplan.load("llama3.1-8b", "h100", 2000, 200, concurrency=16).points[0].running
+        16
     """
     if concurrency is not None and rate is not None:
         raise SpecError("concurrency, rate: give one of them, not both")

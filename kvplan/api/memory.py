@@ -33,6 +33,9 @@ def memory(
 
     `layout` is architecture (what the model needs), engine (the pages an engine reserves) or transformers (what its
     cache holds after a prefill). Raises KvplanError for names and values that cannot be understood.
+
+        >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
+        65536.0
     """
     named, bits = with_kv_dtype(technique, kv_dtype)
     ask = Ask(

@@ -52,6 +52,10 @@ def recommend(
     Limits of time are in seconds at the `percentile` of the requests (the workload's own where none is given, 'none'
     lifts one), `max_quality_drop` is a share. `price` is USD per GPU-hour, `own` a file of what owning takes. Raises
     KvplanError for names and values that cannot be understood.
+
+        >>> found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
+        >>> found.plan.technique, found.plan.gpu
+        ('fp8', 'h100-sxm')
     """
     spec, day, rent = catalog.model(model), values.day(on), values.price(price)
     asked = demanded(workload, spec, values.per_day(queries_per_day, rate))

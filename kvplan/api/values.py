@@ -3,7 +3,7 @@
 A message names the parameter first, `ttft: must be above zero ...`; the command line writes its flag there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from math import inf
 
@@ -48,7 +48,7 @@ def limit(value: float | str | None, usual: float | None, name: str) -> float | 
 def share(value: float | str, name: str) -> float:
     """Return a share such as '1%' or 0.01, from 0 to below 1."""
     text = str(value).strip()
-    found = parse(text.rstrip("%"), "1", name) * (0.01 if text.endswith("%") else 1.0)
+    found = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
     if not 0 <= found < 1:
         meant = f"write {text}% if that is meant" if 1 <= found < 100 and "%" not in text else "as in 1% or 0.01"
         raise SpecError(f"{name}: expected a share below 1, {meant}; got {shown(text)}")
@@ -131,6 +131,19 @@ def day(value: str | None, name: str = "on") -> str:
 def several(value: str | Iterable[str]) -> tuple[str, ...]:
     """Return one name or several as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "settings") -> dict[str, str]:
+    """Return what is said of rows, column -> value: a mapping, or texts such as 'gpu=h100'."""
+    if isinstance(value, Mapping):
+        return {str(column): str(said) for column, said in value.items()}
+    found = {}
+    for word in several(value):
+        column, sign, said = word.partition("=")
+        if not sign or not column.strip():
+            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(word)}")
+        found[column.strip()] = said.strip()
+    return found
 
 
 def technique_names(value: str | Iterable[str], usual: Iterable[str]) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         sized = bits is not None
     problem = (
         f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
-        f"say how weights are stored with --weights {'|'.join(f.name for f in FORMATS.values() if f.quantization)}"
+        f"say how weights are stored with weights={', '.join(f.name for f in FORMATS.values() if f.quantization)}"
     )
     return Quantization(
         method=algorithm or method,

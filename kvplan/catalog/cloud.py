@@ -75,6 +75,7 @@ def cheapest(offers: Iterable[Offer], day: str) -> tuple[list[Price], int]:
 
 
 def source_of(day: str) -> Source:
+    """Return the source of offers seen on a day (YYYY-MM-DD)."""
     return Source(kind="quote", ref="gpuhunt's catalogue of cloud offers, dstackai/gpuhunt", date=day)
 
 

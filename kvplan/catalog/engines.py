@@ -2,38 +2,41 @@
 
 from functools import cache
 
-from kvplan.catalog.fields import figures
-from kvplan.catalog.files import read_text, read_yaml
-from kvplan.catalog.lookup import as_path, resolve
-from kvplan.catalog.shelves import document
+from kvplan.catalog.fields import POSITIVE, Range, count, figures, listed, mapping, number, required, shelf_document
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import Engine
-from kvplan.units import parse
+
+UNITS = {
+    "title": "",
+    "version": "",
+    "utilization": "1",
+    "block_size": "#",
+    "latent_block_size": "#",
+    "large_memory": "B",
+    "sampler_bytes_per_logit": "B",
+}
+#: limits of a GPU below and above `large_memory`
+LIMITS = ("max_num_seqs", "max_num_batched_tokens")
+RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
+MOST_GPUS = 1e6
 
 
 @cache
 def engine(word: str = "vllm") -> Engine:
-    """Return an engine's memory rules by name or YAML file."""
-    path = as_path(word)
-    name = path.stem if path else resolve("engines", word, "engine")
-    where = path.name if path else f"{name}.yaml"
-    raw = read_yaml(read_text(path, where), where, typed=False) if path else document("engines", name)
-    units = {
-        "title": "",
-        "version": "",
-        "utilization": "1",
-        "block_size": "#",
-        "latent_block_size": "#",
-        "large_memory": "B",
-        "sampler_bytes_per_logit": "B",
+    """Return an engine's memory rules by name or YAML file; raise SpecError, UnknownName."""
+    raw, name, where = shelf_document("engines", word, "engine")
+    other = {"large_except", "small", "large", "runtime"}
+    values, sources = figures({k: v for k, v in raw.items() if k not in other}, UNITS, where, "engine")
+    if missing := next((field for field in (*UNITS, "runtime", "small", "large") if field not in raw), None):
+        raise SpecError(f"{where}: missing {missing}; compare with the engine file kvplan ships")
+    values["large_except"] = tuple(listed(raw.get("large_except", []), f"{where}: large_except", "[a100-80gb-sxm]"))
+    values["runtime"] = {
+        count(gpus, f"{where}: runtime", Range(1, MOST_GPUS)): number(
+            amount, f"{where}: runtime: {gpus}", Range(0.0, POSITIVE.most), "B"
+        )
+        for gpus, amount in mapping(raw["runtime"], f"{where}: runtime", RUNTIME).items()
     }
-    lists = {"large_except", "small", "large", "runtime"}
-    values, sources = figures({k: v for k, v in raw.items() if k not in lists}, units, where)
-    try:
-        values["large_except"] = tuple(raw.get("large_except", ()))
-        values["runtime"] = {int(n): parse(amount, "B", where) for n, amount in raw["runtime"].items()}
-        for size in ("small", "large"):
-            values[size] = (int(raw[size]["max_num_seqs"]), int(raw[size]["max_num_batched_tokens"]))
-        return Engine(name=name, sources=sources, **values)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SpecError(f"{where}: {error}; compare with the engine file kvplan ships") from None
+    for size in ("small", "large"):
+        found = required(raw[size], LIMITS, LIMITS, f"{where}: {size}")
+        values[size] = tuple(count(found[k], f"{where}: {size}: {k}", Range(1, 1e9)) for k in LIMITS)
+    return Engine(name=name, sources=sources, **values)

@@ -1,116 +1,286 @@
-"""Fields of data files: each kind of value is read and refused in one place."""
+"""Fields of data files: every kind of value is read, and refused, in one place.
+
+A refusal says where, what was expected and what stands there: `h200.yaml: memory: expected a size such as '80 GB', got
+'80 GB/s'`.
+"""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
+from math import inf
 from typing import Any
 
 from kvplan.catalog.files import Document, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
-from kvplan.catalog.shelves import shipped
-from kvplan.errors import ECHOED, SpecError, UnknownName, shown
+from kvplan.catalog.shelves import document
+from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, shown
 from kvplan.specs.source import KINDS, Source
-from kvplan.units import parse
+from kvplan.units import parse, written
+
+SOURCE = "{kind: datasheet, ref: https://..., date: 2026-11-23}"
+#: no figure of a GPU, price ... is larger in base units
+LARGEST = 1e21
+#: what a file of each kind is called, and the field that only this kind has
+MARKS = {
+    "claims": ("a file of claims, which `kvplan audit` reads", "claims"),
+    "fleet": ("a fleet, which `kvplan fleet` reads", "workloads"),
+    "workload": ("a workload, which `kvplan recommend` reads", "arrivals"),
+    "quality": ("a table of quality scores, which `kvplan recommend` reads", "rows"),
+    "ownership": ("a file of what owning takes, which `kvplan prices` reads", "servers"),
+    "prices": ("a price list, which `kvplan prices` reads", "prices"),
+    "gpu": ("a GPU, which `kvplan estimate` reads", "bandwidth"),
+    "engine": ("an engine's memory rules, for `kvplan show engine`", "block_size"),
+    "model": ("a model, which `kvplan estimate` reads", "config"),
+    "serving": ("a profile of servers, which `kvplan estimate` reads", "measured"),
+    "calibration": ("a profile of kernels, which `kvplan predict` reads", "kernels"),
+}
 
 
-def known_fields(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Refuse a field that is none of the known ones, with the nearest."""
-    for key in raw:
-        if key not in known:
-            raise UnknownName("field", key, known, f"known: {', '.join(known)}", where)
+# -- documents and their fields -------------------------------------------------------------------
 
 
-def mapping(raw: object, where: str, example: str) -> Document:
+def shelf_document(kind: str, word: str, noun: str) -> tuple[Document, str, str]:
+    """Return a shipped or a user's document, its name, and its file's name for messages; raise SpecError, UnknownName.
+
+    A user's document is all text, a shipped one as its shelf is parsed.
+    """
+    path = as_path(word)
+    if path is not None:
+        return read_yaml(read_text(path, path.name), path.name, typed=False), path.stem, path.name
+    name = resolve(kind, word, noun)
+    return document(kind, name), name, f"{name}.yaml"
+
+
+def known_fields(raw: Mapping[str, Any], known: Iterable[str], where: str, kind: str = "") -> None:
+    """Refuse a field that is none of the known ones, with the nearest.
+
+    `kind` (a key of MARKS) says what a whole file should be: one of another kind is called by its kind.
+    """
+    known = tuple(known)
+    wrong = next((key for key in raw if key not in known), None)
+    if wrong is None:
+        return
+    others = (said for said, mark in MARKS.values() if mark in raw and mark not in known)
+    if kind and (other := next(others, None)):
+        raise SpecError(f"{where}: is {other}; expected {MARKS[kind][0].split(', ')[0]}")
+    raise UnknownName("field", wrong, known, f"known: {', '.join(known)}", where)
+
+
+def mapping(raw: object, where: str, example: str = "") -> Document:
     """Return fields, or refuse what is none, with an example to copy."""
     if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields, as in {example}, got {shown(raw)}")
+        raise SpecError(f"{where}: expected fields{_as_in(example)}, got {shown(raw)}")
     return raw
 
 
-def read_source(raw: object, where: str) -> Source:
-    if not isinstance(raw, Mapping) or not all(isinstance(raw.get(k), (str, date)) for k in ("kind", "ref", "date")):
+def required(raw: object, fields: Iterable[str], needed: Iterable[str], where: str, kind: str = "") -> Document:
+    """Return fields that hold all of the needed ones and none but the known ones; raise SpecError, UnknownName."""
+    found = mapping(raw, where)
+    known_fields(found, fields, where, kind)
+    if missing := next((f for f in needed if f not in found), None):
+        raise SpecError(f"{where}: missing {missing}")
+    return found
+
+
+def listed(raw: object, where: str, example: str = "", fewest: int = 0) -> list[Any]:
+    """Return a list of at least `fewest` entries, or refuse what is none."""
+    if not isinstance(raw, list) or len(raw) < fewest:
+        raise SpecError(f"{where}: expected a list{_as_in(example)}, got {shown(raw)}")
+    return raw
+
+
+def _as_in(example: str) -> str:
+    return f", as in {example}" if example else ""
+
+
+def named(read: Any, word: str, where: str) -> Any:
+    """Return what a name stands for (`read` of it); a refusal says where the name stands."""
+    try:
+        return read(word)
+    except KvplanError as refusal:
+        said = str(refusal)
+        raise SpecError(said if said.startswith(where) else f"{where}: {said}") from None
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a figure may have: from `least`, itself left out when `open`, to `most`, left out when `below`."""
+
+    least: float = 0.0
+    most: float = inf
+    #: whether `least` itself is refused
+    open: bool = False
+    #: whether `most` itself is refused
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.least if self.open else value >= self.least
+        return low and (value < self.most if self.below else value <= self.most)
+
+    def said(self, percent: bool = False) -> str:
+        """Return the range as a message says it: 'from 1 to 5', 'above zero', as shares or as percentages."""
+        low = "zero" if self.open and not self.least else _figure(self.least, percent)
+        high = _figure(self.most, percent)
+        if self.most == inf:
+            return f"{'above' if self.open else 'at least'} {low}"
+        if self.open:
+            return f"above {low} and {'below' if self.below else 'at most'} {high}"
+        return f"from {low} to {'below ' if self.below else ''}{high}"
+
+
+POSITIVE = Range(open=True, most=LARGEST)
+#: what a GPU may cost [USD/s]
+RENT = Range(open=True, most=1e3)
+ANY = Range(-inf)
+
+
+def _figure(value: float, percent: bool) -> str:
+    if percent:
+        return f"{100 * value:g} %"
+    return f"{value:,.0f}" if value == int(min(value, LARGEST)) else f"{value:g}"
+
+
+def number(
+    raw: object, where: str, within: Range = POSITIVE, unit: str = "1", *, whole: bool = False, example: str = ""
+) -> float:
+    """Return a quantity in base units of `unit`; raise SpecError where it is missing, is none or lies outside."""
+    if raw is None:
+        raise SpecError(f"{where} is missing, as in {where.rsplit(': ', 1)[-1]}: {example or '1'}")
+    found = parse(raw, unit, where)
+    if found not in within or (whole and found != int(found)):
+        said = "above zero and finite" if within is POSITIVE and not whole else within.said()
         raise SpecError(
-            f"{where}: source must say kind, ref and date, "
-            "as in {kind: datasheet, ref: https://..., date: 2026-11-23}"
+            f"{where}: must be {'a whole number ' if whole else ''}{said}{_as_in(example)}, got {shown(raw)}"
         )
-    if raw["kind"] not in KINDS:
-        raise SpecError(f"{where}: source kind must be one of {', '.join(KINDS)}, got {shown(raw['kind'])}")
-    return Source(kind=raw["kind"], ref=str(raw["ref"]), date=day(raw["date"], f"{where}: source: date"))
+    return found
+
+
+def count(raw: object, where: str, within: Range, example: str = "") -> int:
+    """Return a whole number; raise SpecError."""
+    return int(number(raw, where, within, whole=True, example=example))
+
+
+def share(raw: object, where: str, within: Range = ANY, example: str = "50%") -> float:
+    """Return a share that is written 0.5 or 50 %; raise SpecError."""
+    text = raw.strip() if isinstance(raw, str) else raw
+    percent = isinstance(text, str) and text.endswith("%")
+    found = parse(written(text).removesuffix("%") if percent else text, "1", where) / (100 if percent else 1)
+    if found not in within:
+        raise SpecError(f"{where}: must be {within.said(percent=True)}, as in {example}, got {shown(raw)}")
+    return found
+
+
+def percentile(raw: object, where: str, least: float = 0.0) -> float:
+    """Return a percentile that is written 95, 95 % or 0.95 as a share; raise SpecError."""
+    found = share(raw, where)
+    found = found / 100 if found >= 1 and not str(raw).strip().endswith("%") else found
+    within = Range(100 * least, 100, open=not least, below=True)
+    if 100 * found not in within:
+        raise SpecError(f"{where}: must be {within.said()}, as in 95, got {shown(raw)}")
+    return found
+
+
+def duration(raw: object, where: str) -> float:
+    """Return a time above zero, such as 50ms. [s]"""
+    return number(raw, where, Range(open=True), "s", example="5s or 50ms")
+
+
+def rent(raw: object, where: str) -> float:
+    """Return a price above zero that is written 2.49 USD/h, $2.49/h or 2.49/h. [USD/s]"""
+    amount, slash, per = written(raw).strip().lstrip("$").partition("/")
+    money = f"{amount.replace('USD', '').strip()} USD{slash}{per}" if slash else raw
+    found = parse(money, "USD/s", where)
+    if found not in RENT:
+        raise SpecError(f"{where}: must be above zero, as in 2.49 USD/h; leave out what is unknown, got {shown(raw)}")
+    return found
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def text(raw: Mapping[str, Any], key: str, where: str, default: str | None = None, example: str = "") -> str:
+    """Return the text of a field, `default` where it is missing (None: it must be there); raise SpecError."""
+    found = raw.get(key)
+    found = default if found is None else found
+    if found is None or (default is None and not str(found).strip()):
+        raise SpecError(f"{where}: {key} is missing{_as_in(example)}")
+    if isinstance(found, (dict, list)):
+        raise SpecError(f"{where}: {key}: expected text, got {shown(found)}")
+    return str(found)
+
+
+def titles(raw: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
+    """Return the name and title of a document, its file's name where it gives none."""
+    return {key: text(raw, key, where, name) for key in ("name", "title")}
+
+
+def one_of(raw: object, where: str, known: Iterable[str]) -> str:
+    """Return a word that is one of the known ones; raise SpecError."""
+    known = tuple(known)
+    if not isinstance(raw, str) or raw not in known:
+        raise SpecError(f"{where}: must be one of {', '.join(known)}, got {shown(raw)}")
+    return raw
+
+
+def yes(raw: object, where: str) -> bool:
+    """Return whether a field says yes or true; raise SpecError where it does not say no or false either."""
+    said = written(raw).lower()
+    if said not in ("yes", "no", "true", "false"):
+        raise SpecError(f"{where}: must be yes or no, got {shown(raw)}")
+    return said in ("yes", "true")
 
 
 def day(raw: object, where: str) -> str:
-    """Read a date such as 2026-11-23."""
+    """Return a date such as 2026-11-23; raise SpecError."""
     try:
         return date.fromisoformat(str(raw)[:ECHOED]).isoformat()
     except ValueError:
         raise SpecError(f"{where}: expected a date such as 2026-11-23, got {shown(raw)}") from None
 
 
-def figures(raw: Document, units: Mapping[str, str], where: str) -> tuple[Document, dict[str, Source]]:
-    """Return the values of a text document in base units, and the source of each field."""
-    if "source" not in raw:
-        raise SpecError(
-            f"{where}: missing source; every figure needs one, "
-            "as in source: {kind: datasheet, ref: https://..., date: 2026-11-23}"
-        )
-    default = read_source(raw["source"], where)
-    unknown = sorted(set(raw) - set(units) - {"name", "aliases", "source"})
-    if unknown:
-        raise SpecError(f"{where}: unknown field {shown(unknown[0])}; known: {', '.join(units)}")
+# -- sources --------------------------------------------------------------------------------------
+
+
+def read_source(raw: object, where: str) -> Source:
+    """Return a source; raise SpecError where it lacks its kind, reference or date."""
+    if not isinstance(raw, Mapping) or not all(isinstance(raw.get(k), (str, date)) for k in ("kind", "ref", "date")):
+        missing = "missing source; " if raw is None else ""
+        raise SpecError(f"{where}: {missing}source must say kind, ref and date, as in source: {SOURCE}")
+    kind = one_of(raw["kind"], f"{where}: source: kind", KINDS)
+    return Source(kind=kind, ref=str(raw["ref"]), date=day(raw["date"], f"{where}: source: date"))
+
+
+def source_of(entry: object, default: Source, where: str) -> Source:
+    """Return the source that an entry names, its file's where it names none."""
+    return read_source(entry["source"], where) if isinstance(entry, Mapping) and "source" in entry else default
+
+
+def stated(raw: object, default: Source, where: str) -> tuple[object, Source]:
+    """Return a figure and its source: a plain value, or {value: ..., source: ...}."""
+    if isinstance(raw, Mapping):
+        return raw.get("value"), read_source(raw.get("source"), where)
+    return raw, default
+
+
+def figures(raw: Document, units: Mapping[str, str], where: str, kind: str) -> tuple[Document, dict[str, Source]]:
+    """Return the values of a text document in base units, and the source of each field.
+
+    `units` gives each field's unit: '' is text, '#' a whole number.
+    """
+    default = read_source(raw.get("source"), where)
+    known_fields(raw, (*units, "name", "aliases", "source"), where, kind)
     values: Document = {}
     sources: dict[str, Source] = {}
     for field, unit in units.items():
-        if field not in raw:
-            continue
-        value, sources[field] = raw[field], default
-        if isinstance(value, Mapping):
-            sources[field] = read_source(value.get("source"), f"{where}: {field}")
-            value = value.get("value")
-        values[field] = str(value) if unit == "" else positive(value, unit, f"{where}: {field}")
+        if field in raw:
+            place = f"{where}: {field}"
+            value, sources[field] = stated(raw[field], default, place)
+            values[field] = text({field: value}, field, where) if unit == "" else _quantity(value, unit, place)
     return values, sources
 
 
-def positive(value: object, unit: str, where: str) -> float | int:
-    number = parse(value, "1" if unit == "#" else unit, where)
-    if not 0 < number < 1e21:
-        raise SpecError(f"{where}: must be above zero and finite, got {shown(value)}")
-    if unit == "#" and number != int(number):
-        raise SpecError(f"{where}: must be a whole number, got {shown(value)}")
-    return int(number) if unit == "#" else number
-
-
-def shelf_document(kind: str, word: str, noun: str) -> tuple[Document, str, str]:
-    """Return a shipped or a user's document (all values text), its name, and its name for messages."""
-    path = as_path(word)
-    if path is not None:
-        return read_yaml(read_text(path, path.name), path.name, typed=False), path.stem, path.name
-    name = resolve(kind, word, noun)
-    return read_yaml(shipped(kind, name), f"{name}.yaml", typed=False), name, f"{name}.yaml"
-
-
-def required(entry: object, fields: Iterable[str], required: Iterable[str], where: str) -> Document:
-    if not isinstance(entry, dict):
-        raise SpecError(f"{where}: expected a mapping of fields, got {shown(entry)}")
-    known = sorted(fields)
-    if wrong := next((f for f in entry if f not in known), None):
-        raise SpecError(f"{where}: unknown field {shown(wrong)}; known: {', '.join(known)}")
-    if missing := next((f for f in required if f not in entry), None):
-        raise SpecError(f"{where}: missing {missing}")
-    return entry
-
-
-def bounded(raw: object, unit: str, where: str, low: float, high: float = float("inf")) -> float:
-    found = parse(raw, unit, where)
-    if not low <= found <= high:
-        most = f" and {high:g}" if high != float("inf") else ""
-        raise SpecError(f"{where}: must be {'between' if most else 'at least'} {low:g}{most}, got {shown(raw)}")
-    return found
-
-
-def entries(raw: Document, key: str, where: str) -> list[object]:
-    found = raw.get(key, [])
-    if not isinstance(found, list):
-        raise SpecError(f"{where}: {key} must be a list")
-    return found
-
-
-# -- owning ---------------------------------------------------------------------------------------
+def _quantity(value: object, unit: str, where: str) -> float | int:
+    return count(value, where, POSITIVE) if unit == "#" else number(value, where, POSITIVE, unit)

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import platform
 import stat
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ Document = dict[str, Any]
 MAX_FILE = 20_000_000
 #: no table of rows is larger: a hundred million of them, read block by block [byte]
 MAX_TABLE = 20_000_000_000
+#: digits that no process's number has
+DIGITS = 10
 #: how long a pipe or a device may stay silent, and a named pipe without a reader [s]
 PATIENCE = 3.0
 #: what one value and one list or object of a JSON document take in memory, and what a document may [byte]
@@ -55,9 +58,11 @@ class _Bounded(io.RawIOBase):
             raise IsADirectoryError(0, "is a folder")
 
     def readable(self) -> bool:
+        """Return True, as io asks of what is read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer and return the bytes read; raise SpecError beyond the bound and where nothing comes."""
         count = self._read(buffer)
         self.left -= count
         if self.left < 0:
@@ -78,6 +83,7 @@ class _Bounded(io.RawIOBase):
             time.sleep(0.01)
 
     def close(self) -> None:
+        """Close the descriptor once."""
         if not self.closed:
             os.close(self.descriptor)
         super().close()
@@ -129,7 +135,7 @@ def read_yaml(text: str, where: str, *, typed: bool) -> Document:
 
 
 def read_json(text: str, where: str) -> Document:
-    """Return the one object a JSON text holds."""
+    """Return the one object a JSON text holds; raise SpecError."""
     check_size(text, where)
     try:
         found = json.loads(text)
@@ -143,7 +149,7 @@ def read_json(text: str, where: str) -> Document:
 
 
 def check_size(text: str, where: str) -> None:
-    """Refuse a JSON text whose values would take more memory than any file that kvplan reads."""
+    """Refuse (SpecError) a JSON text whose values would take more memory than any file that kvplan reads."""
     if HOLDER * (text.count("[") + text.count("{")) + VALUE * text.count(",") > MOST_MEMORY:
         raise SpecError(f"{where}: holds more values than any file that kvplan reads; save fewer details")
 
@@ -152,7 +158,10 @@ def check_size(text: str, where: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly."""
+    """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly.
+
+    Raises SpecError.
+    """
     with writing(path) as file:
         file.write(text)
 
@@ -163,6 +172,7 @@ def writing(path: Path) -> Iterator[TextIO]:
 
     It is a draft under a name of its own in the same folder, on disk before it is renamed: whoever reads sees the old
     file or the new one, and of two writers one wins. Links are followed and stay; mode and owner of a file are kept.
+    Drafts that killed processes of this machine left in the folder are removed. Raises SpecError.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -212,7 +222,8 @@ def _stream(descriptor: int) -> Iterator[TextIO]:
 
 @contextmanager
 def _draft(target: Path, before: os.stat_result | None) -> Iterator[TextIO]:
-    draft = target.with_name(f".kvplan-{os.urandom(8).hex()}.part")
+    _tidy(target.parent)
+    draft = target.with_name(f".kvplan-{_machine()}-{os.getpid()}-{os.urandom(8).hex()}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _flags("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
     descriptor = os.open(draft, flags, 0o666)
     try:
@@ -235,6 +246,33 @@ def _draft(target: Path, before: os.stat_result | None) -> Iterator[TextIO]:
             _settle(folder)
         finally:
             os.close(folder)
+
+
+def _machine() -> str:
+    """Return this machine's name as drafts carry it: a process elsewhere may write to the same folder."""
+    return "".join(letter for letter in platform.node() if letter.isalnum())[:32] or "here"
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the drafts of this machine's processes that are no more: a process that was killed cannot."""
+    if os.name != "posix":  # elsewhere, asking whether a process lives would end it
+        return
+    for draft in folder.glob(f".kvplan-{_machine()}-*-*.part"):
+        number = draft.name.split("-")[2]
+        with suppress(OSError):
+            if number.isdecimal() and len(number) < DIGITS and not _lives(int(number)):
+                draft.unlink()
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process of this number is running, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _settle(descriptor: int) -> None:

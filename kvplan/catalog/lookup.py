@@ -33,8 +33,8 @@ def _aliases(kind: str) -> dict[str, str]:
     return found
 
 
-def resolve(kind: str, word: str, noun: str) -> str:
-    """Return the shelf name for a name or an alias; UnknownName suggests the nearest."""
+def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
+    """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `where` it stands."""
     for tried in (word, word.strip().lower(), plain(word)):
         if tried in names(kind):
             return tried
@@ -43,11 +43,11 @@ def resolve(kind: str, word: str, noun: str) -> str:
         if tried in aliases:
             return aliases[tried]
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
-    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {listed}`, or give a path")
+    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {listed}`, or give a path", where)
 
 
 def as_path(word: str) -> Path | None:
-    """Return the path a word means: it exists, or is written like one."""
+    """Return the path a word means: it exists, or is written like one; None for a name, SpecError where none is."""
     try:
         path = path_of(word)
         if path.exists() and (path.suffix in (".json", ".yaml", ".yml") or path.is_dir() or "/" in word):

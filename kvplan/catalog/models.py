@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
-from kvplan.catalog.fields import read_source
+from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, plain, resolve
 from kvplan.catalog.shelves import document
@@ -17,7 +17,7 @@ from kvplan.specs.source import Source
 
 
 def model(word: str) -> ModelSpec:
-    """Return a model by name, alias, config.json, folder with one, or YAML file."""
+    """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName."""
     path = as_path(word)
     if path is not None:
         return _model_at(path)
@@ -41,13 +41,13 @@ def _model_at(path: Path) -> ModelSpec:
         path = path / "config.json"
         if not path.is_file():
             raise SpecError(f"{path.parent}: holds no config.json")
-    text = read_text(path, path.name)
+    content = read_text(path, path.name)
     if path.suffix in (".yaml", ".yml"):
-        raw = read_yaml(text, path.name, typed=True)
+        raw = read_yaml(content, path.name, typed=True)
         if "config" in raw:
             return _model_file(raw, path.stem, path.name, _here(path))
     else:
-        raw = read_json(text, path.name)
+        raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
     if "quantization_config" not in raw and beside.is_file():
         described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
@@ -70,13 +70,10 @@ def _variant(word: str) -> ModelSpec | None:
 
 
 def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
-    config = raw.get("config")
-    if not isinstance(config, dict):
-        raise SpecError(f"{where}: config must hold the fields of a config.json")
+    config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    titles = {"name": str(raw.get("name", name)), "title": str(raw.get("title", name))}
-    found = read_model(config, **titles, where=where, source=source)
-    return replace(found, longer=str(raw.get("longer", "")))
+    found = read_model(config, **titles(raw, name, where), where=where, source=source)
+    return replace(found, longer=text(raw, "longer", where, ""))
 
 
 def _here(path: Path) -> Source:

@@ -1,37 +1,53 @@
-"""Reading what owning takes, what APIs charge and prices of the user's own; the catalogue's money shelf."""
+"""Reading what owning takes and what APIs charge, of the shelf and of the user's own files."""
 
-from collections.abc import Mapping
 from functools import cache
 
-from kvplan.catalog.fields import bounded, day, entries, read_source, required, shelf_document
+from kvplan.catalog.fields import (
+    Range,
+    count,
+    day,
+    listed,
+    number,
+    read_source,
+    required,
+    shelf_document,
+    source_of,
+    stated,
+    text,
+)
 from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError
 from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, ServerPrice
 from kvplan.specs.source import Source
+from kvplan.units import MAX_TOKENS
 
 #: what every ownership file is completed from
 DEFAULT = "default"
-API_FIELDS = {"model", "serves", "input", "output", "cached", "above", "from", "to", "note", "source"}
-SERVER_FIELDS = {"gpu", "price", "gpus", "power", "note", "source"}
+API_FIELDS = ("model", "serves", "input", "output", "cached", "above", "from", "to", "note", "source")
+SERVER_FIELDS = ("gpu", "price", "gpus", "power", "note", "source")
+#: what a server may cost [USD], hold [GPU] and draw [W]
+COST, GPUS, POWER = Range(1.0, 1e11), Range(1, 1e4), Range(1.0, 1e9)
 
 
 def ownership(word: str = DEFAULT) -> Ownership:
     """Return what owning takes: a shipped file by name or the user's by path, completed from the default.
 
-    Servers of the user's file stand before the default's.
+    A server of the user's file stands for the default's with the same GPU. Raises SpecError, UnknownName.
     """
-    raw, name, where = shelf_document("ownership", word, "ownership")
-    if as_path(word) is None and name == DEFAULT:
+    if as_path(word) is None and word == DEFAULT:
         return _default()
+    raw, name, where = shelf_document("ownership", word, "ownership")
     base = _default()
     values, sources = _figures(raw, where)
     kept = {field: getattr(base, field) for field in OWNERSHIP_FIELDS}
+    servers = _servers(raw, where)
+    own = {s.gpu for s in servers}
     return Ownership(
-        name=str(raw.get("name", name)),
-        title=str(raw.get("title", name)),
-        servers=(*_servers(raw, where), *base.servers),
+        name=text(raw, "name", where, name),
+        title=text(raw, "title", where, name),
+        servers=(*servers, *(s for s in base.servers if s.gpu not in own)),
         sources={**base.sources, **sources},
         **{**kept, **values},
     )
@@ -43,41 +59,36 @@ def _default() -> Ownership:
     values, sources = _figures(raw, where)
     if missing := next((f for f in OWNERSHIP_FIELDS if f not in values), None):
         raise SpecError(f"{where}: missing {missing}")
-    return Ownership(name=name, title=str(raw["title"]), servers=_servers(raw, where), sources=sources, **values)
+    title = text(raw, "title", where, name)
+    return Ownership(name=name, title=title, servers=_servers(raw, where), sources=sources, **values)
 
 
 def _figures(raw: Document, where: str) -> tuple[dict[str, float], dict[str, Source]]:
-    required(raw, {*OWNERSHIP_FIELDS, "name", "title", "source", "servers"}, ("source",), where)
-    default = read_source(raw["source"], where)
+    default = read_source(raw.get("source"), where)
+    required(raw, (*OWNERSHIP_FIELDS, "name", "title", "source", "servers"), (), where, "ownership")
     values, sources = {}, {}
     for field, (unit, low, high) in OWNERSHIP_FIELDS.items():
-        if field not in raw:
-            continue
-        value, sources[field] = raw[field], default
-        if isinstance(value, Mapping):
-            sources[field] = read_source(value.get("source"), f"{where}: {field}")
-            value = value.get("value")
-        values[field] = bounded(value, unit, f"{where}: {field}", low, high)
+        if field in raw:
+            place = f"{where}: {field}"
+            value, sources[field] = stated(raw[field], default, place)
+            values[field] = number(value, place, Range(low, high), unit)
     return values, sources
 
 
 def _servers(raw: Document, where: str) -> tuple[ServerPrice, ...]:
-    default = read_source(raw["source"], where)
+    default = read_source(raw.get("source"), where)
     found = []
-    for number, item in enumerate(entries(raw, "servers", where), 1):
-        place = f"{where}: server {number}"
+    for n, item in enumerate(listed(raw.get("servers", []), f"{where}: servers"), 1):
+        place = f"{where}: server {n}"
         entry = required(item, SERVER_FIELDS, ("gpu", "price", "gpus"), place)
-        gpus = bounded(entry["gpus"], "1", f"{place}: gpus", 1, 1e4)
-        if gpus != int(gpus):
-            raise SpecError(f"{place}: gpus: must be a whole number, got {shown(entry['gpus'])}")
         found.append(
             ServerPrice(
-                gpu=resolve("gpus", str(entry["gpu"]), "GPU"),
-                price=bounded(entry["price"], "USD", f"{place}: price", 1.0, 1e11),
-                gpus=int(gpus),
-                power=bounded(entry["power"], "W", f"{place}: power", 1.0, 1e9) if "power" in entry else None,
-                note=str(entry.get("note", "")),
-                source=read_source(entry["source"], place) if "source" in entry else default,
+                gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
+                price=number(entry["price"], f"{place}: price", COST, "USD"),
+                gpus=count(entry["gpus"], f"{place}: gpus", GPUS),
+                power=number(entry["power"], f"{place}: power", POWER, "W") if "power" in entry else None,
+                note=text(entry, "note", place, ""),
+                source=source_of(entry, default, place),
             )
         )
     return tuple(found)
@@ -93,32 +104,29 @@ def apis() -> tuple[ApiPrice, ...]:
 
 
 def api_file(word: str) -> tuple[ApiPrice, ...]:
-    """Return the prices of one API: a shipped file by name, or the user's by path."""
+    """Return the prices of one API: a shipped file by name, or the user's by path; raise SpecError, UnknownName."""
     raw, name, where = shelf_document("apis", word, "API")
-    required(raw, ("name", "title", "source", "prices"), ("source", "prices"), where)
-    default = read_source(raw["source"], where)
+    default = read_source(raw.get("source"), where)
+    required(raw, ("name", "title", "source", "prices"), ("prices",), where, "prices")
     found = []
-    for number, item in enumerate(entries(raw, "prices", where), 1):
-        place = f"{where}: price {number}"
+    for n, item in enumerate(listed(raw["prices"], f"{where}: prices"), 1):
+        place = f"{where}: price {n}"
         entry = required(item, API_FIELDS, ("model", "from"), place)
         prices = {
-            field: bounded(entry[field], "USD/token", f"{place}: {field}", 0.0, 1.0) if field in entry else None
+            field: number(entry[field], f"{place}: {field}", Range(0.0, 1.0), "USD/token") if field in entry else None
             for field in ("input", "output", "cached")
         }
         found.append(
             ApiPrice(
-                provider=str(raw.get("name", name)),
-                model=str(entry["model"]),
-                serves=str(entry.get("serves", "")),
-                above=int(bounded(entry.get("above", "0"), "1", f"{place}: above", 0)),
+                provider=text(raw, "name", where, name),
+                model=text(entry, "model", place),
+                serves=text(entry, "serves", place, ""),
+                above=count(entry.get("above", "0"), f"{place}: above", Range(0, MAX_TOKENS)),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,
-                note=str(entry.get("note", "")),
-                source=read_source(entry["source"], place) if "source" in entry else default,
+                note=text(entry, "note", place, ""),
+                source=source_of(entry, default, place),
                 **prices,
             )
         )
     return tuple(found)
-
-
-# -- prices of the user's own ---------------------------------------------------------------------

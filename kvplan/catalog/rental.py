@@ -1,44 +1,27 @@
 """Rents of GPUs: the dated offers on the shelf, and files of one's own."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from kvplan.catalog.fields import bounded, day, entries, read_source, required, shelf_document
+from kvplan.catalog.fields import day, listed, read_source, rent, required, shelf_document, source_of, text
 from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import resolve
-from kvplan.catalog.shelves import document, names
+from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
-from kvplan.units import HOUR, parse
+from kvplan.units import HOUR
 
-PRICE_FIELDS = {"gpu", "provider", "price", "term", "from", "to", "note", "source"}
+PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "note", "source")
 _TERM = re.compile(r"on-demand|spot|community|reserved-\d+[ym]|owned-[a-z]+")
 
 
 @cache
 def prices() -> tuple[Price, ...]:
     """Return every price on the shelf, past ones included."""
-    return tuple(price for name in names("prices") for price in _price_file(name, document("prices", name)))
-
-
-def _price_file(name: str, raw: Document) -> Iterator[Price]:
-    where = f"{name}.yaml"
-    default = read_source(raw.get("source"), where)
-    for entry in raw["prices"]:
-        source = read_source(entry["source"], where) if "source" in entry else default
-        yield Price(
-            gpu=entry["gpu"],
-            provider=name,
-            term=entry["term"],
-            price=parse(entry["price"], "USD/s", f"{where}: {entry['gpu']}"),
-            start=entry["from"],
-            end=entry.get("to"),
-            note=entry.get("note", ""),
-            source=source,
-        )
+    return tuple(price for name in names("prices") for price in price_file(name))
 
 
 def offers(gpu_name: str, day: str, term: str = "on-demand") -> tuple[Price, ...]:
@@ -48,33 +31,36 @@ def offers(gpu_name: str, day: str, term: str = "on-demand") -> tuple[Price, ...
 
 
 def price_file(word: str) -> tuple[Price, ...]:
-    """Return the GPU prices of a user's file: a list as kvplan's own, where an entry may name its provider."""
+    """Return the GPU prices of a provider's file on the shelf, or of the user's by path.
+
+    An entry without a term is on demand; one without a provider is of the file's name. Raises SpecError, UnknownName.
+    """
     raw, name, where = shelf_document("prices", word, "price list")
-    required(raw, ("name", "title", "source", "prices"), ("source", "prices"), where)
-    default = read_source(raw["source"], where)
+    default = read_source(raw.get("source"), where)
+    required(raw, ("name", "title", "source", "prices"), ("prices",), where, "prices")
     found = []
-    for number, item in enumerate(entries(raw, "prices", where), 1):
-        place = f"{where}: price {number}"
+    for n, item in enumerate(listed(raw["prices"], f"{where}: prices"), 1):
+        place = f"{where}: price {n}"
         entry = required(item, PRICE_FIELDS, ("gpu", "price", "from"), place)
-        term = str(entry.get("term", "on-demand"))
-        if not _TERM.fullmatch(term):
-            raise SpecError(f"{place}: term: expected on-demand, spot, community or reserved-1y, got {shown(term)}")
-        price = bounded(entry["price"], "USD/s", f"{place}: price", 0.0, 1e3)
-        if not price:
-            raise SpecError(f"{place}: price: must be above zero; leave out what is unknown")
         found.append(
             Price(
-                gpu=resolve("gpus", str(entry["gpu"]), "GPU"),
-                provider=str(entry.get("provider", raw.get("name", name))),
-                term=term,
-                price=price,
+                gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
+                provider=text(entry, "provider", place, text(raw, "name", where, name)),
+                term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
+                price=rent(entry["price"], f"{place}: price"),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,
-                note=str(entry.get("note", "")),
-                source=read_source(entry["source"], place) if "source" in entry else default,
+                note=text(entry, "note", place, ""),
+                source=source_of(entry, default, place),
             )
         )
     return tuple(found)
+
+
+def _term(word: str, where: str) -> str:
+    if not _TERM.fullmatch(word):
+        raise SpecError(f"{where}: expected on-demand, spot, community or reserved-1y, got {shown(word)}")
+    return word
 
 
 def price_document(name: str, title: str, prices: Iterable[Price], source: Source) -> Document:

@@ -65,10 +65,11 @@ class _Building:
 
     @staticmethod
     def line(event: Any) -> int:
+        """Return the line of the file an event begins on, from 1."""
         return int(event.start_mark.line) + 1
 
     def take(self, event: Any) -> None:
-        """Add one event to what has been built."""
+        """Add one event to what has been built; raise _Refused."""
         kind = type(event)
         self.count += 1
         if self.count > MOST:
@@ -98,6 +99,7 @@ class _Building:
                 raise _Refused("a second document begins; give each a file of its own")
 
     def found(self) -> object:
+        """Return the document, None where the text holds none."""
         return self.whole
 
     def _refuse_tag(self, event: Any) -> None:

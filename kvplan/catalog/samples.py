@@ -48,9 +48,11 @@ class SampleLog:
             raise SpecError(f"{self.path}: cannot be written ({error.strerror or error})") from None
 
     def append(self, sample: Mapping[str, str]) -> None:
+        """Write a sample as one line, '' for a column it lacks; raise SpecError."""
         self._write([sample.get(name, "") for name in self.columns])
 
     def close(self) -> None:
+        """Close the file; every sample is in it already."""
         self._file.close()
 
 
@@ -118,7 +120,7 @@ def must_be_writable(word: str) -> None:
 
 
 def holds_samples(word: str, columns: Sequence[str]) -> bool:
-    """Return whether a file's first line names the columns of samples."""
+    """Return whether a file's first line names the columns of samples; raise SpecError."""
     path = path_of(word)
     return read_text(path, path.name).split("\n", 1)[0].strip().split(",") == list(columns)
 

@@ -14,7 +14,7 @@ from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
 
 
 def serving_profile(word: str = "published") -> ServingProfile:
-    """Return what was fitted of servers, by name or YAML file."""
+    """Return what was fitted of servers, by name or YAML file; raise SpecError, UnknownName."""
     path = as_path(word)
     if path is None:
         return _serving_named(resolve("serving", word, "serving profile"))

@@ -35,22 +35,18 @@ LONGEST = 1_000_000
 STDOUT = "-"
 
 
-def read_csv(word: str) -> tuple[list[str], list[Document]]:
-    """Return the columns of a CSV file and its rows, every value text; a row carries its line under LINE."""
-    return next(csv_blocks(word, None))
-
-
 def csv_columns(word: str) -> list[str]:
-    """Return the columns of a CSV file, which its first line names."""
+    """Return the columns of a CSV file, which its first line names; raise SpecError."""
     path = path_of(word)
     with reading(path, path.name, MAX_TABLE) as file:
         return _columns(csv.DictReader(_lines(file, path.name)), path.name)
 
 
 def csv_blocks(word: str, size: int | None) -> Iterator[tuple[list[str], list[Document]]]:
-    """Yield the columns of a CSV file with `size` of its rows after another (None: all), as `read_csv` returns them.
+    """Yield the columns of a CSV file with `size` of its rows after another (None: all, of a file of MAX_FILE at most).
 
-    Only a block is in memory. Raises SpecError, for a line below only when it is reached.
+    Every value is text; a row carries its line under LINE. Only a block is in memory. Raises SpecError, for a line
+    below only when it is reached.
     """
     path = path_of(word)
     with reading(path, path.name, MAX_FILE if size is None else MAX_TABLE) as file:
@@ -108,6 +104,7 @@ class _Plain(yaml.SafeDumper):
     """YAML for people: lists and short mappings on one line, everything else a line each; no references."""
 
     def ignore_aliases(self, data: object) -> bool:
+        """Return True: every value is written out where it stands."""
         return True
 
 
@@ -131,7 +128,7 @@ def profile_text(document: Document, comment: str) -> str:
 
 
 def write_profile(word: str, document: Document, comment: str) -> None:
-    """Write a profile whole or not at all."""
+    """Write a profile whole or not at all, `comment` above it; raise SpecError."""
     write_whole(path_of(word), profile_text(document, comment))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvplan import catalog
-from kvplan.cli.options import day_option, deliver, examples, json_option
+from kvplan.cli.options import day_option, deliver, examples, format_option
 from kvplan.cli.recommend import answer, question
 from kvplan.cli.recommend import command as recommend
 from kvplan.errors import SpecError
@@ -19,9 +19,9 @@ HELP = {"--help", "-h"}
 @click.argument("before")
 @click.argument("after", required=False)
 @day_option
-@json_option
+@format_option
 @examples("kvplan compare plan.json", "kvplan compare rented.json owned.json")
-def command(before: str, after: str | None, on: str | None, as_json: bool) -> None:
+def command(before: str, after: str | None, on: str | None, form: str) -> None:
     """What changed between two plans of kvplan recommend --save, or between one and today's answer."""
     from kvplan.planning.compare import compare
 
@@ -33,7 +33,7 @@ def command(before: str, after: str | None, on: str | None, as_json: bool) -> No
 
     from kvplan.report import compare as words
 
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), as_json)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
 
 
 def again(saved: dict[str, Any], where: str, on: str | None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def again(saved: dict[str, Any], where: str, on: str | None) -> dict[str, Any]:
         asked = recommend.make_context("recommend", list(words)).params
     except click.UsageError as wrong:
         raise SpecError(f"{where}: question: {wrong.format_message()}; save it again") from None
-    options = {name: value for name, value in asked.items() if name not in ("save", "as_json")}
+    options = {name: value for name, value in asked.items() if name not in ("save", "form")}
     from kvplan.report import recommend as wording
 
     return wording.document(answer(**{**options, "on": on}), question(words))

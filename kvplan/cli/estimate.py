@@ -10,8 +10,8 @@ from kvplan.cli.options import (
     day_option,
     deliver,
     examples,
+    format_option,
     gpus_option,
-    json_option,
     model_option,
     price_option,
     profile_option,
@@ -38,12 +38,12 @@ from kvplan.report.formats import Report
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
 )
 @profile_option
-@json_option
+@format_option
 @examples(
     "kvplan estimate --model llama3-70b --context 128k",
-    "kvplan estimate --model ./config.json --context 32k --gpu h200 --technique mhc:4x+h2o:20%",
+    "kvplan estimate -m ./config.json -c 32k -g h200 -t mhc:4x+h2o:20%",
 )
-def command(explain: bool, as_json: bool, **asked: Any) -> None:
+def command(explain: bool, form: str, **asked: Any) -> None:
     """Every technique at one context: bytes, GPUs, time, money, quality.
 
     Without --gpu all GPUs are compared, and the cheapest one that was measured is shown in detail.
@@ -52,4 +52,4 @@ def command(explain: bool, as_json: bool, **asked: Any) -> None:
 
     found = estimate(**asked)
     report = Report(lambda: words.page(found, explain), lambda: words.document(found, explain))
-    deliver(report, as_json, "" if found.feasible else f"nothing fits: {found.rows[0].reason}")
+    deliver(report, form, "" if found.feasible else f"nothing fits: {found.rows[0].reason}")

@@ -9,7 +9,7 @@ from kvplan.cli.options import (
     day_option,
     deliver,
     examples,
-    json_option,
+    format_option,
     profile_option,
     techniques_option,
     term_option,
@@ -25,12 +25,12 @@ from kvplan.report.formats import Report
 @profile_option
 @day_option
 @click.option("--seconds", type=click.FloatRange(0.1, 3e3), default=20.0, show_default=True, help="The solver's time.")
-@json_option
+@format_option
 @examples("kvplan fleet ./fleet.yaml", "kvplan fleet ./fleet.yaml --technique baseline --json")
-def command(as_json: bool, **asked: Any) -> None:
+def command(form: str, **asked: Any) -> None:
     """The cheapest mixed fleet for a file's workloads: which requests go to which GPUs, and what one type costs."""
     from kvplan.api.fleet import fleet
     from kvplan.report import fleet as words
 
     found = fleet(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), as_json, found.reason)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.reason)

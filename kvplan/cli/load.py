@@ -10,7 +10,7 @@ from kvplan.cli.options import (
     day_option,
     deliver,
     examples,
-    json_option,
+    format_option,
     model_option,
     price_option,
     profile_option,
@@ -43,7 +43,7 @@ def halves(text: str) -> tuple[int, int]:
 @click.option(
     "--concurrency", type=click.IntRange(1, MOST_REQUESTS), metavar="C", help="Closed loop: requests in flight."
 )
-@click.option("--rate", metavar="R", help="Open loop: requests per second, as in 2.5 or 2.5/s.")
+@click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option(
     "--burstiness", metavar="CV", help="Spread of the times between arrivals over their mean. [default: 1, Poisson]"
 )
@@ -63,14 +63,14 @@ def halves(text: str) -> tuple[int, int]:
 @profile_option
 @price_option
 @day_option
-@json_option
+@format_option
 @examples(
-    "kvplan load --model llama3.1-70b --gpu h200 --tp 4 --isl 4000 --osl 500 --ttft 2s --tpot 50ms",
-    "kvplan load --model llama3.1-70b --gpu h200 --tp 4 --isl 4000 --osl 500 --rate 1.5/s --burstiness 2",
+    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
+    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1.5/s",
 )
-def command(as_json: bool, **asked: Any) -> None:
+def command(form: str, **asked: Any) -> None:
     """One server under load: a table over loads, one closed or open loop, or the largest load within limits."""
     from kvplan.report import load as words
 
     found = load(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), as_json, found.refusal)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)

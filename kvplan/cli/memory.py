@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.memory import memory
-from kvplan.cli.options import context_option, deliver, examples, json_option, model_option, replica_options
+from kvplan.cli.options import context_option, deliver, examples, format_option, model_option, replica_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report
@@ -42,14 +42,14 @@ from kvplan.report.formats import Report
 @click.option("--max-num-seqs", type=click.IntRange(1, 1_000_000), help="Sequences per step, for the activation peak.")
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
-@json_option
+@format_option
 @examples(
     "kvplan memory --model qwen3-32b --context 32k --batch 8",
-    "kvplan memory --model gpt-oss-120b --context 128k --layout engine --gpu h100 --tp 2",
+    "kvplan memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2",
 )
-def command(explain: bool, as_json: bool, **asked: Any) -> None:
+def command(explain: bool, form: str, **asked: Any) -> None:
     """Weights, KV cache by layer, and what a GPU's memory is divided into."""
     from kvplan.report import memory as words
 
     found = memory(**asked)
-    deliver(Report(lambda: words.page(found, explain), lambda: words.document(found)), as_json, found.reason)
+    deliver(Report(lambda: words.page(found, explain), lambda: words.document(found)), form, found.reason)

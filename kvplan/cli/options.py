@@ -13,28 +13,28 @@ from typing import Any, TypeVar
 
 import click
 
+from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.docstrings import docstring
-from kvplan.errors import KvplanError, one_line
+from kvplan.errors import KvplanError, SpecError, one_line
 from kvplan.report.blocks import Json, Page
-from kvplan.report.formats import Report, Screen, render
+from kvplan.report.formats import Report, Screen, names, render
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])
 #: columns below which nothing can be laid out
 NARROWEST = 40
 COUNT = click.IntRange(1, 1024)
+#: the format that stands where none is named, and where `--json` is kept until the format is known
+TEXT, JSON = "text", "kvplan.json"
+#: kinds of rows of kernels (as kvplan/perf/kernel_profile.py, which only commands that read rows load)
+KINDS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout: schema 1, base units.")
-model_option = click.option(
-    "--model", "-m", required=True, help="A name, a hub id, a config.json, or a folder with one."
-)
-context_option = click.option(
-    "--context", "-c", required=True, metavar="TOKENS", help="Tokens per sequence, prompt and answer: 128k, 4096."
-)
+model_option = click.option("--model", "-m", required=True, help="A name, hub id or config.json.")
+context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
-    "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name, alias or YAML file; repeatable. Default: all."
+    "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."
 )
 techniques_option = click.option(
     "--technique", "-t", "techniques", multiple=True, metavar="NAME",
@@ -42,18 +42,29 @@ techniques_option = click.option(
 )  # fmt: skip
 profile_option = click.option(
     "--profile", default="published", metavar="FILE",
-    help="A profile of your own: of servers (kvplan calibrate) or kernels (kvplan profile).",
+    help="One that kvplan calibrate or kvplan profile wrote.",
 )  # fmt: skip
-day_option = click.option("--on", metavar="DATE", help="Use the prices of this day (YYYY-MM-DD). Default: today.")
-price_option = click.option(
-    "--price", metavar="PRICE", help="USD per GPU-hour, as in 2.49/h. Default: the median of the day's offers."
-)
-term_option = click.option(
-    "--term", default="on-demand", metavar="TERM", help="Rental term: on-demand, reserved-3y, spot ..."
-)
+day_option = click.option("--on", metavar="DATE", help="Day of the prices (YYYY-MM-DD). Default: today.")
+price_option = click.option("--price", metavar="PRICE", help="USD per GPU-hour: 2.49/h. Default: the median offer.")
+term_option = click.option("--term", default="on-demand", metavar="TERM", help="on-demand, reserved-3y, spot ...")
 any_technique_option = click.option(
-    "--any-technique", is_flag=True, help="Also plan with techniques that no stock engine serves."
+    "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
 )
+
+
+def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:
+    """Return the format of the answer: --json is --format json."""
+    if ctx.meta.get(JSON) and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form}: give one of them", ctx)
+    return "json" if ctx.meta.get(JSON) else form or TEXT
+
+
+def settings(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """Return what a user says of end-to-end rows."""
+    try:
+        return values.settings(words)
+    except SpecError as wrong:
+        raise click.BadParameter(str(wrong).removeprefix("settings: ")) from None
 
 
 def path(text: str) -> str:
@@ -87,6 +98,30 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+format_option = stacked(
+    click.option(
+        "--format", "form", type=click.Choice(names()), callback=chosen, help="How the answer is written."
+        " [default: text]",
+    ),
+    click.option(
+        "--json", is_flag=True, is_eager=True, expose_value=False,
+        callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
+        help="--format json: schema 1, base units.",
+    ),
+)  # fmt: skip
+kind_option = click.option(
+    "--kind", type=click.Choice(["e2e", *KINDS]), metavar="KIND",
+    help=f"What the rows are: e2e, {', '.join(KINDS)}. Default: by their columns.",
+)  # fmt: skip
+set_option = click.option(
+    "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
+    help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
+)  # fmt: skip
+profiles_option = click.option(
+    "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
+)
+
+
 def examples(*lines: str) -> Callable[[Command], Command]:
     r"""Return a decorator that ends a command's help with lines to be printed as they are (click's \b)."""
 
@@ -100,8 +135,8 @@ def examples(*lines: str) -> Callable[[Command], Command]:
 # -- handing over ---------------------------------------------------------------------------------
 
 
-def deliver(report: Report, as_json: bool, refusal: str = "", aside: bool = False) -> None:
-    """Write an answer in the format asked for, `aside` to stderr; then leave with a 'no' if there is one."""
+def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
+    """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
     command = click.get_current_context().command
 
     def page() -> Page:
@@ -111,10 +146,8 @@ def deliver(report: Report, as_json: bool, refusal: str = "", aside: bool = Fals
         found: Json = spoken(report.document(), command)
         return found
 
-    click.echo(
-        render(Report(page, document), "json" if as_json else "text", screen()),
-        file=sys.stderr if aside else sys.stdout,
-    )
+    if text := render(Report(page, document), form, screen()):
+        click.echo(text, file=sys.stderr if aside else sys.stdout)
     if refusal:
         raise KvplanError(refusal)
 

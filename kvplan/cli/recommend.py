@@ -11,8 +11,8 @@ from kvplan.cli.options import (
     day_option,
     deliver,
     examples,
+    format_option,
     gpus_option,
-    json_option,
     model_option,
     price_option,
     profile_option,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: where the words of the command line are kept
 WORDS = "kvplan.words"
+#: options that say where the answer goes or how it is written, each with a value
+HANDED_OVER = ("--save", "--format")
 
 
 class Remembered(click.Command):
@@ -38,12 +40,12 @@ class Remembered(click.Command):
 
 
 def question(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words that ask, without those that say where the answer goes."""
+    """Return the words that ask, without those that say where the answer goes and how it is written."""
     kept, skip = [], False
     for word in words:
-        if not skip and word != "--json" and word != "--save" and not word.startswith("--save="):
+        if not skip and word.partition("=")[0] not in (*HANDED_OVER, "--json"):
             kept.append(word)
-        skip = word == "--save" and not skip
+        skip = word in HANDED_OVER and not skip
     return tuple(kept)
 
 
@@ -55,11 +57,11 @@ def answer(**asked: Any) -> "Recommendation":
 
 
 @click.command("recommend", cls=Remembered)
-@click.option("--workload", "-w", required=True, help="A name (see kvplan list workloads) or a YAML file.")
+@click.option("--workload", "-w", required=True, help="A name or YAML file.")
 @model_option
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
-@click.option("--rate", metavar="R", help="Mean queries a second, instead of --queries-per-day.")
-@click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 5s; none lifts the workload's.")
+@click.option("--rate", metavar="R", help="The same a second, as in 2.5/s.")
+@click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s; none: no limit.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option("--e2e", metavar="TIME", help="Limit of a whole request.")
 @click.option("--percentile", metavar="P", help="Share of requests that keep the limits.")
@@ -73,9 +75,7 @@ def answer(**asked: Any) -> "Recommendation":
     "--objective", type=click.Choice(["cost", "energy", "gpus", "latency"]), default="cost", help="What to make small."
 )
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
-@click.option(
-    "--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas that stand in when others fail."
-)
+@click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
 @click.option("--confidence", default="0.5", metavar="P", help="How sure each limit must be kept.")
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
@@ -86,12 +86,12 @@ def answer(**asked: Any) -> "Recommendation":
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
-@json_option
+@format_option
 @examples(
-    "kvplan recommend --workload doc-qa --model llama3.1-70b --queries-per-day 40000 --ttft 5s --tpot 50ms",
-    "kvplan recommend -w legal-contracts -m qwen3-32b -g h100 -g h200 --max-quality-drop 1%",
+    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",
+    "kvplan recommend -w legal-contracts -m qwen3-32b -g h100 -g h200 --own",
 )
-def command(save: str | None, as_json: bool, **asked: Any) -> None:
+def command(save: str | None, form: str, **asked: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
     from kvplan.report import recommend as wording
 
@@ -100,4 +100,4 @@ def command(save: str | None, as_json: bool, **asked: Any) -> None:
     report = Report(lambda: wording.page(found), lambda: wording.document(found, words))
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
-    deliver(report, as_json, found.lacking)
+    deliver(report, form, found.lacking)

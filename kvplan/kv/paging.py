@@ -7,8 +7,9 @@ here is per GPU of a tensor-parallel group.
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
-from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.layout import Group, Keep, KVLayout
 from kvplan.specs.hardware import Engine
+from kvplan.units import MAX_TOKENS
 
 #: the indexer's key: 128 fp8 elements and one fp32 scale (DeepSeek V3.2 in vLLM)
 INDEX_SCALE = 4
@@ -43,9 +44,7 @@ class Paging:
         """Return the blocks one request pins in one stack of layers: a window also holds the tokens being prefilled."""
         if spec.constant:
             return 1
-        keep = spec.group.keep
-        if keep.per_head and not self.compacts:
-            keep = keep.unevicted
+        keep = self.pinned(spec)
         kept = keep.tokens(length)
         if keep.window is None or keep.evicts or keep.fixed is not None:
             return ceil(kept / spec.block)
@@ -53,11 +52,16 @@ class Paging:
             return ceil(min(keep.window + self.prefill_tokens, length) / spec.block)
         return ceil(min(keep.window - 1 + self.prefill_tokens, length) / spec.block) + 1
 
+    def pinned(self, spec: Spec) -> Keep:
+        """Return which tokens' blocks a request pins: tokens evicted head by head free none unless it `compacts`."""
+        keep = spec.group.keep
+        return keep.unevicted if keep.per_head and not self.compacts else keep
+
     def growth(self, length: int) -> float:
         """Return the bytes one token more takes on this GPU, averaged over whole blocks. [B/token]"""
         total = 0.0
         for count, spec in zip(self.stacks, self.specs, strict=True):
-            keep = spec.group.keep
+            keep = self.pinned(spec)
             filling = keep.window is not None and length < keep.window - 1 + self.prefill_tokens
             rate = 1.0 if filling and not keep.evicts else keep.growth(length)
             total += 0.0 if spec.constant else count * rate / spec.block * self.block_bytes
@@ -122,8 +126,11 @@ def paging(
 def _as_engine(g: Group) -> Group:
     """Return a group as vLLM keeps it.
 
-    The indexer's keys in fp8 with a scale; the fp8 sparse MLA cache as fp8 latents, scales and 16-bit rotary parts.
+    A page's size is set before any request comes: layers that evicting saves nothing in the long run are left alone and
+    hold no scores. The indexer's keys in fp8 with a scale; the fp8 sparse MLA cache as fp8 latents, scales and 16-bit
+    rotary parts.
     """
+    g = g.at(MAX_TOKENS)
     if g.kind == "index":
         return replace(g, bits=8.0, side=INDEX_SCALE)
     if g.kind == "latent" and g.reads and g.bits == 8.0 and not g.side:  # fp8, not int8 with its scales

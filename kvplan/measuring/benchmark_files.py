@@ -47,7 +47,7 @@ _NEEDED = {
     "concurrency": ("the load", "64"),
     "tp": ("the tensor parallelism", "1"),
 }
-#: what users write after --metadata instead of a column's name
+#: what users write as metadata instead of a column's name
 _METADATA = {
     "gpu_name": "gpu",
     "version": "engine_version",
@@ -92,7 +92,7 @@ def _rows(points: list[tuple[str, Row]], overrides: Mapping[str, Value], where: 
     if not points:
         raise SpecError(f"{where}: holds no load; the sweep ended before its first run did")
     if "concurrency" in given and len(points) > 1 and any("concurrency" in said for _, said in points):
-        raise SpecError(f"{where}: holds {len(points)} loads; leave out --set concurrency=..., one for all of them")
+        raise SpecError(f"{where}: holds {len(points)} loads; leave out settings=concurrency=..., one for all of them")
     return [_row({**said, **given}, here) for here, said in points]
 
 
@@ -358,7 +358,7 @@ def _given(overrides: Mapping[str, Value]) -> Row:
         if name not in SETTABLE:
             measured = name.endswith("_ms")
             more = "measured times come from the file alone" if measured else f"known: {', '.join(SETTABLE)}"
-            raise SpecError(f"--set {name}: no column to set; {more}")
+            raise SpecError(f"settings={name}: no column to set; {more}")
     return {name: value for name, value in overrides.items() if value != ""}
 
 
@@ -371,7 +371,7 @@ def _row(said: Row, where: str) -> Row:
     if missing:
         what = [_NEEDED[name][0] for name in missing]
         listed = f"{', '.join(what[:-1])} and {what[-1]}" if len(what) > 1 else what[0]
-        add = " ".join(f"--set {name}={_NEEDED[name][1]}" for name in missing)
+        add = " ".join(f"settings={name}={_NEEDED[name][1]}" for name in missing)
         raise SpecError(f"{where}: says nothing of {listed}; add {add}")
     row: Row = {name: _words(said.get(name, ""), f"{where}: {name}") for name in TEXTS}
     row |= {name: _mean(said[name], f"{where}: {name}") for name in MEANS}
@@ -388,7 +388,7 @@ def _parallelism(said: dict[str, int], where: str) -> Row:
     if moe_tp * ep != tp * dp:
         raise SpecError(
             f"{where}: moe_tp x moe_ep = {moe_tp} x {ep} must be tp x attention_dp = {tp} x {dp}, the same GPUs; "
-            f"add --set moe_tp={tp * dp} --set moe_ep=1, or leave both out"
+            f"add settings=moe_tp={tp * dp} settings=moe_ep=1, or leave both out"
         )
     return {"tp": tp, "pp": said.get("pp", 1), "attention_dp": dp, "moe_tp": moe_tp, "moe_ep": ep}
 

@@ -43,7 +43,7 @@ def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
         near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
         missing = sorted({*near.sizes, *near.texts} - set(columns))
         raise SpecError(
-            f"{where}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else use --kind"
+            f"{where}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else write kind=NAME"
         )
     return max(fitting, key=lambda k: len(k.sizes))
 

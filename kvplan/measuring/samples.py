@@ -182,11 +182,11 @@ def kernel_rows(samples: Sequence[Sampled]) -> list[Row]:
 
 
 def kernels(samples: Sequence[Sampled]) -> dict[str, Any]:
-    """Return the fitted kernels by GPU and engine that `--profile` reads; a GPU not in the catalogue has none."""
+    """Return the fitted kernels by GPU and engine, as a profile of kernels; a GPU not in the catalogue has none."""
     from kvplan.measuring.fit import document, fit
 
     try:
         made = list(fit(kernel_rows(samples), catalog.gpu))
     except KvplanError as error:
-        return {"kernels": {}, "kernels_note": f"not usable as --profile: {error}"}
+        return {"kernels": {}, "kernels_note": f"not usable as a profile of kernels: {error}"}
     return {"kernels": document({}, made, "")["kernels"]}

@@ -22,7 +22,7 @@ LEGEND = (
     "the file says otherwise. Times and costs carry a range; where only the range agrees, a claim holds within our "
     "error. holds if: for these cases, not for all. docs/audit.md says what each check computes."
 )
-#: sources that a row lists; --json has all
+#: sources that a row lists; the document has all
 MOST = 3
 
 

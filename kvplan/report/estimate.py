@@ -218,7 +218,7 @@ def gpu_table(rows: Sequence[Row]) -> Iterator[Block]:
         return
     yield table("Uncompressed, by GPU", GPU, fit[:SHOWN])
     more = len(rows) - len(fit[:SHOWN])
-    yield Text(f"{UNMEASURED}{f'; {more} more GPUs in --json' if more > 0 else ''}.", "quiet")
+    yield Text(f"{UNMEASURED}{f'; {more} more GPUs in the JSON answer' if more > 0 else ''}.", "quiet")
 
 
 def source_lines(e: Estimate) -> Iterator[str]:
@@ -228,7 +228,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
         g, p = site.gpu, site.price
         yield f"{g.name}: bandwidth {brief(g.sources['bandwidth'])}" if "bandwidth" in g.sources else g.name
         if p is None:
-            yield f"price: none known for {g.name}; give one with --price"
+            yield f"price: none known for {g.name}; give one with price=2.49/h"
         else:
             ends = f"{show_usd(site.offers[0].price * HOUR)} to {show_usd(site.offers[-1].price * HOUR)}; "
             span = f"median of {len(site.offers)} on-demand offers, {ends}" if len(site.offers) > 1 else ""

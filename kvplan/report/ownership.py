@@ -1,4 +1,4 @@
-"""`kvplan prices --own` in words, tables and JSON: what owning takes, and what an hour of an owned GPU then costs."""
+"""Owning a GPU in words, tables and JSON: what owning takes, and what an hour of an owned GPU then costs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -46,7 +46,8 @@ def figure_field(terms: Ownership, name: str) -> Field:
 
 def server_field(s: ServerPrice) -> Field:
     power = f", {s.power:,.0f} W" if s.power else ""
-    return Field(s.gpu, f"{s.price:,.0f} USD for {s.gpus} GPUs{power}", f"{s.source}; {s.note}")
+    note = f"; {s.note}" if s.note else ""
+    return Field(s.gpu, f"{s.price:,.0f} USD for {s.gpus} GPUs{power}", f"{s.source}{note}")
 
 
 def hour_blocks(gpu: Gpu, terms: Ownership, day: str, stale: int) -> Iterator[Block]:

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from kvplan.api.prices import ApiPrices, GpuPrices, Owned
 from kvplan.money.api import per_million
 from kvplan.money.offers import caveat
+from kvplan.planning.estimate import STALE
+from kvplan.report import ownership
 from kvplan.report.blocks import Block, Column, Json, Page, Text, Tone, notes, records, schema, table
 from kvplan.report.sources import brief, source
 from kvplan.specs.hardware import Price
@@ -122,6 +125,29 @@ def api_quotes(prices: Sequence[ApiPrice], day: str, stale: int) -> list[Quote[A
     ]
 
 
+# -- answers --------------------------------------------------------------------------------------
+
+
+def page(found: GpuPrices | ApiPrices | Owned) -> Page:
+    """Return the report of `kvplan prices`; no price says nothing."""
+    if isinstance(found, Owned):
+        return ownership.page(found.terms, found.gpus, found.day, STALE)
+    if not found.prices:
+        return Page(())
+    if isinstance(found, ApiPrices):
+        return api_page(found.prices, found.day, STALE)
+    return gpu_page(found.prices, found.day, STALE)
+
+
+def document(found: GpuPrices | ApiPrices | Owned) -> Json:
+    """Return the document of `kvplan prices`."""
+    if isinstance(found, Owned):
+        return ownership.document(found.terms, found.gpus, found.day, STALE)
+    if isinstance(found, ApiPrices):
+        return api_document(found.prices, found.day, STALE)
+    return gpu_document(found.prices, found.day, STALE)
+
+
 # -- words ----------------------------------------------------------------------------------------
 
 
@@ -162,10 +188,10 @@ def ending(prices: Sequence[P], day: str, stale: int) -> Iterator[Block]:
 
 
 def gpu_document(prices: Sequence[Price], day: str, stale: int) -> Json:
-    """Return the document of `kvplan prices`."""
+    """Return the document of GPU prices."""
     return schema("prices", on=day, stale_after_days=stale, prices=records(GPU, gpu_quotes(prices, day, stale)))
 
 
 def api_document(prices: Sequence[ApiPrice], day: str, stale: int) -> Json:
-    """Return the document of `kvplan prices --apis`."""
+    """Return the document of API prices."""
     return schema("prices", on=day, stale_after_days=stale, apis=records(API, api_quotes(prices, day, stale)))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvplan.api.profile import Profiled
 from kvplan.measuring.linear import number, quantity
 from kvplan.report.blocks import Column, Json, Notes, Page, Text, notes, record, schema, table
 from kvplan.units import show_time
@@ -65,15 +66,16 @@ def groups(profile: Json) -> list[Group]:
     return [Group(name, found) for name, found in profile["groups"].items()]
 
 
-def page(profile: Json, output: str, rows_file: str, spent: float) -> Page:
-    """Return the report: the answer first, then a line a group; `spent` is the time it took. [s]"""
+def page(p: Profiled) -> Page:
+    """Return the report: the answer first, then a line a group."""
+    profile = p.document
     found, samples = groups(profile), profile["samples"]
     mean = sum(g.found["held_out"]["mean"] for g in found) / len(found)
-    taken = f"{samples['shapes']} shapes, {samples['taken']:,} samples in {show_time(spent)}"
+    taken = f"{samples['shapes']} shapes, {samples['taken']:,} samples in {show_time(p.seconds)}"
     busy = f"Contended: {100 * samples['disturbed']:.0f} % of the samples were disturbed by other work."
     return Page.of(
         Text(f"{profile['title']}. {taken}; mean error on shapes left out {100 * mean:.1f} %.", "answer"),
-        Text(f"Profile in {output}, samples in {rows_file}."),
+        Text(f"Profile in {p.output}, samples in {p.rows}."),
         Text(busy, "warning") if samples["contended"] else None,
         Text(sentence(profile.get("energy_note") or ""), "warning"),
         table("Errors on shapes left out of the fit", GROUP, found),
@@ -90,7 +92,7 @@ def sentence(note: str) -> str:
 def failed(failures: Sequence[Json]) -> Notes:
     """Return what could not be measured and why, the most frequent reason first."""
     count = sum(found["shapes"] for found in failures)
-    heading = f"{count} shape{'s' if count > 1 else ''} could not be measured; --resume tries again"
+    heading = f"{count} shape{'s' if count > 1 else ''} could not be measured; resuming kvplan profile tries again"
     lines = (
         f"{found['shapes']} x {why} ({', '.join(found['groups'])})"
         for found in failures
@@ -99,8 +101,8 @@ def failed(failures: Sequence[Json]) -> Notes:
     return notes(heading, lines)
 
 
-def document(profile: Json, output: str, rows_file: str, spent: float) -> Json:
+def document(p: Profiled) -> Json:
     """Return the profile as one JSON document: times in seconds, rates per second."""
-    kept = {key: profile[key] for key in KEPT if key in profile}
-    made = [record(GROUP, g) for g in groups(profile)]
-    return schema("profile", output=output, rows=rows_file, seconds=spent, **kept, groups=made)
+    kept = {key: p.document[key] for key in KEPT if key in p.document}
+    made = [record(GROUP, g) for g in groups(p.document)]
+    return schema("profile", output=p.output, rows=p.rows, seconds=p.seconds, **kept, groups=made)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from kvplan.api.show import Checked
 from kvplan.perf.kernel_profile import Fitted, Kernel, KernelProfile
 from kvplan.report.blocks import Block, Chart, Column, Heading, Json, Page, Series, Text, grid, notes, records, schema
 from kvplan.report.sources import brief, source
@@ -25,14 +26,6 @@ class Entry:
     def place(self) -> tuple[str, str, str, str]:
         """Return what two profiles may share."""
         return self.engine, self.kind, self.key, self.part
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Rows of a file: (measured, predicted) times. [s]"""
-
-    title: str
-    times: Sequence[tuple[float, float]]
 
 
 def entries(profile: KernelProfile, kind: str | None = None) -> Iterator[Entry]:

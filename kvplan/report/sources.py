@@ -72,6 +72,6 @@ def interval(c: Calibration) -> str:
 def price_source(gpu: str, p: Price | None) -> str:
     """Return a GPU's price and where it is from, in a line."""
     if p is None:
-        return f"price: none known for {gpu}; give one with --price"
+        return f"price: none known for {gpu}; give one with price=2.49/h"
     note = f"; {p.note}" if p.note else ""
     return f"price: {show_usd(p.price * HOUR)} per GPU-hour, {p.provider}, from {p.start}{note}; {brief(p.source)}"

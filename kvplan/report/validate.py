@@ -1,8 +1,9 @@
 """`kvplan validate` in words, tables and JSON: errors of predictions by group, which `kvplan calibrate` shows too."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving_predict import Timed
 from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
@@ -61,16 +62,6 @@ def left_out(left: Sequence[str]) -> Notes:
     return notes(f"{len(left):,} {'row was' if len(left) == 1 else 'rows were'} left out, for these reasons", shown)
 
 
-def page(kind: str, groups: Sequence[Residuals]) -> Page:
-    """Return the report of `kvplan validate` on rows of kernels."""
-    return Page.of(error_table(f"{kind}: predicted against measured", KERNEL, groups), notes("", [LEGEND]))
-
-
-def document(kind: str, groups: Sequence[Residuals]) -> Json:
-    """Return the document of `kvplan validate` on rows of kernels."""
-    return schema("validate", kind=kind, groups=records(ERRORS, groups))
-
-
 def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[float, float]]]) -> list[Column[Timed]]:
     """Return the columns of a measured and a predicted time, its 80 % interval as factors. [s]"""
     key = name.lower()
@@ -106,19 +97,29 @@ ROW = (
 )
 
 
-def server_page(metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()) -> Page:
-    """Return the report of `kvplan validate` on end-to-end rows: few rows one by one, then a table a metric."""
+def page(found: KernelErrors | ServerErrors) -> Page:
+    """Return the report of `kvplan validate`: a table of kernels, or few rows of servers and a table a metric."""
+    if isinstance(found, KernelErrors):
+        title = f"{found.kind}: predicted against measured"
+        return Page.of(error_table(title, KERNEL, found.groups), notes("", [LEGEND]))
     return Page.of(
-        table("measured and predicted", ROW, few) if few else None,
-        *(error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE) for name, g in metrics.items()),
+        table("measured and predicted", ROW, found.few) if found.few else None,
+        *(error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE) for name, g in found.metrics.items()),
         notes("", [LEGEND, BESIDE]),
-        left_out(left),
+        left_out(found.left),
     )
 
 
-def server_document(
-    profile: str, metrics: Mapping[str, Sequence[Residuals]], left: Sequence[str], few: Sequence[Timed] = ()
-) -> Json:
-    """Return the document of `kvplan validate` on end-to-end rows."""
-    found = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in metrics.items()}
-    return schema("validate", kind="e2e", profile=profile, left_out=list(left), metrics=found, rows=records(ROW, few))
+def document(found: KernelErrors | ServerErrors) -> Json:
+    """Return the document of `kvplan validate`."""
+    if isinstance(found, KernelErrors):
+        return schema("validate", kind=found.kind, groups=records(ERRORS, found.groups))
+    metrics = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in found.metrics.items()}
+    return schema(
+        "validate",
+        kind="e2e",
+        profile=found.profile,
+        left_out=list(found.left),
+        metrics=metrics,
+        rows=records(ROW, found.few),
+    )

@@ -73,14 +73,14 @@ def find(asked: str | None, processes: int | None = None) -> Device:
     seen = torch.cuda.is_available()
     if asked == "cuda" and not seen:
         raise DeviceError(
-            "--device cuda: torch sees no CUDA device; use --device cpu, or check the driver and torch's build"
+            "device=cuda: torch sees no CUDA device; use device=cpu, or check the driver and torch's build"
         )
     if asked == "cuda" or (asked is None and seen):
         from kvplan.measuring.device.cuda import cuda_device
 
         count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
         if processes and processes > count:
-            raise DeviceError(f"--processes {processes}: torch sees {count} GPUs, and each process needs its own")
+            raise DeviceError(f"processes={processes}: torch sees {count} GPUs, and each process needs its own")
         if (processes or count) < 2:
             return cuda_device(frozenset(), visible)
         engine = nccl(torch)

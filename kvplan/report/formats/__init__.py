@@ -1,4 +1,4 @@
-"""One file a format: its `render(report, screen)` returns the text to write. `--format NAME` finds the file by name."""
+"""One file a format: its `render(report, screen)` returns the text to write. A format is called like its file."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

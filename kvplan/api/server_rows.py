@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks
-from kvplan.errors import SpecError, shown
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
 from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
 from kvplan.measuring.serving_predict import ask
@@ -41,7 +41,7 @@ def tables(word: str, asked: str | None, given: Mapping[str, str], measured: boo
     where = word.rsplit("/", 1)[-1]
     if word.lower().endswith(".json"):
         if asked not in (None, "e2e"):
-            raise SpecError(f"{where}: result files hold e2e rows, not {asked}; leave out --kind")
+            raise SpecError(f"{where}: result files hold e2e rows, not {asked}; leave out kind={asked}")
         points = load_results(word, given)
         columns = list(dict.fromkeys(name for point in points for name in point))
         raw: list[dict[str, object]] = [{name: point.get(name, "") for name in columns} for point in points]
@@ -49,24 +49,31 @@ def tables(word: str, asked: str | None, given: Mapping[str, str], measured: boo
         yield Table(where=where, columns=columns, raw=raw, rows=understood(entries), noun="load")
         return
     if unknown := [name for name in given if name not in SETTABLE]:
-        raise SpecError(f"--set {unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
+        raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
     wanted = (*NEEDED, *TIMES.values()) if measured else NEEDED
     for named, block in csv_blocks(word, size):
         columns = [*named, *(name for name in given if name not in named)]
         if missing := [name for name in wanted if name not in columns]:
-            hint = f"; add it, or --set {missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
+            hint = f"; add it, or settings={missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
             raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
         raw = [{**entry, **given} for entry in block]
         yield Table(where=where, columns=columns, raw=raw, rows=understood(raw), noun="line")
 
 
 def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
-    """Return a reader of names that reads each once."""
+    """Return a reader of names that reads each once, and knows those it could not read."""
     known: dict[str, Found] = {}
+    refused: dict[str, KvplanError] = {}
 
     def look(word: str) -> Found:
+        if word in refused:
+            raise refused[word].with_traceback(None)
         if word not in known:
-            known[word] = read(word)
+            try:
+                known[word] = read(word)
+            except KvplanError as error:
+                refused[word] = error
+                raise
         return known[word]
 
     return look
@@ -88,8 +95,8 @@ def usable(tables: Sequence[Table]) -> tuple[list[Server], list[str]]:
     return rows, left
 
 
-def profile_of(words: tuple[str, ...]) -> ServingProfile:
+def profile_of(words: Sequence[str]) -> ServingProfile:
     """Return the serving profile asked for, else the shipped one."""
     if len(words) > 1:
-        raise SpecError(f"--profile: end-to-end rows stand on one profile, got {len(words)}")
+        raise SpecError(f"profiles: end-to-end rows stand on one profile, got {len(words)}")
     return catalog.serving_profile(*words)

@@ -1,0 +1,246 @@
+"""Measured rows in, a profile of named coefficients out, or the errors on rows left out of the fit."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.kernel_profiles import known
+from kvplan.api.kernel_rows import holds_servers, load, refuse_settings
+from kvplan.api.profile import Profiled, base, recalibrated
+from kvplan.catalog.samples import holds_samples
+from kvplan.catalog.tables import stem, write_profile
+from kvplan.errors import SpecError
+from kvplan.measuring.device.course import COLUMNS
+from kvplan.measuring.residuals import Residuals
+from kvplan.measuring.rows import MEASURED, Row
+from kvplan.specs.source import KINDS, Source
+
+if TYPE_CHECKING:
+    from kvplan.measuring.fit import Progress
+    from kvplan.measuring.servers import Server
+    from kvplan.measuring.serving_check import Beside
+    from kvplan.measuring.serving_fit import About
+
+#: where rows were measured
+TIERS = ("measured here", "measured elsewhere")
+COMMENT = "Fitted by `kvplan calibrate`: coefficients, errors on rows left out, 80 % intervals; see docs/calibration.md"
+SERVER_COMMENT = (
+    "Fitted by `kvplan calibrate {rows}`{manner}: terms, factors, 80 % intervals of rows left out; see docs/serving.md"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedKernels:
+    """A fit of kernels to rows and where its profile is; `parts`: each part of a kernel with its errors."""
+
+    kernels: int
+    rows: int
+    output: str
+    parts: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedKernels:
+    """What was left out of fits of kernels, and the errors on it."""
+
+    checks: Sequence[tuple[str, Sequence[Residuals]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedServers:
+    """A fit of servers: where its profile is (nowhere when it was only tested) and the errors on rows left out.
+
+    `shipped` is the profile it stands on, '' for none; `speculative` the engine versions with speculative decoding.
+    """
+
+    rows: int
+    output: str | None
+    shipped: str
+    speculative: Sequence[str] | None
+    metrics: "Mapping[str, Sequence[Beside]]"
+    left: Sequence[str]
+
+
+#: what a calibration can return: samples of `kvplan profile` are fitted as it fits them
+Calibrated = FittedKernels | CheckedKernels | FittedServers | Profiled
+
+
+def calibrate(
+    rows: str | Iterable[str],
+    output: str | None = None,
+    *,
+    kind: str | None = None,
+    gpu: str | None = None,
+    name: str | None = None,
+    title: str | None = None,
+    ref: str | None = None,
+    on: str | None = None,
+    tier: str = TIERS[1],
+    settings: str | Iterable[str] | Mapping[str, object] = (),
+    from_scratch: bool = False,
+    speculative: str | Iterable[str] = (),
+    progress: "Progress | None" = None,
+) -> Calibrated:
+    """Fit kernels or servers to measured rows and write a profile to `output`; without one, test the fit.
+
+    End-to-end rows move the shipped profile's servers unless the fit is `from_scratch`; `speculative` names the engine
+    versions that ran speculative decoding. `gpu` picks the rows of one GPU, `ref` and `on` say where and on which day
+    the rows were obtained. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names
+    and values that cannot be understood, and for too few rows.
+
+        >>> kvplan.calibrate("all_reduce.csv", "mine.yaml").kernels
+        2
+    """
+    words, given, versions = values.several(rows), values.settings(settings), values.several(speculative)
+    if tier not in TIERS:
+        raise SpecError(f"tier: expected {' or '.join(map(repr, TIERS))}, got {tier!r}")
+    source = Source(kind=KINDS[0], ref=ref or ", ".join(map(base, words)), date=values.day(on))
+    if servers := [word for word in words if holds_servers(word, kind)]:
+        if other := next((word for word in words if word not in servers), ""):
+            raise SpecError(
+                f"{servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
+            )
+        about = None if output is None else described(output, name, title or "", tier, source)
+        return calibrate_servers(words, output, kind, gpu, given, from_scratch, versions, about, progress)
+    refuse_settings(given)
+    if from_scratch or versions:
+        raise SpecError("from_scratch, speculative: are for end-to-end rows")
+    if any(holds_samples(word, COLUMNS) for word in words):
+        if output is None or len(words) > 1 or kind or gpu or title or ref or on:
+            raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")
+        return from_samples(words[0], output, name, tier, source)
+    parsed = gathered(words, kind, gpu)
+    if output is None:
+        from kvplan.measuring.holdout import checks
+
+        return CheckedKernels(checks=list(checks(parsed, catalog.gpu, progress)))
+    return fitted_kernels(parsed, output, name or stem(output), title, tier, source, progress)
+
+
+def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[Row]:
+    """Return the rows of all files, those of one GPU when it is named."""
+    rows = [row for word in words for row in load(word, kind, measured=True)[3]]
+    if gpu is None:
+        return rows
+    wanted = catalog.gpu(gpu).name
+    chosen = [row for row in rows if row.shape.gpu == wanted]
+    if not chosen:
+        raise SpecError(f"no row is of {wanted}; the files hold {', '.join(sorted({r.shape.gpu for r in rows}))}")
+    return chosen
+
+
+def fitted_kernels(
+    rows: Sequence[Row],
+    output: str,
+    name: str,
+    title: str | None,
+    tier: str,
+    source: Source,
+    progress: "Progress | None",
+) -> FittedKernels:
+    """Fit kernels to rows and write their profile."""
+    from kvplan.measuring.fit import document, fit
+
+    made = list(fit(rows, catalog.gpu, progress))
+    if not made:
+        raise SpecError(f"too few rows with {MEASURED} to fit any kernel; a dozen of one kernel and dtype is a start")
+    heading = {
+        "name": name,
+        "title": title or f"Kernels of {', '.join(sorted({place[0] for place, _, _ in made}))}",
+        "source": {"kind": source.kind, "ref": source.ref, "date": source.date},
+    }
+    write_profile(output, document(heading, made, tier), COMMENT)
+    named = ("gpu", "engine", "kind", "kernel")
+    parts = [
+        {**dict(zip(named, place, strict=True)), "part": part, **fitted.residuals}
+        for place, _, found in made
+        for part, fitted in found.items()
+    ]
+    return FittedKernels(kernels=len(made), rows=len(rows), output=output, parts=parts)
+
+
+def from_samples(rows: str, output: str, name: str | None, tier: str, source: Source) -> Profiled:
+    """Fit the samples of a profile again and write it."""
+    begun = time.monotonic()
+    origin = {"kind": source.kind, "ref": source.ref, "date": source.date}
+    heading = {"name": name or stem(output), "title": "Samples of `kvplan profile`", "source": origin, "tier": tier}
+    document = recalibrated(rows, output, heading)
+    return Profiled(document=document, output=output, rows=rows, seconds=time.monotonic() - begun)
+
+
+# -- servers --------------------------------------------------------------------------------------
+
+
+def described(output: str, name: str | None, title: str, tier: str, source: Source) -> "About":
+    """Return what a serving profile says of itself; no title yet when the user gives none."""
+    from kvplan.measuring.serving_fit import About
+
+    return About(name=name or stem(output), title=title, tier=tier, source=source)
+
+
+def calibrate_servers(
+    words: Sequence[str],
+    output: str | None,
+    kind: str | None,
+    gpu: str | None,
+    given: Mapping[str, str],
+    scratch: bool,
+    speculative: Sequence[str],
+    about: "About | None",
+    progress: "Progress | None",
+) -> FittedServers:
+    """Fit servers to end-to-end rows, or return errors on rows left out of such fits."""
+    from kvplan.api.server_rows import read_table, usable
+    from kvplan.measuring.serving_check import held_out
+    from kvplan.measuring.serving_fit import Manner, check, document, fit
+
+    rows, left = usable([read_table(word, kind, given, measured=True) for word in words])
+    if gpu is not None:
+        wanted, held = catalog.gpu(gpu).name, sorted({r.gpu.name for r in rows})
+        rows = [r for r in rows if r.gpu.name == wanted]
+        if not rows:
+            raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
+    rows = [replace(r, sped=0.0) if ran_fast(r, speculative) else r for r in rows]
+    how = Manner(scratch=scratch, kernels=of_kernels() if scratch else {}, progress=progress)
+    engine, shipped = catalog.engine(), catalog.serving_profile()
+    if about is None or output is None:
+        profile = None
+        out, ranges = check(rows, engine, shipped, how)
+    else:
+        pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
+        source = replace(about.source, ref=f"{about.source.ref}, on top of {shipped.source.ref}")
+        about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
+        about = about if scratch else replace(about, source=source)
+        profile, out = fit(rows, engine, about, shipped, how)
+        ranges = dict(profile.ranges)
+        comment = SERVER_COMMENT.format(rows=" ".join(map(base, words)), manner=" from scratch" if scratch else "")
+        write_profile(output, document(profile), comment)
+    return FittedServers(
+        rows=len(rows),
+        output=output,
+        shipped="" if scratch else shipped.name,
+        speculative=profile.speculative if profile else None,
+        metrics=held_out(out, ranges, engine),
+        left=left,
+    )
+
+
+def ran_fast(row: "Server", speculative: Sequence[str]) -> bool:
+    """Return whether a row is of a version the user names as one that ran speculative decoding."""
+    return row.sped is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
+
+
+def of_kernels() -> dict[str, dict[str, float]]:
+    """Return what measured kernels say of architectures on which no server of the main source ran. [logarithm]"""
+    from math import log
+
+    from kvplan.measuring.kernel_shares import REFERENCES, kernel_factors
+    from kvplan.perf.kernel_profile import Predictor
+
+    shipped = known(())
+    gpus = [catalog.gpu(name) for found in shipped for name in found.kernels]
+    factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES)
+    return {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}

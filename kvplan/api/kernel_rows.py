@@ -1,0 +1,37 @@
+"""Reading rows of kernels, in whole files or a block after another."""
+
+from collections.abc import Iterator, Mapping
+
+from kvplan import catalog
+from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
+from kvplan.errors import SpecError
+from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
+from kvplan.perf.kernel_profile import Kind
+
+#: rows of kernels: their kind, columns, each as it stands, and each as it was understood
+Block = tuple[Kind, list[str], list[dict[str, object]], list[Row]]
+
+
+def refuse_settings(given: Mapping[str, str]) -> None:
+    """Refuse settings for rows of kernels."""
+    if given:
+        raise SpecError(f"settings={next(iter(given))}: only end-to-end rows and result files take it")
+
+
+def holds_servers(word: str, asked: str | None) -> bool:
+    """Return whether a file holds end-to-end rows: a benchmark's result, or a table with their columns."""
+    return word.lower().endswith(".json") or asked == "e2e" or is_serving(csv_columns(word), asked)
+
+
+def load(word: str, asked: str | None, measured: bool) -> Block:
+    """Return the kind, columns, raw rows and parsed rows of a CSV file."""
+    return next(blocks(word, asked, measured, None))
+
+
+def blocks(word: str, asked: str | None, measured: bool, size: int | None) -> Iterator[Block]:
+    """Yield what `load` returns for `size` rows of a CSV file after another (None: all)."""
+    where = word.rsplit("/", 1)[-1]
+    for columns, raw in csv_blocks(word, size):
+        kind = kind_of(columns, asked, where)
+        rows = read_rows(kind, raw, where, lambda name: catalog.gpu(name).name, LINE, measured)
+        yield kind, columns, raw, rows

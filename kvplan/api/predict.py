@@ -1,0 +1,125 @@
+"""The times of every kernel call or server load in a file, with intervals."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.kernel_profiles import predictor
+from kvplan.api.kernel_rows import blocks, holds_servers, refuse_settings
+from kvplan.catalog.tables import write_csv
+from kvplan.measuring.rows import MEASURED
+from kvplan.perf.kernel_profile import Prediction
+from kvplan.units import MILLION
+
+if TYPE_CHECKING:
+    from kvplan.measuring.serving_predict import Timed
+
+#: rows in memory at once
+BLOCK = 1000
+#: columns added to rows of kernels [us], and to end-to-end rows [ms]
+PREDICTED = (MEASURED, f"{MEASURED}_low", f"{MEASURED}_high", "note")
+SERVED = tuple(f"{name}{end}" for name in ("ttft_ms", "tpot_ms") for end in ("", "_low", "_high"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Rows of a kind that were predicted into `output`, those with a note, and how many rest on what.
+
+    `profile` is the profile of servers that end-to-end rows stand on, '' for rows of kernels.
+    """
+
+    kind: str
+    rows: int
+    noted: int
+    stands: Mapping[str, int]
+    output: str
+    profile: str = ""
+
+
+def predict(
+    rows: str,
+    output: str,
+    *,
+    kind: str | None = None,
+    settings: str | Iterable[str] | Mapping[str, object] = (),
+    profiles: str | Iterable[str] = (),
+) -> Predicted:
+    """Write a file's rows with their predicted times and 80 % intervals as CSV, and return how many rest on what.
+
+    Rows keep their order and columns. Added are latency_us for kernels, ttft_ms and tpot_ms for end-to-end rows and
+    results of benchmarks (JSON), each with *_low and *_high, and a note where a row is outside what the profile knows.
+    `kind` is told by the columns where it is not given, `settings` says what end-to-end rows do not. Raises
+    KvplanError for a file, names and values that cannot be understood; the output is then as it was.
+
+        >>> kvplan.predict("gemm.csv", "predicted.csv").rows
+        30
+    """
+    given, named = values.settings(settings), values.several(profiles)
+    if holds_servers(rows, kind):
+        return predict_servers(rows, output, kind, given, named)
+    refuse_settings(given)
+    return predict_kernels(rows, output, kind, named)
+
+
+def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence[str]) -> Predicted:
+    """Predict rows of kernels; what they rest on is the tier of their profile."""
+    oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
+    each = blocks(word, kind, False, BLOCK)
+    first = next(each)
+    found, kept = first[0], [name for name in first[1] if name not in PREDICTED]
+
+    def predicted() -> Iterator[dict[str, object]]:
+        for _, _, raw, parsed in chain([first], each):
+            for entry, row in zip(raw, parsed, strict=True):
+                made = oracle.predict(row.shape)
+                tiers[made.tier] += 1
+                tally.update(rows=1, noted=int(bool(made.note)))
+                yield {**entry, **kernel_cells(made)}
+
+    write_csv(output, [*kept, *PREDICTED], predicted())
+    stands = dict(sorted(tiers.items()))
+    return Predicted(kind=found.name, rows=tally["rows"], noted=tally["noted"], stands=stands, output=output)
+
+
+def kernel_cells(found: Prediction) -> dict[str, str]:
+    """Return a prediction as the columns it adds, times in microseconds."""
+    times = (found.time, found.low, found.high)
+    return dict(zip(PREDICTED, (*(f"{time * MILLION:.6g}" for time in times), found.note), strict=True))
+
+
+def predict_servers(
+    word: str, output: str, kind: str | None, given: Mapping[str, str], profiles: Sequence[str]
+) -> Predicted:
+    """Predict end-to-end rows; one that cannot be predicted says why in its note, and rests on 'none'."""
+    from kvplan.api.server_rows import profile_of, tables
+    from kvplan.measuring.serving_predict import Timed, predict
+
+    profile, engine = profile_of(profiles), catalog.engine()
+    bases, tally = Counter[str](), Counter[str]()
+    each = tables(word, kind, given, False, BLOCK)
+    first = next(each)
+    kept = [name for name in first.columns if name not in (*SERVED, "note")]
+
+    def predicted() -> Iterator[dict[str, object]]:
+        for table in chain([first], each):
+            for entry, p in zip(table.raw, predict(table.rows, profile, engine), strict=True):
+                made = server_cells(p) if isinstance(p, Timed) else {"note": p.reason}
+                bases[p.basis if isinstance(p, Timed) else "none"] += 1
+                tally.update(rows=1, noted=int(bool(made["note"])))
+                yield {**{name: entry[name] for name in kept}, **made}
+
+    write_csv(output, [*kept, *SERVED, "note"], predicted())
+    return Predicted(
+        kind="e2e", rows=tally["rows"], noted=tally["noted"], stands=bases, output=output, profile=profile.name
+    )
+
+
+def server_cells(p: "Timed") -> dict[str, str]:
+    """Return a prediction as the columns it adds, times in milliseconds."""
+    times = (p.ttft, *p.ttft_range, p.tpot, *p.tpot_range)
+    made = dict(zip(SERVED, (f"{time * 1e3:.6g}" for time in times), strict=True))
+    return {**made, "note": "; ".join(p.notes)}

@@ -1,0 +1,138 @@
+"""One thing of the catalogue, or profiles, whole."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.catalog.samples import measured_profile, read_samples
+from kvplan.errors import SpecError, UnknownName
+from kvplan.kv import spelling
+from kvplan.specs.hardware import Price
+
+if TYPE_CHECKING:
+    from kvplan.perf.kernel_profile import KernelProfile
+    from kvplan.specs.serving_profile import ServingProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One thing of a kind: what the catalogue knows of it."""
+
+    kind: str
+    name: str
+    thing: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """A profile of servers."""
+
+    profile: "ServingProfile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What `kvplan profile` wrote, as it stands in files, and the samples of the first."""
+
+    names: tuple[str, ...]
+    profiles: Sequence[Mapping[str, Any]]
+    samples: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rows of a file: (measured, predicted) times. [s]"""
+
+    title: str
+    times: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """Profiles of kernels, of one kind where it is named, and the rows that were checked against the first."""
+
+    profiles: "Sequence[KernelProfile]"
+    kind: str | None
+    checked: Checked | None
+
+
+Shown = Item | Servers | Measured | Kernels
+
+
+def prices_of(name: str) -> list[Price]:
+    """Return the prices of a GPU or of a provider."""
+    wanted = catalog.resolve("gpus", name, "GPU") if name not in catalog.names("prices") else name
+    return [p for p in catalog.prices() if wanted in (p.gpu, p.provider)]
+
+
+def spelled(name: str) -> str:
+    """Return a technique as it was written; raise SpecError for one there is not."""
+    spelling.parts(name)
+    return name
+
+
+#: what finds a thing of each kind by its name
+KINDS: dict[str, Callable[[str], Any]] = {
+    "model": lambda name: catalog.model(name),
+    "gpu": lambda name: catalog.gpu(name),
+    "technique": spelled,
+    "workload": lambda name: catalog.workload(name),
+    "engine": lambda name: catalog.engine(name),
+    "price": prices_of,
+}
+
+
+def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, rows: str | None = None) -> Shown:
+    """Return one model, gpu, technique, workload, engine or price, or one or two profiles.
+
+    Of profiles of kernels, `kernels` names the one kind to show and `rows` a file to check against the first. Raises
+    KvplanError for a name or a file that cannot be understood.
+    """
+    kind, several = kind.removesuffix("s"), values.several(names)
+    if kind == "profile":
+        return profiles(several, kernels, rows)
+    if kind not in KINDS:
+        raise UnknownName("kind", kind, (*KINDS, "profile"))
+    if len(several) > 1 or kernels or rows:
+        raise SpecError(f"show {kind} takes one name, and neither kernels= nor rows=")
+    return Item(kind=kind, name=several[0], thing=KINDS[kind](several[0]))
+
+
+def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Servers | Measured | Kernels:
+    """Return a profile of servers, one or two that `kvplan profile` wrote, or one or two of kernels."""
+    if servers := [name for name in names if catalog.is_serving(name)]:
+        if len(names) > 1 or kernels or rows:
+            raise SpecError(f"show profile {servers[0]}, of servers, takes neither kernels=, rows= nor a second name")
+        return Servers(profile=catalog.serving_profile(servers[0]))
+    if len(names) > 2:
+        raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
+    found = [measured for name in names if (measured := measured_profile(name))]
+    if len(found) == len(names) and not kernels and not rows:
+        from kvplan.measuring.device.course import COLUMNS
+
+        samples = read_samples(found[0][1], COLUMNS) if len(found) == 1 else []
+        return Measured(names=tuple(names), profiles=[profile for profile, _ in found], samples=samples)
+    if none := next((profile["name"] for profile, _ in found if not profile.get("kernels")), None):
+        raise SpecError(
+            f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"
+        )
+    from kvplan.catalog.tables import kernel_document
+    from kvplan.perf.kernel_profile import read_profile
+
+    read = [read_profile(*kernel_document(name)) for name in names]
+    return Kernels(profiles=read, kind=kernels, checked=checked(read[0], names[0], rows, kernels) if rows else None)
+
+
+def checked(profile: "KernelProfile", name: str, rows: str, kernels: str | None) -> Checked:
+    """Return a file's rows of a profile's GPUs with their predictions."""
+    from kvplan.api.kernel_rows import load
+    from kvplan.perf.kernel_profile import Predictor
+
+    kind, _, _, parsed = load(rows, kernels, measured=True)
+    oracle = Predictor([profile], catalog.gpu)
+    times = [(r.time, oracle.predict(r.shape).time) for r in parsed if r.time and r.shape.gpu in profile.kernels]
+    if not times:
+        raise SpecError(f"{rows}: no row of a GPU that profile {name} holds")
+    return Checked(f"{kind.name}: {rows.rsplit('/', 1)[-1]} against {name}", times)

@@ -1,0 +1,75 @@
+"""Predictions against the measured times of a file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvplan.api import values
+from kvplan.api.kernel_profiles import predictor
+from kvplan.api.kernel_rows import holds_servers, load, refuse_settings
+from kvplan.measuring.residuals import Residuals, by_kernel
+
+if TYPE_CHECKING:
+    from kvplan.measuring.serving_check import Beside
+    from kvplan.measuring.serving_predict import Timed
+
+#: so many end-to-end rows are returned one by one
+FEW = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelErrors:
+    """Errors on rows of one kind of kernel, by GPU, engine, kernel and dtype, all rows last."""
+
+    kind: str
+    groups: Sequence[Residuals]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerErrors:
+    """Errors on end-to-end rows under a profile, by metric, then by GPU, engine and model; why rows were left out.
+
+    `few` are the rows one by one beside their predictions, () where there are more than a few.
+    """
+
+    profile: str
+    metrics: "Mapping[str, Sequence[Beside]]"
+    left: Sequence[str]
+    few: "Sequence[Timed]" = ()
+
+
+def validate(
+    rows: str,
+    *,
+    kind: str | None = None,
+    settings: str | Iterable[str] | Mapping[str, object] = (),
+    profiles: str | Iterable[str] = (),
+) -> KernelErrors | ServerErrors:
+    """Return the errors of predictions against a file's measured times: predicted over measured, minus one.
+
+    Beside those of end-to-end rows stands the median error of a plain roofline. `kind`, `settings` and `profiles` are
+    as in `predict`. Raises KvplanError for a file, names and values that cannot be understood.
+
+        >>> kvplan.validate("gemm.csv").groups[-1].rows
+        30
+    """
+    given, named = values.settings(settings), values.several(profiles)
+    if holds_servers(rows, kind):
+        return validate_servers(rows, kind, given, named)
+    refuse_settings(given)
+    found, _, _, parsed = load(rows, kind, measured=True)
+    oracle = predictor(named)
+    return KernelErrors(kind=found.name, groups=by_kernel([(row, oracle.predict(row.shape)) for row in parsed]))
+
+
+def validate_servers(word: str, kind: str | None, given: Mapping[str, str], profiles: Sequence[str]) -> ServerErrors:
+    """Compare end-to-end rows with their predictions and with a plain roofline."""
+    from kvplan import catalog
+    from kvplan.api.server_rows import profile_of, read_table, usable
+    from kvplan.measuring.serving_check import by_server
+    from kvplan.measuring.serving_predict import Timed, predict
+
+    profile, engine = profile_of(profiles), catalog.engine()
+    rows, left = usable([read_table(word, kind, given, measured=True)])
+    few = [p for p in predict(rows, profile, engine) if isinstance(p, Timed)] if len(rows) <= FEW else []
+    return ServerErrors(profile=profile.name, metrics=by_server(rows, profile, engine), left=left, few=few)

@@ -1,0 +1,267 @@
+"""What one can call: ten names, each with an example that runs, the same answers as on the command line."""
+
+import ast
+import doctest
+import inspect
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import FILES, spoken_by
+
+import kvplan
+from kvplan.api import values
+from kvplan.cli import COMMANDS
+from kvplan.errors import KvplanError
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kvplan"
+ON = "2026-11-24"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder with a user's files."""
+    shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_is_named_is_what_is_offered() -> None:
+    assert kvplan.__all__ == sorted(kvplan.__all__) == [name for name in dir(kvplan) if name != "__version__"]
+    for name in kvplan.__all__:
+        assert getattr(kvplan, name).__name__ == name
+        assert getattr(kvplan, name).__module__ == f"kvplan.api.{name}"
+    with pytest.raises(AttributeError, match="no attribute 'guess'"):
+        _ = kvplan.guess
+
+
+def test_type_checkers_see_every_name() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    seen = [(n.module, alias.name) for n in block.body if isinstance(n, ast.ImportFrom) for alias in n.names]
+    assert seen == [(f"kvplan.api.{name}", name) for name in kvplan.__all__]
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_callers_are_typed(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    caller = tmp_path / "caller.py"
+    caller.write_text(
+        f"from kvplan import {', '.join(kvplan.__all__)}\n"
+        'reveal_type(estimate("llama3-70b", "128k"))\n'
+        'reveal_type(predict("rows.csv", "out.csv").rows)\n'
+        'recommend("chat")\n'
+    )
+    words = ["-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), str(caller)]
+    said = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    assert 'Revealed type is "kvplan.planning.estimate.Estimate"' in said
+    assert 'Revealed type is "builtins.int"' in said or 'Revealed type is "int"' in said
+    assert 'Missing positional argument "model"' in said and "Found 1 error" in said
+
+
+def test_importing_kvplan_imports_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import kvplan; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert [name for name in loaded if name.startswith("kvplan")] == ["kvplan"]
+    assert len(loaded) < 40
+
+
+@pytest.mark.parametrize("name", kvplan.__all__)
+def test_an_example_of_every_name_runs(name: str, files: Path) -> None:
+    function = getattr(kvplan, name)
+    (found,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={"kvplan": kvplan})
+    assert found.examples and all(f"kvplan.{name}(" in found.docstring for _ in found.examples)
+    out: list[str] = []
+    assert doctest.DocTestRunner().run(found, out=out.append).failed == 0, "".join(out)
+
+
+@pytest.mark.parametrize("name", kvplan.__all__)
+def test_a_docstring_says_units_and_errors_and_types_are_complete(name: str) -> None:
+    function = getattr(kvplan, name)
+    said = inspect.getdoc(function) or ""
+    assert "Raises KvplanError" in " ".join(said.split())
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+def test_five_lines_are_enough(files: Path) -> None:
+    predicted = kvplan.predict("gemm.csv", "out.csv")
+    assert (predicted.kind, predicted.rows) == ("gemm", len(Path("out.csv").read_text().splitlines()) - 1)
+    errors = kvplan.validate("gemm.csv")
+    assert errors.groups[-1].rows == predicted.rows
+    fitted = kvplan.calibrate(["all_reduce.csv"], "mine.yaml", on=ON)
+    assert fitted.parts and Path("mine.yaml").read_text().startswith("# Fitted by")
+    checked = kvplan.calibrate("all_reduce.csv")
+    assert checked.checks and all(errors.rows for _, groups in checked.checks for errors in groups)
+    served = kvplan.predict("serving.csv", "out.csv", kind="e2e")
+    assert served.profile == "published" and sum(served.stands.values()) == served.rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (lambda: kvplan.predict("gemm.csv", "o.csv", settings={"tp": 2}), "settings=tp: only end-to-end rows"),
+        (lambda: kvplan.predict("serving.csv", "o.csv", settings="tp"), "settings: expected COLUMN=VALUE"),
+        (lambda: kvplan.validate("serving.csv", profiles=("a", "b")), "profiles: end-to-end rows stand on one"),
+        (lambda: kvplan.calibrate("gemm.csv", "o.yaml", from_scratch=True), "from_scratch, speculative: are for"),
+        (lambda: kvplan.calibrate("gemm.csv", "o.yaml", on="soon"), "on: expected a date"),
+        (lambda: kvplan.calibrate("gemm.csv", "o.yaml", tier="guessed"), "tier: expected 'measured here' or"),
+        (lambda: kvplan.calibrate("mine.csv"), "samples of `kvplan profile` are fitted alone"),
+        (lambda: kvplan.profile("tpu"), "device: expected cuda or cpu, got 'tpu'"),
+        (lambda: kvplan.profile("cpu", budget="soon"), "budget: "),
+        (lambda: kvplan.profile("cpu", output="x.csv"), "the profile is YAML"),
+    ],
+)
+def test_refusals_name_parameters(files: Path, asked: Callable[[], Any], said: str) -> None:
+    with pytest.raises(KvplanError, match=re.escape(said)) as refusal:
+        asked()
+    assert not re.search(r"--[a-z]", str(refusal.value))
+    assert not list(files.glob("o.*"))
+
+
+def test_settings_are_a_mapping_or_texts() -> None:
+    assert values.settings({"tp": 2}) == values.settings("tp=2") == values.settings([" tp = 2"]) == {"tp": "2"}
+
+
+#: the same question as a command and as a call, and where the words of its answer are
+SAME = {
+    "estimate -m llama3-70b -c 32k -g h200 -t fp8": (
+        "estimate", lambda: kvplan.estimate("llama3-70b", "32k", gpus="h200", techniques="fp8", on=ON)
+    ),
+    "memory -m qwen3-32b -c 32k -b 8 -g h100 --tp 2": (
+        "memory", lambda: kvplan.memory("qwen3-32b", 32768, batch=8, gpu="h100", tp=2)
+    ),
+    "load -m llama3.1-8b -g h100 --isl 2k --osl 200 --rate 2/s --tpot 50ms": (
+        "load", lambda: kvplan.load("llama3.1-8b", "h100", 2048, 200, rate=2, tpot=0.05, on=ON)
+    ),
+    "audit claims.yaml": ("audit", lambda: kvplan.audit("claims.yaml", on=ON)),
+    "validate gemm.csv": ("validate", lambda: kvplan.validate("gemm.csv")),
+    "predict serving.csv -o out.csv": ("predict", lambda: kvplan.predict("serving.csv", "out.csv")),
+    "calibrate all_reduce.csv -o out.yaml": (
+        "calibrate", lambda: kvplan.calibrate("all_reduce.csv", "out.yaml", on=ON)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SAME)
+def test_a_call_gives_the_document_of_the_command(run, files: Path, line: str) -> None:
+    name, call = SAME[line]
+    day = () if name in ("memory", "validate", "predict") else ("--on", ON)
+    shown = run(*shlex.split(line), *day, "--json")
+    assert shown.code == 0
+    assert json.loads(json.dumps(spoken_by(name, call()))) == shown.json
+
+
+# -- formats --------------------------------------------------------------------------------------
+
+FORMAT = '''"""Names of blocks and of fields."""
+
+from kvplan.report.formats import Report, Screen
+
+
+def render(report: Report, screen: Screen) -> str:
+    """Return what a report is made of."""
+    kinds = [type(block).__name__ for block in report.page().blocks]
+    return f"MINE {report.document()['command']} {'/'.join(kinds)}"
+'''
+#: runs commands one after another and prints what each wrote
+SEVERAL = """
+import contextlib, io, json, sys
+from kvplan.cli import main
+for words in json.loads(sys.argv[1]):
+    out, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            main(words)
+        except SystemExit as left:
+            code = left.code
+    print(json.dumps([words[0], code, out.getvalue()]))
+"""
+#: a short question for every command
+QUESTIONS = [
+    "estimate -m llama3-70b -c 8k -g h200 -t fp8", "memory -m llama3.1-8b -c 8k", "list engines", "show gpu h200",
+    "show profile mine.yaml", "prices --gpu h100", "prices --apis", "load -m llama3.1-8b -g h100 --isl 2k --osl 200",
+    "recommend -w chat -m llama3.1-8b -g h100 -t fp8", "compare before.json after.json", "fleet one.yaml -t baseline",
+    "audit claims.yaml", "predict gemm.csv -o out.csv", "validate gemm.csv", "calibrate mine.csv -o out.yaml",
+]  # fmt: skip
+
+
+def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> None:
+    copy = files / "copy"
+    shutil.copytree(PACKAGE, copy / "kvplan", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("kernels", "models", "profiles"):
+        (copy / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
+    asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
+    assert {words[0] for words in asked} | {"profile"} == set(COMMANDS)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
+        cwd=files, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answers = list(map(json.loads, done.stdout.splitlines()))
+    assert len(answers) == len(asked)
+    for words, (command, code, out) in zip(asked, answers, strict=True):
+        expected = {"calibrate": "profile"}.get(command, command)
+        assert code == 0 and re.fullmatch(rf"MINE {expected} \w+(/\w+)*\n", out), (words, code, out, done.stderr)
+
+
+def test_json_is_the_short_form_of_a_format(run) -> None:
+    words = ("memory", "-m", "llama3.1-8b", "-c", "8k")
+    spellings = (("--json",), ("--format", "json"), ("--json", "--format=json"), ("--format=json", "--json"))
+    assert len({run(*words, *spelling).out for spelling in spellings}) == 1
+    assert run(*words, "--format", "text").out == run(*words).out
+    both = run(*words, "--json", "--format", "text")
+    assert both.code == 2 and "--json and --format text: give one of them" in both.err
+    assert run(*words, "--format", "stone").code == 2
+
+
+def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> None:
+    words = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "fp8", "--on", ON)
+    for written in (("--json",), ("--format", "json"), ("--format=json",), ()):
+        assert run(*words, "--save", "plan.json", *written).code == 0
+        assert json.loads(Path("plan.json").read_text())["question"] == list(words[1:])
+
+
+# -- help and flags -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(command, "--help").out.splitlines()
+    assert len(lines) <= 50
+    assert [line for line in lines if len(line) > 80] == []
+    assert sum(line.startswith(f"  kvplan {command} ") or line == f"  kvplan {command}" for line in lines) >= 2
+
+
+#: another tool's flags, where files say which run they are of; and a file that is being rewritten
+OTHERS = {
+    "measuring/benchmark_files": ("--save-result", "--request-rate", "--streaming", "--metadata"),
+    "perf/kernel_profile": (),
+}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_command_line_names_flags(path: Path) -> None:
+    place = str(path.relative_to(PACKAGE).with_suffix(""))
+    if place.startswith("cli/") or place == "perf/kernel_profile":
+        return
+    found = re.findall(r"--[a-z][a-z-]*", path.read_text("utf-8"))
+    assert [flag for flag in found if flag not in OTHERS.get(place, ())] == []
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda p: p.stem)
+def test_a_command_is_short(path: Path) -> None:
+    lines = len(path.read_text("utf-8").splitlines())
+    assert path.stem in ("__init__", "options") or lines <= 120
