@@ -10,8 +10,8 @@ import statistics
 import time
 
 from kvplan import catalog
-from kvplan.kv import techniques
-from kvplan.kv.budget import weights
+from kvplan.kv import spelling
+from kvplan.kv.replica import weights
 from kvplan.perf.serving import Load, passes, serve, steps
 from kvplan.planning.demand import Demand
 from kvplan.planning.search import LOADS, Candidates, Configuration, capacity, search
@@ -39,7 +39,7 @@ BITS = ("fp8", "int8", "int4")
 #: techniques and compositions of them
 TECHNIQUES = list(
     dict.fromkeys(
-        [techniques.BASELINE, *BITS, *WIDTHS, *KEPT]
+        [spelling.BASELINE, *BITS, *WIDTHS, *KEPT]
         + [
             "+".join(pair)
             for a, b in itertools.combinations((KEPT, WIDTHS, BITS), 2)

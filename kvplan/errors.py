@@ -18,7 +18,7 @@ _bounded.maxlevel = 2
 
 def visible(text: str) -> str:
     r"""Return text with every character that could steer a terminal written out: \x1b, \u202e."""
-    return _STEERING.sub(lambda found: _escape(ord(found[0])), text)
+    return _STEERING.sub(lambda match: _escape(ord(match[0])), text)
 
 
 def _escape(code: int) -> str:

@@ -83,8 +83,8 @@ def parse(text: object, dimension: str, where: str = "") -> float:
 
 def written(text: object) -> str:
     """Return a value as it was written, '' where it is no text or number, or longer than any quantity."""
-    found = str(text) if isinstance(text, (str, float)) or (isinstance(text, int) and abs(text) < LARGEST) else ""
-    return found if len(found) <= LONGEST else ""
+    quantity = str(text) if isinstance(text, (str, float)) or (isinstance(text, int) and abs(text) < LARGEST) else ""
+    return quantity if len(quantity) <= LONGEST else ""
 
 
 #: letters of a quantity, and a whole number that is still one

@@ -101,6 +101,78 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
 
 
+#: modules of such rooms that are not done yet; take one out when it is
+UNDONE = ("specs/serving_profile", "specs/calibration")
+#: rooms whose public functions, classes and properties all say what they are
+DOCUMENTED = (
+    "docstrings", "errors", "units", "specs/", "architectures/", "kv/", "money/", "quality/", "claims/",
+)  # fmt: skip
+
+
+def in_rooms(path: Path, rooms: tuple[str, ...]) -> bool:
+    here = place(path)
+    return here not in UNDONE and any(here.startswith(r) if r.endswith("/") else here == r for r in rooms)
+
+
+def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """Return (name, definition) of what a module or class offers to others."""
+    found = []
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            found.append((f"{prefix}{node.name}", node))
+            if isinstance(node, ast.ClassDef):
+                found += public(node.body, f"{node.name}.")
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if in_rooms(p, DOCUMENTED)], ids=place)
+def test_everything_public_has_a_docstring(path: Path) -> None:
+    silent = [name for name, node in public(ast.parse(path.read_text("utf-8")).body) if not ast.get_docstring(node)]
+    assert not silent, f"{place(path)}: {', '.join(silent)}"
+
+
+#: dataclasses whose fields each say what they are, by the room or module that holds them
+DESCRIBED = ("specs/", "architectures/", "kv/", "money/", "quality/", "claims/")
+
+
+def fields_without_a_comment(path: Path) -> list[str]:
+    """Return the fields of dataclasses with neither a `#:` comment nor metadata from `about`."""
+    text = path.read_text("utf-8")
+    lines, missing = text.splitlines(), []
+    for owner in ast.walk(ast.parse(text)):
+        if not isinstance(owner, ast.ClassDef) or "dataclass" not in "".join(map(ast.dump, owner.decorator_list)):
+            continue
+        for node in owner.body:
+            if isinstance(node, ast.AnnAssign):
+                told = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                if "#:" not in told and "about(" not in told and not lines[node.lineno - 2].strip().startswith("#:"):
+                    missing.append(f"{owner.name}.{ast.unparse(node.target)}")
+    return missing
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if in_rooms(p, DESCRIBED)], ids=place)
+def test_every_field_says_what_it_is_at_the_field(path: Path) -> None:
+    assert fields_without_a_comment(path) == []
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    """Rooms that are documented name no class as another room does."""
+    owners: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                owners.setdefault(node.name, []).append(place(path))
+    twice = {name: where for name, where in owners.items() if len(where) > 1}
+    assert set(twice) <= TWICE, {name: where for name, where in twice.items() if name not in TWICE}
+
+
+#: class names that two rooms still share; take one out when it stands for one thing
+TWICE = {
+    "Case", "Choice", "Column", "Grid", "Group", "Kind", "Line", "Part", "Point", "Range", "Row", "Server", "Shape",
+    "Step", "Table", "Task", "Timed",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

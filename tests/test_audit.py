@@ -112,7 +112,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("claim", BY_HAND)
 def test_figures_are_those_worked_by_hand(article, claim: str) -> None:
-    values = {f.label: f.measured.value for f in article[claim].found}
+    values = {f.label: f.measured.value for f in article[claim].outcomes}
     for label, value in BY_HAND[claim].items():
         assert values[label] == pytest.approx(value, rel=1e-3), label
 
@@ -169,7 +169,7 @@ def test_a_claimed_figure_flips_the_verdict(article) -> None:
     flipped = judged(replace(claims, claims=changed), bench(claims, DAY))
     assert len(flipped) > 55
     for v in flipped:
-        known = any(f.status != "open" for f in v.found)
+        known = any(f.status != "open" for f in v.outcomes)
         assert v.verdict == (FAILS if known else OPEN), v.claim.id
     assert sum(article[v.claim.id].verdict in (HOLDS, SOMETIMES) for v in flipped if v.verdict == FAILS) > 40
 
@@ -226,7 +226,7 @@ def test_every_check_gives_a_figure(checked, name: str) -> None:
     claimed, on = EXAMPLES[name]
     found = checked(f"check: {name}, claimed: {claimed}, cases: {{{on}}}")
     assert found.verdict == HOLDS, found.arithmetic
-    for f in found.found:
+    for f in found.outcomes:
         assert f.measured.low <= f.measured.value <= f.measured.high and f.measured.line and f.measured.sources
 
 
@@ -244,14 +244,14 @@ def test_twice_the_price_or_half_the_load_costs_twice(checked) -> None:
     case = (
         "check: query_cost, claimed: $1, cases: {model: llama3.1-70b, workload: doc-qa, gpu: h200, load: [100 %, 50 %]}"
     )
-    busy, half = checked(case).found
+    busy, half = checked(case).outcomes
     assert half.measured.value == pytest.approx(2 * busy.measured.value)
     assert "% of the time" in checked(case).arithmetic
 
 
 def test_a_price_of_the_claim_takes_the_place_of_ours(checked) -> None:
     case = "{model: llama3.1-70b, workload: doc-qa, gpu: h200, price: [2/h, 4 USD/h]}"
-    cheap, dear = checked(f"check: query_cost, claimed: $1, cases: {case}").found
+    cheap, dear = checked(f"check: query_cost, claimed: $1, cases: {case}").outcomes
     assert dear.measured.value == pytest.approx(2 * cheap.measured.value) and "$2.00/GPU-h" in cheap.measured.line
     assert any("claims file" in s.ref for s in cheap.measured.sources)
 
@@ -338,9 +338,9 @@ def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
 
 def test_only_the_range_agreeing_is_said(checked) -> None:
     case = "check: latency, tolerance: 0.1 %, cases: {model: llama3.1-70b, gpu: h200, context: 8k, measure: ttft}"
-    value = checked(f"{case}, claimed: 1 s").found[0].measured
+    value = checked(f"{case}, claimed: 1 s").outcomes[0].measured
     sure, near = (checked(f"{case}, claimed: {text}") for text in ("under 1 h", f"{value.high * 0.999:.9f} s"))
-    assert sure.said == HOLDS and near.said == "holds (within our error)" and near.within
+    assert sure.sentence == HOLDS and near.sentence == "holds (within our error)" and near.within
     assert checked(f"{case}, claimed: {value.high * 1.5:.3f} s").verdict == FAILS
 
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv.budget import Deployment, Parallel, memory_budget, replica_shapes, weights
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel, replica_shapes, weights
 
 GIB = 2**30
 H100, ENGINE = catalog.gpu("h100"), catalog.engine("vllm")

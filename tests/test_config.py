@@ -6,8 +6,8 @@ import pytest
 
 from kvplan.architectures.reader import read_model
 from kvplan.errors import KvplanError, SpecError, UnknownName
-from kvplan.kv.budget import weights
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import weights
 from kvplan.specs.source import Source
 
 HERE = Source(kind="config", ref="test", date="2026-11-23")

@@ -4,10 +4,11 @@ import pytest
 
 from kvplan import catalog
 from kvplan.errors import Incompatible
-from kvplan.kv.budget import Deployment, Parallel
+from kvplan.kv.budget import Deployment
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.paging import share
-from kvplan.kv.techniques import apply
+from kvplan.kv.replica import Parallel
+from kvplan.kv.spelling import apply
 from kvplan.planning.memory import Ask, memory
 
 GIB = 2**30

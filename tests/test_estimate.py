@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel
+from kvplan.kv import spelling
+from kvplan.kv.replica import Parallel
 from kvplan.planning.estimate import survey
 from kvplan.planning.replica import estimate
 from kvplan.planning.site import Query, Site
@@ -27,7 +27,7 @@ def site(name: str = "h200", **more: object) -> Site:
     return replace(made, **more)
 
 
-COMPARED = techniques.compared()
+COMPARED = spelling.compared()
 
 
 def rows(model: str, context: int, where: Site, wanted=COMPARED):
@@ -151,7 +151,7 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
         catalog.model("llama3-70b"),
         Query(context=131072, output=512),
         every,
-        techniques.compared(),
+        spelling.compared(),
         today=DAY,
         named=False,
     )

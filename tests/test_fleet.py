@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kvplan import catalog
-from kvplan.kv.budget import Parallel
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options, sliced, undominated
 from kvplan.planning.fleet.plan import plan, task

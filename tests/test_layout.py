@@ -1,12 +1,14 @@
 """KV bytes against numbers worked by hand or published (the arithmetic stands in the test)."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.kv.layout import Keep, equation, kv_layout
-from kvplan.kv.techniques import apply
+from kvplan.kv.spelling import apply
 
 GIB = 2**30
 
@@ -123,3 +125,16 @@ def test_equation_shows_the_numbers_and_the_sum() -> None:
     lines = list(equation(apply("fp8", layout("llama3.1-70b")), 131072))
     assert lines[0].startswith("full     80 layers x 131,072 tokens x (8 x 256 x 8 bit / 8) = 21,474,836,480 B")
     assert lines[-1] == "total    21,474,836,480 B"
+
+
+def test_a_share_of_the_prompt_and_all_that_is_generated() -> None:
+    quarter = Keep(prompt_share=Fraction(1, 4), prompt=8192)
+    assert [quarter.tokens(n) for n in (4096, 8192, 8192 + 512)] == [1024, 2048, 2048 + 512]
+    assert [quarter.growth(n) for n in (8000, 8192 + 1)] == [0.25, 1.0]
+
+
+def test_a_window_bounds_what_is_selected_and_generated_together() -> None:
+    windowed = Keep(window=1024, prompt_budget=256, prompt=8192)
+    assert [windowed.tokens(n) for n in (8192, 8192 + 512, 8192 + 900)] == [256, 256 + 512, 1024]
+    assert [windowed.growth(n) for n in (8192 + 512, 8192 + 768, 8192 + 900)] == [1.0, 0.0, 0.0]
+    assert windowed.unevicted == Keep(window=1024)

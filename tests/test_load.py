@@ -8,7 +8,7 @@ import pytest
 
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
-from kvplan.kv.budget import Parallel
+from kvplan.kv.replica import Parallel
 from kvplan.planning.load import (
     Server,
     Speculation,

@@ -13,7 +13,7 @@ from kvplan import catalog
 from kvplan.catalog import cloud
 from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fleet
-from kvplan.money.bill import SPANS, WORK, Fleet, Load, fleet_bill
+from kvplan.money.bill import SPANS, WORK, Fleet, Usage, fleet_bill
 from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
 from kvplan.money.gpu_cost import annuity, own, rent
 from kvplan.money.offers import caveat, commitment, follows_load, old
@@ -26,7 +26,7 @@ from kvplan.units import DAY, HOUR, KWH, MILLION, MONTH, YEAR, parse, show_energ
 SOURCE = Source(kind="assumption", ref="made up for a test", date="2026-11-24")
 PARTS = {"prefill": 20.0, "decode weights": 10.0, "decode KV": 8.0, "communication": 1.0, "overhead": 1.0}
 FLEET = Fleet(peak=32, headroom=4, spares=8)
-LOAD = Load(parts=PARTS, queries_per_month=40_000 * MONTH / DAY, input_tokens=130_000, output_tokens=500)
+LOAD = Usage(parts=PARTS, queries_per_month=40_000 * MONTH / DAY, input_tokens=130_000, output_tokens=500)
 H100 = catalog.gpu("h100")
 #: everything about owning that a test does not look at is nothing
 BARE = replace(
@@ -182,7 +182,7 @@ def test_an_owned_bill_splits_by_what_is_paid_for() -> None:
 def test_lines_sum_to_the_total_whatever_the_load(
     seconds: dict[str, float], queries: float, extra: float, spares: float
 ) -> None:
-    load = Load(parts=seconds, queries_per_month=queries, input_tokens=1000, output_tokens=100)
+    load = Usage(parts=seconds, queries_per_month=queries, input_tokens=1000, output_tokens=100)
     fleet = Fleet(peak=load.rate * load.gpu_seconds + extra + 0.01, spares=spares)
     cost = own(H100, catalog.ownership())
     assert cost is not None

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel, check_parallel, weights
+from kvplan.kv import spelling
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.perf.operators import (
     CACHE,
     ELEMENTS,
@@ -218,12 +218,12 @@ def test_expert_parallelism_is_as_even_as_slices_once_all_are_busy() -> None:
 
 
 def under(technique: str, **load: object) -> dict[str, Operator]:
-    made = techniques.apply(technique, LAYOUT)
+    made = spelling.apply(technique, LAYOUT)
     return by_name(forward(MODEL, made, HELD, Parallel(), base=LAYOUT, **{"decode": 8.0, "length": 4096, **load}))
 
 
 def test_the_projections_of_mhc_are_read_and_multiplied_by() -> None:
-    made = techniques.apply("mhc:4x", LAYOUT)
+    made = spelling.apply("mhc:4x", LAYOUT)
     found, plain = under("mhc:4x"), step()
     assert "technique's projections" not in plain
     assert found["technique's projections"].bytes == 2 * made.parameters > 0
@@ -235,7 +235,7 @@ def test_the_projections_of_mhc_are_read_and_multiplied_by() -> None:
 
 def test_h2o_rereads_its_scores() -> None:
     """20 % of the tokens are read, with the scores beside them, written back as well."""
-    made = techniques.apply("h2o:20%", LAYOUT)
+    made = spelling.apply("h2o:20%", LAYOUT)
     group = made.groups[0]
     assert group.rereads > 0
     kept = int(4096 * 0.2)
@@ -246,7 +246,7 @@ def test_h2o_rereads_its_scores() -> None:
 def test_prompts_meet_the_cache_as_it_was_before_compression() -> None:
     plain = step(decode=0.0, prefill=4096.0, prompt=4096)["prompt attention (full)"].flops
     assert under("streaming:4,256", decode=0.0, prefill=4096.0, prompt=4096)["prompt attention (full)"].flops == plain
-    made = techniques.apply("h2o:20%", LAYOUT)
+    made = spelling.apply("h2o:20%", LAYOUT)
     scored = under("h2o:20%", decode=0.0, prefill=4096.0, prompt=4096)["prompt attention (full)"].flops
     assert scored == made.prefill_flops * plain > plain
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv import techniques
-from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
+from kvplan.kv import spelling
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
 from kvplan.perf.serving import Load, passes, serve, steps
 from kvplan.planning.certainty import certainty, chance, normal
@@ -80,9 +81,9 @@ def twin(demand: Demand, names, sites, qualities):
         q = qualities[name]
         if limits.quality is not None and (q.drop is None or q.drop > limits.quality):
             continue
-        if not limits.any_technique and not techniques.served_by(name, demand.engine.name):
+        if not limits.any_technique and not spelling.served_by(name, demand.engine.name):
             continue
-        layout = techniques.apply(name, base)
+        layout = spelling.apply(name, base)
         latent = any(g.split == 1 and g.vectors for g in layout.groups)
         hit = w.prefix_share if demand.prefix_cache and layout.shared(prompt) else 0.0
         cached = int(prompt * min(hit, MOST_CACHED))

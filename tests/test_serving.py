@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv.budget import Parallel, weights
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration

@@ -1,15 +1,21 @@
 """What every technique must satisfy, and what each one says in numbers."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.errors import Incompatible, KvplanError, UnknownName
-from kvplan.kv import techniques
+from kvplan.kv import spelling, techniques
+from kvplan.kv.budget import Deployment
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.planning.search import Demand, shapes_of
+from kvplan.planning.site import Limits
 
-EXAMPLES = [kind.example for kind in techniques.KINDS.values()]
+EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]
 NAMES = st.sampled_from(catalog.names("models"))
 
 
@@ -20,7 +26,7 @@ def layout(name: str = "llama2-7b") -> KVLayout:
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_never_stores_more_than_the_baseline(text: str) -> None:
     base = layout()
-    changed = techniques.apply(text, base)
+    changed = spelling.apply(text, base)
     for length in (5000, 8192, 131072):
         assert changed.stored(length) < base.stored(length)
         assert changed.peak(length) >= changed.stored(length)
@@ -32,7 +38,7 @@ def test_never_stores_more_than_the_baseline(text: str) -> None:
 def test_applies_or_says_why_on_every_model(name: str, text: str, length: int) -> None:
     base = layout(name)
     try:
-        changed = techniques.apply(text, base)
+        changed = spelling.apply(text, base)
     except Incompatible as refusal:
         assert text.split(":")[0] in str(refusal) and "\n" not in str(refusal)
         return
@@ -56,7 +62,7 @@ WINDOWED = [name for name in catalog.names("models") if any(g.keep.window for g 
 def test_windows_too_short_to_evict_from_are_left_alone(text: str, without: str) -> None:
     assert len(WINDOWED) > 10
     for name in WINDOWED:
-        evicted, plain = (techniques.apply(spelled, layout(name)) for spelled in (text, without))
+        evicted, plain = (spelling.apply(spelled, layout(name)) for spelled in (text, without))
         for length in (512, 4096, 20_000, 131_072):
             assert evicted.stored(length) <= plain.stored(length)
 
@@ -64,22 +70,20 @@ def test_windows_too_short_to_evict_from_are_left_alone(text: str, without: str)
 @given(st.permutations(["mhc:4x", "h2o:20%", "fp8"]))
 def test_order_of_writing_does_not_matter(parts: list[str]) -> None:
     text = "+".join(parts)
-    assert techniques.canonical(text) == "mhc:4x+h2o:20%+fp8"
-    assert techniques.apply(text, layout()).stored(9999) == techniques.apply("mhc:4x+h2o:20%+fp8", layout()).stored(
-        9999
-    )
+    assert spelling.canonical(text) == "mhc:4x+h2o:20%+fp8"
+    assert spelling.apply(text, layout()).stored(9999) == spelling.apply("mhc:4x+h2o:20%+fp8", layout()).stored(9999)
 
 
 @pytest.mark.parametrize("first", EXAMPLES)
 @pytest.mark.parametrize("second", EXAMPLES)
 def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first: str, second: str) -> None:
-    kinds = techniques.KINDS
+    kinds = techniques.TECHNIQUES
     one, two = (kinds[text.split(":")[0]] for text in (first, second))
     if one.factor == two.factor:
         with pytest.raises(Incompatible, match="both act on"):
-            techniques.parts(f"{first}+{second}")
+            spelling.parts(f"{first}+{second}")
     else:
-        assert len(techniques.parts(f"{first}+{second}")) == 2
+        assert len(spelling.parts(f"{first}+{second}")) == 2
 
 
 @pytest.mark.parametrize(
@@ -106,17 +110,17 @@ def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first
 )
 def test_refuses_with_the_nearest_right_spelling(wrong: str, right: str | None) -> None:
     if right is None:
-        techniques.apply(wrong, layout())
+        spelling.apply(wrong, layout())
         return
     with pytest.raises((UnknownName, Incompatible)) as refusal:
-        techniques.apply(wrong, layout())
+        spelling.apply(wrong, layout())
     assert right in str(refusal.value)
 
 
 @given(st.text(max_size=20))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        techniques.apply(text, layout())
+        spelling.apply(text, layout())
     except KvplanError as refusal:
         assert str(refusal)
 
@@ -125,19 +129,19 @@ def test_llama3_70b_at_128k() -> None:
     """40 GiB before, 10 GiB with MHC 4x, a fifth plus scores with H2O 20 %, 4.5 of 16 bits with int4."""
     gib, length, base = 2**30, 131072, layout("llama3-70b")
     stored = {
-        t: techniques.apply(t, base).stored(length) / gib for t in ("fp8", "int4", "mhc:4x", "mhc:8x", "mqa", "gqa:4")
+        t: spelling.apply(t, base).stored(length) / gib for t in ("fp8", "int4", "mhc:4x", "mhc:8x", "mqa", "gqa:4")
     }
     assert stored == {"fp8": 20.0, "int4": 40 * 4.5 / 16, "mhc:4x": 10.0, "mhc:8x": 5.0, "mqa": 5.0, "gqa:4": 20.0}
     kept = int(131072 * 0.2)
     scores = kept * 8 * 4 * 80
-    assert techniques.apply("h2o:20%", base).stored(length) == kept * 327_680 + scores
-    assert techniques.apply("streaming:4,4096", base).stored(length) == 4100 * 327_680
-    assert techniques.apply("mhc:4x+fp8", base).stored(length) / gib == 5.0
+    assert spelling.apply("h2o:20%", base).stored(length) == kept * 327_680 + scores
+    assert spelling.apply("streaming:4,4096", base).stored(length) == 4100 * 327_680
+    assert spelling.apply("mhc:4x+fp8", base).stored(length) / gib == 5.0
 
 
 def test_h2o_holds_one_whole_layer_while_prefilling() -> None:
     base = layout("llama3-70b")
-    h2o, length = techniques.apply("h2o:20%", base), 131072
+    h2o, length = spelling.apply("h2o:20%", base), 131072
     whole, kept = length * (4096 + 32), int(length * 0.2) * (4096 + 32)
     assert h2o.peak(length) - h2o.stored(length) == whole - kept
     assert h2o.prefill_flops == 1.5
@@ -150,7 +154,7 @@ def test_forms_of_mhc_cost_what_the_arithmetic_says() -> None:
     Plain attention is 16,384 FLOP and 4,096 B a token.
     """
     base = layout("llama3.1-8b")
-    flops = {f: techniques.apply(f"mhc:4x:{f}", base).groups[0] for f in techniques.FORMS}
+    flops = {f: spelling.apply(f"mhc:4x:{f}", base).groups[0] for f in techniques.FORMS}
     assert base.groups[0].flops == 16_384
     assert flops["absorbed"].flops == 4 * 32 * 512 + 2 * 32 * 64  # 66 k, and the rotary part RoPE needs
     assert flops["fused"].flops == 2 * 256 * 8 * 128 + 2 * 32 * 128 + 2 * 32 * 256  # 0.55 M
@@ -159,41 +163,41 @@ def test_forms_of_mhc_cost_what_the_arithmetic_says() -> None:
     assert flops["fused"].read(1) == 1024
     assert flops["absorbed"].read(1) == 1024 + 64 * 2
     # up-projections: one latent for keys and values (2.1 MB in bf16), or half of it for each
-    added = {f: techniques.apply(f"mhc:4x:{f}", base).parameters / 32 for f in techniques.FORMS}
+    added = {f: spelling.apply(f"mhc:4x:{f}", base).parameters / 32 for f in techniques.FORMS}
     assert added == {"absorbed": 512 * 2048, "fused": 256 * 2048, "reconstruct": 256 * 2048}
 
 
 def test_absorbed_is_the_default_where_keys_are_not_rotated() -> None:
-    bare = techniques.apply("mhc:4x", layout("opt-6.7b")).groups[0]
+    bare = spelling.apply("mhc:4x", layout("opt-6.7b")).groups[0]
     assert bare.width == layout("opt-6.7b").groups[0].width * 32 / 4
-    assert bare.flops == techniques.apply("mhc:4x:absorbed", layout("opt-6.7b")).groups[0].flops
+    assert bare.flops == spelling.apply("mhc:4x:absorbed", layout("opt-6.7b")).groups[0].flops
 
 
 def test_mhc_and_mla() -> None:
     with pytest.raises(Incompatible, match="already caches a latent"):
-        techniques.apply("mhc:4x", layout("deepseek-v3"))
-    assert techniques.apply("fp8", layout("deepseek-v3")).growth(1) == 35_136
+        spelling.apply("mhc:4x", layout("deepseek-v3"))
+    assert spelling.apply("fp8", layout("deepseek-v3")).growth(1) == 35_136
 
 
 def test_sharing_heads_beyond_what_the_model_has_is_refused() -> None:
     with pytest.raises(Incompatible, match="already shares"):
-        techniques.apply("gqa:8", layout("llama3-70b"))
+        spelling.apply("gqa:8", layout("llama3-70b"))
     with pytest.raises(Incompatible, match="write gqa:2"):
-        techniques.apply("gqa:3", layout("llama3-70b"))
+        spelling.apply("gqa:3", layout("llama3-70b"))
 
 
 def test_group_scales_are_counted_in_full_groups() -> None:
     """head_dim 80: 4 bits x 80 and two groups of 32 bits of scale and zero point, for the key and for the value."""
     model = layout("stablelm2-1.6b")
-    group = techniques.apply("int4", model).groups[0]
+    group = spelling.apply("int4", model).groups[0]
     width = model.groups[0].key_width
     assert group.token_bytes == 2 * group.vectors * (width * 4 / 8 + -(-width // 64) * 4)
 
 
 def test_windows_stay_the_smaller_of_two() -> None:
-    gemma = techniques.apply("window:512", layout("gemma3-27b"))
+    gemma = spelling.apply("window:512", layout("gemma3-27b"))
     assert {g.keep.tokens(100_000) for g in gemma.groups} == {512}
-    assert techniques.apply("streaming:4,4096", layout("gemma3-27b")).part("sliding").stored(10**5) == layout(
+    assert spelling.apply("streaming:4,4096", layout("gemma3-27b")).part("sliding").stored(10**5) == layout(
         "gemma3-27b"
     ).part("sliding").stored(10**5)
 
@@ -211,9 +215,101 @@ def test_windows_stay_the_smaller_of_two() -> None:
     ],
 )
 def test_losses_are_interpolated_and_never_extrapolated(text: str, kept: float, said: str) -> None:
-    assert techniques.risk(text, kept) == said
+    assert spelling.risk(text, kept) == said
 
 
 def test_which_engine_serves_what() -> None:
-    assert techniques.served_by("baseline", "vllm") and techniques.served_by("fp8", "vllm")
-    assert not techniques.served_by("int4", "vllm") and not techniques.served_by("fp8+h2o:20%", "vllm")
+    assert spelling.served_by("baseline", "vllm") and spelling.served_by("fp8", "vllm")
+    assert not spelling.served_by("int4", "vllm") and not spelling.served_by("fp8+h2o:20%", "vllm")
+
+
+# -- one place to add a technique -----------------------------------------------------------------
+
+
+@pytest.fixture
+def selecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A technique like SnapKV, of one function: N tokens of the prompt and every token generated."""
+    monkeypatch.setitem(techniques.TECHNIQUES, "promptkv", techniques.TECHNIQUES["window"])  # taken out again after
+
+    @techniques.technique(
+        "promptkv",
+        spelling="promptkv:N",
+        title="PromptKV",
+        factor="tokens",
+        example="promptkv:1024",
+        granularity="token per KV head",
+        needs="a kernel that returns scores of the prompt's last queries",
+        quality="not measured",
+        risk="drops tokens of the prompt",
+        engines=("vLLM",),
+        compared=("promptkv:1024",),
+        source=techniques.paper("SnapKV, arXiv 2404.14469", "2024-04-22"),
+    )
+    def promptkv(layout: KVLayout, argument: str) -> KVLayout:
+        """Keep N tokens of the prompt, selected when it ends, and every token generated."""
+        return techniques.evicting(
+            layout,
+            lambda keep: replace(keep, prompt_budget=int(argument), per_head=True),
+            f"promptkv:{argument}",
+            scores=False,
+            shareable=False,
+        )
+
+    yield
+    spelling.parts.cache_clear()
+
+
+@pytest.mark.usefixtures("selecting")
+def test_what_is_selected_of_the_prompt_keeps_all_that_is_generated() -> None:
+    """Llama-3-8B, 8,192 + 512 tokens: 32 layers of 8 heads x (128 + 128) x 2 B = 4,096 B a token and layer."""
+    chosen = spelling.apply("promptkv:1024", layout("llama3-8b")).with_prompt(8192)
+    assert chosen.stored(8192) == 32 * 1024 * 4096
+    assert chosen.stored(8192 + 512) == chosen.read(8192 + 512) == 32 * (1024 + 512) * 4096
+    # one layer's whole prompt beside 31 selected ones is less than all of them hold in the end, and more than early on
+    assert chosen.peak(8192) == chosen.peak(8192 + 16) == 8192 * 4096 + 31 * 1024 * 4096
+    assert chosen.peak(8192 + 512) == 32 * (1024 + 512) * 4096
+    assert (chosen.growth(8191), chosen.growth(8192 + 1)) == (0, 32 * 4096)
+    assert chosen.stored(512) == 32 * 512 * 4096, "a sequence that is still within its prompt"
+
+    both = spelling.apply("h2o:1024", layout("llama3-8b")).with_prompt(8192)  # 8 heads' fp32 scores beside a token
+    assert both.stored(8192) == both.stored(8192 + 512) == 32 * 1024 * (4096 + 8 * 4)
+
+
+@pytest.mark.usefixtures("selecting")
+def test_a_selected_prompt_frees_pages_only_of_an_engine_that_compacts() -> None:
+    model, vllm = catalog.model("llama3-8b"), catalog.engine("vllm")
+    chosen = spelling.apply("promptkv:1024", layout("llama3-8b")).with_prompt(8192)
+    plain, compact = (Deployment(engine=vllm, compacts=compacts).pages(chosen) for compacts in (False, True))
+    assert plain.reserved(8192 + 512) == (8192 + 512) * 131_072 and len(model.layers) == 32
+    assert compact.reserved(8192 + 512) == (1024 + 512) * 131_072
+
+
+@pytest.mark.parametrize("text", ["baseline", *EXAMPLES])
+def test_techniques_over_the_whole_sequence_do_not_ask_where_the_prompt_ends(text: str) -> None:
+    base = spelling.apply(text, layout())
+    assert base.with_prompt(8192) is base
+
+
+@pytest.mark.usefixtures("selecting")
+def test_a_technique_is_added_in_one_place(run) -> None:
+    assert any(row["name"] == "promptkv" for row in run("list", "techniques", "--json").json["techniques"])
+    assert "promptkv:N" in run("show", "technique", "promptkv:1024").out
+    with pytest.raises(UnknownName, match="promptkv:1024"):
+        spelling.parts("promtkv:1024")
+
+    estimated = run("estimate", "-m", "llama3-8b", "-c", "8704", "--gpu", "h100-sxm", "--json", "--on", "2026-11-23")
+    row = next(r for r in estimated.json["rows"] if r["technique"] == "promptkv:1024")
+    assert row["kv_bytes_per_sequence"] == 32 * (1024 + 512) * 4096
+
+    recommended = run("recommend", "-w", "doc-qa", "-m", "llama3-8b", "--json", "--on", "2026-11-23")
+    assert "promptkv:1024" in recommended.out
+
+
+@pytest.mark.usefixtures("selecting")
+def test_the_search_knows_where_a_workload_s_prompt_ends() -> None:
+    work, model = catalog.workload("doc-qa"), catalog.model("llama3-8b")
+    demand = Demand(model=model, workload=work, peak=1.0, mean=1.0, limits=Limits(), engine=catalog.engine())
+    shapes, refused = shapes_of(demand, ["promptkv:1024"], 8)
+    assert not refused and shapes
+    for shape in shapes:
+        assert shape.layout.stored(demand.prompt + 100) == 32 * (1024 + 100) * 4096

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, gpus_of, one_price, site
-from kvplan.kv import techniques as known
+from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.site import Query
 
@@ -42,7 +42,7 @@ def estimate(
     length = values.tokens(context, "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
-    names = values.technique_names(techniques, known.compared())
+    names = values.technique_names(techniques, spelling.compared())
     named, chosen = bool(values.several(gpus)), gpus_of(gpus)
     one_price(rent, chosen, named)
     sites = [

@@ -7,7 +7,7 @@ from kvplan.api import values
 from kvplan.api.recommend import demand_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
 from kvplan.errors import SpecError
-from kvplan.kv import techniques as known
+from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
 from kvplan.planning.site import Limits, Site
@@ -34,7 +34,7 @@ def fleet(
         ''
     """
     asked, day = catalog.fleet(file), values.day(on)
-    names = values.technique_names(techniques, known.searched())
+    names = values.technique_names(techniques, spelling.searched())
 
     def place(stock: Stock, model: ModelSpec) -> Site:
         return stocked(stock, model, term, day, profile)

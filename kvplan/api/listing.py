@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[], Sequence[Any]]] = {
     "gpus": lambda: [catalog.gpu(name) for name in catalog.names("gpus")],
     "workloads": lambda: catalog.all_workloads(),
     "prices": lambda: catalog.prices(),
-    "techniques": lambda: list(techniques.KINDS.values()),
+    "techniques": lambda: list(techniques.TECHNIQUES.values()),
     "architectures": architectures,
     "engines": lambda: catalog.names("engines"),
     "profiles": profiles,

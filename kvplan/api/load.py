@@ -4,7 +4,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, site
 from kvplan.errors import SpecError
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.planning.load import Speculation, Survey, server, speculation, survey
 from kvplan.planning.site import Limits
 
@@ -19,7 +19,7 @@ def load(
     rate: float | str | None = None,
     burstiness: float | str | None = None,
     engine: str = "vllm",
-    technique: str = techniques.BASELINE,
+    technique: str = spelling.BASELINE,
     tp: int | None = None,
     pp: int | None = None,
     dp: int | None = None,

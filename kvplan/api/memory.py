@@ -2,8 +2,9 @@
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.kv import techniques
-from kvplan.kv.budget import Deployment, Parallel
+from kvplan.kv import spelling
+from kvplan.kv.budget import Deployment
+from kvplan.kv.replica import Parallel
 from kvplan.planning.memory import Ask, Memory, with_kv_dtype
 from kvplan.planning.memory import memory as asked
 
@@ -14,7 +15,7 @@ def memory(
     *,
     batch: int = 1,
     kv_dtype: str | None = None,
-    technique: str = techniques.BASELINE,
+    technique: str = spelling.BASELINE,
     layout: str = "architecture",
     encoder_tokens: int | str | None = None,
     gpu: str | None = None,

@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, gpus_of, one_price, site
 from kvplan.errors import SpecError
-from kvplan.kv import techniques as known
+from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
@@ -69,7 +69,7 @@ def recommend(
         confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=any_technique,
     )
-    names = values.technique_names(techniques, known.searched())
+    names = values.technique_names(techniques, spelling.searched())
     named, found = bool(values.several(gpus)), gpus_of(gpus)
     if rent and own:
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")

@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.samples import measured_profile, read_samples
 from kvplan.errors import SpecError, UnknownName
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.specs.hardware import Price
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Servers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredProfile:
     """What `kvplan profile` wrote, as it stands in files, and the samples of the first."""
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Kernels:
     checked: Checked | None
 
 
-Shown = Item | Servers | Measured | Kernels
+Shown = Item | Servers | MeasuredProfile | Kernels
 
 
 def prices_of(name: str) -> list[Price]:
@@ -69,7 +69,7 @@ def prices_of(name: str) -> list[Price]:
 
 def spelled(name: str) -> str:
     """Return a technique as it was written; raise SpecError for one there is not."""
-    techniques.parts(name)
+    spelling.parts(name)
     return name
 
 
@@ -100,7 +100,7 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     return Item(kind=kind, name=several[0], thing=KINDS[kind](several[0]))
 
 
-def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Servers | Measured | Kernels:
+def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Servers | MeasuredProfile | Kernels:
     """Return a profile of servers, one or two that `kvplan profile` wrote, or one or two of kernels."""
     if servers := [name for name in names if catalog.is_serving(name)]:
         if len(names) > 1 or kernels or rows:
@@ -113,7 +113,7 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
         from kvplan.measuring.device.course import COLUMNS
 
         samples = read_samples(found[0][1], COLUMNS) if len(found) == 1 else []
-        return Measured(names=tuple(names), profiles=[profile for profile, _ in found], samples=samples)
+        return MeasuredProfile(names=tuple(names), profiles=[profile for profile, _ in found], samples=samples)
     if none := next((profile["name"] for profile, _ in found if not profile.get("kernels")), None):
         raise SpecError(
             f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.errors import SpecError
-from kvplan.kv.budget import Parallel
+from kvplan.kv.replica import Parallel
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu, Price

@@ -8,8 +8,8 @@ from datetime import date
 from math import inf
 
 from kvplan.errors import SpecError, shown
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel
+from kvplan.kv import spelling
+from kvplan.kv.replica import Parallel
 from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens
 
 #: more queries a day than anyone has
@@ -148,9 +148,9 @@ def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "set
 
 def technique_names(value: str | Iterable[str], usual: Iterable[str]) -> tuple[str, ...]:
     """Return techniques in their one spelling, each once; the usual ones where none was given."""
-    found = tuple(dict.fromkeys(techniques.canonical(name) for name in several(value) or usual))
+    found = tuple(dict.fromkeys(spelling.canonical(name) for name in several(value) or usual))
     for name in found:
-        techniques.parts(name)
+        spelling.parts(name)
     return found
 
 

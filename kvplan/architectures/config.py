@@ -187,6 +187,7 @@ class Config:
         return self.whole(name, value, low)
 
     def flag(self, name: str, default: bool = False) -> bool:
+        """Return a field that is true or false, `default` where it is absent or null; raise SpecError otherwise."""
         value = self.get(name, default)
         if value is None:
             return default
@@ -195,12 +196,14 @@ class Config:
         return bool(value)
 
     def real(self, name: str, default: Any = _MISSING) -> float:
+        """Return a field that is a number; raise SpecError that names it otherwise."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST < value < LARGEST:
             raise SpecError(f"{self.where}: {name} must be a number, got {shown(value)}")
         return float(value)
 
     def text(self, name: str, default: Any = _MISSING) -> str:
+        """Return a field that is text; raise SpecError that names it otherwise."""
         value = self.get(name, default)
         if not isinstance(value, str):
             raise SpecError(f"{self.where}: {name} must be text, got {shown(value)}")

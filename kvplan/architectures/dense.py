@@ -105,6 +105,7 @@ def upper(c: Config) -> Callable[[int], str]:
 
 @family("llama", "internlm3", "yi", "aquila")
 def llama(c: Config) -> Body:
+    """Read Llama and its kin: full attention and a gated feed-forward, biases where the config has them."""
     every_bias = c.model_type == "internlm3" and c.flag("bias")
     bias = c.flag("attention_bias") or every_bias
     return plain(
@@ -118,6 +119,7 @@ def llama(c: Config) -> Body:
 
 @family("granite", "seed_oss", "helium", "cwm", "granite_swa", "ministral", "smollm3")
 def llama_like(c: Config) -> Body:
+    """Read what differs from Llama in windows and biases only."""
     t = c.model_type
     bias = c.flag("attention_bias") and t not in ("cwm", "ministral")  # their classes have none
     o_bias = {"seed_oss": c.flag("attention_out_bias"), "helium": False}.get(t, bias)
@@ -149,11 +151,13 @@ def smollm3_rule(c: Config) -> Callable[[int], str]:
 
 @family("mistral", "ministral3", "phi3")
 def mistral(c: Config) -> Body:
+    """Read Mistral and Phi-3: every layer has the one window of the config, or none."""
     return plain(c, *uniform(c))
 
 
 @family("arcee")
 def arcee(c: Config) -> Body:
+    """Read Arcee: Llama with a feed-forward of two matrices."""
     return plain(
         c,
         *full(c),
@@ -180,23 +184,27 @@ def apertus(c: Config) -> Body:
 
 @family("qwen2", "qwen2_vl_text", "qwen2_5_vl_text")
 def qwen2(c: Config) -> Body:
+    """Read Qwen2: biases on q, k and v, windows from max_window_layers on where they are switched on."""
     return plain(c, *mixed(c, upper(c)), qkv_bias=True)
 
 
 @family("qwen3", "qwen3_vl_text")
 def qwen3(c: Config) -> Body:
+    """Read Qwen3: a norm on each head of q and k, windows as in Qwen2."""
     bias = c.flag("attention_bias")
     return plain(c, *mixed(c, upper(c)), qk_norm="head", qkv_bias=bias, o_bias=bias)
 
 
 @family("gemma")
 def gemma(c: Config) -> Body:
+    """Read Gemma: full attention in every layer."""
     bias = c.flag("attention_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias)
 
 
 @family("gemma2", "vaultgemma")
 def gemma2(c: Config) -> Body:
+    """Read Gemma 2 and VaultGemma: every other layer full, four norms a layer in Gemma 2."""
     bias = c.flag("attention_bias")
     return plain(
         c, *mixed(c, every(2, "sliding")), qkv_bias=bias, o_bias=bias, norms=4 if c.model_type == "gemma2" else 2
@@ -205,6 +213,7 @@ def gemma2(c: Config) -> Body:
 
 @family("gemma3_text")
 def gemma3(c: Config) -> Body:
+    """Read the text of Gemma 3: one full layer in sliding_window_pattern, norms on q and k, four norms a layer."""
     bias = c.flag("attention_bias")
     period = c.size("sliding_window_pattern", 6)
     return plain(c, *mixed(c, every(period, "sliding")), qk_norm="head", qkv_bias=bias, o_bias=bias, norms=4)
@@ -286,6 +295,7 @@ def cohere(c: Config) -> Body:
 
 @family("glm", "glm4", "glm4v_text")
 def glm(c: Config) -> Body:
+    """Read GLM: full attention, and four norms a layer from GLM-4 on."""
     return plain(
         c,
         *full(c),
@@ -306,6 +316,7 @@ def olmo(c: Config) -> Body:
 
 @family("exaone4")
 def exaone4(c: Config) -> Body:
+    """Read EXAONE 4: sliding and full layers by its pattern, norms on q and k."""
     return plain(c, *mixed(c, exaone_rule(c)), qk_norm="head")
 
 
@@ -321,6 +332,7 @@ def exaone_rule(c: Config) -> Callable[[int], str]:
 
 @family("stablelm")
 def stablelm(c: Config) -> Body:
+    """Read StableLM: norms with biases, one of them a layer where attention and feed-forward run side by side."""
     return plain(
         c,
         *full(c),
@@ -333,12 +345,14 @@ def stablelm(c: Config) -> Body:
 
 @family("starcoder2")
 def starcoder2(c: Config) -> Body:
+    """Read StarCoder 2: biases everywhere and a feed-forward of two matrices."""
     bias = c.flag("use_bias", True)
     return plain(c, *uniform(c), qkv_bias=bias, o_bias=bias, mlp_bias=bias, gated=False, norm=2)
 
 
 @family("phi")
 def phi(c: Config) -> Body:
+    """Read Phi 1 to 2: attention and feed-forward side by side under one norm, biases everywhere."""
     norm = c.flag("qk_layernorm")
     return plain(
         c,
@@ -357,6 +371,7 @@ def phi(c: Config) -> Body:
 
 @family("persimmon")
 def persimmon(c: Config) -> Body:
+    """Read Persimmon: every query head has a key/value head of its own, biases everywhere, norms on q and k."""
     kinds = ["full"] * layer_count(c)
     return plain(
         c,
@@ -373,24 +388,28 @@ def persimmon(c: Config) -> Body:
 
 @family("nemotron")
 def nemotron(c: Config) -> Body:
+    """Read Nemotron: a feed-forward of two matrices, and norms with biases."""
     bias = c.flag("attention_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), gated=False, norm=2)
 
 
 @family("ernie4_5")
 def ernie(c: Config) -> Body:
+    """Read dense ERNIE 4.5: one switch for all biases."""
     bias = c.flag("use_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias, mlp_bias=bias)
 
 
 @family("hunyuan_v1_dense")
 def hunyuan(c: Config) -> Body:
+    """Read dense HunYuan: norms on the heads of q and k."""
     bias = c.flag("attention_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias, qk_norm="head")
 
 
 @family("nanochat")
 def nanochat(c: Config) -> Body:
+    """Read nanochat: no norm has weights, and the feed-forward has two matrices."""
     bias = c.flag("attention_bias")
     return plain(c, *full(c), qkv_bias=bias, o_bias=bias, gated=False, norm=0, final_norm=False)
 

@@ -53,6 +53,7 @@ def stated_count(c: Config, name: str, low: int = 1) -> int:
 
 
 def table(name: str, rows: int, width: int, split: str = "vocab") -> Weight:
+    """Return a table of `rows` vectors that are looked up, never multiplied: embeddings, positions."""
     return Weight(name=name, shape=(rows, width), split=split, matmul=False)
 
 
@@ -151,6 +152,10 @@ def bart(c: Config) -> Body:
 
 
 def bart_attention(c: Config, name: str) -> Attention:
+    """Return the attention of a BART-like stack whose head count the field `name` holds.
+
+    Raises SpecError where it does not divide d_model.
+    """
     hidden, heads = c.size("hidden_size"), stated_count(c, name)
     if hidden % heads:
         raise SpecError(f"{c.where}: {name} {heads} must divide d_model {hidden}")

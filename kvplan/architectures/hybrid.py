@@ -39,11 +39,13 @@ def rank(c: Config, name: str, hidden: int) -> int:
 
 
 def attends(hidden: int, a: Attention, bias: bool = False, **more: object) -> Part:
+    """Return a layer part of plain attention: its mixer, and its projections with or without biases."""
     return (a,), attention_weights(hidden, a, qkv_bias=bias, o_bias=bias, **more)  # type: ignore[arg-type]
 
 
 @family("mamba", "falcon_mamba")
 def mamba(c: Config) -> Body:
+    """Read Mamba: every layer a selective state space (arXiv 2312.00752), no cache per token."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     inner = c.optional("intermediate_size") or c.size("expand", 2) * hidden
     part = mamba1(
@@ -62,6 +64,7 @@ def mamba(c: Config) -> Body:
 
 @family("mamba2")
 def mamba_2(c: Config) -> Body:
+    """Read Mamba-2: every layer a state space with heads (arXiv 2405.21060), no cache per token."""
     hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_heads")
     part = mamba2(
         c,
@@ -101,6 +104,7 @@ def named_mamba2(c: Config, hidden: int) -> Part:
 
 @family("bamba")
 def bamba(c: Config) -> Body:
+    """Read Bamba: Mamba-2 layers, attention at attn_layer_indices."""
     hidden = c.size("hidden_size")
     places = c.entries("attn_layer_indices") or []
     kinds = layer_kinds(c, lambda i: "full" if i in places else "mamba")
@@ -167,6 +171,7 @@ def jamba(c: Config) -> Body:
 
 
 def periodic(c: Config, name: str, inside: str, outside: str) -> Callable[[int], str]:
+    """Return the rule: layers from {name}_offset on, every {name}_period, are `inside`, others `outside`."""
     period, offset = c.size(f"{name}_period"), c.size(f"{name}_offset", low=0)
     return lambda i: inside if i % period == offset else outside
 
@@ -255,6 +260,10 @@ def nemotron_h(c: Config) -> Body:
 
 
 def nemotron_kinds(c: Config) -> list[str]:
+    """Return the kind of each layer of Nemotron-H, from its pattern of letters or its list.
+
+    Raises SpecError for an unknown one.
+    """
     pattern = c.get("hybrid_override_pattern", None)
     if isinstance(pattern, str) and pattern and not c.stated("layer_types"):
         letters = {"M": "mamba", "*": "full", "-": "mlp", "E": "moe"}
@@ -277,6 +286,7 @@ def nemotron_kinds(c: Config) -> list[str]:
 
 
 def checked_kinds(c: Config, field: str) -> list[object]:
+    """Return the listed kinds of layers; raise SpecError for one that is not known."""
     kinds = c.entries(field) or []
     for kind in kinds:
         if kind not in ("mamba", "attention", "mlp", "moe", "full_attention", "linear_attention"):

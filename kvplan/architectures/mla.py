@@ -55,6 +55,7 @@ def indexers(c: Config) -> list[str]:
 
 @family("minicpm3", "youtu")
 def dense_latent(c: Config) -> Body:
+    """Read dense models with multi-head latent attention: MiniCPM3 and Youtu."""
     mixers, weights = latent(c)
     dense = mlp(c.size("hidden_size"), c.size("intermediate_size"), bias=c.flag("mlp_bias") and c.model_type != "youtu")
     count = layer_count(c)

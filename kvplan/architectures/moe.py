@@ -71,6 +71,7 @@ def sparse(
 
 
 def always(_: int) -> bool:
+    """Return True: every layer has experts."""
     return True
 
 
@@ -105,11 +106,13 @@ def stepped(c: Config) -> Callable[[int], bool]:
 
 @family("mixtral")
 def mixtral(c: Config) -> Body:
+    """Read Mixtral: experts in every layer, one window or none."""
     return sparse(c, *uniform(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")))
 
 
 @family("phimoe")
 def phimoe(c: Config) -> Body:
+    """Read Phi-3.5-MoE: Mixtral with norms and heads that have biases."""
     bias = c.flag("attention_bias")
     return sparse(
         c,
@@ -125,6 +128,7 @@ def phimoe(c: Config) -> Body:
 
 @family("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text")
 def qwen_moe(c: Config) -> Body:
+    """Read Qwen2-MoE and Qwen3-MoE: experts by decoder_sparse_step, a gated shared expert in Qwen2."""
     hidden = c.size("hidden_size")
     old = c.model_type == "qwen2_moe"
     bias = c.flag("attention_bias")
@@ -155,6 +159,7 @@ def qwen_moe(c: Config) -> Body:
 
 @family("olmoe", "flex_olmo")
 def olmoe(c: Config) -> Body:
+    """Read OLMoE and FlexOlmo: experts in every layer, norms over all heads of q and k."""
     bias = c.flag("attention_bias")
     return sparse(
         c,
@@ -169,6 +174,7 @@ def olmoe(c: Config) -> Body:
 
 @family("gpt_oss")
 def gpt_oss(c: Config) -> Body:
+    """Read gpt-oss: every other layer full, experts and router with biases, a sink a head."""
     bias = c.flag("attention_bias", True)
     experts = moe(c, c.size("hidden_size"), c.size("intermediate_size"), bias=True, router_bias=True)
     return sparse(
@@ -229,6 +235,7 @@ def dbrx(c: Config) -> Body:
 
 @family("granitemoe", "granitemoeshared", "granitemoe_swa")
 def granite_moe(c: Config) -> Body:
+    """Read Granite MoE: experts in every layer, shared ones and windows where its variants have them."""
     bias = c.flag("attention_bias")
     shared = c.size("shared_intermediate_size", 0, low=0) if c.model_type != "granitemoe" else 0
     swa = c.model_type == "granitemoe_swa"
@@ -270,17 +277,20 @@ def deepseek_like(c: Config) -> Body:
 
 
 def dots_rule(c: Config) -> Callable[[int], str]:
+    """Return the rule of dots.llm1: windows from layer max_window_layers on, where there is a window."""
     window, first = c.optional("sliding_window"), c.size("max_window_layers", 0, low=0)
     return lambda i: "sliding" if window and i >= first else "full"
 
 
 @family("minimax_m2")
 def minimax_m2(c: Config) -> Body:
+    """Read MiniMax-M2: experts in every layer, norms over all heads of q and k."""
     return sparse(c, *full(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")), qk_norm="full")
 
 
 @family("ernie4_5_moe")
 def ernie_moe(c: Config) -> Body:
+    """Read ERNIE 4.5 MoE: experts from a first to a last layer at an interval, shared ones among them."""
     hidden, bias, count = c.size("hidden_size"), c.flag("use_bias"), layer_count(c)
     first, step = c.size("moe_layer_start_index", 1, low=0), c.size("moe_layer_interval", 1)
     last = c.optional("moe_layer_end_index")
@@ -308,6 +318,7 @@ def ernie_moe(c: Config) -> Body:
 
 @family("hunyuan_v1_moe")
 def hunyuan_moe(c: Config) -> Body:
+    """Read HunYuan MoE: experts in every layer, one of them shared, norms on the heads of q and k."""
     bias, inner = c.flag("attention_bias"), c.size("intermediate_size")
     used = c.get("moe_topk", 1)
     experts = moe(
@@ -322,6 +333,7 @@ def hunyuan_moe(c: Config) -> Body:
 
 @family("cohere2_moe")
 def cohere2_moe(c: Config) -> Body:
+    """Read Cohere 2 MoE: dense layers, then experts, full attention by a period in each part."""
     hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
     first, period, early = (
         c.size("first_k_dense_replace", 0, low=0),

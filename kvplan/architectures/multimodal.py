@@ -20,18 +20,14 @@ Counter = Callable[[Config, Config], tuple[Weight, ...]]
 
 @dataclass(frozen=True)
 class Tower:
-    """Where a multimodal config keeps its language model (`nest`), of which type (`text`), and what stands beside it.
+    """Where a multimodal config keeps its language model, and what stands beside it."""
 
-    `fixed`: the class reads its text part as `text` whatever model_type it states. `flat`: files may state the
-    text fields at the top. `tied`: whose tie_word_embeddings counts: outer, either or text.
-    """
-
-    text: str
-    weights: Counter
-    nest: str = "text_config"
-    fixed: bool = True
-    flat: bool = False
-    tied: str = "outer"
+    text: str  #: model_type of the language model
+    weights: Counter  #: from the whole config and its text part to the tensors beside the language model
+    nest: str = "text_config"  #: field that holds the language model
+    fixed: bool = True  #: whether the class reads its text part as `text`, whatever model_type it states
+    flat: bool = False  #: whether files may state the text fields at the top
+    tied: str = "outer"  #: whose tie_word_embeddings counts: outer, either or text
 
 
 def tower(
@@ -155,6 +151,7 @@ def transformer(prefix: str, d: int, inner: int, layers: int) -> tuple[Weight, .
 
 
 def clip(c: Config) -> tuple[Weight, ...]:
+    """Return the tensors of a CLIP vision tower."""
     d = c.size("hidden_size")
     return (
         *tensors(
@@ -178,6 +175,7 @@ def siglip(c: Config) -> tuple[Weight, ...]:
 
 
 def pixtral(c: Config) -> tuple[Weight, ...]:
+    """Return the tensors of a Pixtral vision tower."""
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
     return (
         *tensors("vision_tower", patch=(d, pixels(c)), norm=(d,)),
@@ -188,6 +186,7 @@ def pixtral(c: Config) -> tuple[Weight, ...]:
 
 
 def internvl_vision(c: Config) -> tuple[Weight, ...]:
+    """Return the tensors of an InternVL vision tower."""
     d, inner, norm = (
         c.size("hidden_size"),
         c.size("intermediate_size"),
@@ -238,6 +237,7 @@ def eyes(outer: Config, default: str, *, fixed: bool = False) -> tuple[Config, t
 
 @tower("gemma3_text", "gemma3")
 def gemma3(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of Gemma 3."""
     c, weights = eyes(outer, "siglip_vision_model")
     return (
         *weights,
@@ -251,6 +251,7 @@ def gemma3(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("gemma", "paligemma", fixed=False)
 def paligemma(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of PaliGemma."""
     c, weights = eyes(outer, "siglip_vision_model")
     return (
         *weights,
@@ -259,6 +260,7 @@ def paligemma(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 
 def llava_projector(outer: Config, text: Config, width: int) -> tuple[Weight, ...]:
+    """Return LLaVA's projector of two matrices, from vision features of `width` to the text."""
     hidden, bias = text.size("hidden_size"), outer.flag("multimodal_projector_bias", True)
     return tensors(
         "multi_modal_projector", linear_1=(hidden, width * features(outer) + bias), linear_2=(hidden, hidden + bias)
@@ -267,17 +269,20 @@ def llava_projector(outer: Config, text: Config, width: int) -> tuple[Weight, ..
 
 @tower("llama", "llava", fixed=False, tied="either")
 def llava(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of LLaVA."""
     c, weights = eyes(outer, "clip_vision_model")
     return weights + llava_projector(outer, text, c.size("hidden_size"))
 
 
 @tower("llama", "llava_next", fixed=False)
 def llava_next(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return LLaVA's tensors and the vector that LLaVA-NeXT writes at the end of a row of an image."""
     return (*llava(outer, text), *tensors("multi_modal_projector", image_newline=(text.size("hidden_size"),)))
 
 
 @tower("qwen2", "llava_onevision", fixed=False, tied="either")
 def llava_onevision(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower, projector and end-of-row vector of LLaVA-OneVision."""
     c, weights = eyes(outer, "siglip_vision_model")
     return (
         *weights,
@@ -297,6 +302,7 @@ def mistral3(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("qwen2", "internvl", fixed=False)
 def internvl(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of InternVL; SpecError for a downsample_ratio outside (0, 1]."""
     c, weights = eyes(outer, "internvl_vision", fixed=True)
     ratio = outer.real("downsample_ratio", 0.5)
     if not 0 < ratio <= 1:
@@ -310,6 +316,7 @@ def internvl(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("llama", "idefics3", "smolvlm", fixed=False)
 def idefics3(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of Idefics 3 and SmolVLM."""
     c, weights = eyes(outer, f"{outer.model_type}_vision", fixed=True)
     return (
         *weights,
@@ -343,6 +350,7 @@ def cohere(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("llama4_text", "llama4", tied="text")
 def llama4(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower, adapter and projector of Llama 4."""
     c = part(outer, "vision_config", "llama4_vision_model")
     d, wide = c.size("hidden_size"), c.size("projector_output_dim")
     return (
@@ -421,6 +429,7 @@ def qwen_merger(name: str, wide: int, out: int, norm: int, count: int = 1) -> tu
 
 @tower("qwen2_vl_text", "qwen2_vl", tied="either", flat=True)
 def qwen2_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and patch merger of Qwen2-VL."""
     c = part(outer, "vision_config", "qwen2_vl_vision")
     d = c.size("embed_dim")
     inner, wide = int(d * c.real("mlp_ratio")), d * c.size("spatial_merge_size") ** 2
@@ -433,6 +442,7 @@ def qwen2_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
 
 @tower("qwen2_5_vl_text", "qwen2_5_vl", tied="either", flat=True)
 def qwen2_5_vl(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and patch merger of Qwen2.5-VL."""
     c = part(outer, "vision_config", "qwen2_5_vl_vision")
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
     wide = d * c.size("spatial_merge_size") ** 2
@@ -535,6 +545,7 @@ MOBILENET_V5 = {"mobilenetv5_300m_enc": 294_126_912}
 
 @tower("gemma3n_text", "gemma3n")
 def gemma3n(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision and audio towers of Gemma 3n and what embeds both; UnknownName for another vision encoder."""
     vision, audio, hidden = (
         part(outer, "vision_config", "gemma3n_vision"),
         part(outer, "audio_config", "gemma3n_audio"),
@@ -570,6 +581,7 @@ def conformer(d: int, dim: int, kernel: int, layers: int) -> tuple[Weight, ...]:
 
 
 def gemma3n_audio(c: Config) -> tuple[Weight, ...]:
+    """Return the tensors of Gemma 3n's audio tower; SpecError where the input is too small for its kernels."""
     d, heads = c.size("hidden_size"), c.size("conf_num_attention_heads")
     kernels = grid(c, "sscp_conv_kernel_size", [[3, 3], [3, 3]])
     strides = grid(c, "sscp_conv_stride_size", [[2, 2], [2, 2]])

@@ -12,11 +12,11 @@ Part = tuple[tuple[Mixer, ...], tuple[Weight, ...]]
 
 @dataclass(frozen=True)
 class Body:
-    """What a family's reader returns: layers, tensors outside them, and remarks for the user."""
+    """What a family's reader returns."""
 
-    layers: tuple[Layer, ...]
-    outer: tuple[Weight, ...]
-    notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...]  #: in order
+    outer: tuple[Weight, ...]  #: tensors outside the layers
+    notes: tuple[str, ...] = ()  #: remarks for the user
 
 
 def vector(name: str, size: int, count: int = 1) -> Weight:
@@ -38,6 +38,7 @@ def linear(
 
 
 def layer_count(c: Config) -> int:
+    """Return num_hidden_layers; raise SpecError beyond MAX_LAYERS."""
     count = c.size("num_hidden_layers")
     if count > MAX_LAYERS:
         raise SpecError(f"{c.where}: num_hidden_layers must be from 1 to {MAX_LAYERS:,}, got {count}")
@@ -168,8 +169,8 @@ def latent(c: Config, *, index: str = "none") -> Part:
 def state_bits(c: Config) -> int | None:
     """Return the width an engine keeps recurrent state in, when the config asks for one."""
     for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype", "ssm_state_dtype"):
-        wanted = c.get(key, None) if c.stated(key) else None  # engines follow the file, not the class default
-        if wanted in ("float32", "fp32"):
+        stated = c.get(key, None) if c.stated(key) else None  # engines follow the file, not the class default
+        if stated in ("float32", "fp32"):
             return 32
     return None
 
@@ -309,15 +310,15 @@ def decoder(
     positions: rows of a learned position table.
     """
     width = hidden or c.size("hidden_size")
-    made: dict[tuple[Hashable, Hashable], Layer] = {}
+    layers: dict[tuple[Hashable, Hashable], Layer] = {}
     for kind, block in zip(kinds, ffns, strict=True):
-        if (kind, block) not in made:
+        if (kind, block) not in layers:
             mixers, weights = mix(kind)
             count = norms(kind) if callable(norms) else norms
             rest = (vector("norms", width, count * norm),) if count * norm else ()
-            made[kind, block] = Layer(mixers=mixers, weights=weights + ffn(block) + rest)
+            layers[kind, block] = Layer(mixers=mixers, weights=weights + ffn(block) + rest)
     return Body(
-        tuple(made[pair] for pair in zip(kinds, ffns, strict=True)),
+        tuple(layers[pair] for pair in zip(kinds, ffns, strict=True)),
         embeddings(
             c,
             width,

@@ -6,27 +6,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization, Weight
-
-#: bits per element of the weight formats a plan can ask for. [bit]
-#: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
-#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16
-#: (NVIDIA Blackwell).
-FORMATS = {
-    "fp32": 32.0,
-    "bf16": 16.0,
-    "fp16": 16.0,
-    "fp8": 8 + 32 / 128**2,
-    "int8": 8 + 16 / 128,
-    "int4": 4 + (16 + 4) / 128,
-    "mxfp4": 4 + 8 / 32,
-    "nvfp4": 4 + 8 / 16,
-}
-
-#: operand width of the matrix products by format: fp8 and nvfp4 multiply as they are,
-#: the others are unpacked to 16 bits first
-COMPUTE = {"fp8": 8, "nvfp4": 4, "mxfp4": 4}
 
 #: methods whose files keep embeddings, norms, routers and the output head as they are
 _ALWAYS = ("embed", "norm", "lm_head", "router")
@@ -55,7 +37,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
         sized = bits is not None
     problem = (
         f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
-        "say how weights are stored with weights=fp8, int8, int4, mxfp4 or nvfp4"
+        f"say how weights are stored with weights={', '.join(f.name for f in FORMATS.values() if f.quantization)}"
     )
     return Quantization(
         method=algorithm or method,
@@ -71,8 +53,8 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
 
 def _compute(method: str, algorithm: str) -> int:
     """Return the width of the operands a format multiplies in."""
-    if algorithm in COMPUTE:
-        return COMPUTE[algorithm]
+    if algorithm in FORMATS:
+        return FORMATS[algorithm].compute
     if method in ("fp8", "fbgemm_fp8", "finegrained_fp8") or algorithm.startswith("fp8"):
         return 8
     return 4 if "fp4" in method else 16
@@ -92,42 +74,42 @@ SKIP_KEYS = (
 
 def _skipped(block: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Return the modules left alone: listed by name or pattern, or by GPTQ's '-:' rules."""
-    found = []
+    patterns = []
     for key in SKIP_KEYS:
         listed = block.get(key) or []
         if not isinstance(listed, (list, tuple)):
             raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
-        found += [checked_pattern(str(name), where) for name in listed]
+        patterns += [checked_pattern(str(name), where) for name in listed]
     dynamic = block.get("dynamic")
     if isinstance(dynamic, Mapping):
-        found += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
-    return tuple(found)
+        patterns += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
+    return tuple(patterns)
 
 
 def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[str, float]]:
     """Return (pattern, bits) of modules stored otherwise than the rest: compressed-tensors' groups, GPTQ's rules."""
-    found: list[tuple[str, float]] = []
+    pairs: list[tuple[str, float]] = []
     groups = block.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             targets = group.get("targets") or ["Linear"]
             bits = _group_bits(weights, where)
-            found += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
+            pairs += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
     dynamic = block.get("dynamic")
     for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
         if isinstance(change, Mapping) and not str(rule).startswith("-:"):
             bits = _number(change, ("bits",), _number(block, ("bits",), 4, where), where)
             size = change.get("group_size", block.get("group_size", 128))
-            found.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
-    return found
+            pairs.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
+    return pairs
 
 
 def _group_bits(weights: Mapping[str, Any], where: str) -> float:
     """Return bits per element of one compressed-tensors scheme."""
     bits = _number(weights, ("num_bits",), 8, where)
     if weights.get("type") == "float" and bits == 4:
-        return FORMATS["nvfp4"] if weights.get("group_size") == 16 else FORMATS["mxfp4"]
+        return FORMATS["nvfp4"].bits if weights.get("group_size") == 16 else FORMATS["mxfp4"].bits
     return grouped(bits, weights.get("group_size"), 16 + (0 if weights.get("symmetric", True) else bits))
 
 
@@ -150,26 +132,26 @@ def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
         return grouped(bits, inner.get("group_size", 64), 32)
     if method.startswith("modelopt") or block.get("quant_algo"):
         named = str(block.get("quant_algo", "")).upper()
-        return MODELOPT.get(named, FORMATS["nvfp4"] if "fp4" in method else None)
+        return MODELOPT.get(named, FORMATS["nvfp4"].bits if "fp4" in method else None)
     named = str(block.get("quant_type", block.get("weights", ""))).lower()
-    known = {"mxfp4": FORMATS["mxfp4"], "eetq": 8.0, "bitnet": 2.0}
-    return known.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
+    by_method = {"mxfp4": FORMATS["mxfp4"].bits, "eetq": 8.0, "bitnet": 2.0}
+    return by_method.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
 
 
 #: bits by modelopt's quant_algo
 MODELOPT = {
     "FP8": 8.0,
-    "FP8_PB_WO": FORMATS["fp8"],
-    "NVFP4": FORMATS["nvfp4"],
-    "W4A16_AWQ": FORMATS["int4"],
-    "W4A8_AWQ": FORMATS["int4"],
+    "FP8_PB_WO": FORMATS["fp8"].bits,
+    "NVFP4": FORMATS["nvfp4"].bits,
+    "W4A16_AWQ": FORMATS["int4"].bits,
+    "W4A8_AWQ": FORMATS["int4"].bits,
     "MIXED_PRECISION": 8.0,
 }
 
 
 def _by_name(named: str) -> float | None:
     """Return the bits a name such as int4_weight_only or float8 stands for."""
-    for word, bits in (("int4", FORMATS["int4"]), ("int8", 8.0), ("float8", 8.0), ("fp8", 8.0), ("int2", 2.5)):
+    for word, bits in (("int4", FORMATS["int4"].bits), ("int8", 8.0), ("float8", 8.0), ("fp8", 8.0), ("int2", 2.5)):
         if word in named:
             return bits
     return None

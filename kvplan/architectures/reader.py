@@ -56,15 +56,15 @@ def towers(c: Config) -> tuple[Weight, ...]:
 
 def remarks(c: Config) -> tuple[str, ...]:
     """Return what a user must know of how the file was read."""
-    found: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if c.parent is not None and c.parent.model_type not in TOWERS:
         outer = c.parent.model_type
-        found += (
+        notes += (
             f"{outer}: only its language model ({c.model_type}) is read; weights of its other parts are not counted",
         )
     if dtype(c) == "float32":
-        found += ("a 32-bit checkpoint: engines serve it in 16 bits, and so do the sizes here",)
-    return found
+        notes += ("a 32-bit checkpoint: engines serve it in 16 bits, and so do the sizes here",)
+    return notes
 
 
 def text_config(raw: Mapping[str, Any], where: str) -> Config:

@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 
 from kvplan import catalog
-from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.fields import (
     Range,
     count,

@@ -1,22 +1,19 @@
 """Models: config.json files and folders, the catalogue, and weight formats that names end with."""
 
-import re
 from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
 
-from kvplan.architectures.quantization import COMPUTE, FORMATS
+from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, plain, resolve
 from kvplan.catalog.shelves import document
 from kvplan.errors import SpecError, UnknownName
-from kvplan.specs.model import ModelSpec, Quantization
+from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
-
-_FORMATS = re.compile(r"-(fp8|nvfp4|fp4|awq|gptq|int4|int8|mxfp4|w4a16)(-dynamic|-static|-int4|-quantized.*)?$")
 
 
 def model(word: str) -> ModelSpec:
@@ -64,13 +61,12 @@ def _variant(word: str) -> ModelSpec | None:
 
     As in 'nvidia/Qwen3-32B-NVFP4'.
     """
-    match = _FORMATS.search(plain(word))
-    if match is None:
+    parts = split_format(plain(word))
+    if parts is None or parts[1].quantization is None:
         return None
-    form = {"awq": "int4", "gptq": "int4", "w4a16": "int4", "fp4": "nvfp4"}.get(match[1], match[1])
-    found = model(resolve("models", plain(word)[: match.start()], "model"))
-    how = Quantization(method=form, bits=FORMATS[form], compute=COMPUTE.get(form, 16))
-    return replace(found, title=f"{found.title} {form}", quantization=how)
+    name, form = parts
+    found = model(resolve("models", name, "model"))
+    return replace(found, title=f"{found.title} {form.name}", quantization=form.quantization)
 
 
 def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:

@@ -19,7 +19,7 @@ from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError
-from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, Server
+from kvplan.specs.money import OWNERSHIP_FIELDS, ApiPrice, Ownership, ServerPrice
 from kvplan.specs.source import Source
 from kvplan.units import MAX_TOKENS
 
@@ -75,14 +75,14 @@ def _figures(raw: Document, where: str) -> tuple[dict[str, float], dict[str, Sou
     return values, sources
 
 
-def _servers(raw: Document, where: str) -> tuple[Server, ...]:
+def _servers(raw: Document, where: str) -> tuple[ServerPrice, ...]:
     default = read_source(raw.get("source"), where)
     found = []
     for n, item in enumerate(listed(raw.get("servers", []), f"{where}: servers"), 1):
         place = f"{where}: server {n}"
         entry = required(item, SERVER_FIELDS, ("gpu", "price", "gpus"), place)
         found.append(
-            Server(
+            ServerPrice(
                 gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
                 price=number(entry["price"], f"{place}: price", COST, "USD"),
                 gpus=count(entry["gpus"], f"{place}: gpus", GPUS),

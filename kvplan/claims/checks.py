@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from kvplan.docstrings import summary
 from kvplan.errors import Incompatible, KvplanError, SpecError, UnknownName
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel, weights
+from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout, equation, kv_layout
+from kvplan.kv.replica import Parallel, weights
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
@@ -37,38 +37,36 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What claims are checked with: prices of a `day`, a site for every GPU named, quality scores, owner's terms."""
+    """What claims are checked with."""
 
-    day: str
-    sites: Mapping[str, Site]
-    table: QualityTable
-    apis: tuple[ApiPrice, ...]
-    terms: Ownership
+    day: str  #: of the prices, YYYY-MM-DD
+    sites: Mapping[str, Site]  #: by name, one for every GPU that a claim names
+    table: QualityTable  #: published scores
+    apis: tuple[ApiPrice, ...]  #: list prices of all days
+    terms: Ownership  #: of an owner
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One case's figure in base units, `low` to `high` what it may truly be.
+    """One case's figure, in base units of its check."""
 
-    `value` None is not known, `reason` says why; low and high are what can still be said. `line` is its arithmetic,
-    `extra` names what the case does not: a row of a table. `remarks` are said once for all cases.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    line: str
-    reason: str = ""
-    extra: str = ""
-    remarks: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
+    value: float | None  #: None where it is not known
+    low: float  #: the least it may truly be
+    high: float  #: the most it may truly be
+    line: str  #: its arithmetic
+    reason: str = ""  #: why it is not known
+    extra: str = ""  #: what the case does not name: a row of a table
+    remarks: tuple[str, ...] = ()  #: printed once for all cases
+    sources: tuple[Source, ...] = ()  #: what the arithmetic rests on
 
 
 def exact(value: float, line: str, *sources: Source) -> Measured:
+    """Return a figure that is known exactly, with its arithmetic."""
     return Measured(value=value, low=value, high=value, line=line, sources=sources)
 
 
 def unknown(reason: str, *sources: Source, low: float = -inf, high: float = inf) -> Measured:
+    """Return a figure that nobody knows and why; `low` and `high` bound it."""
     return Measured(value=None, low=low, high=high, line="", reason=reason, sources=sources)
 
 
@@ -77,18 +75,15 @@ Function = Callable[[Case, Bench], Sequence[Measured]]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A quantity: its unit, the fields its cases need and may have, and how far a claim may be off as people round.
+    """A quantity that claims are of."""
 
-    `tolerance` is a share of the claimed figure, for shares (unit 'share') itself a share.
-    """
-
-    name: str
-    unit: str
-    needs: tuple[str, ...]
-    may: tuple[str, ...]
-    tolerance: float
-    summary: str
-    function: Function
+    name: str  #: as claims spell it
+    unit: str  #: share, ratio, count, or a unit of `units`
+    needs: tuple[str, ...]  #: fields a case must have
+    may: tuple[str, ...]  #: fields a case may have besides
+    tolerance: float  #: how far people's rounding may be off: a share of the figure, for shares a difference
+    summary: str  #: what it is, in one line
+    function: Function  #: from a case to its figures
 
 
 CHECKS: dict[str, Check] = {}
@@ -162,7 +157,7 @@ def layouts(case: Case, technique: str = "") -> tuple[KVLayout, KVLayout]:
     """Return the plain and the compressed cache; Incompatible where the technique cannot act on the model."""
     model = with_kv_heads(need(case.model), case.kv_heads)
     base = kv_layout(model, default_kv_bits(model))
-    return base, techniques.apply(technique or case.technique, base)
+    return base, spelling.apply(technique or case.technique, base)
 
 
 def worked(layout: KVLayout, context: int) -> str:
@@ -197,8 +192,10 @@ def read_reduction(case: Case, bench: Bench) -> list[Measured]:
     if case.of not in ("cache", "step"):
         raise UnknownName("part", case.of, ("cache", "step"), "write of: cache, or of: step for weights too")
     (base, after), context, model = layouts(case), need(case.context), need(case.model)
-    held = weights(model, case.weights).total * model.active_parameters / model.parameters if case.of == "step" else 0.0
-    a, b = (held + (case.batch or 1) * x.read(context) for x in (after, base))
+    weight_bytes = (
+        weights(model, case.weights).total * model.active_parameters / model.parameters if case.of == "step" else 0.0
+    )
+    a, b = (weight_bytes + (case.batch or 1) * x.read(context) for x in (after, base))
     line = f"1 - {show_bytes(a)} / {show_bytes(b)} read a step = {show(1 - a / b, 'share')}"
     return [exact(1 - a / b, line, model.source)]
 
@@ -259,10 +256,10 @@ def run(
     case: Case, bench: Bench, technique: str, *, gpu: str = "", parallel: Parallel | None = None, context: int = 0
 ) -> Evaluation:
     """Return kvplan's estimate of a case."""
-    site, asked = site_of(case, bench, gpu), Query(context=context, output=1) if context else query(case)
+    site, request = site_of(case, bench, gpu), Query(context=context, output=1) if context else query(case)
     if parallel:
         site = replace(site, parallel=parallel)
-    return estimate(need(case.model), (technique,), asked, site)[-1]
+    return estimate(need(case.model), (technique,), request, site)[-1]
 
 
 def site_of(case: Case, bench: Bench, gpu: str = "") -> Site:
@@ -273,16 +270,16 @@ def site_of(case: Case, bench: Bench, gpu: str = "") -> Site:
         engine = replace(engine, small=(case.batch, engine.small[1]), large=(case.batch, engine.large[1]))
     if case.price:
         source = Source(kind="quote", ref="the price in the claims file", date=bench.day)
-        told = {"provider": "the claim", "term": "as given", "start": bench.day, "end": None, "note": ""}
-        site = replace(site, offers=(Price(gpu=site.gpu.name, price=case.price, source=source, **told),))  # type: ignore[arg-type]
+        terms = {"provider": "the claim", "term": "as given", "start": bench.day, "end": None, "note": ""}
+        site = replace(site, offers=(Price(gpu=site.gpu.name, price=case.price, source=source, **terms),))  # type: ignore[arg-type]
     return replace(site, weights=case.weights, parallel=parallel, engine=engine)
 
 
 def site_sources(case: Case, bench: Bench, *gpus: str) -> tuple[Source, ...]:
     """Return what a time or a cost rests on: the model, the calibration, the prices."""
     sites = [site_of(case, bench, g) for g in gpus or ("",)]
-    found = [need(case.model).source, *(s for site in sites for s in site.calibration.sources)]
-    return tuple(dict.fromkeys([*found, *(site.price.source for site in sites if site.price)]))
+    sources = [need(case.model).source, *(s for site in sites for s in site.calibration.sources)]
+    return tuple(dict.fromkeys([*sources, *(site.price.source for site in sites if site.price)]))
 
 
 def change(after: float, before: float, spread: tuple[float, float]) -> tuple[float, float]:
@@ -320,8 +317,8 @@ def gpus(case: Case, bench: Bench) -> list[Measured]:
     row = run(case, bench, case.technique)
     if row.layout is None:
         return [refused(row)]
-    held = show_bytes(weights(need(case.model), case.weights).total)
-    line = f"{held} of weights + {show_bytes(row.stored or 0)} of KV cache: "
+    weight_size = show_bytes(weights(need(case.model), case.weights).total)
+    line = f"{weight_size} of weights + {show_bytes(row.stored or 0)} of KV cache: "
     sources = (need(case.model).source, bench.sites[need(case.gpu).name].engine.sources["sampler_bytes_per_logit"])
     if not row.feasible:
         return [exact(inf, f"{line}fits no replica", *sources)]
@@ -339,8 +336,8 @@ def longest_context(case: Case, bench: Bench) -> list[Measured]:
     longest = _longest(lambda n: n < 2 or run(case, bench, case.technique, parallel=parallel, context=n).feasible)
     if longest >= LONGEST:
         return [unknown("the cache stops growing: it sets no limit to the context")]
-    held = show_bytes(weights(need(case.model), case.weights).total)
-    line = f"beside {held} of weights, {longest:,} tokens fit {parallel.gpus}x {need(case.gpu).name}"
+    weight_size = show_bytes(weights(need(case.model), case.weights).total)
+    line = f"beside {weight_size} of weights, {longest:,} tokens fit {parallel.gpus}x {need(case.gpu).name}"
     return [exact(float(longest), line, need(case.model).source)]
 
 
@@ -362,10 +359,10 @@ def sequences_ratio(case: Case, bench: Bench) -> list[Measured]:
 MEASURES = {"ttft": "first token", "tpot": "a token", "e2e": "whole answer"}
 
 
-def seconds(row: Evaluation, measure: str, asked: Query) -> float:
+def seconds(row: Evaluation, measure: str, request: Query) -> float:
     """Return a row's ttft, tpot or time of a whole answer. [s]"""
     first, each = need(row.ttft), need(row.tpot)
-    return {"ttft": first, "tpot": each}.get(measure, first + (asked.output - 1) * each)
+    return {"ttft": first, "tpot": each}.get(measure, first + (request.output - 1) * each)
 
 
 def spread_of(row: Evaluation, measure: str) -> tuple[float, float]:
@@ -379,11 +376,11 @@ def latency(case: Case, bench: Bench) -> list[Measured]:
     row = run(case, bench, case.technique)
     if not row.feasible:
         return [refused(row)]
-    found = seconds(row, case.measure, query(case))
-    low, high = (found * s for s in spread_of(row, case.measure))
+    time = seconds(row, case.measure, query(case))
+    low, high = (time * s for s in spread_of(row, case.measure))
     span = f"({show_time(low)} to {show_time(high)})"
-    line = f"{MEASURES[case.measure]} {show_time(found)} {span} on {row.gpus}x {row.gpu}"
-    return [timed(found, low, high, line, site_sources(case, bench), row)]
+    line = f"{MEASURES[case.measure]} {show_time(time)} {span} on {row.gpus}x {row.gpu}"
+    return [timed(time, low, high, line, site_sources(case, bench), row)]
 
 
 @check("latency_ratio", unit="ratio", needs=(*PLACE, "measure", "batch"), may=(*RUN, "against"), tolerance=0.05)
@@ -396,8 +393,8 @@ def latency_ratio(case: Case, bench: Bench) -> list[Measured]:
     if not after.feasible:
         return [refused(after)]
     if before.batch != after.batch:
-        said = f"{before.gpus}x {before.gpu} run a batch of {before.batch} without it and {after.batch} with it"
-        return [unknown(f"{said}; ask for a smaller batch")]
+        batches = f"{before.gpus}x {before.gpu} run a batch of {before.batch} without it and {after.batch} with it"
+        return [unknown(f"{batches}; ask for a smaller batch")]
     a, b = (seconds(r, case.measure, query(case)) for r in (after, before))
     low, high = change(a, b, spread_of(after, case.measure))
     line = f"{MEASURES[case.measure]} {show_time(a)} / {show_time(b)} = {a / b:.2f}x ({low:.2f}x to {high:.2f}x)"
@@ -442,6 +439,7 @@ def priced(case: Case, bench: Bench, technique: str) -> Evaluation | Measured:
 
 
 def at_load(case: Case) -> str:
+    """Return in words how busy the GPUs of a case are."""
     return f", busy {case.load:.0%} of the time" if case.load < 1 else ", always busy"
 
 
@@ -469,8 +467,8 @@ def cost_reduction(case: Case, bench: Bench) -> list[Measured]:
         return [after]
     a, b = need(after.cost).per_query, need(before.cost).per_query
     low, high = change(a, b, after.spread)
-    said = f"({show(1 - high, 'share')} to {show(1 - low, 'share')})"
-    line = f"1 - {show_usd(a)} / {show_usd(b)} = {show(1 - a / b, 'share')} {said}"
+    span = f"({show(1 - high, 'share')} to {show(1 - low, 'share')})"
+    line = f"1 - {show_usd(a)} / {show_usd(b)} = {show(1 - a / b, 'share')} {span}"
     return [timed(1 - a / b, 1 - high, 1 - low, line, site_sources(case, bench), after)]
 
 
@@ -486,9 +484,9 @@ def token_cost(case: Case, bench: Bench) -> list[Measured]:
     million = cost.per_million_tokens if case.of == "total" else cost.per_million_output_tokens
     usd = million / MILLION / case.load
     low, high = (usd * s for s in row.spread)
-    said = f"{show(usd, 'USD/token')} ({show(low, 'USD/token')} to {show(high, 'USD/token')})"
+    cost_span = f"{show(usd, 'USD/token')} ({show(low, 'USD/token')} to {show(high, 'USD/token')})"
     line = f"{show_usd(cost.per_query)} a query of {cost.input_tokens:,} + {cost.output_tokens:,} tokens"
-    line = f"{line}{at_load(case)} = {said} {case.of}"
+    line = f"{line}{at_load(case)} = {cost_span} {case.of}"
     return [timed(usd, low, high, line, site_sources(case, bench), row)]
 
 
@@ -499,13 +497,14 @@ def listed(case: Case, bench: Bench) -> ApiPrice | Measured:
         raise UnknownName("API provider", case.provider, {p.provider for p in bench.apis})
     if case.api not in {p.model for p in offered}:
         raise UnknownName("API model", case.api, {p.model for p in offered})
-    asked = query(case)
-    found = [p for p in applicable(offered, tokens(asked), bench.day) if p.model == case.api]
-    return found[0] if found else unknown(f"no price of {case.provider} {case.api} is known on {bench.day}")
+    request = query(case)
+    prices = [p for p in applicable(offered, tokens(request), bench.day) if p.model == case.api]
+    return prices[0] if prices else unknown(f"no price of {case.provider} {case.api} is known on {bench.day}")
 
 
-def tokens(asked: Query) -> Tokens:
-    return Tokens(input=asked.prompt, output=asked.output)
+def tokens(request: Query) -> Tokens:
+    """Return the tokens of a request as an API counts them, none of them cached."""
+    return Tokens(input=request.prompt, output=request.output)
 
 
 API = ("provider", "api")
@@ -519,9 +518,9 @@ def api_price(case: Case, bench: Bench) -> list[Measured]:
     price = listed(case, bench)
     if isinstance(price, Measured):
         return [price]
-    asked = query(case)
-    charge = api_cost(price, tokens(asked))
-    total = None if charge is None else charge / asked.context
+    request = query(case)
+    charge = api_cost(price, tokens(request))
+    total = None if charge is None else charge / request.context
     usd = {"input": price.input, "output": price.output, "total": total}[case.of]
     if usd is None:
         return [unknown(f"{case.provider} lists no {case.of} price of {case.api}", price.source)]
@@ -556,12 +555,12 @@ def bill_share(case: Case, bench: Bench) -> list[Measured]:
     if cost is None:
         return [unknown(f"no price of a server with {gpu.name} is known")]
     lines = kinds_of(cost, "")
-    found = next((x for x in lines if x.name == case.line), None)
-    if found is None:
+    part = next((x for x in lines if x.name == case.line), None)
+    if part is None:
         raise UnknownName("line", case.line, [x.name for x in lines])
-    share = found.amount / sum(x.amount for x in lines)
+    share = part.amount / sum(x.amount for x in lines)
     total = f"{show_usd(sum(x.amount for x in lines) * HOUR)} an hour"
-    line = f"{case.line} {show_usd(found.amount * HOUR)} of {total} = {show(share, 'share')}"
+    line = f"{case.line} {show_usd(part.amount * HOUR)} of {total} = {show(share, 'share')}"
     server = bench.terms.server(gpu.name)
     sources = (server.source,) if server else ()
     if not case.of:
@@ -583,20 +582,20 @@ def quality_drop(case: Case, bench: Bench) -> list[Measured]:
     """Share of a model's score that a technique loses on a task family."""
     if case.task == SHORT:
         raise SpecError("task: short prompts are what published_drop checks; name a task family here")
-    found = quality(case.technique, need(case.model), case.task, need(case.context), bench.table)
-    told = tuple(c for c in found.caveats if c.startswith(TOLD))
-    if found.drop is None:
-        reason = found.basis + (f"; {show(found.low, 'share')} is lost before that" if found.low else "")
-        return [replace(unknown(reason, *found.source, low=found.low or -inf), remarks=told)]
-    span = f"({show(found.low, 'share')} to {show(found.high, 'share')})"
-    line = f"{show(found.drop, 'share')} lost {span}: {found.basis}"
-    return [Measured(value=found.drop, low=found.low, high=found.high, line=line, remarks=told, sources=found.source)]
+    loss = quality(case.technique, need(case.model), case.task, need(case.context), bench.table)
+    caveats = tuple(c for c in loss.caveats if c.startswith(TOLD))
+    if loss.drop is None:
+        reason = loss.basis + (f"; {show(loss.low, 'share')} is lost before that" if loss.low else "")
+        return [replace(unknown(reason, *loss.source, low=loss.low or -inf), remarks=caveats)]
+    span = f"({show(loss.low, 'share')} to {show(loss.high, 'share')})"
+    line = f"{show(loss.drop, 'share')} lost {span}: {loss.basis}"
+    return [Measured(value=loss.drop, low=loss.low, high=loss.high, line=line, remarks=caveats, sources=loss.source)]
 
 
 @check("published_drop", unit="share", needs=("technique", "task"), tolerance=NOISE)
 def published_drop(case: Case, bench: Bench) -> list[Measured]:
     """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
-    kinds = techniques.parts(case.technique)
+    kinds = spelling.parts(case.technique)
     rows = [
         r
         for r in bench.table.scores
@@ -604,14 +603,14 @@ def published_drop(case: Case, bench: Bench) -> list[Measured]:
     ]
     if not rows:
         task = "short prompts" if case.task == SHORT else TASKS[case.task].title
-        return [unknown(f"no score of {techniques.canonical(case.technique)} on {task} is published in kvplan's table")]
-    found = []
+        return [unknown(f"no score of {spelling.canonical(case.technique)} on {task} is published in kvplan's table")]
+    rows_measured = []
     for r in rows:
         scores = f"{r.baseline:g} -> {r.compressed:g}, " if r.baseline and r.compressed else ""
         extra = f"{r.model or 'any model'}{f', {r.condition}' if r.condition else ''}"
         line = f"{extra}: {scores}{show(1 - r.retained, 'share')} lost"
-        found.append(replace(exact(1 - r.retained, line, r.source), extra=extra))
-    return found
+        rows_measured.append(replace(exact(1 - r.retained, line, r.source), extra=extra))
+    return rows_measured
 
 
 def _family(row: Score) -> str:
@@ -622,7 +621,7 @@ def _family(row: Score) -> str:
 @check("size_ratio", unit="ratio", needs=("size",))
 def size_ratio(case: Case, bench: Bench) -> list[Measured]:
     """Share of accuracy that models smaller than `size` lose between two published compressions, over larger ones'."""
-    size, named = need(case.size), f"{need(case.size) / 1e9:g}B"
+    size, threshold = need(case.size), f"{need(case.size) / 1e9:g}B"
     series = {
         what: {s.parameters: s.accuracy for s in bench.table.sizes if s.what == what and s.grade != "C"}
         for what in dict.fromkeys(s.what for s in bench.table.sizes)
@@ -633,10 +632,10 @@ def size_ratio(case: Case, bench: Bench) -> list[Measured]:
     lost = {p: 1 - series[harsh][p] / a for p, a in series[mild].items() if p in series[harsh] and a}
     small, large = ([x for p, x in lost.items() if (p < size) == below] for below in (True, False))
     if not small or not large or not sum(large):
-        return [unknown(f"no series has models on both sides of {named}")]
+        return [unknown(f"no series has models on both sides of {threshold}")]
     a, b = sum(small) / len(small), sum(large) / len(large)
-    said = ", ".join(f"{show(x, 'share')} at {p / 1e9:g}B" for p, x in sorted(lost.items()))
-    line = f"lost from {mild} to {harsh}: {said}; {show(a, 'share')} below {named} / {show(b, 'share')} above"
+    losses = ", ".join(f"{show(x, 'share')} at {p / 1e9:g}B" for p, x in sorted(lost.items()))
+    line = f"lost from {mild} to {harsh}: {losses}; {show(a, 'share')} below {threshold} / {show(b, 'share')} above"
     return [exact(a / b, f"{line} = {a / b:.2f}x", bench.table.sizes[0].source)]
 
 
@@ -654,10 +653,10 @@ def combined(how: str, factors: Sequence[Factor]) -> Measured:
     return exact(value, line, *dict.fromkeys(f.source for f in factors))
 
 
-def tried(found: Check, case: Case, bench: Bench) -> Sequence[Measured]:
+def tried(kind: Check, case: Case, bench: Bench) -> Sequence[Measured]:
     """Return a check's figures; a model or technique it cannot act on is not known, with the reason."""
     try:
-        return found.function(case, bench)
+        return kind.function(case, bench)
     except (SpecError, UnknownName):
         raise
     except KvplanError as refusal:

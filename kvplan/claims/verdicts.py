@@ -7,7 +7,7 @@ from math import inf, prod
 
 from kvplan.claims.checks import CHECKS, Bench, Check, Measured, combined, show, tried
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.specs.claims import Case, Claim, Claims
 from kvplan.specs.source import Source
 from kvplan.units import parse, parse_tokens
@@ -48,11 +48,11 @@ LISTED = 4
 class Figure:
     """A claimed figure or range in base units, and the bounds within which an answer agrees with it."""
 
-    low: float
-    high: float
-    least: float
-    most: float
-    strict: bool = False
+    low: float  #: as claimed
+    high: float  #: as claimed, `low` again for a single figure
+    least: float  #: of an answer that agrees
+    most: float  #: of an answer that agrees
+    strict: bool = False  #: whether the bounds themselves are out
 
     def agrees(self, value: float) -> bool:
         """Whether a figure is the one claimed, to within the tolerance."""
@@ -68,46 +68,43 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """One case after it was judged: yes, within (our error), no, or open. `label` is what tells it from the others."""
+class Outcome:
+    """One case after it was judged."""
 
-    case: Case | None
-    label: str
-    measured: Measured
-    status: str
+    case: Case | None  #: None for an arithmetic check
+    label: str  #: what tells it from the others
+    measured: Measured  #: kvplan's figure
+    status: str  #: yes, within (kvplan's error), no, or open
 
     @property
     def holds(self) -> bool:
+        """Whether the case agrees with the claim, surely or within the error of the answer."""
         return self.status in ("yes", "within")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one claim.
+    """What became of one claim."""
 
-    `condition` says for which cases it holds where it does not for all; `within` that it holds only within kvplan's
-    own error. `tolerance` is how far an answer may be from the figure.
-    """
-
-    claim: Claim
-    verdict: str
-    condition: str
-    within: bool
-    found: tuple[Found, ...]
-    arithmetic: str
-    tolerance: float
-    unit: str
+    claim: Claim  #: the claim
+    verdict: str  #: one of VERDICTS
+    condition: str  #: cases it holds for, where it does not for all
+    within: bool  #: whether it holds only within kvplan's own error
+    outcomes: tuple[Outcome, ...]  #: of its cases
+    arithmetic: str  #: in one line
+    tolerance: float  #: how far an answer may be from the figure, as Check.tolerance
+    unit: str  #: of the figure, '' for a claim nobody can check
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         """The verdict in words."""
-        held = f"{SOMETIMES} {self.condition.removeprefix('with ')}" if self.verdict == SOMETIMES else self.verdict
-        return f"{held} (within our error)" if self.within else held
+        words = f"{SOMETIMES} {self.condition.removeprefix('with ')}" if self.verdict == SOMETIMES else self.verdict
+        return f"{words} (within our error)" if self.within else words
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """What the arithmetic rests on."""
-        return tuple(dict.fromkeys(s for f in self.found for s in f.measured.sources))
+        return tuple(dict.fromkeys(s for o in self.outcomes for s in o.measured.sources))
 
 
 def judged(claims: Claims, bench: Bench) -> tuple[Verdict, ...]:
@@ -121,21 +118,23 @@ def judge(claim: Claim, bench: Bench) -> Verdict:
         return _open(claim)
     kind = _checked(claim)
     figure = read_figure(claim.claimed, kind.unit, claim.where, _tolerance(claim, kind))
-    found = []
+    outcomes = []
     if claim.check == ARITHMETIC:
         for factors in claim.factors:
             measured = combined(claim.how, factors)
             words = [f"{f.value:g} {f.of}" for f, options in zip(factors, _columns(claim), strict=True) if options > 1]
-            found.append(Found(case=None, label=", ".join(words), measured=measured, status=_status(measured, figure)))
+            outcomes.append(
+                Outcome(case=None, label=", ".join(words), measured=measured, status=_status(measured, figure))
+            )
     for case in claim.cases:
         try:
             rows = tried(kind, case, bench)
         except (SpecError, UnknownName) as refusal:
             raise SpecError(f"{claim.where}: {refusal}") from None
         for measured in rows:
-            label = ", ".join(filter(None, (said(case, claim.varied), measured.extra)))
-            found.append(Found(case=case, label=label, measured=measured, status=_status(measured, figure)))
-    return _verdict(claim, kind, figure, found)
+            label = ", ".join(filter(None, (in_words(case, claim.varied), measured.extra)))
+            outcomes.append(Outcome(case=case, label=label, measured=measured, status=_status(measured, figure)))
+    return _verdict(claim, kind, figure, outcomes)
 
 
 # -- what is claimed --------------------------------------------------------------------------------
@@ -159,22 +158,22 @@ def _checked(claim: Claim) -> Check:
     if claim.check not in CHECKS:
         known = (*CHECKS, ARITHMETIC, QUOTE)
         raise UnknownName("check", claim.check, known, f"known: {', '.join(known)}", claim.where)
-    found = CHECKS[claim.check]
-    known = (*found.needs, *found.may)
+    kind = CHECKS[claim.check]
+    known = (*kind.needs, *kind.may)
     for field in claim.fields:
         if field not in known:
             raise UnknownName(f"field of {claim.check}", field, known, f"it reads: {', '.join(known)}", claim.where)
-    if missing := next((f for f in found.needs if f not in claim.fields), None):
+    if missing := next((f for f in kind.needs if f not in claim.fields), None):
         raise SpecError(f"{claim.where}: {claim.check} needs {missing}; write it under cases:")
-    if "workload" in found.may and "workload" not in claim.fields and "context" not in claim.fields:
+    if "workload" in kind.may and "workload" not in claim.fields and "context" not in claim.fields:
         raise SpecError(f"{claim.where}: {claim.check} needs context or workload, as in context: 128k, under cases:")
     for case in claim.cases:
         for text in (case.technique, case.against):
             try:
-                techniques.parts(text)
+                spelling.parts(text)
             except UnknownName as refusal:
                 raise SpecError(f"{claim.where}: {refusal}") from None
-    return found
+    return kind
 
 
 def _tolerance(claim: Claim, kind: Check) -> float:
@@ -250,8 +249,8 @@ def _amount(text: str, unit: str, where: str) -> float:
 def _status(measured: Measured, figure: Figure) -> str:
     """Return yes, within, no or open: whether a case agrees with the figure, and how surely."""
     if measured.value is None:
-        known = measured.low > -inf or measured.high < inf
-        return "no" if known and not figure.meets(measured.low, measured.high) else "open"
+        answered = measured.low > -inf or measured.high < inf
+        return "no" if answered and not figure.meets(measured.low, measured.high) else "open"
     if measured.low == measured.high:
         return "yes" if figure.agrees(measured.value) else "no"
     if figure.agrees(measured.low) and figure.agrees(measured.high):
@@ -260,19 +259,19 @@ def _status(measured: Measured, figure: Figure) -> str:
     return "within" if agrees else "no"
 
 
-def _verdict(claim: Claim, kind: Check, figure: Figure, found: Sequence[Found]) -> Verdict:
-    known = [f for f in found if f.status != "open"]
-    held = [f for f in known if f.holds]
-    verdict = OPEN if not known else HOLDS if len(held) == len(found) else SOMETIMES if held else FAILS
-    if verdict == SOMETIMES and len(found) == 1:
+def _verdict(claim: Claim, kind: Check, figure: Figure, outcomes: Sequence[Outcome]) -> Verdict:
+    answered = [f for f in outcomes if f.status != "open"]
+    agreeing = [f for f in answered if f.holds]
+    verdict = OPEN if not answered else HOLDS if len(agreeing) == len(outcomes) else SOMETIMES if agreeing else FAILS
+    if verdict == SOMETIMES and len(outcomes) == 1:
         verdict = HOLDS
     return Verdict(
         claim=claim,
         verdict=verdict,
-        condition=condition(claim, held, found) if verdict == SOMETIMES else "",
-        within=bool(held) and any(f.status == "within" for f in held),
-        found=tuple(found),
-        arithmetic=arithmetic(claim, figure, kind.unit, verdict, found),
+        condition=condition(claim, agreeing, outcomes) if verdict == SOMETIMES else "",
+        within=bool(agreeing) and any(f.status == "within" for f in agreeing),
+        outcomes=tuple(outcomes),
+        arithmetic=arithmetic(claim, figure, kind.unit, verdict, outcomes),
         tolerance=_tolerance(claim, kind),
         unit=kind.unit,
     )
@@ -288,7 +287,7 @@ def _open(claim: Claim) -> Verdict:
         verdict=OPEN,
         condition="",
         within=False,
-        found=(),
+        outcomes=(),
         arithmetic=f"would need {claim.needs}",
         tolerance=0.0,
         unit="",
@@ -319,20 +318,20 @@ WORDS = {
 }
 
 
-def said(case: Case, fields: Iterable[str]) -> str:
+def in_words(case: Case, fields: Iterable[str]) -> str:
     """Return some fields of a case in words: 'llama3-70b at 128k'."""
     return " ".join(_worded(f, [case.words[f]]) for f in fields)
 
 
-def condition(claim: Claim, held: Sequence[Found], found: Sequence[Found]) -> str:
+def condition(claim: Claim, agreeing: Sequence[Outcome], outcomes: Sequence[Outcome]) -> str:
     """Return for which cases a claim holds, by field where it can be said so, else the cases one by one."""
-    if any(f.measured.extra or f.case is None for f in found):
-        parts = list(dict.fromkeys(f.label for f in held))
+    if any(f.measured.extra or f.case is None for f in outcomes):
+        parts = list(dict.fromkeys(f.label for f in agreeing))
     else:
         fields = claim.varied
         chosen, everything = (
             list(dict.fromkeys(tuple(f.case.words[v] for v in fields) for f in some if f.case))
-            for some in (held, found)
+            for some in (agreeing, outcomes)
         )
         parts = _described(fields, chosen, everything)
     rest = f", or {len(parts) - LISTED} more cases" if len(parts) > LISTED else ""
@@ -342,18 +341,18 @@ def condition(claim: Claim, held: Sequence[Found], found: Sequence[Found]) -> st
 Cases = Sequence[tuple[str, ...]]
 
 
-def _described(fields: Sequence[str], held: Cases, everything: Cases) -> list[str]:
+def _described(fields: Sequence[str], agreeing: Cases, everything: Cases) -> list[str]:
     """Return the cases that hold in as few phrases as fields can tell them apart in."""
-    columns = [list(dict.fromkeys(case[i] for case in held)) for i in range(len(fields))]
-    if len(held) == prod(len(c) for c in columns):
-        told = [i for i in range(len(fields)) if len({case[i] for case in everything}) > len(columns[i])]
-        return [" ".join(_worded(fields[i], columns[i]) for i in told)]
+    columns = [list(dict.fromkeys(case[i] for case in agreeing)) for i in range(len(fields))]
+    if len(agreeing) == prod(len(c) for c in columns):
+        varied = [i for i in range(len(fields)) if len({case[i] for case in everything}) > len(columns[i])]
+        return [" ".join(_worded(fields[i], columns[i]) for i in varied)]
     best: list[str] = []
     for i, field in enumerate(fields):
         rest = (*fields[:i], *fields[i + 1 :])
         phrases: dict[tuple[str, ...], list[str]] = {}
         for value in columns[i]:
-            some, of = ([(*c[:i], *c[i + 1 :]) for c in cases if c[i] == value] for cases in (held, everything))
+            some, of = ([(*c[:i], *c[i + 1 :]) for c in cases if c[i] == value] for cases in (agreeing, everything))
             phrases.setdefault(tuple(_described(rest, some, of)), []).append(value)
         parts = [f"{_worded(field, values)} {p}".strip() for said, values in phrases.items() for p in said]
         best = parts if not best or len(parts) < len(best) else best
@@ -364,32 +363,32 @@ def _worded(field: str, values: Sequence[str]) -> str:
     return WORDS.get(field, "{}").format(" or ".join(values))
 
 
-def arithmetic(claim: Claim, figure: Figure, unit: str, verdict: str, found: Sequence[Found]) -> str:
-    """Return the arithmetic in one line: one case worked, the others' figures, what is not known, and the note.
+def arithmetic(claim: Claim, figure: Figure, unit: str, verdict: str, outcomes: Sequence[Outcome]) -> str:
+    """Return the arithmetic in one line: one case worked, the others' figures, what is not answered, and the note.
 
     The case worked is the one nearest to the figure claimed.
     """
-    known = [f for f in found if f.measured.value is not None]
-    unknown = [f for f in found if f.measured.value is None]
-    lead = min(known, key=lambda f: figure.distance(f.measured.value or 0.0), default=None)
+    answered = [f for f in outcomes if f.measured.value is not None]
+    unanswered = [f for f in outcomes if f.measured.value is None]
+    lead = min(answered, key=lambda f: figure.distance(f.measured.value or 0.0), default=None)
     parts = [_labelled(lead.label, lead.measured.line, lead.measured.extra)] if lead else []
-    others = [f for f in known if f is not lead]
+    others = [f for f in answered if f is not lead]
     if len(others) > LISTED:
         low = min(others, key=lambda f: f.measured.value or 0.0)
         high = max(others, key=lambda f: f.measured.value or 0.0)
         parts.append(f"{len(others)} other cases: {_short(low, unit)} ... {_short(high, unit)}")
     elif others:
         parts.append("; ".join(_short(f, unit) for f in others))
-    reasons: dict[str, list[Found]] = {}
-    for f in unknown:
+    reasons: dict[str, list[Outcome]] = {}
+    for f in unanswered:
         reasons.setdefault(f.measured.reason, []).append(f)
     for reason, cases in list(reasons.items())[:2]:
-        named = condition(claim, cases, found) if len(cases) < len(found) else ""
+        named = condition(claim, cases, outcomes) if len(cases) < len(outcomes) else ""
         parts.append(reason if not named or reason.startswith(named) else f"{named}: {reason}")
     if len(reasons) > 2:
         parts.append(f"{len(reasons) - 2} more reasons in the JSON")
-    parts += dict.fromkeys(remark for f in found for remark in f.measured.remarks)
-    parts += [*_implied(claim, figure, verdict, found), *_remarks(claim)]
+    parts += dict.fromkeys(remark for f in outcomes for remark in f.measured.remarks)
+    parts += [*_implied(claim, figure, verdict, outcomes), *_remarks(claim)]
     return "; ".join(parts)
 
 
@@ -399,34 +398,34 @@ def _labelled(label: str, line: str, extra: str) -> str:
     return f"{label}: {line}" if label else line
 
 
-def _short(f: Found, unit: str) -> str:
+def _short(f: Outcome, unit: str) -> str:
     value = f.measured.value
     return f"{f.label} {show(value if value is not None else inf, unit)}".strip()
 
 
 def _remarks(claim: Claim) -> list[str]:
     """Return a claim's note, and which of its models does not have the context asked for."""
-    found = [claim.note] if claim.note else []
+    remarks = [claim.note] if claim.note else []
     short = beyond([claim])
     named = {c.model.name for c in claim.cases if c.model}
-    return [*found, *short.values()] if set(short) == named else found
+    return [*remarks, *short.values()] if set(short) == named else remarks
 
 
 def beyond(claims: Iterable[Claim]) -> dict[str, str]:
     """Return, by model, what to know of a context beyond the model's own."""
-    found = {}
+    remarks = {}
     for case in (case for claim in claims for case in claim.cases):
         m = case.model
         if m is not None and m.max_context and case.context and case.context > m.max_context:
-            found[m.name] = f"{m.title} itself ends at {m.max_context:,} tokens"
-    return found
+            remarks[m.name] = f"{m.title} itself ends at {m.max_context:,} tokens"
+    return remarks
 
 
-def _implied(claim: Claim, figure: Figure, verdict: str, found: Sequence[Found]) -> list[str]:
+def _implied(claim: Claim, figure: Figure, verdict: str, outcomes: Sequence[Outcome]) -> list[str]:
     """Return how busy the GPUs would have to be for a cost that is claimed above kvplan's."""
     if verdict != FAILS or claim.check not in ("query_cost", "token_cost"):
         return []
-    busy = [f.measured.value for f in found if f.case and f.case.load == 1 and f.measured.value is not None]
+    busy = [f.measured.value for f in outcomes if f.case and f.case.load == 1 and f.measured.value is not None]
     shares = sorted(value / figure.low for value in busy) if 0 < figure.low < inf else []
     if not shares or shares[-1] >= 1:
         return []

@@ -17,7 +17,7 @@ from kvplan.cli.options import (
     replica_options,
 )
 from kvplan.errors import SpecError, shown
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.report.formats import Report
 
 #: engines whose servers were measured; the memory rules are vLLM's for all of them
@@ -48,7 +48,7 @@ def halves(text: str) -> tuple[int, int]:
     "--burstiness", metavar="CV", help="Spread of the times between arrivals over their mean. [default: 1, Poisson]"
 )
 @click.option("--engine", type=click.Choice(ENGINES), default="vllm", show_default=True, help="What serves.")
-@click.option("--technique", "-t", default=techniques.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
+@click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
 @click.option("--speculative", metavar="N", help="Tokens accepted a step, as in 1.6.")

@@ -6,7 +6,7 @@ import click
 
 from kvplan.api.memory import memory
 from kvplan.cli.options import context_option, deliver, examples, format_option, model_option, replica_options
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report
 
@@ -21,7 +21,7 @@ from kvplan.report.formats import Report
     metavar="DTYPE",
     help="Elements of the cache: bf16, fp16, fp32, fp8, int8, int4. Default: the checkpoint's.",
 )
-@click.option("--technique", "-t", default=techniques.BASELINE, help="A technique or a composition, as in mhc:4x+fp8.")
+@click.option("--technique", "-t", default=spelling.BASELINE, help="A technique or a composition, as in mhc:4x+fp8.")
 @click.option(
     "--layout",
     type=click.Choice(LAYOUTS),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from kvplan.api import values
-from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.docstrings import docstring
 from kvplan.errors import KvplanError, SpecError, one_line

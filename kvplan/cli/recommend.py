@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvplan import catalog
-from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.formats import FORMATS
 from kvplan.cli.options import (
     any_technique_option,
     day_option,

@@ -15,27 +15,34 @@ from kvplan.specs.model import Attention, Cross, Latent, Mixer, ModelSpec, Recur
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """Which tokens of a sequence a layer keeps: at most `window`, of those at most `share` of all and `budget`.
+    """Which tokens of a sequence a layer keeps.
 
-    `fixed` tokens (an encoder's) do not depend on the sequence at all. `chunk` marks windows that restart, `per_head`
-    that heads keep different tokens.
+    A sequence is its prompt followed by the tokens generated. What is selected once, after the prompt (SnapKV), acts on
+    the prompt alone and keeps every token generated; what is selected at each step (H2O) has one budget over both.
     """
 
-    window: int | None = None
-    chunk: bool = False
-    share: Fraction | None = None
-    budget: int | None = None
-    fixed: int | None = None
-    per_head: bool = False
+    window: int | None = None  #: the most recent tokens that are visible at all [token]
+    chunk: bool = False  #: whether the window restarts at multiples of itself
+    share: Fraction | None = None  #: kept of prompt and generated tokens together, of 1
+    budget: int | None = None  #: kept of prompt and generated tokens together [token]
+    prompt_share: Fraction | None = None  #: kept of the prompt, of 1
+    prompt_budget: int | None = None  #: kept of the prompt [token]
+    prompt: int | None = None  #: tokens of the prompt; None: the whole sequence is prompt [token]
+    fixed: int | None = None  #: tokens of an encoder, whatever the sequence [token]
+    per_head: bool = False  #: whether heads keep different tokens
+
+    def of_prompt(self, length: int) -> int:
+        """Return the tokens of the prompt in a sequence of `length`; the others were generated. [token]"""
+        return length if self.prompt is None else min(self.prompt, length)
 
     def tokens(self, length: int) -> int:
         """Return how many of `length` tokens are kept. [token]"""
         if self.fixed is not None:
             return self.fixed
-        kept = length if self.window is None else min(length, self.window)
-        if self.share is not None:
-            kept = min(kept, max(1, int(length * self.share)))
-        return kept if self.budget is None else min(kept, self.budget)
+        prompt = self.of_prompt(length)
+        kept = _capped(prompt, self.prompt_share, self.prompt_budget) + length - prompt
+        kept = kept if self.window is None else min(kept, self.window)
+        return min(kept, _capped(length, self.share, self.budget))
 
     def pairs(self, length: int) -> float:
         """Return how many (query, visible token) pairs a causal prefill of `length` tokens computes, eviction aside."""
@@ -47,49 +54,66 @@ class Keep:
 
     def growth(self, length: int) -> float:
         """Return the tokens kept of one token more, on average. [token]"""
-        if self.fixed is not None or length >= min(self.window or length + 1, self.budget or length + 1):
+        if self.fixed is not None:
             return 0.0
-        return float(self.share) if self.share is not None else 1.0
+        if self.selects_prompt and length > self.of_prompt(length):
+            return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
+        caps = (self.window, self.budget, self.prompt_budget)
+        if any(cap is not None and length >= cap for cap in caps):
+            return 0.0
+        share = self.prompt_share if self.share is None else self.share
+        return 1.0 if share is None else float(share)
 
     @property
     def evicts(self) -> bool:
-        return self.share is not None or self.budget is not None
+        """Whether tokens within the window are dropped."""
+        return self.share is not None or self.budget is not None or self.selects_prompt
+
+    @property
+    def selects_prompt(self) -> bool:
+        """Whether what is kept depends on where the prompt ends."""
+        return self.prompt_share is not None or self.prompt_budget is not None
+
+    @property
+    def unevicted(self) -> "Keep":
+        """The rule without its eviction: what a cache keeps that cannot free tokens head by head."""
+        return Keep(window=self.window, chunk=self.chunk, fixed=self.fixed)
+
+
+def _capped(tokens: int, share: Fraction | None, budget: int | None) -> int:
+    """Return how many of some tokens a share (at least one token) and a budget leave, None being no limit."""
+    if share is not None:
+        tokens = min(tokens, max(1, int(tokens * share)))
+    return tokens if budget is None else min(tokens, budget)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Layers that cache alike.
+    """Layers that cache alike: vectors x width elements of `bits` bits per kept token, and what goes with them."""
 
-    vectors x width elements of `bits` bits per kept token, `side` bytes beside them (scales, scores), and
-    `constant` bytes per sequence. `split` is how many ways tensor parallelism can divide it. Per cached token a
-    decode step reads `rereads` further bytes and does `flops`; `reads` caps the tokens read (sparse attention).
-    `pair_flops` is the work of one query on one visible token during prefill. `before` is the group as it was before
-    tokens were evicted or vectors narrowed: what prefill holds at its peak. `alone` is what it is without eviction:
-    a layer whose window is so short that scores take more than eviction saves is left alone.
-    """
-
-    kind: str
-    layers: tuple[int, ...]
-    vectors: int = 0
-    width: float = 0.0
-    key_width: float = 0.0
-    bits: float = 16.0
-    keep: Keep = field(default_factory=Keep)
-    side: float = 0.0
-    constant: float = 0.0
-    split: int = 1
-    query_heads: int = 0
-    flops: float = 0.0
-    pair_flops: float = 0.0
-    rereads: float = 0.0
-    reads: int | None = None
-    rope: bool = True
-    shareable: bool = True
-    before: "Group | None" = None
-    alone: "Group | None" = None
+    kind: str  #: full, sliding, chunked, latent, index, cross, state, or shared (reads another layer's cache)
+    layers: tuple[int, ...]  #: places in the model, from 0
+    vectors: int = 0  #: stored per token and layer: key/value heads, 1 for a latent
+    width: float = 0.0  #: elements of a vector, keys and values together
+    key_width: float = 0.0  #: elements of it that are keys
+    bits: float = 16.0  #: per element, scales aside [bit]
+    keep: Keep = field(default_factory=Keep)  #: which tokens
+    side: float = 0.0  #: scales and scores beside a token's elements [B]
+    constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
+    split: int = 1  #: ways tensor parallelism can divide it
+    query_heads: int = 0  #: heads that attend to it
+    flops: float = 0.0  #: of a decode step per cached token [FLOP]
+    pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
+    rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
+    reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
+    rope: bool = True  #: whether cached keys are rotated
+    shareable: bool = True  #: whether another request with the same prefix can use it
+    before: "Group | None" = None  #: as it was before tokens were evicted or vectors narrowed: held during prefill
+    alone: "Group | None" = None  #: as it is without eviction, for windows too short for scores to pay
 
     @property
     def count(self) -> int:
+        """Layers of the group."""
         return len(self.layers)
 
     @property
@@ -105,48 +129,48 @@ class Group:
         return self if evicted < self.alone.stored(length) else self.alone
 
     def stored(self, length: int) -> float:
-        """Bytes one layer holds for a sequence of `length` tokens. [B]"""
-        held = self.at(length)
-        return held.keep.tokens(length) * held.token_bytes + held.constant
+        """Return the bytes one layer holds for a sequence of `length` tokens. [B]"""
+        group = self.at(length)
+        return group.keep.tokens(length) * group.token_bytes + group.constant
 
     def read(self, length: int) -> float:
-        """Bytes one layer reads (and rewrites) for the sequence's next token. [B]"""
-        if (held := self.at(length)) is not self:
-            return held.read(length)
+        """Return the bytes one layer reads (and rewrites) for the sequence's next token. [B]"""
+        if (group := self.at(length)) is not self:
+            return group.read(length)
         kept = self.keep.tokens(length)
         return min(kept, self.reads or kept) * (self.token_bytes + self.rereads) + 2 * self.constant
 
-    def peak(self, length: int) -> float:
-        """Bytes one layer holds at worst while the prompt is prefilled. [B]"""
-        if (held := self.at(length)) is not self:
-            return held.peak(length)
-        whole = self.before.stored(length) + length * self.side if self.before is not None else 0.0
-        return max(self.stored(length), whole)
+    def peak(self, prompt: int) -> float:
+        """Return the bytes one layer holds at worst while a prompt is prefilled. [B]"""
+        if (group := self.at(prompt)) is not self:
+            return group.peak(prompt)
+        whole = self.before.stored(prompt) + prompt * self.side if self.before is not None else 0.0
+        return max(self.stored(prompt), whole)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KVLayout:
-    """The cache of one sequence, as groups of layers; `parameters` are weights a technique adds to the model."""
+    """The cache of one sequence."""
 
-    groups: tuple[Group, ...]
-    parameters: float = 0.0
-    prefill_flops: float = 1.0
+    groups: tuple[Group, ...]  #: layers that cache alike
+    parameters: float = 0.0  #: weights that techniques add to the model
+    prefill_flops: float = 1.0  #: attention FLOPs of a prefill over those without techniques
 
     def stored(self, length: int) -> float:
-        """Bytes held at steady state. [B]"""
+        """Return the bytes held at steady state. [B]"""
         return sum(g.count * g.stored(length) for g in self.groups)
 
     def read(self, length: int) -> float:
-        """Bytes read per decode step. [B]"""
+        """Return the bytes read per decode step. [B]"""
         return sum(g.count * g.read(length) for g in self.groups)
 
     def flops(self, length: int) -> float:
-        """Attention FLOPs per decode step. [FLOP]"""
-        held = (g.at(length) for g in self.groups)
-        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in held)
+        """Return the attention FLOPs of a decode step. [FLOP]"""
+        groups = (g.at(length) for g in self.groups)
+        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in groups)
 
     def prefill(self, length: int) -> float:
-        """Attention FLOPs of a prefill of `length` tokens. [FLOP]"""
+        """Return the attention FLOPs of a prefill of `length` tokens. [FLOP]"""
         sums = (
             g.count * g.pair_flops * min(g.keep.pairs(length), g.reads * length if g.reads else g.keep.pairs(length))
             for g in self.groups
@@ -154,25 +178,43 @@ class KVLayout:
         return self.prefill_flops * sum(sums)
 
     def peak(self, length: int) -> float:
-        """Bytes at worst during prefill: every layer as stored, one of them still as it was before eviction. [B]"""
-        worst = max((g.peak(length) - g.stored(length) for g in self.groups if g.count), default=0.0)
-        return self.stored(length) + worst
+        """Return the most bytes a sequence of `length` tokens ever holds. [B]
+
+        As it ends; or while its prompt is prefilled, every layer as stored but one, still as it was before eviction.
+        """
+        prompt = self.of_prompt(length)
+        worst = max((g.peak(prompt) - g.stored(prompt) for g in self.groups if g.count), default=0.0)
+        return max(self.stored(length), self.stored(prompt) + worst)
+
+    def of_prompt(self, length: int) -> int:
+        """Return the tokens of the prompt in a sequence of `length`: all where no prompt was told. [token]"""
+        return min((g.keep.of_prompt(length) for g in self.groups), default=length)
+
+    def with_prompt(self, prompt: int) -> "KVLayout":
+        """Return the layout of sequences whose tokens after the first `prompt` are generated.
+
+        The very same layout where nothing it keeps depends on that.
+        """
+        if not any(g.keep.selects_prompt for g in self.groups):
+            return self
+        return self.each(lambda g: replace(g, keep=replace(g.keep, prompt=prompt)) if g.keep.selects_prompt else g)
 
     def shared(self, length: int) -> float:
-        """Bytes another request with the same prefix of `length` tokens need not store again. [B]"""
-        held = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in held if g.shareable)
+        """Return the bytes another request with the same prefix of `length` tokens need not store again. [B]"""
+        groups = (g.at(length) for g in self.groups)
+        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in groups if g.shareable)
 
     def growth(self, length: int) -> float:
-        """Bytes one token more takes at this length. [B/token]"""
-        held = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in held)
+        """Return the bytes one token more takes at this length. [B/token]"""
+        groups = (g.at(length) for g in self.groups)
+        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in groups)
 
     def part(self, *kinds: str) -> "KVLayout":
         """Return the layout of some kinds of group only."""
         return replace(self, groups=tuple(g for g in self.groups if g.kind in kinds))
 
     def each(self, change: Callable[[Group], Group]) -> "KVLayout":
+        """Return the layout with every group changed."""
         return replace(self, groups=tuple(change(g) for g in self.groups))
 
     def per_layer(self, length: int) -> list[tuple[int, str, int, float]]:
@@ -193,11 +235,11 @@ def kv_layout(model: ModelSpec, bits: float, *, reading: str = "architecture") -
     more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23). Remembered.
     """
     dtype = DTYPE_BITS[model.dtype]
-    made: dict[tuple[Group, ...], list[int]] = {}
+    layers: dict[tuple[Group, ...], list[int]] = {}
     for index, layer in enumerate(model.layers):
         for mixer in layer.mixers:
-            made.setdefault(_groups(mixer, bits, dtype, reading == "transformers"), []).append(index)
-    return KVLayout(groups=tuple(replace(g, layers=tuple(places)) for groups, places in made.items() for g in groups))
+            layers.setdefault(_groups(mixer, bits, dtype, reading == "transformers"), []).append(index)
+    return KVLayout(groups=tuple(replace(g, layers=tuple(places)) for groups, places in layers.items() for g in groups))
 
 
 def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Group, ...]:
@@ -228,16 +270,16 @@ def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Gro
 def _attention(a: Attention, bits: float, hugging: bool) -> Group:
     if not a.stored:
         return Group(kind="shared", layers=(), query_heads=a.heads, reads=a.window)
-    held = a.in_transformers if hugging and a.in_transformers else a
-    window = held.window
+    cached = a.in_transformers if hugging and a.in_transformers else a
+    window = cached.window
     if hugging and window is not None:
         window = window - 1 or None  # a window of 1 slices [-0:], which trims nothing
     return Group(
-        kind=held.kind,
+        kind=cached.kind,
         layers=(),
-        vectors=held.kv_heads,
-        width=held.key_dim + held.value_dim,
-        key_width=held.key_dim,
+        vectors=cached.kv_heads,
+        width=cached.key_dim + cached.value_dim,
+        key_width=cached.key_dim,
         bits=bits,
         keep=Keep(window=window, chunk=a.chunked),
         split=a.kv_heads,
@@ -284,8 +326,8 @@ def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
     if hugging and not r.in_transformers:
         return Group(kind="state", layers=(), split=1)
     columns = r.conv_kernel if hugging and r.conv_channels else r.conv_kernel - 1
-    wide = r.transformers_bits if hugging else r.state_bits
-    constant = (r.conv_channels * columns * dtype + r.state * (wide or dtype)) / 8
+    state_bits = r.transformers_bits if hugging else r.state_bits
+    constant = (r.conv_channels * columns * dtype + r.state * (state_bits or dtype)) / 8
     return Group(kind="state", layers=(), constant=constant, split=1_000_000, shareable=False)
 
 

@@ -17,30 +17,27 @@ INDEX_SCALE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Layers with one page size on one GPU: bytes per token or constant bytes, and the blocks a request pins."""
+    """Layers with one page size on one GPU."""
 
-    group: Group
-    per_token: float
-    constant: float
-    block: int
+    group: Group  #: the layers
+    per_token: float  #: of one layer on this GPU [B]
+    constant: float  #: of one layer's state on this GPU [B]
+    block: int  #: tokens of a page [token]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paging:
-    """One GPU's pages. A block id costs `block_bytes`; a request of `length` tokens pins `blocks(length)` of them.
+    """One GPU's pages: a request of `length` tokens pins `blocks(length)` block ids of `block_bytes` each."""
 
-    `pages` says what one block of one layer of each group takes. [B] Tokens evicted head by head free no block unless
-    the engine `compacts` its cache; stock engines do not.
-    """
-
-    specs: tuple[Spec, ...]
-    stacks: tuple[int, ...]
-    pages: tuple[tuple[Group, float], ...]
-    block_bytes: float
-    prefill_tokens: int
-    compacts: bool = False
+    specs: tuple[Spec, ...]  #: layers that share a block table
+    stacks: tuple[int, ...]  #: block ids a block of each spec's tokens takes
+    pages: tuple[tuple[Group, float], ...]  #: (layers, bytes of one block of one of them) [B]
+    block_bytes: float  #: of one block id [B]
+    prefill_tokens: int  #: tokens of one prefill step, which windows hold besides [token]
+    compacts: bool = False  #: whether tokens evicted head by head free blocks; stock engines do not do that
 
     def blocks(self, length: int) -> int:
+        """Return the block ids a request of `length` tokens pins."""
         return sum(n * self.spec_blocks(s, length) for n, s in zip(self.stacks, self.specs, strict=True))
 
     def spec_blocks(self, spec: Spec, length: int) -> int:
@@ -58,7 +55,7 @@ class Paging:
     def pinned(self, spec: Spec) -> Keep:
         """Return which tokens' blocks a request pins: tokens evicted head by head free none unless it `compacts`."""
         keep = spec.group.keep
-        return replace(keep, share=None, budget=None, per_head=False) if keep.per_head and not self.compacts else keep
+        return keep.unevicted if keep.per_head and not self.compacts else keep
 
     def growth(self, length: int) -> float:
         """Return the bytes one token more takes on this GPU, averaged over whole blocks. [B/token]"""
@@ -97,10 +94,10 @@ def paging(
     layout: KVLayout, engine: Engine, tensor: int, block_size: int | None, prefill_tokens: int, compacts: bool
 ) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group."""
-    kept = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
-    latent = any(g.kind == "latent" for g in kept)
+    groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
+    latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
-    merged = _merge([_spec(g, tensor, block) for g in kept])
+    merged = _merge([_spec(g, tensor, block) for g in groups])
     # layers that all keep alike share one block table, each with its own page size
     if len({_rule(s) for s in merged}) <= 1:
         pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
@@ -153,12 +150,12 @@ def _rule(s: Spec) -> tuple[object, ...]:
 
 def _merge(specs: list[Spec]) -> list[Spec]:
     """Join specs that keep alike and have one page size."""
-    found: dict[tuple[object, ...], Spec] = {}
+    merged: dict[tuple[object, ...], Spec] = {}
     for s in specs:
         key = (*_rule(s), s.per_token, s.constant)
-        old = found.get(key)
-        found[key] = replace(s, group=replace(s.group, layers=old.group.layers + s.group.layers)) if old else s
-    return list(found.values())
+        old = merged.get(key)
+        merged[key] = replace(s, group=replace(s.group, layers=old.group.layers + s.group.layers)) if old else s
+    return list(merged.values())
 
 
 def _equalise(specs: list[Spec], block: int) -> tuple[list[Spec], float]:

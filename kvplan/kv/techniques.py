@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
-from itertools import pairwise
 from math import ceil
 
 from kvplan.docstrings import summary
@@ -21,33 +19,28 @@ Apply = Callable[[KVLayout, str], KVLayout]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A family of techniques: spelling, factor it acts on, and its fine print.
+class Technique:
+    """A family of techniques: how it is written, the factor it acts on, and its fine print."""
 
-    `engines` are those that serve it today; `compared` and `searched` are the spellings that `estimate` shows and
-    `recommend` tries when none is named. `risk` is `quality` in a few words; `retained` gives published
-    (share of tokens kept, share of the LongBench score retained), for techniques whose loss depends on it.
-    """
-
-    name: str
-    spelling: str
-    title: str
-    factor: str
-    example: str
-    granularity: str
-    needs: str
-    quality: str
-    risk: str
-    engines: tuple[str, ...]
-    retained: tuple[tuple[float, float], ...]
-    compared: tuple[str, ...]
-    searched: tuple[str, ...]
-    source: Source
-    summary: str
-    apply: Apply
+    name: str  #: what its spellings begin with
+    spelling: str  #: pattern of its spellings, 'h2o:P%|N'
+    title: str  #: as reports print it
+    factor: str  #: of the five, the one it acts on; two that act on the same one exclude each other
+    example: str  #: a spelling
+    granularity: str  #: smallest thing it drops or rounds, and what that means for pages
+    needs: str  #: of the model, the engine or a kernel
+    quality: str  #: what is published of its accuracy
+    risk: str  #: the same in a few words
+    engines: tuple[str, ...]  #: those that serve it today
+    retained: tuple[tuple[float, float], ...]  #: published (share of tokens kept, share of LongBench retained), of 1
+    compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
+    searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
+    source: Source  #: its paper
+    summary: str  #: what it does, in one line
+    apply: Apply  #: (layout, what follows the name) -> layout
 
 
-KINDS: dict[str, Kind] = {}
+TECHNIQUES: dict[str, Technique] = {}
 
 
 def technique(
@@ -67,13 +60,10 @@ def technique(
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
 ) -> Callable[[Apply], Apply]:
-    """Register a technique.
-
-    `factor` is the one of the five it acts on; two that act on the same factor exclude each other.
-    """
+    """Register a technique; the arguments are the fields of Technique."""
 
     def register(apply: Apply) -> Apply:
-        KINDS[name] = Kind(
+        TECHNIQUES[name] = Technique(
             name=name,
             spelling=spelling,
             title=title,
@@ -97,16 +87,18 @@ def technique(
 
 
 def paper(title: str, date: str) -> Source:
+    """Return a paper as a source; `date` is that of its first version."""
     return Source(kind="paper", ref=title, date=date)
 
 
-def require_groups(layout: KVLayout, wanted: Callable[[Group], bool], refusal: str) -> None:
+def require_groups(layout: KVLayout, suits: Callable[[Group], bool], refusal: str) -> None:
     """Refuse when no group of the layout is one the technique can act on."""
-    if not any(g.count and wanted(g) for g in layout.groups):
+    if not any(g.count and suits(g) for g in layout.groups):
         raise Incompatible(refusal)
 
 
 def has_heads(g: Group) -> bool:
+    """Whether the layers store keys and values per head, which a latent and a state do not."""
     return g.kind in ("full", "sliding", "chunked") and g.vectors > 0
 
 
@@ -228,6 +220,7 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
 
 
 def latent_rank(g: Group, size: str) -> float:
+    """Return the elements of the latent that '4x' or a rank stands for, per token and layer."""
     elements = g.vectors * g.width
     return elements / float(size[:-1]) if size.endswith("x") else float(size)
 
@@ -242,6 +235,7 @@ def added_parameters(g: Group, size: str, form: str) -> float:
 
 
 def default_form(g: Group) -> str:
+    """Return how a latent is read where no form was named: rotated keys cannot be absorbed."""
     return "fused" if g.rope else "absorbed"
 
 
@@ -292,8 +286,8 @@ def quantised(layout: KVLayout, bits: float, spelled: str, group: int = 0) -> KV
         if g.bits <= bits:
             raise Incompatible(f"{spelled}: the cache is already stored in {g.bits:g} bits")
         groups = g.vectors * (ceil(g.key_width / group) + ceil((g.width - g.key_width) / group)) if group else 0
-        left = change(g.alone) if g.alone is not None else None
-        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=left)
+        alone = change(g.alone) if g.alone is not None else None
+        return replace(g, bits=bits, side=g.side + groups * 32 / 8, alone=alone)
 
     return layout.each(change)
 
@@ -490,140 +484,3 @@ def window(layout: KVLayout, argument: str) -> KVLayout:
         )
     budget = parse_tokens(argument, "window")
     return evicting(layout, lambda k: replace(k, budget=budget), f"window:{argument}", scores=False, shareable=False)
-
-
-# -- spelling and composition ---------------------------------------------------------------------
-
-BASELINE = "baseline"
-#: compositions that `estimate` shows and `recommend` tries beside single techniques
-COMPARED_TOGETHER = ("mhc:4x+h2o:20%", "mhc:4x+fp8")
-SEARCHED_TOGETHER = ("mhc:4x+fp8", "mhc:4x+h2o:20%", "h2o:20%+fp8")
-
-
-def compared() -> tuple[str, ...]:
-    """Return what `estimate` compares when no technique is asked for, the plainest first."""
-    return (BASELINE, *(name for kind in plainest_first() for name in kind.compared), *COMPARED_TOGETHER)
-
-
-def searched() -> tuple[str, ...]:
-    """Return what `recommend` tries when no technique is asked for, the plainest first."""
-    return (BASELINE, *(name for kind in plainest_first() for name in kind.searched), *SEARCHED_TOGETHER)
-
-
-def plainest_first() -> list[Kind]:
-    """Return all techniques, those that ask least of a model and an engine first."""
-    return sorted(KINDS.values(), key=lambda kind: ("bits", "heads", "width", "tokens").index(kind.factor))
-
-
-@lru_cache(maxsize=1024)
-def parts(text: str) -> tuple[tuple[Kind, str], ...]:
-    """Split 'mhc:4x+h2o:20%' into its techniques, in the order they act.
-
-    Unknown ones, and pairs that act on the same factor, are refused.
-    """
-    cleaned = text.strip().lower().replace(" ", "")
-    found: list[tuple[Kind, str]] = []
-    for piece in cleaned.split("+") if cleaned else ():
-        if piece in (BASELINE, "none"):
-            continue
-        kind, argument = one_part(piece)
-        for other, said in found:
-            if other.factor == kind.factor:
-                first = f"{other.name}:{said}" if said else other.name
-                raise Incompatible(f"{text}: {first} and {piece} both act on the {kind.factor} of the cache; keep one")
-        found.append((kind, argument))
-    return tuple(sorted(found, key=lambda part: FACTORS.index(part[0].factor)))
-
-
-def one_part(piece: str) -> tuple[Kind, str]:
-    """Return (kind, argument) of 'mhc:4x'; refuse with the nearest right spelling."""
-    name, _, argument = piece.partition(":")
-    kind = KINDS.get(name)
-    if kind is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(piece, [k.example for k in KINDS.values()], n=1, cutoff=0.3)
-        near = near or [KINDS[n].example for n in get_close_matches(name, KINDS, n=1, cutoff=0.5)]
-        raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in KINDS.values()))
-    if not argument and ":" in kind.spelling:
-        raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
-    if argument and ":" not in kind.spelling:
-        raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
-    return kind, argument
-
-
-def canonical(text: str) -> str:
-    """Return a technique's one spelling, parts in the order they act."""
-    return "+".join(f"{kind.name}:{argument}" if argument else kind.name for kind, argument in parts(text)) or BASELINE
-
-
-#: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
-FACTORS = ("heads", "width", "tokens", "bits")
-
-
-def apply(text: str, layout: KVLayout) -> KVLayout:
-    """Return the layout under a composition of techniques; Incompatible says why one cannot act on it."""
-    for kind, argument in parts(text):
-        layout = kind.apply(layout, argument)
-    return layout
-
-
-def quality(text: str) -> str:
-    """Return what is published about a technique's accuracy, 'reference' for the baseline."""
-    return (
-        "; ".join(f"{kind.title}: {kind.quality}" if len(parts(text)) > 1 else kind.quality for kind, _ in parts(text))
-        or "reference"
-    )
-
-
-def risk(text: str, kept: float) -> str:
-    """Return `quality` in a few words, for the share of tokens `kept`."""
-    said = (f"{kind.risk} ({loss(kind, kept)})" if kind.retained else kind.risk for kind, _ in parts(text))
-    return "; ".join(dict.fromkeys(said)) or "reference"
-
-
-def loss(kind: Kind, kept: float) -> str:
-    """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
-    (low, _), (high, _) = kind.retained[0], kind.retained[-1]
-    if not low <= kept <= high:
-        return f"{kept:.0%} kept: not measured"
-    for (a, at_a), (b, at_b) in pairwise(kind.retained):
-        if a <= kept <= b:
-            score = at_a + (at_b - at_a) * (kept - a) / (b - a)
-            return f"{score - 1:.0%}"
-    return "not measured"
-
-
-def served_by(text: str, engine: str) -> bool:
-    """Whether an engine serves all parts of a technique today."""
-    return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))
-
-
-def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
-    """Return what a technique can and cannot do for this very model."""
-    forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
-    if not forms:
-        return ()
-    whole = "mhc: one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
-    if not any(g.rope and has_heads(g) for g in layout.groups):
-        return (whole,)
-    rotated = {
-        "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
-        "stored beside the latent, as MLA does, and the model must be retrained for them",
-        "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
-        "and is slower than plain attention",
-    }
-    usual = (
-        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
-        "absorbed: it saves room first, and step time only near 8x"
-    )
-    return (rotated.get(forms[0], usual), whole)
-
-
-def needs(text: str) -> tuple[str, ...]:
-    """Return what each part of a technique requires of the model, and which engines serve it."""
-    return tuple(
-        f"{kind.name}: {kind.needs}; granularity: {kind.granularity}; "
-        f"served by {', '.join(kind.engines) or 'no stock engine'}"
-        for kind, _ in parts(text)
-    )

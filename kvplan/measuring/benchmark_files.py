@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvplan.architectures.formats import split_format
 from kvplan.catalog.results import read_results
 from kvplan.errors import SpecError, shown
 from kvplan.units import parse
@@ -67,8 +68,6 @@ _ENGINES = {
 }
 #: a metric and a statistic of it in one name
 _FLAT = re.compile(r"(.+)_(avg|p50|p90|p95|p99)$")
-_PRECISION = re.compile(r"-(fp8|nvfp4|fp4|mxfp4|awq|gptq|int4|w4a16|int8|bf16)(-dynamic|-static)?$", re.IGNORECASE)
-_SAME_PRECISION = {"nvfp4": "fp4", "mxfp4": "fp4", "awq": "int4", "gptq": "int4", "w4a16": "int4"}
 
 
 def load_results(word: str, overrides: Mapping[str, Value]) -> list[Row]:
@@ -366,9 +365,8 @@ def _given(overrides: Mapping[str, Value]) -> Row:
 def _row(said: Row, where: str) -> Row:
     """Return a whole row in the order of COLUMNS, optional columns after them; raise SpecError for what is missing."""
     model = said.get("model")
-    if "precision" not in said and isinstance(model, str) and (named := _PRECISION.search(model)):
-        word = named[1].lower()
-        said["precision"] = _SAME_PRECISION.get(word, word)
+    if "precision" not in said and isinstance(model, str) and (named := split_format(model)):
+        said["precision"] = "fp4" if named[1].name.endswith("fp4") else named[1].name
     missing = [name for name in _NEEDED if name not in said]
     if missing:
         what = [_NEEDED[name][0] for name in missing]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.architectures.quantization import FORMATS
+from kvplan.architectures.formats import FORMATS, format_named
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
-from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, weights
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.perf import arrays
 from kvplan.perf.serving import LENGTH_SPREAD, Load, Passes, Served, Steps, passes, serve, steps
 from kvplan.specs.calibration import Calibration, Range
@@ -33,12 +34,6 @@ MEAN_LENGTH = 0.9
 WAVES = 10.0
 #: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
 FEWEST = 4
-SPELLINGS = {
-    "fp4": "nvfp4", "fp8_block": "fp8", "fp8_e4m3": "fp8", "fp8-dynamic": "fp8", "fp8-static": "fp8",
-    "w4a16_mxfp4": "mxfp4", "int4_wo": "int4", "awq": "int4", "gptq": "int4", "w4a16": "int4", "int8_wo": "int8",
-    "w8a8": "int8",
-    "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16",
-}  # fmt: skip
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
@@ -320,17 +315,16 @@ def whole(number: float, name: str) -> int:
 def weight_form(model: ModelSpec, word: str) -> tuple[str | None, tuple[str, ...]]:
     """Return the format of weights a row names; a checkpoint that comes quantised keeps its own of the same kind."""
     low = word.lower()
-    form = SPELLINGS.get(low, low)
-    if form not in FORMATS:
-        form = next((known for inside, known in INSIDE if inside in low.split("/")[0]), form)
-    if not form or "checkpoint" in low:
+    if not low or "checkpoint" in low:
         return None, ()
-    if form not in FORMATS:
+    within = (FORMATS[name] for inside, name in INSIDE if inside in low.split("/")[0])
+    form = format_named(low) or next(within, None)
+    if form is None:
         raise SpecError(f"gemm_quant: {shown(word)} is not known; write one of {', '.join(FORMATS)}, or leave it empty")
     own = model.quantization.bits if model.quantization and model.quantization.bits else None
-    if own and abs(own - FORMATS[form]) < 0.6:
+    if own and abs(own - form.bits) < 0.6:
         return None, ()
-    return form, ()
+    return form.name, ()
 
 
 def spread_of(sizes: Mapping[str, int]) -> tuple[Parallel, tuple[str, ...]]:

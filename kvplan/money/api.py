@@ -22,11 +22,11 @@ HALVINGS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Tokens of a mean query; `cached` of the `input` are found in the provider's cache."""
+    """Tokens of a mean query; raises SpecError where they are negative or more cached than sent."""
 
-    input: float
-    output: float
-    cached: float = 0.0
+    input: float  #: sent, cached ones included [token]
+    output: float  #: answered [token]
+    cached: float = 0.0  #: of the input, in the provider's cache [token]
 
     def __post_init__(self) -> None:
         if not all(isfinite(n) and n >= 0 for n in (self.input, self.output, self.cached)) or self.cached > self.input:
@@ -50,12 +50,16 @@ def api_cost(price: ApiPrice, tokens: Tokens) -> float | None:
 
 def applicable(prices: Iterable[ApiPrice], tokens: Tokens, day: str) -> tuple[ApiPrice, ...]:
     """Return the price of each model that holds on a day for a prompt of this length, the cheapest query first."""
-    found: dict[tuple[str, str], ApiPrice] = {}
+    longest: dict[tuple[str, str], ApiPrice] = {}
     for price in prices:
         key = price.provider, price.model
-        if price.current(day) and price.above < tokens.input and (key not in found or price.above > found[key].above):
-            found[key] = price
-    charged = ((price, api_cost(price, tokens)) for price in found.values())
+        if (
+            price.current(day)
+            and price.above < tokens.input
+            and (key not in longest or price.above > longest[key].above)
+        ):
+            longest[key] = price
+    charged = ((price, api_cost(price, tokens)) for price in longest.values())
     return tuple(price for price, _ in sorted(charged, key=lambda pair: (pair[1] is None, pair[1] or 0.0)))
 
 
@@ -63,18 +67,18 @@ def applicable(prices: Iterable[ApiPrice], tokens: Tokens, day: str) -> tuple[Ap
 class BreakEven:
     """Volumes at which hosting costs what an API charges, None where there is none.
 
-    Up to `first` the API is always cheaper, above `always` hosting is; between them it depends on the fleet's steps.
-    `until` is the greatest volume looked at. `reason` says why there is no answer, '' when there is one.
+    Between `first` and `always` it depends on the fleet's steps.
     """
 
-    first: float | None
-    always: float | None
-    until: float
-    api_per_query: float | None
-    reason: str = ""
+    first: float | None  #: up to it the API is always cheaper [1/day]
+    always: float | None  #: above it hosting is always cheaper [1/day]
+    until: float  #: greatest volume looked at [1/day]
+    api_per_query: float | None  #: the API's charge, None when a price is unknown [USD]
+    reason: str = ""  #: why there is no answer, '' when there is one
 
     @property
     def queries_per_day(self) -> float | None:
+        """The volume above which hosting is always cheaper, None where there is none. [1/day]"""
         return self.always
 
 

@@ -19,15 +19,12 @@ SLACK = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """GPUs that are paid for: `peak` for the busiest hour, `headroom` beyond it, `spares` for when others fail (N+1).
+    """GPUs that are paid for; raises SpecError where their counts contradict each other."""
 
-    `average` is the mean of those that serve where the fleet grows and shrinks with the load, None where all run all
-    the time. It counts only under terms that let GPUs go. A planner whose peak already holds headroom gives none here.
-    """
-
-    peak: float
-    headroom: float = 0.0
-    spares: float = 0.0
+    peak: float  #: serve the busiest hour
+    headroom: float = 0.0  #: beyond the peak, 0 where the peak already holds it
+    spares: float = 0.0  #: for when others fail (N+1)
+    #: mean of those that serve where the fleet follows the load, under terms that let GPUs go; None: all run always
     average: float | None = None
 
     def __post_init__(self) -> None:
@@ -42,17 +39,18 @@ class Fleet:
         return self.average if follows_load and self.average is not None else self.peak
 
     def paid(self, follows_load: bool) -> float:
+        """Return all GPUs that are paid for, on average."""
         return self.serving(follows_load) + self.headroom + self.spares
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """What is asked: queries a month, each `parts` seconds of GPU time by name, and its tokens."""
+class Usage:
+    """What queries ask of the GPUs; raises SpecError where a figure is negative or not finite."""
 
-    parts: Mapping[str, float]
-    queries_per_month: float
-    input_tokens: float
-    output_tokens: float
+    parts: Mapping[str, float]  #: GPU time of one query by what it is for [s]
+    queries_per_month: float  #: volume [1/month]
+    input_tokens: float  #: of one query [token]
+    output_tokens: float  #: of one query [token]
 
     def __post_init__(self) -> None:
         amounts = (*self.parts.values(), self.queries_per_month, self.input_tokens, self.output_tokens)
@@ -66,6 +64,7 @@ class Load:
 
     @property
     def gpu_seconds(self) -> float:
+        """GPU time of one query. [s]"""
         return fsum(self.parts.values())
 
     def work(self, name: str) -> float:
@@ -79,27 +78,24 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """USD/s of one kind of cost (`kind`: rent, capital, power ...) for GPUs of one use (`use`: prefill, idle ...)."""
+    """One kind of cost for GPUs of one use."""
 
-    use: str
-    kind: str
-    amount: float
-    use_basis: str
-    kind_basis: str
+    use: str  #: prefill, decode, idle, headroom, ...
+    kind: str  #: rent, capital, power, ...
+    amount: float  #: [USD/s]
+    use_basis: str  #: how the GPUs are counted, in words
+    kind_basis: str  #: how the cost is made up, in words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """What a fleet costs, in USD/s. `lines` (by use) and `kinds` (by what is paid for) sum to the same total.
+    """What a fleet costs. `lines` (by use) and `kinds` (by what is paid for) sum to the same total."""
 
-    `gpus` are paid for, `serving` of them serve; the others are headroom and spares.
-    """
-
-    cells: tuple[Cell, ...]
-    load: Load
-    gpus: float
-    serving: float
-    caveats: tuple[str, ...]
+    cells: tuple[Cell, ...]  #: every use by every kind
+    load: Usage  #: what is asked of the GPUs
+    gpus: float  #: paid for, on average
+    serving: float  #: of them serve; the others are headroom and spares
+    caveats: tuple[str, ...]  #: of the price
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -124,10 +120,10 @@ class Bill:
     def lines_per(self, unit: str, view: str = "use") -> tuple[Line, ...] | None:
         """Return the lines of a view ('use' or 'kind') per unit, None per something that never comes. [USD]"""
         scale = self._scale(unit)
-        found = self.lines if view == "use" else self.kinds
+        lines = self.lines if view == "use" else self.kinds
         if scale is None:
             return None
-        return tuple(Line(name=line.name, amount=line.amount * scale, basis=line.basis) for line in found)
+        return tuple(Line(name=line.name, amount=line.amount * scale, basis=line.basis) for line in lines)
 
     def _scale(self, unit: str) -> float | None:
         if unit in SPANS:
@@ -138,13 +134,13 @@ class Bill:
         return 1 / amount if amount else None
 
     def _grouped(self, key: Callable[[Cell], tuple[str, str]]) -> tuple[Line, ...]:
-        found: dict[tuple[str, str], list[float]] = {}
+        amounts: dict[tuple[str, str], list[float]] = {}
         for cell in self.cells:
-            found.setdefault(key(cell), []).append(cell.amount)
-        return tuple(Line(name=name, amount=fsum(amounts), basis=basis) for (name, basis), amounts in found.items())
+            amounts.setdefault(key(cell), []).append(cell.amount)
+        return tuple(Line(name=name, amount=fsum(parts), basis=basis) for (name, basis), parts in amounts.items())
 
 
-def fleet_bill(fleet: Fleet, load: Load, cost: GpuCost) -> Bill:
+def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     """Return the bill of a fleet under a load; raise SpecError when the work needs more GPUs than serve."""
     serving = fleet.serving(cost.follows_load)
     at_work = load.rate * load.gpu_seconds

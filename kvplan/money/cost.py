@@ -11,12 +11,13 @@ from kvplan.units import MILLION
 class QueryCost:
     """What one query costs on a replica kept busy: its share of prefill and of decode time. [USD]"""
 
-    lines: tuple[Line, ...]
-    input_tokens: int
-    output_tokens: int
+    lines: tuple[Line, ...]  #: by what the GPUs do [USD]
+    input_tokens: int  #: of the query [token]
+    output_tokens: int  #: of the query [token]
 
     @property
     def per_query(self) -> float:
+        """USD of one query."""
         return sum(line.amount for line in self.lines)
 
     @property
@@ -26,13 +27,14 @@ class QueryCost:
 
     @property
     def per_million_output_tokens(self) -> float:
+        """USD per million output tokens, the whole query charged to them."""
         return self.per_query / self.output_tokens * MILLION
 
 
 def query_cost(
     price: Price, gpus: int, *, prefill: float, decode: float, input_tokens: int, output_tokens: int
 ) -> QueryCost:
-    """Return a query's cost from the seconds of the whole replica it takes for prefill and for decode."""
+    """Return a query's cost from the seconds of the whole replica it takes for prefill and for decode. [USD]"""
     rate = price.price * gpus
     lines = (
         Line(name="prefill", amount=rate * prefill, basis=f"{prefill:.3g} s of {gpus} GPUs"),

@@ -17,14 +17,14 @@ PROBES = {"prefill": "gemm", "decode weights": "copy", "decode KV": "copy", "com
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Power of one GPU in W: `busy` at work (or as `parts` says), `idle` waiting with a model loaded."""
+    """Power of one GPU."""
 
-    busy: float
-    idle: float
-    basis: str
-    measured: bool
-    source: Source
-    parts: Mapping[str, float] = field(default_factory=dict)
+    busy: float  #: at work, on what `parts` does not name [W]
+    idle: float  #: waiting with a model loaded [W]
+    basis: str  #: where it comes from, in words
+    measured: bool  #: False for shares of the datasheet's power
+    source: Source  #: of the figures
+    parts: Mapping[str, float] = field(default_factory=dict)  #: at work on a part of a query, by its name [W]
 
     def at(self, part: str | None) -> float:
         """Return the power while a part of a query runs, of a waiting GPU for None. [W]"""

@@ -7,7 +7,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
 from kvplan.money.offers import caveat, follows_load
 from kvplan.specs.hardware import Gpu, Price
-from kvplan.specs.money import Ownership, Server
+from kvplan.specs.money import Ownership, ServerPrice
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: the line of an owned GPU that changes with what it does
@@ -18,19 +18,15 @@ NO_INTEREST = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class GpuCost:
-    """The cost of one GPU in USD/s: `fixed` lines whatever it does, and for an owned one the electricity it draws.
+    """The cost of one GPU: what it costs whatever it does, and for an owned one the electricity it draws."""
 
-    `tariff` is USD per joule of the server, PUE included, `host` the server's power beside its GPU. `follows_load`
-    says whether GPUs can be given back when the load falls.
-    """
-
-    fixed: tuple[Line, ...]
-    follows_load: bool
-    caveats: tuple[str, ...] = ()
-    tariff: float = 0.0
-    host: float = 0.0
-    draw: Draw | None = None
-    power_basis: str = ""
+    fixed: tuple[Line, ...]  #: whatever it does [USD/s]
+    follows_load: bool  #: whether GPUs can be given back when the load falls
+    caveats: tuple[str, ...] = ()  #: what the price hides
+    tariff: float = 0.0  #: of electricity for the server, PUE included [USD/J]
+    host: float = 0.0  #: the server's power beside its GPUs, a GPU's part [W]
+    draw: Draw | None = None  #: the GPU's own power, None for a rented one [W]
+    power_basis: str = ""  #: where the line of electricity comes from, in words
 
     def power(self, part: str | None) -> float:
         """Return the electricity of a GPU running a part of a query, waiting for None. [USD/s]"""
@@ -43,10 +39,10 @@ class GpuCost:
 
 def rent(price: Price) -> GpuCost:
     """Return the cost of a rented GPU; power, space and interest are the provider's."""
-    said = f"{show_usd(price.price * HOUR)} per GPU-hour, {price.provider} {price.term}, from {price.start}"
-    warned = caveat(price.term)
-    line = Line(name="rent", amount=price.price, basis=f"{said}{f' ({warned})' if warned else ''}; {price.source}")
-    caveats = (f"{price.term}: {warned}",) if warned else ()
+    terms = f"{show_usd(price.price * HOUR)} per GPU-hour, {price.provider} {price.term}, from {price.start}"
+    warning = caveat(price.term)
+    line = Line(name="rent", amount=price.price, basis=f"{terms}{f' ({warning})' if warning else ''}; {price.source}")
+    caveats = (f"{price.term}: {warning}",) if warning else ()
     return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats)
 
 
@@ -68,44 +64,44 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
     Capital, network, interest, colocation and staff fall due whether it works or waits, and are divided by the share
     of its life it is in service. Only electricity follows the work.
     """
-    server, found = terms.server(gpu.name), draw or rated_draw(gpu, terms)
-    if server is None or found is None or gpu.power is None:
+    server, power = terms.server(gpu.name), draw or rated_draw(gpu, terms)
+    if server is None or power is None or gpu.power is None:
         return None
     greatest = greatest_draw(gpu, server, terms)
     tariff = terms.electricity * terms.pue
-    says = f"{found.basis}; {greatest - gpu.power:.0f} W of server beside it, PUE {terms.pue:g}"
+    basis = f"{power.basis}; {greatest - gpu.power:.0f} W of server beside it, PUE {terms.pue:g}"
     return GpuCost(
         fixed=_fixed(server, greatest, terms),
         follows_load=False,
         caveats=(f"owned: paid for {terms.life / YEAR:g} years whether used or not",),
         tariff=tariff,
         host=greatest - gpu.power,
-        draw=found,
-        power_basis=f"{says}, {terms.electricity * KWH:.3g} USD/kWh ({terms.sources['electricity']})",
+        draw=power,
+        power_basis=f"{basis}, {terms.electricity * KWH:.3g} USD/kWh ({terms.sources['electricity']})",
     )
 
 
-def greatest_draw(gpu: Gpu, server: Server, terms: Ownership) -> float:
+def greatest_draw(gpu: Gpu, server: ServerPrice, terms: Ownership) -> float:
     """Return a GPU's share of its server's greatest power. [W]"""
     rated = gpu.power or 0.0
     return max(server.power / server.gpus, rated) if server.power else rated * (1 + terms.host)
 
 
-def _fixed(server: Server, greatest: float, t: Ownership) -> tuple[Line, ...]:
+def _fixed(server: ServerPrice, greatest: float, t: Ownership) -> tuple[Line, ...]:
     price, years = server.price_per_gpu, t.life / YEAR
     span = f"over {years:g} years, {t.utilization:.0%} in service"
-    bought = price * (1 + t.network)
+    capital = price * (1 + t.network)
     # what repays the loan is capital; what it costs beyond that is interest
-    payment = annuity(bought, t.interest, years, bought * t.residual)
-    interest = payment - bought * (1 - t.residual) / years
-    kept = f", {t.residual:.0%} left" if t.residual else ""
-    sold = f"{server.price:,.0f} USD for {server.gpus} GPUs"
+    payment = annuity(capital, t.interest, years, capital * t.residual)
+    interest = payment - capital * (1 - t.residual) / years
+    residual = f", {t.residual:.0%} left" if t.residual else ""
+    invoice = f"{server.price:,.0f} USD for {server.gpus} GPUs"
     yearly = 1 / (YEAR * t.utilization)
     return (
         Line(
             name="capital",
             amount=price * (1 - t.residual) / years * yearly,
-            basis=f"{sold} {span}{kept}; {server.source}",
+            basis=f"{invoice} {span}{residual}; {server.source}",
         ),
         Line(
             name="network",
@@ -115,7 +111,7 @@ def _fixed(server: Server, greatest: float, t: Ownership) -> tuple[Line, ...]:
         Line(
             name="interest",
             amount=interest * yearly,
-            basis=f"{t.interest:.1%} a year on {bought:,.0f} USD a GPU, annuity {span}; {t.sources['interest']}",
+            basis=f"{t.interest:.1%} a year on {capital:,.0f} USD a GPU, annuity {span}; {t.sources['interest']}",
         ),
         Line(
             name="colocation",

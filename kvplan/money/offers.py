@@ -8,7 +8,7 @@ from kvplan.specs.hardware import Price
 from kvplan.units import MONTH, YEAR
 
 if TYPE_CHECKING:
-    from kvplan.specs.money import ApiPrice, Server
+    from kvplan.specs.money import ApiPrice, ServerPrice
 
 _RESERVED = re.compile(r"reserved-(\d+)([ym])")
 
@@ -44,7 +44,7 @@ def caveat(term: str) -> str:
     }.get(term, "")
 
 
-def _called(price: "Price | ApiPrice | Server") -> str:
+def _called(price: "Price | ApiPrice | ServerPrice") -> str:
     if isinstance(price, Price):
         return f"the {price.gpu} price of {price.provider}"
     from kvplan.specs.money import ApiPrice
@@ -54,7 +54,7 @@ def _called(price: "Price | ApiPrice | Server") -> str:
     return f"the price of a server with {price.gpu}"
 
 
-def old(price: "Price | ApiPrice | Server", day: str, limit: int) -> str:
+def old(price: "Price | ApiPrice | ServerPrice", day: str, limit: int) -> str:
     """Return a warning of a price last seen more than `limit` days before a day, '' while it is fresh."""
     days = price.source.age(day)
     if days <= limit:

@@ -9,9 +9,9 @@ from functools import lru_cache
 from math import log
 from typing import Any
 
-from kvplan.kv.budget import Parallel, Weights
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.paging import share
+from kvplan.kv.replica import Parallel, Weights
 from kvplan.specs.model import Layer, ModelSpec, Weight
 
 #: a float, or an array of them

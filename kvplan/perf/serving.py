@@ -9,8 +9,8 @@ from math import ceil
 from math import e as EULER
 from typing import Any
 
-from kvplan.kv.budget import Parallel, Weights
 from kvplan.kv.layout import KVLayout
+from kvplan.kv.replica import Parallel, Weights
 from kvplan.perf.operators import Amount, Operator, attended_at, forward, larger, smaller
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration

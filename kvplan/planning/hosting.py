@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from math import sqrt
 
-from kvplan.kv.budget import weights
+from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
-from kvplan.money.bill import Bill, Fleet, Load, fleet_bill
+from kvplan.money.bill import Bill, Fleet, Usage, fleet_bill
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
@@ -49,7 +49,7 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
     if site.cost is None:
         return None
     serving = (plan.replicas - demand.spares) * plan.parallel.gpus
-    load = Load(
+    load = Usage(
         parts=seconds_by_part(demand, plan, site),
         queries_per_month=demand.mean * MONTH,
         input_tokens=demand.prompt,

@@ -11,8 +11,8 @@ from math import ceil, exp, hypot, sqrt
 from statistics import NormalDist
 
 from kvplan.errors import Incompatible, SpecError
-from kvplan.kv.budget import Parallel, weights
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import CACHE, forward
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, passes, serve, steps
 from kvplan.perf.step_time import step_time

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
-from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Deployment, check_parallel, memory_budget, weights
+from kvplan.kv import spelling
+from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import ATTENTION_KINDS, Keep, KVLayout, kv_layout
 from kvplan.kv.paging import Paging
+from kvplan.kv.replica import check_parallel, weights
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -47,7 +48,7 @@ class Ask:
 
     context: int
     batch: int = 1
-    technique: str = techniques.BASELINE
+    technique: str = spelling.BASELINE
     kv_bits: float | None = None
     reading: str = "architecture"
     encoder_tokens: int | None = None
@@ -96,24 +97,24 @@ def with_kv_dtype(technique: str, kv_dtype: str | None) -> tuple[str, float | No
     """Return (technique, plain bits): fp8, int8 and int4 are techniques, since they bring scales."""
     kv_dtype = KV_DTYPES[kv_dtype] if kv_dtype else None
     if kv_dtype is None or kv_dtype in PLAIN_BITS:
-        return techniques.canonical(technique), PLAIN_BITS.get(kv_dtype or "")
-    found = techniques.parts(technique)
+        return spelling.canonical(technique), PLAIN_BITS.get(kv_dtype or "")
+    found = spelling.parts(technique)
     if any(kind.factor == "bits" for kind, _ in found):
         raise Incompatible(f"kv_dtype={kv_dtype} and technique={technique} both set the width of elements; keep one")
-    return techniques.canonical(f"{technique}+{kv_dtype}" if found else kv_dtype), None
+    return spelling.canonical(f"{technique}+{kv_dtype}" if found else kv_dtype), None
 
 
 def cache_layout(model: ModelSpec, ask: Ask) -> KVLayout:
     """Return the model's layout in one reading, under the technique asked for."""
     hugging = ask.reading == "transformers"
     bits = ask.kv_bits or (DTYPE_BITS[model.dtype] if hugging else default_kv_bits(model))
-    if bits < 16 and any(kind.factor == "bits" for kind, _ in techniques.parts(ask.technique)):
+    if bits < 16 and any(kind.factor == "bits" for kind, _ in spelling.parts(ask.technique)):
         bits = 16.0  # the element type asked for replaces the checkpoint's own
     layout = kv_layout(model, bits, reading="transformers" if hugging else "architecture")
     if ask.encoder_tokens is not None:
         fixed = Keep(fixed=ask.encoder_tokens)
         layout = layout.each(lambda g: replace(g, keep=fixed) if g.kind == "cross" else g)
-    return techniques.apply(ask.technique, layout)
+    return spelling.apply(ask.technique, layout)
 
 
 def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:

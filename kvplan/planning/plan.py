@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import SpecError, shown
-from kvplan.kv import techniques
-from kvplan.kv.budget import Parallel
+from kvplan.kv import spelling
+from kvplan.kv.replica import Parallel
 from kvplan.planning.demand import Demand
 from kvplan.planning.search import GPUS, Candidates, Configuration, cached_tokens
 from kvplan.quality.loss import Quality
@@ -142,13 +142,13 @@ class Book:
             quality=self.qualities[shape.technique],
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
-            served_by_engine=techniques.served_by(shape.technique, self.demand.engine.name),
+            served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
         )
 
 
 def configuration_of(demand: Demand, plan: Plan) -> Configuration:
     """Return the shape a plan was made of."""
-    layout = techniques.apply(plan.technique, demand.base)
+    layout = spelling.apply(plan.technique, demand.base)
     cached = cached_tokens(demand, layout)
     return Configuration(technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached)
 

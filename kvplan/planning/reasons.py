@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
@@ -111,8 +111,8 @@ def compression(d: Decision) -> Iterable[str]:
     if plan.usd is None:
         return
     alike = [p for p in d.plans if p.usd is not None and p.grounded >= plan.grounded]
-    plain = min((p for p in alike if p.technique == techniques.BASELINE), key=usd, default=None)
-    if plan.technique != techniques.BASELINE and plain is not None:
+    plain = min((p for p in alike if p.technique == spelling.BASELINE), key=usd, default=None)
+    if plan.technique != spelling.BASELINE and plain is not None:
         change = plan.usd / usd(plain) - 1
         if abs(change) < SAME:
             yield (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
@@ -149,7 +149,7 @@ def bar(demand: Demand, quality: Quality) -> str:
         if quality.drop is None:
             return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
         return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not techniques.served_by(name, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(name, demand.engine.name):
         return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
     return ""
 

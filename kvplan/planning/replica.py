@@ -6,9 +6,10 @@ from math import ceil
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
-from kvplan.kv import techniques
-from kvplan.kv.budget import Budget, Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
+from kvplan.kv import spelling
+from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
@@ -151,7 +152,7 @@ class Case:
 
 def evaluate(case: Case, technique: str) -> Evaluation:
     """Return one technique's row, on the replica that serves a query with the fewest GPU-seconds."""
-    name = techniques.canonical(technique)
+    name = spelling.canonical(technique)
     c, context = case.site.calibration, case.query.context
     row = Evaluation(
         technique=name,
@@ -160,15 +161,15 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         spread=(c.tpot.low, c.tpot.high),
         ttft_spread=(c.ttft.low, c.ttft.high),
         grounded=c.grounded,
-        quality=techniques.quality(name),
-        needs=techniques.needs(name) + techniques.remarks(name, case.base),
+        quality=spelling.quality(name),
+        needs=spelling.needs(name) + spelling.remarks(name, case.base),
     )
     try:
-        layout = techniques.apply(name, case.base)
+        layout = spelling.apply(name, case.base).with_prompt(case.query.prompt)
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
-    risk = techniques.risk(name, kept_share(layout, context))
+    risk = spelling.risk(name, kept_share(layout, context))
     row = replace(row, layout=layout, reduction=reduction, risk=risk)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
@@ -216,7 +217,7 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
         if larger.gpus > parallel.gpus and case.sequences(layout, larger):
             return f"{larger.gpus} GPUs ({larger})"
     try:
-        if case.sequences(techniques.apply("fp8", layout), parallel):
+        if case.sequences(spelling.apply("fp8", layout), parallel):
             return "an fp8 cache (+fp8)"
     except Incompatible:
         pass
@@ -282,7 +283,7 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
 def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""
     case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
-    names = dict.fromkeys([techniques.BASELINE, *(techniques.canonical(t) for t in wanted)])
+    names = dict.fromkeys([spelling.BASELINE, *(spelling.canonical(t) for t in wanted)])
     return [evaluate(case, name) for name in names]
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import Incompatible
-from kvplan.kv import techniques
-from kvplan.kv.budget import Deployment, Parallel, check_parallel, memory_budget, replica_shapes, weights
+from kvplan.kv import spelling
+from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
+from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
@@ -121,7 +122,7 @@ def configurations(demand: Demand, wanted: Sequence[str], node: int) -> tuple[li
     )
     for name in wanted:
         try:
-            layout = techniques.apply(name, demand.base)
+            layout = spelling.apply(name, demand.base).with_prompt(demand.prompt)
         except Incompatible as refusal:
             refused[name] = str(refusal).removeprefix(f"{name}: ")
             continue
@@ -220,8 +221,10 @@ def capacity(demand: Demand, shape: Configuration, gpu: Gpu) -> int:
     longest = int(demand.workload.input.quantile(LONGEST) + demand.workload.output.quantile(LONGEST))
     budget = memory_budget(demand.model, shape.layout, where, mean)
     tensor = shape.parallel.tensor
-    peak = (shape.layout.peak(longest) - shape.layout.stored(longest)) / tensor
-    if not budget.sequences(longest, peak):
+    layout = shape.layout.with_prompt(int(demand.workload.input.quantile(LONGEST)))
+    room = budget if layout is shape.layout else memory_budget(demand.model, layout, where, longest)
+    peak = (layout.peak(longest) - layout.stored(longest)) / tensor
+    if not room.sequences(longest, peak):
         return 0
     mean_peak = (shape.layout.peak(mean) - shape.layout.stored(mean)) / tensor
     return budget.sequences(mean, mean_peak)

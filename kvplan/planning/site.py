@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
-from kvplan.kv.budget import Parallel
+from kvplan.kv.replica import Parallel
 from kvplan.money.offers import median_offer
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price

@@ -1,6 +1,6 @@
 """What a technique costs in quality: published scores interpolated, never extrapolated; unknown is a value.
 
-Of several models measured the mean is expected and their extremes are the range (`kvplan/planning/scores.py` says
+Of several models measured the mean is expected and their extremes are the range (`kvplan/quality/scores.py` says
 which models stand for which).
 """
 
@@ -10,8 +10,8 @@ from itertools import pairwise
 from math import log2
 
 from kvplan.errors import Incompatible, SpecError
-from kvplan.kv import techniques
-from kvplan.kv.techniques import Kind
+from kvplan.kv import spelling, techniques
+from kvplan.kv.techniques import Technique
 from kvplan.quality.scores import STAND_INS, by_family, curve, retained_at, rows_for, share_left
 from kvplan.specs.model import Attention, ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, BaseScore, QualityTable, Score, task_named
@@ -28,16 +28,13 @@ COMPOSED = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A model's own long-context score before any compression.
+    """A model's own long-context score before any compression, None where nobody measured it."""
 
-    `score` and `short` of 100, at the context asked for and at the shortest measured; None where nobody measured it.
-    """
-
-    score: float | None = None
-    short: float | None = None
-    effective: str = ""
-    words: str = ""
-    source: Source | None = None
+    score: float | None = None  #: at the context asked for, of 100
+    short: float | None = None  #: at the shortest context measured, of 100
+    effective: str = ""  #: context up to which the benchmark calls the model good
+    words: str = ""  #: the same in a sentence
+    source: Source | None = None  #: where it was published
 
     @property
     def drop(self) -> float | None:
@@ -47,22 +44,18 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """The relative loss of score a technique is expected to cost (0.01 is 1 %), between low and high.
+    """The relative loss of score that a technique is expected to cost; 0.01 is 1 %."""
 
-    Where it is not known `drop` is None, `basis` says why, and low and high are what can still be said. `base` is what
-    the model loses at this context without any compression.
-    """
-
-    technique: str
-    task: str
-    drop: float | None
-    low: float
-    high: float
-    known: bool
-    basis: str
-    caveats: tuple[str, ...] = ()
-    source: tuple[Source, ...] = ()
-    base: Base = Base()
+    technique: str  #: in its one spelling
+    task: str  #: task family
+    drop: float | None  #: expected, None where it is not known, of 1
+    low: float  #: the least it may be, or what can still be said of it, of 1
+    high: float  #: the most it may be, or what can still be said of it, of 1
+    known: bool  #: whether it was measured or lies between measurements
+    basis: str  #: which scores it rests on, or why it is not known
+    caveats: tuple[str, ...] = ()  #: what to beware of
+    source: tuple[Source, ...] = ()  #: where the scores were published
+    base: Base = Base()  #: what the model loses at this context without any compression
 
     def within(self, limit: float) -> bool:
         """Whether the expected loss is known and at most `limit`: unknown counts against a technique."""
@@ -78,27 +71,25 @@ def quality(
     """
     task = task_named(task)
     base = base_score(model, context, (*own, table))
-    found = [_whole(technique, model, task, context, extra) for extra in own]
-    measured = next((q for q in found if q), None)
+    by_table = [_whole(technique, model, task, context, extra) for extra in own]
+    measured = next((q for q in by_table if q), None)
     if measured is None:
         each = [
-            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in techniques.parts(technique)
+            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in spelling.parts(technique)
         ]
         measured = _composed(each, task)
     caveats = (*measured.caveats, *base_caveats(model, context, base))
-    return replace(
-        measured, technique=techniques.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base
-    )
+    return replace(measured, technique=spelling.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base)
 
 
 def checked(table: QualityTable) -> QualityTable:
     """Return a user's table; raise UnknownName or SpecError where a row's technique is no technique of kvplan's."""
     for row in table.scores:
         if row.share is None:
-            techniques.parts(row.technique)
-        elif row.technique not in techniques.KINDS:
+            spelling.parts(row.technique)
+        elif row.technique not in techniques.TECHNIQUES:
             raise SpecError(
-                f"{table.name}: {row.technique}: with a share, technique is one of {', '.join(techniques.KINDS)}"
+                f"{table.name}: {row.technique}: with a share, technique is one of {', '.join(techniques.TECHNIQUES)}"
             )
     return table
 
@@ -107,7 +98,7 @@ def checked(table: QualityTable) -> QualityTable:
 
 
 def _part(
-    kind: Kind, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
+    kind: Technique, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
 ) -> Quality:
     """Return what one technique costs, from the first table that has rows for it."""
     name = f"{kind.name}:{argument}" if argument else kind.name
@@ -126,10 +117,15 @@ def _part(
         if not rows:
             return unknown(name, task, why_none, caveats=(*quotes(table, kind), *guards(kind, task)))
         very = all(r.model in (None, model.name) for r in rows)
-        found = _estimate(name, kind, rows, share, task, very=very, own=table.own)
-        caveats = (*found.caveats, *quotes(table, kind), *guards(kind, task), *_distances(rows, model, context, table))
-        if found.known or not table.own:
-            return replace(found, caveats=caveats)
+        estimate = _estimate(name, kind, rows, share, task, very=very, own=table.own)
+        caveats = (
+            *estimate.caveats,
+            *quotes(table, kind),
+            *guards(kind, task),
+            *_distances(rows, model, context, table),
+        )
+        if estimate.known or not table.own:
+            return replace(estimate, caveats=caveats)
     return unknown(name, task, f"{name}: nothing measured", caveats=guards(kind, task))
 
 
@@ -137,7 +133,7 @@ def _part(
 
 
 def _estimate(
-    name: str, kind: Kind, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
+    name: str, kind: Technique, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
 ) -> Quality:
     """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
 
@@ -147,29 +143,29 @@ def _estimate(
     exact = [r for r in rows if r.task == task]
     averages = [r for r in rows if r.task == AVERAGE]
     stands_in = family.averaged or (family.name != "video" and kind.factor != "tokens") or own
-    used = exact or (averages if stands_in else [])
-    sources = tuple(dict.fromkeys(r.source for r in used or rows))
-    if not used:
+    scores = exact or (averages if stands_in else [])
+    sources = tuple(dict.fromkeys(r.source for r in scores or rows))
+    if not scores:
         return _unmeasured(name, kind, rows, task, sources)
-    points = curve(used)
+    points = curve(scores)
     mildest, harshest = points[1], points[-1]
     at = retained_at(points, share)
     low, high = 1 - at.high, 1 - at.low
-    slack = NOISE if very or len({r.model for r in used}) > 1 else ONE_MODEL
-    where = _where(used, kind, share)
-    recipes = sorted({r.condition for r in used if r.condition})
+    slack = NOISE if very or len({r.model for r in scores}) > 1 else ONE_MODEL
+    basis = _where(scores, kind, share)
+    recipes = sorted({r.condition for r in scores if r.condition})
     caveats = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
     if not exact:
         worst = [1 - retained_at(curve(other), share).low for other in by_family(rows)]
         high = max([high, *worst])
         caveats.append(f"an average over task families stands for {family.title}, which alone may lose more")
     if share < harshest.share * 0.999:
-        left, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
-        reason = f"{name} leaves {left} of the {_of(kind)}; the harshest measured leaves {least}"
+        remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
+        reason = f"{name} leaves {remaining} of the {_of(kind)}; the harshest measured leaves {least}"
         return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=tuple(caveats), source=sources)
     if share > mildest.share * 1.001:
         low, high = 0.0, max(high, 1 - mildest.low)
-        where += f"; {name} is milder and loses at most as much"
+        basis += f"; {name} is milder and loses at most as much"
     return Quality(
         technique=name,
         task=task,
@@ -177,26 +173,26 @@ def _estimate(
         low=max(low - slack, 0.0),
         high=min(high + slack, 1.0),
         known=True,
-        basis=where,
+        basis=basis,
         caveats=tuple(caveats),
         source=sources,
     )
 
 
-def _of(kind: Kind) -> str:
+def _of(kind: Technique) -> str:
     return {"tokens": "tokens", "bits": "bits", "heads": "key/value heads", "width": "width"}[kind.factor]
 
 
-def _where(rows: Sequence[Score], kind: Kind, share: float) -> str:
+def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
     """Return in words which rows a loss rests on."""
     models = ", ".join(sorted({r.model or "the user's file" for r in rows}))
     shares = ", ".join(f"{s:.3g}" for s in sorted({r.share for r in rows if r.share}, reverse=True))
     stand_in = STAND_INS.get(kind.name) if all(r.technique == STAND_INS.get(kind.name) for r in rows) else None
-    said = f"no score of {kind.title} itself was published; {stand_in} " if stand_in else ""
-    return f"{said}measured on {models} at {shares} of the {_of(kind)} (asked: {share:.3g})"
+    stand_in_words = f"no score of {kind.title} itself was published; {stand_in} " if stand_in else ""
+    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)} (asked: {share:.3g})"
 
 
-def _unmeasured(name: str, kind: Kind, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
+def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
     short = [r for r in rows if r.task == SHORT]
     if short:
         least, most = (f"{1 - pick(r.retained for r in short):.1%}" for pick in (max, min))
@@ -238,14 +234,14 @@ def unknown(
 
 def _whole(technique: str, model: ModelSpec, task: str, context: int, table: QualityTable) -> Quality | None:
     """Return the loss of a technique or composition measured under its whole spelling, None if it was not."""
-    wanted = techniques.canonical(technique)
+    name = spelling.canonical(technique)
     rows = [
         r
         for r in table.scores
-        if r.share is None and r.model in (None, model.name) and techniques.canonical(r.technique) == wanted
+        if r.share is None and r.model in (None, model.name) and spelling.canonical(r.technique) == name
     ]
     rows = [r for r in rows if r.task == task] or [r for r in rows if r.task == AVERAGE]
-    if not rows or not techniques.parts(technique):
+    if not rows or not spelling.parts(technique):
         return None
     mean = sum(r.retained for r in rows) / len(rows)
     longest = max((r.context or 0 for r in rows), default=0)
@@ -253,7 +249,7 @@ def _whole(technique: str, model: ModelSpec, task: str, context: int, table: Qua
     if rows[0].task != task:
         caveats.append(f"an average over task families stands for {TASKS[task].title}, which alone may lose more")
     return Quality(
-        technique=wanted,
+        technique=name,
         task=task,
         drop=min(max(1 - mean, 0.0), 1.0),
         low=max(1 - max(r.retained + max(r.spread, NOISE) for r in rows), 0.0),
@@ -269,7 +265,7 @@ def _composed(each: Sequence[Quality], task: str) -> Quality:
     """Return what several techniques cost together: retained shares multiply, and the range widens."""
     if not each:
         return Quality(
-            technique=techniques.BASELINE,
+            technique=spelling.BASELINE,
             task=task,
             drop=0.0,
             low=0.0,
@@ -279,10 +275,10 @@ def _composed(each: Sequence[Quality], task: str) -> Quality:
         )
     if len(each) == 1:
         return each[0]
-    low, kept, worst = max(q.low for q in each), 1.0, 1.0
+    low, retained, worst = max(q.low for q in each), 1.0, 1.0
     for q in each:
-        kept, worst = kept * (1 - (q.drop or 0.0)), worst * (1 - q.high)
-    drop = 1 - kept
+        retained, worst = retained * (1 - (q.drop or 0.0)), worst * (1 - q.high)
+    drop = 1 - retained
     basis = "; ".join(q.basis for q in each)
     shared = {
         "technique": "+".join(q.technique for q in each),
@@ -302,22 +298,22 @@ def _composed(each: Sequence[Quality], task: str) -> Quality:
 # -- words ----------------------------------------------------------------------------------------
 
 
-def guards(kind: Kind, task: str) -> tuple[str, ...]:
+def guards(kind: Technique, task: str) -> tuple[str, ...]:
     """Return what to beware of, whatever the scores say."""
     family = TASKS[task]
-    found: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if kind.name in ("streaming", "window") and family.name == "retrieval":
-        found += (f"{kind.title} on retrieval: what left the window is gone, whoever asks for it",)
+        warnings += (f"{kind.title} on retrieval: what left the window is gone, whoever asks for it",)
     elif kind.factor == "tokens" and family.exact:
-        found += (f"{kind.title} drops tokens, and {family.title} may ask for any of them",)
+        warnings += (f"{kind.title} drops tokens, and {family.title} may ask for any of them",)
     if kind.factor == "heads":
-        found += ("MMLU and other short prompts say nothing of quality at 128k",)
+        warnings += ("MMLU and other short prompts say nothing of quality at 128k",)
     if kind.name in ("gqa", "mqa", "mhc"):
-        found += (f"{kind.title} needs {kind.needs}",)
-    return found
+        warnings += (f"{kind.title} needs {kind.needs}",)
+    return warnings
 
 
-def quotes(table: QualityTable, kind: Kind) -> tuple[str, ...]:
+def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     """Return published scores of a technique that cannot be interpolated, since more was changed than the technique."""
     rows = [r for r in table.scores if r.technique == kind.name and r.share is None and r.grade != "C"]
     return (
@@ -332,17 +328,17 @@ def _too_long(longest: int, context: int) -> str:
 def _distances(rows: Sequence[Score], model: ModelSpec, context: int, table: QualityTable) -> tuple[str, ...]:
     """Return how far the model and the prompt are from what was measured."""
     longest = max((r.context or 0 for r in rows), default=0)
-    found: tuple[str, ...] = (_too_long(longest, context),) if 0 < longest < context else ()
+    remarks: tuple[str, ...] = (_too_long(longest, context),) if 0 < longest < context else ()
     largest = max((r.parameters or 0.0 for r in rows), default=0.0)
     if largest and model.parameters > 1.5 * largest and not table.own:
-        found += (f"measured on models up to {largest / 1e9:g}B; where sizes were compared larger ones lost less",)
+        remarks += (f"measured on models up to {largest / 1e9:g}B; where sizes were compared larger ones lost less",)
     if largest and not table.own and model.active_parameters < 0.5 * model.parameters:
         working = f"{model.active_parameters / 1e9:.3g}B of its {model.parameters / 1e9:.3g}B parameters"
-        found += (f"measured on dense models; here {working} work on a token, and smaller models lose more",)
+        remarks += (f"measured on dense models; here {working} work on a token, and smaller models lose more",)
     windows = any(isinstance(m, Attention) and m.window for layer in model.layers for m in layer.mixers)
     if not table.own and (windows or any(m.kind == "state" for layer in model.layers for m in layer.mixers)):
-        found += ("layers with windows or states already forget; the models measured have neither",)
-    return found
+        remarks += ("layers with windows or states already forget; the models measured have neither",)
+    return remarks
 
 
 def base_score(model: ModelSpec, context: int, tables: Sequence[QualityTable]) -> Base:
@@ -368,7 +364,7 @@ def _ruler(row: BaseScore, context: int) -> float:
 
 def base_caveats(model: ModelSpec, context: int, base: Base) -> tuple[str, ...]:
     """Return what the model itself cannot do at this context."""
-    found: tuple[str, ...] = (base.words,) if base.drop is None or base.drop > 0.02 else ()
+    caveats: tuple[str, ...] = (base.words,) if base.drop is None or base.drop > 0.02 else ()
     if model.max_context and context > model.max_context:
-        found = (f"{model.title} supports {model.max_context:,} tokens, not {context:,}", *found)
-    return found
+        caveats = (f"{model.title} supports {model.max_context:,} tokens, not {context:,}", *caveats)
+    return caveats

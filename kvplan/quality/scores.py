@@ -11,9 +11,9 @@ from itertools import pairwise
 from math import log2
 
 from kvplan.errors import KvplanError
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.techniques import Kind
+from kvplan.kv.techniques import Technique
 from kvplan.specs.model import Attention, Latent, ModelSpec
 from kvplan.specs.quality import TASKS, QualityTable, Score
 
@@ -23,7 +23,7 @@ STAND_INS = {"fp8": "int4", "int8": "int4", "mqa": "gqa"}
 SAME_SIZE = 0.8
 
 
-def rows_for(table: QualityTable, kind: Kind, model: ModelSpec, context: int) -> tuple[list[Score], str]:
+def rows_for(table: QualityTable, kind: Technique, model: ModelSpec, context: int) -> tuple[list[Score], str]:
     """Return the rows that speak for a technique on a model, or none and why."""
     named = [s for s in table.scores if s.grade != "C" and s.technique.partition(":")[0] == kind.name]
     named = named or [s for s in table.scores if s.grade != "C" and s.technique == STAND_INS.get(kind.name)]
@@ -52,20 +52,20 @@ def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     if row.share is not None:
         return row
     try:
-        found = techniques.parts(row.technique)
-        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(found) == 1 else None
+        parts = spelling.parts(row.technique)
+        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(parts) == 1 else None
     except KvplanError:
         return None
 
 
-def _too_small(kind: Kind, model: ModelSpec, smallest: float, table: QualityTable) -> str:
+def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: QualityTable) -> str:
     reason = (
         f"{kind.title} was measured on models of {smallest / 1e9:g}B and more, {model.title} has "
         f"{model.parameters / 1e9:.1f}B; smaller models lose more"
     )
     series = [s for s in table.sizes if s.what == table.sizes[0].what]
-    told = ", ".join(f"{s.accuracy:.2f} at {s.parameters / 1e9:g}B" for s in series)
-    return f"{reason} ({series[0].what}: accuracy {told})" if series else reason
+    accuracies = ", ".join(f"{s.accuracy:.2f} at {s.parameters / 1e9:g}B" for s in series)
+    return f"{reason} ({series[0].what}: accuracy {accuracies})" if series else reason
 
 
 def attention(model: ModelSpec) -> str:
@@ -90,8 +90,8 @@ def share_left(name: str, model: ModelSpec, context: int) -> float:
     Of several kinds of layer, the one that loses most.
     """
     base = _layout(model)
-    after = techniques.apply(name, base)
-    factor = techniques.parts(name)[0][0].factor
+    after = spelling.apply(name, base)
+    factor = spelling.parts(name)[0][0].factor
     if factor == "tokens":
         return min((g.keep.tokens(context) / context for g in after.groups if g.keep.evicts), default=1.0)
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=True) if b.vectors and a != b]
@@ -106,23 +106,23 @@ def _layout(model: ModelSpec) -> KVLayout:
 
 
 @dataclass(frozen=True)
-class Point:
-    """Score retained at a share left: expected, and the extremes of the models measured."""
+class Retained:
+    """Score retained at what a technique leaves of its factor; all of 1."""
 
-    share: float
-    retained: float
-    low: float
-    high: float
+    share: float  #: left of the factor
+    retained: float  #: expected, the mean of the models measured
+    low: float  #: the worst of the models measured
+    high: float  #: the best of the models measured
 
 
-def curve(rows: Sequence[Score]) -> tuple[Point, ...]:
+def curve(rows: Sequence[Score]) -> tuple[Retained, ...]:
     """Return points from the mildest to the harshest, the uncompressed cache first; harsher is never better."""
-    points = [Point(1.0, 1.0, 1.0, 1.0)]
+    points = [Retained(1.0, 1.0, 1.0, 1.0)]
     for share in sorted({r.share for r in rows if r.share}, reverse=True):
         here = [r for r in rows if r.share == share]
         last, scores = points[-1], [r.retained for r in here]
         points.append(
-            Point(
+            Retained(
                 share,
                 min(last.retained, sum(scores) / len(scores)),
                 min(last.low, *(r.retained - r.spread for r in here)),
@@ -132,13 +132,13 @@ def curve(rows: Sequence[Score]) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def retained_at(points: Sequence[Point], share: float) -> Point:
+def retained_at(points: Sequence[Retained], share: float) -> Retained:
     """Return the point at a share, linear in the logarithm of the ratio; beyond the harshest, the harshest."""
     for a, b in pairwise(points):
         if b.share <= share <= a.share:
             t = log2(a.share / share) / log2(a.share / b.share)
             mix = [x + t * (y - x) for x, y in ((a.retained, b.retained), (a.low, b.low), (a.high, b.high))]
-            return Point(share, *mix)
+            return Retained(share, *mix)
     return points[-1]
 
 

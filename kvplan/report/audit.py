@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from kvplan.api.audit import Audit
-from kvplan.claims.verdicts import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Found, Verdict, beyond
+from kvplan.claims.verdicts import FAILS, HOLDS, OPEN, SOMETIMES, VERDICTS, Outcome, Verdict, beyond
 from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
 from kvplan.report.sources import brief, source
 from kvplan.specs.source import Source
@@ -34,15 +34,15 @@ def finite(value: float | None) -> float | None:
 
 #: a case: what it was checked on, its figure and range, and whether the claim holds for it
 CASE = (
-    Column[Found](key="on", value=lambda f: dict(f.case.words) if f.case else {}),
-    Column[Found](key="label", value=lambda f: f.label),
-    Column[Found](key="holds", value=lambda f: None if f.status == "open" else f.holds),
-    Column[Found](key="within_our_error", value=lambda f: f.status == "within"),
-    Column[Found](key="value", value=lambda f: finite(f.measured.value)),
-    Column[Found](key="low", value=lambda f: finite(f.measured.low)),
-    Column[Found](key="high", value=lambda f: finite(f.measured.high)),
-    Column[Found](key="arithmetic", value=lambda f: f.measured.line),
-    Column[Found](key="reason", value=lambda f: f.measured.reason),
+    Column[Outcome](key="on", value=lambda f: dict(f.case.words) if f.case else {}),
+    Column[Outcome](key="label", value=lambda f: f.label),
+    Column[Outcome](key="holds", value=lambda f: None if f.status == "open" else f.holds),
+    Column[Outcome](key="within_our_error", value=lambda f: f.status == "within"),
+    Column[Outcome](key="value", value=lambda f: finite(f.measured.value)),
+    Column[Outcome](key="low", value=lambda f: finite(f.measured.low)),
+    Column[Outcome](key="high", value=lambda f: finite(f.measured.high)),
+    Column[Outcome](key="arithmetic", value=lambda f: f.measured.line),
+    Column[Outcome](key="reason", value=lambda f: f.measured.reason),
 )
 #: a claim and its verdict
 CLAIM = (
@@ -52,13 +52,13 @@ CLAIM = (
     Column[Verdict](key="verdict", value=lambda v: v.verdict),
     Column[Verdict](key="condition", value=lambda v: v.condition),
     Column[Verdict](key="within_our_error", value=lambda v: v.within),
-    Column[Verdict](key="said", heading="verdict", value=lambda v: v.said, align="left", wraps=True),
+    Column[Verdict](key="said", heading="verdict", value=lambda v: v.sentence, align="left", wraps=True),
     Column[Verdict](key="arithmetic", heading="arithmetic", value=lambda v: v.arithmetic, align="left", wraps=True),
     Column[Verdict](key="check", value=lambda v: v.claim.check),
     Column[Verdict](key="claimed", value=lambda v: v.claim.claimed),
     Column[Verdict](key="unit", value=lambda v: v.unit),
     Column[Verdict](key="tolerance", value=lambda v: v.tolerance),
-    Column[Verdict](key="cases", value=lambda v: records(CASE, v.found)),
+    Column[Verdict](key="cases", value=lambda v: records(CASE, v.outcomes)),
     Column[Verdict](key="source", value=lambda v: source(v.claim.source)),
     Column[Verdict](key="rests_on", value=lambda v: [source(s) for s in v.sources]),
 )

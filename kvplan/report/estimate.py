@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.kv.layout import equation
 from kvplan.planning.estimate import Estimate
 from kvplan.planning.replica import Evaluation, best
@@ -61,11 +61,11 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what fits where, which technique the engine serves helps most, and at what cost."""
-    size = next(r.stored for r in e.rows if r.technique == techniques.BASELINE)
+    size = next(r.stored for r in e.rows if r.technique == spelling.BASELINE)
     head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(size or 0)} of KV cache per sequence."
     titles, engine = {s.gpu.name: s.gpu.title for s in e.sites}, e.sites[0].engine
-    base = best(r for r in e.rows if r.technique == techniques.BASELINE)
-    chosen = best(r for r in e.rows if techniques.served_by(r.technique, engine.name))
+    base = best(r for r in e.rows if r.technique == spelling.BASELINE)
+    chosen = best(r for r in e.rows if spelling.served_by(r.technique, engine.name))
     if chosen is None:
         other = best(e.rows)
         if other is None:
@@ -83,7 +83,7 @@ def compressed(base: Evaluation, chosen: Evaluation, e: Estimate) -> str:
     engine, cheaper = e.sites[0].engine.title, cheaper_guess(base, e.where)
     if base.cost is None:
         return "Costs are not compared, because no price is known."
-    if chosen.technique == techniques.BASELINE:
+    if chosen.technique == spelling.BASELINE:
         return f"No compression technique that {engine} serves is cheaper.{cheaper}"
     if chosen.gpu == base.gpu:
         gpus = "one GPU holds" if chosen.gpus == 1 else f"{chosen.gpus} GPUs hold"
@@ -129,7 +129,7 @@ def standing(e: Estimate) -> str:
 def legend(e: Estimate) -> Iterator[str]:
     """Yield what the columns mean, and which techniques no measured server ran."""
     yield LEGEND
-    kinds = [kind for row in e.rows for kind, _ in techniques.parts(row.technique)]
+    kinds = [kind for row in e.rows for kind, _ in spelling.parts(row.technique)]
     if any(kind.factor != "bits" for kind in kinds):
         yield PREDICTED
 

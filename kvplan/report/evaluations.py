@@ -1,6 +1,6 @@
 """The columns of techniques and GPUs in `kvplan estimate`: figures of a replica at work, for tables and JSON."""
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling, techniques
 from kvplan.planning.replica import Evaluation
 from kvplan.report.blocks import Column, Json
 from kvplan.report.sources import source
@@ -17,9 +17,9 @@ def usd(r: Evaluation, factor: float = 1.0) -> float | None:
     return r.cost.per_query * factor if r.cost else None
 
 
-def part(kind: techniques.Kind) -> Json:
+def part(kind: techniques.Technique) -> Json:
     """Return what one technique says of itself; it excludes every other that acts on the same factor."""
-    others = [k.name for k in techniques.KINDS.values() if k.factor == kind.factor]
+    others = [k.name for k in techniques.TECHNIQUES.values() if k.factor == kind.factor]
     return {
         "name": kind.name,
         "acts_on": kind.factor,
@@ -102,7 +102,7 @@ TECHNIQUE = (
         cell=lambda r: r.risk if r.layout else "not for this model",
     ),
     Column[Evaluation](key="needs", value=lambda r: list(r.needs)),
-    Column[Evaluation](key="parts", value=lambda r: [part(kind) for kind, _ in techniques.parts(r.technique)]),
+    Column[Evaluation](key="parts", value=lambda r: [part(kind) for kind, _ in spelling.parts(r.technique)]),
     Column[Evaluation](key="feasible", value=lambda r: r.feasible),
     Column[Evaluation](key="reason", value=lambda r: r.reason),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.kv.layout import kv_layout
 from kvplan.report.fields import Field, finite
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS, Engine, Gpu, Price
@@ -57,10 +57,10 @@ def gpu(g: Gpu) -> list[Field]:
     ]
 
 
-def technique(spelling: str) -> list[Field]:
+def technique(name: str) -> list[Field]:
     """Return the fields of every part of a composition."""
     found: list[Field] = []
-    for kind, argument in techniques.parts(spelling):
+    for kind, argument in spelling.parts(name):
         source = str(kind.source)
         label = f"{kind.name}:{argument}" if argument else kind.name
         found += [
@@ -72,7 +72,7 @@ def technique(spelling: str) -> list[Field]:
             Field("granularity", kind.granularity, source),
             Field("quality", kind.quality, source),
         ]
-    return found or [Field("technique", techniques.BASELINE, "kvplan")]
+    return found or [Field("technique", spelling.BASELINE, "kvplan")]
 
 
 def engine(e: Engine) -> list[Field]:

@@ -39,12 +39,16 @@ GPU = (
     Column[Gpu](key="bf16", heading="bf16", value=lambda g: g.rate(16), show=lambda x: show_rate(x, "FLOP/s")),
 )
 TECHNIQUE = (
-    Column[techniques.Kind](key="name", heading="name", value=lambda k: k.name, align="left"),
-    Column[techniques.Kind](key="spelling", heading="spelling", value=lambda k: k.spelling, align="left", wraps=True),
-    Column[techniques.Kind](key="acts_on", heading="acts on", value=lambda k: k.factor, align="left"),
-    Column[techniques.Kind](key="summary", heading="summary", value=lambda k: k.summary, align="left", wraps=True),
-    Column[techniques.Kind](key="quality", heading="quality", value=lambda k: k.quality, align="left", wraps=True),
-    Column[techniques.Kind](key="source", heading="source", value=lambda k: k.source.ref, align="left", wraps=True),
+    Column[techniques.Technique](key="name", heading="name", value=lambda k: k.name, align="left"),
+    Column[techniques.Technique](
+        key="spelling", heading="spelling", value=lambda k: k.spelling, align="left", wraps=True
+    ),
+    Column[techniques.Technique](key="acts_on", heading="acts on", value=lambda k: k.factor, align="left"),
+    Column[techniques.Technique](key="summary", heading="summary", value=lambda k: k.summary, align="left", wraps=True),
+    Column[techniques.Technique](key="quality", heading="quality", value=lambda k: k.quality, align="left", wraps=True),
+    Column[techniques.Technique](
+        key="source", heading="source", value=lambda k: k.source.ref, align="left", wraps=True
+    ),
 )
 WORKLOAD = (
     Column[Workload](key="name", heading="name", value=lambda w: w.name, align="left"),

@@ -10,7 +10,7 @@ from kvplan.report.blocks import Block, Column, Json, Page, Text, records, schem
 from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
-from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, Server, age
+from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, ServerPrice, age
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: how a figure of owning is written: unit -> (factor, name)
@@ -45,7 +45,7 @@ def figure_field(terms: Ownership, name: str) -> Field:
     return Field(name, f"{value}: {OWNERSHIP_MEANING[name]}", str(terms.sources[name]))
 
 
-def server_field(s: Server) -> Field:
+def server_field(s: ServerPrice) -> Field:
     """Return the price of a server with its GPUs, power and source."""
     power = f", {s.power:,.0f} W" if s.power else ""
     note = f"; {s.note}" if s.note else ""
@@ -85,7 +85,7 @@ def figure(terms: Ownership, name: str) -> Json:
     }
 
 
-def server(s: Server, day: str, stale: int) -> Json:
+def server(s: ServerPrice, day: str, stale: int) -> Json:
     """Return the price of a server as a JSON object."""
     return {
         "gpu": s.gpu,

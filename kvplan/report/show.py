@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kvplan.api.show import Item, Kernels, Measured, Servers, Shown
+from kvplan.api.show import Item, Kernels, MeasuredProfile, Servers, Shown
 from kvplan.errors import SpecError
 from kvplan.report import fields, items
 from kvplan.report.blocks import Json, Page
@@ -61,7 +61,7 @@ def document(found: Shown) -> Json:
 
 
 @contextmanager
-def as_written(found: Measured) -> Iterator[None]:
+def as_written(found: MeasuredProfile) -> Iterator[None]:
     """Refuse documents that are not as `kvplan profile` writes them."""
     try:
         yield

@@ -1,93 +1,81 @@
 """What somebody claims: a figure, the quantity it is of, and the cases to check it on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from kvplan.specs.fields import about, described
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Factor, Workload
 
-#: field of a case -> what it holds
-CASE_FIELDS = {
-    "model": "a model",
-    "kv_heads": "key/value heads per layer, in place of the model's own",
-    "context": "tokens of a sequence, prompt and answer",
-    "output": "tokens generated, part of the context; 512 where it is not said",
-    "workload": "lengths of a workload's mean request, in place of context and output",
-    "technique": "a technique; the uncompressed cache where it is not said",
-    "gpu": "a GPU",
-    "weights": "format of the weights; the checkpoint's own where it is not said",
-    "batch": "sequences run at once; as many as fit where it is not said",
-    "tp": "tensor-parallel GPUs of a replica",
-    "against": "the technique compared with; the uncompressed cache where it is not said",
-    "against_gpu": "the GPU compared with",
-    "against_workload": "the workload compared with",
-    "price": "USD per GPU-hour, in place of the median of dated on-demand prices",
-    "load": "share of the time the GPUs are busy; always where it is not said",
-    "measure": "ttft, tpot or e2e",
-    "of": "which part is counted",
-    "task": "a task family, 'short' for scores of short prompts",
-    "size": "a number of parameters",
-    "provider": "an API's provider",
-    "api": "a provider's name of a model",
-    "line": "a line of an owner's bill",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case of a claim; CASE_FIELDS says what each field holds. `words` are its fields as people write them.
+    """One case of a claim."""
 
-    `price` is in USD/s, `load` a share of 1.
-    """
+    words: dict[str, str]  #: its fields as people write them
+    model: ModelSpec | None = field(default=None, metadata=about("a model"))
+    kv_heads: int | None = field(default=None, metadata=about("key/value heads per layer, in place of the model's own"))
+    context: int | None = field(default=None, metadata=about("tokens of a sequence, prompt and answer", "token"))
+    output: int | None = field(
+        default=None, metadata=about("tokens generated, part of the context; 512 where it is not said", "token")
+    )
+    workload: Workload | None = field(
+        default=None, metadata=about("lengths of a workload's mean request, in place of context and output")
+    )
+    technique: str = field(
+        default="baseline", metadata=about("a technique; the uncompressed cache where it is not said")
+    )
+    gpu: Gpu | None = field(default=None, metadata=about("a GPU"))
+    weights: str | None = field(
+        default=None, metadata=about("format of the weights; the checkpoint's own where it is not said")
+    )
+    batch: int | None = field(
+        default=None, metadata=about("sequences run at once; as many as fit where it is not said")
+    )
+    tp: int | None = field(default=None, metadata=about("tensor-parallel GPUs of a replica"))
+    against: str = field(
+        default="baseline", metadata=about("the technique compared with; the uncompressed cache where it is not said")
+    )
+    against_gpu: Gpu | None = field(default=None, metadata=about("the GPU compared with"))
+    against_workload: Workload | None = field(default=None, metadata=about("the workload compared with"))
+    price: float | None = field(
+        default=None,
+        metadata=about("USD per GPU-hour, in place of the median of dated on-demand prices", "USD/s"),
+    )
+    load: float = field(
+        default=1.0, metadata=about("share of the time the GPUs are busy; always where it is not said", "1")
+    )
+    measure: str = field(default="", metadata=about("ttft, tpot or e2e"))
+    of: str = field(default="", metadata=about("which part is counted"))
+    task: str = field(default="", metadata=about("a task family, 'short' for scores of short prompts"))
+    size: float | None = field(default=None, metadata=about("a number of parameters"))
+    provider: str = field(default="", metadata=about("an API's provider"))
+    api: str = field(default="", metadata=about("a provider's name of a model"))
+    line: str = field(default="", metadata=about("a line of an owner's bill"))
 
-    words: dict[str, str]
-    model: ModelSpec | None = None
-    kv_heads: int | None = None
-    context: int | None = None
-    output: int | None = None
-    workload: Workload | None = None
-    technique: str = "baseline"
-    gpu: Gpu | None = None
-    weights: str | None = None
-    batch: int | None = None
-    tp: int | None = None
-    against: str = "baseline"
-    against_gpu: Gpu | None = None
-    against_workload: Workload | None = None
-    price: float | None = None
-    load: float = 1.0
-    measure: str = ""
-    of: str = ""
-    task: str = ""
-    size: float | None = None
-    provider: str = ""
-    api: str = ""
-    line: str = ""
+
+#: field of a case -> what it holds
+CASE_FIELDS = {name: meta["meaning"] for name, meta in described(Case).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One figure that somebody claims.
+    """One figure that somebody claims."""
 
-    `check` names the quantity, `claimed` its figure or range as written, `cases` what it is checked on. `how` combines
-    the factors of an arithmetic check, one tuple a case. `needs` says what would have to be known for a claim nobody
-    can check. `where` is its place in the file.
-    """
-
-    id: str
-    about: str
-    claim: str
-    check: str
-    claimed: str
-    tolerance: float | None
-    cases: tuple[Case, ...]
-    how: str
-    factors: tuple[tuple[Factor, ...], ...]
-    needs: str
-    note: str
-    source: Source
-    where: str
+    id: str  #: its name in the file
+    about: str  #: its subject, which groups claims
+    claim: str  #: the sentence that claims it
+    check: str  #: the quantity it is checked as
+    claimed: str  #: its figure or range as written
+    tolerance: float | None  #: how far off it may be, a share; None: the check's own
+    cases: tuple[Case, ...]  #: what it is checked on
+    how: str  #: product, sum or quotient of the factors of an arithmetic check
+    factors: tuple[tuple[Factor, ...], ...]  #: of an arithmetic check, one tuple a case
+    needs: str  #: what would have to be known, for a claim nobody can check
+    note: str  #: a remark for the reader
+    source: Source  #: who claims it
+    where: str  #: its place in the file, for messages
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -104,7 +92,7 @@ class Claim:
 class Claims:
     """A file of claims, in its own order."""
 
-    name: str
-    title: str
-    source: Source
-    claims: tuple[Claim, ...]
+    name: str  #: of the file
+    title: str  #: as reports print it
+    source: Source  #: who makes the claims
+    claims: tuple[Claim, ...]  #: in the file's order

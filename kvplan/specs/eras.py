@@ -8,17 +8,14 @@ from math import log
 
 @dataclass(frozen=True, kw_only=True)
 class Era:
-    """An engine before a release or a day: its host's time to launch a kernel without CUDA graphs [s], and factors.
+    """An engine before a release or a day; source and reason stand beside each."""
 
-    `name` is what a fit calls all releases of it. Source and reason stand beside each.
-    """
-
-    name: str
-    engine: str
-    before: tuple[int, ...]
-    day: str
-    launch: float = 0.0
-    factors: Mapping[str, float] = field(default_factory=dict)
+    name: str  #: what a fit calls all releases of it, '' where it does not tell them apart
+    engine: str  #: its name in the catalogue
+    before: tuple[int, ...]  #: the first release that is no longer of it
+    day: str  #: of that release, YYYY-MM-DD
+    launch: float = 0.0  #: the host's time to launch a kernel, without CUDA graphs [s]
+    factors: Mapping[str, float] = field(default_factory=dict)  #: term of the serving model -> how many times as long
 
 
 ERAS = (

@@ -11,54 +11,54 @@ from kvplan.specs.workload import Lengths, Workload
 
 @dataclass(frozen=True, kw_only=True)
 class Stock:
-    """A GPU type and how many can be had. `price` per GPU [USD/s], None where the day's offers are to tell it."""
+    """A GPU type and how many can be had."""
 
-    gpu: Gpu
-    count: int
-    price: float | None = None
+    gpu: Gpu  #: the type
+    count: int  #: GPUs that can be had
+    price: float | None = None  #: per GPU, None where the day's offers are to tell it [USD/s]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A workload asked of a model, at the volume and under the limits of the file.
+    """A workload asked of a model, at the volume and under the limits of the file."""
 
-    `quality` is the greatest relative loss of score, None where any goes.
-    """
-
-    name: str
-    workload: Workload
-    model: ModelSpec
-    quality: float | None = None
+    name: str  #: of the job, as the file spells it
+    workload: Workload  #: with the file's volume and limits
+    model: ModelSpec  #: that serves it
+    quality: float | None = None  #: greatest relative loss of score, of 1; None where any goes
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetFile:
-    """What a fleet file says. Each job's requests are cut into `buckets` by input length."""
+    """What a fleet file says."""
 
-    name: str
-    stocks: tuple[Stock, ...]
-    jobs: tuple[Job, ...]
-    buckets: int
+    name: str  #: of the file
+    stocks: tuple[Stock, ...]  #: GPUs that can be had
+    jobs: tuple[Job, ...]  #: workloads to serve
+    buckets: int  #: parts by input length that each job's requests are cut into
 
 
 @dataclass(frozen=True)
 class Slice(Lengths):
     """The requests from quantile `start` to quantile `end` of a distribution. [token]"""
 
-    whole: Lengths
-    start: float
-    end: float
+    whole: Lengths  #: the distribution
+    start: float  #: quantile, of 1
+    end: float  #: quantile, of 1
 
     def _at(self, q: float) -> float:
         return self.start + min(max(q, 0.0), 1.0) * (self.end - self.start)
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the slice does not exceed. [token]"""
         return self.whole.quantile(self._at(q))
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length from quantile a to quantile b of the slice. [token]"""
         return self.whole.between(self._at(a), self._at(b))
 
     def times(self, factor: float) -> "Slice":
+        """Return the slice with every length multiplied."""
         return Slice(self.whole.times(factor), self.start, self.end)
 
 

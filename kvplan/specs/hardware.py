@@ -1,34 +1,35 @@
 """What a GPU, an engine and a price are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from kvplan.specs.fields import about, described
 from kvplan.specs.source import Source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gpu:
-    """One GPU as sold, in base units; throughput is dense. `sources` says who gave each figure."""
+    """One GPU as sold, in base units. Throughput is dense."""
 
-    name: str
-    title: str
-    memory: float
-    visible_memory: float
-    bandwidth: float
-    fp16: float
-    link: float
-    link_kind: str = ""
-    gpus_per_node: int = 8
-    vendor: str = ""
-    architecture: str = ""
-    bf16: float | None = None
-    fp32: float | None = None
-    fp8: float | None = None
-    fp4: float | None = None
-    int8: float | None = None
-    power: float | None = None
-    sms: int | None = None
-    l2: float | None = None
-    sources: dict[str, Source] = field(default_factory=dict, compare=False)
+    name: str  #: as files and options spell it
+    title: str = field(metadata=about("its name in reports"))
+    vendor: str = field(default="", metadata=about("who makes it"))
+    architecture: str = field(default="", metadata=about("its generation"))
+    memory: float = field(metadata=about("memory as sold", "B"))
+    visible_memory: float = field(metadata=about("memory that the driver reports", "B"))
+    bandwidth: float = field(metadata=about("of its memory", "B/s"))
+    fp32: float | None = field(default=None, metadata=about("rate outside the matrix units", "FLOP/s"))
+    fp16: float = field(metadata=about("matrix rate", "FLOP/s"))
+    bf16: float | None = field(default=None, metadata=about("matrix rate; None: as fp16", "FLOP/s"))
+    fp8: float | None = field(default=None, metadata=about("matrix rate, None without such units", "FLOP/s"))
+    fp4: float | None = field(default=None, metadata=about("matrix rate, None without such units", "FLOP/s"))
+    int8: float | None = field(default=None, metadata=about("matrix rate, None without such units", "FLOP/s"))
+    link: float = field(metadata=about("to the other GPUs of its node, one way", "B/s"))
+    link_kind: str = field(default="", metadata=about("name of the link"))
+    gpus_per_node: int = field(default=8, metadata=about("GPUs that the link joins", "#"))
+    sms: int | None = field(default=None, metadata=about("streaming multiprocessors", "#"))
+    l2: float | None = field(default=None, metadata=about("last-level cache", "B"))
+    power: float | None = field(default=None, metadata=about("rated power", "W"))
+    sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 
     @property
     def wide(self) -> float:
@@ -46,65 +47,26 @@ class Gpu:
 
 
 #: unit of every field of a GPU file ('' is text, '#' a whole number)
-GPU_FIELDS = {
-    "title": "",
-    "vendor": "",
-    "architecture": "",
-    "memory": "B",
-    "visible_memory": "B",
-    "bandwidth": "B/s",
-    "fp32": "FLOP/s",
-    "fp16": "FLOP/s",
-    "bf16": "FLOP/s",
-    "fp8": "FLOP/s",
-    "fp4": "FLOP/s",
-    "int8": "FLOP/s",
-    "link": "B/s",
-    "link_kind": "",
-    "gpus_per_node": "#",
-    "sms": "#",
-    "l2": "B",
-    "power": "W",
-}
-
-
-#: fields of an engine file, in the order they are shown
-ENGINE_FIELDS = (
-    "title",
-    "version",
-    "utilization",
-    "block_size",
-    "latent_block_size",
-    "large_memory",
-    "large_except",
-    "small",
-    "large",
-    "sampler_bytes_per_logit",
-    "runtime",
-)
+GPU_FIELDS = {name: meta["unit"] for name, meta in described(Gpu).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How a serving engine divides a GPU's memory, as sourced data for one range of versions.
+    """How a serving engine divides a GPU's memory, as sourced data for one range of versions."""
 
-    `small` and `large` are (max_num_seqs, max_num_batched_tokens), by whether the GPU has `large_memory`.
-    `runtime[tp]` is memory outside the allocator (context, NCCL) on each of tp GPUs.
-    """
-
-    name: str
-    title: str
-    version: str
-    utilization: float
-    block_size: int
-    latent_block_size: int
-    large_memory: float
-    large_except: tuple[str, ...]
-    small: tuple[int, int]
-    large: tuple[int, int]
-    sampler_bytes_per_logit: float
-    runtime: dict[int, float]
-    sources: dict[str, Source] = field(default_factory=dict, compare=False)
+    name: str  #: as files and options spell it
+    title: str  #: as reports print it
+    version: str  #: range of versions that the figures hold for
+    utilization: float  #: share of the GPU's memory that it uses, of 1
+    block_size: int  #: tokens of a page [token]
+    latent_block_size: int  #: tokens of a page where the cache is a latent [token]
+    large_memory: float  #: GPUs with at least this much take the `large` limits [B]
+    large_except: tuple[str, ...]  #: beginnings of names of GPUs that take the `small` ones all the same
+    small: tuple[int, int]  #: (max_num_seqs, max_num_batched_tokens) of a step
+    large: tuple[int, int]  #: (max_num_seqs, max_num_batched_tokens) of a step
+    sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
+    sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 
     def limits(self, gpu: Gpu | None) -> tuple[int, int]:
         """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU; None stands for a large one."""
@@ -120,18 +82,23 @@ class Engine:
         return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
 
 
+#: fields of an engine file, in the order they are shown
+ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """A dated rental price of one GPU: `price` USD per second, valid from `start` (inclusive) to `end` (exclusive)."""
+    """A dated rental price of one GPU."""
 
-    gpu: str
-    provider: str
-    term: str
-    price: float
-    start: str
-    end: str | None
-    note: str
-    source: Source
+    gpu: str  #: its name in the catalogue
+    provider: str  #: who lets it
+    term: str  #: on-demand, spot, reserved-3y, ...
+    price: float  #: of one GPU [USD/s]
+    start: str  #: first day it holds, YYYY-MM-DD
+    end: str | None  #: first day it no longer holds, None while it does
+    note: str  #: a remark for the reader
+    source: Source  #: where it was seen
 
     def current(self, day: str) -> bool:
+        """Whether the price holds on a day (YYYY-MM-DD)."""
         return self.start <= day and (self.end is None or day < self.end)

@@ -13,25 +13,21 @@ from kvplan.specs.source import Source
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Softmax attention that stores keys and values per token.
+    """Softmax attention that stores keys and values per token."""
 
-    `window` caps the tokens a query sees (None: all); `chunked` windows start at multiples of it.
-    `stored` is False for a layer that reads an earlier layer's cache. `rope` tells whether cached
-    keys are rotated. `in_transformers` holds the fields that differ in Hugging Face's own cache.
-    """
-
-    heads: int
-    kv_heads: int
-    key_dim: int
-    value_dim: int
-    window: int | None = None
-    chunked: bool = False
-    stored: bool = True
-    rope: bool = True
-    in_transformers: "Attention | None" = None
+    heads: int  #: query heads
+    kv_heads: int  #: key/value heads
+    key_dim: int  #: elements of a head's key
+    value_dim: int  #: elements of a head's value
+    window: int | None = None  #: the most tokens a query sees, None: all [token]
+    chunked: bool = False  #: whether windows start at multiples of their length
+    stored: bool = True  #: False for a layer that reads an earlier layer's cache
+    rope: bool = True  #: whether cached keys are rotated
+    in_transformers: "Attention | None" = None  #: what Hugging Face's own cache keeps, None: the same
 
     @property
     def kind(self) -> str:
+        """How the layer caches: full, sliding, chunked, or shared (it reads an earlier layer's cache)."""
         if not self.stored:
             return "shared"
         if self.window is None:
@@ -47,40 +43,37 @@ class Attention:
 class Latent:
     """Multi-head latent attention (MLA): one low-rank vector per token, shared by all heads.
 
-    `index_dim` is the width of the sparse-attention indexer's key (DeepSeek V3.2), 0 without one.
+    Source: DeepSeek-V2, arXiv 2405.04434; the sparse-attention indexer is that of DeepSeek V3.2.
     """
 
-    heads: int
-    rank: int
-    rope_dim: int
-    nope_dim: int
-    value_dim: int
-    index_dim: int = 0
-    index_heads: int = 0
-    index_top: int = 0
+    heads: int  #: query heads
+    rank: int  #: elements of the latent
+    rope_dim: int  #: elements of the rotary key beside it
+    nope_dim: int  #: elements of a head's key that are not rotated
+    value_dim: int  #: elements of a head's value
+    index_dim: int = 0  #: elements of the indexer's key, 0 without an indexer
+    index_heads: int = 0  #: query heads of the indexer
+    index_top: int = 0  #: tokens that the indexer lets attention read [token]
 
     kind = "latent"
 
     @property
     def elements(self) -> int:
+        """Elements of a cached vector: the latent and the rotary key."""
         return self.rank + self.rope_dim
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recurrent:
-    """A layer with constant state: a short convolution and, mostly, a recurrent matrix.
+    """A layer with constant state: conv_channels x (conv_kernel - 1) elements and, mostly, a recurrent matrix."""
 
-    conv_channels x (conv_kernel - 1) elements in the model's dtype, and `state` elements held in
-    `state_bits` (None: the model's dtype) by engines and `transformers_bits` by Hugging Face.
-    """
-
-    name: str
-    conv_channels: int
-    conv_kernel: int
-    state: int
-    state_bits: int | None = None
-    transformers_bits: int | None = 32
-    in_transformers: bool = True
+    name: str  #: of the recurrence
+    conv_channels: int  #: channels of the short convolution, held in the model's dtype
+    conv_kernel: int  #: tokens it spans [token]
+    state: int  #: elements of the recurrent matrix
+    state_bits: int | None = None  #: of such an element in engines, None: as the model's dtype [bit]
+    transformers_bits: int | None = 32  #: of such an element in Hugging Face's cache, None: as the dtype [bit]
+    in_transformers: bool = True  #: whether Hugging Face's cache holds the state at all
 
     kind = "state"
 
@@ -89,11 +82,11 @@ class Recurrent:
 class Cross:
     """Cross-attention to an encoder or to vision tokens: a fixed number of source tokens per request."""
 
-    heads: int
-    kv_heads: int
-    key_dim: int
-    value_dim: int
-    tokens: int
+    heads: int  #: query heads
+    kv_heads: int  #: key/value heads
+    key_dim: int  #: elements of a head's key
+    value_dim: int  #: elements of a head's value
+    tokens: int  #: source tokens of a request [token]
 
     kind = "cross"
 
@@ -103,26 +96,23 @@ Mixer = Attention | Latent | Recurrent | Cross
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """One tensor of a checkpoint, or `copies` tensors alike (experts).
+    """One tensor of a checkpoint, or `copies` tensors alike (experts)."""
 
-    `split` says what tensor parallelism divides it by: none (replicated), heads, kv, inner, vocab or
-    expert. `used` is how many of the copies one token passes through. `matmul` tensors are applied as
-    matrix products and are what weight quantisation acts on.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    split: str = "none"
-    copies: int = 1
-    used: float = 1.0
-    matmul: bool = True
+    name: str  #: in its layer
+    shape: tuple[int, ...]  #: of one copy
+    split: str = "none"  #: what tensor parallelism divides it by: none (replicated), heads, kv, inner, vocab, expert
+    copies: int = 1  #: tensors alike
+    used: float = 1.0  #: copies that one token passes through
+    matmul: bool = True  #: whether it is applied as a matrix product, which weight quantisation acts on
 
     @property
     def parameters(self) -> int:
+        """Elements of all copies."""
         return prod(self.shape) * self.copies
 
     @property
     def active_parameters(self) -> float:
+        """Elements one token passes through, averaged over tokens."""
         return prod(self.shape) * (self.used if self.copies > 1 else 1)
 
 
@@ -130,57 +120,51 @@ class Weight:
 class Layer:
     """One decoder layer: its token mixers (mostly one) and all of its weights."""
 
-    mixers: tuple[Mixer, ...]
-    weights: tuple[Weight, ...]
+    mixers: tuple[Mixer, ...]  #: what moves information between tokens
+    weights: tuple[Weight, ...]  #: all of its tensors
 
     @cached_property
     def parameters(self) -> int:
+        """Elements of all weights of the layer."""
         return sum(w.parameters for w in self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How a checkpoint stores its matrix weights.
+    """How a checkpoint stores its matrix weights."""
 
-    `bits` per element, scales included (None: as the dtype), `compute` of the product's operands; modules matching
-    `skip` are left alone, `overrides` gives others their own bits, `head` includes the output head. `problem` says why
-    sizes cannot be told, '' when they can.
-    """
-
-    method: str
-    bits: float | None
-    compute: int = 16
-    skip: tuple[str, ...] = ()
-    overrides: tuple[tuple[str, float], ...] = ()
-    head: bool = False
-    kv_bits: float | None = None
-    problem: str = ""
+    method: str  #: name of the format or of the tool that wrote it
+    bits: float | None  #: per element, scales included, None: as the dtype [bit]
+    compute: int = 16  #: width of the operands of a product [bit]
+    skip: tuple[str, ...] = ()  #: patterns of modules left alone
+    overrides: tuple[tuple[str, float], ...] = ()  #: (pattern, bits) of modules stored otherwise [bit]
+    head: bool = False  #: whether the output head is stored so as well
+    kv_bits: float | None = None  #: per element of the KV cache where the checkpoint fixes it [bit]
+    problem: str = ""  #: why sizes cannot be told, '' when they can
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelSpec:
     """A model: layers in order, weights outside the layers, and what the config says of both.
 
-    `longer` names the release of the same shape with a longer context, where the two are often confused.
-
     Compared by identity: it is read once, and comparing thousands of tensors is slow.
     """
 
-    name: str
-    title: str
-    model_type: str
-    hidden: int
-    vocab: int
-    max_context: int | None
-    dtype: str
-    layers: tuple[Layer, ...]
-    outer: tuple[Weight, ...]
-    tied: bool
-    quantization: Quantization | None = None
-    notes: tuple[str, ...] = ()
-    longer: str = ""
-    source: Source
-    config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    name: str  #: as files and options spell it
+    title: str  #: as reports print it
+    model_type: str  #: family, as config.json spells it
+    hidden: int  #: elements of a token between layers
+    vocab: int  #: rows of the embedding
+    max_context: int | None  #: tokens it was made for, None where the config does not say [token]
+    dtype: str  #: of unquantised tensors, as config.json spells it
+    layers: tuple[Layer, ...]  #: in order
+    outer: tuple[Weight, ...]  #: tensors outside the layers: embeddings, norms, head, vision towers
+    tied: bool  #: whether the head is the embedding
+    quantization: Quantization | None = None  #: how matrices are stored, None: in the dtype
+    notes: tuple[str, ...] = ()  #: remarks for the user
+    longer: str = ""  #: release of the same shape with a longer context, where the two are often confused
+    source: Source  #: where the config came from
+    config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  #: as it was read
 
     @cached_property
     def distinct_layers(self) -> tuple[Layer, ...]:
@@ -197,6 +181,7 @@ class ModelSpec:
 
     @cached_property
     def parameters(self) -> int:
+        """Elements of all tensors, each counted once."""
         return sum(layer.parameters for layer in self.layers) + sum(w.parameters for w in self.outer)
 
     @cached_property
@@ -206,11 +191,12 @@ class ModelSpec:
         return layers + sum(w.active_parameters for w in self.outer)
 
     def mixers(self) -> Iterator[Mixer]:
+        """Yield the token mixers of all layers, in order."""
         for layer in self.layers:
             yield from layer.mixers
 
     @cached_property
     def head_counts(self) -> frozenset[tuple[int, int]]:
         """(query heads, key/value heads) of every kind of attention layer; a latent counts as one key/value head."""
-        held = (m for m in self.mixers() if not isinstance(m, Recurrent))
-        return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in held)
+        caching = (m for m in self.mixers() if not isinstance(m, Recurrent))
+        return frozenset((m.heads, 1 if isinstance(m, Latent) else m.kv_heads) for m in caching)

@@ -17,12 +17,12 @@ SHORT = "short"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task family. `averaged`: one of those the published averages are over; `exact`: any token may be asked for."""
+    """A task family."""
 
-    name: str
-    title: str
-    averaged: bool = False
-    exact: bool = False
+    name: str  #: as files and options spell it
+    title: str  #: as reports print it
+    averaged: bool = False  #: whether the published averages are over it
+    exact: bool = False  #: whether any token of the prompt may be asked for
 
 
 TASKS = {
@@ -52,59 +52,55 @@ def task_named(word: str, where: str = "") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One published score of a compressed cache.
+    """One published score of a compressed cache."""
 
-    `technique` is a family (h2o, streaming, int4, int2, mhc, gqa) or, in a user's file, a whole spelling (h2o:20%,
-    mhc:4x+fp8). `share` is what it leaves of its factor of the KV sum: tokens kept, elements, heads, bits of 16; None
-    where the source does not tell it apart, and then the row is quoted and never interpolated. `task` may also be
-    average or short. `model` None means whatever model is asked about. `context` bounds the prompts. [token]
-    """
-
-    technique: str
-    task: str
-    retained: float
+    technique: str  #: a family (h2o, int4, mhc, ...) or, in a user's file, a whole spelling (h2o:20%, mhc:4x+fp8)
+    task: str  #: a task family, AVERAGE or SHORT
+    retained: float  #: score over the uncompressed model's, of 1
+    #: what the technique leaves of its factor of the KV sum (tokens, elements, heads, bits of 16), of 1; None where the
+    #: source does not tell it apart, and then the row is quoted and never interpolated
     share: float | None = None
-    spread: float = 0.0
-    model: str | None = None
-    parameters: float | None = None
-    attention: str | None = None
-    context: int | None = None
-    baseline: float | None = None
-    compressed: float | None = None
-    condition: str = ""
-    grade: str
-    source: Source
+    spread: float = 0.0  #: half of the range of `retained`, of 1
+    model: str | None = None  #: measured on; None: whatever model is asked about
+    parameters: float | None = None  #: of that model
+    attention: str | None = None  #: one of ATTENTION
+    context: int | None = None  #: longest prompt measured [token]
+    baseline: float | None = None  #: score without compression, in the source's own scale
+    compressed: float | None = None  #: score with it, in the source's own scale
+    condition: str = ""  #: recipe or setting it holds under
+    grade: str  #: one of GRADES
+    source: Source  #: where it was published
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseScore:
-    """A model's long-context score before any compression: (context, score of 100) pairs, and its effective length."""
+    """A model's long-context score before any compression."""
 
-    model: str
-    claimed: str
-    effective: str
-    scores: tuple[tuple[int, float], ...]
-    grade: str
-    source: Source
+    model: str  #: its name in the catalogue
+    claimed: str  #: context that its makers claim
+    effective: str  #: context up to which the benchmark calls it good
+    scores: tuple[tuple[int, float], ...]  #: (context [token], score of 100) pairs
+    grade: str  #: one of GRADES
+    source: Source  #: where it was published
 
 
 @dataclass(frozen=True, kw_only=True)
 class SizeScore:
-    """One accuracy in a series over model sizes, at one compression. `accuracy` is absolute, of 1."""
+    """One accuracy in a series over model sizes, at one compression."""
 
-    what: str
-    parameters: float
-    accuracy: float
-    grade: str
-    source: Source
+    what: str  #: the series: task and compression
+    parameters: float  #: of the model
+    accuracy: float  #: absolute, of 1
+    grade: str  #: one of GRADES
+    source: Source  #: where it was published
 
 
 @dataclass(frozen=True, kw_only=True)
 class QualityTable:
-    """Rows of one or more files. `own` marks a file measured on the user's own model: it wins over published rows."""
+    """Rows of one or more files."""
 
-    name: str
-    scores: tuple[Score, ...] = ()
-    bases: tuple[BaseScore, ...] = ()
-    sizes: tuple[SizeScore, ...] = ()
-    own: bool = False
+    name: str  #: of the file
+    scores: tuple[Score, ...] = ()  #: of compressed caches
+    bases: tuple[BaseScore, ...] = ()  #: of models before compression
+    sizes: tuple[SizeScore, ...] = ()  #: series over model sizes
+    own: bool = False  #: measured on the user's own model, and so wins over published rows

@@ -11,9 +11,9 @@ KINDS = ("measured", "config", "datasheet", "paper", "code", "quote", "assumptio
 class Source:
     """Provenance of one number or of a file of them."""
 
-    kind: str
-    ref: str
-    date: str
+    kind: str  #: one of KINDS
+    ref: str  #: address, paper, file, or command that produced it
+    date: str  #: day it was read or measured, YYYY-MM-DD
 
     def age(self, day: str) -> int:
         """Return the days from the source's date to a day (YYYY-MM-DD), 0 when it is later."""

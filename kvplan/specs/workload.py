@@ -47,13 +47,14 @@ class Lengths(ABC):
 class Lognormal(Lengths):
     """Lognormal by its mean and P95, its tails cut at low and high. Cutting leaves the mean as stated. [token]"""
 
-    average: float
-    p95: float
-    low: float
-    high: float
+    average: float  #: mean of the distribution as it is cut [token]
+    p95: float  #: 95th percentile before it is cut [token]
+    low: float  #: shortest [token]
+    high: float  #: longest [token]
 
     @cached_property
     def sigma(self) -> float:
+        """Standard deviation of the logarithm, from the mean and the P95."""
         z = _NORMAL.inv_cdf(0.95)
         return z - sqrt(max(z * z - 2 * log(self.p95 / self.average), 0.0))
 
@@ -67,11 +68,13 @@ class Lognormal(Lengths):
         return (low + high) / 2
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the requests do not exceed. [token]"""
         if not 0 < q < 1:
             return self.low if q <= 0 else self.high
         return min(max(exp(self.mu + self.sigma * _NORMAL.inv_cdf(q)), self.low), self.high)
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length of the requests from quantile a to quantile b. [token]"""
         return self._between(a, b, self.mu)
 
     def _between(self, a: float, b: float, mu: float) -> float:
@@ -85,6 +88,7 @@ class Lognormal(Lengths):
         return (total + exp(mu + self.sigma**2 / 2) * share) / (b - a)
 
     def times(self, factor: float) -> "Lognormal":
+        """Return the distribution with every length multiplied."""
         return Lognormal(self.average * factor, self.p95 * factor, max(self.low * factor, 1.0), self.high * factor)
 
 
@@ -92,9 +96,10 @@ class Lognormal(Lengths):
 class Quantiles(Lengths):
     """Measured quantiles, (share of the requests, length) from 0 to 1, straight lines between them. [token]"""
 
-    known: tuple[tuple[float, float], ...]
+    known: tuple[tuple[float, float], ...]  #: (share of the requests, length [token]), ascending
 
     def quantile(self, q: float) -> float:
+        """Return the length that a share `q` of the requests do not exceed. [token]"""
         if q <= 0:
             return self.known[0][1]
         for (a, at_a), (b, at_b) in pairwise(self.known):
@@ -103,10 +108,12 @@ class Quantiles(Lengths):
         return self.known[-1][1]
 
     def between(self, a: float, b: float) -> float:
+        """Return the mean length of the requests from quantile a to quantile b. [token]"""
         cuts = sorted({a, b, *(q for q, _ in self.known if a < q < b)})
         return sum((self.quantile(x) + self.quantile(y)) / 2 * (y - x) for x, y in pairwise(cuts)) / (b - a)
 
     def times(self, factor: float) -> "Quantiles":
+        """Return the distribution with every length multiplied."""
         return Quantiles(tuple((q, length * factor) for q, length in self.known))
 
 
@@ -114,9 +121,9 @@ class Quantiles(Lengths):
 class Factor:
     """One number of a derivation: '500 words'."""
 
-    value: float
-    of: str
-    source: Source
+    value: float  #: in the unit that `of` names
+    of: str  #: what it counts
+    source: Source  #: who says so
 
     def __str__(self) -> str:
         return f"{self.value:,.12g} {self.of}"
@@ -124,19 +131,16 @@ class Factor:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a prompt or an answer, its tokens derived as a product.
+    """A part of a prompt or an answer, its tokens derived as a product."""
 
-    `requests` is how many requests in a row begin with this very part (inf: all of them); `visual` marks tokens that
-    a cross-attention model keeps out of its decoder.
-    """
-
-    name: str
-    factors: tuple[Factor, ...]
-    requests: float = 1.0
-    visual: bool = False
+    name: str  #: what it is
+    factors: tuple[Factor, ...]  #: whose product is its tokens
+    requests: float = 1.0  #: requests in a row that begin with this very part, ALL for all of them
+    visual: bool = False  #: whether a cross-attention model keeps its tokens out of the decoder
 
     @property
     def tokens(self) -> float:
+        """The product of the factors. [token]"""
         return prod(f.value for f in self.factors)
 
     def __str__(self) -> str:
@@ -146,16 +150,12 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrivals:
-    """When requests come.
+    """When requests come."""
 
-    `hours` weighs the 24 hours of a day, `burstiness` is the coefficient of variation of the time between requests
-    (1: Poisson), `busiest_minute` the busiest minute over the mean of its hour.
-    """
-
-    queries_per_day: float
-    hours: tuple[float, ...]
-    burstiness: float
-    busiest_minute: float
+    queries_per_day: float  #: mean volume [1/day]
+    hours: tuple[float, ...]  #: weights of the 24 hours of a day
+    burstiness: float  #: coefficient of variation of the time between requests, 1 for Poisson arrivals
+    busiest_minute: float  #: requests of the busiest minute over the mean minute of its hour
 
     @property
     def mean_rate(self) -> float:
@@ -179,36 +179,32 @@ class Arrivals:
 
 @dataclass(frozen=True, kw_only=True)
 class Slo:
-    """Latency limits that a share `percentile` of the requests must meet, None where there is none. [s]"""
+    """Latency limits that a share of the requests must meet, None where there is none."""
 
-    ttft: float | None
-    tpot: float | None
-    e2e: float | None
-    percentile: float
+    ttft: float | None  #: to the first token [s]
+    tpot: float | None  #: mean time of a token after the first [s]
+    e2e: float | None  #: to the last token [s]
+    percentile: float  #: share of the requests that must meet them, of 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What one application asks of a model.
+    """What one application asks of a model."""
 
-    `input` and `output` are distributions; `parts` and `answer` derive their means where no log gave them. `reused` is
-    the share of input tokens an ideal prefix cache would already hold, measured, or None where `parts` tell it.
-    """
-
-    name: str
-    title: str
-    task: str
-    offline: bool
-    input: Lengths
-    output: Lengths
-    parts: tuple[Part, ...] = ()
-    answer: tuple[Part, ...] = ()
-    reused: float | None = None
-    arrivals: Arrivals
-    slo: Slo
-    notes: tuple[str, ...] = ()
-    source: Source
-    sources: dict[str, Source]
+    name: str  #: as files and options spell it
+    title: str  #: as reports print it
+    task: str  #: task family whose quality counts
+    offline: bool  #: whether nobody waits for an answer
+    input: Lengths  #: of prompts [token]
+    output: Lengths  #: of answers [token]
+    parts: tuple[Part, ...] = ()  #: of the prompt, which derive its mean where no log gave it
+    answer: tuple[Part, ...] = ()  #: of the answer, which derive its mean where no log gave it
+    reused: float | None = None  #: measured share of input tokens an ideal prefix cache holds; None: `parts` tell it
+    arrivals: Arrivals  #: when requests come
+    slo: Slo  #: how soon they must be answered
+    notes: tuple[str, ...] = ()  #: remarks for the user
+    source: Source  #: of the file
+    sources: dict[str, Source]  #: who gave each figure
 
     @property
     def prefix_share(self) -> float:

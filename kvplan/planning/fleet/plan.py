@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from kvplan.kv import techniques
+from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options
 from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered
@@ -100,7 +100,7 @@ def bar(demand: Demand, quality: Quality) -> str:
         if quality.drop is None:
             return "its quality loss is unknown"
         return f"it loses {show_percent(quality.drop, 1)} quality, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not techniques.served_by(quality.technique, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(quality.technique, demand.engine.name):
         return f"{demand.engine.title} does not serve it"
     return ""
 

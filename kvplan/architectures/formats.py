@@ -1,0 +1,61 @@
+"""Weight formats: the bits an element takes, the width its products compute in, and every name a format goes by."""
+
+import re
+from dataclasses import dataclass
+
+from kvplan.specs.model import Quantization
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFormat:
+    """A format that weights are stored in."""
+
+    name: str  #: as options and files spell it
+    bits: float  #: bits per element, scales and zero points included [bit]
+    compute: int = 16  #: width of the operands of matrix products; formats that are not multiplied are unpacked [bit]
+    aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How a checkpoint of this format stores its matrices, None for formats of 16 bits and more."""
+        return Quantization(method=self.name, bits=self.bits, compute=self.compute) if self.bits < 16 else None
+
+
+#: every format a plan can ask for, by name. Adding one is one line here.
+#: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
+#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell)
+FORMATS = {
+    form.name: form
+    for form in (
+        WeightFormat(name="fp32", bits=32.0, aliases=("float32",)),
+        WeightFormat(name="bf16", bits=16.0, aliases=("bfloat16",)),
+        WeightFormat(name="fp16", bits=16.0, aliases=("float16", "half")),
+        WeightFormat(
+            name="fp8",
+            bits=8 + 32 / 128**2,
+            compute=8,
+            aliases=("fp8-block", "fp8-e4m3", "fp8-dynamic", "fp8-static"),
+        ),
+        WeightFormat(name="int8", bits=8 + 16 / 128, aliases=("int8-wo", "w8a8")),
+        WeightFormat(name="int4", bits=4 + (16 + 4) / 128, aliases=("int4-wo", "awq", "gptq", "w4a16")),
+        WeightFormat(name="mxfp4", bits=4 + 8 / 32, compute=4, aliases=("w4a16-mxfp4",)),
+        WeightFormat(name="nvfp4", bits=4 + 8 / 16, compute=4, aliases=("fp4",)),
+    )
+}
+_BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}
+#: a model's name that ends with a format: 'Qwen3-32B-NVFP4', 'qwen3-32b-fp8-dynamic', 'qwen3-32b-gptq-int4'
+_ENDING = re.compile(rf"-({'|'.join(sorted(_BY_NAME, key=len, reverse=True))})(-dynamic|-static|-int4|-quantized.*)?$")
+
+
+def format_named(word: str) -> WeightFormat | None:
+    """Return the format of a name or alias, however its words are joined; None for a word that names none."""
+    return _BY_NAME.get(word.strip().lower().replace("_", "-"))
+
+
+def split_format(name: str) -> tuple[str, WeightFormat] | None:
+    """Return (the model's name, its format) of a name such as 'Qwen3-32B-FP8'; None where it ends with no format.
+
+    Words may be joined with - or _.
+    """
+    match = _ENDING.search(name.lower().replace("_", "-"))
+    return (name[: match.start()], _BY_NAME[match[1]]) if match else None

@@ -1,0 +1,142 @@
+"""How techniques are written and composed: the parts of a name, its one spelling, and what is said of the whole."""
+
+from functools import lru_cache
+from itertools import pairwise
+
+from kvplan.errors import Incompatible, UnknownName
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads
+
+BASELINE = "baseline"
+#: compositions that `estimate` shows and `recommend` tries beside single techniques
+COMPARED_TOGETHER = ("mhc:4x+h2o:20%", "mhc:4x+fp8")
+SEARCHED_TOGETHER = ("mhc:4x+fp8", "mhc:4x+h2o:20%", "h2o:20%+fp8")
+
+
+def compared() -> tuple[str, ...]:
+    """Return what `estimate` compares when no technique is asked for, the plainest first."""
+    return (BASELINE, *(name for kind in plainest_first() for name in kind.compared), *COMPARED_TOGETHER)
+
+
+def searched() -> tuple[str, ...]:
+    """Return what `recommend` tries when no technique is asked for, the plainest first."""
+    return (BASELINE, *(name for kind in plainest_first() for name in kind.searched), *SEARCHED_TOGETHER)
+
+
+def plainest_first() -> list[Technique]:
+    """Return all techniques, those that ask least of a model and an engine first."""
+    return sorted(TECHNIQUES.values(), key=lambda kind: ("bits", "heads", "width", "tokens").index(kind.factor))
+
+
+@lru_cache(maxsize=1024)
+def parts(text: str) -> tuple[tuple[Technique, str], ...]:
+    """Split 'mhc:4x+h2o:20%' into its techniques, in the order they act.
+
+    Unknown ones, and pairs that act on the same factor, are refused.
+    """
+    cleaned = text.strip().lower().replace(" ", "")
+    pairs: list[tuple[Technique, str]] = []
+    for piece in cleaned.split("+") if cleaned else ():
+        if piece in (BASELINE, "none"):
+            continue
+        kind, argument = one_part(piece)
+        for other, other_argument in pairs:
+            if other.factor == kind.factor:
+                first = f"{other.name}:{other_argument}" if other_argument else other.name
+                raise Incompatible(f"{text}: {first} and {piece} both act on the {kind.factor} of the cache; keep one")
+        pairs.append((kind, argument))
+    return tuple(sorted(pairs, key=lambda part: FACTORS.index(part[0].factor)))
+
+
+def one_part(piece: str) -> tuple[Technique, str]:
+    """Return (kind, argument) of 'mhc:4x'; refuse with the nearest right spelling."""
+    name, _, argument = piece.partition(":")
+    kind = TECHNIQUES.get(name)
+    if kind is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(piece, [k.example for k in TECHNIQUES.values()], n=1, cutoff=0.3)
+        near = near or [TECHNIQUES[n].example for n in get_close_matches(name, TECHNIQUES, n=1, cutoff=0.5)]
+        raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in TECHNIQUES.values()))
+    if not argument and ":" in kind.spelling:
+        raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
+    if argument and ":" not in kind.spelling:
+        raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
+    return kind, argument
+
+
+def canonical(text: str) -> str:
+    """Return a technique's one spelling, parts in the order they act."""
+    return "+".join(f"{kind.name}:{argument}" if argument else kind.name for kind, argument in parts(text)) or BASELINE
+
+
+#: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
+FACTORS = ("heads", "width", "tokens", "bits")
+
+
+def apply(text: str, layout: KVLayout) -> KVLayout:
+    """Return the layout under a composition of techniques; Incompatible says why one cannot act on it."""
+    for kind, argument in parts(text):
+        layout = kind.apply(layout, argument)
+    return layout
+
+
+def quality(text: str) -> str:
+    """Return what is published about a technique's accuracy, 'reference' for the baseline."""
+    return (
+        "; ".join(f"{kind.title}: {kind.quality}" if len(parts(text)) > 1 else kind.quality for kind, _ in parts(text))
+        or "reference"
+    )
+
+
+def risk(text: str, share: float) -> str:
+    """Return `quality` in a few words, for the share of tokens `kept`."""
+    risks = (f"{kind.risk} ({loss(kind, share)})" if kind.retained else kind.risk for kind, _ in parts(text))
+    return "; ".join(dict.fromkeys(risks)) or "reference"
+
+
+def loss(kind: Technique, share: float) -> str:
+    """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
+    (low, _), (high, _) = kind.retained[0], kind.retained[-1]
+    if not low <= share <= high:
+        return f"{share:.0%} kept: not measured"
+    for (a, at_a), (b, at_b) in pairwise(kind.retained):
+        if a <= share <= b:
+            score = at_a + (at_b - at_a) * (share - a) / (b - a)
+            return f"{score - 1:.0%}"
+    return "not measured"
+
+
+def served_by(text: str, engine: str) -> bool:
+    """Whether an engine serves all parts of a technique today."""
+    return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))
+
+
+def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
+    """Return what a technique can and cannot do for this very model."""
+    forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
+    if not forms:
+        return ()
+    whole = "mhc: one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
+    if not any(g.rope and has_heads(g) for g in layout.groups):
+        return (whole,)
+    rotated = {
+        "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
+        "stored beside the latent, as MLA does, and the model must be retrained for them",
+        "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
+        "and is slower than plain attention",
+    }
+    usual = (
+        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
+        "absorbed: it saves room first, and step time only near 8x"
+    )
+    return (rotated.get(forms[0], usual), whole)
+
+
+def needs(text: str) -> tuple[str, ...]:
+    """Return what each part of a technique requires of the model, and which engines serve it."""
+    return tuple(
+        f"{kind.name}: {kind.needs}; granularity: {kind.granularity}; "
+        f"served by {', '.join(kind.engines) or 'no stock engine'}"
+        for kind, _ in parts(text)
+    )
