@@ -102,10 +102,11 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 
 #: modules of such rooms that are not done yet; take one out when it is
-UNDONE = ("specs/serving_profile", "specs/calibration")
+UNDONE = ("specs/serving_profile", "specs/calibration", "planning/load")
 #: rooms whose public functions, classes and properties all say what they are
 DOCUMENTED = (
-    "docstrings", "errors", "units", "specs/", "architectures/", "kv/", "money/", "quality/", "claims/",
+    "docstrings", "errors", "units", "specs/", "architectures/", "kv/", "money/", "quality/", "planning/", "claims/",
+    "catalog/", "api/", "report/",
 )  # fmt: skip
 
 

@@ -305,6 +305,7 @@ def timed(value: float, low: float, high: float, line: str, sources: tuple[Sourc
 
 
 def refused(row: Evaluation, what: str = "") -> Measured:
+    """Return why a row has no answer, as a figure nobody knows."""
     return unknown(f"{what}{row.reason}")
 
 

@@ -80,6 +80,7 @@ def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[fl
 
 
 def load(p: Timed) -> str:
+    """Return a row's tokens and its load: requests in flight, or a second."""
     row = p.row
     offered = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
     return f"{row.prompt:,} + {row.output:,.0f}, {offered}"
