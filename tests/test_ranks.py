@@ -71,6 +71,7 @@ def test_a_rank_that_hangs_or_dies_ends_all_of_them() -> None:
         two.close()
 
 
+@pytest.mark.slow
 def test_ranks_that_were_lost_are_started_anew_for_the_next_shape() -> None:
     found = device.find("cpu", processes=2)
     probe = next(p for p in found.probes if p.kind == KIND)
