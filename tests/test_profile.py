@@ -432,6 +432,8 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     assert len(seen) == 19
     for probe in seen.values():
         sizes = {name: small.get(name, size) for name, size in probe.sizes.items()}
+        if probe.kind == "prefill_attention":  # a program a head and block of the prompt: most of the work
+            sizes |= {"q_heads": 8, "kv_heads": 2}
         call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))
         if probe.kind not in ("copy", "read", "write"):
             call()
