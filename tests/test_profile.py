@@ -1,5 +1,6 @@
 """`kvplan profile`: its course on a virtual clock, its fit on made-up rows, its command on this machine's CPU."""
 
+import importlib.util
 import json
 import re
 import signal
@@ -217,7 +218,9 @@ def test_a_budget_that_opening_the_device_takes_is_said_with_one_that_is_enough(
 ) -> None:
     pytest.importorskip("torch")
     now = count(100.0, 2.5)  # whoever asks for the time is told that 2.5 s have passed
-    monkeypatch.setattr(sys.modules["kvplan.api.profile"], "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(
+        importlib.import_module("kvplan.api.profile"), "time", SimpleNamespace(monotonic=lambda: next(now))
+    )
     refused = run("profile", "--device", "cpu", "--budget", "2s", "-o", tmp_path / "mine.yaml")
     assert (refused.code, refused.err.count("\n")) == (1, 1)
     assert "no sample was taken: opening the device took" in refused.err
@@ -509,8 +512,6 @@ def test_two_profiles_are_compared_and_odd_ones_refused(run, tmp_path: Path) -> 
 
 
 def gpu_day():
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("gpu_day", Path(__file__).parent.parent / "benchmarks" / "gpu_day.py")
     assert spec is not None
     assert spec.loader is not None
