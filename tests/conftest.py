@@ -2,23 +2,29 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("COLUMNS", "100")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported: kernels are compiled in other processes
 os.environ.setdefault("KVPLAN_TRACEBACK", "1")  # a bug must fail a test, not become one polite line
 
-# no deadline: the time of one example says how busy the machine is. The inputs are the same on every run, so that a
-# change alone can turn a green suite red; --hypothesis-profile=explore draws new ones
-settings.register_profile("same", deadline=None, derandomize=True, max_examples=100)
-settings.register_profile("explore", deadline=None, max_examples=300)
+# no deadline, no check of speed: the time of an example says how busy the machine is. The inputs are the same on every
+# run, so that a change alone can turn a green suite red; --hypothesis-profile=explore draws new ones
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("untimed"), derandomize=True, max_examples=100)
+settings.register_profile("explore", settings.get_profile("untimed"), max_examples=300)
 settings.load_profile("same")
+
+# a shell starts what it runs in the background with Ctrl-C ignored, and all that is started from there inherits it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -33,6 +39,7 @@ class Ran:
 
     @property
     def json(self) -> dict:
+        assert self.out, self.err
         return json.loads(self.out)
 
 

@@ -92,6 +92,7 @@ def test_noise_is_not_taken_for_physics() -> None:
     assert fitted.residuals["parameters"] <= 5 and fitted.not_identified
 
 
+@pytest.mark.slow
 def test_terms_that_rows_cannot_tell_are_named() -> None:
     fitted = fit.fit_parts(KINDS["gemm"], GPU, products(kt.GemmCoefficients(start=4e-6, bandwidth=2.9e12, rate=7.5e14)))
     found = fitted["all"]
@@ -157,6 +158,7 @@ def test_fitting_twice_gives_the_same_profile_and_it_reads_back() -> None:
     assert read.range == fitted.range and read.not_identified == fitted.not_identified
 
 
+@pytest.mark.slow
 def test_intervals_cover_four_in_five() -> None:
     """Half of the rows give the interval of the other half."""
     rows = products(GEMM, 400, 0.05)

@@ -35,6 +35,7 @@ def test_every_seed_is_answered(fuzz: ModuleType, tmp_path: Path) -> None:
             assert code == 0, (command, err)
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused_in_one_line(fuzz: ModuleType, tmp_path: Path) -> None:
     found = list(fuzz.cases(300, 2026, tmp_path))
     assert not [case for case in found if case.wrong and "took" not in case.wrong]

@@ -120,6 +120,7 @@ def test_everything_grows_with_the_load(s: Server) -> None:
             assert more.occupancy >= less.occupancy
 
 
+@pytest.mark.slow
 @ALL
 def test_the_largest_load_keeps_the_limits_and_the_next_does_not(s: Server) -> None:
     middle = at_concurrency(s, max(ladder(s)[-1] // 2, 1))
@@ -283,6 +284,7 @@ def test_the_document_has_what_the_report_has(run) -> None:
     assert found["loads"][0]["usd_per_query"] > found["loads"][-1]["usd_per_query"] > 0
 
 
+@pytest.mark.slow
 def test_one_load_and_every_option(run) -> None:
     closed = run(*COMMAND, "--concurrency", "24", "--json").json
     assert [p["in_flight"] for p in closed["loads"]] == [pytest.approx(24)] and closed["largest_rate"] is None

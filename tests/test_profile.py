@@ -1,14 +1,18 @@
 """`kvplan profile`: its course on a virtual clock, its fit on made-up rows, its command on this machine's CPU."""
 
+import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
-import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from processes import PATIENCE, gone, python, until
 
 from kvplan.catalog.samples import SampleLog, read_samples
 from kvplan.catalog.tables import write_profile
@@ -184,10 +188,12 @@ def test_intervals_cover_what_they_promise() -> None:
 def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     profile, rows = tmp_path / "mine.yaml", tmp_path / "mine.csv"
-    begun = time.monotonic()
-    found = run("profile", "--device", "cpu", "--budget", "10s", "-o", profile, "--json")
+    for budget in (5, 15, 45, 135):  # on a busy machine opening the device alone may take the first
+        found = run("profile", "--device", "cpu", "--budget", f"{budget}s", "-o", profile, "--resume", "--json")
+        if found.code == 0:
+            break
+        assert "--budget" in found.err
     assert found.code == 0, found.err
-    assert time.monotonic() - begun < 20  # loading torch the first time may alone take longer than a budget
     assert found.json["device"]["kind"] == "cpu"
     document = yaml.safe_load(profile.read_text("utf-8"))
     assert document["tier"] == "measured here"
@@ -205,6 +211,21 @@ def test_the_command_measures_this_cpu(run, tmp_path: Path) -> None:
     assert run("calibrate", rows, rows, "-o", tmp_path / "x.yaml").code == 1
     refused = run("predict", rows, "-o", tmp_path / "out.csv", "--profile", profile)
     assert refused.code == 1
+
+
+def test_a_budget_that_opening_the_device_takes_is_said_with_one_that_is_enough(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    now = count(100.0, 2.5)  # whoever asks for the time is told that 2.5 s have passed
+    monkeypatch.setattr(
+        importlib.import_module("kvplan.api.profile"), "time", SimpleNamespace(monotonic=lambda: next(now))
+    )
+    refused = run("profile", "--device", "cpu", "--budget", "2s", "-o", tmp_path / "mine.yaml")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "no sample was taken: opening the device took" in refused.err
+    assert re.search(r"too much of 2.0 s; write --budget \d+s\n$", refused.err)
+    assert not (tmp_path / "mine.yaml").exists()
 
 
 def test_errors_are_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,37 +270,23 @@ def test_files_are_checked_before_anything_is_measured_and_the_hint_repeats_the_
     )
 
 
-def running(pid: str) -> bool:
-    """Return whether a process is there and no zombie."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_a_kill_keeps_the_rows(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         rows = tmp_path / f"{code}.csv"
-        words = ["profile", "--device", "cpu", "--budget", "60s", "-o", str(rows.with_suffix(".yaml"))]
+        words = ["profile", "--device", "cpu", "--budget", "10min", "-o", str(rows.with_suffix(".yaml"))]
         words += ["--processes", "2"]
-        started = subprocess.Popen([sys.executable, "-m", "kvplan", *words], stderr=subprocess.PIPE, text=True)
-        for _ in range(300):
-            time.sleep(0.1)
-            if rows.exists() and len(rows.read_bytes().splitlines()) > 50:
-                break
-        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-        assert len(children) >= 2
-        started.send_signal(sent)
-        said = started.communicate(timeout=30)[1]
+        with python("-m", "kvplan", *words, stderr=subprocess.PIPE) as started:
+            assert until(lambda rows=rows: rows.exists() and rows.read_bytes().count(b"\n") > 50)
+            children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+            assert len(children) >= 2
+            started.send_signal(sent)
+            said = started.communicate(timeout=PATIENCE)[1]
         assert started.returncode == code, said
         assert len(read_samples(str(rows), COLUMNS)) >= 49
         assert not rows.with_suffix(".yaml").exists()
-        for _ in range(100):
-            if not any(map(running, children)):
-                break
-            time.sleep(0.1)
-        else:
-            raise AssertionError(f"left running: {children}")
+        assert gone(children), f"left running: {children}"
         assert sent == signal.SIGKILL or (said.count("\n") == 1 and "--processes 2 -o" in said and "--resume" in said)
 
 
@@ -307,8 +314,9 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     plan = probes.plan([*(p for p in cuda_probes(True) if p.group in wanted and p.moved < 8e9), *reduced])
     measure(course(tmp_path / "rows.csv", H200(Clock()), 60), begin(plan, []))
     taken = read_samples(str(tmp_path / "rows.csv"), COLUMNS)
-    assert set(samples.fit(taken, "median")["groups"]) == wanted
-    kernels = samples.refit(taken)["kernels"]
+    fitted = samples.refit(taken)
+    assert (fitted["estimate"], set(fitted["groups"])) == ("median", wanted)
+    kernels = fitted["kernels"]
     attention = kernels["h200"]["kvplan"]["decode_attention"]
     assert set(attention) == {
         *(f"triton_decode bfloat16 {kept}" for kept in ("bfloat16", "fp8", "int8", "int4")),
@@ -427,6 +435,8 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     assert len(seen) == 19
     for probe in seen.values():
         sizes = {name: small.get(name, size) for name, size in probe.sizes.items()}
+        if probe.kind == "prefill_attention":  # a program a head and block of the prompt: most of the work
+            sizes |= {"q_heads": 8, "kv_heads": 2}
         call = builder.call(type(probe)(**{**vars(probe), "sizes": sizes}))
         if probe.kind not in ("copy", "read", "write"):
             call()
@@ -502,8 +512,6 @@ def test_two_profiles_are_compared_and_odd_ones_refused(run, tmp_path: Path) -> 
 
 
 def gpu_day():
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("gpu_day", Path(__file__).parent.parent / "benchmarks" / "gpu_day.py")
     assert spec is not None
     assert spec.loader is not None
@@ -540,18 +548,18 @@ def test_gpu_day_stops_a_part_that_takes_too_long_and_all_it_started(tmp_path: P
     day, pid = gpu_day(), tmp_path / "pid"
     code = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
-        f"open({str(pid)!r}, 'w').write(str(child.pid)); time.sleep(60)"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)']); "
+        f"open({str(pid)!r}, 'w').write(str(child.pid)); time.sleep(3600)"
     )
-    said, _ = day.run_part([sys.executable, "-c", code], 10.0, patience=0.1)
-    assert said == "stopped after 10 s; what it had written is kept"
-    for _ in range(100):
-        if not running(pid.read_text()):
+    for limit in (2.0, 5.0, 20.0, 60.0):  # until it is enough for two processes to start
+        said, _ = day.run_part([sys.executable, "-c", code], limit, patience=0.1)
+        assert said == f"stopped after {limit:.0f} s; what it had written is kept"
+        if pid.exists() and pid.read_text():
             break
-        time.sleep(0.1)
-    assert not running(pid.read_text())
+    assert pid.read_text() and gone([pid.read_text()])
 
 
+@pytest.mark.slow
 def test_gpu_day_runs_dry_from_end_to_end(tmp_path: Path) -> None:
     """Every part but the profile, through workers, in Triton's interpreter: a slip would cost a GPU's day."""
     pytest.importorskip("torch")

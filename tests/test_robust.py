@@ -83,6 +83,7 @@ def check(found) -> None:
         assert found.err
 
 
+@pytest.mark.slow
 @LOOSE
 @given(
     broken_config(),
@@ -111,6 +112,7 @@ def test_configs(run, tmp_path, config: dict, layout: str, technique: str) -> No
     check(run("estimate", "--model", str(path), "--context", "8k", "--gpu", "h200", "--json"))
 
 
+@pytest.mark.slow
 @LOOSE
 @given(st.data())
 def test_yaml_files(run, tmp_path, data: st.DataObject) -> None:

@@ -262,6 +262,7 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
 
 
+@pytest.mark.slow
 def test_from_scratch_what_no_row_tells_is_as_shipped() -> None:
     """One GPU under one engine: nothing says how far off another one would be."""
     rows, shipped = servers(timed(DENSE[::3], catalog.serving_profile())), catalog.serving_profile()
@@ -300,6 +301,7 @@ def test_rows_that_disagree_widen_the_interval() -> None:
 # -- as a user types it ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_file_and_a_profile_to_use(run, tmp_path) -> None:
     rows = timed([*DENSE[::2], *OTHERS[::2]], moved("engines", "vllm", weights=0.85, kernel=1.3))
     source, day = write(tmp_path / "rows.csv", rows), ("--on", "2026-11-23", "--name", "mine")
@@ -338,6 +340,7 @@ def test_on_top_a_few_rows_of_ones_own_make_a_profile(run, tmp_path) -> None:
     assert after < 0.02 < before
 
 
+@pytest.mark.slow
 def test_check_reports_errors_on_rows_left_out(run, tmp_path) -> None:
     rows = timed([*DENSE[::3], *OTHERS[::3]], catalog.serving_profile())
     ran = run("calibrate", str(write(tmp_path / "rows.csv", rows)), "--from-scratch", "--check", "--json")

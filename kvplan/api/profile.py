@@ -11,7 +11,7 @@ from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, 
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs.source import KINDS
-from kvplan.units import DAY, parse
+from kvplan.units import DAY, parse, show_time
 
 if TYPE_CHECKING:
     from kvplan.measuring.device.machine import Device
@@ -97,7 +97,9 @@ def profile(
         try:
             for remark in filter(None, (found.remark, *prepare(rows, resume))):
                 watch.tell(remark)
+            opened = time.monotonic() - begun
             measure(found, begun, length, rows, watch)
+            must_hold_samples(rows, opened, length)
             with watch.bar(time.monotonic, begun + length) as progress:
                 progress(1.0, "measuring energy")
                 more = found.more()
@@ -167,6 +169,17 @@ def measure(found: "Device", begun: float, budget: float, rows: str, watch: Watc
         watch.tell(f"{error}; the profile is of what was measured until then; go on with: {watch.again}")
     finally:
         log.close()
+
+
+def must_hold_samples(rows: str, opened: float, budget: float) -> None:
+    """Refuse to fit a file without a row: the device took all the time, or all but none, to open. [s]"""
+    from kvplan.measuring.device.course import COLUMNS
+
+    if not read_samples(rows, COLUMNS):
+        raise KvplanError(
+            f"no sample was taken: opening the device took {show_time(opened)}, too much of {show_time(budget)}; write "
+            f"budget={4 * max(opened, budget):.0f}s"
+        )
 
 
 def finish(found: "Device", budget: float, rows: str, output: str, more: dict[str, Any]) -> dict[str, Any]:

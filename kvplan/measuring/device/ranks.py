@@ -11,7 +11,7 @@ from datetime import timedelta
 from multiprocessing import get_context
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from kvplan.measuring.device.course import Failed, Sample, Timer, reason
 from kvplan.measuring.device.probes import WIDTH, Probe
@@ -77,11 +77,11 @@ class Ranks:
     def seconds(self, probe: Probe, repeats: int, limit: float = ANSWER) -> float:
         """Return the time of so many all-reduces at the rank that came last: it waited for nobody. [s]"""
         n = probe.sizes["n_gpus"]
-        try:
-            for pipe in self.pipes[:n]:
+        for rank, pipe in enumerate(self.pipes[:n]):
+            try:
                 pipe.send((n, probe.sizes["message_size"], probe.dtype, repeats))
-        except OSError:
-            raise Failed(f"{probe.group}: its processes are gone") from None
+            except OSError:
+                self._lose(rank, "ended")
         return min(self._answers(n, limit))
 
     def _answers(self, count: int, limit: float) -> list[float]:
@@ -95,10 +95,14 @@ class Ranks:
             except (EOFError, OSError):
                 answer = "ended"
             if isinstance(answer, str):
-                self.close(0.0)
-                raise Failed(f"all-reduce: rank {rank} {answer}")
+                self._lose(rank, answer)
             found.append(answer)
         return found
+
+    def _lose(self, rank: int, how: str) -> NoReturn:
+        """End all processes, as one of them is of no more use, and say which and why."""
+        self.close(0.0)
+        raise Failed(f"all-reduce: rank {rank} {how}")
 
     def close(self, patience: float = LEAVE) -> None:
         """End every process, by force after `patience` [s]."""
