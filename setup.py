@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from shutil import rmtree
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -12,12 +13,14 @@ from kvplan.catalog.shelves import TYPED, keep
 
 
 class Parsed(build_py):
-    """Copies modules and data as usual, then adds the parsed data."""
+    """Copies modules and data into an empty folder, so that none of an older state stays, then adds the parsed data."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        rmtree(self.build_lib, ignore_errors=True)
+        super().run()
         for kind in TYPED:
             keep(Path(self.build_lib, "kvplan", *(("models",) if kind == "models" else ("profiles", kind))), kind)
 
