@@ -212,7 +212,8 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
         if shape.itemsize < 2 and capability < 90:
             held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
-        held = (rows + width + tokens / 2) * beside * size  # query, projection, half of a tile of keys
+        keys = tokens / 2 if shape.rotated else tokens  # both halves at once when nothing is rotated
+        held = (rows + width + keys) * beside * size  # query, projection, keys
         step = 2 * tokens * width * size + (4 * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
