@@ -6,25 +6,30 @@ that models and `kvplan profile` have, with memory that is reserved and never to
 there.
 
 `capture()` stands in for the driver: inside it a launch compiles exactly what it would run (same types, same strides,
-same specialisation) and runs nothing. Needs TRITON_INTERPRET unset. Registers and stack are read from the binary by
-cuobjdump, which ships in Triton's wheel, as the assemblers do.
+same specialisation) and runs nothing. Triton writes the same PTX for all GPUs of one `GENERATION`, but for the target's
+name: it is made once a process and assembled for each. Needs TRITON_INTERPRET unset. Registers and stack are read from
+the binary by cuobjdump, which ships in Triton's wheel, as the assemblers do.
 """
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.compiler import make_backend
+from triton.runtime.cache import get_cache_manager
 from triton.runtime.jit import JITFunction
 
 from . import bandwidth, decode_attention, h2o, kv_write, latent_decode, prefill_attention, quantised_decode, streaming
@@ -38,7 +43,8 @@ class Compiled:
 
     Registers per thread; `spills`: stack per thread, `shared` memory per program and what `tiles` `predicted` [bytes, 0
     where no tile was picked]; `tensor` memory [columns]; counts of PTX
-    instructions: asynchronous loads, those of 16 bytes, matrix products of warp groups and of warps.
+    instructions: asynchronous loads, those of 16 bytes, matrix products of warp groups and of warps. `waited`: loads of
+    tiles in loops that nothing was overlapped with.
     """
 
     kernel: str
@@ -53,6 +59,7 @@ class Compiled:
     tensor: int
     async_loads: int
     wide_async_loads: int
+    waited: int
     grouped: int
     mma: int
 
@@ -80,26 +87,102 @@ class NoDriver:
         return device
 
 
+@dataclass(frozen=True)
+class Assembled:
+    """What is read of a compiled kernel, for one whose PTX was made for another target; fields as Triton has them."""
+
+    metadata: Any
+    asm: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Launched:
+    """One launch: its kernel's name and constants, by name, as text; `kernel` if it was compiled."""
+
+    name: str
+    constants: dict[str, str]
+    kernel: Any = None
+
+    @property
+    def shape(self) -> tuple[tuple[str, str], ...]:
+        """Return what tells apart what compiles.
+
+        Left out: G where all heads of a group fit one tile, in which it only masks rows, and how many splits are
+        combined at once, of which `SPLITS` are most.
+        """
+        known = self.constants
+        rows = min(int(known.get("G", 0)), int(known.get("BH", 0)))
+        masks = {"G"} if rows == int(known.get("G", 0)) else set()
+        return (("kernel", self.name), *sorted((k, v) for k, v in known.items() if k not in masks | {"BS", "CHUNK"}))
+
+
+#: the GPUs that share PTX
+GENERATION = (80, 86, 87, 89)
+#: kernels compiled for one of these in this process, by function and Triton's key of a launch
+MADE: dict[tuple[Any, str], Any] = {}
+
+
+def assembled(made: Any, capability: int, options: Any) -> Assembled:
+    """Return a kernel of this generation for another GPU of it; the binary is kept where Triton keeps its own."""
+    ptx = re.sub(r"\.target sm_\d+", f".target sm_{capability}", made.asm["ptx"])
+    digest = hashlib.sha256(ptx.encode()).hexdigest()
+    kept = get_cache_manager(digest)
+    path = kept.get_file("kernel.cubin")
+    if path is None:
+        backend = make_backend(GPUTarget("cuda", capability, 32))
+        path = kept.put(backend.make_cubin(ptx, {}, options, capability), "kernel.cubin")
+    return Assembled(made.metadata, {"ptx": ptx, "ttgir": made.asm["ttgir"], "cubin": Path(path).read_bytes()}, digest)
+
+
 @contextmanager
-def capture(capability: int = 90) -> Iterator[list[Any]]:
-    """Compile every launch made inside, run none of them, and list the compiled kernels."""
-    found: list[Any] = []
-    original = JITFunction.run
+def capture(capability: int = 90, compiling: bool = True, sharing: bool = True) -> Iterator[list[Launched]]:
+    """List every launch made inside, and run none of them; each is compiled, unless not `compiling`.
+
+    `sharing`: PTX that this process made for a GPU of the same generation is assembled, not made again.
+    """
+    found: list[Launched] = []
+    run, do_compile = JITFunction.run, JITFunction._do_compile
     token = TARGET.set(Target(capability))
 
     def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **keywords: Any) -> Any:
-        kernel = original(self, *args, grid=grid, warmup=True, **keywords)
-        found.append(kernel)
+        kernel = run(self, *args, grid=grid, warmup=True, **keywords) if compiling else None
+        found.append(Launched(self.fn.__name__, {name: str(value) for name, value in keywords.items()}, kernel))
+        return kernel
+
+    def compile_once(self: JITFunction, key: str, *more: Any) -> Any:
+        _, device, _, options, *_ = more
+        if (self, key) in MADE:
+            kernel = assembled(MADE[self, key], capability, options)
+            self.device_caches[device][0][key] = kernel
+        else:
+            kernel = MADE[self, key] = do_compile(self, key, *more)
         return kernel
 
     triton.runtime.driver.set_active(NoDriver(capability))
     JITFunction.run = compile_only
+    if sharing and capability in GENERATION:
+        JITFunction._do_compile = compile_once
     try:
         yield found
     finally:
-        JITFunction.run = original
+        JITFunction.run, JITFunction._do_compile = run, do_compile
         TARGET.reset(token)
         triton.runtime.driver._active = None  # reset_active() would look for a real driver
+
+
+def waited(ttgir: str) -> int:
+    """Return how many tiles (two axes) loops load without having asked for them earlier."""
+    inside: list[int] = []
+    found = 0
+    for line in ttgir.splitlines():
+        indent = len(line) - len(line.lstrip())
+        while inside and indent <= inside[-1] and line.lstrip().startswith("}"):
+            inside.pop()
+        if " scf.for " in line:
+            inside.append(indent)
+        found += bool(inside) and re.search(r"= tt\.load .*tensor<\d+x\d+x!tt\.ptr", line) is not None
+    return found
 
 
 def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compiled:
@@ -122,6 +205,7 @@ def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compi
         shared=meta.shared,
         predicted=predicted,
         tensor=getattr(meta, "tmem_size", 0) or 0,
+        waited=waited(kernel.asm["ttgir"]),
         async_loads=len(re.findall(r"\bcp\.async\.c[ag]\.", ptx)),
         wide_async_loads=len(re.findall(r"\bcp\.async\.cg\.shared\.global .*?, (?:0x10|16),", ptx)),
         grouped=len(re.findall(r"\b(?:wgmma\.mma_async|tcgen05\.mma)\.", ptx)),
@@ -132,8 +216,9 @@ def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compi
 BF16, FP16, FP32, INT32, FP8 = torch.bfloat16, torch.float16, torch.float32, torch.int32, torch.float8_e4m3fn
 #: sequences, tokens and tokens a page of every variant; what compiles depends on them only through divisibility
 BATCH, TOKENS, PAGE = 8, 8192, 16
-#: head dims of real models whose tiles are wider than they are, besides the powers of two
-DIMS = (80, 96, 112, 192)
+#: splits of a sequence: enough for the largest chunks (`combine_tiles`), and the same in all variants, so that kernels
+#: that combine them compile once a width
+SPLITS = 12
 
 Launch = Callable[[], object]
 Variants = Iterator[tuple[str, Launch]]
@@ -164,19 +249,22 @@ def decode(
     def launch() -> object:
         kv, table = cache(2, width, paged=paged, dtype=dtype)
         q = room(BATCH, 2 * group, width, dtype=dtype)
-        return decode_attention.decode_attention(q, kv, kv, lengths(), block_table=table, config=config)
+        return decode_attention.decode_attention(q, kv, kv, lengths(), block_table=table, splits=SPLITS, config=config)
 
     return launch
 
 
 def decode_variants() -> Variants:
-    """Yield plain decode by head dim and query heads per KV head, contiguous and paged."""
-    for width, group, paged in product((64, 128, 256), (4, 32), (False, True)):
-        yield f"D {width}, {group} heads a KV head{', paged' if paged else ''}", decode(width, group, paged=paged)
-    for width in DIMS:
+    """Yield plain decode by head dim and query heads per KV head, paged and, where it is measured, contiguous.
+
+    Dims of 80 and 192 fill no tile; 96 and 112 differ from 80 in a mask's bound only. 4 bytes have one tile, which is
+    fullest at 256.
+    """
+    for width, group in product((64, 128, 256), (4, 32)):
+        yield f"D {width}, {group} heads a KV head, paged", decode(width, group, paged=True)
+    for width in (80, 192):
         yield f"D {width}, 4 heads a KV head, paged", decode(width, 4, paged=True)
-    yield "D 128, 8 heads a KV head", decode(128, 8)
-    yield "D 128, 4 bytes", decode(128, 4, FP32)
+    yield "D 128, 4 heads a KV head", decode(128, 4)
     yield "D 256, 4 bytes, paged", decode(256, 4, FP32, paged=True)
 
 
@@ -191,7 +279,7 @@ def quantised(
         side = room(kv.shape[0], 2, groups, kv.shape[1]) if groups else 1.0
         zero = None if kind == "fp8" else side
         return quantised_decode.quantised_decode(
-            room(BATCH, heads, width), kv, kv, lengths(), kind=kind, block_table=table, config=config,
+            room(BATCH, heads, width), kv, kv, lengths(), kind=kind, block_table=table, config=config, splits=SPLITS,
             k_scale=side, v_scale=side, k_zero=zero, v_zero=zero,
         )  # fmt: skip
 
@@ -213,7 +301,6 @@ def fp8_variants() -> Variants:
     for width, groups in ((64, 0), (128, 0), (128, 1), (256, 0)):
         yield f"fp8, D {width}, {groups} scales, paged", quantised("fp8", width, groups, paged=True)
     yield "fp8, D 128", quantised("fp8", 128, 0)
-    yield "fp8, D 96", quantised("fp8", 96, 0)
     for rank, rope in product((128, 256), (0, 64)):
         yield f"fp8, R {rank} + {rope}", absorbed(rank, 32, rope, dtype=FP8)
     yield "write fp8", write("fp8", 128, 0)
@@ -258,6 +345,7 @@ def absorbed(
             block_table=table,
             scale=0.1,
             logits=room(BATCH, heads, TOKENS, dtype=FP16) if logits else None,
+            splits=SPLITS,
             config=config,
         )
 
@@ -265,32 +353,40 @@ def absorbed(
 
 
 def absorbed_variants() -> Variants:
-    """Yield the absorbed form by rank and heads, with and without a rotary part, paged and scoring ones."""
-    for rank, heads in product((128, 256, 512), (16, 32, 64)):
-        for rope in (0, 64):
-            yield f"R {rank} + {rope}, {heads} heads", absorbed(rank, heads, rope)
-    yield "R 64 + 0, 32 heads", absorbed(64, 32, 0)
+    """Yield the absorbed form by rank and heads: 32 with no rotary part (MHC), others with one (MLA).
+
+    A rotary part takes registers and shared memory besides, so that what compiles with one does without. More than 64
+    heads are more programs of the same kernel.
+    """
+    for rank, heads, rope in (
+        *product((128, 256, 512), (32,), (0,)),
+        *product((256, 512), (16, 32, 64), (64,)),
+        (128, 16, 64),
+        (128, 64, 64),
+    ):
+        yield f"R {rank} + {rope}, {heads} heads", absorbed(rank, heads, rope)
     yield "R 192 + 32, 32 heads, paged", absorbed(192, 32, 32, paged=True)
-    yield "R 384 + 64, 64 heads", absorbed(384, 64, 64)
     yield "R 512 + 64, 128 heads, paged", absorbed(512, 128, 64, paged=True)
     yield "R 512 + 64, 128 heads, logits", absorbed(512, 128, 64, logits=True)
-    yield "R 256 + 64, 64 heads, logits", absorbed(256, 64, 64, logits=True)
     yield "R 256 + 0, 4 bytes", absorbed(256, 16, 0, dtype=FP32)
 
 
-def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
-    """Return the fused form with eight KV heads and rotated keys."""
+def fused(rank: int, width: int = 128, dtype: torch.dtype = BF16, rotated: bool = True) -> Launch:
+    """Return the fused form with eight KV heads."""
 
     def launch() -> object:
-        table, c = room(TOKENS, width // 2, dtype=FP32), room(BATCH, TOKENS, rank, dtype=dtype)
+        table = room(TOKENS, width // 2, dtype=FP32) if rotated else None
+        c = room(BATCH, TOKENS, rank, dtype=dtype)
         q, up = room(BATCH, 32, width, dtype=dtype), room(8, rank, width, dtype=dtype)
-        return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, config=config)
+        return latent_decode.fused_decode(q, c, c, up, lengths(), cos=table, sin=table, splits=SPLITS)
 
     return launch
 
 
 def fused_variants() -> Variants:
-    """Yield the fused form by rank."""
+    """Yield the fused form by rank; keys without rotation leave room for other tiles."""
+    for rank in (128, 256):
+        yield f"R {rank} each, D 128, not rotated", fused(rank, rotated=False)
     yield "R 128 each, D 128", fused(128)
     yield "R 256 each, D 128", fused(256)
     yield "R 96 each, D 80", fused(96, 80)
@@ -304,7 +400,9 @@ def stream(mode: str, width: int, dtype: torch.dtype = BF16, config: Config | No
     def launch() -> object:
         kv, q = room(BATCH, TOKENS, 2, width, dtype=dtype), room(BATCH, 8, width, dtype=dtype)
         turns = room(TOKENS, width // 2, dtype=FP32)
-        return streaming.streaming_decode(q, kv, kv, lengths(), turns, turns, sinks=4, mode=mode, config=config)
+        return streaming.streaming_decode(
+            q, kv, kv, lengths(), turns, turns, sinks=4, mode=mode, splits=SPLITS, config=config
+        )
 
     return launch
 
@@ -316,19 +414,20 @@ def append(mode: str) -> None:
 
 
 def streaming_variants() -> Variants:
-    """Yield streaming decode in both modes, and appending."""
+    """Yield streaming decode in both modes, and appending; 64 has the tile of 128, and what rotates needs more."""
     for mode in streaming.MODES:
-        for width in (64, 128, 256, 80):
+        for width in (128, 256, 80):
             yield f"{mode}, D {width}", stream(mode, width)
-        yield f"{mode}, D 128, 4 bytes", stream(mode, 128, FP32)
         yield f"append {mode}", partial(append, mode)
+    yield "cache, D 256, 4 bytes", stream("cache", 256, FP32)
 
 
-def prefill(width: int, dtype: torch.dtype = BF16, config: Config | None = None) -> Launch:
-    """Return prefill attention of eight query and two KV heads."""
+def prefill(width: int, dtype: torch.dtype = BF16, config: Config | None = None, kv_heads: int = 2) -> Launch:
+    """Return prefill attention of eight query heads."""
 
     def launch() -> object:
-        q, kv, starts = room(TOKENS, 8, width, dtype=dtype), room(TOKENS, 2, width, dtype=dtype), room(9, dtype=INT32)
+        q, kv = room(TOKENS, 8, width, dtype=dtype), room(TOKENS, kv_heads, width, dtype=dtype)
+        starts = room(9, dtype=INT32)
         return prefill_attention.prefill_attention(q, kv, kv, starts, TOKENS, config=config)
 
     return launch
@@ -351,6 +450,8 @@ def prefill_variants() -> Variants:
             yield f"{name}, D {width}", make(width)
         yield f"{name}, D 64, 4 bytes", make(64, FP32)
     yield "prefill, D 80", prefill(80)
+    for kv_heads in (1, 8):
+        yield f"prefill, D 128, {kv_heads} KV heads", prefill(128, kv_heads=kv_heads)
 
 
 def small_variants() -> Variants:
@@ -362,7 +463,12 @@ def small_variants() -> Variants:
     x = room(1 << 24, dtype=FP32)
     for kind, width, groups in (("plain", 128, 0), ("int8", 128, 2), ("int8", 80, 1), ("int4", 128, 2)):
         yield f"write {kind}, D {width}", write(kind, width, groups)
-    yield "h2o decode, 4 heads a KV head", lambda: h2o.h2o_decode(q, kv, kv, lengths(), scores)
+    for group in (4, 8):
+        queries = room(BATCH, 8 * group, 128)
+        yield (
+            f"h2o decode, {group} heads a KV head",
+            partial(h2o.h2o_decode, queries, kv, kv, lengths(), scores, splits=SPLITS),
+        )
     yield (
         "h2o latent, 32 heads",
         lambda: h2o.h2o_latent_decode(room(BATCH, 32, 512), row[:, :, 0, :512], lengths(), latent_scores, scale=0.1),
@@ -433,12 +539,12 @@ def spare_variants() -> Variants:
             yield f"{key[0]}, up to {one.width}, {one.config}", launches[key](one.width, one.config)
 
 
-def chosen(key: tuple[str, float], wanted: Row) -> bool:
-    """Return whether any shape on any NVIDIA GPU takes a row."""
+def chosen(key: tuple[str, float], wanted: Row, capabilities: Iterable[int] = SHARED) -> bool:
+    """Return whether any shape on any of these GPUs takes a row."""
     beside = {"absorbed": (0, 64), "fused": (128,)}.get(key[0], (0,))
     widths = {64, 128, 256, wanted.width}
     turned = (False, True) if key[0] in ("streaming", "fused") else (False,)
-    for capability, width, heads, more, rotated in product(SHARED, widths, (16, 32, 64), beside, turned):
+    for capability, width, heads, more, rotated in product(capabilities, widths, (16, 32, 64), beside, turned):
         shape = Shape(key[0], width, heads, key[1], more, rotated)
         try:
             if tiles(shape, nvidia(capability)) == wanted.config:
@@ -460,36 +566,67 @@ FAMILIES: dict[str, Callable[[], Variants]] = {
     "single": single_variants,
     "spare": spare_variants,
 }
+#: families compiled for some targets only. A constant in place of a 1 is a matter of types, found on any target; a GPU
+#: with less shared memory than any here is an old one
+ONLY = {"single": (90,), "spare": GENERATION}
 
 
-def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], dict[str, str]]:
-    """Compile every variant of a family; return each kernel once, and the variants that were refused, with the reason.
+#: rows of the table for 8-bit floats
+EIGHT_BIT = (("quantised fp8", 1), ("absorbed", 1))
+
+Asked = set[tuple[tuple[str, float], Config]]
+
+
+def launches(capability: int) -> set[tuple[tuple[str, str], ...]]:
+    """Return the shapes of all launches of all families, without compiling any."""
+    found: set[tuple[tuple[str, str], ...]] = set()
+    with capture(capability, compiling=False) as made:
+        for family in FAMILIES:
+            for _, launch in FAMILIES[family]():
+                with suppress(ValueError):
+                    launch()
+        found |= {one.shape for one in made}
+    return found
+
+
+def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], dict[str, str], Asked]:
+    """Compile every variant of a family; return each kernel once, the variants refused, with the reason, and the tiles.
 
     A kernel stands under the variant that first needed it.
     """
     seen: set[str] = set()
     found, refused = [], {}
-    with capture(capability) as kernels:
+    tiled: Asked = set()
+    with capture(capability) as launched:
         asked = TARGET.get().asked
-        for name, launch in FAMILIES[family]():
-            kernels.clear()
+        for name, launch in FAMILIES[family]() if capability in ONLY.get(family, (capability,)) else ():
+            launched.clear()
             asked.clear()
             try:
                 launch()
             except ValueError as error:
                 refused[name] = str(error)
-            for kernel in kernels:
-                if kernel.hash not in seen:
-                    seen.add(kernel.hash)
-                    predicted = sum(shared(*one, capability) for one in asked) if kernel is kernels[0] else 0
-                    found.append(inspect(kernel, name, capability, predicted))
-    return found, refused
+            tiled |= {((shape.family, shape.itemsize), config) for shape, config in asked}
+            for one in launched:
+                if one.kernel.hash not in seen:
+                    seen.add(one.kernel.hash)
+                    predicted = sum(shared(*each, capability) for each in asked) if one is launched[0] else 0
+                    found.append(inspect(one.kernel, name, capability, predicted))
+    return found, refused, tiled
 
 
 if __name__ == "__main__":
     for target in map(int, sys.argv[1].split(",")):
+        tiled: Asked = set()
         for family in sys.argv[2:] or FAMILIES:
-            compiled, refused = compile_family(family, target)
+            compiled, refused, more = compile_family(family, target)
+            tiled |= more
             answer = {"capability": target, "family": family, "refused": refused}
             sys.stdout.write(json.dumps({**answer, "kernels": [one.as_dict() for one in compiled]}) + "\n")
             sys.stdout.flush()
+        served = {key: rows for key, rows in TABLE.items() if key not in EIGHT_BIT or nvidia(target).fp8}
+        missed = [
+            f"{key} {one.config}" for key, rows in served.items() for one in rows
+            if chosen(key, one, (target,)) and (key, one.config) not in tiled
+        ]  # fmt: skip
+        sys.stdout.write(json.dumps({"capability": target, "missed": missed}) + "\n")

@@ -111,7 +111,10 @@ def absorbed_split_kernel(
         slot = slot_in_page(n, PAGED, PAGE)
         at_c = C + (page * sc_p + slot * sc_t)[:, None] + r[None, :]
         c = tl.load(at_c, mask=inside(live, r, R, BR), other=0.0)  # [BN, BR]
-        c = c.to(CDT)
+        if c.dtype != CDT:
+            # masked once more: the compiler moves a bare conversion behind both products' changes of layout, and then
+            # cannot load ahead (Triton 3.6 before sm_90)
+            c = tl.where(live[:, None], c.to(CDT), 0.0)
         s = dot_(q, tl.trans(c), UPCAST)  # [BH, BN]
         if ROPE > 0:
             at_c = CR + (page * sp_p + slot * sp_t)[:, None] + e[None, :]

@@ -114,10 +114,12 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
         row(256, ANY, 16, 32, 4, 2),
     ),
     ("decode", 4): (row(256, ANY, 16, 16, 4, 2),),
-    # int8 and int4 are bound by instructions, of which a tile of 128 tokens needs a quarter less per token
+    # int8 and int4 are bound by instructions, of which a tile of 128 tokens needs a quarter less per token;
+    # on sm_80 it spills registers
     ("quantised", 1): (
         row(64, ANY, 16, 64, 4, 4),
-        row(128, ANY, 16, 128, 4, 3),
+        row(128, ANY, 16, 128, 4, 3, since=86),
+        row(128, ANY, 16, 64, 4, 4),
         row(256, ANY, 16, 64, 8, 3),
         row(256, ANY, 16, 64, 8, 2),
     ),
@@ -140,7 +142,12 @@ TABLE: dict[tuple[str, float], tuple[Row, ...]] = {
     ),
     ("absorbed", 4): (row(512, ANY, 16, 16, 4, 1),),
     # no tile tried at 512 both pipelines its loads and spills nothing
-    ("absorbed", 1): (row(128, ANY, 64, 64, 4, 3), row(256, ANY, 64, 64, 8, 3)),
+    ("absorbed", 1): (
+        row(128, ANY, 64, 64, 4, 3, since=90),
+        row(128, ANY, 32, 64, 4, 3),
+        row(256, ANY, 64, 64, 8, 3, since=90),
+        row(256, ANY, 32, 32, 4, 3),
+    ),
     ("fused", 2): (
         row(127, ANY, 16, 32, 4, 2),  # masks of ranks that fill no tile take registers
         row(128, ANY, 16, 64, 4, 2),
@@ -202,8 +209,11 @@ def shared(shape: Shape, config: Config, capability: int = 90) -> int:
     elif shape.family == "absorbed":
         held = rows * (width + beside) * size
         step = tokens * (width + beside) * shape.itemsize
+        if shape.itemsize < 2 and capability < 90:
+            held += 2 * tokens * width * size  # converted, once as keys and once as values
     elif shape.family == "fused":
-        held = (rows + width + tokens / 2) * beside * size  # query, projection, half of a tile of keys
+        keys = tokens / 2 if shape.rotated else tokens  # both halves at once when nothing is rotated
+        held = (rows + width + keys) * beside * size  # query, projection, keys
         step = 2 * tokens * width * size + (4 * tokens * beside if shape.rotated else 0)
         long = tokens
     else:  # prompt scores: keys stay, queries pass
