@@ -12,7 +12,7 @@ from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.planning.search import Demand, shapes_of
+from kvplan.planning.search import Demand, configurations
 from kvplan.planning.site import Limits
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]
@@ -309,7 +309,7 @@ def test_a_technique_is_added_in_one_place(run) -> None:
 def test_the_search_knows_where_a_workload_s_prompt_ends() -> None:
     work, model = catalog.workload("doc-qa"), catalog.model("llama3-8b")
     demand = Demand(model=model, workload=work, peak=1.0, mean=1.0, limits=Limits(), engine=catalog.engine())
-    shapes, refused = shapes_of(demand, ["promptkv:1024"], 8)
+    shapes, refused = configurations(demand, ["promptkv:1024"], 8)
     assert not refused and shapes
     for shape in shapes:
         assert shape.layout.stored(demand.prompt + 100) == 32 * (1024 + 100) * 4096

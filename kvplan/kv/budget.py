@@ -131,5 +131,5 @@ def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, le
         Line(name="runtime", amount=runtime, basis="CUDA context, NCCL and other memory outside the allocator"),
         Line(name="kv_cache", amount=total - weight - activation - runtime, basis=rest),
     )
-    pages = deployment.pages(stage_layout(layout, len(model.layers), parallel.pipeline))
+    pages = deployment.pages(stage_layout(layout.settled(length), len(model.layers), parallel.pipeline))
     return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)

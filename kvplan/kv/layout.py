@@ -190,6 +190,16 @@ class KVLayout:
         """Return the tokens of the prompt in a sequence of `length`: all where no prompt was told. [token]"""
         return min((g.keep.of_prompt(length) for g in self.groups), default=length)
 
+    def settled(self, length: int) -> "KVLayout":
+        """Return the layout an engine makes pages of for sequences of this length.
+
+        Pages of all layers are equal and set beforehand: where evicting saves nothing in any layer none holds scores,
+        else all do.
+        """
+        groups = tuple(g.at(length) for g in self.groups)
+        evicts = any(g.alone is not None and kept is g for g, kept in zip(self.groups, groups, strict=True))
+        return self if evicts else replace(self, groups=groups)
+
     def with_prompt(self, prompt: int) -> "KVLayout":
         """Return the layout of sequences whose tokens after the first `prompt` are generated.
 

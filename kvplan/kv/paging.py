@@ -9,7 +9,6 @@ from math import ceil, inf
 
 from kvplan.kv.layout import Group, Keep, KVLayout
 from kvplan.specs.hardware import Engine
-from kvplan.units import MAX_TOKENS
 
 #: the indexer's key: 128 fp8 elements and one fp32 scale (DeepSeek V3.2 in vLLM)
 INDEX_SCALE = 4
@@ -126,11 +125,10 @@ def paging(
 def _as_engine(g: Group) -> Group:
     """Return a group as vLLM keeps it.
 
-    A page's size is set before any request comes: layers that evicting saves nothing in the long run are left alone and
-    hold no scores. The indexer's keys in fp8 with a scale; the fp8 sparse MLA cache as fp8 latents, scales and 16-bit
-    rotary parts.
+    The indexer's keys in fp8 with a scale; the fp8 sparse MLA cache as fp8 latents, scales and 16-bit rotary parts.
+    Pages of all layers are equal, so where some layers hold scores all do: an engine without compaction frees no page
+    of what H2O evicts, and its cache is larger by them.
     """
-    g = g.at(MAX_TOKENS)
     if g.kind == "index":
         return replace(g, bits=8.0, side=INDEX_SCALE)
     if g.kind == "latent" and g.reads and g.bits == 8.0 and not g.side:  # fp8, not int8 with its scales

@@ -126,7 +126,7 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
     if ask.reading == "engine":
-        rows, total, growth = reserved(where.pages(layout), ask, where.parallel.tensor)
+        rows, total, growth = reserved(where.pages(layout.settled(ask.context)), ask, where.parallel.tensor)
     else:
         rows = tuple(
             LayerCache(layer=i, kind=kind, tokens=kept, bytes=size * ask.batch)
