@@ -69,14 +69,17 @@ class Group:
     times: Array
 
     def take(self, chosen: Array) -> "Group":
+        """Return the group with only the rows chosen by a mask. [row]"""
         index = np.flatnonzero(chosen)
         return Group(self.kind, self.gpu, tuple(self.rows[i] for i in index), self.times[index])
 
     def work(self, coefficients: Any) -> Any:
+        """Return the counted work of all rows, every amount an array. [row]"""
         return stack([self.kind.work(row.shape, self.gpu, coefficients) for row in self.rows])
 
 
 def group(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> Group:
+    """Return rows of one kernel on one GPU as a group; each row has a measured time."""
     return Group(kind, gpu, tuple(rows), np.array([row.time for row in rows], float))
 
 
@@ -117,6 +120,7 @@ def most(found: Group, free: Sequence[str]) -> Array:
 
 
 def neutral(kind: Kind, names: Sequence[str]) -> dict[str, Any]:
+    """Return the values with which named coefficients have no effect, by name."""
     return {f.name: f.default for f in fields(kind.coefficients) if f.name in names}
 
 
@@ -159,6 +163,7 @@ def errors(found: Group, coefficients: Any) -> Array:
 
 
 def folds(count: int, parts: int, seed: int) -> Array:
+    """Return the fold of each of `count` rows, 0 to `parts` - 1, drawn at random from a seed. [row]"""
     return np.asarray(np.random.default_rng(seed).permutation(count) % parts)
 
 
@@ -176,6 +181,7 @@ def cross_validated(found: Group, start: Any, free: Sequence[str], parts: int, s
 
 
 def sliced(work: Any, chosen: Array) -> Any:
+    """Return work with only the chosen rows in each of its arrays, nested parts included."""
     if is_dataclass(work):
         made: Callable[..., Any] = work.__class__
         return made(*(sliced(getattr(work, f.name), chosen) for f in fields(work)))
@@ -227,6 +233,7 @@ def anchored(fitted: Any, start: Any, free: Sequence[str]) -> Any:
 
 
 def optional(kind: Kind) -> list[str]:
+    """Return the names of the coefficients a kernel may do without."""
     return [f.name for f in fields(kind.coefficients) if f.metadata.get("optional")]
 
 
@@ -260,15 +267,18 @@ def prune(found: Group, reached: float, model: Model) -> Model:
 
 
 def nccl_names() -> tuple[str, ...]:
+    """Return the names of the coefficients of NCCL's protocols."""
     names = [f.name for f in fields(kt.AllReduceCoefficients) if "choice" not in f.metadata]
     return tuple(n for n in names if not n.startswith(("one_shot", "two_shot")))
 
 
 def own_names() -> tuple[str, ...]:
+    """Return the names of the coefficients of an engine's own all-reduce kernels."""
     return tuple(f.name for f in fields(kt.AllReduceCoefficients) if f.name.startswith(("one_shot", "two_shot")))
 
 
 def nccl_model(found: Group) -> Model:
+    """Return the model of NCCL alone; a bulk rate stays fixed where no row has that many GPUs."""
     start = begin(found.kind, found.gpu, 16, {"own_up_to": 0.0})
     start = replace(start, **neutral(found.kind, own_names()))
     present = {row.shape.sizes["n_gpus"] for row in found.rows}
@@ -368,11 +378,13 @@ def intervals(found: Group, left: Array) -> dict[str, tuple[float, float]]:
 
 
 def extent(found: Group) -> dict[str, tuple[int, int]]:
+    """Return the smallest and largest value of every size in a group's rows."""
     sizes = [row.shape.sizes for row in found.rows]
     return {name: (min(s[name] for s in sizes), max(s[name] for s in sizes)) for name in found.kind.sizes}
 
 
 def enough(found: Group) -> bool:
+    """Return whether a group has enough rows for its required coefficients."""
     needed = sum(
         1 for f in fields(found.kind.coefficients) if "choice" not in f.metadata and not f.metadata["optional"]
     )
@@ -431,6 +443,7 @@ def fit_parts(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> dict[str, Fitted]:
 
 
 def is_nccl(row: Row) -> bool:
+    """Return whether a row's all-reduce is NCCL's: it says so, or the message is too large for other kernels."""
     bits = 2  # bytes an element of a 16-bit message
     return row.shape.engine == "nccl" or row.shape.sizes["message_size"] * bits > NCCL_BEYOND
 
@@ -443,6 +456,7 @@ def fit_nccl(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> Any:
 
 
 def fit_all_reduce(kind: Kind, gpu: Gpu, rows: Sequence[Row], nccl: Any) -> dict[str, Fitted]:
+    """Return the one fitted part of an all-reduce, over coefficients `nccl` already has; {} for too few rows."""
     found = group(kind, gpu, rows)
     if not enough(found):
         return {}

@@ -89,6 +89,7 @@ def _checks_of(
 
 
 def grouped(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:
+    """Return errors by GPU, engine and dtype, all rows last."""
     groups: dict[tuple[str, ...], list[tuple[Row, Prediction]]] = {}
     for row, prediction in found:
         s = row.shape

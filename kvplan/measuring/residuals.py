@@ -50,6 +50,7 @@ def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
 
 
 def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
+    """Return the errors of a group's rows that have a measured time, at least one."""
     return compare(group, [(row.time, p.time, p.low, p.high) for row, p in found if row.time])
 
 

@@ -104,6 +104,7 @@ class Server:
 
     @property
     def who(self) -> Identity:
+        """What a fit knows the server by at each of its levels."""
         return Identity(
             gpu=self.gpu.name, engine=self.engine, version=self.version, model=family(self.model), sweep=self.sweep,
             source=self.source, architecture=self.gpu.architecture, vendor=self.gpu.vendor,
@@ -307,6 +308,7 @@ def sped(word: str) -> float:
 
 
 def whole(number: float, name: str) -> int:
+    """Return a whole number as an int; SpecError, which names the column, for any other."""
     if number != int(number):
         raise SpecError(f"{name}: expected a whole number, got {number:g}")
     return int(number)
@@ -347,6 +349,7 @@ def spread_of(sizes: Mapping[str, int]) -> tuple[Parallel, tuple[str, ...]]:
 
 @lru_cache(maxsize=512)
 def layout_of(model: ModelSpec, bits: float) -> KVLayout:
+    """Return a model's uncompressed cache with elements of `bits` bits, worked out once."""
     return kv_layout(model, bits)
 
 
@@ -453,6 +456,7 @@ class Many:
         return np.where(self.medians, served.median, served.ttft)
 
     def steps(self, c: Calibration) -> Steps:
+        """Return the times of the five steps of every row. [s, row]"""
         return steps(self.passes, c, self.load.batch * self.streamed)
 
 

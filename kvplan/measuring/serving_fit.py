@@ -126,6 +126,7 @@ class Problem:
         return np.log(np.stack([served.tpot, self.many.first(served)], 1))
 
     def at(self, effects: tuple[Array, ...], counted: Array) -> Point:
+        """Return where deviations lead: predictions, residuals, loss; `counted` is 1 for those measured. [row, 2]"""
         moves = self.moves(effects)
         logs = self.predict(moves)
         residual = (logs - self.measured) / self.noise
@@ -173,6 +174,7 @@ def members_of(index: Array, count: int) -> list[Array]:
 
 
 def group(level: Level, rows: Sequence[Server]) -> Group:
+    """Return one level of a fit over these rows; a row that names no member of it has index -1."""
     labels = ["all" if level.name == "base" else r.who.members()[level.name] for r in rows]
     members = tuple(sorted(set(labels) - {""}))
     places = {who: i for i, who in enumerate(members)} | {"": -1}
@@ -369,6 +371,7 @@ def check(
 
 
 def solved_for(rows: Sequence[Server], engine: Engine, shipped: ServingProfile, how: Manner) -> tuple[Problem, Solved]:
+    """Return the rows' problem and its optimum, on top of the shipped profile unless from scratch."""
     problem = Problem(stack(rows, engine)[0], None if how.scratch else shipped, how.kernels)
     return problem, solve(problem, how.progress, deciding=how.scratch)
 
@@ -623,6 +626,7 @@ def told_by(out: LeftOut, mine: Array, general: Array, shrink: int, alike: bool 
 
 
 def as_ranges(ends: Array) -> tuple[Range, Range]:
+    """Return the ranges of TPOT and TTFT from factors [2 times, 2 ends]."""
     tpot, ttft = (_range(pair) for pair in ends.tolist())
     return tpot, ttft
 

@@ -40,6 +40,7 @@ class Shape:
 
     @property
     def key(self) -> str:
+        """Kernel and dtypes in one text, as a profile's entry is called."""
         return " ".join((self.kernel, *self.dtypes))
 
 
@@ -70,12 +71,14 @@ def l2(gpu: Gpu) -> float:
 
 
 def element_bits(dtype: str) -> float:
+    """Return the width of a cache's or message's elements, scales included [bit]; SpecError for an unknown dtype."""
     if dtype not in CACHE_BITS:
         raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(CACHE_BITS)}")
     return CACHE_BITS[dtype]
 
 
 def product_bits(dtype: str) -> tuple[float, float]:
+    """Return the widths of a product's weights and activations [bit]; SpecError for an unknown dtype."""
     if dtype not in PRODUCT_BITS:
         raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(PRODUCT_BITS)}")
     return PRODUCT_BITS[dtype]

@@ -40,10 +40,12 @@ def choice(meaning: str, default: Any) -> Any:
 
 
 def larger(a: Number, b: Number) -> Number:
+    """Return the larger of two amounts, element by element."""
     return (a + b + abs(a - b)) / 2
 
 
 def smaller(a: Number, b: Number) -> Number:
+    """Return the smaller of two amounts, element by element."""
     return (a + b - abs(a - b)) / 2
 
 
@@ -152,6 +154,7 @@ def decode_work(
 
 
 def decode_algebra(w: DecodeWork, c: DecodeCoefficients) -> Number:
+    """Return the time of decode attention from its counted work. [s]"""
     reading = (w.cache * (1 + c.interleaving * w.spread) + w.queries) / c.bandwidth
     blocks = w.grid.waves * (w.grid.tokens * w.token / c.block_bandwidth + c.block_start)
     return c.start + overlapped(reading, blocks) + c.combine * w.grid.split
@@ -205,6 +208,7 @@ class LatentWork:
 
 
 def head_tile(heads: int, tile: str) -> int:
+    """Return how many heads a block computes, for a choice of HEAD_TILES."""
     return (16 if heads <= 32 else 128) if tile == "16 or 128" else int(tile)
 
 
@@ -224,6 +228,7 @@ def latent_work(*, batch: int, q_heads: int, kv_len: int, bits: float, sms: int,
 
 
 def latent_algebra(w: LatentWork, c: LatentCoefficients) -> Number:
+    """Return the time of latent decode from its counted work, at least the floor. [s]"""
     pace = w.narrow / c.narrow_rate + (1 - w.narrow) / c.rate
     reading = w.cache / c.bandwidth * (1 + c.split_penalty * w.grid.split)
     computing = w.grid.waves * (w.flops * pace * (1 + c.single_head * w.single) + c.block_start)
@@ -296,6 +301,7 @@ def prefill_work(
 
 
 def prefill_algebra(w: PrefillWork, c: PrefillCoefficients) -> Number:
+    """Return the time of prefill attention from its counted work. [s]"""
     computing = settled(w.flops / c.rate + w.rounds * c.block_start, c.slowdown)
     moving = w.queries / c.query_bandwidth + w.cache / c.cache_bandwidth
     return c.start + computing + c.tail * w.longest / c.rate + moving * (1 + c.spill * w.spilled)
@@ -386,6 +392,7 @@ class GemmWork:
 
 
 def tilings(m: int, n: int, k: int, sms: int, c: GemmCoefficients) -> tuple[Tiling, ...]:
+    """Return every way the library may tile a product of [m, k] x [k, n]: a tile and a split of k each."""
     found = []
     for tile in c.tiles.split():
         rows, columns = map(int, tile.split("x"))
@@ -414,6 +421,7 @@ def gemm_work(
 
 
 def gemm_algebra(w: GemmWork, c: GemmCoefficients) -> Number:
+    """Return the time of a product from its counted work, by its fastest tiling. [s]"""
     computing = None
     for t in w.tilings:
         products = 2 * t.area * w.sms / c.rate
@@ -482,6 +490,7 @@ class AllReduceWork:
 
 
 def all_reduce_work(*, gpus: int, message: float, switched: bool, c: AllReduceCoefficients) -> AllReduceWork:
+    """Return the work of an all-reduce of `message` bytes; without a switch (PCIe) the GPUs share a bus."""
     return AllReduceWork(
         message=message,
         ring=message * 2 * (gpus - 1) / gpus,
@@ -495,6 +504,7 @@ def all_reduce_work(*, gpus: int, message: float, switched: bool, c: AllReduceCo
 
 
 def nccl_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> list[Number]:
+    """Return the times of NCCL's three protocols: low latency, middle, bulk. [s]"""
     bulk = w.of_2 / c.bulk_bandwidth_2 + w.of_4 / c.bulk_bandwidth_4 + w.of_8 / c.bulk_bandwidth_8
     slower = 1 + w.shared * (bulk * c.bulk_bandwidth_2 - 1)
     return [
@@ -505,6 +515,7 @@ def nccl_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> list[Number]:
 
 
 def all_reduce_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> Number:
+    """Return the time of an all-reduce by the fastest protocol or kernel that may be used. [s]"""
     nccl = nccl_algebra(w, c)
     if not c.own_up_to:
         return fastest(nccl)

@@ -95,18 +95,22 @@ class Server:
 
     @property
     def decoders(self) -> int:
+        """Replicas that decode: those of the split, else the one that does both."""
         return self.split[1] if self.split else 1
 
     @property
     def gpus(self) -> int:
+        """GPUs of all its replicas."""
         return self.parallel.gpus * (sum(self.split) if self.split else 1)
 
     @property
     def fresh(self) -> int:
+        """Prompt tokens to compute, those in the prefix cache left out. [token]"""
         return self.prompt - self.cached
 
     @property
     def chunks(self) -> int:
+        """Engine steps over which a prompt is computed."""
         return ceil(self.fresh / self.site.calibration.chunk)
 
     @property
@@ -319,6 +323,7 @@ def stretch(burstiness: float) -> float:
 
 
 def sign(z: float) -> float:
+    """Return -1, 0 or 1, as the number is."""
     return (z > 0) - (z < 0)
 
 
@@ -516,6 +521,7 @@ class Survey:
 
     @property
     def bounded(self) -> bool:
+        """Whether a limit is given for TTFT or TPOT."""
         return self.limits.ttft is not None or self.limits.tpot is not None
 
     @property

@@ -34,6 +34,7 @@ class Term:
 
     @property
     def share(self) -> bool:
+        """Whether it is a share of a datasheet figure, which never passes 1."""
         return bool(self.of)
 
     def value(self, moved: Amount, power: Any = exp) -> Amount:

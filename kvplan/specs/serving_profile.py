@@ -31,6 +31,7 @@ class Level:
     named: Mapping[str, float] = field(default_factory=dict)
 
     def width(self, term: Term) -> float:
+        """Return how far this level lets a term deviate [logarithm], 0 where not at all."""
         return self.named.get(term.name, self.kinds.get(term.kind, 0.0))
 
 

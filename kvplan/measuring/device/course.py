@@ -94,7 +94,8 @@ class Timer(Protocol):
 class Log(Protocol):
     """Keeps samples; whatever was appended survives the end of the program."""
 
-    def append(self, sample: Mapping[str, str]) -> None: ...
+    def append(self, sample: Mapping[str, str]) -> None:
+        """Keep one sample, on disk before the call returns."""
 
 
 Progress = Callable[[float, str], None]
@@ -112,6 +113,7 @@ class Shape:
 
     @property
     def done(self) -> bool:
+        """Return whether the shape needs no more rounds: it has settled, was left alone, or had MOST_ROUNDS."""
         taken = len(self.times)
         if self.dropped or taken + self.rejected >= MOST_ROUNDS:
             return True
@@ -134,6 +136,7 @@ class Course:
     usual: float = 0.0
 
     def time_for(self, cost: float) -> bool:
+        """Return whether work of `cost` [s], with SLACK, still ends before the deadline."""
         return self.clock() + cost * SLACK < self.deadline
 
     def warm_up(self, shape: Shape) -> None:
@@ -195,6 +198,7 @@ def line(timer: Timer, probe: Probe, number: int, sample: Sample | TooLarge) -> 
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns of KEY by which a row's probe is known again."""
     return tuple(row[name] for name in KEY)
 
 
