@@ -25,7 +25,7 @@ from kvplan.measuring.serving_fit import (
     solve,
     without,
 )
-from kvplan.measuring.serving_predict import Timed, predict
+from kvplan.measuring.serving_predict import PredictedRow, predict
 from kvplan.specs.calibration import Range
 from kvplan.specs.serving_profile import (
     NOWHERE,
@@ -61,8 +61,8 @@ SLOWER = {"weights": 0.9, "kernel": 1.4, "request": 1.5, "step": 1.3, "rate16": 
 def off(rows: list[dict[str, str]], profile: ServingProfile) -> np.ndarray:
     """Return logarithms of predicted over measured TPOT and TTFT. [row, 2]"""
     found = predict(servers(rows), profile, catalog.engine())
-    assert all(isinstance(p, Timed) for p in found)
-    times = [(p.tpot / (p.row.tpot or 1), p.ttft / (p.row.ttft or 1)) for p in found if isinstance(p, Timed)]
+    assert all(isinstance(p, PredictedRow) for p in found)
+    times = [(p.tpot / (p.row.tpot or 1), p.ttft / (p.row.ttft or 1)) for p in found if isinstance(p, PredictedRow)]
     return np.log(np.array(times))
 
 
@@ -191,8 +191,8 @@ def test_rows_left_out_in_closed_form_are_those_of_a_fit_without_them() -> None:
     others = Problem(stack([r for r, out in zip(rows, fold, strict=True) if not out], catalog.engine())[0])
     profile = profile_of(others, solve(others), dict.fromkeys(WAYS, (EXACT, EXACT)), ABOUT)
     slowly = predict([r for r, out in zip(rows, fold, strict=True) if out], profile, catalog.engine())
-    assert all(isinstance(p, Timed) for p in slowly)
-    times = np.log([(p.tpot, p.ttft) for p in slowly if isinstance(p, Timed)])
+    assert all(isinstance(p, PredictedRow) for p in slowly)
+    times = np.log([(p.tpot, p.ttft) for p in slowly if isinstance(p, PredictedRow)])
     assert np.median(abs(quickly - times), 0).max() < 0.01
 
 

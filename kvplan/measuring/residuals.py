@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from kvplan.measuring.rows import Row
+from kvplan.measuring.rows import KernelRow
 from kvplan.perf.kernel_profile import Prediction
 
 
@@ -49,14 +49,14 @@ def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
     )
 
 
-def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
+def summary(group: tuple[str, ...], found: Sequence[tuple[KernelRow, Prediction]]) -> Residuals:
     """Return the errors of a group's rows that have a measured time, at least one."""
     return compare(group, [(row.time, p.time, p.low, p.high) for row, p in found if row.time])
 
 
-def by_kernel(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:
+def by_kernel(found: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
     """Return errors by GPU, engine, kernel and dtype, all rows last."""
-    groups: dict[tuple[str, ...], list[tuple[Row, Prediction]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[KernelRow, Prediction]]] = {}
     for row, prediction in found:
         s = row.shape
         groups.setdefault((s.gpu, s.version, s.kernel, "/".join(s.dtypes)), []).append((row, prediction))

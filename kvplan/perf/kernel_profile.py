@@ -27,7 +27,7 @@ RESIDENT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class KernelCall:
     """One kernel call: on what, by what, and how large. `dtypes` are (operands,) or (computing, cache)."""
 
     kind: str
@@ -54,7 +54,7 @@ class Kind:
     kernel: str
     dtypes: tuple[str, ...]
     coefficients: type
-    work: Callable[[Shape, Gpu, Any], Any]
+    work: Callable[[KernelCall, Gpu, Any], Any]
     algebra: Callable[[Any, Any], Any]
     part: Callable[[Mapping[str, int], float, float], str]
     regime: Callable[[Mapping[str, int]], str]
@@ -84,7 +84,7 @@ def product_bits(dtype: str) -> tuple[float, float]:
     return PRODUCT_BITS[dtype]
 
 
-def _decode_work(shape: Shape, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeWork:
+def _decode_work(shape: KernelCall, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeWork:
     s = shape.sizes
     return kt.decode_work(
         batch=s["batch"],
@@ -98,13 +98,13 @@ def _decode_work(shape: Shape, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeW
     )
 
 
-def _latent_work(shape: Shape, gpu: Gpu, c: kt.LatentCoefficients) -> kt.LatentWork:
+def _latent_work(shape: KernelCall, gpu: Gpu, c: kt.LatentCoefficients) -> kt.LatentWork:
     s = shape.sizes
     bits = element_bits(shape.dtypes[-1])
     return kt.latent_work(batch=s["batch"], q_heads=s["q_heads"], kv_len=s["kv_len"], bits=bits, sms=sms(gpu), c=c)
 
 
-def _prefill_work(shape: Shape, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
+def _prefill_work(shape: KernelCall, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
     s = shape.sizes
     return kt.prefill_work(
         batch=s["batch"],
@@ -118,13 +118,13 @@ def _prefill_work(shape: Shape, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.Prefi
     )
 
 
-def _gemm_work(shape: Shape, gpu: Gpu, c: kt.GemmCoefficients) -> kt.GemmWork:
+def _gemm_work(shape: KernelCall, gpu: Gpu, c: kt.GemmCoefficients) -> kt.GemmWork:
     s = shape.sizes
     weights, operands = product_bits(shape.dtypes[0])
     return kt.gemm_work(m=s["m"], n=s["n"], k=s["k"], weight_bits=weights, bits=operands, sms=sms(gpu), l2=l2(gpu), c=c)
 
 
-def _all_reduce_work(shape: Shape, gpu: Gpu, c: kt.AllReduceCoefficients) -> kt.AllReduceWork:
+def _all_reduce_work(shape: KernelCall, gpu: Gpu, c: kt.AllReduceCoefficients) -> kt.AllReduceWork:
     message = shape.sizes["message_size"] * element_bits(shape.dtypes[0]) / 8
     switched = gpu.link_kind != "PCIe"
     return kt.all_reduce_work(gpus=shape.sizes["n_gpus"], message=message, switched=switched, c=c)
@@ -208,7 +208,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def part_of(shape: Shape, gpu: Gpu) -> str:
+def part_of(shape: KernelCall, gpu: Gpu) -> str:
     """Return which of a kernel's separately fitted parts a shape belongs to."""
     bits = 16.0 if shape.kind == "gemm" else element_bits(shape.dtypes[-1])
     return KINDS[shape.kind].part(shape.sizes, bits, l2(gpu))
@@ -399,7 +399,7 @@ class Predictor:
                     for kind, kernels in kinds.items():
                         self.kernels.setdefault((kind, gpu, engine), {}).update(kernels)
 
-    def predict(self, shape: Shape) -> Prediction:
+    def predict(self, shape: KernelCall) -> Prediction:
         """Return the time of one call; SpecError when no profile knows this kind of kernel."""
         gpu = self.gpus(shape.gpu)
         kernel, power, notes, home = self._nearest(shape, gpu)
@@ -431,13 +431,13 @@ class Predictor:
                 return kernel.parts[tried], f"no row like this ({part.replace('_', ' ')}) was fitted"
         raise SpecError("a kernel of the profile has no part; compare with one kvplan ships")
 
-    def _nearest(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+    def _nearest(self, shape: KernelCall, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
         asked = (shape.kind, gpu.name, shape.engine, shape.kernel, shape.dtypes)
         if asked not in self._seen:
             self._seen[asked] = self._look_up(shape, gpu)
         return self._seen[asked]
 
-    def _look_up(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+    def _look_up(self, shape: KernelCall, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
         """Return the kernel that stands nearest, how much wider that makes the interval, why, and its GPU."""
         home, notes, power = self._home(shape.kind, gpu)
         other_dtype, other_engine, _, other_kernel, engine, key = min(self._ranked(shape, home))
@@ -459,7 +459,7 @@ class Predictor:
         nearest = min(homes, key=lambda home: distance(self.gpus(home), gpu))
         return nearest, [f"{gpu.name} was not measured; scaled from {nearest}"], OTHER_GPU
 
-    def _ranked(self, shape: Shape, home: str) -> list[tuple[bool, bool, int, bool, str, str]]:
+    def _ranked(self, shape: KernelCall, home: str) -> list[tuple[bool, bool, int, bool, str, str]]:
         """Return the kernels of a GPU with what sets them apart from the shape's, the gravest first."""
         found = []
         for engine in [e for kind, gpu, e in self.kernels if (kind, gpu) == (shape.kind, home)]:
@@ -502,13 +502,13 @@ def scale_of(name: str, gpu: Gpu, bits: float) -> float:
     }[name]
 
 
-def operand_bits(shape: Shape) -> float:
+def operand_bits(shape: KernelCall) -> float:
     """Return the width of the operands the tensor cores see, without scales."""
     bits = product_bits(shape.dtypes[0])[1] if shape.kind == "gemm" else element_bits(shape.dtypes[0])
     return float(int(bits))
 
 
-def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: Shape) -> Any:
+def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: KernelCall) -> Any:
     """Return coefficients carried from a measured GPU to another by bandwidth, rate, SM count and link."""
     bits = operand_bits(shape)
     changed = {}

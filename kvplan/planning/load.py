@@ -206,7 +206,7 @@ def server(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class RankTimes:
     """What a rank's steps take when it runs `each` requests, and what comes of them."""
 
     each: float
@@ -214,7 +214,7 @@ class Timed:
     served: Served
 
 
-def timed(s: Server, running: float, opened: bool = False) -> Timed:
+def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
     """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one."""
     c = s.site.calibration
     present = running / (s.ranks * s.decoders)
@@ -230,7 +230,7 @@ def timed(s: Server, running: float, opened: bool = False) -> Timed:
         prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each, chunks=s.chunks,
         open=float(opened),
     )  # fmt: skip
-    return Timed(each=each, steps=times, served=serve(load, times, c))
+    return RankTimes(each=each, steps=times, served=serve(load, times, c))
 
 
 def gain(s: Server, each: float, c: Calibration) -> float:
@@ -250,12 +250,12 @@ def gain(s: Server, each: float, c: Calibration) -> float:
     return float(s.speculation.accepted / slower)
 
 
-def decoding(s: Server, t: Timed) -> float:
+def decoding(s: Server, t: RankTimes) -> float:
     """Return how long the tokens of a request take where nothing but decoding is done. [s]"""
     return float(s.output * t.steps.decode)
 
 
-def reading(s: Server, t: Timed) -> float:
+def reading(s: Server, t: RankTimes) -> float:
     """Return how long a rank that only prefills takes for a prompt. [s]"""
     return float(min(t.steps.alone * s.chunks, t.steps.full_alone * s.fresh / s.site.calibration.chunk))
 
@@ -270,7 +270,7 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     return apart(s, t, running, burstiness, backlog) if s.split else together(s, t, running, burstiness, backlog)
 
 
-def together(s: Server, t: Timed, running: float, burstiness: float | None, backlog: float) -> Point:
+def together(s: Server, t: RankTimes, running: float, burstiness: float | None, backlog: float) -> Point:
     """Return the point of replicas that prefill and decode."""
     found = t.served
     rate = running / found.cycle
@@ -293,7 +293,7 @@ def together(s: Server, t: Timed, running: float, burstiness: float | None, back
     return point(s, running, rate, cycle, ttft, (wait_for, queue), polling, tpot)
 
 
-def apart(s: Server, t: Timed, running: float, burstiness: float | None, backlog: float) -> Point:
+def apart(s: Server, t: RankTimes, running: float, burstiness: float | None, backlog: float) -> Point:
     """Return the point of replicas that only prefill and others that only decode; a prompt's cache moves between."""
     assert s.split is not None
     c, rate, each = s.site.calibration, running / decoding(s, t), reading(s, t)
@@ -327,7 +327,7 @@ def sign(z: float) -> float:
     return (z > 0) - (z < 0)
 
 
-def crowded(s: Server, running: float, z: float, burstiness: float | None, of: Callable[[Timed], float]) -> float:
+def crowded(s: Server, running: float, z: float, burstiness: float | None, of: Callable[[RankTimes], float]) -> float:
     """Return a time when as many requests run as at z standard deviations; in an open loop their number varies."""
     if burstiness is None:
         return float(of(timed(s, running)))
