@@ -30,13 +30,13 @@ RESIDENT = 2.0
 class KernelCall:
     """One kernel call: on what, by what, and how large. `dtypes` are (operands,) or (computing, cache)."""
 
-    kind: str
-    gpu: str
-    engine: str
-    version: str
-    kernel: str
-    dtypes: tuple[str, ...]
-    sizes: Mapping[str, int]
+    kind: str  #: name of its kind in KINDS
+    gpu: str  #: the GPU's name in the catalogue
+    engine: str  #: whose kernel it is: vllm, trtllm, sglang, nccl, ...
+    version: str  #: engine with its release, as rows state it
+    kernel: str  #: the kernel's own name
+    dtypes: tuple[str, ...]  #: (operands,) or (computing, cache)
+    sizes: Mapping[str, int]  #: size -> value, by the names of the kind's columns
 
     @property
     def key(self) -> str:
@@ -48,16 +48,17 @@ class KernelCall:
 class Kind:
     """A kind of kernel: columns of its rows, how a shape becomes work and time, and which shapes are fitted apart."""
 
-    name: str
-    sizes: tuple[str, ...]
-    texts: tuple[str, ...]
-    kernel: str
-    dtypes: tuple[str, ...]
-    coefficients: type
-    work: Callable[[KernelCall, Gpu, Any], Any]
-    algebra: Callable[[Any, Any], Any]
+    name: str  #: as `--kind` takes it
+    sizes: tuple[str, ...]  #: columns of sizes
+    texts: tuple[str, ...]  #: columns of names
+    kernel: str  #: column that names the kernel
+    dtypes: tuple[str, ...]  #: columns of dtypes
+    coefficients: type  #: dataclass of its coefficients
+    work: Callable[[KernelCall, Gpu, Any], Any]  #: a call's counted work on a GPU, under coefficients
+    algebra: Callable[[Any, Any], Any]  #: time of counted work under coefficients [s]
+    #: name of the part a call is fitted with: (sizes, bits of an element, bytes of the L2)
     part: Callable[[Mapping[str, int], float, float], str]
-    regime: Callable[[Mapping[str, int]], str]
+    regime: Callable[[Mapping[str, int]], str]  #: name of the interval a call has
 
 
 def sms(gpu: Gpu) -> int:
@@ -224,29 +225,30 @@ class Fitted:
     interval: 80 % interval of measured over predicted, two factors for each regime.
     """
 
-    coefficients: Any
-    interval: Mapping[str, tuple[float, float]]
-    range: Mapping[str, tuple[int, int]]
-    residuals: Mapping[str, float]
-    not_identified: tuple[str, ...] = ()
+    coefficients: Any  #: instance of the kind's coefficients
+    interval: Mapping[str, tuple[float, float]]  #: regime -> 80 % interval of measured over predicted, two factors
+    range: Mapping[str, tuple[int, int]]  #: size -> smallest and largest fitted value
+    residuals: Mapping[str, float]  #: RESIDUALS -> value: errors on rows left out
+    not_identified: tuple[str, ...] = ()  #: coefficients the rows could not tell from having no effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """One measured kernel: the engine's version and its parts."""
 
-    version: str
-    parts: Mapping[str, Fitted]
+    version: str  #: engine with its release
+    parts: Mapping[str, Fitted]  #: part -> its fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelProfile:
     """Fitted kernels by GPU, engine, kind and 'kernel dtype'."""
 
-    name: str
-    title: str
-    tier: str
-    source: Source
+    name: str  #: as `--profile` and reports call it
+    title: str  #: one line that says what it is
+    tier: str  #: where its rows were measured
+    source: Source  #: who measured them, and when
+    #: GPU -> engine -> kind -> 'kernel dtype' -> fit
     kernels: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Kernel]]]]
 
 
@@ -377,11 +379,11 @@ STAND_IN_INTERVAL, SCALED_INTERVAL = (0.92, 1.12), (0.8, 1.3)
 class Prediction:
     """A time and its 80 % interval [s], and what to know about it."""
 
-    time: float
-    low: float
-    high: float
-    note: str
-    tier: str
+    time: float  #: predicted time [s]
+    low: float  #: lower end of its 80 % interval [s]
+    high: float  #: upper end [s]
+    note: str  #: what stands in for what was not measured, '' for nothing
+    tier: str  #: where the rows behind it were measured
 
 
 class Predictor:

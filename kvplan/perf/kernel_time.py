@@ -79,9 +79,9 @@ TOKEN_TILE = 128
 class Grid:
     """How a decode fills the GPU: parts a sequence, rounds of blocks, tokens a block reads."""
 
-    split: Number
-    waves: Number
-    tokens: Number
+    split: Number  #: 1 where sequences are split, else 0
+    waves: Number  #: rounds of blocks
+    tokens: Number  #: tokens one block reads [token]
 
 
 def flash_attention_parts(blocks: int, sms: int, tiles: int) -> int:
@@ -132,11 +132,11 @@ class DecodeCoefficients:
 class DecodeWork:
     """Counted work of one decode attention."""
 
-    cache: Number
-    queries: Number
-    spread: Number
-    token: Number
-    grid: Grid
+    cache: Number  #: keys and values read [B]
+    queries: Number  #: queries in and outputs out [B]
+    spread: Number  #: 1 - 1 / KV heads: how far a head's tokens lie apart
+    token: Number  #: keys and values of a token and head [B]
+    grid: Grid  #: how it fills the GPU
 
 
 def decode_work(
@@ -199,12 +199,12 @@ class LatentCoefficients:
 class LatentWork:
     """Counted work of one latent decode. flops: those of one round of blocks on every SM."""
 
-    cache: Number
-    queries: Number
-    flops: Number
-    narrow: Number
-    single: Number
-    grid: Grid
+    cache: Number  #: latents read [B]
+    queries: Number  #: queries in and outputs out [B]
+    flops: Number  #: of one round of blocks on every SM [FLOP]
+    narrow: Number  #: 1 where the kernel for few heads runs
+    single: Number  #: 1 for a single head
+    grid: Grid  #: how it fills the GPU
 
 
 def head_tile(heads: int, tile: str) -> int:
@@ -268,12 +268,12 @@ class PrefillCoefficients:
 class PrefillWork:
     """Counted work of one prefill attention. rounds: blocks an SM; longest: FLOPs of the last block on every SM."""
 
-    flops: Number
-    longest: Number
-    rounds: Number
-    queries: Number
-    cache: Number
-    spilled: Number
+    flops: Number  #: of all tiles on or below the diagonal [FLOP]
+    longest: Number  #: of the last block, on every SM [FLOP]
+    rounds: Number  #: blocks an SM
+    queries: Number  #: queries in and outputs out [B]
+    cache: Number  #: keys and values in [B]
+    spilled: Number  #: 0 to 1: how far the tensors exceed their share of the L2
 
 
 def causal_tiles(length: int) -> int:
@@ -368,27 +368,27 @@ class GemmCoefficients:
 class Tiling:
     """One way to tile a product. waves: rounds of tiles; depth: k of one part; area, edge, width in elements."""
 
-    waves: Number
-    depth: Number
-    area: Number
-    edge: Number
-    width: Number
-    split: Number
+    waves: Number  #: rounds of tiles
+    depth: Number  #: k of one part [element]
+    area: Number  #: rows x columns of a tile [element]
+    edge: Number  #: rows + columns of a tile [element]
+    width: Number  #: columns of a tile [element]
+    split: Number  #: 1 where k is split
 
 
 @dataclass(frozen=True)
 class GemmWork:
     """Counted work of one product."""
 
-    bytes: Number
-    quantised: Number
-    output: Number
-    spilled: Number
-    operand: Number
-    packed: Number
-    vector: Number
-    sms: Number
-    tilings: tuple[Tiling, ...]
+    bytes: Number  #: weights, activations and product [B]
+    quantised: Number  #: activations read and written to quantise them [B]
+    output: Number  #: product written [B]
+    spilled: Number  #: activations and product beyond the L2 [B]
+    operand: Number  #: width of an operand [B]
+    packed: Number  #: width of a weight that is unpacked [B], 0 where none is
+    vector: Number  #: 1 where no tensor core multiplies
+    sms: Number  #: SMs of the GPU
+    tilings: tuple[Tiling, ...]  #: ways the library may tile it
 
 
 def tilings(m: int, n: int, k: int, sms: int, c: GemmCoefficients) -> tuple[Tiling, ...]:
@@ -479,14 +479,14 @@ class AllReduceWork:
     own: 1 where the engine's kernels may be used; shared: 1 where they share a bus (PCIe): all protocols slow alike.
     """
 
-    message: Number
-    ring: Number
-    peers: Number
-    of_2: Number
-    of_4: Number
-    of_8: Number
-    own: Number
-    shared: Number
+    message: Number  #: message of each GPU [B]
+    ring: Number  #: traffic of a ring: 2 (n - 1) / n of the message [B]
+    peers: Number  #: GPUs beside the own
+    of_2: Number  #: 1 among 2 GPUs
+    of_4: Number  #: 1 among 3 or 4
+    of_8: Number  #: 1 among more
+    own: Number  #: 1 where the engine's own kernels may be used
+    shared: Number  #: 1 where GPUs share a bus (PCIe)
 
 
 def all_reduce_work(*, gpus: int, message: float, switched: bool, c: AllReduceCoefficients) -> AllReduceWork:
