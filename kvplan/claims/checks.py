@@ -26,7 +26,7 @@ from kvplan.specs.money import ApiPrice, Ownership
 from kvplan.specs.quality import SHORT, TASKS, QualityTable, Score
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Factor
-from kvplan.units import HOUR, MILLION, show_bytes, show_rate, show_time, show_tokens, show_usd
+from kvplan.units import HOUR, MILLION, show_bytes, show_percent, show_rate, show_time, show_tokens, show_usd
 
 #: tokens generated per query where a claim does not say
 OUTPUT = 512
@@ -300,7 +300,9 @@ def change(after: float, before: float, spread: tuple[float, float]) -> tuple[fl
 
 def timed(value: float, low: float, high: float, line: str, sources: tuple[Source, ...], *rows: Evaluation) -> Measured:
     """Return a figure that rests on times; a GPU nobody measured is named."""
-    guessed = dict.fromkeys(f"nothing was measured on {r.gpu}: its rates are a guess" for r in rows if not r.grounded)
+    guessed = dict.fromkeys(
+        f"no server with {r.gpu} was measured: its rates are estimated" for r in rows if not r.grounded
+    )
     return Measured(value=value, low=low, high=high, line=line, remarks=tuple(guessed), sources=sources)
 
 
@@ -441,7 +443,7 @@ def priced(case: ClaimCase, bench: Bench, technique: str) -> Evaluation | Measur
 
 def at_load(case: ClaimCase) -> str:
     """Return in words how busy the GPUs of a case are."""
-    return f", busy {case.load:.0%} of the time" if case.load < 1 else ", always busy"
+    return f", busy {show_percent(case.load)} of the time" if case.load < 1 else ", always busy"
 
 
 @check("query_cost", unit="USD", needs=PLACE, may=(*RUN, "load", "price"))
