@@ -7,7 +7,7 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
-from kvplan.measuring.servers import OPEN, Refused, ServerRow, asked, link_of, read_server, room_of, stack
+from kvplan.measuring.servers import OPEN, Refused, ServerRow, link_of, load_of, read_server, room_of, stack
 from kvplan.measuring.serving_predict import PredictedRow, predict, roofline
 from kvplan.perf.serving import serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
@@ -119,7 +119,7 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     many = predict(rows, profile, engine)
     for row, found in zip(rows, many, strict=True):
         assert isinstance(found, PredictedRow)
-        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), asked(row, engine)
+        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), load_of(row, engine)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 

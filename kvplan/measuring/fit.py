@@ -63,10 +63,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class PartRows:
     """Rows of one part of one kernel on one GPU, and their measured times [s]."""
 
-    kind: Kind
-    gpu: Gpu
-    rows: tuple[KernelRow, ...]
-    times: Array
+    kind: Kind  #: kind of kernel
+    gpu: Gpu  #: the GPU they ran on
+    rows: tuple[KernelRow, ...]  #: its rows
+    times: Array  #: their measured times [s, row]
 
     def take(self, chosen: Array) -> "PartRows":
         """Return the group with only the rows chosen by a mask. [row]"""
@@ -201,8 +201,8 @@ def score(left: Array) -> float:
 class Model:
     """Choices made, coefficients to start from and those to fit."""
 
-    start: Any
-    free: tuple[str, ...]
+    start: Any  #: coefficients a fit starts from; those not in `free` stay
+    free: tuple[str, ...]  #: names of the coefficients that are fitted
 
 
 def choose(found: PartRows, bits: float) -> Model:

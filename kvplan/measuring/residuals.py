@@ -12,13 +12,13 @@ from kvplan.perf.kernel_profile import Prediction
 class Residuals:
     """Errors of a group: predicted over measured minus one; coverage: share of rows inside their interval."""
 
-    group: tuple[str, ...]
-    rows: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    coverage: float
+    group: tuple[str, ...]  #: what its rows have in common: GPU, engine, kernel, ...
+    rows: int  #: rows compared
+    median: float  #: median of the errors' sizes, of 1
+    mean: float  #: mean of the errors' sizes, of 1
+    p90: float  #: 90th percentile of the errors' sizes, of 1
+    bias: float  #: median of the errors with their signs, of 1
+    coverage: float  #: share of rows inside their 80 % interval
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -19,9 +19,9 @@ LARGEST = 10**12
 class KernelRow:
     """One call, its line in the file, and its measured time [s], None where the file has none."""
 
-    shape: KernelCall
-    line: int
-    time: float | None
+    shape: KernelCall  #: the call that was measured
+    line: int  #: its line in the file
+    time: float | None  #: measured time [s], None where the file has none
 
 
 def is_serving(columns: list[str], asked: str | None) -> bool:

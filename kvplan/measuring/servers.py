@@ -354,7 +354,7 @@ def layout_of(model: ModelSpec, bits: float) -> KVLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RankLoad:
     """A row as the serving model sees it: the load on one rank, and its passes; `late` adds to TTFT. [s]"""
 
     load: Load
@@ -363,7 +363,7 @@ class Asked:
     late: float = 0.0
 
 
-def asked(row: ServerRow, engine: Engine, concurrency: float | None = None) -> Asked:
+def load_of(row: ServerRow, engine: Engine, concurrency: float | None = None) -> RankLoad:
     """Return the load and passes of a row, under a concurrency of its own if given; the batch is what memory holds."""
     parallel = row.parallel
     offered_to_all = row.concurrency if concurrency is None else concurrency
@@ -378,7 +378,7 @@ def asked(row: ServerRow, engine: Engine, concurrency: float | None = None) -> A
     return replace(loads_at(row, batch, offered), notes=notes)
 
 
-def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> Asked:
+def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
     """Return a row with so many requests on a rank, `offered` of them in all; both may be arrays."""
     layout = layout_of(row.model, row.kv_bits)
     every = batch if offered is None else offered
@@ -393,7 +393,7 @@ def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> Asked:
         chunks=ceil(row.prompt / CHUNK), spread=row.spread, static=float(row.arrival == STATIC),
         offline=float(offline), open=float(row.arrival == OPEN),
     )  # fmt: skip
-    return Asked(load=load, passes=found)
+    return RankLoad(load=load, passes=found)
 
 
 def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
@@ -460,9 +460,9 @@ class Many:
         return steps(self.passes, c, self.load.batch * self.streamed)
 
 
-def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[Many, list[Asked]]:
-    """Return measured rows as arrays, and each as it was asked; an open loop has as many in flight as Little's law."""
-    each = [asked(row, engine, in_flight(row)) for row in rows]
+def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[Many, list[RankLoad]]:
+    """Return measured rows as arrays, and the load of each; an open loop has as many in flight as Little's law."""
+    each = [load_of(row, engine, in_flight(row)) for row in rows]
     return side_by_side(rows, each), each
 
 
@@ -492,8 +492,8 @@ def link_of(gpu: Gpu, parallel: Parallel) -> float:
     return gpu.link if together <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)
 
 
-def side_by_side(rows: Sequence[ServerRow], each: Sequence[Asked]) -> Many:
-    """Return rows that were asked as arrays."""
+def side_by_side(rows: Sequence[ServerRow], each: Sequence[RankLoad]) -> Many:
+    """Return rows with their loads as arrays."""
     load = Load(**{name: np.array([getattr(a.load, name) for a in each], float) for name in Load.__dataclass_fields__})
     stacked = {name: arrays.stack([getattr(a.passes, name) for a in each]) for name in Passes.__dataclass_fields__}
     figures = {f: np.array([getattr(r.gpu, f) or 0.0 for r in rows], float) for f in Gpus.__dataclass_fields__}

@@ -12,13 +12,13 @@ from kvplan.measuring.servers import (
     EXACT,
     GRID,
     OPEN,
-    Asked,
     Many,
+    RankLoad,
     Refused,
     ServerRow,
-    asked,
     in_a_run,
     in_flight,
+    load_of,
     loads_at,
     mixes,
     room_of,
@@ -46,20 +46,20 @@ IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0}
 #: a load this much outside the measured ones is noted, as a factor
 SLACK = 1.05
 
-Pair = tuple[ServerRow, Asked]
+Pair = tuple[ServerRow, RankLoad]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedRow:
     """A row's predicted times [s], the 80 % intervals around them, and what they rest on."""
 
-    row: ServerRow
-    ttft: float
-    tpot: float
-    ttft_range: tuple[float, float]
-    tpot_range: tuple[float, float]
-    basis: str
-    notes: tuple[str, ...]
+    row: ServerRow  #: the row as it was read
+    ttft: float  #: predicted mean or median TTFT, as the row states it [s]
+    tpot: float  #: predicted TPOT [s]
+    ttft_range: tuple[float, float]  #: ends of its 80 % interval [s]
+    tpot_range: tuple[float, float]  #: ends of its 80 % interval [s]
+    basis: str  #: what the prediction rests on, one of WAYS
+    notes: tuple[str, ...]  #: what was assumed, or is beyond what was measured
 
 
 def predict(
@@ -77,8 +77,8 @@ def predict(
 
 
 def roofline(rows: Sequence[ServerRow], engine: Engine) -> list[tuple[float, float]]:
-    """Return TTFT and TPOT of rows that can be asked, by datasheets alone: nothing fitted, no overheads. [s]"""
-    pairs = [(row, asked(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
+    """Return TTFT and TPOT of rows with a load, by datasheets alone: nothing fitted, no overheads. [s]"""
+    pairs = [(row, load_of(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
     terms = {name: np.full(len(pairs), value) for name, value in IDEAL.items()}
     _, served = _served(pairs, terms, ideal=True)
     return list(zip(served.ttft.tolist(), served.tpot.tolist(), strict=True))
@@ -107,14 +107,14 @@ def ask(row: ServerRow | Refused, engine: Engine, profile: ServingProfile | None
     try:
         if row.arrival == OPEN and not row.concurrency and profile is not None:
             return row, settled(row, engine, profile)
-        return row, asked(row, engine, in_flight(row))
+        return row, load_of(row, engine, in_flight(row))
     except KvplanError as error:
         return Refused(line=row.line, reason=str(error))
     except ArithmeticError:
         return Refused(line=row.line, reason="its numbers are too large to compute with")
 
 
-def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> Asked:
+def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> RankLoad:
     """Return an open loop in its steady state: as many requests in flight as make as many leave as come.
 
     Where more come than can leave, a request waits for those that filled the slots before it.
@@ -136,7 +136,7 @@ def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> Asked:
     late = 0.0
     if row.rate > leaving[-1]:
         late = waves_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
-    return replace(asked(row, engine, in_a_run(running, row.requests)), late=late)
+    return replace(load_of(row, engine, in_a_run(running, row.requests)), late=late)
 
 
 def waves_before(row: ServerRow, slots: float) -> float:
@@ -160,7 +160,7 @@ def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False
         return many, many.served(c)
 
 
-def _timed(row: ServerRow, a: Asked, profile: ServingProfile, ttft: float, tpot: float) -> PredictedRow | Refused:
+def _timed(row: ServerRow, a: RankLoad, profile: ServingProfile, ttft: float, tpot: float) -> PredictedRow | Refused:
     if not (0 < ttft < np.inf and 0 < tpot < np.inf):
         return Refused(line=row.line, reason="its numbers are too large to compute with")
     basis = profile.basis(row.who)
