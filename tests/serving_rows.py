@@ -8,8 +8,8 @@ from math import log
 from pathlib import Path
 
 from kvplan import catalog
-from kvplan.measuring.servers import Server, read_server
-from kvplan.measuring.serving_predict import Timed, predict
+from kvplan.measuring.servers import ServerRow, read_server
+from kvplan.measuring.serving_predict import PredictedRow, predict
 from kvplan.specs.serving_profile import ServingProfile
 
 Entry = dict[str, str]
@@ -35,21 +35,21 @@ def moved(level: str, who: str, **factors: float) -> ServingProfile:
     return replace(shipped, moves=moves)
 
 
-def servers(rows: Iterable[Mapping[str, str]], measured: bool = True) -> list[Server]:
+def servers(rows: Iterable[Mapping[str, str]], measured: bool = True) -> list[ServerRow]:
     found = [read_server(row, n, catalog.model, catalog.gpu, measured) for n, row in enumerate(rows, 2)]
-    assert all(isinstance(row, Server) for row in found), found
-    return [row for row in found if isinstance(row, Server)]
+    assert all(isinstance(row, ServerRow) for row in found), found
+    return [row for row in found if isinstance(row, ServerRow)]
 
 
 def timed(rows: Iterable[Mapping[str, str]], profile: ServingProfile) -> list[Entry]:
     """Return rows with the times a profile gives them."""
     rows = [dict(row) for row in rows]
     found = predict(servers(rows, measured=False), profile, catalog.engine())
-    assert all(isinstance(p, Timed) for p in found)
+    assert all(isinstance(p, PredictedRow) for p in found)
     return [
         {**row, "ttft_ms": f"{p.ttft * 1e3:.6g}", "tpot_ms": f"{p.tpot * 1e3:.6g}"}
         for row, p in zip(rows, found, strict=True)
-        if isinstance(p, Timed)
+        if isinstance(p, PredictedRow)
     ]
 
 

@@ -15,9 +15,9 @@ from kvplan.catalog.safe_yaml import read_yaml
 from kvplan.catalog.tables import kernel_document, kernel_documents, profile_text, write_profile
 from kvplan.measuring import fit, holdout
 from kvplan.measuring.residuals import quantile
-from kvplan.measuring.rows import Row
+from kvplan.measuring.rows import KernelRow
 from kvplan.perf import kernel_time as kt
-from kvplan.perf.kernel_profile import KINDS, KernelProfile, Predictor, Shape, read_profile
+from kvplan.perf.kernel_profile import KINDS, KernelCall, KernelProfile, Predictor, read_profile
 
 ROOT = Path(__file__).parent.parent
 GPU = catalog.gpu("h100-sxm")
@@ -31,14 +31,18 @@ PROMISED = {
 }
 
 
-def row(kind: str, sizes: Mapping[str, int], coefficients: object, noise: float = 1.0, engine: str = "vllm") -> Row:
+def row(
+    kind: str, sizes: Mapping[str, int], coefficients: object, noise: float = 1.0, engine: str = "vllm"
+) -> KernelRow:
     dtypes = ("bfloat16",) * len(KINDS[kind].dtypes)
-    shape = Shape(kind=kind, gpu=GPU.name, engine=engine, version=f"{engine}-1", kernel="k", dtypes=dtypes, sizes=sizes)
+    shape = KernelCall(
+        kind=kind, gpu=GPU.name, engine=engine, version=f"{engine}-1", kernel="k", dtypes=dtypes, sizes=sizes
+    )
     time = KINDS[kind].algebra(KINDS[kind].work(shape, GPU, coefficients), coefficients)
-    return Row(shape=shape, line=0, time=float(time) * noise)
+    return KernelRow(shape=shape, line=0, time=float(time) * noise)
 
 
-def products(c: kt.GemmCoefficients, count: int = 160, noise: float = 0.0) -> list[Row]:
+def products(c: kt.GemmCoefficients, count: int = 160, noise: float = 0.0) -> list[KernelRow]:
     draw = Random(7)
     return [
         row(
@@ -51,7 +55,7 @@ def products(c: kt.GemmCoefficients, count: int = 160, noise: float = 0.0) -> li
     ]
 
 
-def decodes(c: kt.DecodeCoefficients, noise: float = 0.0) -> list[Row]:
+def decodes(c: kt.DecodeCoefficients, noise: float = 0.0) -> list[KernelRow]:
     draw = Random(3)
     found = []
     while len(found) < 120:

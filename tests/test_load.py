@@ -105,7 +105,7 @@ def test_percentiles_are_ordered(s: Server) -> None:
         for t in (p.ttft, p.tpot):
             assert 0 < t.p50 <= t.p95 <= t.p99
             assert t.mean <= t.p99
-            assert t.asked == pytest.approx(t.p95)
+            assert t.at_percentile == pytest.approx(t.p95)
 
 
 @ALL
@@ -124,7 +124,7 @@ def test_everything_grows_with_the_load(s: Server) -> None:
 @ALL
 def test_the_largest_load_keeps_the_limits_and_the_next_does_not(s: Server) -> None:
     middle = at_concurrency(s, max(ladder(s)[-1] // 2, 1))
-    for limits in (Limits(tpot=middle.tpot.asked), Limits(ttft=middle.ttft.asked)):
+    for limits in (Limits(tpot=middle.tpot.at_percentile), Limits(ttft=middle.ttft.at_percentile)):
         found = largest_concurrency(s, limits)
         assert found.point is not None and not broken(found.point, limits)
         if found.binding in ("TTFT", "TPOT"):
@@ -259,7 +259,7 @@ def test_the_mean_of_the_percentiles_is_the_mean() -> None:
     s = SERVERS["70b"]
     n = 10
     shares = [(k + 0.5) / 400 for k in range(400)]
-    found = [at(replace(s, percentile=q), n, None).ttft.asked for q in shares]
+    found = [at(replace(s, percentile=q), n, None).ttft.at_percentile for q in shares]
     assert sum(found) / len(found) == pytest.approx(at(s, n, None).ttft.mean, rel=0.01)
 
 

@@ -273,7 +273,7 @@ def test_a_measured_profile_says_what_each_part_draws() -> None:
 
 def test_without_a_profile_the_draw_is_marked_an_assumption() -> None:
     draw = rated_draw(H100, catalog.ownership())
-    assert draw is not None and not draw.measured and draw.basis.startswith("assumption: 75% of h100-sxm's 700 W")
+    assert draw is not None and not draw.measured and draw.basis.startswith("assumption: 75 % of h100-sxm's 700 W")
     assert draw.source.kind == "assumption" and draw.at("prefill") == 525 and draw.at(None) == pytest.approx(105)
 
 

@@ -295,7 +295,7 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     from kvplan import catalog
     from kvplan.measuring.device.cuda_probes import cuda_probes
     from kvplan.measuring.device.ranks import all_reduce_probes
-    from kvplan.perf.kernel_profile import Predictor, Shape, read_profile
+    from kvplan.perf.kernel_profile import KernelCall, Predictor, read_profile
     from kvplan.specs.source import Source
 
     class H200(Fake):
@@ -327,14 +327,14 @@ def test_a_gpus_samples_become_kernels_that_predict(tmp_path: Path) -> None:
     raw = {"name": "mine", "title": "mine", "tier": "measured here", "kernels": tree}
     source = Source(kind="measured", ref="here", date="2026-11-23")
     sizes = {"batch": 16, "q_heads": 32, "kv_heads": 8, "head_dim": 128, "kv_len": 8192}
-    shape = Shape(
+    shape = KernelCall(
         kind="decode_attention", gpu="h200", engine="kvplan", version="kvplan-0.1.0", kernel="triton_decode",
         dtypes=("bfloat16", "bfloat16"), sizes=sizes,
     )  # fmt: skip
     found = Predictor([read_profile(raw, source, "mine")], catalog.gpu).predict(shape)
     assert (found.tier, found.note) == ("measured here", "")
     assert found.time == pytest.approx(6e-6 + 16 * 8 * 128 * 8192 * 4 / 4e12, rel=0.1)
-    shape = Shape(
+    shape = KernelCall(
         kind="all_reduce", gpu="h200", engine="nccl", version="nccl-2.27.3", kernel="all_reduce",
         dtypes=("bfloat16",), sizes={"n_gpus": 4, "message_size": 2**24},
     )  # fmt: skip

@@ -7,8 +7,8 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
-from kvplan.measuring.servers import OPEN, Refused, Server, asked, link_of, read_server, room_of, stack
-from kvplan.measuring.serving_predict import Timed, predict, roofline
+from kvplan.measuring.servers import OPEN, Refused, ServerRow, link_of, load_of, read_server, room_of, stack
+from kvplan.measuring.serving_predict import PredictedRow, predict, roofline
 from kvplan.perf.serving import serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
 from kvplan.specs.serving_profile import Identity
@@ -24,13 +24,13 @@ RESULT = {
 }  # fmt: skip
 
 
-def one(**changes: str) -> Server | Refused:
+def one(**changes: str) -> ServerRow | Refused:
     return read_server({**ROW, **changes}, 2, catalog.model, catalog.gpu, False)
 
 
-def good(**changes: str) -> Server:
+def good(**changes: str) -> ServerRow:
     found = one(**changes)
-    assert isinstance(found, Server), found
+    assert isinstance(found, ServerRow), found
     return found
 
 
@@ -92,13 +92,13 @@ def test_a_row_that_says_nothing_of_use_is_refused_with_a_reason(change, complai
 
 
 def test_times_are_read_when_they_are_asked_for() -> None:
-    def read_times(ttft: str, tpot: str) -> Server | Refused:
+    def read_times(ttft: str, tpot: str) -> ServerRow | Refused:
         return read_server({**ROW, "ttft_ms": ttft, "tpot_ms": tpot}, 2, catalog.model, catalog.gpu, True)
 
     both = read_times("100", "10")
-    assert isinstance(both, Server) and (both.ttft, both.tpot) == (0.1, 0.01)
+    assert isinstance(both, ServerRow) and (both.ttft, both.tpot) == (0.1, 0.01)
     single = read_times("", "10")
-    assert isinstance(single, Server) and (single.ttft, single.tpot) == (None, 0.01)
+    assert isinstance(single, ServerRow) and (single.ttft, single.tpot) == (None, 0.01)
     for ttft, tpot in (("", ""), ("fast", "10"), ("0", "10"), ("100", "-1"), ("100", "inf")):
         assert isinstance(read_times(ttft, tpot), Refused)
 
@@ -118,8 +118,8 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     engine, profile = catalog.engine(), catalog.serving_profile()
     many = predict(rows, profile, engine)
     for row, found in zip(rows, many, strict=True):
-        assert isinstance(found, Timed)
-        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), asked(row, engine)
+        assert isinstance(found, PredictedRow)
+        c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), load_of(row, engine)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 
@@ -129,7 +129,7 @@ def test_a_roofline_is_faster_than_any_prediction() -> None:
     engine = catalog.engine()
     made = predict(rows, catalog.serving_profile(), engine)
     for found, (ttft, tpot) in zip(made, roofline(rows, engine), strict=True):
-        assert isinstance(found, Timed) and 0 < tpot < found.tpot and 0 < ttft < found.ttft
+        assert isinstance(found, PredictedRow) and 0 < tpot < found.tpot and 0 < ttft < found.ttft
 
 
 def test_a_roofline_reads_every_weight_once_a_step_and_nothing_else() -> None:
@@ -153,7 +153,7 @@ def test_what_a_prediction_rests_on_is_said_and_widens_the_interval() -> None:
     found = predict(servers(cases.values(), measured=False), catalog.serving_profile(), catalog.engine())
     widths = []
     for note, p in zip(cases, found, strict=True):
-        assert isinstance(p, Timed) and (note in p.notes[0] if note else p.notes == ())
+        assert isinstance(p, PredictedRow) and (note in p.notes[0] if note else p.notes == ())
         assert p.tpot_range[0] < p.tpot < p.tpot_range[1] and p.ttft_range[0] < p.ttft < p.ttft_range[1]
         widths.append(p.tpot_range[1] / p.tpot_range[0])
     assert all(widths[0] < other for other in widths[1:]) and widths[3] < widths[5]
@@ -165,14 +165,14 @@ def test_an_unknown_release_is_not_a_measured_one() -> None:
     listed, silent = predict(
         servers([seen, {**seen, "engine_version": ""}], measured=False), catalog.serving_profile(), catalog.engine()
     )
-    assert isinstance(listed, Timed) and isinstance(silent, Timed)
+    assert isinstance(listed, PredictedRow) and isinstance(silent, PredictedRow)
     assert silent.row.who.members()["releases"] == "" != listed.row.who.members()["releases"]
     assert silent.tpot_range[1] / silent.tpot_range[0] > 1.2 * listed.tpot_range[1] / listed.tpot_range[0]
 
 
 def test_a_load_beyond_the_measured_ones_is_noted() -> None:
     rows = servers([ROW, {**ROW, "isl": "200000"}, {**ROW, "concurrency": "5000"}], measured=False)
-    found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, Timed)]
+    found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, PredictedRow)]
     said = ["; ".join(notes) for notes in found]
     assert "outside" not in said[0] and "prompt 180,000 is outside the measured" in said[1]
     assert "concurrency 5,000 is outside the measured 1 to 3," in said[2]
@@ -181,7 +181,7 @@ def test_a_load_beyond_the_measured_ones_is_noted() -> None:
 def test_requests_that_memory_cannot_hold_wait() -> None:
     rows = servers([{**ROW, "isl": "32768", "concurrency": c} for c in ("8", "512")], measured=False)
     few, many = predict(rows, catalog.serving_profile(), catalog.engine())
-    assert isinstance(few, Timed) and isinstance(many, Timed)
+    assert isinstance(few, PredictedRow) and isinstance(many, PredictedRow)
     assert any("the others wait" in note for note in many.notes) and not any("wait" in n for n in few.notes)
     assert many.ttft > 20 * few.ttft
 
@@ -402,8 +402,11 @@ def test_an_open_loop_finds_its_own_concurrency_and_queues_beyond_what_leaves() 
     found = predict(rows, catalog.serving_profile(), catalog.engine())
     lone = predict(servers([{**ROW, "lengths": "exact", "concurrency": "1"}], measured=False),
                    catalog.serving_profile(), catalog.engine())[0]  # fmt: skip
-    assert all(isinstance(p, Timed) for p in found) and isinstance(lone, Timed)
-    tpots, ttfts = [p.tpot for p in found if isinstance(p, Timed)], [p.ttft for p in found if isinstance(p, Timed)]
+    assert all(isinstance(p, PredictedRow) for p in found) and isinstance(lone, PredictedRow)
+    tpots, ttfts = (
+        [p.tpot for p in found if isinstance(p, PredictedRow)],
+        [p.ttft for p in found if isinstance(p, PredictedRow)],
+    )
     assert tpots == sorted(tpots) and ttfts == sorted(ttfts)
     assert tpots[0] == pytest.approx(lone.tpot, rel=0.02) and ttfts[0] == pytest.approx(lone.ttft, rel=0.05)
     assert ttfts[3] > 10 * ttfts[2], "2,000 requests queue for half of their run"
@@ -437,4 +440,4 @@ def test_late_2023_vllm_takes_a_floor_of_time_whatever_its_tensor_parallelism() 
         {**ROW, "model": "llama2-70b", "tp": tp, "concurrency": "1", "engine_version": "0.2.1"} for tp in ("4", "8")
     ]
     found = predict(servers(rows, measured=False), catalog.serving_profile(), catalog.engine())
-    assert [p.tpot for p in found if isinstance(p, Timed)] == pytest.approx([0.030, 0.028], rel=0.12)
+    assert [p.tpot for p in found if isinstance(p, PredictedRow)] == pytest.approx([0.030, 0.028], rel=0.12)

@@ -25,7 +25,7 @@ from kvplan.measuring.serving_fit import (
     solve,
     without,
 )
-from kvplan.measuring.serving_predict import Timed, predict
+from kvplan.measuring.serving_predict import PredictedRow, predict
 from kvplan.specs.calibration import Range
 from kvplan.specs.serving_profile import (
     NOWHERE,
@@ -61,8 +61,8 @@ SLOWER = {"weights": 0.9, "kernel": 1.4, "request": 1.5, "step": 1.3, "rate16": 
 def off(rows: list[dict[str, str]], profile: ServingProfile) -> np.ndarray:
     """Return logarithms of predicted over measured TPOT and TTFT. [row, 2]"""
     found = predict(servers(rows), profile, catalog.engine())
-    assert all(isinstance(p, Timed) for p in found)
-    times = [(p.tpot / (p.row.tpot or 1), p.ttft / (p.row.ttft or 1)) for p in found if isinstance(p, Timed)]
+    assert all(isinstance(p, PredictedRow) for p in found)
+    times = [(p.tpot / (p.row.tpot or 1), p.ttft / (p.row.ttft or 1)) for p in found if isinstance(p, PredictedRow)]
     return np.log(np.array(times))
 
 
@@ -191,8 +191,8 @@ def test_rows_left_out_in_closed_form_are_those_of_a_fit_without_them() -> None:
     others = Problem(stack([r for r, out in zip(rows, fold, strict=True) if not out], catalog.engine())[0])
     profile = profile_of(others, solve(others), dict.fromkeys(WAYS, (EXACT, EXACT)), ABOUT)
     slowly = predict([r for r, out in zip(rows, fold, strict=True) if out], profile, catalog.engine())
-    assert all(isinstance(p, Timed) for p in slowly)
-    times = np.log([(p.tpot, p.ttft) for p in slowly if isinstance(p, Timed)])
+    assert all(isinstance(p, PredictedRow) for p in slowly)
+    times = np.log([(p.tpot, p.ttft) for p in slowly if isinstance(p, PredictedRow)])
     assert np.median(abs(quickly - times), 0).max() < 0.01
 
 
@@ -331,7 +331,7 @@ def test_on_top_a_few_rows_of_ones_own_make_a_profile(run, tmp_path) -> None:
     rows = timed(entries("qwen3-32b", "h200", "vllm", (2,)), moved("servers", "h200 vllm", weights=0.7, kernel=1.5))
     source, mine = write(tmp_path / "rows.csv", rows), tmp_path / "mine.yaml"
     ran = run("calibrate", str(source), "-o", str(mine))
-    assert ran.code == 0 and "12 rows on top of published" in " ".join(ran.out.split())
+    assert ran.code == 0 and "Fitted to 12 rows, starting from profile published" in " ".join(ran.out.split())
     assert "rows.csv, on top of InferenceMAX" in mine.read_text("utf-8")
     before, after = (
         run("validate", str(source), "--json", *said).json["metrics"]["TPOT"][-1]["median"]

@@ -205,11 +205,11 @@ def test_windows_stay_the_smaller_of_two() -> None:
 @pytest.mark.parametrize(
     ("text", "kept", "said"),
     [
-        ("h2o:25%", 0.25, "drops tokens (-2%)"),
-        ("h2o:50%", 0.5, "drops tokens (-1%)"),
-        ("h2o:1%", 0.01, "drops tokens (1% kept: not measured)"),
-        ("streaming:4,4096", 0.5, "drops tokens (-18%)"),
-        ("streaming:4,4096", 0.03, "drops tokens (3% kept: not measured)"),
+        ("h2o:25%", 0.25, "drops tokens (2 % lost)"),
+        ("h2o:50%", 0.5, "drops tokens (1 % lost)"),
+        ("h2o:1%", 0.01, "drops tokens (loss not measured where 1 % are kept)"),
+        ("streaming:4,4096", 0.5, "drops tokens (18 % lost)"),
+        ("streaming:4,4096", 0.03, "drops tokens (loss not measured where 3 % are kept)"),
         ("mhc:4x+fp8", 1.0, "fine-tune first; small"),
         ("baseline", 1.0, "reference"),
     ],

@@ -15,12 +15,12 @@ from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import SpecError
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.residuals import Residuals
-from kvplan.measuring.rows import MEASURED, Row
+from kvplan.measuring.rows import MEASURED, KernelRow
 from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
     from kvplan.measuring.fit import Progress
-    from kvplan.measuring.servers import Server
+    from kvplan.measuring.servers import ServerRow
     from kvplan.measuring.serving_check import Beside
     from kvplan.measuring.serving_fit import About
 
@@ -120,7 +120,7 @@ def calibrate(
     return fitted_kernels(parsed, output, name or stem(output), title, tier, source, progress)
 
 
-def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[Row]:
+def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[KernelRow]:
     """Return the rows of all files, those of one GPU when it is named."""
     rows = [row for word in words for row in load(word, kind, measured=True)[3]]
     if gpu is None:
@@ -133,7 +133,7 @@ def gathered(words: Sequence[str], kind: str | None, gpu: str | None) -> list[Ro
 
 
 def fitted_kernels(
-    rows: Sequence[Row],
+    rows: Sequence[KernelRow],
     output: str,
     name: str,
     title: str | None,
@@ -228,7 +228,7 @@ def calibrate_servers(
     )
 
 
-def ran_fast(row: "Server", speculative: Sequence[str]) -> bool:
+def ran_fast(row: "ServerRow", speculative: Sequence[str]) -> bool:
     """Return whether a row is of a version the user names as one that ran speculative decoding."""
     return row.sped is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
 

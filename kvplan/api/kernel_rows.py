@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
-from kvplan.measuring.rows import Row, is_serving, kind_of, read_rows
+from kvplan.measuring.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import Kind
 
 #: rows of kernels: their kind, columns, each as it stands, and each as it was understood
-Block = tuple[Kind, list[str], list[dict[str, object]], list[Row]]
+Block = tuple[Kind, list[str], list[dict[str, object]], list[KernelRow]]
 
 
 def refuse_settings(given: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from kvplan.perf.kernel_profile import Prediction
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
-    from kvplan.measuring.serving_predict import Timed
+    from kvplan.measuring.serving_predict import PredictedRow
 
 #: rows in memory at once
 BLOCK = 1000
@@ -96,7 +96,7 @@ def predict_servers(
 ) -> Predicted:
     """Predict end-to-end rows; one that cannot be predicted says why in its note, and rests on 'none'."""
     from kvplan.api.server_rows import profile_of, tables
-    from kvplan.measuring.serving_predict import Timed, predict
+    from kvplan.measuring.serving_predict import PredictedRow, predict
 
     profile, engine = profile_of(profiles), catalog.engine()
     bases, tally = Counter[str](), Counter[str]()
@@ -107,8 +107,8 @@ def predict_servers(
     def predicted() -> Iterator[dict[str, object]]:
         for table in chain([first], each):
             for entry, p in zip(table.raw, predict(table.rows, profile, engine), strict=True):
-                made = server_cells(p) if isinstance(p, Timed) else {"note": p.reason}
-                bases[p.basis if isinstance(p, Timed) else "none"] += 1
+                made = server_cells(p) if isinstance(p, PredictedRow) else {"note": p.reason}
+                bases[p.basis if isinstance(p, PredictedRow) else "none"] += 1
                 tally.update(rows=1, noted=int(bool(made["note"])))
                 yield {**{name: entry[name] for name in kept}, **made}
 
@@ -118,7 +118,7 @@ def predict_servers(
     )
 
 
-def server_cells(p: "Timed") -> dict[str, str]:
+def server_cells(p: "PredictedRow") -> dict[str, str]:
     """Return a prediction as the columns it adds, times in milliseconds."""
     times = (p.ttft, *p.ttft_range, p.tpot, *p.tpot_range)
     made = dict(zip(SERVED, (f"{time * 1e3:.6g}" for time in times), strict=True))

@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
-from kvplan.measuring.servers import NEEDED, TIMES, Refused, Server, read_server
+from kvplan.measuring.servers import NEEDED, TIMES, Refused, ServerRow, read_server
 from kvplan.measuring.serving_predict import ask
 from kvplan.specs.serving_profile import ServingProfile
 
@@ -16,26 +16,28 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class RowFile:
     """A file of end-to-end rows as it stands, and each row as it was understood. `noun` is what `line` counts."""
 
     where: str
     columns: list[str]
     raw: list[dict[str, object]]
-    rows: list[Server | Refused]
+    rows: list[ServerRow | Refused]
     noun: str
 
 
-def read_table(word: str, asked: str | None, given: Mapping[str, str], measured: bool) -> Table:
+def read_table(word: str, asked: str | None, given: Mapping[str, str], measured: bool) -> RowFile:
     """Return a CSV or result file (JSON) of end-to-end rows."""
     return next(tables(word, asked, given, measured, None))
 
 
-def tables(word: str, asked: str | None, given: Mapping[str, str], measured: bool, size: int | None) -> Iterator[Table]:
+def tables(
+    word: str, asked: str | None, given: Mapping[str, str], measured: bool, size: int | None
+) -> Iterator[RowFile]:
     """Yield a CSV file of end-to-end rows as tables of at most `size` rows (None: all), a result file (JSON) as one."""
     model, gpu = remembered(catalog.model), remembered(catalog.gpu)
 
-    def understood(entries: Sequence[Mapping[str, object]]) -> list[Server | Refused]:
+    def understood(entries: Sequence[Mapping[str, object]]) -> list[ServerRow | Refused]:
         return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
 
     where = word.rsplit("/", 1)[-1]
@@ -46,7 +48,7 @@ def tables(word: str, asked: str | None, given: Mapping[str, str], measured: boo
         columns = list(dict.fromkeys(name for point in points for name in point))
         raw: list[dict[str, object]] = [{name: point.get(name, "") for name in columns} for point in points]
         entries = [{**entry, "mean_lengths": "yes", LINE: n} for n, entry in enumerate(raw, 1)]
-        yield Table(where=where, columns=columns, raw=raw, rows=understood(entries), noun="load")
+        yield RowFile(where=where, columns=columns, raw=raw, rows=understood(entries), noun="load")
         return
     if unknown := [name for name in given if name not in SETTABLE]:
         raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
@@ -57,7 +59,7 @@ def tables(word: str, asked: str | None, given: Mapping[str, str], measured: boo
             hint = f"; add it, or settings={missing[0]}=..." if missing[0] in SETTABLE else ", the measured time"
             raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which e2e rows need{hint}")
         raw = [{**entry, **given} for entry in block]
-        yield Table(where=where, columns=columns, raw=raw, rows=understood(raw), noun="line")
+        yield RowFile(where=where, columns=columns, raw=raw, rows=understood(raw), noun="line")
 
 
 def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
@@ -79,7 +81,7 @@ def remembered(read: Callable[[str], Found]) -> Callable[[str], Found]:
     return look
 
 
-def usable(tables: Sequence[Table]) -> tuple[list[Server], list[str]]:
+def usable(tables: Sequence[RowFile]) -> tuple[list[ServerRow], list[str]]:
     """Return the rows of files that can be compared with measurements, and why others cannot; raise if none can."""
     engine = catalog.engine()
     rows, left = [], []

@@ -11,7 +11,7 @@ from kvplan.measuring.residuals import Residuals, by_kernel
 
 if TYPE_CHECKING:
     from kvplan.measuring.serving_check import Beside
-    from kvplan.measuring.serving_predict import Timed
+    from kvplan.measuring.serving_predict import PredictedRow
 
 #: so many end-to-end rows are returned one by one
 FEW = 20
@@ -35,7 +35,7 @@ class ServerErrors:
     profile: str
     metrics: "Mapping[str, Sequence[Beside]]"
     left: Sequence[str]
-    few: "Sequence[Timed]" = ()
+    few: "Sequence[PredictedRow]" = ()
 
 
 def validate(
@@ -67,9 +67,9 @@ def validate_servers(word: str, kind: str | None, given: Mapping[str, str], prof
     from kvplan import catalog
     from kvplan.api.server_rows import profile_of, read_table, usable
     from kvplan.measuring.serving_check import by_server
-    from kvplan.measuring.serving_predict import Timed, predict
+    from kvplan.measuring.serving_predict import PredictedRow, predict
 
     profile, engine = profile_of(profiles), catalog.engine()
     rows, left = usable([read_table(word, kind, given, measured=True)])
-    few = [p for p in predict(rows, profile, engine) if isinstance(p, Timed)] if len(rows) <= FEW else []
+    few = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)] if len(rows) <= FEW else []
     return ServerErrors(profile=profile.name, metrics=by_server(rows, profile, engine), left=left, few=few)

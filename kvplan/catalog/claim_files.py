@@ -8,7 +8,7 @@ from math import prod
 from kvplan import catalog
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.fields import (
-    Range,
+    ValueRange,
     count,
     known_fields,
     listed,
@@ -25,7 +25,7 @@ from kvplan.catalog.fields import (
 )
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.claims import CASE_FIELDS, Case, Claim, Claims
+from kvplan.specs.claims import CASE_FIELDS, Claim, ClaimCase, Claims
 from kvplan.specs.quality import SHORT, task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Factor
@@ -37,7 +37,7 @@ CLAIM = ("id", "about", "claim", "check", "claimed", "tolerance", "cases", "need
 HOWS = ("product", "sum", "quotient")
 EXAMPLE = "{id: size, claim: 40 GB each, check: kv_bytes, claimed: 40 GB, cases: {model: llama3-70b, context: 128k}}"
 #: parameters of a model
-SIZE = Range(0, 1e15, open=True)
+SIZE = ValueRange(0, 1e15, open=True)
 #: cases of one claim beyond which nobody reads them
 MOST = 200
 
@@ -87,7 +87,7 @@ def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
 # -- cases ----------------------------------------------------------------------------------------
 
 
-def _cases(raw: object, where: str) -> tuple[Case, ...]:
+def _cases(raw: object, where: str) -> tuple[ClaimCase, ...]:
     """Return a case for every combination of the values its fields list."""
     given = mapping(raw, where, "{model: llama3-70b, context: [8k, 128k], technique: mhc:4x}")
     known_fields(given, tuple(CASE_FIELDS), where)
@@ -101,7 +101,7 @@ def _cases(raw: object, where: str) -> tuple[Case, ...]:
         raise SpecError(f"{where}: {cases:,} cases are more than {MOST}; list fewer values")
     found = []
     for picked in product(*choices):
-        case = Case(words=dict(zip(given, (word for word, _ in picked), strict=True)))
+        case = ClaimCase(words=dict(zip(given, (word for word, _ in picked), strict=True)))
         values = dict(zip(given, (value for _, value in picked), strict=True))
         found.append(replace(case, **values))  # type: ignore[arg-type]
     return tuple(found)
@@ -119,7 +119,7 @@ def _option(field: str, raw: object, where: str) -> tuple[str, object]:
 
 
 def _whole(raw: str, where: str) -> int:
-    return count(raw, where, Range(1, 1e6))
+    return count(raw, where, ValueRange(1, 1e6))
 
 
 def _size(raw: str, where: str) -> float:
@@ -128,7 +128,7 @@ def _size(raw: str, where: str) -> float:
 
 
 def _share(raw: object, where: str) -> float:
-    return share(raw, where, Range(0, 1, open=True))
+    return share(raw, where, ValueRange(0, 1, open=True))
 
 
 def _word(*known: str) -> Callable[[str, str], str]:

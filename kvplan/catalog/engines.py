@@ -2,7 +2,17 @@
 
 from functools import cache
 
-from kvplan.catalog.fields import POSITIVE, Range, count, figures, listed, mapping, number, required, shelf_document
+from kvplan.catalog.fields import (
+    POSITIVE,
+    ValueRange,
+    count,
+    figures,
+    listed,
+    mapping,
+    number,
+    required,
+    shelf_document,
+)
 from kvplan.errors import SpecError
 from kvplan.specs.hardware import Engine
 
@@ -31,12 +41,12 @@ def engine(word: str = "vllm") -> Engine:
         raise SpecError(f"{where}: missing {missing}; compare with the engine file kvplan ships")
     values["large_except"] = tuple(listed(raw.get("large_except", []), f"{where}: large_except", "[a100-80gb-sxm]"))
     values["runtime"] = {
-        count(gpus, f"{where}: runtime", Range(1, MOST_GPUS)): number(
-            amount, f"{where}: runtime: {gpus}", Range(0.0, POSITIVE.most), "B"
+        count(gpus, f"{where}: runtime", ValueRange(1, MOST_GPUS)): number(
+            amount, f"{where}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
         )
         for gpus, amount in mapping(raw["runtime"], f"{where}: runtime", RUNTIME).items()
     }
     for size in ("small", "large"):
         found = required(raw[size], LIMITS, LIMITS, f"{where}: {size}")
-        values[size] = tuple(count(found[k], f"{where}: {size}: {k}", Range(1, 1e9)) for k in LIMITS)
+        values[size] = tuple(count(found[k], f"{where}: {size}: {k}", ValueRange(1, 1e9)) for k in LIMITS)
     return Engine(name=name, sources=sources, **values)

@@ -106,7 +106,7 @@ def named(read: Any, word: str, where: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Range:
+class ValueRange:
     """The values a figure may have: from `least`, itself left out when `open`, to `most`, left out when `below`."""
 
     least: float = 0.0
@@ -131,10 +131,10 @@ class Range:
         return f"from {low} to {'below ' if self.below else ''}{high}"
 
 
-POSITIVE = Range(open=True, most=LARGEST)
+POSITIVE = ValueRange(open=True, most=LARGEST)
 #: what a GPU may cost [USD/s]
-RENT = Range(open=True, most=1e3)
-ANY = Range(-inf)
+RENT = ValueRange(open=True, most=1e3)
+ANY = ValueRange(-inf)
 
 
 def _figure(value: float, percent: bool) -> str:
@@ -144,7 +144,7 @@ def _figure(value: float, percent: bool) -> str:
 
 
 def number(
-    raw: object, where: str, within: Range = POSITIVE, unit: str = "1", *, whole: bool = False, example: str = ""
+    raw: object, where: str, within: ValueRange = POSITIVE, unit: str = "1", *, whole: bool = False, example: str = ""
 ) -> float:
     """Return a quantity in base units of `unit`; raise SpecError where it is missing, is none or lies outside."""
     if raw is None:
@@ -158,12 +158,12 @@ def number(
     return found
 
 
-def count(raw: object, where: str, within: Range, example: str = "") -> int:
+def count(raw: object, where: str, within: ValueRange, example: str = "") -> int:
     """Return a whole number; raise SpecError."""
     return int(number(raw, where, within, whole=True, example=example))
 
 
-def share(raw: object, where: str, within: Range = ANY, example: str = "50%") -> float:
+def share(raw: object, where: str, within: ValueRange = ANY, example: str = "50%") -> float:
     """Return a share that is written 0.5 or 50 %; raise SpecError."""
     text = raw.strip() if isinstance(raw, str) else raw
     percent = isinstance(text, str) and text.endswith("%")
@@ -177,7 +177,7 @@ def percentile(raw: object, where: str, least: float = 0.0) -> float:
     """Return a percentile that is written 95, 95 % or 0.95 as a share; raise SpecError."""
     found = share(raw, where)
     found = found / 100 if found >= 1 and not str(raw).strip().endswith("%") else found
-    within = Range(100 * least, 100, open=not least, below=True)
+    within = ValueRange(100 * least, 100, open=not least, below=True)
     if 100 * found not in within:
         raise SpecError(f"{where}: must be {within.said()}, as in 95, got {shown(raw)}")
     return found
@@ -185,7 +185,7 @@ def percentile(raw: object, where: str, least: float = 0.0) -> float:
 
 def duration(raw: object, where: str) -> float:
     """Return a time above zero, such as 50ms. [s]"""
-    return number(raw, where, Range(open=True), "s", example="5s or 50ms")
+    return number(raw, where, ValueRange(open=True), "s", example="5s or 50ms")
 
 
 def rent(raw: object, where: str) -> float:

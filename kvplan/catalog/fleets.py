@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.catalog.fields import (
-    Range,
+    ValueRange,
     count,
     duration,
     known_fields,
@@ -37,7 +37,7 @@ MOST_BUCKETS, MOST_JOBS, MOST_GPUS = 8, 32, 1e6
 #: no fleet is planned for less than half of its queries in time
 MEDIAN = 0.5
 #: what a fleet may be asked [1/s], [1/d]
-RATE, VOLUME = Range(open=True, most=1e7), Range(open=True, most=1e11)
+RATE, VOLUME = ValueRange(open=True, most=1e7), ValueRange(open=True, most=1e11)
 
 
 def fleet(word: str) -> FleetFile:
@@ -56,7 +56,7 @@ def fleet(word: str) -> FleetFile:
         name=text(raw, "name", where, path.stem),
         stocks=_stocks(gpus, f"{where}: gpus"),
         jobs=_jobs(jobs, where),
-        buckets=count(raw.get("buckets", str(BUCKETS)), f"{where}: buckets", Range(1, MOST_BUCKETS)),
+        buckets=count(raw.get("buckets", str(BUCKETS)), f"{where}: buckets", ValueRange(1, MOST_BUCKETS)),
     )
 
 
@@ -69,7 +69,7 @@ def _stocks(raw: Document, where: str) -> tuple[Stock, ...]:
         gpu = named(catalog.gpu, word, where)
         if given.get("count") == "0":
             raise SpecError(f"{place}: count: leave out a GPU of which there is none")
-        had = count(given.get("count"), f"{place}: count", Range(1, MOST_GPUS), "8")
+        had = count(given.get("count"), f"{place}: count", ValueRange(1, MOST_GPUS), "8")
         price = rent(given["price"], f"{place}: price") if "price" in given else None
         if gpu.name in found:
             raise SpecError(f"{place}: {gpu.name} stands twice under two names; write it once")
@@ -98,7 +98,7 @@ def _job(raw: object, where: str) -> Job:
         name=text(given, "name", where, asked.name),
         workload=replace(_volume(asked, given, where), slo=_slo(asked.slo, given, where)),
         model=named(catalog.model, text(given, "model", where, example=EXAMPLE), where),
-        quality=None if drop is None else share(drop, f"{where}: max_quality_drop", Range(0, 1, below=True), "1%"),
+        quality=None if drop is None else share(drop, f"{where}: max_quality_drop", ValueRange(0, 1, below=True), "1%"),
     )
 
 

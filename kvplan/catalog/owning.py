@@ -3,7 +3,7 @@
 from functools import cache
 
 from kvplan.catalog.fields import (
-    Range,
+    ValueRange,
     count,
     day,
     listed,
@@ -28,7 +28,7 @@ DEFAULT = "default"
 API_FIELDS = ("model", "serves", "input", "output", "cached", "above", "from", "to", "note", "source")
 SERVER_FIELDS = ("gpu", "price", "gpus", "power", "note", "source")
 #: what a server may cost [USD], hold [GPU] and draw [W]
-COST, GPUS, POWER = Range(1.0, 1e11), Range(1, 1e4), Range(1.0, 1e9)
+COST, GPUS, POWER = ValueRange(1.0, 1e11), ValueRange(1, 1e4), ValueRange(1.0, 1e9)
 
 
 def ownership(word: str = DEFAULT) -> Ownership:
@@ -71,7 +71,7 @@ def _figures(raw: Document, where: str) -> tuple[dict[str, float], dict[str, Sou
         if field in raw:
             place = f"{where}: {field}"
             value, sources[field] = stated(raw[field], default, place)
-            values[field] = number(value, place, Range(low, high), unit)
+            values[field] = number(value, place, ValueRange(low, high), unit)
     return values, sources
 
 
@@ -113,7 +113,9 @@ def api_file(word: str) -> tuple[ApiPrice, ...]:
         place = f"{where}: price {n}"
         entry = required(item, API_FIELDS, ("model", "from"), place)
         prices = {
-            field: number(entry[field], f"{place}: {field}", Range(0.0, 1.0), "USD/token") if field in entry else None
+            field: number(entry[field], f"{place}: {field}", ValueRange(0.0, 1.0), "USD/token")
+            if field in entry
+            else None
             for field in ("input", "output", "cached")
         }
         found.append(
@@ -121,7 +123,7 @@ def api_file(word: str) -> tuple[ApiPrice, ...]:
                 provider=text(raw, "name", where, name),
                 model=text(entry, "model", place),
                 serves=text(entry, "serves", place, ""),
-                above=count(entry.get("above", "0"), f"{place}: above", Range(0, MAX_TOKENS)),
+                above=count(entry.get("above", "0"), f"{place}: above", ValueRange(0, MAX_TOKENS)),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                 note=text(entry, "note", place, ""),

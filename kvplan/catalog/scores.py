@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from kvplan.catalog.fields import (
-    Range,
+    ValueRange,
     known_fields,
     listed,
     mapping,
@@ -40,9 +40,9 @@ RULER = "{4096: 95.5, 131072: 77.0}"
 SIZES = "{1e9: 0.34, 8e9: 0.75}"
 ROWS = "{technique: fp8, task: code, retained: 0.99}"
 #: what a row's share and spread, its score before, its share retained, and a model's parameters may be
-SHARE, SPREAD = Range(0, 1, open=True), Range(0, 1)
-BEFORE, AFTER, RETAINED = Range(0, 1e6, open=True), Range(0, 1e6), Range(0, 2)
-PARAMETERS = Range(0, 1e15, open=True)
+SHARE, SPREAD = ValueRange(0, 1, open=True), ValueRange(0, 1)
+BEFORE, AFTER, RETAINED = ValueRange(0, 1e6, open=True), ValueRange(0, 1e6), ValueRange(0, 2)
+PARAMETERS = ValueRange(0, 1e15, open=True)
 #: of a model, as the file describes it
 Described = dict[str, Any]
 
@@ -155,7 +155,7 @@ def _base(model: str, raw: object, source: Source, grade: str, where: str) -> Ba
     found = mapping(raw, where, f"{{scores: {RULER}}}")
     known_fields(found, ("claimed", "effective", "scores"), where)
     scores = {
-        parse_tokens(n, where): number(s, f"{where}: {n}", Range(0, 100))
+        parse_tokens(n, where): number(s, f"{where}: {n}", ValueRange(0, 100))
         for n, s in mapping(found.get("scores"), f"{where}: scores", RULER).items()
     }
     if not scores:

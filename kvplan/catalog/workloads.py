@@ -4,7 +4,7 @@ from functools import cache
 from itertools import pairwise
 
 from kvplan.catalog.fields import (
-    Range,
+    ValueRange,
     duration,
     known_fields,
     listed,
@@ -30,8 +30,8 @@ from kvplan.units import MAX_TOKENS
 FIELDS = ("name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "notes")
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
-SOME, ONE, WEIGHT = Range(open=True, most=MAX_TOKENS), Range(1, MAX_TOKENS), Range(0, MAX_TOKENS)
-SHARE, PERCENT = Range(0, 1), Range(0, 100)
+SOME, ONE, WEIGHT = ValueRange(open=True, most=MAX_TOKENS), ValueRange(1, MAX_TOKENS), ValueRange(0, MAX_TOKENS)
+SHARE, PERCENT = ValueRange(0, 1), ValueRange(0, 100)
 
 
 def workload(word: str) -> Workload:

@@ -19,14 +19,14 @@ from kvplan.money.gpu_cost import own
 from kvplan.planning.replica import Evaluation, default_kv_bits, estimate
 from kvplan.planning.site import Query, Site
 from kvplan.quality.loss import quality
-from kvplan.specs.claims import Case
+from kvplan.specs.claims import ClaimCase
 from kvplan.specs.hardware import Price
 from kvplan.specs.model import Attention, Mixer, ModelSpec
 from kvplan.specs.money import ApiPrice, Ownership
 from kvplan.specs.quality import SHORT, TASKS, QualityTable, Score
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Factor
-from kvplan.units import HOUR, MILLION, show_bytes, show_rate, show_time, show_tokens, show_usd
+from kvplan.units import HOUR, MILLION, show_bytes, show_percent, show_rate, show_time, show_tokens, show_usd
 
 #: tokens generated per query where a claim does not say
 OUTPUT = 512
@@ -70,7 +70,7 @@ def unknown(reason: str, *sources: Source, low: float = -inf, high: float = inf)
     return Measured(value=None, low=low, high=high, line="", reason=reason, sources=sources)
 
 
-Function = Callable[[Case, Bench], Sequence[Measured]]
+Function = Callable[[ClaimCase, Bench], Sequence[Measured]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def with_kv_heads(model: ModelSpec, heads: int | None) -> ModelSpec:
     return replace(model, layers=tuple(replace(x, mixers=tuple(map(change, x.mixers))) for x in model.layers))
 
 
-def layouts(case: Case, technique: str = "") -> tuple[KVLayout, KVLayout]:
+def layouts(case: ClaimCase, technique: str = "") -> tuple[KVLayout, KVLayout]:
     """Return the plain and the compressed cache; Incompatible where the technique cannot act on the model."""
     model = with_kv_heads(need(case.model), case.kv_heads)
     base = kv_layout(model, default_kv_bits(model))
@@ -171,14 +171,14 @@ BYTES = ("technique", "kv_heads")
 
 
 @check("kv_bytes", unit="B", needs=("model", "context"), may=BYTES)
-def kv_bytes(case: Case, bench: Bench) -> list[Measured]:
+def kv_bytes(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Cache of one sequence. [B]"""
     _, after = layouts(case)
     return [exact(after.stored(need(case.context)), worked(after, need(case.context)), need(case.model).source)]
 
 
 @check("kv_reduction", unit="share", needs=("model", "context"), may=BYTES)
-def kv_reduction(case: Case, bench: Bench) -> list[Measured]:
+def kv_reduction(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of the uncompressed cache that a technique saves."""
     (base, after), context = layouts(case), need(case.context)
     a, b = after.stored(context), base.stored(context)
@@ -187,7 +187,7 @@ def kv_reduction(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("read_reduction", unit="share", needs=("model", "context", "of"), may=(*BYTES, "batch", "weights"))
-def read_reduction(case: Case, bench: Bench) -> list[Measured]:
+def read_reduction(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of the bytes read per decode step that a technique saves, of the cache or of the whole step."""
     if case.of not in ("cache", "step"):
         raise UnknownName("part", case.of, ("cache", "step"), "write of: cache, or of: step for weights too")
@@ -201,7 +201,7 @@ def read_reduction(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("kv_growth", unit="ratio", needs=("model", "context"), may=BYTES)
-def kv_growth(case: Case, bench: Bench) -> list[Measured]:
+def kv_growth(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Cache of twice the context over the cache of the context."""
     (_, after), context = layouts(case), need(case.context)
     a, b = after.stored(2 * context), after.stored(context)
@@ -210,7 +210,7 @@ def kv_growth(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("context_ratio", unit="ratio", needs=("model", "context", "technique"), may=("kv_heads",))
-def context_ratio(case: Case, bench: Bench) -> list[Measured]:
+def context_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Longest context whose compressed cache fits where the uncompressed one of `context` does, over `context`."""
     (base, after), context = layouts(case), need(case.context)
     room = base.stored(context)
@@ -222,7 +222,7 @@ def context_ratio(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("length_ratio", unit="ratio", needs=("against_workload",), may=("workload", "context"))
-def length_ratio(case: Case, bench: Bench) -> list[Measured]:
+def length_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Tokens of a context, or of a workload's mean request, over those of another's: their plain caches' ratio."""
     one, other = case.workload, need(case.against_workload)
     a = one.input.mean + one.output.mean if one else float(need(case.context))
@@ -243,7 +243,7 @@ def _longest(fits: Callable[[int], bool]) -> int:
 # -- a model on GPUs --------------------------------------------------------------------------------
 
 
-def query(case: Case) -> Query:
+def query(case: ClaimCase) -> Query:
     """Return the request of a case: its context, or the mean lengths of its workload."""
     if case.workload is not None:
         output = max(round(case.workload.output.mean), 1)
@@ -253,7 +253,7 @@ def query(case: Case) -> Query:
 
 
 def run(
-    case: Case, bench: Bench, technique: str, *, gpu: str = "", parallel: Parallel | None = None, context: int = 0
+    case: ClaimCase, bench: Bench, technique: str, *, gpu: str = "", parallel: Parallel | None = None, context: int = 0
 ) -> Evaluation:
     """Return kvplan's estimate of a case."""
     site, request = site_of(case, bench, gpu), Query(context=context, output=1) if context else query(case)
@@ -262,7 +262,7 @@ def run(
     return estimate(need(case.model), (technique,), request, site)[-1]
 
 
-def site_of(case: Case, bench: Bench, gpu: str = "") -> Site:
+def site_of(case: ClaimCase, bench: Bench, gpu: str = "") -> Site:
     """Return a GPU's site with what the case fixes: shape, weights, batch, price."""
     site = bench.sites[gpu or need(case.gpu).name]
     engine, parallel = site.engine, Parallel(tensor=case.tp) if case.tp else None
@@ -275,7 +275,7 @@ def site_of(case: Case, bench: Bench, gpu: str = "") -> Site:
     return replace(site, weights=case.weights, parallel=parallel, engine=engine)
 
 
-def site_sources(case: Case, bench: Bench, *gpus: str) -> tuple[Source, ...]:
+def site_sources(case: ClaimCase, bench: Bench, *gpus: str) -> tuple[Source, ...]:
     """Return what a time or a cost rests on: the model, the calibration, the prices."""
     sites = [site_of(case, bench, g) for g in gpus or ("",)]
     sources = [need(case.model).source, *(s for site in sites for s in site.calibration.sources)]
@@ -300,7 +300,9 @@ def change(after: float, before: float, spread: tuple[float, float]) -> tuple[fl
 
 def timed(value: float, low: float, high: float, line: str, sources: tuple[Source, ...], *rows: Evaluation) -> Measured:
     """Return a figure that rests on times; a GPU nobody measured is named."""
-    guessed = dict.fromkeys(f"nothing was measured on {r.gpu}: its rates are a guess" for r in rows if not r.grounded)
+    guessed = dict.fromkeys(
+        f"no server with {r.gpu} was measured: its rates are estimated" for r in rows if not r.grounded
+    )
     return Measured(value=value, low=low, high=high, line=line, remarks=tuple(guessed), sources=sources)
 
 
@@ -313,7 +315,7 @@ PLACE = ("model", "gpu")
 
 
 @check("gpus", unit="count", needs=PLACE, may=("context", "output", "workload", "technique", "weights"))
-def gpus(case: Case, bench: Bench) -> list[Measured]:
+def gpus(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Fewest GPUs that hold the weights and one sequence."""
     row = run(case, bench, case.technique)
     if row.layout is None:
@@ -328,7 +330,7 @@ def gpus(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("longest_context", unit="token", needs=PLACE, may=("technique", "weights", "tp"))
-def longest_context(case: Case, bench: Bench) -> list[Measured]:
+def longest_context(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Longest context of which a replica holds one sequence. [token]"""
     parallel = Parallel(tensor=case.tp or 1)
     first = run(case, bench, case.technique, parallel=parallel, context=2)
@@ -344,7 +346,7 @@ def longest_context(case: Case, bench: Bench) -> list[Measured]:
 
 @check("sequences_ratio", unit="ratio", needs=PLACE, may=("context", "output", "workload", "technique", "weights", "tp",
                                                          "against"))  # fmt: skip
-def sequences_ratio(case: Case, bench: Bench) -> list[Measured]:
+def sequences_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Sequences that the same GPUs hold under a technique, over those without."""
     before = run(case, bench, case.against)
     if not before.feasible:
@@ -372,7 +374,7 @@ def spread_of(row: Evaluation, measure: str) -> tuple[float, float]:
 
 
 @check("latency", unit="s", needs=(*PLACE, "measure"), may=RUN)
-def latency(case: Case, bench: Bench) -> list[Measured]:
+def latency(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Time to the first token, per token, or of a whole answer. [s]"""
     row = run(case, bench, case.technique)
     if not row.feasible:
@@ -385,7 +387,7 @@ def latency(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("latency_ratio", unit="ratio", needs=(*PLACE, "measure", "batch"), may=(*RUN, "against"), tolerance=0.05)
-def latency_ratio(case: Case, bench: Bench) -> list[Measured]:
+def latency_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Time under a technique over the time without, same GPUs and same batch."""
     before = run(case, bench, case.against)
     if not before.feasible:
@@ -403,7 +405,7 @@ def latency_ratio(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("throughput_ratio", unit="ratio", needs=PLACE, may=(*RUN, "against", "against_gpu"))
-def throughput_ratio(case: Case, bench: Bench) -> list[Measured]:
+def throughput_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Output tokens per second and GPU over those of another technique or GPU, replicas full."""
     other = (case.against_gpu or need(case.gpu)).name
     # another GPU is compared under the same technique, unless the claim names one
@@ -427,7 +429,7 @@ def _apart(ratio: float, after: Evaluation, before: Evaluation) -> tuple[float, 
 # -- money ------------------------------------------------------------------------------------------
 
 
-def priced(case: Case, bench: Bench, technique: str) -> Evaluation | Measured:
+def priced(case: ClaimCase, bench: Bench, technique: str) -> Evaluation | Measured:
     """Return a row with a cost, or why there is none."""
     row = run(case, bench, technique)
     if not row.feasible:
@@ -439,13 +441,13 @@ def priced(case: Case, bench: Bench, technique: str) -> Evaluation | Measured:
     )
 
 
-def at_load(case: Case) -> str:
+def at_load(case: ClaimCase) -> str:
     """Return in words how busy the GPUs of a case are."""
-    return f", busy {case.load:.0%} of the time" if case.load < 1 else ", always busy"
+    return f", busy {show_percent(case.load)} of the time" if case.load < 1 else ", always busy"
 
 
 @check("query_cost", unit="USD", needs=PLACE, may=(*RUN, "load", "price"))
-def query_cost(case: Case, bench: Bench) -> list[Measured]:
+def query_cost(case: ClaimCase, bench: Bench) -> list[Measured]:
     """What one query costs on rented GPUs. [USD]"""
     row = priced(case, bench, case.technique)
     if isinstance(row, Measured):
@@ -459,7 +461,7 @@ def query_cost(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("cost_reduction", unit="share", needs=(*PLACE, "technique"), may=(*RUN, "against"))
-def cost_reduction(case: Case, bench: Bench) -> list[Measured]:
+def cost_reduction(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of a query's cost that a technique saves, each on its cheapest replica of one GPU, always busy."""
     before, after = priced(case, bench, case.against), priced(case, bench, case.technique)
     if isinstance(before, Measured):
@@ -474,7 +476,7 @@ def cost_reduction(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("token_cost", unit="USD/token", needs=(*PLACE, "of"), may=(*RUN, "load", "price"))
-def token_cost(case: Case, bench: Bench) -> list[Measured]:
+def token_cost(case: ClaimCase, bench: Bench) -> list[Measured]:
     """What a token costs on rented GPUs, of input and output together or of output alone (`of`). [USD/token]"""
     if case.of not in ("total", "output"):
         raise UnknownName("part", case.of, ("total", "output"), "write of: total, or of: output")
@@ -491,7 +493,7 @@ def token_cost(case: Case, bench: Bench) -> list[Measured]:
     return [timed(usd, low, high, line, site_sources(case, bench), row)]
 
 
-def listed(case: Case, bench: Bench) -> ApiPrice | Measured:
+def listed(case: ClaimCase, bench: Bench) -> ApiPrice | Measured:
     """Return the list price of an API for prompts of the case's length on the day."""
     offered = [p for p in bench.apis if p.provider == case.provider]
     if not offered:
@@ -512,7 +514,7 @@ API = ("provider", "api")
 
 
 @check("api_price", unit="USD/token", needs=(*API, "of"), may=("context", "output", "workload"))
-def api_price(case: Case, bench: Bench) -> list[Measured]:
+def api_price(case: ClaimCase, bench: Bench) -> list[Measured]:
     """An API's list price for prompts of this length: `of: input`, `output` or `total`. [USD/token]"""
     if case.of not in ("input", "output", "total"):
         raise UnknownName("part", case.of, ("input", "output", "total"), "write of: input, output or total")
@@ -530,7 +532,7 @@ def api_price(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("host_or_api", unit="ratio", needs=(*PLACE, *API), may=(*RUN, "load", "price"))
-def host_or_api(case: Case, bench: Bench) -> list[Measured]:
+def host_or_api(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Cost of a query on rented GPUs over an API's charge for it."""
     price, row = listed(case, bench), priced(case, bench, case.technique)
     if isinstance(price, Measured):
@@ -549,7 +551,7 @@ def host_or_api(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("bill_share", unit="share", needs=("gpu", "line"), may=("of",))
-def bill_share(case: Case, bench: Bench) -> list[Measured]:
+def bill_share(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of an owned GPU's cost at work that a line is; with `of`, the most that a part of the line can be."""
     gpu = need(case.gpu)
     cost = own(gpu, bench.terms)
@@ -579,7 +581,7 @@ NOISE = 0.005
 
 
 @check("quality_drop", unit="share", needs=("model", "technique", "task", "context"), tolerance=NOISE)
-def quality_drop(case: Case, bench: Bench) -> list[Measured]:
+def quality_drop(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of a model's score that a technique loses on a task family."""
     if case.task == SHORT:
         raise SpecError("task: short prompts are what published_drop checks; name a task family here")
@@ -594,7 +596,7 @@ def quality_drop(case: Case, bench: Bench) -> list[Measured]:
 
 
 @check("published_drop", unit="share", needs=("technique", "task"), tolerance=NOISE)
-def published_drop(case: Case, bench: Bench) -> list[Measured]:
+def published_drop(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
     kinds = spelling.parts(case.technique)
     rows = [
@@ -620,7 +622,7 @@ def _family(row: Score) -> str:
 
 
 @check("size_ratio", unit="ratio", needs=("size",))
-def size_ratio(case: Case, bench: Bench) -> list[Measured]:
+def size_ratio(case: ClaimCase, bench: Bench) -> list[Measured]:
     """Share of accuracy that models smaller than `size` lose between two published compressions, over larger ones'."""
     size, threshold = need(case.size), f"{need(case.size) / 1e9:g}B"
     series = {
@@ -654,7 +656,7 @@ def combined(how: str, factors: Sequence[Factor]) -> Measured:
     return exact(value, line, *dict.fromkeys(f.source for f in factors))
 
 
-def tried(kind: Check, case: Case, bench: Bench) -> Sequence[Measured]:
+def tried(kind: Check, case: ClaimCase, bench: Bench) -> Sequence[Measured]:
     """Return a check's figures; a model or technique it cannot act on is not known, with the reason."""
     try:
         return kind.function(case, bench)

@@ -8,7 +8,7 @@ from math import inf, prod
 from kvplan.claims.checks import CHECKS, Bench, Check, Measured, combined, show, tried
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.kv import spelling
-from kvplan.specs.claims import Case, Claim, Claims
+from kvplan.specs.claims import Claim, ClaimCase, Claims
 from kvplan.specs.source import Source
 from kvplan.units import parse, parse_tokens
 
@@ -71,7 +71,7 @@ class Figure:
 class Outcome:
     """One case after it was judged."""
 
-    case: Case | None  #: None for an arithmetic check
+    case: ClaimCase | None  #: None for an arithmetic check
     label: str  #: what tells it from the others
     measured: Measured  #: kvplan's figure
     status: str  #: yes, within (kvplan's error), no, or open
@@ -318,7 +318,7 @@ WORDS = {
 }
 
 
-def in_words(case: Case, fields: Iterable[str]) -> str:
+def in_words(case: ClaimCase, fields: Iterable[str]) -> str:
     """Return some fields of a case in words: 'llama3-70b at 128k'."""
     return " ".join(_worded(f, [case.words[f]]) for f in fields)
 

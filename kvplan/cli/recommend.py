@@ -35,6 +35,7 @@ class Remembered(click.Command):
     """A command that remembers the words it was called with, so that they can be saved and asked again."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words in the context, then parse them; click.UsageError as any command."""
         ctx.meta[WORDS] = tuple(args)
         return super().parse_args(ctx, args)
 

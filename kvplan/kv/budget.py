@@ -7,7 +7,7 @@ from kvplan.kv.paging import Paging, paging
 from kvplan.kv.replica import Parallel, stage_layout, weights
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Layer, ModelSpec
-from kvplan.units import show_bytes
+from kvplan.units import show_bytes, show_percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, le
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data)
     form = deployment.weights or (model.quantization.method if model.quantization else model.dtype)
     gpus = f"{parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, replicated tensors counted on each"
-    rest = f"the rest of {use:.0%} of {show_bytes(deployment.gpu.visible_memory)}"
+    rest = f"what is left of the {show_percent(use)} of {show_bytes(deployment.gpu.visible_memory)} the engine may use"
     lines = (
         Line(name="weights", amount=weight, basis=f"{form}, {show_bytes(tensors.total)} over {gpus}"),
         Line(name="activations", amount=activation, basis=binding),

@@ -6,6 +6,7 @@ from itertools import pairwise
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads
+from kvplan.units import show_percent
 
 BASELINE = "baseline"
 #: compositions that `estimate` shows and `recommend` tries beside single techniques
@@ -99,11 +100,11 @@ def loss(kind: Technique, share: float) -> str:
     """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
     (low, _), (high, _) = kind.retained[0], kind.retained[-1]
     if not low <= share <= high:
-        return f"{share:.0%} kept: not measured"
+        return f"loss not measured where {show_percent(share)} are kept"
     for (a, at_a), (b, at_b) in pairwise(kind.retained):
         if a <= share <= b:
             score = at_a + (at_b - at_a) * (share - a) / (b - a)
-            return f"{score - 1:.0%}"
+            return f"{show_percent(1 - score)} lost"
     return "not measured"
 
 
@@ -123,12 +124,12 @@ def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     rotated = {
         "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
         "stored beside the latent, as MLA does, and the model must be retrained for them",
-        "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves room, "
-        "and is slower than plain attention",
+        "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves memory, "
+        "but is slower than plain attention",
     }
     usual = (
         "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
-        "absorbed: it saves room first, and step time only near 8x"
+        "absorbed: it mainly saves memory; a step becomes faster only near 8x"
     )
     return (rotated.get(forms[0], usual), whole)
 

@@ -338,7 +338,7 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     example="int4",
     granularity="group of 64 elements",
     needs="a kernel that dequantises (slower per byte)",
-    risk="0 to -3%",
+    risk="0 to 3 % lost",
     engines=("LMDeploy",),
     quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys); 1B models 0.34 with 2-bit values",
     compared=("int4",),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares  # type: ignore[import-untyped,unused-ignore]
 
-from kvplan.measuring.rows import Row
+from kvplan.measuring.rows import KernelRow
 from kvplan.perf import kernel_time as kt
 from kvplan.perf.kernel_profile import KINDS, Fitted, Kind, operand_bits, part_of, scale_of
 from kvplan.specs.hardware import Gpu
@@ -60,24 +60,27 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Group:
+class PartRows:
     """Rows of one part of one kernel on one GPU, and their measured times [s]."""
 
-    kind: Kind
-    gpu: Gpu
-    rows: tuple[Row, ...]
-    times: Array
+    kind: Kind  #: kind of kernel
+    gpu: Gpu  #: the GPU they ran on
+    rows: tuple[KernelRow, ...]  #: its rows
+    times: Array  #: their measured times [s, row]
 
-    def take(self, chosen: Array) -> "Group":
+    def take(self, chosen: Array) -> "PartRows":
+        """Return the group with only the rows chosen by a mask. [row]"""
         index = np.flatnonzero(chosen)
-        return Group(self.kind, self.gpu, tuple(self.rows[i] for i in index), self.times[index])
+        return PartRows(self.kind, self.gpu, tuple(self.rows[i] for i in index), self.times[index])
 
     def work(self, coefficients: Any) -> Any:
+        """Return the counted work of all rows, every amount an array. [row]"""
         return stack([self.kind.work(row.shape, self.gpu, coefficients) for row in self.rows])
 
 
-def group(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> Group:
-    return Group(kind, gpu, tuple(rows), np.array([row.time for row in rows], float))
+def group(kind: Kind, gpu: Gpu, rows: Sequence[KernelRow]) -> PartRows:
+    """Return rows of one kernel on one GPU as a group; each row has a measured time."""
+    return PartRows(kind, gpu, tuple(rows), np.array([row.time for row in rows], float))
 
 
 def stack(works: Sequence[Any]) -> Any:
@@ -104,7 +107,7 @@ def begin(kind: Kind, gpu: Gpu, bits: float, choices: Mapping[str, Any]) -> Any:
     return kind.coefficients(**values, **choices)
 
 
-def most(found: Group, free: Sequence[str]) -> Array:
+def most(found: PartRows, free: Sequence[str]) -> Array:
     """Return the logarithms of the largest sensible values: no kernel beats its datasheet, except out of the L2."""
     bits = operand_bits(found.rows[0].shape)
     nearby = L2_SPEED if part_of(found.rows[0].shape, found.gpu).endswith("l2") else 1.0
@@ -117,10 +120,11 @@ def most(found: Group, free: Sequence[str]) -> Array:
 
 
 def neutral(kind: Kind, names: Sequence[str]) -> dict[str, Any]:
+    """Return the values with which named coefficients have no effect, by name."""
     return {f.name: f.default for f in fields(kind.coefficients) if f.name in names}
 
 
-def solve(found: Group, work: Any, start: Any, free: Sequence[str]) -> tuple[Any, float]:
+def solve(found: PartRows, work: Any, start: Any, free: Sequence[str]) -> tuple[Any, float]:
     """Return coefficients with `free` fitted in their logarithms, and the robust cost."""
     top = most(found, free)
     guess = np.minimum(np.log([getattr(start, name) for name in free]), top - 1e-3)
@@ -152,17 +156,18 @@ def steps(z: Array, low: Array, high: Array) -> Array:
     return np.where(outside & (np.abs(step) <= np.maximum(z - low, high - z)), -step, step)
 
 
-def errors(found: Group, coefficients: Any) -> Array:
+def errors(found: PartRows, coefficients: Any) -> Array:
     """Return log measured over predicted."""
     predicted = found.kind.algebra(found.work(coefficients), coefficients)
     return np.asarray(np.log(found.times) - np.log(predicted))
 
 
 def folds(count: int, parts: int, seed: int) -> Array:
+    """Return the fold of each of `count` rows, 0 to `parts` - 1, drawn at random from a seed. [row]"""
     return np.asarray(np.random.default_rng(seed).permutation(count) % parts)
 
 
-def cross_validated(found: Group, start: Any, free: Sequence[str], parts: int, seed: int) -> Array:
+def cross_validated(found: PartRows, start: Any, free: Sequence[str], parts: int, seed: int) -> Array:
     """Return log measured over predicted of every row, predicted by a fit without its fold."""
     work = found.work(start)
     fold = folds(len(found.rows), min(parts, len(found.rows)), seed)
@@ -176,6 +181,7 @@ def cross_validated(found: Group, start: Any, free: Sequence[str], parts: int, s
 
 
 def sliced(work: Any, chosen: Array) -> Any:
+    """Return work with only the chosen rows in each of its arrays, nested parts included."""
     if is_dataclass(work):
         made: Callable[..., Any] = work.__class__
         return made(*(sliced(getattr(work, f.name), chosen) for f in fields(work)))
@@ -195,11 +201,11 @@ def score(left: Array) -> float:
 class Model:
     """Choices made, coefficients to start from and those to fit."""
 
-    start: Any
-    free: tuple[str, ...]
+    start: Any  #: coefficients a fit starts from; those not in `free` stay
+    free: tuple[str, ...]  #: names of the coefficients that are fitted
 
 
-def choose(found: Group, bits: float) -> Model:
+def choose(found: PartRows, bits: float) -> Model:
     """Return the discrete choices and the optional terms that predict left-out rows best."""
     options = CHOICES[found.kind.name]
     if len({tuple(row.shape.sizes.values()) for row in found.rows}) < DECISIVE:
@@ -227,10 +233,11 @@ def anchored(fitted: Any, start: Any, free: Sequence[str]) -> Any:
 
 
 def optional(kind: Kind) -> list[str]:
+    """Return the names of the coefficients a kernel may do without."""
     return [f.name for f in fields(kind.coefficients) if f.metadata.get("optional")]
 
 
-def free_names(found: Group, start: Any, work: Any) -> tuple[str, ...]:
+def free_names(found: PartRows, start: Any, work: Any) -> tuple[str, ...]:
     """Return the coefficients that can matter for these rows and choices at all."""
     times = found.kind.algebra(work, start)
     inert = {
@@ -241,7 +248,7 @@ def free_names(found: Group, start: Any, work: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(found.kind.coefficients) if "choice" not in f.metadata and f.name not in inert)
 
 
-def prune(found: Group, reached: float, model: Model) -> Model:
+def prune(found: PartRows, reached: float, model: Model) -> Model:
     """Leave out optional terms, one at a time, as long as left-out rows are predicted as well without."""
     while True:
         trials = []
@@ -260,15 +267,18 @@ def prune(found: Group, reached: float, model: Model) -> Model:
 
 
 def nccl_names() -> tuple[str, ...]:
+    """Return the names of the coefficients of NCCL's protocols."""
     names = [f.name for f in fields(kt.AllReduceCoefficients) if "choice" not in f.metadata]
     return tuple(n for n in names if not n.startswith(("one_shot", "two_shot")))
 
 
 def own_names() -> tuple[str, ...]:
+    """Return the names of the coefficients of an engine's own all-reduce kernels."""
     return tuple(f.name for f in fields(kt.AllReduceCoefficients) if f.name.startswith(("one_shot", "two_shot")))
 
 
-def nccl_model(found: Group) -> Model:
+def nccl_model(found: PartRows) -> Model:
+    """Return the model of NCCL alone; a bulk rate stays fixed where no row has that many GPUs."""
     start = begin(found.kind, found.gpu, 16, {"own_up_to": 0.0})
     start = replace(start, **neutral(found.kind, own_names()))
     present = {row.shape.sizes["n_gpus"] for row in found.rows}
@@ -276,7 +286,7 @@ def nccl_model(found: Group) -> Model:
     return Model(start, tuple(n for n in nccl_names() if n not in missing))
 
 
-def own_model(found: Group, nccl: Any) -> Model:
+def own_model(found: PartRows, nccl: Any) -> Model:
     """Return the engine's own kernels beside a fitted NCCL, up to the message size that predicts best."""
     guess = begin(found.kind, found.gpu, 16, {})
     start = replace(nccl, **{name: getattr(guess, name) for name in own_names()})
@@ -290,7 +300,7 @@ def own_model(found: Group, nccl: Any) -> Model:
 # -- a whole kernel ---------------------------------------------------------------------------------
 
 
-def finish(found: Group, model: Model) -> Fitted:
+def finish(found: PartRows, model: Model) -> Fitted:
     """Return the final fit, its cross-validated residuals and its intervals."""
     work = found.work(model.start)
     fitted, _ = solve(found, work, model.start, model.free)
@@ -309,7 +319,7 @@ def finish(found: Group, model: Model) -> Fitted:
     )
 
 
-def held(found: Group, fitted: Any, free: Sequence[str]) -> tuple[str, ...]:
+def held(found: PartRows, fitted: Any, free: Sequence[str]) -> tuple[str, ...]:
     """Return the coefficients at their bound: the rows only say that they bind nowhere below the datasheet."""
     top = np.exp(most(found, free))
     return tuple(n for n, bound in zip(free, top.tolist(), strict=True) if getattr(fitted, n) >= 0.999 * bound)
@@ -320,7 +330,7 @@ def chosen(coefficients: Any) -> dict[str, Any]:
     return {f.name: getattr(coefficients, f.name) for f in fields(coefficients) if "choice" in f.metadata}
 
 
-def unidentified(found: Group, fitted: Any, free: Sequence[str]) -> list[str]:
+def unidentified(found: PartRows, fitted: Any, free: Sequence[str]) -> list[str]:
     """Return the optional coefficients whose absence no prediction notices."""
     names: list[str] = []
     for name in free:
@@ -355,7 +365,7 @@ def residuals(left: Array, parameters: int) -> dict[str, float]:
     }
 
 
-def intervals(found: Group, left: Array) -> dict[str, tuple[float, float]]:
+def intervals(found: PartRows, left: Array) -> dict[str, tuple[float, float]]:
     """Return the interval of measured over predicted in each regime, from the rows left out."""
     regimes = np.array([found.kind.regime(row.shape.sizes) for row in found.rows])
     tails = ((1 - COVERED) / 2, (1 + COVERED) / 2)
@@ -367,12 +377,14 @@ def intervals(found: Group, left: Array) -> dict[str, tuple[float, float]]:
     return made
 
 
-def extent(found: Group) -> dict[str, tuple[int, int]]:
+def extent(found: PartRows) -> dict[str, tuple[int, int]]:
+    """Return the smallest and largest value of every size in a group's rows."""
     sizes = [row.shape.sizes for row in found.rows]
     return {name: (min(s[name] for s in sizes), max(s[name] for s in sizes)) for name in found.kind.sizes}
 
 
-def enough(found: Group) -> bool:
+def enough(found: PartRows) -> bool:
+    """Return whether a group has enough rows for its required coefficients."""
     needed = sum(
         1 for f in fields(found.kind.coefficients) if "choice" not in f.metadata and not f.metadata["optional"]
     )
@@ -385,9 +397,9 @@ Place = tuple[str, str, str, str]
 Progress = Callable[[int, int, str], None]
 
 
-def places(rows: Sequence[Row]) -> dict[Place, list[Row]]:
+def places(rows: Sequence[KernelRow]) -> dict[Place, list[KernelRow]]:
     """Return the rows by (GPU, engine, kind, kernel and dtypes), sorted."""
-    found: dict[Place, list[Row]] = {}
+    found: dict[Place, list[KernelRow]] = {}
     for row in rows:
         s = row.shape
         found.setdefault((s.gpu, s.engine, s.kind, s.key), []).append(row)
@@ -395,7 +407,7 @@ def places(rows: Sequence[Row]) -> dict[Place, list[Row]]:
 
 
 def fit(
-    rows: Sequence[Row], gpus: Callable[[str], Gpu], progress: Progress | None = None
+    rows: Sequence[KernelRow], gpus: Callable[[str], Gpu], progress: Progress | None = None
 ) -> Iterator[tuple[Place, str, dict[str, Fitted]]]:
     """Yield (place, engine version, parts) of every kernel in the rows that has enough of them."""
     found = places(rows)
@@ -417,9 +429,9 @@ def fit(
             yield place, ", ".join(versions), parts
 
 
-def fit_parts(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> dict[str, Fitted]:
+def fit_parts(kind: Kind, gpu: Gpu, rows: Sequence[KernelRow]) -> dict[str, Fitted]:
     """Return the fitted parts of one kernel; a part with too few rows is left out."""
-    apart: dict[str, list[Row]] = {}
+    apart: dict[str, list[KernelRow]] = {}
     for row in rows:
         apart.setdefault(part_of(row.shape, gpu), []).append(row)
     made = {}
@@ -430,19 +442,21 @@ def fit_parts(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> dict[str, Fitted]:
     return made
 
 
-def is_nccl(row: Row) -> bool:
+def is_nccl(row: KernelRow) -> bool:
+    """Return whether a row's all-reduce is NCCL's: it says so, or the message is too large for other kernels."""
     bits = 2  # bytes an element of a 16-bit message
     return row.shape.engine == "nccl" or row.shape.sizes["message_size"] * bits > NCCL_BEYOND
 
 
-def fit_nccl(kind: Kind, gpu: Gpu, rows: Sequence[Row]) -> Any:
+def fit_nccl(kind: Kind, gpu: Gpu, rows: Sequence[KernelRow]) -> Any:
     """Return NCCL's coefficients on one GPU from its own rows and every engine's largest messages."""
     found = group(kind, gpu, [row for row in rows if is_nccl(row)] or list(rows))
     model = nccl_model(found)
     return solve(found, found.work(model.start), model.start, model.free)[0]
 
 
-def fit_all_reduce(kind: Kind, gpu: Gpu, rows: Sequence[Row], nccl: Any) -> dict[str, Fitted]:
+def fit_all_reduce(kind: Kind, gpu: Gpu, rows: Sequence[KernelRow], nccl: Any) -> dict[str, Fitted]:
+    """Return the one fitted part of an all-reduce, over coefficients `nccl` already has; {} for too few rows."""
     found = group(kind, gpu, rows)
     if not enough(found):
         return {}

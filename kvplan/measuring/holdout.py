@@ -5,7 +5,7 @@ from zlib import crc32
 
 from kvplan.measuring.fit import Progress, fit
 from kvplan.measuring.residuals import Residuals, summary
-from kvplan.measuring.rows import Row
+from kvplan.measuring.rows import KernelRow
 from kvplan.perf.kernel_profile import Kernel, KernelProfile, Prediction, Predictor, part_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.source import Source
@@ -37,20 +37,20 @@ HOLDOUTS: dict[str, dict[str, Callable[[Sizes], bool]]] = {
 }
 
 
-def picked(row: Row) -> bool:
+def picked(row: KernelRow) -> bool:
     """Say whether a row is among those left out at random: always the same ones."""
     s = row.shape
     return crc32(f"{s.gpu} {s.version} {s.key} {sorted(s.sizes.items())}".encode()) % ONE_IN == 0
 
 
-def judged(row: Row, gpus: Callable[[str], Gpu]) -> bool:
+def judged(row: KernelRow, gpus: Callable[[str], Gpu]) -> bool:
     """Say whether a row counts: a cache that partly stays in the L2 does not."""
     return part_of(row.shape, gpus(row.shape.gpu)) not in ("l2", "multi_head_l2")
 
 
 def predicted(
-    kept: Sequence[Row], left: Sequence[Row], gpus: Callable[[str], Gpu], progress: Progress | None = None
-) -> list[tuple[Row, Prediction]]:
+    kept: Sequence[KernelRow], left: Sequence[KernelRow], gpus: Callable[[str], Gpu], progress: Progress | None = None
+) -> list[tuple[KernelRow, Prediction]]:
     """Return the rows left out with their predictions by a fit to the others; none when these are too few."""
     tree: dict[str, dict[str, dict[str, dict[str, Kernel]]]] = {}
     for (gpu, engine, kind, key), version, parts in fit(kept, gpus, progress):
@@ -65,7 +65,7 @@ def predicted(
 
 
 def checks(
-    rows: Sequence[Row], gpus: Callable[[str], Gpu], progress: Progress | None = None
+    rows: Sequence[KernelRow], gpus: Callable[[str], Gpu], progress: Progress | None = None
 ) -> Iterator[tuple[str, list[Residuals]]]:
     """Yield what was left out and the errors on it, by kind, GPU and engine, all rows last."""
     kinds = sorted({row.shape.kind for row in rows})
@@ -75,9 +75,9 @@ def checks(
 
 
 def _checks_of(
-    kind: str, rows: Sequence[Row], gpus: Callable[[str], Gpu], progress: Progress | None
+    kind: str, rows: Sequence[KernelRow], gpus: Callable[[str], Gpu], progress: Progress | None
 ) -> Iterator[tuple[str, list[Residuals]]]:
-    tests: dict[str, Callable[[Row], bool]] = {f"one row in {ONE_IN}": picked}
+    tests: dict[str, Callable[[KernelRow], bool]] = {f"one row in {ONE_IN}": picked}
     for name, test in HOLDOUTS[kind].items():
         tests[name] = lambda row, test=test: test(row.shape.sizes)  # type: ignore[misc]
     for name, out in tests.items():
@@ -88,8 +88,9 @@ def _checks_of(
                 yield f"{kind}: {name}", grouped(found)
 
 
-def grouped(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:
-    groups: dict[tuple[str, ...], list[tuple[Row, Prediction]]] = {}
+def grouped(found: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
+    """Return errors by GPU, engine and dtype, all rows last."""
+    groups: dict[tuple[str, ...], list[tuple[KernelRow, Prediction]]] = {}
     for row, prediction in found:
         s = row.shape
         groups.setdefault((s.gpu, s.engine, "", s.dtypes[-1]), []).append((row, prediction))

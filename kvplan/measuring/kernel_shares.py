@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import exp, log
 
 from kvplan.errors import KvplanError
-from kvplan.perf.kernel_profile import Predictor, Shape
+from kvplan.perf.kernel_profile import KernelCall, Predictor
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.serving_profile import ServingProfile
 
@@ -24,7 +24,7 @@ LEAST, MOST = 0.5, 1.5
 PRODUCTS = ("weights", "rate16")
 
 
-def shares(gpu: Gpu, time: Callable[[Shape], float], terms: Collection[str] = ()) -> dict[str, float]:
+def shares(gpu: Gpu, time: Callable[[KernelCall], float], terms: Collection[str] = ()) -> dict[str, float]:
     """Return the shares of a GPU's datasheet that its kernels reach, by the serving term they stand for."""
     product = {"n": WIDTH, "k": WIDTH}
     cache = {"batch": SEQUENCES, "q_heads": HEADS, "kv_heads": KV_HEADS, "head_dim": HEAD_DIM, "kv_len": LENGTH}
@@ -42,7 +42,7 @@ def shares(gpu: Gpu, time: Callable[[Shape], float], terms: Collection[str] = ()
             continue
         logs = []
         for engine in ENGINES:
-            shape = Shape(
+            shape = KernelCall(
                 kind=kind, gpu=gpu.name, engine=engine, version="", kernel="", dtypes=dtypes, sizes=sizes
             )  # fmt: skip
             logs.append(log(least / time(shape)))
@@ -61,7 +61,7 @@ def kernel_factors(
     """
     known, of_servers = list(kernels), set(servers)
 
-    def time(shape: Shape) -> float:
+    def time(shape: KernelCall) -> float:
         return predictor.predict(shape).time
 
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from kvplan.measuring.rows import Row
+from kvplan.measuring.rows import KernelRow
 from kvplan.perf.kernel_profile import Prediction
 
 
@@ -12,13 +12,13 @@ from kvplan.perf.kernel_profile import Prediction
 class Residuals:
     """Errors of a group: predicted over measured minus one; coverage: share of rows inside their interval."""
 
-    group: tuple[str, ...]
-    rows: int
-    median: float
-    mean: float
-    p90: float
-    bias: float
-    coverage: float
+    group: tuple[str, ...]  #: what its rows have in common: GPU, engine, kernel, ...
+    rows: int  #: rows compared
+    median: float  #: median of the errors' sizes, of 1
+    mean: float  #: mean of the errors' sizes, of 1
+    p90: float  #: 90th percentile of the errors' sizes, of 1
+    bias: float  #: median of the errors with their signs, of 1
+    coverage: float  #: share of rows inside their 80 % interval
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -49,13 +49,14 @@ def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
     )
 
 
-def summary(group: tuple[str, ...], found: Sequence[tuple[Row, Prediction]]) -> Residuals:
+def summary(group: tuple[str, ...], found: Sequence[tuple[KernelRow, Prediction]]) -> Residuals:
+    """Return the errors of a group's rows that have a measured time, at least one."""
     return compare(group, [(row.time, p.time, p.low, p.high) for row, p in found if row.time])
 
 
-def by_kernel(found: Sequence[tuple[Row, Prediction]]) -> list[Residuals]:
+def by_kernel(found: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
     """Return errors by GPU, engine, kernel and dtype, all rows last."""
-    groups: dict[tuple[str, ...], list[tuple[Row, Prediction]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[KernelRow, Prediction]]] = {}
     for row, prediction in found:
         s = row.shape
         groups.setdefault((s.gpu, s.version, s.kernel, "/".join(s.dtypes)), []).append((row, prediction))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.errors import KvplanError, SpecError, shown
-from kvplan.perf.kernel_profile import KINDS, Kind, Shape, element_bits, product_bits
+from kvplan.perf.kernel_profile import KINDS, KernelCall, Kind, element_bits, product_bits
 from kvplan.units import parse
 
 MEASURED = "latency_us"
@@ -16,12 +16,12 @@ LARGEST = 10**12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class KernelRow:
     """One call, its line in the file, and its measured time [s], None where the file has none."""
 
-    shape: Shape
-    line: int
-    time: float | None
+    shape: KernelCall  #: the call that was measured
+    line: int  #: its line in the file
+    time: float | None  #: measured time [s], None where the file has none
 
 
 def is_serving(columns: list[str], asked: str | None) -> bool:
@@ -50,7 +50,7 @@ def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
 
 def read_rows(
     kind: Kind, raw: list[dict[str, Any]], where: str, gpu: Callable[[str], str], line: str, measured: bool
-) -> list[Row]:
+) -> list[KernelRow]:
     """Return the rows of a file; `gpu` resolves a GPU's spelling, `line` names the field with a row's line."""
     seen: dict[str, str] = {}
     return [_row(kind, entry, f"{where}: line {entry[line]}", entry[line], gpu, seen, measured) for entry in raw]
@@ -64,7 +64,7 @@ def _row(
     gpu: Callable[[str], str],
     seen: dict[str, str],
     measured: bool,
-) -> Row:
+) -> KernelRow:
     for name in kind.texts:
         if not entry[name].strip():
             raise SpecError(f"{where}: {name}: is empty")
@@ -75,7 +75,7 @@ def _row(
     for name, dtype in zip(kind.dtypes, dtypes, strict=True):
         _checked(product_bits if kind.name == "gemm" else element_bits, dtype, f"{where}: {name}")
     version = entry["engine"].strip()
-    shape = Shape(
+    shape = KernelCall(
         kind=kind.name,
         gpu=seen[spelled],
         engine=version.split("-")[0].lower(),
@@ -86,7 +86,7 @@ def _row(
     )
     if shape.kind == "all_reduce" and shape.sizes["n_gpus"] < 2:
         raise SpecError(f"{where}: n_gpus: expected at least 2, got {shown(entry['n_gpus'])}")
-    return Row(shape=shape, line=line, time=_time(entry, where) if measured else None)
+    return KernelRow(shape=shape, line=line, time=_time(entry, where) if measured else None)
 
 
 def _checked(read: Callable[[str], Any], text: str, where: str) -> Any:

@@ -10,7 +10,7 @@ from kvplan import catalog
 from kvplan.errors import KvplanError
 from kvplan.measuring.device.course import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
 from kvplan.measuring.device.probes import ANCHOR, SIZES
-from kvplan.measuring.rows import Row, read_rows
+from kvplan.measuring.rows import KernelRow, read_rows
 from kvplan.perf.kernel_profile import KINDS
 from kvplan.units import MILLION
 
@@ -161,9 +161,9 @@ def drift(samples: Iterable[Sampled]) -> dict[str, list[float]]:
 # -- a GPU's samples as kernels
 
 
-def kernel_rows(samples: Sequence[Sampled]) -> list[Row]:
+def kernel_rows(samples: Sequence[Sampled]) -> list[KernelRow]:
     """Return the rows that `kvplan calibrate` knows the kinds of, by the median of the samples not rejected."""
-    found: list[Row] = []
+    found: list[KernelRow] = []
     reduced = reduce(samples, estimate_of(samples))
     for kind in KINDS.values():
         raw = [

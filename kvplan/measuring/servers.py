@@ -66,7 +66,7 @@ EXACT = Range(low=1.0, high=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class ServerRow:
     """One row: a server and its load. Lengths [token] are means; times [s] are None where the file has none.
 
     `form` is the format of weights (None: the checkpoint's), `cache` the width of cache elements where a file states it
@@ -104,6 +104,7 @@ class Server:
 
     @property
     def who(self) -> Identity:
+        """What a fit knows the server by at each of its levels."""
         return Identity(
             gpu=self.gpu.name, engine=self.engine, version=self.version, model=family(self.model), sweep=self.sweep,
             source=self.source, architecture=self.gpu.architecture, vendor=self.gpu.vendor,
@@ -144,7 +145,7 @@ class Refused:
 
 def read_server(
     entry: Mapping[str, Any], line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
-) -> Server | Refused:
+) -> ServerRow | Refused:
     """Return one row, or why it says nothing kvplan can use."""
     try:
         return _server(entry, line, model, gpu, measured)
@@ -154,7 +155,7 @@ def read_server(
 
 def _server(
     entry: Mapping[str, Any], line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
-) -> Server:
+) -> ServerRow:
     def text(name: str) -> str:
         return str(entry.get(name) or "").strip()
 
@@ -199,7 +200,7 @@ def _server(
         times = {name: size(column) / 1e3 if text(column) else None for name, column in TIMES.items()}
         if not any(times.values()):
             raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
-    return Server(
+    return ServerRow(
         line=line,
         model=spec,
         gpu=device,
@@ -307,6 +308,7 @@ def sped(word: str) -> float:
 
 
 def whole(number: float, name: str) -> int:
+    """Return a whole number as an int; SpecError, which names the column, for any other."""
     if number != int(number):
         raise SpecError(f"{name}: expected a whole number, got {number:g}")
     return int(number)
@@ -347,11 +349,12 @@ def spread_of(sizes: Mapping[str, int]) -> tuple[Parallel, tuple[str, ...]]:
 
 @lru_cache(maxsize=512)
 def layout_of(model: ModelSpec, bits: float) -> KVLayout:
+    """Return a model's uncompressed cache with elements of `bits` bits, worked out once."""
     return kv_layout(model, bits)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class RankLoad:
     """A row as the serving model sees it: the load on one rank, and its passes; `late` adds to TTFT. [s]"""
 
     load: Load
@@ -360,7 +363,7 @@ class Asked:
     late: float = 0.0
 
 
-def asked(row: Server, engine: Engine, concurrency: float | None = None) -> Asked:
+def load_of(row: ServerRow, engine: Engine, concurrency: float | None = None) -> RankLoad:
     """Return the load and passes of a row, under a concurrency of its own if given; the batch is what memory holds."""
     parallel = row.parallel
     offered_to_all = row.concurrency if concurrency is None else concurrency
@@ -375,7 +378,7 @@ def asked(row: Server, engine: Engine, concurrency: float | None = None) -> Aske
     return replace(loads_at(row, batch, offered), notes=notes)
 
 
-def loads_at(row: Server, batch: Any, offered: Any = None) -> Asked:
+def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
     """Return a row with so many requests on a rank, `offered` of them in all; both may be arrays."""
     layout = layout_of(row.model, row.kv_bits)
     every = batch if offered is None else offered
@@ -390,10 +393,10 @@ def loads_at(row: Server, batch: Any, offered: Any = None) -> Asked:
         chunks=ceil(row.prompt / CHUNK), spread=row.spread, static=float(row.arrival == STATIC),
         offline=float(offline), open=float(row.arrival == OPEN),
     )  # fmt: skip
-    return Asked(load=load, passes=found)
+    return RankLoad(load=load, passes=found)
 
 
-def room_of(row: Server, engine: Engine) -> tuple[int, tuple[str, ...]]:
+def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
     """Return how many of a row's requests memory holds, and what is odd about it.
 
     Most engines admit a request at its present length: those that run have half of their answers on average.
@@ -430,7 +433,7 @@ class Gpus:
 class Many:
     """Rows side by side, as arrays: what `perf` works on. `mixes` says whose prompts share steps with decoding."""
 
-    rows: tuple[Server, ...]
+    rows: tuple[ServerRow, ...]
     load: Load
     passes: Passes
     gpus: Gpus
@@ -453,16 +456,17 @@ class Many:
         return np.where(self.medians, served.median, served.ttft)
 
     def steps(self, c: Calibration) -> Steps:
+        """Return the times of the five steps of every row. [s, row]"""
         return steps(self.passes, c, self.load.batch * self.streamed)
 
 
-def stack(rows: Sequence[Server], engine: Engine) -> tuple[Many, list[Asked]]:
-    """Return measured rows as arrays, and each as it was asked; an open loop has as many in flight as Little's law."""
-    each = [asked(row, engine, in_flight(row)) for row in rows]
+def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[Many, list[RankLoad]]:
+    """Return measured rows as arrays, and the load of each; an open loop has as many in flight as Little's law."""
+    each = [load_of(row, engine, in_flight(row)) for row in rows]
     return side_by_side(rows, each), each
 
 
-def in_flight(row: Server) -> float | None:
+def in_flight(row: ServerRow) -> float | None:
     """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there."""
     if row.arrival != OPEN or not row.rate:
         return None
@@ -477,7 +481,7 @@ def in_a_run(many: float, requests: float) -> float:
     return many / (1 + many / (2 * requests)) if requests else many
 
 
-def mixes(row: Server) -> bool:
+def mixes(row: ServerRow) -> bool:
     """Return whether prompts share steps with decoding: not under SGLang, nor before vLLM's V1 engine."""
     return row.engine not in APART and not (row.engine == "vllm" and bool(era_of(row.engine, row.version)))
 
@@ -488,8 +492,8 @@ def link_of(gpu: Gpu, parallel: Parallel) -> float:
     return gpu.link if together <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)
 
 
-def side_by_side(rows: Sequence[Server], each: Sequence[Asked]) -> Many:
-    """Return rows that were asked as arrays."""
+def side_by_side(rows: Sequence[ServerRow], each: Sequence[RankLoad]) -> Many:
+    """Return rows with their loads as arrays."""
     load = Load(**{name: np.array([getattr(a.load, name) for a in each], float) for name in Load.__dataclass_fields__})
     stacked = {name: arrays.stack([getattr(a.passes, name) for a in each]) for name in Passes.__dataclass_fields__}
     figures = {f: np.array([getattr(r.gpu, f) or 0.0 for r in rows], float) for f in Gpus.__dataclass_fields__}

@@ -6,9 +6,9 @@ from math import exp, isnan
 
 from kvplan.errors import SpecError
 from kvplan.measuring.residuals import Compared, Residuals, compare, quantile
-from kvplan.measuring.servers import Server
+from kvplan.measuring.servers import ServerRow
 from kvplan.measuring.serving_fit import LeftOut
-from kvplan.measuring.serving_predict import Timed, predict, roofline
+from kvplan.measuring.serving_predict import PredictedRow, predict, roofline
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
 from kvplan.specs.serving_profile import SEEN, SUPPORT, ServingProfile, stood_on
@@ -20,16 +20,16 @@ METRICS = ("TPOT", "TTFT")
 class Beside(Residuals):
     """Errors of a group, and the median error of a plain roofline on the same rows."""
 
-    roofline: float
+    roofline: float  #: median size of a plain roofline's errors on the same rows, of 1
 
 
-def by_server(rows: Sequence[Server], profile: ServingProfile, engine: Engine) -> Mapping[str, list[Beside]]:
+def by_server(rows: Sequence[ServerRow], profile: ServingProfile, engine: Engine) -> Mapping[str, list[Beside]]:
     """Return errors of TPOT and TTFT by GPU, engine and model, all rows last."""
-    found = [p for p in predict(rows, profile, engine) if isinstance(p, Timed)]
+    found = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)]
     if not found:
         raise SpecError("no row can be predicted; kvplan predict says why in each row's note")
     plain = roofline([p.row for p in found], engine)
-    groups: dict[tuple[str, ...], list[tuple[Timed, tuple[float, float]]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[PredictedRow, tuple[float, float]]]] = {}
     for p, ideal in zip(found, plain, strict=True):
         groups.setdefault((p.row.gpu.name, p.row.engine, p.row.model.name), []).append((p, ideal))
     ordered = [(g, groups[g]) for g in sorted(groups)]
@@ -42,7 +42,7 @@ def by_server(rows: Sequence[Server], profile: ServingProfile, engine: Engine) -
     return {metric: groups for metric, groups in made.items() if groups}
 
 
-def _compared(metric: str, p: Timed, ideal: tuple[float, float]) -> tuple[Compared, float]:
+def _compared(metric: str, p: PredictedRow, ideal: tuple[float, float]) -> tuple[Compared, float]:
     if metric == "TPOT":
         return (p.row.tpot or 0.0, p.tpot, *p.tpot_range), ideal[1]
     return (p.row.ttft or 0.0, p.ttft, *p.ttft_range), ideal[0]

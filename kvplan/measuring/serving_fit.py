@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve  # type: ignore[import-untyped,unused-ignore]
 
-from kvplan.measuring.servers import OFFLINE, Many, Server, stack
+from kvplan.measuring.servers import OFFLINE, Many, ServerRow, stack
 from kvplan.specs.calibration import ALL, Range
 from kvplan.specs.eras import era_moves, release_of
 from kvplan.specs.hardware import Engine
@@ -53,7 +53,7 @@ LOADS = ("prompt", "output", "concurrency")
 
 
 @dataclass(frozen=True)
-class Group:
+class LevelMembers:
     """One level in a fit: its members, which of them each row is (-1: none), and how wide each term may deviate."""
 
     name: str
@@ -63,7 +63,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Point:
+class Iterate:
     """Where a fit stands: deviations by level [member, term], the rows' terms, predictions, and what is left."""
 
     effects: tuple[Array, ...]
@@ -77,7 +77,7 @@ class Point:
 class Solved:
     """A fit at its optimum, linear around it: derivatives, the inverse of its kernel, weights of the observations."""
 
-    point: Point
+    point: Iterate
     rows: Array
     derivative: Array
     inverse: Array
@@ -125,7 +125,8 @@ class Problem:
         served = self.many.served(self.many.calibrated(values))
         return np.log(np.stack([served.tpot, self.many.first(served)], 1))
 
-    def at(self, effects: tuple[Array, ...], counted: Array) -> Point:
+    def at(self, effects: tuple[Array, ...], counted: Array) -> Iterate:
+        """Return where deviations lead: predictions, residuals, loss; `counted` is 1 for those measured. [row, 2]"""
         moves = self.moves(effects)
         logs = self.predict(moves)
         residual = (logs - self.measured) / self.noise
@@ -133,9 +134,9 @@ class Problem:
         for g, effect in zip(self.groups, effects, strict=True):
             on = g.widths > 0
             loss += ((effect[:, on] / g.widths[on]) ** 2).sum()
-        return Point(effects, moves, logs, residual, float(loss))
+        return Iterate(effects, moves, logs, residual, float(loss))
 
-    def derivative(self, point: Point) -> Array:
+    def derivative(self, point: Iterate) -> Array:
         """Return derivatives of `predict` by each row's own terms. [row, 2, term]"""
         found = np.zeros((*point.logs.shape, len(ALL)))
         for k in range(len(ALL)):
@@ -172,20 +173,21 @@ def members_of(index: Array, count: int) -> list[Array]:
     return [order[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def group(level: Level, rows: Sequence[Server]) -> Group:
+def group(level: Level, rows: Sequence[ServerRow]) -> LevelMembers:
+    """Return one level of a fit over these rows; a row that names no member of it has index -1."""
     labels = ["all" if level.name == "base" else r.who.members()[level.name] for r in rows]
     members = tuple(sorted(set(labels) - {""}))
     places = {who: i for i, who in enumerate(members)} | {"": -1}
     widths = np.array([level.width(term) for term in ALL])
-    return Group(level.name, members, np.array([places[who] for who in labels], int), widths)
+    return LevelMembers(level.name, members, np.array([places[who] for who in labels], int), widths)
 
 
-def rough(row: Server) -> float:
+def rough(row: ServerRow) -> float:
     """Return how much more a row scatters than one of a long loop in steady state, taken by a known script."""
     return (COLLECTED if row.source else 1.0) * (CROWDED if row.arrival == OFFLINE else 1.0)
 
 
-def start_of(row: Server, fixed: ServingProfile | None, kernels: Mapping[str, Mapping[str, float]]) -> list[float]:
+def start_of(row: ServerRow, fixed: ServingProfile | None, kernels: Mapping[str, Mapping[str, float]]) -> list[float]:
     """Return where a row's terms are before its fit: another profile, or the priors of its era and architecture."""
     if fixed:
         moved = fixed.moved(row.who)
@@ -196,7 +198,7 @@ def start_of(row: Server, fixed: ServingProfile | None, kernels: Mapping[str, Ma
 
 
 @dataclass(frozen=True)
-class Step:
+class LinearStep:
     """A linear step: the factor of the kernel with noise, and the weights of observations that solve it."""
 
     factor: Any
@@ -241,7 +243,7 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     return Solved(point, rows, d, inverse, step.weights)
 
 
-def linear(problem: Problem, point: Point, d: Array, at: Array) -> Step:
+def linear(problem: Problem, point: Iterate, d: Array, at: Array) -> LinearStep:
     """Return the step that solves the problem made linear at a point: derivatives times deviations explain the rest."""
     residual = point.residual.ravel()[at]
     noise = problem.noise.ravel()[at]
@@ -249,10 +251,10 @@ def linear(problem: Problem, point: Point, d: Array, at: Array) -> Step:
     matrix[np.diag_indices_from(matrix)] += noise**2 * (1 + residual**2 / FREEDOM)
     aim = ((point.moves - problem.start)[at // 2] * d).sum(1) - residual * noise
     factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    return Step(factor, cho_solve(factor, aim, check_finite=False))
+    return LinearStep(factor, cho_solve(factor, aim, check_finite=False))
 
 
-def decide(problem: Problem, point: Point, step: Step, at: Array) -> bool:
+def decide(problem: Problem, point: Iterate, step: LinearStep, at: Array) -> bool:
     """Decide for each run whether it had speculative decoding; say whether any changed its mind.
 
     A run changes where that raises the evidence of the whole fit: with y what is to be explained and v what a change of
@@ -286,13 +288,13 @@ def decide(problem: Problem, point: Point, step: Step, at: Array) -> bool:
     return bool((problem.fast != before).any())
 
 
-def run_of(row: Server) -> str:
+def run_of(row: ServerRow) -> str:
     """Return what rows were run together, or at least under one release with one model."""
     names = row.who.members()
     return names["sweeps"] or f"{names['releases'] or names['servers']} {row.who.model}"
 
 
-def port_of(row: Server) -> str:
+def port_of(row: ServerRow) -> str:
     """Return a model under a release of an engine, '' where no release is stated."""
     release = row.who.members()["releases"]
     return f"{release} {row.who.model}" if release else ""
@@ -327,7 +329,7 @@ class LeftOut:
     """
 
     what: str
-    rows: tuple[Server, ...]
+    rows: tuple[ServerRow, ...]
     ratio: Array  # measured over predicted, as logarithms [row, 2]
 
 
@@ -341,7 +343,7 @@ class Manner:
 
 
 def fit(
-    rows: Sequence[Server],
+    rows: Sequence[ServerRow],
     engine: Engine,
     about: About,
     shipped: ServingProfile,
@@ -360,7 +362,7 @@ def fit(
 
 
 def check(
-    rows: Sequence[Server], engine: Engine, shipped: ServingProfile, how: Manner
+    rows: Sequence[ServerRow], engine: Engine, shipped: ServingProfile, how: Manner
 ) -> tuple[list[LeftOut], dict[str, tuple[Range, Range]]]:
     """Return rows left out of such fits in all ways, and the intervals that follow from them."""
     problem, solved = solved_for(rows, engine, shipped, how)
@@ -368,7 +370,10 @@ def check(
     return out, ranges_of(out, shipped)
 
 
-def solved_for(rows: Sequence[Server], engine: Engine, shipped: ServingProfile, how: Manner) -> tuple[Problem, Solved]:
+def solved_for(
+    rows: Sequence[ServerRow], engine: Engine, shipped: ServingProfile, how: Manner
+) -> tuple[Problem, Solved]:
+    """Return the rows' problem and its optimum, on top of the shipped profile unless from scratch."""
     problem = Problem(stack(rows, engine)[0], None if how.scratch else shipped, how.kernels)
     return problem, solve(problem, how.progress, deciding=how.scratch)
 
@@ -510,13 +515,13 @@ def speculative_of(problem: Problem, counted: Array) -> tuple[str, ...]:
     return tuple(sorted({*(run for run, (fast, _) in runs.items() if fast), *named}))
 
 
-def same_shape(r: Server) -> tuple[Any, ...]:
+def same_shape(r: ServerRow) -> tuple[Any, ...]:
     """Return what tells configurations apart: two rows alike must be left out together."""
     return (r.gpu.name, r.engine, family(r.model), r.form, r.prompt, r.output, r.concurrency, r.rate, r.parallel)
 
 
 #: ways of leaving rows out together, each making other kinds of support
-FOLDS: tuple[Callable[[Server], Any], ...] = (
+FOLDS: tuple[Callable[[ServerRow], Any], ...] = (
     lambda r: (r.gpu.name, r.engine, family(r.model), release_of(r.version)),
     lambda r: (r.gpu.name, r.engine, family(r.model)),
     lambda r: (r.engine, family(r.model)),
@@ -528,7 +533,7 @@ FOLDS: tuple[Callable[[Server], Any], ...] = (
 PARTS = 5
 
 
-def folds_of(rows: Sequence[Server]) -> list[tuple[Array, Array]]:
+def folds_of(rows: Sequence[ServerRow]) -> list[tuple[Array, Array]]:
     """Return masks of rows to leave out together, and of those among them to judge.
 
     One shape in five; a release of a server; a model on a server, under an engine, and wholly; a GPU; an engine; and a
@@ -553,7 +558,7 @@ def folds_of(rows: Sequence[Server]) -> list[tuple[Array, Array]]:
 def left_out(problem: Problem, solved: Solved, under: ServingProfile | None) -> list[LeftOut]:
     """Return, by what such predictions rest on, how far fits without some rows are off on them; best support first."""
     rows = problem.many.rows
-    made: dict[str, list[tuple[Server, Array]]] = {what: [] for what in WAYS}
+    made: dict[str, list[tuple[ServerRow, Array]]] = {what: [] for what in WAYS}
     done: set[tuple[str, int]] = set()
     for out, judged in folds_of(rows):
         told = seen_by([r for r, gone in zip(rows, out, strict=True) if not gone], under)
@@ -570,7 +575,7 @@ def left_out(problem: Problem, solved: Solved, under: ServingProfile | None) -> 
     ]
 
 
-def seen_by(rows: Sequence[Server], under: ServingProfile | None) -> ServingProfile:
+def seen_by(rows: Sequence[ServerRow], under: ServingProfile | None) -> ServingProfile:
     """Return what a fit to some rows would have seen: servers, releases by model, runs."""
     cells = {cell: set(releases) for cell, releases in under.cells.items()} if under else {}
     measured = dict(under.measured) if under else {}
@@ -588,7 +593,7 @@ EMPTY = ServingProfile(
 )
 
 
-def cell_weights(rows: Sequence[Server]) -> Array:
+def cell_weights(rows: Sequence[ServerRow]) -> Array:
     """Return weights of rows under which a server's model counts by the root of its rows: many do not drown few."""
     cells = [(r.gpu.name, r.engine, family(r.model)) for r in rows]
     counts = {cell: cells.count(cell) for cell in set(cells)}
@@ -623,6 +628,7 @@ def told_by(out: LeftOut, mine: Array, general: Array, shrink: int, alike: bool 
 
 
 def as_ranges(ends: Array) -> tuple[Range, Range]:
+    """Return the ranges of TPOT and TTFT from factors [2 times, 2 ends]."""
     tpot, ttft = (_range(pair) for pair in ends.tolist())
     return tpot, ttft
 

@@ -12,13 +12,13 @@ from kvplan.measuring.servers import (
     EXACT,
     GRID,
     OPEN,
-    Asked,
     Many,
+    RankLoad,
     Refused,
-    Server,
-    asked,
+    ServerRow,
     in_a_run,
     in_flight,
+    load_of,
     loads_at,
     mixes,
     room_of,
@@ -46,23 +46,25 @@ IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0}
 #: a load this much outside the measured ones is noted, as a factor
 SLACK = 1.05
 
-Pair = tuple[Server, Asked]
+Pair = tuple[ServerRow, RankLoad]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class PredictedRow:
     """A row's predicted times [s], the 80 % intervals around them, and what they rest on."""
 
-    row: Server
-    ttft: float
-    tpot: float
-    ttft_range: tuple[float, float]
-    tpot_range: tuple[float, float]
-    basis: str
-    notes: tuple[str, ...]
+    row: ServerRow  #: the row as it was read
+    ttft: float  #: predicted mean or median TTFT, as the row states it [s]
+    tpot: float  #: predicted TPOT [s]
+    ttft_range: tuple[float, float]  #: ends of its 80 % interval [s]
+    tpot_range: tuple[float, float]  #: ends of its 80 % interval [s]
+    basis: str  #: what the prediction rests on, one of WAYS
+    notes: tuple[str, ...]  #: what was assumed, or is beyond what was measured
 
 
-def predict(found: Sequence[Server | Refused], profile: ServingProfile, engine: Engine) -> list[Timed | Refused]:
+def predict(
+    found: Sequence[ServerRow | Refused], profile: ServingProfile, engine: Engine
+) -> list[PredictedRow | Refused]:
     """Return a prediction of every row, or why there is none, in the order of the rows."""
     each = [ask(row, engine, profile) for row in found]
     pairs = [pair for pair in each if not isinstance(pair, Refused)]
@@ -74,15 +76,15 @@ def predict(found: Sequence[Server | Refused], profile: ServingProfile, engine: 
     return [pair if isinstance(pair, Refused) else _timed(*pair, profile, *next(times)) for pair in each]
 
 
-def roofline(rows: Sequence[Server], engine: Engine) -> list[tuple[float, float]]:
-    """Return TTFT and TPOT of rows that can be asked, by datasheets alone: nothing fitted, no overheads. [s]"""
-    pairs = [(row, asked(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
+def roofline(rows: Sequence[ServerRow], engine: Engine) -> list[tuple[float, float]]:
+    """Return TTFT and TPOT of rows with a load, by datasheets alone: nothing fitted, no overheads. [s]"""
+    pairs = [(row, load_of(row, engine, in_flight(row) or 1.0 if row.arrival == OPEN else None)) for row in rows]
     terms = {name: np.full(len(pairs), value) for name, value in IDEAL.items()}
     _, served = _served(pairs, terms, ideal=True)
     return list(zip(served.ttft.tolist(), served.tpot.tolist(), strict=True))
 
 
-def terms_of(rows: Sequence[Server], profile: ServingProfile) -> dict[str, Any]:
+def terms_of(rows: Sequence[ServerRow], profile: ServingProfile) -> dict[str, Any]:
     """Return the values a profile gives every row's terms, as arrays."""
     known: dict[Any, dict[str, float]] = {}
     for r in rows:
@@ -92,27 +94,27 @@ def terms_of(rows: Sequence[Server], profile: ServingProfile) -> dict[str, Any]:
     return {t.name: np.array([values[t.name] for values in each]) for t in ALL}
 
 
-def values_of(row: Server, profile: ServingProfile) -> dict[str, float]:
+def values_of(row: ServerRow, profile: ServingProfile) -> dict[str, float]:
     """Return the values of a row's terms; what it says of speculative decoding comes before what its run had."""
     values = profile.values(row.who, row.sped == 0.0 or (row.sped is None and profile.speculates(row.who)))
     return {**values, "accepted": row.sped} if row.sped else values
 
 
-def ask(row: Server | Refused, engine: Engine, profile: ServingProfile | None = None) -> Pair | Refused:
+def ask(row: ServerRow | Refused, engine: Engine, profile: ServingProfile | None = None) -> Pair | Refused:
     """Return a row with its load and passes, or why there are none; an open loop's load is found by its rate."""
     if isinstance(row, Refused):
         return row
     try:
         if row.arrival == OPEN and not row.concurrency and profile is not None:
             return row, settled(row, engine, profile)
-        return row, asked(row, engine, in_flight(row))
+        return row, load_of(row, engine, in_flight(row))
     except KvplanError as error:
         return Refused(line=row.line, reason=str(error))
     except ArithmeticError:
         return Refused(line=row.line, reason="its numbers are too large to compute with")
 
 
-def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
+def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> RankLoad:
     """Return an open loop in its steady state: as many requests in flight as make as many leave as come.
 
     Where more come than can leave, a request waits for those that filled the slots before it.
@@ -134,10 +136,10 @@ def settled(row: Server, engine: Engine, profile: ServingProfile) -> Asked:
     late = 0.0
     if row.rate > leaving[-1]:
         late = waves_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
-    return replace(asked(row, engine, in_a_run(running, row.requests)), late=late)
+    return replace(load_of(row, engine, in_a_run(running, row.requests)), late=late)
 
 
-def waves_before(row: Server, slots: float) -> float:
+def waves_before(row: ServerRow, slots: float) -> float:
     """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
 
     The mean over a run of so many requests, or the median one's.
@@ -158,7 +160,7 @@ def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False
         return many, many.served(c)
 
 
-def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: float) -> Timed | Refused:
+def _timed(row: ServerRow, a: RankLoad, profile: ServingProfile, ttft: float, tpot: float) -> PredictedRow | Refused:
     if not (0 < ttft < np.inf and 0 < tpot < np.inf):
         return Refused(line=row.line, reason="its numbers are too large to compute with")
     basis = profile.basis(row.who)
@@ -167,7 +169,7 @@ def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: fl
     if outside:
         tpots, ttfts = wider(tpots), wider(ttfts)
     said = (said_of(basis, row, profile), *outside, *row.notes, *a.notes)
-    return Timed(
+    return PredictedRow(
         row=row,
         ttft=ttft,
         tpot=tpot,
@@ -178,7 +180,7 @@ def _timed(row: Server, a: Asked, profile: ServingProfile, ttft: float, tpot: fl
     )
 
 
-def beyond(row: Server, profile: ServingProfile) -> list[str]:
+def beyond(row: ServerRow, profile: ServingProfile) -> list[str]:
     """Return how a load lies outside those that were measured."""
     said = []
     for what, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
@@ -188,7 +190,7 @@ def beyond(row: Server, profile: ServingProfile) -> list[str]:
     return said
 
 
-def said_of(basis: str, row: Server, profile: ServingProfile) -> str:
+def said_of(basis: str, row: ServerRow, profile: ServingProfile) -> str:
     """Return what a prediction rests on, in words; '' where like rows were measured."""
     gpu, engine, model = row.gpu.name, row.engine, row.model.name
     release = f"release {row.version}" if row.version else "the release, which is not stated,"

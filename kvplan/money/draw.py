@@ -9,7 +9,7 @@ from kvplan.kv.budget import Line
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.money import Ownership
 from kvplan.specs.source import Source
-from kvplan.units import parse
+from kvplan.units import parse, show_percent
 
 #: which probe of a measured profile stands for a part of a query
 PROBES = {"prefill": "gemm", "decode weights": "copy", "decode KV": "copy", "communication": "copy"}
@@ -57,7 +57,10 @@ def rated_draw(gpu: Gpu, assumed: Ownership) -> Draw | None:
     """Return shares of the datasheet's power, an assumption; None when the GPU's power is unknown."""
     if gpu.power is None:
         return None
-    basis = f"assumption: {assumed.busy:.0%} of {gpu.name}'s {gpu.power:g} W at work, {assumed.idle:.0%} waiting"
+    basis = (
+        f"assumption: {show_percent(assumed.busy)} of {gpu.name}'s {gpu.power:g} W at work, "
+        f"{show_percent(assumed.idle)} while idle"
+    )
     return Draw(
         busy=assumed.busy * gpu.power,
         idle=assumed.idle * gpu.power,

@@ -8,7 +8,7 @@ from kvplan.money.draw import Draw, rated_draw
 from kvplan.money.offers import caveat, follows_load
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.money import Ownership, ServerPrice
-from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
+from kvplan.units import HOUR, KWH, MONTH, YEAR, show_percent, show_usd
 
 #: the line of an owned GPU that changes with what it does
 POWER = "power"
@@ -89,12 +89,12 @@ def greatest_draw(gpu: Gpu, server: ServerPrice, terms: Ownership) -> float:
 
 def _fixed(server: ServerPrice, greatest: float, t: Ownership) -> tuple[Line, ...]:
     price, years = server.price_per_gpu, t.life / YEAR
-    span = f"over {years:g} years, {t.utilization:.0%} in service"
+    span = f"over {years:g} years, available {show_percent(t.utilization)} of the time"
     capital = price * (1 + t.network)
     # what repays the loan is capital; what it costs beyond that is interest
     payment = annuity(capital, t.interest, years, capital * t.residual)
     interest = payment - capital * (1 - t.residual) / years
-    residual = f", {t.residual:.0%} left" if t.residual else ""
+    residual = f", resale value {show_percent(t.residual)}" if t.residual else ""
     invoice = f"{server.price:,.0f} USD for {server.gpus} GPUs"
     yearly = 1 / (YEAR * t.utilization)
     return (
@@ -106,12 +106,13 @@ def _fixed(server: ServerPrice, greatest: float, t: Ownership) -> tuple[Line, ..
         Line(
             name="network",
             amount=price * t.network * (1 - t.residual) / years * yearly,
-            basis=f"{t.network:.0%} of the server's price {span}; {t.sources['network']}",
+            basis=f"{show_percent(t.network)} of the server's price {span}; {t.sources['network']}",
         ),
         Line(
             name="interest",
             amount=interest * yearly,
-            basis=f"{t.interest:.1%} a year on {capital:,.0f} USD a GPU, annuity {span}; {t.sources['interest']}",
+            basis=f"{show_percent(t.interest, 1)} a year on {capital:,.0f} USD a GPU, annuity {span}; "
+            f"{t.sources['interest']}",
         ),
         Line(
             name="colocation",

@@ -27,19 +27,20 @@ RESIDENT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class KernelCall:
     """One kernel call: on what, by what, and how large. `dtypes` are (operands,) or (computing, cache)."""
 
-    kind: str
-    gpu: str
-    engine: str
-    version: str
-    kernel: str
-    dtypes: tuple[str, ...]
-    sizes: Mapping[str, int]
+    kind: str  #: name of its kind in KINDS
+    gpu: str  #: the GPU's name in the catalogue
+    engine: str  #: whose kernel it is: vllm, trtllm, sglang, nccl, ...
+    version: str  #: engine with its release, as rows state it
+    kernel: str  #: the kernel's own name
+    dtypes: tuple[str, ...]  #: (operands,) or (computing, cache)
+    sizes: Mapping[str, int]  #: size -> value, by the names of the kind's columns
 
     @property
     def key(self) -> str:
+        """Kernel and dtypes in one text, as a profile's entry is called."""
         return " ".join((self.kernel, *self.dtypes))
 
 
@@ -47,16 +48,17 @@ class Shape:
 class Kind:
     """A kind of kernel: columns of its rows, how a shape becomes work and time, and which shapes are fitted apart."""
 
-    name: str
-    sizes: tuple[str, ...]
-    texts: tuple[str, ...]
-    kernel: str
-    dtypes: tuple[str, ...]
-    coefficients: type
-    work: Callable[[Shape, Gpu, Any], Any]
-    algebra: Callable[[Any, Any], Any]
+    name: str  #: as `--kind` takes it
+    sizes: tuple[str, ...]  #: columns of sizes
+    texts: tuple[str, ...]  #: columns of names
+    kernel: str  #: column that names the kernel
+    dtypes: tuple[str, ...]  #: columns of dtypes
+    coefficients: type  #: dataclass of its coefficients
+    work: Callable[[KernelCall, Gpu, Any], Any]  #: a call's counted work on a GPU, under coefficients
+    algebra: Callable[[Any, Any], Any]  #: time of counted work under coefficients [s]
+    #: name of the part a call is fitted with: (sizes, bits of an element, bytes of the L2)
     part: Callable[[Mapping[str, int], float, float], str]
-    regime: Callable[[Mapping[str, int]], str]
+    regime: Callable[[Mapping[str, int]], str]  #: name of the interval a call has
 
 
 def sms(gpu: Gpu) -> int:
@@ -70,18 +72,20 @@ def l2(gpu: Gpu) -> float:
 
 
 def element_bits(dtype: str) -> float:
+    """Return the width of a cache's or message's elements, scales included [bit]; SpecError for an unknown dtype."""
     if dtype not in CACHE_BITS:
         raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(CACHE_BITS)}")
     return CACHE_BITS[dtype]
 
 
 def product_bits(dtype: str) -> tuple[float, float]:
+    """Return the widths of a product's weights and activations [bit]; SpecError for an unknown dtype."""
     if dtype not in PRODUCT_BITS:
         raise SpecError(f"dtype {shown(dtype)} is unknown; known: {', '.join(PRODUCT_BITS)}")
     return PRODUCT_BITS[dtype]
 
 
-def _decode_work(shape: Shape, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeWork:
+def _decode_work(shape: KernelCall, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeWork:
     s = shape.sizes
     return kt.decode_work(
         batch=s["batch"],
@@ -95,13 +99,13 @@ def _decode_work(shape: Shape, gpu: Gpu, c: kt.DecodeCoefficients) -> kt.DecodeW
     )
 
 
-def _latent_work(shape: Shape, gpu: Gpu, c: kt.LatentCoefficients) -> kt.LatentWork:
+def _latent_work(shape: KernelCall, gpu: Gpu, c: kt.LatentCoefficients) -> kt.LatentWork:
     s = shape.sizes
     bits = element_bits(shape.dtypes[-1])
     return kt.latent_work(batch=s["batch"], q_heads=s["q_heads"], kv_len=s["kv_len"], bits=bits, sms=sms(gpu), c=c)
 
 
-def _prefill_work(shape: Shape, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
+def _prefill_work(shape: KernelCall, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.PrefillWork:
     s = shape.sizes
     return kt.prefill_work(
         batch=s["batch"],
@@ -115,13 +119,13 @@ def _prefill_work(shape: Shape, gpu: Gpu, c: kt.PrefillCoefficients) -> kt.Prefi
     )
 
 
-def _gemm_work(shape: Shape, gpu: Gpu, c: kt.GemmCoefficients) -> kt.GemmWork:
+def _gemm_work(shape: KernelCall, gpu: Gpu, c: kt.GemmCoefficients) -> kt.GemmWork:
     s = shape.sizes
     weights, operands = product_bits(shape.dtypes[0])
     return kt.gemm_work(m=s["m"], n=s["n"], k=s["k"], weight_bits=weights, bits=operands, sms=sms(gpu), l2=l2(gpu), c=c)
 
 
-def _all_reduce_work(shape: Shape, gpu: Gpu, c: kt.AllReduceCoefficients) -> kt.AllReduceWork:
+def _all_reduce_work(shape: KernelCall, gpu: Gpu, c: kt.AllReduceCoefficients) -> kt.AllReduceWork:
     message = shape.sizes["message_size"] * element_bits(shape.dtypes[0]) / 8
     switched = gpu.link_kind != "PCIe"
     return kt.all_reduce_work(gpus=shape.sizes["n_gpus"], message=message, switched=switched, c=c)
@@ -205,7 +209,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def part_of(shape: Shape, gpu: Gpu) -> str:
+def part_of(shape: KernelCall, gpu: Gpu) -> str:
     """Return which of a kernel's separately fitted parts a shape belongs to."""
     bits = 16.0 if shape.kind == "gemm" else element_bits(shape.dtypes[-1])
     return KINDS[shape.kind].part(shape.sizes, bits, l2(gpu))
@@ -221,29 +225,30 @@ class Fitted:
     interval: 80 % interval of measured over predicted, two factors for each regime.
     """
 
-    coefficients: Any
-    interval: Mapping[str, tuple[float, float]]
-    range: Mapping[str, tuple[int, int]]
-    residuals: Mapping[str, float]
-    not_identified: tuple[str, ...] = ()
+    coefficients: Any  #: instance of the kind's coefficients
+    interval: Mapping[str, tuple[float, float]]  #: regime -> 80 % interval of measured over predicted, two factors
+    range: Mapping[str, tuple[int, int]]  #: size -> smallest and largest fitted value
+    residuals: Mapping[str, float]  #: RESIDUALS -> value: errors on rows left out
+    not_identified: tuple[str, ...] = ()  #: coefficients the rows could not tell from having no effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
     """One measured kernel: the engine's version and its parts."""
 
-    version: str
-    parts: Mapping[str, Fitted]
+    version: str  #: engine with its release
+    parts: Mapping[str, Fitted]  #: part -> its fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelProfile:
     """Fitted kernels by GPU, engine, kind and 'kernel dtype'."""
 
-    name: str
-    title: str
-    tier: str
-    source: Source
+    name: str  #: as `--profile` and reports call it
+    title: str  #: one line that says what it is
+    tier: str  #: where its rows were measured
+    source: Source  #: who measured them, and when
+    #: GPU -> engine -> kind -> 'kernel dtype' -> fit
     kernels: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Kernel]]]]
 
 
@@ -374,11 +379,11 @@ STAND_IN_INTERVAL, SCALED_INTERVAL = (0.92, 1.12), (0.8, 1.3)
 class Prediction:
     """A time and its 80 % interval [s], and what to know about it."""
 
-    time: float
-    low: float
-    high: float
-    note: str
-    tier: str
+    time: float  #: predicted time [s]
+    low: float  #: lower end of its 80 % interval [s]
+    high: float  #: upper end [s]
+    note: str  #: what stands in for what was not measured, '' for nothing
+    tier: str  #: where the rows behind it were measured
 
 
 class Predictor:
@@ -396,7 +401,7 @@ class Predictor:
                     for kind, kernels in kinds.items():
                         self.kernels.setdefault((kind, gpu, engine), {}).update(kernels)
 
-    def predict(self, shape: Shape) -> Prediction:
+    def predict(self, shape: KernelCall) -> Prediction:
         """Return the time of one call; SpecError when no profile knows this kind of kernel."""
         gpu = self.gpus(shape.gpu)
         kernel, power, notes, home = self._nearest(shape, gpu)
@@ -428,13 +433,13 @@ class Predictor:
                 return kernel.parts[tried], f"no row like this ({part.replace('_', ' ')}) was fitted"
         raise SpecError("a kernel of the profile has no part; compare with one kvplan ships")
 
-    def _nearest(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+    def _nearest(self, shape: KernelCall, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
         asked = (shape.kind, gpu.name, shape.engine, shape.kernel, shape.dtypes)
         if asked not in self._seen:
             self._seen[asked] = self._look_up(shape, gpu)
         return self._seen[asked]
 
-    def _look_up(self, shape: Shape, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
+    def _look_up(self, shape: KernelCall, gpu: Gpu) -> tuple[Kernel, float, list[str], str]:
         """Return the kernel that stands nearest, how much wider that makes the interval, why, and its GPU."""
         home, notes, power = self._home(shape.kind, gpu)
         other_dtype, other_engine, _, other_kernel, engine, key = min(self._ranked(shape, home))
@@ -456,7 +461,7 @@ class Predictor:
         nearest = min(homes, key=lambda home: distance(self.gpus(home), gpu))
         return nearest, [f"{gpu.name} was not measured; scaled from {nearest}"], OTHER_GPU
 
-    def _ranked(self, shape: Shape, home: str) -> list[tuple[bool, bool, int, bool, str, str]]:
+    def _ranked(self, shape: KernelCall, home: str) -> list[tuple[bool, bool, int, bool, str, str]]:
         """Return the kernels of a GPU with what sets them apart from the shape's, the gravest first."""
         found = []
         for engine in [e for kind, gpu, e in self.kernels if (kind, gpu) == (shape.kind, home)]:
@@ -499,13 +504,13 @@ def scale_of(name: str, gpu: Gpu, bits: float) -> float:
     }[name]
 
 
-def operand_bits(shape: Shape) -> float:
+def operand_bits(shape: KernelCall) -> float:
     """Return the width of the operands the tensor cores see, without scales."""
     bits = product_bits(shape.dtypes[0])[1] if shape.kind == "gemm" else element_bits(shape.dtypes[0])
     return float(int(bits))
 
 
-def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: Shape) -> Any:
+def scaled(coefficients: Any, measured: Gpu, wanted: Gpu, shape: KernelCall) -> Any:
     """Return coefficients carried from a measured GPU to another by bandwidth, rate, SM count and link."""
     bits = operand_bits(shape)
     changed = {}

@@ -40,10 +40,12 @@ def choice(meaning: str, default: Any) -> Any:
 
 
 def larger(a: Number, b: Number) -> Number:
+    """Return the larger of two amounts, element by element."""
     return (a + b + abs(a - b)) / 2
 
 
 def smaller(a: Number, b: Number) -> Number:
+    """Return the smaller of two amounts, element by element."""
     return (a + b - abs(a - b)) / 2
 
 
@@ -77,9 +79,9 @@ TOKEN_TILE = 128
 class Grid:
     """How a decode fills the GPU: parts a sequence, rounds of blocks, tokens a block reads."""
 
-    split: Number
-    waves: Number
-    tokens: Number
+    split: Number  #: 1 where sequences are split, else 0
+    waves: Number  #: rounds of blocks
+    tokens: Number  #: tokens one block reads [token]
 
 
 def flash_attention_parts(blocks: int, sms: int, tiles: int) -> int:
@@ -130,11 +132,11 @@ class DecodeCoefficients:
 class DecodeWork:
     """Counted work of one decode attention."""
 
-    cache: Number
-    queries: Number
-    spread: Number
-    token: Number
-    grid: Grid
+    cache: Number  #: keys and values read [B]
+    queries: Number  #: queries in and outputs out [B]
+    spread: Number  #: 1 - 1 / KV heads: how far a head's tokens lie apart
+    token: Number  #: keys and values of a token and head [B]
+    grid: Grid  #: how it fills the GPU
 
 
 def decode_work(
@@ -152,6 +154,7 @@ def decode_work(
 
 
 def decode_algebra(w: DecodeWork, c: DecodeCoefficients) -> Number:
+    """Return the time of decode attention from its counted work. [s]"""
     reading = (w.cache * (1 + c.interleaving * w.spread) + w.queries) / c.bandwidth
     blocks = w.grid.waves * (w.grid.tokens * w.token / c.block_bandwidth + c.block_start)
     return c.start + overlapped(reading, blocks) + c.combine * w.grid.split
@@ -196,15 +199,16 @@ class LatentCoefficients:
 class LatentWork:
     """Counted work of one latent decode. flops: those of one round of blocks on every SM."""
 
-    cache: Number
-    queries: Number
-    flops: Number
-    narrow: Number
-    single: Number
-    grid: Grid
+    cache: Number  #: latents read [B]
+    queries: Number  #: queries in and outputs out [B]
+    flops: Number  #: of one round of blocks on every SM [FLOP]
+    narrow: Number  #: 1 where the kernel for few heads runs
+    single: Number  #: 1 for a single head
+    grid: Grid  #: how it fills the GPU
 
 
 def head_tile(heads: int, tile: str) -> int:
+    """Return how many heads a block computes, for a choice of HEAD_TILES."""
     return (16 if heads <= 32 else 128) if tile == "16 or 128" else int(tile)
 
 
@@ -224,6 +228,7 @@ def latent_work(*, batch: int, q_heads: int, kv_len: int, bits: float, sms: int,
 
 
 def latent_algebra(w: LatentWork, c: LatentCoefficients) -> Number:
+    """Return the time of latent decode from its counted work, at least the floor. [s]"""
     pace = w.narrow / c.narrow_rate + (1 - w.narrow) / c.rate
     reading = w.cache / c.bandwidth * (1 + c.split_penalty * w.grid.split)
     computing = w.grid.waves * (w.flops * pace * (1 + c.single_head * w.single) + c.block_start)
@@ -263,12 +268,12 @@ class PrefillCoefficients:
 class PrefillWork:
     """Counted work of one prefill attention. rounds: blocks an SM; longest: FLOPs of the last block on every SM."""
 
-    flops: Number
-    longest: Number
-    rounds: Number
-    queries: Number
-    cache: Number
-    spilled: Number
+    flops: Number  #: of all tiles on or below the diagonal [FLOP]
+    longest: Number  #: of the last block, on every SM [FLOP]
+    rounds: Number  #: blocks an SM
+    queries: Number  #: queries in and outputs out [B]
+    cache: Number  #: keys and values in [B]
+    spilled: Number  #: 0 to 1: how far the tensors exceed their share of the L2
 
 
 def causal_tiles(length: int) -> int:
@@ -296,6 +301,7 @@ def prefill_work(
 
 
 def prefill_algebra(w: PrefillWork, c: PrefillCoefficients) -> Number:
+    """Return the time of prefill attention from its counted work. [s]"""
     computing = settled(w.flops / c.rate + w.rounds * c.block_start, c.slowdown)
     moving = w.queries / c.query_bandwidth + w.cache / c.cache_bandwidth
     return c.start + computing + c.tail * w.longest / c.rate + moving * (1 + c.spill * w.spilled)
@@ -362,30 +368,31 @@ class GemmCoefficients:
 class Tiling:
     """One way to tile a product. waves: rounds of tiles; depth: k of one part; area, edge, width in elements."""
 
-    waves: Number
-    depth: Number
-    area: Number
-    edge: Number
-    width: Number
-    split: Number
+    waves: Number  #: rounds of tiles
+    depth: Number  #: k of one part [element]
+    area: Number  #: rows x columns of a tile [element]
+    edge: Number  #: rows + columns of a tile [element]
+    width: Number  #: columns of a tile [element]
+    split: Number  #: 1 where k is split
 
 
 @dataclass(frozen=True)
 class GemmWork:
     """Counted work of one product."""
 
-    bytes: Number
-    quantised: Number
-    output: Number
-    spilled: Number
-    operand: Number
-    packed: Number
-    vector: Number
-    sms: Number
-    tilings: tuple[Tiling, ...]
+    bytes: Number  #: weights, activations and product [B]
+    quantised: Number  #: activations read and written to quantise them [B]
+    output: Number  #: product written [B]
+    spilled: Number  #: activations and product beyond the L2 [B]
+    operand: Number  #: width of an operand [B]
+    packed: Number  #: width of a weight that is unpacked [B], 0 where none is
+    vector: Number  #: 1 where no tensor core multiplies
+    sms: Number  #: SMs of the GPU
+    tilings: tuple[Tiling, ...]  #: ways the library may tile it
 
 
 def tilings(m: int, n: int, k: int, sms: int, c: GemmCoefficients) -> tuple[Tiling, ...]:
+    """Return every way the library may tile a product of [m, k] x [k, n]: a tile and a split of k each."""
     found = []
     for tile in c.tiles.split():
         rows, columns = map(int, tile.split("x"))
@@ -414,6 +421,7 @@ def gemm_work(
 
 
 def gemm_algebra(w: GemmWork, c: GemmCoefficients) -> Number:
+    """Return the time of a product from its counted work, by its fastest tiling. [s]"""
     computing = None
     for t in w.tilings:
         products = 2 * t.area * w.sms / c.rate
@@ -471,17 +479,18 @@ class AllReduceWork:
     own: 1 where the engine's kernels may be used; shared: 1 where they share a bus (PCIe): all protocols slow alike.
     """
 
-    message: Number
-    ring: Number
-    peers: Number
-    of_2: Number
-    of_4: Number
-    of_8: Number
-    own: Number
-    shared: Number
+    message: Number  #: message of each GPU [B]
+    ring: Number  #: traffic of a ring: 2 (n - 1) / n of the message [B]
+    peers: Number  #: GPUs beside the own
+    of_2: Number  #: 1 among 2 GPUs
+    of_4: Number  #: 1 among 3 or 4
+    of_8: Number  #: 1 among more
+    own: Number  #: 1 where the engine's own kernels may be used
+    shared: Number  #: 1 where GPUs share a bus (PCIe)
 
 
 def all_reduce_work(*, gpus: int, message: float, switched: bool, c: AllReduceCoefficients) -> AllReduceWork:
+    """Return the work of an all-reduce of `message` bytes; without a switch (PCIe) the GPUs share a bus."""
     return AllReduceWork(
         message=message,
         ring=message * 2 * (gpus - 1) / gpus,
@@ -495,6 +504,7 @@ def all_reduce_work(*, gpus: int, message: float, switched: bool, c: AllReduceCo
 
 
 def nccl_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> list[Number]:
+    """Return the times of NCCL's three protocols: low latency, middle, bulk. [s]"""
     bulk = w.of_2 / c.bulk_bandwidth_2 + w.of_4 / c.bulk_bandwidth_4 + w.of_8 / c.bulk_bandwidth_8
     slower = 1 + w.shared * (bulk * c.bulk_bandwidth_2 - 1)
     return [
@@ -505,6 +515,7 @@ def nccl_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> list[Number]:
 
 
 def all_reduce_algebra(w: AllReduceWork, c: AllReduceCoefficients) -> Number:
+    """Return the time of an all-reduce by the fastest protocol or kernel that may be used. [s]"""
     nccl = nccl_algebra(w, c)
     if not c.own_up_to:
         return fastest(nccl)

@@ -33,15 +33,15 @@ class Operator:
     `kernels`' kernels. `message` is the bytes of all `messages` together.
     """
 
-    name: str
-    limit: str
-    bytes: Amount = 0.0
-    flops: Amount = 0.0
-    bits: Amount = 16.0
-    kernels: str = ""
-    launches: Amount = 0.0
-    messages: Amount = 0.0
-    message: Amount = 0.0
+    name: str  #: what it does, as reports call it
+    limit: str  #: which rates it is bound by: WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK or ELEMENTS
+    bytes: Amount = 0.0  #: read and written [B]
+    flops: Amount = 0.0  #: floating-point operations [FLOP]
+    bits: Amount = 16.0  #: width of the operands, or of cache elements [bit]
+    kernels: str = ""  #: part of a layer whose count of kernels it launches, '' for none
+    launches: Amount = 0.0  #: layers that launch them
+    messages: Amount = 0.0  #: messages between GPUs
+    message: Amount = 0.0  #: bytes of all messages [B]
 
 
 def larger(a: Amount, b: Amount) -> Amount:
@@ -71,13 +71,13 @@ def busiest(mean: Amount, variance: Amount, ranks: int) -> Amount:
 class Matrices:
     """A model's tensors of one part, divided alike: bytes stored, parameters multiplied by, layers that hold them."""
 
-    part: str
-    split: str
-    copies: int
-    used: float
-    bits: float
-    bytes: float
-    parameters: float
+    part: str  #: part of a layer: projections, mlp, experts, ...
+    split: str  #: over what tensor parallelism splits them: none, kv, heads, expert, ...
+    copies: int  #: experts of a layer, 1 for other tensors
+    used: float  #: experts a token uses, 1 for other tensors
+    bits: float  #: width of the operands they are multiplied in [bit]
+    bytes: float  #: stored, over all layers [B]
+    parameters: float  #: multiplied by, over all layers [parameter]
 
 
 def part_of(weight: Weight) -> str:
@@ -96,11 +96,11 @@ def part_of(weight: Weight) -> str:
 class Parts:
     """A model in one weight format, as `forward` needs it: tensors by part, and in how many layers each part is."""
 
-    matrices: tuple[Matrices, ...]
-    layers: dict[str, int]
-    normed: int
-    normed_across: int
-    quantised: int
+    matrices: tuple[Matrices, ...]  #: tensors of every part
+    layers: dict[str, int]  #: part -> layers that have it
+    normed: int  #: layers that normalise queries and keys
+    normed_across: int  #: those of them that normalise over all heads, hence over ranks
+    quantised: int  #: activations quantised in a pass, over all layers
 
 
 @lru_cache(maxsize=256)
@@ -149,8 +149,8 @@ def parts(held: Weights) -> Parts:
 class Attended:
     """Attention of every kind of layer on one GPU: a decode step of one sequence, and a whole prompt."""
 
-    decode: tuple[Operator, ...]
-    prompt: tuple[Operator, ...]
+    decode: tuple[Operator, ...]  #: operators of one sequence's decode step
+    prompt: tuple[Operator, ...]  #: operators of one whole prompt
 
 
 def forward(

@@ -34,11 +34,11 @@ class Passes:
     same with the whole token budget of prompts.
     """
 
-    decode: list[Operator]
-    mixed: list[Operator]
-    alone: list[Operator]
-    full: list[Operator]
-    full_alone: list[Operator]
+    decode: list[Operator]  #: operators of a decode step of the whole batch
+    mixed: list[Operator]  #: of the batch and one prompt's chunk
+    alone: list[Operator]  #: of the chunk by itself
+    full: list[Operator]  #: of the batch and a whole token budget of prompts
+    full_alone: list[Operator]  #: of the whole token budget by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,27 +51,27 @@ class Load:
     batch that starts and is read whole; `offline`, all requests come at once; `open`, they come at a rate of their own.
     """
 
-    prompt: Amount
-    output: Amount
-    batch: Amount
-    offered: Amount
-    waves: Amount = 0.0
-    chunks: Amount = 1.0
-    spread: Amount = LENGTH_SPREAD
-    static: Amount = 0.0
-    offline: Amount = 0.0
-    open: Amount = 0.0
+    prompt: Amount  #: mean prompt tokens to compute [token]
+    output: Amount  #: mean output [token]
+    batch: Amount  #: requests that run at once on the rank, from 1
+    offered: Amount  #: requests in flight on the rank, those that wait for memory included
+    waves: Amount = 0.0  #: requests each slot sends after a common start (0: that was long ago)
+    chunks: Amount = 1.0  #: steps over which a prompt is computed
+    spread: Amount = LENGTH_SPREAD  #: width of the output lengths' uniform distribution over their mean
+    static: Amount = 0.0  #: 1: one batch that starts together and is read whole
+    offline: Amount = 0.0  #: 1: all requests come at once
+    open: Amount = 0.0  #: 1: requests come at a rate of their own
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """Times of the five steps of `Passes`. [s]"""
 
-    decode: Amount
-    mixed: Amount
-    alone: Amount
-    full: Amount
-    full_alone: Amount
+    decode: Amount  #: a decode step of the whole batch [s]
+    mixed: Amount  #: the batch and one prompt's chunk [s]
+    alone: Amount  #: the chunk by itself [s]
+    full: Amount  #: the batch and a whole token budget of prompts [s]
+    full_alone: Amount  #: the whole token budget by itself [s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,19 +83,19 @@ class Served:
     prompts; `polled` is for the scheduler. `median` is the TTFT that half of the requests keep. [s]
     """
 
-    ttft: Amount
-    tpot: Amount
-    cycle: Amount
-    queued: Amount
-    wait: Amount
-    own: Amount
-    busy: Amount
-    prompt_seconds: Amount
-    step: Amount
-    arriving: Amount
-    queue: Amount
-    polled: Amount
-    median: Amount
+    ttft: Amount  #: mean time to the first token, waiting for memory included [s]
+    tpot: Amount  #: mean time per further token [s]
+    cycle: Amount  #: mean time a request holds its slot [s]
+    queued: Amount  #: mean wait for memory [s]
+    wait: Amount  #: mean wait within TTFT, that for the scheduler and for memory left out [s]
+    own: Amount  #: time of the request's own prompt [s]
+    busy: Amount  #: share of time that prompts take
+    prompt_seconds: Amount  #: time one prompt takes from all others [s]
+    step: Amount  #: a decode step by itself [s]
+    arriving: Amount  #: rest of the step a request arrives in [s]
+    queue: Amount  #: wait behind other prompts [s]
+    polled: Amount  #: wait for the scheduler [s]
+    median: Amount  #: median of TTFT [s]
 
 
 def passes(
@@ -157,9 +157,9 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     for memory + output x TPOT.
     """
     batch, prompt = load.batch, load.prompt
-    apart = 1.0 - c.mixes
-    extra = (c.mixes * (s.mixed - s.decode) + apart * s.alone) * load.chunks
-    budget = (c.mixes * larger(s.full - s.decode, 0.0) + apart * s.full_alone) * prompt / c.chunk
+    separate = 1.0 - c.mixes
+    extra = (c.mixes * (s.mixed - s.decode) + separate * s.alone) * load.chunks
+    budget = (c.mixes * larger(s.full - s.decode, 0.0) + separate * s.full_alone) * prompt / c.chunk
     fill = (batch * prompt / c.chunk) ** 4
     crowded = fill / (1.0 + fill)
     extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
@@ -171,7 +171,7 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     busy = smaller(present * extra / cycle, BUSIEST)
     behind = busy * (others * (1.0 - load.open) + load.open)
     queue = c.wait * behind * extra / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
-    clump = together(load, s, extra, c) * others * (1.0 - load.open)
+    clump = burst_wait(load, s, extra, c) * others * (1.0 - load.open)
     polled = c.poll * s.decode * others
     rest = others * s.decode / 2
     arriving = own + rest
@@ -180,7 +180,7 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0) * (1.0 - whole)
     steady = arriving + polled + queue + clump
     request = c.request * c.pace
-    batched = larger(batch * each_together(load, s, c), own)
+    batched = larger(batch * batched_prompt(load, s, c), own)
     ttft = request + whole * batched + begun * (first + polled) + (1 - begun - whole) * steady
     slot = ttft - request
     tpot = larger((cycle - slot) / load.output, s.decode)
@@ -220,7 +220,7 @@ def company(load: Load) -> Amount:
     return (1.0 - alone) * (1.0 - load.open) + load.open * (1.0 - EULER ** (-load.offered))
 
 
-def together(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
+def burst_wait(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
     """Return the mean wait that remains of a common start: all of it for lengths alike, little once they differ. [s]"""
     loose = smaller(load.spread / LENGTH_SPREAD, 1.0)
     kept = (c.burst * (1.0 - c.mixes + MIXED_BURST * c.mixes)) ** loose
@@ -229,7 +229,7 @@ def together(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
     return kept * every / 2 * every / (every + dissolved + TINY)
 
 
-def each_together(load: Load, s: Steps, c: Calibration) -> Amount:
+def batched_prompt(load: Load, s: Steps, c: Calibration) -> Amount:
     """Return a prompt's time where many are read at once: alone, or its part of a token budget, if that is less. [s]"""
     return smaller(s.alone * load.chunks, s.full_alone * load.prompt / c.chunk)
 
@@ -237,4 +237,4 @@ def each_together(load: Load, s: Steps, c: Calibration) -> Amount:
 def first_wave(load: Load, s: Steps, own: Amount, c: Calibration) -> Amount:
     """Return the mean TTFT of requests that all start at once: prompts are read a token budget at a time. [s]"""
     rounds = larger(load.batch * load.prompt / c.chunk, 1.0)
-    return larger(load.batch * each_together(load, s, c) * (rounds + 1) / (2 * rounds), own)
+    return larger(load.batch * batched_prompt(load, s, c) * (rounds + 1) / (2 * rounds), own)

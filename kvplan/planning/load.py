@@ -39,9 +39,9 @@ FULL = 0.9999
 class Speculation:
     """Speculative decoding: `accepted` tokens a step of which `drafted` were guessed, at `draft` of a step's time."""
 
-    accepted: float
-    draft: float = 0.0
-    drafted: int = 0
+    accepted: float  #: tokens a step yields, the verifying model's own included [token/step]
+    draft: float = 0.0  #: time of drafting over that of the step that verifies
+    drafted: int = 0  #: tokens drafted for each step [token]
 
 
 def speculation(accepted: float, draft: float, drafted: int | None) -> Speculation:
@@ -73,20 +73,20 @@ class Server:
     decode; without it one replica does both. `percentile` is the one that limits are kept at.
     """
 
-    model: ModelSpec
-    base: KVLayout
-    layout: KVLayout
-    technique: str
-    site: Site
-    parallel: Parallel
-    prompt: int
-    output: int
-    cached: int
-    room: int
-    slots: int
-    speculation: Speculation | None = None
-    split: tuple[int, int] | None = None
-    percentile: float = 0.95
+    model: ModelSpec  #: the model served
+    base: KVLayout  #: its uncompressed cache, to which prompts attend
+    layout: KVLayout  #: its cache under the technique
+    technique: str  #: spelling of the technique, as in 'mhc:4x'
+    site: Site  #: GPU, engine, price and calibration
+    parallel: Parallel  #: how one replica is spread over GPUs
+    prompt: int  #: mean prompt [token]
+    output: int  #: mean output [token]
+    cached: int  #: prompt tokens found in the prefix cache [token]
+    room: int  #: requests that fit into a replica's memory
+    slots: int  #: requests a replica runs at once, at most `room`
+    speculation: Speculation | None = None  #: speculative decoding, None without
+    split: tuple[int, int] | None = None  #: replicas that only prefill and that only decode, None where each does both
+    percentile: float = 0.95  #: share of requests for which limits must hold
 
     @property
     def ranks(self) -> int:
@@ -95,18 +95,22 @@ class Server:
 
     @property
     def decoders(self) -> int:
+        """Replicas that decode: those of the split, else the one that does both."""
         return self.split[1] if self.split else 1
 
     @property
     def gpus(self) -> int:
+        """GPUs of all its replicas."""
         return self.parallel.gpus * (sum(self.split) if self.split else 1)
 
     @property
     def fresh(self) -> int:
+        """Prompt tokens to compute, those in the prefix cache left out. [token]"""
         return self.prompt - self.cached
 
     @property
     def chunks(self) -> int:
+        """Engine steps over which a prompt is computed."""
         return ceil(self.fresh / self.site.calibration.chunk)
 
     @property
@@ -123,8 +127,8 @@ class Server:
             return slots
 
         def fed(running: float) -> bool:
-            found = timed(self, running)
-            return running / decoding(self, found) * reading(self, found) < BUSIEST * self.split[0] * self.ranks  # type: ignore[index]
+            rank = timed(self, running)
+            return running / decoding(self, rank) * reading(self, rank) < BUSIEST * self.split[0] * self.ranks  # type: ignore[index]
 
         return slots if fed(slots) else bisect(fed, 0.0, slots)
 
@@ -136,13 +140,13 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Mean and percentiles of a time; `asked` is the percentile the limits are for. [s]"""
+    """Mean and percentiles of a time; `at_percentile` is the one the limits are for. [s]"""
 
-    mean: float
-    p50: float
-    p95: float
-    p99: float
-    asked: float
+    mean: float  #: mean [s]
+    p50: float  #: median [s]
+    p95: float  #: 95th percentile [s]
+    p99: float  #: 99th percentile [s]
+    at_percentile: float  #: the percentile that limits are for [s]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,25 +157,25 @@ class Point:
     `occupancy` is the share of the cache's memory in use. Money is None where no price is known.
     """
 
-    in_flight: float
-    running: float
-    rate: float
-    cycle: float
-    queued: float
-    ttft: Times
-    tpot: Times
-    tokens_per_second: float
-    occupancy: float
-    usd_per_query: float | None
-    usd_per_million_tokens: float | None
+    in_flight: float  #: requests in flight, waiting ones included
+    running: float  #: requests that hold memory
+    rate: float  #: requests finished a second [1/s]
+    cycle: float  #: mean time from a request's start to its last token [s]
+    queued: float  #: mean wait for memory [s]
+    ttft: Times  #: time to the first token [s]
+    tpot: Times  #: time per further token [s]
+    tokens_per_second: float  #: generated tokens a second [token/s]
+    occupancy: float  #: share of the cache's memory in use
+    usd_per_query: float | None  #: cost of a request [USD], None without a price
+    usd_per_million_tokens: float | None  #: cost of a million tokens, input and output [USD], None without a price
 
 
 @dataclass(frozen=True, kw_only=True)
 class Largest:
     """The largest load that keeps the limits, and what a larger one would break; `point` is None if none keeps them."""
 
-    point: Point | None
-    binding: str
+    point: Point | None  #: the server under that load, None where no load keeps the limits
+    binding: str  #: what a larger load breaks: TTFT, TPOT, or what the server is out of
 
 
 def server(
@@ -202,31 +206,31 @@ def server(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class RankTimes:
     """What a rank's steps take when it runs `each` requests, and what comes of them."""
 
-    each: float
-    steps: Steps
-    served: Served
+    each: float  #: requests one rank runs, at least 1
+    steps: Steps  #: times of its steps [s]
+    served: Served  #: means of its requests
 
 
-def timed(s: Server, running: float, opened: bool = False) -> Timed:
+def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
     """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one."""
     c = s.site.calibration
     present = running / (s.ranks * s.decoders)
     each = max(present, 1.0)
     held = weights(s.model, s.site.weights)
-    found = passes(
+    operators = passes(
         s.model, s.base, s.layout, held, s.parallel, batch=each, prompt=s.prompt, output=s.output, chunk=c.chunk,
         cached=s.cached,
     )  # fmt: skip
     c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
-    times = steps(found, c, each)
+    times = steps(operators, c, each)
     load = Load(
         prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each, chunks=s.chunks,
         open=float(opened),
     )  # fmt: skip
-    return Timed(each=each, steps=times, served=serve(load, times, c))
+    return RankTimes(each=each, steps=times, served=serve(load, times, c))
 
 
 def gain(s: Server, each: float, c: Calibration) -> float:
@@ -246,12 +250,12 @@ def gain(s: Server, each: float, c: Calibration) -> float:
     return float(s.speculation.accepted / slower)
 
 
-def decoding(s: Server, t: Timed) -> float:
+def decoding(s: Server, t: RankTimes) -> float:
     """Return how long the tokens of a request take where nothing but decoding is done. [s]"""
     return float(s.output * t.steps.decode)
 
 
-def reading(s: Server, t: Timed) -> float:
+def reading(s: Server, t: RankTimes) -> float:
     """Return how long a rank that only prefills takes for a prompt. [s]"""
     return float(min(t.steps.alone * s.chunks, t.steps.full_alone * s.fresh / s.site.calibration.chunk))
 
@@ -263,40 +267,42 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     more requests wait for memory.
     """
     t = timed(s, running, burstiness is not None)
-    return apart(s, t, running, burstiness, backlog) if s.split else together(s, t, running, burstiness, backlog)
+    return (
+        disaggregated(s, t, running, burstiness, backlog) if s.split else aggregated(s, t, running, burstiness, backlog)
+    )
 
 
-def together(s: Server, t: Timed, running: float, burstiness: float | None, backlog: float) -> Point:
+def aggregated(s: Server, t: RankTimes, running: float, burstiness: float | None, backlog: float) -> Point:
     """Return the point of replicas that prefill and decode."""
-    found = t.served
-    rate = running / found.cycle
-    extra = found.prompt_seconds
+    served = t.served
+    rate = running / served.cycle
+    extra = served.prompt_seconds
     busy = min(rate / s.ranks * extra, BUSIEST)
-    wait = found.queue * (1.0 if burstiness is None else stretch(burstiness))
-    change = wait - found.queue
+    wait = served.queue * (1.0 if burstiness is None else waiting_factor(burstiness))
+    change = wait - served.queue
     queue = memory_queue(s, running, rate, burstiness, backlog)
-    ttft = found.ttft + change + queue.mean
-    polling = found.polled + found.arriving
-    delays = max(found.tpot - found.step, 0.0)
+    ttft = served.ttft + change + queue.mean
+    polling = served.polled + served.arriving
+    delays = max(served.tpot - served.step, 0.0)
     met = max(delays * s.output / max(extra, 1e-12), 1.0)
 
     def tpot(z: float) -> float:
-        crowd = crowded(s, running, z, burstiness, lambda other: other.served.tpot) - found.tpot
-        return float(found.tpot + sign(z) * hypot(z * delays / sqrt(met), crowd))
+        crowd = crowded(s, running, z, burstiness, lambda other: other.served.tpot) - served.tpot
+        return float(served.tpot + sign(z) * hypot(z * delays / sqrt(met), crowd))
 
     wait_for = Wait(chance=max(busy, 1e-9), mean=wait)
-    cycle = found.cycle + change + queue.mean
+    cycle = served.cycle + change + queue.mean
     return point(s, running, rate, cycle, ttft, (wait_for, queue), polling, tpot)
 
 
-def apart(s: Server, t: Timed, running: float, burstiness: float | None, backlog: float) -> Point:
+def disaggregated(s: Server, t: RankTimes, running: float, burstiness: float | None, backlog: float) -> Point:
     """Return the point of replicas that only prefill and others that only decode; a prompt's cache moves between."""
     assert s.split is not None
     c, rate, each = s.site.calibration, running / decoding(s, t), reading(s, t)
     ranks = s.split[0] * s.ranks
     busy = min(rate * each / ranks, BUSIEST)
     chance = busy ** (sqrt(2 * (ranks + 1)) - 1)
-    scale = 1.0 if burstiness is None else stretch(burstiness)
+    scale = 1.0 if burstiness is None else waiting_factor(burstiness)
     wait = Wait(chance=max(chance, 1e-9), mean=c.wait * each * chance / (2 * ranks * (1 - busy)) * scale)
     queue = memory_queue(s, running, rate, burstiness, backlog)
     step, alone = float(t.steps.decode), float(t.steps.alone)
@@ -310,7 +316,7 @@ def apart(s: Server, t: Timed, running: float, burstiness: float | None, backlog
     return point(s, running, rate, cycle, ttft, (wait, queue), (c.poll + 0.5) * step, tpot)
 
 
-def stretch(burstiness: float) -> float:
+def waiting_factor(burstiness: float) -> float:
     """Return how much longer waits are than under Poisson arrivals: (1 + CV^2) / 2.
 
     Source: Allen, Probability, Statistics and Queueing Theory, 1990 (Allen-Cunneen), service counted as exponential.
@@ -319,14 +325,15 @@ def stretch(burstiness: float) -> float:
 
 
 def sign(z: float) -> float:
+    """Return -1, 0 or 1, as the number is."""
     return (z > 0) - (z < 0)
 
 
-def crowded(s: Server, running: float, z: float, burstiness: float | None, of: Callable[[Timed], float]) -> float:
+def crowded(s: Server, running: float, z: float, burstiness: float | None, of: Callable[[RankTimes], float]) -> float:
     """Return a time when as many requests run as at z standard deviations; in an open loop their number varies."""
     if burstiness is None:
         return float(of(timed(s, running)))
-    swing = z * sqrt(running * stretch(burstiness))
+    swing = z * sqrt(running * waiting_factor(burstiness))
     return float(of(timed(s, min(max(running + swing, LEAST), s.most_running))))
 
 
@@ -342,16 +349,16 @@ def point(
     def first(share: float) -> float:
         return fixed + quantile(share, waits, 2 * polling)
 
-    normal, asked = NormalDist(), s.percentile
-    z50, z95, z99, z = (normal.inv_cdf(q) for q in (0.5, 0.95, 0.99, asked))
+    normal, share = NormalDist(), s.percentile
+    z50, z95, z99, z = (normal.inv_cdf(q) for q in (0.5, 0.95, 0.99, share))
     return Point(
         in_flight=rate * cycle,
         running=running,
         rate=rate,
         cycle=cycle,
         queued=waits[1].mean,
-        ttft=Times(mean=ttft, p50=first(0.5), p95=first(0.95), p99=first(0.99), asked=first(asked)),
-        tpot=Times(mean=tpot(0.0), p50=tpot(z50), p95=tpot(z95), p99=tpot(z99), asked=tpot(z)),
+        ttft=Times(mean=ttft, p50=first(0.5), p95=first(0.95), p99=first(0.99), at_percentile=first(share)),
+        tpot=Times(mean=tpot(0.0), p50=tpot(z50), p95=tpot(z95), p99=tpot(z99), at_percentile=tpot(z)),
         tokens_per_second=rate * s.output,
         occupancy=min(running / (s.room * s.decoders), 1.0),
         usd_per_query=usd,
@@ -366,9 +373,9 @@ def point(
 class Wait:
     """A wait: none with probability 1 - `chance`, else `least` and exponential beyond it. [s]"""
 
-    chance: float
-    mean: float
-    least: float = 0.0
+    chance: float  #: probability of waiting at all
+    mean: float  #: mean over all requests [s]
+    least: float = 0.0  #: shortest wait of those that wait [s]
 
     @property
     def rest(self) -> float:
@@ -389,7 +396,7 @@ def memory_queue(s: Server, running: float, rate: float, burstiness: float | Non
     slots = s.most_running
     load = min(running / slots, FULL)
     chance = max(load ** (sqrt(2 * (slots + 1)) - 1), 1e-30)
-    return Wait(chance=chance, mean=chance * stretch(burstiness) / max(s.most_rate - rate, 1e-9 * s.most_rate))
+    return Wait(chance=chance, mean=chance * waiting_factor(burstiness) / max(s.most_rate - rate, 1e-9 * s.most_rate))
 
 
 def beyond(t: float, waits: tuple[Wait, Wait]) -> float:
@@ -446,8 +453,8 @@ def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
         raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), at most {s.most_rate:.3g}/s")
 
     def keeps_up(running: float) -> bool:
-        found = timed(s, running, opened=True)
-        return running / (decoding(s, found) if s.split else found.served.cycle) <= rate
+        rank = timed(s, running, opened=True)
+        return running / (decoding(s, rank) if s.split else rank.served.cycle) <= rate
 
     return at(s, bisect(keeps_up, 0.0, s.most_running), burstiness)
 
@@ -460,9 +467,9 @@ def ladder(s: Server) -> list[int]:
 
 def broken(p: Point, limits: Limits) -> str:
     """Return the limit that a load breaks, '' if it keeps both."""
-    if limits.ttft is not None and p.ttft.asked > limits.ttft:
+    if limits.ttft is not None and p.ttft.at_percentile > limits.ttft:
         return "TTFT"
-    return "TPOT" if limits.tpot is not None and p.tpot.asked > limits.tpot else ""
+    return "TPOT" if limits.tpot is not None and p.tpot.at_percentile > limits.tpot else ""
 
 
 def largest_concurrency(s: Server, limits: Limits) -> Largest:
@@ -505,17 +512,18 @@ def largest_rate(s: Server, limits: Limits, burstiness: float = 1.0) -> Largest:
 class Survey:
     """What `kvplan load` found: one load that was asked for, or a table of loads and the largest within limits."""
 
-    server: Server
-    limits: Limits
-    burstiness: float
-    opened: bool
-    points: tuple[Point, ...]
-    concurrency: Largest | None
-    rate: Largest | None
-    warnings: tuple[str, ...]
+    server: Server  #: the server under load
+    limits: Limits  #: greatest TTFT and TPOT [s]
+    burstiness: float  #: coefficient of variation of the times between arrivals (1: Poisson)
+    opened: bool  #: whether the load is an open loop at a rate
+    points: tuple[Point, ...]  #: the loads, smallest first
+    concurrency: Largest | None  #: largest closed loop within the limits, None without limits or for one load
+    rate: Largest | None  #: largest open loop within the limits, None as above
+    warnings: tuple[str, ...]  #: what to know of the model, price and calibration
 
     @property
     def bounded(self) -> bool:
+        """Whether a limit is given for TTFT or TPOT."""
         return self.limits.ttft is not None or self.limits.tpot is not None
 
     @property

@@ -16,7 +16,7 @@ from kvplan.quality.scores import STAND_INS, by_family, curve, retained_at, rows
 from kvplan.specs.model import Attention, ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, BaseScore, QualityTable, Score, task_named
 from kvplan.specs.source import Source
-from kvplan.units import show_tokens
+from kvplan.units import show_percent, show_tokens
 
 #: half-width of a score of one other model: two models of one class differed by 0.019 (H2O, half of the tokens)
 ONE_MODEL = 0.02
@@ -195,7 +195,7 @@ def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
 def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
     short = [r for r in rows if r.task == SHORT]
     if short:
-        least, most = (f"{1 - pick(r.retained for r in short):.1%}" for pick in (max, min))
+        least, most = (show_percent(1 - pick(r.retained for r in short), 1) for pick in (max, min))
         reason = (
             f"{kind.title} lost {least} to {most} in short prompts, uptrained or trained so from scratch; such scores, "
             "MMLU for one, say nothing of long prompts"
@@ -317,12 +317,14 @@ def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     """Return published scores of a technique that cannot be interpolated, since more was changed than the technique."""
     rows = [r for r in table.scores if r.technique == kind.name and r.share is None and r.grade != "C"]
     return (
-        () if table.own else tuple(f"published: {1 - r.retained:.1%} lost on {r.model} ({r.condition})" for r in rows)
+        ()
+        if table.own
+        else tuple(f"published: {show_percent(1 - r.retained, 1)} lost on {r.model} ({r.condition})" for r in rows)
     )
 
 
 def _too_long(longest: int, context: int) -> str:
-    return f"measured on prompts of at most {longest:,} tokens; nobody says how the loss grows to {context:,}"
+    return f"measured on prompts of at most {longest:,} tokens; how the loss grows to {context:,} tokens is not known"
 
 
 def _distances(rows: Sequence[Score], model: ModelSpec, context: int, table: QualityTable) -> tuple[str, ...]:

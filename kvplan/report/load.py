@@ -33,7 +33,7 @@ def times(name: str, of: str) -> Iterator[Column[Point]]:
 
         def value(p: Point, key: str = key) -> float:
             found: Times = getattr(p, of)
-            return float(getattr(found, "asked" if key == "at_percentile" else key))
+            return float(getattr(found, key))
 
         shown = f"{name} {heading}" if heading else None
         yield Column(key=f"{of}.{key}", heading=shown, value=value, show=show_time)

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
-from kvplan.measuring.serving_predict import Timed
+from kvplan.measuring.serving_predict import PredictedRow
 from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
 from kvplan.units import show_count, show_percent, show_time
 
@@ -63,11 +63,13 @@ def left_out(left: Sequence[str]) -> Notes:
     )
 
 
-def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[float, float]]]) -> list[Column[Timed]]:
+def times(
+    name: str, pick: Callable[[PredictedRow], tuple[float | None, float, tuple[float, float]]]
+) -> list[Column[PredictedRow]]:
     """Return the columns of a measured and a predicted time, its 80 % interval as factors. [s]"""
     key = name.lower()
 
-    def predicted(p: Timed) -> str:
+    def predicted(p: PredictedRow) -> str:
         _, value, (low, high) = pick(p)
         return f"{show_time(value)} ({low / value:.2f} to {high / value:.2f})"
 
@@ -79,7 +81,7 @@ def times(name: str, pick: Callable[[Timed], tuple[float | None, float, tuple[fl
     ]
 
 
-def load(p: Timed) -> str:
+def load(p: PredictedRow) -> str:
     """Return a row's tokens and its load: requests in flight, or a second."""
     row = p.row
     offered = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
@@ -88,12 +90,12 @@ def load(p: Timed) -> str:
 
 #: a row beside its prediction
 ROW = (
-    Column[Timed](key="line", heading="row", value=lambda p: p.row.line, align="left"),
-    Column[Timed](key="model", heading="model", value=lambda p: p.row.model.name, align="left"),
-    Column[Timed](key="gpu", value=lambda p: p.row.gpu.name),
-    Column[Timed](key="engine", value=lambda p: p.row.engine),
-    Column[Timed](key="basis", value=lambda p: p.basis),
-    Column[Timed](heading="tokens, load", value=load, align="left"),
+    Column[PredictedRow](key="line", heading="row", value=lambda p: p.row.line, align="left"),
+    Column[PredictedRow](key="model", heading="model", value=lambda p: p.row.model.name, align="left"),
+    Column[PredictedRow](key="gpu", value=lambda p: p.row.gpu.name),
+    Column[PredictedRow](key="engine", value=lambda p: p.row.engine),
+    Column[PredictedRow](key="basis", value=lambda p: p.basis),
+    Column[PredictedRow](heading="tokens, load", value=load, align="left"),
     *times("TTFT", lambda p: (p.row.ttft, p.ttft, p.ttft_range)),
     *times("TPOT", lambda p: (p.row.tpot, p.tpot, p.tpot_range)),
 )

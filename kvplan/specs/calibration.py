@@ -24,16 +24,17 @@ class Term:
     fit (GPU, engine, model, ...) differ in it, see `LEVELS` of serving_profile.py.
     """
 
-    name: str
-    kind: str
-    prior: float
-    width: float
-    meaning: str
-    unit: str = ""
-    of: str = ""
+    name: str  #: as profiles and `Calibration` call it
+    kind: str  #: what sets it: HARDWARE, OVERHEAD, SCHEDULING, COUNT or FACTOR
+    prior: float  #: value before anything is measured [unit]
+    width: float  #: standard deviation of its logarithm before anything is measured
+    meaning: str  #: in words, as reports show it
+    unit: str = ""  #: of its value, '' for a share or factor
+    of: str = ""  #: figure of the GPU's datasheet that it is a share of, '' for none
 
     @property
     def share(self) -> bool:
+        """Whether it is a share of a datasheet figure, which never passes 1."""
         return bool(self.of)
 
     def value(self, moved: Amount, power: Any = exp) -> Amount:
@@ -121,8 +122,8 @@ CACHE8, CACHE4 = 0.85, 0.57
 class Range:
     """Where true over predicted values lie, 8 times in 10: two factors."""
 
-    low: float
-    high: float
+    low: float  #: 10th percentile of measured over predicted
+    high: float  #: 90th percentile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,22 +137,22 @@ class Calibration:
     on, `doubt` the same in words.
     """
 
-    name: str
-    engine: str
-    tier: str
-    reached: Mapping[str, Amount]
-    unpacks8: Amount
-    unpacks4: Amount
-    mixes: Amount
-    chunk: float
-    tpot: Range
-    ttft: Range
-    launch: Amount = 0.0
-    narrowed: bool = True
-    basis: str = ""
-    doubt: str = ""
-    grounded: bool = True
-    sources: tuple[Source, ...] = ()
+    name: str  #: the GPU's name
+    engine: str  #: the engine's name in the catalogue
+    tier: str  #: where its rates were measured, or that they are the datasheet's
+    reached: Mapping[str, Amount]  #: term -> value in its unit; shares times the datasheet's figure [B/s or FLOP/s]
+    unpacks8: Amount  #: 1 where the GPU cannot multiply 8-bit operands
+    unpacks4: Amount  #: 1 where it cannot multiply 4-bit ones
+    mixes: Amount  #: 1 where prompts share a step with decoding
+    chunk: float  #: prompt tokens that one step takes [token]
+    tpot: Range  #: 80 % interval of TPOT
+    ttft: Range  #: 80 % interval of TTFT
+    launch: Amount = 0.0  #: host time to launch a kernel without CUDA graphs [s]
+    narrowed: bool = True  #: whether narrow caches read at a lower rate (CACHE8, CACHE4)
+    basis: str = ""  #: what the intervals rest on, one of WAYS of serving_profile.py
+    doubt: str = ""  #: the same in words
+    grounded: bool = True  #: whether this GPU was measured
+    sources: tuple[Source, ...] = ()  #: who measured it, and when
 
     def __getattr__(self, name: str) -> Amount:
         if name.startswith("_") or name == "reached":

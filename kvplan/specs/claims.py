@@ -10,7 +10,7 @@ from kvplan.specs.workload import Factor, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ClaimCase:
     """One case of a claim."""
 
     words: dict[str, str]  #: its fields as people write them
@@ -56,7 +56,7 @@ class Case:
 
 
 #: field of a case -> what it holds
-CASE_FIELDS = {name: meta["meaning"] for name, meta in described(Case).items()}
+CASE_FIELDS = {name: meta["meaning"] for name, meta in described(ClaimCase).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Claim:
     check: str  #: the quantity it is checked as
     claimed: str  #: its figure or range as written
     tolerance: float | None  #: how far off it may be, a share; None: the check's own
-    cases: tuple[Case, ...]  #: what it is checked on
+    cases: tuple[ClaimCase, ...]  #: what it is checked on
     how: str  #: product, sum or quotient of the factors of an arithmetic check
     factors: tuple[tuple[Factor, ...], ...]  #: of an arithmetic check, one tuple a case
     needs: str  #: what would have to be known, for a claim nobody can check

@@ -26,11 +26,12 @@ class Level:
     `named` are widths of single terms, before those of their kind.
     """
 
-    name: str
-    kinds: Mapping[str, float] = field(default_factory=dict)
-    named: Mapping[str, float] = field(default_factory=dict)
+    name: str  #: as profiles call it
+    kinds: Mapping[str, float] = field(default_factory=dict)  #: kind of term -> width [logarithm]
+    named: Mapping[str, float] = field(default_factory=dict)  #: term -> width, in place of its kind's [logarithm]
 
     def width(self, term: Term) -> float:
+        """Return how far this level lets a term deviate [logarithm], 0 where not at all."""
         return self.named.get(term.name, self.kinds.get(term.kind, 0.0))
 
 
@@ -97,14 +98,14 @@ def family(model: ModelSpec) -> str:
 class Identity:
     """Whose row or plan it is; '' where that is not known, and then nothing is taken from that level."""
 
-    gpu: str
-    engine: str
-    version: str = ""
-    model: str = ""
-    sweep: str = ""
-    source: str = ""
-    architecture: str = ""
-    vendor: str = ""
+    gpu: str  #: the GPU's name in the catalogue
+    engine: str  #: the engine's name in the catalogue
+    version: str = ""  #: its release, as stated
+    model: str = ""  #: architecture and size, see `family`
+    sweep: str = ""  #: benchmark run a row is from
+    source: str = ""  #: collection a row is from, '' for rows of a known script
+    architecture: str = ""  #: of the GPU: hopper, blackwell, ...
+    vendor: str = ""  #: of the GPU
 
     def members(self) -> dict[str, str]:
         """Return who this is at every level."""
@@ -160,18 +161,20 @@ class ServingProfile:
     concurrency. moves["kernels"] are by architecture, from measured kernels.
     """
 
-    name: str
-    tier: str
-    source: Source
-    moves: Mapping[str, Mapping[str, Mapping[str, float]]]
-    measured: Mapping[tuple[str, str], tuple[str, ...]]
-    ranges: Mapping[str, tuple[Range, Range]]
+    name: str  #: as `--profile` and reports call it
+    tier: str  #: where its rows were measured
+    source: Source  #: who measured them, and when
+    moves: Mapping[str, Mapping[str, Mapping[str, float]]]  #: level -> member -> term -> deviation [logarithm]
+    measured: Mapping[tuple[str, str], tuple[str, ...]]  #: (GPU, engine) -> names of the models measured
+    ranges: Mapping[str, tuple[Range, Range]]  #: what a prediction rests on -> 80 % intervals of TPOT and TTFT
+    #: (GPU, engine, family) -> releases measured, '' for one not stated
     cells: Mapping[tuple[str, str, str], tuple[str, ...]] = field(default_factory=dict)
-    speculative: tuple[str, ...] = ()
-    title: str = ""
-    rows: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    speculative: tuple[str, ...] = ()  #: runs and releases taken with speculative decoding
+    title: str = ""  #: one line that says what it is
+    rows: Mapping[tuple[str, str], int] = field(default_factory=dict)  #: (GPU, engine) -> rows fitted
+    #: prompt, output [token], concurrency -> smallest and largest mean
     loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    architectures: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()  #: GPU architectures measured
 
     def moved(self, who: Identity) -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""

@@ -94,14 +94,15 @@ class Timer(Protocol):
 class Log(Protocol):
     """Keeps samples; whatever was appended survives the end of the program."""
 
-    def append(self, sample: Mapping[str, str]) -> None: ...
+    def append(self, sample: Mapping[str, str]) -> None:
+        """Keep one sample, on disk before the call returns."""
 
 
 Progress = Callable[[float, str], None]
 
 
 @dataclass
-class Shape:
+class ProbeState:
     """What is known of one probe so far: the cost of a sample [s] and its times [s], and whether to go on."""
 
     probe: Probe
@@ -112,6 +113,7 @@ class Shape:
 
     @property
     def done(self) -> bool:
+        """Return whether the shape needs no more rounds: it has settled, was left alone, or had MOST_ROUNDS."""
         taken = len(self.times)
         if self.dropped or taken + self.rejected >= MOST_ROUNDS:
             return True
@@ -128,15 +130,16 @@ class Course:
     deadline: float
     progress: Progress = lambda share, text: None
     anchors: Sequence[Probe] = ()
-    shapes: Sequence[Shape] = ()
+    shapes: Sequence[ProbeState] = ()
     taken: int = 0
     round: int = 0
     usual: float = 0.0
 
     def time_for(self, cost: float) -> bool:
+        """Return whether work of `cost` [s], with SLACK, still ends before the deadline."""
         return self.clock() + cost * SLACK < self.deadline
 
-    def warm_up(self, shape: Shape) -> None:
+    def warm_up(self, shape: ProbeState) -> None:
         """Run a probe once unrecorded: caches, compilation, and what a sample costs."""
         try:
             shape.cost = self.timer.sample(shape.probe).wall
@@ -146,12 +149,12 @@ class Course:
         except TooLarge as error:
             self.drop(shape, error)
 
-    def drop(self, shape: Shape, error: TooLarge) -> None:
+    def drop(self, shape: ProbeState, error: TooLarge) -> None:
         """Leave a shape alone for the rest of the run, and put on record why."""
         shape.dropped = True
         self.log.append(line(self.timer, shape.probe, 0, error))
 
-    def take(self, shape: Shape) -> None:
+    def take(self, shape: ProbeState) -> None:
         """Take one sample and put it on record."""
         try:
             sample = self.timer.sample(shape.probe)
@@ -195,12 +198,13 @@ def line(timer: Timer, probe: Probe, number: int, sample: Sample | TooLarge) -> 
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns of KEY by which a row's probe is known again."""
     return tuple(row[name] for name in KEY)
 
 
-def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[Shape]:
+def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[ProbeState]:
     """Return the plan's shapes with what earlier samples of them say; those that failed are tried again, last."""
-    shapes = {probe.key: Shape(probe) for probe in plan}
+    shapes = {probe.key: ProbeState(probe) for probe in plan}
     failed = set()
     for row in before:
         shape = shapes.get(key_of(row))
@@ -215,7 +219,7 @@ def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[Sh
     return sorted(shapes.values(), key=lambda shape: shape.probe.key in failed)
 
 
-def coarse(shapes: Sequence[Shape]) -> list[Shape]:
+def coarse(shapes: Sequence[ProbeState]) -> list[ProbeState]:
     """Return the first few shapes of each group, in the plan's order."""
     seen: dict[str, int] = {}
     found = []
@@ -226,11 +230,11 @@ def coarse(shapes: Sequence[Shape]) -> list[Shape]:
     return found
 
 
-def measure(course: Course, shapes: Sequence[Shape], seed: int = SEED) -> bool:
+def measure(course: Course, shapes: Sequence[ProbeState], seed: int = SEED) -> bool:
     """Measure shapes in their order, as many at once as time allows; return whether all of them settled."""
     course.shapes = shapes
     dice = random.Random(seed)  # noqa: S311 (an order, not a secret)
-    anchors = [Shape(probe) for probe in course.anchors]
+    anchors = [ProbeState(probe) for probe in course.anchors]
     for anchor in anchors:
         course.warm_up(anchor)
     left = [shape for shape in shapes if not shape.done]
@@ -245,9 +249,9 @@ def measure(course: Course, shapes: Sequence[Shape], seed: int = SEED) -> bool:
     return True
 
 
-def select(course: Course, left: Sequence[Shape], always: set[int]) -> list[Shape]:
+def select(course: Course, left: Sequence[ProbeState], always: set[int]) -> list[ProbeState]:
     """Warm up shapes in order and return those whose rounds fit into the time left; `always`: regardless."""
-    batch: list[Shape] = []
+    batch: list[ProbeState] = []
     promised = 0.0
     latest = course.clock() + WARMING * (course.deadline - course.clock())
     for shape in left:
@@ -262,7 +266,7 @@ def select(course: Course, left: Sequence[Shape], always: set[int]) -> list[Shap
     return batch
 
 
-def rounds(course: Course, batch: Sequence[Shape], anchors: Sequence[Shape], dice: random.Random) -> bool:
+def rounds(course: Course, batch: Sequence[ProbeState], anchors: Sequence[ProbeState], dice: random.Random) -> bool:
     """Take rounds of samples in random order until every shape settled (True) or time is up (False)."""
     while active := [shape for shape in batch if not shape.done]:
         course.round += 1
@@ -277,6 +281,6 @@ def rounds(course: Course, batch: Sequence[Shape], anchors: Sequence[Shape], dic
     return True
 
 
-def share(shapes: Sequence[Shape]) -> float:
+def share(shapes: Sequence[ProbeState]) -> float:
     """Return how much of the shapes is measured."""
     return sum(1.0 if s.done else min(len(s.times), ROUNDS) / (ROUNDS + 1) for s in shapes) / max(len(shapes), 1)

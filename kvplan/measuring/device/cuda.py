@@ -206,9 +206,11 @@ class Recording:
 
     @property
     def repeats(self) -> int:
+        """How often one replay runs the operator."""
         return len(self.calls)
 
     def close(self) -> None:
+        """Give the graph's memory back, and the tensors it reads."""
         self.graph.reset()
         self.calls = []
 
@@ -263,6 +265,7 @@ class CudaTimer:
         }  # fmt: skip
 
     def sample(self, probe: Probe) -> Sample:
+        """Return one timed sample of a probe; TooLarge when it finds no memory even after all other recordings go."""
         begun, said = time.perf_counter(), ""
         for _ in range(2):  # what other shapes keep may be all that is missing
             try:
@@ -396,6 +399,7 @@ class CudaTimer:
 
 
 def replayed(torch: Any, graph: Any) -> None:
+    """Run a graph once and wait until the device has finished."""
     graph.replay()
     torch.cuda.synchronize()
 

@@ -52,6 +52,7 @@ class Device:
 
 
 def torch_module() -> Any:
+    """Import torch; DeviceError, with how to install it, where there is none."""
     try:
         import torch
     except ImportError:
@@ -106,6 +107,7 @@ def nccl(torch: Any) -> str | None:
 
 @contextmanager
 def closed_on_error(ranks: Ranks | None) -> Iterator[None]:
+    """Close the ranks when the block raises, and let the error through."""
     try:
         yield
     except BaseException:
@@ -139,6 +141,7 @@ def joined(device: Device, ranks: Ranks | None, engine: str) -> Device:
 
 
 def plain_version(torch: Any) -> str:
+    """Return torch's version without the build after the plus sign, as in '2.9.0'."""
     return str(torch.__version__).split("+")[0]
 
 
@@ -154,6 +157,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu_device(torch: Any, remark: str = "") -> Device:
+    """Return this machine's CPU as a device to measure, torch being kept to one thread."""
     torch.set_num_threads(1)
     timer = CpuTimer(torch)
     facts = {"threads": "1", "cores": str(os.cpu_count()), "system": f"{platform.system()} {platform.machine()}"}
@@ -206,6 +210,7 @@ class CpuTimer:
         self.inference = torch.inference_mode
 
     def sample(self, probe: Probe) -> Sample:
+        """Return one timed sample of a probe; TooLarge when its tensors find no memory."""
         begun = time.perf_counter()
         try:
             with self.inference():
@@ -248,6 +253,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 def cpu_copy(torch: Any, pool: Pool, probe: Probe) -> Call:
+    """Return a copy of `elements` elements: (function, arguments, keywords)."""
     size = probe.sizes["elements"]
     return torch.Tensor.copy_, (pool.cut(probe.dtype, size), pool.cut(probe.dtype, size)), {}
 
@@ -270,6 +276,7 @@ def cpu_decode(torch: Any, pool: Pool, probe: Probe) -> Call:
 
 
 def cpu_prefill(torch: Any, pool: Pool, probe: Probe) -> Call:
+    """Return causal attention over [batch, q_heads, isl, head_dim]: (function, arguments, keywords)."""
     s = probe.sizes
     tensors = tuple(pool.cut(probe.dtype, s["batch"], s["q_heads"], s["isl"], s["head_dim"]) for _ in "qkv")
     return torch.nn.functional.scaled_dot_product_attention, tensors, {"is_causal": True}

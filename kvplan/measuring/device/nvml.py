@@ -61,7 +61,8 @@ class Meter(Protocol):
     driver: str
     why: str
 
-    def read(self) -> Reading: ...
+    def read(self) -> Reading:
+        """Return what the sensors show now; a sensor that is missing reads None."""
 
 
 class NoMeter:
@@ -73,6 +74,7 @@ class NoMeter:
         self.why = why
 
     def read(self) -> Reading:
+        """Return a reading in which every sensor is missing."""
         return Reading()
 
 
@@ -141,6 +143,7 @@ class Nvml:
         return None if found is None else found * factor
 
     def read(self) -> Reading:
+        """Return the device's clocks [Hz], power [W], energy [J], temperature [°C] and memory [B] as they are now."""
         memory = self._own("nvmlDeviceGetMemoryInfo")
         mask = self._call("nvmlDeviceGetCurrentClocksEventReasons", self.whole)
         if mask is None:  # drivers before 535 know only the older name
@@ -244,6 +247,7 @@ class Replay:
         self.device, self.driver = f"{trace[0]['device']} (replayed)", trace[0]["driver"]
 
     def read(self) -> Reading:
+        """Return the last recorded row that is not later than the time passed since the start."""
         passed = self.clock() - self.begun
         first = float(self.trace[0]["at"])
         row = max((r for r in self.trace if float(r["at"]) - first <= passed), key=lambda r: float(r["at"]))

@@ -40,6 +40,7 @@ class Probe:
 
 
 def copying(elements: int, dtype: str = "float32", group: str = "copy") -> Probe:
+    """Return a copy of `elements` elements: each is read and written once."""
     width = WIDTH[dtype]
     moved = 2 * width * elements
     return Probe(

@@ -128,10 +128,12 @@ class Together:
         self.repeats: dict[tuple[str, ...], int] = {}
 
     def close(self) -> None:
+        """End all ranks; none is started again."""
         self.again = 0
         self.ranks.close()
 
     def sample(self, probe: Probe) -> Sample:
+        """Return one timed sample: of an all-reduce by the ranks, of anything else by the device's own timer."""
         if probe.kind != KIND:
             return self.timer.sample(probe)
         if not self.ranks.processes and self.again:

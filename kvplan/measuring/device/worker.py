@@ -138,6 +138,7 @@ class Remote:
         self.worker, self.gpu, self.engine = worker, gpu, engine
 
     def sample(self, probe: Probe) -> Sample:
+        """Return the worker's sample of a probe; TooLarge, Failed or Lost as `Worker.ask`."""
         found: Sample = self.worker.ask("sample", probe)
         return found
 
