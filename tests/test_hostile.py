@@ -17,7 +17,7 @@ from processes import PATIENCE, bounded, python
 from kvplan.catalog import files
 from kvplan.catalog.files import read_text, write_whole, writing
 from kvplan.catalog.safe_yaml import DEEPEST, MOST, read_yaml
-from kvplan.catalog.samples import SampleLog, read_samples
+from kvplan.catalog.samples import SampleLog, read_samples, set_aside
 from kvplan.errors import SpecError, one_line, shown, visible
 from kvplan.measuring.device.course import COLUMNS
 
@@ -342,11 +342,12 @@ def test_the_programs_own_output_can_be_named(tmp_path) -> None:
     rows = tmp_path / "rows.csv"
     rows.write_text("gpu,engine,kernel,dtype,m,n,k\nh100-sxm,vllm,torch_matmul,bfloat16,16,4096,4096\n")
     done = outside("predict", str(rows), "-o", "/dev/stdout")
-    assert done.returncode == 0 and b"latency_us" in done.stdout and b"1 gemm row " in done.stdout
+    assert done.returncode == 0 and b"latency_us" in done.stdout and b"1 gemm row " in done.stderr
     with (tmp_path / "out.txt").open("wb") as out:
-        code = subprocess.run([*KVPLAN, "predict", str(rows), "-o", "/dev/stdout"], stdout=out, check=False).returncode
-    said = (tmp_path / "out.txt").read_text()
-    assert code == 0 and said.startswith("gpu,") and said.rstrip().endswith("1 row has a note.")
+        words = [*KVPLAN, "predict", str(rows), "-o", "/dev/stdout"]
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, check=False)
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert done.returncode == 0 and lines[0].startswith("gpu,") and len(lines) == 2 and b"1 gemm row " in done.stderr
 
 
 def test_two_writers_at_once_leave_one_whole_file(tmp_path) -> None:
@@ -499,3 +500,47 @@ def test_what_json_lacks_is_shown_in_words(run, tmp_path) -> None:
     fields = {entry["field"]: entry["value"] for entry in json.loads(shown.out, parse_constant=pytest.fail)["fields"]}
     assert fields["config.a"] == "nan" and fields["config.b"] == ["inf"] and "config.d" not in fields
     assert run("show", "model", path).code == 0
+
+
+def test_only_files_of_samples_are_set_aside(tmp_path):
+    header = ",".join(COLUMNS) + "\n"
+    rows, notes, link, pipe = (tmp_path / name for name in ("mine.csv", "notes.csv", "link.csv", "pipe.csv"))
+    rows.write_text(header)
+    notes.write_text("my own notes\n")
+    link.symlink_to(notes)
+    os.mkfifo(pipe)
+    assert set_aside(str(rows), COLUMNS) == "mine.previous.csv"
+    rows.write_text(header + "second\n")
+    assert set_aside(str(rows), COLUMNS) == "mine.previous.2.csv"
+    assert (tmp_path / "mine.previous.csv").read_text() == header
+    assert set_aside(str(rows), COLUMNS) is None
+    with pytest.raises(SpecError, match="holds no samples"):
+        set_aside(str(notes), COLUMNS)
+    for strange in (link, pipe):
+        with pytest.raises(SpecError, match="not a plain file"):
+            set_aside(str(strange), COLUMNS)
+    assert notes.read_text() == "my own notes\n" and link.is_symlink() and pipe.is_fifo()
+
+
+def test_an_input_is_never_replaced_or_read_twice(tmp_path, run):
+    rows = tmp_path / "all_reduce.csv"
+    rows.write_text("gpu,gpus,bytes,dtype,latency_us\nh100,2,1024,float16,10\n")
+    for words in (
+        ("predict", rows, "-o", rows),
+        ("calibrate", rows, "-o", rows),
+        ("calibrate", rows, tmp_path / "." / "all_reduce.csv", "-o", tmp_path / "x.yaml"),
+    ):
+        found = run(*map(str, words))
+        assert found.code == 1 and ("would be replaced" in found.err or "given twice" in found.err)
+    assert rows.read_text().endswith("10\n") and not (tmp_path / "x.yaml").exists()
+
+
+@pytest.mark.parametrize("rate", ["1e-300", "1e-10", "1e13"])
+def test_a_rate_nobody_has_is_refused(rate, run):
+    refused(run("load", "-m", "llama3-8b", "-g", "h100", "--isl", "100", "--osl", "10", "--rate", rate), "--rate")
+
+
+def test_a_page_wider_than_any_terminal_is_not_laid_out(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "999999999")
+    found = run("list", "engines")
+    assert found.code == 0 and max(map(len, found.out.splitlines())) < 200

@@ -10,6 +10,7 @@ from kvplan.api import values
 from kvplan.api.kernel_profiles import known
 from kvplan.api.kernel_rows import holds_servers, load, refuse_settings
 from kvplan.api.profile import Profiled, base, recalibrated
+from kvplan.catalog.files import distinct
 from kvplan.catalog.samples import holds_samples
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import SpecError
@@ -98,6 +99,7 @@ def calibrate(
     if tier not in TIERS:
         raise SpecError(f"tier: expected {' or '.join(map(repr, TIERS))}, got {tier!r}")
     source = Source(kind=KINDS[0], ref=ref or ", ".join(map(base, words)), date=values.day(on))
+    distinct(words, output)
     if servers := [word for word in words if holds_servers(word, kind)]:
         if other := next((word for word in words if word not in servers), ""):
             raise SpecError(

@@ -10,6 +10,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.kernel_profiles import predictor
 from kvplan.api.kernel_rows import blocks, holds_servers, refuse_settings
+from kvplan.catalog.files import distinct
 from kvplan.catalog.tables import write_csv
 from kvplan.measuring.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
@@ -67,6 +68,7 @@ def predict(
 
 def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence[str]) -> Predicted:
     """Predict rows of kernels; what they rest on is the tier of their profile."""
+    distinct([word], output)
     oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
     each = blocks(word, kind, False, BLOCK)
     first = next(each)
@@ -98,6 +100,7 @@ def predict_servers(
     from kvplan.api.server_rows import profile_of, tables
     from kvplan.measuring.serving_predict import PredictedRow, predict
 
+    distinct([word], output)
     profile, engine = profile_of(profiles), catalog.engine()
     bases, tally = Counter[str](), Counter[str]()
     each = tables(word, kind, given, False, BLOCK)

@@ -134,7 +134,9 @@ def prepare(rows: str, resume: bool) -> list[str]:
     """Set samples of an earlier run aside unless they are gone on with; return what to tell the user."""
     if resume:
         return []
-    aside = set_aside(rows)
+    from kvplan.measuring.device.course import COLUMNS
+
+    aside = set_aside(rows, COLUMNS)
     return [f"samples of an earlier run are now in {aside}; resume=True goes on with them instead"] if aside else []
 
 

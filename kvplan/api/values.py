@@ -14,6 +14,8 @@ from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens
 
 #: more queries a day than anyone has
 MOST = TERA
+#: fewer queries a day, and requests a second, than anyone asks about
+FEWEST = 1e-9
 #: names of the parameter `n` of tensor, pipeline and data parallelism
 MOST_GPUS = 1024
 
@@ -100,8 +102,8 @@ def per_second(rate: float | str, name: str = "rate") -> float:
 def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = str(value).strip()
     found = parse(text.removesuffix(unit), "1", name)
-    if not 0 < found < MOST:
-        raise SpecError(f"{name}: must be above zero, as in {example}; got {shown(text)}")
+    if not FEWEST <= found < MOST:
+        raise SpecError(f"{name}: must be from {FEWEST:g} to below {MOST:g}, as in {example}; got {shown(text)}")
     return found
 
 

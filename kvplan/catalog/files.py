@@ -7,7 +7,7 @@ import os
 import platform
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,12 +29,27 @@ VALUE, HOLDER, MOST_MEMORY = 40, 100, 600_000_000
 
 def path_of(word: str) -> Path:
     """Return the path a word means, `~` expanded; raise SpecError where no file can be called so."""
+    if not word:
+        raise SpecError("an empty name is no path; name a file")
     try:
         if "\0" in word:
             raise ValueError
         return Path(word).expanduser()
     except (ValueError, RuntimeError):
         raise SpecError(f"{shown(word)} is no path") from None
+
+
+def distinct(inputs: Sequence[str], output: str | None) -> None:
+    """Raise SpecError where a file is read twice, or where the output would take the place of an input."""
+    seen: dict[str, str] = {}
+    for word in inputs:
+        place = os.path.realpath(path_of(word))
+        if place in seen:
+            twice = word if word == seen[place] else f"{seen[place]} and {word}"
+            raise SpecError(f"{twice}: is one file given twice, and its rows would count twice; name it once")
+        seen[place] = word
+    if output is not None and os.path.realpath(path_of(output)) in seen:
+        raise SpecError(f"{output}: is read and would be replaced; write to another file")
 
 
 def _flags(*names: str) -> int:

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from errno import EISDIR
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -142,14 +143,23 @@ def measured_profile(word: str) -> tuple[Document, str] | None:
     return found, str(path.parent / str(found["rows"]))
 
 
-def set_aside(word: str) -> str | None:
-    """Rename a file that is in the way and return its new name, None when there is none."""
+def set_aside(word: str, columns: Sequence[str]) -> str | None:
+    """Rename a file of samples that is in the way and return its new name, None when there is none.
+
+    An earlier file set aside stays. Raises SpecError for what is not a file of samples: nothing else is moved.
+    """
     path = path_of(word)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise SpecError(f"{word}: is not a plain file; samples go to one that grows by a line each")
     if not path.exists():
         return None
-    aside = path.with_name(f"{path.stem}.previous{path.suffix}")
+    if path.stat().st_size and not holds_samples(word, columns):
+        raise SpecError(f"{word}: is in the way and holds no samples of `kvplan profile`; write to another file")
+    numbered = chain([""], (f".{number}" for number in count(2)))
+    names = (path.with_name(f"{path.stem}.previous{more}{path.suffix}") for more in numbered)
+    aside = next(name for name in names if not os.path.lexists(name))
     try:
-        path.replace(aside)
+        path.rename(aside)
     except OSError as error:
         raise SpecError(f"{word}: cannot be set aside ({error.strerror or error})") from None
     return aside.name

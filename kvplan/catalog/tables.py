@@ -1,6 +1,7 @@
 """Reading and writing tables of measurements (CSV) and fitted profiles (YAML): the catalogue's other half."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -90,6 +91,16 @@ def _rows(reader: "csv.DictReader[str]", where: str, width: int) -> Iterator[Doc
             yield {**row, LINE: reader.line_num}
     except csv.Error as error:
         raise SpecError(f"{where}: line {reader.line_num}: {error}") from None
+
+
+def is_stdout(word: str) -> bool:
+    """Return whether a name means this process's standard output: '-', /dev/stdout, or the file it goes to."""
+    if word == STDOUT:
+        return True
+    try:
+        return os.path.samestat(path_of(word).stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def write_csv(word: str, columns: list[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -25,6 +25,8 @@ from kvplan.report.formats import Report, Screen, names, render
 Command = TypeVar("Command", bound=Callable[..., object])
 #: columns below which nothing can be laid out
 NARROWEST = 40
+#: digits of the widest page
+MOST_DIGITS = 4
 COUNT = click.IntRange(1, 1024)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
@@ -162,7 +164,8 @@ def screen() -> Screen:
     if sys.stdout.isatty():
         return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
     said = environ.get("COLUMNS", "")
-    return Screen(width=int(said)) if said.isdecimal() and int(said) >= NARROWEST else Screen()
+    width = int(said) if said.isascii() and said.isdecimal() and len(said) <= MOST_DIGITS else 0
+    return Screen(width=width) if width >= NARROWEST else Screen()
 
 
 def flags(command: click.Command) -> dict[str, tuple[str, bool]]:

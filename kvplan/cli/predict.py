@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.predict import predict
-from kvplan.catalog.tables import STDOUT
+from kvplan.catalog.tables import is_stdout
 from kvplan.cli.options import TEXT, deliver, examples, format_option, kind_option, path, profiles_option, set_option
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
@@ -29,9 +29,10 @@ def command(output: str, form: str, **asked: Any) -> None:
     Rows keep their order and columns; latency_us or ttft_ms and tpot_ms, each with *_low and *_high (80 % interval),
     and note are added. Measured times in the input are ignored. A result file of a benchmark (JSON) holds loads.
     """
-    if output == STDOUT and form != TEXT:
+    aside = is_stdout(output)
+    if aside and form != TEXT:
         raise SpecError("--json, --format: the predicted rows go to stdout (-o -); write them to a file")
     from kvplan.report import predict as words
 
     found = predict(output=output, **asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, aside=output == STDOUT)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, aside=aside)

@@ -186,7 +186,7 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     tpot = larger((cycle - slot) / load.output, s.decode)
     cycle = slot + load.output * tpot
     beyond = larger(load.offered - batch, 0.0)
-    queued = cycle * beyond / batch * (1.0 - load.offline + load.offline * beyond / (2 * load.offered))
+    queued = cycle * beyond / batch * (1.0 - load.offline + load.offline * beyond / (2 * larger(load.offered, TINY)))
     late = smaller(larger(2 * behind, 1.0), 2 * BUSIEST)
     middle = request + arriving + polled + clump + queue * larger(_log(late), 0.0) / larger(behind, TINY)
     usual = (1.0 - load.offline) * (1.0 - whole)

@@ -161,7 +161,7 @@ class ServingProfile:
     concurrency. moves["kernels"] are by architecture, from measured kernels.
     """
 
-    name: str  #: as `--profile` and reports call it
+    name: str  #: as questions and reports call it
     tier: str  #: where its rows were measured
     source: Source  #: who measured them, and when
     moves: Mapping[str, Mapping[str, Mapping[str, float]]]  #: level -> member -> term -> deviation [logarithm]
@@ -205,7 +205,10 @@ class ServingProfile:
         if (gpu, engine, model) in self.cells:
             known = who.version and release_of(who.version) in self.cells[gpu, engine, model]
             return SEEN if known or who.members()["sweeps"] in self.moves.get("sweeps", {}) else RELEASE
-        if any(e == engine and m == model for _, e, m in self.cells):
+        # a model on other GPUs says how long a step takes only where this GPU's rates, or its architecture's, are known
+        if any(e == engine and m == model for _, e, m in self.cells) and (
+            self.knows(gpu) or who.architecture in self.architectures
+        ):
             return SIBLING
         if (gpu, engine) in self.measured:
             return SERVER
@@ -237,7 +240,7 @@ class ServingProfile:
             ttft=ttft,
             launch=launch_of(engine, version, gpu.architecture),
             basis=basis,
-            doubt=DOUBTS[basis],
+            doubt=DOUBTS[basis] + ("" if basis == NOWHERE or self.knows(gpu.name) else UNKNOWN),
             grounded=self.knows(gpu.name),
             sources=(self.source,),
         )
@@ -258,6 +261,8 @@ def wider(found: Range) -> Range:
     return Range(low=found.low**2, high=found.high**2)
 
 
+#: added where nothing on the GPU was measured
+UNKNOWN = "; no server on this GPU was measured"
 DOUBTS = {
     SEEN: "this model was measured on this GPU with this release of the engine",
     RELEASE: "this model was measured on this GPU and engine, with other releases",
