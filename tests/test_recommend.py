@@ -436,7 +436,7 @@ def test_json(run) -> None:
 @pytest.mark.slow
 def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
     found = run(*ASK, "--ttft", "1ms", "--json")
-    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
+    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT is at least" in found.err
     assert found.json["recommended"] is None and found.json["why"] == []
     assert found.json["rejected"] and found.json["reason"] in found.err
     assert "no plan keeps every limit" in run(*ASK, "--ttft", "1ms").out

@@ -331,7 +331,7 @@ def test_on_top_a_few_rows_of_ones_own_make_a_profile(run, tmp_path) -> None:
     rows = timed(entries("qwen3-32b", "h200", "vllm", (2,)), moved("servers", "h200 vllm", weights=0.7, kernel=1.5))
     source, mine = write(tmp_path / "rows.csv", rows), tmp_path / "mine.yaml"
     ran = run("calibrate", str(source), "-o", str(mine))
-    assert ran.code == 0 and "12 rows on top of published" in " ".join(ran.out.split())
+    assert ran.code == 0 and "Fitted to 12 rows, starting from profile published" in " ".join(ran.out.split())
     assert "rows.csv, on top of InferenceMAX" in mine.read_text("utf-8")
     before, after = (
         run("validate", str(source), "--json", *said).json["metrics"]["TPOT"][-1]["median"]
