@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.perf import kernel_time as kt
+from kvplan.perf.kernel_profile import KINDS
 
 TB = 1e12
 US = 1e-6
@@ -185,3 +186,8 @@ def test_every_coefficient_says_what_it_is(kind: type) -> None:
     for f in fields(kind):
         assert len(f.metadata["meaning"]) > 10 or f.metadata["meaning"] in ("and its rate", "among 8")
         assert "choice" in f.metadata or f.metadata["unit"] in ("s", "B/s", "FLOP/s", "1")
+
+
+def test_a_message_of_64_kib_still_counts_as_small() -> None:
+    regime = KINDS["all_reduce"].regime
+    assert [regime({"message_size": size}) for size in (65535, 65536, 65537)] == ["small", "small", "large"]
