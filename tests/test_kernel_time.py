@@ -191,3 +191,11 @@ def test_every_coefficient_says_what_it_is(kind: type) -> None:
 def test_a_message_of_64_kib_still_counts_as_small() -> None:
     regime = KINDS["all_reduce"].regime
     assert [regime({"message_size": size}) for size in (65535, 65536, 65537)] == ["small", "small", "large"]
+
+
+@pytest.mark.parametrize(("bits", "more"), [(16, 0), (8, 1)])
+def test_operands_of_16_bits_are_not_quantised_and_do_not_spill_twice(bits: int, more: int) -> None:
+    c = kt.GemmCoefficients(bandwidth=1 * TB, rate=100 * TB)
+    work = kt.gemm_work(m=1000, n=3000, k=2000, weight_bits=bits, bits=bits, sms=100, l2=0.0, c=c)
+    assert work.spilled == 1000 * 2000 * (2 + more) + 2 * 1000 * 3000
+    assert work.quantised == (3 * 1000 * 2000 if more else 0)
