@@ -246,9 +246,14 @@ def naming(file: str) -> list[str]:
 def verdict(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str, int]]]], budget: float) -> str:
     """Return the first test that fails with a mutant, '' if none does."""
     lines = {(m.file, n) for n in range(m.line, m.last + 1)}
+    quickest = sorted((seconds, name) for name, (seconds, _) in traced.items())
+    # constants of a module are executed by its import alone: any report that enters the module may use them
+    reached = [q for q in quickest if traced[q[1]][1] & lines] or [
+        q for q in quickest if any(file == m.file for file, _ in traced[q[1]][1])
+    ]
     shown: list[str] = []
     spent = 0.0
-    for seconds, name in sorted((seconds, name) for name, (seconds, seen) in traced.items() if seen & lines):
+    for seconds, name in reached:
         spent += seconds
         if spent < budget or not shown:
             shown.append(name)
@@ -259,6 +264,14 @@ def verdict(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str,
         return differing(copy, shown) or (failing(copy, tests) if tests else "")
     finally:
         (copy / m.file).write_bytes(source)
+
+
+def sound(copy: Path, failed: str) -> str:
+    """Return what failed; exit where a test fails without any mutant, too, since it tells nothing."""
+    name = failed.removeprefix("FAILED ").removeprefix("ERROR ").partition(" - ")[0]
+    if name != failed and failing(copy, [name]):
+        raise SystemExit(f"{name} fails without a mutant: mend it first")
+    return failed
 
 
 def differing(copy: Path, names: list[str]) -> str:
@@ -311,7 +324,7 @@ def failing(copy: Path, tests: list[str]) -> str:
     if done.returncode == 0:
         return ""
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return lines[0][:110] if lines else f"pytest ended with {done.returncode}"
+    return lines[0] if lines else f"pytest ended with {done.returncode}"
 
 
 def main() -> int:
@@ -332,11 +345,11 @@ def main() -> int:
             where = ROOT / name
             (shutil.copytree if where.is_dir() else shutil.copy)(where, copy / name)
         for m in chosen:
-            failed = verdict(m, copy, traced, asked.budget)
+            failed = sound(copy, verdict(m, copy, traced, asked.budget))
             dead += bool(failed)
             old = (ROOT / m.file).read_bytes()[m.start : m.end].decode()
             said = f"{m.file}:{m.line}: {m.kind}: {' '.join(old.split())[:90]} -> {' '.join(m.new.split())[:90]}"
-            print(f"{'killed' if failed else 'SURVIVED'} {said}\n    {failed}", flush=True)
+            print(f"{'killed' if failed else 'SURVIVED'} {said}\n    {failed[:110]}", flush=True)
     print(f"{dead} of {len(chosen)} killed")
     return len(chosen) - dead
 

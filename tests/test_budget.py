@@ -1,11 +1,13 @@
 """A GPU's memory: lines that sum to the total, and the KV room vLLM logs."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 
@@ -99,3 +101,10 @@ def test_replica_shapes_divide_the_heads() -> None:
     assert shapes("qwen2.5-0.5b") == ["tp1", "tp2"]  # 14 heads, 2 for keys and values
     assert shapes("llama3.1-405b")[:5] == ["tp1", "tp2", "tp4", "tp8", "tp8pp2"]
     assert {"tp1dp8", "tp2dp4", "tp4dp2", "tp8"} <= set(shapes("deepseek-v3"))
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2-lite"])
+def test_the_widest_layer_sets_the_activations(name: str) -> None:
+    model, deployment = catalog.model(name), Deployment(engine=catalog.engine("vllm"), max_num_seqs=1)
+    alone = {activation_bytes(replace(model, layers=(layer,)), deployment)[0] for layer in model.distinct_layers}
+    assert len(alone) > 1 and activation_bytes(model, deployment)[0] == max(alone)

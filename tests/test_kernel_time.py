@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan.perf import kernel_time as kt
+from kvplan.perf.kernel_profile import KINDS
 
 TB = 1e12
 US = 1e-6
@@ -185,3 +186,16 @@ def test_every_coefficient_says_what_it_is(kind: type) -> None:
     for f in fields(kind):
         assert len(f.metadata["meaning"]) > 10 or f.metadata["meaning"] in ("and its rate", "among 8")
         assert "choice" in f.metadata or f.metadata["unit"] in ("s", "B/s", "FLOP/s", "1")
+
+
+def test_a_message_of_64_kib_still_counts_as_small() -> None:
+    regime = KINDS["all_reduce"].regime
+    assert [regime({"message_size": size}) for size in (65535, 65536, 65537)] == ["small", "small", "large"]
+
+
+@pytest.mark.parametrize(("bits", "more"), [(16, 0), (8, 1)])
+def test_operands_of_16_bits_are_not_quantised_and_do_not_spill_twice(bits: int, more: int) -> None:
+    c = kt.GemmCoefficients(bandwidth=1 * TB, rate=100 * TB)
+    work = kt.gemm_work(m=1000, n=3000, k=2000, weight_bits=bits, bits=bits, sms=100, l2=0.0, c=c)
+    assert work.spilled == 1000 * 2000 * (2 + more) + 2 * 1000 * 3000
+    assert work.quantised == (3 * 1000 * 2000 if more else 0)

@@ -396,6 +396,20 @@ def test_all_limits_together_against_draws() -> None:
         assert stated == pytest.approx(kept, abs=0.02)
 
 
+def test_a_limit_on_the_whole_answer_alone_against_a_fine_sum() -> None:
+    """Slices of TPOT's errors stand at their middles: thousands of them give the same to a twentieth of a percent."""
+    c = site("h200").calibration
+    demand = asked("medical-summaries", ttft=None, tpot=None, e2e=60.0)
+    output = demand.workload.output.quantile(demand.limits.percentile)
+    shares = (np.arange(4000) + 0.5) / 4000
+    errors = np.exp([NormalDist().inv_cdf(u) * math.log(c.tpot.high / c.tpot.low) / 2 / Z80 for u in shares])
+    ttft, tpot = 10.0, 48.0 / output
+    left = np.maximum(60.0 - output * tpot * errors, 1e-12)
+    exact = float(np.mean(chance(np.full(4000, ttft), left, c.ttft)))
+    stated = float(certainty(demand, c, np.array([[ttft]]), np.array([[tpot]]))[0, 0])
+    assert 0.2 < exact < 0.9 and stated == pytest.approx(exact, abs=5e-4)
+
+
 # -- quality --------------------------------------------------------------------------------------
 
 
@@ -436,7 +450,7 @@ def test_json(run) -> None:
 @pytest.mark.slow
 def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
     found = run(*ASK, "--ttft", "1ms", "--json")
-    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT of at least" in found.err
+    assert found.code == 1 and found.err.count("\n") == 1 and "TTFT is at least" in found.err
     assert found.json["recommended"] is None and found.json["why"] == []
     assert found.json["rejected"] and found.json["reason"] in found.err
     assert "no plan keeps every limit" in run(*ASK, "--ttft", "1ms").out

@@ -128,6 +128,16 @@ def test_the_figures_of_a_list_are_those_of_its_document(listed) -> None:
     assert kind not in ("models", "gpus", "prices") or set(PRINTED) & set(rows[0])
 
 
+def test_a_list_s_prices_are_those_of_the_catalogue() -> None:
+    from kvplan import catalog
+    from kvplan.units import HOUR
+
+    rows = printed(["list", "prices", "--json"]).json["prices"]
+    listed = [(row["gpu"], row["provider"], row["term"], row["from"], row["usd_per_hour"]) for row in rows]
+    known = [(p.gpu, p.provider, p.term, p.start, round(p.price * HOUR, 4)) for p in catalog.prices()]
+    assert HOUR == 3600 and sorted(listed) == sorted(known)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_list_keeps_every_word_at_any_width(listed, width: int) -> None:
     _, texts, _ = listed

@@ -104,7 +104,7 @@ def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first
         ("gqa:x", "gqa:8"),
         ("window:0", "window:4096"),
         ("strEAMing:4,4096", None),
-        ("snapkv", "known"),
+        ("nonesuch", "known"),
         ("mhc:4x:folded", "mhc:4x:fused"),
     ],
 )
@@ -115,6 +115,13 @@ def test_refuses_with_the_nearest_right_spelling(wrong: str, right: str | None) 
     with pytest.raises((UnknownName, Incompatible)) as refusal:
         spelling.apply(wrong, layout())
     assert right in str(refusal.value)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("int5", "int8"), ("fp9", "fp8"), ("h20:20%", "h2o:20%")])
+def test_one_technique_is_suggested(wrong: str, right: str) -> None:
+    with pytest.raises(UnknownName) as refusal:
+        spelling.apply(wrong, layout())
+    assert str(refusal.value) == f"no technique named '{wrong}'; did you mean '{right}'?"
 
 
 @given(st.text(max_size=20))
@@ -285,9 +292,10 @@ def test_a_selected_prompt_frees_pages_only_of_an_engine_that_compacts() -> None
 
 
 @pytest.mark.parametrize("text", ["baseline", *EXAMPLES])
-def test_techniques_over_the_whole_sequence_do_not_ask_where_the_prompt_ends(text: str) -> None:
+def test_only_techniques_that_select_of_the_prompt_ask_where_it_ends(text: str) -> None:
     base = spelling.apply(text, layout())
-    assert base.with_prompt(8192) is base
+    selects = any(group.keep.prompt_budget is not None for group in base.groups)
+    assert (base.with_prompt(8192) is base) is not selects
 
 
 @pytest.mark.usefixtures("selecting")
