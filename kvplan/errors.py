@@ -41,7 +41,10 @@ def shown(value: object) -> str:
 
 
 class KvplanError(Exception):
-    """Printed on one line without a traceback; the process exits with 1."""
+    """Printed on one line without a traceback; the process exits with 1. The text is plain and of a bounded length."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(one_line(message))
 
 
 class SpecError(KvplanError):

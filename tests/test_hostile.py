@@ -544,3 +544,8 @@ def test_a_page_wider_than_any_terminal_is_not_laid_out(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "999999999")
     found = run("list", "engines")
     assert found.code == 0 and max(map(len, found.out.splitlines())) < 200
+
+
+def test_an_error_is_plain_text_wherever_it_is_caught():
+    said = str(SpecError("a\x1b]0;title\x07b\n" + "c" * 9000))
+    assert "\x1b" not in said and "\n" not in said and len(said) < 1100

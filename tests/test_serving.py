@@ -189,6 +189,14 @@ def test_requests_that_all_come_at_once_leave_one_crowd_after_the_other() -> Non
     assert few.queued == 0 and many.queued == pytest.approx(48**2 / (2 * 64 * 16) * many.cycle)
 
 
+def test_half_of_a_crowd_that_comes_at_once_waits_as_long_as_the_mean() -> None:
+    """Nobody queues at a steady state then: on as many slots as requests the median is the mean, a wave by itself."""
+    c = ENGINES["sglang"].moved(burst=0.0)
+    crowd = serve(load(8192, 64.0, 16.0, offline=1.0), timed(8192, 64.0, 16.0, c), c)
+    steady = serve(load(8192, 64.0, 16.0), timed(8192, 64.0, 16.0, c), c)
+    assert crowd.median == pytest.approx(crowd.ttft) and steady.median < 0.95 * steady.ttft
+
+
 def test_an_open_loop_meets_others_by_chance() -> None:
     """At a tenth of a request in flight one in ten meets another; a closed loop of one never does."""
     c = ENGINES["vllm"]
