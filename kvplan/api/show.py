@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.catalog.lookup import as_path
 from kvplan.catalog.samples import measured_profile, read_samples
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import spelling
@@ -63,7 +64,9 @@ Shown = Item | Servers | MeasuredProfile | Kernels
 
 
 def prices_of(name: str) -> list[Price]:
-    """Return the prices of a GPU or of a provider."""
+    """Return the prices of a GPU, of a provider or of a file."""
+    if as_path(name):
+        return list(catalog.price_file(name))
     wanted = catalog.resolve("gpus", name, "GPU") if name not in catalog.names("prices") else name
     return [p for p in catalog.prices() if wanted in (p.gpu, p.provider)]
 
