@@ -33,7 +33,7 @@ WORDS = {"model", "gpu", "technique", "profile", "term", "output", "rows", "name
 BOUNDS: dict[str, tuple[Any, ...]] = {
     "batch": (0, -3, 1.5, 10**7), "block_size": (0, -16, 65_537), "max_num_seqs": (0, -1), "max_gpus": (0, -1),
     "spares": (-5, 65), "concurrency": (0, -1, 2.0), "disaggregated": ((0, 1), (1,), "1:0", "x", (1, 1025), (1.0, 2)),
-    "draft_tokens": (-1, 65), "tp": (0, -1, 1025), "pp": (0,), "dp": (0,), "processes": (0, 65), "seconds": (0, -1, 1e9),
+    "draft_tokens": (-1, 65), "tp": (0, -1, 1025), "pp": (0,), "dp": (0,), "processes": (0, 65), "seconds": (0, 1e9),
     "objective": ("speed",), "kv_dtype": ("foo",), "layout": ("foo",), "engine": ("foo",), "weights": ("foo",),
     "kind": ("foo",), "kernels": ("foo",), "device": ("tpu",), "tier": ("guessed",), "percentile": (0.2, 1.5),
     "speculative": (0.5, 99), "burstiness": (-1, 101), "utilization": (0, 1.5), "headroom": (-1, 1),
@@ -92,7 +92,7 @@ def test_a_wrong_value_is_refused_by_its_parameter(
     [
         (lambda: kvplan.memory(**MODEL, context=8192, batch=-3), "batch: expected from 1 to 1,000,000, got -3"),
         (lambda: kvplan.recommend("chat", **MODEL, objective="speed"),
-         "objective: expected one of cost, energy, gpus, latency, got 'speed'"),
+         "objective: expected cost, energy, gpus or latency, got 'speed'"),
         (lambda: kvplan.calibrate([]), "rows: name at least one file of measured rows"),
         (lambda: show("gpu", []), "names: name the gpu to show"),
         (lambda: kvplan.load(**MODEL, gpu="h100", isl=2000, osl=200, disaggregated="0:1"),
@@ -119,3 +119,15 @@ def test_arrivals_without_any_spread_are_not_poisson() -> None:
         return kvplan.load(**MODEL, gpu="h100", isl=2000, osl=200, rate=8, **more).points[0].ttft.p95
 
     assert ttft(burstiness=0) != ttft() == ttft(burstiness=1)
+
+
+def test_show_reads_a_price_file_of_ones_own(tmp_path: Path) -> None:
+    written = tmp_path / "mine.yaml"
+    written.write_text(
+        "name: mine\ntitle: Mine\nsource: {kind: quote, ref: a letter, date: 2026-11-01}\n"
+        "prices: [{gpu: h100, price: 2.49 USD/h, from: 2026-11-01}]\n"
+    )
+    (price,) = show("price", str(written)).thing
+    assert (price.gpu, price.provider, price.start) == ("h100-sxm", "mine", "2026-11-01")
+    with pytest.raises(KvplanError, match="no such file"):
+        show("price", "./none.yaml")

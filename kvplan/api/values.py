@@ -61,7 +61,8 @@ def count(value: object, name: str, least: int, most: int) -> int:
 def one_of(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of several names."""
     if not isinstance(value, str) or value not in choices:
-        raise SpecError(f"{name}: expected one of {', '.join(choices)}, got {shown(value)}")
+        *others, last = choices
+        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}")
     return value
 
 
