@@ -10,6 +10,7 @@ import yaml
 
 from kvplan.architectures.config import SYNONYMS
 from kvplan.architectures.reader import read_model
+from kvplan.catalog.models import class_defaults
 from kvplan.kv.layout import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -31,7 +32,11 @@ def load(name: str) -> dict[str, Any]:
 
 def read(name: str, config: dict[str, Any]) -> ModelSpec:
     return read_model(
-        config, name=name, where=f"models/{name}.yaml", source=Source(kind="config", ref=name, date="2026-11-23")
+        config,
+        name=name,
+        where=f"models/{name}.yaml",
+        source=Source(kind="config", ref=name, date="2026-11-23"),
+        classes=class_defaults(),
     )
 
 

@@ -98,12 +98,40 @@ def test_a_question_that_cannot_be_asked_again(run, saved, tmp_path, words, says
     assert found.code == 1 and found.err.count("\n") == 1 and says in found.err and found.out == ""
 
 
-def test_figures_of_a_stranger_are_read_with_suspicion(run, saved, tmp_path) -> None:
+#: what is written over a plan, and the field its refusal names
+IMPOSSIBLE = [
+    ({"ttft": "soon"}, "ttft: expected a number"), ({"tpot": -1}, "tpot: expected a number of at least zero, got -1"),
+    ({"e2e": True}, "e2e: expected"), ({"gpu": ["x"]}, "gpu: expected text"), ({"gpus": -2}, "gpus: expected"),
+    ({"usd_per_query": 3}, "usd_per_query.expected: expected a figure"),
+    ({"usd_per_million_tokens": -1}, "usd_per_million_tokens: expected"), ({"usd_per_month": 1e300}, "usd_per_month: "),
+    ({"slo_probability": 1.5}, "slo_probability: expected a number from 0 to 1, got 1.5"),
+    ({"quality": {"drop": 2}}, "quality.drop: expected a number from -1 to 1"),
+    ({"quality": [1]}, "quality.drop: expected a figure"), ({"lines": 3}, "lines: expected a list"),
+    ({"lines": [1]}, "lines: line 1: expected a name"), ({"lines": [{"name": 2}]}, "lines: line 1: expected a name"),
+    ({"lines": [{"name": "idle", "usd_per_query": -1}]}, "lines: line 1: usd_per_query: expected a number of at least"),
+    ({"lines": [{"name": "idle", "usd_per_query": 1}]}, "lines: come to 1 USD a query, but usd_per_query.expected is"),
+    ({"kinds": [{"name": "rent", "usd_per_query": 1}]}, "kinds: come to 1 USD a query"),
+]  # fmt: skip
+
+
+def test_figures_that_cannot_be_are_refused_by_their_field(run, saved, tmp_path) -> None:
     document = saved("plan.json")
-    document["recommended"] |= {"ttft": "soon", "usd_per_query": 3, "lines": [1, {"name": 2}, None], "gpu": ["x"]}
+    for wrong, says in IMPOSSIBLE:
+        (tmp_path / "odd.json").write_text(
+            json.dumps(document | {"recommended": document["recommended"] | wrong}), "utf-8"
+        )
+        for words in (("odd.json", "plan.json"), ("plan.json", "odd.json"), ("odd.json", "--on", "2026-11-24")):
+            found = run("compare", *words)
+            assert (found.code, found.out, found.err.count("\n")) == (1, "", 1), wrong
+            assert f"odd.json: recommended.{says}" in found.err
+
+
+def test_limits_that_cannot_be_are_refused_by_their_field(run, saved, tmp_path) -> None:
+    document = saved("plan.json")
+    document["limits"]["percentile"] = 95
     (tmp_path / "odd.json").write_text(json.dumps(document), "utf-8")
-    assert run("compare", "odd.json", "plan.json").code == 0
-    assert run("compare", "odd.json", "plan.json", "--on", "2026-11-24").code == 1
+    found = run("compare", "odd.json")
+    assert found.code == 1 and "odd.json: limits.percentile: expected a number from 0 to 1, got 95" in found.err
 
 
 def test_nothing_is_written_where_it_cannot_be(run, tmp_path, monkeypatch) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from kvplan.architectures.reader import read_model
+from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import weights
@@ -19,7 +20,13 @@ LLAMA = {
 
 def read(raw: dict, **changes: object):
     merged = {**raw, **changes}
-    return read_model({k: v for k, v in merged.items() if v is not ...}, name="test", where="config.json", source=HERE)
+    return read_model(
+        {k: v for k, v in merged.items() if v is not ...},
+        name="test",
+        where="config.json",
+        source=HERE,
+        classes=class_defaults(),
+    )
 
 
 def per_token(raw: dict, **changes: object) -> float:

@@ -247,3 +247,13 @@ def test_a_profile_is_found_by_name_or_path() -> None:
     assert kernel_document("h100-sxm")[2] == "h100-sxm.yaml"
     path = ROOT / "profiles" / "calibrations" / "l40s.yaml"
     assert kernel_document(str(path))[0] == kernel_document("l40s")[0]
+
+
+def test_a_long_file_is_told_from_samples_by_its_first_line(tmp_path: Path) -> None:
+    from kvplan.catalog.files import MAX_FILE
+    from kvplan.catalog.samples import holds_samples
+
+    path = tmp_path / "long.csv"
+    for heading, found in (("a,b", True), ("a,c", False), ("a,b" + "b" * 20_000, False)):
+        path.write_bytes(heading.encode() + b"\n" * (MAX_FILE + 1))
+        assert holds_samples(str(path), ("a", "b")) is found

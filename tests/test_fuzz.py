@@ -38,7 +38,7 @@ def test_every_seed_is_answered(fuzz: ModuleType, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_damaged_files_are_refused_in_one_line(fuzz: ModuleType, tmp_path: Path) -> None:
     found = list(fuzz.cases(300, 2026, tmp_path))
-    assert not [case for case in found if case.wrong and "took" not in case.wrong]
+    assert not [case for case in found if case.wrong]
     assert {case.code for case in found} >= {0, 1}
 
 

@@ -20,6 +20,7 @@ from packaging.version import Version
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.multimodal import TOWERS
 from kvplan.architectures.reader import read_model
+from kvplan.catalog.models import class_defaults
 from kvplan.kv.layout import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -675,7 +676,10 @@ def readings(family: str, index: int, dtype: str, folder: Path) -> list[ModelSpe
         config.to_dict(),
         json.loads((folder / "config.json").read_text("utf-8")),
     )
-    return [read_model(json.loads(json.dumps(raw)), name=family, where=family, source=SOURCE) for raw in raws]
+    return [
+        read_model(json.loads(json.dumps(raw)), name=family, where=family, source=SOURCE, classes=class_defaults())
+        for raw in raws
+    ]
 
 
 def prefill(model: Any, length: int) -> Any:

@@ -30,7 +30,7 @@ def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
         >>> kvplan.audit("claims.yaml", on="2026-11-24").verdicts[0].verdict
         'holds if'
     """
-    found = catalog.claim_list(claims)
+    found = catalog.claim_list(values.word(claims, "claims"))
     return Audit(claims=found, verdicts=judged(found, bench(found, values.day(on))))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.kernel_profiles import known
-from kvplan.api.kernel_rows import holds_servers, load, refuse_settings
+from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.api.profile import Profiled, base, recalibrated
 from kvplan.catalog.files import distinct
 from kvplan.catalog.samples import holds_samples
@@ -95,9 +95,20 @@ def calibrate(
         >>> kvplan.calibrate("all_reduce.csv", "mine.yaml").kernels
         2
     """
-    words, given, versions = values.several(rows), values.settings(settings), values.several(speculative)
-    if tier not in TIERS:
-        raise SpecError(f"tier: expected {' or '.join(map(repr, TIERS))}, got {tier!r}")
+    words, given, versions = (
+        values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
+    )  # fmt: skip
+    if not words:
+        raise SpecError("rows: name at least one file of measured rows")
+    kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
+    output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
+    name, title, ref = (
+        values.given(values.word, said, what) for said, what in ((name, "name"), (title, "title"), (ref, "ref"))
+    )
+    from_scratch, progress = (
+        values.flag(from_scratch, "from_scratch"),
+        values.given(values.called, progress, "progress"),
+    )
     source = Source(kind=KINDS[0], ref=ref or ", ".join(map(base, words)), date=values.day(on))
     distinct(words, output)
     if servers := [word for word in words if holds_servers(word, kind)]:

@@ -38,16 +38,17 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec, day, rent = catalog.model(model), values.day(on), values.price(price)
+    spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     length = values.tokens(context, "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     names = values.technique_names(techniques, spelling.compared())
-    named, chosen = bool(values.several(gpus)), gpus_of(gpus)
+    named, chosen = bool(values.several(gpus, "gpus")), gpus_of(gpus)
     one_price(rent, chosen, named)
     sites = [
         site(
-            gpu, spec, day, price=rent, profile=profile, parallel=values.parallel(tp, pp, dp), weights=weights,
+            gpu, spec, day, price=rent, profile=values.word(profile, "profile"),
+            parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
             utilization=values.utilization(utilization, "utilization"),
         )
         for gpu in chosen.values()

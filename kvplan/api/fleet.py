@@ -15,6 +15,9 @@ from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.model import ModelSpec
 
+#: bounds of the solver's time [s]
+LEAST_SECONDS, MOST_SECONDS = 0.1, 3e3
+
 
 def fleet(
     file: str,
@@ -33,14 +36,17 @@ def fleet(
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
-    asked, day = catalog.fleet(file), values.day(on)
+    asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
+    at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
+    any_kind = values.flag(any_technique, "any_technique")
+    offered, servers = values.word(term, "term"), values.word(profile, "profile")
     names = values.technique_names(techniques, spelling.searched())
 
     def place(stock: Stock, model: ModelSpec) -> Site:
-        return stocked(stock, model, term, day, profile)
+        return stocked(stock, model, offered, day, servers)
 
-    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_technique) for job in asked.jobs]
-    return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=seconds)
+    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in asked.jobs]
+    return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
 
 
 def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str) -> Site:

@@ -6,8 +6,10 @@ from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
 from kvplan.measuring.rows import KernelRow, is_serving, kind_of, read_rows
-from kvplan.perf.kernel_profile import Kind
+from kvplan.perf.kernel_profile import KINDS, Kind
 
+#: what rows are: end-to-end, or of a kind of kernel
+ROWS = ("e2e", *KINDS)
 #: rows of kernels: their kind, columns, each as it stands, and each as it was understood
 Block = tuple[Kind, list[str], list[dict[str, object]], list[KernelRow]]
 

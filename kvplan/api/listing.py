@@ -47,6 +47,7 @@ KINDS: dict[str, Callable[[], Sequence[Any]]] = {
 
 def listed(kind: str) -> Listed:
     """Return all there is of a kind, named in the singular or plural; raise UnknownName."""
+    values.word(kind, "kind")
     kind = kind if kind in KINDS else f"{kind}s"
     if kind not in KINDS:
         raise UnknownName("list", kind.removesuffix("s"), KINDS)

@@ -8,6 +8,11 @@ from kvplan.kv import spelling
 from kvplan.planning.load import Speculation, Survey, server, speculation, survey
 from kvplan.planning.site import Limits
 
+#: engines whose servers were measured; the memory rules are vLLM's for all of them
+ENGINES = ("vllm", "trtllm", "sglang")
+#: more tokens than are drafted a step
+MOST_DRAFTED = 64
+
 
 def load(
     model: str,
@@ -29,7 +34,7 @@ def load(
     speculative: float | str | None = None,
     draft_share: float | str | None = None,
     draft_tokens: int | None = None,
-    disaggregated: tuple[int, int] | None = None,
+    disaggregated: tuple[int, int] | str | None = None,
     ttft: float | str | None = None,
     tpot: float | str | None = None,
     percentile: float | str = 0.95,
@@ -50,32 +55,35 @@ def load(
         raise SpecError("concurrency, rate: give one of them, not both")
     if burstiness is not None and concurrency is not None:
         raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
-    at = values.share(percentile, "percentile")
-    if not 0.5 <= at <= 0.9999:
-        raise SpecError(f"percentile: from 50% to 99.99%, got {at:.4%}")
-    spec, day = catalog.model(model), values.day(on)
+    at = values.bounded_share(percentile, "percentile", 0.5, 0.9999)
+    spec, day = catalog.model(values.word(model, "model")), values.day(on)
     place = site(
-        catalog.gpu(gpu), spec, day, price=values.price(price), engine=engine, profile=profile,
-        parallel=values.parallel(tp, pp, dp), weights=weights,
+        catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price),
+        engine=values.one_of(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
+        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
     found = server(
-        spec, place, technique=technique, prompt=values.tokens(isl, "isl"), output=values.tokens(osl, "osl"),
+        spec, place, technique=values.word(technique, "technique"),
+        prompt=values.tokens(isl, "isl"), output=values.tokens(osl, "osl"),
         hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
-        split=disaggregated, percentile=at,
+        split=values.given(values.halves, disaggregated, "disaggregated"), percentile=at,
     )  # fmt: skip
+    spread = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
     limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
     return survey(
-        found, limits, concurrency=concurrency, rate=None if rate is None else values.per_second(rate),
-        burstiness=values.number(burstiness, "burstiness", 0.0, 100.0) or 1.0, today=day,
+        found, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
+        rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=day,
     )  # fmt: skip
 
 
 def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
     """Return the speculative decoding that was asked for, None for none."""
-    most = values.number(accepted, "speculative", 1.0, 65.0)
+    most = values.given(values.number, accepted, "speculative", 1.0, 65.0)
+    slowed = values.given(values.share, draft, "draft_share")
+    ahead = values.given(values.count, drafted, "draft_tokens", 0, MOST_DRAFTED)
     if most is not None:
-        return speculation(most, values.share(draft or 0.0, "draft_share"), drafted)
+        return speculation(most, slowed or 0.0, ahead)
     if draft is not None or drafted is not None:
         raise SpecError("draft_share, draft_tokens: say how many tokens are accepted a step with speculative=2")
     return None

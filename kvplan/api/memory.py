@@ -5,8 +5,11 @@ from kvplan.api import values
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment
 from kvplan.kv.replica import Parallel
-from kvplan.planning.memory import Ask, Memory, with_kv_dtype
+from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
 from kvplan.planning.memory import memory as asked
+
+#: more tokens than a page has
+MOST_BLOCK = 65_536
 
 
 def memory(
@@ -37,24 +40,26 @@ def memory(
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
         65536.0
     """
-    named, bits = with_kv_dtype(technique, kv_dtype)
+    dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
+    named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
+    spec = catalog.model(values.word(model, "model"))
     ask = Ask(
         context=values.tokens(context, "context"),
-        batch=batch,
+        batch=values.count(batch, "batch", 1, values.MOST_REQUESTS),
         technique=named,
         kv_bits=bits,
-        reading=layout,
+        reading=values.one_of(layout, "layout", LAYOUTS),
         encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
     where = Deployment(
         engine=catalog.engine(),
-        gpu=catalog.gpu(gpu) if gpu else None,
+        gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
         parallel=values.parallel(tp, pp, dp) or Parallel(),
-        weights=weights,
+        weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
-        block_size=block_size,
-        max_num_seqs=max_num_seqs,
+        block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
+        max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
     )
-    return asked(catalog.model(model), ask, where)
+    return asked(spec, ask, where)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.kernel_profiles import predictor
-from kvplan.api.kernel_rows import blocks, holds_servers, refuse_settings
+from kvplan.api.kernel_rows import ROWS, blocks, holds_servers, refuse_settings
 from kvplan.catalog.files import distinct
 from kvplan.catalog.tables import write_csv
 from kvplan.measuring.rows import MEASURED
@@ -59,7 +59,9 @@ def predict(
         >>> kvplan.predict("gemm.csv", "predicted.csv").rows
         30
     """
-    given, named = values.settings(settings), values.several(profiles)
+    given, named = values.settings(settings), values.several(profiles, "profiles")
+    rows, output = values.word(rows, "rows"), values.word(output, "output")
+    kind = values.given(values.one_of, kind, "kind", ROWS)
     if holds_servers(rows, kind):
         return predict_servers(rows, output, kind, given, named)
     refuse_settings(given)

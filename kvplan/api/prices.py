@@ -58,8 +58,9 @@ def prices(
     `files` are price files of the user's own, which win. Raises KvplanError for a name that has no price and for a file
     that cannot be understood.
     """
-    day, named, sellers = values.day(on), values.several(gpus), values.several(providers)
-    rentals, mine = values.several(terms), values.several(files)
+    day, named, sellers = values.day(on), values.several(gpus, "gpus"), values.several(providers, "providers")
+    rentals, mine = values.several(terms, "terms"), values.several(files, "files")
+    own, apis = values.given(values.word, own, "own"), values.flag(apis, "apis")
     if own:
         if apis or sellers or rentals or mine:
             raise SpecError("own: shows servers, which only names of GPUs narrow; leave the others out")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from kvplan.api import values
 from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import KvplanError, SpecError, shown
@@ -21,6 +22,8 @@ COMMENT = "Measured by `kvplan profile`: coefficients, errors on shapes left out
 MOST_RESERVED = 1 / 3
 #: time for all of it, unless asked otherwise, and the shortest in which anything can be measured [s]
 BUDGET, LEAST = 120.0, 2.0
+#: devices that can be measured, and more processes than reduce together
+DEVICES, MOST_PROCESSES = ("cuda", "cpu"), 64
 #: told the share that is done and what is going on
 Progress = Callable[[float, str], None]
 
@@ -79,8 +82,13 @@ def profile(
         'mine.yaml'
     """
     begun, length = time.monotonic(), seconds(budget)
-    if device not in (None, "cuda", "cpu"):
-        raise SpecError(f"device: expected cuda or cpu, got {shown(device)}")
+    values.given(values.one_of, device, "device", DEVICES)
+    values.given(values.word, output, "output")
+    values.given(values.word, rows, "rows")
+    values.given(values.count, processes, "processes", 1, MOST_PROCESSES)
+    values.flag(resume, "resume")
+    if not isinstance(watch, Watch):
+        raise SpecError(f"watch: expected a Watch, got {shown(watch)}")
     from kvplan.measuring.device import machine as devices
 
     try:
@@ -115,8 +123,8 @@ def profile(
 
 def seconds(value: float | str) -> float:
     """Return a time such as 120s, 2min or 120, long enough to measure anything. [s]"""
-    text = str(value)
-    found = parse(f"{text} s" if text.strip().replace(".", "", 1).isdigit() else text, "s", "budget")
+    text = values.plain(value, "budget")
+    found = parse(f"{text} s" if text.replace(".", "", 1).isdigit() else text, "s", "budget")
     if not LEAST <= found <= DAY:
         raise SpecError(f"budget: expected between {LEAST:g}s and a day, got {shown(text)}")
     return found

@@ -12,11 +12,14 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
-from kvplan.planning.site import Limits, Site
+from kvplan.planning.site import OBJECTIVES, Limits, Site
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
+
+#: more replicas than stand in for others
+MOST_SPARES = 64
 
 
 def recommend(
@@ -30,7 +33,7 @@ def recommend(
     e2e: float | str | None = None,
     percentile: float | str | None = None,
     max_quality_drop: float | str | None = None,
-    quality: Iterable[str] = (),
+    quality: str | Iterable[str] = (),
     gpus: str | Iterable[str] = (),
     techniques: str | Iterable[str] = (),
     any_technique: bool = False,
@@ -57,45 +60,50 @@ def recommend(
         >>> found.plan.technique, found.plan.gpu
         ('fp8', 'h100-sxm')
     """
-    spec, day, rent = catalog.model(model), values.day(on), values.price(price)
-    asked = demanded(workload, spec, values.per_day(queries_per_day, rate))
+    spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
+    aim = values.one_of(objective, "objective", OBJECTIVES)
+    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    offered, servers = values.word(term, "term"), values.word(profile, "profile")
+    owned = values.given(values.word, own, "own")
+    standing = values.count(spares, "spares", 0, MOST_SPARES)
+    asked = demanded(values.word(workload, "workload"), spec, values.per_day(queries_per_day, rate))
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
         e2e=values.limit(e2e, asked.slo.e2e, "e2e"),
         percentile=percentile_of(percentile, asked),
         quality=None if max_quality_drop is None else values.share(max_quality_drop, "max_quality_drop"),
-        gpus=max_gpus,
+        gpus=values.given(values.count, max_gpus, "max_gpus", 1, values.MOST_REQUESTS),
         confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
-        any_technique=any_technique,
+        any_technique=values.flag(any_technique, "any_technique"),
     )
     names = values.technique_names(techniques, spelling.searched())
-    named, found = bool(values.several(gpus)), gpus_of(gpus)
-    if rent and own:
+    named, found = bool(values.several(gpus, "gpus")), gpus_of(gpus)
+    if rent and owned:
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
     one_price(rent, found, named)
     places = {
-        gpu.name: site(gpu, spec, day, price=rent, term=term, owned=own, power=True, profile=profile)
+        gpu.name: site(gpu, spec, day, price=rent, term=offered, owned=owned, power=True, profile=servers)
         for gpu in found.values()
     }
-    priced, unpriced = split(places, objective, named, own, term, day)
+    priced, unpriced = split(places, aim, named, owned, offered, day)
     table = catalog.quality_table()
-    own_tables = [checked(catalog.quality_file(word)) for word in quality]
+    own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
     context = int(asked.context(limits.percentile))
     answer = chosen(
         demand_of(
             spec,
             asked,
             limits,
-            forms=values.several(weights),
+            forms=forms,
             headroom=values.share(headroom, "headroom"),
-            spares=spares,
-            prefix_cache=prefix_cache,
+            spares=standing,
+            prefix_cache=values.flag(prefix_cache, "prefix_cache"),
         ),
         names,
         priced,
         {name: loss_of(name, spec, asked.task, context, table, *own_tables) for name in names},
-        objective=objective,
+        objective=aim,
         apis=catalog.apis(),
         day=day,
         guesses=named,

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.catalog.lookup import as_path
 from kvplan.catalog.samples import measured_profile, read_samples
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import spelling
+from kvplan.perf import kernel_profile
 from kvplan.specs.hardware import Price
 
 if TYPE_CHECKING:
@@ -62,7 +64,9 @@ Shown = Item | Servers | MeasuredProfile | Kernels
 
 
 def prices_of(name: str) -> list[Price]:
-    """Return the prices of a GPU or of a provider."""
+    """Return the prices of a GPU, of a provider or of a file."""
+    if as_path(name):
+        return list(catalog.price_file(name))
     wanted = catalog.resolve("gpus", name, "GPU") if name not in catalog.names("prices") else name
     return [p for p in catalog.prices() if wanted in (p.gpu, p.provider)]
 
@@ -90,7 +94,13 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     Of profiles of kernels, `kernels` names the one kind to show and `rows` a file to check against the first. Raises
     KvplanError for a name or a file that cannot be understood.
     """
-    kind, several = kind.removesuffix("s"), values.several(names)
+    kind, several = values.word(kind, "kind").removesuffix("s"), values.several(names, "names")
+    if not several:
+        raise SpecError(f"names: name the {kind} to show")
+    kernels, rows = (
+        values.given(values.one_of, kernels, "kernels", tuple(kernel_profile.KINDS)),
+        values.given(values.word, rows, "rows"),
+    )
     if kind == "profile":
         return profiles(several, kernels, rows)
     if kind not in KINDS:

@@ -28,7 +28,7 @@ ON_DEMAND = "on-demand"
 
 def gpus_of(names: str | Iterable[str]) -> dict[str, Gpu]:
     """Return GPUs by name, each once, all on the shelf where none is named."""
-    return {gpu.name: gpu for gpu in map(catalog.gpu, several(names) or catalog.names("gpus"))}
+    return {gpu.name: gpu for gpu in map(catalog.gpu, several(names, "gpus") or catalog.names("gpus"))}
 
 
 def site(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvplan.api import values
 from kvplan.api.kernel_profiles import predictor
-from kvplan.api.kernel_rows import holds_servers, load, refuse_settings
+from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.measuring.residuals import Residuals, by_kernel
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def validate(
         >>> kvplan.validate("gemm.csv").groups[-1].rows
         30
     """
-    given, named = values.settings(settings), values.several(profiles)
+    given, named = values.settings(settings), values.several(profiles, "profiles")
+    rows, kind = values.word(rows, "rows"), values.given(values.one_of, kind, "kind", ROWS)
     if holds_servers(rows, kind):
         return validate_servers(rows, kind, given, named)
     refuse_settings(given)

@@ -3,21 +3,99 @@
 A message names the parameter first, `ttft: must be above zero ...`; the command line writes its flag there.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date
 from math import inf
+from typing import Any, TypeVar
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
-from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens
+from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
 
+T = TypeVar("T")
 #: more queries a day than anyone has
 MOST = TERA
 #: fewer queries a day, and requests a second, than anyone asks about
 FEWEST = 1e-9
-#: names of the parameter `n` of tensor, pipeline and data parallelism
+#: more GPUs along one kind of parallelism, and more replicas of one kind, than a server has
 MOST_GPUS = 1024
+#: more sequences, requests in flight or GPUs than anyone has
+MOST_REQUESTS = 1_000_000
+
+
+def given(read: Callable[..., T], value: object, *how: Any) -> T | None:
+    """Return a value as `read` understands it, None where none was given."""
+    return None if value is None else read(value, *how)
+
+
+def word(value: object, name: str) -> str:
+    """Return a name, a path or a text."""
+    if not isinstance(value, str):
+        raise SpecError(f"{name}: expected text, got {shown(value)}")
+    return value
+
+
+def flag(value: object, name: str) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise SpecError(f"{name}: expected True or False, got {shown(value)}")
+    return value
+
+
+def called(value: T, name: str) -> T:
+    """Return a function."""
+    if not callable(value):
+        raise SpecError(f"{name}: expected a function, got {shown(value)}")
+    return value
+
+
+def count(value: object, name: str, least: int, most: int) -> int:
+    """Return a whole number within bounds."""
+    found = None if isinstance(value, bool) or not hasattr(value, "__index__") else int(value.__index__())
+    if found is None or not least <= found <= most:
+        raise SpecError(f"{name}: expected from {least:,} to {most:,}, got {shown(value)}")
+    return found
+
+
+def one_of(value: object, name: str, choices: Collection[str]) -> str:
+    """Return one of several names."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = choices
+        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}")
+    return value
+
+
+def weight_format(value: object, name: str = "weights") -> str:
+    """Return the name of a weight format."""
+    return one_of(value, name, sorted(FORMATS))
+
+
+def halves(value: object, name: str) -> tuple[int, int]:
+    """Return how many replicas prefill and how many decode, of '1:2' or (1, 2)."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", value, re.ASCII)
+        sizes: tuple[object, ...] = (int(found[1]), int(found[2])) if found else ()
+    else:
+        sizes = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(sizes) != 2:
+        raise SpecError(f"{name}: write prefill:decode replicas, as in 1:2, got {shown(value)}")
+    try:
+        first, second = (count(size, name, 1, MOST_GPUS) for size in sizes)
+    except SpecError:
+        raise SpecError(
+            f"{name}: write prefill:decode replicas from 1 to {MOST_GPUS:,}, as in 1:2, got {shown(value)}"
+        ) from None
+    return first, second
+
+
+def plain(value: object, name: str) -> str:
+    """Return a quantity as it was written."""
+    if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
+        raise SpecError(f"{name}: expected a number or text, got {shown(value)}")
+    return (written(value) if isinstance(value, int) else str(value)).strip()
 
 
 def tokens(value: int | str, name: str) -> int:
@@ -32,7 +110,7 @@ def optional_tokens(value: int | str | None, name: str) -> int | None:
 
 def seconds(value: float | str, name: str) -> float:
     """Return a time above zero such as '5s', '50ms' or 0.05; 'none' lifts a limit. [s]"""
-    text = str(value).strip()
+    text = plain(value, name)
     if text in ("none", "inf"):
         return inf
     found = parse(text if text[-1:].isalpha() else f"{text} s", "s", name)
@@ -49,7 +127,7 @@ def limit(value: float | str | None, usual: float | None, name: str) -> float | 
 
 def share(value: float | str, name: str) -> float:
     """Return a share such as '1%' or 0.01, from 0 to below 1."""
-    text = str(value).strip()
+    text = plain(value, name)
     found = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
     if not 0 <= found < 1:
         meant = f"write {text}% if that is meant" if 1 <= found < 100 and "%" not in text else "as in 1% or 0.01"
@@ -75,10 +153,8 @@ def utilization(value: float | str | None, name: str) -> float | None:
     return found
 
 
-def number(value: float | str | None, name: str, least: float, most: float) -> float | None:
-    """Return a plain number within bounds, None where none was given."""
-    if value is None:
-        return None
+def number(value: float | str, name: str, least: float, most: float) -> float:
+    """Return a plain number within bounds."""
     found = parse(value, "1", name)
     if not least <= found <= most:
         raise SpecError(f"{name}: must be from {least:g} to {most:g}, got {shown(value)}")
@@ -100,7 +176,7 @@ def per_second(rate: float | str, name: str = "rate") -> float:
 
 
 def _volume(value: float | str, name: str, unit: str, example: str) -> float:
-    text = str(value).strip()
+    text = plain(value, name)
     found = parse(text.removesuffix(unit), "1", name)
     if not FEWEST <= found < MOST:
         raise SpecError(f"{name}: must be from {FEWEST:g} to below {MOST:g}, as in {example}; got {shown(text)}")
@@ -111,8 +187,8 @@ def price(value: float | str | None, name: str = "price") -> float | None:
     """Return a price per GPU-hour, '2.49/h', '2.49 USD/h' or 2.49, in USD/s; None where none was given."""
     if value is None:
         return None
-    text = str(value)
-    number, _, per = text.strip().lstrip("$").partition("/")
+    text = plain(value, name)
+    number, _, per = text.lstrip("$").partition("/")
     unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
     found = parse(f"{number.replace('USD', '').strip()} USD/{unit}", "USD/s", name)
     if not 0 < found < MOST / HOUR:
@@ -126,13 +202,18 @@ def day(value: str | None, name: str = "on") -> str:
         return date.today().isoformat()
     try:
         return date.fromisoformat(value).isoformat()
-    except ValueError:
+    except (TypeError, ValueError):
         raise SpecError(f"{name}: expected a date such as 2026-11-23, got {shown(value)}") from None
 
 
-def several(value: str | Iterable[str]) -> tuple[str, ...]:
+def several(value: str | Iterable[str], name: str) -> tuple[str, ...]:
     """Return one name or several as a tuple."""
-    return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(value, str):
+        return (value,)
+    found = tuple(value) if isinstance(value, Iterable) else (value,)
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise SpecError(f"{name}: expected text or several texts, got {shown(wrong[0])}")
+    return found
 
 
 def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "settings") -> dict[str, str]:
@@ -140,27 +221,26 @@ def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "set
     if isinstance(value, Mapping):
         return {str(column): str(said) for column, said in value.items()}
     found = {}
-    for word in several(value):
-        column, sign, said = word.partition("=")
+    for said_of in several(value, name):
+        column, sign, said = said_of.partition("=")
         if not sign or not column.strip():
-            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(word)}")
+            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(said_of)}")
         found[column.strip()] = said.strip()
     return found
 
 
-def technique_names(value: str | Iterable[str], usual: Iterable[str]) -> tuple[str, ...]:
+def technique_names(value: str | Iterable[str], usual: Iterable[str], name: str = "techniques") -> tuple[str, ...]:
     """Return techniques in their one spelling, each once; the usual ones where none was given."""
-    found = tuple(dict.fromkeys(spelling.canonical(name) for name in several(value) or usual))
-    for name in found:
-        spelling.parts(name)
+    found = tuple(dict.fromkeys(spelling.canonical(one) for one in several(value, name) or usual))
+    for one in found:
+        spelling.parts(one)
     return found
 
 
 def parallel(tp: int | None, pp: int | None, dp: int | None) -> Parallel | None:
     """Return the replica shape that was fixed, None where none was."""
     for name, value in (("tp", tp), ("pp", pp), ("dp", dp)):
-        if value is not None and not 1 <= value <= MOST_GPUS:
-            raise SpecError(f"{name}: expected from 1 to {MOST_GPUS} GPUs, got {shown(value)}")
+        given(count, value, name, 1, MOST_GPUS)
     if tp is None and pp is None and dp is None:
         return None
     return Parallel(tensor=tp or 1, pipeline=pp or 1, data=dp or 1)

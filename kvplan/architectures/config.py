@@ -1,11 +1,8 @@
 """A config.json made uniform: the text part found, class defaults filled in, every spelling accepted."""
 
-import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from kvplan import CODE
 from kvplan.errors import SpecError, UnknownName, shown
 
 #: where multimodal configs keep the language model
@@ -91,21 +88,25 @@ SYNONYMS = {
 _MISSING = object()
 
 
-@cache
-def class_defaults() -> dict[str, dict[str, Any]]:
-    """Defaults of transformers' config classes by model type (they are part of the file format)."""
-    text = (CODE / "architectures" / "class_defaults.json").read_text("utf-8")
-    defaults: dict[str, dict[str, Any]] = json.loads(text)["model_types"]
-    return defaults
+#: model type -> defaults of transformers' config class, which are part of the file format
+Defaults = Mapping[str, Mapping[str, Any]]
 
 
 class Config:
     """Typed, forgiving access to one config.json; raises SpecError that names the field.
 
-    `model_type` is that of the language model, `outer` the whole file, `where` the name used in messages.
+    `model_type` is that of the language model, `outer` the whole file, `where` the name used in messages; `classes` are
+    the defaults of all types, those of the parent where none are given.
     """
 
-    def __init__(self, raw: Mapping[str, Any], where: str, known: Mapping[str, object], parent: "Config | None" = None):
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        where: str,
+        known: Mapping[str, object],
+        parent: "Config | None" = None,
+        classes: Defaults | None = None,
+    ):
         if not isinstance(raw, Mapping):
             raise SpecError(f"{where}: expected the object of a config.json, got {type(raw).__name__}")
         if len(raw) > MOST_FIELDS:
@@ -114,7 +115,8 @@ class Config:
         self.raw = raw
         self.parent = parent
         self.model_type = self._type(raw, known)
-        self.defaults = class_defaults().get(self.model_type, {})
+        self.classes: Defaults = parent.classes if classes is None and parent else classes or {}
+        self.defaults = self.classes.get(self.model_type, {})
 
     def _type(self, raw: Mapping[str, Any], known: Mapping[str, object]) -> str:
         stated = raw.get("model_type")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.architectures.config import Config
+from kvplan.architectures.config import Config, Defaults
 from kvplan.architectures.parts import Body, Part, attention_weights, decoder, gqa, layer_count, mlp, vector
 from kvplan.architectures.registry import FAMILIES, TOWERS, family
 from kvplan.errors import SpecError, UnknownName, shown
@@ -43,11 +43,14 @@ def tower(
     return register
 
 
-def language_model(raw: Mapping[str, Any], model_type: str, where: str) -> Config:
+def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes: Defaults) -> Config:
     """Return the text part's Config; its parent is the whole file, which then says whether the head is tied."""
     kind: Tower = TOWERS[model_type]
     outer = Config(
-        {**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type}, where, {model_type: None}
+        {**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type},
+        where,
+        {model_type: None},
+        classes=classes,
     )
     flat = kind.flat and kind.nest not in outer.raw
     stated = dict(raw) if flat else outer.nested(kind.nest, model_type=kind.text).raw

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvplan.architectures import FAMILIES, TOWERS
-from kvplan.architectures.config import NESTS, SYNONYMS, Config
+from kvplan.architectures.config import NESTS, SYNONYMS, Config, Defaults
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec, Weight
@@ -22,9 +22,14 @@ _SHORT = {
 }
 
 
-def read_model(raw: Mapping[str, Any], *, name: str, title: str = "", where: str, source: Source) -> ModelSpec:
-    """Build a ModelSpec; raise SpecError naming the field, or UnknownName naming the architecture."""
-    config = text_config(raw, where)
+def read_model(
+    raw: Mapping[str, Any], *, name: str, title: str = "", where: str, source: Source, classes: Defaults
+) -> ModelSpec:
+    """Build a ModelSpec; raise SpecError naming the field, or UnknownName naming the architecture.
+
+    `classes` are the defaults of transformers' config classes, which fill what the file leaves out.
+    """
+    config = text_config(raw, where, classes)
     body = FAMILIES[config.model_type](config)
     holder = config if config.parent is None else config.parent
     return ModelSpec(
@@ -67,25 +72,25 @@ def remarks(c: Config) -> tuple[str, ...]:
     return notes
 
 
-def text_config(raw: Mapping[str, Any], where: str) -> Config:
+def text_config(raw: Mapping[str, Any], where: str, classes: Defaults) -> Config:
     """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
     stated = raw.get("model_type") if isinstance(raw, Mapping) else None
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
     if isinstance(stated, str) and stated not in FAMILIES and stated in TOWERS:
         from kvplan.architectures.multimodal import language_model
 
-        return language_model(raw, stated, where)
+        return language_model(raw, stated, where, classes)
     if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):
         for nest in NESTS:
             inner = raw.get(nest)
             named = inner.get("model_type") if isinstance(inner, Mapping) else None
             if isinstance(named, str) and SYNONYMS.get(named, named) in FAMILIES:
                 outer = stated if isinstance(stated, str) and stated else "unnamed"
-                holder = Config({**raw, "model_type": outer}, where, {outer: None})
+                holder = Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
                 return Config(raw[nest], f"{where}: {nest}", FAMILIES, holder)
     if isinstance(stated, str) and stated not in FAMILIES:
         raise UnknownName("architecture", stated, [*FAMILIES, *TOWERS], "see `kvplan list architectures`", where)
-    return Config(raw, where, FAMILIES)
+    return Config(raw, where, FAMILIES, classes=classes)
 
 
 def max_context(c: Config) -> int | None:

@@ -1,10 +1,13 @@
 """Models: config.json files and folders, the catalogue, and weight formats that names end with."""
 
+import json
 from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
 
+from kvplan import CODE
+from kvplan.architectures.config import Defaults
 from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
@@ -31,6 +34,14 @@ def model(word: str) -> ModelSpec:
 
 
 @cache
+def class_defaults() -> Defaults:
+    """Return the defaults of transformers' config classes by model type."""
+    text = (CODE / "architectures" / "class_defaults.json").read_text("utf-8")
+    found: Defaults = json.loads(text)["model_types"]
+    return found
+
+
+@cache
 def _model_named(name: str) -> ModelSpec:
     where = f"{name}.yaml"
     return _model_file(document("models", name), name, where, None)
@@ -53,7 +64,7 @@ def _model_at(path: Path) -> ModelSpec:
         described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
         raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_model(raw, name=name, where=path.name, source=_here(path))
+    return read_model(raw, name=name, where=path.name, source=_here(path), classes=class_defaults())
 
 
 def _variant(word: str) -> ModelSpec | None:
@@ -72,7 +83,7 @@ def _variant(word: str) -> ModelSpec | None:
 def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
     config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    found = read_model(config, **titles(raw, name, where), where=where, source=source)
+    found = read_model(config, **titles(raw, name, where), where=where, source=source, classes=class_defaults())
     return replace(found, longer=text(raw, "longer", where, ""))
 
 

@@ -9,10 +9,12 @@ from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from kvplan.catalog.files import Document, path_of, read_bytes, read_text, read_yaml
+from kvplan.catalog.files import MAX_TABLE, Document, path_of, read_bytes, read_text, read_yaml, reading
 from kvplan.errors import SpecError, shown
 from kvplan.units import parse
 
+#: letters of a first line that can be the columns of samples
+LONGEST_HEADING = 10_000
 #: columns of samples that are words, that every sample fills, and that are whole
 TEXTS = ("group", "kind", "gpu", "engine", "kernel", "dtype", "kv_dtype", "state", "reasons")
 NEEDED = ("bytes", "flops", "round")
@@ -123,7 +125,8 @@ def must_be_writable(word: str) -> None:
 def holds_samples(word: str, columns: Sequence[str]) -> bool:
     """Return whether a file's first line names the columns of samples; raise SpecError."""
     path = path_of(word)
-    return read_text(path, path.name).split("\n", 1)[0].strip().split(",") == list(columns)
+    with reading(path, path.name, MAX_TABLE) as file:
+        return file.readline(LONGEST_HEADING).strip().split(",") == list(columns)
 
 
 def profile_beside(word: str) -> Document:

@@ -1,14 +1,20 @@
 """Plans that `kvplan recommend` saved: JSON documents, written whole and read back with suspicion."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import inf, isclose
 from typing import Any
 
 from kvplan.catalog.files import Document, path_of, read_json, read_text, write_whole
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
+from kvplan.planning.compare import PLAN, QUESTION, at
 
 #: the schema of documents that can be compared
 SCHEMA = 1
+#: no figure of a plan is larger, and what rounding leaves of the sum of a bill's lines
+MOST, ROUNDING = 1e30, 1e-6
+#: figures with bounds of their own: a technique can also gain quality
+BOUNDS = {"quality.drop": (-1.0, 1.0)}
 
 
 def save_plan(word: str, document: Mapping[str, Any]) -> None:
@@ -33,4 +39,50 @@ def saved_plan(word: str) -> Document:
             raise SpecError(f"{path.name}: {field}: is missing or no {kind.__name__}; save the plan again")
     if not isinstance(found.get("recommended", ""), (dict, type(None))):
         raise SpecError(f"{path.name}: recommended: expected a plan or null, as kvplan recommend saves them")
+    check_figures(found, QUESTION, f"{path.name}: ")
+    if plan := found.get("recommended"):
+        place = f"{path.name}: recommended."
+        check_figures(plan, PLAN, place)
+        total = at(plan, "usd_per_query.expected")
+        for bill in ("lines", "kinds"):
+            check_bill(plan.get(bill, []), total, f"{place}{bill}")
     return found
+
+
+def check_figures(document: Mapping[str, Any], wanted: Iterable[tuple[str, str, str]], place: str) -> None:
+    """Refuse a figure, by (name, dotted path, kind), that is of another kind or cannot be; one may be missing."""
+    for _, path, kind in wanted:
+        found: object = document
+        for key in path.split("."):
+            if found is not None and not isinstance(found, Mapping):
+                raise SpecError(f"{place}{path}: expected a figure, as kvplan recommend saves it")
+            found = None if found is None else found.get(key)
+        if found is None:
+            continue
+        if kind == "word":
+            if not isinstance(found, str):
+                raise SpecError(f"{place}{path}: expected text, got {shown(found)}")
+            continue
+        check_amount(found, f"{place}{path}", *BOUNDS.get(path, (0.0, 1.0 if kind == "share" else inf)))
+
+
+def check_amount(found: object, where: str, least: float = 0.0, most: float = inf) -> float:
+    """Return a finite number within bounds; raise SpecError."""
+    number = not isinstance(found, bool) and isinstance(found, (int, float)) and abs(found) < MOST
+    if not number or not least <= float(found) <= most:  # type: ignore[arg-type]
+        expected = f"a number from {least:g} to {most:g}" if most < inf else "a number of at least zero"
+        raise SpecError(f"{where}: expected {expected}, got {shown(found)}; save the plan again")
+    return float(found)  # type: ignore[arg-type]
+
+
+def check_bill(lines: object, total: object, where: str) -> None:
+    """Refuse the lines of a bill per query that are none, or do not come to its total. [USD]"""
+    if not isinstance(lines, list):
+        raise SpecError(f"{where}: expected a list of lines, got {shown(lines)}")
+    amounts = []
+    for n, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("name"), str):
+            raise SpecError(f"{where}: line {n}: expected a name and usd_per_query, got {shown(line)}")
+        amounts.append(check_amount(line.get("usd_per_query"), f"{where}: line {n}: usd_per_query"))
+    if lines and isinstance(total, (int, float)) and not isclose(sum(amounts), total, rel_tol=ROUNDING):
+        raise SpecError(f"{where}: come to {sum(amounts):g} USD a query, but usd_per_query.expected is {total:g}")

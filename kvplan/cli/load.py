@@ -1,11 +1,11 @@
 """`kvplan load`: one server under load: percentiles, throughput, cost, and the largest load within latency limits."""
 
-import re
 from typing import Any
 
 import click
 
-from kvplan.api.load import load
+from kvplan.api.load import ENGINES, MOST_DRAFTED, load
+from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import (
     day_option,
     deliver,
@@ -16,23 +16,8 @@ from kvplan.cli.options import (
     profile_option,
     replica_options,
 )
-from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.report.formats import Report
-
-#: engines whose servers were measured; the memory rules are vLLM's for all of them
-ENGINES = ("vllm", "trtllm", "sglang")
-#: replicas and requests nobody has
-MOST_REPLICAS, MOST_REQUESTS = 1024, 1_000_000
-
-
-def halves(text: str) -> tuple[int, int]:
-    """Read P:D, replicas that prefill and replicas that decode."""
-    found = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", text, re.ASCII)
-    sizes = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(1 <= n <= MOST_REPLICAS for n in sizes):
-        raise SpecError(f"disaggregated: write prefill:decode replicas, as in 1:2, got {shown(text)}")
-    return sizes
 
 
 @click.command("load")
@@ -53,8 +38,8 @@ def halves(text: str) -> tuple[int, int]:
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
 @click.option("--speculative", metavar="N", help="Tokens accepted a step, as in 1.6.")
 @click.option("--draft-share", metavar="P", help="Time of the draft over that of a step. [default: 0]")
-@click.option("--draft-tokens", type=click.IntRange(0, 64), metavar="K", help="Tokens drafted a step.")
-@click.option("--disaggregated", type=halves, metavar="P:D", help="P replicas only prefill, D only decode.")
+@click.option("--draft-tokens", type=click.IntRange(0, MOST_DRAFTED), metavar="K", help="Tokens drafted a step.")
+@click.option("--disaggregated", metavar="P:D", help="P replicas only prefill, D only decode.")
 @click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option(

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from kvplan.api.memory import memory
+from kvplan.api.memory import MOST_BLOCK, memory
+from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import context_option, deliver, examples, format_option, model_option, replica_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
@@ -14,7 +15,7 @@ from kvplan.report.formats import Report
 @click.command("memory")
 @model_option
 @context_option
-@click.option("--batch", "-b", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Sequences.")
+@click.option("--batch", "-b", type=click.IntRange(1, MOST_REQUESTS), default=1, show_default=True, help="Sequences.")
 @click.option(
     "--kv-dtype",
     type=click.Choice(list(KV_DTYPES)),
@@ -38,8 +39,10 @@ from kvplan.report.formats import Report
 @click.option("--gpu", "-g", help="Also divide this GPU's memory.")
 @replica_options
 @click.option("--max-model-len", metavar="TOKENS", help="Longest sequence the engine admits. Default: the context.")
-@click.option("--block-size", type=click.IntRange(1, 65536), help="Tokens per page.")
-@click.option("--max-num-seqs", type=click.IntRange(1, 1_000_000), help="Sequences per step, for the activation peak.")
+@click.option("--block-size", type=click.IntRange(1, MOST_BLOCK), help="Tokens per page.")
+@click.option(
+    "--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), help="Sequences per step, for the activation peak."
+)
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @format_option

@@ -27,11 +27,9 @@ Command = TypeVar("Command", bound=Callable[..., object])
 NARROWEST = 40
 #: digits of the widest page
 MOST_DIGITS = 4
-COUNT = click.IntRange(1, 1024)
+COUNT = click.IntRange(1, values.MOST_GPUS)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
-#: kinds of rows of kernels (as kvplan/perf/kernel_profile.py, which only commands that read rows load)
-KINDS = ("decode_attention", "mla_decode_attention", "prefill_attention", "gemm", "all_reduce")
 
 model_option = click.option("--model", "-m", required=True, help="A name, hub id or config.json.")
 context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
@@ -111,10 +109,6 @@ format_option = stacked(
         help="--format json: schema 1, base units.",
     ),
 )  # fmt: skip
-kind_option = click.option(
-    "--kind", type=click.Choice(["e2e", *KINDS]), metavar="KIND",
-    help=f"What the rows are: e2e, {', '.join(KINDS)}. Default: by their columns.",
-)  # fmt: skip
 set_option = click.option(
     "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
     help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
@@ -122,6 +116,14 @@ set_option = click.option(
 profiles_option = click.option(
     "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
 )
+
+
+def kind_option(command: Command) -> Command:
+    """Add --kind; only commands that read rows load what there is."""
+    from kvplan.api.kernel_rows import ROWS
+
+    kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
+    return click.option("--kind", type=click.Choice(ROWS), metavar="KIND", help=kinds)(command)
 
 
 def examples(*lines: str) -> Callable[[Command], Command]:

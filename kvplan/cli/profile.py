@@ -5,20 +5,22 @@ from typing import Any
 
 import click
 
-from kvplan.api.profile import BUDGET, Stopped, Watch, profile, seconds
+from kvplan.api.profile import BUDGET, DEVICES, MOST_PROCESSES, Stopped, Watch, profile, seconds
 from kvplan.cli.options import TEXT, deliver, examples, flagged, format_option, path, say
 from kvplan.report.formats import Report
 
 
 @click.command("profile")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="Default: a GPU if torch sees one, else the CPU.")
+@click.option("--device", type=click.Choice(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
 @click.option(
     "--budget", default=f"{BUDGET:g}s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it."
 )
 @click.option("--output", "-o", type=path, help="Where the profile goes. Default: profile-<device>.yaml.")
 @click.option("--rows", type=path, help="Where every sample goes. Default: beside the profile.")
 @click.option(
-    "--processes", type=click.IntRange(1, 64), help="How many all-reduce together. Default: the visible GPUs; CPU: 1."
+    "--processes",
+    type=click.IntRange(1, MOST_PROCESSES),
+    help="How many all-reduce together. Default: the visible GPUs; CPU: 1.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the samples of an earlier run.")
 @format_option

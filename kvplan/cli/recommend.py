@@ -20,6 +20,7 @@ from kvplan.cli.options import (
     techniques_option,
     term_option,
 )
+from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def answer(**asked: Any) -> "Recommendation":
 @techniques_option
 @any_technique_option
 @click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
-@click.option(
-    "--objective", type=click.Choice(["cost", "energy", "gpus", "latency"]), default="cost", help="What to make small."
-)
+@click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")

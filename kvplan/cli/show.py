@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from kvplan.api.show import show
-from kvplan.cli.options import KINDS, deliver, examples, format_option, path
+from kvplan.cli.options import deliver, examples, format_option, path
+from kvplan.perf.kernel_profile import KINDS
 from kvplan.report.formats import Report
 
 
@@ -14,9 +15,9 @@ from kvplan.report.formats import Report
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "--kernels",
-    type=click.Choice(KINDS),
+    type=click.Choice(list(KINDS)),
     metavar="KIND",
-    help=f"Of a profile, only {', '.join(KINDS[:-1])} or {KINDS[-1]}.",
+    help=f"Of a profile, only {', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}.",
 )
 @click.option("--rows", type=path, help="Of a profile, draw a file's measured times against its predictions.")
 @format_option

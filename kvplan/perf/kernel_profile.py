@@ -141,7 +141,7 @@ def _latent_part(sizes: Mapping[str, int], bits: float, nearby: float) -> str:
     return "l2" if sizes["batch"] * sizes["kv_len"] * kt.LATENT_KEY * bits / 8 <= RESIDENT * nearby else "memory"
 
 
-#: every kind of kernel, by the name `--kind` takes
+#: every kind of kernel, by its name
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -455,7 +455,7 @@ class Predictor:
         """Return the GPU itself if it was measured, else the nearest that was, with a note and a wider interval."""
         homes = sorted({home for known, home, _ in self.kernels if known == kind})
         if not homes:
-            raise SpecError(f"no profile has {kind} kernels; see `kvplan calibrate --help`")
+            raise SpecError(f"no profile has {kind} kernels; fit some with `kvplan calibrate`")
         if gpu.name in homes:
             return gpu.name, [], 1.0
         nearest = min(homes, key=lambda home: distance(self.gpus(home), gpu))

@@ -12,10 +12,10 @@ from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.demand import Demand
 from kvplan.planning.search import GPUS, Candidates, Configuration, cached_tokens
+from kvplan.planning.site import OBJECTIVES
 from kvplan.quality.loss import Quality
 
 Array = Any
-OBJECTIVES = ("cost", "energy", "gpus", "latency")
 
 
 @dataclass(frozen=True, kw_only=True)

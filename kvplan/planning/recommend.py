@@ -1,7 +1,7 @@
 """From a workload to one plan: the cheapest candidate that keeps every limit, with reasons and a range.
 
 `search` gives every candidate as arrays, `plans` the best of each technique and GPU; here one is chosen and the others
-are told why they were not. `hosting` bills it, `doubt` moves it about, `why` explains it.
+are told why they were not. `hosting` bills it, `sensitivity` moves it about, `reasons` explains it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from kvplan.money.gpu_cost import GpuCost
 
 
+#: what a recommendation makes small
+OBJECTIVES = ("cost", "energy", "gpus", "latency")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """One request: `context` tokens in all, the last `output` of them generated."""
