@@ -1,5 +1,6 @@
 """The recommendation: a slow twin, limits that only help when loosened, bills that add up, calibrated chances."""
 
+import json
 import math
 from dataclasses import replace
 from statistics import NormalDist
@@ -559,3 +560,14 @@ def test_tables_keep_their_figures_on_narrow_terminals(width: int) -> None:
         ]
         named = [line for line in table.splitlines() if line.startswith(plan.technique) and plan.gpu in line]
         assert all(any(cell in line for line in named) for cell in row), row
+
+
+def test_a_gpu_of_small_nodes_leaves_the_others_their_tensor_parallelism(run) -> None:
+    """H100 NVLs are bridged in pairs; beside them an H200 still splits over up to eight."""
+    base = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-t", "baseline", "--queries-per-day", "4000", "--json")
+    alone, beside = (
+        json.loads(run(*base, *(word for gpu in gpus for word in ("-g", gpu))).out)["recommended"]
+        for gpus in (("h200",), ("h200", "h100-nvl"))
+    )
+    assert alone["tp"] > 2 and alone["gpu"] == beside["gpu"] == "h200"
+    assert {name: alone[name] for name in ("tp", "pp", "gpus")} == {name: beside[name] for name in ("tp", "pp", "gpus")}
