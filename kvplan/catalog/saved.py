@@ -12,7 +12,7 @@ from kvplan.planning.compare import PLAN, QUESTION, at
 #: the schema of documents that can be compared
 SCHEMA = 1
 #: no figure of a plan is larger, and what rounding leaves of the sum of a bill's lines
-MOST, ROUNDING = 1e30, 1e-6
+MOST, ROUNDING = 1e18, 1e-6
 #: figures with bounds of their own: a technique can also gain quality
 BOUNDS = {"quality.drop": (-1.0, 1.0)}
 
@@ -70,7 +70,7 @@ def check_amount(found: object, where: str, least: float = 0.0, most: float = in
     """Return a finite number within bounds; raise SpecError."""
     number = not isinstance(found, bool) and isinstance(found, (int, float)) and abs(found) < MOST
     if not number or not least <= float(found) <= most:  # type: ignore[arg-type]
-        expected = f"a number from {least:g} to {most:g}" if most < inf else "a number of at least zero"
+        expected = f"a number from {least:g} to {min(most, MOST):g}"
         raise SpecError(f"{where}: expected {expected}, got {shown(found)}; save the plan again")
     return float(found)  # type: ignore[arg-type]
 
