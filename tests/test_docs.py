@@ -5,9 +5,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from kvplan.cli import COMMANDS
+from kvplan.cli import COMMANDS, group
 
 ROOT = Path(__file__).parent.parent
 #: what no page may hold: paths and tools of a workplace
@@ -15,9 +16,19 @@ NAMES = re.compile(r"/work/(main|shared|\.)|/opt/pypi|farm-(bench|studio)|/\.lib
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def shown_help(name: str) -> str:
+    """Return a command's text of help, its examples a line each."""
+    return group.get_command(click.Context(group), name).help
+
+
 def commands() -> list[tuple[str, str]]:
-    """Return (page, command) for every line of a code block or an inline span that runs kvplan, each command once."""
-    found = []
+    """Return (page, command) of all that runs kvplan: lines of code blocks, inline spans, examples of the help."""
+    found = [
+        ("help", line) for name in COMMANDS for line in re.findall(r"^ *(kvplan .*)$", shown_help(name), re.MULTILINE)
+    ]
+    found = [
+        (page, line) for page, line in found if not re.search(r"\.(csv|json|yaml)\b|--refresh|kvplan profile", line)
+    ]
     for page in PAGES:
         text = page.read_text("utf-8")
         for block in re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL):

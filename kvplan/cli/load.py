@@ -51,7 +51,7 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
-    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1.5/s",
+    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1/s",
 )
 def command(form: str, **asked: Any) -> None:
     """One server under load: a table over loads, one closed or open loop, or the largest load within limits."""
