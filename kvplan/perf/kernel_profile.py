@@ -48,7 +48,7 @@ class KernelCall:
 class Kind:
     """A kind of kernel: columns of its rows, how a shape becomes work and time, and which shapes are fitted apart."""
 
-    name: str  #: as `--kind` takes it
+    name: str  #: as tables and commands call it
     sizes: tuple[str, ...]  #: columns of sizes
     texts: tuple[str, ...]  #: columns of names
     kernel: str  #: column that names the kernel
@@ -244,7 +244,7 @@ class Kernel:
 class KernelProfile:
     """Fitted kernels by GPU, engine, kind and 'kernel dtype'."""
 
-    name: str  #: as `--profile` and reports call it
+    name: str  #: as questions and reports call it
     title: str  #: one line that says what it is
     tier: str  #: where its rows were measured
     source: Source  #: who measured them, and when
