@@ -181,7 +181,11 @@ class ServingProfile:
         names = {"base": "", "kernels": who.architecture, **who.members()}
         parts = [self.moves.get(level, {}).get(name, {}) for level, name in names.items()]
         parts.append(era_moves(who.engine, who.version))
-        return {term.name: sum(part.get(term.name, 0.0) for part in parts) for term in ALL}
+        found = dict.fromkeys(TERM, 0.0)
+        for part in parts:
+            for name in found.keys() & part.keys():
+                found[name] += part[name]
+        return found
 
     def values(self, who: Identity, speculative: bool = False) -> dict[str, float]:
         """Return every term's value for a server."""
