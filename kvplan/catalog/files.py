@@ -44,7 +44,7 @@ def distinct(inputs: Sequence[str], output: str | None) -> None:
     seen: dict[str, str] = {}
     for word in inputs:
         place = os.path.realpath(path_of(word))
-        if not os.path.isfile(place):  # a terminal can be read and written at once
+        if not Path(place).is_file():  # a terminal can be read and written at once
             continue
         if place in seen:
             twice = word if word == seen[place] else f"{seen[place]} and {word}"
