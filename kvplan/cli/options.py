@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable
 from os import environ
-from shutil import get_terminal_size
 from typing import Any, TypeVar
 
 import click
@@ -164,6 +163,8 @@ def say(message: str, who: str = "kvplan") -> None:
 def screen() -> Screen:
     """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
     if sys.stdout.isatty():
+        from shutil import get_terminal_size  # loads three compressors
+
         return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
     said = environ.get("COLUMNS", "")
     width = int(said) if said.isascii() and said.isdecimal() and len(said) <= MOST_DIGITS else 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.resources import files
+from pkgutil import iter_modules  # importlib.resources takes six times as long to import
 
 from kvplan.errors import UnknownName
 from kvplan.report.blocks import Json, Page
@@ -27,7 +27,7 @@ class Screen:
 
 def names() -> list[str]:
     """Return the formats there are."""
-    return sorted(p.name[:-3] for p in files(__name__).iterdir() if p.name.endswith(".py") and p.name[0] != "_")
+    return sorted(module.name for module in iter_modules(__path__))
 
 
 def render(report: Report, name: str, screen: Screen) -> str:
