@@ -7,6 +7,7 @@ above zero`, `gpus=h200`), and `flagged` turns these names into flags.
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from os import environ
 from typing import Any, TypeVar
 
@@ -171,6 +172,7 @@ def screen() -> Screen:
     return Screen(width=width) if width >= NARROWEST else Screen()
 
 
+@cache
 def flags(command: click.Command) -> dict[str, tuple[str, bool]]:
     """Return parameter -> (its longest flag, whether it takes no value)."""
     return {
@@ -188,7 +190,7 @@ def flagged(text: str, command: click.Command) -> str:
         flag, bare = known.get(match[1], ("", False))
         return match[0] if not flag else flag if bare or not match[2] else f"{flag} {match[2]}"
 
-    return re.sub(r"(?<![\w.-])([a-z_0-9]+)=([^\s,;)]*)", assigned, text)
+    return re.sub(r"(?<![\w.-])([a-z_0-9]+)=([^\s,;)]*)", assigned, text) if "=" in text else text
 
 
 def refused(text: str, command: click.Command) -> str:
