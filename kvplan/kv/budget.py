@@ -1,10 +1,12 @@
 """One GPU's memory as lines that sum to the total: weights, activations, runtime, KV cache."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
-from kvplan.kv.replica import Parallel, stage_layout, weights
+from kvplan.kv.replica import Parallel, Weights, stage_layout, weights
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import Layer, ModelSpec
 from kvplan.units import show_bytes, show_percent
@@ -34,6 +36,11 @@ class Deployment:
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
 
     @property
+    def use(self) -> float:
+        """Share of the GPU's memory that the engine uses, its default where none is set, of 1."""
+        return self.engine.utilization if self.utilization is None else self.utilization
+
+    @property
     def limits(self) -> tuple[int, int]:
         """Sequences and tokens of one engine step."""
         sequences, tokens = self.engine.limits(self.gpu)
@@ -48,20 +55,43 @@ class Deployment:
 class Budget:
     """Memory of the fullest GPU of a replica."""
 
-    lines: tuple[Line, ...]  #: weights, activations, runtime and kv_cache, which may be negative; they sum to `total`
+    amounts: Mapping[str, float]  #: weights, activations, runtime [B]
     total: float  #: what the engine may use of one GPU [B]
     paging: Paging  #: pages of the fullest pipeline stage
     length: int  #: of the sequences that `kv_tokens` counts [token]
-    parallel: Parallel  #: how the replica is spread
+    deployment: Deployment  #: the engine, the GPU, and how the replica is spread
+    held: Weights  #: the replica's weights
+    form: str  #: their format
+    binding: str  #: what takes most of the activations, in words
 
-    def line(self, name: str) -> float:
-        """Return the amount of the line of this name. [B]"""
-        return next(line.amount for line in self.lines if line.name == name)
+    @property
+    def parallel(self) -> Parallel:
+        """How the replica is spread."""
+        return self.deployment.parallel
 
     @property
     def kv_cache(self) -> float:
         """Room for caches on the GPU, negative where weights and activations alone do not fit. [B]"""
-        return self.line("kv_cache")
+        return self.total - sum(self.amounts.values())
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """Weights, activations, runtime and kv_cache, which may be negative; they sum to `total`."""
+        gpus = f"{self.parallel.gpus} GPU{'s' * (self.parallel.gpus > 1)}, replicated tensors counted on each"
+        whole = self.deployment.gpu.visible_memory if self.deployment.gpu else self.total
+        used = show_percent(self.deployment.use)
+        basis = {
+            "weights": f"{self.form}, {show_bytes(self.held.total)} over {gpus}",
+            "activations": self.binding,
+            "runtime": "CUDA context, NCCL and other memory outside the allocator",
+            "kv_cache": f"what is left of the {used} of {show_bytes(whole)} the engine may use",
+        }
+        amounts = {**self.amounts, "kv_cache": self.kv_cache}
+        return tuple(Line(name=name, amount=amount, basis=basis[name]) for name, amount in amounts.items())
+
+    def line(self, name: str) -> float:
+        """Return the amount of the line of this name. [B]"""
+        return next(line.amount for line in self.lines if line.name == name)
 
     @property
     def kv_tokens(self) -> int:
@@ -115,21 +145,17 @@ def _widest(layer: Layer, tensor: int) -> float:
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:
     """Return how the fullest GPU of a replica spends the engine's share of its memory."""
     assert deployment.gpu is not None
-    parallel, engine = deployment.parallel, deployment.engine
-    use = engine.utilization if deployment.utilization is None else deployment.utilization
-    total = deployment.gpu.visible_memory * use
-    tensors = weights(model, deployment.weights)
-    weight = tensors.per_gpu(parallel) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
+    parallel, engine, held = deployment.parallel, deployment.engine, weights(model, deployment.weights)
+    weight = held.per_gpu(parallel) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
     activation, binding = activation_bytes(model, deployment)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data)
-    form = deployment.weights or (model.quantization.method if model.quantization else model.dtype)
-    gpus = f"{parallel.gpus} GPU{'s' * (parallel.gpus > 1)}, replicated tensors counted on each"
-    rest = f"what is left of the {show_percent(use)} of {show_bytes(deployment.gpu.visible_memory)} the engine may use"
-    lines = (
-        Line(name="weights", amount=weight, basis=f"{form}, {show_bytes(tensors.total)} over {gpus}"),
-        Line(name="activations", amount=activation, basis=binding),
-        Line(name="runtime", amount=runtime, basis="CUDA context, NCCL and other memory outside the allocator"),
-        Line(name="kv_cache", amount=total - weight - activation - runtime, basis=rest),
+    return Budget(
+        amounts={"weights": weight, "activations": activation, "runtime": runtime},
+        total=deployment.gpu.visible_memory * deployment.use,
+        paging=deployment.pages(stage_layout(layout.settled(length), len(model.layers), parallel.pipeline)),
+        length=length,
+        deployment=deployment,
+        held=held,
+        form=deployment.weights or (model.quantization.method if model.quantization else model.dtype),
+        binding=binding,
     )
-    pages = deployment.pages(stage_layout(layout.settled(length), len(model.layers), parallel.pipeline))
-    return Budget(lines=lines, total=total, paging=pages, length=length, parallel=parallel)
