@@ -1,7 +1,6 @@
 """Many passes side by side: operators of arrays, which the formulas of `perf` take as they are."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,4 +33,4 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
                 if loads is not None and np.ndim(amount) and columns[f].shape[1] == 1:
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount
-    return [replace(first[name], **columns) for name, columns in found.items()]
+    return [first[name]._replace(**columns) for name, columns in found.items()]

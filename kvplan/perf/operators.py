@@ -7,7 +7,7 @@ raise to powers, so that one reading of the physics serves one plan, a search ov
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.paging import share
@@ -25,9 +25,8 @@ WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cach
 HIDDEN_PASSES = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Operator:
-    """What one GPU does in one part of a pass.
+class Operator(NamedTuple):
+    """What one GPU does in one part of a pass; a tuple, which is made three times as fast as a frozen dataclass.
 
     `bits` is the width of the operands (products) or of cache elements. `launches` counts the layers that launch
     `kernels`' kernels. `message` is the bytes of all `messages` together.

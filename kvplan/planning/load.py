@@ -5,7 +5,7 @@ first, an open loop the second; `running` requests, those that hold memory, deci
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, exp, hypot, sqrt
 from statistics import NormalDist
@@ -245,7 +245,7 @@ def gain(s: Server, each: float, c: Calibration) -> float:
     plain = forward(s.model, s.layout, held, s.parallel, base=s.base, decode=each, length=length)
     wide = forward(s.model, s.layout, held, s.parallel, base=s.base, decode=each * many, length=length)
     verifying = [o for o in wide if o.limit != CACHE]
-    verifying += [replace(o, flops=o.flops * many) for o in plain if o.limit == CACHE]
+    verifying += [o._replace(flops=o.flops * many) for o in plain if o.limit == CACHE]
     slower = (1 + s.speculation.draft) * step_time(verifying, c, each) / step_time(plain, c, each)
     return float(s.speculation.accepted / slower)
 
