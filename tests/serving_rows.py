@@ -8,8 +8,9 @@ from math import log
 from pathlib import Path
 
 from kvplan import catalog
-from kvplan.measuring.servers import ServerRow, read_server
-from kvplan.measuring.serving_predict import PredictedRow, predict
+from kvplan.measuring.serving.predict import PredictedRow, predict
+from kvplan.measuring.serving.reading import read_server
+from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.serving_profile import ServingProfile
 
 Entry = dict[str, str]

@@ -7,7 +7,7 @@ from kvplan.api.predict import Predicted
 from kvplan.api.profile import Profiled
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
-from kvplan.measuring.serving_check import Beside
+from kvplan.measuring.serving.check import Beside
 from kvplan.report import calibrate, fields, listing, predict, prices, profile, validate
 from kvplan.report.blocks import Notes, Page, Table, Text
 from kvplan.report.fields import Field

@@ -7,8 +7,11 @@ import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
-from kvplan.measuring.servers import OPEN, Refused, ServerRow, link_of, load_of, read_server, room_of, stack
-from kvplan.measuring.serving_predict import PredictedRow, predict, roofline
+from kvplan.measuring.serving.arrays import stack
+from kvplan.measuring.serving.load import link_of, load_of, room_of
+from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
+from kvplan.measuring.serving.reading import read_server
+from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
 from kvplan.specs.serving_profile import Identity
@@ -50,9 +53,9 @@ def test_nominal_lengths_are_benchmarks_measured_ones_are_means() -> None:
 
 def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
     row = good(gpu="h200_sxm", engine="TensorRT-LLM", model="Qwen/Qwen3-32B", precision="fp8_block")
-    assert (row.gpu.name, row.engine, row.model.name, row.form) == ("h200", "trtllm", "qwen3-32b", "fp8")
-    assert good(model="deepseek-r1", precision="fp8").form is None, "the checkpoint is fp8"
-    assert good(precision="BF16").form == "bf16"
+    assert (row.gpu.name, row.engine, row.model.name, row.weight_format) == ("h200", "trtllm", "qwen3-32b", "fp8")
+    assert good(model="deepseek-r1", precision="fp8").weight_format is None, "the checkpoint is fp8"
+    assert good(precision="BF16").weight_format == "bf16"
 
 
 def test_a_format_in_a_models_name_does_not_hide_the_model() -> None:
@@ -166,7 +169,7 @@ def test_an_unknown_release_is_not_a_measured_one() -> None:
         servers([seen, {**seen, "engine_version": ""}], measured=False), catalog.serving_profile(), catalog.engine()
     )
     assert isinstance(listed, PredictedRow) and isinstance(silent, PredictedRow)
-    assert silent.row.who.members()["releases"] == "" != listed.row.who.members()["releases"]
+    assert silent.row.identity.members()["releases"] == "" != listed.row.identity.members()["releases"]
     assert silent.tpot_range[1] / silent.tpot_range[0] > 1.2 * listed.tpot_range[1] / listed.tpot_range[0]
 
 
@@ -357,7 +360,13 @@ def test_few_rows_are_shown_one_by_one(run, tmp_path) -> None:
 
 def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     plain = good()
-    assert (plain.arrival, plain.spread, plain.sped, plain.cache, plain.medians) == ("closed", 0.2, None, None, False)
+    assert (plain.arrival, plain.spread, plain.speculation_gain, plain.stated_kv_bits, plain.medians) == (
+        "closed",
+        0.2,
+        None,
+        None,
+        False,
+    )
     exact = good(lengths="exact (random)", requests="80")
     assert (exact.prompt, exact.output, exact.spread, exact.waves) == (1000, 500.0, 0.0, 5.0)
     assert good(lengths="uniform 0.8-1.0", requests="80").prompt == 900
@@ -369,7 +378,9 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     caches = [good(kv_dtype=word).kv_bits for word in ("auto", "fp8_e4m3", "bf16", "int4")]
     assert caches == [16.0, 8.0, 16.0, 4.0]
     assert good(precision="fp8").kv_bits == 8.0 and good(precision="fp8", kv_dtype="auto").kv_bits == 16.0
-    forms = [good(precision=word).form for word in ("gptq-int4", "w8a8-int8", "compressed-tensors-w4a16-g32", "fp4")]
+    forms = [
+        good(precision=word).weight_format for word in ("gptq-int4", "w8a8-int8", "compressed-tensors-w4a16-g32", "fp4")
+    ]
     assert forms == ["int4", "int8", "int4", "nvfp4"]
 
 
@@ -378,7 +389,7 @@ def test_arrivals_lengths_and_caches_are_read_where_a_file_has_them() -> None:
     [("", 1.0), ("no", 1.0), ("mtp", 0.0), ("EAGLE accept 2.46", 2.46 / 1.36), ("mtp2, accept length 2", 2 / 1.24)],
 )
 def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
-    found = good(spec_decode=word).sped
+    found = good(spec_decode=word).speculation_gain
     assert found == pytest.approx(gain)
 
 

@@ -9,23 +9,14 @@ import yaml
 from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
-from kvplan.measuring.servers import stack
-from kvplan.measuring.serving_fit import (
-    About,
-    LeftOut,
-    Manner,
-    Problem,
-    drafts,
-    fit,
-    folds_of,
-    intervals_of_own,
-    left_out,
-    profile_of,
-    ranges_of,
-    solve,
-    without,
-)
-from kvplan.measuring.serving_predict import PredictedRow, predict
+from kvplan.measuring.serving.arrays import stack
+from kvplan.measuring.serving.fit import FitOptions, fit
+from kvplan.measuring.serving.holdout import HeldOut, folds_of, held_out_rows, without
+from kvplan.measuring.serving.intervals import intervals_of_own, ranges_of
+from kvplan.measuring.serving.predict import PredictedRow, predict
+from kvplan.measuring.serving.problem import Problem, has_mtp_layers
+from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
+from kvplan.measuring.serving.solve import solve
 from kvplan.specs.calibration import Range
 from kvplan.specs.serving_profile import (
     NOWHERE,
@@ -41,7 +32,7 @@ from kvplan.specs.serving_profile import (
 )
 from kvplan.specs.source import Source
 
-ABOUT = About(
+ABOUT = ProfileHeading(
     name="mine", title="Mine", tier="measured here", source=Source(kind="measured", ref="x", date="2026-11-23")
 )
 DENSE = [
@@ -201,7 +192,7 @@ def test_rows_left_out_in_closed_form_are_those_of_a_fit_without_them() -> None:
 
 def test_runs_with_speculative_decoding_are_told_apart_one_by_one() -> None:
     """Rows do not say: of two runs of one release, that with two thirds of the times had it."""
-    assert drafts(catalog.model("deepseek-r1")) and not drafts(catalog.model("llama3.1-70b"))
+    assert has_mtp_layers(catalog.model("deepseek-r1")) and not has_mtp_layers(catalog.model("llama3.1-70b"))
     plain = [
         *entries("deepseek-r1", "b200", "trtllm", (4, 8), sweep="slow"),
         *entries("llama3.1-70b", "b200", "trtllm", (2, 4), sweep="slow"),
@@ -214,8 +205,8 @@ def test_runs_with_speculative_decoding_are_told_apart_one_by_one() -> None:
             row["tpot_ms"] = str(float(row["tpot_ms"]) / 1.6)
     many, _ = stack(servers(rows), catalog.engine())
     problem = Problem(many)
-    solve(problem)
-    assert {(r.sweep, r.model.name) for r, f in zip(many.rows, problem.fast, strict=True) if f} == {
+    speculative = solve(problem).point.speculative
+    assert {(r.sweep, r.model.name) for r, f in zip(many.rows, speculative, strict=True) if f} == {
         ("fast", "deepseek-r1")
     }
 
@@ -239,7 +230,7 @@ def test_rows_alike_are_left_out_together() -> None:
 def test_every_support_is_told_by_leaving_out_exactly_that() -> None:
     rows = servers(timed([*DENSE[::3], *OTHERS[::3]], catalog.serving_profile()))
     problem = Problem(stack(rows, catalog.engine())[0])
-    out = {o.what: o for o in left_out(problem, solve(problem), None)}
+    out = {o.basis: o for o in held_out_rows(problem, solve(problem), None)}
     assert set(out) == set(WAYS)
     assert len(out[SEEN].rows) > 0 and len(out[RELEASE].rows) == 0, "one release of each"
     assert {(r.model.name, r.gpu.name) for r in out[SIBLING].rows} == {
@@ -252,12 +243,12 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
     rows = servers(timed(DENSE[:20], catalog.serving_profile()))
     shipped = catalog.serving_profile()
     ratio = np.stack([np.linspace(-0.5, 0.5, 20), np.full(20, np.nan)], 1)
-    out = [LeftOut(what=SEEN, rows=tuple(rows), ratio=ratio)]
+    out = [HeldOut(basis=SEEN, rows=tuple(rows), log_ratio=ratio)]
     found = ranges_of(out, shipped)
     assert found[SEEN][0].high == pytest.approx(exp(0.4), rel=0.1)
     assert found[SEEN][1].high == pytest.approx(shipped.ranges[SEEN][1].high), "no row told of TTFT"
     own = intervals_of_own(out, shipped)["h100-sxm vllm"]
-    told = shipped.interval(rows[0].who)
+    told = shipped.interval(rows[0].identity)
     assert own[0].high == pytest.approx(exp(0.5 * 0.4 + 0.5 * log(told[0].high)), rel=0.1)
     assert own[1].high == pytest.approx(told[1].high, rel=1e-6), "no row told of TTFT"
 
@@ -266,9 +257,9 @@ def test_intervals_are_the_middle_of_rows_left_out_shrunk_when_few() -> None:
 def test_from_scratch_what_no_row_tells_is_as_shipped() -> None:
     """One GPU under one engine: nothing says how far off another one would be."""
     rows, shipped = servers(timed(DENSE[::3], catalog.serving_profile())), catalog.serving_profile()
-    profile, out = fit(rows, catalog.engine(), ABOUT, shipped, Manner(scratch=True))
+    profile, out = fit(rows, catalog.engine(), ABOUT, shipped, FitOptions(from_scratch=True))
     assert profile.ranges[SIBLING] == shipped.ranges[SIBLING] and profile.ranges[NOWHERE] == shipped.ranges[NOWHERE]
-    assert {o.what for o in out if len(o.rows)} == {SEEN, SERVER}
+    assert {o.basis for o in out if len(o.rows)} == {SEEN, SERVER}
 
 
 # -- rows of one's own ------------------------------------------------------------------------------
@@ -281,7 +272,7 @@ def test_three_rows_of_ones_own_server_are_enough() -> None:
     slow = [{**row, "tpot_ms": str(1.6 * float(row["tpot_ms"])), "ttft_ms": str(1.6 * float(row["ttft_ms"]))}
             for row in truth]  # fmt: skip
     mine, rest = slow[1::4], [row for n, row in enumerate(slow) if n % 4 != 1]
-    found, _ = fit(servers(mine), catalog.engine(), ABOUT, shipped, Manner())
+    found, _ = fit(servers(mine), catalog.engine(), ABOUT, shipped, FitOptions())
     assert np.median(abs(off(mine, found))[:, 0]) < 0.05 and np.median(abs(off(rest, found))[:, 0]) < 0.10
 
 
@@ -291,10 +282,10 @@ def test_rows_that_disagree_widen_the_interval() -> None:
     wild = [{**row, "tpot_ms": str(float(row["tpot_ms"]) * (3.0 if n % 2 else 0.4))} for n, row in enumerate(rows)]
     widths = []
     for made in (rows, wild):
-        profile, _ = fit(servers(made), engine, ABOUT, shipped, Manner())
-        tpot, _ = profile.interval(servers(made)[0].who)
+        profile, _ = fit(servers(made), engine, ABOUT, shipped, FitOptions())
+        tpot, _ = profile.interval(servers(made)[0].identity)
         widths.append(tpot.high / tpot.low)
-    before = shipped.interval(servers(rows)[0].who)[0]
+    before = shipped.interval(servers(rows)[0].identity)[0]
     assert widths[1] > before.high / before.low >= 0.99 * widths[0]
 
 

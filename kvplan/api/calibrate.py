@@ -21,9 +21,9 @@ from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
     from kvplan.measuring.fit import Progress
-    from kvplan.measuring.servers import ServerRow
-    from kvplan.measuring.serving_check import Beside
-    from kvplan.measuring.serving_fit import About
+    from kvplan.measuring.serving.check import Beside
+    from kvplan.measuring.serving.profiles import ProfileHeading
+    from kvplan.measuring.serving.rows import ServerRow
 
 #: where rows were measured
 TIERS = ("measured here", "measured elsewhere")
@@ -187,11 +187,11 @@ def from_samples(rows: str, output: str, name: str | None, tier: str, source: So
 # -- servers --------------------------------------------------------------------------------------
 
 
-def described(output: str, name: str | None, title: str, tier: str, source: Source) -> "About":
+def described(output: str, name: str | None, title: str, tier: str, source: Source) -> "ProfileHeading":
     """Return what a serving profile says of itself; no title yet when the user gives none."""
-    from kvplan.measuring.serving_fit import About
+    from kvplan.measuring.serving.profiles import ProfileHeading
 
-    return About(name=name or stem(output), title=title, tier=tier, source=source)
+    return ProfileHeading(name=name or stem(output), title=title, tier=tier, source=source)
 
 
 def calibrate_servers(
@@ -202,13 +202,14 @@ def calibrate_servers(
     given: Mapping[str, str],
     scratch: bool,
     speculative: Sequence[str],
-    about: "About | None",
+    about: "ProfileHeading | None",
     progress: "Progress | None",
 ) -> FittedServers:
     """Fit servers to end-to-end rows, or return errors on rows left out of such fits."""
     from kvplan.api.server_rows import read_table, usable
-    from kvplan.measuring.serving_check import held_out
-    from kvplan.measuring.serving_fit import Manner, check, document, fit
+    from kvplan.measuring.serving.check import held_out_errors
+    from kvplan.measuring.serving.fit import FitOptions, check, fit
+    from kvplan.measuring.serving.profiles import document
 
     rows, left = usable([read_table(word, kind, given, measured=True) for word in words])
     if gpu is not None:
@@ -216,18 +217,18 @@ def calibrate_servers(
         rows = [r for r in rows if r.gpu.name == wanted]
         if not rows:
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
-    rows = [replace(r, sped=0.0) if ran_fast(r, speculative) else r for r in rows]
-    how = Manner(scratch=scratch, kernels=of_kernels() if scratch else {}, progress=progress)
+    rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
+    options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=progress)
     engine, shipped = catalog.engine(), catalog.serving_profile()
     if about is None or output is None:
         profile = None
-        out, ranges = check(rows, engine, shipped, how)
+        held_out, ranges = check(rows, engine, shipped, options)
     else:
         pairs = sorted({f"{r.gpu.name} {r.engine}" for r in rows})
         source = replace(about.source, ref=f"{about.source.ref}, on top of {shipped.source.ref}")
         about = replace(about, title=about.title or f"Servers: {', '.join(pairs)}")
         about = about if scratch else replace(about, source=source)
-        profile, out = fit(rows, engine, about, shipped, how)
+        profile, held_out = fit(rows, engine, about, shipped, options)
         ranges = dict(profile.ranges)
         comment = SERVER_COMMENT.format(rows=" ".join(map(base, words)), manner=" from scratch" if scratch else "")
         write_profile(output, document(profile), comment)
@@ -236,14 +237,14 @@ def calibrate_servers(
         output=output,
         shipped="" if scratch else shipped.name,
         speculative=profile.speculative if profile else None,
-        metrics=held_out(out, ranges, engine),
+        metrics=held_out_errors(held_out, ranges, engine),
         left=left,
     )
 
 
 def ran_fast(row: "ServerRow", speculative: Sequence[str]) -> bool:
     """Return whether a row is of a version the user names as one that ran speculative decoding."""
-    return row.sped is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
+    return row.speculation_gain is None and any(f"{row.engine} {row.version}".startswith(name) for name in speculative)
 
 
 def of_kernels() -> dict[str, dict[str, float]]:

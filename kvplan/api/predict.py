@@ -17,7 +17,7 @@ from kvplan.perf.kernel_profile import Prediction
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
-    from kvplan.measuring.serving_predict import PredictedRow
+    from kvplan.measuring.serving.predict import PredictedRow
 
 #: rows in memory at once
 BLOCK = 1000
@@ -100,7 +100,7 @@ def predict_servers(
 ) -> Predicted:
     """Predict end-to-end rows; one that cannot be predicted says why in its note, and rests on 'none'."""
     from kvplan.api.server_rows import profile_of, tables
-    from kvplan.measuring.serving_predict import PredictedRow, predict
+    from kvplan.measuring.serving.predict import PredictedRow, predict
 
     distinct([word], output)
     profile, engine = profile_of(profiles), catalog.engine()

@@ -8,8 +8,9 @@ from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmark_files import SETTABLE, load_results
-from kvplan.measuring.servers import NEEDED, TIMES, Refused, ServerRow, read_server
-from kvplan.measuring.serving_predict import ask
+from kvplan.measuring.serving.predict import with_load
+from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
+from kvplan.measuring.serving.rows import Refused, ServerRow
 from kvplan.specs.serving_profile import ServingProfile
 
 Found = TypeVar("Found")
@@ -87,7 +88,7 @@ def usable(tables: Sequence[RowFile]) -> tuple[list[ServerRow], list[str]]:
     rows, left = [], []
     for table in tables:
         for row in table.rows:
-            found = ask(row, engine)
+            found = with_load(row, engine)
             if isinstance(found, Refused):
                 left.append(f"{table.where}: {table.noun} {found.line}: {found.reason}")
             else:

@@ -10,8 +10,8 @@ from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.measuring.residuals import Residuals, by_kernel
 
 if TYPE_CHECKING:
-    from kvplan.measuring.serving_check import Beside
-    from kvplan.measuring.serving_predict import PredictedRow
+    from kvplan.measuring.serving.check import Beside
+    from kvplan.measuring.serving.predict import PredictedRow
 
 #: so many end-to-end rows are returned one by one
 FEW = 20
@@ -67,8 +67,8 @@ def validate_servers(word: str, kind: str | None, given: Mapping[str, str], prof
     """Compare end-to-end rows with their predictions and with a plain roofline."""
     from kvplan import catalog
     from kvplan.api.server_rows import profile_of, read_table, usable
-    from kvplan.measuring.serving_check import by_server
-    from kvplan.measuring.serving_predict import PredictedRow, predict
+    from kvplan.measuring.serving.check import by_server
+    from kvplan.measuring.serving.predict import PredictedRow, predict
 
     profile, engine = profile_of(profiles), catalog.engine()
     rows, left = usable([read_table(word, kind, given, measured=True)])

@@ -5,7 +5,7 @@ from typing import Any
 
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
-from kvplan.measuring.serving_predict import PredictedRow
+from kvplan.measuring.serving.predict import PredictedRow
 from kvplan.report.blocks import Column, Json, Notes, Page, Table, notes, records, schema, table
 from kvplan.units import show_count, show_percent, show_time
 

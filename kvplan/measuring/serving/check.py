@@ -6,9 +6,9 @@ from math import exp, isnan
 
 from kvplan.errors import SpecError
 from kvplan.measuring.residuals import Compared, Residuals, compare, quantile
-from kvplan.measuring.servers import ServerRow
-from kvplan.measuring.serving_fit import LeftOut
-from kvplan.measuring.serving_predict import PredictedRow, predict, roofline
+from kvplan.measuring.serving.holdout import HeldOut
+from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
+from kvplan.measuring.serving.rows import ServerRow
 from kvplan.specs.calibration import Range
 from kvplan.specs.hardware import Engine
 from kvplan.specs.serving_profile import SEEN, SUPPORT, ServingProfile, stood_on
@@ -24,22 +24,21 @@ class Beside(Residuals):
 
 
 def by_server(rows: Sequence[ServerRow], profile: ServingProfile, engine: Engine) -> Mapping[str, list[Beside]]:
-    """Return errors of TPOT and TTFT by GPU, engine and model, all rows last."""
-    found = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)]
-    if not found:
+    """Return errors of TPOT and TTFT by GPU, engine and model, all rows last. [metric][group]"""
+    predicted = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)]
+    if not predicted:
         raise SpecError("no row can be predicted; kvplan predict says why in each row's note")
-    plain = roofline([p.row for p in found], engine)
+    pairs = list(zip(predicted, roofline([p.row for p in predicted], engine), strict=True))
     groups: dict[tuple[str, ...], list[tuple[PredictedRow, tuple[float, float]]]] = {}
-    for p, ideal in zip(found, plain, strict=True):
+    for p, ideal in pairs:
         groups.setdefault((p.row.gpu.name, p.row.engine, p.row.model.name), []).append((p, ideal))
-    ordered = [(g, groups[g]) for g in sorted(groups)]
-    ordered.append((("all", "", ""), list(zip(found, plain, strict=True))))
-    made: dict[str, list[Beside]] = {}
+    ordered = [*((group, groups[group]) for group in sorted(groups)), (("all", "", ""), pairs)]
+    errors: dict[str, list[Beside]] = {}
     for metric in METRICS:
-        compared = [(group, [_compared(metric, p, ideal) for p, ideal in mine]) for group, mine in ordered]
-        told = [(group, [c for c in cases if c[0][0] > 0]) for group, cases in compared]
-        made[metric] = [_beside(group, cases) for group, cases in told if cases]
-    return {metric: groups for metric, groups in made.items() if groups}
+        cases = [(group, [_compared(metric, p, ideal) for p, ideal in mine]) for group, mine in ordered]
+        measured = [(group, [c for c in each if c[0][0] > 0]) for group, each in cases]
+        errors[metric] = [_beside(group, each) for group, each in measured if each]
+    return {metric: groups for metric, groups in errors.items() if groups}
 
 
 def _compared(metric: str, p: PredictedRow, ideal: tuple[float, float]) -> tuple[Compared, float]:
@@ -53,29 +52,29 @@ def _beside(group: tuple[str, ...], cases: Sequence[tuple[Compared, float]]) -> 
     return Beside(**asdict(compare(group, [c for c, _ in cases])), roofline=plain)
 
 
-def held_out(
-    found: Sequence[LeftOut], ranges: Mapping[str, tuple[Range, Range]], engine: Engine
+def held_out_errors(
+    parts: Sequence[HeldOut], ranges: Mapping[str, tuple[Range, Range]], engine: Engine
 ) -> dict[str, list[Beside]]:
-    """Return errors of TPOT and TTFT on rows left out, coverage of the intervals they led to, and a roofline's error.
+    """Return errors of TPOT and TTFT on rows held out, coverage of the intervals they led to, and a roofline's error.
 
-    A group is (what else was measured, in words,) for all rows, and (the same, GPU, engine, model).
+    [metric][group]. A group is (what else was measured, in words,) for all rows, and (the same, GPU, engine, model).
     """
-    made: dict[str, list[Beside]] = {}
-    for out in found:
-        if not out.rows:
+    errors: dict[str, list[Beside]] = {}
+    for part in parts:
+        if not part.rows:
             continue
-        plain = roofline(out.rows, engine)
+        plain = roofline(part.rows, engine)
         for j, metric in enumerate(METRICS):
             groups: dict[tuple[str, ...], list[tuple[Compared, float]]] = {(): []}
-            for row, ratio, ideal in zip(out.rows, out.ratio[:, j].tolist(), plain, strict=True):
+            for row, ratio, ideal in zip(part.rows, part.log_ratio[:, j].tolist(), plain, strict=True):
                 if isnan(ratio):
                     continue
-                own = ranges.get(stood_on(out.what, row.who, own=True)) if out.what == SEEN else None
-                between = (own or ranges.get(stood_on(out.what, row.who)) or ranges[out.what])[j]
+                own = ranges.get(stood_on(part.basis, row.identity, own=True)) if part.basis == SEEN else None
+                interval = (own or ranges.get(stood_on(part.basis, row.identity)) or ranges[part.basis])[j]
                 measured = (row.tpot, row.ttft)[j] or 1.0
-                case = ((exp(ratio), 1.0, between.low, between.high), exp(ratio) * ideal[1 - j] / measured)
+                case = ((exp(ratio), 1.0, interval.low, interval.high), exp(ratio) * ideal[1 - j] / measured)
                 groups[()].append(case)
                 groups.setdefault((row.gpu.name, row.engine, row.model.name), []).append(case)
-            words = SUPPORT[out.what]
-            made.setdefault(metric, []).extend(_beside((words, *g), groups[g]) for g in sorted(groups) if groups[g])
-    return made
+            words = SUPPORT[part.basis]
+            errors.setdefault(metric, []).extend(_beside((words, *g), groups[g]) for g in sorted(groups) if groups[g])
+    return errors

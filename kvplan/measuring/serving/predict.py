@@ -8,22 +8,9 @@ from typing import Any
 import numpy as np
 
 from kvplan.errors import KvplanError
-from kvplan.measuring.servers import (
-    EXACT,
-    GRID,
-    OPEN,
-    Many,
-    RankLoad,
-    Refused,
-    ServerRow,
-    in_a_run,
-    in_flight,
-    load_of,
-    loads_at,
-    mixes,
-    room_of,
-    side_by_side,
-)
+from kvplan.measuring.serving.arrays import EXACT, RowArrays, side_by_side
+from kvplan.measuring.serving.load import RankLoad, in_a_run, in_flight, load_of, loads_at, mixes, room_of
+from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import Served, serve, steps
 from kvplan.specs.calibration import ALL
 from kvplan.specs.eras import launch_of
@@ -43,36 +30,39 @@ from kvplan.specs.serving_profile import (
 #: terms of a plain roofline: shares and factors of 1, and no time for anything else
 IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
 IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0}
+#: numbers of requests in flight that are tried for an open loop
+GRID = 14
 #: a load this much outside the measured ones is noted, as a factor
 SLACK = 1.05
 
+#: a row that can be predicted, and its load
 Pair = tuple[ServerRow, RankLoad]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictedRow:
-    """A row's predicted times [s], the 80 % intervals around them, and what they rest on."""
+    """A row's predicted times, the 80 % intervals around them, and what they rest on."""
 
     row: ServerRow  #: the row as it was read
     ttft: float  #: predicted mean or median TTFT, as the row states it [s]
     tpot: float  #: predicted TPOT [s]
     ttft_range: tuple[float, float]  #: ends of its 80 % interval [s]
     tpot_range: tuple[float, float]  #: ends of its 80 % interval [s]
-    basis: str  #: what the prediction rests on, one of WAYS
+    basis: str  #: what the prediction rests on, one of WAYS of serving_profile.py
     notes: tuple[str, ...]  #: what was assumed, or is beyond what was measured
 
 
 def predict(
-    found: Sequence[ServerRow | Refused], profile: ServingProfile, engine: Engine
+    rows: Sequence[ServerRow | Refused], profile: ServingProfile, engine: Engine
 ) -> list[PredictedRow | Refused]:
     """Return a prediction of every row, or why there is none, in the order of the rows."""
-    each = [ask(row, engine, profile) for row in found]
+    each = [with_load(row, engine, profile) for row in rows]
     pairs = [pair for pair in each if not isinstance(pair, Refused)]
     if not pairs:
         return [refused for refused in each if isinstance(refused, Refused)]
-    many, served = _served(pairs, terms_of([row for row, _ in pairs], profile))
-    late = np.array([a.late for _, a in pairs])
-    times = zip((many.first(served) + late).tolist(), served.tpot.tolist(), strict=True)
+    arrays, served = _served(pairs, term_values([row for row, _ in pairs], profile))
+    late = np.array([load.late for _, load in pairs])
+    times = zip((arrays.ttft(served) + late).tolist(), served.tpot.tolist(), strict=True)
     return [pair if isinstance(pair, Refused) else _timed(*pair, profile, *next(times)) for pair in each]
 
 
@@ -84,29 +74,30 @@ def roofline(rows: Sequence[ServerRow], engine: Engine) -> list[tuple[float, flo
     return list(zip(served.ttft.tolist(), served.tpot.tolist(), strict=True))
 
 
-def terms_of(rows: Sequence[ServerRow], profile: ServingProfile) -> dict[str, Any]:
-    """Return the values a profile gives every row's terms, as arrays."""
+def term_values(rows: Sequence[ServerRow], profile: ServingProfile) -> dict[str, Any]:
+    """Return the values a profile gives every row's terms, as arrays. [term][row]"""
     known: dict[Any, dict[str, float]] = {}
     for r in rows:
-        if (r.who, r.sped) not in known:
-            known[r.who, r.sped] = values_of(r, profile)
-    each = [known[r.who, r.sped] for r in rows]
+        if (r.identity, r.speculation_gain) not in known:
+            known[r.identity, r.speculation_gain] = values_of(r, profile)
+    each = [known[r.identity, r.speculation_gain] for r in rows]
     return {t.name: np.array([values[t.name] for values in each]) for t in ALL}
 
 
 def values_of(row: ServerRow, profile: ServingProfile) -> dict[str, float]:
-    """Return the values of a row's terms; what it says of speculative decoding comes before what its run had."""
-    values = profile.values(row.who, row.sped == 0.0 or (row.sped is None and profile.speculates(row.who)))
-    return {**values, "accepted": row.sped} if row.sped else values
+    """Return the values of a row's terms; what it states of speculative decoding comes before what its run had."""
+    gain = row.speculation_gain
+    values = profile.values(row.identity, gain == 0.0 or (gain is None and profile.speculates(row.identity)))
+    return {**values, "accepted": gain} if gain else values
 
 
-def ask(row: ServerRow | Refused, engine: Engine, profile: ServingProfile | None = None) -> Pair | Refused:
-    """Return a row with its load and passes, or why there are none; an open loop's load is found by its rate."""
+def with_load(row: ServerRow | Refused, engine: Engine, profile: ServingProfile | None = None) -> Pair | Refused:
+    """Return a row with its load and passes, or why there are none; an open loop's load follows from its rate."""
     if isinstance(row, Refused):
         return row
     try:
         if row.arrival == OPEN and not row.concurrency and profile is not None:
-            return row, settled(row, engine, profile)
+            return row, open_loop_load(row, engine, profile)
         return row, load_of(row, engine, in_flight(row))
     except KvplanError as error:
         return Refused(line=row.line, reason=str(error))
@@ -114,14 +105,14 @@ def ask(row: ServerRow | Refused, engine: Engine, profile: ServingProfile | None
         return Refused(line=row.line, reason="its numbers are too large to compute with")
 
 
-def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> RankLoad:
+def open_loop_load(row: ServerRow, engine: Engine, profile: ServingProfile) -> RankLoad:
     """Return an open loop in its steady state: as many requests in flight as make as many leave as come.
 
     Where more come than can leave, a request waits for those that filled the slots before it.
     """
     room, _ = room_of(row, engine)
     ranks = row.parallel.data * row.parallel.pipeline
-    most = max(min(room, row.slots * ranks) / ranks, 1.0)
+    most = max(min(room, row.max_num_seqs * ranks) / ranks, 1.0)
     grid = np.geomspace(min(0.1, most / 2), most, GRID)
     c = calibration(
         values_of(row, profile), gpu=row.gpu, engine=row.engine, mixes=float(mixes(row)), tpot=EXACT, ttft=EXACT,
@@ -135,11 +126,11 @@ def settled(row: ServerRow, engine: Engine, profile: ServingProfile) -> RankLoad
     running = float(np.interp(row.rate, leaving, grid) * seldom) * ranks
     late = 0.0
     if row.rate > leaving[-1]:
-        late = waves_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
+        late = cycles_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
     return replace(load_of(row, engine, in_a_run(running, row.requests)), late=late)
 
 
-def waves_before(row: ServerRow, slots: float) -> float:
+def cycles_before(row: ServerRow, slots: float) -> float:
     """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
 
     The mean over a run of so many requests, or the median one's.
@@ -151,24 +142,24 @@ def waves_before(row: ServerRow, slots: float) -> float:
     return (full * (full - 1) / 2 + (filled - full) * full) / filled if filled else 0.0
 
 
-def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[Many, Served]:
-    many = side_by_side([row for row, _ in pairs], [a for _, a in pairs])
-    c = many.calibrated(terms)
+def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[RowArrays, Served]:
+    arrays = side_by_side([row for row, _ in pairs], [load for _, load in pairs])
+    c = arrays.calibrated(terms)
     if ideal:  # narrow caches are read as fast as wide ones, and the host costs nothing
         c = replace(c, narrowed=False, launch=0.0)
     with np.errstate(all="ignore"):
-        return many, many.served(c)
+        return arrays, arrays.served(c)
 
 
-def _timed(row: ServerRow, a: RankLoad, profile: ServingProfile, ttft: float, tpot: float) -> PredictedRow | Refused:
+def _timed(row: ServerRow, load: RankLoad, profile: ServingProfile, ttft: float, tpot: float) -> PredictedRow | Refused:
     if not (0 < ttft < np.inf and 0 < tpot < np.inf):
         return Refused(line=row.line, reason="its numbers are too large to compute with")
-    basis = profile.basis(row.who)
-    tpots, ttfts = profile.interval(row.who)
-    outside = beyond(row, profile)
+    basis = profile.basis(row.identity)
+    tpots, ttfts = profile.interval(row.identity)
+    outside = outside_measured(row, profile)
     if outside:
         tpots, ttfts = wider(tpots), wider(ttfts)
-    said = (said_of(basis, row, profile), *outside, *row.notes, *a.notes)
+    notes = (support_note(basis, row), *outside, *row.notes, *load.notes)
     return PredictedRow(
         row=row,
         ttft=ttft,
@@ -176,21 +167,21 @@ def _timed(row: ServerRow, a: RankLoad, profile: ServingProfile, ttft: float, tp
         ttft_range=(ttft * ttfts.low, ttft * ttfts.high),
         tpot_range=(tpot * tpots.low, tpot * tpots.high),
         basis=basis,
-        notes=tuple(note for note in said if note),
+        notes=tuple(note for note in notes if note),
     )
 
 
-def beyond(row: ServerRow, profile: ServingProfile) -> list[str]:
-    """Return how a load lies outside those that were measured."""
-    said = []
-    for what, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
-        low, high = profile.loads.get(what, (0.0, inf))
+def outside_measured(row: ServerRow, profile: ServingProfile) -> list[str]:
+    """Return how a load lies outside those that were measured, a note each."""
+    notes = []
+    for name, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
+        low, high = profile.loads.get(name, (0.0, inf))
         if not low / SLACK <= amount <= high * SLACK:
-            said.append(f"{what} {amount:,.0f} is outside the measured {low:,.0f} to {high:,.0f}")
-    return said
+            notes.append(f"{name} {amount:,.0f} is outside the measured {low:,.0f} to {high:,.0f}")
+    return notes
 
 
-def said_of(basis: str, row: ServerRow, profile: ServingProfile) -> str:
+def support_note(basis: str, row: ServerRow) -> str:
     """Return what a prediction rests on, in words; '' where like rows were measured."""
     gpu, engine, model = row.gpu.name, row.engine, row.model.name
     release = f"release {row.version}" if row.version else "the release, which is not stated,"

@@ -1,0 +1,1 @@
+"""End-to-end rows of servers: reading, predicting, fitting and checking them."""

@@ -1,0 +1,87 @@
+"""Many end-to-end rows side by side, as the arrays that `perf` times at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kvplan.measuring.serving.load import RankLoad, in_flight, link_of, load_of, mixes
+from kvplan.measuring.serving.rows import ServerRow
+from kvplan.perf import arrays
+from kvplan.perf.serving import Load, Passes, Served, Steps, serve, steps
+from kvplan.specs.calibration import Calibration, Range
+from kvplan.specs.eras import launch_of
+from kvplan.specs.hardware import Engine
+from kvplan.specs.serving_profile import calibration
+
+#: a calibration of rows side by side states no interval
+EXACT = Range(low=1.0, high=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuArrays:
+    """The datasheet figures of many rows' GPUs; 0 stands for a format a GPU lacks."""
+
+    bandwidth: Any  #: of memory [B/s, row]
+    wide: Any  #: 16-bit matrix rate [FLOP/s, row]
+    fp8: Any  #: 8-bit matrix rate [FLOP/s, row]
+    fp4: Any  #: 4-bit matrix rate [FLOP/s, row]
+    link: Any  #: one-way bandwidth between a replica's GPUs [B/s, row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowArrays:
+    """Rows side by side, as arrays: what `perf` works on."""
+
+    rows: tuple[ServerRow, ...]  #: the rows, in the arrays' order
+    load: Load  #: the loads on a rank, every amount an array [row]
+    passes: Passes  #: the operators of their steps, every amount an array [row]
+    gpus: GpuArrays  #: datasheet figures of their GPUs
+    mixes: Any  #: 1 where prompts share steps with decoding [row]
+    launch: Any  #: host time to launch a kernel without CUDA graphs [s, row]
+    medians: Any  #: whether a row states the median TTFT [row]
+    host_work: Any  #: share left of the host's work for a sequence [row]
+
+    def calibrated(self, values: Mapping[str, Any]) -> Calibration:
+        """Return effective rates and overheads of every row, from arrays of its terms' values. [row]"""
+        exact = {"engine": "", "name": "", "tier": "", "tpot": EXACT, "ttft": EXACT, "launch": self.launch}
+        return calibration(values, gpu=self.gpus, mixes=self.mixes, **exact)
+
+    def served(self, c: Calibration) -> Served:
+        """Return every row's means under a calibration of arrays. [s, row]"""
+        return serve(self.load, self.steps(c), c)
+
+    def ttft(self, served: Served) -> Any:
+        """Return TTFT as each row states it: the mean, or the median. [s, row]"""
+        return np.where(self.medians, served.median, served.ttft)
+
+    def steps(self, c: Calibration) -> Steps:
+        """Return the times of the five steps of every row. [s, row]"""
+        return steps(self.passes, c, self.load.batch * self.host_work)
+
+
+def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[RowArrays, list[RankLoad]]:
+    """Return measured rows as arrays, and the load of each; an open loop has as many in flight as Little's law."""
+    loads = [load_of(row, engine, in_flight(row)) for row in rows]
+    return side_by_side(rows, loads), loads
+
+
+def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArrays:
+    """Return rows with their loads as arrays."""
+    load = Load(**{name: np.array([getattr(a.load, name) for a in loads], float) for name in Load.__dataclass_fields__})
+    stacked = {name: arrays.stack([getattr(a.passes, name) for a in loads]) for name in Passes.__dataclass_fields__}
+    figures = {
+        name: np.array([getattr(r.gpu, name) or 0.0 for r in rows], float) for name in GpuArrays.__dataclass_fields__
+    }
+    figures["link"] = np.array([link_of(r.gpu, r.parallel) for r in rows])
+    return RowArrays(
+        rows=tuple(rows),
+        load=load,
+        passes=Passes(**stacked),
+        gpus=GpuArrays(**figures),
+        mixes=np.array([float(mixes(r)) for r in rows]),
+        launch=np.array([launch_of(r.engine, r.version, r.gpu.architecture) for r in rows]),
+        medians=np.array([r.medians for r in rows]),
+        host_work=np.array([r.host_work for r in rows]),
+    )

@@ -1,0 +1,118 @@
+"""What an end-to-end row asks of the serving model: the load on one rank, and the passes of its steps."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil
+from typing import Any
+
+from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, weights
+from kvplan.measuring.serving.rows import OFFLINE, OPEN, STATIC, ServerRow
+from kvplan.perf.serving import Load, Passes, passes
+from kvplan.specs.eras import era_of
+from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import APART, CHUNK
+
+#: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
+FEWEST = 4
+#: engines that reserve a request's final length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT); the others
+#: take it in at its present length and push one back when memory runs out
+RESERVING = ("trtllm",)
+#: between GPUs that no NVLink joins: PCIe 5.0 x16 one way [B/s]
+OUTSIDE = 64e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankLoad:
+    """A row as the serving model sees it."""
+
+    load: Load  #: the load on one attention-data-parallel rank
+    passes: Passes  #: operators of its steps
+    notes: tuple[str, ...] = ()  #: what was assumed
+    late: float = 0.0  #: added to TTFT, where more requests come than can leave [s]
+
+
+@lru_cache(maxsize=512)
+def layout_of(model: ModelSpec, bits: float) -> KVLayout:
+    """Return a model's uncompressed cache with elements of `bits` bits, worked out once."""
+    return kv_layout(model, bits)
+
+
+def load_of(row: ServerRow, engine: Engine, concurrency: float | None = None) -> RankLoad:
+    """Return the load and passes of a row, under a concurrency of its own if given; the batch is what memory holds."""
+    parallel = row.parallel
+    in_flight = row.concurrency if concurrency is None else concurrency
+    room, notes = room_of(row, engine)
+    ranks = parallel.data * parallel.pipeline
+    most = min(room, row.max_num_seqs * ranks)
+    batch, offered = max(1.0, min(in_flight, most) / ranks), in_flight / ranks
+    offered = offered if row.arrival == OPEN else max(1.0, offered)
+    if batch < 0.99 * offered:
+        limit = "memory holds" if most == room else "the engine runs"
+        notes = (*notes, f"{limit} {most} of {in_flight:g} requests; the others wait")
+    return replace(loads_at(row, batch, offered), notes=notes)
+
+
+def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
+    """Return a row with so many requests on a rank, `offered` of them in all; both may be arrays. [load]"""
+    layout = layout_of(row.model, row.kv_bits)
+    offered = batch if offered is None else offered
+    steps = passes(
+        row.model, layout, layout, weights(row.model, row.weight_format), row.parallel, batch=batch, prompt=row.prompt,
+        output=row.output, chunk=CHUNK,
+    )  # fmt: skip
+    offline = row.arrival == OFFLINE
+    load = Load(
+        prompt=row.prompt, output=row.output, batch=batch, offered=offered,
+        waves=offered / batch if offline else 0.0 if row.arrival in (OPEN, STATIC) else row.waves,
+        chunks=ceil(row.prompt / CHUNK), spread=row.spread, static=float(row.arrival == STATIC),
+        offline=float(offline), open=float(row.arrival == OPEN),
+    )  # fmt: skip
+    return RankLoad(load=load, passes=steps)
+
+
+def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
+    """Return how many of a row's requests memory holds, and what is odd about it.
+
+    Most engines admit a request at its present length: those that run have half of their answers on average.
+    """
+    layout, parallel = layout_of(row.model, row.kv_bits), row.parallel
+    deployment = Deployment(
+        engine=engine, gpu=row.gpu, parallel=replace(parallel, expert=0), weights=row.weight_format, max_num_seqs=256,
+        max_num_batched_tokens=int(CHUNK),
+    )  # fmt: skip
+    length = max(2, int(row.prompt + row.output))
+    budget = memory_budget(row.model, layout, deployment, length)
+    held = max(2, int(row.prompt + (1.0 if row.engine in RESERVING else 0.5) * row.output))
+    room = budget.sequences(held)
+    if budget.sequences(length) < FEWEST * parallel.data:
+        return max(ceil(row.concurrency), 1), ("weights leave no room by kvplan's memory rules; taken to fit",)
+    return room, ()
+
+
+def in_flight(row: ServerRow) -> float | None:
+    """Return the requests in flight of a measured open loop: rate x time, as far as its run of requests gets there."""
+    if row.arrival != OPEN or not row.rate:
+        return None
+    return max(in_a_run(row.rate * ((row.ttft or 0.0) + row.output * (row.tpot or 0.0)), row.requests), 0.05)
+
+
+def in_a_run(steady: float, requests: float) -> float:
+    """Return how many others a request meets in a run that begins and ends empty, where a long one would have `steady`.
+
+    In flight on average are N C / (N / R + C) = R C / (1 + R C / N); a request meets what lies halfway to the most.
+    """
+    return steady / (1 + steady / (2 * requests)) if requests else steady
+
+
+def mixes(row: ServerRow) -> bool:
+    """Return whether prompts share steps with decoding: not under SGLang, nor before vLLM's V1 engine."""
+    return row.engine not in APART and not (row.engine == "vllm" and bool(era_of(row.engine, row.version)))
+
+
+def link_of(gpu: Gpu, parallel: Parallel) -> float:
+    """Return the bandwidth between a replica's GPUs: NVLink ends with the node (two cards of an H100 NVL). [B/s]"""
+    together = parallel.tensor * parallel.data
+    return gpu.link if together <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)

@@ -1,0 +1,276 @@
+"""Reading end-to-end rows: from the words of a file to a server and its load."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from kvplan.architectures.formats import FORMATS, format_named
+from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.errors import KvplanError, SpecError, shown
+from kvplan.kv.replica import Parallel, check_parallel
+from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
+from kvplan.perf.serving import LENGTH_SPREAD
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
+from kvplan.units import parse
+
+#: columns every end-to-end row has; the others may be missing or empty
+NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
+TTFT, TPOT = "ttft_ms", "tpot_ms"
+TIMES = {"ttft": TTFT, "tpot": TPOT}
+#: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
+MEAN_LENGTH = 0.9
+#: requests every slot sends there, the first ones all at once
+WAVES = 10.0
+ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
+#: words of formats inside longer ones, as files of checkpoints write them
+INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
+#: what names of quantised checkpoints, or of one among several, end in
+QUANTISED = re.compile(r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE)
+#: lengths of data sets differ by about their mean; of "+-15 %" by as much each way
+DATASET_SPREAD, NEAR_SPREAD = 1.0, 0.3
+#: widths of a cache by words inside its name [bit]
+KV_BITS = (
+    ("fp8", 8.0), ("int8", 8.0), ("nvfp4", 4.0), ("int4", 4.0), ("turbo", 4.0), ("bf16", 16.0), ("fp16", 16.0),
+)  # fmt: skip
+#: what a drafted token adds to a step: its draft, and its verification
+DRAFTED = 0.12
+#: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
+#: assumption: scheduling and sampling take a quarter. Llama 3.1 70B in fp8 on two H100s (1,000 tokens in and out) then
+#: makes 4,400 tokens/s, as published (TensorRT-LLM 0.17 performance overview)
+IN_PROCESS = 0.25
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A row as its file holds it."""
+
+    values: Mapping[str, Any]  #: column -> what stands there
+
+    def text(self, column: str) -> str:
+        """Return a column's text without blanks around it, '' where there is none."""
+        return str(self.values.get(column) or "").strip()
+
+    def size(self, column: str, default: float | None = None) -> float:
+        """Return a column's number above zero; a `default` stands for an empty column and for 0."""
+        if not self.text(column) and default is not None:
+            return default
+        number = parse(self.text(column), "1", column)
+        if not 0 <= number <= LARGEST or (number == 0 and default is None):
+            got = shown(self.text(column))
+            raise SpecError(f"{column}: expected a number above zero and up to {LARGEST:,}, got {got}")
+        return number or (default or 0.0)
+
+
+def read_server(
+    values: Mapping[str, Any], line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
+) -> ServerRow | Refused:
+    """Return one row, or why it says nothing kvplan can use.
+
+    `model` and `gpu` read these by their names; times are read where they are `measured`.
+    """
+    try:
+        return _server(RawRow(values), line, model, gpu, measured)
+    except KvplanError as error:
+        return Refused(line=line, reason=str(error))
+
+
+def _server(
+    entry: RawRow, line: int, model: Callable[[str], ModelSpec], gpu: Callable[[str], Gpu], measured: bool
+) -> ServerRow:
+    arrival = arrival_of(entry.text("arrival"))
+    for column in NEEDED:
+        if not entry.text(column) and not (column == "concurrency" and arrival == OPEN):
+            raise SpecError(f"{column}: is empty")
+    spec, device = known_model(entry.text("model"), model), gpu(entry.text("gpu"))
+    engine = ENGINES.get(entry.text("engine").lower(), entry.text("engine").lower())
+    precision = entry.text("gemm_quant") or entry.text("moe_quant") or entry.text("precision")
+    weight_format = weight_format_of(spec, precision)
+    parallel, misread = parallel_of(entry)
+    infeasible = infeasibility(spec, parallel)
+    load, unusual = load_columns(entry, arrival, spec)
+    times: dict[str, Any] = times_of(entry) if measured else {}
+    return ServerRow(
+        line=line,
+        model=spec,
+        gpu=device,
+        engine=engine,
+        version=entry.text("engine_version"),
+        weight_format=weight_format,
+        parallel=parallel,
+        stated_kv_bits=kv_bits_of(entry.text("kv_dtype"), spec, engine),
+        speculation_gain=speculation_gain(entry.text("spec_decode")) if "spec_decode" in entry.values else None,
+        medians=entry.text("ttft_meaning").lower().startswith(("p50", "median")),
+        sweep=entry.text("sweep") or entry.text("group"),
+        source=entry.text("source").split("@")[0],
+        host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
+        notes=(*infeasible, *unusual, *misread),
+        **load,
+        **times,
+    )
+
+
+def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a row's load, and what is odd about it."""
+    shortened, spread = length_spread(entry)
+    factor = MEAN_LENGTH if shortened else 1.0
+    rate, requests = plain(entry.text("rate")) or 0.0, plain(entry.text("requests")) or 0.0
+    if arrival == OPEN and not (rate or entry.text("concurrency")):
+        raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
+    concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None)
+    if arrival == OFFLINE and requests:
+        concurrency = min(concurrency, requests)
+    known = requests > 0 or bool(entry.text("mean_lengths"))
+    waves = max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
+    prompt, output = entry.size("isl"), entry.size("osl")
+    notes = []
+    if model.max_context and (prompt + output) * factor > model.max_context:
+        notes.append(f"longer than the {model.max_context:,} tokens of the model's context")
+    if counted := bool(entry.text("request_rate")):  # a result file's open loop
+        notes.append(f"open loop: taken as {concurrency:.3g} requests in flight on average")
+    load = {
+        "prompt": max(1, int(prompt * factor)),
+        "output": max(1.0, output * factor),
+        "spread": spread,
+        "arrival": OPEN if counted else arrival,
+        "rate": 0.0 if counted else rate,
+        "requests": requests,
+        "concurrency": concurrency,
+        "waves": waves,
+    }
+    return load, notes
+
+
+def times_of(entry: RawRow) -> dict[str, Any]:
+    """Return a row's measured TTFT and TPOT, None where it has none. [s]"""
+    times = {name: entry.size(column) / 1e3 if entry.text(column) else None for name, column in TIMES.items()}
+    if not any(times.values()):
+        raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
+    return times
+
+
+def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:
+    """Return a model by its name; without publisher and weights' format if they hide it."""
+    try:
+        return model(word)
+    except KvplanError as error:
+        bare = QUANTISED.sub("", word).rsplit("/", 1)[-1]
+        if not bare or bare == word:
+            raise
+        try:
+            return model(bare)
+        except KvplanError:
+            raise error from None
+
+
+def plain(word: str) -> float | None:
+    """Return a number, None for any other text: files say 'inf', 'saturating' or 'not published' too."""
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if 0 < number <= LARGEST else None
+
+
+def arrival_of(word: str) -> str:
+    """Return how requests come, one of ARRIVALS: a closed loop where nothing is stated."""
+    low = word.lower()
+    if not low:
+        return CLOSED
+    arrival = next((a for a in ARRIVALS if low.startswith(a)), OFFLINE if low.startswith(("burst", "batch")) else "")
+    if not arrival:
+        raise SpecError(f"arrival: expected one of {', '.join(ARRIVALS)}, got {word!r}")
+    return arrival
+
+
+def length_spread(entry: RawRow) -> tuple[bool, float]:
+    """Return whether lengths are nominal ones to shorten, and how far output lengths differ.
+
+    Without a word they are as published serving benchmarks take them, 80 % to 100 % of the nominal ones, and as they
+    are where the file counts requests (a result file). The latter is the width of their distribution over their mean.
+    """
+    word = entry.text("lengths").lower()
+    if not word:
+        return not (entry.text("requests") or entry.text("mean_lengths")), LENGTH_SPREAD
+    if word.startswith(("exact", "nominal")):
+        return False, 0.0
+    if word.startswith("uniform 0.8"):
+        return True, LENGTH_SPREAD
+    return False, NEAR_SPREAD if "+-" in word else DATASET_SPREAD
+
+
+def kv_bits_of(word: str, model: ModelSpec, engine: str) -> float | None:
+    """Return the width of the cache a row states, None where it leaves it to the engine and the checkpoint. [bit]"""
+    low = word.lower()
+    if low in ("", "unknown", "per conf") or (low == "auto" and engine == "trtllm"):
+        return None
+    if low == "auto":
+        own = model.quantization.kv_bits if model.quantization else None
+        return float(own or min(DTYPE_BITS[model.dtype], 16.0))
+    bits = next((bits for name, bits in KV_BITS if name in low), DTYPE_BITS.get(low))
+    if bits is None:
+        raise SpecError(f"kv_dtype: expected auto, fp8, bf16 or the like, got {word!r}")
+    return float(bits)
+
+
+def speculation_gain(word: str) -> float:
+    """Return what speculative decoding gains: 1 without, 0 where it ran and the row does not say how well.
+
+    Tokens accepted a step, over what a step takes longer for as many drafted ones.
+    """
+    if not word or word.lower() in ("no", "none", "off", "false"):
+        return 1.0
+    stated = re.search(r"accept\D{0,12}(\d+(?:\.\d+)?)", word) or re.search(r"per_round\W+(\d+(?:\.\d+)?)", word)
+    if not stated:
+        return 0.0
+    accepted = max(float(stated[1]), 1.0)
+    return max(accepted / (1 + DRAFTED * ceil(accepted)), 1.0)
+
+
+def whole(number: float, column: str) -> int:
+    """Return a whole number as an int; SpecError, which names the column, for any other."""
+    if number != int(number):
+        raise SpecError(f"{column}: expected a whole number, got {number:g}")
+    return int(number)
+
+
+def weight_format_of(model: ModelSpec, word: str) -> str | None:
+    """Return the format of weights a row names, None for the checkpoint's own, also where it comes in one of its kind.
+
+    Formats within 0.6 bits of each other are of one kind.
+    """
+    low = word.lower()
+    if not low or "checkpoint" in low:
+        return None
+    within = (FORMATS[name] for inside, name in INSIDE if inside in low.split("/")[0])
+    form = format_named(low) or next(within, None)
+    if form is None:
+        raise SpecError(f"gemm_quant: {shown(word)} is not known; write one of {', '.join(FORMATS)}, or leave it empty")
+    own = model.quantization.bits if model.quantization and model.quantization.bits else None
+    return None if own and abs(own - form.bits) < 0.6 else form.name
+
+
+def parallel_of(entry: RawRow) -> tuple[Parallel, tuple[str, ...]]:
+    """Return how a server is spread over GPUs, and what is odd about it.
+
+    Rows that give attention_dp as moe_tp x moe_ep, both being the same number, count the experts' GPUs twice.
+    """
+    degrees = {name: whole(entry.size(name, 1.0), name) for name in ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")}
+    data, expert, tensor = max(degrees["attention_dp"], 1), max(degrees["moe_ep"], 1), max(degrees["tp"], 1)
+    notes: tuple[str, ...] = ()
+    if data > 1 and expert == degrees["moe_tp"] > 1 and tensor * data == expert**2:
+        notes = (f"attention_dp {data} read as {expert}: moe_tp and moe_ep name the same {expert} GPUs",)
+        tensor, data = 1, expert
+    if expert > 1 and (tensor * data) % expert:
+        raise SpecError(f"moe_ep: {expert} expert ranks do not divide tp x attention_dp = {tensor * data} GPUs")
+    return Parallel(tensor=tensor, pipeline=max(degrees["pp"], 1), data=data, expert=expert), notes
+
+
+def infeasibility(model: ModelSpec, parallel: Parallel) -> tuple[str, ...]:
+    """Return why a model cannot be spread so, as a note; raise SpecError for more stages than layers."""
+    reason = check_parallel(model, parallel)
+    if reason and parallel.pipeline > len(model.layers):
+        raise SpecError(f"pp: {reason}")
+    return (f"{reason}; timed all the same",) if reason else ()
