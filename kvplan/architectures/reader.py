@@ -54,7 +54,7 @@ def towers(c: Config) -> tuple[Weight, ...]:
     """Return the tensors of a multimodal file that are not its language model's."""
     if c.parent is None:
         return ()
-    from kvplan.architectures.multimodal import beside
+    from kvplan.architectures.towers import beside
 
     return beside(c)
 
@@ -77,7 +77,7 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults) -> Config
     stated = raw.get("model_type") if isinstance(raw, Mapping) else None
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
     if isinstance(stated, str) and stated not in FAMILIES and stated in TOWERS:
-        from kvplan.architectures.multimodal import language_model
+        from kvplan.architectures.towers import language_model
 
         return language_model(raw, stated, where, classes)
     if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):

@@ -1,0 +1,58 @@
+"""LLaVA and its kin, InternVL, Idefics 3 and SmolVLM: the towers beside a language model of another family."""
+
+from kvplan.architectures.config import Config
+from kvplan.architectures.towers import tensors, tower
+from kvplan.architectures.vision import eyes, llava_projector
+from kvplan.errors import SpecError, shown
+from kvplan.specs.model import Weight
+
+
+@tower("llama", "llava", fixed=False, tied="either")
+def llava_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of LLaVA."""
+    c, weights = eyes(outer, "clip_vision_model")
+    return weights + llava_projector(outer, text, c.size("hidden_size"))
+
+
+@tower("llama", "llava_next", fixed=False)
+def llava_next_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return LLaVA's tensors and the vector that LLaVA-NeXT writes at the end of a row of an image."""
+    return (*llava_tower(outer, text), *tensors("multi_modal_projector", image_newline=(text.size("hidden_size"),)))
+
+
+@tower("qwen2", "llava_onevision", fixed=False, tied="either")
+def llava_onevision_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower, projector and end-of-row vector of LLaVA-OneVision."""
+    c, weights = eyes(outer, "siglip_vision_model")
+    return (
+        *weights,
+        *llava_projector(outer, text, c.size("hidden_size")),
+        *tensors("multi_modal_projector", image_newline=(text.size("hidden_size"),)),
+    )
+
+
+@tower("qwen2", "internvl", fixed=False)
+def internvl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of InternVL; SpecError for a downsample_ratio outside (0, 1]."""
+    c, weights = eyes(outer, "internvl_vision", fixed=True)
+    ratio = outer.real("downsample_ratio", 0.5)
+    if not 0 < ratio <= 1:
+        raise SpecError(f"{outer.where}: downsample_ratio must be above 0 and at most 1, got {shown(ratio)}")
+    width, hidden = c.size("hidden_size") * int(1 / ratio) ** 2, text.size("hidden_size")
+    return (
+        *weights,
+        *tensors("multi_modal_projector", norm=(2, width), linear_1=(hidden, width + 1), linear_2=(hidden, hidden + 1)),
+    )
+
+
+@tower("llama", "idefics3", "smolvlm", fixed=False)
+def idefics3_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and projector of Idefics 3 and SmolVLM."""
+    c, weights = eyes(outer, f"{outer.model_type}_vision", fixed=True)
+    return (
+        *weights,
+        *tensors(
+            "multi_modal_projector",
+            proj=(text.size("hidden_size"), c.size("hidden_size") * outer.size("scale_factor", 2) ** 2),
+        ),
+    )
