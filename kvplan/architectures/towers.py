@@ -87,8 +87,8 @@ def beside(text: Config) -> tuple[Weight, ...]:
     """Return the tensors of the file that are not the language model's."""
     if text.parent is None or text.parent.model_type not in TOWERS or text_only(text.parent):
         return ()
-    found: Tower = TOWERS[text.parent.model_type]
-    return found.weights(text.parent, text)
+    kind: Tower = TOWERS[text.parent.model_type]
+    return kind.weights(text.parent, text)
 
 
 def tensors(prefix: str, layers: int = 1, **shapes: tuple[int, ...]) -> tuple[Weight, ...]:

@@ -23,9 +23,9 @@ def mllama_text(c: Config) -> Body:
         tokens = (patches(vision) + 1) * vision.size("max_num_tiles")
     a = gqa(c)
     own = (a,), attention_weights(hidden, a)
-    seen = Cross(heads=a.heads, kv_heads=a.kv_heads, key_dim=a.key_dim, value_dim=a.value_dim, tokens=tokens)
+    vision_cache = Cross(heads=a.heads, kv_heads=a.kv_heads, key_dim=a.key_dim, value_dim=a.value_dim, tokens=tokens)
     crossed = (
-        (seen,),
+        (vision_cache,),
         (*attention_weights(hidden, a, qk_norm="head", prefix="cross_attn"), vector("cross_attn.gates", 2)),
     )
 
