@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from itertools import takewhile
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from kvplan.architectures.config import Config
@@ -45,9 +45,8 @@ TOWERS: Registry[Any] = Registry()
 @cache
 def waiting() -> list[str]:
     """Return the names of the families' modules that are not imported yet; `load` takes out what it imports."""
-    names = (entry.name for entry in files(PLACE).iterdir())
-    others = sorted(name.removesuffix(".py") for name in names if name.endswith(".py") and not name.startswith("_"))
-    return [*COMMON, *(name for name in others if name not in COMMON)]
+    names = [module.name for module in iter_modules(import_module(PLACE).__path__)]
+    return [*COMMON, *(name for name in names if name not in COMMON)]
 
 
 def load(model_type: str | None) -> None:
