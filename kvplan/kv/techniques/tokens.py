@@ -64,7 +64,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
 
     Stores one fp32 score per token and KV head and adds it up every step (4 bytes read and 4 written, and the fp16
     logits of each query head written and read), scores the prompt with a second pass over the keys (half of
-    attention again), and holds one layer's whole prompt until it is evicted.
+    attention again), and holds the whole prompt until it is evicted: in one layer, or in all if it is read in chunks.
     """
     share, budget = None, None
     match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
