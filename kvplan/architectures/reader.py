@@ -12,6 +12,8 @@ from kvplan.specs.source import Source
 
 #: bits of the dtypes a checkpoint can be in
 DTYPE_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "float8_e4m3fn": 8.0, "float64": 64.0}
+#: no config.json scales its context by more
+MOST_SCALED = 1e4
 _SHORT = {
     "fp32": "float32",
     "fp16": "float16",
@@ -100,17 +102,16 @@ def max_context(c: Config) -> int | None:
         if "max_position_embeddings" in c.raw or c.parent
         else c.optional("max_position_embeddings", None)
     )
-    scaling = c.get("rope_scaling", None)
-    if stated and isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) != "yarn":
-        original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
-        if (
-            isinstance(original, (int, float))
-            and isinstance(factor, (int, float))
-            and original == stated
-            and factor > 1
-        ):
-            return int(original * factor)
-    return stated
+    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
+    if not stated or not isinstance(scaling, Mapping):
+        return stated
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not 1 < factor <= MOST_SCALED:
+        return stated
+    if scaling.get("rope_type", scaling.get("type")) == "yarn":  # its factor counts from the original
+        start = original if isinstance(original, (int, float)) and not isinstance(original, bool) else stated
+        return max(stated, int(start * factor))
+    return int(original * factor) if original == stated else stated
 
 
 def dtype(c: Config) -> str:
