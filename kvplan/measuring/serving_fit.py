@@ -23,7 +23,7 @@ from kvplan.specs.calibration import ALL, Range
 from kvplan.specs.eras import era_moves, release_of
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import LEVELS, OWN, SEEN, WAYS, Level, ServingProfile, family, stood_on
+from kvplan.specs.serving_profile import LEVELS, OWN, SEEN, WAYS, Level, ServingProfile, family, shape, stood_on
 from kvplan.specs.source import Source
 
 Array = Any
@@ -425,6 +425,7 @@ def profile_of(
         architectures=tuple(
             sorted({r.gpu.architecture for r in problem.many.rows} | set(under.architectures if under else ()))
         ),
+        shapes={**(under.shapes if under else {}), **{shape(r.model): family(r.model) for r in problem.many.rows}},
     )
 
 
@@ -468,6 +469,7 @@ def document(profile: ServingProfile) -> dict[str, Any]:
             for (gpu, engine), models in profile.measured.items()
         },
         "cells": cells,
+        "shapes": {who: sorted(s for s, f in profile.shapes.items() if f == who) for who in profile.shapes.values()},
     }
 
 
