@@ -7,7 +7,7 @@ from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.architectures.config import NESTS, SYNONYMS, Config, Defaults
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.model import ModelSpec, Weight
+from kvplan.specs.model import ModelSpec, Vision, Weight
 from kvplan.specs.source import Source
 
 #: bits of the dtypes a checkpoint can be in
@@ -47,6 +47,7 @@ def read_model(
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
         notes=body.notes + remarks(config),
+        vision=sight(config),
         source=source,
         config=dict(raw),
     )
@@ -59,6 +60,15 @@ def towers(c: Config) -> tuple[Weight, ...]:
     from kvplan.architectures.towers import beside
 
     return beside(c)
+
+
+def sight(c: Config) -> Vision | None:
+    """Return how the file's images become tokens, None where it reads none."""
+    if c.parent is None:
+        return None
+    from kvplan.architectures import towers
+
+    return towers.sight(c)
 
 
 def remarks(c: Config) -> tuple[str, ...]:

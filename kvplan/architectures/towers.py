@@ -12,9 +12,10 @@ from typing import Any
 from kvplan.architectures.config import Config, Defaults
 from kvplan.architectures.registry import FAMILIES, TOWERS
 from kvplan.errors import SpecError, shown
-from kvplan.specs.model import Weight
+from kvplan.specs.model import Vision, Weight
 
 Counter = Callable[[Config, Config], tuple[Weight, ...]]
+Sight = Callable[[Config], Vision | None]
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,17 @@ class Tower:
     fixed: bool = True  #: whether the class reads its text part as `text`, whatever model_type it states
     flat: bool = False  #: whether files may state the text fields at the top
     tied: str = "outer"  #: whose tie_word_embeddings counts: outer, either or text
+    sees: Sight | None = None  #: from the whole config to how images become tokens, None where it reads none
 
 
 def tower(
-    text: str, *model_types: str, fixed: bool = True, flat: bool = False, tied: str = "outer"
+    text: str, *model_types: str, sees: Sight | None = None, fixed: bool = True, flat: bool = False, tied: str = "outer"
 ) -> Callable[[Counter], Counter]:
     """Register what stands beside the language model of these model types."""
 
     def register(weights: Counter) -> Counter:
         for model_type in model_types:
-            TOWERS.known[model_type] = Tower(text=text, weights=weights, fixed=fixed, flat=flat, tied=tied)
+            TOWERS.known[model_type] = Tower(text=text, weights=weights, fixed=fixed, flat=flat, tied=tied, sees=sees)
         return weights
 
     return register
@@ -81,6 +83,14 @@ def text_only(outer: Config) -> bool:
         and bool(named)
         and all(isinstance(n, str) and n.endswith("ForCausalLM") for n in named)
     )
+
+
+def sight(text: Config) -> Vision | None:
+    """Return how the file's images become tokens, None where it reads none."""
+    if text.parent is None or text.parent.model_type not in TOWERS or text_only(text.parent):
+        return None
+    kind: Tower = TOWERS[text.parent.model_type]
+    return kind.sees(text.parent) if kind.sees else None
 
 
 def beside(text: Config) -> tuple[Weight, ...]:

@@ -1,12 +1,13 @@
 """Aya Vision and Command A Vision."""
 
 from kvplan.architectures.config import Config
+from kvplan.architectures.images import tiled
 from kvplan.architectures.towers import tensors, tower
 from kvplan.architectures.vision import eyes
 from kvplan.specs.model import Weight
 
 
-@tower("cohere2", "aya_vision", "cohere2_vision", fixed=False)
+@tower("cohere2", "aya_vision", "cohere2_vision", fixed=False, sees=tiled(364, 14, merge=2, tiles=12, overview=True))
 def cohere_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Aya Vision and Command A Vision: SwiGLU projectors; only Aya's has a norm."""
     c, weights = eyes(outer, "siglip_vision_model")

@@ -3,11 +3,12 @@
 from kvplan.architectures.attention import every, mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain
+from kvplan.architectures.images import eye, tile, tiled
 from kvplan.architectures.parts import Body
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import tensors, tower
 from kvplan.architectures.vision import eyes
-from kvplan.specs.model import Weight
+from kvplan.specs.model import Vision, Weight
 
 
 @family("gemma3_text")
@@ -18,7 +19,13 @@ def gemma3(c: Config) -> Body:
     return plain(c, *mixed(c, every(period, "sliding")), qk_norm="head", qkv_bias=bias, o_bias=bias, norms=4)
 
 
-@tower("gemma3_text", "gemma3")
+def gemma3_sight(outer: Config) -> Vision:
+    """Return how Gemma 3 sees: an image, resized, becomes mm_tokens_per_image tokens."""
+    side, patch = tile(eye(outer), 896, 14)
+    return Vision(side=side, patch=patch, fixed=outer.size("mm_tokens_per_image", 256))
+
+
+@tower("gemma3_text", "gemma3", sees=gemma3_sight)
 def gemma3_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower and projector of Gemma 3."""
     c, weights = eyes(outer, "siglip_vision_model")
@@ -32,7 +39,7 @@ def gemma3_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     )
 
 
-@tower("gemma", "paligemma", fixed=False)
+@tower("gemma", "paligemma", fixed=False, sees=tiled(224, 14))
 def paligemma_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower and projector of PaliGemma."""
     c, weights = eyes(outer, "siglip_vision_model")

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from kvplan.architectures.attention import attention_weights, every, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.images import tiled
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import pair, part, tensors, tower
@@ -67,7 +68,7 @@ def gemma3n(c: Config) -> Body:
 MOBILENET_V5 = {"mobilenetv5_300m_enc": 294_126_912}
 
 
-@tower("gemma3n_text", "gemma3n")
+@tower("gemma3n_text", "gemma3n", sees=tiled(768, 48, tokens=256))
 def gemma3n_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision and audio towers of Gemma 3n and what embeds both; UnknownName for another vision encoder."""
     vision, audio, hidden = (

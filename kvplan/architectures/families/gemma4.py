@@ -6,11 +6,12 @@ from kvplan.architectures.attention import attention_weights, every, gqa, layer_
 from kvplan.architectures.config import Config
 from kvplan.architectures.families.gemma3n import conformer
 from kvplan.architectures.feed_forward import mlp, moe
+from kvplan.architectures.images import eye
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import pair, part, tensors, tower
 from kvplan.errors import SpecError, shown
-from kvplan.specs.model import Weight
+from kvplan.specs.model import Vision, Weight
 
 
 @family("gemma4_text")
@@ -90,7 +91,15 @@ def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | No
     ]
 
 
-@tower("gemma4_text", "gemma4")
+def gemma4_sight(outer: Config) -> Vision | None:
+    """Return how Gemma 4 sees: an image becomes vision_soft_tokens_per_image tokens, each of 3 x 3 patches."""
+    if outer.get("vision_config", None) is None:
+        return None
+    tokens = outer.size("vision_soft_tokens_per_image", 280)
+    return Vision(patch=eye(outer).size("patch_size", 16), merge=3, fixed=tokens)
+
+
+@tower("gemma4_text", "gemma4", sees=gemma4_sight)
 def gemma4_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Gemma 4: either tower may be missing or null (its clipping bounds are buffers, not parameters)."""
     hidden = text.size("hidden_size")

@@ -1,13 +1,14 @@
 """The vision towers of GLM-4.1V, 4.5V and 4.6V."""
 
 from kvplan.architectures.config import Config
+from kvplan.architectures.images import native
 from kvplan.architectures.towers import part, patches, pixels, tensors, tower
 from kvplan.specs.model import Weight
 
 
-@tower("glm4v_text", "glm4v", tied="either")
-@tower("glm4v_moe_text", "glm4v_moe", tied="either")
-@tower("glm4v_text", "glm46v", fixed=False)
+@tower("glm4v_text", "glm4v", tied="either", sees=native(14, frames=2))
+@tower("glm4v_moe_text", "glm4v_moe", tied="either", sees=native(14, frames=2))
+@tower("glm4v_text", "glm46v", fixed=False, sees=native(14, frames=2))
 def glm4v_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """GLM-4.1V, 4.5V and 4.6V: patches are convolved together and pass a wide MLP."""
     c = part(outer, "vision_config", "glm4v_vision" if outer.model_type == "glm46v" else f"{outer.model_type}_vision")

@@ -3,6 +3,7 @@
 from kvplan.architectures.attention import latent, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
+from kvplan.architectures.images import native
 from kvplan.architectures.parts import Body, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import pair, part, pixels, tensors, tower, transformer
@@ -67,7 +68,7 @@ def kimi_linear(c: Config) -> Body:
     )
 
 
-@tower("deepseek_v3", "kimi_k25", fixed=False)
+@tower("deepseek_v3", "kimi_k25", fixed=False, sees=native(14))
 def kimi_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Kimi K2.5's MoonViT, under the class's names or the published file's.
 

@@ -4,6 +4,7 @@ from kvplan.architectures.attention import gqa, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import moe
+from kvplan.architectures.images import tiled
 from kvplan.architectures.parts import Body, layer_count
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import part, patches, pixels, tensors, tower, transformer
@@ -38,7 +39,7 @@ def llama4(c: Config) -> Body:
     )
 
 
-@tower("llama4_text", "llama4", tied="text")
+@tower("llama4_text", "llama4", tied="text", sees=tiled(336, 14, merge=2, tiles=16, overview=True))
 def llama4_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower, adapter and projector of Llama 4."""
     c = part(outer, "vision_config", "llama4_vision_model")

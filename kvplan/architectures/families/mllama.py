@@ -5,10 +5,11 @@ from collections.abc import Hashable
 from kvplan.architectures.attention import attention_weights, gqa
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.images import eye, tile
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import part, patches, pixels, tensors, text_only, tower
-from kvplan.specs.model import Cross, Weight
+from kvplan.specs.model import Cross, Vision, Weight
 
 
 @family("mllama_text_model")
@@ -44,7 +45,14 @@ def mllama_text(c: Config) -> Body:
     )
 
 
-@tower("mllama_text_model", "mllama")
+def mllama_sight(outer: Config) -> Vision:
+    """Return how Llama 3.2 Vision sees: up to max_num_tiles tiles, each its patches and a class token."""
+    c = eye(outer)
+    side, patch = tile(c, 560, 14)
+    return Vision(side=side, patch=patch, fixed=(side // patch) ** 2 + 1, tiles=c.size("max_num_tiles", 4))
+
+
+@tower("mllama_text_model", "mllama", sees=mllama_sight)
 def mllama_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Llama 3.2 Vision: tiles with gated position tables for each aspect ratio, local then gated global layers."""
     c = part(outer, "vision_config", "mllama_vision_model")

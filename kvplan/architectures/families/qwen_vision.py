@@ -1,6 +1,7 @@
 """The vision towers of Qwen2-VL to Qwen3.5."""
 
 from kvplan.architectures.config import Config
+from kvplan.architectures.images import native
 from kvplan.architectures.towers import part, pixels, tensors, tower, transformer
 from kvplan.specs.model import Weight
 
@@ -10,7 +11,7 @@ def qwen_merger(name: str, wide: int, out: int, norm: int, count: int = 1) -> tu
     return tensors(f"multi_modal_projector.{name}", count, norm=(norm,), fc1=(wide, wide + 1), fc2=(out, wide + 1))
 
 
-@tower("qwen2_vl_text", "qwen2_vl", tied="either", flat=True)
+@tower("qwen2_vl_text", "qwen2_vl", tied="either", flat=True, sees=native(14, frames=2))
 def qwen2_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower and patch merger of Qwen2-VL."""
     c = part(outer, "vision_config", "qwen2_vl_vision")
@@ -23,7 +24,7 @@ def qwen2_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     )
 
 
-@tower("qwen2_5_vl_text", "qwen2_5_vl", tied="either", flat=True)
+@tower("qwen2_5_vl_text", "qwen2_5_vl", tied="either", flat=True, sees=native(14, frames=2))
 def qwen2_5_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower and patch merger of Qwen2.5-VL."""
     c = part(outer, "vision_config", "qwen2_5_vl_vision")
@@ -43,10 +44,10 @@ def qwen2_5_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     )
 
 
-@tower("qwen3_vl_text", "qwen3_vl")
-@tower("qwen3_vl_moe_text", "qwen3_vl_moe")
-@tower("qwen3_5_text", "qwen3_5")
-@tower("qwen3_5_moe_text", "qwen3_5_moe")
+@tower("qwen3_vl_text", "qwen3_vl", sees=native(16, frames=2))
+@tower("qwen3_vl_moe_text", "qwen3_vl_moe", sees=native(16, frames=2))
+@tower("qwen3_5_text", "qwen3_5", sees=native(16, frames=2))
+@tower("qwen3_5_moe_text", "qwen3_5_moe", sees=native(16, frames=2))
 def qwen3_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Qwen3-VL and Qwen3.5; Qwen3-VL has a merger for each of deepstack_visual_indexes too."""
     c = part(outer, "vision_config", f"{outer.model_type}_vision")
