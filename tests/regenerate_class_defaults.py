@@ -77,8 +77,8 @@ def build() -> dict[str, object]:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from kvplan.architectures import FAMILIES
-    from kvplan.architectures.multimodal import TOWERS, VISION
+    from kvplan.architectures import FAMILIES, TOWERS
+    from kvplan.architectures.vision import VISION
 
     outer = [t for t in TOWERS if t in CONFIG_MAPPING]
     inner = [part.model_type for t in outer for part in CONFIG_MAPPING[t].sub_configs_defaults.values()]

@@ -11,6 +11,7 @@ from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
+from kvplan.perf.matrices import parts
 from kvplan.perf.operators import (
     CACHE,
     ELEMENTS,
@@ -22,7 +23,6 @@ from kvplan.perf.operators import (
     busiest,
     forward,
     larger,
-    parts,
     smaller,
     touched,
 )

@@ -95,13 +95,13 @@ def twin(demand: Demand, names, sites, qualities):
                 for one in sites:
                     if parallel.gpus > one.gpu.gpus_per_node:
                         continue
-                    c, most = one.calibration, demand.engine.limits(one.gpu)[0]
+                    c, (most, chunk) = one.calibration, demand.engine.limits(one.gpu)
                     where = Deployment(
                         engine=demand.engine, gpu=one.gpu, parallel=parallel, weights=form, compacts=True
                     )
 
-                    def room(length: int, where=where, layout=layout, tensor=parallel.tensor) -> int:
-                        peak = (layout.peak(length) - layout.stored(length)) / tensor
+                    def room(length: int, where=where, layout=layout, tensor=parallel.tensor, chunk=chunk) -> int:
+                        peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor
                         return memory_budget(model, layout, where, length).sequences(length, peak)
 
                     if not room(int(w.input.quantile(LONGEST) + w.output.quantile(LONGEST))):

@@ -9,11 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvplan import catalog
+from kvplan.architectures.reader import read_model
+from kvplan.catalog.models import class_defaults
+from kvplan.catalog.shelves import names
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
+from kvplan.specs.serving_profile import RELEASE, SERVER, family, shape
 
 PROFILE = catalog.serving_profile()
 H200 = catalog.gpu("h200")
@@ -281,3 +285,31 @@ def test_arrays_and_floats_agree(engine: str) -> None:
         one = served(2000, output, b, c, offered=2 * b, waves=w)
         for f in fields(one):
             assert getattr(one, f.name) == pytest.approx(getattr(many, f.name)[i], rel=1e-9), f.name
+
+
+# -- whose measurements a model stands on ----------------------------------------------------------
+
+
+def test_a_fine_tune_stands_on_the_model_of_its_shape_whatever_its_name_class_or_vocabulary() -> None:
+    """Llama 3.1 8B was measured on an H100 under vLLM; 8,192 new tokens or another class name change no layer."""
+    profile, gpu = catalog.serving_profile(), catalog.gpu("h100")
+    measured = catalog.model("llama3.1-8b")
+    raw = measured.config
+
+    def basis(**changes: object) -> str:
+        raw_tune = {**raw, **changes}
+        tune = read_model(raw_tune, name="mine", where="config.json", source=measured.source, classes=class_defaults())
+        return profile.calibrate(gpu, "vllm", tune).basis
+
+    assert basis() == profile.calibrate(gpu, "vllm", measured).basis == RELEASE
+    assert basis(vocab_size=151_936) == RELEASE, "8.2 B parameters with its embeddings"
+    assert basis(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=None) == RELEASE
+    assert basis(num_hidden_layers=31, intermediate_size=14_848) == SERVER, "8.0 B of another shape"
+
+
+def test_shapes_of_all_measured_models_in_the_catalogue_are_known() -> None:
+    profile = catalog.serving_profile()
+    families = {model for _, _, model in profile.cells}
+    models = [m for m in map(catalog.model, names("models")) if family(m) in families]
+    assert len(models) > 20
+    assert {m.name: profile.shapes.get(shape(m)) for m in models} == {m.name: family(m) for m in models}

@@ -146,13 +146,38 @@ def test_llama3_70b_at_128k() -> None:
     assert spelling.apply("mhc:4x+fp8", base).stored(length) / gib == 5.0
 
 
-def test_h2o_holds_one_whole_layer_while_prefilling() -> None:
+@pytest.mark.parametrize("chunk", [None, 131072])
+def test_h2o_holds_one_whole_layer_while_a_prompt_is_read_in_one_pass(chunk: int | None) -> None:
     base = layout("llama3-70b")
     h2o, length = spelling.apply("h2o:20%", base), 131072
     whole, kept = length * (4096 + 32), int(length * 0.2) * (4096 + 32)
-    assert h2o.peak(length) - h2o.stored(length) == whole - kept
+    assert h2o.peak(length, chunk) - h2o.stored(length) == whole - kept
     assert h2o.prefill_flops == 1.5
     assert h2o.shared(length) == 0
+
+
+def test_h2o_holds_the_whole_prompt_in_every_layer_while_it_is_read_in_chunks() -> None:
+    """Llama-3-70B at 131,072 tokens: 80 layers x 131,072 x (4,096 B + 8 scores of 4 B) = 40 GiB and 320 MiB."""
+    h2o, length, gib = spelling.apply("h2o:1%", layout("llama3-70b")), 131072, 2**30
+    assert h2o.stored(length) / gib == pytest.approx(0.403, abs=0.001)
+    assert h2o.peak(length, 8192) / gib == 40 + 320 / 1024
+    assert h2o.peak(length, length - 1) == h2o.peak(length, 8192)
+    assert h2o.peak(8192, 8192) == h2o.peak(8192), "one chunk is one pass"
+
+
+def test_eviction_by_place_needs_room_for_a_chunk_not_for_the_prompt() -> None:
+    """Llama-3-70B, streaming:4,4096 in chunks of 8,192: 80 layers x (4,100 + 8,192) tokens x 4,096 B."""
+    streaming, length = spelling.apply("streaming:4,4096", layout("llama3-70b")), 131072
+    assert streaming.peak(length, 8192) == 80 * (4100 + 8192) * 4096
+    assert streaming.peak(length) == 80 * 4100 * 4096 + (length - 4100) * 4096
+
+
+def test_a_latent_is_narrowed_as_it_is_read() -> None:
+    """Llama-3-70B, MHC 4x: a quarter of 40 GiB, and one layer's keys and values of 512 MiB in place of its 128 MiB."""
+    mhc, length, mib = spelling.apply("mhc:4x", layout("llama3-70b")), 131072, 2**20
+    assert mhc.peak(length, 8192) == mhc.peak(length) == (10 * 1024 + 512 - 128) * mib
+    both = spelling.apply("mhc:4x+h2o:1%", layout("llama3-70b"))
+    assert both.peak(length, 8192) < mhc.peak(length), "scores of a chunked prompt are beside latents, not full keys"
 
 
 def test_forms_of_mhc_cost_what_the_arithmetic_says() -> None:
@@ -275,6 +300,8 @@ def test_what_is_selected_of_the_prompt_keeps_all_that_is_generated() -> None:
     # one layer's whole prompt beside 31 selected ones is less than all of them hold in the end, and more than early on
     assert chosen.peak(8192) == chosen.peak(8192 + 16) == 8192 * 4096 + 31 * 1024 * 4096
     assert chosen.peak(8192 + 512) == 32 * (1024 + 512) * 4096
+    # in chunks no layer knows what to select before the last one
+    assert chosen.peak(8192, 2048) == chosen.peak(8192 + 512, 2048) == 32 * 8192 * 4096
     assert (chosen.growth(8191), chosen.growth(8192 + 1)) == (0, 32 * 4096)
     assert chosen.stored(512) == 32 * 512 * 4096, "a sequence that is still within its prompt"
 

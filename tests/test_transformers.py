@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from kvplan.architectures import FAMILIES
-from kvplan.architectures.multimodal import TOWERS
+from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.kv.layout import kv_layout

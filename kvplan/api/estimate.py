@@ -8,6 +8,7 @@ from kvplan.api.sites import PUBLISHED, gpus_of, one_price, site
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.site import Query
+from kvplan.planning.suitability import check_context
 
 #: tokens generated per query when the user does not say
 OUTPUT = 512
@@ -28,11 +29,13 @@ def estimate(
     price: float | str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
+    allow_long_context: bool = False,
 ) -> Estimate:
     """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `price` is USD per
-    GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood.
+    GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood, and for a
+    context beyond the model's unless `allow_long_context`.
 
         >>> found = kvplan.estimate("llama3-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
@@ -40,6 +43,7 @@ def estimate(
     """
     spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     length = values.tokens(context, "context")
+    check_context(spec, length, values.flag(allow_long_context, "allow_long_context"), "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     names = values.technique_names(techniques, spelling.compared())

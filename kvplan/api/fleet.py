@@ -11,6 +11,7 @@ from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
 from kvplan.planning.site import Limits, Site
+from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.model import ModelSpec
@@ -27,6 +28,7 @@ def fleet(
     term: str = ON_DEMAND,
     profile: str = PUBLISHED,
     on: str | None = None,
+    allow_long_context: bool = False,
     seconds: float = SECONDS,
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
@@ -39,6 +41,10 @@ def fleet(
     asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     any_kind = values.flag(any_technique, "any_technique")
+    long = values.flag(allow_long_context, "allow_long_context")
+    for job in asked.jobs:
+        longest = int(job.workload.context(job.workload.slo.percentile))
+        check_context(job.model, longest, long, f"{asked.name}: {job.name}")
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     names = values.technique_names(techniques, spelling.searched())
 

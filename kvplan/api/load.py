@@ -7,6 +7,7 @@ from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.load import Speculation, Survey, server, speculation, survey
 from kvplan.planning.site import Limits
+from kvplan.planning.suitability import check_context
 
 #: engines whose servers were measured; the memory rules are vLLM's for all of them
 ENGINES = ("vllm", "trtllm", "sglang")
@@ -41,12 +42,14 @@ def load(
     price: float | str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
+    allow_long_context: bool = False,
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour.
-    Raises KvplanError for names and values that cannot be understood, Incompatible where nothing fits.
+    Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
+    `allow_long_context`; Incompatible where nothing fits.
 
         >>> kvplan.load("llama3.1-8b", "h100", 2000, 200, concurrency=16).points[0].running
         16
@@ -57,6 +60,8 @@ def load(
         raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
     at = values.bounded_share(percentile, "percentile", 0.5, 0.9999)
     spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    prompt, output = values.tokens(isl, "isl"), values.tokens(osl, "osl")
+    check_context(spec, prompt + output, values.flag(allow_long_context, "allow_long_context"), "isl, osl")
     place = site(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price),
         engine=values.one_of(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
@@ -65,7 +70,7 @@ def load(
     )  # fmt: skip
     found = server(
         spec, place, technique=values.word(technique, "technique"),
-        prompt=values.tokens(isl, "isl"), output=values.tokens(osl, "osl"),
+        prompt=prompt, output=output,
         hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
         split=values.given(values.halves, disaggregated, "disaggregated"), percentile=at,
     )  # fmt: skip

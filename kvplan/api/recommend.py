@@ -13,6 +13,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
 from kvplan.planning.site import OBJECTIVES, Limits, Site
+from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.specs.model import ModelSpec
@@ -49,6 +50,7 @@ def recommend(
     own: str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
+    allow_long_context: bool = False,
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
@@ -77,6 +79,8 @@ def recommend(
         confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
     )
+    context = int(asked.context(limits.percentile))
+    check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
     names = values.technique_names(techniques, spelling.searched())
     named, found = bool(values.several(gpus, "gpus")), gpus_of(gpus)
     if rent and owned:
@@ -89,7 +93,6 @@ def recommend(
     priced, unpriced = split(places, aim, named, owned, offered, day)
     table = catalog.quality_table()
     own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
-    context = int(asked.context(limits.percentile))
     answer = chosen(
         demand_of(
             spec,

@@ -1,9 +1,8 @@
 """Every architecture kvplan reads: model_type -> a function from Config to Body.
 
-Adding one is one function in the file it belongs to:
-dense (one feed-forward a layer), sparse (mixture of experts), latent (MLA), recurrent (Mamba, linear attention,
-convolutions, mixed with attention or not), multimodal (a language model plus a vision tower), seq2seq
-(encoder-decoder).
+Adding one is one function in the file of its family (`families/`), registered by `@family` or, for what stands beside a
+language model, by `@tower`. What families share stands here: parts (sizes, tensors, the frame), attention, recurrence,
+feed_forward, decoders (two frames that most fill), encoders, towers and vision.
 """
 
 from kvplan.architectures.registry import FAMILIES, TOWERS, family

@@ -84,7 +84,6 @@ SYNONYMS = {
     "gpt_bigcode": "gpt_bigcode",
     "internlm2": "llama",  # no published file sets its bias
 }
-
 _MISSING = object()
 
 

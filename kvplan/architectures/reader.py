@@ -7,11 +7,13 @@ from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.architectures.config import NESTS, SYNONYMS, Config, Defaults
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.model import ModelSpec, Weight
+from kvplan.specs.model import ModelSpec, Vision, Weight
 from kvplan.specs.source import Source
 
 #: bits of the dtypes a checkpoint can be in
 DTYPE_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "float8_e4m3fn": 8.0, "float64": 64.0}
+#: no config.json scales its context by more
+MOST_SCALED = 1e4
 _SHORT = {
     "fp32": "float32",
     "fp16": "float16",
@@ -45,6 +47,7 @@ def read_model(
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
         notes=body.notes + remarks(config),
+        vision=sight(config),
         source=source,
         config=dict(raw),
     )
@@ -54,9 +57,18 @@ def towers(c: Config) -> tuple[Weight, ...]:
     """Return the tensors of a multimodal file that are not its language model's."""
     if c.parent is None:
         return ()
-    from kvplan.architectures.multimodal import beside
+    from kvplan.architectures.towers import beside
 
     return beside(c)
+
+
+def sight(c: Config) -> Vision | None:
+    """Return how the file's images become tokens, None where it reads none."""
+    if c.parent is None:
+        return None
+    from kvplan.architectures import towers
+
+    return towers.sight(c)
 
 
 def remarks(c: Config) -> tuple[str, ...]:
@@ -77,7 +89,7 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults) -> Config
     stated = raw.get("model_type") if isinstance(raw, Mapping) else None
     stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
     if isinstance(stated, str) and stated not in FAMILIES and stated in TOWERS:
-        from kvplan.architectures.multimodal import language_model
+        from kvplan.architectures.towers import language_model
 
         return language_model(raw, stated, where, classes)
     if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):
@@ -100,17 +112,16 @@ def max_context(c: Config) -> int | None:
         if "max_position_embeddings" in c.raw or c.parent
         else c.optional("max_position_embeddings", None)
     )
-    scaling = c.get("rope_scaling", None)
-    if stated and isinstance(scaling, Mapping) and scaling.get("rope_type", scaling.get("type")) != "yarn":
-        original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
-        if (
-            isinstance(original, (int, float))
-            and isinstance(factor, (int, float))
-            and original == stated
-            and factor > 1
-        ):
-            return int(original * factor)
-    return stated
+    scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
+    if not stated or not isinstance(scaling, Mapping):
+        return stated
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not 1 < factor <= MOST_SCALED:
+        return stated
+    if scaling.get("rope_type", scaling.get("type")) == "yarn":  # its factor counts from the original
+        start = original if isinstance(original, (int, float)) and not isinstance(original, bool) else stated
+        return max(stated, int(start * factor))
+    return int(original * factor) if original == stated else stated
 
 
 def dtype(c: Config) -> str:

@@ -27,18 +27,18 @@ def model(word: str) -> ModelSpec:
     try:
         return _model_named(resolve("models", word, "model"))
     except UnknownName:
-        found = _variant(word)
-        if found is None:
+        variant = _variant(word)
+        if variant is None:
             raise
-        return found
+        return variant
 
 
 @cache
 def class_defaults() -> Defaults:
     """Return the defaults of transformers' config classes by model type."""
     text = (CODE / "architectures" / "class_defaults.json").read_text("utf-8")
-    found: Defaults = json.loads(text)["model_types"]
-    return found
+    defaults: Defaults = json.loads(text)["model_types"]
+    return defaults
 
 
 @cache
@@ -76,15 +76,15 @@ def _variant(word: str) -> ModelSpec | None:
     if parts is None or parts[1].quantization is None:
         return None
     name, form = parts
-    found = model(resolve("models", name, "model"))
-    return replace(found, title=f"{found.title} {form.name}", quantization=form.quantization)
+    spec = model(resolve("models", name, "model"))
+    return replace(spec, title=f"{spec.title} {form.name}", quantization=form.quantization)
 
 
 def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
     config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    found = read_model(config, **titles(raw, name, where), where=where, source=source, classes=class_defaults())
-    return replace(found, longer=text(raw, "longer", where, ""))
+    spec = read_model(config, **titles(raw, name, where), where=where, source=source, classes=class_defaults())
+    return replace(spec, longer=text(raw, "longer", where, ""))
 
 
 def _here(path: Path) -> Source:

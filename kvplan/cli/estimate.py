@@ -12,6 +12,7 @@ from kvplan.cli.options import (
     examples,
     format_option,
     gpus_option,
+    long_context_option,
     model_option,
     price_option,
     profile_option,
@@ -38,6 +39,7 @@ from kvplan.report.formats import Report
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
 )
 @profile_option
+@long_context_option
 @format_option
 @examples(
     "kvplan estimate --model llama3-70b --context 128k",

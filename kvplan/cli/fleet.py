@@ -10,6 +10,7 @@ from kvplan.cli.options import (
     deliver,
     examples,
     format_option,
+    long_context_option,
     profile_option,
     techniques_option,
     term_option,
@@ -25,6 +26,7 @@ from kvplan.report.formats import Report
 @profile_option
 @day_option
 @click.option("--seconds", type=click.FloatRange(0.1, 3e3), default=20.0, show_default=True, help="The solver's time.")
+@long_context_option
 @format_option
 @examples("kvplan fleet ./fleet.yaml", "kvplan fleet ./fleet.yaml --technique baseline --json")
 def command(form: str, **asked: Any) -> None:

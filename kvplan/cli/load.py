@@ -11,6 +11,7 @@ from kvplan.cli.options import (
     deliver,
     examples,
     format_option,
+    long_context_option,
     model_option,
     price_option,
     profile_option,
@@ -48,6 +49,7 @@ from kvplan.report.formats import Report
 @profile_option
 @price_option
 @day_option
+@long_context_option
 @format_option
 @examples(
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",

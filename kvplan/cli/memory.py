@@ -6,7 +6,15 @@ import click
 
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
-from kvplan.cli.options import context_option, deliver, examples, format_option, model_option, replica_options
+from kvplan.cli.options import (
+    context_option,
+    deliver,
+    examples,
+    format_option,
+    long_context_option,
+    model_option,
+    replica_options,
+)
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report
@@ -45,6 +53,7 @@ from kvplan.report.formats import Report
 )
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
+@long_context_option
 @format_option
 @examples(
     "kvplan memory --model qwen3-32b --context 32k --batch 8",

@@ -47,6 +47,9 @@ profile_option = click.option(
 day_option = click.option("--on", metavar="DATE", help="Day of the prices (YYYY-MM-DD). Default: today.")
 price_option = click.option("--price", metavar="PRICE", help="USD per GPU-hour: 2.49/h. Default: the median offer.")
 term_option = click.option("--term", default="on-demand", metavar="TERM", help="on-demand, reserved-3y, spot ...")
+long_context_option = click.option(
+    "--allow-long-context", is_flag=True, help="Also contexts beyond the model's, which take RoPE scaling."
+)
 any_technique_option = click.option(
     "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
 )

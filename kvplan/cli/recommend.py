@@ -13,6 +13,7 @@ from kvplan.cli.options import (
     examples,
     format_option,
     gpus_option,
+    long_context_option,
     model_option,
     price_option,
     profile_option,
@@ -86,6 +87,7 @@ def answer(**asked: Any) -> "Recommendation":
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
+@long_context_option
 @format_option
 @examples(
     "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",

@@ -75,6 +75,11 @@ class Keep:
         return self.prompt_share is not None or self.prompt_budget is not None
 
     @property
+    def by_score(self) -> bool:
+        """Whether what is dropped is known only once the whole prompt has been read."""
+        return self.per_head or self.selects_prompt
+
+    @property
     def unevicted(self) -> "Keep":
         """The rule without its eviction: what a cache keeps that cannot free tokens head by head."""
         return Keep(window=self.window, chunk=self.chunk, fixed=self.fixed)
@@ -141,11 +146,24 @@ class Group:
         return min(kept, self.reads or kept) * (self.token_bytes + self.rereads) + 2 * self.constant
 
     def peak(self, prompt: int) -> float:
-        """Return the bytes one layer holds at worst while a prompt is prefilled. [B]"""
+        """Return the bytes one layer holds at worst while a prompt is read in one pass. [B]"""
         if (group := self.at(prompt)) is not self:
             return group.peak(prompt)
         whole = self.before.stored(prompt) + prompt * self.side if self.before is not None else 0.0
         return max(self.stored(prompt), whole)
+
+    def waiting(self, prompt: int, chunk: int) -> float:
+        """Return the bytes one layer holds, as all do, before the last chunk of a prompt is read. [B]
+
+        What is dropped by score stays until then; what is dropped by place goes chunk by chunk.
+        """
+        if (group := self.at(prompt)) is not self:
+            return group.waiting(prompt, chunk)
+        if not self.keep.evicts:
+            return self.stored(prompt)
+        kept = self.keep.tokens(prompt) + chunk
+        tokens = self.keep.unevicted.tokens(prompt) if self.keep.by_score else min(prompt, kept)
+        return tokens * self.token_bytes + self.constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +195,21 @@ class KVLayout:
         )
         return self.prefill_flops * sum(sums)
 
-    def peak(self, length: int) -> float:
+    def peak(self, length: int, chunk: int | None = None) -> float:
         """Return the most bytes a sequence of `length` tokens ever holds. [B]
 
-        As it ends; or while its prompt is prefilled, every layer as stored but one, still as it was before eviction.
+        As it ends; or while its prompt is prefilled. Read in one pass (no `chunk`, or one that holds the prompt), every
+        layer is as stored but one, still as it was before eviction. Read chunk by chunk, no layer can drop by score
+        before the last chunk: all of them hold the prompt. One that drops nothing may still be as before narrowing.
         """
         prompt = self.of_prompt(length)
-        worst = max((g.peak(prompt) - g.stored(prompt) for g in self.groups if g.count), default=0.0)
-        return max(self.stored(length), self.stored(prompt) + worst)
+        layers = [g for g in self.groups if g.count]
+        if chunk is None or prompt <= chunk:
+            worst = max((g.peak(prompt) - g.stored(prompt) for g in layers), default=0.0)
+            return max(self.stored(length), self.stored(prompt) + worst)
+        held = sum(g.count * g.waiting(prompt, chunk) for g in layers)
+        wide = max((g.peak(prompt) - g.stored(prompt) for g in layers if not g.keep.evicts), default=0.0)
+        return max(self.stored(length), held + wide)
 
     def of_prompt(self, length: int) -> int:
         """Return the tokens of the prompt in a sequence of `length`: all where no prompt was told. [token]"""

@@ -5,14 +5,14 @@ raise to powers, so that one reading of the physics serves one plan, a search ov
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import log
 from typing import Any, NamedTuple
 
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.specs.model import Layer, ModelSpec, Weight
+from kvplan.perf.matrices import Matrices, parts
+from kvplan.specs.model import ModelSpec
 
 #: a float, or an array of them
 Amount = Any
@@ -63,87 +63,6 @@ def busiest(mean: Amount, variance: Amount, ranks: int) -> Amount:
     return mean + (2 * log(ranks) * larger(variance, 0.0)) ** 0.5 if ranks > 1 else mean
 
 
-# -- what a model multiplies by -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Matrices:
-    """A model's tensors of one part, divided alike: bytes stored, parameters multiplied by, layers that hold them."""
-
-    part: str  #: part of a layer: projections, mlp, experts, ...
-    split: str  #: over what tensor parallelism splits them: none, kv, heads, expert, ...
-    copies: int  #: experts of a layer, 1 for other tensors
-    used: float  #: experts a token uses, 1 for other tensors
-    bits: float  #: width of the operands they are multiplied in [bit]
-    bytes: float  #: stored, over all layers [B]
-    parameters: float  #: multiplied by, over all layers [parameter]
-
-
-def part_of(weight: Weight) -> str:
-    """Return the part of a layer a tensor belongs to."""
-    if weight.split == "expert":
-        return "experts"
-    if "shared" in weight.name:
-        return "shared experts"
-    if weight.split == "none" and weight.name.rsplit(".", 1)[-1] in ("gate", "router"):
-        return "router"
-    mixing = weight.split in ("heads", "kv") or "attn" in weight.name or "mixer" in weight.name
-    return "projections" if mixing else "mlp"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """A model in one weight format, as `forward` needs it: tensors by part, and in how many layers each part is."""
-
-    matrices: tuple[Matrices, ...]  #: tensors of every part
-    layers: dict[str, int]  #: part -> layers that have it
-    normed: int  #: layers that normalise queries and keys
-    normed_across: int  #: those of them that normalise over all heads, hence over ranks
-    quantised: int  #: activations quantised in a pass, over all layers
-
-
-@lru_cache(maxsize=256)
-def parts(held: Weights) -> Parts:
-    """Return a model's tensors by part, added up once."""
-    sums: dict[tuple[str, str, int, float, float], list[float]] = {}
-    layers: dict[str, int] = {}
-    alike: dict[tuple[int, int], tuple[int, Layer, int]] = {}
-    for index, (layer, sizes) in enumerate(zip(held.model.layers, held.layers, strict=True)):
-        first, _, count = alike.get((id(layer), id(sizes)), (index, layer, 0))
-        alike[id(layer), id(sizes)] = (first, layer, count + 1)
-    quantised: set[str] = set()
-    for index, layer, count in alike.values():
-        for weight in layer.weights:
-            part = part_of(weight)
-            stored = held.bytes_of(f"model.layers.{index}.{weight.name}", weight)
-            narrow = held.how is not None and 8 * stored < (held.dtype_bits - 0.01) * weight.parameters
-            bits = float(held.how.compute) if narrow and held.how else held.dtype_bits
-            if narrow:
-                quantised.add(part)
-            routed = (weight.copies, float(weight.used)) if part == "experts" else (1, 1.0)
-            entry = sums.setdefault((part, weight.split, *routed, bits if weight.matmul else 16.0), [0.0, 0.0])
-            entry[0] += count * stored
-            entry[1] += count * weight.parameters * (weight.matmul or part == "router")
-        for part in {part_of(w) for w in layer.weights}:
-            layers[part] = layers.get(part, 0) + count
-    found = [
-        Matrices(part=part, split=split, copies=copies, used=used, bits=bits, bytes=stored, parameters=parameters)
-        for (part, split, copies, used, bits), (stored, parameters) in sums.items()
-    ]
-    norms = [[w for w in x.weights if "qk_norm" in w.name or "q_norm" in w.name] for x in held.model.layers]
-    wide = max((m.key_dim for m in held.model.mixers() if hasattr(m, "key_dim")), default=0)
-    return Parts(
-        matrices=tuple(found),
-        layers=layers,
-        normed=sum(map(bool, norms)),
-        normed_across=sum(any(w.shape[-1] > 2 * wide for w in found) for found in norms),
-        quantised=sum(2 * layers[part] for part in quantised),
-    )
-
-
-# -- one pass -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Attended:
     """Attention of every kind of layer on one GPU: a decode step of one sequence, and a whole prompt."""
@@ -174,12 +93,12 @@ def forward(
     """
     tokens = decode + prefill
     part = prefill / (prompt - cached) if prompt else None
-    found = products(model, layout, held, parallel, tokens, decode if part is None else decode + part)
+    operators = products(model, layout, held, parallel, tokens, decode if part is None else decode + part)
     each = attended or attended_at(layout, base or layout, parallel.tensor, length, prompt, cached)
-    found += attention(each, decode, part)
-    found += messages(model, held, parallel, tokens)
+    operators += attention(each, decode, part)
+    operators += messages(model, held, parallel, tokens)
     hidden = HIDDEN_PASSES * len(model.layers) * model.hidden * 2.0
-    return [*found, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
+    return [*operators, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
 
 
 def products(
@@ -199,7 +118,7 @@ def products(
         entry[1] = entry[1] + work
         if m.parameters:
             widths[m.part] = min(m.bits, widths.get(m.part, 16.0))
-    found = [
+    operators = [
         Operator(
             name=part,
             limit=EXPERTS if part == "experts" else WEIGHTS,
@@ -213,7 +132,7 @@ def products(
     ]
     if layout.parameters:
         share_of = layout.parameters / tensor
-        found.append(
+        operators.append(
             Operator(
                 name="technique's projections", limit=WEIGHTS, bytes=2 * share_of, flops=2 * tokens * share_of,
                 kernels="router", launches=len(model.layers),
@@ -222,7 +141,7 @@ def products(
     head = model.vocab * model.hidden / tensor
     width = held.dtype_bits
     return [
-        *found,
+        *operators,
         Operator(name="norms of queries, keys", limit=ELEMENTS, kernels="qk norm", launches=known.normed),
         Operator(name="quantise", limit=ELEMENTS, kernels="quantise", launches=known.quantised),
         Operator(
@@ -269,7 +188,7 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
     whole = []
     for kind in dict.fromkeys(g.kind for g in base.groups if prompt):
         groups = [g for g in base.groups if g.kind == kind]
-        pairs = sum(g.count * g.pair_flops * (seen(g, prompt) - seen(g, cached)) for g in groups)
+        pairs = sum(g.count * g.pair_flops * (prompt_pairs(g, prompt) - prompt_pairs(g, cached)) for g in groups)
         states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
         work = layout.prefill_flops * pairs / tensor
         whole.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states, flops=work))
@@ -278,7 +197,7 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
 
 def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Operator]:
     """Return the attention of `decode` sequences and of a part of a prompt (None: of no prompt)."""
-    found = [
+    operators = [
         Operator(
             name=o.name, limit=CACHE, bytes=decode * o.bytes, flops=decode * o.flops, bits=o.bits, kernels=o.kernels,
             launches=o.launches,
@@ -286,8 +205,10 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
         for o in each.decode
     ]  # fmt: skip
     if part is not None:
-        found += [Operator(name=o.name, limit=PROMPT, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt]
-    return found
+        operators += [
+            Operator(name=o.name, limit=PROMPT, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt
+        ]
+    return operators
 
 
 def visible(g: Group, length: int) -> int:
@@ -296,7 +217,7 @@ def visible(g: Group, length: int) -> int:
     return min(kept, g.reads or kept)
 
 
-def seen(g: Group, prompt: int) -> float:
+def prompt_pairs(g: Group, prompt: int) -> float:
     """Return how many (query, visible token) pairs a prompt computes."""
     pairs = g.keep.pairs(prompt)
     return min(pairs, float(g.reads * prompt)) if g.reads else pairs
@@ -308,13 +229,13 @@ def messages(model: ModelSpec, held: Weights, parallel: Parallel, tokens: Amount
     A ring all-reduce sends 2 (n - 1) / n of the message each way (Thakur et al., IJHPCA 19(1), 2005); an all-to-all
     sends a token to each rank that holds one of its experts, and back. Norms across heads sum over ranks as well.
     """
-    found = []
+    operators = []
     known, layers = parts(held), len(model.layers)
     size = tokens * model.hidden * 2.0
     if parallel.tensor > 1:
         ring = 2 * (parallel.tensor - 1) / parallel.tensor
         count = 2 * layers
-        found.append(
+        operators.append(
             Operator(
                 name="all-reduce", limit=NETWORK, messages=count + known.normed_across, message=count * ring * size
             )
@@ -323,8 +244,8 @@ def messages(model: ModelSpec, held: Weights, parallel: Parallel, tokens: Amount
     if parallel.data > 1 and used:
         away = min(used, parallel.data) * (parallel.data - 1) / parallel.data
         count = 2 * known.layers["experts"]
-        found.append(Operator(name="all-to-all", limit=NETWORK, messages=count, message=count * away * size))
+        operators.append(Operator(name="all-to-all", limit=NETWORK, messages=count, message=count * away * size))
     if parallel.pipeline > 1:
         count = parallel.pipeline - 1
-        found.append(Operator(name="stage hand-over", limit=NETWORK, messages=count, message=count * size))
-    return found
+        operators.append(Operator(name="stage hand-over", limit=NETWORK, messages=count, message=count * size))
+    return operators

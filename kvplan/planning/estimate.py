@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from kvplan.money.offers import old
 from kvplan.planning.replica import Evaluation, best, estimate
 from kvplan.planning.site import Query, Site
+from kvplan.planning.suitability import beyond, within
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 
@@ -79,9 +80,9 @@ def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) 
 def context_warnings(model: ModelSpec, context: int) -> list[str]:
     """Return what is wrong with asking for a context, and with what is known of the model."""
     found = []
-    if model.max_context and context > model.max_context:
+    if needs := beyond(model, context):
         longer = f"; {model.longer} has the same shape and a longer context" if model.longer else ""
-        found.append(f"{model.title} supports {model.max_context:,} tokens, not {context:,}{longer}")
+        found.append(f"{within(model, context)}: the longer one takes {needs}{longer}")
     if model.source.kind == "assumption":
         found.append("this model's config was written down from memory and not checked against the published file")
     return found

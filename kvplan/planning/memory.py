@@ -9,6 +9,7 @@ from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import ATTENTION_KINDS, Keep, KVLayout, kv_layout
 from kvplan.kv.paging import Paging
 from kvplan.kv.replica import check_parallel, weights
+from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -82,6 +83,11 @@ class Memory:
     def total(self) -> float:
         """Cache of all layers, padding included. [B]"""
         return sum(c.bytes for c in self.per_layer) + self.padding
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader must know: what a context beyond the model's takes, and how its file was read."""
+        return tuple(context_warnings(self.model, max(self.ask.context, self.ask.max_model_len or 0)))
 
     @property
     def sequences(self) -> int | None:

@@ -27,6 +27,8 @@ class Evaluation:
     #: tokens of one sequence
     context: int = 0
     layout: KVLayout | None = None
+    #: most bytes a sequence ever holds, its prompt read in the engine's chunks [B]
+    peak: float | None = None
     #: share of the uncompressed cache that is saved
     reduction: float | None = None
     #: the replica with the lowest cost per query
@@ -129,6 +131,11 @@ class Case:
     query: Query
     site: Site
 
+    @property
+    def chunk(self) -> int:
+        """Tokens of prompts that the engine takes into one step. [token]"""
+        return self.site.engine.limits(self.site.gpu)[1]
+
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
@@ -139,7 +146,7 @@ class Case:
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
         """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
-        return (layout.peak(self.query.context) - layout.stored(self.query.context)) / parallel.tensor
+        return (layout.peak(self.query.context, self.chunk) - layout.stored(self.query.context)) / parallel.tensor
 
     def sequences(self, layout: KVLayout, parallel: Parallel) -> int:
         """Return how many sequences a replica of this shape holds."""
@@ -170,7 +177,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
     risk = spelling.risk(name, kept_share(layout, context))
-    row = replace(row, layout=layout, reduction=reduction, risk=risk)
+    row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction, risk=risk)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:

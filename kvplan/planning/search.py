@@ -223,10 +223,11 @@ def capacity(demand: Demand, shape: Configuration, gpu: Gpu) -> int:
     tensor = shape.parallel.tensor
     layout = shape.layout.with_prompt(int(demand.workload.input.quantile(LONGEST)))
     room = budget if layout is shape.layout else memory_budget(demand.model, layout, where, longest)
-    peak = (layout.peak(longest) - layout.stored(longest)) / tensor
+    chunk = demand.engine.limits(gpu)[1]
+    peak = (layout.peak(longest, chunk) - layout.stored(longest)) / tensor
     if not room.sequences(longest, peak):
         return 0
-    mean_peak = (shape.layout.peak(mean) - shape.layout.stored(mean)) / tensor
+    mean_peak = (shape.layout.peak(mean, chunk) - shape.layout.stored(mean)) / tensor
     return budget.sequences(mean, mean_peak)
 
 

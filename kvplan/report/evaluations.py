@@ -84,7 +84,7 @@ CACHE = (
     Column[Evaluation](key="reduction", heading="saved", value=lambda r: r.reduction, show=show_percent),
     Column[Evaluation](key="kv_bytes_per_token", value=lambda r: r.layout.growth(r.context) if r.layout else None),
     Column[Evaluation](key="kv_bytes_read_per_step", value=lambda r: r.layout.read(r.context) if r.layout else None),
-    Column[Evaluation](key="kv_bytes_peak_prefill", value=lambda r: r.layout.peak(r.context) if r.layout else None),
+    Column[Evaluation](key="kv_bytes_peak_prefill", value=lambda r: r.peak),
     Column[Evaluation](key="kv_bytes_shareable", value=lambda r: r.layout.shared(r.context) if r.layout else None),
     Column[Evaluation](key="attention_flops_per_step", value=lambda r: r.layout.flops(r.context) if r.layout else None),
     Column[Evaluation](key="prefill_attention_factor", value=lambda r: r.layout.prefill_flops if r.layout else None),

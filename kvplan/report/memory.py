@@ -60,7 +60,7 @@ def page(m: Memory, explained: bool = False) -> Page:
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
-        (Text(f"Note: {sentence(n)}") for n in model.notes),
+        (Text(f"Note: {sentence(n)}") for n in (*m.warnings, *model.notes)),
         room,
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", [f"model: {brief(model.source)}"]),
@@ -121,6 +121,7 @@ def document(m: Memory) -> Json:
         batch=m.ask.batch,
         layout=m.ask.reading,
         technique=m.ask.technique,
+        warnings=[*m.warnings, *model.notes],
         weights={
             "parameters": model.parameters,
             "active_parameters": round(model.active_parameters),

@@ -6,7 +6,7 @@ Names follow config.json. Counts are exact: they equal the model class built fro
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 
 from kvplan.specs.source import Source
 
@@ -130,6 +130,45 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vision:
+    """How an image, or a frame of a video, becomes patches for a vision tower and tokens for the language model."""
+
+    patch: int  #: pixels on a side of a patch [pixel]
+    merge: int = 1  #: patches on a side that become one token
+    side: int | None = None  #: pixels on a side that images, or tiles of one, are resized to, None: none [pixel]
+    fixed: int | None = None  #: tokens of a tile, None: one for merge x merge patches [token]
+    tiles: int = 1  #: the most tiles an image is cut into
+    overview: bool = False  #: whether the whole image, as one more tile, stands beside several
+    frames: int = 1  #: frames of a video that become one grid of patches
+
+    def grids(self, width: int, height: int) -> int:
+        """Return the tiles of an image of so many pixels."""
+        if self.side is None or self.tiles == 1:
+            return 1
+        tiles = min(ceil(width / self.side) * ceil(height / self.side), self.tiles)
+        return tiles + (self.overview and tiles > 1)
+
+    def patches(self, width: int, height: int) -> int:
+        """Return the patches of an image of so many pixels."""
+        if self.side is not None:
+            return self.grids(width, height) * (self.side // self.patch) ** 2
+        if self.fixed is not None:
+            return self.fixed * self.merge**2
+        step = self.patch * self.merge
+        return max(round(width / step), 1) * max(round(height / step), 1) * self.merge**2
+
+    def tokens(self, width: int, height: int) -> int:
+        """Return the tokens of an image of so many pixels. [token]"""
+        if self.fixed is not None:
+            return self.grids(width, height) * self.fixed
+        return self.patches(width, height) // self.merge**2
+
+    def patches_behind(self, tokens: float) -> float:
+        """Return the patches of an image of which only its tokens are known: of one tile, or as they merge."""
+        return float((self.side // self.patch) ** 2) if self.side is not None else tokens * self.merge**2
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quantization:
     """How a checkpoint stores its matrix weights."""
 
@@ -162,6 +201,7 @@ class ModelSpec:
     tied: bool  #: whether the head is the embedding
     quantization: Quantization | None = None  #: how matrices are stored, None: in the dtype
     notes: tuple[str, ...] = ()  #: remarks for the user
+    vision: Vision | None = None  #: how images become tokens, None where it reads none
     longer: str = ""  #: release of the same shape with a longer context, where the two are often confused
     source: Source  #: where the config came from
     config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  #: as it was read
@@ -194,6 +234,13 @@ class ModelSpec:
         """Yield the token mixers of all layers, in order."""
         for layer in self.layers:
             yield from layer.mixers
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """What it reads: text, and image (frames of a video too) and audio where it has a tower for them."""
+        towers = {w.name.partition(".")[0] for w in self.outer}
+        audio = ("audio",) if "audio_tower" in towers else ()
+        return ("text", *(("image",) if self.vision else ()), *audio)
 
     @cached_property
     def head_counts(self) -> frozenset[tuple[int, int]]:

@@ -94,6 +94,14 @@ def family(model: ModelSpec) -> str:
     return f"{model.model_type} {model.parameters / 1e9:.1f}B"
 
 
+def shape(model: ModelSpec) -> str:
+    """Return what a model is to a server whatever its name, class and vocabulary: its layers, width and their weights.
+
+    A fine-tune has the shape of the model it was made from.
+    """
+    return f"{len(model.layers)} x {model.hidden}, {sum(layer.parameters for layer in model.layers)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Whose row or plan it is; '' where that is not known, and then nothing is taken from that level."""
@@ -175,6 +183,16 @@ class ServingProfile:
     #: prompt, output [token], concurrency -> smallest and largest mean
     loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     architectures: tuple[str, ...] = ()  #: GPU architectures measured
+    shapes: Mapping[str, str] = field(default_factory=dict)  #: shape of a measured model -> its family
+
+    def known_as(self, model: ModelSpec) -> str:
+        """Return the family that a model is looked up as: that of its shape, else the one its file names.
+
+        Another shape of the same class and size was not measured.
+        """
+        own = family(model)
+        alike = self.shapes.get(shape(model))
+        return alike or (f"{own}, another shape" if own in self.shapes.values() else own)
 
     def moved(self, who: Identity) -> dict[str, float]:
         """Return how far every term of a server is from its prior. [logarithm]"""
@@ -227,7 +245,7 @@ class ServingProfile:
     def calibrate(self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "") -> Calibration:
         """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares."""
         who = Identity(
-            gpu=gpu.name, engine=engine, version=version, model=family(about) if about else "",
+            gpu=gpu.name, engine=engine, version=version, model=self.known_as(about) if about else "",
             architecture=gpu.architecture,
             vendor=gpu.vendor,
         )  # fmt: skip
@@ -306,6 +324,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
             for who, models in raw.get("cells", {}).items()
             for model, releases in models.items()
         }
+        shapes = {str(which): str(who) for who, several in raw.get("shapes", {}).items() for which in several}
         ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
         if missing := next((basis for basis in WAYS if basis not in ranges), None):
             raise SpecError(f"{where}: intervals: {missing} is missing; write such files with kvplan calibrate")
@@ -329,6 +348,7 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
         rows=rows,
         loads=loads,
         architectures=tuple(map(str, raw.get("architectures", ()))),
+        shapes=shapes,
     )
 
 

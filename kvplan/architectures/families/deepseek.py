@@ -1,8 +1,9 @@
-"""Decoders with multi-head latent attention (MLA): DeepSeek V2 and its kin."""
+"""DeepSeek and others with multi-head latent attention (MLA)."""
 
+from kvplan.architectures.attention import latent
 from kvplan.architectures.config import Config
-from kvplan.architectures.moe import first_dense
-from kvplan.architectures.parts import Body, decoder, latent, layer_count, mlp, moe
+from kvplan.architectures.feed_forward import first_dense, mlp, moe
+from kvplan.architectures.parts import Body, decoder, layer_count
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight

@@ -1,0 +1,110 @@
+"""Mamba, Mamba-2 and Zamba2."""
+
+from kvplan.architectures.attention import layer_kinds
+from kvplan.architectures.config import Config
+from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.parts import Body, decoder, kv_heads, layer_count, linear, vector
+from kvplan.architectures.recurrence import mamba1, mamba2, rank
+from kvplan.architectures.registry import family
+from kvplan.specs.model import Attention, Weight
+
+
+@family("mamba", "falcon_mamba")
+def mamba(c: Config) -> Body:
+    """Read Mamba: every layer a selective state space (arXiv 2312.00752), no cache per token."""
+    hidden, count = c.size("hidden_size"), layer_count(c)
+    inner = c.optional("intermediate_size") or c.size("expand", 2) * hidden
+    part = mamba1(
+        c,
+        hidden=hidden,
+        inner=inner,
+        state=c.size("state_size"),
+        kernel=c.size("conv_kernel"),
+        dt_rank=rank(c, "time_step_rank", hidden),
+        conv_bias=c.flag("use_conv_bias", True),
+        bias=c.flag("use_bias"),
+        prefix="mixer",
+    )
+    return decoder(c, ["mamba"] * count, lambda _: part, ["none"] * count, lambda _: (), norms=1)
+
+
+@family("mamba2")
+def mamba_2(c: Config) -> Body:
+    """Read Mamba-2: every layer a state space with heads (arXiv 2405.21060), no cache per token."""
+    hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_heads")
+    part = mamba2(
+        c,
+        hidden=hidden,
+        inner=c.size("expand", 2) * hidden,
+        heads=heads,
+        groups=c.size("n_groups"),
+        state=c.size("state_size"),
+        kernel=c.size("conv_kernel"),
+        conv_bias=c.flag("use_conv_bias", True),
+        bias=c.flag("use_bias"),
+        prefix="mixer",
+    )
+    return decoder(c, ["mamba"] * count, lambda _: part, ["none"] * count, lambda _: (), norms=1)
+
+
+@family("zamba2")
+def zamba2(c: Config) -> Body:
+    """Zamba2: Mamba-2 everywhere; `hybrid` layers also run a shared attention block.
+
+    It is one of num_mem_blocks, over [hidden, embedding].
+    """
+    hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
+    ids = c.entries("hybrid_layer_ids")
+    kinds = layer_kinds(
+        c,
+        lambda i: "hybrid" if ids and i in ids else "mamba",
+        field="layers_block_type" if c.stated("layers_block_type") else "layer_types",
+    )
+    blocks, inner, adapter = (
+        c.size("num_mem_blocks", 1),
+        c.size("intermediate_size", 4 * hidden),
+        c.size("adapter_rank", 128),
+    )
+    dim = 2 * hidden // heads
+    a = Attention(heads=heads, kv_heads=kv_heads(c), key_dim=dim, value_dim=dim, rope=c.flag("use_mem_rope"))
+    mixers, weights = mamba2(
+        c,
+        hidden=hidden,
+        inner=c.size("mamba_expand", 2) * hidden,
+        heads=c.size("n_mamba_heads", 8),
+        groups=c.size("mamba_ngroups", 1),
+        state=c.size("mamba_d_state", 64),
+        kernel=c.size("mamba_d_conv", 4),
+        conv_bias=True,
+        bias=c.flag("add_bias_linear"),
+    )
+    hybrids = sum(k == "hybrid" for k in kinds)
+    norm = (vector("input_layernorm", hidden),)
+    shared = linear("shared.qkv", 2 * hidden + 2 * a.kv_heads * dim, 2 * hidden)
+    shared += linear("shared.o_proj", hidden, 2 * hidden) + mlp(
+        hidden, inner, bias=c.flag("add_bias_linear"), prefix="shared.feed_forward"
+    )
+    shared += (vector("shared.norms", 3 * hidden),)
+    extra = tuple(
+        Weight(name=f"{w.name}.{b}", shape=w.shape, matmul=w.matmul)
+        for b in range(min(blocks, max(hybrids, 0)))
+        for w in shared
+    )
+    own = (
+        linear("linear", hidden, hidden)
+        + linear("adapter_in", adapter, hidden)
+        + linear("adapter_out", 2 * inner, adapter)
+    )
+    if c.flag("use_shared_attention_adapter"):
+        own += linear("attention_adapter_in", 3 * adapter, 2 * hidden) + linear(
+            "attention_adapter_out", 3 * 2 * hidden, adapter
+        )
+    return decoder(
+        c,
+        kinds,
+        lambda k: ((a, *mixers), weights + norm + own) if k == "hybrid" else (mixers, weights + norm),
+        ["none"] * count,
+        lambda _: (),
+        norms=0,
+        extra=extra,
+    )

@@ -1,0 +1,20 @@
+"""Mistral and Mixtral."""
+
+from kvplan.architectures.attention import uniform
+from kvplan.architectures.config import Config
+from kvplan.architectures.decoders import plain, sparse
+from kvplan.architectures.feed_forward import always, moe
+from kvplan.architectures.parts import Body
+from kvplan.architectures.registry import family
+
+
+@family("mistral", "ministral3")
+def mistral(c: Config) -> Body:
+    """Read Mistral: every layer has the one window of the config, or none."""
+    return plain(c, *uniform(c))
+
+
+@family("mixtral")
+def mixtral(c: Config) -> Body:
+    """Read Mixtral: experts in every layer, one window or none."""
+    return sparse(c, *uniform(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")))

@@ -1,0 +1,95 @@
+"""What a technique says of itself, and the table of all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvplan.docstrings import summary
+from kvplan.errors import Incompatible
+from kvplan.kv.layout import Group, KVLayout
+from kvplan.specs.source import Source
+
+Apply = Callable[[KVLayout, str], KVLayout]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """A family of techniques: how it is written, the factor it acts on, and its fine print."""
+
+    name: str  #: what its spellings begin with
+    spelling: str  #: pattern of its spellings, 'h2o:P%|N'
+    title: str  #: as reports print it
+    factor: str  #: of the five, the one it acts on; two that act on the same one exclude each other
+    example: str  #: a spelling
+    granularity: str  #: smallest thing it drops or rounds, and what that means for pages
+    needs: str  #: of the model, the engine or a kernel
+    quality: str  #: what is published of its accuracy
+    risk: str  #: the same in a few words
+    engines: tuple[str, ...]  #: those that serve it today
+    retained: tuple[tuple[float, float], ...]  #: published (share of tokens kept, share of LongBench retained), of 1
+    compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
+    searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
+    source: Source  #: its paper
+    summary: str  #: what it does, in one line
+    apply: Apply  #: (layout, what follows the name) -> layout
+
+
+TECHNIQUES: dict[str, Technique] = {}
+
+
+def technique(
+    name: str,
+    *,
+    spelling: str,
+    title: str,
+    factor: str,
+    example: str,
+    granularity: str,
+    needs: str,
+    quality: str,
+    risk: str,
+    source: Source,
+    engines: tuple[str, ...] = (),
+    retained: tuple[tuple[float, float], ...] = (),
+    compared: tuple[str, ...] = (),
+    searched: tuple[str, ...] = (),
+) -> Callable[[Apply], Apply]:
+    """Register a technique; the arguments are the fields of Technique."""
+
+    def register(apply: Apply) -> Apply:
+        TECHNIQUES[name] = Technique(
+            name=name,
+            spelling=spelling,
+            title=title,
+            factor=factor,
+            example=example,
+            granularity=granularity,
+            needs=needs,
+            quality=quality,
+            risk=risk,
+            engines=engines,
+            retained=retained,
+            compared=compared,
+            searched=searched or compared,
+            source=source,
+            summary=summary(apply),
+            apply=apply,
+        )
+        return apply
+
+    return register
+
+
+def paper(title: str, date: str) -> Source:
+    """Return a paper as a source; `date` is that of its first version."""
+    return Source(kind="paper", ref=title, date=date)
+
+
+def require_groups(layout: KVLayout, suits: Callable[[Group], bool], refusal: str) -> None:
+    """Refuse when no group of the layout is one the technique can act on."""
+    if not any(g.count and suits(g) for g in layout.groups):
+        raise Incompatible(refusal)
+
+
+def has_heads(g: Group) -> bool:
+    """Whether the layers store keys and values per head, which a latent and a state do not."""
+    return g.kind in ("full", "sliding", "chunked") and g.vectors > 0
