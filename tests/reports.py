@@ -89,6 +89,7 @@ REPORTS: dict[str, str] = {
     "compare-no-plan": "compare before.json none.json",
     "compare-same": "compare before.json before.json",
     "compare-again": f"compare before.json {DAY}",
+    "compare-again-a-call": f"compare call.json {DAY}",
     "compare-asked-differently": "compare before.json other.json",
     "fleet": f"fleet fleet.yaml -t baseline -t fp8 -t mhc:4x {DAY}",
     "fleet-one-type": f"fleet one.yaml -t baseline {DAY}",
