@@ -18,7 +18,7 @@ from reports import FILES, REPORTS, spoken_by
 
 import kvplan
 from kvplan.api import values
-from kvplan.cli import COMMANDS
+from kvplan.cli import commands
 from kvplan.errors import KvplanError
 
 ROOT = Path(__file__).parent.parent
@@ -206,7 +206,7 @@ def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> No
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
     asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
-    assert {words[0] for words in asked} | {"profile"} == set(COMMANDS)
+    assert {words[0] for words in asked} | {"profile"} == set(commands())
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
         cwd=files, capture_output=True, text=True, check=True,
@@ -239,7 +239,7 @@ def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> N
 # -- help and flags -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(command, "--help").out.splitlines()

@@ -1,4 +1,4 @@
-"""`kvplan compare`: two saved recommendations side by side, or a saved one and the same question asked again."""
+"""`kvplan compare`: two saved plans side by side: what changed, by how much."""
 
 from typing import TYPE_CHECKING, Any
 

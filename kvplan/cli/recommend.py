@@ -1,4 +1,4 @@
-"""`kvplan recommend`: a technique, a GPU count and a cost per query for a workload, with reasons and a range."""
+"""`kvplan recommend`: one plan for a workload: technique, GPUs, cost per query."""
 
 from typing import Any
 

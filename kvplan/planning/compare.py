@@ -72,7 +72,9 @@ QUESTION = (
     Quantity("model", "model", "word", lambda r: r.demand.model.name),
     Quantity("workload", "workload.name", "word", lambda r: r.demand.workload.name),
     Quantity("objective", "objective", "word", lambda r: r.objective),
-    Quantity("queries a day", "workload.queries_per_day", "count", lambda r: r.demand.workload.arrivals.queries_per_day),
+    Quantity(
+        "queries a day", "workload.queries_per_day", "count", lambda r: r.demand.workload.arrivals.queries_per_day
+    ),
     Quantity("tokens in", "workload.input_tokens", "count", lambda r: r.demand.prompt),
     Quantity("tokens out", "workload.output_tokens", "count", lambda r: r.demand.output),
     Quantity(
