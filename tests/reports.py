@@ -89,6 +89,7 @@ REPORTS: dict[str, str] = {
     "compare-no-plan": "compare before.json none.json",
     "compare-same": "compare before.json before.json",
     "compare-again": f"compare before.json {DAY}",
+    "compare-again-a-call": f"compare call.json {DAY}",
     "compare-asked-differently": "compare before.json other.json",
     "fleet": f"fleet fleet.yaml -t baseline -t fp8 -t mhc:4x {DAY}",
     "fleet-one-type": f"fleet one.yaml -t baseline {DAY}",
@@ -219,7 +220,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import COMMANDS, module_of, options
+    from kvplan.cli import commands, module_of, options
 
     def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
@@ -232,7 +233,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     handed_over = options.deliver
     with ExitStack() as patches:
-        for module in map(import_module, map(module_of, COMMANDS)):
+        for module in map(import_module, map(module_of, commands())):
             patches.enter_context(patch.object(module, "deliver", deliver))
         yield
 

@@ -1,4 +1,4 @@
-"""What one can call: ten names, each with an example that runs, the same answers as on the command line."""
+"""What one can call: a few names, each with an example that runs, the same answers as on the command line."""
 
 import ast
 import doctest
@@ -18,7 +18,7 @@ from reports import FILES, REPORTS, spoken_by
 
 import kvplan
 from kvplan.api import values
-from kvplan.cli import COMMANDS
+from kvplan.cli import commands
 from kvplan.errors import KvplanError
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +147,7 @@ SAME = {
     "load -m llama3.1-8b -g h100 --isl 2k --osl 200 --rate 2/s --tpot 50ms": (
         "load", lambda: kvplan.load("llama3.1-8b", "h100", 2048, 200, rate=2, tpot=0.05, on=ON)
     ),
+    "compare before.json after.json": ("compare", lambda: kvplan.compare("before.json", "after.json")),
     "audit claims.yaml": ("audit", lambda: kvplan.audit("claims.yaml", on=ON)),
     "validate gemm.csv": ("validate", lambda: kvplan.validate("gemm.csv")),
     "predict serving.csv -o out.csv": ("predict", lambda: kvplan.predict("serving.csv", "out.csv")),
@@ -159,7 +160,7 @@ SAME = {
 @pytest.mark.parametrize("line", SAME)
 def test_a_call_gives_the_document_of_the_command(run, files: Path, line: str) -> None:
     name, call = SAME[line]
-    day = () if name in ("memory", "validate", "predict") else ("--on", ON)
+    day = () if name in ("compare", "memory", "validate", "predict") else ("--on", ON)
     shown = run(*shlex.split(line), *day, "--json")
     assert shown.code == 0
     assert json.loads(json.dumps(spoken_by(name, call()))) == shown.json
@@ -205,7 +206,7 @@ def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> No
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
     asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
-    assert {words[0] for words in asked} | {"profile"} == set(COMMANDS)
+    assert {words[0] for words in asked} | {"profile"} == set(commands())
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
         cwd=files, capture_output=True, text=True, check=True,
@@ -231,13 +232,14 @@ def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> N
     words = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "fp8", "--on", ON)
     for written in (("--json",), ("--format", "json"), ("--format=json",), ()):
         assert run(*words, "--save", "plan.json", *written).code == 0
-        assert json.loads(Path("plan.json").read_text())["question"] == list(words[1:])
+        asked = {"workload": "chat", "model": "llama3.1-8b", "gpus": ["h100"], "techniques": ["fp8"], "on": ON}
+        assert json.loads(Path("plan.json").read_text())["question"] == {"function": "recommend", "values": asked}
 
 
 # -- help and flags -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(command, "--help").out.splitlines()

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from kvplan.planning.compare import compare
+import kvplan
+from kvplan import catalog
+from kvplan.errors import KvplanError
+from kvplan.planning.compare import PLAN, QUESTION, answered, compare
+from kvplan.planning.compare import saved as side
 
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
 
@@ -24,7 +28,8 @@ def saved(run, tmp_path, monkeypatch):
 def test_what_is_saved_is_what_json_prints(run, saved) -> None:
     document = saved("plan.json", "--ttft", "6s")
     assert document == run(*ASK, "--on", "2026-11-24", "--ttft", "6s", "--json").json
-    assert document["question"] == [*ASK[1:], "--on", "2026-11-24", "--ttft", "6s"]
+    values = {"workload": "doc-qa", "model": "llama3.1-70b", "on": "2026-11-24", "ttft": "6s"}
+    assert document["question"] == {"function": "recommend", "values": values}
 
 
 def test_the_same_question_on_the_same_day_changes_nothing(run, saved) -> None:
@@ -64,7 +69,7 @@ def test_no_plan_on_one_side_is_said(run, saved) -> None:
 def test_lines_that_only_one_plan_has_are_kept(saved) -> None:
     rented, owned = saved("a.json"), saved("b.json", "--own")
     owned["recommended"]["lines"].append({"name": "extra", "usd_per_query": 0.5, "basis": ""})
-    found = compare(rented, owned, ("a", "b"))
+    found = compare(side(rented, "a"), side(owned, "b"))
     extra = next(x for x in found.lines if x.name == "extra")
     assert extra.before is None and extra.after == 0.5 and extra.changed and extra.relative is None
 
@@ -76,7 +81,8 @@ def test_lines_that_only_one_plan_has_are_kept(saved) -> None:
         ("{", "line 1"),
         ('{"schema": 2, "command": "recommend"}', "is no saved recommendation"),
         ('{"schema": 1, "command": "estimate"}', "is no saved recommendation"),
-        ('{"schema": 1, "command": "recommend", "question": "x"}', "question: expected the words"),
+        ('{"schema": 1, "command": "recommend", "question": "x"}', "question: expected the call"),
+        ('{"schema": 1, "command": "recommend", "question": {"function": "load"}}', "question: expected the call"),
         ('{"schema": 1, "command": "recommend", "question": []}', "model: is missing"),
     ],
 )
@@ -91,11 +97,55 @@ def test_a_file_that_is_no_plan_is_refused_in_a_line(run, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "says"), [(["--help"], "asks for help"), (["--bad"], "No such option"), ([], "Miss")]
 )
-def test_a_question_that_cannot_be_asked_again(run, saved, tmp_path, words, says: str) -> None:
+def test_words_of_an_older_plan_that_cannot_be_asked_again(run, saved, tmp_path, words, says: str) -> None:
     document = {**saved("plan.json"), "question": words}
     (tmp_path / "plan.json").write_text(json.dumps(document), "utf-8")
     found = run("compare", "plan.json")
     assert found.code == 1 and found.err.count("\n") == 1 and says in found.err and found.out == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"workload": "chat"}, "question: model is missing; save the plan again"),
+        ({"workload": "chat", "model": "llama3.1-8b", "colour": "red"}, "recommend has no parameter 'colour'"),
+        ({"workload": "chat", "model": "llama3.1-8b", "ttft": "soon"}, "ttft: "),
+        ({"workload": ["chat"], "model": "llama3.1-8b"}, "workload: expected text"),
+    ],
+)
+def test_a_call_that_cannot_be_made_again(run, saved, tmp_path, values, says: str) -> None:
+    document = {**saved("plan.json"), "question": {"function": "recommend", "values": values}}
+    (tmp_path / "plan.json").write_text(json.dumps(document), "utf-8")
+    found = run("compare", "plan.json")
+    assert found.code == 1 and found.err.count("\n") == 1 and says in found.err and found.out == ""
+
+
+def test_an_older_plan_answers_as_the_same_question_saved_as_a_call(run, saved, tmp_path) -> None:
+    flags = ("-g", "b200", "-g", "h200", "--no-prefix-cache", "--confidence", "60%", "--ttft", "90s", "--tpot", "1s")
+    document = saved("call.json", *flags, day="2026-11-01")
+    assert document["question"]["values"]["gpus"] == ["b200", "h200"]
+    assert document["question"]["values"]["prefix_cache"] is False
+    words = {**document, "question": [*ASK[1:], "--on", "2026-11-01", *flags]}
+    (tmp_path / "words.json").write_text(json.dumps(words), "utf-8")
+    asked = [run("compare", name, "--on", "2026-11-24", "--json") for name in ("call.json", "words.json")]
+    found, older = (x.json | {"before": ""} for x in asked)
+    assert found == older and found["changed"]
+    with pytest.raises(KvplanError, match="words of a command line"):
+        kvplan.compare("words.json")
+
+
+def test_a_result_and_the_document_of_it_are_the_same_side(saved) -> None:
+    """What `recommend` returned and what was saved of it have every figure, line and reason in common."""
+    for flags, asked in (((), {}), (("--ttft", "1ms"), {"ttft": "1ms"}), (("--own",), {"own": "default"})):
+        saved("plan.json", *flags)
+        made = kvplan.recommend("doc-qa", "llama3.1-70b", on="2026-11-24", **asked)
+        one, other = answered(made, ""), side(catalog.saved_plan("plan.json"), "")
+        assert one == other
+        assert not kvplan.compare("plan.json", made).changed
+    full = answered(kvplan.recommend("doc-qa", "llama3.1-70b", on="2026-11-24", ttft="9s"), "").figures
+    unknown = {name for name, value in full.items() if value is None}
+    assert unknown <= {"weights", "end-to-end limit", "quality limit", "GPUs limit"}
+    assert set(full) == {f.name for f in (*PLAN, *QUESTION)}
 
 
 #: what is written over a plan, and the field its refusal names

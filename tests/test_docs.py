@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from kvplan.cli import COMMANDS, group
+from kvplan.cli import commands as named
+from kvplan.cli import group, line_of
 
 ROOT = Path(__file__).parent.parent
 #: what no page may hold: paths and tools of a workplace
@@ -24,7 +25,7 @@ def shown_help(name: str) -> str:
 def commands() -> list[tuple[str, str]]:
     """Return (page, command) of all that runs kvplan: lines of code blocks, inline spans, examples of the help."""
     found = [
-        ("help", line) for name in COMMANDS for line in re.findall(r"^ *(kvplan .*)$", shown_help(name), re.MULTILINE)
+        ("help", line) for name in named() for line in re.findall(r"^ *(kvplan .*)$", shown_help(name), re.MULTILINE)
     ]
     found = [
         (page, line) for page, line in found if not re.search(r"\.(csv|json|yaml)\b|--refresh|kvplan profile", line)
@@ -92,8 +93,8 @@ def test_every_command_is_documented_and_has_help(run) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert "<!-- report: kvplan --help -->" in readme  # which `pytest --update-golden` rewrites
     listed = readme[readme.index("<!-- report: kvplan --help -->") :]
-    for name, line in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(line[:40])}", listed, re.MULTILINE)
+    for name in named():
+        assert re.search(rf"^  {name} +{re.escape(line_of(name)[:40])}", listed, re.MULTILINE)
         assert "Usage" in run(name, "--help").out
 
 
@@ -153,3 +154,48 @@ def test_no_page_names_a_machine_or_a_workplace() -> None:
         if path.suffix in (".md", ".py", ".toml", ".yaml", "") and path.is_file():
             text = path.read_text("utf-8")
             assert path.name == "test_docs.py" or not NAMES.search(text), name
+
+
+# -- files of a reader's own ----------------------------------------------------------------------
+
+FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
+
+
+def test_every_field_of_a_gpu_s_file_is_described_with_its_unit() -> None:
+    from kvplan.specs.hardware import GPU_FIELDS
+
+    table = FILES[FILES.index("| field |") : FILES.index("## Rows of kernels")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+    units = {name: row[1] for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    words = {"": "text", "#": "number"}
+    assert units == {"name": "text", "aliases": "list of texts"} | {n: words.get(u, u) for n, u in GPU_FIELDS.items()}
+
+
+def test_the_gpu_of_the_page_is_one_and_what_is_required_is_said(tmp_path) -> None:
+    from kvplan import catalog
+    from kvplan.catalog.gpus import NEEDED
+
+    example = re.search(r"```yaml\n(.*?)```", FILES, re.DOTALL)
+    (tmp_path / "mygpu.yaml").write_text(example[1], "utf-8")
+    found = catalog.gpu(str(tmp_path / "mygpu.yaml"))
+    assert (found.name, found.memory, found.bandwidth, found.fp8) == ("mygpu", 80e9, 3.35e12, 1.979e15)
+    for name in NEEDED:
+        assert re.search(rf"^\| `{name}` .*required", FILES, re.MULTILINE), name
+
+
+def test_every_column_of_rows_of_kernels_is_described() -> None:
+    from kvplan.perf.kernel_profile import KINDS
+
+    table = FILES[FILES.index("| kind |") : FILES.index("| column |")]
+    told = {(names := re.findall(r"`(\w+)`", line))[0]: names[1:] for line in table.splitlines() if "`" in line}
+    assert told == {kind.name: [*kind.texts, *kind.sizes] for kind in KINDS.values()}
+    described = FILES[FILES.index("| column |") : FILES.index("```csv")]
+    assert set(re.findall(r"`(\w+)`", described)) >= {column for columns in told.values() for column in columns}
+
+
+def test_the_rows_of_the_page_are_read(tmp_path) -> None:
+    import kvplan
+
+    example = re.search(r"```csv\n(.*?)```", FILES, re.DOTALL)
+    (tmp_path / "gemm.csv").write_text(example[1], "utf-8")
+    assert kvplan.validate(str(tmp_path / "gemm.csv")).groups[-1].rows == len(example[1].splitlines()) - 1

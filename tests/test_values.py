@@ -19,7 +19,8 @@ from kvplan.errors import KvplanError
 MODEL = {"model": "llama3.1-8b"}
 #: every question, with the least that is asked of it
 ASKED: dict[Callable[..., Any], dict[str, Any]] = {
-    kvplan.audit: {}, kvplan.calibrate: {"rows": "all_reduce.csv"}, kvplan.estimate: {**MODEL, "context": 8192},
+    kvplan.audit: {}, kvplan.calibrate: {"rows": "all_reduce.csv"},
+    kvplan.compare: {"before": "before.json", "after": "after.json"}, kvplan.estimate: {**MODEL, "context": 8192},
     kvplan.fleet: {"file": "one.yaml"}, kvplan.load: {**MODEL, "gpu": "h100", "isl": 2000, "osl": 200},
     kvplan.memory: {**MODEL, "context": 8192}, kvplan.predict: {"rows": "gemm.csv", "output": "out.csv"},
     kvplan.profile: {"device": "cpu"}, kvplan.recommend: {**MODEL, "workload": "chat", "gpus": "h100"},
@@ -81,6 +82,8 @@ def test_a_wrong_value_is_refused_by_its_parameter(
     more = (
         {"speculative": 2} if name in ("draft_share", "draft_tokens") else {"rate": 1} if name == "burstiness" else {}
     )
+    if question is kvplan.compare and name == "on":
+        least = {"before": "call.json"}
     with pytest.raises(KvplanError, match=rf"^{name}\b") as refusal:
         question(**{**least, **more, name: value})
     assert "\n" not in str(refusal.value) and "object at" not in str(refusal.value).split(", got ")[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from kvplan.catalog.files import Document, path_of, read_json, read_text, write_whole
 from kvplan.errors import SpecError, shown
-from kvplan.planning.compare import PLAN, QUESTION, at
+from kvplan.planning.compare import PLAN, QUESTION, Quantity, at
 
 #: the schema of documents that can be compared
 SCHEMA = 1
@@ -31,9 +31,7 @@ def saved_plan(word: str) -> Document:
     found = read_json(read_text(path, path.name or word), path.name or word)
     if found.get("command") != "recommend" or found.get("schema") != SCHEMA:
         raise SpecError(f"{path.name}: is no saved recommendation, which kvplan recommend writes")
-    question = found.get("question")
-    if not isinstance(question, list) or not all(isinstance(word, str) for word in question):
-        raise SpecError(f"{path.name}: question: expected the words it was asked with, as kvplan recommend saves them")
+    check_question(found.get("question"), f"{path.name}: question")
     for field, kind in (("model", str), ("workload", dict), ("limits", dict), ("day", str)):
         if not isinstance(found.get(field), kind):
             raise SpecError(f"{path.name}: {field}: is missing or no {kind.__name__}; save the plan again")
@@ -49,9 +47,17 @@ def saved_plan(word: str) -> Document:
     return found
 
 
-def check_figures(document: Mapping[str, Any], wanted: Iterable[tuple[str, str, str]], place: str) -> None:
-    """Refuse a figure, by (name, dotted path, kind), that is of another kind or cannot be; one may be missing."""
-    for _, path, kind in wanted:
+def check_question(found: object, where: str) -> None:
+    """Refuse a question that is neither a call, a function's name and its values, nor words, as first saved."""
+    words = isinstance(found, list) and all(isinstance(word, str) for word in found)
+    call = isinstance(found, dict) and found.get("function") == "recommend" and isinstance(found.get("values"), dict)
+    if not words and not call:
+        raise SpecError(f"{where}: expected the call it was asked with, as kvplan recommend saves it")
+
+
+def check_figures(document: Mapping[str, Any], wanted: Iterable[Quantity], place: str) -> None:
+    """Refuse a figure that is of another kind or cannot be; one may be missing."""
+    for path, kind in ((figure.path, figure.kind) for figure in wanted):
         found: object = document
         for key in path.split("."):
             if found is not None and not isinstance(found, Mapping):

@@ -4,7 +4,9 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules  # importlib.resources takes six times as long to import
 from typing import Any
 
 import click
@@ -17,25 +19,13 @@ COLLECT = 50_000
 #: set to see where an unexpected error came from
 TRACEBACK = "KVPLAN_TRACEBACK"
 
-#: command -> its line in the help; the module of its name is imported only when the command is used
-COMMANDS = {
-    "estimate": "Compare techniques and GPUs: memory, speed, cost.",
-    "memory": "KV cache by layer; a GPU's memory budget.",
-    "list": "List what is in the catalogue.",
-    "show": "Show one item, every value with its source.",
-    "prices": "Show prices of GPUs and APIs with date, source and age.",
-    "load": "Load a server: percentiles, cost, the largest load within limits.",
-    "recommend": "One plan for a workload: technique, GPUs, cost per query.",
-    "compare": "Two saved plans side by side: what changed, by how much.",
-    "fleet": "A mixed fleet for several workloads, with the GPUs that can be had.",
-    "audit": "Check published claims: what holds, and the arithmetic.",
-    "predict": "Predict the times of every kernel call or server load in a file.",
-    "validate": "Compare predictions with the measured times of a file.",
-    "calibrate": "Fit kernels or servers to measured rows and write a profile.",
-    "profile": "Measure this machine's device and write a profile of it.",
-}
-#: modules that are not called like their command
-MODULES = {"list": "listing"}
+#: commands in the order of the help; others follow by name
+ORDER = (
+    "estimate", "memory", "list", "show", "prices", "load", "recommend", "compare", "fleet", "audit", "predict",
+    "validate", "calibrate", "profile",
+)  # fmt: skip
+#: modules that are not called like their command (`list` is Python's own), and what is no command
+MODULES, NONE = {"list": "listing"}, {"options"}
 
 
 def module_of(command: str) -> str:
@@ -43,16 +33,36 @@ def module_of(command: str) -> str:
     return f"kvplan.cli.{MODULES.get(command, command)}"
 
 
+@cache
+def commands() -> tuple[str, ...]:
+    """Return the names of the commands: one for every file of this folder."""
+    called = {module: name for name, module in MODULES.items()}
+    names = (called.get(found.name, found.name) for found in iter_modules(__path__) if found.name not in NONE)
+    return tuple(sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)))
+
+
+def line_of(command: str) -> str:
+    """Return a command's line in the help, which is what the first line of its module says behind its name.
+
+    The file is read, not imported: no command starts for the sake of another's line.
+    """
+    from importlib.resources import files
+
+    first = files(__name__).joinpath(f"{MODULES.get(command, command)}.py").read_text("utf-8").partition("\n")[0]
+    said = first.strip('"').partition(": ")[2]
+    return f"{said[:1].upper()}{said[1:]}"
+
+
 class Lazy(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in the order of the help."""
-        return list(COMMANDS)
+        return [*commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command's module and return the command, None for a name that is not one."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in commands():
             return None
         command: click.Command = import_module(module_of(cmd_name)).command
         return command
@@ -60,7 +70,7 @@ class Lazy(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their lines into the help without importing any of them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, line_of(name)) for name in commands()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; its refusals name parameters, which are said as flags."""

@@ -1,4 +1,4 @@
-"""`kvplan audit`: published claims, each with a verdict and its arithmetic."""
+"""`kvplan audit`: check published claims: what holds, and the arithmetic."""
 
 import click
 

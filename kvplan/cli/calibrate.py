@@ -1,4 +1,4 @@
-"""`kvplan calibrate`: measured rows in, a profile of named coefficients out."""
+"""`kvplan calibrate`: fit kernels or servers to measured rows and write a profile."""
 
 import sys
 import time

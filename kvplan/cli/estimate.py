@@ -1,4 +1,4 @@
-"""`kvplan estimate`: the lay of the land, no GPU needed."""
+"""`kvplan estimate`: compare techniques and GPUs: memory, speed, cost."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`kvplan list`: what is on the shelves."""
+"""`kvplan list`: list what is in the catalogue."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`kvplan load`: one server under load: percentiles, throughput, cost, and the largest load within latency limits."""
+"""`kvplan load`: load a server: percentiles, cost, the largest load within limits."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`kvplan memory`: bytes only, in three readings."""
+"""`kvplan memory`: KV cache by layer; a GPU's memory budget."""
 
 from typing import Any
 

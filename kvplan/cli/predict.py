@@ -1,4 +1,4 @@
-"""`kvplan predict`: the times of every kernel call or server load in a file, with intervals."""
+"""`kvplan predict`: predict the times of every kernel call or server load in a file."""
 
 from typing import Any
 

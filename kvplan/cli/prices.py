@@ -1,4 +1,4 @@
-"""`kvplan prices`: what GPUs and APIs cost, from whom, since when, and how old each figure is."""
+"""`kvplan prices`: show prices of GPUs and APIs with date, source and age."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`kvplan profile`: minutes of measurements on this machine's device become a profile of it."""
+"""`kvplan profile`: measure this machine's device and write a profile of it."""
 
 import shlex
 from typing import Any

@@ -1,8 +1,9 @@
-"""`kvplan recommend`: a technique, a GPU count and a cost per query for a workload, with reasons and a range."""
+"""`kvplan recommend`: one plan for a workload: technique, GPUs, cost per query."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kvplan import catalog
 from kvplan.architectures.formats import FORMATS
@@ -24,42 +25,22 @@ from kvplan.cli.options import (
 from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
 
-if TYPE_CHECKING:
-    from kvplan.planning.recommend import Recommendation
-
-#: where the words of the command line are kept
-WORDS = "kvplan.words"
-#: options that say where the answer goes or how it is written, each with a value
-HANDED_OVER = ("--save", "--format")
+#: options that say where the answer goes, and how it is written
+HANDED_OVER = ("save", "form")
 
 
-class Remembered(click.Command):
-    """A command that remembers the words it was called with, so that they can be saved and asked again."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words in the context, then parse them; click.UsageError as any command."""
-        ctx.meta[WORDS] = tuple(args)
-        return super().parse_args(ctx, args)
-
-
-def question(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words that ask, without those that say where the answer goes and how it is written."""
-    kept, skip = [], False
-    for word in words:
-        if not skip and word.partition("=")[0] not in (*HANDED_OVER, "--json"):
-            kept.append(word)
-        skip = word in HANDED_OVER and not skip
-    return tuple(kept)
+def question() -> dict[str, Any]:
+    """Return the call this command line stands for, as a saved plan keeps it: a function and the values given."""
+    context = click.get_current_context()
+    given = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in context.params.items()
+        if name not in HANDED_OVER and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    return {"function": "recommend", "values": given}
 
 
-def answer(**asked: Any) -> "Recommendation":
-    """Return the recommendation for the parameters of the command line."""
-    from kvplan.api.recommend import recommend
-
-    return recommend(**asked)
-
-
-@click.command("recommend", cls=Remembered)
+@click.command("recommend")
 @click.option("--workload", "-w", required=True, help="A name or YAML file.")
 @model_option
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
@@ -95,11 +76,11 @@ def answer(**asked: Any) -> "Recommendation":
 )
 def command(save: str | None, form: str, **asked: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
+    from kvplan.api.recommend import recommend
     from kvplan.report import recommend as wording
 
-    found = answer(**asked)
-    words = question(click.get_current_context().meta[WORDS])
-    report = Report(lambda: wording.page(found), lambda: wording.document(found, words))
+    found, call = recommend(**asked), question()
+    report = Report(lambda: wording.page(found), lambda: wording.document(found, call))
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
     deliver(report, form, found.lacking)

@@ -1,4 +1,4 @@
-"""`kvplan show`: every value with its source."""
+"""`kvplan show`: show one item, every value with its source."""
 
 from typing import Any
 

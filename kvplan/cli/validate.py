@@ -1,4 +1,4 @@
-"""`kvplan validate`: predictions against the measured times of a file."""
+"""`kvplan validate`: compare predictions with the measured times of a file."""
 
 from typing import Any
 

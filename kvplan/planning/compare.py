@@ -1,33 +1,105 @@
-"""Two recommendations side by side, as the documents that were saved: what changed, and by how much."""
+"""Two recommendations side by side, saved or just made: what changed, and by how much."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kvplan.units import MILLION, MONTH
+
+if TYPE_CHECKING:
+    from kvplan.planning.plan import Plan
+    from kvplan.planning.recommend import Recommendation
 
 Document = Mapping[str, Any]
 Value = float | str | None
-#: what is compared of two plans: its name, where it stands in the document, and what it is
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One figure that is compared: its name, its dotted path in a saved document, what it is, and how an answer has it.
+
+    `kind` is word, count, time [s], usd, share or energy [J].
+    """
+
+    name: str
+    path: str
+    kind: str
+    of: "Callable[[Recommendation], Value]"
+
+
+def planned(name: str, path: str, kind: str, of: "Callable[[Plan], Value]") -> Quantity:
+    """Return a figure that the plan of an answer has."""
+    return Quantity(name, path, kind, lambda r: None if r.plan is None else of(r.plan))
+
+
+def per_million(r: "Recommendation") -> float | None:
+    """Return the cost of a million tokens, read and generated. [USD]"""
+    usd = r.plan.usd if r.plan else None
+    return None if usd is None else usd / (r.demand.prompt + r.demand.output) * MILLION
+
+
+def per_month(r: "Recommendation") -> float | None:
+    """Return the cost of a month. [USD]"""
+    usd = r.plan.usd if r.plan else None
+    return None if usd is None else usd * r.demand.mean * MONTH
+
+
+#: what is compared of two plans
 PLAN = (
-    ("technique", "technique", "word"), ("weights", "weights", "word"), ("GPU", "gpu", "word"),
-    ("replicas", "replicas", "count"), ("TP", "tp", "count"), ("DP", "dp", "count"), ("GPUs", "gpus", "count"),
-    ("requests in flight each", "requests_in_flight", "count"),
-    ("TTFT", "ttft", "time"), ("TPOT", "tpot", "time"), ("end to end", "e2e", "time"),
-    ("a query", "usd_per_query.expected", "usd"), ("P10", "usd_per_query.p10", "usd"),
-    ("P90", "usd_per_query.p90", "usd"), ("a million tokens", "usd_per_million_tokens", "usd"),
-    ("a month", "usd_per_month", "usd"), ("limits kept", "slo_probability", "share"),
-    ("quality lost", "quality.drop", "share"), ("energy of a query", "joules_per_query", "energy"),
+    planned("technique", "technique", "word", lambda p: p.technique),
+    planned("weights", "weights", "word", lambda p: p.form),
+    planned("GPU", "gpu", "word", lambda p: p.gpu),
+    planned("replicas", "replicas", "count", lambda p: p.replicas),
+    planned("TP", "tp", "count", lambda p: p.parallel.tensor),
+    planned("DP", "dp", "count", lambda p: p.parallel.data),
+    planned("GPUs", "gpus", "count", lambda p: p.gpus),
+    planned("requests in flight each", "requests_in_flight", "count", lambda p: p.in_flight),
+    planned("TTFT", "ttft", "time", lambda p: p.ttft),
+    planned("TPOT", "tpot", "time", lambda p: p.tpot),
+    planned("end to end", "e2e", "time", lambda p: p.e2e),
+    planned("a query", "usd_per_query.expected", "usd", lambda p: p.usd),
+    Quantity("P10", "usd_per_query.p10", "usd", lambda r: r.usd and r.usd[0]),
+    Quantity("P90", "usd_per_query.p90", "usd", lambda r: r.usd and r.usd[2]),
+    Quantity("a million tokens", "usd_per_million_tokens", "usd", per_million),
+    Quantity("a month", "usd_per_month", "usd", per_month),
+    planned("limits kept", "slo_probability", "share", lambda p: p.slo_probability),
+    planned("quality lost", "quality.drop", "share", lambda p: p.quality.drop),
+    planned("energy of a query", "joules_per_query", "energy", lambda p: p.joules),
 )  # fmt: skip
 #: and of two questions
 QUESTION = (
-    ("model", "model", "word"), ("workload", "workload.name", "word"), ("objective", "objective", "word"),
-    ("queries a day", "workload.queries_per_day", "count"), ("tokens in", "workload.input_tokens", "count"),
-    ("tokens out", "workload.output_tokens", "count"), ("in the prefix cache", "workload.prefix_share", "share"),
-    ("TTFT limit", "limits.ttft", "time"), ("TPOT limit", "limits.tpot", "time"),
-    ("end-to-end limit", "limits.e2e", "time"), ("percentile", "limits.percentile", "share"),
-    ("quality limit", "limits.max_quality_drop", "share"), ("GPUs limit", "limits.gpus", "count"),
-    ("confidence", "limits.confidence", "share"), ("prices of", "day", "word"),
+    Quantity("model", "model", "word", lambda r: r.demand.model.name),
+    Quantity("workload", "workload.name", "word", lambda r: r.demand.workload.name),
+    Quantity("objective", "objective", "word", lambda r: r.objective),
+    Quantity(
+        "queries a day", "workload.queries_per_day", "count", lambda r: r.demand.workload.arrivals.queries_per_day
+    ),
+    Quantity("tokens in", "workload.input_tokens", "count", lambda r: r.demand.prompt),
+    Quantity("tokens out", "workload.output_tokens", "count", lambda r: r.demand.output),
+    Quantity(
+        "in the prefix cache", "workload.prefix_share", "share",
+        lambda r: r.demand.workload.prefix_share if r.demand.prefix_cache else 0.0,
+    ),
+    Quantity("TTFT limit", "limits.ttft", "time", lambda r: r.demand.limits.ttft),
+    Quantity("TPOT limit", "limits.tpot", "time", lambda r: r.demand.limits.tpot),
+    Quantity("end-to-end limit", "limits.e2e", "time", lambda r: r.demand.limits.e2e),
+    Quantity("percentile", "limits.percentile", "share", lambda r: r.demand.limits.percentile),
+    Quantity("quality limit", "limits.max_quality_drop", "share", lambda r: r.demand.limits.quality),
+    Quantity("GPUs limit", "limits.gpus", "count", lambda r: r.demand.limits.gpus),
+    Quantity("confidence", "limits.confidence", "share", lambda r: r.demand.limits.confidence),
+    Quantity("prices of", "day", "word", lambda r: r.day),
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two: figures by their names, unknown ones None; the bill of a query [USD]; why there is no plan."""
+
+    name: str
+    figures: Mapping[str, Value]
+    lines: Mapping[str, float]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,31 +151,51 @@ class Comparison:
         return any(change.changed for change in (*self.question, *self.plan, *self.lines))
 
 
-def compare(before: Document, after: Document, names: tuple[str, str]) -> Comparison:
-    """Return what differs between two documents of `kvplan recommend`."""
-    plans = tuple(found if isinstance(found := d.get("recommended"), Mapping) else {} for d in (before, after))
-    asked = tuple(change for change in figures((before, after), QUESTION) if change.changed)
+def compare(before: Side, after: Side) -> Comparison:
+    """Return what differs between two recommendations."""
+    asked = tuple(change for change in changes(before, after, QUESTION) if change.changed)
+    lines = dict.fromkeys((*before.lines, *after.lines))
     return Comparison(
-        names=names,
+        names=(before.name, after.name),
         question=asked,
-        plan=tuple(figures(plans, PLAN)),
-        lines=tuple(bill_lines(*plans)),
-        reasons=(reason_of(before), reason_of(after)),
+        plan=tuple(changes(before, after, PLAN)),
+        lines=tuple(
+            Change(name=name, kind="usd", before=before.lines.get(name), after=after.lines.get(name)) for name in lines
+        ),
+        reasons=(before.reason, after.reason),
     )
 
 
-def reason_of(document: Document) -> str:
-    """Return why a recommendation found no plan, '' where it found one."""
-    found = document.get("reason")
-    return found[:ASIDE] if isinstance(found, str) else ""
+def changes(before: Side, after: Side, wanted: Iterable[Quantity]) -> Iterable[Change]:
+    """Yield the figures that either side has."""
+    for figure in wanted:
+        values = before.figures[figure.name], after.figures[figure.name]
+        if values != (None, None):
+            yield Change(name=figure.name, kind=figure.kind, before=values[0], after=values[1])
 
 
-def figures(documents: Sequence[Document], wanted: Iterable[tuple[str, str, str]]) -> Iterable[Change]:
-    """Yield the figures that either document has."""
-    for name, path, kind in wanted:
-        before, after = (value(at(document, path), kind) for document in documents)
-        if before is not None or after is not None:
-            yield Change(name=name, kind=kind, before=before, after=after)
+def answered(r: "Recommendation", name: str) -> Side:
+    """Return a recommendation as one side."""
+    bill = (r.bill.lines_per("query") if r.bill else None) or ()
+    return Side(
+        name=name,
+        figures={f.name: value(f.of(r), f.kind) for f in (*QUESTION, *PLAN)},
+        lines={line.name: line.amount for line in bill},
+        reason=r.lacking[:ASIDE],
+    )
+
+
+def saved(document: Document, name: str) -> Side:
+    """Return the document of `kvplan recommend` as one side."""
+    plan, reason = document.get("recommended"), document.get("reason")
+    plan = plan if isinstance(plan, Mapping) else {}
+    figures = {f.name: value(at(document, f.path), f.kind) for f in QUESTION}
+    return Side(
+        name=name,
+        figures={**figures, **{f.name: value(at(plan, f.path), f.kind) for f in PLAN}},
+        lines=dict(line_of(plan)),
+        reason=reason[:ASIDE] if isinstance(reason, str) else "",
+    )
 
 
 def at(document: Document, path: str) -> object:
@@ -127,13 +219,6 @@ def value(found: object, kind: str) -> Value:
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not isfinite(found):
         return None
     return float(found)
-
-
-def bill_lines(before: Document, after: Document) -> Iterable[Change]:
-    """Yield the lines of both bills per query, a line that one lacks as none. [USD]"""
-    bills = [dict(line_of(plan)) for plan in (before, after)]
-    for name in dict.fromkeys((*bills[0], *bills[1])):
-        yield Change(name=name, kind="usd", before=bills[0].get(name), after=bills[1].get(name))
 
 
 def line_of(plan: Document) -> Iterable[tuple[str, float]]:

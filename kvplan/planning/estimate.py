@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from kvplan.kv import spelling
 from kvplan.money.offers import old
 from kvplan.planning.replica import Evaluation, best, estimate
 from kvplan.planning.site import Query, Site
 from kvplan.planning.suitability import beyond, within
-from kvplan.specs.hardware import Gpu
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 
 #: a price last seen longer ago than this is said to be old [day]
@@ -36,6 +38,43 @@ class Estimate:
     def site(self, row: Evaluation) -> Site:
         """Return the site that a row was evaluated on."""
         return next(site for site in self.sites if site.gpu.name == row.gpu)
+
+    @property
+    def stored(self) -> float:
+        """Cache bytes of one uncompressed sequence. [B]"""
+        return next(r.stored for r in self.rows if r.technique == spelling.BASELINE) or 0.0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that serves."""
+        return self.sites[0].engine
+
+    @cached_property
+    def uncompressed(self) -> Evaluation | None:
+        """The cheapest replica without compression, None where none fits."""
+        return best(r for r in self.rows if r.technique == spelling.BASELINE)
+
+    @cached_property
+    def served(self) -> Evaluation | None:
+        """The cheapest row whose technique the engine serves, None where none fits."""
+        return best(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
+
+    @cached_property
+    def overall(self) -> Evaluation | None:
+        """The cheapest row of all, None where nothing fits."""
+        return best(self.rows)
+
+    @cached_property
+    def guess(self) -> Evaluation | None:
+        """The baseline on an unmeasured GPU that looks cheaper than the one shown, None where there is none."""
+        found, base = best(r for r in self.where if r.cost), self.uncompressed
+        if found is None or found.cost is None or base is None or base.cost is None:
+            return None
+        return found if found.cost.per_query < base.cost.per_query else None
+
+    def cheapest(self, gpu: str) -> Evaluation | None:
+        """Return the row with the lowest cost per query on one GPU, None where no cost is known."""
+        return best(r for r in self.rows if r.gpu == gpu and r.cost)
 
 
 def survey(

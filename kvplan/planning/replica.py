@@ -18,6 +18,11 @@ from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 
 
+def scaled(figure: float | None, spread: tuple[float, float]) -> tuple[float, float] | None:
+    """Return a figure times the ends of its interval, None where it is unknown."""
+    return None if figure is None else (figure * spread[0], figure * spread[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One technique on one GPU; unknown figures are None."""
@@ -83,6 +88,21 @@ class Evaluation:
     def gpus(self) -> int | None:
         """GPUs of the replica, None where infeasible."""
         return self.parallel.gpus if self.parallel else None
+
+    @property
+    def ttft_range(self) -> tuple[float, float] | None:
+        """80 % interval of TTFT, None where it is unknown. [s]"""
+        return scaled(self.ttft, self.ttft_spread)
+
+    @property
+    def tpot_range(self) -> tuple[float, float] | None:
+        """80 % interval of TPOT, None where it is unknown. [s]"""
+        return scaled(self.tpot, self.spread)
+
+    @property
+    def usd_range(self) -> tuple[float, float] | None:
+        """80 % interval of the cost of a query, None where it is unknown. [USD]"""
+        return scaled(self.cost.per_query if self.cost else None, self.spread)
 
     @property
     def each(self) -> float:

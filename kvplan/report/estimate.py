@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from kvplan.kv import spelling
 from kvplan.kv.layout import equation
+from kvplan.perf.step_parts import Step
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.replica import Evaluation, best
+from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report.blocks import (
     Block,
@@ -22,7 +23,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.evaluations import GPU, TECHNIQUE
-from kvplan.report.operators import Step, documents, step_table
+from kvplan.report.operators import documents, step_table
 from kvplan.report.sources import about, brief, calibration, interval, price
 from kvplan.units import HOUR, show_bytes, show_percent, show_tokens, show_usd
 
@@ -61,17 +62,13 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what fits where, which technique the engine serves helps most, and at what cost."""
-    size = next(r.stored for r in e.rows if r.technique == spelling.BASELINE)
-    head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(size or 0)} of KV cache per sequence."
-    titles, engine = {s.gpu.name: s.gpu.title for s in e.sites}, e.sites[0].engine
-    base = best(r for r in e.rows if r.technique == spelling.BASELINE)
-    chosen = best(r for r in e.rows if spelling.served_by(r.technique, engine.name))
+    head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
+    titles, base, chosen = {s.gpu.name: s.gpu.title for s in e.sites}, e.uncompressed, e.served
+    if e.overall is None:
+        return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
     if chosen is None:
-        other = best(e.rows)
-        if other is None:
-            return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
-        unserved = f"with {other.technique}, which {engine.title} does not serve"
-        return f"{head} Uncompressed it does not fit; {capacity(other, titles)} {unserved}."
+        unserved = f"with {e.overall.technique}, which {e.engine.title} does not serve"
+        return f"{head} Uncompressed it does not fit; {capacity(e.overall, titles)} {unserved}."
     if base is None:
         fitting = f"{capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}"
         return f"{head} Uncompressed it does not fit; {fitting}."
@@ -80,11 +77,10 @@ def answer(e: Estimate) -> str:
 
 def compressed(base: Evaluation, chosen: Evaluation, e: Estimate) -> str:
     """Return what the best technique that the engine serves changes, and which unmeasured GPU looks cheaper."""
-    engine, cheaper = e.sites[0].engine.title, cheaper_guess(base, e.where)
     if base.cost is None:
         return "Costs are not compared, because no price is known."
     if chosen.technique == spelling.BASELINE:
-        return f"No compression technique that {engine} serves is cheaper.{cheaper}"
+        return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
     if chosen.gpu == base.gpu:
         gpus = "one GPU holds" if chosen.gpus == 1 else f"{chosen.gpus} GPUs hold"
     else:
@@ -92,7 +88,7 @@ def compressed(base: Evaluation, chosen: Evaluation, e: Estimate) -> str:
     sequences = f"{chosen.sequences:,} sequence{'s' * (chosen.sequences != 1)}"
     change = chosen.cost.per_query / base.cost.per_query - 1 if chosen.cost else 0.0
     cost = f"at {show_percent(abs(change))} {'lower' if change < 0 else 'higher'} cost per query"
-    return f"With {chosen.technique}, {gpus} {sequences} {cost}.{cheaper}"
+    return f"With {chosen.technique}, {gpus} {sequences} {cost}.{cheaper_guess(e)}"
 
 
 def capacity(row: Evaluation, titles: dict[str, str]) -> str:
@@ -103,18 +99,17 @@ def capacity(row: Evaluation, titles: dict[str, str]) -> str:
 
 def price_of(row: Evaluation) -> str:
     """Return the cost of a query with its 80 % interval, '' where no price is known."""
-    if row.cost is None:
+    if row.cost is None or row.usd_range is None:
         return ""
-    low, high = (row.cost.per_query * factor for factor in row.spread)
-    return f" at {show_usd(row.cost.per_query)} a query ({show_usd(low)} to {show_usd(high)})"
+    low, high = map(show_usd, row.usd_range)
+    return f" at {show_usd(row.cost.per_query)} a query ({low} to {high})"
 
 
-def cheaper_guess(base: Evaluation, where: Sequence[Evaluation]) -> str:
+def cheaper_guess(e: Estimate) -> str:
     """Return a sentence on the GPU that looks cheaper but was never measured, '' where there is none."""
-    found = best(r for r in where if r.cost)
-    if found is None or found.cost is None or base.cost is None or found.cost.per_query >= base.cost.per_query:
+    if e.guess is None or e.guess.cost is None:
         return ""
-    return f" {found.gpu} would cost {show_usd(found.cost.per_query)} a query, but no server was measured on it."
+    return f" {e.guess.gpu} would cost {show_usd(e.guess.cost.per_query)} a query, but no server was measured on it."
 
 
 def standing(e: Estimate) -> str:
@@ -139,10 +134,10 @@ def technique_table(e: Estimate, site: Site) -> Table:
     per_hour = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
     title = f"{site.gpu.title}{per_hour}: {e.query.prompt:,} input tokens, {e.query.output:,} output tokens"
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
-    cheapest = min((r.cost.per_query for r in rows if r.cost), default=None)
+    cheapest = e.cheapest(site.gpu.name)
 
     def tone(r: Evaluation) -> Tone:
-        return "best" if r.cost and r.cost.per_query == cheapest else "plain" if r.feasible else "quiet"
+        return "best" if r is cheapest else "plain" if r.feasible else "quiet"
 
     return table(title, TECHNIQUE, rows, tone=tone)
 
@@ -170,8 +165,8 @@ def source_lines(e: Estimate) -> Iterator[str]:
             span = f"median of {len(site.offers)} on-demand offers, {ends}" if len(site.offers) > 1 else ""
             note = f"; {p.note}" if p.note else ""
             yield f"price: {span}{p.provider}, from {p.start}{note}; {brief(p.source)}"
-    c, engine = e.sites[0].calibration, e.sites[0].engine
-    yield from (f"times: {s}" for s in c.sources)
+    engine = e.engine
+    yield from (f"times: {s}" for s in e.sites[0].calibration.sources)
     yield f"memory rules: {engine.title}, {engine.version}; {engine.sources['sampler_bytes_per_logit']}"
 
 
@@ -208,7 +203,7 @@ def explain(e: Estimate) -> Iterator[Block]:
 
 def document(e: Estimate, explained: bool = False) -> Json:
     """Return the document of `kvplan estimate`."""
-    engine = e.sites[0].engine
+    engine = e.engine
     return schema(
         "estimate",
         answer=answer(e),

@@ -7,14 +7,14 @@ from kvplan.report.sources import source
 from kvplan.units import show_bytes, show_percent, show_time, show_usd
 
 
-def bounded(r: Evaluation, time: float | None, end: int, ttft: bool = False) -> float | None:
-    """Return an end of the 80 % interval of a time. [s]"""
-    return None if time is None else time * (r.ttft_spread if ttft else r.spread)[end]
+def end(interval: tuple[float, float] | None, n: int) -> float | None:
+    """Return an end of an interval, None where it is unknown."""
+    return interval and interval[n]
 
 
-def usd(r: Evaluation, factor: float = 1.0) -> float | None:
-    """Return the cost of a query, times a factor. [USD]"""
-    return r.cost.per_query * factor if r.cost else None
+def usd(r: Evaluation) -> float | None:
+    """Return the cost of a query. [USD]"""
+    return r.cost.per_query if r.cost else None
 
 
 def part(kind: techniques.Technique) -> Json:
@@ -62,17 +62,17 @@ TIMES = (
     Column[Evaluation](key="ttft", heading="TTFT", value=lambda r: r.ttft, show=show_time),
     Column[Evaluation](key="tpot", heading="TPOT", value=lambda r: r.tpot, show=show_time),
     Column[Evaluation](key="tokens_per_second", value=lambda r: r.tokens_per_second),
-    Column[Evaluation](key="ttft_low", value=lambda r: bounded(r, r.ttft, 0, True)),
-    Column[Evaluation](key="ttft_high", value=lambda r: bounded(r, r.ttft, 1, True)),
-    Column[Evaluation](key="tpot_low", value=lambda r: bounded(r, r.tpot, 0)),
-    Column[Evaluation](key="tpot_high", value=lambda r: bounded(r, r.tpot, 1)),
+    Column[Evaluation](key="ttft_low", value=lambda r: end(r.ttft_range, 0)),
+    Column[Evaluation](key="ttft_high", value=lambda r: end(r.ttft_range, 1)),
+    Column[Evaluation](key="tpot_low", value=lambda r: end(r.tpot_range, 0)),
+    Column[Evaluation](key="tpot_high", value=lambda r: end(r.tpot_range, 1)),
     Column[Evaluation](key="usd_per_query", heading="$ / query", value=usd, cell=usd_cell),
     Column[Evaluation](key="usd_per_million_tokens", value=lambda r: r.cost and r.cost.per_million_tokens),
     Column[Evaluation](
         key="usd_per_million_output_tokens", value=lambda r: r.cost and r.cost.per_million_output_tokens
     ),
-    Column[Evaluation](key="usd_per_query_low", value=lambda r: usd(r, r.spread[0])),
-    Column[Evaluation](key="usd_per_query_high", value=lambda r: usd(r, r.spread[1])),
+    Column[Evaluation](key="usd_per_query_low", value=lambda r: end(r.usd_range, 0)),
+    Column[Evaluation](key="usd_per_query_high", value=lambda r: end(r.usd_range, 1)),
     Column[Evaluation](
         key="usd_lines",
         value=lambda r: [{"name": n.name, "usd": n.amount, "basis": n.basis} for n in (r.cost.lines if r.cost else ())],

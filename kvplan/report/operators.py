@@ -1,57 +1,11 @@
-"""Where the time of a step goes, operator by operator."""
+"""Where the time of a step goes, operator by operator, as a table and as JSON."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from kvplan.perf.operators import Operator
-from kvplan.perf.step_time import ENGINE_ITSELF, bound, operator_time, overhead, reach, step_time
+from kvplan.perf.step_parts import Step, StepPart, parts
 from kvplan.report.blocks import Column, Json, Table, records, table
-from kvplan.specs.calibration import Calibration
 from kvplan.units import show_bytes, show_percent, show_rate, show_time
 
 #: operators below this share of a step are left out of its table
 TRIFLE = 0.0005
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One pass of a server: its operators and what times them. `sequences` are those it decodes."""
-
-    operators: Sequence[Operator]
-    calibration: Calibration
-    sequences: float
-    prompts: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepPart:
-    """An operator's part of a step, or the engine's own. Times [s]."""
-
-    name: str
-    seconds: float
-    share: float
-    limit: str
-    of_limit: float | None = None
-    operator: Operator | None = None
-
-
-def parts(step: Step) -> list[StepPart]:
-    """Return the parts of a step; their seconds sum to the step's, their shares to 1."""
-    c, prompts = step.calibration, step.prompts
-    whole = step_time(step.operators, c, step.sequences, prompts)
-    found = [
-        StepPart(
-            name=o.name,
-            seconds=(time := operator_time(o, c, prompts)),
-            share=time / whole,
-            limit=bound(o, c, prompts),
-            of_limit=reach(o, c, prompts),
-            operator=o,
-        )
-        for o in step.operators
-    ]
-    rest = overhead(c, step.sequences)
-    return [*found, StepPart(name=ENGINE_ITSELF, seconds=rest, share=rest / whole, limit="overhead")]
 
 
 def moved(p: StepPart) -> str:

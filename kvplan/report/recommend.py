@@ -1,6 +1,6 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import isfinite
 
 from kvplan.kv.budget import Line
@@ -207,12 +207,12 @@ def chosen(p: Plan, r: Recommendation) -> Json:
     }
 
 
-def document(r: Recommendation, question: Sequence[str] = ()) -> Json:
-    """Return the document of `kvplan recommend`; `question` are the words it was asked with."""
+def document(r: Recommendation, question: Json | None = None) -> Json:
+    """Return the document of `kvplan recommend`; `question` is the call it was asked with."""
     demand, limits = r.demand, r.demand.limits
     return schema(
         "recommend",
-        question=list(question),
+        question=question or {},
         day=r.day,
         model=demand.model.name,
         workload={

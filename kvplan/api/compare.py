@@ -1,0 +1,77 @@
+"""Two plans side by side, or a saved plan and today's answer to the same question."""
+
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
+
+from kvplan import catalog
+from kvplan.errors import SpecError, shown
+from kvplan.planning.compare import Comparison, Side, answered, saved
+from kvplan.planning.compare import compare as compared
+
+if TYPE_CHECKING:
+    from kvplan.planning.recommend import Recommendation
+
+
+def compare(
+    before: "str | Recommendation", after: "str | Recommendation | None" = None, *, on: str | None = None
+) -> Comparison:
+    """Return what changed between two plans: files that `kvplan recommend` saved, or what `recommend` returned.
+
+    Without a second one, the question of the saved one is asked again with the prices of the day `on` (default: today).
+    Raises KvplanError for a file that is no plan, and for a question that cannot be asked again.
+
+        >>> rented, owned = (kvplan.recommend("chat", "llama3.1-8b", gpus="h100", own=own) for own in (None, "default"))
+        >>> found = kvplan.compare(rented, owned)
+        >>> found.changed, found.question
+        (True, ())
+    """
+    if after is not None and on is not None:
+        raise SpecError("on: is for asking again; give one plan, or two plans without a day")
+    if after is None:
+        if not isinstance(before, str):
+            raise SpecError("before: name the file of a saved plan to ask its question again, or give two plans")
+        after = again(before, on)
+    files = label(before, "before"), label(after, "after")
+    names = labels(*files) if isinstance(before, str) or isinstance(after, str) else ("before", "after")
+    return compared(side(before, names[0]), side(after, names[1]))
+
+
+def label(plan: "str | Recommendation", name: str) -> str:
+    """Return what a plan is called: its file, or the day of its prices."""
+    from kvplan.planning.recommend import Recommendation
+
+    if not isinstance(plan, (str, Recommendation)):
+        raise SpecError(f"{name}: expected the file of a saved plan, or what recommend returned, got {shown(plan)}")
+    return plan if isinstance(plan, str) else f"on {plan.day}"
+
+
+def side(plan: "str | Recommendation", name: str) -> Side:
+    """Return a plan's figures."""
+    return saved(catalog.saved_plan(plan), name) if isinstance(plan, str) else answered(plan, name)
+
+
+def again(word: str, on: str | None) -> "Recommendation":
+    """Return the answer to a saved plan's question with the prices of a day; whatever day it named is left out."""
+    from kvplan.api.recommend import recommend
+
+    question, where = catalog.saved_plan(word)["question"], f"{word}: question"
+    if isinstance(question, list):
+        raise SpecError(f"{where}: holds words of a command line, as older releases saved them; save the plan again")
+    return recommend(**{**checked(question["values"], signature(recommend).parameters, where), "on": on})
+
+
+def checked(given: Mapping[str, Any], known: Mapping[str, Parameter], where: str) -> Mapping[str, Any]:
+    """Return the values of a saved call; raise SpecError where it names what is no parameter, or lacks one."""
+    if odd := next((name for name in given if name not in known), None):
+        raise SpecError(f"{where}: recommend has no parameter {shown(odd)}; save the plan again")
+    needed = [name for name, parameter in known.items() if parameter.default is Parameter.empty]
+    if lost := next((name for name in needed if name not in given), None):
+        raise SpecError(f"{where}: {lost} is missing; save the plan again")
+    return given
+
+
+def labels(before: str, after: str) -> tuple[str, str]:
+    """Return short names of two files, without their folders where that tells them apart."""
+    short = (before.replace("\\", "/").rsplit("/", 1)[-1], after.replace("\\", "/").rsplit("/", 1)[-1])
+    return short if short[0] != short[1] else (before, after)
