@@ -33,7 +33,7 @@ def combination(how: str, factors: Sequence[Factor]) -> Answer:
         return unknown("divides by zero")
     value = {"product": prod(values), "sum": sum(values), "quotient": values[0] / prod(values[1:])}[how]
     sign = {"product": " x ", "sum": " + ", "quotient": " / "}[how]
-    line = f"{sign.join(f'{f.value:.6g} ({f.of})' for f in factors)} = {value:.6g}"
+    line = f"{sign.join(f'{f.value:,.6g} ({f.of})' for f in factors)} = {value:,.6g}"
     return exact(value, line, *dict.fromkeys(f.source for f in factors))
 
 

@@ -91,7 +91,7 @@ def check(
 ) -> Callable[[Function], Check]:
     """Return a decorator that makes a check of a function: its name, and the first line of its docstring."""
 
-    def made(function: Function) -> Check:
+    def decorate(function: Function) -> Check:
         usual = TOLERANCES.get(unit, USUAL_TOLERANCE)
         return Check(
             name=function.__name__,
@@ -103,7 +103,7 @@ def check(
             function=function,
         )
 
-    return made
+    return decorate
 
 
 def need(value: T | None) -> T:

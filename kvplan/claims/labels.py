@@ -33,7 +33,7 @@ REQUEST = "request"
 LEADING = ("for ", "under ")
 
 
-def worded(field: str, values: Sequence[str]) -> str:
+def field_phrase(field: str, values: Sequence[str]) -> str:
     """Return one or several values of a field as a phrase."""
     if field == "per":
         values = [v if v == REQUEST else f"{v} (all its requests)" for v in values]
@@ -42,6 +42,6 @@ def worded(field: str, values: Sequence[str]) -> str:
 
 def label(case: ClaimCase, fields: Iterable[str]) -> str:
     """Return some fields of a case as a name for it: 'llama3-70b at 128k tokens'."""
-    text = " ".join(worded(f, [case.words[f]]) for f in fields)
+    text = " ".join(field_phrase(f, [case.words[f]]) for f in fields)
     leading = next((x for x in LEADING if text.startswith(x)), "")
     return text.removeprefix(leading)

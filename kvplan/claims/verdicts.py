@@ -6,7 +6,7 @@ from math import inf, prod
 
 from kvplan.claims.checks import Answer
 from kvplan.claims.figures import Figure, show
-from kvplan.claims.labels import worded
+from kvplan.claims.labels import field_phrase
 from kvplan.specs.claims import Claim, ClaimCase
 from kvplan.specs.source import Source
 
@@ -114,7 +114,7 @@ def _phrases(fields: Sequence[str], chosen: Cases, everything: Cases) -> list[st
     columns = [list(dict.fromkeys(case[i] for case in chosen)) for i in range(len(fields))]
     if len(chosen) == prod(len(c) for c in columns):
         varied = [i for i in range(len(fields)) if len({case[i] for case in everything}) > len(columns[i])]
-        return [" ".join(worded(fields[i], columns[i]) for i in varied)]
+        return [" ".join(field_phrase(fields[i], columns[i]) for i in varied)]
     best: list[str] = []
     for i, field in enumerate(fields):
         rest = (*fields[:i], *fields[i + 1 :])
@@ -122,7 +122,7 @@ def _phrases(fields: Sequence[str], chosen: Cases, everything: Cases) -> list[st
         for value in columns[i]:
             some, of = ([(*c[:i], *c[i + 1 :]) for c in cases if c[i] == value] for cases in (chosen, everything))
             groups.setdefault(tuple(_phrases(rest, some, of)), []).append(value)
-        parts = [f"{worded(field, values)} {p}".strip() for phrases, values in groups.items() for p in phrases]
+        parts = [f"{field_phrase(field, values)} {p}".strip() for phrases, values in groups.items() for p in phrases]
         best = parts if not best or len(parts) < len(best) else best
     return best
 
@@ -149,7 +149,7 @@ def _lead_lines(v: Verdict) -> list[str]:
     first, extra = leads[0], leads[0].answer.extra
     name = first.label.removesuffix(extra).rstrip(", ") if extra else first.label
     line = f"{name}: {first.answer.line}" if name else first.answer.line
-    return [line, *(f"nearest {_named(o, v.unit)}" for o in leads[1:])]
+    return [line, *(f"read otherwise, {_named(o, v.unit)}" for o in leads[1:])]
 
 
 def _named(o: Outcome, unit: str) -> str:

@@ -18,6 +18,8 @@ COUNTED = {
     FAILS: ("does not hold", "do not hold"),
     OPEN: ("cannot be checked", "cannot be checked"),
 }
+#: the verdicts as headings of counts
+COLUMNS = ("hold", "in part", "within error", "do not hold", "cannot be checked")
 #: what the verdicts mean
 LEGEND = (
     "kvplan computes every verdict. Holds in part: in some of the cases checked, which are named. Within our error: "
@@ -104,7 +106,7 @@ def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
 def topic_table(verdicts: Sequence[Verdict]) -> Table:
     """Return the counts of the verdicts on each topic."""
     by_topic = {topic: counts(v for v in verdicts if v.claim.about == topic) for topic in topics(verdicts)}
-    headings = [Heading(topic_heading, "right") for topic_heading in ("claims", *VERDICTS)]
+    headings = [Heading(text, "right") for text in ("claims", *COLUMNS)]
     rows = [
         (topic or "other", f"{sum(number.values())}", *(f"{number[word] or '-'}" for word in VERDICTS))
         for topic, number in by_topic.items()
@@ -131,8 +133,8 @@ def every_claim(verdicts: Sequence[Verdict]) -> Iterable[Block]:
     order = {ref: n for n, ref in enumerate(dict.fromkeys(brief(s) for v in verdicts for s in citations(v)), 1)}
 
     def numbers(v: Verdict) -> str:
-        cited = sorted({order[brief(s)] for s in citations(v)})
-        return " ".join([f"[{n}]" for n in cited[:MOST]] + ["..."] * (len(cited) > MOST))
+        places = sorted({order[brief(s)] for s in citations(v)})
+        return " ".join([f"[{n}]" for n in places[:MOST]] + ["..."] * (len(places) > MOST))
 
     columns = (*CLAIM, Column[Verdict](heading="source", value=numbers, align="left", wraps=True))
     yield Text(TOLERANCES, "quiet")
