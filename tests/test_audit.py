@@ -476,6 +476,39 @@ def test_a_bound_is_meant_as_it_stands_and_a_figure_is_rounded() -> None:
     assert read_figure("40 GB", "B", "", 0.1).agrees(43e9) and not read_figure("40 GB", "B", "", 0.1).agrees(45e9)
 
 
+@pytest.mark.parametrize(
+    ("claim", "agrees"),
+    [
+        ("check: kv_bytes, claimed: 39.1 GB, cases: {model: llama3-70b, context: 128k}", True),  # it is 42.95 GB
+        ("check: kv_bytes, claimed: 38.9 GB, cases: {model: llama3-70b, context: 128k}", False),
+        ("check: kv_reduction, claimed: 48.1 %, cases: {model: llama3-70b, context: 8k, technique: fp8}", True),
+        ("check: kv_reduction, claimed: 47.9 %, cases: {model: llama3-70b, context: 8k, technique: fp8}", False),
+        ("check: arithmetic, claimed: 98.1, product: [{value: 100, of: pages}]", True),
+        ("check: arithmetic, claimed: 98.0, product: [{value: 100, of: pages}]", False),
+        ("check: gpus, claimed: 1.9, cases: {model: llama3-70b, context: 8k, gpu: h200}", False),
+        ("check: latency_ratio, claimed: 0.96x, cases: {model: llama3-8b, context: 8k, gpu: h100, measure: tpot, "
+         "batch: 1, technique: baseline}", True),
+        ("check: latency_ratio, claimed: 0.95x, cases: {model: llama3-8b, context: 8k, gpu: h100, measure: tpot, "
+         "batch: 1, technique: baseline}", False),
+    ],
+)  # fmt: skip
+def test_how_near_is_near_enough(checked, claim: str, agrees: bool) -> None:
+    assert checked(claim).verdict == (HOLDS if agrees else FAILS)
+
+
+def test_gpus_have_no_error_in_common(checked) -> None:
+    case = "model: llama3.1-70b, context: 8k, gpu: [h200, b200], against_gpu: h100-sxm"
+    for o in checked(f"check: throughput_ratio, claimed: 2x, cases: {{{case}}}").outcomes:
+        servers = [site(catalog.gpu(name), None, DAY) for name in (o.case.gpu.name, "h100-sxm")]
+        query = Query(context=8192, output=512)
+        after, before = (estimate(o.case.model, ("baseline",), query, place)[0] for place in servers)
+        a, b = (row.tokens_per_second / row.gpus for row in (after, before))
+        assert o.answer.value == pytest.approx(a / b) and 1 < a / b < 4
+        assert o.answer.low == pytest.approx(a * after.spread[0] / (b * before.spread[1]))
+        assert o.answer.high == pytest.approx(a * after.spread[1] / (b * before.spread[0]))
+        assert f"{a:,.1f} / {b:,.1f} tokens/s per GPU = {a / b:.2f}x" in o.answer.line
+
+
 def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
     """(R + k D') / (R + k D) for any split of what is common and what differs, and any k the spread allows."""
     row = Evaluation(technique="x", gpu="y", spread=(0.8, 2.0))
