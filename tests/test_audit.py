@@ -496,6 +496,15 @@ def test_how_near_is_near_enough(checked, claim: str, agrees: bool) -> None:
     assert checked(claim).verdict == (HOLDS if agrees else FAILS)
 
 
+def test_bytes_of_a_step_are_those_of_one_sequence_unless_a_batch_is_given(checked) -> None:
+    """Llama 3.1 8B at 128k: 8.03e9 parameters of 2 bytes, and 16 GiB of cache for each sequence."""
+    case = "model: llama3.1-8b, context: 128k, technique: fp8, of: step"
+    for batch, sequences in (("", 1), (", batch: 4", 4)):
+        share = values(checked(f"check: read_reduction, claimed: 50 %, cases: {{{case}{batch}}}"))[""]
+        cache = sequences * 16 * 2**30
+        assert share == pytest.approx(cache / 2 / (cache + 2 * 8.03e9), rel=1e-3)
+
+
 def test_gpus_have_no_error_in_common(checked) -> None:
     case = "model: llama3.1-70b, context: 8k, gpu: [h200, b200], against_gpu: h100-sxm"
     for o in checked(f"check: throughput_ratio, claimed: 2x, cases: {{{case}}}").outcomes:

@@ -29,8 +29,8 @@ from kvplan.specs.money import ApiPrice
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MILLION, show_percent, show_usd
 
-#: the prefix cache of a claim: none, or one that always finds what requests have in common
-NO_PREFIX, IDEAL_PREFIX = "no", "ideal"
+#: a prefix cache that always finds what requests have in common
+IDEAL_PREFIX = "ideal"
 #: fields that say how a query's cost is read
 READING = ("load", "price", "per", "prefix_cache")
 API = ("provider", "api")
@@ -44,10 +44,14 @@ class Charge:
     """What a request costs on a busy replica."""
 
     row: Evaluation  #: the replica
-    usd: float  #: of one request [USD]
     gpu_seconds: float  #: of one request [s]
     price: float  #: of a GPU [USD/s]
-    prefix: str = ""  #: what the prefix cache does, in words
+    prefix: str  #: what the prefix cache does, in words, '' without one
+
+    @property
+    def usd(self) -> float:
+        """Cost of one request. [USD]"""
+        return self.gpu_seconds * self.price
 
 
 def request_charge(case: ClaimCase, evidence: Evidence, technique: str) -> Charge | Answer:
@@ -56,27 +60,30 @@ def request_charge(case: ClaimCase, evidence: Evidence, technique: str) -> Charg
     if not row.feasible:
         return refusal(row)
     price = site_of(case, evidence).price
-    if not row.cost or not price:
+    if not price:
         hint = "give one under cases, as in price: 2.49/h"
         return unknown(f"no price of {row.gpu} is known on {evidence.day}; {hint}")
-    if case.prefix_cache == NO_PREFIX:
-        return Charge(row=row, usd=row.cost.per_query, gpu_seconds=row.gpu_seconds, price=price.price)
+    seconds, prefix = row.gpu_seconds, ""
+    if case.prefix_cache == IDEAL_PREFIX:
+        seconds, prefix = with_ideal_prefix(case, evidence, row)
+    return Charge(row=row, gpu_seconds=seconds, price=price.price, prefix=prefix)
+
+
+def with_ideal_prefix(case: ClaimCase, evidence: Evidence, row: Evaluation) -> tuple[float, str]:
+    """Return the mean GPU time of a request [s] where prefixes are always in the cache, and how much that is in words.
+
+    Requests that find a prefix and those that do not are timed apart. Raises SpecError for a case without a workload.
+    """
     if case.workload is None:
         raise SpecError("prefix_cache: ideal needs a workload, whose parts say what its requests share")
     if not need(row.layout).shared(query(case).prompt):
-        prefix = f"{technique} leaves no prefix that requests can share"
-        return Charge(row=row, usd=row.cost.per_query, gpu_seconds=row.gpu_seconds, price=price.price, prefix=prefix)
-    seconds = sum(
-        share * row_seconds(case, evidence, row, hit) for share, hit in prefix_hits(case.workload) if share > 0
-    )
-    prefix = f"{show_percent(case.workload.prefix_share)} of the input found in the prefix cache"
-    return Charge(row=row, usd=seconds * price.price, gpu_seconds=seconds, price=price.price, prefix=prefix)
-
-
-def row_seconds(case: ClaimCase, evidence: Evidence, row: Evaluation, hit: float) -> float:
-    """Return the GPU time of a request that finds a share of its prompt in the prefix cache. [s]"""
-    server = busy_server(case, evidence, row, hit=hit)
-    return server.gpus / server.most_rate
+        return row.gpu_seconds, f"{row.technique} leaves no prefix that requests can share"
+    seconds = 0.0
+    for share, hit in prefix_hits(case.workload):
+        if share > 0:
+            server = busy_server(case, evidence, row, hit=hit)
+            seconds += share * server.gpus / server.most_rate
+    return seconds, f"{show_percent(case.workload.prefix_share)} of the input found in the prefix cache"
 
 
 def prefix_hits(workload: Workload) -> list[tuple[float, float]]:
