@@ -106,6 +106,7 @@ REPORTS: dict[str, str] = {
     "load-no-price": f"{SMALL.replace('h100', 'rtx-4090')} --rate 0.5",
     "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 {DAY}",
     "audit": f"audit {DAY}",
+    "audit-full": f"audit --full {DAY}",
     "audit-own": f"audit claims.yaml {DAY}",
     "prices": f"prices --prices prices.yaml --provider ours {DAY}",
     "prices-none": f"prices --gpu rtx-4090 {DAY}",

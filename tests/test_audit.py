@@ -9,11 +9,17 @@ import pytest
 import yaml
 
 from kvplan import catalog
-from kvplan.api.audit import bench
-from kvplan.claims.checks import CHECKS, change
-from kvplan.claims.verdicts import ARITHMETIC, FAILS, HOLDS, OPEN, QUOTE, SOMETIMES, VERDICTS, judged, read_figure
+from kvplan.api.audit import evidence
+from kvplan.api.sites import site
+from kvplan.claims.arithmetic import ARITHMETIC
+from kvplan.claims.figures import read_figure
+from kvplan.claims.judging import CHECKS, QUOTE, verdicts
+from kvplan.claims.money import prefix_hits
+from kvplan.claims.replicas import change
+from kvplan.claims.verdicts import FAILS, HOLDS, IN_PART, OPEN, VERDICTS, WITHIN
 from kvplan.errors import KvplanError
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.replica import Evaluation, estimate
+from kvplan.planning.site import Query
 from kvplan.specs.claims import CASE_FIELDS
 
 ROOT = Path(__file__).parent.parent
@@ -48,7 +54,7 @@ FIGURES = {
 @pytest.fixture(scope="module")
 def article():
     claims = catalog.claim_list("article")
-    return {v.claim.id: v for v in judged(claims, bench(claims, DAY))}
+    return {v.claim.id: v for v in verdicts(claims, evidence(claims, DAY))}
 
 
 @pytest.fixture
@@ -59,7 +65,7 @@ def checked(tmp_path):
         path = tmp_path / "mine.yaml"
         path.write_text(f"{SOURCE}claims:\n  - {{id: one, claim: something, {text}}}\n", "utf-8")
         claims = catalog.claim_list(str(path))
-        return judged(claims, bench(claims, DAY))[0]
+        return verdicts(claims, evidence(claims, DAY))[0]
 
     return judge
 
@@ -82,7 +88,7 @@ def test_no_verdict_is_written_down() -> None:
 def test_every_claim_has_a_verdict_arithmetic_and_a_source(article) -> None:
     for v in article.values():
         assert v.verdict in VERDICTS and len(v.arithmetic) > 10 and v.claim.source.ref
-        assert bool(v.condition) == (v.verdict == SOMETIMES), v.claim.id
+        assert bool(v.condition) == (v.verdict == IN_PART), v.claim.id
         assert "\n" not in v.arithmetic and "None" not in v.arithmetic and "nan" not in v.arithmetic.split()
 
 
@@ -93,18 +99,32 @@ BY_HAND = {
     "2-mhc": {"llama2-7b": 0.75, "llama3.1-70b": 0.75},
     # 20 % of the tokens, and 4 bytes of scores beside each kept token's 2 x 128 x 2 bytes of every KV head
     "2-h2o": {"llama3.1-70b": 1 - 26_214 * (512 + 4) / (131_072 * 512)},
+    # a latent of 512 (4,096) numbers of 2 bytes, and 4 bytes of scores beside it
+    "2-mhc-h2o": {"llama3.1-70b": 1 - 26_214 * (1024 + 4) / (131_072 * 4096),
+                  "llama2-7b": 1 - 26_214 * (4096 + 4) / (131_072 * 16_384)},
+    "2-context-mhc": {"llama2-7b": 4.0, "llama3.1-70b": 4.0},
+    "2-context-h2o": {"llama2-7b": 5 * 512 / 516, "llama3.1-70b": 5 * 512 / 516},
+    "2-context-mhc-h2o": {"llama2-7b": 20 * 4096 / 4100, "llama3.1-70b": 20 * 1024 / 1028},
     "2-context-gqa": {"with 16 KV heads": 2.0, "with 64 KV heads": 8.0},
     "3-tokens": {"h2o:4096": 1 - 4096 * 516 / (131_072 * 512), "streaming:4,4092": 1 - 4096 / 131_072},
     "3-growth": {"h2o:4096": 1.0, "h2o:20%": 2.0},
-    "4-after": {"with 8 KV heads mhc:4x": 10 * 2**30, "with 64 KV heads mhc:4x+fp8": 40 * 2**30},
-    "4-before": {"with 8 KV heads baseline": 40 * 2**30, "with 64 KV heads fp8": 160 * 2**30},
-    "6-terabytes": {"with 64 KV heads at 1,200,000": 1_200_000 * 80 * 2 * 64 * 128 * 2},
+    "4-after": {"with 8 KV heads under mhc:4x": 10 * 2**30, "with 64 KV heads under mhc:4x+fp8": 40 * 2**30},
+    "4-before": {"with 8 KV heads under baseline": 40 * 2**30, "with 64 KV heads under fp8": 160 * 2**30},
+    # 70.55e9 parameters of 2 bytes, and the cache of each sequence
+    "5-bandwidth": {"counting the cache at batch 8": 0.75,
+                    "counting the step at batch 1": 0.75 / (1 + 70.55e9 * 2 / (40 * 2**30)),
+                    "counting the step at batch 8": 0.75 / (1 + 70.55e9 * 2 / (8 * 40 * 2**30))},
+    "6-frames": {"": 300},
+    "6-larger": {"at 300,000 tokens against doc-qa": 300_000 / (300 + 66_500 + 39.9 + 266)},
+    "7-llama": {"": 0.75},
+    "6-terabytes": {"with 64 KV heads at 1,200,000 tokens": 1_200_000 * 80 * 2 * 64 * 128 * 2},
     "8-gqa": {"T5-XXL, uptrained on 5 %": 1 - 47.1 / 47.2,
               "DeepSeek 7B dense, MMLU, trained from scratch on 1.33T tokens": 1 - 41.2 / 45.2},
     "8-mhc-loss": {"": 84.7 / 85.2},
+    "9-hotpotqa": {"h2o:25%": 0.024, "h2o:12.5%": 0.037, "int4": 0.016},
     "16-product": {"0.4 of the cost is memory": 0.30, "0.6 of the cost is memory": 0.45},
-    "11-small": {"": (1 - 0.06 / 0.34) / ((1 - 0.55 / 0.75 + 1 - 0.78 / 0.91) / 2)},
-    "19-gemini": {"at 125k counting the input": 1.25e-6, "at 128k counting the output": 10e-6},
+    "19-gemini": {"at 125k tokens counting the input": 1.25e-6, "at 128k tokens counting the output": 10e-6},
+    "19-together": {"llama-3-70b counting the input": 0.9e-6, "llama-3.1-70b-turbo counting the output": 0.88e-6},
     "19-claude": {"counting the input": 15e-6, "counting the output": 75e-6},
     "19-cheapest": {"": 1.2},
 }  # fmt: skip
@@ -112,34 +132,39 @@ BY_HAND = {
 
 @pytest.mark.parametrize("claim", BY_HAND)
 def test_figures_are_those_worked_by_hand(article, claim: str) -> None:
-    values = {f.label: f.measured.value for f in article[claim].outcomes}
+    values = {f.label: f.answer.value for f in article[claim].outcomes}
     for label, value in BY_HAND[claim].items():
         assert values[label] == pytest.approx(value, rel=1e-3), label
 
 
 #: claims whose verdicts rest on bytes, published scores and list prices, not on times
 VERDICT = {
-    "1-cache-size": (SOMETIMES, "llama2-7b"),
-    "2-gqa": (SOMETIMES, "with 16 KV heads"),
+    "1-cache-size": (IN_PART, "for llama2-7b"),
+    "2-gqa": (IN_PART, "with 16 KV heads"),
     "2-mhc": (HOLDS, ""),
     "2-h2o": (HOLDS, ""),
     "2-mhc-h2o": (FAILS, ""),
     "3-loss": (FAILS, ""),
-    "3-growth": (SOMETIMES, "h2o:4096 or streaming:4,4092"),
-    "4-after": (SOMETIMES, "with 64 KV heads mhc:4x+fp8"),
-    "4-before": (SOMETIMES, "with 64 KV heads fp8"),
-    "4-one-a100": (SOMETIMES, "with int4 weights"),
+    "3-growth": (IN_PART, "under h2o:4096 or streaming:4,4092"),
+    "4-after": (IN_PART, "with 64 KV heads under mhc:4x+fp8"),
+    "4-before": (IN_PART, "with 64 KV heads under fp8"),
+    "4-one-a100": (IN_PART, "with int4 weights"),
     "5-mhc-4x": (OPEN, ""),
-    "5-bandwidth": (SOMETIMES, "counting the cache"),
+    "5-bandwidth": (IN_PART, "counting the cache"),
     "6-frames": (HOLDS, ""),
-    "6-terabytes": (SOMETIMES, "with 64 KV heads at 1,200,000"),
+    "6-terabytes": (IN_PART, "with 64 KV heads at 1,200,000 tokens"),
     "7-gemini": (OPEN, ""),
-    "8-gqa": (SOMETIMES, "T5-XXL, uptrained on 5 %"),
+    "8-gqa": (IN_PART, "for T5-XXL, uptrained on 5 %"),
     "8-mhc": (OPEN, ""),
+    "9-hotpotqa": (WITHIN, ""),
+    "11-small": (OPEN, ""),
+    "12-fused": (HOLDS, ""),
+    "13-speculative": (WITHIN, ""),
+    "14-blackwell": (FAILS, ""),
     "16-share": (OPEN, ""),
     "16-product": (HOLDS, ""),
-    "18-cluster": (SOMETIMES, "llama3.1-70b"),
-    "18-one-a100": (SOMETIMES, "llama3.1-8b; llama3.1-70b with int4 weights"),
+    "18-cluster": (IN_PART, "for llama3.1-70b"),
+    "18-one-a100": (IN_PART, "for llama3.1-8b; for llama3.1-70b with int4 weights"),
     "19-gemini": (FAILS, ""),
     "19-claude": (FAILS, ""),
     "19-together": (FAILS, ""),
@@ -166,12 +191,12 @@ def test_a_claimed_figure_flips_the_verdict(article) -> None:
         for c in claims.claims
         if c.check != QUOTE
     )
-    flipped = judged(replace(claims, claims=changed), bench(claims, DAY))
+    flipped = verdicts(replace(claims, claims=changed), evidence(claims, DAY))
     assert len(flipped) > 55
     for v in flipped:
         known = any(f.status != "open" for f in v.outcomes)
         assert v.verdict == (FAILS if known else OPEN), v.claim.id
-    assert sum(article[v.claim.id].verdict in (HOLDS, SOMETIMES) for v in flipped if v.verdict == FAILS) > 40
+    assert sum(article[v.claim.id].verdict in (HOLDS, IN_PART, WITHIN) for v in flipped if v.verdict == FAILS) > 40
 
 
 def test_a_figure_written_differently_is_the_same_claim(checked) -> None:
@@ -180,6 +205,135 @@ def test_a_figure_written_differently_is_the_same_claim(checked) -> None:
     assert checked(f"check: kv_bytes, claimed: 43 GB, {case}").verdict == HOLDS
     assert checked(f"check: kv_bytes, claimed: 160 GB, {case}").verdict == FAILS
     assert checked(f"check: kv_bytes, claimed: 40 GB, tolerance: 1 %, {case}").verdict == FAILS  # it is 42.9 GB
+
+
+# -- times and money of the article, against the roofline and by hand ------------------------------------
+
+
+def values(v) -> dict[str, float]:
+    return {o.label: o.answer.value for o in v.outcomes}
+
+
+#: peak of dense bf16 [FLOP/s]
+A100, H100 = 312e12, 989e12
+
+
+def prefill_flops(layers: int, width: int, linear: float, prompt: float) -> float:
+    """Products with the weights of the layers, and causal attention: 4 x width for each pair of tokens."""
+    return 2 * linear * prompt + layers * 4 * width * prompt**2 / 2
+
+
+def test_a_lone_query_takes_what_its_products_take(article, checked) -> None:
+    """8B: 6.98e9 parameters in 32 layers of 4,096; 70B: 68.5e9 in 80 layers of 8,192; at 40 to 70 % of the peak."""
+    lone = values(article["18-seconds"])
+    for model, shape in (("llama3.1-8b", (32, 4096, 6.98e9)), ("llama3.1-70b", (80, 8192, 68.5e9))):
+        for context in (33_856, 67_106):
+            least = prefill_flops(*shape, context - 266) / A100
+            assert least / 0.7 < lone[f"{model} at {context:,} tokens under mhc:4x"] < least / 0.4
+    assert lone["llama3.1-8b at 67,106 tokens under mhc:4x"] == pytest.approx(11.5, abs=1)
+    case = "model: llama3.1-8b, workload: doc-qa, gpu: h100-sxm, tp: 1, measure: ttft, batch: 1"
+    assert values(checked(f"check: latency, claimed: 4 s, cases: {{{case}}}"))[""] == pytest.approx(4.0, abs=0.3)
+    assert article["18-seconds"].verdict == IN_PART and "batch 1" in article["18-seconds"].arithmetic
+
+
+def test_gpu_seconds_of_a_query_are_those_of_its_products(article) -> None:
+    """A busy replica reads prompts at 40 to 70 % of the peak; little else takes its time where prompts are long."""
+    for claim, prompt in (("17-doc-before", 66_840), ("17-code-before", 102_800), ("17-medical-before", 30_600)):
+        reading = "" if "medical" in claim else "per request with no prefix cache "
+        usd = values(article[claim])[f"{reading}on a100-80gb-sxm at 100 % load"]
+        least = prefill_flops(80, 8192, 68.5e9, prompt) / A100 * 2.79 / 3600
+        assert least / 0.7 < usd < least / 0.4, claim
+
+
+def test_a_document_costs_its_requests_and_is_read_once_where_its_prefix_is_cached(article) -> None:
+    units = {"doc-qa": ("document", 5), "code-review": ("code", 2), "legal-contracts": ("contract", 8)}
+    for name, (unit, requests) in units.items():
+        usd = values(article[f"17-{name.split('-')[0]}-before"])
+        workload, place = catalog.workload(name), site(catalog.gpu("h100-sxm"), None, DAY)
+        output = round(workload.output.mean)
+        query = Query(context=round(workload.input.mean) + output, output=output)
+        cost = estimate(catalog.model("llama3.1-70b"), ("baseline",), query, place)[0].cost
+        prefill, decode = (line.amount for line in cost.lines)
+        once = usd[f"per {unit} (all its requests) with ideal prefix cache on h100-sxm at 100 % load"]
+        assert once == pytest.approx(prefill + requests * decode, rel=0.03)
+        for place in ("on h100-sxm at 100 % load", "on a100-80gb-sxm at 25 % load"):
+            for cache in ("no", "ideal"):
+                one, all_of_it = (
+                    usd[f"{per} with {cache} prefix cache {place}"]
+                    for per in ("per request", f"per {unit} (all its requests)")
+                )
+                assert all_of_it == pytest.approx(requests * one)
+    readings = {o.case.per for o in article["17-legal-before"].outcomes if o.status == "within"}
+    assert article["17-legal-before"].verdict == WITHIN and readings == {"contract"}
+    assert "read otherwise, per request" in article["17-legal-before"].arithmetic
+
+
+def test_a_prefix_that_cannot_be_shared_saves_nothing(article) -> None:
+    usd = values(article["17-doc-after"])
+    for label, value in usd.items():
+        if "no prefix cache" in label:
+            assert usd[label.replace("no prefix", "ideal prefix")] == value
+    assert "leaves no prefix that requests can share" in article["17-doc-after"].outcomes[-1].answer.line
+    saved = values(article["17-doc-saving"])
+    assert saved["llama3.1-70b with ideal prefix cache under h2o:20%"] < -1
+
+
+def test_shares_of_the_prompt_that_are_in_the_prefix_cache() -> None:
+    """doc-qa: one question in five brings a new document, and the instructions are always there."""
+    known = prefix_hits(catalog.workload("doc-qa"))
+    total = 300 + 66_500 + 39.9
+    assert [(s, h) for s, h in known if s] == [
+        (pytest.approx(0.2), pytest.approx(300 / total)), (pytest.approx(0.8), pytest.approx(66_800 / total))
+    ]  # fmt: skip
+    for name in catalog.names("workloads"):
+        workload = catalog.workload(name)
+        assert sum(s for s, _ in prefix_hits(workload)) == pytest.approx(1)
+        assert sum(s * h for s, h in prefix_hits(workload)) == pytest.approx(workload.prefix_share)
+
+
+def test_a_prefix_cache_that_holds_nothing_changes_nothing(checked) -> None:
+    """The server under load and the estimate agree on what a request costs."""
+    case = "model: llama3.1-70b, workload: rag, gpu: h200, prefix_cache: [no, ideal]"
+    plain, cached = checked(f"check: query_cost, claimed: $1, cases: {{{case}}}").outcomes
+    workload = catalog.workload("rag")
+    assert 0 < workload.prefix_share < 0.2
+    assert 1 - 1.5 * workload.prefix_share < cached.answer.value / plain.answer.value < 1
+
+
+def test_a_newer_gpu_is_credited_only_with_what_it_gives_compressed_caches(article, checked) -> None:
+    place = "model: llama3.1-70b, context: 32k, gpu: b200, against_gpu: h100-sxm"
+    raw = {
+        technique: values(checked(f"check: throughput_ratio, claimed: 3x, cases: {{{place}, technique: {technique}}}"))
+        for technique in ("fp8", "baseline")
+    }
+    gain = values(article["14-blackwell"])["at 32k tokens under fp8"]
+    assert gain == pytest.approx(raw["fp8"][""] / raw["baseline"][""]) and 1 < gain < 1.5 < raw["baseline"][""]
+
+
+def test_speculation_gains_at_most_the_tokens_accepted(article, checked) -> None:
+    """A lone query is bound by reading weights, which a verifying step does once: nearly accepted / (1 + draft)."""
+    ratios = values(article["13-speculative"])
+    for accepted in (1.6, 2.4, 3.2):
+        alone, crowd = (ratios[f"with {accepted} tokens accepted per step at batch {n} on h100-sxm"] for n in (1, 32))
+        assert crowd < alone < accepted / 1.1 and alone > 0.75 * accepted / 1.1
+    case = "model: llama3-70b, context: 8k, technique: 'mhc:4x', gpu: h100-sxm, batch: 1"
+    same = values(checked(f"check: speculative_ratio, claimed: 1x, cases: {{{case}, accepted: 1}}"))
+    plain = values(checked(f"check: throughput_ratio, claimed: 1x, cases: {{{case}}}"))
+    assert same[""] == pytest.approx(plain[""])
+
+
+def test_only_cases_beyond_our_error_count_as_holding(article) -> None:
+    for v in article.values():
+        statuses = {o.status for o in v.outcomes}
+        assert (v.verdict == HOLDS) == (statuses == {"yes"})
+        assert (v.verdict == WITHIN) == ("within" in statuses and "yes" not in statuses)
+        assert (v.verdict == IN_PART) == ("yes" in statuses and statuses != {"yes"})
+
+
+def test_what_was_measured_does_not_contradict_what_was_published(article) -> None:
+    text = article["5-mhc-4x"].arithmetic
+    assert "by itself was measured on models of 27B and more" in text
+    assert "published with other changes: 0.5 % lost on llama2-7b" in text
 
 
 # -- every check --------------------------------------------------------------------------------------
@@ -198,15 +352,16 @@ EXAMPLES = {
     "latency": ("over 1 ms", f"{A70}, context: 8k, measure: ttft"),
     "latency_ratio": ("1x", f"{A70}, context: 8k, measure: tpot, batch: 1"),
     "throughput_ratio": ("over 1x", f"{A70}, context: 8k, against_gpu: a100-80gb-sxm"),
+    "generation_gain": ("over 0.5x", f"{A70}, context: 8k, technique: fp8, against_gpu: a100-80gb-sxm"),
+    "speculative_ratio": ("over 1x", f"{A70}, context: 8k, batch: 1, accepted: 2.4"),
     "query_cost": ("over 1e-5 USD", f"{A70}, workload: doc-qa"),
     "cost_reduction": ("at least 0 %", f"{A70}, context: 128k, technique: fp8"),
     "token_cost": ("over 0.01 USD/Mtok", f"{A70}, context: 8k, of: output"),
     "api_price": ("$0.88/Mtok", "provider: together, api: llama-3.1-70b-turbo, context: 8k, of: total"),
     "host_or_api": ("over 0.001x", f"{A70}, provider: together, api: llama-3.1-70b-turbo, context: 8k"),
     "bill_share": ("40 to 60 %", "gpu: h100, line: capital"),
-    "quality_drop": ("2 %", "model: llama3-8b, context: 8k, technique: 'h2o:25%', task: qa-single"),
+    "quality_drop": ("at most 20 %", "model: llama3-8b, context: 8k, technique: 'h2o:25%', task: qa-single"),
     "published_drop": ("at most 20 %", "technique: 'gqa:8', task: short"),
-    "size_ratio": ("over 1x", "size: 7e9"),
 }
 
 
@@ -227,13 +382,13 @@ def test_every_check_gives_a_figure(checked, name: str) -> None:
     found = checked(f"check: {name}, claimed: {claimed}, cases: {{{on}}}")
     assert found.verdict == HOLDS, found.arithmetic
     for f in found.outcomes:
-        assert f.measured.low <= f.measured.value <= f.measured.high and f.measured.line and f.measured.sources
+        assert f.answer.low <= f.answer.value <= f.answer.high and f.answer.line and f.answer.sources
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_check_refuses_a_field_it_does_not_read_and_misses_those_it_needs(checked, name: str) -> None:
     claimed, on = EXAMPLES[name]
-    spare = next(f for f in ("api", "line", "size") if f not in CHECKS[name].needs)
+    spare = next(f for f in ("api", "line", "task") if f not in CHECKS[name].needs)
     with pytest.raises(KvplanError, match=f"one: no field of {name} named '{spare}'"):
         checked(f"check: {name}, claimed: {claimed}, cases: {{{on}, {spare}: 7}}")
     with pytest.raises(KvplanError, match=f"{name} needs"):
@@ -245,15 +400,15 @@ def test_twice_the_price_or_half_the_load_costs_twice(checked) -> None:
         "check: query_cost, claimed: $1, cases: {model: llama3.1-70b, workload: doc-qa, gpu: h200, load: [100 %, 50 %]}"
     )
     busy, half = checked(case).outcomes
-    assert half.measured.value == pytest.approx(2 * busy.measured.value)
+    assert half.answer.value == pytest.approx(2 * busy.answer.value)
     assert "% of the time" in checked(case).arithmetic
 
 
 def test_a_price_of_the_claim_takes_the_place_of_ours(checked) -> None:
     case = "{model: llama3.1-70b, workload: doc-qa, gpu: h200, price: [2/h, 4 USD/h]}"
     cheap, dear = checked(f"check: query_cost, claimed: $1, cases: {case}").outcomes
-    assert dear.measured.value == pytest.approx(2 * cheap.measured.value) and "$2.00/GPU-h" in cheap.measured.line
-    assert any("claims file" in s.ref for s in cheap.measured.sources)
+    assert dear.answer.value == pytest.approx(2 * cheap.answer.value) and "$2.00 per GPU-hour" in cheap.answer.line
+    assert any("claims file" in s.ref for s in cheap.answer.sources)
 
 
 def test_heads_of_a_model_without_any_are_not_known(checked) -> None:
@@ -273,7 +428,7 @@ def test_arithmetic(checked) -> None:
         == HOLDS
     )
     some = checked("check: arithmetic, claimed: 300, product: [{value: 10, of: seconds}, {value: [24, 30], of: FPS}]")
-    assert (some.verdict, some.condition) == (SOMETIMES, "30 FPS")
+    assert (some.verdict, some.condition) == (IN_PART, "for 30 FPS")
     assert checked("check: arithmetic, claimed: 1, quotient: [{value: 1, of: a}, {value: 0, of: b}]").verdict == OPEN
 
 
@@ -281,7 +436,7 @@ def test_where_a_technique_cannot_act_nothing_is_known(checked) -> None:
     found = checked(
         "check: kv_reduction, claimed: 50 %, cases: {model: [llama2-7b, llama3-8b], context: 8k, technique: 'gqa:16'}"
     )
-    assert (found.verdict, found.condition) == (SOMETIMES, "llama2-7b") and "already shares" in found.arithmetic
+    assert (found.verdict, found.condition) == (IN_PART, "for llama2-7b") and "already shares" in found.arithmetic
     assert (
         checked(
             "check: kv_reduction, claimed: 50 %, cases: {model: llama3-8b, context: 8k, technique: 'gqa:16'}"
@@ -321,6 +476,48 @@ def test_a_bound_is_meant_as_it_stands_and_a_figure_is_rounded() -> None:
     assert read_figure("40 GB", "B", "", 0.1).agrees(43e9) and not read_figure("40 GB", "B", "", 0.1).agrees(45e9)
 
 
+@pytest.mark.parametrize(
+    ("claim", "agrees"),
+    [
+        ("check: kv_bytes, claimed: 39.1 GB, cases: {model: llama3-70b, context: 128k}", True),  # it is 42.95 GB
+        ("check: kv_bytes, claimed: 38.9 GB, cases: {model: llama3-70b, context: 128k}", False),
+        ("check: kv_reduction, claimed: 48.1 %, cases: {model: llama3-70b, context: 8k, technique: fp8}", True),
+        ("check: kv_reduction, claimed: 47.9 %, cases: {model: llama3-70b, context: 8k, technique: fp8}", False),
+        ("check: arithmetic, claimed: 98.1, product: [{value: 100, of: pages}]", True),
+        ("check: arithmetic, claimed: 98.0, product: [{value: 100, of: pages}]", False),
+        ("check: gpus, claimed: 1.9, cases: {model: llama3-70b, context: 8k, gpu: h200}", False),
+        ("check: latency_ratio, claimed: 0.96x, cases: {model: llama3-8b, context: 8k, gpu: h100, measure: tpot, "
+         "batch: 1, technique: baseline}", True),
+        ("check: latency_ratio, claimed: 0.95x, cases: {model: llama3-8b, context: 8k, gpu: h100, measure: tpot, "
+         "batch: 1, technique: baseline}", False),
+    ],
+)  # fmt: skip
+def test_how_near_is_near_enough(checked, claim: str, agrees: bool) -> None:
+    assert checked(claim).verdict == (HOLDS if agrees else FAILS)
+
+
+def test_bytes_of_a_step_are_those_of_one_sequence_unless_a_batch_is_given(checked) -> None:
+    """Llama 3.1 8B at 128k: 8.03e9 parameters of 2 bytes, and 16 GiB of cache for each sequence."""
+    case = "model: llama3.1-8b, context: 128k, technique: fp8, of: step"
+    for batch, sequences in (("", 1), (", batch: 4", 4)):
+        share = values(checked(f"check: read_reduction, claimed: 50 %, cases: {{{case}{batch}}}"))[""]
+        cache = sequences * 16 * 2**30
+        assert share == pytest.approx(cache / 2 / (cache + 2 * 8.03e9), rel=1e-3)
+
+
+def test_gpus_have_no_error_in_common(checked) -> None:
+    case = "model: llama3.1-70b, context: 8k, gpu: [h200, b200], against_gpu: h100-sxm"
+    for o in checked(f"check: throughput_ratio, claimed: 2x, cases: {{{case}}}").outcomes:
+        servers = [site(catalog.gpu(name), None, DAY) for name in (o.case.gpu.name, "h100-sxm")]
+        query = Query(context=8192, output=512)
+        after, before = (estimate(o.case.model, ("baseline",), query, place)[0] for place in servers)
+        a, b = (row.tokens_per_second / row.gpus for row in (after, before))
+        assert o.answer.value == pytest.approx(a / b) and 1 < a / b < 4
+        assert o.answer.low == pytest.approx(a * after.spread[0] / (b * before.spread[1]))
+        assert o.answer.high == pytest.approx(a * after.spread[1] / (b * before.spread[0]))
+        assert f"{a:,.1f} / {b:,.1f} tokens/s per GPU = {a / b:.2f}x" in o.answer.line
+
+
 def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
     """(R + k D') / (R + k D) for any split of what is common and what differs, and any k the spread allows."""
     row = Evaluation(technique="x", gpu="y", spread=(0.8, 2.0))
@@ -338,9 +535,9 @@ def test_the_range_of_a_ratio_brackets_every_split_of_the_time() -> None:
 
 def test_only_the_range_agreeing_is_said(checked) -> None:
     case = "check: latency, tolerance: 0.1 %, cases: {model: llama3.1-70b, gpu: h200, context: 8k, measure: ttft}"
-    value = checked(f"{case}, claimed: 1 s").outcomes[0].measured
+    value = checked(f"{case}, claimed: 1 s").outcomes[0].answer
     sure, near = (checked(f"{case}, claimed: {text}") for text in ("under 1 h", f"{value.high * 0.999:.9f} s"))
-    assert sure.sentence == HOLDS and near.sentence == "holds (within our error)" and near.within
+    assert sure.sentence == HOLDS and near.sentence == WITHIN == near.verdict
     assert checked(f"{case}, claimed: {value.high * 1.5:.3f} s").verdict == FAILS
 
 
@@ -361,6 +558,11 @@ REFUSED = [
     ("check: kv_bytes, claimed: 4 GB -> 1 GB, cases: {model: llama3-70b, context: 8k}", "write 40 GB here"),
     ("check: gpus, claimed: '1', cases: {model: llama3-70b, gpu: h100}", "needs context or workload"),
     ("check: kv_bytes, claimed: 1 GB, tolerance: 120 %, cases: {model: llama3-70b, context: 8k}", "at most 100 %"),
+    ("check: query_cost, claimed: $1, cases: {model: gpt2, workload: doc-qa, gpu: h100, per: dokument}", "'document'"),
+    ("check: query_cost, claimed: $1, cases: {model: gpt2, context: 512, gpu: h100, prefix_cache: ideal}", "needs a"),
+    ("check: query_cost, claimed: $1, cases: {model: gpt2, context: 512, gpu: h100, prefix_cache: off}", "no, ideal"),
+    ("check: gpus, claimed: '1', cases: {model: gpt2, context: 8, gpu: h100}, sum: [{value: 1, of: x}]", "arithmetic"),
+    ("check: quote, needs: x, headline: maybe", "must be yes or no"),
     ("check: quote", "what would be needed"),
     ("check: quote, claimed: 5 %, needs: a survey", "leave out claimed"),
     ("check: arithmetic, claimed: '5'", "arithmetic needs product"),
@@ -413,12 +615,21 @@ def test_audit_json(run) -> None:
             )
 
 
-def test_the_report_fits_its_width_and_names_every_claim(run, article) -> None:
-    found = run("audit", "--on", DAY)
-    assert found.code == 0 and max(map(len, found.out.splitlines())) <= 100
-    flat = re.sub(r"\s+", " ", found.out)
-    assert "77 claims:" in flat and "Sources" in flat
-    assert found.out.count("cannot be") >= sum(v.verdict == OPEN for v in article.values())
+def test_the_summary_fits_a_few_screens_and_the_full_report_names_every_claim(run, article) -> None:
+    short, full = run("audit", "--on", DAY), run("audit", "--on", DAY, "--full")
+    assert short.code == full.code == 0 and max(map(len, full.out.splitlines())) <= 100
+    assert len(short.out.splitlines()) < 100 and "--full lists all 77 claims" in short.out
+    flat, every = (re.sub(r"\s+", " ", found.out) for found in (short, full))
+    assert "77 claims:" in flat and "77 claims:" in every and "Sources" in every and "Sources" not in flat
+    assert every.count("cannot be") >= sum(v.verdict == OPEN for v in article.values())
+    headlines = [v for v in article.values() if v.claim.headline]
+    assert len(headlines) == 10
+    for v in headlines:
+        assert v.claim.claim.split()[0] in flat
+    counts = re.findall(r"^(Memory|Quality|Speed|Money|Market) +(\d+)((?: +[\d-]+){5})$", short.out, re.MULTILINE)
+    assert sum(int(total) for _, total, _ in counts) == 77 and len(counts) == 5
+    for _, total, parts in counts:
+        assert int(total) == sum(int(n) for n in parts.split() if n != "-")
 
 
 def test_the_example_in_the_docs_is_audited(run, tmp_path) -> None:
@@ -427,7 +638,7 @@ def test_the_example_in_the_docs_is_audited(run, tmp_path) -> None:
     path.write_text(text[1], "utf-8")
     found = run("audit", str(path), "--on", DAY, "--json").json["claims"]
     assert [c["id"] for c in found] == ["cache", "one-gpu", "cost", "tokens", "customers"]
-    assert found[0]["verdict"] == SOMETIMES and found[0]["condition"] == "mhc:4x"
+    assert found[0]["verdict"] == IN_PART and found[0]["condition"] == "under mhc:4x"
     assert found[3]["verdict"] == FAILS and found[4]["verdict"] == OPEN
 
 

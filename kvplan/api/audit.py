@@ -6,8 +6,9 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import site
 from kvplan.catalog.scores import quality_table
-from kvplan.claims.checks import Bench
-from kvplan.claims.verdicts import Verdict, judged
+from kvplan.claims.checks import Evidence
+from kvplan.claims.judging import verdicts
+from kvplan.claims.verdicts import Verdict
 from kvplan.specs.claims import Claims
 
 #: the claims checked when no file is named: the article kvplan started from
@@ -18,8 +19,8 @@ ARTICLE = "article"
 class Audit:
     """Claims and what became of each, in the same order."""
 
-    claims: Claims
-    verdicts: tuple[Verdict, ...]
+    claims: Claims  #: as the file has them
+    verdicts: tuple[Verdict, ...]  #: one for each claim
 
 
 def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
@@ -28,16 +29,16 @@ def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
     `on` is the day of the prices. Raises KvplanError for a file that cannot be understood.
 
         >>> kvplan.audit("claims.yaml", on="2026-11-24").verdicts[0].verdict
-        'holds if'
+        'holds in part'
     """
-    found = catalog.claim_list(values.word(claims, "claims"))
-    return Audit(claims=found, verdicts=judged(found, bench(found, values.day(on))))
+    listed = catalog.claim_list(values.word(claims, "claims"))
+    return Audit(claims=listed, verdicts=verdicts(listed, evidence(listed, values.day(on))))
 
 
-def bench(found: Claims, day: str) -> Bench:
-    """Return what the claims are checked with: the GPUs they name, prices of the day, published scores."""
-    gpus = {g.name: g for claim in found.claims for c in claim.cases for g in (c.gpu, c.against_gpu) if g}
-    return Bench(
+def evidence(claims: Claims, day: str) -> Evidence:
+    """Return what claims are checked with: the GPUs they name, prices of the day, published scores."""
+    gpus = {g.name: g for claim in claims.claims for c in claim.cases for g in (c.gpu, c.against_gpu) if g}
+    return Evidence(
         day=day,
         sites={name: site(gpu, None, day) for name, gpu in gpus.items()},
         table=quality_table(),

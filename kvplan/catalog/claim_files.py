@@ -22,6 +22,7 @@ from kvplan.catalog.fields import (
     source_of,
     text,
     titles,
+    yes,
 )
 from kvplan.catalog.workloads import workload
 from kvplan.errors import SpecError, UnknownName, shown
@@ -32,12 +33,12 @@ from kvplan.specs.workload import Factor
 from kvplan.units import parse_tokens, show_tokens
 
 FIELDS = ("name", "title", "source", "claims")
-CLAIM = ("id", "about", "claim", "check", "claimed", "tolerance", "cases", "needs", "note", "source")
+CLAIM = ("id", "about", "claim", "check", "claimed", "tolerance", "cases", "needs", "note", "headline", "source")
 #: how an arithmetic check combines its factors
 HOWS = ("product", "sum", "quotient")
 EXAMPLE = "{id: size, claim: 40 GB each, check: kv_bytes, claimed: 40 GB, cases: {model: llama3-70b, context: 128k}}"
-#: parameters of a model
-SIZE = ValueRange(0, 1e15, open=True)
+#: tokens that a step of speculative decoding may yield
+ACCEPTED = ValueRange(1, 65)
 #: cases of one claim beyond which nobody reads them
 MOST = 200
 
@@ -48,39 +49,40 @@ def claim_list(word: str) -> Claims:
     known_fields(raw, FIELDS, where, "claims")
     source = read_source(raw.get("source"), where)
     entries = listed(raw.get("claims"), f"{where}: claims", f"[{EXAMPLE}]", fewest=1)
-    found: list[Claim] = []
+    claims: list[Claim] = []
     about = ""
     for n, entry in enumerate(entries, 1):
         claim = _claim(entry, source, about, f"{where}: claim {n}")
         about = claim.about
-        if any(c.id == claim.id for c in found):
-            raise SpecError(f"{claim.where}: id {shown(claim.id)} stands twice; every claim needs one of its own")
-        found.append(claim)
-    return Claims(**titles(raw, name, where), source=source, claims=tuple(found))
+        if any(c.id == claim.id for c in claims):
+            raise SpecError(f"{claim.place}: id {shown(claim.id)} stands twice; every claim needs one of its own")
+        claims.append(claim)
+    return Claims(**titles(raw, name, where), source=source, claims=tuple(claims))
 
 
 def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
     """Return one claim; its heading holds for those after it too."""
-    found = mapping(raw, where, EXAMPLE)
-    known_fields(found, (*CLAIM, *HOWS), where)
-    said = {key: text(found, key, where, example=EXAMPLE) for key in ("id", "claim", "check")}
-    place = f"{where.rsplit(':', 1)[0]}: {said['id']}"
-    source = source_of(found, source, place)
-    how = [key for key in HOWS if key in found]
+    entry = mapping(raw, where, EXAMPLE)
+    known_fields(entry, (*CLAIM, *HOWS), where)
+    words = {key: text(entry, key, where, example=EXAMPLE) for key in ("id", "claim", "check")}
+    place = f"{where.rsplit(':', 1)[0]}: {words['id']}"
+    source = source_of(entry, source, place)
+    how = [key for key in HOWS if key in entry]
     if len(how) > 1:
         raise SpecError(f"{place}: write one of {', '.join(HOWS)}, not several")
     return Claim(
-        **said,
-        about=text(found, "about", place, about),
-        claimed=text(found, "claimed", place, ""),
-        tolerance=_share(found["tolerance"], f"{place}: tolerance") if "tolerance" in found else None,
-        cases=_cases(found.get("cases", {}), f"{place}: cases"),
+        **words,
+        about=text(entry, "about", place, about),
+        claimed=text(entry, "claimed", place, ""),
+        tolerance=_share(entry["tolerance"], f"{place}: tolerance") if "tolerance" in entry else None,
+        cases=_cases(entry.get("cases", {}), f"{place}: cases"),
         how=how[0] if how else "",
-        factors=_factors(found[how[0]], source, f"{place}: {how[0]}") if how else (),
-        needs=text(found, "needs", place, ""),
-        note=text(found, "note", place, ""),
+        factors=_factors(entry[how[0]], source, f"{place}: {how[0]}") if how else (),
+        needs=text(entry, "needs", place, ""),
+        note=text(entry, "note", place, ""),
+        headline=yes(entry.get("headline", "no"), f"{place}: headline"),
         source=source,
-        where=place,
+        place=place,
     )
 
 
@@ -97,14 +99,14 @@ def _cases(raw: object, where: str) -> tuple[ClaimCase, ...]:
         if not options:
             raise SpecError(f"{where}: {field}: the list is empty; write a value, or leave the field out")
         choices.append([_option(field, option, where) for option in options])
-    if (cases := prod(len(c) for c in choices)) > MOST:
-        raise SpecError(f"{where}: {cases:,} cases are more than {MOST}; list fewer values")
-    found = []
-    for picked in product(*choices):
-        case = ClaimCase(words=dict(zip(given, (word for word, _ in picked), strict=True)))
-        values = dict(zip(given, (value for _, value in picked), strict=True))
-        found.append(replace(case, **values))  # type: ignore[arg-type]
-    return tuple(found)
+    if (combinations := prod(len(c) for c in choices)) > MOST:
+        raise SpecError(f"{where}: {combinations:,} cases are more than {MOST}; list fewer values")
+    cases = []
+    for choice in product(*choices):
+        case = ClaimCase(words=dict(zip(given, (word for word, _ in choice), strict=True)))
+        values = dict(zip(given, (value for _, value in choice), strict=True))
+        cases.append(replace(case, **values))  # type: ignore[arg-type]
+    return tuple(cases)
 
 
 def _option(field: str, raw: object, where: str) -> tuple[str, object]:
@@ -122,9 +124,8 @@ def _whole(raw: str, where: str) -> int:
     return count(raw, where, ValueRange(1, 1e6))
 
 
-def _size(raw: str, where: str) -> float:
-    billions = raw.endswith("B")
-    return number(raw.removesuffix("B"), where, SIZE) * (1e9 if billions else 1)
+def _accepted(raw: str, where: str) -> float:
+    return number(raw, where, ACCEPTED)
 
 
 def _share(raw: object, where: str) -> float:
@@ -154,7 +155,9 @@ READERS: dict[str, Callable[[str, str], object]] = {
     "tp": _whole,
     "price": rent,
     "load": _share,
-    "size": _size,
+    "prefix_cache": _word("no", "ideal"),
+    "accepted": _accepted,
+    "draft": _share,
     "weights": _word(*FORMATS),
     "measure": _word("ttft", "tpot", "e2e"),
     "task": lambda text, where: text if text == SHORT else task_named(text, where),
@@ -169,11 +172,11 @@ def _factors(raw: object, source: Source, where: str) -> tuple[tuple[Factor, ...
     example = "[{value: 10, of: seconds}, {value: [24, 30], of: frames a second}]"
     rows = []
     for entry in listed(raw, where, example, fewest=1):
-        found = mapping(entry, where, "{value: 10, of: seconds}")
-        known_fields(found, ("value", "of", "source"), where)
-        of = text(found, "of", where, example="{value: 10, of: seconds}")
-        values = found.get("value")
-        own = source_of(found, source, f"{where}: {of}")
+        factor = mapping(entry, where, "{value: 10, of: seconds}")
+        known_fields(factor, ("value", "of", "source"), where)
+        of = text(factor, "of", where, example="{value: 10, of: seconds}")
+        values = factor.get("value")
+        own = source_of(factor, source, f"{where}: {of}")
         rows.append(
             [
                 Factor(value=share(v, f"{where}: {of}", example="10"), of=of, source=own)

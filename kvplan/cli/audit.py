@@ -9,12 +9,13 @@ from kvplan.report.formats import Report
 
 @click.command("audit")
 @click.argument("claims", required=False, default=ARTICLE)
+@click.option("--full", is_flag=True, help="List every claim. Default: counts, and the ten that matter most.")
 @day_option
 @format_option
-@examples("kvplan audit", "kvplan audit ./claims.yaml", "kvplan audit --on 2026-11-24 --json")
-def command(claims: str, on: str | None, form: str) -> None:
+@examples("kvplan audit", "kvplan audit ./claims.yaml --full", "kvplan audit --on 2026-11-24 --json")
+def command(claims: str, full: bool, on: str | None, form: str) -> None:
     """Check the claims of an article or a vendor with kvplan itself: those of a YAML file, or the built-in ones."""
-    from kvplan.report import audit as words
+    from kvplan.report import audit as report
 
-    found = audit(claims, on=on)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    answer = audit(claims, on=on)
+    deliver(Report(lambda: report.page(answer, full=full), lambda: report.document(answer)), form)

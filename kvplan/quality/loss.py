@@ -319,7 +319,10 @@ def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     return (
         ()
         if table.own
-        else tuple(f"published: {show_percent(1 - r.retained, 1)} lost on {r.model} ({r.condition})" for r in rows)
+        else tuple(
+            f"published with other changes: {show_percent(1 - r.retained, 1)} lost on {r.model} ({r.condition})"
+            for r in rows
+        )
     )
 
 

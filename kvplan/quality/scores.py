@@ -60,8 +60,8 @@ def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
 
 def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: QualityTable) -> str:
     reason = (
-        f"{kind.title} was measured on models of {smallest / 1e9:g}B and more, {model.title} has "
-        f"{model.parameters / 1e9:.1f}B; smaller models lose more"
+        f"{kind.title} by itself was measured on models of {smallest / 1e9:g}B and more; {model.title} has "
+        f"{model.parameters / 1e9:.1f}B, and smaller models lose more"
     )
     series = [s for s in table.sizes if s.what == table.sizes[0].what]
     accuracies = ", ".join(f"{s.accuracy:.2f} at {s.parameters / 1e9:g}B" for s in series)

@@ -46,10 +46,22 @@ class ClaimCase:
     load: float = field(
         default=1.0, metadata=about("share of the time the GPUs are busy; always where it is not said", "1")
     )
+    per: str = field(
+        default="request",
+        metadata=about("what a cost is of: a request, or a part of the workload's prompt that several requests share"),
+    )
+    prefix_cache: str = field(
+        default="no", metadata=about("no, or ideal: it always holds what a workload's requests have in common")
+    )
+    accepted: float | None = field(
+        default=None, metadata=about("tokens that a step of speculative decoding yields", "token/step")
+    )
+    draft: float = field(
+        default=0.0, metadata=about("time of drafting as a share of a step's; none where it is not said", "1")
+    )
     measure: str = field(default="", metadata=about("ttft, tpot or e2e"))
     of: str = field(default="", metadata=about("which part is counted"))
     task: str = field(default="", metadata=about("a task family, 'short' for scores of short prompts"))
-    size: float | None = field(default=None, metadata=about("a number of parameters"))
     provider: str = field(default="", metadata=about("an API's provider"))
     api: str = field(default="", metadata=about("a provider's name of a model"))
     line: str = field(default="", metadata=about("a line of an owner's bill"))
@@ -75,7 +87,8 @@ class Claim:
     needs: str  #: what would have to be known, for a claim nobody can check
     note: str  #: a remark for the reader
     source: Source  #: who claims it
-    where: str  #: its place in the file, for messages
+    headline: bool  #: whether it is one of those that matter most to a reader
+    place: str  #: where it stands in the file, for messages
 
     @property
     def fields(self) -> tuple[str, ...]:

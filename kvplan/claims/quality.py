@@ -1,0 +1,59 @@
+"""Checks of quality: what a technique loses of a score, between published scores or in each of them."""
+
+from dataclasses import replace
+from math import inf
+
+from kvplan.claims.checks import Answer, Evidence, check, exact, need, unknown
+from kvplan.claims.figures import show, show_span
+from kvplan.errors import SpecError
+from kvplan.kv import spelling
+from kvplan.quality.loss import quality
+from kvplan.specs.claims import ClaimCase
+from kvplan.specs.quality import SHORT, TASKS, Score
+
+#: what of a loss's caveats goes with a verdict: scores of other changes, averages that stand in, shorter prompts
+CAVEATS = ("published", "an average over", "measured on prompts")
+#: how far a claimed loss may be off, as a share of the score: the noise between two runs of one benchmark
+NOISE = 0.005
+
+
+@check(unit="share", needs=("model", "technique", "task", "context"), tolerance=NOISE)
+def quality_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
+    """Share of a model's score that a technique loses on a task family."""
+    if case.task == SHORT:
+        raise SpecError("task: short prompts are what published_drop checks; name a task family here")
+    loss = quality(case.technique, need(case.model), case.task, need(case.context), evidence.table)
+    caveats = tuple(c for c in loss.caveats if c.startswith(CAVEATS))
+    if loss.drop is None:
+        reason = loss.basis + (f"; {show(loss.low, 'share')} is lost before that" if loss.low else "")
+        return [replace(unknown(reason, *loss.source, low=loss.low or -inf), remarks=caveats)]
+    line = f"{show(loss.drop, 'share')} lost {show_span(loss.low, loss.high, 'share')}: {loss.basis}"
+    return [Answer(value=loss.drop, low=loss.low, high=loss.high, line=line, remarks=caveats, sources=loss.source)]
+
+
+@check(unit="share", needs=("technique", "task"), tolerance=NOISE)
+def published_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
+    """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
+    parts = spelling.parts(case.technique)
+    rows = [
+        r
+        for r in evidence.table.scores
+        if r.task == case.task and r.grade != "C" and len(parts) == 1 and _family(r) == parts[0][0].name
+    ]
+    if not rows:
+        task = "short prompts" if case.task == SHORT else TASKS[case.task].title
+        return [unknown(f"no score of {spelling.canonical(case.technique)} on {task} is published in kvplan's table")]
+    return [_row(r) for r in rows]
+
+
+def _row(score: Score) -> Answer:
+    """Return one published row as a figure."""
+    scores = f"{score.baseline:g} -> {score.compressed:g}, " if score.baseline and score.compressed else ""
+    extra = f"{score.model or 'any model'}{f', {score.condition}' if score.condition else ''}"
+    line = f"{extra}: {scores}{show(1 - score.retained, 'share')} lost"
+    return replace(exact(1 - score.retained, line, score.source), extra=extra)
+
+
+def _family(row: Score) -> str:
+    """Return the technique a row speaks for: rows of one key/value head stand under gqa, and say so."""
+    return "mqa" if row.technique == "gqa" and "MQA" in row.condition else row.technique
