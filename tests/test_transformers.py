@@ -280,6 +280,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
         {"full_attn_idxs": [1, 2], "block_multiple_of": 16, "block_ffn_dim_multiplier": 1.5,
          "tie_word_embeddings": False},
     ),
+    "laguna": (
+        {"shared_expert_intermediate_size": 12},
+        {"layer_types": SF, "num_attention_heads_per_layer": [6, 4, 6, 4], "gating": "per-head",
+         "mlp_layer_types": ["dense", "sparse", "dense", "sparse"], "shared_expert_intermediate_size": 20},
+        {"layer_types": SF, "gating": "per-element", "shared_expert_intermediate_size": 12, **BIAS, **TIED},
+    ),
     "lfm2_moe": (
         {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
         {"layer_types": ["full_attention", "conv", "conv", "conv"], "conv_L_cache": 5, "conv_bias": True,
