@@ -1,6 +1,7 @@
 """A mixed fleet for several workloads, with the GPUs that can be had."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
@@ -11,7 +12,7 @@ from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
 from kvplan.planning.site import Limits, Site
-from kvplan.planning.suitability import check_context
+from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
 from kvplan.specs.model import ModelSpec
@@ -39,10 +40,11 @@ def fleet(
         ''
     """
     asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
+    jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in asked.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     any_kind = values.flag(any_technique, "any_technique")
     long = values.flag(allow_long_context, "allow_long_context")
-    for job in asked.jobs:
+    for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{asked.name}: {job.name}")
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
@@ -51,7 +53,7 @@ def fleet(
     def place(stock: Stock, model: ModelSpec) -> Site:
         return stocked(stock, model, offered, day, servers)
 
-    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in asked.jobs]
+    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in jobs]
     return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
 
 

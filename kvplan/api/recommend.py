@@ -13,7 +13,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
 from kvplan.planning.site import OBJECTIVES, Limits, Site
-from kvplan.planning.suitability import check_context
+from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.specs.model import ModelSpec
@@ -117,9 +117,7 @@ def recommend(
 
 def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:
     """Return a workload at the volume asked for, its images read as the model reads them."""
-    found = catalog.workload(word)
-    if any(mixer.kind == "cross" for mixer in model.mixers()):
-        found = found.cross_attended()
+    found = read_by(model, catalog.workload(word), catalog.all_models)
     if per_day is None:
         return found
     return replace(found, arrivals=replace(found.arrivals, queries_per_day=per_day))

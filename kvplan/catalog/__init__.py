@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu
     from kvplan.catalog.lookup import resolve as resolve
+    from kvplan.catalog.models import all_models as all_models
     from kvplan.catalog.models import model as model
     from kvplan.catalog.owning import DEFAULT as DEFAULT
     from kvplan.catalog.owning import api_file as api_file
@@ -42,7 +43,7 @@ _OFFERS = {
     "engines": ("engine",),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
-    "models": ("model",),
+    "models": ("all_models", "model"),
     "lookup": ("resolve",),
     "owning": ("DEFAULT", "api_file", "apis", "ownership"),
     "rental": ("all_prices", "offers", "price_document", "price_file", "prices", "write_prices"),

@@ -13,7 +13,7 @@ from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, plain, resolve
-from kvplan.catalog.shelves import document
+from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -31,6 +31,11 @@ def model(word: str) -> ModelSpec:
         if variant is None:
             raise
         return variant
+
+
+def all_models() -> tuple[ModelSpec, ...]:
+    """Return every model on the shelf."""
+    return tuple(_model_named(name) for name in names("models"))
 
 
 @cache

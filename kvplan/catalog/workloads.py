@@ -21,7 +21,8 @@ from kvplan.catalog.fields import (
 from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, UnknownName
+from kvplan.specs.model import IMAGE, MODALITIES, TEXT
 from kvplan.specs.quality import task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload
@@ -31,6 +32,7 @@ FIELDS = ("name", "title", "aliases", "task", "offline", "source", "input", "out
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
 SOME, ONE, WEIGHT = ValueRange(open=True, most=MAX_TOKENS), ValueRange(1, MAX_TOKENS), ValueRange(0, MAX_TOKENS)
+PIXELS = ValueRange(1, 100_000)
 SHARE, PERCENT = ValueRange(0, 1), ValueRange(0, 100)
 
 
@@ -66,6 +68,7 @@ def _read(word: str) -> Workload:
         input=lengths,
         output=outputs,
         parts=parts,
+        beside=(),
         answer=answer,
         reused=None if reused is None else number(reused, f"{where}: input: reused", SHARE),
         arrivals=_arrivals(raw.get("arrivals"), f"{where}: arrivals"),
@@ -119,7 +122,7 @@ def _part(raw: object, where: str, source: Source) -> Part:
     found = mapping(raw, f"{where}: parts", "{name: document, factors: [{value: 100, of: pages}]}")
     name = text(found, "name", f"{where}: parts", "")
     place = f"{where}: {name or 'a part'}"
-    known_fields(found, ("name", "factors", "requests", "visual"), place)
+    known_fields(found, ("name", "factors", "requests", "modality", "size", "visual"), place)
     factors = listed(found.get("factors"), f"{place}: factors", "[{value: 100, of: pages}]")
     if not name or not factors:
         raise SpecError(f"{place}: needs a name and factors, as in {{name: document, factors: [...]}}")
@@ -128,8 +131,25 @@ def _part(raw: object, where: str, source: Source) -> Part:
         name=name,
         factors=tuple(_factor(f, f"{place}: factors", source) for f in factors),
         requests=ALL if requests == "all" else number(requests, f"{place}: requests", ONE),
-        visual=yes(found.get("visual", "no"), f"{place}: visual"),
+        modality=_modality(found, place),
+        size=_size(found["size"], f"{place}: size") if "size" in found else None,
     )
+
+
+def _modality(raw: Document, where: str) -> str:
+    """Return what a part is of; `visual: yes`, as files had it before, stands for images."""
+    usual = IMAGE if yes(raw.get("visual", "no"), f"{where}: visual") else TEXT
+    kind = text(raw, "modality", where, usual)
+    if kind not in MODALITIES:
+        raise UnknownName("modality", kind, MODALITIES, f"known: {', '.join(MODALITIES)}", where)
+    return kind
+
+
+def _size(raw: object, where: str) -> tuple[int, int]:
+    pair = [number(side, where, PIXELS) for side in listed(raw, where, "[width, height]")]
+    if len(pair) != 2:
+        raise SpecError(f"{where}: expected a width and a height in pixels, as in [1280, 720]")
+    return int(pair[0]), int(pair[1])
 
 
 def _factor(raw: object, where: str, source: Source) -> Factor:

@@ -173,6 +173,8 @@ class KVLayout:
     groups: tuple[Group, ...]  #: layers that cache alike
     parameters: float = 0.0  #: weights that techniques add to the model
     prefill_flops: float = 1.0  #: attention FLOPs of a prefill over those without techniques
+    encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
+    encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
 
     def stored(self, length: int) -> float:
         """Return the bytes held at steady state. [B]"""
@@ -233,6 +235,11 @@ class KVLayout:
         if not any(g.keep.selects_prompt for g in self.groups):
             return self
         return self.each(lambda g: replace(g, keep=replace(g.keep, prompt=prompt)) if g.keep.selects_prompt else g)
+
+    def with_source(self, tokens: int) -> "KVLayout":
+        """Return the layout of requests whose encoder makes so many tokens, which cross-attention reads."""
+        fixed = Keep(fixed=tokens)
+        return self.each(lambda g: replace(g, keep=fixed) if g.kind == "cross" else g)
 
     def shared(self, length: int) -> float:
         """Return the bytes another request with the same prefix of `length` tokens need not store again. [B]"""

@@ -192,6 +192,11 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
         states = sum(2 * g.count * g.constant * share(g, tensor) for g in groups)
         work = layout.prefill_flops * pairs / tensor
         whole.append(Operator(name=f"prompt attention ({kind})", limit=PROMPT, bytes=states, flops=work))
+    if prompt and base.encoder_flops:  # images of a cached prefix are not encoded again, those beside the prompt are
+        beside = any(g.kind == "cross" for g in base.groups)
+        fresh = 1.0 if beside else 1 - cached / prompt
+        work = fresh * base.encoder_flops / tensor
+        whole.append(Operator(name="vision encoder", limit=WEIGHTS, bytes=fresh * base.encoder_bytes, flops=work))
     return Attended(decode=tuple(decode), prompt=tuple(whole))
 
 
@@ -206,7 +211,7 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
     ]  # fmt: skip
     if part is not None:
         operators += [
-            Operator(name=o.name, limit=PROMPT, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt
+            Operator(name=o.name, limit=o.limit, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt
         ]
     return operators
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.perf.encoder import with_images
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.site import Limits
 from kvplan.specs.hardware import Engine
@@ -53,8 +54,8 @@ class Demand:
 
     @cached_property
     def base(self) -> KVLayout:
-        """KV layout without compression, in the engine's default width."""
-        return kv_layout(self.model, default_kv_bits(self.model))
+        """KV layout without compression, in the engine's default width, and what the workload's images take."""
+        return with_images(kv_layout(self.model, default_kv_bits(self.model)), self.model, self.workload)
 
     @property
     def fluctuation(self) -> float:

@@ -6,7 +6,7 @@ from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
-from kvplan.kv.layout import ATTENTION_KINDS, Keep, KVLayout, kv_layout
+from kvplan.kv.layout import ATTENTION_KINDS, KVLayout, kv_layout
 from kvplan.kv.paging import Paging
 from kvplan.kv.replica import check_parallel, weights
 from kvplan.planning.estimate import context_warnings
@@ -118,8 +118,7 @@ def cache_layout(model: ModelSpec, ask: Ask) -> KVLayout:
         bits = 16.0  # the element type asked for replaces the checkpoint's own
     layout = kv_layout(model, bits, reading="transformers" if hugging else "architecture")
     if ask.encoder_tokens is not None:
-        fixed = Keep(fixed=ask.encoder_tokens)
-        layout = layout.each(lambda g: replace(g, keep=fixed) if g.kind == "cross" else g)
+        layout = layout.with_source(ask.encoder_tokens)
     return spelling.apply(ask.technique, layout)
 
 

@@ -1,7 +1,17 @@
 """Whether a model can be asked at all: how long its context is, and what it reads besides text."""
 
+from collections.abc import Callable, Iterable
+from math import log
+from typing import TYPE_CHECKING
+
 from kvplan.errors import SpecError
-from kvplan.specs.model import Attention, Latent, ModelSpec
+from kvplan.specs.model import IMAGE, VIDEO, Attention, Latent, ModelSpec
+
+if TYPE_CHECKING:
+    from kvplan.specs.workload import Workload
+
+#: models that a refusal names
+NAMED = 4
 
 
 def beyond(model: ModelSpec, context: int) -> str:
@@ -24,3 +34,19 @@ def check_context(model: ModelSpec, context: int, allowed: bool, where: str) -> 
         raise SpecError(
             f"{where}: {within(model, context)}; write allow_long_context=True to plan for what takes {needs}{other}"
         )
+
+
+def read_by(model: ModelSpec, workload: "Workload", others: Callable[[], Iterable[ModelSpec]]) -> "Workload":
+    """Return a workload as a model reads it; raise SpecError, which names some of the `others`, if it cannot."""
+    missing = unread(model, workload)
+    if not missing:
+        return workload.read_by(model)
+    able = [m for m in others() if not unread(m, workload)]
+    able.sort(key=lambda m: abs(log(m.parameters / model.parameters)))
+    instead = f"models that do: {', '.join(m.name for m in able[:NAMED])}" if able else "no model of the catalogue does"
+    raise SpecError(f"model: {model.title} does not read the {' and '.join(missing)} of {workload.name}; {instead}")
+
+
+def unread(model: ModelSpec, workload: "Workload") -> list[str]:
+    """Return what a workload asks to be read that a model does not read; frames of a video are read as images."""
+    return [kind for kind in workload.modalities if (IMAGE if kind == VIDEO else kind) not in model.modalities]

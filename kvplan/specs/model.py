@@ -10,6 +10,9 @@ from math import ceil, prod
 
 from kvplan.specs.source import Source
 
+#: what a request may hold and a model read; one that reads images reads the frames of a video
+TEXT, IMAGE, VIDEO, AUDIO = MODALITIES = ("text", "image", "video", "audio")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
@@ -239,8 +242,8 @@ class ModelSpec:
     def modalities(self) -> tuple[str, ...]:
         """What it reads: text, and image (frames of a video too) and audio where it has a tower for them."""
         towers = {w.name.partition(".")[0] for w in self.outer}
-        audio = ("audio",) if "audio_tower" in towers else ()
-        return ("text", *(("image",) if self.vision else ()), *audio)
+        audio = (AUDIO,) if "audio_tower" in towers else ()
+        return (TEXT, *((IMAGE,) if self.vision else ()), *audio)
 
     @cached_property
     def head_counts(self) -> frozenset[tuple[int, int]]:

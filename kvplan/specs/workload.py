@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import exp, inf, log, prod, sqrt
 from statistics import NormalDist
 
+from kvplan.specs.model import IMAGE, MODALITIES, TEXT, VIDEO, ModelSpec
 from kvplan.specs.source import Source
 from kvplan.units import DAY
 
@@ -125,6 +126,11 @@ class Factor:
     of: str  #: what it counts
     source: Source  #: who says so
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it says how many tokens one thing makes."""
+        return self.of.startswith("token")
+
     def __str__(self) -> str:
         return f"{self.value:,.12g} {self.of}"
 
@@ -136,7 +142,26 @@ class Part:
     name: str  #: what it is
     factors: tuple[Factor, ...]  #: whose product is its tokens
     requests: float = 1.0  #: requests in a row that begin with this very part, ALL for all of them
-    visual: bool = False  #: whether a cross-attention model keeps its tokens out of the decoder
+    modality: str = TEXT  #: what it is of: text, image, video (frames, read as images) or audio
+    size: tuple[int, int] | None = None  #: width and height of an image or frame, None where not told [pixel]
+
+    @property
+    def visual(self) -> bool:
+        """Whether it is of images or frames, which a cross-attention model keeps out of its decoder."""
+        return self.modality in (IMAGE, VIDEO)
+
+    @property
+    def images(self) -> float:
+        """Images or frames of a visual part: the product of its factors but the tokens of one."""
+        return prod(f.value for f in self.factors if not f.counts_tokens) if self.visual else 0.0
+
+    def read_by(self, model: ModelSpec) -> "Part":
+        """Return the part with the tokens that a model makes of an image of its size, if one is told."""
+        if not self.visual or self.size is None or model.vision is None:
+            return self
+        together = model.vision.frames if self.modality == VIDEO else 1
+        tokens = Factor(value=model.vision.tokens(*self.size) / together, of="tokens", source=model.source)
+        return replace(self, factors=(*(f for f in self.factors if not f.counts_tokens), tokens))
 
     @property
     def tokens(self) -> float:
@@ -198,6 +223,7 @@ class Workload:
     input: Lengths  #: of prompts [token]
     output: Lengths  #: of answers [token]
     parts: tuple[Part, ...] = ()  #: of the prompt, which derive its mean where no log gave it
+    beside: tuple[Part, ...] = ()  #: that the decoder does not read: images of a cross-attention model
     answer: tuple[Part, ...] = ()  #: of the answer, which derive its mean where no log gave it
     reused: float | None = None  #: measured share of input tokens an ideal prefix cache holds; None: `parts` tell it
     arrivals: Arrivals  #: when requests come
@@ -218,17 +244,37 @@ class Workload:
         return again / sum(p.tokens for p in self.parts)
 
     @property
+    def visual(self) -> tuple[Part, ...]:
+        """The parts of images or frames, read by the decoder or beside it."""
+        return tuple(p for p in (*self.parts, *self.beside) if p.visual)
+
+    @property
     def visual_tokens(self) -> float:
         """Mean visual tokens of a request: input of a decoder-only model, cross-attended otherwise. [token]"""
-        return sum(p.tokens for p in self.parts if p.visual)
+        return sum(p.tokens for p in self.visual)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it asks a model to read, text first."""
+        kinds = {p.modality for p in (*self.parts, *self.beside)}
+        return tuple(kind for kind in MODALITIES if kind in kinds or kind == TEXT)
+
+    def read_by(self, model: ModelSpec) -> "Workload":
+        """Return the workload as a model reads it: its own tokens an image, and none of them where it cross-attends."""
+        crosses = model.vision is not None and any(m.kind == "cross" for m in model.mixers())
+        parts = tuple(p.read_by(model) for p in self.parts)
+        own = self if parts == self.parts else self._of(parts)
+        return own.cross_attended() if crosses else own
 
     def cross_attended(self) -> "Workload":
         """Return the workload as a cross-attention model reads it: visual tokens are no input of its decoder."""
-        if not self.visual_tokens:
-            return self
-        text = tuple(p for p in self.parts if not p.visual)
-        share = sum(p.tokens for p in text) / sum(p.tokens for p in self.parts)
-        return replace(self, parts=text, input=self.input.times(share))
+        text, visual = (tuple(p for p in self.parts if p.visual is image) for image in (False, True))
+        return replace(self._of(text), beside=(*self.beside, *visual)) if visual else self
+
+    def _of(self, parts: tuple[Part, ...]) -> "Workload":
+        """Return the workload with other parts, its prompts longer or shorter by what they come to."""
+        share = sum(p.tokens for p in parts) / sum(p.tokens for p in self.parts)
+        return replace(self, parts=parts, input=self.input.times(share))
 
     def context(self, q: float) -> float:
         """Return input and output tokens at a quantile of both (a bound: long prompts need not get long answers)."""

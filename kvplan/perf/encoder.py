@@ -1,0 +1,55 @@
+"""What a vision tower does with the images of a request before its prompt is read."""
+
+from dataclasses import replace
+
+from kvplan.kv.layout import KVLayout
+from kvplan.specs.model import VIDEO, ModelSpec
+from kvplan.specs.workload import Part, Workload
+
+#: bytes of a tower's parameter: engines keep towers in 16 bits, whatever the language model is stored in [B]
+WIDTH = 2.0
+
+#: tensors of a tower that no patch is multiplied by
+ASIDE = {
+    "positions", "class_embedding", "norm", "norms", "qk_norm", "scales", "gates", "tokens", "tile_positions",
+    "tile_embeddings", "head",
+}  # fmt: skip
+
+
+def with_images(layout: KVLayout, model: ModelSpec, workload: Workload) -> KVLayout:
+    """Return the layout of a workload's requests: what its images fill, and what encoding them takes."""
+    if model.vision is None:
+        return layout
+    layout = layout.with_source(round(workload.visual_tokens))
+    if not workload.visual:
+        return layout
+    flops = sum(encoding(model, part) for part in workload.visual)
+    held = sum(w.parameters for w in model.outer if w.name.startswith(("vision_tower", "multi_modal_projector")))
+    return replace(layout, encoder_flops=flops, encoder_bytes=WIDTH * held)
+
+
+def encoding(model: ModelSpec, part: Part) -> float:
+    """Return the FLOPs of encoding the images of a part of one request. [FLOP]
+
+    Every patch passes the tower's layers and attends to all patches of its image (windows, which a few towers have,
+    aside); every token passes the projector and, in a cross-attention model, the keys and values
+    of the layers that attend to it. A convolutional tower counts as if every weight served each output place once.
+    """
+    assert model.vision is not None
+    see, images = model.vision, part.images / (model.vision.frames if part.modality == VIDEO else 1)
+    if not images:
+        return 0.0
+    tokens = part.tokens / images
+    patches = float(see.patches(*part.size)) if part.size else see.patches_behind(tokens)
+    tiles = see.grids(*part.size) if part.size else 1
+    layers = [w for w in model.outer if w.name.startswith("vision_tower.") and not set(w.name.split(".")) & ASIDE]
+    matrices = sum(w.parameters for w in layers)
+    depth = sum({w.name.rpartition(".")[0]: w.shape[0] for w in layers if "layers." in w.name}.values())
+    width = next((w.shape[1] for w in layers if w.name == "vision_tower.patch"), 0)
+    attention = 4.0 * depth * width * patches * patches / tiles
+    projector = [w for w in model.outer if w.name.startswith("multi_modal_projector")]
+    crossing = [
+        w for layer in model.layers for w in layer.weights if w.name in ("cross_attn.k_proj", "cross_attn.v_proj")
+    ]
+    per_token = sum(w.parameters for w in (*projector, *crossing))
+    return images * (2.0 * matrices * patches + attention + 2.0 * per_token * tokens)
