@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 IMPORTS = ["-c", "import click, rich.console, rich.table, yaml, numpy"]
 COMMANDS = {
-    "estimate --json": ["estimate", "--model", "llama3-70b", "--context", "128k", "--json"],
-    "estimate, one GPU": ["estimate", "--model", "llama3-70b", "--context", "128k", "--gpu", "h200", "--json"],
-    "memory --json": ["memory", "--model", "llama3-70b", "--context", "128k", "--batch", "1", "--json"],
+    "estimate --json": ["estimate", "--model", "llama3.1-70b", "--context", "128k", "--json"],
+    "estimate, one GPU": ["estimate", "--model", "llama3.1-70b", "--context", "128k", "--gpu", "h200", "--json"],
+    "memory --json": ["memory", "--model", "llama3.1-70b", "--context", "128k", "--batch", "1", "--json"],
     "list models": ["list", "models", "--json"],
     "--help": ["--help"],
 }

@@ -4,7 +4,7 @@
     plan = kvplan.recommend("doc-qa", "llama3.1-70b", queries_per_day=40_000, ttft="5s")
     print(plan.plan.gpu, plan.plan.gpus, plan.usd)
 
-Each name takes names and values (`"llama3-70b"`, `"128k"`, `"5s"`) and returns a frozen result in base units.
+Each name takes names and values (`"llama3.1-70b"`, `"128k"`, `"5s"`) and returns a frozen result in base units.
 """
 
 from importlib import import_module as _import

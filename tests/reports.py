@@ -40,7 +40,7 @@ PINNED = (
 
 #: name -> the command; `--json` is added for its document. GPUs and techniques are named, days fixed.
 REPORTS: dict[str, str] = {
-    "estimate-usual": f"estimate -m llama3-70b -c 128k -g b300 {USUAL} {DAY}",
+    "estimate-usual": f"estimate -m llama3.1-70b -c 128k -g b300 {USUAL} {DAY}",
     "estimate-default-techniques": f"estimate -m qwen3-32b -c 32k -g h200 {DAY}",
     "estimate-two-gpus": f"estimate -m llama3.1-70b -c 32k -g h200 -g l40s -t fp8 -t mhc:4x+h2o:20% {DAY}",
     "estimate-by-gpu": f"estimate -m llama3.1-70b -c 64k -t fp8 {DAY}",
@@ -74,7 +74,8 @@ REPORTS: dict[str, str] = {
     "recommend-infeasible": f"{DOCS} --ttft 1ms -g h200 -t baseline -t fp8",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
     "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline {DAY}",
-    "recommend-beyond-context": f"recommend -w doc-qa -m llama3-70b -g b200 -t baseline -t fp8 {DAY}",
+    "recommend-beyond-context": f"recommend -w doc-qa -m llama3-70b -g b200 -t fp8 --allow-long-context {DAY}",
+    "recommend-images": f"recommend -w video-qa -m llama3.2-11b-vision -g h100 -t baseline {DAY}",
     "recommend-unmeasured": f"{CHAT} -g l4 -t baseline -t fp8 --no-prefix-cache",
     "recommend-options": f"{CHAT} --rate 3/s --e2e 30s --percentile 90% --spares 1 --headroom 20% --confidence 80% "
     "--weights bf16 --weights fp8 --max-gpus 16 -g h100 -g a100-80gb-sxm -t baseline -t int8",
@@ -104,7 +105,7 @@ REPORTS: dict[str, str] = {
     "--engine sglang -t fp8 --concurrency 16",
     "load-disaggregated": f"{SERVER} --disaggregated 1:2 --price 2/h --ttft 3s --tpot 50ms",
     "load-no-price": f"{SMALL.replace('h100', 'rtx-4090')} --rate 0.5",
-    "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 {DAY}",
+    "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 --allow-long-context {DAY}",
     "audit": f"audit {DAY}",
     "audit-full": f"audit --full {DAY}",
     "audit-own": f"audit claims.yaml {DAY}",
@@ -144,6 +145,8 @@ REPORTS: dict[str, str] = {
     "no-such-model": "estimate -m lama3-70b -c 8k",
     "no-such-kind": "show models nonesuch",
     "wrong-context": "estimate -m llama3-70b -c -5",
+    "long-context": "estimate -m llama3-70b -c 128k",
+    "text-only": "recommend -w video-qa -m llama3.1-8b -g h100",
     "wrong-usage": "estimate --nonesuch",
     "no-file": "fleet spring",
     "wrong-file": "audit prices.yaml",

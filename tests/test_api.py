@@ -56,7 +56,7 @@ def test_callers_are_typed(tmp_path: Path) -> None:
     caller = tmp_path / "caller.py"
     caller.write_text(
         f"from kvplan import {', '.join(kvplan.__all__)}\n"
-        'reveal_type(estimate("llama3-70b", "128k"))\n'
+        'reveal_type(estimate("llama3.1-70b", "128k"))\n'
         'reveal_type(predict("rows.csv", "out.csv").rows)\n'
         'recommend("chat")\n'
     )
@@ -138,8 +138,8 @@ def test_settings_are_a_mapping_or_texts() -> None:
 
 #: the same question as a command and as a call, and where the words of its answer are
 SAME = {
-    "estimate -m llama3-70b -c 32k -g h200 -t fp8": (
-        "estimate", lambda: kvplan.estimate("llama3-70b", "32k", gpus="h200", techniques="fp8", on=ON)
+    "estimate -m llama3.1-70b -c 32k -g h200 -t fp8": (
+        "estimate", lambda: kvplan.estimate("llama3.1-70b", "32k", gpus="h200", techniques="fp8", on=ON)
     ),
     "memory -m qwen3-32b -c 32k -b 8 -g h100 --tp 2": (
         "memory", lambda: kvplan.memory("qwen3-32b", 32768, batch=8, gpu="h100", tp=2)

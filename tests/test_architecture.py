@@ -214,7 +214,7 @@ def test_a_class_name_stands_for_one_thing() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["estimate", "-m", "llama3-70b", "-c", "128k", "--json"],
+        ["estimate", "-m", "llama3.1-70b", "-c", "128k", "--json"],
         ["memory", "-m", "gpt-oss-120b", "-c", "8k", "--json"],
         ["--help"],
     ],

@@ -109,7 +109,7 @@ def test_the_wheel_runs_in_a_bare_environment(wheel: Path, tmp_path: Path) -> No
     python = home / "bin" / "python"
     for arguments in (
         ["list", "gpus"],
-        ["estimate", "--model", "llama3-70b", "--context", "128k"],
+        ["estimate", "--model", "llama3.1-70b", "--context", "128k"],
         ["show", "model", "qwen3-8b"],
     ):
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -11,8 +11,8 @@ import yaml
 from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.catalog import shelves
 
-ONE_GPU = ["estimate", "-m", "llama3-70b", "-c", "128k", "-g", "h200", "--json"]
-ALL_GPUS = ["estimate", "-m", "llama3-70b", "-c", "128k", "--json"]
+ONE_GPU = ["estimate", "-m", "llama3.1-70b", "-c", "128k", "-g", "h200", "--json"]
+ALL_GPUS = ["estimate", "-m", "llama3.1-70b", "-c", "128k", "--json"]
 #: a run of kvplan that prints what it opened, parsed and imported, as one line of JSON after its answer
 WATCHED = """
 import json, sys
@@ -46,7 +46,7 @@ def kinds(work: dict) -> dict[str, list[str]]:
 def test_an_estimate_of_one_gpu_reads_its_own_files() -> None:
     _, work = watched(ONE_GPU)
     read = kinds(work)
-    assert read["models"] == ["llama3-70b.yaml"] and read["gpus"] == ["h200.yaml"]
+    assert read["models"] == ["llama3.1-70b.yaml"] and read["gpus"] == ["h200.yaml"]
     assert set(read) == {"models", "gpus", "engines", "serving", "prices"}
     assert len(work["data"]) == 4 + len(shelves.names("prices"))
 

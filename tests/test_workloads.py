@@ -90,7 +90,8 @@ def test_reuse_and_burstiness_of_the_logs() -> None:
 def test_a_cross_attention_model_reads_the_text_alone() -> None:
     w = workload("video-qa")
     text = w.cross_attended()
-    assert text.input.mean == pytest.approx(200 + 30 * 1.33) and text.visual_tokens == 0
+    assert text.input.mean == pytest.approx(200 + 30 * 1.33)
+    assert text.visual_tokens == w.visual_tokens == 30_720 and not any(p.visual for p in text.parts)
     assert text.prefix_share == pytest.approx(200 / text.input.mean)
     assert workload("chat").cross_attended() is workload("chat")
 

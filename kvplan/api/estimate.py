@@ -37,7 +37,7 @@ def estimate(
     GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood, and for a
     context beyond the model's unless `allow_long_context`.
 
-        >>> found = kvplan.estimate("llama3-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
+        >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """

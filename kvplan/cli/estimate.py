@@ -42,7 +42,7 @@ from kvplan.report.formats import Report
 @long_context_option
 @format_option
 @examples(
-    "kvplan estimate --model llama3-70b --context 128k",
+    "kvplan estimate --model llama3.1-70b --context 128k",
     "kvplan estimate -m ./config.json -c 32k -g h200 -t mhc:4x+h2o:20%",
 )
 def command(explain: bool, form: str, **asked: Any) -> None:

@@ -1,7 +1,7 @@
 """Whether a model can be asked at all: how long its context is, and what it reads besides text."""
 
 from collections.abc import Callable, Iterable
-from math import log
+from math import ceil, log
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
@@ -19,7 +19,8 @@ def beyond(model: ModelSpec, context: int) -> str:
     if not model.max_context or context <= model.max_context:
         return ""
     rotated = any(isinstance(m, Latent) or (isinstance(m, Attention) and m.rope) for m in model.mixers())
-    return f"RoPE scaling (YaRN) by a factor of {context / model.max_context:.3g}" if rotated else "training for it"
+    factor = ceil(100 * context / model.max_context) / 100
+    return f"RoPE scaling (YaRN) by a factor of {factor:g}" if rotated else "training for it"
 
 
 def within(model: ModelSpec, context: int) -> str:

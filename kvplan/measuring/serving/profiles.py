@@ -14,7 +14,7 @@ from kvplan.measuring.serving.rows import ServerRow
 from kvplan.measuring.serving.solve import Solved
 from kvplan.specs.calibration import ALL, Range
 from kvplan.specs.eras import release_of
-from kvplan.specs.serving_profile import LEVELS, OWN, ServingProfile, family
+from kvplan.specs.serving_profile import LEVELS, OWN, ServingProfile, family, shape
 from kvplan.specs.source import Source
 
 #: deviations smaller than this are not written down [logarithm]
@@ -90,6 +90,7 @@ def added_rows(rows: Sequence[ServerRow], under: ServingProfile | None) -> dict[
     return {
         "measured": {server: tuple(sorted(models)) for server, models in sorted(measured.items())},
         "cells": {cell: tuple(sorted(releases)) for cell, releases in sorted(cells.items())},
+        "shapes": {**(under.shapes if under else {}), **{shape(r.model): family(r.model) for r in rows}},
         "rows": counts,
     }
 
@@ -130,6 +131,7 @@ def document(profile: ServingProfile) -> dict[str, Any]:
             for (gpu, engine), models in profile.measured.items()
         },
         "cells": cells,
+        "shapes": {who: sorted(s for s, f in profile.shapes.items() if f == who) for who in profile.shapes.values()},
     }
 
 
