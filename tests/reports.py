@@ -74,7 +74,8 @@ REPORTS: dict[str, str] = {
     "recommend-infeasible": f"{DOCS} --ttft 1ms -g h200 -t baseline -t fp8",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
     "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline {DAY}",
-    "recommend-beyond-context": f"recommend -w doc-qa -m llama3-70b -g b200 -t fp8 --allow-long-context {DAY}",
+    "recommend-beyond-context": "recommend -w doc-qa -m llama3-70b --allow-long-context "
+    f"-g b200 -t baseline -t fp8 {DAY}",
     "recommend-images": f"recommend -w video-qa -m llama3.2-11b-vision -g h100 -t baseline {DAY}",
     "recommend-unmeasured": f"{CHAT} -g l4 -t baseline -t fp8 --no-prefix-cache",
     "recommend-options": f"{CHAT} --rate 3/s --e2e 30s --percentile 90% --spares 1 --headroom 20% --confidence 80% "

@@ -121,7 +121,7 @@ def context_warnings(model: ModelSpec, context: int) -> list[str]:
     found = []
     if needs := beyond(model, context):
         longer = f"; {model.longer} has the same shape and a longer context" if model.longer else ""
-        found.append(f"{within(model, context)}: the longer one takes {needs}{longer}")
+        found.append(f"{within(model, context)}: the longer context takes {needs}{longer}")
     if model.source.kind == "assumption":
         found.append("this model's config was written down from memory and not checked against the published file")
     return found

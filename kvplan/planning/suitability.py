@@ -20,7 +20,7 @@ def beyond(model: ModelSpec, context: int) -> str:
         return ""
     rotated = any(isinstance(m, Latent) or (isinstance(m, Attention) and m.rope) for m in model.mixers())
     factor = ceil(100 * context / model.max_context) / 100
-    return f"RoPE scaling (YaRN) by a factor of {factor:g}" if rotated else "training for it"
+    return f"RoPE scaling (YaRN) by a factor of {factor:g}" if rotated else "training at that length"
 
 
 def within(model: ModelSpec, context: int) -> str:
@@ -32,9 +32,7 @@ def check_context(model: ModelSpec, context: int, allowed: bool, where: str) -> 
     """Raise SpecError, which begins with `where`, for a context beyond the model's, unless it is allowed."""
     if (needs := beyond(model, context)) and not allowed:
         other = f", or ask {model.longer}, of the same shape and a longer context" if model.longer else ""
-        raise SpecError(
-            f"{where}: {within(model, context)}; write allow_long_context=True to plan for what takes {needs}{other}"
-        )
+        raise SpecError(f"{where}: {within(model, context)}; write allow_long_context=True to plan with {needs}{other}")
 
 
 def read_by(model: ModelSpec, workload: "Workload", others: Callable[[], Iterable[ModelSpec]]) -> "Workload":
