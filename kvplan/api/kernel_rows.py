@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
-from kvplan.measuring.rows import KernelRow, is_serving, kind_of, read_rows
+from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, Kind
 
 #: what rows are: end-to-end, or of a kind of kernel

@@ -7,7 +7,8 @@ from typing import TypeVar
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
-from kvplan.measuring.benchmark_files import SETTABLE, load_results
+from kvplan.measuring.benchmarks.fields import SETTABLE
+from kvplan.measuring.benchmarks.files import load_results
 from kvplan.measuring.serving.predict import with_load
 from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
 from kvplan.measuring.serving.rows import Refused, ServerRow

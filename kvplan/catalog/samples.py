@@ -61,9 +61,9 @@ class SampleLog:
 
 def _whole_lines(path: Path, where: str) -> tuple[bytes, int]:
     """Return the lines of a file that end, and how many bytes of a last one do not."""
-    found = read_bytes(path, where)
-    end = found.rfind(b"\n") + 1
-    return found[:end], len(found) - end
+    content = read_bytes(path, where)
+    end = content.rfind(b"\n") + 1
+    return content[:end], len(content) - end
 
 
 def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -139,10 +139,10 @@ def measured_profile(word: str) -> tuple[Document, str] | None:
     path = path_of(word)
     if path.suffix not in (".yaml", ".yml") or not path.exists():
         return None
-    found = read_yaml(read_text(path, path.name), path.name, typed=True)
-    if not {"groups", "samples", "rows"} <= set(found):
+    profile = read_yaml(read_text(path, path.name), path.name, typed=True)
+    if not {"groups", "samples", "rows"} <= set(profile):
         return None
-    return found, str(path.parent / str(found["rows"]))
+    return profile, str(path.parent / str(profile["rows"]))
 
 
 def set_aside(word: str, columns: Sequence[str]) -> str | None:
