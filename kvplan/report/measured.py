@@ -38,9 +38,10 @@ def heading(profile: Json) -> Iterator[Block]:
     yield Text(profile["title"], "answer")
     yield Text(origin if facts else f"{source['ref']}, {source['date']}")
     yield Text(", ".join(f"{key} {value}" for key, value in profile.get("versions", {}).items()))
+    counts = f"{show_count(samples['shapes'], 'shape')}, {show_count(samples['taken'], 'sample')}"
+    disturbed = f"{show_percent(samples['disturbed'])} disturbed{busy}"
     yield Text(
-        f"{show_count(samples['shapes'], 'shape')}, {show_count(samples['taken'], 'sample')} (the "
-        f"{profile['estimate']} of each shape's), {show_percent(samples['disturbed'])} disturbed{busy}; drift within the run: {drift or 'none'}"
+        f"{counts} (the {profile['estimate']} of each shape's), {disturbed}; drift within the run: {drift or 'none'}"
     )
 
 
