@@ -78,7 +78,7 @@ class Dry:
     def __init__(self) -> None:
         import torch
 
-        from kvplan.measuring.device.cuda import Builder, pool_of
+        from kvplan.measuring.device.cuda_calls import Builder, pool_of
         from kvplan.measuring.device.nvml import Reading
 
         self.torch = torch
@@ -135,7 +135,7 @@ class Launcher:
     def __init__(self, dry: bool):
         import torch
 
-        from kvplan.measuring.device.cuda import Builder, pool_of
+        from kvplan.measuring.device.cuda_calls import Builder, pool_of
 
         self.dry, self.torch = dry, torch
         device, size = ("cpu", 2**26) if dry else ("cuda", 2**30)

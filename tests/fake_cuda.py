@@ -15,7 +15,7 @@ from typing import Any
 
 import torch as real
 
-from kvplan.measuring.device import cuda
+from kvplan.measuring.device import cuda_calls, cuda_timer
 from kvplan.measuring.device.course import Failed
 from kvplan.measuring.device.nvml import NoMeter, Reading
 
@@ -243,7 +243,7 @@ class Torch:
 
 
 def launcher(device: Device) -> Callable[[str, str], Callable[..., Any]]:
-    """Return what stands for `cuda.launcher`: kernels that return new tensors, as ours do."""
+    """Return what stands for `cuda_calls.launcher`: kernels that return new tensors, as ours do."""
 
     def found(module: str, name: str) -> Callable[..., Any]:
         def kernel(*given: Any, **named: Any) -> Any:
@@ -270,12 +270,12 @@ class Counter(NoMeter):
 def open_timer(
     own: frozenset[int], visible: str = "", faults: dict[str, str] | None = None, free: int = 600 * 2**20,
     folder: Path | None = None, counts: bool = False, **more: Any,
-) -> cuda.CudaTimer:  # fmt: skip
+) -> cuda_timer.CudaTimer:  # fmt: skip
     """Return the timer of a made-up device, in a worker's process."""
     device = Device(faults or {}, free, folder)
-    cuda.launcher = launcher(device)  # type: ignore[assignment]
+    cuda_calls.launcher = launcher(device)  # type: ignore[assignment]
     meter = Counter(device) if counts else NoMeter("no clocks: this device is made up")
-    return cuda.CudaTimer(Torch(device, **more), meter, "cpu")
+    return cuda_timer.CudaTimer(Torch(device, **more), meter, "cpu")
 
 
 def broken() -> None:

@@ -249,7 +249,10 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 
 
 #: another tool's flags, where files say which run they are of
-OTHERS = {"measuring/benchmark_files": ("--save-result", "--request-rate", "--streaming", "--metadata")}
+OTHERS = {
+    "measuring/benchmarks/files": ("--save-result",), "measuring/benchmarks/aiperf": ("--streaming",),
+    "measuring/benchmarks/vllm": ("--request-rate", "--metadata"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))

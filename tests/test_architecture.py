@@ -171,7 +171,8 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
 #: dataclasses whose fields each say what they are, by the room or module that holds them
 DESCRIBED = (
     "specs/", "architectures/", "kv/", "perf/", "money/", "quality/", "planning/load", "claims/",
-    "measuring/fit", "measuring/residuals", "measuring/rows", "measuring/serving/",
+    "measuring/", "api/predict", "api/validate", "api/calibrate", "api/server_rows", "api/profile",
+    "report/servers", "report/profile", "report/profiles", "report/measured",
 )  # fmt: skip
 
 

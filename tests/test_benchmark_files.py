@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kvplan.catalog import files, results
 from kvplan.errors import SpecError
-from kvplan.measuring.benchmark_files import COLUMNS, load_results, read_result
+from kvplan.measuring.benchmarks.fields import COLUMNS
+from kvplan.measuring.benchmarks.files import load_results, read_result
 
 SERVER = {"gpu": "h100", "engine": "vllm", "precision": "bf16", "tp": "4"}
 

@@ -17,7 +17,7 @@ import fake_cuda  # noqa: E402
 
 from kvplan.catalog.samples import read_samples  # noqa: E402
 from kvplan.measuring.device import course as profiling  # noqa: E402
-from kvplan.measuring.device import cuda, probes, worker  # noqa: E402
+from kvplan.measuring.device import cuda, cuda_calls, cuda_timer, probes, worker  # noqa: E402
 from kvplan.measuring.device import machine as device  # noqa: E402
 from kvplan.measuring.device.course import COLUMNS, Failed, TooLarge, reason  # noqa: E402
 from kvplan.measuring.device.cuda_probes import cuda_probes  # noqa: E402
@@ -152,8 +152,8 @@ def test_energy_degrades_with_a_reason_where_memory_holds_no_anchor(monkeypatch:
 
 @pytest.mark.usefixtures("real_launcher")
 def test_energy_is_joules_above_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "CUDA_ANCHORS", ANCHORS)
-    monkeypatch.setattr(cuda, "window", partial(cuda.window, length=0.05))
+    monkeypatch.setattr(cuda_timer, "CUDA_ANCHORS", ANCHORS)
+    monkeypatch.setattr(cuda_timer, "window", partial(cuda_timer.window, length=0.05))
     found = timer(counts=True).energy()["energy"]
     for name, probe in zip(("copy", "gemm"), ANCHORS, strict=True):
         took = 4e-6 + probe.moved / 2e12
@@ -178,13 +178,13 @@ def test_shapes_larger_than_the_free_memory_are_left_out_and_said(monkeypatch: p
         found.close()
 
 
-def timer(**more: Any) -> cuda.CudaTimer:
+def timer(**more: Any) -> cuda_timer.CudaTimer:
     return fake_cuda.open_timer(frozenset(), **more)
 
 
 @pytest.fixture
 def real_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "launcher", cuda.launcher)  # restored afterwards
+    monkeypatch.setattr(cuda_calls, "launcher", cuda_calls.launcher)  # restored afterwards
 
 
 @pytest.mark.usefixtures("real_launcher")
@@ -241,7 +241,7 @@ def test_every_operator_of_the_plan_is_captured_within_the_rules() -> None:
     for probe in seen.values():
         found = clock.sample(probe)
         assert found.time > 4e-6
-        assert 1 <= found.repeats <= cuda.MOST_REPEATS
+        assert 1 <= found.repeats <= cuda_timer.MOST_REPEATS
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_fp8_is_left_out_where_it_is_another(more: dict[str, Any], words: str) -
 
 @pytest.mark.usefixtures("real_launcher")
 def test_inputs_hold_no_nan_in_any_type_and_outputs_leave_them_alone() -> None:
-    pool = cuda.pool_of(torch, "cpu", 2**24)
+    pool = cuda_calls.pool_of(torch, "cpu", 2**24)
     for name in ("float32", "bfloat16", "fp8"):
         assert torch.isfinite(pool.cut(name, 2**20).float()).all()
     clock = timer()

@@ -4,7 +4,7 @@ import pytest
 
 from kvplan import catalog
 from kvplan.api.kernel_profiles import known, predictor
-from kvplan.measuring.kernel_shares import LEAST, MOST, REFERENCES, kernel_factors, shares
+from kvplan.measuring.kernels.shares import LEAST, MOST, REFERENCES, kernel_factors, shares
 from kvplan.specs.serving_profile import Identity
 
 

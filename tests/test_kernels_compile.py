@@ -123,7 +123,7 @@ def test_whatever_a_profile_launches_is_a_shape_that_compiles(tmp_path: Path) ->
     program = """if True:
         import torch
         from kvplan.kernels import aot
-        from kvplan.measuring.device.cuda import Builder
+        from kvplan.measuring.device.cuda_calls import Builder
         from kvplan.measuring.device.cuda_probes import cuda_probes
         from kvplan.measuring.device.machine import Pool
         types = {

@@ -421,7 +421,7 @@ def test_every_operator_of_a_gpus_plan_runs_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     from kvplan.kernels.common import INTERPRETED
 
-    from kvplan.measuring.device.cuda import Builder, pool_of
+    from kvplan.measuring.device.cuda_calls import Builder, pool_of
     from kvplan.measuring.device.cuda_probes import cuda_probes
 
     if not INTERPRETED:

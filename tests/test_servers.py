@@ -1,6 +1,7 @@
 """End-to-end rows: reading them, predicting them all at once, and predict and validate as a user types them."""
 
 import json
+import os
 
 import pytest
 import test_benchmark_files as files
@@ -239,6 +240,33 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(run, tmp_path, text, 
     (tmp_path / "rows.csv").write_text(text, "utf-8")
     ran = run("predict", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "o.csv"), *arguments)
     assert ran.code == 1 and complaint in ran.err and ran.err.count("\n") == 1 and not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "calibrate"])
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("model,gpu,engine,isl,osl,concurrency,tpx", "line 1: missing column 'tp', which e2e rows need"),
+        ("model,gpu,engine,isl,osl,concurrency,tp", "line 1: missing column 'ttft_ms', which e2e rows need"),
+        ("gpu,engine,kernel,dtype,m,n,k", "line 1: missing column 'latency_us', the measured time"),
+        ("gpu,engine,kernel,dtype,m,n,kx,latency_us", "line 1: missing column 'k'; taken for gemm rows"),
+    ],
+)
+def test_a_wrong_header_is_refused_before_any_row_is_read(run, tmp_path, command, header, complaint) -> None:
+    """The row below is malformed and the file is longer than any that is read whole: neither is looked at."""
+    source = tmp_path / "rows.csv"
+    source.write_text(f"{header}\n1\n", "utf-8")
+    os.truncate(source, 1_000_000_000)
+    ran = run(command, str(source), *(("-o", str(tmp_path / "mine.yaml")) if command == "calibrate" else ()))
+    assert ran.code == 1 and complaint in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_file_too_large_to_read_whole_is_refused_by_its_size(run, tmp_path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text(f"{','.join(ROW)},ttft_ms,tpot_ms\n", "utf-8")
+    os.truncate(source, 1_000_000_000)
+    ran = run("validate", str(source))
+    assert ran.code == 1 and "rows.csv: larger than 20,000,000 bytes" in ran.err and ran.err.count("\n") == 1
 
 
 def test_settings_fill_and_replace_columns(run, tmp_path) -> None:

@@ -15,12 +15,12 @@ from kvplan.catalog.samples import holds_samples
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import SpecError
 from kvplan.measuring.device.course import COLUMNS
+from kvplan.measuring.kernels.rows import MEASURED, KernelRow
 from kvplan.measuring.residuals import Residuals
-from kvplan.measuring.rows import MEASURED, KernelRow
 from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
-    from kvplan.measuring.fit import Progress
+    from kvplan.measuring.kernels.fit import Progress
     from kvplan.measuring.serving.check import Beside
     from kvplan.measuring.serving.profiles import ProfileHeading
     from kvplan.measuring.serving.rows import ServerRow
@@ -37,17 +37,17 @@ SERVER_COMMENT = (
 class FittedKernels:
     """A fit of kernels to rows and where its profile is; `parts`: each part of a kernel with its errors."""
 
-    kernels: int
-    rows: int
-    output: str
-    parts: Sequence[Mapping[str, Any]]
+    kernels: int  #: kernels fitted
+    rows: int  #: rows they were fitted to
+    output: str  #: the file of the profile
+    parts: Sequence[Mapping[str, Any]]  #: each part of a kernel: GPU, engine, kind, kernel, part and its errors
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedKernels:
     """What was left out of fits of kernels, and the errors on it."""
 
-    checks: Sequence[tuple[str, Sequence[Residuals]]]
+    checks: Sequence[tuple[str, Sequence[Residuals]]]  #: (what was held out, errors on it by GPU, engine and dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +57,12 @@ class FittedServers:
     `shipped` is the profile it stands on, '' for none; `speculative` the engine versions with speculative decoding.
     """
 
-    rows: int
-    output: str | None
-    shipped: str
-    speculative: Sequence[str] | None
-    metrics: "Mapping[str, Sequence[Beside]]"
-    left: Sequence[str]
+    rows: int  #: rows fitted to
+    output: str | None  #: the file of the profile, None where the fit was only tested
+    shipped: str  #: profile the fit started from, '' for none
+    speculative: Sequence[str] | None  #: runs, releases and models with speculative decoding, None without a profile
+    metrics: "Mapping[str, Sequence[Beside]]"  #: TPOT, TTFT -> errors on rows held out
+    left: Sequence[str]  #: why rows were left out, a line each
 
 
 #: what a calibration can return: samples of `kvplan profile` are fitted as it fits them
@@ -103,7 +103,8 @@ def calibrate(
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
     output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
     name, title, ref = (
-        values.given(values.word, said, what) for said, what in ((name, "name"), (title, "title"), (ref, "ref"))
+        values.given(values.word, value, parameter)
+        for value, parameter in ((name, "name"), (title, "title"), (ref, "ref"))
     )
     from_scratch, progress = (
         values.flag(from_scratch, "from_scratch"),
@@ -127,7 +128,7 @@ def calibrate(
         return from_samples(words[0], output, name, tier, source)
     parsed = gathered(words, kind, gpu)
     if output is None:
-        from kvplan.measuring.holdout import checks
+        from kvplan.measuring.kernels.holdout import checks
 
         return CheckedKernels(checks=list(checks(parsed, catalog.gpu, progress)))
     return fitted_kernels(parsed, output, name or stem(output), title, tier, source, progress)
@@ -155,7 +156,7 @@ def fitted_kernels(
     progress: "Progress | None",
 ) -> FittedKernels:
     """Fit kernels to rows and write their profile."""
-    from kvplan.measuring.fit import document, fit
+    from kvplan.measuring.kernels.fit import document, fit
 
     made = list(fit(rows, catalog.gpu, progress))
     if not made:
@@ -169,8 +170,8 @@ def fitted_kernels(
     named = ("gpu", "engine", "kind", "kernel")
     parts = [
         {**dict(zip(named, place, strict=True)), "part": part, **fitted.residuals}
-        for place, _, found in made
-        for part, fitted in found.items()
+        for place, _, fits in made
+        for part, fitted in fits.items()
     ]
     return FittedKernels(kernels=len(made), rows=len(rows), output=output, parts=parts)
 
@@ -251,10 +252,12 @@ def of_kernels() -> dict[str, dict[str, float]]:
     """Return what measured kernels say of architectures on which no server of the main source ran. [logarithm]"""
     from math import log
 
-    from kvplan.measuring.kernel_shares import REFERENCES, kernel_factors
+    from kvplan.measuring.kernels.shares import REFERENCES, kernel_factors
     from kvplan.perf.kernel_profile import Predictor
 
     shipped = known(())
-    gpus = [catalog.gpu(name) for found in shipped for name in found.kernels]
+    gpus = [catalog.gpu(name) for profile in shipped for name in profile.kernels]
     factors = kernel_factors(Predictor(shipped, catalog.gpu), gpus, REFERENCES)
-    return {who: {term: log(factor) for term, factor in found.items()} for who, found in factors.items()}
+    return {
+        architecture: {term: log(factor) for term, factor in terms.items()} for architecture, terms in factors.items()
+    }

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from kvplan import catalog
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
-from kvplan.measuring.rows import KernelRow, is_serving, kind_of, read_rows
+from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, Kind
 
 #: what rows are: end-to-end, or of a kind of kernel
@@ -20,20 +20,30 @@ def refuse_settings(given: Mapping[str, str]) -> None:
         raise SpecError(f"settings={next(iter(given))}: only end-to-end rows and result files take it")
 
 
-def holds_servers(word: str, asked: str | None) -> bool:
-    """Return whether a file holds end-to-end rows: a benchmark's result, or a table with their columns."""
-    return word.lower().endswith(".json") or asked == "e2e" or is_serving(csv_columns(word), asked)
+def holds_servers(word: str, stated: str | None) -> bool:
+    """Return whether a file holds end-to-end rows: a benchmark's result, or a table with their columns.
+
+    `stated` is the kind of its rows where the user states it.
+    """
+    return word.lower().endswith(".json") or stated == "e2e" or is_serving(csv_columns(word), stated)
 
 
-def load(word: str, asked: str | None, measured: bool) -> Block:
-    """Return the kind, columns, raw rows and parsed rows of a CSV file."""
-    return next(blocks(word, asked, measured, None))
+def load(word: str, stated: str | None, measured: bool) -> Block:
+    """Return the kind, columns, raw rows and parsed rows of a CSV file, with times where they are `measured`."""
+    return next(blocks(word, stated, measured, None))
 
 
-def blocks(word: str, asked: str | None, measured: bool, size: int | None) -> Iterator[Block]:
-    """Yield what `load` returns for `size` rows of a CSV file after another (None: all)."""
-    where = word.rsplit("/", 1)[-1]
-    for columns, raw in csv_blocks(word, size):
-        kind = kind_of(columns, asked, where)
-        rows = read_rows(kind, raw, where, lambda name: catalog.gpu(name).name, LINE, measured)
+def blocks(word: str, stated: str | None, measured: bool, size: int | None) -> Iterator[Block]:
+    """Yield what `load` returns for `size` rows of a CSV file after another (None: all).
+
+    Columns that make no rows of a kind are refused before any row is read.
+    """
+    name = word.rsplit("/", 1)[-1]
+
+    def check(columns: list[str]) -> None:
+        kind_of(columns, stated, name, measured)
+
+    for columns, raw in csv_blocks(word, size, check):
+        kind = kind_of(columns, stated, name, measured)
+        rows = read_rows(kind, raw, name, lambda gpu: catalog.gpu(gpu).name, LINE, measured)
         yield kind, columns, raw, rows

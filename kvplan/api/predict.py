@@ -12,7 +12,7 @@ from kvplan.api.kernel_profiles import predictor
 from kvplan.api.kernel_rows import ROWS, blocks, holds_servers, refuse_settings
 from kvplan.catalog.files import distinct
 from kvplan.catalog.tables import write_csv
-from kvplan.measuring.rows import MEASURED
+from kvplan.measuring.kernels.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
 from kvplan.units import MILLION
 
@@ -33,12 +33,12 @@ class Predicted:
     `profile` is the profile of servers that end-to-end rows stand on, '' for rows of kernels.
     """
 
-    kind: str
-    rows: int
-    noted: int
-    stands: Mapping[str, int]
-    output: str
-    profile: str = ""
+    kind: str  #: what the rows are, one of ROWS
+    rows: int  #: rows predicted, those refused included
+    noted: int  #: rows with a note
+    stands: Mapping[str, int]  #: what predictions rest on -> rows; refused ones under "none"
+    output: str  #: the file they were written to
+    profile: str = ""  #: profile of servers they stand on, '' for rows of kernels
 
 
 def predict(
@@ -74,7 +74,7 @@ def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence
     oracle, tiers, tally = predictor(profiles), Counter[str](), Counter[str]()
     each = blocks(word, kind, False, BLOCK)
     first = next(each)
-    found, kept = first[0], [name for name in first[1] if name not in PREDICTED]
+    row_kind, kept = first[0], [name for name in first[1] if name not in PREDICTED]
 
     def predicted() -> Iterator[dict[str, object]]:
         for _, _, raw, parsed in chain([first], each):
@@ -86,13 +86,13 @@ def predict_kernels(word: str, output: str, kind: str | None, profiles: Sequence
 
     write_csv(output, [*kept, *PREDICTED], predicted())
     stands = dict(sorted(tiers.items()))
-    return Predicted(kind=found.name, rows=tally["rows"], noted=tally["noted"], stands=stands, output=output)
+    return Predicted(kind=row_kind.name, rows=tally["rows"], noted=tally["noted"], stands=stands, output=output)
 
 
-def kernel_cells(found: Prediction) -> dict[str, str]:
+def kernel_cells(prediction: Prediction) -> dict[str, str]:
     """Return a prediction as the columns it adds, times in microseconds."""
-    times = (found.time, found.low, found.high)
-    return dict(zip(PREDICTED, (*(f"{time * MILLION:.6g}" for time in times), found.note), strict=True))
+    times = (prediction.time, prediction.low, prediction.high)
+    return dict(zip(PREDICTED, (*(f"{time * MILLION:.6g}" for time in times), prediction.note), strict=True))
 
 
 def predict_servers(

@@ -38,19 +38,20 @@ def unseen(_clock: Callable[[], float], _deadline: float) -> Iterator[Progress]:
 class Watch:
     """How a run is watched: `bar(clock, deadline)` shows progress, `tell` is told remarks, `again` is how to go on."""
 
+    #: shows progress on a clock until a deadline [s]
     bar: Callable[[Callable[[], float], float], AbstractContextManager[Progress]] = unseen
-    tell: Callable[[str], None] = lambda _remark: None
-    again: str = "resume=True"
+    tell: Callable[[str], None] = lambda _remark: None  #: is told remarks
+    again: str = "resume=True"  #: how to go on, as the caller spells it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profiled:
     """A measured profile as it was written to `output`, where its samples are, and the time it took."""
 
-    document: dict[str, Any]
-    output: str
-    rows: str
-    seconds: float
+    document: dict[str, Any]  #: the profile as its file holds it
+    output: str  #: the file of the profile
+    rows: str  #: the file of its samples
+    seconds: float  #: time it took [s]
 
 
 class Stopped(KeyboardInterrupt):
@@ -101,21 +102,21 @@ def profile(
             rows = rows or swapped(output, ".csv")
             check(output, rows)
             progress(0.0, f"opening the {kind.upper()} device")
-            found = devices.find(device, processes)
+            machine = devices.find(device, processes)
         try:
-            for remark in filter(None, (found.remark, *prepare(rows, resume))):
+            for remark in filter(None, (machine.remark, *prepare(rows, resume))):
                 watch.tell(remark)
             opened = time.monotonic() - begun
-            measure(found, begun, length, rows, watch)
+            measure(machine, begun, length, rows, watch)
             must_hold_samples(rows, opened, length)
             with watch.bar(time.monotonic, begun + length) as progress:
                 progress(1.0, "measuring energy")
-                more = found.more()
+                more = machine.more()
         finally:
-            found.close()
+            machine.close()
         with watch.bar(time.monotonic, begun + length) as progress:
             progress(1.0, "fitting")
-            document = finish(found, length, rows, output, more)
+            document = finish(machine, length, rows, output, more)
     except KeyboardInterrupt:
         raise Stopped(counted(rows), rows or "") from None
     return Profiled(document=document, output=output, rows=rows, seconds=time.monotonic() - begun)
@@ -124,10 +125,10 @@ def profile(
 def seconds(value: float | str) -> float:
     """Return a time such as 120s, 2min or 120, long enough to measure anything. [s]"""
     text = values.plain(value, "budget")
-    found = parse(f"{text} s" if text.replace(".", "", 1).isdigit() else text, "s", "budget")
-    if not LEAST <= found <= DAY:
+    seconds = parse(f"{text} s" if text.replace(".", "", 1).isdigit() else text, "s", "budget")
+    if not LEAST <= seconds <= DAY:
         raise SpecError(f"budget: expected between {LEAST:g}s and a day, got {shown(text)}")
-    return found
+    return seconds
 
 
 def check(output: str, rows: str) -> None:
@@ -155,7 +156,7 @@ def counted(rows: str | None) -> int:
     return sum(bool(row["latency_us"]) for row in read_samples(rows, COLUMNS)) if rows else 0
 
 
-def measure(found: "Device", begun: float, budget: float, rows: str, watch: Watch) -> None:
+def measure(machine: "Device", begun: float, budget: float, rows: str, watch: Watch) -> None:
     """Take samples until they settle, the time is up or the device is lost."""
     import kvplan.measuring.linear  # noqa: F401 (loaded now, so that the fit at the end is quick)
     from kvplan.measuring.device import course as profiling
@@ -163,15 +164,15 @@ def measure(found: "Device", begun: float, budget: float, rows: str, watch: Watc
     from kvplan.measuring.device.worker import Lost
 
     before = read_samples(rows, profiling.COLUMNS)
-    stranger = next((row["gpu"] for row in before if row["gpu"] != found.timer.gpu), None)
+    stranger = next((row["gpu"] for row in before if row["gpu"] != machine.timer.gpu), None)
     if stranger:
-        raise SpecError(f"{rows}: these samples are of {stranger}, this is {found.timer.gpu}; use another file")
-    deadline = begun + budget - min(found.reserve, MOST_RESERVED * budget)
-    shapes = profiling.begin(plan(found.probes), before)
+        raise SpecError(f"{rows}: these samples are of {stranger}, this is {machine.timer.gpu}; use another file")
+    deadline = begun + budget - min(machine.reserve, MOST_RESERVED * budget)
+    shapes = profiling.begin(plan(machine.probes), before)
     log = SampleLog(rows, profiling.COLUMNS)
     if log.torn:
         watch.tell(f"the last line of {rows} was cut short; its sample is taken again")
-    course = profiling.Course(found.timer, log, time.monotonic, deadline, anchors=found.anchors)
+    course = profiling.Course(machine.timer, log, time.monotonic, deadline, anchors=machine.anchors)
     try:
         with watch.bar(time.monotonic, deadline) as course.progress:
             profiling.measure(course, shapes, profiling.SEED + len(before))
@@ -192,19 +193,19 @@ def must_hold_samples(rows: str, opened: float, budget: float) -> None:
         )
 
 
-def finish(found: "Device", budget: float, rows: str, output: str, more: dict[str, Any]) -> dict[str, Any]:
+def finish(machine: "Device", budget: float, rows: str, output: str, more: dict[str, Any]) -> dict[str, Any]:
     """Fit the samples on disk and write the profile whole; more: what else was measured."""
     from kvplan.measuring.device import machine as devices
 
-    if found.facts.get("sensors") == "replay":
+    if machine.facts.get("sensors") == "replay":
         raise KvplanError("a replayed trace measures nothing: no profile is written")
     fitted = refitted(rows)
     document = {
         "name": stem(output),
-        "title": f"{found.name}: {found.label}",
-        "source": {"kind": KINDS[0], "ref": f"kvplan profile of the {found.kind}", "date": date.today().isoformat()},
+        "title": f"{machine.name}: {machine.label}",
+        "source": {"kind": KINDS[0], "ref": f"kvplan profile of the {machine.kind}", "date": date.today().isoformat()},
         "tier": "measured here",
-        "device": {"kind": found.kind, "name": found.name, **found.facts},
+        "device": {"kind": machine.kind, "name": machine.name, **machine.facts},
         "versions": devices.versions(),
         "rows": base(rows),
         "budget": f"{budget:g} s",

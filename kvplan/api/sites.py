@@ -117,7 +117,7 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     """Return the shipped profile of servers with the products of a profile of kernels, its name, and its GPUs."""
     from kvplan.api.kernel_profiles import known
     from kvplan.catalog.tables import kernel_document
-    from kvplan.measuring.kernel_shares import REFERENCES, measured_here
+    from kvplan.measuring.kernels.shares import REFERENCES, measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
 
     raw, source, where = kernel_document(profile)

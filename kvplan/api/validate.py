@@ -21,8 +21,8 @@ FEW = 20
 class KernelErrors:
     """Errors on rows of one kind of kernel, by GPU, engine, kernel and dtype, all rows last."""
 
-    kind: str
-    groups: Sequence[Residuals]
+    kind: str  #: kind of kernel
+    groups: Sequence[Residuals]  #: errors by GPU, engine, kernel and dtype, all rows last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class ServerErrors:
     `few` are the rows one by one beside their predictions, () where there are more than a few.
     """
 
-    profile: str
-    metrics: "Mapping[str, Sequence[Beside]]"
-    left: Sequence[str]
-    few: "Sequence[PredictedRow]" = ()
+    profile: str  #: name of the profile of servers
+    metrics: "Mapping[str, Sequence[Beside]]"  #: TPOT, TTFT -> errors by GPU, engine and model, all rows last
+    left: Sequence[str]  #: why rows were left out, a line each
+    few: "Sequence[PredictedRow]" = ()  #: rows beside their predictions, () where there are more than FEW
 
 
 def validate(
@@ -58,9 +58,9 @@ def validate(
     if holds_servers(rows, kind):
         return validate_servers(rows, kind, given, named)
     refuse_settings(given)
-    found, _, _, parsed = load(rows, kind, measured=True)
+    row_kind, _, _, parsed = load(rows, kind, measured=True)
     oracle = predictor(named)
-    return KernelErrors(kind=found.name, groups=by_kernel([(row, oracle.predict(row.shape)) for row in parsed]))
+    return KernelErrors(kind=row_kind.name, groups=by_kernel([(row, oracle.predict(row.shape)) for row in parsed]))
 
 
 def validate_servers(word: str, kind: str | None, given: Mapping[str, str], profiles: Sequence[str]) -> ServerErrors:

@@ -25,29 +25,29 @@ def read_results(word: str) -> tuple[str, list[Document]]:
     where = path.name
     text = read_text(path, where, MAX_RESULT)
     check_size(text, where)
-    found = _objects(text, where)
-    if not found:
+    objects = _objects(text, where)
+    if not objects:
         raise SpecError(f"{where}: is empty; give the JSON file that the benchmark saved")
-    for entry in found:
+    for entry in objects:
         if not isinstance(entry, dict):
             raise SpecError(f"{where}: expected an object, got {type(entry).__name__}")
-    return where, found
+    return where, objects
 
 
 def _objects(text: str, where: str) -> list[Any]:
     decoder = json.JSONDecoder(object_pairs_hook=_lighter)
-    found: list[Any] = []
+    objects: list[Any] = []
     at, end = 0, len(text.rstrip())
     try:
         while at < end:
             while text[at].isspace():
                 at += 1
             value, at = decoder.raw_decode(text, at)
-            found += value if isinstance(value, list) else [value]
+            objects += value if isinstance(value, list) else [value]
     except json.JSONDecodeError as error:
         cut = error.pos >= end or error.msg.startswith("Unterminated")
         more = "; the file ends too early: was it saved whole?" if cut else ""
         raise SpecError(f"{where}: line {error.lineno}: {error.msg}{more}") from None
     except (ValueError, RecursionError):
         raise SpecError(f"{where}: nested too deeply, or a number too large") from None
-    return found
+    return objects

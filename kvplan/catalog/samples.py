@@ -61,9 +61,9 @@ class SampleLog:
 
 def _whole_lines(path: Path, where: str) -> tuple[bytes, int]:
     """Return the lines of a file that end, and how many bytes of a last one do not."""
-    found = read_bytes(path, where)
-    end = found.rfind(b"\n") + 1
-    return found[:end], len(found) - end
+    content = read_bytes(path, where)
+    end = content.rfind(b"\n") + 1
+    return content[:end], len(content) - end
 
 
 def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -76,20 +76,19 @@ def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
         return []
     whole, _ = _whole_lines(path, path.name)
     try:
-        lines = list(csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline="")))
+        reader = csv.reader(io.StringIO(whole.decode("utf-8-sig"), newline=""))
+        if next(reader, list(columns)) != list(columns):
+            raise SpecError(
+                f"{path.name}: line 1: these are no samples of this version's `kvplan profile`; name another file"
+            )
+        lines = list(reader)
     except UnicodeDecodeError:
         raise SpecError(f"{path.name}: is not UTF-8 text") from None
     except csv.Error as error:
         raise SpecError(f"{path.name}: {error}") from None
-    if not lines:
-        return []
-    if lines[0] != list(columns):
-        raise SpecError(
-            f"{path.name}: line 1: these are no samples of this version's `kvplan profile`; name another file"
-        )
-    if wrong := next((n for n, line in enumerate(lines, 1) if len(line) != len(columns)), None):
+    if wrong := next((n for n, line in enumerate(lines, 2) if len(line) != len(columns)), None):
         raise SpecError(f"{path.name}: line {wrong}: expected {len(columns)} values, as line 1 names")
-    samples = [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+    samples = [dict(zip(columns, line, strict=True)) for line in lines]
     for n, sample in enumerate(samples, 2):
         _check_numbers(sample, f"{path.name}: line {n}")
     return samples
@@ -140,10 +139,10 @@ def measured_profile(word: str) -> tuple[Document, str] | None:
     path = path_of(word)
     if path.suffix not in (".yaml", ".yml") or not path.exists():
         return None
-    found = read_yaml(read_text(path, path.name), path.name, typed=True)
-    if not {"groups", "samples", "rows"} <= set(found):
+    profile = read_yaml(read_text(path, path.name), path.name, typed=True)
+    if not {"groups", "samples", "rows"} <= set(profile):
         return None
-    return found, str(path.parent / str(found["rows"]))
+    return profile, str(path.parent / str(profile["rows"]))
 
 
 def set_aside(word: str, columns: Sequence[str]) -> str | None:

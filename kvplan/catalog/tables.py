@@ -3,7 +3,7 @@
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -43,16 +43,21 @@ def csv_columns(word: str) -> list[str]:
         return _columns(csv.DictReader(_lines(file, path.name)), path.name)
 
 
-def csv_blocks(word: str, size: int | None) -> Iterator[tuple[list[str], list[Document]]]:
+def csv_blocks(
+    word: str, size: int | None, check: Callable[[list[str]], None]
+) -> Iterator[tuple[list[str], list[Document]]]:
     """Yield the columns of a CSV file with `size` of its rows after another (None: all, of a file of MAX_FILE at most).
 
-    Every value is text; a row carries its line under LINE. Only a block is in memory. Raises SpecError, for a line
-    below only when it is reached.
+    Every value is text; a row carries its line under LINE. Only a block is in memory. `check` sees the columns before
+    any row is read, and raises for those it cannot use. Raises SpecError, for a line below only when it is reached.
     """
     path = path_of(word)
     with reading(path, path.name, MAX_FILE if size is None else MAX_TABLE) as file:
         reader = csv.DictReader(_lines(file, path.name))
         columns = _columns(reader, path.name)
+        check(columns)
+        if size is None:
+            _check_size(path)
         rows = _rows(reader, path.name, len(columns))
         block = list(islice(rows, size))
         if not block:
@@ -60,6 +65,12 @@ def csv_blocks(word: str, size: int | None) -> Iterator[tuple[list[str], list[Do
         while block:
             yield columns, block
             block = list(islice(rows, size))
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a plain file whose size alone says that it is too large to be read whole."""
+    if path.is_file() and path.stat().st_size > MAX_FILE:
+        raise SpecError(f"{path.name}: larger than {MAX_FILE:,} bytes; no file that kvplan reads here is")
 
 
 def _lines(file: TextIO, where: str) -> Iterator[str]:

@@ -29,12 +29,12 @@ UNITS = {"start": "s", "bandwidth": "B/s", "rate": "FLOP/s", "packing": "1"}
 
 def terms_of(rows: Sequence[Mapping[str, float]]) -> list[tuple[str, Array]]:
     """Return (name, quantity of every row) of the terms these rows can have."""
-    found = []
+    terms = []
     for name, quantity in TERMS:
         column = np.array([1.0 if quantity is None else row.get(quantity, 0.0) for row in rows])
         if column.any():
-            found.append((name, column))
-    return found
+            terms.append((name, column))
+    return terms
 
 
 def solve(columns: Array, times: Array) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from kvplan.measuring.rows import KernelRow
+from kvplan.measuring.kernels.rows import KernelRow
 from kvplan.perf.kernel_profile import Prediction
 
 
@@ -33,11 +33,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 Compared = tuple[float, float, float, float]
 
 
-def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
+def compare(group: tuple[str, ...], cases: Sequence[Compared]) -> Residuals:
     """Return the errors of a group, at least one row."""
-    errors = [predicted / measured - 1 for measured, predicted, _, _ in found]
+    errors = [predicted / measured - 1 for measured, predicted, _, _ in cases]
     sizes = [abs(e) for e in errors]
-    inside = sum(low <= measured <= high for measured, _, low, high in found)
+    inside = sum(low <= measured <= high for measured, _, low, high in cases)
     return Residuals(
         group=group,
         rows=len(errors),
@@ -49,15 +49,15 @@ def compare(group: tuple[str, ...], found: Sequence[Compared]) -> Residuals:
     )
 
 
-def summary(group: tuple[str, ...], found: Sequence[tuple[KernelRow, Prediction]]) -> Residuals:
+def summary(group: tuple[str, ...], pairs: Sequence[tuple[KernelRow, Prediction]]) -> Residuals:
     """Return the errors of a group's rows that have a measured time, at least one."""
-    return compare(group, [(row.time, p.time, p.low, p.high) for row, p in found if row.time])
+    return compare(group, [(row.time, p.time, p.low, p.high) for row, p in pairs if row.time])
 
 
-def by_kernel(found: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
+def by_kernel(pairs: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
     """Return errors by GPU, engine, kernel and dtype, all rows last."""
     groups: dict[tuple[str, ...], list[tuple[KernelRow, Prediction]]] = {}
-    for row, prediction in found:
+    for row, prediction in pairs:
         s = row.shape
         groups.setdefault((s.gpu, s.version, s.kernel, "/".join(s.dtypes)), []).append((row, prediction))
-    return [*(summary(g, groups[g]) for g in sorted(groups)), summary(("all", "", "", ""), found)]
+    return [*(summary(g, groups[g]) for g in sorted(groups)), summary(("all", "", "", ""), pairs)]

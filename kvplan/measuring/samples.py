@@ -10,7 +10,7 @@ from kvplan import catalog
 from kvplan.errors import KvplanError
 from kvplan.measuring.device.course import PREEMPTED, REJECTED, SHARED, SKIPPED, key_of
 from kvplan.measuring.device.probes import ANCHOR, SIZES
-from kvplan.measuring.rows import KernelRow, read_rows
+from kvplan.measuring.kernels.rows import KernelRow, read_rows
 from kvplan.perf.kernel_profile import KINDS
 from kvplan.units import MILLION
 
@@ -32,8 +32,8 @@ def estimate_of(samples: Sequence[Sampled]) -> str:
 def refit(samples: Sequence[Sampled]) -> dict[str, Any]:
     """Return everything a profile says that follows from its samples; the same samples give the same."""
     estimate = estimate_of(samples)
-    found = {"estimate": estimate, **fit(samples, estimate)}
-    return found if samples and samples[0]["gpu"].startswith(CPU) else {**found, **kernels(samples)}
+    refitted = {"estimate": estimate, **fit(samples, estimate)}
+    return refitted if samples and samples[0]["gpu"].startswith(CPU) else {**refitted, **kernels(samples)}
 
 
 def reduce(samples: Iterable[Sampled], estimate: str) -> list[dict[str, Any]]:
@@ -79,12 +79,12 @@ def fit(samples: Sequence[Sampled], estimate: str) -> dict[str, Any]:
             groups.setdefault(row["group"], []).append(row)
     fitted, few, moved = {}, [], drift(samples)
     for name, mine in sorted(groups.items()):
-        found = fit_group([quantities(row) for row in mine])
-        if found is None:
+        group = fit_group([quantities(row) for row in mine])
+        if group is None:
             few.append(name)
             continue
-        found["interval"] = widened(found["interval"], moved)
-        fitted[name] = {**found, "range": extent(mine), "rounds": round(median(row["rounds"] for row in mine))}
+        group["interval"] = widened(group["interval"], moved)
+        fitted[name] = {**group, "range": extent(mine), "rounds": round(median(row["rounds"] for row in mine))}
     return {
         "samples": counts(samples), "failures": failures(samples), "drift": moved, "groups": fitted,
         "too_few_shapes": few,
@@ -97,16 +97,16 @@ def failures(samples: Iterable[Sampled]) -> list[dict[str, Any]]:
     Reasons that differ in numbers only are one, shown as it came first.
     """
     last = {key_of(row): row for row in samples}
-    found: dict[tuple[str, str], list[Sampled]] = {}
+    alike: dict[tuple[str, str], list[Sampled]] = {}
     for row in last.values():
         if row["state"] in SKIPPED:
-            found.setdefault((row["state"], sub(r"[0-9.]+", "0", row["reasons"])), []).append(row)
+            alike.setdefault((row["state"], sub(r"[0-9.]+", "0", row["reasons"])), []).append(row)
     return [
         {
             "shapes": len(rows), "state": state, "reason": rows[0]["reasons"],
             "groups": sorted({row["group"] for row in rows}),
         }
-        for (state, _), rows in sorted(found.items(), key=lambda entry: -len(entry[1]))
+        for (state, _), rows in sorted(alike.items(), key=lambda entry: -len(entry[1]))
     ]  # fmt: skip
 
 
@@ -150,12 +150,12 @@ def drift(samples: Iterable[Sampled]) -> dict[str, list[float]]:
     for row in samples:
         if row["group"] == ANCHOR and row["state"] not in REJECTED:
             times.setdefault(row["kind"], []).append(float(row["latency_us"]))
-    found = {}
+    ends = {}
     for name, mine in sorted(times.items()):
         mine = sorted(mine)
         middle, last = median(mine), len(mine) - 1
-        found[name] = [round(mine[round(last * q)] / middle, 4) for q in (0.1, 0.9)]
-    return found
+        ends[name] = [round(mine[round(last * q)] / middle, 4) for q in (0.1, 0.9)]
+    return ends
 
 
 # -- a GPU's samples as kernels
@@ -163,7 +163,7 @@ def drift(samples: Iterable[Sampled]) -> dict[str, list[float]]:
 
 def kernel_rows(samples: Sequence[Sampled]) -> list[KernelRow]:
     """Return the rows that `kvplan calibrate` knows the kinds of, by the median of the samples not rejected."""
-    found: list[KernelRow] = []
+    rows: list[KernelRow] = []
     reduced = reduce(samples, estimate_of(samples))
     for kind in KINDS.values():
         raw = [
@@ -177,13 +177,13 @@ def kernel_rows(samples: Sequence[Sampled]) -> list[KernelRow]:
             for i, row in enumerate(reduced, 2)
             if row["kind"] == kind.name and row["group"] != ANCHOR
         ]
-        found += read_rows(kind, raw, "samples", lambda name: catalog.gpu(name).name, "", True)
-    return found
+        rows += read_rows(kind, raw, "samples", lambda name: catalog.gpu(name).name, "", True)
+    return rows
 
 
 def kernels(samples: Sequence[Sampled]) -> dict[str, Any]:
     """Return the fitted kernels by GPU and engine, as a profile of kernels; a GPU not in the catalogue has none."""
-    from kvplan.measuring.fit import document, fit
+    from kvplan.measuring.kernels.fit import document, fit
 
     try:
         made = list(fit(kernel_rows(samples), catalog.gpu))

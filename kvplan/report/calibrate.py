@@ -9,31 +9,31 @@ from kvplan.report.validate import ERRORS, KERNEL, ROOFLINE, error_table, left_o
 from kvplan.units import show_count
 
 
-def page(found: Calibrated) -> Page:
+def page(answer: Calibrated) -> Page:
     """Return the report of a fit, or of its test; samples of `kvplan profile` read as it says them."""
-    if isinstance(found, FittedKernels):
-        fitted = f"{show_count(found.kernels, 'kernel')} fitted to {show_count(found.rows, 'row')}"
-        return Page.of(Text(f"{fitted} and written to {found.output}. It is a profile for kvplan predict.", "answer"))
-    if isinstance(found, CheckedKernels):
-        return Page.of(*(error_table(name, KERNEL, groups) for name, groups in found.checks))
-    return server_page(found) if isinstance(found, FittedServers) else profile.page(found)
+    if isinstance(answer, FittedKernels):
+        fitted = f"{show_count(answer.kernels, 'kernel')} fitted to {show_count(answer.rows, 'row')}"
+        return Page.of(Text(f"{fitted} and written to {answer.output}. It is a profile for kvplan predict.", "answer"))
+    if isinstance(answer, CheckedKernels):
+        return Page.of(*(error_table(name, KERNEL, groups) for name, groups in answer.checks))
+    return server_page(answer) if isinstance(answer, FittedServers) else profile.page(answer)
 
 
-def document(found: Calibrated) -> Json:
+def document(answer: Calibrated) -> Json:
     """Return the document of a fit, or of its test."""
-    if isinstance(found, FittedKernels):
-        return schema("calibrate", output=found.output, fitted=list(found.parts))
-    if isinstance(found, CheckedKernels):
-        checks = [{"left_out": name, "groups": records(ERRORS, groups)} for name, groups in found.checks]
+    if isinstance(answer, FittedKernels):
+        return schema("calibrate", output=answer.output, fitted=list(answer.parts))
+    if isinstance(answer, CheckedKernels):
+        checks = [{"left_out": name, "groups": records(ERRORS, groups)} for name, groups in answer.checks]
         return schema("calibrate", checks=checks)
-    return server_document(found) if isinstance(found, FittedServers) else profile.document(found)
+    return server_document(answer) if isinstance(answer, FittedServers) else profile.document(answer)
 
 
-def server_page(found: FittedServers) -> Page:
+def server_page(fitted_servers: FittedServers) -> Page:
     """Return the report of a fit of servers, or of its test."""
-    prior = f", starting from profile {found.shipped}," if found.shipped else ""
-    rows = show_count(found.rows, "row")
-    fitted = f"Fitted to {rows}{prior} and written to {found.output}."
+    prior = f", starting from profile {fitted_servers.shipped}," if fitted_servers.shipped else ""
+    rows = show_count(fitted_servers.rows, "row")
+    fitted = f"Fitted to {rows}{prior} and written to {fitted_servers.output}."
     text = f"{fitted} It is a profile for kvplan estimate, recommend and predict."
     tables: list[Block] = [
         error_table(
@@ -42,20 +42,22 @@ def server_page(found: FittedServers) -> Page:
             [g for g in groups if len(g.group) == 1],
             ROOFLINE,
         )
-        for metric, groups in found.metrics.items()
+        for metric, groups in fitted_servers.metrics.items()
     ]
-    return Page.of(Text(text, "answer") if found.output else None, *tables, left_out(found.left))
+    return Page.of(Text(text, "answer") if fitted_servers.output else None, *tables, left_out(fitted_servers.left))
 
 
-def server_document(found: FittedServers) -> Json:
+def server_document(fitted_servers: FittedServers) -> Json:
     """Return the document of a fit of servers."""
-    errors: dict[str, Any] = {metric: records((*ERRORS, *ROOFLINE), groups) for metric, groups in found.metrics.items()}
+    errors: dict[str, Any] = {
+        metric: records((*ERRORS, *ROOFLINE), groups) for metric, groups in fitted_servers.metrics.items()
+    }
     return schema(
         "calibrate",
         kind="e2e",
-        output=found.output,
-        rows=found.rows,
-        speculative=None if found.speculative is None else list(found.speculative),
-        not_used=list(found.left),
+        output=fitted_servers.output,
+        rows=fitted_servers.rows,
+        speculative=None if fitted_servers.speculative is None else list(fitted_servers.speculative),
+        not_used=list(fitted_servers.left),
         left_out=errors,
     )

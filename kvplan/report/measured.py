@@ -30,17 +30,18 @@ POINTS = 41
 
 def heading(profile: Json) -> Iterator[Block]:
     """Yield what was measured, when, on what, and how calm it was."""
-    device, found = profile.get("device", {}), profile["samples"]
+    device, samples = profile.get("device", {}), profile["samples"]
     facts = ", ".join(f"{key} {value}" for key, value in device.items() if key not in ("kind", "name"))
-    source, busy = profile["source"], ", device shared with other work" if found["contended"] else ""
+    source, busy = profile["source"], ", device shared with other work" if samples["contended"] else ""
     drift = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in profile["drift"].items())
-    where = f"{source['ref']} on {source['date']}; {profile['tier']}; {facts}"
+    origin = f"{source['ref']} on {source['date']}; {profile['tier']}; {facts}"
     yield Text(profile["title"], "answer")
-    yield Text(where if facts else f"{source['ref']}, {source['date']}")
+    yield Text(origin if facts else f"{source['ref']}, {source['date']}")
     yield Text(", ".join(f"{key} {value}" for key, value in profile.get("versions", {}).items()))
+    counts = f"{show_count(samples['shapes'], 'shape')}, {show_count(samples['taken'], 'sample')}"
+    disturbed = f"{show_percent(samples['disturbed'])} disturbed{busy}"
     yield Text(
-        f"{show_count(found['shapes'], 'shape')}, {show_count(found['taken'], 'sample')} (the {profile['estimate']} of "
-        f"each shape's), {show_percent(found['disturbed'])} disturbed{busy}; drift within the run: {drift or 'none'}"
+        f"{counts} (the {profile['estimate']} of each shape's), {disturbed}; drift within the run: {drift or 'none'}"
     )
 
 
@@ -63,11 +64,11 @@ def between(name: str, ends: Sequence[str]) -> str:
 class CoefficientLine:
     """A coefficient of a group of operators, or those it could not identify; the first line bears the group's name."""
 
-    name: str
-    group: Json
-    first: bool
-    key: str
-    text: str | None
+    name: str  #: of the group
+    group: Json  #: the group as the profile's file holds it
+    first: bool  #: whether it bears the group's name
+    key: str  #: the coefficient, or the names of those not identified
+    text: str | None  #: its value, None for those not identified
 
 
 def once(write: Any) -> Any:
@@ -97,10 +98,10 @@ COEFFICIENT = (
 def coefficient_lines(profile: Json) -> Iterator[CoefficientLine]:
     """Yield a line a coefficient, and one for those a group could not identify."""
     for name, group in profile["groups"].items():
-        found: list[tuple[str, str | None]] = [*group["coefficients"].items()]
+        coefficients: list[tuple[str, str | None]] = [*group["coefficients"].items()]
         if unknown := group["not_identified"]:
-            found.append((", ".join(unknown), None))
-        for n, (key, text) in enumerate(found):
+            coefficients.append((", ".join(unknown), None))
+        for n, (key, text) in enumerate(coefficients):
             yield CoefficientLine(name=name, group=group, first=n == 0, key=key, text=text)
 
 
@@ -116,7 +117,7 @@ def side_by_side(first: Json, second: Json) -> Iterator[list[str]]:
     for name in (n for n in first["groups"] if n in second["groups"]):
         mine, theirs = (p["groups"][name]["coefficients"] for p in (first, second))
         for n, key in enumerate(dict.fromkeys((*mine, *theirs))):
-            values = [brief(found[key]) if key in found else "-" for found in (mine, theirs)]
+            values = [brief(each[key]) if key in each else "-" for each in (mine, theirs)]
             both = key in mine and key in theirs
             ratio = f"x {number(key, theirs[key]) / number(key, mine[key]):.2f}" if both else ""
             yield [name if n == 0 else "", key, *values, ratio]

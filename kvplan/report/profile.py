@@ -16,8 +16,8 @@ KEPT = ("device", "versions", "tier", "samples", "failures", "drift", "too_few_s
 class OperatorGroup:
     """A group of operators as its profile holds it."""
 
-    name: str
-    found: Json
+    name: str  #: as the profile calls it
+    fit: Json  #: its coefficients, errors and range, as the file holds them
 
 
 def percent(share: float) -> str:
@@ -29,51 +29,51 @@ def coefficient(name: str) -> Column[OperatorGroup]:
     """Return the column of a coefficient: three digits, '?' when it was not identified."""
 
     def write(g: OperatorGroup) -> str:
-        text = g.found["coefficients"].get(name)
+        text = g.fit["coefficients"].get(name)
         if text is None:
             return "?"
         value = number(name, text)
         return quantity(value if name == "start" else 1 / value, name, digits=3)
 
-    return Column(heading=name, value=lambda g: g.found["coefficients"].get(name), cell=write)
+    return Column(heading=name, value=lambda g: g.fit["coefficients"].get(name), cell=write)
 
 
 def coefficients(g: OperatorGroup) -> Json:
     """Return the coefficients of a group as numbers in base units."""
-    return {key: number(key, text) for key, text in g.found["coefficients"].items()}
+    return {key: number(key, text) for key, text in g.fit["coefficients"].items()}
 
 
 GROUP = (
     Column[OperatorGroup](key="group", heading="operators", value=lambda g: g.name, align="left"),
-    Column[OperatorGroup](heading="shapes", value=lambda g: g.found["held_out"]["rows"]),
-    Column[OperatorGroup](heading="mean", value=lambda g: g.found["held_out"]["mean"], show=percent),
-    Column[OperatorGroup](heading="P90", value=lambda g: g.found["held_out"]["p90"], show=percent),
+    Column[OperatorGroup](heading="shapes", value=lambda g: g.fit["held_out"]["rows"]),
+    Column[OperatorGroup](heading="mean", value=lambda g: g.fit["held_out"]["mean"], show=percent),
+    Column[OperatorGroup](heading="P90", value=lambda g: g.fit["held_out"]["p90"], show=percent),
     Column[OperatorGroup](
-        key="interval", heading="80 % interval", value=lambda g: g.found["interval"],
+        key="interval", heading="80 % interval", value=lambda g: g.fit["interval"],
         show=lambda ends: f"{ends[0]:.2f} to {ends[1]:.2f}",
     ),
     coefficient("start"),
     coefficient("bandwidth"),
     coefficient("rate"),
     Column[OperatorGroup](key="coefficients", value=coefficients),
-    Column[OperatorGroup](key="not_identified", value=lambda g: g.found["not_identified"]),
-    Column[OperatorGroup](key="residuals", value=lambda g: g.found["residuals"]),
-    Column[OperatorGroup](key="held_out", value=lambda g: g.found["held_out"]),
-    Column[OperatorGroup](key="range", value=lambda g: g.found["range"]),
-    Column[OperatorGroup](key="rounds", value=lambda g: g.found["rounds"]),
+    Column[OperatorGroup](key="not_identified", value=lambda g: g.fit["not_identified"]),
+    Column[OperatorGroup](key="residuals", value=lambda g: g.fit["residuals"]),
+    Column[OperatorGroup](key="held_out", value=lambda g: g.fit["held_out"]),
+    Column[OperatorGroup](key="range", value=lambda g: g.fit["range"]),
+    Column[OperatorGroup](key="rounds", value=lambda g: g.fit["rounds"]),
 )  # fmt: skip
 
 
 def groups(profile: Json) -> list[OperatorGroup]:
     """Return the groups of operators of a profile."""
-    return [OperatorGroup(name, found) for name, found in profile["groups"].items()]
+    return [OperatorGroup(name, fit) for name, fit in profile["groups"].items()]
 
 
 def page(p: Profiled) -> Page:
     """Return the report: the answer first, then a line a group."""
     profile = p.document
-    found, samples = groups(profile), profile["samples"]
-    mean = sum(g.found["held_out"]["mean"] for g in found) / len(found)
+    fitted, samples = groups(profile), profile["samples"]
+    mean = sum(g.fit["held_out"]["mean"] for g in fitted) / len(fitted)
     shapes, taken = show_count(samples["shapes"], "shape"), show_count(samples["taken"], "sample")
     disturbed = f"The device was shared: other work disturbed {show_percent(samples['disturbed'])} of the samples."
     return Page.of(
@@ -85,7 +85,7 @@ def page(p: Profiled) -> Page:
         Text(f"The profile was written to {p.output}, the samples to {p.rows}."),
         Text(disturbed, "warning") if samples["contended"] else None,
         Text(sentence(profile.get("energy_note") or ""), "warning"),
-        table("Errors on held-out shapes", GROUP, found),
+        table("Errors on held-out shapes", GROUP, fitted),
         Text(
             "?: these shapes do not identify the coefficient. 80 % interval: of measured over predicted time.", "quiet"
         ),
@@ -95,12 +95,12 @@ def page(p: Profiled) -> Page:
 
 def failed(failures: Sequence[Json]) -> Notes:
     """Return what could not be measured and why, the most frequent reason first."""
-    count = sum(found["shapes"] for found in failures)
+    count = sum(failure["shapes"] for failure in failures)
     heading = f"{show_count(count, 'shape')} could not be measured; resuming kvplan profile tries again"
     lines = (
-        f"{found['shapes']} x {why} ({', '.join(found['groups'])})"
-        for found in failures
-        for why in [": ".join(filter(None, (found["state"], found["reason"])))]
+        f"{failure['shapes']} x {why} ({', '.join(failure['groups'])})"
+        for failure in failures
+        for why in [": ".join(filter(None, (failure["state"], failure["reason"])))]
     )
     return notes(heading, lines)
 

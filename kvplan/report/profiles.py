@@ -14,13 +14,13 @@ from kvplan.units import MILLION, TERA, show_count, show_percent, show_rate, spe
 class Entry:
     """A fitted part of a kernel, and where it stands in a profile."""
 
-    gpu: str
-    engine: str
-    kind: str
-    key: str
-    part: str
-    kernel: Kernel
-    fitted: Fitted
+    gpu: str  #: the GPU's name
+    engine: str  #: the engine's name
+    kind: str  #: kind of kernel
+    key: str  #: kernel and dtypes
+    part: str  #: part of the kernel, fitted by itself
+    kernel: Kernel  #: the kernel, with its version
+    fitted: Fitted  #: coefficients, errors and intervals
 
     @property
     def place(self) -> tuple[str, str, str, str]:
@@ -40,14 +40,14 @@ def entries(profile: KernelProfile, kind: str | None = None) -> Iterator[Entry]:
 
 def coefficients(fitted: Fitted) -> dict[str, tuple[str, str]]:
     """Return (value with unit, meaning) of each coefficient that was identified."""
-    found = {}
+    written = {}
     for f in fields(fitted.coefficients):
         value = getattr(fitted.coefficients, f.name)
         if f.name not in fitted.not_identified and value not in (float("inf"), 0.0):
             unit = f.metadata.get("unit")
             text = spell(value, unit) if unit and unit != "1" else f"{value:.4g}" if unit else str(value)
-            found[f.name] = (text, f.metadata["meaning"])
-    return found
+            written[f.name] = (text, f.metadata["meaning"])
+    return written
 
 
 ENTRY = (
@@ -81,21 +81,21 @@ def accuracy(fitted: Fitted) -> str:
 
 def page(profiles: Sequence[KernelProfile], kind: str | None, checked: Checked | None = None) -> Page:
     """Return one profile's coefficients, or two side by side where they share a kernel; then what was checked."""
-    found = [{e.place: e for e in entries(p, kind)} for p in profiles]
-    shared = [place for place in found[0] if all(place in other for other in found)]
+    placed = [{e.place: e for e in entries(p, kind)} for p in profiles]
+    shared = [place for place in placed[0] if all(place in other for other in placed)]
     return Page.of(
         (Text(f"{p.title} ({p.tier})", "answer") for p in profiles),
-        *(kernel_blocks(profiles, [f[place] for f in found]) for place in shared),
+        *(kernel_blocks(profiles, [each[place] for each in placed]) for place in shared),
         roofline(profiles),
         notes("Sources", (f"{p.name}: {brief(p.source)}" for p in profiles)),
         check_chart(checked) if checked else None,
     )
 
 
-def kernel_blocks(profiles: Sequence[KernelProfile], found: Sequence[Entry]) -> Iterator[Block]:
+def kernel_blocks(profiles: Sequence[KernelProfile], same: Sequence[Entry]) -> Iterator[Block]:
     """Yield the coefficients of one kernel in each profile, and what each fit is worth."""
-    first, values = found[0], [coefficients(e.fitted) for e in found]
-    versions = ", ".join(dict.fromkeys(e.kernel.version for e in found))
+    first, values = same[0], [coefficients(e.fitted) for e in same]
+    versions = ", ".join(dict.fromkeys(e.kernel.version for e in same))
     meanings = {name: meaning for shown in reversed(values) for name, (_, meaning) in shown.items()}
     wide = [Heading(text, wraps=True) for text in ("meaning", *(p.name for p in profiles))]
     yield grid(
@@ -106,7 +106,7 @@ def kernel_blocks(profiles: Sequence[KernelProfile], found: Sequence[Entry]) -> 
             for name in dict.fromkeys(name for shown in values for name in shown)
         ),
     )
-    yield from (Text(f"{p.name}: {accuracy(e.fitted)}", "quiet") for p, e in zip(profiles, found, strict=True))
+    yield from (Text(f"{p.name}: {accuracy(e.fitted)}", "quiet") for p, e in zip(profiles, same, strict=True))
 
 
 # -- charts ---------------------------------------------------------------------------------------
@@ -114,20 +114,20 @@ def kernel_blocks(profiles: Sequence[KernelProfile], found: Sequence[Entry]) -> 
 
 def roofline(profiles: Sequence[KernelProfile]) -> Iterator[Block]:
     """Yield the rates that matrix products reach by FLOP per byte, and where memory stops binding."""
-    lines, said = [], []
+    lines, remarks = [], []
     intensity = tuple(2.0**i for i in range(-1, 13))
     for p in profiles:
-        found = next((e.fitted for e in entries(p, "gemm") if "bfloat16" in e.key), None)
-        if found is None:
+        fitted = next((e.fitted for e in entries(p, "gemm") if "bfloat16" in e.key), None)
+        if fitted is None:
             continue
-        rate, bandwidth = (float(getattr(found.coefficients, name)) for name in ("rate", "bandwidth"))
+        rate, bandwidth = (float(getattr(fitted.coefficients, name)) for name in ("rate", "bandwidth"))
         lines.append(Series(p.name, intensity, tuple(min(rate, bandwidth * x) / TERA for x in intensity)))
         ridge = f"{rate / bandwidth:.0f} FLOP/B"
-        said.append(f"{p.name}: {show_rate(rate, 'FLOP/s')} from {ridge} on, {show_rate(bandwidth, 'B/s')} below")
+        remarks.append(f"{p.name}: {show_rate(rate, 'FLOP/s')} from {ridge} on, {show_rate(bandwidth, 'B/s')} below")
     if lines:
         title = "Roofline of bf16 matrix products (start-up and waves left out)"
         yield Chart(title, "FLOP per byte", "TFLOP/s", tuple(lines))
-        yield from map(Text, said)
+        yield from map(Text, remarks)
 
 
 def check_chart(checked: Checked) -> Chart:

@@ -20,28 +20,28 @@ OWN = tuple(term for term in TERMS if term.kind != FACTOR)
 class Valued:
     """A term and its value before anything is known of GPU and engine."""
 
-    term: Term
-    value: float
+    term: Term  #: the term
+    value: float  #: in its unit, or as a share
 
 
 @dataclass(frozen=True)
 class MeasuredServer:
     """What was measured on a GPU under an engine."""
 
-    gpu: str
-    engine: str
-    rows: int
-    models: tuple[str, ...]
-    values: dict[str, float]
+    gpu: str  #: the GPU's name
+    engine: str  #: the engine's name
+    rows: int  #: rows fitted
+    models: tuple[str, ...]  #: names of the models measured, sorted
+    values: dict[str, float]  #: term -> value for the pair
 
 
 @dataclass(frozen=True)
 class Interval:
     """Where 80 % of measured over predicted times lie."""
 
-    who: str
-    tpot: Range
-    ttft: Range
+    who: str  #: what a prediction rests on, or a GPU and an engine
+    tpot: Range  #: of TPOT
+    ttft: Range  #: of TTFT
 
 
 def write(term: Term, reached: float) -> str:
@@ -54,9 +54,9 @@ def ends(r: Range) -> list[float]:
     return [r.low, r.high]
 
 
-def between(found: Sequence[float]) -> str:
+def between(ends: Sequence[float]) -> str:
     """Return a range as '0.75 to 1.27'."""
-    return f"{found[0]:.2f} to {found[1]:.2f}"
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
 
 
 TERM = (
@@ -126,10 +126,10 @@ def page(profile: ServingProfile) -> Page:
     )
 
 
-def side_by_side(found: Sequence[MeasuredServer]) -> Iterator[Block]:
+def side_by_side(servers: Sequence[MeasuredServer]) -> Iterator[Block]:
     """Yield tables of what servers' terms are worth, a few servers abreast."""
-    for first in range(0, len(found), ABREAST):
-        some = found[first : first + ABREAST]
+    for first in range(0, len(servers), ABREAST):
+        some = servers[first : first + ABREAST]
         headings = (Heading("term"), *(Heading(f"{s.gpu} {s.engine}", "right") for s in some))
         yield grid("", headings, ([t.name, *(write(t, s.values[t.name]) for s in some)] for t in OWN))
 

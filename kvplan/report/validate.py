@@ -101,29 +101,32 @@ ROW = (
 )
 
 
-def page(found: KernelErrors | ServerErrors) -> Page:
+def page(errors: KernelErrors | ServerErrors) -> Page:
     """Return the report of `kvplan validate`: a table of kernels, or few rows of servers and a table a metric."""
-    if isinstance(found, KernelErrors):
-        title = f"{found.kind}: predicted against measured"
-        return Page.of(error_table(title, KERNEL, found.groups), notes("", [LEGEND]))
+    if isinstance(errors, KernelErrors):
+        title = f"{errors.kind}: predicted against measured"
+        return Page.of(error_table(title, KERNEL, errors.groups), notes("", [LEGEND]))
     return Page.of(
-        table("measured and predicted", ROW, found.few) if found.few else None,
-        *(error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE) for name, g in found.metrics.items()),
+        table("measured and predicted", ROW, errors.few) if errors.few else None,
+        *(
+            error_table(f"{name}: predicted against measured", SERVER, g, ROOFLINE)
+            for name, g in errors.metrics.items()
+        ),
         notes("", [LEGEND, BESIDE]),
-        left_out(found.left),
+        left_out(errors.left),
     )
 
 
-def document(found: KernelErrors | ServerErrors) -> Json:
+def document(errors: KernelErrors | ServerErrors) -> Json:
     """Return the document of `kvplan validate`."""
-    if isinstance(found, KernelErrors):
-        return schema("validate", kind=found.kind, groups=records(ERRORS, found.groups))
-    metrics = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in found.metrics.items()}
+    if isinstance(errors, KernelErrors):
+        return schema("validate", kind=errors.kind, groups=records(ERRORS, errors.groups))
+    metrics = {name: records((*ERRORS, *ROOFLINE), groups) for name, groups in errors.metrics.items()}
     return schema(
         "validate",
         kind="e2e",
-        profile=found.profile,
-        left_out=list(found.left),
+        profile=errors.profile,
+        left_out=list(errors.left),
         metrics=metrics,
-        rows=records(ROW, found.few),
+        rows=records(ROW, errors.few),
     )

@@ -74,11 +74,11 @@ def reason(error: BaseException) -> str:
 class Sample:
     """One timed sample. time: one call [s]; wall: the whole sample, preparation included [s]; repeats: calls in it."""
 
-    time: float
-    wall: float
-    repeats: int
-    state: str = ""
-    sensors: Mapping[str, str] = field(default_factory=dict)
+    time: float  #: of one call [s]
+    wall: float  #: of the whole sample, preparation included [s]
+    repeats: int  #: calls in it
+    state: str = ""  #: what disturbed it, '' for nothing
+    sensors: Mapping[str, str] = field(default_factory=dict)  #: column -> reading
 
 
 class Timer(Protocol):
@@ -105,11 +105,11 @@ Progress = Callable[[float, str], None]
 class ProbeState:
     """What is known of one probe so far: the cost of a sample [s] and its times [s], and whether to go on."""
 
-    probe: Probe
-    cost: float = 0.0
-    times: list[float] = field(default_factory=list)
-    rejected: int = 0
-    dropped: bool = False
+    probe: Probe  #: the probe
+    cost: float = 0.0  #: what a sample of it takes, estimated [s]
+    times: list[float] = field(default_factory=list)  #: of one call, a sample each [s]
+    rejected: int = 0  #: samples that do not count
+    dropped: bool = False  #: whether it is given up
 
     @property
     def done(self) -> bool:
@@ -124,16 +124,16 @@ class ProbeState:
 class Course:
     """One run of a profile on one device until `deadline` on `clock` [s]."""
 
-    timer: Timer
-    log: Log
-    clock: Callable[[], float]
-    deadline: float
-    progress: Progress = lambda share, text: None
-    anchors: Sequence[Probe] = ()
-    shapes: Sequence[ProbeState] = ()
-    taken: int = 0
-    round: int = 0
-    usual: float = 0.0
+    timer: Timer  #: times the probes
+    log: Log  #: keeps the samples
+    clock: Callable[[], float]  #: time by which the deadline is kept [s]
+    deadline: float  #: when to stop, on the clock [s]
+    progress: Progress = lambda share, text: None  #: is told the share done, and in words what is next
+    anchors: Sequence[Probe] = ()  #: probes repeated in every round
+    shapes: Sequence[ProbeState] = ()  #: the probes to measure
+    taken: int = 0  #: samples so far
+    round: int = 0  #: rounds so far
+    usual: float = 0.0  #: usual cost of a sample [s]
 
     def time_for(self, cost: float) -> bool:
         """Return whether work of `cost` [s], with SLACK, still ends before the deadline."""
@@ -222,12 +222,12 @@ def begin(plan: Iterable[Probe], before: Iterable[Mapping[str, str]]) -> list[Pr
 def coarse(shapes: Sequence[ProbeState]) -> list[ProbeState]:
     """Return the first few shapes of each group, in the plan's order."""
     seen: dict[str, int] = {}
-    found = []
+    chosen = []
     for shape in shapes:
         seen[shape.probe.group] = seen.get(shape.probe.group, 0) + 1
         if seen[shape.probe.group] <= COARSE:
-            found.append(shape)
-    return found
+            chosen.append(shape)
+    return chosen
 
 
 def measure(course: Course, shapes: Sequence[ProbeState], seed: int = SEED) -> bool:

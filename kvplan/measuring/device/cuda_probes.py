@@ -54,15 +54,15 @@ def decode_probes(fp8: bool) -> Iterator[Probe]:
         plain = partial(decode, batch, q_heads, kv_heads, 128, length, dtype="bfloat16")
         yield plain(group="decode paged", kernel="triton_paged")
         if length <= 32768:
-            found = plain(group="decode h2o", kernel="triton_h2o")
+            probe = plain(group="decode h2o", kernel="triton_h2o")
             logits, scores = 4.0 * batch * q_heads * length, 8.0 * batch * kv_heads * length
             weights = 2.0 * batch * q_heads * length
-            yield replace(found, moved=found.moved + logits + scores, flops=found.flops + weights)
+            yield replace(probe, moved=probe.moved + logits + scores, flops=probe.flops + weights)
         if length <= 8192:  # sinks and window
             yield plain(group="decode streaming absolute", kernel="triton_streaming_absolute")
-            found = plain(group="decode streaming cache", kernel="triton_streaming_cache")
+            probe = plain(group="decode streaming cache", kernel="triton_streaming_cache")
             tables, rotation = 4.0 * length * 128, 3.0 * batch * kv_heads * length * 128
-            yield replace(found, moved=found.moved + tables, flops=found.flops + rotation)
+            yield replace(probe, moved=probe.moved + tables, flops=probe.flops + rotation)
     yield from latent_probes(fp8)
 
 

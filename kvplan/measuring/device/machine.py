@@ -38,17 +38,17 @@ class Device:
     reserve: time to keep for the fit [s]; close: to be called after the last sample; more: what else is measured then.
     """
 
-    kind: str
-    name: str
-    timer: Timer
-    probes: list[Probe]
-    anchors: tuple[Probe, ...]
-    facts: dict[str, str]
-    label: str
-    remark: str = ""
-    reserve: float = 2.0
-    more: Callable[[], dict[str, Any]] = dict
-    close: Callable[[], None] = lambda: None
+    kind: str  #: "cuda" or "cpu"
+    name: str  #: as the device calls itself
+    timer: Timer  #: times its probes
+    probes: list[Probe]  #: what it can be asked for
+    anchors: tuple[Probe, ...]  #: probes repeated all along, which show drift
+    facts: dict[str, str]  #: what a profile says about it: name -> text
+    label: str  #: what is measured, in words
+    remark: str = ""  #: for the user, in one line
+    reserve: float = 2.0  #: time to keep for the fit [s]
+    more: Callable[[], dict[str, Any]] = dict  #: what else is measured after the last sample, as fields of the profile
+    close: Callable[[], None] = lambda: None  #: to be called at the end
 
 
 def torch_module() -> Any:
@@ -60,23 +60,23 @@ def torch_module() -> Any:
     return torch
 
 
-def kind(asked: str | None) -> str:
+def kind(wanted: str | None) -> str:
     """Return the kind of device that `find` will look for."""
-    return asked or ("cuda" if torch_module().cuda.is_available() else "cpu")
+    return wanted or ("cuda" if torch_module().cuda.is_available() else "cpu")
 
 
-def find(asked: str | None, processes: int | None = None) -> Device:
+def find(wanted: str | None, processes: int | None = None) -> Device:
     """Return the device asked for; by default a GPU torch sees, else the CPU, and a remark that says so.
 
     processes: how many reduce together, one a GPU; default: all visible GPUs, none on a CPU.
     """
     torch = torch_module()
     seen = torch.cuda.is_available()
-    if asked == "cuda" and not seen:
+    if wanted == "cuda" and not seen:
         raise DeviceError(
             "device=cuda: torch sees no CUDA device; use device=cpu, or check the driver and torch's build"
         )
-    if asked == "cuda" or (asked is None and seen):
+    if wanted == "cuda" or (wanted is None and seen):
         from kvplan.measuring.device.cuda import cuda_device
 
         count, visible = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -86,12 +86,12 @@ def find(asked: str | None, processes: int | None = None) -> Device:
             return cuda_device(frozenset(), visible)
         engine = nccl(torch)
         if engine is None:
-            found = cuda_device(frozenset(), visible)
-            return replace(found, remark="; ".join(filter(None, (found.remark, "no all-reduce: torch has no NCCL"))))
+            gpu = cuda_device(frozenset(), visible)
+            return replace(gpu, remark="; ".join(filter(None, (gpu.remark, "no all-reduce: torch has no NCCL"))))
         peers = Ranks("nccl", processes or count)
         with closed_on_error(peers):
             return joined(cuda_device(frozenset([peers.first]), visible), peers, engine)
-    remark = "" if asked else "no CUDA device seen by torch: measuring the CPU; a CPU profile says nothing about a GPU"
+    remark = "" if wanted else "no CUDA device seen by torch: measuring the CPU; a CPU profile says nothing about a GPU"
     ranks = Ranks("gloo", processes) if processes and processes > 1 else None
     with closed_on_error(ranks):
         return joined(cpu_device(torch, remark), ranks, f"gloo-{plain_version(torch)}")
@@ -101,8 +101,8 @@ def nccl(torch: Any) -> str | None:
     """Return the version of NCCL (on ROCm: RCCL) as an engine is named, None where torch was built without it."""
     if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
         return None
-    found = torch.cuda.nccl.version()
-    return f"nccl-{'.'.join(map(str, found if isinstance(found, tuple) else (found,)))}"
+    release = torch.cuda.nccl.version()
+    return f"nccl-{'.'.join(map(str, release if isinstance(release, tuple) else (release,)))}"
 
 
 @contextmanager
@@ -147,13 +147,13 @@ def plain_version(torch: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Return what a profile depends on, by name; what is not installed is left out."""
-    found = {"kvplan": __version__, "python": platform.python_version()}
+    versions = {"kvplan": __version__, "python": platform.python_version()}
     for name in ("torch", "triton", "numpy", "scipy"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def cpu_device(torch: Any, remark: str = "") -> Device:
@@ -214,12 +214,12 @@ class CpuTimer:
         begun = time.perf_counter()
         try:
             with self.inference():
-                found = self._sample(probe)
+                timed = self._sample(probe)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "alloc" not in str(error):
                 raise
             raise TooLarge(f"{probe.group}: {error}") from None
-        spent, repeats, preempted = found
+        spent, repeats, preempted = timed
         return Sample(
             time=spent / repeats,
             wall=time.perf_counter() - begun,

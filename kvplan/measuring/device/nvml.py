@@ -43,14 +43,14 @@ TRACE = (
 class Reading:
     """One look at a GPU; None where it does not say. Clocks in Hz, power in W, energy since driver load in J."""
 
-    sm_clock: float | None = None
-    memory_clock: float | None = None
-    power: float | None = None
-    energy: float | None = None
-    temperature: float | None = None
-    memory_used: float | None = None
-    others: int | None = None
-    reasons: tuple[str, ...] = ()
+    sm_clock: float | None = None  #: of the multiprocessors [Hz]
+    memory_clock: float | None = None  #: of the memory [Hz]
+    power: float | None = None  #: drawn now [W]
+    energy: float | None = None  #: since the driver was loaded [J]
+    temperature: float | None = None  #: of the chip [degrees C]
+    memory_used: float | None = None  #: of all processes [B]
+    others: int | None = None  #: processes of others that compute on it
+    reasons: tuple[str, ...] = ()  #: why the clocks are throttled
 
 
 class Meter(Protocol):
@@ -89,13 +89,13 @@ def state(reading: Reading) -> str:
 
 def columns(reading: Reading) -> dict[str, str]:
     """Return a reading as columns of a sample; empty where the GPU did not say."""
-    found = {
+    figures = {
         "sm_clock_hz": reading.sm_clock,
         "memory_clock_hz": reading.memory_clock,
         "power_w": reading.power,
         "temperature_c": reading.temperature,
     }
-    text = {name: "" if value is None else f"{value:.9g}" for name, value in found.items()}
+    text = {name: "" if value is None else f"{value:.9g}" for name, value in figures.items()}
     return {**text, "reasons": "; ".join(reading.reasons)}
 
 
@@ -139,8 +139,8 @@ class Nvml:
 
     def _scaled(self, factor: float, name: str, *arguments: Any) -> float | None:
         """Ask about the whole GPU, in base units."""
-        found = self._call(name, self.whole, *arguments)
-        return None if found is None else found * factor
+        amount = self._call(name, self.whole, *arguments)
+        return None if amount is None else amount * factor
 
     def read(self) -> Reading:
         """Return the device's clocks [Hz], power [W], energy [J], temperature [°C] and memory [B] as they are now."""
@@ -161,26 +161,26 @@ class Nvml:
 
     def _others(self) -> int | None:
         """Return how many processes besides ours compute on this GPU; a container may hide which are ours."""
-        found = self._own("nvmlDeviceGetComputeRunningProcesses")
-        if found is None:
+        processes = self._own("nvmlDeviceGetComputeRunningProcesses")
+        if processes is None:
             return None
-        strangers = [process for process in found if process.pid not in self.own]
-        return len(strangers) if len(strangers) < len(found) else max(len(found) - len(self.own), 0)
+        strangers = [process for process in processes if process.pid not in self.own]
+        return len(strangers) if len(strangers) < len(processes) else max(len(processes) - len(self.own), 0)
 
 
 def devices(library: Any) -> list[tuple[str, Any, Any]]:
     """Return (UUID, handle, the GPU it is a part of) of every MIG instance, and of every GPU with None."""
-    found: list[tuple[str, Any, Any]] = []
+    devices: list[tuple[str, Any, Any]] = []
     for index in range(library.nvmlDeviceGetCount()):
         with suppress(library.NVMLError):  # a GPU that this guest may not see
             gpu = library.nvmlDeviceGetHandleByIndex(index)
-            found.append((library.nvmlDeviceGetUUID(gpu), gpu, None))
+            devices.append((library.nvmlDeviceGetUUID(gpu), gpu, None))
             if mig(library, gpu):
                 for slot in range(library.nvmlDeviceGetMaxMigDeviceCount(gpu)):
                     with suppress(library.NVMLError):  # an empty slot
                         part = library.nvmlDeviceGetMigDeviceHandleByIndex(gpu, slot)
-                        found.append((library.nvmlDeviceGetUUID(part), part, gpu))
-    return found
+                        devices.append((library.nvmlDeviceGetUUID(part), part, gpu))
+    return devices
 
 
 def mig(library: Any, gpu: Any) -> bool:
@@ -203,14 +203,14 @@ def chosen(library: Any, own: frozenset[int], uuid: str, visible: str) -> Meter:
     """
     known, first = devices(library), visible.split(",")[0].strip()
     words = [first] if first.startswith("MIG-") else [uuid or ("" if first.isdigit() else first)]
-    found = [entry for entry in known if named(words[0], entry[0])]
+    matching = [entry for entry in known if named(words[0], entry[0])]
     gpus = [entry for entry in known if entry[2] is None]
-    if not found and len(gpus) == 1 and not mig(library, gpus[0][1]):
-        found = gpus
-    if len(found) != 1:
-        what = f"no device {words[0]}" if words[0] and not found else f"{len(known)} devices, which one is not known"
+    if not matching and len(gpus) == 1 and not mig(library, gpus[0][1]):
+        matching = gpus
+    if len(matching) != 1:
+        what = f"no device {words[0]}" if words[0] and not matching else f"{len(known)} devices, which one is not known"
         return NoMeter(f"{NOTHING}: NVML sees {what}")
-    _, handle, whole = found[0]
+    _, handle, whole = matching[0]
     if whole is None and mig(library, handle):
         return Nvml(library, None, own, handle)
     return Nvml(library, handle, own, whole)
@@ -278,10 +278,10 @@ def trace_row(phase: str, at: float, meter: Meter, heading: Mapping[str, str]) -
 class Window:
     """Energy [J] and time [s] of a steady window, how often the work ran in it, and how far the energy may be off."""
 
-    energy: float
-    time: float
-    calls: int
-    uncertainty: float
+    energy: float  #: counted in it [J]
+    time: float  #: its length [s]
+    calls: int  #: how often the work ran
+    uncertainty: float  #: how far the energy may be off, of 1
 
 
 def window(meter: Meter, clock: Callable[[], float], work: Callable[[], None], length: float = WINDOW) -> Window | None:

@@ -23,15 +23,15 @@ class Probe:
     `engine`: whose kernel it is, where not the timer's.
     """
 
-    group: str
-    kind: str
-    kernel: str
-    dtype: str
-    kv_dtype: str = ""
-    engine: str = ""
-    sizes: Mapping[str, int] = field(hash=False)
-    moved: float
-    flops: float
+    group: str  #: what is fitted together
+    kind: str  #: kind of kernel
+    kernel: str  #: name of the kernel
+    dtype: str  #: of the operands
+    kv_dtype: str = ""  #: of the cache, '' where there is none
+    engine: str = ""  #: whose kernel it is, '' for the timer's
+    sizes: Mapping[str, int] = field(hash=False)  #: size -> value, those of SIZES it has
+    moved: float  #: bytes one call moves [B]
+    flops: float  #: of one call [FLOP]
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -131,11 +131,11 @@ def spread(probes: Iterable[Probe]) -> list[Probe]:
     chosen = [left.pop(0)]
     nearest = {p.key: apart(p, chosen[0]) for p in left}
     while left:
-        found = max(left, key=lambda p: nearest[p.key])
-        left.remove(found)
-        chosen.append(found)
+        farthest = max(left, key=lambda p: nearest[p.key])
+        left.remove(farthest)
+        chosen.append(farthest)
         for p in left:
-            nearest[p.key] = min(nearest[p.key], apart(p, found))
+            nearest[p.key] = min(nearest[p.key], apart(p, farthest))
     return chosen
 
 

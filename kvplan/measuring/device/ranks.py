@@ -87,7 +87,7 @@ class Ranks:
     def _answers(self, count: int, limit: float) -> list[float]:
         if not self.pipes:
             raise Failed("the processes of all-reduce were ended")
-        deadline, found = time.monotonic() + limit, []
+        deadline, answers = time.monotonic() + limit, []
         for rank, pipe in enumerate(self.pipes[:count]):
             try:
                 late = not pipe.poll(max(deadline - time.monotonic(), 0.0))
@@ -96,8 +96,8 @@ class Ranks:
                 answer = "ended"
             if isinstance(answer, str):
                 self._lose(rank, answer)
-            found.append(answer)
-        return found
+            answers.append(answer)
+        return answers
 
     def _lose(self, rank: int, how: str) -> NoReturn:
         """End all processes, as one of them is of no more use, and say which and why."""

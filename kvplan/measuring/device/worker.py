@@ -118,9 +118,9 @@ class Worker:
     def _count_loss(self) -> str:
         """End a process that is no longer of use; return how it ended."""
         self.losses += 1
-        said = self._ending() if not self.process.is_alive() else "closed its pipe"
+        ending = self._ending() if not self.process.is_alive() else "closed its pipe"
         self.close()
-        return said
+        return ending
 
     def close(self) -> None:
         """End the process by force; a later question starts another."""
@@ -139,8 +139,8 @@ class Remote:
 
     def sample(self, probe: Probe) -> Sample:
         """Return the worker's sample of a probe; TooLarge, Failed or Lost as `Worker.ask`."""
-        found: Sample = self.worker.ask("sample", probe)
-        return found
+        sampled: Sample = self.worker.ask("sample", probe)
+        return sampled
 
 
 # -- in the worker's own process ---------------------------------------------------------------------

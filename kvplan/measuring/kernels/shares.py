@@ -36,7 +36,7 @@ def shares(gpu: Gpu, time: Callable[[KernelCall], float], terms: Collection[str]
         "cache": ("decode_attention", two, cache, 4 * SEQUENCES * KV_HEADS * HEAD_DIM * LENGTH / gpu.bandwidth),
         "prompt": ("prefill_attention", two, prompt, 2 * HEADS * HEAD_DIM * LENGTH**2 / gpu.wide),
     }
-    found = {}
+    reached = {}
     for term, (kind, dtypes, sizes, least) in probes.items():
         if terms and term not in terms:
             continue
@@ -46,8 +46,8 @@ def shares(gpu: Gpu, time: Callable[[KernelCall], float], terms: Collection[str]
                 kind=kind, gpu=gpu.name, engine=engine, version="", kernel="", dtypes=dtypes, sizes=sizes
             )  # fmt: skip
             logs.append(log(least / time(shape)))
-        found[term] = exp(sum(logs) / len(logs))
-    return found
+        reached[term] = exp(sum(logs) / len(logs))
+    return reached
 
 
 def kernel_factors(
@@ -96,11 +96,14 @@ def measured_here(
     typical = [shares(g, lambda s: shipped.predict(s).time, PRODUCTS) for g in others]
     moved = {}
     for term, reached in mine.items():
-        usual = exp(sum(log(found[term]) for found in typical) / len(typical))
+        usual = exp(sum(log(usual_shares[term]) for usual_shares in typical) / len(typical))
         moved[term] = log(min(max(reached / usual, LEAST), MOST))
     gpus = dict(servers.moves.get("gpus", {}))
     same = any(g.name == gpu.name for g in known)
-    told = {} if same else servers.moves.get("kernels", {}).get(gpu.architecture, {})
+    architecture = {} if same else servers.moves.get("kernels", {}).get(gpu.architecture, {})
     kept = gpus.get(gpu.name, {})
-    gpus[gpu.name] = {**kept, **{term: kept.get(term, 0.0) + m - told.get(term, 0.0) for term, m in moved.items()}}
+    gpus[gpu.name] = {
+        **kept,
+        **{term: kept.get(term, 0.0) + m - architecture.get(term, 0.0) for term, m in moved.items()},
+    }
     return replace(servers, moves={**servers.moves, "gpus": gpus})

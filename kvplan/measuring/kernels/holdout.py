@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from zlib import crc32
 
-from kvplan.measuring.fit import Progress, fit
+from kvplan.measuring.kernels.fit import Progress, fit
+from kvplan.measuring.kernels.rows import KernelRow
 from kvplan.measuring.residuals import Residuals, summary
-from kvplan.measuring.rows import KernelRow
 from kvplan.perf.kernel_profile import Kernel, KernelProfile, Prediction, Predictor, part_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.source import Source
@@ -83,15 +83,15 @@ def _checks_of(
     for name, out in tests.items():
         left = [row for row in rows if out(row) and judged(row, gpus)]
         if left:
-            found = predicted([row for row in rows if not out(row)], left, gpus, progress)
-            if found:
-                yield f"{kind}: {name}", grouped(found)
+            pairs = predicted([row for row in rows if not out(row)], left, gpus, progress)
+            if pairs:
+                yield f"{kind}: {name}", grouped(pairs)
 
 
-def grouped(found: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
+def grouped(pairs: Sequence[tuple[KernelRow, Prediction]]) -> list[Residuals]:
     """Return errors by GPU, engine and dtype, all rows last."""
     groups: dict[tuple[str, ...], list[tuple[KernelRow, Prediction]]] = {}
-    for row, prediction in found:
+    for row, prediction in pairs:
         s = row.shape
         groups.setdefault((s.gpu, s.engine, "", s.dtypes[-1]), []).append((row, prediction))
-    return [*(summary(g, groups[g]) for g in sorted(groups)), summary(("all", "", "", ""), found)]
+    return [*(summary(g, groups[g]) for g in sorted(groups)), summary(("all", "", "", ""), pairs)]

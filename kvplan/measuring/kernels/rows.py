@@ -17,33 +17,43 @@ LARGEST = 10**12
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRow:
-    """One call, its line in the file, and its measured time [s], None where the file has none."""
+    """One call of a kernel as a file holds it."""
 
     shape: KernelCall  #: the call that was measured
     line: int  #: its line in the file
     time: float | None  #: measured time [s], None where the file has none
 
 
-def is_serving(columns: list[str], asked: str | None) -> bool:
-    """Return whether a file holds end-to-end rows: asked for, or by its columns."""
-    return asked == "e2e" or (asked is None and set(columns) >= SERVING)
+def is_serving(columns: list[str], stated: str | None) -> bool:
+    """Return whether a file holds end-to-end rows: as stated, or by its columns."""
+    return stated == "e2e" or (stated is None and set(columns) >= SERVING)
 
 
-def kind_of(columns: list[str], asked: str | None, where: str) -> Kind:
-    """Return the kind of rows a file holds, by its columns; `asked` must fit them."""
-    if is_serving(columns, asked):
-        raise SpecError(f"{where}: holds end-to-end rows; expected rows of kernels: {', '.join(KINDS)}")
+def kind_of(columns: list[str], stated: str | None, name: str, measured: bool) -> Kind:
+    """Return the kind of rows a file called `name` holds, as stated, else by its columns.
+
+    Raises SpecError where columns are missing, that of the time too where it is to be `measured`.
+    """
+    kind = _kind(columns, stated, name)
+    if measured and MEASURED not in columns:
+        raise SpecError(f"{name}: line 1: missing column {shown(MEASURED)}, the measured time")
+    return kind
+
+
+def _kind(columns: list[str], stated: str | None, name: str) -> Kind:
+    if is_serving(columns, stated):
+        raise SpecError(f"{name}: holds end-to-end rows; expected rows of kernels: {', '.join(KINDS)}")
     fitting = [k for k in KINDS.values() if set(columns) >= {*k.sizes, *k.texts}]
-    if asked is not None:
-        missing = sorted({*KINDS[asked].sizes, *KINDS[asked].texts} - set(columns))
+    if stated is not None:
+        missing = sorted({*KINDS[stated].sizes, *KINDS[stated].texts} - set(columns))
         if missing:
-            raise SpecError(f"{where}: line 1: missing column {shown(missing[0])}, which {asked} rows need")
-        return KINDS[asked]
+            raise SpecError(f"{name}: line 1: missing column {shown(missing[0])}, which {stated} rows need")
+        return KINDS[stated]
     if not fitting:
         near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
         missing = sorted({*near.sizes, *near.texts} - set(columns))
         raise SpecError(
-            f"{where}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else write kind=NAME"
+            f"{name}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else write kind=NAME"
         )
     return max(fitting, key=lambda k: len(k.sizes))
 
@@ -104,8 +114,6 @@ def _size(text: str, where: str) -> int:
 
 
 def _time(entry: Mapping[str, Any], where: str) -> float:
-    if MEASURED not in entry:
-        raise SpecError(f"{where}: missing column {shown(MEASURED)}, the measured time")
     time = parse(f"{entry[MEASURED]} us", "s", f"{where}: {MEASURED}")
     if time <= 0:
         raise SpecError(f"{where}: {MEASURED}: expected a time above zero, got {shown(entry[MEASURED])}")

@@ -1,0 +1,1 @@
+"""Measured kernels: reading their rows, fitting their coefficients, and holding rows out."""
