@@ -35,7 +35,8 @@ def fleet(
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
-    `seconds` bounds the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and values that cannot be understood.
+    `seconds` bounds the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and
+    values that cannot be understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''

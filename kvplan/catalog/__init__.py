@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kvplan.catalog.owning import ownership as ownership
     from kvplan.catalog.rental import all_prices as all_prices
     from kvplan.catalog.rental import offers as offers
-    from kvplan.catalog.rental import price_document as price_document
     from kvplan.catalog.rental import offers_by_gpu as offers_by_gpu
+    from kvplan.catalog.rental import price_document as price_document
     from kvplan.catalog.rental import price_file as price_file
     from kvplan.catalog.rental import price_list as price_list
     from kvplan.catalog.rental import prices as prices

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
-
 from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
@@ -112,7 +110,7 @@ def tenures(
     """
     found = []
     for (term, provider), (cost, basis) in costs.items():
-        usd = float(usd_per_query(demand, cost, np.asarray(plan.gpus), np.asarray(plan.gpu_seconds)))
+        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds))
         found.append(
             Tenure(
                 term=term,

@@ -1,11 +1,12 @@
 """How sure a cost is: what the model's error, prices, load and lengths do to it, together and one by one."""
 
 from dataclasses import dataclass, replace
+from math import exp, fsum, log, sqrt
 from typing import Any
 
 import numpy as np
 
-from kvplan.planning.certainty import expected, lognormal
+from kvplan.planning.certainty import expected
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import candidates, grid_of
@@ -13,8 +14,6 @@ from kvplan.planning.site import Site
 from kvplan.specs.calibration import Range
 
 Array = Any
-#: draws of the Monte-Carlo range, and its seed
-DRAWS, SEED = 4000, 0
 #: 80 % ranges of what no calibration tells, as factors: an assumption, said in the report
 LOAD_RANGE, LENGTH_RANGE = (0.8, 1.25), (0.85, 1.15)
 #: lengths for which the time of a request is computed; others lie on straight lines between
@@ -67,19 +66,16 @@ class CostRange:
         return (paid + cycle / plan.in_flight * each * (working - waiting)) * price
 
     def range(self) -> tuple[float, float, float] | None:
-        """Return P10, P50 and P90 of the cost of a query; P50 is the point. [USD]"""
+        """Return P10, P50 and P90 of the cost of a query; P50 is the point. [USD]
+
+        What each quantity does alone is combined as independent errors of either side are: the root of the sum of
+        squares, of logarithms. Offers lie further above their median than below it, and so does the range.
+        """
         if self.site.cost is None:
             return None
-        low, middle, high = np.quantile(self.draws(), (0.1, 0.5, 0.9))
-        point = float(self.cost())
-        return point * float(low / middle), point, point * float(high / middle)
-
-    def draws(self) -> Array:
-        """Return draws of the cost of a query, everything moved at once. [USD]"""
-        rng = np.random.default_rng(SEED)
-        price = np.quantile(self.site.price_factors, rng.random(DRAWS))
-        length = np.clip(_draw(rng, *LENGTH_RANGE), LENGTHS[0], LENGTHS[-1])
-        return self.cost(_draw(rng, self.pace.low, self.pace.high), price, _draw(rng, *LOAD_RANGE), length)
+        point, ends = float(self.cost()), [(s.low, s.high) for s in self.swings()]
+        down, up = (sqrt(fsum(log(side(*pair, point) / point) ** 2 for pair in ends)) for side in (min, max))
+        return point * exp(-down), point, point * exp(up)
 
     def swings(self) -> tuple[Swing, ...]:
         """Return what each of them does alone, the widest first."""
@@ -102,9 +98,3 @@ class CostRange:
             if costs[0] != costs[1]:
                 found.append(Swing(name=f"{name} x{low:.2f} to x{high:.2f}", low=costs[0], high=costs[1], basis=basis))
         return tuple(sorted(found, key=lambda s: -abs(s.high - s.low)))
-
-
-def _draw(rng: Any, low: float, high: float) -> Array:
-    """Return draws of a lognormal with this 80 % range."""
-    middle, width = lognormal(Range(low=low, high=high))
-    return np.exp(rng.normal(middle, width, DRAWS))

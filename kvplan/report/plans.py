@@ -89,7 +89,7 @@ def legend(plans: Sequence[Plan]) -> Block:
     if lone := [p for p in plans if p.margin > 1]:
         raised = f"{lone[0].margin:.2f}"
         lines.append(
-            f"^ One offer is known, which may be the lowest of many; the plan is ranked at {raised} times its cost, the "
-            "90th percentile of what offers of other GPUs cost over their median."
+            f"^ One offer is known, which may be the lowest of many; the plan is ranked at {raised} times its cost, "
+            "the 90th percentile of what offers of other GPUs cost over their median."
         )
     return Text(" ".join(lines), "quiet")

@@ -67,8 +67,8 @@ TERM = (
 TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basis, align="left", wraps=True)
 #: what the figures of the bill are
 BILLED = (
-    "The bill is at P50: the median offer, times at the middle of their error, the mean load. P10 and P90 are of the "
-    "same draws of all four quantities below."
+    "The bill is at P50: the median offer, times at the middle of their error, the expected load. P10 and P90 combine "
+    "what each quantity under Sensitivity does alone, as independent errors."
 )
 REJECTED = (
     Column[Rejected](key="technique", value=lambda x: x.technique or None),
