@@ -740,7 +740,7 @@ def test_your_prices_stand_in_every_plan(run, tmp_path: Path) -> None:
     found = run(*asked["recommend"], *ON, "--prices", path, "--save", saved)
     assert "at your price of $1.00 per GPU-hour" in " ".join(found.out.split())
     kept = json.loads(saved.read_text())
-    assert kept["question"][-2:] == ["--prices", str(path)]
+    assert kept["question"]["values"]["prices"] == [str(path)]
     assert kept["recommended"]["price"]["usd_per_second"] == pytest.approx(1 / HOUR)
     assert kept["recommended"]["offers"][0]["source"]["ref"] == "ours.csv"
     both = run(*asked["recommend"], *ON, "--prices", path, "--price", "2/h")

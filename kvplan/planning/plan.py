@@ -58,6 +58,11 @@ class Plan:
     margin: float = 1.0
 
     @property
+    def weighed(self) -> float | None:
+        """Cost of a query as plans are compared by it, None without a price. [USD]"""
+        return None if self.usd is None else self.usd * self.margin
+
+    @property
     def label(self) -> str:
         """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
@@ -67,7 +72,7 @@ class Plan:
 def rank(objective: str) -> Any:
     """Return the order of plans under an objective; of equals fewer GPUs, less quality lost, surer, then faster."""
     keys: dict[str, Any] = {
-        "cost": lambda p: (p.usd is None, (p.usd or 0.0) * p.margin),
+        "cost": lambda p: (p.usd is None, p.weighed or 0.0),
         "energy": lambda p: (p.joules is None, p.joules or 0.0),
         "gpus": lambda p: (p.gpus, inf if p.usd is None else p.usd),
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
@@ -94,7 +99,7 @@ class Book:
         """Return what an objective makes small, for every candidate."""
         if objective == "energy":
             return self.joules(one)
-        return {"cost": one.usd, "gpus": one.gpus + 0.0, "latency": one.e2e}[objective]
+        return {"cost": one.usd * one.site.margin, "gpus": one.gpus + 0.0, "latency": one.e2e}[objective]
 
     def joules(self, one: Candidates) -> Array:
         """Return the energy of the GPUs for a query, waiting ones included. [J]"""
