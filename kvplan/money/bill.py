@@ -155,9 +155,9 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     waiting = max(serving - at_work, 0.0)
     shares += [
         ("idle", waiting, None, f"{waiting:.3g} of {serving:.3g} GPUs: the load is below what they could serve"),
-        ("headroom", fleet.headroom, None, f"{fleet.headroom:g} GPUs beyond the peak"),
-        ("spares", fleet.spares, None, f"{fleet.spares:g} GPUs stand in when others fail"),
-        ("unused", fleet.unused, None, f"{fleet.unused:g} GPUs of servers of {cost.unit}, which are paid for whole"),
+        ("headroom", fleet.headroom, None, f"{counted(fleet.headroom)} beyond the peak"),
+        ("spares", fleet.spares, None, f"{counted(fleet.spares)} to stand in when others fail"),
+        ("unused", fleet.unused, None, f"{counted(fleet.unused)} of servers of {cost.unit}, which are paid for whole"),
     ]
     cells = [
         Cell(use=use, kind=kind.name, amount=gpus * kind.amount, use_basis=basis, kind_basis=kind.basis)
@@ -166,6 +166,11 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     ]
     gpus = fleet.paid(cost.follows_load)
     return Bill(cells=tuple(cells), load=load, gpus=gpus, serving=serving, caveats=cost.caveats, unit=cost.unit)
+
+
+def counted(gpus: float) -> str:
+    """Return a number of GPUs: '1 GPU', '2.5 GPUs'."""
+    return f"{gpus:g} GPU{'s' * (gpus != 1)}"
 
 
 def kinds_of(cost: GpuCost, part: str | None) -> tuple[Line, ...]:

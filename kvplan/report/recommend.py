@@ -65,11 +65,6 @@ TERM = (
     ),
 )
 TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basis, align="left", wraps=True)
-#: what the figures of the bill are
-BILLED = (
-    "The bill is at P50: the median offer, times at the middle of their error, the expected load. P10 and P90 combine "
-    "what each quantity under Sensitivity does alone, as independent errors."
-)
 REJECTED = (
     Column[Rejected](key="technique", value=lambda x: x.technique or None),
     Column[Rejected](key="gpu", value=lambda x: x.gpu or None),
@@ -89,7 +84,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         standing(r),
         bill_table(r),
-        Text(BILLED, "quiet") if r.bill and r.usd else None,
+        billed(r),
         terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
@@ -109,6 +104,8 @@ def answer(r: Recommendation) -> str:
         return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    if r.bill and r.bill.gpus > p.gpus:
+        replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
     money = ""
     if p.usd is not None:
         interval = f" (P50; P10 {show_usd(r.usd[0])}, P90 {show_usd(r.usd[2])})" if r.usd else ""
@@ -197,6 +194,16 @@ def bill_table(r: Recommendation) -> Table | None:
     return table("Where each dollar goes", columns, rows, total=total)
 
 
+def billed(r: Recommendation) -> Text | None:
+    """Return what the figures of the bill are, None without a range."""
+    if r.bill is None or r.usd is None:
+        return None
+    rented = "the median offer, " if r.site is not None and r.site.price is not None else ""
+    middle = f"{rented}times at the middle of their error, the expected load and lengths"
+    combined = "P10 and P90 combine what each quantity under Sensitivity does alone, as independent errors"
+    return Text(f"The bill is at P50: {middle}. {combined}.", "quiet")
+
+
 def terms_table(r: Recommendation) -> Table | None:
     """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
     return table("The same load under other terms", (*TERM, TERM_BASIS), r.terms) if len(r.terms) > 1 else None
@@ -255,6 +262,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
         "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
         "energy": records(ENERGY, r.energy),
+        "gpus_paid": r.bill.gpus if r.bill else None,
         "price": price(r.site.price) if r.site else None,
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
