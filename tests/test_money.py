@@ -1,5 +1,6 @@
 """Money: hand-checked bills, annuities, energy and break-even volumes; prices that say how old they are."""
 
+import json
 import types
 from dataclasses import replace
 from datetime import date
@@ -16,10 +17,10 @@ from kvplan.money.api import Tokens, api_cost, applicable, break_even, fixed_fle
 from kvplan.money.bill import SPANS, WORK, Fleet, Usage, fleet_bill
 from kvplan.money.draw import Draw, measured_draw, query_energy, rated_draw
 from kvplan.money.gpu_cost import annuity, own, rent
-from kvplan.money.offers import caveat, commitment, follows_load, old
+from kvplan.money.offers import caveat, commitment, follows_load, median_offer, old, typical_spread, upper_end
 from kvplan.report.recommend import break_even as break_even_document
 from kvplan.specs.hardware import Price
-from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, ApiPrice, age
+from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, ApiPrice, age, stale
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import DAY, HOUR, KWH, MILLION, MONTH, YEAR, parse, show_energy
 
@@ -155,7 +156,7 @@ def test_a_rented_fleet_by_hand() -> None:
 
 @pytest.mark.parametrize("bill", [rented(), owned()], ids=["rented", "owned"])
 def test_both_views_sum_to_the_total(bill) -> None:
-    assert [line.name for line in bill.lines] == [*PARTS, "idle", "headroom", "spares"]
+    assert [line.name for line in bill.lines] == [*PARTS, "idle", "headroom", "spares", "unused"]
     assert sum(k.amount for k in bill.kinds) == pytest.approx(bill.total, rel=1e-12)
     for unit in (*SPANS, *WORK):
         for view in ("use", "kind"):
@@ -255,8 +256,9 @@ def test_lines_of_a_bill_sum_to_its_total_by_use_and_by_kind() -> None:
 def test_energy_of_a_query() -> None:
     """30 s at 700 W are 21 kJ, 5.83 Wh."""
     draw = Draw(busy=700, idle=100, basis="", measured=True, source=SOURCE)
-    lines = query_energy({"prefill": 10.0, "decode KV": 20.0}, draw)
-    assert [line.amount for line in lines] == [7000, 14_000]
+    lines = query_energy({"prefill": 10.0, "decode KV": 20.0}, {"idle": 5.0}, draw)
+    assert [(line.name, line.amount) for line in lines] == [("prefill", 7000), ("decode KV", 14_000), ("idle", 500)]
+    assert sum(line.amount for line in lines) == draw.query(30.0, 1 / 3, 5.0)
     assert show_energy(21_000) == "5.83 Wh" and show_energy(1.7 * KWH) == "1.70 kWh" and show_energy(3.6) == "1.00 mWh"
 
 
@@ -264,7 +266,7 @@ def test_a_measured_profile_says_what_each_part_draws() -> None:
     raw = {"idle": "70 W", "gemm": {"power": "690 W"}, "copy": {"power": "410 W", "joules_per_byte": "1e-10"}}
     draw = measured_draw(raw, SOURCE, "mine.yaml")
     assert draw.measured and (draw.at("prefill"), draw.at("decode KV"), draw.at(None)) == (690, 410, 70)
-    assert draw.at("overhead") == 550 and "690 W" in draw.basis
+    assert draw.at("overhead") == 410 and draw.at("") == 550 and "690 W" in draw.basis
     with pytest.raises(SpecError, match=r"mine.yaml: energy: expected idle, gemm: power"):
         measured_draw({"idle": "70 W"}, SOURCE, "mine.yaml")
     with pytest.raises(SpecError, match="a power such as"):
@@ -618,6 +620,156 @@ def test_no_price_is_still_a_document(run) -> None:
 
 def test_age_counts_from_the_day_a_price_was_seen() -> None:
     assert age(price(), "2026-11-24") == 0 == age(price(), "2026-01-01") and age(price(), "2026-12-04") == 10
+
+
+# -- offers ---------------------------------------------------------------------------------------
+
+
+def test_the_median_of_an_even_number_of_offers_is_the_mean_of_the_middle_two() -> None:
+    offers = [replace(price(usd), provider=f"p{usd:g}", gpus=8) for usd in (1.0, 2.0, 3.0, 9.0)]
+    offers[2] = replace(offers[2], gpus=1, source=replace(SOURCE, ref="older", date="2026-01-02"), start="2026-11-03")
+    found = median_offer(offers)
+    assert found is not None and found.price * HOUR == pytest.approx(2.5)
+    assert found.provider == "p2 and p3" and "mean of the middle two offers: p2 $2.00, p3 $3.00" in found.note
+    assert found.source.date == "2026-01-02" and "older" in found.source.ref and "made up" in found.source.ref
+    assert found.gpus == 1 and found.start == "2026-11-03"
+    assert median_offer(offers[:3]) is offers[1] and median_offer(offers[:1]) is offers[0] and median_offer([]) is None
+
+
+def test_a_typical_spread_is_that_of_gpus_with_several_offers() -> None:
+    spread = typical_spread([[price(1.0), price(2.0), price(4.0)], [price(3.0), price(1.0)], [price(50.0)], []])
+    assert spread == pytest.approx((0.5, 0.5, 1.0, 1.5, 2.0))
+    assert upper_end(spread) == pytest.approx(1.8) and upper_end((0.2, 0.5)) == 1
+    assert typical_spread([[price()]]) == (1.0,)
+
+
+def test_servers_without_a_price_are_derived_from_published_costs_of_owning() -> None:
+    """An hour of each costs what an H100's does times the ratio that a published model gives the two."""
+    terms, published = catalog.ownership(), {p.gpu: p.price for p in catalog.prices() if p.term == "owned-neocloud"}
+    base = own(H100, terms)
+    for name in ("h200", "b200", "b300", "mi300x"):
+        server, cost = terms.server(name), own(catalog.gpu(name), terms)
+        assert server is not None and base is not None and cost is not None
+        assert server.source.kind == "assumption" and server.gpus == cost.unit == 8
+        assert cost.rate() / base.rate() == pytest.approx(published[name] / published["h100-sxm"], rel=2e-3)
+
+
+def test_servers_are_paid_for_whole() -> None:
+    cost = own(H100, catalog.ownership())
+    assert cost is not None and [cost.whole(n) for n in (0, 1, 8, 9)] == [0, 8, 8, 16]
+    rack = own(catalog.gpu("gb200"), catalog.ownership())
+    assert rack is not None and rack.whole(4) == 72
+    one, eight = rent(price()), rent(replace(price(), gpus=8))
+    assert one.whole(3) == 3 and eight.whole(3) == 8 and "servers of 8 GPUs" in eight.caveats[0]
+    by = {(p.provider, p.gpu): p.gpus for p in catalog.prices() if p.current("2026-11-24") and p.term == "on-demand"}
+    assert by["aws", "h200"] == by["azure", "h100-sxm"] == 8 and by["nebius", "h200"] == by["aws", "t4"] == 1
+
+
+def test_a_price_without_a_date_is_old() -> None:
+    undated = replace(price(), source=replace(SOURCE, date=""))
+    assert age(undated, "2026-11-24") is None and stale(undated, "2026-11-24", 10**6)
+    assert not stale(price(), "2026-11-24", 120) and stale(price(), "2027-11-24", 120)
+    assert old(undated, "2026-11-24", 120) == "the h100-sxm price of test has no date: check it"
+
+
+# -- price lists of one's own ---------------------------------------------------------------------
+
+CSV = """gpu,price,currency,rate,provider,term,from,gpus
+h100,2.00,EUR,1.10,ours,on-demand,2026-11-01,8
+b200,"5,000.5 USD/month",,,theirs,reserved-1y,,
+"""
+
+
+def test_a_price_list_is_a_table_or_a_document_in_any_currency(tmp_path: Path) -> None:
+    table, document = tmp_path / "ours.csv", tmp_path / "ours.yaml"
+    table.write_text(CSV)
+    document.write_text(
+        HEAD
+        + "rates: {EUR: 1.10}\nprices:\n  - {gpu: h100, price: 2 EUR/h, from: 2026-11-01, gpus: 8, provider: ours}\n"
+    )
+    first, second = catalog.price_list([str(table)])
+    (same,) = catalog.price_list([str(document)])
+    assert first.price == same.price == pytest.approx(2.20 / HOUR) and first.gpus == same.gpus == 8
+    assert (first.gpu, first.provider, first.term, first.start) == ("h100-sxm", "ours", "on-demand", "2026-11-01")
+    assert second.price == pytest.approx(5000.5 / MONTH) and second.term == "reserved-1y"
+    assert second.source.date == "" and second.start == "" and second.current("2020-01-01")
+    assert first.yours and same.yours and first.source.ref == "ours.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gpu,price\nh100,2 EUR/h\n", "ours.csv: line 2: price: no rate of EUR is stated; write USD for one EUR"),
+        ("gpu,price,currency\nh100,2,EUR\n", "no rate of EUR is stated"),
+        ("gpu,price,currency,rate\nh100,2,EUR,dear\n", "ours.csv: line 2: rate: expected a plain number"),
+        ("gpu,price\nh1000,2\n", "ours.csv: line 2: no GPU named 'h1000'"),
+        ("gpu,price\nh100,\n", "ours.csv: line 2: missing price"),
+        ("gpu,price\nh100,0\n", "must be above zero"),
+        ("gpu,cost\nh100,2\n", "no field named 'cost'"),
+        ("gpu\nh100\n", "ours.csv: missing price"),
+        ("gpu,price,term\nh100,2,weekly\n", "term: expected on-demand"),
+        ("gpu,price,from\nh100,2,soon\n", "a date such as 2026-11-23"),
+        ("gpu,price,gpus\nh100,2,0\n", "gpus: must be"),
+        ("gpu,price\n", "holds no rows"),
+    ],
+)
+def test_a_wrong_table_of_prices_is_refused_in_one_line(run, tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ours.csv"
+    path.write_text(text)
+    found = run("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "--prices", path)
+    assert found.code == 1 and found.out == "" and said in found.err and found.err.count("\n") == 1, found.err
+
+
+def test_your_prices_stand_in_every_plan(run, tmp_path: Path) -> None:
+    """estimate, recommend, load and fleet cost what the list says, and what it leaves out stays as it was."""
+    path, file, saved = tmp_path / "ours.csv", tmp_path / "fleet.yaml", tmp_path / "plan.json"
+    path.write_text("gpu,price,from\nh100,1.00,2026-11-01\n")
+    file.write_text("gpus: {h100: 16}\nworkloads: [{workload: chat, model: llama3.1-8b}]\nbuckets: 1\n")
+    asked = {
+        "estimate": ("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100"),
+        "recommend": ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100"),
+        "load": ("load", "-m", "llama3.1-8b", "-g", "h100", "--isl", "1000", "--osl", "100", "--concurrency", "8"),
+        "fleet": ("fleet", file, "-t", "baseline"),
+    }
+    shelf = sorted(p.price * HOUR for p in catalog.offers("h100-sxm", "2026-11-24"))
+    ratio = (shelf[2] + shelf[3]) / 2
+    for name, words in asked.items():
+        usual, mine = (run(*words, *ON, "--json", *more).json for more in ((), ("--prices", path)))
+        costs = [cost_of(name, found) for found in (usual, mine)]
+        assert costs[0] == pytest.approx(ratio * costs[1], rel=1e-6), name
+    found = run(*asked["recommend"], *ON, "--prices", path, "--save", saved)
+    assert "at your price of $1.00 per GPU-hour" in " ".join(found.out.split())
+    kept = json.loads(saved.read_text())
+    assert kept["question"]["values"]["prices"] == [str(path)]
+    assert kept["recommended"]["price"]["usd_per_second"] == pytest.approx(1 / HOUR)
+    assert kept["recommended"]["offers"][0]["source"]["ref"] == "ours.csv"
+    both = run(*asked["recommend"], *ON, "--prices", path, "--price", "2/h")
+    assert both.code == 1 and "--price, --prices: give one of them" in both.err
+    other = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h200", *ON, "--json")
+    again = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h200", *ON, "--json", "--prices", path)
+    assert other.json["recommended"]["usd_per_query"] == again.json["recommended"]["usd_per_query"]
+
+
+def cost_of(command: str, document: dict) -> float:
+    """Return a cost that doubles where a GPU's price does."""
+    if command == "estimate":
+        return document["rows"][0]["usd_per_query"]
+    if command == "recommend":
+        return document["recommended"]["usd_per_query"]["p50"]
+    if command == "load":
+        return document["loads"][0]["usd_per_query"]
+    return document["fleet"]["usd_per_month"] if "fleet" in document else document["usd_per_month"]
+
+
+def test_an_undated_row_is_shown_as_old(run, tmp_path: Path) -> None:
+    path = tmp_path / "ours.csv"
+    path.write_text("gpu,price,provider\nh100,2.5,ours\n")
+    row = run("prices", "--prices", path, "--provider", "ours", "--json", *ON).json["prices"][0]
+    assert row["stale"] and row["age_days"] is None and row["source"]["date"] is None
+    out = run("prices", "--prices", path, "--provider", "ours", *ON).out
+    assert "no date" in out and "1 of 1 price" in out
+    noted = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--prices", path, *ON).out
+    assert "has no date: check it" in " ".join(noted.split())
 
 
 # -- refreshing -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.sites import PUBLISHED, gpus_of, one_price, site
+from kvplan.api.sites import PUBLISHED, compared, gpus_of, one_price, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.site import Query
@@ -27,6 +27,7 @@ def estimate(
     weights: str | None = None,
     utilization: float | str | None = None,
     price: float | str | None = None,
+    prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
@@ -34,8 +35,8 @@ def estimate(
     """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `price` is USD per
-    GPU-hour, `on` the day of the prices. Raises KvplanError for names and values that cannot be understood, and for a
-    context beyond the model's unless `allow_long_context`.
+    GPU-hour, `prices` are files of your own, `on` is their day. Raises KvplanError for names and values that cannot be
+    understood, and for a context beyond the model's unless `allow_long_context`.
 
         >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
@@ -49,12 +50,15 @@ def estimate(
     names = values.technique_names(techniques, spelling.compared())
     named, chosen = bool(values.several(gpus, "gpus")), gpus_of(gpus)
     one_price(rent, chosen, named)
+    listed = price_list(price, prices)
     sites = [
         site(
-            gpu, spec, day, price=rent, profile=values.word(profile, "profile"),
+            gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
             parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
             utilization=values.utilization(utilization, "utilization"),
         )
         for gpu in chosen.values()
     ]  # fmt: skip
+    if not named:
+        sites = list(compared({place.gpu.name: place for place in sites}).values())
     return survey(spec, query, sites, names, today=day, named=named)

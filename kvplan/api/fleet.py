@@ -6,7 +6,7 @@ from dataclasses import replace
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.recommend import demand_of
-from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
+from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
@@ -15,6 +15,7 @@ from kvplan.planning.site import Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
+from kvplan.specs.hardware import Price
 from kvplan.specs.model import ModelSpec
 
 #: bounds of the solver's time [s]
@@ -27,6 +28,7 @@ def fleet(
     techniques: str | Iterable[str] = (),
     any_technique: bool = False,
     term: str = ON_DEMAND,
+    prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
@@ -34,7 +36,8 @@ def fleet(
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
-    `seconds` bounds the solver. Raises KvplanError for a file, names and values that cannot be understood.
+    `seconds` bounds the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and
+    values that cannot be understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
@@ -48,18 +51,19 @@ def fleet(
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{asked.name}: {job.name}")
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
+    listed = price_list(None, prices)
     names = values.technique_names(techniques, spelling.searched())
 
     def place(stock: Stock, model: ModelSpec) -> Site:
-        return stocked(stock, model, offered, day, servers)
+        return stocked(stock, model, offered, day, servers, listed)
 
     tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in jobs]
     return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
 
 
-def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str) -> Site:
+def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str, listed: tuple[Price, ...] = ()) -> Site:
     """Return a type of GPU that can be had: at the file's price, else at the day's offers."""
-    found = site(stock.gpu, model, day, price=stock.price, term=term, profile=profile)
+    found = site(stock.gpu, model, day, price=stock.price, listed=listed, term=term, profile=profile)
     if found.price is None:
         name = stock.gpu.name
         raise SpecError(f"{name}: no {term} price on {day}; write one, as in {name}: {{count: 8, price: 2.49 USD/h}}")

@@ -1,8 +1,10 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
+from collections.abc import Iterable
+
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.sites import PUBLISHED, site
+from kvplan.api.sites import PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.load import Speculation, Survey, server, speculation, survey
@@ -40,6 +42,7 @@ def load(
     tpot: float | str | None = None,
     percentile: float | str = 0.95,
     price: float | str | None = None,
+    prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
@@ -47,7 +50,8 @@ def load(
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
-    (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour.
+    (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
+    `prices` are files of your own.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
@@ -63,7 +67,7 @@ def load(
     prompt, output = values.tokens(isl, "isl"), values.tokens(osl, "osl")
     check_context(spec, prompt + output, values.flag(allow_long_context, "allow_long_context"), "isl, osl")
     place = site(
-        catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price),
+        catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=values.one_of(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),

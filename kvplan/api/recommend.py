@@ -5,17 +5,22 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.sites import ON_DEMAND, PUBLISHED, gpus_of, one_price, site
+from kvplan.api.prices import rank
+from kvplan.api.sites import ON_DEMAND, PUBLISHED, compared, gpus_of, one_price, price_list, site, with_power
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
+from kvplan.money.gpu_cost import GpuCost, rent
+from kvplan.money.offers import caveat
 from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.hosting import Tenure, tenures
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
 from kvplan.planning.site import OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
+from kvplan.specs.hardware import Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
 
@@ -41,12 +46,13 @@ def recommend(
     weights: str | Iterable[str] = (),
     objective: str = "cost",
     max_gpus: int | None = None,
-    spares: int = 0,
+    spares: int | None = None,
     headroom: float | str = 0.0,
     confidence: float | str = 0.5,
     prefix_cache: bool = True,
     term: str = ON_DEMAND,
     price: float | str | None = None,
+    prices: str | Iterable[str] = (),
     own: str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
@@ -55,20 +61,21 @@ def recommend(
     """Return the best plan under the limits, and why; without one, what it fails on.
 
     Limits of time are in seconds at the `percentile` of the requests (the workload's own where none is given, 'none'
-    lifts one), `max_quality_drop` is a share. `price` is USD per GPU-hour, `own` a file of what owning takes. Raises
-    KvplanError for names and values that cannot be understood.
+    lifts one), `max_quality_drop` is a share. `price` is USD per GPU-hour, `prices` are files of your own prices,
+    `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload) or
+    `spares` says otherwise. Raises KvplanError for names and values that cannot be understood.
 
         >>> found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.plan.technique, found.plan.gpu
         ('fp8', 'h100-sxm')
     """
-    spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
+    spec, day, own_rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     aim = values.one_of(objective, "objective", OBJECTIVES)
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     owned = values.given(values.word, own, "own")
-    standing = values.count(spares, "spares", 0, MOST_SPARES)
     asked = demanded(values.word(workload, "workload"), spec, values.per_day(queries_per_day, rate))
+    stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
@@ -83,13 +90,17 @@ def recommend(
     check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
     names = values.technique_names(techniques, spelling.searched())
     named, found = bool(values.several(gpus, "gpus")), gpus_of(gpus)
-    if rent and owned:
+    if own_rent and owned:
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
-    one_price(rent, found, named)
+    one_price(own_rent, found, named)
+    listed = price_list(price, prices)
     places = {
-        gpu.name: site(gpu, spec, day, price=rent, term=offered, owned=owned, power=True, profile=servers)
+        gpu.name: site(
+            gpu, spec, day, price=own_rent, listed=listed, term=offered, owned=owned, power=True, profile=servers
+        )
         for gpu in found.values()
     }
+    places = places if named else compared(places)
     priced, unpriced = split(places, aim, named, owned, offered, day)
     table = catalog.quality_table()
     own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
@@ -100,7 +111,7 @@ def recommend(
             limits,
             forms=forms,
             headroom=values.share(headroom, "headroom"),
-            spares=standing,
+            spares=stands,
             prefix_cache=values.flag(prefix_cache, "prefix_cache"),
         ),
         names,
@@ -112,7 +123,40 @@ def recommend(
         guesses=named,
         absent=unpriced,
     )
-    return replace(answer, warnings=warned(answer, spec, context, day))
+    offered_here = terms_of(answer, listed, owned or catalog.DEFAULT, servers, day)
+    return replace(answer, warnings=warned(answer, spec, context, day), terms=offered_here)
+
+
+def terms_of(
+    answer: Recommendation, listed: tuple[Price, ...], owned: str, profile: str, day: str
+) -> tuple[Tenure, ...]:
+    """Return what the plan costs at its price, on every other term its GPU is offered, owned, and what APIs charge."""
+    if answer.plan is None or answer.site is None or answer.site.cost is None:
+        return ()
+    here, gpu = answer.site, answer.site.gpu
+    used = here.price
+    costs: dict[tuple[str, str], tuple[GpuCost, str]] = {}
+    if used is not None:
+        costs[used.term, used.provider] = rent(used), said_of(here)
+    terms = dict.fromkeys(p.term for p in (*listed, *catalog.prices()) if p.gpu == gpu.name)
+    for term in sorted(terms, key=lambda t: (rank(t), t)):
+        place = replace(here, owned=None, offers=catalog.offers(gpu.name, day, term, listed))
+        if not term.startswith("owned") and place.price is not None and (used is None or term != used.term):
+            costs[term, place.price.provider] = rent(place.price), said_of(place)
+    mine = here.owned or with_power(here, owned, profile).owned
+    if mine is not None:
+        costs["owned", ""] = mine, f"servers of {mine.unit} GPUs, bought whole"
+    return tenures(answer.demand, answer.plan, costs, answer.break_even)
+
+
+def said_of(place: Site) -> str:
+    """Return what the price of a rented GPU rests on, in words."""
+    price = place.price
+    assert price is not None
+    several = f"median of {len(place.offers)} offers" if len(place.offers) > 1 else "one offer"
+    together = f", in servers of {price.gpus} GPUs" if price.gpus > 1 else ""
+    warning = caveat(price.term)
+    return f"{'your price' if price.yours else several}{together}{f'; {warning}' if warning else ''}"
 
 
 def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:

@@ -1,6 +1,6 @@
 """GPUs as places to serve on: what each costs on a day, draws, and reaches under the profile asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.errors import SpecError
 from kvplan.kv.replica import Parallel
+from kvplan.money.offers import typical_spread
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu, Price
@@ -37,6 +38,7 @@ def site(
     day: str,
     *,
     price: float | None = None,
+    listed: tuple[Price, ...] = (),
     term: str = ON_DEMAND,
     owned: str | None = None,
     power: bool = False,
@@ -48,17 +50,19 @@ def site(
 ) -> Site:
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
-    With `power` its draw is looked up too.
+    `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too.
     """
     found = Site(
         gpu=gpu,
         calibration=calibrated(gpu, about, profile, engine),
         engine=catalog.engine(),
-        offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term),
+        offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
         weights=weights,
         utilization=utilization,
     )
+    if found.lone_offer:
+        found = replace(found, typical=typical(day, term))
     return found if owned is None and not power else with_power(found, owned, profile)
 
 
@@ -74,12 +78,37 @@ def with_power(site: Site, owned: str | None, profile: str) -> Site:
     return replace(site, draw=draw, offers=(), owned=own(site.gpu, terms, draw))
 
 
+@cache
+def typical(day: str, term: str) -> tuple[float, ...]:
+    """Return the spread of a GPU's offers over their median, of all GPUs with several offers on a day."""
+    return typical_spread(catalog.offers_by_gpu(day, term).values())
+
+
+def price_list(price: float | str | None, prices: str | Iterable[str]) -> tuple[Price, ...]:
+    """Return the prices of the user's lists; refuse them beside a price of one GPU."""
+    words = several(prices, "prices")
+    if price is not None and words:
+        raise SpecError("price, prices: give one of them; write the price into the list")
+    return catalog.price_list(words)
+
+
+def compared(places: Mapping[str, Site]) -> dict[str, Site]:
+    """Return places as they are compared: a GPU with one offer at the upper end of a spread, where others have several.
+
+    One offer may be the lowest of many, so it wins only where it would at the 90th percentile of a typical spread.
+    """
+    if not any(len(place.offers) > 1 for place in places.values()):
+        return dict(places)
+    return {name: place.compared() for name, place in places.items()}
+
+
 def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
     """Return the user's own price as an offer. [USD/s]"""
     source = Source(kind="quote", ref=ref, date=day)
     return Price(
-        gpu=gpu.name, provider="yours", term="as given", price=price, start=day, end=None, note="", source=source
-    )
+        gpu=gpu.name, provider="yours", term="as given", price=price, start=day, end=None, note="", source=source,
+        yours=True,
+    )  # fmt: skip
 
 
 def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from kvplan.catalog.owning import ownership as ownership
     from kvplan.catalog.rental import all_prices as all_prices
     from kvplan.catalog.rental import offers as offers
+    from kvplan.catalog.rental import offers_by_gpu as offers_by_gpu
     from kvplan.catalog.rental import price_document as price_document
     from kvplan.catalog.rental import price_file as price_file
+    from kvplan.catalog.rental import price_list as price_list
     from kvplan.catalog.rental import prices as prices
     from kvplan.catalog.rental import write_prices as write_prices
     from kvplan.catalog.saved import save_plan as save_plan
@@ -46,7 +48,16 @@ _OFFERS = {
     "models": ("all_models", "model"),
     "lookup": ("resolve",),
     "owning": ("DEFAULT", "api_file", "apis", "ownership"),
-    "rental": ("all_prices", "offers", "price_document", "price_file", "prices", "write_prices"),
+    "rental": (
+        "all_prices",
+        "offers",
+        "offers_by_gpu",
+        "price_document",
+        "price_file",
+        "price_list",
+        "prices",
+        "write_prices",
+    ),
     "saved": ("save_plan", "saved_plan"),
     "scores": ("quality_file", "quality_table"),
     "serving": ("calibration", "is_serving", "serving_profile"),

@@ -1,20 +1,42 @@
 """Rents of GPUs: the dated offers on the shelf, and files of one's own."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from kvplan.catalog.fields import day, listed, read_source, rent, required, shelf_document, source_of, text
-from kvplan.catalog.files import Document
-from kvplan.catalog.lookup import resolve
+from kvplan.catalog.fields import (
+    ValueRange,
+    count,
+    day,
+    listed,
+    mapping,
+    number,
+    read_source,
+    rent,
+    required,
+    shelf_document,
+    source_of,
+    text,
+)
+from kvplan.catalog.files import Document, path_of
+from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, shown
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
 from kvplan.units import HOUR
 
-PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "note", "source")
+PRICE_FIELDS = ("gpu", "provider", "price", "term", "from", "to", "gpus", "note", "source")
+#: columns of a price list as a table; `gpu` and `price` must be there, an empty cell is as good as none
+CSV_COLUMNS = ("gpu", "price", "currency", "rate", "provider", "term", "from", "to", "gpus", "note")
+#: GPUs that may be let together
+TOGETHER = ValueRange(1, 1e4)
+#: what one unit of a currency may be worth [USD]
+RATE = ValueRange(open=True, most=1e6)
+#: the term of an offer that names none, and the currency everything is counted in
+ON_DEMAND, USD = "on-demand", "USD"
 _TERM = re.compile(r"on-demand|spot|community|reserved-\d+[ym]|owned-[a-z]+")
 
 
@@ -24,10 +46,25 @@ def prices() -> tuple[Price, ...]:
     return tuple(price for name in names("prices") for price in price_file(name))
 
 
-def offers(gpu_name: str, day: str, term: str = "on-demand") -> tuple[Price, ...]:
-    """Return the prices of a GPU current on a day, cheapest first; none when none is known (never a zero)."""
-    found = (p for p in prices() if p.gpu == gpu_name and p.term == term and p.current(day))
-    return tuple(sorted(found, key=lambda p: p.price))
+def offers(gpu_name: str, day: str, term: str = ON_DEMAND, own: Iterable[Price] = ()) -> tuple[Price, ...]:
+    """Return the prices of a GPU current on a day, cheapest first; none when none is known (never a zero).
+
+    Where `own` prices of the user's hold for this GPU and term, they stand for the shelf's.
+    """
+    mine, shelf = (
+        [p for p in some if p.gpu == gpu_name and p.term == term and p.current(day)] for some in (own, prices())
+    )
+    return tuple(sorted(mine or shelf, key=lambda p: p.price))
+
+
+def offers_by_gpu(day: str, term: str = ON_DEMAND) -> dict[str, tuple[Price, ...]]:
+    """Return the shelf's prices of every GPU current on a day, cheapest first."""
+    return {gpu: offers(gpu, day, term) for gpu in dict.fromkeys(p.gpu for p in prices())}
+
+
+def price_list(words: Iterable[str]) -> tuple[Price, ...]:
+    """Return the prices of the user's own lists, YAML or CSV, as prices that are certain; raise SpecError."""
+    return tuple(replace(p, yours=True) for word in words for p in price_file(word))
 
 
 def price_file(word: str) -> tuple[Price, ...]:
@@ -35,9 +72,12 @@ def price_file(word: str) -> tuple[Price, ...]:
 
     An entry without a term is on demand; one without a provider is of the file's name. Raises SpecError, UnknownName.
     """
+    if as_path(word) is not None and word.lower().endswith(".csv"):
+        return price_table(word)
     raw, name, where = shelf_document("prices", word, "price list")
     default = read_source(raw.get("source"), where)
-    required(raw, ("name", "title", "source", "prices"), ("prices",), where, "prices")
+    required(raw, ("name", "title", "source", "rates", "prices"), ("prices",), where, "prices")
+    rates = _rates(raw.get("rates", {}), f"{where}: rates")
     found = []
     for n, item in enumerate(listed(raw["prices"], f"{where}: prices"), 1):
         place = f"{where}: price {n}"
@@ -47,14 +87,82 @@ def price_file(word: str) -> tuple[Price, ...]:
                 gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
                 provider=text(entry, "provider", place, text(raw, "name", where, name)),
                 term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
-                price=rent(entry["price"], f"{place}: price"),
+                price=rent(in_usd(entry["price"], rates, f"{place}: price"), f"{place}: price"),
                 start=day(entry["from"], f"{place}: from"),
                 end=day(entry["to"], f"{place}: to") if "to" in entry else None,
                 note=text(entry, "note", place, ""),
                 source=source_of(entry, default, place),
+                gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
             )
         )
     return tuple(found)
+
+
+def price_table(word: str) -> tuple[Price, ...]:
+    """Return the prices of a CSV file of the user's, USD per GPU-hour unless it names a currency and its rate.
+
+    The day a price holds from is also the day it was seen; a row without one has no date, and counts as old. Raises
+    SpecError, UnknownName.
+    """
+    from kvplan.catalog.tables import LINE, csv_blocks
+
+    path = path_of(word)
+    found = []
+    for columns, rows in csv_blocks(word, None):
+        required(dict.fromkeys(columns), CSV_COLUMNS, ("gpu", "price"), path.name)
+        for row in rows:
+            place = f"{path.name}: line {row[LINE]}"
+            entry = {key: said.strip() for key, said in row.items() if key != LINE and said.strip()}
+            required(entry, CSV_COLUMNS, ("gpu", "price"), place)
+            seen = day(entry["from"], f"{place}: from") if "from" in entry else ""
+            found.append(
+                Price(
+                    gpu=resolve("gpus", entry["gpu"], "GPU", place),
+                    provider=entry.get("provider", path.stem),
+                    term=_term(entry.get("term", ON_DEMAND), f"{place}: term"),
+                    price=rent(_cell(entry, place), f"{place}: price"),
+                    start=seen,
+                    end=day(entry["to"], f"{place}: to") if "to" in entry else None,
+                    note=entry.get("note", ""),
+                    source=Source(kind="quote", ref=path.name, date=seen),
+                    gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
+                )
+            )
+    return tuple(found)
+
+
+def _cell(entry: Mapping[str, str], where: str) -> str:
+    """Return the price of a row of a table as USD per second or hour in words."""
+    written = entry["price"]
+    currency, rates = entry.get("currency", USD).upper(), {}
+    if "rate" in entry:
+        rates[currency] = number(entry["rate"], f"{where}: rate", RATE)
+    if written.replace(".", "", 1).replace(",", "").isdigit():
+        written = f"{written.replace(',', '')} {currency}/h"
+    return in_usd(written, rates, f"{where}: price")
+
+
+def _rates(raw: object, where: str) -> dict[str, float]:
+    """Return what one unit of each currency is worth. [USD]"""
+    given = mapping(raw, where, "{EUR: 1.08}")
+    return {str(unit).upper(): number(worth, f"{where}: {unit}", RATE) for unit, worth in given.items()}
+
+
+def in_usd(raw: object, rates: Mapping[str, float], where: str) -> str:
+    """Return a price with its currency turned into USD at a stated rate; raise SpecError where none is stated."""
+    said = str(raw)
+    found = re.search(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])", said)
+    if found is None or found[1] == USD:
+        return said
+    unit = found[1]
+    if unit not in rates:
+        raise SpecError(
+            f"{where}: no rate of {unit} is stated; write USD for one {unit}, as in rates: {{{unit}: 1.08}} of a YAML "
+            "file or in the column rate of a CSV file"
+        )
+    amount, _, per = said.partition("/")
+    worth = number(amount.replace(unit, "").strip(), where, RATE) * rates[unit]
+    return f"{worth!r} {USD}/{per or 'h'}"
 
 
 def _term(word: str, where: str) -> str:
@@ -73,6 +181,7 @@ def price_document(name: str, title: str, prices: Iterable[Price], source: Sourc
             "term": p.term,
             "from": p.start,
             "note": p.note,
+            **({"gpus": str(p.gpus)} if p.gpus > 1 else {}),
         }
         for p in prices
     ]

@@ -14,6 +14,7 @@ from kvplan.catalog.fields import (
     read_source,
     shelf_document,
     source_of,
+    stated,
     text,
     titles,
     yes,
@@ -28,7 +29,10 @@ from kvplan.specs.source import Source
 from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload
 from kvplan.units import MAX_TOKENS
 
-FIELDS = ("name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "notes")
+FIELDS = (
+    "name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "item",
+    "requests_per_item", "notes",
+)  # fmt: skip
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
 SOME, ONE, WEIGHT = ValueRange(open=True, most=MAX_TOKENS), ValueRange(1, MAX_TOKENS), ValueRange(0, MAX_TOKENS)
@@ -61,6 +65,12 @@ def _read(word: str) -> Workload:
     parts, lengths = _lengths(asked, f"{where}: input", sources["input"])
     answer, outputs = _lengths(given, f"{where}: output", sources["output"])
     reused = asked.get("reused")
+    item, each = text(raw, "item", where, ""), 1.0
+    if "requests_per_item" in raw:
+        stands, sources["item"] = stated(raw["requests_per_item"], source, f"{where}: requests_per_item")
+        each = number(stands, f"{where}: requests_per_item", ONE, example="8")
+    if each > 1 and not item:
+        raise SpecError(f"{where}: requests_per_item: say of what, as in item: contract")
     return Workload(
         **titles(raw, name, where),
         task=task_named(text(raw, "task", where, ""), f"{where}: task"),
@@ -73,6 +83,8 @@ def _read(word: str) -> Workload:
         reused=None if reused is None else number(reused, f"{where}: input: reused", SHARE),
         arrivals=_arrivals(raw.get("arrivals"), f"{where}: arrivals"),
         slo=_slo(raw.get("slo"), f"{where}: slo"),
+        item=item,
+        requests_per_item=each,
         notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{where}: notes", "[one sentence]")),
         source=source,
         sources=sources,

@@ -15,6 +15,7 @@ from kvplan.cli.options import (
     long_context_option,
     model_option,
     price_option,
+    prices_option,
     profile_option,
     replica_options,
     techniques_option,
@@ -34,6 +35,7 @@ from kvplan.report.formats import Report
 )
 @replica_options
 @price_option
+@prices_option
 @day_option
 @click.option(
     "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."

@@ -11,6 +11,7 @@ from kvplan.cli.options import (
     examples,
     format_option,
     long_context_option,
+    prices_option,
     profile_option,
     techniques_option,
     term_option,
@@ -23,6 +24,7 @@ from kvplan.report.formats import Report
 @techniques_option
 @any_technique_option
 @term_option
+@prices_option
 @profile_option
 @day_option
 @click.option("--seconds", type=click.FloatRange(0.1, 3e3), default=20.0, show_default=True, help="The solver's time.")

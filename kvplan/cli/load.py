@@ -14,6 +14,7 @@ from kvplan.cli.options import (
     long_context_option,
     model_option,
     price_option,
+    prices_option,
     profile_option,
     replica_options,
 )
@@ -48,6 +49,7 @@ from kvplan.report.formats import Report
 )
 @profile_option
 @price_option
+@prices_option
 @day_option
 @long_context_option
 @format_option

@@ -46,6 +46,7 @@ profile_option = click.option(
 )  # fmt: skip
 day_option = click.option("--on", metavar="DATE", help="Day of the prices (YYYY-MM-DD). Default: today.")
 price_option = click.option("--price", metavar="PRICE", help="USD per GPU-hour: 2.49/h. Default: the median offer.")
+prices_option = click.option("--prices", multiple=True, metavar="FILE", help="Your own prices, YAML or CSV; they win.")
 term_option = click.option("--term", default="on-demand", metavar="TERM", help="on-demand, reserved-3y, spot ...")
 long_context_option = click.option(
     "--allow-long-context", is_flag=True, help="Also contexts beyond the model's, which take RoPE scaling."

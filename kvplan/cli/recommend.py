@@ -17,6 +17,7 @@ from kvplan.cli.options import (
     long_context_option,
     model_option,
     price_option,
+    prices_option,
     profile_option,
     spoken,
     techniques_option,
@@ -57,13 +58,15 @@ def question() -> dict[str, Any]:
 @click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
-@click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
+@click.option("--spares", type=click.IntRange(0, 64), metavar="N",
+              help="Replicas to stand in. Default: 1, none offline.")  # fmt: skip
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
 @click.option("--confidence", default="0.5", metavar="P", help="How sure each limit must be kept.")
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @term_option
 @price_option
+@prices_option
 @click.option("--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
 @profile_option
 @day_option

@@ -24,23 +24,24 @@ class Fleet:
     peak: float  #: serve the busiest hour
     headroom: float = 0.0  #: beyond the peak, 0 where the peak already holds it
     spares: float = 0.0  #: for when others fail (N+1)
+    unused: float = 0.0  #: of servers that are paid for whole
     #: mean of those that serve where the fleet follows the load, under terms that let GPUs go; None: all run always
     average: float | None = None
 
     def __post_init__(self) -> None:
-        sizes = (self.peak, self.headroom, self.spares, self.serving(True))
+        sizes = (self.peak, self.headroom, self.spares, self.unused, self.serving(True))
         if not all(isfinite(n) and n >= 0 for n in sizes) or not self.peak:
             raise SpecError(f"a fleet needs GPUs for its peak, and none of its counts may be negative: {self}")
         if self.serving(True) > self.peak:
             raise SpecError(f"{self.average:g} GPUs on average are more than the {self.peak:g} of the peak")
 
     def serving(self, follows_load: bool) -> float:
-        """Return the GPUs that are paid for to serve, on average, without headroom and spares."""
+        """Return the GPUs that are paid for to serve, on average, without headroom, spares and unused ones."""
         return self.average if follows_load and self.average is not None else self.peak
 
     def paid(self, follows_load: bool) -> float:
         """Return all GPUs that are paid for, on average."""
-        return self.serving(follows_load) + self.headroom + self.spares
+        return self.serving(follows_load) + self.headroom + self.spares + self.unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,9 @@ class Bill:
     cells: tuple[Cell, ...]  #: every use by every kind
     load: Usage  #: what is asked of the GPUs
     gpus: float  #: paid for, on average
-    serving: float  #: of them serve; the others are headroom and spares
+    serving: float  #: of them serve; the others are headroom, spares and unused
     caveats: tuple[str, ...]  #: of the price
+    unit: int = 1  #: GPUs that are paid for together
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -153,8 +155,9 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     waiting = max(serving - at_work, 0.0)
     shares += [
         ("idle", waiting, None, f"{waiting:.3g} of {serving:.3g} GPUs: the load is below what they could serve"),
-        ("headroom", fleet.headroom, None, f"{fleet.headroom:g} GPUs beyond the peak"),
-        ("spares", fleet.spares, None, f"{fleet.spares:g} GPUs stand in when others fail"),
+        ("headroom", fleet.headroom, None, f"{counted(fleet.headroom)} beyond the peak"),
+        ("spares", fleet.spares, None, f"{counted(fleet.spares)} to stand in when others fail"),
+        ("unused", fleet.unused, None, f"{counted(fleet.unused)} of servers of {cost.unit}, which are paid for whole"),
     ]
     cells = [
         Cell(use=use, kind=kind.name, amount=gpus * kind.amount, use_basis=basis, kind_basis=kind.basis)
@@ -162,7 +165,12 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
         for kind in kinds_of(cost, part)
     ]
     gpus = fleet.paid(cost.follows_load)
-    return Bill(cells=tuple(cells), load=load, gpus=gpus, serving=serving, caveats=cost.caveats)
+    return Bill(cells=tuple(cells), load=load, gpus=gpus, serving=serving, caveats=cost.caveats, unit=cost.unit)
+
+
+def counted(gpus: float) -> str:
+    """Return a number of GPUs: '1 GPU', '2.5 GPUs'."""
+    return f"{gpus:g} GPU{'s' * (gpus != 1)}"
 
 
 def kinds_of(cost: GpuCost, part: str | None) -> tuple[Line, ...]:

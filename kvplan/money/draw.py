@@ -12,7 +12,9 @@ from kvplan.specs.source import Source
 from kvplan.units import parse, show_percent
 
 #: which probe of a measured profile stands for a part of a query
-PROBES = {"prefill": "gemm", "decode weights": "copy", "decode KV": "copy", "communication": "copy"}
+PROBES = {
+    "prefill": "gemm", "decode weights": "copy", "decode KV": "copy", "communication": "copy", "overhead": "copy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,14 @@ class Draw:
     source: Source  #: of the figures
     parts: Mapping[str, float] = field(default_factory=dict)  #: at work on a part of a query, by its name [W]
 
+    def query(self, gpu_seconds: Any, prompt_share: Any, waiting: Any) -> Any:
+        """Return the energy of a query from its GPU time, the share of it for the prompt, and the time GPUs wait. [J]
+
+        Takes numbers or arrays; every part but the prompt is a decode step's.
+        """
+        working = prompt_share * self.at("prefill") + (1 - prompt_share) * self.at("decode KV")
+        return gpu_seconds * working + waiting * self.idle
+
     def at(self, part: str | None) -> float:
         """Return the power while a part of a query runs, of a waiting GPU for None. [W]"""
         return self.idle if part is None else self.parts.get(part, self.busy)
@@ -34,7 +44,7 @@ class Draw:
 def measured_draw(raw: Mapping[str, Any], source: Source, where: str) -> Draw:
     """Return the draw in the `energy` of a profile that `kvplan profile` wrote (values text).
 
-    Prefill draws what its GEMM probe drew, decode and communication what the copy did, anything else the mean of both.
+    Prefill draws what its GEMM probe drew, everything in a decode step what the copy did, anything else the mean.
     """
     try:
         idle = parse(raw["idle"], "W", f"{where}: energy: idle")
@@ -70,12 +80,14 @@ def rated_draw(gpu: Gpu, assumed: Ownership) -> Draw | None:
     )
 
 
-def query_energy(parts: Mapping[str, float], draw: Draw) -> tuple[Line, ...]:
-    """Return the energy of the GPUs for one query, a line a part, from its seconds of GPU time by part. [J]
+def query_energy(parts: Mapping[str, float], waiting: Mapping[str, float], draw: Draw) -> tuple[Line, ...]:
+    """Return the energy of the GPUs for one query, a line a part, and one for those that wait. [J]
 
-    Servers, cooling and idle GPUs are not in it.
+    `parts` are GPU seconds of a query by what they are for, `waiting` those of GPUs that do nothing, by why they are
+    there. Servers and cooling are not in it.
     """
+    watts = {part: draw.at(part) for part in parts} | dict.fromkeys(waiting, draw.idle)
     return tuple(
-        Line(name=part, amount=seconds * draw.at(part), basis=f"{seconds:.3g} GPU-s at {draw.at(part):.0f} W")
-        for part, seconds in parts.items()
+        Line(name=part, amount=seconds * watts[part], basis=f"{seconds:.3g} GPU-s at {watts[part]:.0f} W")
+        for part, seconds in {**parts, **waiting}.items()
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import expm1, log1p
+from typing import Any
 
 from kvplan.kv.budget import Line
 from kvplan.money.draw import Draw, rated_draw
@@ -27,6 +28,11 @@ class GpuCost:
     host: float = 0.0  #: the server's power beside its GPUs, a GPU's part [W]
     draw: Draw | None = None  #: the GPU's own power, None for a rented one [W]
     power_basis: str = ""  #: where the line of electricity comes from, in words
+    unit: int = 1  #: GPUs that are paid for together: those of a server, or the fewest an offer lets
+
+    def whole(self, gpus: Any) -> Any:
+        """Return the GPUs that are paid for where so many are needed, a number or an array: whole servers."""
+        return -(-gpus // self.unit) * self.unit
 
     def power(self, part: str | None) -> float:
         """Return the electricity of a GPU running a part of a query, waiting for None. [USD/s]"""
@@ -42,8 +48,10 @@ def rent(price: Price) -> GpuCost:
     terms = f"{show_usd(price.price * HOUR)} per GPU-hour, {price.provider} {price.term}, from {price.start}"
     warning = caveat(price.term)
     line = Line(name="rent", amount=price.price, basis=f"{terms}{f' ({warning})' if warning else ''}; {price.source}")
-    caveats = (f"{price.term}: {warning}",) if warning else ()
-    return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats)
+    caveats: tuple[str, ...] = (f"{price.term}: {warning}",) if warning else ()
+    if price.gpus > 1:
+        caveats += (f"let in servers of {price.gpus} GPUs",)
+    return GpuCost(fixed=(line,), follows_load=follows_load(price.term), caveats=caveats, unit=price.gpus)
 
 
 def annuity(principal: float, rate: float, periods: float, residual: float = 0.0) -> float:
@@ -78,6 +86,7 @@ def own(gpu: Gpu, terms: Ownership, draw: Draw | None = None) -> GpuCost | None:
         host=greatest - gpu.power,
         draw=power,
         power_basis=f"{basis}, {terms.electricity * KWH:.3g} USD/kWh ({terms.sources['electricity']})",
+        unit=server.gpus,
     )
 
 

@@ -1,19 +1,24 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 
+from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
 from kvplan.money.bill import Bill, Fleet, Usage, fleet_bill
+from kvplan.money.draw import query_energy
+from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
+from kvplan.planning.search import usd_per_query
 from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
-from kvplan.units import DAY, MONTH
+from kvplan.units import DAY, HOUR, MONTH
 
 #: (requests in flight, seconds each takes) at which a replica keeps the limits
 Loads = Sequence[tuple[int, float]]
@@ -55,7 +60,82 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
         input_tokens=demand.prompt,
         output_tokens=demand.output,
     )
-    return fleet_bill(Fleet(peak=serving, spares=demand.spares * plan.parallel.gpus), load, site.cost)
+    fleet = Fleet(
+        peak=serving, spares=demand.spares * plan.parallel.gpus, unused=site.cost.whole(plan.gpus) - plan.gpus
+    )
+    return fleet_bill(fleet, load, site.cost)
+
+
+def energy_of(demand: Demand, plan: Plan, site: Site) -> tuple[Line, ...]:
+    """Return the energy of a query by what its GPUs do and why others wait, () where it is unknown. [J]
+
+    The lines sum to the plan's energy of a query.
+    """
+    if site.draw is None or plan.joules is None:
+        return ()
+    parts, rate = seconds_by_part(demand, plan, site), demand.mean
+    serving = (plan.replicas - demand.spares) * plan.parallel.gpus
+    paid = site.cost.whole(plan.gpus) if site.cost else plan.gpus
+    waiting = {
+        "idle": max(serving / rate - plan.gpu_seconds, 0.0),
+        "spares": (plan.gpus - serving) / rate,
+        "unused": (paid - plan.gpus) / rate,
+    }
+    return query_energy(parts, {name: seconds for name, seconds in waiting.items() if seconds}, site.draw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenure:
+    """What a workload costs when its GPUs are had under certain terms, or an API serves it."""
+
+    term: str  #: on-demand, reserved-3y, owned, API ...
+    provider: str  #: who lets or serves it
+    usd: float | None  #: of a query, None where no price is known [USD]
+    per_month: float | None  #: of all queries [USD]
+    gpu_hour: float | None  #: of one GPU, None of an API [USD]
+    gpus: int  #: paid for, 0 of an API
+    basis: str  #: what it rests on
+
+
+def tenures(
+    demand: Demand,
+    plan: Plan,
+    costs: Mapping[tuple[str, str], tuple[GpuCost, str]],
+    apis: Iterable[tuple[ApiPrice, BreakEven]],
+) -> tuple[Tenure, ...]:
+    """Return what a plan costs under each of the terms its GPUs can be had, and what APIs charge for the same queries.
+
+    `costs`: (term, provider) -> what a GPU costs, and in words what that rests on. A plan whose GPUs are those of
+    another term may not be the cheapest under this one.
+    """
+    found = []
+    for (term, provider), (cost, basis) in costs.items():
+        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds))
+        found.append(
+            Tenure(
+                term=term,
+                provider=provider,
+                usd=usd,
+                per_month=usd * demand.mean * MONTH,
+                gpu_hour=cost.rate("") * HOUR,
+                gpus=int(cost.whole(plan.gpus)),
+                basis=basis,
+            )
+        )
+    for price, even in apis:
+        usd_each = even.api_per_query
+        found.append(
+            Tenure(
+                term="API",
+                provider=price.provider,
+                usd=usd_each,
+                per_month=None if usd_each is None else usd_each * demand.mean * MONTH,
+                gpu_hour=None,
+                gpus=0,
+                basis=price.model if price.serves == demand.model.name else f"{price.model}, another model",
+            )
+        )
+    return tuple(found)
 
 
 def volumes_of(
@@ -75,12 +155,13 @@ def volumes_of(
 
 def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[tuple[float, float]]:
     """Return (queries a day served within the limits, USD a month) of fleets of growing size, each at its best load."""
-    monthly = bill.total * MONTH / plan.replicas
+    each, whole = plan.parallel.gpus, -(-plan.gpus // bill.unit)
+    monthly = bill.total * MONTH / whole  # of one server
     spread, peak_factor = demand.fluctuation, demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
         # mean m with m + spread sqrt(m) = n x requests in flight
         roots = [((sqrt(spread**2 + 4 * n * held) - spread) / 2, cycle) for held, cycle in loads]
         rate = max(root**2 / cycle for root, cycle in roots) / (1 + demand.headroom) / peak_factor
-        table.append((rate * DAY, (n + demand.spares) * monthly))
+        table.append((rate * DAY, -(-(n + demand.spares) * each // bill.unit) * monthly))
     return table

@@ -54,6 +54,13 @@ class Plan:
     served_by_engine: bool
     #: whether servers on this GPU were measured
     grounded: bool = True
+    #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
+    margin: float = 1.0
+
+    @property
+    def weighed(self) -> float | None:
+        """Cost of a query as plans are compared by it, None without a price. [USD]"""
+        return None if self.usd is None else self.usd * self.margin
 
     @property
     def label(self) -> str:
@@ -65,7 +72,7 @@ class Plan:
 def rank(objective: str) -> Any:
     """Return the order of plans under an objective; of equals fewer GPUs, less quality lost, surer, then faster."""
     keys: dict[str, Any] = {
-        "cost": lambda p: (p.usd is None, p.usd or 0.0),
+        "cost": lambda p: (p.usd is None, p.weighed or 0.0),
         "energy": lambda p: (p.joules is None, p.joules or 0.0),
         "gpus": lambda p: (p.gpus, inf if p.usd is None else p.usd),
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
@@ -92,15 +99,16 @@ class Book:
         """Return what an objective makes small, for every candidate."""
         if objective == "energy":
             return self.joules(one)
-        return {"cost": one.usd, "gpus": one.gpus + 0.0, "latency": one.e2e}[objective]
+        return {"cost": one.usd * one.site.margin, "gpus": one.gpus + 0.0, "latency": one.e2e}[objective]
 
     def joules(self, one: Candidates) -> Array:
         """Return the energy of the GPUs for a query, waiting ones included. [J]"""
         draw = one.site.draw
         if draw is None:
             return np.full(one.usd.shape, np.inf)
-        waiting = one.gpus / self.demand.mean - one.gpu_seconds
-        return one.gpu_seconds * draw.busy + np.maximum(waiting, 0.0) * draw.idle
+        paid = one.site.cost.whole(one.gpus) if one.site.cost else one.gpus
+        waiting = np.maximum(paid / self.demand.mean - one.gpu_seconds, 0.0)
+        return draw.query(one.gpu_seconds, one.served.busy, waiting)
 
     def best(self, one: Candidates, technique: str, objective: str) -> Plan | None:
         """Return the best feasible plan of a technique on a GPU, None without one."""
@@ -142,6 +150,7 @@ class Book:
             quality=self.qualities[shape.technique],
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
+            margin=one.site.margin,
             served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
         )
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.kv import spelling
+from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
-from kvplan.planning.hosting import bill_of, volumes_of
+from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.search import Candidates, search
@@ -61,6 +62,9 @@ class Recommendation:
     lacking: str = ""
     warnings: tuple[str, ...] = ()
     day: str = ""
+    energy: tuple[Line, ...] = ()
+    #: what the same plan costs under other terms, and what APIs charge
+    terms: tuple[Tenure, ...] = ()
 
 
 def recommend(
@@ -113,7 +117,7 @@ def recommend(
     others = sorted((p for p in plans if p is not chosen), key=order)
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
-    meant = CostRange(demand, chosen, home.site, [n for n, _ in loads])
+    meant = CostRange(demand, chosen, home.site)
     decision = Decision(
         demand=demand, plan=chosen, home=home, candidates=found, plans=plans, barred=barred, book=book,
         objective=objective, guesses=guesses,
@@ -131,6 +135,7 @@ def recommend(
         why=tuple(why(decision, bill, volumes)),
         front=front(allowed),
         swings=meant.swings(),
+        energy=energy_of(demand, chosen, home.site),
         day=day,
         break_even=tuple(volumes),
         tried=tried,

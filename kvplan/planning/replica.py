@@ -63,6 +63,8 @@ class Evaluation:
     ttft_spread: tuple[float, float] = (1.0, 1.0)
     #: whether servers on this GPU were measured
     grounded: bool = True
+    #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
+    margin: float = 1.0
     quality: str = ""
     risk: str = ""
     needs: tuple[str, ...] = ()
@@ -188,6 +190,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         spread=(c.tpot.low, c.tpot.high),
         ttft_spread=(c.ttft.low, c.ttft.high),
         grounded=c.grounded,
+        margin=case.site.margin,
         quality=spelling.quality(name),
         needs=spelling.needs(name) + spelling.remarks(name, case.base),
     )
@@ -317,4 +320,6 @@ def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) 
 def best(rows: Iterable[Evaluation]) -> Evaluation | None:
     """Return the cheapest feasible row, else the one with the fewest GPUs; None when nothing is feasible."""
     fit = [row for row in rows if row.feasible]
-    return min(fit, key=lambda r: (r.cost is None, r.cost.per_query if r.cost else 0.0, r.gpus or 0), default=None)
+    return min(
+        fit, key=lambda r: (r.cost is None, r.cost.per_query * r.margin if r.cost else 0.0, r.gpus or 0), default=None
+    )

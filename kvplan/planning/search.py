@@ -175,6 +175,7 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     """Return what every shape and load comes to on one GPU."""
     c, limits, requests = site.calibration, demand.limits, grid.requests
     served = serve(grid.load, steps(grid.passes, c, grid.load.batch), c)
+    served = replace(served, cycle=served.cycle * expected(c.tpot))  # money rests on the middle of the error too
     room = np.array([capacity(demand, shape, site.gpu) for shape in grid.configurations], float)[:, None]
     ranks = np.array([s.parallel.data for s in grid.configurations], float)[:, None]
     each = np.array([s.parallel.gpus for s in grid.configurations], float)[:, None]
@@ -236,7 +237,7 @@ def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds
     if cost is None:
         return np.full(np.shape(gpus), np.inf)
     waiting, working = cost.rate(None), cost.rate("")
-    return gpus * waiting / demand.mean + gpu_seconds * (working - waiting)
+    return cost.whole(gpus) * waiting / demand.mean + gpu_seconds * (working - waiting)
 
 
 def most_requests(engine: Engine, sites: Sequence[Site]) -> int:

@@ -1,12 +1,12 @@
 """What every question of planning is made of: a query, a place to serve it, and the limits it must keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
 from kvplan.kv.replica import Parallel
-from kvplan.money.offers import median_offer
+from kvplan.money.offers import median_offer, upper_end
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
 
@@ -52,6 +52,10 @@ class Site:
     owned: "GpuCost | None" = None
     #: the GPU's power, None where unknown
     draw: "Draw | None" = None
+    #: what offers cost over the median of their GPU on the day, of all GPUs with several, in order
+    typical: tuple[float, ...] = (1.0,)
+    #: factor on the price while GPUs are compared, above 1 where it rests on one offer
+    margin: float = 1.0
     #: what the user fixed, None where the planner may choose
     parallel: Parallel | None = None
     weights: str | None = None
@@ -70,9 +74,20 @@ class Site:
         return self.owned or (rent(self.price) if self.price else None)
 
     @property
+    def lone_offer(self) -> bool:
+        """Whether the price rests on one offer, not on several nor on the user's word."""
+        return self.price is not None and len(self.offers) == 1 and not self.price.yours
+
+    @property
     def price_factors(self) -> tuple[float, ...]:
-        """The day's offers over the one that is used."""
-        return tuple(p.price / self.price.price for p in self.offers) if self.price else (1.0,)
+        """What offers cost over the price that is used, in order: the day's, a typical spread where there is one."""
+        if self.price is None:
+            return (1.0,)
+        return self.typical if self.lone_offer else tuple(p.price / self.price.price for p in self.offers)
+
+    def compared(self) -> "Site":
+        """Return the site as it is compared with others: a lone offer at the upper end of a typical spread."""
+        return replace(self, margin=upper_end(self.typical)) if self.lone_offer else self
 
 
 @dataclass(frozen=True, kw_only=True)

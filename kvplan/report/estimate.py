@@ -132,6 +132,7 @@ def legend(e: Estimate) -> Iterator[str]:
 def technique_table(e: Estimate, site: Site) -> Table:
     """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
     per_hour = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
+    per_hour += " (one offer)" if site.lone_offer else ""
     title = f"{site.gpu.title}{per_hour}: {e.query.prompt:,} input tokens, {e.query.output:,} output tokens"
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = e.cheapest(site.gpu.name)

@@ -108,8 +108,16 @@ def workload(w: Workload) -> list[Field]:
         *lengths(w, "output", w.answer, w.output, DERIVED if w.answer else str(w.sources["output"])),
         *reuse(w),
         *arrivals(w),
+        *items(w),
         *(Field("note", note, own) for note in w.notes),
     ]
+
+
+def items(w: Workload) -> Iterator[Field]:
+    """Yield what users count, and the requests it takes."""
+    if w.item:
+        yield Field("item", w.item, str(w.source))
+        yield Field("requests_per_item", w.requests_per_item, str(w.sources.get("item", w.source)))
 
 
 def lengths(w: Workload, side: str, parts: Iterable[Part], whole: Lengths, of_mean: str) -> Iterator[Field]:

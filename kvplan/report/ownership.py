@@ -11,6 +11,7 @@ from kvplan.report.fields import Field, field_blocks
 from kvplan.report.sources import source
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING, Ownership, ServerPrice, age
+from kvplan.specs.money import stale as is_old
 from kvplan.units import HOUR, KWH, MONTH, YEAR, show_usd
 
 #: how a figure of owning is written: unit -> (factor, name)
@@ -94,7 +95,7 @@ def server(s: ServerPrice, day: str, stale: int) -> Json:
         "watts": s.power,
         "note": s.note,
         "age_days": age(s, day),
-        "stale": age(s, day) > stale,
+        "stale": is_old(s, day, stale),
         "source": source(s.source),
     }
 

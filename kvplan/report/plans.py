@@ -26,6 +26,11 @@ def size(p: Plan) -> str:
     return f"{p.replicas} x {p.parallel}"
 
 
+def marks(p: Plan) -> str:
+    """Return the marks of a plan's GPU: '*' where no server was measured, '^' where one offer is known."""
+    return f"{'' if p.grounded else '*'}{'^' if p.margin > 1 else ''}"
+
+
 #: what a plan is and reaches; money per query
 PLAN = (
     Column[Plan](
@@ -34,7 +39,7 @@ PLAN = (
     ),
     Column[Plan](
         key="gpu", heading="GPU", value=lambda p: p.gpu, align="left",
-        cell=lambda p: f"{p.gpu}{'' if p.grounded else ' *'}",
+        cell=lambda p: f"{p.gpu} {marks(p)}".strip(),
     ),
     Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
     Column[Plan](key="dp", value=lambda p: p.parallel.data),
@@ -64,6 +69,7 @@ PLAN = (
     Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
+    Column[Plan](key="price_margin", value=lambda p: p.margin),
 )  # fmt: skip
 
 
@@ -80,4 +86,10 @@ def legend(plans: Sequence[Plan]) -> Block:
         lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):
         lines.append("+ The engine does not serve this technique.")
+    if lone := [p for p in plans if p.margin > 1]:
+        raised = f"{lone[0].margin:.2f}"
+        lines.append(
+            f"^ One offer is known, which may be the lowest of many; the plan is ranked at {raised} times its cost, "
+            "the 90th percentile of what offers of other GPUs cost over their median."
+        )
     return Text(" ".join(lines), "quiet")

@@ -13,6 +13,7 @@ from kvplan.report.blocks import Block, Column, Json, Page, Text, Tone, notes, r
 from kvplan.report.sources import brief, source
 from kvplan.specs.hardware import Price
 from kvplan.specs.money import ApiPrice, age
+from kvplan.specs.money import stale as is_old
 from kvplan.units import HOUR, show_count, show_usd
 
 P = TypeVar("P", Price, ApiPrice)
@@ -26,7 +27,7 @@ class Quote(Generic[P]):
     """
 
     price: P
-    days: int
+    days: int | None
     stale: bool
     number: int
     again: bool = False
@@ -38,6 +39,8 @@ class Quote(Generic[P]):
 
 def seen(q: Quote[P]) -> str:
     """Return the age of a price in days."""
+    if q.days is None:
+        return "no date"
     return f"{q.days} d old" if q.stale else f"{q.days} d"
 
 
@@ -76,6 +79,7 @@ GPU = (
     Column[Quote[Price]](
         key="usd_per_hour", heading="$ / GPU-h", value=lambda q: round(q.price.price * HOUR, 6), show=show_usd
     ),
+    Column[Quote[Price]](key="gpus", value=lambda q: q.price.gpus),
     Column[Quote[Price]](key="caveat", value=lambda q: caveat(q.price.term)),
     *dated(Price),
 )  # fmt: skip
@@ -108,9 +112,7 @@ def numbered(prices: Iterable[P]) -> dict[str, int]:
 def quoted(prices: Sequence[P], day: str, stale: int) -> list[Quote[P]]:
     """Return prices with their age on a day; those last seen more than `stale` days before are stale."""
     refs = numbered(prices)
-    return [
-        Quote(price=p, days=(days := age(p, day)), stale=days > stale, number=refs[brief(p.source)]) for p in prices
-    ]
+    return [Quote(price=p, days=age(p, day), stale=is_old(p, day, stale), number=refs[brief(p.source)]) for p in prices]
 
 
 def gpu_quotes(prices: Sequence[Price], day: str, stale: int) -> list[Quote[Price]]:
@@ -180,7 +182,7 @@ def api_page(prices: Sequence[ApiPrice], day: str, stale: int) -> Page:
 
 def ending(prices: Sequence[P], day: str, stale: int) -> Iterator[Block]:
     """Yield what follows a table of prices: what old means, and the sources."""
-    old = sum(age(p, day) > stale for p in prices)
+    old = sum(is_old(p, day, stale) for p in prices)
     if old:
         verb = "was" if old == 1 else "were"
         count = f"{old} of {show_count(len(prices), 'price')}"

@@ -5,7 +5,7 @@ from math import isfinite
 
 from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
-from kvplan.money.draw import query_energy
+from kvplan.planning.hosting import Tenure
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, Rejected
 from kvplan.planning.sensitivity import Swing
@@ -26,8 +26,9 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.plans import BARRED, FRONT, OTHERS, PLAN, legend, plans_table
-from kvplan.report.sources import brief, calibration, interval, source
-from kvplan.units import MILLION, MONTH, show_percent, show_time, show_usd
+from kvplan.report.sources import brief, calibration, interval, price, source
+from kvplan.specs.workload import Workload
+from kvplan.units import HOUR, MILLION, MONTH, show_percent, show_time, show_usd
 
 #: rows of the tables of other plans
 SHOWN = 10
@@ -51,6 +52,19 @@ SWING = (
     Column[Swing](heading="to", value=lambda s: s.high, show=show_usd),
 )
 BASIS = Column[Swing](key="basis", heading="basis", value=lambda s: s.basis, align="left", wraps=True)
+TERM = (
+    Column[Tenure](key="term", heading="term", value=lambda t: t.term, align="left"),
+    Column[Tenure](
+        key="provider", heading="provider", value=lambda t: t.provider or None, align="left", wraps=True, absent=""
+    ),
+    Column[Tenure](key="usd_per_gpu_hour", heading="$ / GPU-h", value=lambda t: t.gpu_hour, show=show_usd, absent=""),
+    Column[Tenure](key="gpus", heading="GPUs", value=lambda t: t.gpus or None, absent=""),
+    Column[Tenure](key="usd_per_query", heading="$ / query", value=lambda t: t.usd, show=show_usd, absent="no price"),
+    Column[Tenure](
+        key="usd_per_month", heading="a month", value=lambda t: t.per_month, show=show_usd, absent="no price"
+    ),
+)
+TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basis, align="left", wraps=True)
 REJECTED = (
     Column[Rejected](key="technique", value=lambda x: x.technique or None),
     Column[Rejected](key="gpu", value=lambda x: x.gpu or None),
@@ -70,6 +84,8 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         standing(r),
         bill_table(r),
+        billed(r),
+        terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
         (plans_table(OTHERS if r.plan else BARRED, shown), legend(shown)) if shown else None,
@@ -88,14 +104,34 @@ def answer(r: Recommendation) -> str:
         return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    if r.bill and r.bill.gpus > p.gpus:
+        replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
     money = ""
     if p.usd is not None:
-        interval = f" (80 % interval {show_usd(r.usd[0])} to {show_usd(r.usd[2])})" if r.usd else ""
+        interval = f" (P50; P10 {show_usd(r.usd[0])}, P90 {show_usd(r.usd[2])})" if r.usd else ""
         money = f", at {show_usd(p.usd)} a query{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
+        money += priced(r) + item_cost(p.usd, demand.workload)
     certainty = "No latency limit is set."
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
     return f"{head}: {replicas} {how}{money}. {certainty}"
+
+
+def priced(r: Recommendation) -> str:
+    """Return what the price of a rented GPU rests on, '' for an owned one."""
+    if r.site is None or r.site.price is None:
+        return ""
+    count, hourly = len(r.site.offers), f"{show_usd(r.site.price.price * HOUR)} per GPU-hour"
+    if r.site.price.yours:
+        return f", at your price of {hourly}"
+    return f", at {hourly}, {f'the median of {count} offers' if count > 1 else 'which rests on one offer'}"
+
+
+def item_cost(usd: float, w: Workload) -> str:
+    """Return a sentence with what one item costs, '' where an item is one request."""
+    if w.requests_per_item <= 1:
+        return ""
+    return f". One {w.item} takes {w.requests_per_item:g} queries: {show_usd(usd * w.requests_per_item)} a {w.item}"
 
 
 def has_limits(r: Recommendation) -> bool:
@@ -158,6 +194,21 @@ def bill_table(r: Recommendation) -> Table | None:
     return table("Where each dollar goes", columns, rows, total=total)
 
 
+def billed(r: Recommendation) -> Text | None:
+    """Return what the figures of the bill are, None without a range."""
+    if r.bill is None or r.usd is None:
+        return None
+    rented = "the median offer, " if r.site is not None and r.site.price is not None else ""
+    middle = f"{rented}times at the middle of their error, the expected load and lengths"
+    combined = "P10 and P90 combine what each quantity under Sensitivity does alone, as independent errors"
+    return Text(f"The bill is at P50: {middle}. {combined}.", "quiet")
+
+
+def terms_table(r: Recommendation) -> Table | None:
+    """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
+    return table("The same load under other terms", (*TERM, TERM_BASIS), r.terms) if len(r.terms) > 1 else None
+
+
 def swing_table(r: Recommendation) -> Table | None:
     """Return what moves the cost, as bars around it; None where nothing does."""
     if not r.swings or r.plan is None or r.plan.usd is None:
@@ -191,19 +242,30 @@ def plan(p: Plan, r: Recommendation) -> Json:
     found["percentile"] = demand.limits.percentile
     found["usd_per_million_tokens"] = None if p.usd is None else p.usd / (demand.prompt + demand.output) * MILLION
     found["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
+    found["spares"] = demand.spares
+    if item := demand.workload.item:
+        each = demand.workload.requests_per_item
+        found |= {
+            "item": item,
+            "requests_per_item": each,
+            "usd_per_item": None if p.usd is None else p.usd * each,
+        }
     return found
 
 
 def chosen(p: Plan, r: Recommendation) -> Json:
     """Return the recommended plan: as any, and its range, bill and energy."""
     low, middle, high = r.usd or (None, None, None)
-    used = query_energy(r.bill.load.parts, r.site.draw) if r.bill and r.site and r.site.draw else ()
     return {
         **plan(p, r),
         "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high},
         "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
         "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
-        "energy": records(ENERGY, used),
+        "energy": records(ENERGY, r.energy),
+        "gpus_paid": r.bill.gpus if r.bill else None,
+        "price": price(r.site.price) if r.site else None,
+        "offers": [price(offer) for offer in r.site.offers] if r.site else [],
+        "terms": records((*TERM, TERM_BASIS), r.terms),
     }
 
 
@@ -243,9 +305,7 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
         why=list(r.why),
         warnings=list(r.warnings),
         sensitivity=records((*SWING, BASIS), r.swings),
-        break_even=[
-            {"provider": price.provider, "model": price.model, **break_even(even)} for price, even in r.break_even
-        ],
+        break_even=[{"provider": api.provider, "model": api.model, **break_even(even)} for api, even in r.break_even],
         reason=r.lacking,
         calibration=None if r.site is None else standing_document(r),
     )

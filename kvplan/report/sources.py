@@ -12,12 +12,12 @@ def brief(source: Source) -> str:
     """Return a source without the remarks in brackets after its reference, but for a second-hand one's."""
     ref = source.ref.split(" (")[0]
     second = " (second-hand)" if "second-hand" in source.ref and "second-hand" not in ref else ""
-    return f"{source.kind}: {ref}{second} ({source.date})"
+    return f"{source.kind}: {ref}{second} ({source.date or 'no date'})"
 
 
 def source(s: Source) -> Json:
     """Return a source as a JSON object."""
-    return {"kind": s.kind, "ref": s.ref, "date": s.date}
+    return {"kind": s.kind, "ref": s.ref, "date": s.date or None}
 
 
 def about(model: ModelSpec) -> Json:
@@ -48,6 +48,7 @@ def price(p: Price | None) -> Json | None:
         "from": p.start,
         "to": p.end,
         "note": p.note,
+        "gpus": p.gpus,
         "source": source(p.source),
     }
 

@@ -94,10 +94,12 @@ class Price:
     provider: str  #: who lets it
     term: str  #: on-demand, spot, reserved-3y, ...
     price: float  #: of one GPU [USD/s]
-    start: str  #: first day it holds, YYYY-MM-DD
+    start: str  #: first day it holds, YYYY-MM-DD; '' where no day is stated
     end: str | None  #: first day it no longer holds, None while it does
     note: str  #: a remark for the reader
     source: Source  #: where it was seen
+    gpus: int = 1  #: GPUs that are let together, the fewest one can have
+    yours: bool = False  #: whether it is the user's own, not one of several offers
 
     def current(self, day: str) -> bool:
         """Whether the price holds on a day (YYYY-MM-DD)."""

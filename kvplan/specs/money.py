@@ -97,6 +97,12 @@ class ApiPrice:
         return self.start <= day and (self.end is None or day < self.end)
 
 
-def age(price: Price | ApiPrice | ServerPrice, day: str) -> int:
-    """Return the days since a price was last seen, the date of its source."""
+def age(price: Price | ApiPrice | ServerPrice, day: str) -> int | None:
+    """Return the days since a price was last seen, the date of its source; None where that has none."""
     return price.source.age(day)
+
+
+def stale(price: Price | ApiPrice | ServerPrice, day: str, limit: int) -> bool:
+    """Return whether a price was last seen more than `limit` days before a day; one without a date counts as old."""
+    days = age(price, day)
+    return days is None or days > limit

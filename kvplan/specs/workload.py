@@ -228,6 +228,8 @@ class Workload:
     reused: float | None = None  #: measured share of input tokens an ideal prefix cache holds; None: `parts` tell it
     arrivals: Arrivals  #: when requests come
     slo: Slo  #: how soon they must be answered
+    item: str = ""  #: what users count, made of one or several requests: contract, record ..., '' where it is a request
+    requests_per_item: float = 1.0  #: requests that one item takes
     notes: tuple[str, ...] = ()  #: remarks for the user
     source: Source  #: of the file
     sources: dict[str, Source]  #: who gave each figure
