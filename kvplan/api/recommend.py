@@ -1,7 +1,7 @@
 """One plan for a workload: a technique, a GPU count and a cost per query, with reasons and a range."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from kvplan import catalog
 from kvplan.api import values
@@ -12,12 +12,16 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.recommend import recommend as chosen
-from kvplan.planning.site import OBJECTIVES, Limits, Site
+from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context
-from kvplan.quality.loss import checked
+from kvplan.quality.loss import Quality, checked
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.weights import FREE, native_formats, weight_loss
+from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.quality import QualityTable
 from kvplan.specs.workload import Workload
+from kvplan.units import show_percent
 
 #: more replicas than stand in for others
 MOST_SPARES = 64
@@ -43,7 +47,7 @@ def recommend(
     max_gpus: int | None = None,
     spares: int = 0,
     headroom: float | str = 0.0,
-    confidence: float | str = 0.5,
+    confidence: float | str = CONFIDENCE,
     prefix_cache: bool = True,
     term: str = ON_DEMAND,
     price: float | str | None = None,
@@ -64,7 +68,7 @@ def recommend(
     """
     spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     aim = values.one_of(objective, "objective", OBJECTIVES)
-    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    wanted_forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     owned = values.given(values.word, own, "own")
     standing = values.count(spares, "spares", 0, MOST_SPARES)
@@ -91,28 +95,74 @@ def recommend(
         for gpu in found.values()
     }
     priced, unpriced = split(places, aim, named, owned, offered, day)
-    table = catalog.quality_table()
     own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
+    formats = formats_of(spec, asked.task, context, wanted_forms, own_tables)
     answer = chosen(
         demand_of(
             spec,
             asked,
             limits,
-            forms=forms,
+            forms=formats.searched,
+            native=not wanted_forms,
             headroom=values.share(headroom, "headroom"),
             spares=standing,
             prefix_cache=values.flag(prefix_cache, "prefix_cache"),
         ),
         names,
         priced,
-        {name: loss_of(name, spec, asked.task, context, table, *own_tables) for name in names},
+        {
+            name: loss_of(name, spec, asked.task, context, catalog.quality_table(), *own_tables)
+            for name in dict.fromkeys((*names, *spelling.searched()))
+        },
         objective=aim,
         apis=catalog.apis(),
         day=day,
         guesses=named,
         absent=unpriced,
+        losses=formats.losses,
+        unsearched=formats.left,
+        others=others(spec, found, day, offered, servers) if named and not rent and owned is None else (),
     )
-    return replace(answer, warnings=warned(answer, spec, context, day))
+    return replace(answer, warnings=warned(answer, spec, context, day), named=len(found) if named else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """Weight formats to search, what each loses, and why others are left out."""
+
+    searched: tuple[str | None, ...]
+    losses: dict[str | None, Quality]
+    left: dict[str, str]
+
+
+def formats_of(model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable]) -> Formats:
+    """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss."""
+
+    def loss(form: str | None) -> Quality:
+        return weight_loss(form, model, task, context, catalog.quality_table(), *own)
+
+    if named:
+        forms: tuple[str | None, ...] = tuple(dict.fromkeys(named))
+        return Formats(searched=forms, losses={form: loss(form) for form in forms}, left={})
+    losses = {form: loss(form) for form in (None, *native_formats(model))}
+    left = {form: why for form, found in losses.items() if form and (why := too_lossy(form, found))}
+    return Formats(searched=tuple(form for form in losses if form not in left), losses=losses, left=left)
+
+
+def too_lossy(form: str, loss: Quality) -> str:
+    """Return why a weight format is not searched unasked, '' where it may be."""
+    if loss.drop is None:
+        return f"their quality loss is not known ({loss.basis}); use weights={form} to plan with them"
+    if loss.drop > FREE:
+        return f"they lose {show_percent(loss.drop, 1)} on {loss.task}; use weights={form} to plan with them"
+    return ""
+
+
+def others(model: ModelSpec, asked: Mapping[str, Gpu], day: str, term: str, profile: str) -> tuple[Site, ...]:
+    """Return the GPUs with a price that were not asked about and on which servers were measured."""
+    rest = (gpu for name, gpu in gpus_of(()).items() if name not in asked)
+    found = (site(gpu, model, day, term=term, power=True, profile=profile) for gpu in rest)
+    return tuple(place for place in found if place.cost is not None and place.calibration.grounded)
 
 
 def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:
@@ -134,8 +184,8 @@ def percentile_of(value: float | str | None, workload: Workload) -> float:
 
 
 def demand_of(
-    model: ModelSpec, workload: Workload, limits: Limits, *, forms: Iterable[str] = (), headroom: float = 0.0,
-    spares: int = 0, prefix_cache: bool = True,
+    model: ModelSpec, workload: Workload, limits: Limits, *, forms: Iterable[str | None] = (), native: bool = False,
+    headroom: float = 0.0, spares: int = 0, prefix_cache: bool = True,
 ) -> Demand:  # fmt: skip
     """Return what a workload demands: an offline one its mean rate, any other that of its busiest hour."""
     arrivals = workload.arrivals
@@ -147,6 +197,7 @@ def demand_of(
         limits=limits,
         engine=catalog.engine(),
         forms=tuple(dict.fromkeys(forms)) or (None,),
+        native=native,
         headroom=headroom,
         spares=spares,
         prefix_cache=prefix_cache,

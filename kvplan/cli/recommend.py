@@ -54,12 +54,12 @@ def question() -> dict[str, Any]:
 @gpus_option
 @techniques_option
 @any_technique_option
-@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
+@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Only these weight formats.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
-@click.option("--confidence", default="0.5", metavar="P", help="How sure each limit must be kept.")
+@click.option("--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept.")
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @term_option

@@ -1,7 +1,6 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
 from collections.abc import Iterable, Sequence
-from math import sqrt
 
 from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
@@ -76,11 +75,9 @@ def volumes_of(
 def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[tuple[float, float]]:
     """Return (queries a day served within the limits, USD a month) of fleets of growing size, each at its best load."""
     monthly = bill.total * MONTH / plan.replicas
-    spread, peak_factor = demand.fluctuation, demand.peak / demand.mean
+    peak_factor = demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        # mean m with m + spread sqrt(m) = n x requests in flight
-        roots = [((sqrt(spread**2 + 4 * n * held) - spread) / 2, cycle) for held, cycle in loads]
-        rate = max(root**2 / cycle for root, cycle in roots) / (1 + demand.headroom) / peak_factor
+        rate = max(demand.sustained(n * held) / cycle for held, cycle in loads) / (1 + demand.headroom) / peak_factor
         table.append((rate * DAY, (n + demand.spares) * monthly))
     return table

@@ -63,7 +63,7 @@ class CostRange:
         assert cost is not None
         cycle = np.interp(length, LENGTHS, self.cycles[:, k]) * pace
         mean = demand.peak * (1 + demand.headroom) * load * cycle
-        flight = mean + demand.fluctuation * np.sqrt(mean)
+        flight = demand.crowd(mean)
         replicas = np.maximum(np.ceil(flight / held - 1e-9), 1.0) + demand.spares
         waiting, working = cost.rate(None), cost.rate("")
         return replicas * gpus * waiting / (demand.mean * load) + cycle / held * gpus * (working - waiting)

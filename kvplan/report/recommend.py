@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from math import isfinite
 
 from kvplan.kv.budget import Line
+from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.money.draw import query_energy
-from kvplan.planning.plan import Plan
+from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.remedies import Remedy
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import (
     Bar,
@@ -25,12 +27,16 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.plans import BARRED, FRONT, OTHERS, PLAN, legend, plans_table
+from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, loss, plans_table
 from kvplan.report.sources import brief, calibration, interval, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time, show_usd
 
 #: rows of the tables of other plans
 SHOWN = 10
+#: an API so many times cheaper than the plan is named with the plan
+FAR = 2.0
+#: and bursts, where they are this share of the cost
+DRIVES = 0.1
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
 
@@ -54,6 +60,7 @@ BASIS = Column[Swing](key="basis", heading="basis", value=lambda s: s.basis, ali
 REJECTED = (
     Column[Rejected](key="technique", value=lambda x: x.technique or None),
     Column[Rejected](key="gpu", value=lambda x: x.gpu or None),
+    Column[Rejected](key="weights", value=lambda x: x.weights or None),
     Column[Rejected](key="reason", value=lambda x: x.reason),
 )
 
@@ -63,30 +70,47 @@ REJECTED = (
 
 def page(r: Recommendation) -> Page:
     """Return the report of `kvplan recommend`."""
-    shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]] if r.alternatives else []
+    plans = [*([r.plan] if r.plan else []), *r.alternatives]
+    gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
+    kinds = first_of(plans, lambda p: (p.technique, p.form))
+    limits = r.demand.limits
+    marked = [*gpus[:SHOWN], *kinds[:SHOWN]]
     return Page.of(
         Text(answer(r), "answer"),
         (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
         Text(asked(r), "quiet"),
         standing(r),
+        remedies_table(r),
         bill_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        (plans_table(OTHERS if r.plan else BARRED, shown), legend(shown)) if shown else None,
-        plans_table(FRONT, r.front[:SHOWN]) if len(r.front) > 1 else None,
-        notes("Techniques and GPUs that cannot be used", merged((x.technique or x.gpu, x.reason) for x in r.rejected)),
+        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits)
+        if r.alternatives and gpus
+        else None,
+        plans_table(KINDS, kinds[:SHOWN], limits) if r.plan and len(kinds) > 1 else None,
+        legend(marked, limits) if r.alternatives else None,
+        plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
+        notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
 
 
+def named(x: Rejected) -> str:
+    """Return what a reason is about: a technique, its weights, or a GPU."""
+    if x.weights:
+        return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
+    return x.technique or x.gpu
+
+
 def answer(r: Recommendation) -> str:
-    """Return the one line to take away."""
+    """Return the lines to take away: the plan, its cost, its odds, what it loses, and what would be far cheaper."""
     p, demand = r.plan, r.demand
     head = f"{demand.workload.title} on {demand.model.title}"
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
-    how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
+    how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
+    weights = f"{'' if p.technique == BASELINE else ' and'} with {p.form} weights" if p.form else ""
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     money = ""
     if p.usd is not None:
@@ -95,7 +119,58 @@ def answer(r: Recommendation) -> str:
     certainty = "No latency limit is set."
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
-    return f"{head}: {replicas} {how}{money}. {certainty}"
+    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
+    return f"{head}: {replicas} {how}{weights}{money}. {certainty}{more}"
+
+
+def quality_line(p: Plan) -> str:
+    """Return the quality a plan is expected to lose, '' where it loses none."""
+    if p.quality.drop == p.quality.high == 0:
+        return ""
+    if p.quality.drop is None:
+        return "What it loses in quality is not known."
+    return f"Expected quality loss: {loss(p.quality)}."
+
+
+def api_line(r: Recommendation) -> str:
+    """Return that an API of this very model is far cheaper, '' where none is."""
+    assert r.plan is not None
+    same = [(price, e) for price, e in r.break_even if price.serves == r.demand.model.name and e.api_per_query]
+    if not same or r.plan.usd is None:
+        return ""
+    price, even = min(same, key=lambda pair: pair[1].api_per_query or 0.0)
+    times = r.plan.usd / (even.api_per_query or 1.0)
+    if times < FAR:
+        return ""
+    charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
+    return f"An API is {times:.3g} times cheaper: {price.model} from {price.provider} would charge {charge} a month."
+
+
+def burst_line(r: Recommendation) -> str:
+    """Return what drives the cost where bursts do, '' elsewhere."""
+    assert r.plan is not None
+    if r.smooth is None or r.plan.usd is None or r.smooth > (1 - DRIVES) * r.plan.usd:
+        return ""
+    smooth = show_usd(r.smooth * r.demand.mean * MONTH)
+    return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month."
+
+
+def remedies_table(r: Recommendation) -> Table | None:
+    """Return what would make a plan possible, the cheapest change first; None where there is a plan."""
+    if not r.remedies:
+        return None
+    month = r.demand.mean * MONTH
+    columns = (
+        Column[Remedy](heading="change", value=lambda x: x.change, align="left"),
+        Column[Remedy](heading="plan", value=lambda x: x.plan.label, align="left", wraps=True),
+        Column[Remedy](heading="GPUs", value=lambda x: x.plan.gpus),
+        Column[Remedy](
+            heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
+            absent="no price",
+        ),
+        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_percent),
+    )  # fmt: skip
+    return table("What would make a plan possible", columns, r.remedies)
 
 
 def has_limits(r: Recommendation) -> bool:
@@ -240,6 +315,7 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
         alternatives=[plan(p, r) for p in r.alternatives],
         front=[plan(p, r) for p in r.front],
         rejected=records(REJECTED, r.rejected),
+        remedies=[{"change": x.change, "plan": plan(x.plan, r)} for x in r.remedies],
         why=list(r.why),
         warnings=list(r.warnings),
         sensitivity=records((*SWING, BASIS), r.swings),
