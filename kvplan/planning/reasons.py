@@ -151,12 +151,11 @@ def bursts(d: Decision, smooth: float | None) -> Iterable[str]:
     if smooth is None or plan.usd is None or smooth >= (1 - SMALL) * plan.usd:
         return
     source = d.demand.workload.sources.get("arrivals")
-    share = show_percent(1 - smooth / plan.usd)
+    seen = " (measured in a log)" if source and source.kind == "measured" else ""
     yield (
-        f"Bursts are {share} of the cost: the time between requests varies {arrivals.burstiness:g}x its mean, and the "
-        f"busiest minute brings {arrivals.busiest_minute:g}x the requests of a mean one"
-        f"{' (measured in a log)' if source and source.kind == 'measured' else ''}. With smooth (Poisson) arrivals a query would cost "
-        f"{show_usd(smooth)}."
+        f"Bursts are {show_percent(1 - smooth / plan.usd)} of the cost: the time between requests varies "
+        f"{arrivals.burstiness:g}x its mean, and the busiest minute brings {arrivals.busiest_minute:g}x the requests "
+        f"of a mean one{seen}. With smooth (Poisson) arrivals a query would cost {show_usd(smooth)}."
     )
 
 

@@ -89,8 +89,8 @@ def recommend(
 ) -> Recommendation:
     """Return the best plan under the limits, and why.
 
-    `qualities` hold the loss of every wanted technique and of those that might do instead, `losses` that of every weight
-    format; `unsearched` says why other formats were not tried, `absent` why other GPUs were not, and `others` are GPUs
+    `qualities` hold the loss of every wanted technique and of those that might do instead, `losses` that of weight
+    formats; `unsearched` says why other formats were not tried, `absent` why other GPUs were not, and `others` are GPUs
     to look at where nothing else helps. Without `guesses` a GPU nobody measured is only an alternative: it is never
     fallen back on, or a looser limit could raise the cost.
     """

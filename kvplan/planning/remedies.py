@@ -115,19 +115,16 @@ def unbarred(i: Impasse) -> Iterator[Remedy]:
 
 
 def double(i: Impasse) -> Iterator[Remedy]:
-    """Yield changes of two things: more GPUs and one limit, or all latency limits at once."""
+    """Yield changes of two things: more GPUs and one other, else all latency limits at once."""
     limits = i.demand.limits
-    more = replace(limits, gpus=None)
-    times = tuple(name for name in TIMES if getattr(limits, name) is not None)
-    ways: list[Remedy | None] = []
-    if limits.gpus is not None:
-        ways += [loosened(i, more, (name,)) for name in times] + [less_sure(i, more)]
-    if not any(ways) and len(times) > 1:
-        ways.append(loosened(i, more, times))
-    for way in ways:
-        if way:
-            gpus = "" if limits.gpus is None or way.plan.gpus <= limits.gpus else f" and max_gpus={way.plan.gpus}"
-            yield replace(way, change=way.change + gpus)
+    more = replace(i, demand=replace(i.demand, limits=replace(limits, gpus=None)))
+    found = [] if limits.gpus is None else list(single(more))
+    times = [name for name in TIMES if getattr(limits, name) is not None]
+    if not found and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
+        found.append(moved)
+    for remedy in found:
+        few = limits.gpus is None or remedy.plan.gpus <= limits.gpus
+        yield remedy if few else replace(remedy, change=f"{remedy.change} and max_gpus={remedy.plan.gpus}")
 
 
 def fewest(i: Impasse, limits: Limits) -> Plan | None:
