@@ -1,16 +1,17 @@
 """A mixed fleet for several workloads, with the GPUs that can be had."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import demand_of
+from kvplan.api.recommend import demand_of, formats_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
-from kvplan.planning.site import Limits, Site
+from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
@@ -25,6 +26,8 @@ def fleet(
     *,
     techniques: str | Iterable[str] = (),
     any_technique: bool = False,
+    weights: str | Iterable[str] = (),
+    confidence: float | str = CONFIDENCE,
     term: str = ON_DEMAND,
     profile: str = PUBLISHED,
     on: str | None = None,
@@ -33,14 +36,14 @@ def fleet(
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
-    `seconds` bounds the solver. Raises KvplanError for a file, names and values that cannot be understood.
+    `weights` restricts the weight formats, `confidence` is how sure the latency limits must be kept, `seconds` bounds
+    the solver. Raises KvplanError for a file, names and values that cannot be understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
     asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
-    any_kind = values.flag(any_technique, "any_technique")
     long = values.flag(allow_long_context, "allow_long_context")
     for job in asked.jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
@@ -48,10 +51,16 @@ def fleet(
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     names = values.technique_names(techniques, spelling.searched())
 
+    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    limits = Limits(
+        confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        any_technique=values.flag(any_technique, "any_technique"),
+    )
+
     def place(stock: Stock, model: ModelSpec) -> Site:
         return stocked(stock, model, offered, day, servers)
 
-    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in asked.jobs]
+    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], limits, forms) for job in asked.jobs]
     return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
 
 
@@ -64,13 +73,16 @@ def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str) -
     return found
 
 
-def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique: bool) -> FleetWorkload:
-    """Return one workload of the file with the techniques its limits allow."""
+def demanded(
+    job: Job, names: tuple[str, ...], sites: list[Site], asked: Limits, forms: tuple[str, ...]
+) -> FleetWorkload:
+    """Return one workload of the file with the techniques and weight formats its limits allow."""
     slo = job.workload.slo
-    limits = Limits(
-        ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality,
-        any_technique=any_technique,
+    limits = replace(
+        asked, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
-    losses = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
-    return task(job.name, demand_of(job.model, job.workload, limits), names, losses, sites)
+    qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
+    found = formats_of(job.model, job.workload.task, context, forms)
+    demand = demand_of(job.model, job.workload, limits, forms=found.searched, native=not forms)
+    return task(job.name, demand, names, qualities, sites, found.losses)

@@ -135,7 +135,9 @@ class Formats:
     left: dict[str, str]
 
 
-def formats_of(model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable]) -> Formats:
+def formats_of(
+    model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable] = ()
+) -> Formats:
     """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss."""
 
     def loss(form: str | None) -> Quality:

@@ -6,9 +6,9 @@ import click
 from click.core import ParameterSource
 
 from kvplan import catalog
-from kvplan.architectures.formats import FORMATS
 from kvplan.cli.options import (
     any_technique_option,
+    confidence_option,
     day_option,
     deliver,
     examples,
@@ -21,6 +21,7 @@ from kvplan.cli.options import (
     spoken,
     techniques_option,
     term_option,
+    weights_option,
 )
 from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
@@ -54,12 +55,12 @@ def question() -> dict[str, Any]:
 @gpus_option
 @techniques_option
 @any_technique_option
-@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Only these weight formats.")
+@weights_option
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
-@click.option("--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept.")
+@confidence_option
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @term_option
