@@ -2,35 +2,45 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, gpus_of, one_price, site
+from kvplan.api.vary import axes_of, varied
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
-from kvplan.planning.recommend import Recommendation
+from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.recommend import recommend as chosen
 from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import Quality, checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.weights import FREE, native_formats, weight_loss
-from kvplan.specs.hardware import Gpu
+from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable
-from kvplan.specs.workload import Workload
+from kvplan.specs.source import Source
+from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
 from kvplan.units import show_percent
 
 #: more replicas than stand in for others
 MOST_SPARES = 64
+#: engines whose servers were measured, and all of them
+ENGINES, ANY = ("vllm", "trtllm", "sglang"), "any"
+TITLES = {"trtllm": "TensorRT-LLM", "sglang": "SGLang"}
+#: what a volume may be multiplied by
+LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 
 
 def recommend(
-    workload: str,
-    model: str,
+    workload: str | None = None,
+    model: str | None = None,
     *,
+    isl: int | str | None = None,
+    osl: int | str | None = None,
     queries_per_day: float | str | None = None,
     rate: float | str | None = None,
     ttft: float | str | None = None,
@@ -55,24 +65,36 @@ def recommend(
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
+    engine: str = "vllm",
+    load: float | str = 1.0,
+    vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
-    Limits of time are in seconds at the `percentile` of the requests (the workload's own where none is given, 'none'
-    lifts one), `max_quality_drop` is a share. `price` is USD per GPU-hour, `own` a file of what owning takes. Raises
-    KvplanError for names and values that cannot be understood.
+    Without a workload (None) every request has `isl` tokens in and `osl` out. Limits of time are in seconds at the
+    `percentile` of the requests (the workload's own where none is given, 'none' lifts one), `max_quality_drop` is a
+    share. `price` is USD per GPU-hour, `own` a file of what owning takes. `engine`
+    'any' tries all whose servers were measured, `load` multiplies the volume, and `vary` asks again with other values,
+    as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3". Raises KvplanError for names and values that
+    cannot be understood.
 
         >>> found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.plan.technique, found.plan.gpu
         ('fp8', 'h100-sxm')
     """
+    again = dict(locals())
     spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     aim = values.one_of(objective, "objective", OBJECTIVES)
     wanted_forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     owned = values.given(values.word, own, "own")
     standing = values.count(spares, "spares", 0, MOST_SPARES)
-    asked = demanded(values.word(workload, "workload"), spec, values.per_day(queries_per_day, rate))
+    asked = demanded(
+        spoken_of(workload, isl, osl, day), spec, values.per_day(queries_per_day, rate),
+        values.number(load, "load", LEAST_LOAD, MOST_LOAD),
+    )  # fmt: skip
+    axes = axes_of(vary, again)
+    engines = ENGINES if engine == ANY else (values.one_of(engine, "engine", (*ENGINES, ANY)),)
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
@@ -90,40 +112,92 @@ def recommend(
     if rent and owned:
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
     one_price(rent, found, named)
-    places = {
-        gpu.name: site(gpu, spec, day, price=rent, term=offered, owned=owned, power=True, profile=servers)
-        for gpu in found.values()
-    }
-    priced, unpriced = split(places, aim, named, owned, offered, day)
     own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
     formats = formats_of(spec, asked.task, context, wanted_forms, own_tables)
-    answer = chosen(
-        demand_of(
-            spec,
-            asked,
-            limits,
-            forms=formats.searched,
-            native=not wanted_forms,
-            headroom=values.share(headroom, "headroom"),
-            spares=standing,
-            prefix_cache=values.flag(prefix_cache, "prefix_cache"),
-        ),
-        names,
-        priced,
-        {
-            name: loss_of(name, spec, asked.task, context, catalog.quality_table(), *own_tables)
-            for name in dict.fromkeys((*names, *spelling.searched()))
-        },
-        objective=aim,
-        apis=catalog.apis(),
-        day=day,
-        guesses=named,
-        absent=unpriced,
-        losses=formats.losses,
-        unsearched=formats.left,
-        others=others(spec, found, day, offered, servers) if named and not rent and owned is None else (),
+    demand = demand_of(
+        spec,
+        asked,
+        limits,
+        forms=formats.searched,
+        native=not wanted_forms,
+        headroom=values.share(headroom, "headroom"),
+        spares=standing,
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )
-    return replace(answer, warnings=warned(answer, spec, context, day), named=len(found) if named else 0)
+    losses = {
+        name: loss_of(name, spec, asked.task, context, catalog.quality_table(), *own_tables)
+        for name in dict.fromkeys((*names, *spelling.searched()))
+    }
+
+    def answered(word: str) -> Recommendation:
+        places = {
+            gpu.name: site(
+                gpu, spec, day, price=rent, term=offered, owned=owned, power=True, engine=word, profile=servers
+            )
+            for gpu in found.values()
+        }
+        priced, unpriced = split(places, aim, named, owned, offered, day)
+        elsewhere = others(spec, found, day, offered, servers, word) if named and not rent and owned is None else ()
+        return chosen(
+            replace(demand, engine=engine_named(word)),
+            names,
+            priced,
+            losses,
+            objective=aim,
+            apis=catalog.apis(),
+            day=day,
+            guesses=named,
+            absent=unpriced,
+            losses=formats.losses,
+            unsearched=formats.left,
+            others=elsewhere,
+        )
+
+    answer = best_of([answered(word) for word in engines])
+    return replace(
+        answer,
+        warnings=warned(answer, spec, context, day),
+        named=len(found) if named else 0,
+        variations=tuple(
+            Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
+        ),
+    )
+
+
+def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
+    """Return the name of a workload, or one of requests that are all alike."""
+    if isl is None and osl is None:
+        if workload is None:
+            raise SpecError("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
+        return values.word(workload, "workload")
+    if workload is not None or isl is None or osl is None:
+        raise SpecError("workload, isl, osl: give either a workload, or both isl and osl")
+    return alike(values.tokens(isl, "isl"), values.tokens(osl, "osl"), day)
+
+
+def alike(isl: int, osl: int, day: str) -> Workload:
+    """Return a workload of equal requests that come at random and at one rate all day; its volume is not known."""
+    source = Source(
+        kind="assumption", ref="requests as asked for, Poisson arrivals, one rate all day", date="2026-11-28"
+    )
+    return Workload(
+        name=f"{isl}-{osl}",
+        title=f"Requests of {isl:,} input and {osl:,} output tokens",
+        task="chat",
+        offline=False,
+        input=Quantiles(((0.0, isl), (1.0, isl))),
+        output=Quantiles(((0.0, osl), (1.0, osl))),
+        arrivals=Arrivals(queries_per_day=0.0, hours=(1.0,) * 24, burstiness=1.0, busiest_minute=1.0),
+        slo=Slo(ttft=None, tpot=None, e2e=None, percentile=0.95),
+        source=source,
+        sources={},
+    )
+
+
+def engine_named(word: str) -> Engine:
+    """Return an engine; the memory rules are vLLM's for all of them."""
+    rules = catalog.engine()
+    return rules if word == rules.name else replace(rules, name=word, title=TITLES[word], version="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,21 +234,26 @@ def too_lossy(form: str, loss: Quality) -> str:
     return ""
 
 
-def others(model: ModelSpec, asked: Mapping[str, Gpu], day: str, term: str, profile: str) -> tuple[Site, ...]:
+def others(
+    model: ModelSpec, asked: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str
+) -> tuple[Site, ...]:
     """Return the GPUs with a price that were not asked about and on which servers were measured."""
     rest = (gpu for name, gpu in gpus_of(()).items() if name not in asked)
-    found = (site(gpu, model, day, term=term, power=True, profile=profile) for gpu in rest)
+    found = (site(gpu, model, day, term=term, power=True, engine=engine, profile=profile) for gpu in rest)
     return tuple(place for place in found if place.cost is not None and place.calibration.grounded)
 
 
-def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:
-    """Return a workload at the volume asked for, its images read as the model reads them."""
-    found = catalog.workload(word)
+def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
+    """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
+    found = catalog.workload(word) if isinstance(word, str) else word
     if any(mixer.kind == "cross" for mixer in model.mixers()):
         found = found.cross_attended()
-    if per_day is None:
-        return found
-    return replace(found, arrivals=replace(found.arrivals, queries_per_day=per_day))
+    volume = load * (found.arrivals.queries_per_day if per_day is None else per_day)
+    if not volume:
+        raise SpecError(
+            "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
+        )
+    return replace(found, arrivals=replace(found.arrivals, queries_per_day=volume))
 
 
 def percentile_of(value: float | str | None, workload: Workload) -> float:
@@ -232,6 +311,8 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
 def warned(r: Recommendation, model: ModelSpec, context: int, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, an old price, a missing number format."""
     found = [*context_warnings(model, context), *model.notes]
+    if r.demand.engine.name != catalog.engine().name:
+        found.append(f"the memory of {r.demand.engine.title} is divided by the rules of {catalog.engine().title}")
     if r.site is not None:
         found += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
     return tuple(found)

@@ -42,8 +42,10 @@ def question() -> dict[str, Any]:
 
 
 @click.command("recommend")
-@click.option("--workload", "-w", required=True, help="A name or YAML file.")
+@click.option("--workload", "-w", help="A name or YAML file.")
 @model_option
+@click.option("--isl", metavar="TOKENS", help="Instead of a workload: tokens of every prompt,")
+@click.option("--osl", metavar="TOKENS", help="and of every answer.")
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
 @click.option("--rate", metavar="R", help="The same a second, as in 2.5/s.")
 @click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s; none: no limit.")
@@ -66,6 +68,8 @@ def question() -> dict[str, Any]:
 @term_option
 @price_option
 @click.option("--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
+@click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm or any.")
+@click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if: load=1,3,10, price=2,3, ttft=2s,5s ...")
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")

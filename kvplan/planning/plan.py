@@ -56,7 +56,8 @@ class Plan:
     quality: Quality
     #: probability that the latency limits are kept
     slo_probability: float
-    #: whether the engine serves the technique
+    #: the engine that serves it, and whether it serves the technique
+    engine: str
     served_by_engine: bool
     #: whether servers on this GPU were measured
     grounded: bool = True
@@ -210,6 +211,7 @@ class Book:
             quality=self.quality(shape.pair),
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
+            engine=self.demand.engine.name,
             served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
         )
 

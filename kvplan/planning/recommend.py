@@ -13,7 +13,7 @@ from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import bill_of, volumes_of
-from kvplan.planning.plan import Book, Plan, front, loads_of, runners_up
+from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
@@ -70,6 +70,29 @@ class Recommendation:
     smooth: float | None = None
     #: GPUs that were asked about by name
     named: int = 0
+    #: the same question asked of every engine that was tried, where several were
+    engines: tuple["Recommendation", ...] = ()
+    #: the same question with other values
+    variations: tuple["Variation", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """A question with other values of some parameters, and its answer."""
+
+    changed: tuple[tuple[str, object], ...]
+    answer: Recommendation
+
+
+def best_of(answers: Sequence[Recommendation]) -> Recommendation:
+    """Return the best of the answers for several engines, which then holds them all."""
+    if len(answers) == 1:
+        return answers[0]
+    planned = [(r.plan, r) for r in answers if r.plan is not None]
+    least = min((plan.usd for plan, _ in planned if plan.usd is not None), default=0.0)
+    order = rank(answers[0].objective, least)
+    best = min(planned, key=lambda pair: order(pair[0]), default=(None, answers[0]))[1]
+    return replace(best, engines=tuple(answers), tried=sum(r.tried for r in answers))
 
 
 def recommend(

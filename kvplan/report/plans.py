@@ -65,6 +65,7 @@ PLAN = (
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
     Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
+    Column[Plan](key="engine", value=lambda p: p.engine),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
 )  # fmt: skip

@@ -7,8 +7,9 @@ from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.money.draw import query_energy
+from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, first_of
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.recommend import Recommendation, Rejected, Variation
 from kvplan.planning.remedies import Remedy
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import (
@@ -81,6 +82,8 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         standing(r),
         remedies_table(r),
+        variations_table(r),
+        engines_table(r),
         bill_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
@@ -110,7 +113,8 @@ def answer(r: Recommendation) -> str:
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
     how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
-    weights = f"{'' if p.technique == BASELINE else ' and'} with {p.form} weights" if p.form else ""
+    if p.form:
+        how += f" with {p.form} weights" if p.technique == BASELINE else f" on the KV cache and {p.form} weights"
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     money = ""
     if p.usd is not None:
@@ -120,7 +124,8 @@ def answer(r: Recommendation) -> str:
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
     more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
-    return f"{head}: {replicas} {how}{weights}{money}. {certainty}{more}"
+    engine = f" on {demand.engine.title}" if r.engines else ""
+    return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
 
 
 def quality_line(p: Plan) -> str:
@@ -153,6 +158,55 @@ def burst_line(r: Recommendation) -> str:
         return ""
     smooth = show_usd(r.smooth * r.demand.mean * MONTH)
     return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month."
+
+
+def variations_table(r: Recommendation) -> Table | None:
+    """Return the plan for other values of what was varied, None where nothing was."""
+    if not r.variations:
+        return None
+
+    def changed(k: int) -> Column[Variation]:
+        name = r.variations[0].changed[k][0]
+        return Column[Variation](heading=name.replace("_", " "), value=lambda v: v.changed[k][1], align="left")
+
+    def monthly(v: Variation) -> float | None:
+        plan = v.answer.plan
+        return None if plan is None or plan.usd is None else plan.usd * v.answer.demand.mean * MONTH
+
+    columns = (
+        *map(changed, range(len(r.variations[0].changed))),
+        Column[Variation](
+            heading="plan", value=lambda v: v.answer.plan.label if v.answer.plan else v.answer.lacking, align="left",
+            wraps=True,
+        ),
+        Column[Variation](heading="GPUs", value=lambda v: v.answer.plan and v.answer.plan.gpus),
+        Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
+        Column[Variation](heading="a month", value=monthly, show=show_usd),
+        Column[Variation](
+            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=show_percent
+        ),
+    )  # fmt: skip
+    return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
+
+
+def engines_table(r: Recommendation) -> Table | None:
+    """Return the best plan on every engine that was tried, and what its times rest on; None for one engine."""
+    if not r.engines:
+        return None
+    columns = (
+        Column[Recommendation](heading="engine", value=lambda x: x.demand.engine.title, align="left"),
+        Column[Recommendation](
+            heading="plan", value=lambda x: x.plan.label if x.plan else x.lacking, align="left", wraps=True
+        ),
+        Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
+        Column[Recommendation](
+            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=show_percent
+        ),
+        Column[Recommendation](
+            heading="times rest on", value=lambda x: x.site and x.site.calibration.doubt, align="left", wraps=True
+        ),
+    )
+    return table("Best plan on each engine", columns, r.engines, tone=lambda x: "best" if x.plan is r.plan else "plain")
 
 
 def remedies_table(r: Recommendation) -> Table | None:
@@ -225,12 +279,19 @@ def bill_table(r: Recommendation) -> Table | None:
         Column[tuple[Line, Line]](heading="a month", value=lambda x: x[1].amount, show=show_usd),
         Column[tuple[Line, Line]](heading="basis", value=lambda x: x[0].basis, align="left", wraps=True),
     )
-    tokens, output = r.demand.prompt + r.demand.output, r.demand.output
-    counted = ((tokens, "tokens"), (output, "output tokens"))
-    each = ", ".join(f"{show_usd(whole / count * MILLION)} per million {what}" for count, what in counted)
+    apart = zip(million(r.plan, r.demand), ("input", "output"), strict=True)
+    each = f"{', '.join(f'{show_usd(usd)} per million {what} tokens' for usd, what in apart if usd is not None)}"
     total = ("total", show_usd(whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
     rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
     return table("Where each dollar goes", columns, rows, total=total)
+
+
+def million(p: Plan, demand: Demand) -> tuple[float | None, float | None]:
+    """Return the cost of a million input tokens and of a million output tokens: by the busy time each takes. [USD]"""
+    if p.usd is None:
+        return None, None
+    prompts = p.usd * p.prompt_share
+    return prompts / demand.prompt * MILLION, (p.usd - prompts) / demand.output * MILLION
 
 
 def swing_table(r: Recommendation) -> Table | None:
@@ -265,6 +326,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
     found = record(PLAN, p)
     found["percentile"] = demand.limits.percentile
     found["usd_per_million_tokens"] = None if p.usd is None else p.usd / (demand.prompt + demand.output) * MILLION
+    found["usd_per_million_input_tokens"], found["usd_per_million_output_tokens"] = million(p, demand)
     found["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
     return found
 
@@ -323,8 +385,28 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
             {"provider": price.provider, "model": price.model, **break_even(even)} for price, even in r.break_even
         ],
         reason=r.lacking,
+        engine=demand.engine.name,
+        engines=[engine_document(x) for x in r.engines],
+        variations=[
+            {
+                "changed": dict(v.changed),
+                "recommended": plan(v.answer.plan, v.answer) if v.answer.plan else None,
+                "reason": v.answer.lacking,
+            }
+            for v in r.variations
+        ],
         calibration=None if r.site is None else standing_document(r),
     )
+
+
+def engine_document(r: Recommendation) -> Json:
+    """Return the best plan on one engine, and what its times rest on."""
+    return {
+        "engine": r.demand.engine.name,
+        "recommended": plan(r.plan, r) if r.plan else None,
+        "reason": r.lacking,
+        "calibration": None if r.site is None else standing_document(r),
+    }
 
 
 def break_even(found: BreakEven) -> Json:
