@@ -166,13 +166,14 @@ def recommend(
 
 def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
     """Return the name of a workload, or one of requests that are all alike."""
-    if isl is None and osl is None:
+    read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
+    if read is None and written is None:
         if workload is None:
             raise SpecError("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
         return values.word(workload, "workload")
-    if workload is not None or isl is None or osl is None:
+    if workload is not None or read is None or written is None:
         raise SpecError("workload, isl, osl: give either a workload, or both isl and osl")
-    return alike(values.tokens(isl, "isl"), values.tokens(osl, "osl"), day)
+    return alike(read, written, day)
 
 
 def alike(isl: int, osl: int, day: str) -> Workload:
