@@ -341,6 +341,9 @@ IMPASSES = [
     ("doc-qa", {"gpus": "h100", "techniques": "h2o:20%"}),
     ("doc-qa", {"gpus": ("h100", "b200"), "ttft": "1s", "max_gpus": 4}),
     ("chat", {"gpus": ("l40s",), "tpot": "1ms"}),
+    ("rag", {"gpus": "h100", "techniques": "mhc:8x", "max_quality_drop": "1%", "any_technique": True}),
+    ("rag", {"gpus": "rtx-4090", "price": "0.5/h", "max_gpus": 2}),
+    ("doc-qa", {"gpus": "v100-16gb", "price": "0.4/h"}),  # a smaller model
 ]
 
 

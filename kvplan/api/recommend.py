@@ -14,6 +14,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.recommend import recommend as chosen
+from kvplan.planning.remedies import Remedy
 from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import Quality, checked
@@ -100,7 +101,7 @@ def recommend(
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
         e2e=values.limit(e2e, asked.slo.e2e, "e2e"),
         percentile=percentile_of(percentile, asked),
-        quality=None if max_quality_drop is None else values.share(max_quality_drop, "max_quality_drop"),
+        quality=None if max_quality_drop in (None, "none") else values.share(max_quality_drop, "max_quality_drop"),
         gpus=values.given(values.count, max_gpus, "max_gpus", 1, values.MOST_REQUESTS),
         confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
@@ -154,6 +155,8 @@ def recommend(
         )
 
     answer = best_of([answered(word) for word in engines])
+    if answer.plan is None and not answer.remedies:
+        answer = smaller(answer, again)
     return replace(
         answer,
         warnings=warned(answer, spec, context, day),
@@ -162,6 +165,22 @@ def recommend(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),
     )
+
+
+def smaller(answer: Recommendation, asked: Mapping[str, Any]) -> Recommendation:
+    """Return an answer without a plan or a remedy with the largest smaller model of the series that has a plan."""
+    model = answer.demand.model
+    series = f"{model.name.split('-')[0]}-"
+    lighter = [catalog.model(name) for name in catalog.names("models") if name.startswith(series)]
+    for spec in sorted((m for m in lighter if m.parameters < model.parameters), key=lambda m: -m.parameters):
+        found = recommend(**varied(asked, {"model": spec.name}))
+        if found.plan is not None:
+            return replace(answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan),))
+        if not found.remedies:  # it has looked at all that are smaller still
+            return answer
+        if found.remedies[0].change.startswith("model="):
+            return replace(answer, remedies=found.remedies)
+    return answer
 
 
 def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:

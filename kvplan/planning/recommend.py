@@ -45,9 +45,9 @@ class Rejected:
 class Recommendation:
     """The answer and all that stands behind it.
 
-    `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `lacking` says what
-    to write when there is no plan, `warnings` what the reader must know first. `remedies` are the changes that make a
-    plan possible where there is none, `smooth` is what a query would cost with Poisson arrivals [USD].
+    `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `warnings` are what
+    the reader must know first, `remedies` the changes that make a plan possible where there is none, `smooth` is what
+    a query would cost with Poisson arrivals [USD].
     """
 
     demand: Demand
@@ -63,7 +63,8 @@ class Recommendation:
     swings: tuple[Swing, ...]
     break_even: tuple[tuple[ApiPrice, BreakEven], ...]
     tried: int
-    lacking: str = ""
+    #: why there is no plan, '' where there is one
+    cause: str = ""
     warnings: tuple[str, ...] = ()
     day: str = ""
     remedies: tuple[Remedy, ...] = ()
@@ -74,6 +75,11 @@ class Recommendation:
     engines: tuple["Recommendation", ...] = ()
     #: the same question with other values
     variations: tuple["Variation", ...] = ()
+
+    @property
+    def lacking(self) -> str:
+        """Why there is no plan and what to write instead, '' where there is one."""
+        return "" if self.plan else lacking(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +169,7 @@ def recommend(
         return Recommendation(
             demand=demand, objective=objective, plan=None, site=None, bill=None, usd=None,
             alternatives=runners_up(able, plans), rejected=tuple(rejected), why=(), front=front(allowed), swings=(),
-            break_even=(), tried=count, day=day, remedies=cures, lacking=lacking(impasse, cures),
+            break_even=(), tried=count, day=day, remedies=cures, cause=cause(impasse),
         )  # fmt: skip
     home = next(one for one in found if one.site.gpu.name == chosen.gpu)
     bill = bill_of(demand, chosen, home.site)
@@ -205,13 +211,13 @@ def unkept(demand: Demand, sites: Sequence[Site], form: str | None) -> str:
     return "no GPU keeps every limit with it"
 
 
-def lacking(i: Impasse, cures: Sequence[Remedy]) -> str:
-    """Return why there is no plan, the cheapest change that makes one possible, and the best odds within the limits."""
-    head = f"no plan keeps every limit; {cause(i)}"
-    if not cures:
-        return f"{head}; no change of one limit, technique, weight format or GPU is enough: plan a smaller model"
-    ways = [f"{remedy.change} ({cost_of(i, remedy)})" for remedy in cures[:REMEDIES]]
-    return f"{head}. The cheapest change that is enough: {', or '.join(ways)}"
+def lacking(r: Recommendation) -> str:
+    """Return why there is no plan, and the cheapest changes that make one possible."""
+    if not r.remedies:
+        way = "no change of one limit, technique, weight format, GPU or model of the series is enough"
+        return f"no plan keeps every limit; {r.cause}; {way}"
+    ways = [f"{remedy.change} ({cost_of(r.demand, remedy)})" for remedy in r.remedies[:REMEDIES]]
+    return f"no plan keeps every limit; {r.cause}. The cheapest change that is enough: {', or '.join(ways)}"
 
 
 def cause(i: Impasse) -> str:
@@ -226,10 +232,10 @@ def cause(i: Impasse) -> str:
     return f"the nearest is on {best.site.gpu.name}, where {reason_of(best, i.demand, i.pairs, i.guesses)}"
 
 
-def cost_of(i: Impasse, remedy: Remedy) -> str:
+def cost_of(demand: Demand, remedy: Remedy) -> str:
     """Return a remedy's plan and what it costs a month."""
     plan = remedy.plan
-    month = "" if plan.usd is None else f", {show_usd(plan.usd * i.demand.mean * MONTH)} a month"
+    month = "" if plan.usd is None else f", {show_usd(plan.usd * demand.mean * MONTH)} a month"
     return f"{plan.label}{month}"
 
 

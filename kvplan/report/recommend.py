@@ -337,6 +337,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
     used = query_energy(r.bill.load.parts, r.site.draw) if r.bill and r.site and r.site.draw else ()
     return {
         **plan(p, r),
+        "confidence": r.demand.limits.confidence,
         "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high, "smooth_arrivals": r.smooth},
         "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
         "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
