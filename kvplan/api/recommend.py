@@ -37,8 +37,8 @@ LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 
 
 def recommend(
-    workload: str | None = None,
-    model: str | None = None,
+    workload: str | None,
+    model: str,
     *,
     isl: int | str | None = None,
     osl: int | str | None = None,

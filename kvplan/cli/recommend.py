@@ -38,7 +38,7 @@ def question() -> dict[str, Any]:
         for name, value in context.params.items()
         if name not in HANDED_OVER and context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    return {"function": "recommend", "values": given}
+    return {"function": "recommend", "values": {"workload": None, **given}}
 
 
 @click.command("recommend")
