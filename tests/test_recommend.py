@@ -389,6 +389,8 @@ def test_other_plans_are_of_other_gpus_and_other_techniques(run) -> None:
     plans = [doc["recommended"], *doc["alternatives"]]
     kinds = [(p["technique"], p["weights"]) for p in plans]
     assert len(plans) <= len({p["gpu"] for p in plans}) + len(set(kinds))
+    costs = [p["usd_per_query"] for p in doc["alternatives"]]
+    assert all(b >= a * (1 - TIE) for a, b in pairwise(costs))
     assert len(set(kinds)) > 3 and len({p["gpu"] for p in plans}) > 3
 
 

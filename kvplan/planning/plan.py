@@ -247,8 +247,9 @@ def first_of(plans: Iterable[Plan], what: Callable[[Plan], Hashable]) -> tuple[P
 
 
 def runners_up(able: Sequence[Plan], plans: Sequence[Plan]) -> tuple[Plan, ...]:
-    """Return the best plan that may be used on every GPU, and the best of every technique and weight format."""
-    return tuple(dict.fromkeys((*first_of(able, lambda p: p.gpu), *first_of(plans, lambda p: (p.technique, p.form)))))
+    """Return, of plans in order, the best that may be used on every GPU, and of every technique and weight format."""
+    kept = {*first_of(able, lambda p: p.gpu), *first_of(plans, lambda p: p.pair)}
+    return tuple(p for p in plans if p in kept)
 
 
 def front(plans: Sequence[Plan]) -> tuple[Plan, ...]:

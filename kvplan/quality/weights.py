@@ -78,7 +78,6 @@ def estimate(
     held = [r for r in rows if r in fitting or r.task == SHORT]
     each = {n: spoken(held, n, model, task) for n in sorted({r.context or 0 for r in held}) if n <= at}
     chosen, alike = max(each.values(), key=lambda pair: 1 - mean(pair[0]))
-    exact = [r for r in chosen if r.task == task]
     slack = 0.0 if any(r.spread for r in alike) else NOISE if chosen is alike or len(alike) > 1 else ONE_MODEL
     drop = min(max(1 - mean(chosen), 0.0), 1.0)
     low = max(1 - max(r.retained + r.spread for r in alike) - slack, 0.0)
@@ -92,7 +91,7 @@ def estimate(
         high=max(high, drop),
         known=True,
         basis=f"{name} measured on {measured}: {'; '.join(sorted({r.condition for r in chosen if r.condition}))}",
-        caveats=tuple(f"{name}: {words}" for words in caveats(chosen, exact, model, task, context, table)),
+        caveats=tuple(f"{name}: {words}" for words in caveats(chosen, each[at][0], model, task, context, table)),
         source=sources,
     )
 
@@ -110,15 +109,15 @@ def spoken(rows: Sequence[Score], length: int, model: ModelSpec, task: str) -> t
 
 
 def caveats(
-    chosen: Sequence[Score], exact: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
+    chosen: Sequence[Score], longest: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
 ) -> tuple[str, ...]:
     """Return what to beware of: averages, short prompts, models and prompts unlike those measured."""
     found: tuple[str, ...] = ()
     if all(r.task == SHORT for r in chosen):
         found += ("scores of short questions",)
-    elif not exact:
+    elif not any(r.task == task for r in chosen):
         found += (f"an average over tasks stands for {TASKS[task].title}, which alone may lose more",)
-    return (*found, *distances(chosen, model, context, table))
+    return (*found, *distances(longest, model, context, table))
 
 
 def with_weights(kept: Quality, weights: Quality) -> Quality:

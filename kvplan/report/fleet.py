@@ -15,7 +15,7 @@ CLOSE = 0.05
 PROVEN = 5e-5
 LEGEND = (
     "prompts: input tokens of the requests served there. share: of the workload's requests. TTFT and TPOT: at the "
-    "workload's percentile, with the replicas as full as planned. limits kept: the probability that the latency limits "
+    "workload's percentile, with the replicas as full as planned. kept: the probability that the latency limits "
     "are kept."
 )
 
@@ -59,14 +59,14 @@ USE = (
     Column[Use](key="dp", value=lambda u: u.option.configuration.parallel.data),
     Column[Use](key="technique", heading="technique", value=lambda u: u.option.configuration.technique, align="left"),
     Column[Use](
-        key="weights", heading="weights", value=lambda u: u.option.configuration.form, absent="checkpoint", align="left"
+        key="weights", heading="weights", value=lambda u: u.option.configuration.form, absent="-", align="left"
     ),
     Column[Use](key="gpus", value=lambda u: u.gpus),
     Column[Use](key="requests_in_flight", value=lambda u: int(u.option.requests)),
     Column[Use](key="ttft", heading="TTFT", value=lambda u: u.option.ttft, show=show_time),
     Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.tpot, show=show_time),
     Column[Use](key="e2e", value=lambda u: u.option.e2e, show=show_time),
-    Column[Use](key="slo_probability", heading="limits kept", value=lambda u: u.option.sure, show=show_percent),
+    Column[Use](key="slo_probability", heading="kept", value=lambda u: u.option.sure, show=show_percent),
     Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
 )  # fmt: skip
 #: a simpler fleet's own figures

@@ -24,6 +24,11 @@ def loss(q: Quality) -> str:
     return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
 
 
+def at_most(q: Quality) -> str:
+    """Return a quality loss with the most it may be."""
+    return loss(q) if q.drop is None or q.high == 0 else f"{show_percent(q.drop, 1)} (to {show_percent(q.high, 1)})"
+
+
 def size(p: Plan) -> str:
     """Return the replicas of a plan: '2 x tp4'."""
     return f"{p.replicas} x {p.parallel}"
@@ -42,7 +47,7 @@ PLAN = (
     Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
     Column[Plan](key="dp", value=lambda p: p.parallel.data),
     Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
-    Column[Plan](key="weights", value=lambda p: p.form, absent="checkpoint", align="left"),
+    Column[Plan](key="weights", value=lambda p: p.form, absent="-", align="left"),
     Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
     Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
     Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
@@ -56,7 +61,7 @@ PLAN = (
     Column[Plan](key="joules_per_query", value=lambda p: p.joules),
     Column[Plan](key="prefill_share", value=lambda p: p.prompt_share),
     Column[Plan](
-        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: loss(p.quality),
+        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: at_most(p.quality),
         align="left",
     ),
     Column[Plan](key="quality.low", value=lambda p: p.quality.low),
@@ -64,7 +69,7 @@ PLAN = (
     Column[Plan](key="quality.known", value=lambda p: p.quality.known),
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
+    Column[Plan](key="slo_probability", heading="kept", value=lambda p: p.slo_probability, show=show_percent),
     Column[Plan](key="engine", value=lambda p: p.engine),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
@@ -90,9 +95,11 @@ def legend(plans: Sequence[Plan], limits: Limits) -> Block:
     """Return what the columns and marks in a table of plans mean."""
     share = show_percent(limits.percentile)
     lines = [
-        f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; limits kept: the probability "
-        "that the latency limits are kept."
+        f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; kept: the probability that "
+        "the latency limits are kept; in brackets the most that the quality loss may be."
     ]
+    if any(p.form for p in plans):
+        lines.append("-: the checkpoint's own weights.")
     if not all(p.grounded for p in plans):
         lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):
