@@ -77,7 +77,7 @@ def question() -> dict[str, Any]:
 @format_option
 @examples(
     "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",
-    "kvplan recommend -w legal-contracts -m qwen3-32b -g h100 -g h200 --own",
+    "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
 def command(save: str | None, form: str, **asked: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
