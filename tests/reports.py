@@ -72,6 +72,11 @@ REPORTS: dict[str, str] = {
     "recommend": f"{DOCS} --ttft 5s --tpot 50ms --max-quality-drop 1% {THREE} -t baseline -t fp8 -t mhc:4x -t h2o:20%",
     "recommend-any-technique": f"{DOCS} --any-technique -g h200 -g mi300x -t baseline -t mhc:4x -t h2o:20% -t int4",
     "recommend-infeasible": f"{DOCS} --ttft 1ms -g h200 -t baseline -t fp8",
+    "recommend-too-few-gpus": f"{DOCS} --max-gpus 8 -g b200 -g l4 -t baseline -t fp8",
+    "recommend-vary": f"{CHAT} -g h100 -t baseline --vary load=1,10 --vary price=1.99,2.49",
+    "recommend-engines": f"{CHAT} -g h100 -t baseline -t fp8 --engine any",
+    "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
+    "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
     "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline {DAY}",
     "recommend-beyond-context": "recommend -w doc-qa -m llama3-70b --allow-long-context "

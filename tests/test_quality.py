@@ -13,6 +13,7 @@ from kvplan.errors import KvplanError
 from kvplan.kv import techniques
 from kvplan.quality.loss import Quality, base_score, checked, quality
 from kvplan.quality.scores import attention, curve, retained_at
+from kvplan.quality.weights import weight_loss, with_weights
 from kvplan.specs.quality import AVERAGE, TASKS, QualityTable, Score
 from kvplan.specs.source import Source
 
@@ -302,3 +303,74 @@ def test_the_file_in_the_docs_can_be_read(tmp_path: Path) -> None:
     path.write_text(page.split("```yaml\n")[1].split("```")[0])
     found = quality("fp8", catalog.model("qwen3-4b"), "qa-multi", 8192, TABLE, checked(quality_file(str(path))))
     assert found.drop == pytest.approx(1 - 81.0 / 81.2)
+
+
+# -- weight formats -------------------------------------------------------------------------------
+
+
+def loses(form: str | None, model: str, context: int, task: str = "qa-single", *own: QualityTable) -> Quality:
+    return weight_loss(form, catalog.model(model), task, context, TABLE, *own)
+
+
+@pytest.mark.parametrize(
+    ("form", "model", "context", "drop"),
+    [
+        (None, "llama3.1-70b", 4096, 0.0),
+        ("bf16", "llama3.1-70b", 4096, 0.0),
+        ("fp8", "llama3.1-70b", 4096, 1 - 79.70 / 79.84),
+        ("fp8", "llama3.1-70b", 60_000, 0.0025),
+        ("fp8", "qwen3-32b", 100_000, 0.0025),
+        ("int4", "llama3.1-70b", 8192, 1 - 78.54 / 78.67),
+        ("int4", "llama3.1-70b", 100_000, 0.12),
+        ("int4", "llama3.1-8b", 30_000, 1 - 73.11 / 74.06),  # a longer prompt loses no less
+        ("nvfp4", "qwen3-32b", 8192, 0.005),
+        ("mxfp4", "qwen3-32b", 8192, 0.033),
+        ("fp8", "deepseek-v3", 8192, 0.0),  # its checkpoint is fp8
+    ],
+)
+def test_published_losses_of_weights_come_back(form, model: str, context: int, drop: float) -> None:
+    found = loses(form, model, context)
+    assert found.known and found.drop == pytest.approx(drop, abs=1e-9)
+    assert 0 <= found.low <= found.drop <= found.high <= 1
+    assert bool(found.source) == (drop > 0)
+
+
+@pytest.mark.parametrize(("form", "model", "context"), [("nvfp4", "qwen3-32b", 32_768), ("nvfp4", "qwen3-4b", 4096)])
+def test_an_unknown_loss_of_weights_is_not_none(form: str, model: str, context: int) -> None:
+    found = loses(form, model, context)
+    assert not found.known and found.drop is None and found.high == 1 and not found.within(0.99)
+
+
+@given(
+    model=st.sampled_from(["llama3.1-70b", "llama3.1-8b", "qwen3-32b", "deepseek-v3", "gpt-oss-120b"]),
+    form=st.sampled_from(["fp8", "int8", "int4", "mxfp4", "nvfp4"]), short=st.integers(100, 200_000),
+    more=st.floats(1.0, 10.0), task=st.sampled_from(sorted(TASKS)),
+)  # fmt: skip
+def test_longer_prompts_lose_no_less_with_lighter_weights(model, form, short, more, task) -> None:
+    first, second = loses(form, model, short, task), loses(form, model, int(short * more), task)
+    assert second.drop is None or (first.drop is not None and second.drop >= first.drop - 1e-12)
+
+
+def test_techniques_and_weights_lose_together() -> None:
+    kept, weights = ask("fp8", "llama3.1-70b"), loses("fp8", "llama3.1-70b", 8192)
+    both = with_weights(kept, weights)
+    assert both.drop == pytest.approx(1 - (1 - kept.drop) * (1 - weights.drop)) and both.technique == "fp8"
+    assert both.high >= max(kept.high, weights.high) and set(both.source) == {*kept.source, *weights.source}
+    assert with_weights(kept, loses(None, "llama3.1-70b", 8192)) == kept
+    alone = with_weights(ask("none", "llama3.1-70b"), weights)
+    assert (alone.drop, alone.technique) == (weights.drop, "baseline")
+
+
+def test_scores_of_ones_own_weights_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    text = (
+        "name: mine\nsource: {kind: measured, ref: ours, date: 2026-11-24}\n"
+        "rows: [{technique: 'weights:int4', task: qa-single, context: 128k, retained: 0.97}]\n"
+    )
+    file.write_text(text)
+    mine = checked(quality_file(str(file)))
+    assert loses("int4", "llama3.1-70b", 100_000, "qa-single", mine).drop == pytest.approx(0.03)
+    assert loses("fp8", "llama3.1-70b", 4096, "qa-single", mine).drop == loses("fp8", "llama3.1-70b", 4096).drop
+    file.write_text(text.replace("int4", "int3"))
+    with pytest.raises(KvplanError, match="weights: and one of"):
+        checked(quality_file(str(file)))

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import demand_of
+from kvplan.api.recommend import demand_of, formats_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
-from kvplan.planning.site import Limits, Site
+from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality
 from kvplan.specs.fleet import Job, Stock
@@ -27,6 +27,8 @@ def fleet(
     *,
     techniques: str | Iterable[str] = (),
     any_technique: bool = False,
+    weights: str | Iterable[str] = (),
+    confidence: float | str = CONFIDENCE,
     term: str = ON_DEMAND,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -36,8 +38,9 @@ def fleet(
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
-    `seconds` bounds the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and
-    values that cannot be understood.
+    `weights` restricts the weight formats, `confidence` is how sure the latency limits must be kept, `seconds` bounds
+    the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and values that cannot be
+    understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
@@ -45,7 +48,6 @@ def fleet(
     asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
     jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in asked.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
-    any_kind = values.flag(any_technique, "any_technique")
     long = values.flag(allow_long_context, "allow_long_context")
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
@@ -54,10 +56,16 @@ def fleet(
     listed = price_list(None, prices)
     names = values.technique_names(techniques, spelling.searched())
 
+    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    limits = Limits(
+        confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        any_technique=values.flag(any_technique, "any_technique"),
+    )
+
     def place(stock: Stock, model: ModelSpec) -> Site:
         return stocked(stock, model, offered, day, servers, listed)
 
-    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], any_kind) for job in jobs]
+    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], limits, forms) for job in jobs]
     return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
 
 
@@ -70,13 +78,16 @@ def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str, l
     return found
 
 
-def demanded(job: Job, names: tuple[str, ...], sites: list[Site], any_technique: bool) -> FleetWorkload:
-    """Return one workload of the file with the techniques its limits allow."""
+def demanded(
+    job: Job, names: tuple[str, ...], sites: list[Site], asked: Limits, forms: tuple[str, ...]
+) -> FleetWorkload:
+    """Return one workload of the file with the techniques and weight formats its limits allow."""
     slo = job.workload.slo
-    limits = Limits(
-        ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality,
-        any_technique=any_technique,
+    limits = replace(
+        asked, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
-    losses = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
-    return task(job.name, demand_of(job.model, job.workload, limits), names, losses, sites)
+    qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
+    found = formats_of(job.model, job.workload.task, context, forms)
+    demand = demand_of(job.model, job.workload, limits, forms=found.searched, native=not forms)
+    return task(job.name, demand, names, qualities, sites, found.losses)

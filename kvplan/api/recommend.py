@@ -1,12 +1,14 @@
 """One plan for a workload: a technique, a GPU count and a cost per query, with reasons and a range."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.prices import rank
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, compared, gpus_of, one_price, price_list, site, with_power
+from kvplan.api.vary import axes_of, varied
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.money.gpu_cost import GpuCost, rent
@@ -14,24 +16,36 @@ from kvplan.money.offers import caveat
 from kvplan.planning.demand import Demand
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.hosting import Tenure, tenures
-from kvplan.planning.recommend import Recommendation
+from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.recommend import recommend as chosen
-from kvplan.planning.site import OBJECTIVES, Limits, Site
+from kvplan.planning.remedies import Remedy
+from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
-from kvplan.quality.loss import checked
+from kvplan.quality.loss import Quality, checked
 from kvplan.quality.loss import quality as loss_of
-from kvplan.specs.hardware import Price
+from kvplan.quality.weights import FREE, native_formats, weight_loss
+from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.workload import Workload
+from kvplan.specs.quality import QualityTable
+from kvplan.specs.source import Source
+from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
+from kvplan.units import show_percent
 
 #: more replicas than stand in for others
 MOST_SPARES = 64
+#: engines whose servers were measured, and all of them
+ENGINES, ANY = ("vllm", "trtllm", "sglang"), "any"
+TITLES = {"trtllm": "TensorRT-LLM", "sglang": "SGLang"}
+#: what a volume may be multiplied by
+LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 
 
 def recommend(
-    workload: str,
+    workload: str | None,
     model: str,
     *,
+    isl: int | str | None = None,
+    osl: int | str | None = None,
     queries_per_day: float | str | None = None,
     rate: float | str | None = None,
     ttft: float | str | None = None,
@@ -48,7 +62,7 @@ def recommend(
     max_gpus: int | None = None,
     spares: int | None = None,
     headroom: float | str = 0.0,
-    confidence: float | str = 0.5,
+    confidence: float | str = CONFIDENCE,
     prefix_cache: bool = True,
     term: str = ON_DEMAND,
     price: float | str | None = None,
@@ -57,31 +71,43 @@ def recommend(
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
+    engine: str = "vllm",
+    load: float | str = 1.0,
+    vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
-    Limits of time are in seconds at the `percentile` of the requests (the workload's own where none is given, 'none'
-    lifts one), `max_quality_drop` is a share. `price` is USD per GPU-hour, `prices` are files of your own prices,
-    `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload) or
-    `spares` says otherwise. Raises KvplanError for names and values that cannot be understood.
+    Without a workload (None) every request has `isl` tokens in and `osl` out. Limits of time are in seconds at the
+    `percentile` of the requests (the workload's own where none is given, 'none' lifts one), `max_quality_drop` is a
+    share. `price` is USD per GPU-hour, `prices` are files of your own prices, `own` a file of what owning takes. One
+    spare replica is paid for unless nobody waits (an offline workload) or `spares` says otherwise. `engine` 'any' tries
+    all whose servers were measured, `load` multiplies the volume, and `vary` asks again with other values, as in
+    {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3". Raises KvplanError for names and values that cannot
+    be understood.
 
         >>> found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.plan.technique, found.plan.gpu
         ('fp8', 'h100-sxm')
     """
+    again = dict(locals())
     spec, day, own_rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     aim = values.one_of(objective, "objective", OBJECTIVES)
-    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    wanted_forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     owned = values.given(values.word, own, "own")
-    asked = demanded(values.word(workload, "workload"), spec, values.per_day(queries_per_day, rate))
+    asked = demanded(
+        spoken_of(workload, isl, osl, day), spec, values.per_day(queries_per_day, rate),
+        values.number(load, "load", LEAST_LOAD, MOST_LOAD),
+    )  # fmt: skip
     stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
+    axes = axes_of(vary, again)
+    engines = ENGINES if engine == ANY else (values.one_of(engine, "engine", (*ENGINES, ANY)),)
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
         e2e=values.limit(e2e, asked.slo.e2e, "e2e"),
         percentile=percentile_of(percentile, asked),
-        quality=None if max_quality_drop is None else values.share(max_quality_drop, "max_quality_drop"),
+        quality=None if max_quality_drop in (None, "none") else values.share(max_quality_drop, "max_quality_drop"),
         gpus=values.given(values.count, max_gpus, "max_gpus", 1, values.MOST_REQUESTS),
         confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
@@ -94,37 +120,62 @@ def recommend(
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
     one_price(own_rent, found, named)
     listed = price_list(price, prices)
-    places = {
-        gpu.name: site(
-            gpu, spec, day, price=own_rent, listed=listed, term=offered, owned=owned, power=True, profile=servers
-        )
-        for gpu in found.values()
-    }
-    places = places if named else compared(places)
-    priced, unpriced = split(places, aim, named, owned, offered, day)
-    table = catalog.quality_table()
     own_tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
-    answer = chosen(
-        demand_of(
-            spec,
-            asked,
-            limits,
-            forms=forms,
-            headroom=values.share(headroom, "headroom"),
-            spares=stands,
-            prefix_cache=values.flag(prefix_cache, "prefix_cache"),
-        ),
-        names,
-        priced,
-        {name: loss_of(name, spec, asked.task, context, table, *own_tables) for name in names},
-        objective=aim,
-        apis=catalog.apis(),
-        day=day,
-        guesses=named,
-        absent=unpriced,
+    formats = formats_of(spec, asked.task, context, wanted_forms, own_tables)
+    demand = demand_of(
+        spec,
+        asked,
+        limits,
+        forms=formats.searched,
+        native=not wanted_forms,
+        headroom=values.share(headroom, "headroom"),
+        spares=stands,
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )
-    offered_here = terms_of(answer, listed, owned or catalog.DEFAULT, servers, day)
-    return replace(answer, warnings=warned(answer, spec, context, day), terms=offered_here)
+    losses = {
+        name: loss_of(name, spec, asked.task, context, catalog.quality_table(), *own_tables)
+        for name in dict.fromkeys((*names, *spelling.searched()))
+    }
+
+    def answered(word: str) -> Recommendation:
+        places = {
+            gpu.name: site(
+                gpu, spec, day, price=own_rent, listed=listed, term=offered, owned=owned, power=True, engine=word,
+                profile=servers,
+            )
+            for gpu in found.values()
+        }  # fmt: skip
+        places = places if named else compared(places)
+        priced, unpriced = split(places, aim, named, owned, offered, day)
+        alone = named and not own_rent and owned is None
+        elsewhere = others(spec, found, day, offered, servers, word) if alone else ()
+        return chosen(
+            replace(demand, engine=engine_named(word)),
+            names,
+            priced,
+            losses,
+            objective=aim,
+            apis=catalog.apis(),
+            day=day,
+            guesses=named,
+            absent=unpriced,
+            losses=formats.losses,
+            unsearched=formats.left,
+            others=elsewhere,
+        )
+
+    answer = best_of([answered(word) for word in engines])
+    if answer.plan is None and not answer.remedies:
+        answer = smaller(answer, again)
+    return replace(
+        answer,
+        warnings=warned(answer, spec, context, day),
+        terms=terms_of(answer, listed, owned or catalog.DEFAULT, servers, day),
+        named=len(found) if named else 0,
+        variations=tuple(
+            Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
+        ),
+    )
 
 
 def terms_of(
@@ -159,12 +210,111 @@ def said_of(place: Site) -> str:
     return f"{'your price' if price.yours else several}{together}{f'; {warning}' if warning else ''}"
 
 
-def demanded(word: str, model: ModelSpec, per_day: float | None) -> Workload:
-    """Return a workload at the volume asked for, its images read as the model reads them."""
-    found = read_by(model, catalog.workload(word), catalog.all_models)
-    if per_day is None:
-        return found
-    return replace(found, arrivals=replace(found.arrivals, queries_per_day=per_day))
+def smaller(answer: Recommendation, asked: Mapping[str, Any]) -> Recommendation:
+    """Return an answer without a plan or a remedy with the largest smaller model of the series that has a plan."""
+    model = answer.demand.model
+    series = f"{model.name.split('-')[0]}-"
+    lighter = [catalog.model(name) for name in catalog.names("models") if name.startswith(series)]
+    for spec in sorted((m for m in lighter if m.parameters < model.parameters), key=lambda m: -m.parameters):
+        found = recommend(**varied(asked, {"model": spec.name}))
+        if found.plan is not None:
+            return replace(answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan),))
+        if not found.remedies:  # it has looked at all that are smaller still
+            return answer
+        if found.remedies[0].change.startswith("model="):
+            return replace(answer, remedies=found.remedies)
+    return answer
+
+
+def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
+    """Return the name of a workload, or one of requests that are all alike."""
+    read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
+    if read is None and written is None:
+        if workload is None:
+            raise SpecError("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
+        return values.word(workload, "workload")
+    if workload is not None or read is None or written is None:
+        raise SpecError("workload, isl, osl: give either a workload, or both isl and osl")
+    return alike(read, written, day)
+
+
+def alike(isl: int, osl: int, day: str) -> Workload:
+    """Return a workload of equal requests that come at random and at one rate all day; its volume is not known."""
+    source = Source(
+        kind="assumption", ref="requests as asked for, Poisson arrivals, one rate all day", date="2026-11-28"
+    )
+    return Workload(
+        name=f"{isl}-{osl}",
+        title=f"Requests of {isl:,} input and {osl:,} output tokens",
+        task="chat",
+        offline=False,
+        input=Quantiles(((0.0, isl), (1.0, isl))),
+        output=Quantiles(((0.0, osl), (1.0, osl))),
+        arrivals=Arrivals(queries_per_day=0.0, hours=(1.0,) * 24, burstiness=1.0, busiest_minute=1.0),
+        slo=Slo(ttft=None, tpot=None, e2e=None, percentile=0.95),
+        source=source,
+        sources={},
+    )
+
+
+def engine_named(word: str) -> Engine:
+    """Return an engine; the memory rules are vLLM's for all of them."""
+    rules = catalog.engine()
+    return rules if word == rules.name else replace(rules, name=word, title=TITLES[word], version="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """Weight formats to search, what each loses, and why others are left out."""
+
+    searched: tuple[str | None, ...]
+    losses: dict[str | None, Quality]
+    left: dict[str, str]
+
+
+def formats_of(
+    model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable] = ()
+) -> Formats:
+    """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss."""
+
+    def loss(form: str | None) -> Quality:
+        return weight_loss(form, model, task, context, catalog.quality_table(), *own)
+
+    if named:
+        forms: tuple[str | None, ...] = tuple(dict.fromkeys(named))
+        return Formats(searched=forms, losses={form: loss(form) for form in forms}, left={})
+    losses = {form: loss(form) for form in (None, *native_formats(model))}
+    left = {form: why for form, found in losses.items() if form and (why := too_lossy(form, found))}
+    return Formats(searched=tuple(form for form in losses if form not in left), losses=losses, left=left)
+
+
+def too_lossy(form: str, loss: Quality) -> str:
+    """Return why a weight format is not searched unasked, '' where it may be."""
+    if loss.drop is None:
+        return f"their quality loss is not known ({loss.basis}); use weights={form} to plan with them"
+    if loss.drop > FREE:
+        return f"they lose {show_percent(loss.drop, 1)} on {loss.task}; use weights={form} to plan with them"
+    return ""
+
+
+def others(
+    model: ModelSpec, asked: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str
+) -> tuple[Site, ...]:
+    """Return the GPUs with a price that were not asked about and on which servers were measured."""
+    rest = (gpu for name, gpu in gpus_of(()).items() if name not in asked)
+    found = (site(gpu, model, day, term=term, power=True, engine=engine, profile=profile) for gpu in rest)
+    return tuple(place for place in found if place.cost is not None and place.calibration.grounded)
+
+
+def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
+    """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
+    found = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)
+    volume = load * (found.arrivals.queries_per_day if per_day is None else per_day)
+    if not volume:
+        raise SpecError(
+            "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
+        )
+    return replace(found, arrivals=replace(found.arrivals, queries_per_day=volume))
 
 
 def percentile_of(value: float | str | None, workload: Workload) -> float:
@@ -176,8 +326,8 @@ def percentile_of(value: float | str | None, workload: Workload) -> float:
 
 
 def demand_of(
-    model: ModelSpec, workload: Workload, limits: Limits, *, forms: Iterable[str] = (), headroom: float = 0.0,
-    spares: int = 0, prefix_cache: bool = True,
+    model: ModelSpec, workload: Workload, limits: Limits, *, forms: Iterable[str | None] = (), native: bool = False,
+    headroom: float = 0.0, spares: int = 0, prefix_cache: bool = True,
 ) -> Demand:  # fmt: skip
     """Return what a workload demands: an offline one its mean rate, any other that of its busiest hour."""
     arrivals = workload.arrivals
@@ -189,6 +339,7 @@ def demand_of(
         limits=limits,
         engine=catalog.engine(),
         forms=tuple(dict.fromkeys(forms)) or (None,),
+        native=native,
         headroom=headroom,
         spares=spares,
         prefix_cache=prefix_cache,
@@ -221,6 +372,8 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
 def warned(r: Recommendation, model: ModelSpec, context: int, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, an old price, a missing number format."""
     found = [*context_warnings(model, context), *model.notes]
+    if r.demand.engine.name != catalog.engine().name:
+        found.append(f"the memory of {r.demand.engine.title} is divided by the rules of {catalog.engine().title}")
     if r.site is not None:
         found += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
     return tuple(found)

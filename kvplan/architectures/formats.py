@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import Quantization
 
 
@@ -13,12 +14,19 @@ class WeightFormat:
     name: str  #: as options and files spell it
     bits: float  #: bits per element, scales and zero points included [bit]
     compute: int = 16  #: width of the operands of matrix products; formats that are not multiplied are unpacked [bit]
+    searched: bool = False  #: whether `recommend` tries it unasked
+    vendors: tuple[str, ...] = ()  #: GPUs it is for, any where none is named
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
 
     @property
     def quantization(self) -> Quantization | None:
         """How a checkpoint of this format stores its matrices, None for formats of 16 bits and more."""
         return Quantization(method=self.name, bits=self.bits, compute=self.compute) if self.bits < 16 else None
+
+    def native(self, gpu: Gpu) -> bool:
+        """Return whether a GPU multiplies the format as it is stored, or 16-bit operands unpacked from it."""
+        rates = {4: gpu.fp4, 8: gpu.fp8}
+        return bool(rates.get(self.compute, gpu.wide)) and (not self.vendors or gpu.vendor in self.vendors)
 
 
 #: every format a plan can ask for, by name. Adding one is one line here.
@@ -34,12 +42,13 @@ FORMATS = {
             name="fp8",
             bits=8 + 32 / 128**2,
             compute=8,
+            searched=True,
             aliases=("fp8-block", "fp8-e4m3", "fp8-dynamic", "fp8-static"),
         ),
         WeightFormat(name="int8", bits=8 + 16 / 128, aliases=("int8-wo", "w8a8")),
-        WeightFormat(name="int4", bits=4 + (16 + 4) / 128, aliases=("int4-wo", "awq", "gptq", "w4a16")),
-        WeightFormat(name="mxfp4", bits=4 + 8 / 32, compute=4, aliases=("w4a16-mxfp4",)),
-        WeightFormat(name="nvfp4", bits=4 + 8 / 16, compute=4, aliases=("fp4",)),
+        WeightFormat(name="int4", bits=4 + (16 + 4) / 128, searched=True, aliases=("int4-wo", "awq", "gptq", "w4a16")),
+        WeightFormat(name="mxfp4", bits=4 + 8 / 32, compute=4, searched=True, aliases=("w4a16-mxfp4",)),
+        WeightFormat(name="nvfp4", bits=4 + 8 / 16, compute=4, searched=True, vendors=("nvidia",), aliases=("fp4",)),
     )
 }
 _BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}

@@ -108,8 +108,11 @@ def price_table(word: str) -> tuple[Price, ...]:
 
     path = path_of(word)
     found = []
-    for columns, rows in csv_blocks(word, None):
+
+    def check(columns: list[str]) -> None:
         required(dict.fromkeys(columns), CSV_COLUMNS, ("gpu", "price"), path.name)
+
+    for _, rows in csv_blocks(word, None, check):
         for row in rows:
             place = f"{path.name}: line {row[LINE]}"
             entry = {key: said.strip() for key, said in row.items() if key != LINE and said.strip()}

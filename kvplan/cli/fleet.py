@@ -6,6 +6,7 @@ import click
 
 from kvplan.cli.options import (
     any_technique_option,
+    confidence_option,
     day_option,
     deliver,
     examples,
@@ -15,6 +16,7 @@ from kvplan.cli.options import (
     profile_option,
     techniques_option,
     term_option,
+    weights_option,
 )
 from kvplan.report.formats import Report
 
@@ -23,6 +25,8 @@ from kvplan.report.formats import Report
 @click.argument("file")
 @techniques_option
 @any_technique_option
+@weights_option
+@confidence_option
 @term_option
 @prices_option
 @profile_option

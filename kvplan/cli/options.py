@@ -55,6 +55,13 @@ any_technique_option = click.option(
     "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
 )
 
+weights_option = click.option(
+    "--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Only these weight formats; repeatable."
+)
+confidence_option = click.option(
+    "--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept."
+)
+
 
 def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:
     """Return the format of the answer: --json is --format json."""

@@ -6,9 +6,9 @@ import click
 from click.core import ParameterSource
 
 from kvplan import catalog
-from kvplan.architectures.formats import FORMATS
 from kvplan.cli.options import (
     any_technique_option,
+    confidence_option,
     day_option,
     deliver,
     examples,
@@ -22,6 +22,7 @@ from kvplan.cli.options import (
     spoken,
     techniques_option,
     term_option,
+    weights_option,
 )
 from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
@@ -38,12 +39,14 @@ def question() -> dict[str, Any]:
         for name, value in context.params.items()
         if name not in HANDED_OVER and context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    return {"function": "recommend", "values": given}
+    return {"function": "recommend", "values": {"workload": None, **given}}
 
 
 @click.command("recommend")
-@click.option("--workload", "-w", required=True, help="A name or YAML file.")
+@click.option("--workload", "-w", help="A name or YAML file.")
 @model_option
+@click.option("--isl", metavar="TOKENS", help="Instead of a workload: tokens of every prompt,")
+@click.option("--osl", metavar="TOKENS", help="and of every answer.")
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
 @click.option("--rate", metavar="R", help="The same a second, as in 2.5/s.")
 @click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s; none: no limit.")
@@ -55,19 +58,21 @@ def question() -> dict[str, Any]:
 @gpus_option
 @techniques_option
 @any_technique_option
-@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
+@weights_option
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), metavar="N",
               help="Replicas to stand in. Default: 1, none offline.")  # fmt: skip
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
-@click.option("--confidence", default="0.5", metavar="P", help="How sure each limit must be kept.")
+@confidence_option
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @term_option
 @price_option
 @prices_option
 @click.option("--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
+@click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm or any.")
+@click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if: load=1,3,10, price=2,3, ttft=2s,5s ...")
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")

@@ -1,6 +1,6 @@
 """What is to be served: a workload, its rates, and the limits it must keep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any
@@ -31,6 +31,8 @@ class Demand:
     engine: Engine
     #: weight formats that may be used; None is the checkpoint's own
     forms: tuple[str | None, ...] = (None,)
+    #: whether each GPU tries only those of the formats that it runs natively
+    native: bool = False
     #: share of load kept free beyond the peak
     headroom: float = 0.0
     #: replicas that stand in when others fail
@@ -57,14 +59,37 @@ class Demand:
         """KV layout without compression, in the engine's default width, and what the workload's images take."""
         return with_images(kv_layout(self.model, default_kv_bits(self.model)), self.model, self.workload)
 
-    @property
-    def fluctuation(self) -> float:
-        """Requests in flight beyond the mean that are planned for, over its root; an offline load waits instead."""
-        if self.workload.offline:
-            return 0.0
-        return float(NormalDist().inv_cdf(self.limits.percentile) * np.sqrt(self.peakedness))
-
     def in_flight(self, seconds: Array) -> Array:
         """Return the requests in flight that are exceeded in no more than the allowed share of the time."""
-        mean = self.peak * (1 + self.headroom) * seconds
-        return mean + self.fluctuation * np.sqrt(mean)
+        return self.crowd(self.peak * (1 + self.headroom) * seconds)
+
+    def crowd(self, mean: Array) -> Array:
+        """Return the requests in flight that are planned for where `mean` are on average; an offline load waits.
+
+        The variance of a renewal stream, but no more than a Poisson stream at the rate of the busiest minute: far from
+        each other the gaps of a bursty stream depend on one another, and its variation from second to second would
+        overstate what lasts a minute.
+        """
+        if self.workload.offline:
+            return mean
+        return np.min([surge * mean + spread * np.sqrt(mean) for surge, spread in self.streams], axis=0)
+
+    def sustained(self, flight: float) -> float:
+        """Return the mean requests in flight for which so many are planned: `crowd` read backwards."""
+        if self.workload.offline:
+            return flight
+        roots = ((np.sqrt(spread**2 + 4 * surge * flight) - spread) / (2 * surge) for surge, spread in self.streams)
+        return float(max(roots)) ** 2
+
+    @property
+    def streams(self) -> tuple[tuple[float, float], ...]:
+        """(share of the mean rate, deviation over the root of the mean) of the streams that bound the fluctuation."""
+        z, minute = NormalDist().inv_cdf(self.limits.percentile), self.workload.arrivals.busiest_minute
+        renewal = (1.0, float(z * np.sqrt(self.peakedness)))
+        return (renewal, (minute, float(z * np.sqrt(minute)))) if minute > 1 else (renewal,)
+
+    @property
+    def smooth(self) -> "Demand":
+        """The same load with Poisson arrivals."""
+        arrivals = replace(self.workload.arrivals, burstiness=1.0)
+        return replace(self, workload=replace(self.workload, arrivals=arrivals))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 
 from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
@@ -157,11 +156,9 @@ def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[t
     """Return (queries a day served within the limits, USD a month) of fleets of growing size, each at its best load."""
     each, whole = plan.parallel.gpus, -(-plan.gpus // bill.unit)
     monthly = bill.total * MONTH / whole  # of one server
-    spread, peak_factor = demand.fluctuation, demand.peak / demand.mean
+    peak_factor = demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        # mean m with m + spread sqrt(m) = n x requests in flight
-        roots = [((sqrt(spread**2 + 4 * n * held) - spread) / 2, cycle) for held, cycle in loads]
-        rate = max(root**2 / cycle for root, cycle in roots) / (1 + demand.headroom) / peak_factor
+        rate = max(demand.sustained(n * held) / cycle for held, cycle in loads) / (1 + demand.headroom) / peak_factor
         table.append((rate * DAY, -(-(n + demand.spares) * each // bill.unit) * monthly))
     return table

@@ -1,7 +1,7 @@
 """What a candidate comes to as a plan, and which of several is better."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -11,11 +11,17 @@ from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import GPUS, Candidates, Configuration, cached_tokens
+from kvplan.planning.search import GPUS, Candidates, Configuration, Pair, cached_tokens
 from kvplan.planning.site import OBJECTIVES
 from kvplan.quality.loss import Quality
+from kvplan.quality.weights import with_weights
+from kvplan.units import show_percent
 
 Array = Any
+#: costs this share apart count as equal: prices and times are not known better
+TIE = 0.01
+#: of other objectives, what rounding leaves
+SAME = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,8 @@ class Plan:
     quality: Quality
     #: probability that the latency limits are kept
     slo_probability: float
-    #: whether the engine serves the technique
+    #: the engine that serves it, and whether it serves the technique
+    engine: str
     served_by_engine: bool
     #: whether servers on this GPU were measured
     grounded: bool = True
@@ -63,16 +70,25 @@ class Plan:
         return None if self.usd is None else self.usd * self.margin
 
     @property
+    def pair(self) -> Pair:
+        """Its technique and its weight format."""
+        return self.technique, self.form
+
+    @property
     def label(self) -> str:
         """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
         return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}"
 
 
-def rank(objective: str) -> Any:
-    """Return the order of plans under an objective; of equals fewer GPUs, less quality lost, surer, then faster."""
+def rank(objective: str, least: float = 0.0) -> Any:
+    """Return the order of plans under an objective; costs within TIE of the `least` one count as equal.
+
+    Of equals the surer comes first, then the simpler: uncompressed, with the checkpoint's weights, on fewer GPUs.
+    """
+    tied = least * (1 + TIE)
     keys: dict[str, Any] = {
-        "cost": lambda p: (p.usd is None, p.weighed or 0.0),
+        "cost": lambda p: (p.usd is None, p.weighed if p.weighed and p.weighed > tied else 0.0),
         "energy": lambda p: (p.joules is None, p.joules or 0.0),
         "gpus": lambda p: (p.gpus, inf if p.usd is None else p.usd),
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
@@ -80,7 +96,18 @@ def rank(objective: str) -> Any:
     if objective not in keys:
         raise SpecError(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}")
     first: Any = keys[objective]
-    return lambda p: (*first(p), p.gpus, lost(p), -p.slo_probability, p.ttft, p.technique, p.gpu)
+
+    def key(p: Plan) -> Any:
+        simple = (p.technique != spelling.BASELINE, p.form is not None, p.gpus, lost(p))
+        rest = (p.usd or 0.0, -p.slo_probability, p.ttft, p.technique, p.form or "", p.gpu)
+        return (*first(p), -surely(p.slo_probability), *simple, *rest)
+
+    return key
+
+
+def surely(probability: Array) -> Array:
+    """Return a probability in whole percent: what is less apart is no surer."""
+    return np.round(probability, 2)
 
 
 def lost(p: Plan) -> float:
@@ -88,12 +115,36 @@ def lost(p: Plan) -> float:
     return inf if p.quality.drop is None else p.quality.drop
 
 
+def bar(demand: Demand, quality: Quality, technique: str) -> str:
+    """Return why a plan may not be used, '' when it may: its quality, or an engine that does not serve it."""
+    limit = demand.limits.quality
+    if limit is not None and not quality.within(limit):
+        if quality.drop is None:
+            return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
+        return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
+    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine.name):
+        return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
+    return ""
+
+
 @dataclass(frozen=True)
 class Book:
-    """What turns a candidate into a plan."""
+    """What turns a candidate into a plan: what techniques and weight formats lose (a format not named: nothing)."""
 
     demand: Demand
     qualities: Mapping[str, Quality]
+    formats: Mapping[str | None, Quality] = field(default_factory=dict)
+
+    def quality(self, pair: Pair) -> Quality:
+        """Return what a technique and a weight format lose together."""
+        technique, form = pair
+        kept = self.qualities[technique]
+        return with_weights(kept, self.formats[form]) if form in self.formats else kept
+
+    def barred(self, pairs: Iterable[Pair], demand: Demand | None = None) -> dict[Pair, str]:
+        """Return the pairs that may not be used under the demand's limits, and why."""
+        asked = demand or self.demand
+        return {pair: why for pair in pairs if (why := bar(asked, self.quality(pair), pair[0]))}
 
     def score(self, one: Candidates, objective: str) -> Array:
         """Return what an objective makes small, for every candidate."""
@@ -110,19 +161,37 @@ class Book:
         waiting = np.maximum(paid / self.demand.mean - one.gpu_seconds, 0.0)
         return draw.query(one.gpu_seconds, one.served.busy, waiting)
 
-    def best(self, one: Candidates, technique: str, objective: str) -> Plan | None:
-        """Return the best feasible plan of a technique on a GPU, None without one."""
-        mask = one.feasible & one.of((technique,))
+    def least(self, found: Iterable[Candidates], pairs: Collection[Pair], objective: str) -> float:
+        """Return the least of an objective over all feasible candidates of some pairs, infinite without one."""
+        scores = (np.where(one.feasible & one.of(pairs), self.score(one, objective), np.inf) for one in found)
+        return min((float(s.min()) for s in scores if s.size), default=inf)
+
+    def choices(
+        self, found: Sequence[Candidates], pairs: Iterable[Pair], objective: str, least: float | None = None
+    ) -> list[Plan]:
+        """Return the best plan of each pair on each GPU, the best first."""
+        tried = list(pairs)
+        lowest = self.least(found, tried, objective) if least is None else least
+        plans = [p for one in found for pair in tried if (p := self.best(one, pair, objective, lowest)) is not None]
+        return sorted(plans, key=rank(objective, lowest))
+
+    def best(self, one: Candidates, pair: Pair, objective: str, least: float = 0.0) -> Plan | None:
+        """Return the best feasible plan of a pair on a GPU, None without one; costs near `least` count as equal."""
         if objective == "cost" and one.site.cost is None:
             return None
-        if not mask.any():
+        i, j = np.nonzero(one.feasible & one.of((pair,)))
+        if not len(i):
             return None
-        score = np.where(mask, self.score(one, objective), np.inf)
-        if not np.isfinite(score.min()):
+        score = self.score(one, objective)[i, j]
+        lowest = float(score.min())
+        if not np.isfinite(lowest):
             return None
-        ties = np.where(score <= score.min() * (1 + 1e-9), one.gpus + 1.0 - one.sure, np.inf)
-        i, j = np.unravel_index(np.argmin(ties), ties.shape)
-        return self.plan(one, int(i), int(j))
+        near = TIE if objective == "cost" else SAME
+        within = least * (1 + near) if least <= lowest <= least * (1 + near) else lowest * (1 + near)
+        k = np.flatnonzero(score <= within)
+        gpus, sure = one.gpus[i, j][k], one.sure[i, j][k]
+        order = np.lexsort((-sure, score[k], gpus, -surely(sure) if objective == "cost" else gpus))
+        return self.plan(one, int(i[k[order[0]]]), int(j[k[order[0]]]))
 
     def plan(self, one: Candidates, i: int, j: int) -> Plan:
         """Return the candidate at (configuration, load) as a plan."""
@@ -147,10 +216,11 @@ class Book:
             gpu_seconds=float(one.gpu_seconds[i, j]),
             joules=joules if np.isfinite(joules) else None,
             prompt_share=float(served.busy[i, j]),
-            quality=self.qualities[shape.technique],
+            quality=self.quality(shape.pair),
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
             margin=one.site.margin,
+            engine=self.demand.engine.name,
             served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
         )
 
@@ -177,15 +247,18 @@ def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:
     return tuple((int(n), float(s)) for n, s, ok in zip(one.requests[i], one.served.cycle[i], keeps, strict=True) if ok)
 
 
-def runners_up(plans: Sequence[Plan]) -> list[Plan]:
-    """Return the best other plan of every technique and of every GPU, in order."""
-    kept, techniques_seen, gpus_seen = [], set(), set()
+def first_of(plans: Iterable[Plan], what: Callable[[Plan], Hashable]) -> tuple[Plan, ...]:
+    """Return the first plan of each kind, in order."""
+    kept: dict[Hashable, Plan] = {}
     for p in plans:
-        if p.technique not in techniques_seen or p.gpu not in gpus_seen:
-            kept.append(p)
-        techniques_seen.add(p.technique)
-        gpus_seen.add(p.gpu)
-    return kept
+        kept.setdefault(what(p), p)
+    return tuple(kept.values())
+
+
+def runners_up(able: Sequence[Plan], plans: Sequence[Plan]) -> tuple[Plan, ...]:
+    """Return, of plans in order, the best that may be used on every GPU, and of every technique and weight format."""
+    kept = {*first_of(able, lambda p: p.gpu), *first_of(plans, lambda p: p.pair)}
+    return tuple(p for p in plans if p in kept)
 
 
 def front(plans: Sequence[Plan]) -> tuple[Plan, ...]:

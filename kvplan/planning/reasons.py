@@ -1,19 +1,21 @@
 """Why this plan: what limits it, where its time goes, and what would change the answer, in sentences."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
-from kvplan.planning.plan import Book, Plan, rank, row_of
-from kvplan.planning.search import CERTAINTY, Candidates, search
+from kvplan.planning.plan import Book, Plan, row_of
+from kvplan.planning.search import CERTAINTY, Candidates, Pair, search
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_percent, show_time, show_usd
 
 #: certainty a careful team asks for
-SURE = 0.8
+SURE = 0.9
+#: and that of a coin
+EVEN = 0.5
 #: shares of the cost below which a difference is not worth a sentence
 SMALL = 0.03
 #: and below which two costs are the same
@@ -30,29 +32,30 @@ class Decision:
     home: Candidates
     #: the candidates on every GPU
     candidates: Sequence[Candidates]
-    #: the best plan of each technique and GPU, barred techniques included
+    #: the best plan of each technique, weight format and GPU, the best first, barred ones included
     plans: Sequence[Plan]
-    #: technique -> why it may not be used
-    barred: Mapping[str, str]
+    #: techniques and weight formats that may be used
+    pairs: Sequence[Pair]
     book: Book
     objective: str
     #: whether GPUs on which no server was measured may be recommended
     guesses: bool
 
     def cheapest(self, demand: Demand) -> Plan | None:
-        """Return the cheapest plan under other limits, everything else alike."""
-        names = [n for n in self.book.qualities if n not in self.barred]
-        allowed = [one for one in self.candidates if self.guesses or one.site.calibration.grounded]
-        judged = [one.under(demand) for one in allowed]
-        best = [p for one in judged for n in names if (p := self.book.best(one, n, self.objective)) is not None]
-        return min((p for p in best if p.usd is not None), key=rank("cost"), default=None)
+        """Return the best plan under other limits, everything else alike."""
+        judged = [one.under(demand) for one in self.candidates if self.guesses or one.site.calibration.grounded]
+        plans = self.book.choices(judged, self.pairs, self.objective)
+        return plans[0] if plans and plans[0].usd is not None else None
 
 
-def why(d: Decision, bill: Bill | None, volumes: Sequence[tuple[ApiPrice, BreakEven]]) -> Iterable[str]:
+def why(
+    d: Decision, bill: Bill | None, volumes: Sequence[tuple[ApiPrice, BreakEven]], smooth: float | None = None
+) -> Iterable[str]:
     """Yield the reasons for a plan, one sentence a line."""
     yield binding(d)
     yield prefill(d.plan)
     yield from compression(d)
+    yield from bursts(d, smooth)
     yield from unmeasured(d)
     yield from caching(d)
     yield from looser_limits(d)
@@ -106,27 +109,54 @@ def prefill(plan: Plan) -> str:
 
 
 def compression(d: Decision) -> Iterable[str]:
-    """Yield what compressing the cache is worth here, by techniques the engine serves and by all."""
+    """Yield what compressing the cache and converting the weights are worth here, served by the engine or not."""
     plan, engine = d.plan, d.demand.engine.title
     if plan.usd is None:
         return
     alike = [p for p in d.plans if p.usd is not None and p.grounded >= plan.grounded]
-    plain = min((p for p in alike if p.technique == spelling.BASELINE), key=usd, default=None)
-    if plan.technique != spelling.BASELINE and plain is not None:
-        change = plan.usd / usd(plain) - 1
-        if abs(change) < SAME:
-            yield (
-                f"{plan.technique} costs the same as the best uncompressed plan to within {show_percent(SAME, 1)}; "
-                f"that plan ({plain.label}) loses no quality."
-            )
-        else:
-            yield f"{plan.technique} costs {compared(change)} than the best uncompressed plan ({plain.label})."
+    usable = [p for p in alike if p.pair in d.pairs]
+    if plan.technique != spelling.BASELINE:
+        plain = [p for p in usable if p.technique == spelling.BASELINE]
+        yield from against(plan, plan.technique, min(plain, key=usd, default=None), "the best uncompressed plan")
+    if plan.form is not None:
+        kept = [p for p in usable if p.form is None]
+        best = min(kept, key=usd, default=None)
+        yield from against(plan, f"{plan.form} weights", best, "the best plan with the checkpoint's weights")
     best = min((p for p in alike if not p.served_by_engine), key=usd, default=None)
     if best is not None and usd(best) < (1 - SMALL) * plan.usd:
         drop = best.quality.drop
         loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
         change = usd(best) / plan.usd - 1
         yield f"{best.technique} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
+
+
+def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[str]:
+    """Yield what a plan saves against the best without what it does to the model."""
+    verb = "cost" if what.endswith("weights") else "costs"
+    if other is None:
+        yield f"Without {what} no plan keeps the limits."
+        return
+    change = usd(plan) / usd(other) - 1
+    if abs(change) < SAME:
+        less, more = show_percent(other.slo_probability), show_percent(plan.slo_probability)
+        sure = f", which keeps the limits with {less} probability, not {more}" if less != more else ""
+        yield f"{what} {verb} the same as {which} to within {show_percent(SAME, 1)} ({other.label}){sure}."
+    else:
+        yield f"{what} {verb} {compared(change)} than {which} ({other.label})."
+
+
+def bursts(d: Decision, smooth: float | None) -> Iterable[str]:
+    """Yield what planning for bursts costs, and what the bursts are."""
+    plan, arrivals = d.plan, d.demand.workload.arrivals
+    if smooth is None or plan.usd is None or smooth >= (1 - SMALL) * plan.usd:
+        return
+    source = d.demand.workload.sources.get("arrivals")
+    seen = " (measured in a log)" if source and source.kind == "measured" else ""
+    yield (
+        f"Bursts are {show_percent(1 - smooth / plan.usd)} of the cost: the time between requests varies "
+        f"{arrivals.burstiness:g}x its mean, and the busiest minute brings {arrivals.busiest_minute:g}x the requests "
+        f"of a mean one{seen}. With smooth (Poisson) arrivals a query would cost {show_usd(smooth)}."
+    )
 
 
 def compared(change: float) -> str:
@@ -141,7 +171,7 @@ def usd(plan: Plan) -> float:
 
 def unmeasured(d: Decision) -> Iterable[str]:
     """Yield the cheaper GPU on which no server was measured."""
-    others = [p for p in d.plans if not p.grounded and p.technique not in d.barred and p.usd is not None]
+    others = [p for p in d.plans if not p.grounded and p.pair in d.pairs and p.usd is not None]
     if not d.plan.grounded or not others or d.plan.usd is None:
         return
     best = min(others, key=usd)
@@ -159,9 +189,9 @@ def caching(d: Decision) -> Iterable[str]:
     if not share or not demand.prefix_cache or plan.usd is None:
         return
     without = replace(demand, prefix_cache=False)
-    again, _ = search(without, [plan.technique], [d.home.site])
+    again, _ = search(replace(without, forms=(plan.form,)), [plan.technique], [d.home.site])
     book = replace(d.book, demand=without)
-    best = book.best(again[0], plan.technique, d.objective) if again else None
+    best = book.best(again[0], plan.pair, d.objective) if again else None
     head = f"Prefix caching ({show_percent(share)} of input tokens)"
     if best is None or best.usd is None:
         yield f"{head} is needed: without it no plan on {plan.gpu} keeps the limits."
@@ -184,18 +214,30 @@ def looser_limits(d: Decision) -> Iterable[str]:
             change = compared(usd(best) / plan.usd - 1)
             head = f"{article} {name} limit of {show_time(2 * limit)} instead of {show_time(limit)}"
             yield f"{head} would cost {change} ({best.label})."
-    if limits.confidence < SURE and plan.slo_probability < SURE:
-        yield surer(d)
+    yield from odds(d)
 
 
-def surer(d: Decision) -> str:
-    """Return what keeping the limits with a probability of SURE would cost."""
-    head = f"Keeping the limits with {show_percent(SURE)} probability (confidence={SURE:.0%})"
-    best = d.cheapest(replace(d.demand, limits=replace(d.demand.limits, confidence=SURE)))
-    if best is None:
-        return f"{head} is not possible; measurements of your own server (kvplan calibrate) would narrow the range."
-    change = usd(best) / usd(d.plan) - 1
-    return f"{head} {f'would cost {compared(change)}' if change >= SAME else 'costs no more'} ({best.label})."
+def odds(d: Decision) -> Iterable[str]:
+    """Yield what more certainty would cost, or less of it would save."""
+    limits, plan = d.demand.limits, d.plan
+    if all(x is None for x in (limits.ttft, limits.tpot, limits.e2e)):
+        return
+    if limits.confidence >= SURE:
+        best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=EVEN)))
+        if best is not None and usd(best) < (1 - SMALL) * usd(plan):
+            yield (
+                f"Even odds of keeping the limits (confidence={EVEN:.0%}) would cost "
+                f"{compared(usd(best) / usd(plan) - 1)} ({best.label})."
+            )
+    elif plan.slo_probability < SURE:
+        head = f"Keeping the limits with {show_percent(SURE)} probability (confidence={SURE:.0%})"
+        best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=SURE)))
+        if best is None:
+            ways = "measurements of your own server (kvplan calibrate) would narrow the range"
+            yield f"{head} is not possible; {ways}."
+            return
+        change = usd(best) / usd(plan) - 1
+        yield f"{head} {f'would cost {compared(change)}' if change >= SAME else 'costs no more'} ({best.label})."
 
 
 def idle(d: Decision, bill: Bill | None) -> Iterable[str]:
@@ -206,7 +248,7 @@ def idle(d: Decision, bill: Bill | None) -> Iterable[str]:
     if amount > 0.05 * bill.total:
         demand = d.demand
         causes = [f"the busiest hour has {demand.peak / demand.mean:.1f}x the mean load"] * (demand.peak > demand.mean)
-        causes += ["requests arrive unevenly"] if demand.fluctuation else []
+        causes += ["requests arrive unevenly"] * (not demand.workload.offline)
         causes += [f"{show_percent(demand.headroom)} headroom is kept"] if demand.headroom else []
         causes += ["replicas cannot be divided"]
         listed = f"{', '.join(causes[:-1])} and {causes[-1]}" if len(causes) > 1 else causes[0]

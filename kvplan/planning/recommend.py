@@ -5,9 +5,9 @@ are told why they were not. `hosting` bills it, `sensitivity` moves it about, `r
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.kv import spelling
 from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
@@ -16,34 +16,39 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
-from kvplan.planning.search import Candidates, search
+from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
+from kvplan.planning.remedies import reason as reason_of
+from kvplan.planning.search import search
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
-from kvplan.units import show_percent, show_time
+from kvplan.units import MONTH, show_usd
 
 #: why nothing can be planned
-NO_REPLICA = "no replica within one node holds the model and the longest request"
-NO_REPLICA_KEEPS = "no replica keeps all limits at once"
 NONE_APPLIES = "no technique can be applied to this model"
+#: changes that a message names
+REMEDIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A technique or a GPU that cannot be, and the limit it fails on. `gpu` or `technique` is '' for all of them."""
+    """A technique, a weight format or a GPU that cannot be, and why; '' stands for all of them."""
 
     technique: str
     gpu: str
     reason: str
+    #: weight format, '' for the checkpoint's own
+    weights: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """The answer and all that stands behind it.
 
-    `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `lacking` says what
-    to write when there is no plan, `warnings` what the reader must know first.
+    `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `warnings` are what
+    the reader must know first, `remedies` the changes that make a plan possible where there is none, `smooth` is what
+    a query would cost with Poisson arrivals [USD].
     """
 
     demand: Demand
@@ -59,12 +64,45 @@ class Recommendation:
     swings: tuple[Swing, ...]
     break_even: tuple[tuple[ApiPrice, BreakEven], ...]
     tried: int
-    lacking: str = ""
+    #: why there is no plan, '' where there is one
+    cause: str = ""
     warnings: tuple[str, ...] = ()
     day: str = ""
     energy: tuple[Line, ...] = ()
     #: what the same plan costs under other terms, and what APIs charge
     terms: tuple[Tenure, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    smooth: float | None = None
+    #: GPUs that were asked about by name
+    named: int = 0
+    #: the same question asked of every engine that was tried, where several were
+    engines: tuple["Recommendation", ...] = ()
+    #: the same question with other values
+    variations: tuple["Variation", ...] = ()
+
+    @property
+    def lacking(self) -> str:
+        """Why there is no plan and what to write instead, '' where there is one."""
+        return "" if self.plan else lacking(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """A question with other values of some parameters, and its answer."""
+
+    changed: tuple[tuple[str, object], ...]
+    answer: Recommendation
+
+
+def best_of(answers: Sequence[Recommendation]) -> Recommendation:
+    """Return the best of the answers for several engines, which then holds them all."""
+    if len(answers) == 1:
+        return answers[0]
+    planned = [(r.plan, r) for r in answers if r.plan is not None]
+    least = min((plan.weighed for plan, _ in planned if plan.weighed is not None), default=0.0)
+    order = rank(answers[0].objective, least)
+    best = min(planned, key=lambda pair: order(pair[0]), default=(None, answers[0]))[1]
+    return replace(best, engines=tuple(answers), tried=sum(r.tried for r in answers))
 
 
 def recommend(
@@ -78,51 +116,74 @@ def recommend(
     day: str = "",
     guesses: bool = True,
     absent: Mapping[str, str] | None = None,
+    losses: Mapping[str | None, Quality] | None = None,
+    unsearched: Mapping[str, str] | None = None,
+    others: Sequence[Site] = (),
 ) -> Recommendation:
     """Return the best plan under the limits, and why.
 
-    `qualities` hold every wanted technique's loss, `absent` says why other GPUs were not looked at. Without `guesses` a
-    GPU nobody measured is only an alternative: it is never fallen back on, or a looser limit could raise the cost.
+    `qualities` hold the loss of every wanted technique and of those that might do instead, `losses` that of weight
+    formats; `unsearched` says why other formats were not tried, `absent` why other GPUs were not, and `others` are GPUs
+    to look at where nothing else helps. Without `guesses` a GPU nobody measured is only an alternative: it is never
+    fallen back on, or a looser limit could raise the cost.
     """
-    found, refused = search(demand, wanted, sites)
-    names = [name for name in wanted if name not in refused]
-    barred = {name: reason for name in names if (reason := bar(demand, qualities[name]))}
-    book = Book(demand, qualities)
-    plans = [plan for one in found for name in names if (plan := book.best(one, name, objective)) is not None]
-    able = [p for p in plans if p.technique not in barred]
-    order = rank(objective)
+    book = Book(demand, qualities, losses or {})
+    tried = [(name, form) for name in wanted for form in demand.forms]
+    barred = book.barred(tried)
+    # of a technique that may not be used the first weight format is enough to tell what it would cost
+    left_out = [pair for pair in barred if pair[1] != demand.forms[0]]
+    found, refused = search(demand, wanted, sites, left_out)
+    pairs = [pair for pair in tried if pair[0] not in refused and pair not in barred]
+    shown = [pair for pair in tried if pair[0] not in refused and pair not in left_out]
+    rated = [one for one in found if guesses or one.site.calibration.grounded]
+    least = book.least(rated, pairs, objective)
+    plans = book.choices(found, shown, objective, least)
+    able = [p for p in plans if p.pair in pairs]
     allowed = [p for p in able if guesses or p.grounded]
-    chosen = min(allowed, key=order, default=None)
-    rejected = [Rejected(technique=name, gpu="", reason=reason) for name, reason in (refused | barred).items()]
+    chosen = allowed[0] if allowed else None
+    rejected = [Rejected(technique=name, gpu="", reason=reason) for name, reason in refused.items()]
     rejected += [
-        Rejected(technique=name, gpu="", reason="no GPU keeps every limit with this technique")
-        for name in names
-        if name not in barred and not any(p.technique == name for p in plans)
+        Rejected(technique=name, weights=form or "", gpu="", reason=reason)
+        for (name, form), reason in barred.items()
+        if name not in refused and (form == demand.forms[0] or (name, demand.forms[0]) not in barred)
+    ]
+    rejected += [
+        Rejected(technique=name, weights=form or "", gpu="", reason=unkept(demand, sites, form))
+        for name, form in pairs
+        if not any(p.pair == (name, form) for p in plans)
+    ]
+    rejected += [
+        Rejected(technique=spelling.BASELINE, weights=form, gpu="", reason=reason)
+        for form, reason in (unsearched or {}).items()
     ]
     rejected += [
         Rejected(technique="", gpu=one.site.gpu.name, reason=reason)
         for one in found
-        if (reason := unreachable(one, demand, [n for n in names if n not in barred], guesses))
+        if (reason := reason_of(one, demand, pairs, guesses))
     ]
     rejected += [Rejected(technique="", gpu=name, reason=reason) for name, reason in (absent or {}).items()]
-    tried = sum(int(one.grid.usable.sum()) for one in found)
+    count = sum(int((one.grid.usable & (one.room > 0)).sum()) for one in found)
     if chosen is None:
+        impasse = Impasse(
+            demand=demand, book=book, found=found, pairs=pairs, barred=[p for p in shown if p in barred],
+            objective=objective, guesses=guesses, formats=tuple(unsearched or ()),
+            techniques=[name for name in qualities if name not in wanted], sites=tuple(others),
+        )  # fmt: skip
+        cures = remedies(impasse)
         return Recommendation(
             demand=demand, objective=objective, plan=None, site=None, bill=None, usd=None,
-            alternatives=tuple(runners_up(sorted(plans, key=order))), rejected=tuple(rejected), why=(),
-            front=front(allowed), swings=(), break_even=(), tried=tried,
-            day=day, lacking=lacking(able, plans, barred, order) or nearest(found, demand, names, barred),
+            alternatives=runners_up(able, plans), rejected=tuple(rejected), why=(), front=front(allowed), swings=(),
+            break_even=(), tried=count, day=day, remedies=cures, cause=cause(impasse),
         )  # fmt: skip
     home = next(one for one in found if one.site.gpu.name == chosen.gpu)
-    others = sorted((p for p in plans if p is not chosen), key=order)
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
     meant = CostRange(demand, chosen, home.site)
     decision = Decision(
-        demand=demand, plan=chosen, home=home, candidates=found, plans=plans, barred=barred, book=book,
+        demand=demand, plan=chosen, home=home, candidates=found, plans=plans, pairs=pairs, book=book,
         objective=objective, guesses=guesses,
     )  # fmt: skip
-    volumes = volumes_of(demand, chosen, bill, loads, apis, day)
+    volumes, smooth = volumes_of(demand, chosen, bill, loads, apis, day), smooth_cost(decision)
     return Recommendation(
         demand=demand,
         objective=objective,
@@ -130,15 +191,16 @@ def recommend(
         site=home.site,
         bill=bill,
         usd=meant.range(),
-        alternatives=tuple(runners_up(others)),
+        alternatives=tuple(p for p in runners_up(able, plans) if p is not chosen),
         rejected=tuple(rejected),
-        why=tuple(why(decision, bill, volumes)),
+        why=tuple(why(decision, bill, volumes, smooth)),
         front=front(allowed),
         swings=meant.swings(),
         energy=energy_of(demand, chosen, home.site),
         day=day,
         break_even=tuple(volumes),
-        tried=tried,
+        tried=count,
+        smooth=smooth,
     )
 
 
@@ -147,66 +209,50 @@ def cycle_of(plan: Plan) -> float:
     return plan.gpu_seconds * plan.in_flight / plan.parallel.gpus
 
 
-def bar(demand: Demand, quality: Quality) -> str:
-    """Return why a technique may not be used, '' when it may: its quality, or an engine that does not serve it."""
-    limit, name = demand.limits.quality, quality.technique
-    if limit is not None and not quality.within(limit):
-        if quality.drop is None:
-            return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
-        return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not spelling.served_by(name, demand.engine.name):
-        return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
-    return ""
+def unkept(demand: Demand, sites: Sequence[Site], form: str | None) -> str:
+    """Return why no GPU serves a technique with some weights."""
+    if form and demand.native and not any(FORMATS[form].native(place.gpu) for place in sites):
+        return f"no GPU asked about runs {form} weights natively"
+    return "no GPU keeps every limit with it"
 
 
-def lacking(able: Sequence[Plan], plans: Sequence[Plan], barred: Mapping[str, str], order: Any) -> str:
-    """Return what to write when there is no plan."""
-    if able:
-        best = min(able, key=order)
-        return f"no plan on a measured GPU keeps every limit; use gpus={best.gpu} to plan with an unmeasured one"
-    if plans:
-        best = min(plans, key=order)
-        return f"no plan keeps every limit; {best.label} would, but {barred[best.technique]}"
-    return ""
+def lacking(r: Recommendation) -> str:
+    """Return why there is no plan, and the cheapest changes that make one possible."""
+    if not r.remedies:
+        way = "no change of one limit, technique, weight format, GPU or model of the series is enough"
+        return f"no plan keeps every limit; {r.cause}; {way}"
+    ways = [f"{remedy.change} ({cost_of(r.demand, remedy)})" for remedy in r.remedies[:REMEDIES]]
+    return f"no plan keeps every limit; {r.cause}. The cheapest change that is enough: {', or '.join(ways)}"
 
 
-def nearest(found: Sequence[Candidates], demand: Demand, names: Sequence[str], barred: Mapping[str, str]) -> str:
+def cause(i: Impasse) -> str:
     """Return what the fastest GPU that holds the model fails on, where nothing keeps the limits."""
-    free = [name for name in names if name not in barred]
-    holding = [one for one in found if (one.fits & one.of(free)).any()]
-    if not free:
-        cause = next((f"{name} may not be used: {why}" for name, why in barred.items()), NONE_APPLIES)
-        return f"no plan keeps every limit; {cause}"
+    if not i.pairs:
+        barred = i.book.barred(i.barred)
+        return next((f"{name} may not be used: {why}" for (name, _), why in barred.items()), NONE_APPLIES)
+    holding = [one for one in i.found if (one.fits & one.of(i.pairs)).any()]
     if not holding:
-        return f"no plan keeps every limit; {NO_REPLICA}"
-    best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(free)].min()))
-    reason = unreachable(best, demand, free, True)
-    return f"no plan keeps every limit; the nearest is on {best.site.gpu.name}, where {reason}"
-
-
-def unreachable(one: Candidates, demand: Demand, allowed: Sequence[str], guesses: bool) -> str:
-    """Return why no allowed technique can be served on a GPU, '' when one can."""
-    mine, limits = one.of(allowed), demand.limits
-    if not allowed:
-        return ""
-    if (one.feasible & mine).any():
-        if guesses or one.site.calibration.grounded:
-            return ""
-        return (
-            f"no server on it was measured, so its times are extrapolated; use gpus={one.site.gpu.name} to plan with it"
-        )
-    fits = one.fits & mine
-    if not fits.any():
         return NO_REPLICA
-    times = (("TTFT", one.ttft, limits.ttft), ("TPOT", one.tpot, limits.tpot), ("end-to-end time", one.e2e, limits.e2e))
-    for what, found, limit in times:
-        least = float(found[fits].min())
-        if limit is not None and least > limit:
-            return f"{what} is at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
-    if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
-        return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
-    sure = float(one.sure[fits].max())
-    if sure < limits.confidence:
-        kept = f"the limits are kept with at most {show_percent(sure)} probability"
-        return f"{kept}, less than confidence={limits.confidence:.0%}"
-    return NO_REPLICA_KEEPS
+    best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(i.pairs)].min()))
+    return f"the nearest is on {best.site.gpu.name}, where {reason_of(best, i.demand, i.pairs, i.guesses)}"
+
+
+def cost_of(demand: Demand, remedy: Remedy) -> str:
+    """Return a remedy's plan and what it costs a month."""
+    plan = remedy.plan
+    month = "" if plan.usd is None else f", {show_usd(plan.usd * demand.mean * MONTH)} a month"
+    return f"{plan.label}{month}"
+
+
+def smooth_cost(d: Decision) -> float | None:
+    """Return what a query would cost with Poisson arrivals, None where they are no burstier. [USD]"""
+    if d.demand.workload.offline or d.demand.workload.arrivals.burstiness <= 1 or d.plan.usd is None:
+        return None
+    demand = d.demand.smooth
+    used = dict.fromkeys(technique for technique, _ in d.pairs)
+    left_out = [(t, form) for t in used for form in demand.forms if (t, form) not in d.pairs]
+    found, _ = search(demand, list(used), [one.site for one in d.candidates], left_out)
+    plans = replace(d.book, demand=demand).choices(
+        [one for one in found if d.guesses or one.site.calibration.grounded], d.pairs, d.objective
+    )
+    return plans[0].usd if plans else None

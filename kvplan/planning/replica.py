@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
@@ -14,6 +15,7 @@ from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.site import Query, Site
+from kvplan.quality.weights import native_formats
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 
@@ -242,7 +244,7 @@ def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 
 def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
-    """Return the first of these that fits: more GPUs, an fp8 cache, fp8 weights, int4 weights, a shorter context."""
+    """Return the first of these that fits: more GPUs, an fp8 cache, lighter weights that the GPU runs, less context."""
     for larger in replica_shapes(case.model, layout, case.site.gpu):
         if larger.gpus > parallel.gpus and case.sequences(layout, larger):
             return f"{larger.gpus} GPUs ({larger})"
@@ -251,7 +253,8 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
             return "an fp8 cache (+fp8)"
     except Incompatible:
         pass
-    for lighter in ("fp8", "int4"):
+    lighter_ones = [form for form in native_formats(case.model) if FORMATS[form].native(case.site.gpu)]
+    for lighter in lighter_ones:
         if replace(case, site=replace(case.site, weights=lighter)).sequences(layout, parallel):
             return f"{lighter} weights"
     length = case.query.context // 2
@@ -259,7 +262,8 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
         if replace(case, query=replace(case.query, context=length)).sequences(layout, parallel):
             return f"a context of {show_tokens(length)}"
         length //= 2
-    return "a larger GPU (more GPUs, an fp8 cache, fp8 or int4 weights or a shorter context are not enough alone)"
+    forms = f"{' or '.join(lighter_ones)} weights" if lighter_ones else "lighter weights"
+    return f"a larger GPU (more GPUs, an fp8 cache, {forms} or a shorter context are not enough alone)"
 
 
 def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> Timing:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
@@ -27,6 +28,8 @@ from kvplan.planning.site import Limits, Site
 from kvplan.specs.hardware import Engine, Gpu
 
 Array = Any
+#: a technique and a weight format, None for the checkpoint's own
+Pair = tuple[str, str | None]
 #: requests in flight on one replica that are tried: 1, 2, 3, 4, 6, 8 ... up to the engine's limit
 LOADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 #: a prompt's longest part that a prefix cache may hold
@@ -48,6 +51,11 @@ class Configuration:
     parallel: Parallel
     layout: KVLayout
     cached: int
+
+    @property
+    def pair(self) -> Pair:
+        """Its technique and its weight format."""
+        return self.technique, self.form
 
     @property
     def name(self) -> str:
@@ -103,9 +111,9 @@ class Candidates:
             found &= met
         return found
 
-    def of(self, names: Collection[str]) -> Array:
-        """Return which shapes, as a column, are of one of these techniques."""
-        return np.array([s.technique in names for s in self.grid.configurations], bool)[:, None]
+    def of(self, pairs: Collection[Pair]) -> Array:
+        """Return which shapes, as a column, are of one of these techniques and weight formats."""
+        return np.array([s.pair in pairs for s in self.grid.configurations], bool)[:, None]
 
     def under(self, demand: Demand) -> "Candidates":
         """Return the same candidates judged by the limits of another demand."""
@@ -114,7 +122,9 @@ class Candidates:
         return replace(self, sure=sure, meets=kept(demand.limits, times, self.gpus, sure))
 
 
-def configurations(demand: Demand, wanted: Sequence[str], node: int) -> tuple[list[Configuration], dict[str, str]]:
+def configurations(
+    demand: Demand, wanted: Sequence[str], node: int, left_out: Collection[Pair] = ()
+) -> tuple[list[Configuration], dict[str, str]]:
     """Return every shape to try, and why some techniques cannot be applied at all."""
     found, refused = [], {}
     largest = Gpu(
@@ -133,6 +143,7 @@ def configurations(demand: Demand, wanted: Sequence[str], node: int) -> tuple[li
             found += [
                 Configuration(technique=name, form=form, parallel=parallel, layout=layout, cached=cached)
                 for form in demand.forms
+                if (name, form) not in left_out
             ]
     return found, refused
 
@@ -193,8 +204,15 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     return Candidates(
         site=site, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
         gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
-        fits=grid.usable & (requests <= room) & small, sure=sure, meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
+        fits=grid.usable & (requests <= room) & small & run_by(demand, grid, site.gpu), sure=sure,
+        meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
+
+
+def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
+    """Return which shapes, as a column, have weights that a GPU may be planned with."""
+    named = (shape.form for shape in grid.configurations)
+    return np.array([not (demand.native and form) or FORMATS[form].native(gpu) for form in named], bool)[:, None]
 
 
 def kept(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:
@@ -245,10 +263,12 @@ def most_requests(engine: Engine, sites: Sequence[Site]) -> int:
     return max((engine.limits(site.gpu)[0] for site in sites), default=1)
 
 
-def search(demand: Demand, wanted: Sequence[str], sites: Sequence[Site]) -> tuple[list[Candidates], dict[str, str]]:
-    """Return every candidate on every GPU, and why some techniques could not be tried."""
+def search(
+    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], left_out: Collection[Pair] = ()
+) -> tuple[list[Candidates], dict[str, str]]:
+    """Return every candidate on every GPU, some pairs left out, and why some techniques could not be tried."""
     node = max((min(site.gpu.gpus_per_node, NODE) for site in sites), default=1)
-    shapes, refused = configurations(demand, wanted, node)
+    shapes, refused = configurations(demand, wanted, node, left_out)
     if not shapes or not sites:
         return [], refused
     grid = grid_of(demand, shapes, sites[0].calibration.chunk, most_requests(demand.engine, sites))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: what a recommendation makes small
 OBJECTIVES = ("cost", "energy", "gpus", "latency")
+#: how sure the latency limits must be kept where nobody says
+CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)

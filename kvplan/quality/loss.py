@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log2
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling, techniques
 from kvplan.kv.techniques import Technique
@@ -22,6 +23,8 @@ from kvplan.units import show_percent, show_tokens
 ONE_MODEL = 0.02
 #: half-width of a score of the very model: KIVI-4bit, called lossless, came out 0.004 above the uncompressed score
 NOISE = 0.004
+#: what rows of weight formats begin their technique with
+WEIGHTS = "weights:"
 #: by how much the range of a composition is wider than its parts'; an assumption, no source measures parts together
 COMPOSED = 2.0
 
@@ -77,7 +80,7 @@ def quality(
         each = [
             _part(kind, argument, model, task, context, (*own, table)) for kind, argument in spelling.parts(technique)
         ]
-        measured = _composed(each, task)
+        measured = composed(each, task)
     caveats = (*measured.caveats, *base_caveats(model, context, base))
     return replace(measured, technique=spelling.canonical(technique), caveats=tuple(dict.fromkeys(caveats)), base=base)
 
@@ -85,7 +88,10 @@ def quality(
 def checked(table: QualityTable) -> QualityTable:
     """Return a user's table; raise UnknownName or SpecError where a row's technique is no technique of kvplan's."""
     for row in table.scores:
-        if row.share is None:
+        if row.technique.startswith(WEIGHTS):
+            if row.technique.removeprefix(WEIGHTS) not in FORMATS:
+                raise SpecError(f"{table.name}: {row.technique}: write {WEIGHTS} and one of {', '.join(FORMATS)}")
+        elif row.share is None:
             spelling.parts(row.technique)
         elif row.technique not in techniques.TECHNIQUES:
             raise SpecError(
@@ -122,7 +128,7 @@ def _part(
             *estimate.caveats,
             *quotes(table, kind),
             *guards(kind, task),
-            *_distances(rows, model, context, table),
+            *distances(rows, model, context, table),
         )
         if estimate.known or not table.own:
             return replace(estimate, caveats=caveats)
@@ -261,7 +267,7 @@ def _whole(technique: str, model: ModelSpec, task: str, context: int, table: Qua
     )
 
 
-def _composed(each: Sequence[Quality], task: str) -> Quality:
+def composed(each: Sequence[Quality], task: str) -> Quality:
     """Return what several techniques cost together: retained shares multiply, and the range widens."""
     if not each:
         return Quality(
@@ -330,7 +336,7 @@ def _too_long(longest: int, context: int) -> str:
     return f"measured on prompts of at most {longest:,} tokens; how the loss grows to {context:,} tokens is not known"
 
 
-def _distances(rows: Sequence[Score], model: ModelSpec, context: int, table: QualityTable) -> tuple[str, ...]:
+def distances(rows: Sequence[Score], model: ModelSpec, context: int, table: QualityTable) -> tuple[str, ...]:
     """Return how far the model and the prompt are from what was measured."""
     longest = max((r.context or 0 for r in rows), default=0)
     remarks: tuple[str, ...] = (_too_long(longest, context),) if 0 < longest < context else ()

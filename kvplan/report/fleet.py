@@ -15,7 +15,8 @@ CLOSE = 0.05
 PROVEN = 5e-5
 LEGEND = (
     "prompts: input tokens of the requests served there. share: of the workload's requests. TTFT and TPOT: at the "
-    "workload's percentile, with the replicas as full as planned."
+    "workload's percentile, with the replicas as full as planned. kept: the probability that the latency limits "
+    "are kept."
 )
 
 
@@ -57,12 +58,15 @@ USE = (
     Column[Use](key="tp", value=lambda u: u.option.configuration.parallel.tensor),
     Column[Use](key="dp", value=lambda u: u.option.configuration.parallel.data),
     Column[Use](key="technique", heading="technique", value=lambda u: u.option.configuration.technique, align="left"),
+    Column[Use](
+        key="weights", heading="weights", value=lambda u: u.option.configuration.form, absent="-", align="left"
+    ),
     Column[Use](key="gpus", value=lambda u: u.gpus),
     Column[Use](key="requests_in_flight", value=lambda u: int(u.option.requests)),
     Column[Use](key="ttft", heading="TTFT", value=lambda u: u.option.ttft, show=show_time),
     Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.tpot, show=show_time),
-    Column[Use](key="e2e", value=lambda u: u.option.e2e),
-    Column[Use](key="slo_probability", value=lambda u: u.option.sure),
+    Column[Use](key="e2e", value=lambda u: u.option.e2e, show=show_time),
+    Column[Use](key="slo_probability", heading="kept", value=lambda u: u.option.sure, show=show_percent),
     Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
 )  # fmt: skip
 #: a simpler fleet's own figures
@@ -82,10 +86,27 @@ def page(p: FleetPlan) -> Page:
     return Page.of(
         Text(answer(p), "answer"),
         Text(asked(p), "quiet"),
-        (table("Assignment of workloads to GPUs", USE, p.uses, keys=2), Text(LEGEND, "quiet")) if p.uses else None,
+        (table("Assignment of workloads to GPUs", columns(p), p.uses, keys=2), Text(LEGEND, "quiet"))
+        if p.uses
+        else None,
         comparison(p),
         notes("Notes", remarks(p)),
     )
+
+
+def assigned(p: FleetPlan) -> Table:
+    """Return what serves what."""
+    return table("Assignment of workloads to GPUs", columns(p), p.uses, keys=2)
+
+
+def columns(p: FleetPlan) -> tuple[Column[Use], ...]:
+    """Return the columns of the pools: times by their percentile, the end-to-end time where one is limited."""
+    shares = {t.demand.limits.percentile for t in p.tasks}
+    at = f"P{100 * min(shares):g} " if len(shares) == 1 else ""
+    headings = {"ttft": f"{at}TTFT", "tpot": f"{at}TPOT"}
+    if any(t.demand.limits.e2e is not None for t in p.tasks):
+        headings["e2e"] = f"{at}end to end"
+    return tuple(replace(c, heading=headings.get(c.key, c.heading)) for c in USE)
 
 
 def answer(p: FleetPlan) -> str:

@@ -1,13 +1,16 @@
 """Plans side by side in `kvplan recommend`: the columns for tables and JSON, and what their marks mean."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kvplan.planning.plan import Plan
+from kvplan.planning.site import Limits
 from kvplan.quality.loss import Quality
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.units import show_percent, show_time, show_usd
 
-OTHERS = "Best plan of each technique and GPU"
+GPUS = "Best plan on each GPU"
+KINDS = "Best plan with each technique and weight format"
 BARRED = "Plans that keep the limits but may not be used"
 FRONT = "Pareto front: no other plan is better in cost, quality and latency together"
 
@@ -19,6 +22,11 @@ def loss(q: Quality) -> str:
     if q.drop == q.low == q.high == 0:
         return "none"
     return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
+
+
+def at_most(q: Quality) -> str:
+    """Return a quality loss with the most it may be."""
+    return loss(q) if q.drop is None or q.high == 0 else f"{show_percent(q.drop, 1)} (to {show_percent(q.high, 1)})"
 
 
 def size(p: Plan) -> str:
@@ -44,13 +52,13 @@ PLAN = (
     Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
     Column[Plan](key="dp", value=lambda p: p.parallel.data),
     Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
-    Column[Plan](key="weights", value=lambda p: p.form),
+    Column[Plan](key="weights", value=lambda p: p.form, absent="-", align="left"),
     Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
     Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
     Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
-    Column[Plan](key="ttft", heading="TTFT", value=lambda p: p.ttft, show=show_time),
-    Column[Plan](key="tpot", heading="TPOT", value=lambda p: p.tpot, show=show_time),
-    Column[Plan](key="e2e", value=lambda p: p.e2e),
+    Column[Plan](key="ttft", value=lambda p: p.ttft, show=show_time),
+    Column[Plan](key="tpot", value=lambda p: p.tpot, show=show_time),
+    Column[Plan](key="e2e", value=lambda p: p.e2e, show=show_time),
     Column[Plan](key="mean_ttft", value=lambda p: p.mean_ttft),
     Column[Plan](key="mean_tpot", value=lambda p: p.mean_tpot),
     Column[Plan](key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price"),
@@ -58,7 +66,7 @@ PLAN = (
     Column[Plan](key="joules_per_query", value=lambda p: p.joules),
     Column[Plan](key="prefill_share", value=lambda p: p.prompt_share),
     Column[Plan](
-        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: loss(p.quality),
+        key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: at_most(p.quality),
         align="left",
     ),
     Column[Plan](key="quality.low", value=lambda p: p.quality.low),
@@ -66,22 +74,38 @@ PLAN = (
     Column[Plan](key="quality.known", value=lambda p: p.quality.known),
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="limits kept", value=lambda p: p.slo_probability, show=show_percent),
+    Column[Plan](key="slo_probability", heading="kept", value=lambda p: p.slo_probability, show=show_percent),
+    Column[Plan](key="engine", value=lambda p: p.engine),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
     Column[Plan](key="price_margin", value=lambda p: p.margin),
 )  # fmt: skip
 
 
-def plans_table(title: str, plans: Sequence[Plan]) -> Table:
+def plans_table(title: str, plans: Sequence[Plan], limits: Limits) -> Table:
     """Return plans side by side; the first is the best, unless all of them are barred."""
     first = plans[0] if title != BARRED else None
-    return table(title, PLAN, plans, keys=2, tone=lambda p: "best" if p is first else "plain")
+    return table(title, columns(plans, limits), plans, keys=2, tone=lambda p: "best" if p is first else "plain")
 
 
-def legend(plans: Sequence[Plan]) -> Block:
-    """Return what the marks in a table of plans mean."""
-    lines = ["limits kept: the probability that the latency limits are kept."]
+def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
+    """Return the columns that tell these plans apart: times by their percentile, weights where some are converted."""
+    at = f"P{100 * limits.percentile:g}"
+    headings = {"ttft": f"{at} TTFT", "tpot": f"{at} TPOT"}
+    headings |= {"e2e": f"{at} end to end"} if limits.e2e is not None else {}
+    headings |= {"weights": "weights"} if any(p.form for p in plans) else {}
+    return tuple(replace(c, heading=headings.get(c.key, c.heading)) for c in PLAN)
+
+
+def legend(plans: Sequence[Plan], limits: Limits) -> Block:
+    """Return what the columns and marks in a table of plans mean."""
+    share = show_percent(limits.percentile)
+    lines = [
+        f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; kept: the probability that "
+        "the latency limits are kept; in brackets the most that the quality loss may be."
+    ]
+    if any(p.form for p in plans):
+        lines.append("-: the checkpoint's own weights.")
     if not all(p.grounded for p in plans):
         lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from math import isfinite
 
 from kvplan.kv.budget import Line
+from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
+from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure
-from kvplan.planning.plan import Plan
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.plan import Plan, first_of
+from kvplan.planning.recommend import Recommendation, Rejected, Variation
+from kvplan.planning.remedies import Remedy
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import (
     Bar,
@@ -25,13 +28,17 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.plans import BARRED, FRONT, OTHERS, PLAN, legend, plans_table
+from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, loss, plans_table
 from kvplan.report.sources import brief, calibration, interval, price, source
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MILLION, MONTH, show_percent, show_time, show_usd
 
 #: rows of the tables of other plans
 SHOWN = 10
+#: an API so many times cheaper than the plan is named with the plan
+FAR = 2.0
+#: and bursts, where they are this share of the cost
+DRIVES = 0.1
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
 
@@ -68,6 +75,7 @@ TERM_BASIS = Column[Tenure](key="basis", heading="basis", value=lambda t: t.basi
 REJECTED = (
     Column[Rejected](key="technique", value=lambda x: x.technique or None),
     Column[Rejected](key="gpu", value=lambda x: x.gpu or None),
+    Column[Rejected](key="weights", value=lambda x: x.weights or None),
     Column[Rejected](key="reason", value=lambda x: x.reason),
 )
 
@@ -77,32 +85,52 @@ REJECTED = (
 
 def page(r: Recommendation) -> Page:
     """Return the report of `kvplan recommend`."""
-    shown = [*([r.plan] if r.plan else []), *r.alternatives[:SHOWN]] if r.alternatives else []
+    plans = [*([r.plan] if r.plan else []), *r.alternatives]
+    gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
+    kinds = first_of(plans, lambda p: (p.technique, p.form))
+    limits = r.demand.limits
+    marked = [*gpus[:SHOWN], *kinds[:SHOWN]]
     return Page.of(
         Text(answer(r), "answer"),
         (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
         Text(asked(r), "quiet"),
         standing(r),
+        remedies_table(r),
+        variations_table(r),
+        engines_table(r),
         bill_table(r),
         billed(r),
         terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        (plans_table(OTHERS if r.plan else BARRED, shown), legend(shown)) if shown else None,
-        plans_table(FRONT, r.front[:SHOWN]) if len(r.front) > 1 else None,
-        notes("Techniques and GPUs that cannot be used", merged((x.technique or x.gpu, x.reason) for x in r.rejected)),
+        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits)
+        if r.alternatives and gpus
+        else None,
+        plans_table(KINDS, kinds[:SHOWN], limits) if r.plan and len(kinds) > 1 else None,
+        legend(marked, limits) if r.alternatives else None,
+        plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
+        notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
 
 
+def named(x: Rejected) -> str:
+    """Return what a reason is about: a technique, its weights, or a GPU."""
+    if x.weights:
+        return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
+    return x.technique or x.gpu
+
+
 def answer(r: Recommendation) -> str:
-    """Return the one line to take away."""
+    """Return the lines to take away: the plan, its cost, its odds, what it loses, and what would be far cheaper."""
     p, demand = r.plan, r.demand
     head = f"{demand.workload.title} on {demand.model.title}"
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
-    how = "uncompressed" if p.technique == "baseline" else f"with {p.technique}"
+    how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
+    if p.form:
+        how += f" with {p.form} weights" if p.technique == BASELINE else f" on the KV cache and {p.form} weights"
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     if r.bill and r.bill.gpus > p.gpus:
         replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
@@ -114,7 +142,108 @@ def answer(r: Recommendation) -> str:
     certainty = "No latency limit is set."
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
-    return f"{head}: {replicas} {how}{money}. {certainty}"
+    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
+    engine = f" on {demand.engine.title}" if r.engines else ""
+    return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
+
+
+def quality_line(p: Plan) -> str:
+    """Return the quality a plan is expected to lose, '' where it loses none."""
+    if p.quality.drop == p.quality.high == 0:
+        return ""
+    if p.quality.drop is None:
+        return "What it loses in quality is not known."
+    return f"Expected quality loss: {loss(p.quality)}."
+
+
+def api_line(r: Recommendation) -> str:
+    """Return that an API of this very model is far cheaper, '' where none is."""
+    assert r.plan is not None
+    same = [(price, e) for price, e in r.break_even if price.serves == r.demand.model.name and e.api_per_query]
+    if not same or r.plan.usd is None:
+        return ""
+    price, even = min(same, key=lambda pair: pair[1].api_per_query or 0.0)
+    times = r.plan.usd / (even.api_per_query or 1.0)
+    if times < FAR:
+        return ""
+    charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
+    return f"An API is {times:.3g} times cheaper: {price.model} from {price.provider} would charge {charge} a month."
+
+
+def burst_line(r: Recommendation) -> str:
+    """Return what drives the cost where bursts do, '' elsewhere."""
+    assert r.plan is not None
+    if r.smooth is None or r.plan.usd is None or r.smooth > (1 - DRIVES) * r.plan.usd:
+        return ""
+    smooth = show_usd(r.smooth * r.demand.mean * MONTH)
+    return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month."
+
+
+def variations_table(r: Recommendation) -> Table | None:
+    """Return the plan for other values of what was varied, None where nothing was."""
+    if not r.variations:
+        return None
+
+    def changed(k: int) -> Column[Variation]:
+        name = r.variations[0].changed[k][0]
+        return Column[Variation](heading=name.replace("_", " "), value=lambda v: v.changed[k][1], align="left")
+
+    def monthly(v: Variation) -> float | None:
+        plan = v.answer.plan
+        return None if plan is None or plan.usd is None else plan.usd * v.answer.demand.mean * MONTH
+
+    columns = (
+        *map(changed, range(len(r.variations[0].changed))),
+        Column[Variation](
+            heading="plan", value=lambda v: v.answer.plan.label if v.answer.plan else v.answer.lacking, align="left",
+            wraps=True,
+        ),
+        Column[Variation](heading="GPUs", value=lambda v: v.answer.plan and v.answer.plan.gpus),
+        Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
+        Column[Variation](heading="a month", value=monthly, show=show_usd),
+        Column[Variation](
+            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=show_percent
+        ),
+    )  # fmt: skip
+    return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
+
+
+def engines_table(r: Recommendation) -> Table | None:
+    """Return the best plan on every engine that was tried, and what its times rest on; None for one engine."""
+    if not r.engines:
+        return None
+    columns = (
+        Column[Recommendation](heading="engine", value=lambda x: x.demand.engine.title, align="left"),
+        Column[Recommendation](
+            heading="plan", value=lambda x: x.plan.label if x.plan else x.lacking, align="left", wraps=True
+        ),
+        Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
+        Column[Recommendation](
+            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=show_percent
+        ),
+        Column[Recommendation](
+            heading="times rest on", value=lambda x: x.site and x.site.calibration.doubt, align="left", wraps=True
+        ),
+    )
+    return table("Best plan on each engine", columns, r.engines, tone=lambda x: "best" if x.plan is r.plan else "plain")
+
+
+def remedies_table(r: Recommendation) -> Table | None:
+    """Return what would make a plan possible, the cheapest change first; None where there is a plan."""
+    if not r.remedies:
+        return None
+    month = r.demand.mean * MONTH
+    columns = (
+        Column[Remedy](heading="change", value=lambda x: x.change, align="left"),
+        Column[Remedy](heading="plan", value=lambda x: x.plan.label, align="left", wraps=True),
+        Column[Remedy](heading="GPUs", value=lambda x: x.plan.gpus),
+        Column[Remedy](
+            heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
+            absent="no price",
+        ),
+        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_percent),
+    )  # fmt: skip
+    return table("What would make a plan possible", columns, r.remedies)
 
 
 def priced(r: Recommendation) -> str:
@@ -186,9 +315,8 @@ def bill_table(r: Recommendation) -> Table | None:
         Column[tuple[Line, Line]](heading="a month", value=lambda x: x[1].amount, show=show_usd),
         Column[tuple[Line, Line]](heading="basis", value=lambda x: x[0].basis, align="left", wraps=True),
     )
-    tokens, output = r.demand.prompt + r.demand.output, r.demand.output
-    counted = ((tokens, "tokens"), (output, "output tokens"))
-    each = ", ".join(f"{show_usd(whole / count * MILLION)} per million {what}" for count, what in counted)
+    apart = zip(million(r.plan, r.demand), ("input", "output"), strict=True)
+    each = f"{', '.join(f'{show_usd(usd)} per million {what} tokens' for usd, what in apart if usd is not None)}"
     total = ("total", show_usd(whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
     rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
     return table("Where each dollar goes", columns, rows, total=total)
@@ -207,6 +335,14 @@ def billed(r: Recommendation) -> Text | None:
 def terms_table(r: Recommendation) -> Table | None:
     """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
     return table("The same load under other terms", (*TERM, TERM_BASIS), r.terms) if len(r.terms) > 1 else None
+
+
+def million(p: Plan, demand: Demand) -> tuple[float | None, float | None]:
+    """Return the cost of a million input tokens and of a million output tokens: by the busy time each takes. [USD]"""
+    if p.usd is None:
+        return None, None
+    prompts = p.usd * p.prompt_share
+    return prompts / demand.prompt * MILLION, (p.usd - prompts) / demand.output * MILLION
 
 
 def swing_table(r: Recommendation) -> Table | None:
@@ -241,6 +377,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
     found = record(PLAN, p)
     found["percentile"] = demand.limits.percentile
     found["usd_per_million_tokens"] = None if p.usd is None else p.usd / (demand.prompt + demand.output) * MILLION
+    found["usd_per_million_input_tokens"], found["usd_per_million_output_tokens"] = million(p, demand)
     found["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
     found["spares"] = demand.spares
     if item := demand.workload.item:
@@ -258,7 +395,8 @@ def chosen(p: Plan, r: Recommendation) -> Json:
     low, middle, high = r.usd or (None, None, None)
     return {
         **plan(p, r),
-        "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high},
+        "confidence": r.demand.limits.confidence,
+        "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high, "smooth_arrivals": r.smooth},
         "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
         "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
         "energy": records(ENERGY, r.energy),
@@ -302,13 +440,34 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
         alternatives=[plan(p, r) for p in r.alternatives],
         front=[plan(p, r) for p in r.front],
         rejected=records(REJECTED, r.rejected),
+        remedies=[{"change": x.change, "plan": plan(x.plan, r)} for x in r.remedies],
         why=list(r.why),
         warnings=list(r.warnings),
         sensitivity=records((*SWING, BASIS), r.swings),
         break_even=[{"provider": api.provider, "model": api.model, **break_even(even)} for api, even in r.break_even],
         reason=r.lacking,
+        engine=demand.engine.name,
+        engines=[engine_document(x) for x in r.engines],
+        variations=[
+            {
+                "changed": dict(v.changed),
+                "recommended": plan(v.answer.plan, v.answer) if v.answer.plan else None,
+                "reason": v.answer.lacking,
+            }
+            for v in r.variations
+        ],
         calibration=None if r.site is None else standing_document(r),
     )
+
+
+def engine_document(r: Recommendation) -> Json:
+    """Return the best plan on one engine, and what its times rest on."""
+    return {
+        "engine": r.demand.engine.name,
+        "recommended": plan(r.plan, r) if r.plan else None,
+        "reason": r.lacking,
+        "calibration": None if r.site is None else standing_document(r),
+    }
 
 
 def break_even(found: BreakEven) -> Json:

@@ -4,7 +4,7 @@ Requests of a workload are cut into buckets by input length. Neighbouring bucket
 neighbours is a group with a demand of its own; all of them together are the workload, as `recommend` plans it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import Candidates, Configuration, search
+from kvplan.planning.remedies import reason as reason_of
+from kvplan.planning.search import Candidates, Configuration, Pair, search
 from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
-from kvplan.units import show_time
 
 Array = Any
 #: replicas may be this much short of the requests in flight, as in `search`
@@ -26,7 +26,7 @@ SLACK = 1e-9
 class FleetWorkload:
     """A workload of the fleet: what is asked, with which techniques, at what GPUs.
 
-    `barred` says why other techniques may not be used.
+    `barred` says why other techniques may not be used, `left_out` are techniques with weights that may not.
     """
 
     name: str
@@ -34,6 +34,13 @@ class FleetWorkload:
     techniques: tuple[str, ...]
     barred: Mapping[str, str]
     sites: tuple[Site, ...]
+    left_out: Collection[Pair] = ()
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Techniques and weight formats that may be used."""
+        every = ((name, form) for name in self.techniques for form in self.demand.forms)
+        return [pair for pair in every if pair not in self.left_out]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +156,13 @@ def sliced(demand: Demand, start: float, end: float) -> Demand:
 def options(group: BucketGroup) -> tuple[list[Option], dict[str, str]]:
     """Return the configurations worth choosing from on each GPU, and why a GPU has none."""
     task = group.task
-    found, refused = search(group.demand, task.techniques, task.sites) if task.techniques else ([], {})
+    found, refused = search(group.demand, task.techniques, task.sites, task.left_out) if task.techniques else ([], {})
     kept, reasons = [], {}
     for one in found:
         mine = undominated(list(feasible(group, one)))
         kept += mine
         if not mine:
-            reasons[one.site.gpu.name] = missed(group.demand, one)
+            reasons[one.site.gpu.name] = reason_of(one, group.demand, task.pairs, guesses=True)
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in {**refused, **task.barred}.items())
         reasons = {site.gpu.name: f"no technique may be used ({why})" for site in task.sites}
@@ -199,19 +206,3 @@ def undominated(found: Sequence[Option]) -> list[Option]:
         if not any(np.all(curves[k] >= curves[i] - SLACK) for k in kept):
             kept.append(i)
     return [found[i] for i in sorted(kept)]
-
-
-def missed(demand: Demand, one: Candidates) -> str:
-    """Return the limit that no candidate on a GPU keeps."""
-    if not one.fits.any():
-        return "no replica within one node holds the model and the longest request"
-    limits = demand.limits
-    for name, times, limit in (
-        ("TTFT", one.ttft, limits.ttft),
-        ("TPOT", one.tpot, limits.tpot),
-        ("end-to-end time", one.e2e, limits.e2e),
-    ):
-        least = float(times[one.fits].min())
-        if limit is not None and least > limit:
-            return f"{name} is at least {show_time(least)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
-    return "no replica keeps all limits at once"

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options
 from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered
+from kvplan.planning.plan import Book
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
-from kvplan.units import show_percent, show_time
+from kvplan.units import show_time
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
 SECONDS, GAP = 20.0, 0.001
+UNSERVED = "no replica can be had"
 UNFOUND = "the solver found none within its time"
 
 
@@ -85,24 +86,25 @@ class FleetPlan:
 
 
 def task(
-    name: str, demand: Demand, wanted: Sequence[str], qualities: Mapping[str, Quality], sites: Sequence[Site]
+    name: str,
+    demand: Demand,
+    wanted: Sequence[str],
+    qualities: Mapping[str, Quality],
+    sites: Sequence[Site],
+    losses: Mapping[str | None, Quality] | None = None,
 ) -> FleetWorkload:
-    """Return a workload with the techniques its limits allow."""
-    barred = {t: reason for t in wanted if (reason := bar(demand, qualities[t]))}
-    allowed = tuple(t for t in wanted if t not in barred)
-    return FleetWorkload(name=name, demand=demand, techniques=allowed, barred=barred, sites=tuple(sites))
-
-
-def bar(demand: Demand, quality: Quality) -> str:
-    """Return why a technique may not be used, '' when it may."""
-    limit = demand.limits.quality
-    if limit is not None and not quality.within(limit):
-        if quality.drop is None:
-            return "its quality loss is unknown"
-        return f"it loses {show_percent(quality.drop, 1)} quality, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not spelling.served_by(quality.technique, demand.engine.name):
-        return f"{demand.engine.title} does not serve it"
-    return ""
+    """Return a workload with the techniques and weight formats its limits allow; `losses` are those of the formats."""
+    left_out = Book(demand, qualities, losses or {}).barred((t, form) for t in wanted for form in demand.forms)
+    every = {t: [(t, form) for form in demand.forms] for t in wanted}
+    barred = {t: left_out[pairs[0]] for t, pairs in every.items() if all(pair in left_out for pair in pairs)}
+    return FleetWorkload(
+        name=name,
+        demand=demand,
+        techniques=tuple(t for t in wanted if t not in barred),
+        barred=barred,
+        sites=tuple(sites),
+        left_out=frozenset(left_out),
+    )
 
 
 def plan(
@@ -168,7 +170,7 @@ def single(
     lacking = unserved(mine, asked)
     if lacking:
         group, reasons = why[lacking[0]]
-        reason = f"{place(group)}: {reasons.get(gpu, 'no replica keeps all limits at once')}"
+        reason = f"{place(group)}: {reasons.get(gpu) or UNSERVED}"
         return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=reason), nothing
     each = [
         choose([c for c in mine if c.group.task.name == t.name], [b for b in asked if b[0] == t.name], {},
@@ -221,7 +223,7 @@ def none_because(
         group, reasons = why[lacking[0]]
         causes = list(dict.fromkeys(reasons.values()))
         said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
-        return f"{place(group)}: {said or 'no replica keeps all limits at once'}"
+        return f"{place(group)}: {said or UNSERVED}"
     if mixed.stopped:
         return (
             f"the solver neither found a fleet in {show_time(seconds / ASIDE)} nor ruled it out; give it more seconds"

@@ -1,0 +1,85 @@
+"""What-if: the same question with other values of some of its parameters."""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+from kvplan.api.values import several
+from kvplan.errors import SpecError, shown
+
+#: questions that one table asks at most
+MOST = 64
+#: parameters under the names that options give them
+NAMES = {"gpu": "gpus", "technique": "techniques", "queries": "queries_per_day"}
+#: what says yes or no
+FLAGS = {"true": True, "yes": True, "false": False, "no": False}
+#: parameters that cannot be varied
+FIXED = ("vary", "workload", "own")
+
+Axes = Mapping[str, Iterable[Any]] | str | Iterable[str]
+
+
+def axes_of(vary: Axes, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every combination of the values to ask with, parameter -> value; none where nothing is varied."""
+    axes = {named(name, asked): found for name, found in pairs(vary)}
+    if not axes:
+        return []
+    for name, found in axes.items():
+        if not found or any(value is None for value in found):
+            raise SpecError(f"vary: {name}: expected values, as in {name}=1,2")
+    combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
+    if len(combinations) > MOST:
+        raise SpecError(f"vary: {len(combinations):,} combinations are more than {MOST}; give fewer values")
+    return combinations
+
+
+def pairs(vary: Axes) -> list[tuple[str, list[Any]]]:
+    """Return (name, values) of a mapping, or of texts such as 'load=1,3,10'."""
+    if isinstance(vary, Mapping):
+        return [(str(name), listed(found)) for name, found in vary.items()]
+    found = []
+    for said in several(vary, "vary"):
+        name, sign, rest = said.partition("=")
+        if not sign or not rest.strip():
+            raise SpecError(f"vary: write name=a,b, as in load=1,3,10, got {shown(said)}")
+        found.append((name, [number(value.strip()) for value in rest.split(",") if value.strip()]))
+    return found
+
+
+def number(word: str) -> Any:
+    """Return a plain number as such, any other text as it is."""
+    if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", word):
+        return word
+    return float(word) if "." in word else int(word)
+
+
+def listed(found: Any) -> list[Any]:
+    """Return the values of one parameter."""
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        return [found]
+    return list(found)
+
+
+def named(word: str, asked: Mapping[str, Any]) -> str:
+    """Return the parameter that a name stands for."""
+    plain = word.strip().removeprefix("--").replace("-", "_")
+    name = NAMES.get(plain, plain)
+    if name not in asked or name in FIXED:
+        known = ", ".join(sorted(set(asked) - set(FIXED)))
+        raise SpecError(f"vary: {shown(word)} cannot be varied; write one of {known}")
+    return name
+
+
+def varied(asked: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a question with some parameters changed, to be asked once."""
+    typed = {name: as_typed(name, value) for name, value in changed.items()}
+    volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}
+    return {**asked, **volume, **typed, "vary": ()}
+
+
+def as_typed(name: str, value: Any) -> Any:
+    """Return a value as the parameter takes it: yes and no are read, names and files are texts."""
+    if isinstance(value, str) and name in ("any_technique", "prefix_cache"):
+        return FLAGS.get(value.lower(), value)
+    return value

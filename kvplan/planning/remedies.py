@@ -1,0 +1,244 @@
+"""What would make an infeasible plan feasible: each limit moved just far enough, other weights, techniques and GPUs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor, inf, log10
+
+from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Book, Plan
+from kvplan.planning.search import Candidates, Pair, search
+from kvplan.planning.site import Limits, Site
+from kvplan.units import show_percent, show_time
+
+#: latency limits and the names of their times
+TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
+#: halvings of a search for the least change, and the greatest factor of a limit that is tried
+HALVINGS, MOST = 24, 1e6
+#: digits a limit is rounded up to
+DIGITS = 2
+#: the least probability that may be asked for, and how finely it is told
+LEAST_SURE, STEP = 0.05, 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """A change of what was asked, as parameters (`max_gpus=12`), and the best plan under it."""
+
+    change: str
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Impasse:
+    """A question without a plan: its candidates, the pairs that may be used, and what else could be looked at."""
+
+    demand: Demand
+    book: Book
+    found: Sequence[Candidates]
+    pairs: Sequence[Pair]
+    #: pairs that were searched but may not be used
+    barred: Sequence[Pair]
+    objective: str
+    #: whether GPUs on which no server was measured may be recommended
+    guesses: bool
+    #: weight formats, techniques and GPUs that were not searched
+    formats: Sequence[str] = ()
+    techniques: Sequence[str] = ()
+    sites: Sequence[Site] = ()
+
+    def best(self, limits: Limits, pairs: Sequence[Pair] | None = None, guesses: bool | None = None) -> Plan | None:
+        """Return the best plan under other limits."""
+        demand = replace(self.demand, limits=limits)
+        some = self.guesses if guesses is None else guesses
+        judged = [one.under(demand) for one in self.found if some or one.site.calibration.grounded]
+        plans = self.book.choices(judged, self.pairs if pairs is None else pairs, self.objective)
+        return plans[0] if plans else None
+
+    def elsewhere(self, demand: Demand, sites: Sequence[Site], pairs: Sequence[Pair]) -> Plan | None:
+        """Return the best plan on other GPUs, or with other weights."""
+        names = list(dict.fromkeys(technique for technique, _ in pairs))
+        found, _ = search(demand, names, sites)
+        found = [one for one in found if self.guesses or one.site.calibration.grounded]
+        plans = self.book.choices(found, pairs, self.objective)
+        return plans[0] if plans else None
+
+
+def remedies(i: Impasse) -> tuple[Remedy, ...]:
+    """Return the single changes that make a plan possible, the cheapest plan first; where none does, pairs of them."""
+    found = list(single(i)) or list(double(i))
+    return tuple(sorted(found, key=lambda r: inf if r.plan.usd is None else r.plan.usd))
+
+
+def single(i: Impasse) -> Iterator[Remedy]:
+    """Yield the single changes: GPUs, limits, certainty, weights, techniques, GPU types."""
+    limits = i.demand.limits
+    if limits.gpus is not None and (plan := fewest(i, replace(limits, gpus=None))):
+        yield Remedy(change=f"max_gpus={plan.gpus}", plan=plan)
+    for name in TIMES:
+        if getattr(limits, name) is not None and (moved := loosened(i, limits, (name,))):
+            yield moved
+    if moved := less_sure(i, limits):
+        yield moved
+    if i.formats and i.pairs:
+        techniques = list(dict.fromkeys(technique for technique, _ in i.pairs))
+        for form in i.formats:
+            pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
+            demand = replace(i.demand, forms=(form,))
+            if plan := i.elsewhere(demand, [one.site for one in i.found], pairs):
+                yield Remedy(change=f"weights={form}", plan=plan)
+    yield from unbarred(i)
+    asked = [(name, form) for name in i.techniques for form in i.demand.forms]
+    barred = i.book.barred(asked)
+    free = [pair for pair in asked if pair not in barred]
+    if free and (plan := i.elsewhere(i.demand, [one.site for one in i.found], free)):
+        yield Remedy(change=f"techniques={plan.technique}", plan=plan)
+    if not i.guesses and (plan := i.best(limits, guesses=True)):
+        yield Remedy(change=f"gpus={plan.gpu}", plan=plan)
+    if i.sites and i.pairs and (plan := i.elsewhere(i.demand, i.sites, i.pairs)):
+        yield Remedy(change=f"gpus={plan.gpu}", plan=plan)
+
+
+def unbarred(i: Impasse) -> Iterator[Remedy]:
+    """Yield the changes that let a barred technique or weight format be used."""
+    limits = i.demand.limits
+    free = {
+        "any_technique=True": replace(limits, any_technique=True),
+        "max_quality_drop=": replace(limits, quality=None),
+    }
+    for change, looser in free.items():
+        still = i.book.barred(i.barred, replace(i.demand, limits=looser))
+        pairs = [pair for pair in i.barred if pair not in still]
+        if pairs and (plan := i.best(looser, pairs)):
+            drop = plan.quality.drop
+            share = "none" if drop is None else f"{ceil(1e3 * drop) / 10:g}%"
+            yield Remedy(change=change + (share if change.endswith("=") else ""), plan=plan)
+
+
+def double(i: Impasse) -> Iterator[Remedy]:
+    """Yield changes of two things: more GPUs and one other, else all latency limits at once."""
+    limits = i.demand.limits
+    more = replace(i, demand=replace(i.demand, limits=replace(limits, gpus=None)))
+    found = [] if limits.gpus is None else list(single(more))
+    times = [name for name in TIMES if getattr(limits, name) is not None]
+    if not found and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
+        found.append(moved)
+    for remedy in found:
+        few = limits.gpus is None or remedy.plan.gpus <= limits.gpus
+        yield remedy if few else replace(remedy, change=f"{remedy.change} and max_gpus={remedy.plan.gpus}")
+
+
+def fewest(i: Impasse, limits: Limits) -> Plan | None:
+    """Return the plan with the fewest GPUs."""
+    return replace(i, objective="gpus").best(limits)
+
+
+def least(able: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the least number between two, on a logarithmic scale, for which something is possible."""
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if able(middle) else (middle, high)
+    return high
+
+
+def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
+    """Return the least common factor of some latency limits under which there is a plan, None where none helps."""
+
+    def times(factor: float) -> Limits:
+        longer = {name: rounded_up(factor * getattr(limits, name)) for name in names}
+        return replace(limits, **longer)  # type: ignore[arg-type]
+
+    if i.best(times(MOST)) is None:
+        return None
+    found = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
+    plan = i.best(found)
+    if plan is None:
+        return None
+    words = " and ".join(f"{name}={written(getattr(found, name))}" for name in names)
+    return Remedy(change=words, plan=plan)
+
+
+def rounded_up(seconds: float) -> float:
+    """Return a time rounded up to a few digits. [s]"""
+    scale = 10 ** (floor(log10(seconds)) - DIGITS + 1)
+    return float(ceil(round(seconds / scale, 6)) * scale)
+
+
+def written(seconds: float) -> str:
+    """Return a time as a limit is written: '2.4s', '52ms'."""
+    return f"{seconds:.12g}s" if seconds >= 1 else f"{1e3 * seconds:.12g}ms"
+
+
+def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
+    """Return the greatest probability at which there is a plan, None where there is none at all."""
+    free = replace(limits, confidence=0.0)
+    demand = replace(i.demand, limits=free)
+    judged = [one.under(demand) for one in i.found if i.guesses or one.site.calibration.grounded]
+    able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
+    most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
+    share = floor(most / STEP + 1e-9) * STEP
+    if not LEAST_SURE <= share < limits.confidence:
+        return None
+    plan = i.best(replace(limits, confidence=share))
+    return Remedy(change=f"confidence={share:.0%}", plan=plan) if plan else None
+
+
+# -- the reason -----------------------------------------------------------------------------------
+
+NO_REPLICA = "no replica within one node holds the model and the longest request"
+
+
+def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool) -> str:
+    """Return why no allowed technique can be served on a GPU, '' when one can."""
+    if not pairs:
+        return ""
+    mine, limits = one.of(pairs), demand.limits
+    if (one.feasible & mine).any():
+        if guesses or one.site.calibration.grounded:
+            return ""
+        return (
+            f"no server on it was measured, so its times are extrapolated; use gpus={one.site.gpu.name} to plan with it"
+        )
+    fits = one.fits & mine
+    if not fits.any():
+        return NO_REPLICA
+    for name, what in TIMES.items():
+        least_time, limit = float(getattr(one, name)[fits].min()), getattr(limits, name)
+        if limit is not None and least_time > limit:
+            return (
+                f"{what} is at least {show_time(least_time)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
+            )
+    sure = float(one.sure[fits].max())
+    if sure < limits.confidence:
+        kept = f"the limits are kept with at most {show_percent(sure)} probability"
+        return f"{kept}, less than confidence={limits.confidence:.0%}"
+    if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
+        return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
+    any_number = one.under(replace(demand, limits=replace(limits, gpus=None)))
+    able = any_number.feasible & mine
+    if able.any():
+        return f"{one.gpus[able].min():.0f} GPUs are needed to keep the other limits, more than max_gpus={limits.gpus}"
+    return together(any_number, replace(demand, limits=replace(limits, gpus=None)), mine)
+
+
+def together(one: Candidates, demand: Demand, mine: object) -> str:
+    """Return which limits each can be kept alone, but not all at once, and how near the surest candidate comes."""
+    limits = demand.limits
+    keeping, before = one.fits & mine, list[str]()
+    for name, what in TIMES.items():
+        limit = getattr(limits, name)
+        if limit is None:
+            continue
+        able = keeping & (getattr(one, name) <= limit)
+        if not able.any():
+            reached = float(getattr(one, name)[keeping].min())
+            kept = " and ".join(before)
+            return (
+                f"where the limit of {kept} is kept, {what} is at least {show_time(reached)}, over {show_time(limit)}"
+            )
+        keeping = able
+        before.append(what)
+    sure = float(one.sure[keeping].max())
+    return (
+        f"where the limits are kept at the median, it is with at most {show_percent(sure)} probability, "
+        f"less than confidence={limits.confidence:.0%}"
+    )

@@ -1,0 +1,136 @@
+"""What a weight format costs in quality: published scores of models no larger, at prompts no shorter.
+
+Larger models lost less wherever sizes were compared, and 4-bit weights lost more in longer prompts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kvplan.architectures.formats import FORMATS
+from kvplan.kv.replica import weight_format
+from kvplan.quality.loss import NOISE, ONE_MODEL, WEIGHTS, Quality, composed, distances, unknown
+from kvplan.quality.scores import SAME_SIZE
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.quality import AVERAGE, SHORT, TASKS, QualityTable, Score
+from kvplan.units import show_tokens
+
+#: formats that a GPU may be planned with unasked lose no more: MLPerf's target is 99 % of the reference's quality
+FREE = 0.01
+#: a format of this share of another's bits holds fewer
+FEWER = 0.9
+#: models measured that are smaller than this share of a model are left out where there are nearer ones
+NEAR = 1 / 3
+
+
+def bits_of(model: ModelSpec, form: str | None) -> float:
+    """Return the bits a format stores an element of a matrix in, of the checkpoint for None. [bit]"""
+    dtype, how = weight_format(model, form)
+    return dtype if how is None or how.bits is None else how.bits
+
+
+def weight_loss(
+    form: str | None, model: ModelSpec, task: str, context: int, table: QualityTable, *own: QualityTable
+) -> Quality:
+    """Return the relative loss of a weight format on a task family at `context` tokens, against the checkpoint.
+
+    Files measured on the user's own model (`own`, first wins) go before the published table.
+    """
+    name = f"{form} weights"
+    if form is None or bits_of(model, form) >= FEWER * bits_of(model, None):
+        return Quality(
+            technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis="reference: no fewer bits"
+        )
+    for each in (*own, table):
+        rows = [s for s in each.scores if s.grade != "C" and s.technique == WEIGHTS + form]
+        if rows := speaking(rows, model):
+            return estimate(name, rows, model, task, context, each)
+    return unknown(name, task, f"no score of {name} on models of this size or smaller was published")
+
+
+def speaking(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
+    """Return the rows that speak for a model: its own, those of models no larger, and those of no one model."""
+    return [
+        r for r in rows if r.parameters is None or r.model == model.name or SAME_SIZE * r.parameters <= model.parameters
+    ]
+
+
+def nearest(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
+    """Return the rows of the model itself, else those of its size, else all."""
+    own = [r for r in rows if r.model == model.name]
+    return own or [r for r in rows if r.parameters is None or r.parameters >= NEAR * model.parameters] or list(rows)
+
+
+def estimate(
+    name: str, rows: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
+) -> Quality:
+    """Return the mean of the nearest rows whose prompts reach the context, the shortest of those; all are the range."""
+    fitting = [r for r in rows if r.task in (task, AVERAGE) or (r.task == SHORT and (r.context or 0) >= context)]
+    sources = tuple(dict.fromkeys(r.source for r in fitting or rows))
+    if not fitting:
+        longest = max((r.context or 0 for r in rows), default=0)
+        reason = (
+            f"{name} were measured on prompts of up to {show_tokens(longest)} only; 4 bits lose more in longer ones"
+        )
+        return unknown(name, task, reason, source=sources)
+    lengths = sorted({r.context or 0 for r in fitting})
+    at = min((n for n in lengths if n >= context), default=lengths[-1])
+    # a longer prompt loses no less than a short one
+    held = [r for r in rows if r in fitting or r.task == SHORT]
+    each = {n: spoken(held, n, model, task) for n in sorted({r.context or 0 for r in held}) if n <= at}
+    chosen, alike = max(each.values(), key=lambda pair: 1 - mean(pair[0]))
+    slack = 0.0 if any(r.spread for r in alike) else NOISE if chosen is alike or len(alike) > 1 else ONE_MODEL
+    drop = min(max(1 - mean(chosen), 0.0), 1.0)
+    low = max(1 - max(r.retained + r.spread for r in alike) - slack, 0.0)
+    high = min(1 - min(r.retained - r.spread for r in alike) + slack, 1.0)
+    measured = ", ".join(sorted({r.model or "several models" for r in chosen}))
+    return Quality(
+        technique=name,
+        task=task,
+        drop=drop,
+        low=min(low, drop),
+        high=max(high, drop),
+        known=True,
+        basis=f"{name} measured on {measured}: {'; '.join(sorted({r.condition for r in chosen if r.condition}))}",
+        caveats=tuple(f"{name}: {words}" for words in caveats(chosen, each[at][0], model, task, context, table)),
+        source=sources,
+    )
+
+
+def mean(rows: Sequence[Score]) -> float:
+    """Return the mean share retained."""
+    return sum(r.retained for r in rows) / len(rows)
+
+
+def spoken(rows: Sequence[Score], length: int, model: ModelSpec, task: str) -> tuple[list[Score], list[Score]]:
+    """Return the rows at a length of prompt that are expected to hold, and those that give the range."""
+    here = [r for r in rows if (r.context or 0) == length]
+    chosen = nearest([r for r in here if r.task == task] or here, model)
+    return chosen, chosen if all(r.model == model.name for r in chosen) else here
+
+
+def caveats(
+    chosen: Sequence[Score], longest: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
+) -> tuple[str, ...]:
+    """Return what to beware of: averages, short prompts, models and prompts unlike those measured."""
+    found: tuple[str, ...] = ()
+    if all(r.task == SHORT for r in chosen):
+        found += ("scores of short questions",)
+    elif not any(r.task == task for r in chosen):
+        found += (f"an average over tasks stands for {TASKS[task].title}, which alone may lose more",)
+    return (*found, *distances(longest, model, context, table))
+
+
+def with_weights(kept: Quality, weights: Quality) -> Quality:
+    """Return what a technique and a weight format cost together, under the technique's name."""
+    if weights.drop == weights.high == 0:
+        return kept
+    if kept.drop == kept.high == 0:
+        return replace(weights, technique=kept.technique, caveats=(*weights.caveats, *kept.caveats), base=kept.base)
+    both = composed((kept, weights), kept.task)
+    return replace(both, technique=kept.technique, base=kept.base)
+
+
+def native_formats(model: ModelSpec) -> tuple[str, ...]:
+    """Return the formats that engines convert a checkpoint to and store in fewer bits than it."""
+    held = bits_of(model, None)
+    return tuple(name for name, form in FORMATS.items() if form.searched and form.bits < FEWER * held)
