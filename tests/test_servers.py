@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 
+import processes
 import pytest
 import test_benchmark_files as files
 from serving_rows import entries, moved, read, servers, timed, write
@@ -240,6 +242,15 @@ def test_files_that_cannot_be_read_are_refused_in_one_line(run, tmp_path, text, 
     (tmp_path / "rows.csv").write_text(text, "utf-8")
     ran = run("predict", str(tmp_path / "rows.csv"), "-o", str(tmp_path / "o.csv"), *arguments)
     assert ran.code == 1 and complaint in ran.err and ran.err.count("\n") == 1 and not (tmp_path / "o.csv").exists()
+
+
+def test_a_terminated_command_leaves_no_draft(tmp_path) -> None:
+    source = write(tmp_path / "rows.csv", [ROW] * 50_000)
+    with processes.python("-m", "kvplan", "predict", source, "-o", tmp_path / "out.csv") as started:
+        assert processes.until(lambda: any(tmp_path.glob(".kvplan-*.part")))
+        started.terminate()
+        assert started.wait(processes.PATIENCE) == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
 @pytest.mark.parametrize("command", ["validate", "calibrate"])

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from functools import cache
@@ -124,8 +125,15 @@ def tell(message: str) -> None:
         click.echo(one_line(message), file=sys.stderr)
 
 
+def terminated(number: int, _frame: object) -> None:
+    """End as an error would: what was begun is cleaned up, drafts of files too."""
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exits 0 for an answer, 1 for a 'no' (one line on stderr), 2 for wrong usage."""
+    if arguments is None:  # a process of its own
+        signal.signal(signal.SIGTERM, terminated)
     steady_streams()
     gc.set_threshold(COLLECT)
     try:
