@@ -59,17 +59,17 @@ def _kind(columns: list[str], stated: str | None, name: str) -> Kind:
 
 
 def read_rows(
-    kind: Kind, raw: list[dict[str, Any]], where: str, gpu: Callable[[str], str], line: str, measured: bool
+    kind: Kind, raw: list[dict[str, Any]], place: str, gpu: Callable[[str], str], line: str, measured: bool
 ) -> list[KernelRow]:
     """Return the rows of a file; `gpu` resolves a GPU's spelling, `line` names the field with a row's line."""
     seen: dict[str, str] = {}
-    return [_row(kind, entry, f"{where}: line {entry[line]}", entry[line], gpu, seen, measured) for entry in raw]
+    return [_row(kind, entry, f"{place}: line {entry[line]}", entry[line], gpu, seen, measured) for entry in raw]
 
 
 def _row(
     kind: Kind,
     entry: Mapping[str, Any],
-    where: str,
+    place: str,
     line: int,
     gpu: Callable[[str], str],
     seen: dict[str, str],
@@ -77,13 +77,13 @@ def _row(
 ) -> KernelRow:
     for name in kind.texts:
         if not entry[name].strip():
-            raise SpecError(f"{where}: {name}: is empty")
+            raise SpecError(f"{place}: {name}: is empty")
     spelled = entry["gpu"].strip()
     if spelled not in seen:
-        seen[spelled] = _checked(gpu, spelled, f"{where}: gpu")
+        seen[spelled] = _checked(gpu, spelled, f"{place}: gpu")
     dtypes = tuple(entry[name].strip() for name in kind.dtypes)
     for name, dtype in zip(kind.dtypes, dtypes, strict=True):
-        _checked(product_bits if kind.name == "gemm" else element_bits, dtype, f"{where}: {name}")
+        _checked(product_bits if kind.name == "gemm" else element_bits, dtype, f"{place}: {name}")
     version = entry["engine"].strip()
     shape = KernelCall(
         kind=kind.name,
@@ -92,29 +92,29 @@ def _row(
         version=version,
         kernel=entry[kind.kernel].strip(),
         dtypes=dtypes,
-        sizes={name: _size(entry[name], f"{where}: {name}") for name in kind.sizes},
+        sizes={name: _size(entry[name], f"{place}: {name}") for name in kind.sizes},
     )
     if shape.kind == "all_reduce" and shape.sizes["n_gpus"] < 2:
-        raise SpecError(f"{where}: n_gpus: expected at least 2, got {shown(entry['n_gpus'])}")
-    return KernelRow(shape=shape, line=line, time=_time(entry, where) if measured else None)
+        raise SpecError(f"{place}: n_gpus: expected at least 2, got {shown(entry['n_gpus'])}")
+    return KernelRow(shape=shape, line=line, time=_time(entry, place) if measured else None)
 
 
-def _checked(read: Callable[[str], Any], text: str, where: str) -> Any:
+def _checked(read: Callable[[str], Any], text: str, place: str) -> Any:
     try:
         return read(text)
     except KvplanError as error:
-        raise SpecError(f"{where}: {error}") from None
+        raise SpecError(f"{place}: {error}") from None
 
 
-def _size(text: str, where: str) -> int:
-    number = parse(text, "1", where)
+def _size(text: str, place: str) -> int:
+    number = parse(text, "1", place)
     if number != int(number) or not 1 <= number <= LARGEST:
-        raise SpecError(f"{where}: expected a whole number from 1, got {shown(text)}")
+        raise SpecError(f"{place}: expected a whole number from 1, got {shown(text)}")
     return int(number)
 
 
-def _time(entry: Mapping[str, Any], where: str) -> float:
-    time = parse(f"{entry[MEASURED]} us", "s", f"{where}: {MEASURED}")
+def _time(entry: Mapping[str, Any], place: str) -> float:
+    time = parse(f"{entry[MEASURED]} us", "s", f"{place}: {MEASURED}")
     if time <= 0:
-        raise SpecError(f"{where}: {MEASURED}: expected a time above zero, got {shown(entry[MEASURED])}")
+        raise SpecError(f"{place}: {MEASURED}: expected a time above zero, got {shown(entry[MEASURED])}")
     return time
