@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.api.prices import rank
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, compared, gpus_of, one_price, price_list, site, with_power
 from kvplan.api.vary import axes_of, varied
-from kvplan.errors import SpecError
+from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
 from kvplan.money.gpu_cost import GpuCost, rent
 from kvplan.money.offers import caveat
@@ -216,7 +216,10 @@ def smaller(answer: Recommendation, asked: Mapping[str, Any]) -> Recommendation:
     series = f"{model.name.split('-')[0]}-"
     lighter = [catalog.model(name) for name in catalog.names("models") if name.startswith(series)]
     for spec in sorted((m for m in lighter if m.parameters < model.parameters), key=lambda m: -m.parameters):
-        found = recommend(**varied(asked, {"model": spec.name}))
+        try:
+            found = recommend(**varied(asked, {"model": spec.name}))
+        except KvplanError:  # it cannot be asked: its context is too short
+            continue
         if found.plan is not None:
             return replace(answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan),))
         if not found.remedies:  # it has looked at all that are smaller still
