@@ -32,6 +32,8 @@ from kvplan.report.formats import Report
     metavar="TOKENS",
     help="Tokens generated per query, part of the context. [default: 512, at most half the context]",
 )
+@click.option("--ttft", metavar="TIME", help="Limit of the mean TTFT; none: no limit. [default: by the context]")
+@click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT; none: no limit. [default: 50ms]")
 @replica_options
 @price_option
 @day_option
@@ -54,4 +56,4 @@ def command(explain: bool, form: str, **asked: Any) -> None:
 
     found = estimate(**asked)
     report = Report(lambda: words.page(found, explain), lambda: words.document(found, explain))
-    deliver(report, form, "" if found.feasible else f"nothing fits: {found.rows[0].reason}")
+    deliver(report, form, "" if found.feasible else f"no technique can be served: {found.rows[0].reason}")
