@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isclose
 
-from kvplan.planning.replica import Case, Evaluation, Point, Timing, at_load, timed
+from kvplan.planning.replica import Case, Evaluation, OperatingPoint, Timing, at_load, timed
 from kvplan.planning.site import Limits, Query
 
 #: the limit of TTFT where none is given: what a reader of a chat waits, and a second for every so many prompt tokens
@@ -56,9 +56,9 @@ def with_points(case: Case, row: Evaluation, first: Evaluation, limits: Limits) 
     return replace(row, lone=lone_point, same_load=same_load, same_limits=same_limits)
 
 
-def point_of(t: Timing, price: float | None) -> Point:
+def point_of(t: Timing, price: float | None) -> OperatingPoint:
     """Return a replica's load as a point, at a price of a GPU [USD/s]."""
-    return Point(
+    return OperatingPoint(
         parallel=t.parallel,
         batch=t.batch,
         ttft=t.served.ttft,

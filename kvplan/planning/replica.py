@@ -72,9 +72,9 @@ class Evaluation:
     full: "tuple[Timing, ...]" = ()
     #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the
     #: GPUs where a query then costs least: None where it does not fit, or keeps no limit
-    lone: "Point | None" = None
-    same_load: "Point | None" = None
-    same_limits: "Point | None" = None
+    lone: "OperatingPoint | None" = None
+    same_load: "OperatingPoint | None" = None
+    same_limits: "OperatingPoint | None" = None
 
     @property
     def stored(self) -> float | None:
@@ -145,7 +145,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class OperatingPoint:
     """A replica under one load that techniques can be compared at."""
 
     parallel: Parallel

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from kvplan.kv import spelling, techniques
-from kvplan.planning.replica import Evaluation, Point
+from kvplan.planning.replica import Evaluation, OperatingPoint
 from kvplan.report.blocks import Column, Json
 from kvplan.report.sources import source
 from kvplan.units import show_bytes, show_percent, show_time, show_usd
@@ -46,7 +46,7 @@ def usd_cell(r: Evaluation) -> str:
     return "-" if not r.feasible else show_usd(r.cost.per_query) if r.cost else "no price"
 
 
-def of_point(key: str, figure: Callable[[Point], Any], **how: Any) -> Column[Evaluation]:
+def of_point(key: str, figure: Callable[[OperatingPoint], Any], **how: Any) -> Column[Evaluation]:
     """Return a column of one of a row's points, by its dotted key; unknown where the row has no such point."""
     name = key.partition(".")[0]
 
