@@ -30,16 +30,14 @@ from kvplan.report.formats import Report
 @click.option(
     "--output",
     metavar="TOKENS",
-    help="Tokens generated per query, part of the context. [default: 512, at most half the context]",
+    help="Generated tokens, of the context. [default: 512]",
 )
-@click.option("--ttft", metavar="TIME", help="Limit of the mean TTFT; none: no limit. [default: by the context]")
-@click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT; none: no limit. [default: 50ms]")
+@click.option("--ttft", metavar="TIME", help="Limit of the mean TTFT, or none. [default: by the prompt]")
+@click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT, or none. [default: 50ms]")
 @replica_options
 @price_option
 @day_option
-@click.option(
-    "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
-)
+@click.option("--explain", is_flag=True, help="The memory equation, and where a step's time goes.")
 @profile_option
 @long_context_option
 @format_option

@@ -54,7 +54,7 @@ def question() -> dict[str, Any]:
 @gpus_option
 @techniques_option
 @any_technique_option
-@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Weight formats to try.")
+@click.option("--weights", multiple=True, type=click.Choice(sorted(FORMATS)), metavar="FORMAT", help="Formats to try.")
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), default=0, metavar="N", help="Replicas to stand in.")
