@@ -178,7 +178,9 @@ def show_usd(value: float) -> str:
 
 
 def show_tokens(value: int) -> str:
-    """Return a token count the way people write it: 131,072 is '128k'."""
+    """Return a token count the way people write it: 131,072 is '128k', and 128,000 is as it was written."""
+    if value % 1000 == 0:
+        return f"{value:,}"
     if value >= 1024**2 and value % 1024**2 == 0:
         return f"{value // 1024**2}M"
     return f"{value // 1024}k" if value >= 1024 and value % 1024 == 0 else f"{value:,}"

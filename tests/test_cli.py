@@ -16,7 +16,7 @@ def test_estimate_json(run) -> None:
     found = run(
         "estimate",
         "--model",
-        "llama3-70b",
+        "llama3.1-70b",
         "--context",
         "128k",
         "--gpu",
@@ -107,7 +107,10 @@ REFUSED = [
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--on", "tomorrow"), "2026-11-23"),
     (("estimate", "--model", "llama3-70b", "--context", "8k", "--output", "8k"), "leave no prompt"),
     (("estimate", "--model", "./nothing.json", "--context", "8k"), "no such file"),
-    (("estimate", "--model", "llama3.1-405b", "--context", "128k", "-g", "l4", "--tp", "1"), "nothing fits"),
+    (
+        ("estimate", "--model", "llama3.1-405b", "--context", "128k", "-g", "l4", "--tp", "1"),
+        "no technique can be served",
+    ),
     (("memory", "--model", "llama3.1-8b", "--context", "8k", "--tp", "3"), "does not divide"),
     (("memory", "--model", "llama3.1-70b", "--context", "8k", "-g", "h100"), "do not fit"),
     (("memory", "--model", "llama3.1-8b", "--context", "128k", "-b", "64", "-g", "h100"), "which holds 3"),

@@ -10,8 +10,9 @@ from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.estimate import survey
-from kvplan.planning.replica import estimate
-from kvplan.planning.site import Query, Site
+from kvplan.planning.points import compared, usual_limits
+from kvplan.planning.replica import at_load, case_of, estimate
+from kvplan.planning.site import Limits, Query, Site
 
 DAY = "2026-11-23"
 
@@ -152,6 +153,7 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
         Query(context=131072, output=512),
         every,
         spelling.compared(),
+        Limits(),
         today=DAY,
         named=False,
     )
@@ -170,7 +172,7 @@ def test_an_old_price_is_said_to_be_old() -> None:
     for price, old in ((here.price, True), (replace(seen, start="2020-01-01"), False)):
         where = [replace(here, offers=(price,))]
         ask = Query(context=4096, output=64)
-        found = survey(catalog.model("qwen3-8b"), ask, where, ["fp8"], today=DAY, named=True)
+        found = survey(catalog.model("qwen3-8b"), ask, where, ["fp8"], Limits(), today=DAY, named=True)
         assert any("check it" in w for w in found.warnings) == old
 
 
@@ -197,3 +199,100 @@ def test_mhc_says_what_rotated_keys_allow() -> None:
 def test_a_shape_that_does_not_divide_the_heads_is_refused() -> None:
     row = rows("llama3.1-8b", 8192, site(parallel=Parallel(tensor=3)))[0]
     assert row.reason == "tensor parallelism 3 does not divide the model's 32 attention heads"
+
+
+# -- points that can be compared ------------------------------------------------------------------
+
+
+def pointed(model: str, context: int, where: Site, wanted, limits: Limits | None = None):
+    """Return rows with their points, and the case and limits they stand for."""
+    query = Query(context=context, output=min(512, context // 2))
+    limits = limits or usual_limits(query)
+    case = case_of(catalog.model(model), query, where)
+    return case, limits, compared(case, estimate(catalog.model(model), wanted, query, where), limits)
+
+
+def slowly(case, row, limits):
+    """Return the least GPU time of a query within limits: every load of every replica is tried."""
+    most = [t.batch for t in row.full]
+    tried = [
+        at_load(case, row.layout, t.parallel, t.sequences, n)
+        for t, all_of_it in zip(row.full, most, strict=True)
+        for n in range(1, all_of_it + 1)
+    ]
+    return min((t.gpu_seconds for t in tried if t.keeps(limits)), default=None)
+
+
+@pytest.mark.parametrize(
+    ("model", "context", "gpu"),
+    [
+        ("llama3.1-70b", 131072, "h200"), ("llama3.1-70b", 32768, "h100-sxm"), ("qwen3-32b", 16384, "a100-80gb-sxm"),
+        ("deepseek-v3", 65536, "b200"), ("llama3.1-8b", 32768, "l40s"),
+    ],
+)  # fmt: skip
+def test_the_largest_load_within_the_limits_is_what_a_slow_search_finds(model: str, context: int, gpu: str) -> None:
+    case, limits, found = pointed(model, context, site(gpu), ["fp8", "mhc:4x", "h2o:20%"])
+    for row in (r for r in found if r.feasible):
+        least = slowly(case, row, limits)
+        if least is None:
+            assert row.same_limits is None
+            continue
+        point = row.same_limits
+        assert point.ttft <= limits.ttft and point.tpot <= limits.tpot
+        # copies of a replica may fill up a little better than one of them
+        assert least <= point.gpu_seconds * (1 + 1e-9) and point.gpu_seconds <= least * 1.05
+        assert point.usd == pytest.approx(case.site.price.price * point.gpu_seconds)
+
+
+def test_points_of_all_techniques_share_their_gpus_and_load() -> None:
+    """The baseline's replica, alone and as full as the baseline can be, whatever a technique fits itself."""
+    _, _, found = pointed("llama3.1-70b", 65536, site("h200"), COMPARED)
+    base = found[0]
+    for row in found:
+        assert (row.lone.parallel, row.lone.batch) == (base.parallel, 1)
+        assert (row.same_load.parallel, row.same_load.batch) == (base.parallel, base.batch)
+    assert (base.same_load.ttft, base.same_load.tpot) == (base.ttft, base.tpot)
+    assert base.same_load.usd == pytest.approx(base.cost.per_query)
+    # alone and under one load nothing but the cache differs: what reads less of it is not slower to decode
+    fp8 = next(r for r in found if r.technique == "fp8")
+    assert fp8.lone.tpot < base.lone.tpot and fp8.same_load.tpot < base.same_load.tpot
+
+
+def test_a_looser_limit_never_costs_more_and_none_is_the_full_replica() -> None:
+    def usd(**limits: float) -> float | None:
+        _, _, found = pointed("llama3.1-70b", 32768, site("h200"), ["fp8"], Limits(**limits))
+        assert (found[1].same_limits is None) == (limits.get("ttft") == 0.1)
+        return found[1].same_limits and found[1].same_limits.usd
+
+    costs = [usd(ttft=t, tpot=0.05) for t in (0.1, 4.0, 6.0, 12.0, 60.0)]
+    assert costs[0] is None and costs[1:] == sorted(costs[1:], reverse=True) and costs[1] > costs[-1]
+    costs = [usd(ttft=20.0, tpot=t) for t in (0.03, 0.05, 0.1, 1.0)]
+    assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1]
+    _, _, (_, row) = pointed("llama3.1-70b", 32768, site("h200"), ["fp8"], Limits())
+    assert row.same_limits.usd == pytest.approx(row.cost.per_query)
+
+
+def test_a_technique_that_holds_less_than_the_baseline_has_no_such_load() -> None:
+    """An MHC latent stands whole on every tensor-parallel rank: at tp8 it holds fewer sequences."""
+    _, _, (base, mhc) = pointed("llama3.1-70b", 65536, site("h200", parallel=Parallel(tensor=8)), ["mhc:512"])
+    assert mhc.feasible and mhc.sequences < base.batch and mhc.same_load is None and mhc.lone is not None
+
+
+def test_the_usual_limits_grow_with_the_prompt() -> None:
+    found = [usual_limits(Query(context=n, output=1)) for n in (2048, 8193, 65537, 131073)]
+    assert [limits.ttft for limits in found] == [2.0, 3.0, 10.0, 18.0] and {x.tpot for x in found} == {0.05}
+
+
+def test_limits_are_those_asked_for(run) -> None:
+    words = ("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", "h100", "-t", "fp8", "--on", DAY, "--json")
+    usual = run(*words).json
+    assert usual["limits"] == {"ttft": 3.0, "tpot": 0.05, "usual": True}
+    asked = run(*words, "--ttft", "500ms", "--tpot", "none").json
+    assert asked["limits"] == {"ttft": 0.5, "tpot": None, "usual": False}
+    for row in asked["rows"]:
+        assert row["same_limits"]["ttft"] <= 0.5
+        assert set(row["lone"]) == {"gpus", "ttft", "tpot", "usd_per_query"}
+        assert set(row["same_load"]) == {"batch", "gpus", "ttft", "tpot"}
+        assert set(row["same_limits"]) == {"batch", "gpus", "ttft", "tpot", "usd_per_query"}
+    never = run(*words[:-1], "--ttft", "1ms")
+    assert never.code == 0 and "No replica keeps a mean TTFT of 1.0 ms" in never.out and "--ttft 60s" in never.out

@@ -7,7 +7,8 @@ from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, compared, gpus_of, one_price, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
-from kvplan.planning.site import Query
+from kvplan.planning.points import usual_limits
+from kvplan.planning.site import Limits, Query
 from kvplan.planning.suitability import check_context
 
 #: tokens generated per query when the user does not say
@@ -19,6 +20,8 @@ def estimate(
     context: int | str,
     *,
     output: int | str | None = None,
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
     gpus: str | Iterable[str] = (),
     techniques: str | Iterable[str] = (),
     tp: int | None = None,
@@ -34,9 +37,11 @@ def estimate(
 ) -> Estimate:
     """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
 
-    `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `price` is USD per
-    GPU-hour, `prices` are files of your own, `on` is their day. Raises KvplanError for names and values that cannot be
-    understood, and for a context beyond the model's unless `allow_long_context`.
+    `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
+    limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
+    'none' lifts one). `price` is USD per GPU-hour, `prices` are files of your own, `on` is their day. Raises
+    KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
+    `allow_long_context`.
 
         >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
@@ -47,6 +52,8 @@ def estimate(
     check_context(spec, length, values.flag(allow_long_context, "allow_long_context"), "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
+    usual = usual_limits(query)
+    limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
     names = values.technique_names(techniques, spelling.compared())
     named, chosen = bool(values.several(gpus, "gpus")), gpus_of(gpus)
     one_price(rent, chosen, named)
@@ -61,4 +68,4 @@ def estimate(
     ]  # fmt: skip
     if not named:
         sites = list(compared({place.gpu.name: place for place in sites}).values())
-    return survey(spec, query, sites, names, today=day, named=named)
+    return survey(spec, query, sites, names, limits, today=day, named=named)

@@ -150,6 +150,12 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     from kvplan.perf.kernel_profile import Predictor, read_profile
 
     raw, source, where = kernel_document(profile)
+    device = raw.get("device")
+    if isinstance(device, dict) and device.get("kind") == "cpu":
+        raise SpecError(
+            f"profile: {where} is of a CPU and says nothing of a GPU; leave it out to plan with published servers, or "
+            "run kvplan profile on a machine with the GPU"
+        )
     if not isinstance(raw.get("kernels"), dict):
         raise SpecError(f"{where}: holds neither servers nor kernels of a GPU; see kvplan calibrate and kvplan profile")
     mine = read_profile(raw, source, where)

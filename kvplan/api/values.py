@@ -179,7 +179,8 @@ def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = plain(value, name)
     found = parse(text.removesuffix(unit), "1", name)
     if not FEWEST <= found < MOST:
-        raise SpecError(f"{name}: must be from {FEWEST:g} to below {MOST:g}, as in {example}; got {shown(text)}")
+        beyond = f"no service gets {MOST:g}" if found >= MOST else f"{FEWEST:g} is the least"
+        raise SpecError(f"{name}: {beyond}; write a number as in {example}, got {shown(text)}")
     return found
 
 
@@ -190,7 +191,10 @@ def price(value: float | str | None, name: str = "price") -> float | None:
     text = plain(value, name)
     number, _, per = text.lstrip("$").partition("/")
     unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
-    found = parse(f"{number.replace('USD', '').strip()} USD/{unit}", "USD/s", name)
+    number = number.strip().removeprefix("USD").removesuffix("USD").strip()
+    if not re.fullmatch(r"[-+\d.,eE_ ]+", number):
+        raise SpecError(f"{name}: expected USD per GPU-hour, as in 2.49/h, got {shown(text)}; convert other currencies")
+    found = parse(f"{number} USD/{unit}", "USD/s", name)
     if not 0 < found < MOST / HOUR:
         raise SpecError(f"{name}: must be above zero, as in 2.49/h, got {shown(text)}")
     return found

@@ -2,8 +2,10 @@
 
 import gc
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -15,6 +17,10 @@ import click
 from kvplan import __version__
 from kvplan.errors import KvplanError, one_line
 
+#: columns of names in the help, at the least
+NARROW = 12
+#: what click says of a range of numbers, alone or behind a default
+RANGE = re.compile(r"  \[(?:\d+<=)?x[<>]=\d+\]$|; (?:\d+<=)?x[<>]=\d+(?=\]$)")
 #: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
 COLLECT = 50_000
 #: set to see where an unexpected error came from
@@ -54,6 +60,30 @@ def line_of(command: str) -> str:
     return f"{said[:1].upper()}{said[1:]}"
 
 
+class Compact(click.HelpFormatter):
+    """Help in as few lines as there can be: options stand beside their text where that is shorter."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str | None]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write names and their text in the width of the first column that takes the fewest lines.
+
+        Ranges of numbers are left out: whoever is out of one is told it.
+        """
+        short = [(name, RANGE.sub("", text or "")) for name, text in rows]
+        tried = []
+        for column in range(col_max, NARROW - 1, -1):
+            whole = click.HelpFormatter(width=self.width)
+            whole.current_indent = self.current_indent
+            whole.write_dl(short, column, col_spacing)
+            tried.append(whole.getvalue())
+        self.write(min(tried, key=lambda text: text.count("\n")))
+
+
+class Spoken(click.Context):
+    """A context whose help is compact."""
+
+    formatter_class = Compact
+
+
 class Lazy(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -66,6 +96,7 @@ class Lazy(click.Group):
         if cmd_name not in commands():
             return None
         command: click.Command = import_module(module_of(cmd_name)).command
+        command.context_class = Spoken
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

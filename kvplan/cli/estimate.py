@@ -31,15 +31,15 @@ from kvplan.report.formats import Report
 @click.option(
     "--output",
     metavar="TOKENS",
-    help="Tokens generated per query, part of the context. [default: 512, at most half the context]",
+    help="Generated tokens, of the context. [default: 512]",
 )
+@click.option("--ttft", metavar="TIME", help="Limit of the mean TTFT, or none. [default: by the prompt]")
+@click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT, or none. [default: 50ms]")
 @replica_options
 @price_option
 @prices_option
 @day_option
-@click.option(
-    "--explain", is_flag=True, help="Print the memory equation with its numbers, and where a step's time goes."
-)
+@click.option("--explain", is_flag=True, help="The memory equation, and where a step's time goes.")
 @profile_option
 @long_context_option
 @format_option
@@ -56,4 +56,4 @@ def command(explain: bool, form: str, **asked: Any) -> None:
 
     found = estimate(**asked)
     report = Report(lambda: words.page(found, explain), lambda: words.document(found, explain))
-    deliver(report, form, "" if found.feasible else f"nothing fits: {found.rows[0].reason}")
+    deliver(report, form, "" if found.feasible else f"no technique can be served: {found.rows[0].reason}")

@@ -31,22 +31,18 @@ from kvplan.report.formats import Report
     "--concurrency", type=click.IntRange(1, MOST_REQUESTS), metavar="C", help="Closed loop: requests in flight."
 )
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
-@click.option(
-    "--burstiness", metavar="CV", help="Spread of the times between arrivals over their mean. [default: 1, Poisson]"
-)
+@click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
 @click.option("--engine", type=click.Choice(ENGINES), default="vllm", show_default=True, help="What serves.")
 @click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
 @click.option("--speculative", metavar="N", help="Tokens accepted a step, as in 1.6.")
-@click.option("--draft-share", metavar="P", help="Time of the draft over that of a step. [default: 0]")
+@click.option("--draft-share", metavar="P", help="Time of the draft over a step's. [default: 0]")
 @click.option("--draft-tokens", type=click.IntRange(0, MOST_DRAFTED), metavar="K", help="Tokens drafted a step.")
 @click.option("--disaggregated", metavar="P:D", help="P replicas only prefill, D only decode.")
 @click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
-@click.option(
-    "--percentile", default="95%", show_default=True, metavar="P", help="Share of requests that keep the limits."
-)
+@click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
 @profile_option
 @price_option
 @prices_option

@@ -23,17 +23,20 @@ from kvplan.report.formats import Report
 @click.command("memory")
 @model_option
 @context_option
-@click.option("--batch", "-b", type=click.IntRange(1, MOST_REQUESTS), default=1, show_default=True, help="Sequences.")
+@click.option(
+    "--batch", "-b", type=click.IntRange(1, MOST_REQUESTS), default=1, show_default=True, metavar="N", help="Sequences."
+)
 @click.option(
     "--kv-dtype",
     type=click.Choice(list(KV_DTYPES)),
     metavar="DTYPE",
-    help="Elements of the cache: bf16, fp16, fp32, fp8, int8, int4. Default: the checkpoint's.",
+    help="Of the cache: bf16, fp16, fp32, fp8, int8, int4.",
 )
-@click.option("--technique", "-t", default=spelling.BASELINE, help="A technique or a composition, as in mhc:4x+fp8.")
+@click.option("--technique", "-t", default=spelling.BASELINE, help="As in mhc:4x+fp8.")
 @click.option(
     "--layout",
     type=click.Choice(LAYOUTS),
+    metavar="READING",
     default="architecture",
     show_default=True,
     help="architecture: what the model needs; engine: the pages a vLLM-like engine reserves; "
@@ -42,15 +45,13 @@ from kvplan.report.formats import Report
 @click.option(
     "--encoder-tokens",
     metavar="TOKENS",
-    help="Tokens a cross-attention layer attends to. Default: the model's maximum.",
+    help="What cross-attention reads. Default: the most.",
 )
 @click.option("--gpu", "-g", help="Also divide this GPU's memory.")
 @replica_options
-@click.option("--max-model-len", metavar="TOKENS", help="Longest sequence the engine admits. Default: the context.")
-@click.option("--block-size", type=click.IntRange(1, MOST_BLOCK), help="Tokens per page.")
-@click.option(
-    "--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), help="Sequences per step, for the activation peak."
-)
+@click.option("--max-model-len", metavar="TOKENS", help="Longest sequence. Default: the context.")
+@click.option("--block-size", type=click.IntRange(1, MOST_BLOCK), metavar="N", help="Tokens per page.")
+@click.option("--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="Sequences per step.")
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @long_context_option

@@ -38,18 +38,17 @@ gpus_option = click.option(
 )
 techniques_option = click.option(
     "--technique", "-t", "techniques", multiple=True, metavar="NAME",
-    help="mhc:4x, h2o:20%, fp8, ..., joined with +; repeatable. Default: the usual ones.",
+    help="mhc:4x, h2o:20%, fp8, ..., joined with +; repeatable.",
 )  # fmt: skip
 profile_option = click.option(
-    "--profile", default="published", metavar="FILE",
-    help="One that kvplan calibrate or kvplan profile wrote.",
+    "--profile", default="published", metavar="FILE", help="What kvplan calibrate or kvplan profile wrote.",
 )  # fmt: skip
 day_option = click.option("--on", metavar="DATE", help="Day of the prices (YYYY-MM-DD). Default: today.")
 price_option = click.option("--price", metavar="PRICE", help="USD per GPU-hour: 2.49/h. Default: the median offer.")
 prices_option = click.option("--prices", multiple=True, metavar="FILE", help="Your own prices, YAML or CSV; they win.")
 term_option = click.option("--term", default="on-demand", metavar="TERM", help="on-demand, reserved-3y, spot ...")
 long_context_option = click.option(
-    "--allow-long-context", is_flag=True, help="Also contexts beyond the model's, which take RoPE scaling."
+    "--allow-long-context", is_flag=True, help="Beyond the model's context, by RoPE scaling."
 )
 any_technique_option = click.option(
     "--any-technique", is_flag=True, help="Also techniques that no stock engine serves."
@@ -98,13 +97,14 @@ def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
 replica_options = stacked(
     click.option("--tp", type=COUNT, metavar="N", help="Tensor-parallel GPUs per replica."),
     click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
+    click.option("--dp", type=COUNT, metavar="N", help="Attention-data-parallel ranks per replica."),
     click.option(
-        "--dp", type=COUNT, metavar="N", help="Attention-data-parallel ranks; experts are divided over tp x dp GPUs."
+        "--weights", type=click.Choice(sorted(FORMATS)), metavar="FORMAT",
+        help="As in bf16, fp8, int4. Default: the checkpoint's.",
     ),
-    click.option("--weights", type=click.Choice(sorted(FORMATS)), help="Weight format. Default: the checkpoint's."),
     click.option(
         "--gpu-memory-utilization", "utilization", metavar="SHARE",
-        help="Share of the GPU's memory the engine takes. Default: the engine's.",
+        help="Of a GPU's memory. Default: the engine's own share.",
     ),
 )  # fmt: skip
 

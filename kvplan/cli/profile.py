@@ -1,6 +1,7 @@
 """`kvplan profile`: measure this machine's device and write a profile of it."""
 
 import shlex
+import sys
 from typing import Any
 
 import click
@@ -34,6 +35,8 @@ def command(form: str, **asked: Any) -> None:
     from kvplan.report.progress import bar
 
     context, again = click.get_current_context(), resumed(form, **asked)
+    if sys.stderr.isatty():
+        say("opens the device; torch takes some seconds to load")
     try:
         found = profile(watch=Watch(bar, lambda text: say(flagged(text, context.command)), again), **asked)
     except Stopped as stopped:

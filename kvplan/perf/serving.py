@@ -110,8 +110,12 @@ def passes(
     output: float,
     chunk: float,
     cached: int = 0,
+    known: Passes | None = None,
 ) -> Passes:
-    """Return the steps of one rank and stage under a load; `cached` tokens of the prompt need no computing."""
+    """Return the steps of one rank and stage under a load; `cached` tokens of the prompt need no computing.
+
+    `known` are those of another batch, whose prompts alone are the same.
+    """
     fresh = prompt - cached
 
     middle = int(prompt + output / 2)
@@ -125,9 +129,9 @@ def passes(
     return Passes(
         decode=one(batch, 0.0),
         mixed=one(batch, share),
-        alone=one(0.0 * batch, share),
+        alone=known.alone if known else one(0.0 * batch, share),
         full=one(batch, chunk),
-        full_alone=one(0.0 * batch, chunk),
+        full_alone=known.full_alone if known else one(0.0 * batch, chunk),
     )
 
 

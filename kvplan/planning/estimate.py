@@ -1,13 +1,15 @@
 """`kvplan estimate`: techniques side by side on the GPUs asked for or on the best one, and what must be said first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from kvplan.kv import spelling
 from kvplan.money.offers import old
-from kvplan.planning.replica import Evaluation, best, estimate
-from kvplan.planning.site import Query, Site
+from kvplan.planning.points import compared, usual_limits
+from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
+from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
@@ -20,11 +22,13 @@ STALE = 120
 class Estimate:
     """All that `kvplan estimate` found.
 
-    `sites` are shown in detail; `where` is the baseline on every GPU, if none was named.
+    Every row stands at points that can be compared, the last within `limits`. `sites` are shown in detail; `where` is
+    the baseline on every GPU, if none was named.
     """
 
     model: ModelSpec
     query: Query
+    limits: Limits
     sites: tuple[Site, ...]
     rows: tuple[Evaluation, ...]
     where: tuple[Evaluation, ...]
@@ -49,48 +53,70 @@ class Estimate:
         """The engine that serves."""
         return self.sites[0].engine
 
+    @property
+    def usual(self) -> bool:
+        """Whether the limits are those that stand where none is given."""
+        return self.limits == usual_limits(self.query)
+
     @cached_property
     def uncompressed(self) -> Evaluation | None:
-        """The cheapest replica without compression, None where none fits."""
-        return best(r for r in self.rows if r.technique == spelling.BASELINE)
+        """The row without compression on which a query costs least within the limits, None where none keeps them."""
+        return leading(r for r in self.rows if r.technique == spelling.BASELINE)
 
     @cached_property
     def served(self) -> Evaluation | None:
-        """The cheapest row whose technique the engine serves, None where none fits."""
-        return best(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
+        """The row whose technique the engine serves and on which a query costs least within the limits, or None."""
+        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
 
     @cached_property
     def overall(self) -> Evaluation | None:
-        """The cheapest row of all, None where nothing fits."""
-        return best(self.rows)
+        """The row on which a query costs least within the limits, None where no row keeps them."""
+        return leading(self.rows)
 
     @cached_property
     def guess(self) -> Evaluation | None:
-        """The baseline on an unmeasured GPU that looks cheaper than the one shown, None where there is none."""
-        found, base = best(r for r in self.where if r.cost), self.uncompressed
-        if found is None or found.cost is None or base is None or base.cost is None:
+        """The full baseline on an unmeasured GPU that looks cheaper than on the one shown, None where there is none."""
+        found, shown = best(r for r in self.where if r.cost), best(r for r in self.rows[:1] if r.cost)
+        if found is None or found.cost is None or shown is None or shown.cost is None:
             return None
-        return found if found.cost.per_query < base.cost.per_query else None
+        return found if found.cost.per_query < shown.cost.per_query else None
 
     def cheapest(self, gpu: str) -> Evaluation | None:
-        """Return the row with the lowest cost per query on one GPU, None where no cost is known."""
-        return best(r for r in self.rows if r.gpu == gpu and r.cost)
+        """Return the row of a GPU on which a query costs least within the limits, None where no row keeps them."""
+        return leading(r for r in self.rows if r.gpu == gpu and r.same_limits and r.same_limits.usd)
+
+
+def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
+    """Return the row on which a query costs least within the limits, or takes the least GPU time without a price."""
+
+    def order(row: Evaluation) -> tuple[bool, float]:
+        p = row.same_limits
+        return (True, inf) if p is None else (p.usd is None, p.gpu_seconds if p.usd is None else p.usd)
+
+    return min((row for row in rows if row.same_limits), key=order, default=None)
 
 
 def survey(
-    model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], *, today: str, named: bool
-) -> Estimate:
+    model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
+    named: bool,
+) -> Estimate:  # fmt: skip
     """Compare techniques on every site the user named, or on the best of all sites when none was."""
     where: tuple[Evaluation, ...] = ()
     if not named:
         where = tuple(estimate(model, (), query, site)[0] for site in sites)
         sites = [site for site in sites if site.gpu.name == pick_gpu(where)]
-    rows = tuple(row for site in sites for row in estimate(model, wanted, query, site))
+    rows: list[Evaluation] = []
+    for site in sites:
+        case = case_of(model, query, site)
+        known = {row.technique: row for row in where if row.gpu == site.gpu.name}
+        names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
+        rows += compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
     return Estimate(
         model=model,
         query=query,
+        limits=limits,
         sites=tuple(sites),
-        rows=rows,
+        rows=tuple(rows),
         where=where,
         warnings=warnings(model, query.context, sites, today),
     )

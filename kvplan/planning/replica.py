@@ -14,7 +14,7 @@ from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
-from kvplan.planning.site import Query, Site
+from kvplan.planning.site import Limits, Query, Site
 from kvplan.quality.weights import native_formats
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
@@ -72,6 +72,13 @@ class Evaluation:
     needs: tuple[str, ...] = ()
     #: why it is infeasible, '' where it is not
     reason: str = ""
+    #: the replicas it was chosen among, each full
+    full: "tuple[Timing, ...]" = ()
+    #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the
+    #: GPUs where a query then costs least: None where it does not fit, or keeps no limit
+    lone: "OperatingPoint | None" = None
+    same_load: "OperatingPoint | None" = None
+    same_limits: "OperatingPoint | None" = None
 
     @property
     def stored(self) -> float | None:
@@ -134,6 +141,32 @@ class Timing:
     def gpu_seconds(self) -> float:
         """GPU time one query takes. [s]"""
         return self.parallel.gpus * self.query_seconds
+
+    def keeps(self, limits: Limits) -> bool:
+        """Return whether the mean TTFT and TPOT are within limits."""
+        pairs = ((self.served.ttft, limits.ttft), (self.served.tpot, limits.tpot))
+        return all(limit is None or time <= limit for time, limit in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A replica under one load that techniques can be compared at."""
+
+    parallel: Parallel
+    #: requests in flight
+    batch: int
+    #: mean times [s]
+    ttft: float
+    tpot: float
+    #: GPU time one query takes [s]
+    gpu_seconds: float
+    #: cost of a query, None without a price [USD]
+    usd: float | None
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the replica."""
+        return self.parallel.gpus
 
 
 def default_kv_bits(model: ModelSpec) -> float:
@@ -212,7 +245,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
     timings = [timed(case, layout, p, n) for p, n in fitting]
     cheapest = min(timings, key=lambda t: (t.gpu_seconds, t.parallel.gpus))
-    return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus), cheapest)
+    return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus, full=tuple(timings)), cheapest)
 
 
 #: GPUs a replica may have before it spans nodes
@@ -268,15 +301,20 @@ def smallest_change(case: Case, layout: KVLayout, parallel: Parallel) -> str:
 
 def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> Timing:
     """Return the times of a replica kept busy with a full batch: as many requests in flight as it holds."""
+    most, _ = case.site.engine.limits(case.site.gpu)
+    return at_load(case, layout, parallel, sequences, min(sequences, most * parallel.data))
+
+
+def at_load(
+    case: Case, layout: KVLayout, parallel: Parallel, sequences: int, batch: int, known: Passes | None = None
+) -> Timing:
+    """Return the times of a replica with `batch` requests in flight; `known` are its passes at another load."""
     query, site, c = case.query, case.site, case.site.calibration
     # while one rank or stage prefills a prompt, the others work on other prompts
-    ranks = parallel.pipeline * parallel.data
-    most, _ = site.engine.limits(site.gpu)
-    batch = min(sequences, most * parallel.data)
-    each = max(batch / ranks, 1.0)
+    each = max(batch / (parallel.pipeline * parallel.data), 1.0)
     found = passes(
         case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
-        output=query.output, chunk=c.chunk,
+        output=query.output, chunk=c.chunk, known=known,
     )  # fmt: skip
     chunks = ceil(query.prompt / c.chunk)
     load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
@@ -314,9 +352,14 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     )
 
 
+def case_of(model: ModelSpec, query: Query, site: Site) -> Case:
+    """Return what stays the same while techniques are compared."""
+    return Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+
+
 def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""
-    case = Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+    case = case_of(model, query, site)
     names = dict.fromkeys([spelling.BASELINE, *(spelling.canonical(t) for t in wanted)])
     return [evaluate(case, name) for name in names]
 

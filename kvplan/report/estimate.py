@@ -6,6 +6,7 @@ from kvplan.kv import spelling
 from kvplan.kv.layout import equation
 from kvplan.perf.step_parts import Step
 from kvplan.planning.estimate import Estimate
+from kvplan.planning.points import PATIENCE, READ
 from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report.blocks import (
@@ -22,17 +23,16 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.evaluations import GPU, TECHNIQUE
+from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
 from kvplan.report.operators import documents, step_table
 from kvplan.report.sources import about, brief, calibration, interval, price
-from kvplan.units import HOUR, show_bytes, show_percent, show_tokens, show_usd
+from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
 SHOWN = 12
 LEGEND = (
-    "GPUs: size of the replica with the lowest cost per query; in brackets the smallest that holds one sequence. "
-    "seqs: sequences it holds at once. TTFT, TPOT and cost are those of a replica that is always full, without prefix "
-    "caching."
+    "GPUs: the replica on which a query costs least at its largest load within the limits; batch: requests in "
+    "flight; -: not even a lone query keeps the limits. Times are means in steady state, without prefix caching."
 )
 PREDICTED = (
     "Measured servers used 16-bit or quantised caches only; times of all other techniques are model predictions."
@@ -50,8 +50,9 @@ def page(e: Estimate, explained: bool = False) -> Page:
         Text(answer(e), "answer"),
         (Text(f"Note: {sentence(w)}", "warning") for w in e.warnings),
         Text(standing(e), "quiet"),
-        (technique_table(e, site) for site in e.sites),
-        Text(" ".join(legend(e)), "quiet"),
+        Text(limits_said(e) if e.feasible else "", "quiet"),
+        (block for site in e.sites for block in technique_tables(e, site)),
+        Text(" ".join(legend(e)) if e.feasible else "", "quiet"),
         notes("Techniques that cannot be used", merged((r.technique, r.reason) for r in e.rows if r.reason)),
         gpu_table(e.where),
         notes("What the techniques need", dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs)),
@@ -61,55 +62,81 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 
 def answer(e: Estimate) -> str:
-    """Say what fits where, which technique the engine serves helps most, and at what cost."""
+    """Say what a query costs within the limits uncompressed, and with the technique that helps most."""
     head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
-    titles, base, chosen = {s.gpu.name: s.gpu.title for s in e.sites}, e.uncompressed, e.served
-    if e.overall is None:
+    if not e.feasible:
         return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
-    if chosen is None:
-        unserved = f"with {e.overall.technique}, which {e.engine.title} does not serve"
-        return f"{head} Uncompressed it does not fit; {capacity(e.overall, titles)} {unserved}."
-    if base is None:
-        fitting = f"{capacity(chosen, titles)} with {chosen.technique}{price_of(chosen)}"
-        return f"{head} Uncompressed it does not fit; {fitting}."
-    return f"{head} {capacity(base, titles)} uncompressed{price_of(base)}. {compressed(base, chosen, e)}"
+    if e.overall is None:
+        return f"{head} {no_load(e)}"
+    if e.served is None:
+        unserved = f"only with {e.overall.technique}, which {e.engine.title} does not serve"
+        return f"{head} {within(e)}, it can be served {unserved}: {at_limits(e, e.overall)}."
+    if e.uncompressed is None:
+        cause = "does not fit" if not e.rows[0].feasible else "does not keep these limits"
+        chosen = f"with {e.served.technique}, {at_limits(e, e.served)}"
+        return f"{head} {within(e)}, {chosen}. Uncompressed it {cause}."
+    return (
+        f"{head} {within(e)}, uncompressed, {at_limits(e, e.uncompressed)}. {compressed(e, e.uncompressed, e.served)}"
+    )
 
 
-def compressed(base: Evaluation, chosen: Evaluation, e: Estimate) -> str:
+def within(e: Estimate) -> str:
+    """Return the limits as the beginning of a sentence."""
+    found = " and ".join(limits_of(e))
+    return f"Within {found}" if found else "Without limits"
+
+
+def limits_of(e: Estimate) -> list[str]:
+    """Return the limits there are."""
+    pairs = (("TTFT", e.limits.ttft), ("TPOT", e.limits.tpot))
+    return [f"a mean {name} of {show_time(limit)}" for name, limit in pairs if limit is not None]
+
+
+def at_limits(e: Estimate, row: Evaluation) -> str:
+    """Return what a row serves within the limits, as a clause."""
+    p = row.same_limits
+    assert p is not None
+    place = f"{p.gpus}x {e.site(row).gpu.title}"
+    many = f"{show_count(p.batch, 'request')} at once on {place}"
+    if p.usd is None:
+        return f"the largest load is {many}; no price of these GPUs is known"
+    low, high = (show_usd(p.usd * factor) for factor in row.spread)
+    return f"a query costs {show_usd(p.usd)} ({low} to {high}), with {many}"
+
+
+def no_load(e: Estimate) -> str:
+    """Say that no load keeps the limits, and what a lone query takes."""
+    row = next((r for r in e.rows if r.lone), None)
+    alone = ""
+    if row is not None and row.lone is not None:
+        where = f"{row.lone.gpus}x {e.site(row).gpu.title}"
+        alone = f": alone on {where}, a query has a TTFT of {show_time(row.lone.ttft)}"
+        alone += f" and a TPOT of {show_time(row.lone.tpot)}"
+    return f"No replica keeps {' and '.join(limits_of(e))}{alone}. Give other limits, as in ttft=60s or tpot=none."
+
+
+def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
     """Return what the best technique that the engine serves changes, and which unmeasured GPU looks cheaper."""
-    if base.cost is None:
+    old, new = base.same_limits, chosen.same_limits
+    assert old is not None and new is not None
+    if old.usd is None or new.usd is None:
         return "Costs are not compared, because no price is known."
+    change = 1 - new.usd / old.usd
     if chosen.technique == spelling.BASELINE:
         return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
-    if chosen.gpu == base.gpu:
-        gpus = "one GPU holds" if chosen.gpus == 1 else f"{chosen.gpus} GPUs hold"
-    else:
-        gpus = f"{chosen.gpus}x {chosen.gpu} hold{'s' * (chosen.gpus == 1)}"
-    sequences = f"{chosen.sequences:,} sequence{'s' * (chosen.sequences != 1)}"
-    change = chosen.cost.per_query / base.cost.per_query - 1 if chosen.cost else 0.0
-    cost = f"at {show_percent(abs(change))} {'lower' if change < 0 else 'higher'} cost per query"
-    return f"With {chosen.technique}, {gpus} {sequences} {cost}.{cheaper_guess(e)}"
-
-
-def capacity(row: Evaluation, titles: dict[str, str]) -> str:
-    """Return how many sequences a replica holds, as a clause."""
-    many = f"{row.sequences:,} such sequence{'s' * (row.sequences != 1)}"
-    return f"{row.gpus}x {titles[row.gpu]} hold{'s' * (row.gpus == 1)} {many}"
-
-
-def price_of(row: Evaluation) -> str:
-    """Return the cost of a query with its 80 % interval, '' where no price is known."""
-    if row.cost is None or row.usd_range is None:
-        return ""
-    low, high = map(show_usd, row.usd_range)
-    return f" at {show_usd(row.cost.per_query)} a query ({low} to {high})"
+    where = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
+    many = f", with {show_count(new.batch, 'request')} at once{where}"
+    return f"{chosen.technique} costs {show_percent(change, 0)} less, {show_usd(new.usd)}{many}.{cheaper_guess(e)}"
 
 
 def cheaper_guess(e: Estimate) -> str:
     """Return a sentence on the GPU that looks cheaper but was never measured, '' where there is none."""
     if e.guess is None or e.guess.cost is None:
         return ""
-    return f" {e.guess.gpu} would cost {show_usd(e.guess.cost.per_query)} a query, but no server was measured on it."
+    return (
+        f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({show_usd(e.guess.cost.per_query)} a query), but no "
+        "server was measured on it."
+    )
 
 
 def standing(e: Estimate) -> str:
@@ -129,18 +156,37 @@ def legend(e: Estimate) -> Iterator[str]:
         yield PREDICTED
 
 
-def technique_table(e: Estimate, site: Site) -> Table:
-    """Return one GPU's rows: technique, memory, capacity, time, money, quality."""
+def limits_said(e: Estimate) -> str:
+    """Say which limits rows are compared at, and why."""
+    found = " and ".join(limits_of(e)) or "none"
+    why = ""
+    if e.usual:
+        why = (
+            f", the usual ones: {show_time(PATIENCE)} and a second for every {READ:,} prompt tokens; 20 tokens a "
+            "second, about four times as fast as people read"
+        )
+    return f"Limits: {found}{why}. Give others, as in ttft=5s or tpot=30ms."
+
+
+def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
+    """Yield one GPU's rows: memory, quality and cost within the limits; times of the same GPUs under the same load."""
     per_hour = f", {show_usd(site.price.price * HOUR)} per GPU-hour" if site.price else ""
     per_hour += " (one offer)" if site.lone_offer else ""
-    title = f"{site.gpu.title}{per_hour}: {e.query.prompt:,} input tokens, {e.query.output:,} output tokens"
+    query = f"{e.query.prompt:,} input tokens, {e.query.output:,} output tokens"
     rows = [r for r in e.rows if r.gpu == site.gpu.name]
     cheapest = e.cheapest(site.gpu.name)
 
     def tone(r: Evaluation) -> Tone:
         return "best" if r is cheapest else "plain" if r.feasible else "quiet"
 
-    return table(title, TECHNIQUE, rows, tone=tone)
+    yield table(f"{site.gpu.title}{per_hour}: {query}; the largest load within the limits", TECHNIQUE, rows, tone=tone)
+    first = next((r for r in rows if r.lone and r.same_load), None)
+    if first is None or first.lone is None or first.same_load is None:
+        return
+    fills = "uncompressed" if first.technique == spelling.BASELINE else f"with {first.technique}"
+    place = f"the same {show_count(first.lone.gpus, 'GPU')} ({first.lone.parallel})"
+    title = f"{site.gpu.title}: a lone query, and as many as fit {fills} ({first.same_load.batch:,}), on {place}"
+    yield table(title, (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible], tone=tone)
 
 
 def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
@@ -148,7 +194,7 @@ def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
     fit = sorted((r for r in rows if r.feasible and r.cost), key=lambda r: r.cost.per_query if r.cost else 0.0)
     if not rows:
         return
-    yield table("Uncompressed, by GPU", GPU, fit[:SHOWN])
+    yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN])
     more = len(rows) - len(fit[:SHOWN])
     yield Text(f"{UNMEASURED}.{' The JSON answer lists every GPU.' if more > 0 else ''}", "quiet")
 
@@ -211,6 +257,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
         warnings=list(e.warnings),
         model=about(e.model),
         query={"context_tokens": e.query.context, "input_tokens": e.query.prompt, "output_tokens": e.query.output},
+        limits={"ttft": e.limits.ttft, "tpot": e.limits.tpot, "usual": e.usual},
         calibration=[calibration(s.calibration) for s in e.sites],
         prices=[price(s.price) for s in e.sites],
         engine={"name": engine.name, "version": engine.version},

@@ -1,7 +1,11 @@
 """The columns of techniques and GPUs in `kvplan estimate`: figures of a replica at work, for tables and JSON."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 from kvplan.kv import spelling, techniques
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.replica import Evaluation, OperatingPoint
 from kvplan.report.blocks import Column, Json
 from kvplan.report.sources import source
 from kvplan.units import show_bytes, show_percent, show_time, show_usd
@@ -37,19 +41,55 @@ def gpus_cell(r: Evaluation) -> str:
     return f"{r.gpus}" if r.gpus == r.fewest_gpus else f"{r.gpus} ({r.fewest_gpus})"
 
 
-def sequences_cell(r: Evaluation) -> str:
-    """Return the sequences that the replica holds."""
-    return f"{r.sequences:,}" if r.feasible else "-"
-
-
-def gpu_cell(r: Evaluation) -> str:
-    """Return the GPU, marked * where no server on it was measured."""
-    return r.gpu if r.grounded else f"{r.gpu} *"
-
-
 def usd_cell(r: Evaluation) -> str:
     """Return the cost of a query."""
     return "-" if not r.feasible else show_usd(r.cost.per_query) if r.cost else "no price"
+
+
+def of_point(key: str, figure: Callable[[OperatingPoint], Any], **how: Any) -> Column[Evaluation]:
+    """Return a column of one of a row's points, by its dotted key; unknown where the row has no such point."""
+    name = key.partition(".")[0]
+
+    def value(r: Evaluation) -> Any:
+        point = getattr(r, name)
+        return None if point is None else figure(point)
+
+    return Column[Evaluation](key=key, value=value, **how)
+
+
+def limits_cell(r: Evaluation) -> str:
+    """Return the GPUs on which a query costs least within the limits."""
+    return f"{r.same_limits.gpus}" if r.same_limits else "-" if r.feasible else "does not fit"
+
+
+def limits_usd(r: Evaluation) -> str:
+    """Return the cost of a query within the limits."""
+    p = r.same_limits
+    return "-" if p is None else "no price" if p.usd is None else show_usd(p.usd)
+
+
+#: the largest load within the limits
+LIMITS = (
+    of_point("same_limits.batch", lambda p: p.batch, heading="batch", show=lambda n: f"{n:,}"),
+    of_point("same_limits.ttft", lambda p: p.ttft, heading="TTFT", show=show_time),
+    of_point("same_limits.tpot", lambda p: p.tpot, heading="TPOT", show=show_time),
+    of_point("same_limits.usd_per_query", lambda p: p.usd, heading="$ / query", cell=limits_usd),
+)
+
+
+def same_gpus(batch: int) -> tuple[Column[Evaluation], ...]:
+    """Return the columns of a lone query and of a load of `batch` requests, on the same GPUs."""
+    many = f"batch {batch:,}"
+    return (
+        of_point("lone.gpus", lambda p: p.gpus, heading="GPUs"),
+        of_point("lone.ttft", lambda p: p.ttft, heading="batch 1\nTTFT", show=show_time),
+        of_point("lone.tpot", lambda p: p.tpot, heading="batch 1\nTPOT", show=show_time),
+        of_point("lone.usd_per_query", lambda p: p.usd, heading="batch 1\n$ / query", show=show_usd),
+        of_point("same_load.batch", lambda p: p.batch),
+        of_point("same_load.gpus", lambda p: p.gpus),
+        of_point("same_load.ttft", lambda p: p.ttft, heading=f"{many}\nTTFT", show=show_time),
+        of_point("same_load.tpot", lambda p: p.tpot, heading=f"{many}\nTPOT", show=show_time),
+    )
 
 
 #: figures of a replica at work, in every table of rows
@@ -57,8 +97,8 @@ TIMES = (
     Column[Evaluation](key="gpus", heading="GPUs", value=lambda r: r.gpus, cell=gpus_cell),
     Column[Evaluation](key="fewest_gpus", value=lambda r: r.fewest_gpus),
     Column[Evaluation](key="parallel", value=lambda r: str(r.parallel) if r.parallel else None),
-    Column[Evaluation](key="max_sequences", heading="seqs", value=lambda r: r.sequences, cell=sequences_cell),
-    Column[Evaluation](key="batch", value=lambda r: r.batch),
+    Column[Evaluation](key="max_sequences", value=lambda r: r.sequences),
+    Column[Evaluation](key="batch", heading="batch", value=lambda r: r.batch),
     Column[Evaluation](key="ttft", heading="TTFT", value=lambda r: r.ttft, show=show_time),
     Column[Evaluation](key="tpot", heading="TPOT", value=lambda r: r.tpot, show=show_time),
     Column[Evaluation](key="tokens_per_second", value=lambda r: r.tokens_per_second),
@@ -95,7 +135,11 @@ TECHNIQUE = (
     Column[Evaluation](key="technique", heading="technique", value=lambda r: r.technique, align="left"),
     Column[Evaluation](key="gpu", value=lambda r: r.gpu),
     *CACHE,
-    *TIMES,
+    *(replace(column, heading=None) for column in (*TIMES, *same_gpus(1))),
+    Column[Evaluation](
+        key="same_limits.gpus", heading="GPUs", value=lambda r: r.same_limits and r.same_limits.gpus, cell=limits_cell
+    ),
+    *LIMITS,
     Column[Evaluation](key="quality", value=lambda r: r.quality),
     Column[Evaluation](
         key="quality_risk", heading="LongBench loss", value=lambda r: r.risk, align="left", wraps=True,
@@ -106,6 +150,8 @@ TECHNIQUE = (
     Column[Evaluation](key="feasible", value=lambda r: r.feasible),
     Column[Evaluation](key="reason", value=lambda r: r.reason),
 )  # fmt: skip
+#: what names a technique's row
+NAME = TECHNIQUE[:1]
 #: a GPU's row
 GPU = (
     Column[Evaluation](

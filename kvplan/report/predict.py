@@ -5,6 +5,8 @@ from kvplan.report.blocks import Json, Page, Text, schema
 from kvplan.specs.serving_profile import SUPPORT
 from kvplan.units import show_count
 
+#: what an output of '-' is called
+STDOUT = "stdout"
 #: what end-to-end predictions rest on, as a report says it
 ON = {**SUPPORT, "none": "not predicted"}
 
@@ -15,7 +17,7 @@ def page(p: Predicted) -> Page:
     stand = ", ".join(f"{count:,} {ON[on] if p.profile else on}" for on, count in basis(p).items())
     rows = show_count(p.rows, f"{noun} row")
     noted = f"{show_count(p.noted, 'row')} {'has' if p.noted == 1 else 'have'} a note"
-    return Page.of(Text(f"{rows} written to {p.output} ({stand}); {noted}.", "answer"))
+    return Page.of(Text(f"{rows} written to {STDOUT if p.output == '-' else p.output} ({stand}); {noted}.", "answer"))
 
 
 def basis(p: Predicted) -> dict[str, int]:
