@@ -20,16 +20,16 @@ from kvplan.specs.model import AUDIO, IMAGE, TEXT, VIDEO, ModelSpec, Vision
 from kvplan.specs.workload import Part, Workload
 
 MIB = 2**20
-#: every question that has a context, asked for more than Llama 3's 8,192 tokens
+#: what only does sums, and what plans servers, each asked for more than Llama 3's 8,192 tokens
+SUMS = {
+    "estimate": lambda: kvplan.estimate("llama3-8b", "16k", gpus="h100", techniques="fp8"),
+    "memory": lambda: kvplan.memory("llama3-8b", "16k"),
+    "memory --max-model-len": lambda: kvplan.memory("llama3-8b", "4k", gpu="h100", max_model_len="16k"),
+}
 QUESTIONS = {
-    "estimate": lambda **how: kvplan.estimate("llama3-8b", "16k", gpus="h100", techniques="fp8", **how),
-    "memory": lambda **how: kvplan.memory("llama3-8b", "16k", **how),
-    "memory --max-model-len": lambda **how: kvplan.memory(
-        "llama3-8b", "4k", gpu="h100", max_model_len="16k", **how
-    ),
     "load": lambda **how: kvplan.load("llama3-8b", "h100", 16000, 384, concurrency=1, **how),
     "recommend": lambda **how: kvplan.recommend("doc-qa", "llama3-8b", gpus="h100", techniques="fp8", **how),
-}  # fmt: skip
+}
 
 
 # -- contexts -------------------------------------------------------------------------------------
@@ -42,6 +42,12 @@ def test_a_context_beyond_the_models_is_refused_unless_it_is_allowed(question: s
     assert "\n" not in str(refusal.value) and "llama3.1-8b, of the same shape" in str(refusal.value)
     answer = QUESTIONS[question](allow_long_context=True)
     assert any("takes RoPE scaling (YaRN) by a factor of" in line for line in answer.warnings)
+
+
+@pytest.mark.parametrize("question", SUMS)
+def test_sums_warn_of_a_context_beyond_the_models(question: str) -> None:
+    answer = SUMS[question]()
+    assert any("supports 8,192 tokens, not 16,384: the longer context takes RoPE" in line for line in answer.warnings)
 
 
 def test_a_fleet_refuses_it_too(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
-from kvplan.planning.suitability import check_context
 
 #: tokens generated per query when the user does not say
 OUTPUT = 512
@@ -33,15 +32,14 @@ def estimate(
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
-    allow_long_context: bool = False,
 ) -> Estimate:
     """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
-    'none' lifts one). `price` is USD per GPU-hour, `prices` are files of your own, `on` is their day. Raises
-    KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
-    `allow_long_context`.
+    'none' lifts one). `price` is USD per GPU-hour, `prices` are files of your own, `on` is their day. A
+    context beyond the model's is answered with a warning. Raises KvplanError for names and values that cannot be
+    understood.
 
         >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
@@ -49,7 +47,6 @@ def estimate(
     """
     spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
     length = values.tokens(context, "context")
-    check_context(spec, length, values.flag(allow_long_context, "allow_long_context"), "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)
     usual = usual_limits(query)

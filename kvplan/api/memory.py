@@ -7,7 +7,6 @@ from kvplan.kv.budget import Deployment
 from kvplan.kv.replica import Parallel
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
 from kvplan.planning.memory import memory as asked
-from kvplan.planning.suitability import check_context
 
 #: more tokens than a page has
 MOST_BLOCK = 65_536
@@ -32,13 +31,12 @@ def memory(
     block_size: int | None = None,
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | str | None = None,
-    allow_long_context: bool = False,
 ) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided.
 
     `layout` is architecture (what the model needs), engine (the pages an engine reserves) or transformers (what its
-    cache holds after a prefill). Raises KvplanError for names and values that cannot be understood, and for a context
-    beyond the model's unless `allow_long_context`.
+    cache holds after a prefill). A context beyond the model's is answered with a warning. Raises KvplanError for
+    names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
         65536.0
@@ -55,8 +53,6 @@ def memory(
         encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
-    longest, long = max(ask.context, ask.max_model_len or 0), values.flag(allow_long_context, "allow_long_context")
-    check_context(spec, longest, long, "context" if longest == ask.context else "max_model_len")
     where = Deployment(
         engine=catalog.engine(),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),

@@ -12,7 +12,6 @@ from kvplan.cli.options import (
     examples,
     format_option,
     gpus_option,
-    long_context_option,
     model_option,
     price_option,
     prices_option,
@@ -41,7 +40,6 @@ from kvplan.report.formats import Report
 @day_option
 @click.option("--explain", is_flag=True, help="The memory equation, and where a step's time goes.")
 @profile_option
-@long_context_option
 @format_option
 @examples(
     "kvplan estimate --model llama3.1-70b --context 128k",

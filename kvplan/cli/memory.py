@@ -11,7 +11,6 @@ from kvplan.cli.options import (
     deliver,
     examples,
     format_option,
-    long_context_option,
     model_option,
     replica_options,
 )
@@ -54,7 +53,6 @@ from kvplan.report.formats import Report
 @click.option("--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="Sequences per step.")
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
-@long_context_option
 @format_option
 @examples(
     "kvplan memory --model qwen3-32b --context 32k --batch 8",
