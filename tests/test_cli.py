@@ -16,7 +16,7 @@ def test_estimate_json(run) -> None:
     found = run(
         "estimate",
         "--model",
-        "llama3-70b",
+        "llama3.1-70b",
         "--context",
         "128k",
         "--gpu",

@@ -28,7 +28,7 @@ ASKED: dict[Callable[..., Any], dict[str, Any]] = {
 }  # fmt: skip
 #: values that no parameter takes, and what only a flag, a pair and text take
 NEVER: tuple[Any, ...] = (object(), [None], [1], {1: 2}, (1, 2, 3), 10**5000)
-TRUTHS = {"any_technique", "apis", "from_scratch", "prefix_cache", "resume"}
+TRUTHS = {"allow_long_context", "any_technique", "apis", "from_scratch", "prefix_cache", "resume"}
 WORDS = {"model", "gpu", "technique", "profile", "term", "output", "rows", "name", "title", "ref", "tier"}
 #: numbers that a quantity or a count does not take
 BOUNDS: dict[str, tuple[Any, ...]] = {
