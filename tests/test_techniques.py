@@ -332,17 +332,17 @@ def test_a_technique_is_added_in_one_place(run) -> None:
     with pytest.raises(UnknownName, match="promptkv:1024"):
         spelling.parts("promtkv:1024")
 
-    estimated = run("estimate", "-m", "llama3-8b", "-c", "8704", "--gpu", "h100-sxm", "--json", "--on", "2026-11-23")
+    estimated = run("estimate", "-m", "llama3.1-8b", "-c", "8704", "--gpu", "h100-sxm", "--json", "--on", "2026-11-23")
     row = next(r for r in estimated.json["rows"] if r["technique"] == "promptkv:1024")
     assert row["kv_bytes_per_sequence"] == 32 * (1024 + 512) * 4096
 
-    recommended = run("recommend", "-w", "doc-qa", "-m", "llama3-8b", "--json", "--on", "2026-11-23")
+    recommended = run("recommend", "-w", "doc-qa", "-m", "llama3.1-8b", "--json", "--on", "2026-11-23")
     assert "promptkv:1024" in recommended.out
 
 
 @pytest.mark.usefixtures("selecting")
 def test_the_search_knows_where_a_workload_s_prompt_ends() -> None:
-    work, model = catalog.workload("doc-qa"), catalog.model("llama3-8b")
+    work, model = catalog.workload("doc-qa"), catalog.model("llama3.1-8b")
     demand = Demand(model=model, workload=work, peak=1.0, mean=1.0, limits=Limits(), engine=catalog.engine())
     shapes, refused = configurations(demand, ["promptkv:1024"], 8)
     assert not refused and shapes
