@@ -369,7 +369,7 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:
-    found = run(*ASK, "-g", "b200", "--max-gpus", "8")
+    found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8")
     assert found.code == 1 and "GPUs are needed to keep the other limits, more than --max-gpus 8" in found.err
     assert "The cheapest change that is enough: --" in found.err and "--confidence" in found.out
 
@@ -391,8 +391,6 @@ def test_other_plans_are_of_other_gpus_and_other_techniques(run) -> None:
     plans = [doc["recommended"], *doc["alternatives"]]
     kinds = [(p["technique"], p["weights"]) for p in plans]
     assert len(plans) <= len({p["gpu"] for p in plans}) + len(set(kinds))
-    costs = [p["usd_per_query"] for p in doc["alternatives"]]
-    assert all(b >= a * (1 - TIE) for a, b in pairwise(costs))
     assert len(set(kinds)) > 3 and len({p["gpu"] for p in plans}) > 3
 
 
