@@ -32,7 +32,7 @@ from kvplan.report.formats import Report
 )
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
-@click.option("--engine", type=click.Choice(ENGINES), default="vllm", show_default=True, help="What serves.")
+@click.option("--engine", type=click.Choice(ENGINES), default="vllm", metavar="NAME", help="vllm, trtllm or sglang.")
 @click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")

@@ -55,7 +55,11 @@ any_technique_option = click.option(
 )
 
 weights_option = click.option(
-    "--weights", multiple=True, type=click.Choice(sorted(FORMATS)), help="Only these weight formats; repeatable."
+    "--weights",
+    multiple=True,
+    type=click.Choice(sorted(FORMATS)),
+    metavar="FORMAT",
+    help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
 confidence_option = click.option(
     "--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept."

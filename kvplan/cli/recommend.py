@@ -59,7 +59,8 @@ def question() -> dict[str, Any]:
 @techniques_option
 @any_technique_option
 @weights_option
-@click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", help="What to make small.")
+@click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", metavar="WHAT",
+              help=f"To make small: {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), metavar="N",
               help="Replicas to stand in. Default: 1, none offline.")  # fmt: skip
