@@ -54,7 +54,7 @@ from kvplan.report.formats import Report
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1/s",
 )
 def command(form: str, **asked: Any) -> None:
-    """One server under load: a table over loads, one closed or open loop, or the largest load within limits."""
+    """One server under load: a table, one loop, or the largest load within limits."""
     from kvplan.report import load as words
 
     found = load(**asked)

@@ -45,11 +45,11 @@ def question() -> dict[str, Any]:
 @click.command("recommend")
 @click.option("--workload", "-w", help="A name or YAML file.")
 @model_option
-@click.option("--isl", metavar="TOKENS", help="Instead of a workload: tokens of every prompt,")
+@click.option("--isl", metavar="TOKENS", help="Without a workload: tokens of a prompt,")
 @click.option("--osl", metavar="TOKENS", help="and of every answer.")
 @click.option("--queries-per-day", metavar="Q", help="Mean queries a day. Default: the workload's.")
 @click.option("--rate", metavar="R", help="The same a second, as in 2.5/s.")
-@click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s; none: no limit.")
+@click.option("--ttft", metavar="TIME", help="Limit of the first token: 5s, or none.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option("--e2e", metavar="TIME", help="Limit of a whole request.")
 @click.option("--percentile", metavar="P", help="Share of requests that keep the limits.")
@@ -63,7 +63,7 @@ def question() -> dict[str, Any]:
               help=f"To make small: {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @click.option("--spares", type=click.IntRange(0, 64), metavar="N",
-              help="Replicas to stand in. Default: 1, none offline.")  # fmt: skip
+              help="Spare replicas; 1 unless offline.")  # fmt: skip
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
 @confidence_option
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
@@ -72,8 +72,8 @@ def question() -> dict[str, Any]:
 @price_option
 @prices_option
 @click.option("--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
-@click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm or any.")
-@click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if: load=1,3,10, price=2,3, ttft=2s,5s ...")
+@click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm, any.")
+@click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if, as load=1,3,10 or price=2,3.")
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
