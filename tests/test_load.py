@@ -2,32 +2,17 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from math import exp, log
 
 import pytest
 
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import Parallel
-from kvplan.planning.load import (
-    Server,
-    Speculation,
-    Wait,
-    at,
-    at_concurrency,
-    at_rate,
-    beyond,
-    broken,
-    ladder,
-    largest_concurrency,
-    largest_rate,
-    quantile,
-    server,
-    speculation,
-    timed,
-)
+from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate
 from kvplan.planning.replica import estimate
+from kvplan.planning.server import Server, server, timed
 from kvplan.planning.site import Limits, Query, Site
+from kvplan.planning.speculation import Speculation, speculation
 
 ON = "2026-11-24"
 COMMAND = ("load", "--model", "llama3.1-8b", "--gpu", "h100", "--tp", "1", "--isl", "2000", "--osl", "200", "--on", ON)
@@ -78,7 +63,7 @@ def test_littles_law_holds_in_closed_and_open_loops(s: Server) -> None:
 def test_one_request_alone_never_waits(s: Server) -> None:
     """Its TTFT is its overhead and its own prompt; lengths are fixed, so that all percentiles are one."""
     p, t = at_concurrency(s, 1), timed(s, 1.0)
-    own = t.steps.alone * s.chunks
+    own = t.mixture.own[0]
     c = s.site.calibration
     if s.split is None:
         assert p.ttft.mean == pytest.approx(c.request * c.pace + own, rel=1e-6)
@@ -87,13 +72,12 @@ def test_one_request_alone_never_waits(s: Server) -> None:
 
 
 @ALL
-def test_a_rate_runs_what_leaves_at_that_rate(s: Server) -> None:
-    """The rate of a closed loop, asked for as an open one, runs as many requests."""
-    for n in ladder(s)[:-1]:
+def test_an_open_loop_has_about_as_many_in_flight_as_a_closed_one_at_its_rate(s: Server) -> None:
+    """More where their number varies: up to a tenth at an eighth of what fits, a third where ranks queue apart."""
+    for n in (n for n in ladder(s) if n <= ladder(s)[-1] / 8):
         closed = at_concurrency(s, n)
         opened = at_rate(s, closed.rate)
-        met = opened.running / closed.running  # requests of an open loop meet others even when one runs on average
-        assert 1 - 1e-4 <= met <= 1 + 0.1 * s.ranks / n
+        assert 0.99 <= opened.in_flight / closed.in_flight <= (1.3 if s.ranks > 1 else 1.1)
         assert opened.tokens_per_second == pytest.approx(closed.tokens_per_second, rel=1e-4)
 
 
@@ -104,7 +88,7 @@ def test_percentiles_are_ordered(s: Server) -> None:
     for p in points:
         for t in (p.ttft, p.tpot):
             assert 0 < t.p50 <= t.p95 <= t.p99
-            assert t.mean <= t.p99
+            assert t.mean <= t.p99 or t.p95 == t.p99  # waits of fewer than one in a hundred are in the mean alone
             assert t.at_percentile == pytest.approx(t.p95)
 
 
@@ -210,7 +194,7 @@ def test_speculation_divides_steps_and_pays_for_drafts_and_verification() -> Non
     assert drafted.decode == pytest.approx(plain.decode * 1.3 / 2)
     verified = timed(made(speculation=Speculation(accepted=2.0, drafted=3)), 8.0).steps
     assert plain.decode / 2 < verified.decode < plain.decode
-    assert plain.mixed - plain.decode == pytest.approx(verified.mixed - verified.decode)
+    assert plain.mixed[-1] - plain.decode == pytest.approx(verified.mixed[-1] - verified.decode)
 
 
 def test_speculation_gains_less_when_the_batch_is_large() -> None:
@@ -239,19 +223,6 @@ def test_replicas_apart_serve_what_the_lesser_half_can() -> None:
     both, alone = at_concurrency(SERVERS["8b"], 16), at_concurrency(made(split=(1, 1)), 16)
     assert alone.tpot.mean < both.tpot.mean  # no prompts between the tokens
     assert made(isl=8000, split=(1, 1)).transfer == pytest.approx(4 * SERVERS["split"].transfer, rel=1e-3)
-
-
-def test_percentiles_of_waits_are_those_of_their_distribution() -> None:
-    nothing = Wait(chance=1e-12, mean=0.0)
-    queue = Wait(chance=0.4, mean=2.0)
-    for share in (0.7, 0.95, 0.99):
-        assert quantile(share, (queue, nothing), 0.0) == pytest.approx(5.0 * log(0.4 / (1 - share)), rel=1e-6)
-    assert quantile(0.5, (queue, nothing), 0.0) == pytest.approx(0.0, abs=1e-9)
-    late = Wait(chance=1.0, mean=3.0, least=2.0)
-    assert beyond(2.0, (nothing, late)) == pytest.approx(1.0)
-    assert beyond(3.0, (nothing, late)) == pytest.approx(exp(-1))
-    whole = sum(beyond(t / 100, (queue, late)) for t in range(20_000)) / 100  # the mean is the area below
-    assert whole == pytest.approx(5.0, rel=2e-3)
 
 
 def test_the_mean_of_the_percentiles_is_the_mean() -> None:

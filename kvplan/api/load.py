@@ -7,8 +7,10 @@ from kvplan.api import values
 from kvplan.api.sites import PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.planning.load import Speculation, Survey, server, speculation, survey
+from kvplan.planning.load import Survey, survey
+from kvplan.planning.server import server
 from kvplan.planning.site import Limits
+from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
 
 #: engines whose servers were measured; the memory rules are vLLM's for all of them

@@ -149,7 +149,30 @@ def steps(p: Passes, c: Calibration, batch: Amount) -> Steps:
     )
 
 
-def serve(load: Load, s: Steps, c: Calibration) -> Served:
+@dataclass(frozen=True, kw_only=True)
+class PromptTimes:
+    """Means over prompts that differ; `squared` is the second moment of `service` over its squared mean."""
+
+    own: Amount  #: time of the request's own prompt [s]
+    extra: Amount  #: time one prompt takes from all others [s]
+    service: Amount  #: time for which a prompt keeps others waiting [s]
+    squared: Amount  #: second moment of `service` over its squared mean, 1 where all are alike
+
+
+def alike(load: Load, s: Steps, c: Calibration) -> PromptTimes:
+    """Return the times of prompts that are all as long as the mean; many short ones share a step."""
+    separate = 1.0 - c.mixes
+    extra = (c.mixes * (s.mixed - s.decode) + separate * s.alone) * load.chunks
+    budget = (c.mixes * larger(s.full - s.decode, 0.0) + separate * s.full_alone) * load.prompt / c.chunk
+    fill = (load.batch * load.prompt / c.chunk) ** 4
+    crowded = fill / (1.0 + fill)
+    extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
+    shared = c.mixes * company(load)
+    own = (shared * s.mixed + (1.0 - shared) * s.alone) * load.chunks
+    return PromptTimes(own=own, extra=extra, service=extra, squared=1.0)
+
+
+def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = None) -> Served:
     """Return the means of a load: a closed loop with as many requests in flight as `load.offered`, unless it says.
 
     A request's cycle is its decode steps and the prompts of the `batch` requests served meanwhile (each delays all
@@ -158,23 +181,17 @@ def serve(load: Load, s: Steps, c: Calibration) -> Served:
     arrives in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server (M/D/1, with a
     finite population in a closed loop), and what remains of a start together (`burst`), which a spread of lengths
     dissolves (`jitter`): lengths all alike stay in lock-step. In all: cycle = TTFT - the request's overhead - waiting
-    for memory + output x TPOT.
+    for memory + output x TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean.
     """
-    batch, prompt = load.batch, load.prompt
-    separate = 1.0 - c.mixes
-    extra = (c.mixes * (s.mixed - s.decode) + separate * s.alone) * load.chunks
-    budget = (c.mixes * larger(s.full - s.decode, 0.0) + separate * s.full_alone) * prompt / c.chunk
-    fill = (batch * prompt / c.chunk) ** 4
-    crowded = fill / (1.0 + fill)
-    extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
-    others = company(load)
-    shared = c.mixes * others
-    own = (shared * s.mixed + (1.0 - shared) * s.alone) * load.chunks
+    batch = load.batch
+    known = prompts or alike(load, s, c)
+    own, extra, others = known.own, known.extra, company(load)
     cycle = load.output * s.decode + batch * extra
     present = load.open * smaller(load.offered, batch) + (1.0 - load.open) * batch
     busy = smaller(present * extra / cycle, BUSIEST)
     behind = busy * (others * (1.0 - load.open) + load.open)
-    queue = c.wait * behind * extra / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
+    ahead = known.service * known.squared
+    queue = c.wait * behind * ahead / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
     clump = burst_wait(load, s, extra, c) * others * (1.0 - load.open)
     polled = c.poll * s.decode * others
     rest = others * s.decode / 2

@@ -89,6 +89,15 @@ class Demand:
         return (renewal, (minute, float(z * np.sqrt(minute)))) if minute > 1 else (renewal,)
 
     @property
+    def waits_at(self) -> tuple[float, float]:
+        """(rate over that of the busiest hour, coefficient of variation of the arrivals) for which waits are planned.
+
+        Of the `streams` the one that varies less: the renewal stream, or a Poisson stream at the busiest minute's rate.
+        """
+        minute, burstiness = self.workload.arrivals.busiest_minute, self.workload.arrivals.burstiness
+        return (minute, 1.0) if self.peakedness > minute > 1 else (1.0, burstiness)
+
+    @property
     def smooth(self) -> "Demand":
         """The same load with Poisson arrivals."""
         arrivals = replace(self.workload.arrivals, burstiness=1.0)

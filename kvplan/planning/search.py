@@ -5,8 +5,9 @@ multiplies arrays. The time of a search grows linearly with its candidates.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,25 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
-from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
-from kvplan.planning.certainty import certainty, expected
+from kvplan.perf.queueing import (
+    PromptClass,
+    PromptPasses,
+    PromptSteps,
+    first_token,
+    mixture,
+    open_loop,
+    open_memory,
+    prompt_attention,
+    prompt_passes,
+    prompt_steps,
+    serve_open,
+    slim,
+    token_time,
+)
+from kvplan.perf.serving import Load, Served, serve
+from kvplan.planning.certainty import certainty
 from kvplan.planning.demand import Demand
-from kvplan.planning.percentiles import percentiles
+from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.hardware import Engine, Gpu
@@ -64,13 +80,23 @@ class Configuration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlikePrompts:
+    """Configurations to which the prompts fall into the same classes: their rows in the grid, and operators."""
+
+    rows: Array
+    classes: tuple[PromptClass, ...]
+    passes: PromptPasses
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchGrid:
     """Shapes side by side: their operators and loads, as arrays of (shape, load)."""
 
     configurations: tuple[Configuration, ...]
-    load: Load
-    passes: Passes
+    groups: tuple[AlikePrompts, ...]
     requests: Array
+    #: requests of one attention-data-parallel rank, at least 1
+    batch: Array
     usable: Array
 
 
@@ -159,24 +185,44 @@ def grid_of(demand: Demand, shapes: Sequence[Configuration], chunk: float, most:
     ranks = np.array([s.parallel.data for s in shapes], float)[:, None]
     requests = np.array([[n for n in LOADS if n <= most * ranks.max()] for _ in shapes], float)
     batch = np.maximum(requests / ranks, 1.0)
-    each = []
-    for shape, row in zip(shapes, batch, strict=True):
-        held = weights(demand.model, shape.form)
-        each.append(
-            passes(
-                demand.model, demand.base, shape.layout, held, shape.parallel, batch=row, prompt=demand.prompt,
-                output=demand.output, chunk=chunk, cached=shape.cached,
-            )
-        )  # fmt: skip
-    stacked = {f: stack([getattr(p, f) for p in each], batch.shape[1]) for f in Passes.__dataclass_fields__}
-    fresh = np.array([demand.prompt - s.cached for s in shapes], float)[:, None] * np.ones_like(batch)
-    load = Load(
-        prompt=fresh, output=np.full_like(batch, demand.output), batch=batch, offered=batch, waves=np.zeros_like(batch),
-        chunks=np.ceil(fresh / chunk),
-    )  # fmt: skip
+    held = np.array([s.cached > 0 for s in shapes])
+    groups = (alike(demand, shapes, batch, chunk, np.flatnonzero(held == shared), shared) for shared in (True, False))
     return SearchGrid(
-        configurations=tuple(shapes), load=load, passes=Passes(**stacked), requests=requests, usable=requests >= ranks
-    )
+        configurations=tuple(shapes), groups=tuple(g for g in groups if g.rows.size), requests=requests, batch=batch,
+        usable=requests >= ranks,
+    )  # fmt: skip
+
+
+def alike(
+    demand: Demand, shapes: Sequence[Configuration], batch: Array, chunk: float, rows: Array, shared: bool
+) -> AlikePrompts:
+    """Return the rows of shapes whose prompts share a prefix, or of those whose prompts do not."""
+    classes = prompt_classes(demand.workload, shared)
+    known: dict[tuple[float, int], Any] = {}
+    for i in rows:
+        layout, tensor = shapes[i].layout, shapes[i].parallel.tensor
+        if (layout.prefill_flops, tensor) not in known:
+            known[layout.prefill_flops, tensor] = prompt_attention(demand.base, layout, tensor, classes)
+    each = [
+        prompt_passes(
+            demand.model, demand.base, shapes[i].layout, weights(demand.model, shapes[i].form), shapes[i].parallel,
+            batch=batch[i], classes=classes, output=demand.output, chunk=chunk,
+        )
+        for i in rows
+    ]  # fmt: skip
+    if not each:
+        return AlikePrompts(rows=rows, classes=classes, passes=PromptPasses(
+            sizes=(), decode=[], mixed=(), alone=(), attention=()))  # fmt: skip
+    loads = batch.shape[1]
+
+    def side_by_side(part: str) -> Any:
+        return tuple(stack(lists, loads) for lists in zip(*(getattr(p, part) for p in each), strict=True))
+
+    passes = PromptPasses(
+        sizes=each[0].sizes, decode=stack([p.decode for p in each], loads), mixed=side_by_side("mixed"),
+        alone=side_by_side("alone"), attention=side_by_side("attention"),
+    )  # fmt: skip
+    return AlikePrompts(rows=rows, classes=classes, passes=passes)
 
 
 # -- one GPU --------------------------------------------------------------------------------------
@@ -184,29 +230,146 @@ def grid_of(demand: Demand, shapes: Sequence[Configuration], chunk: float, most:
 
 def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     """Return what every shape and load comes to on one GPU."""
-    c, limits, requests = site.calibration, demand.limits, grid.requests
-    served = serve(grid.load, steps(grid.passes, c, grid.load.batch), c)
-    served = replace(served, cycle=served.cycle * expected(c.tpot))  # money rests on the middle of the error too
+    limits, requests = demand.limits, grid.requests
     room = np.array([capacity(demand, shape, site.gpu) for shape in grid.configurations], float)[:, None]
     ranks = np.array([s.parallel.data for s in grid.configurations], float)[:, None]
     each = np.array([s.parallel.gpus for s in grid.configurations], float)[:, None]
-    flight = demand.in_flight(served.cycle)
-    replicas = np.maximum(np.ceil(flight / requests - 1e-9), 1.0)
+    most = demand.engine.limits(site.gpu)[0]
+    small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.batch <= most)
+    fits = grid.usable & (requests <= room) & small & run_by(demand, grid, site.gpu)
+    crowd = Crowd(demand=demand, site=site, requests=requests, batch=grid.batch, ranks=np.minimum(ranks, requests),
+                  slots=np.minimum(room, most * ranks), fits=fits)  # fmt: skip
+    full = [crowd.full(group) for group in grid.groups]
+    served = merged(grid, [s for _, s in full])
+    replicas = np.maximum(np.ceil(demand.in_flight(served.cycle) / requests - 1e-9), 1.0)
     gpus = (replicas + demand.spares) * each
-    gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.load.batch) * each
-    lengths = demand.workload.input
-    longer = max(lengths.quantile(limits.percentile) / lengths.mean, 1.0)
-    ttft, tpot = percentiles(served, percentile=limits.percentile, longer=longer, output=demand.output)
-    ttft, tpot = ttft * expected(c.ttft), tpot * expected(c.tpot)
+    gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.batch) * each
+    ttft, tpot, means = (np.array(served.ttft), np.array(served.tpot), [np.array(served.ttft), np.array(served.tpot)])
+    for group, (steps, _) in zip(grid.groups, full, strict=True):
+        at: tuple[Array, Array] = np.nonzero(fits[group.rows])  # type: ignore[assignment]
+        here = (group.rows[at[0]], at[1])
+        if here[0].size and not demand.workload.offline:
+            found = crowd.times(group, steps, served, replicas, at)
+            ttft[here], tpot[here], means[0][here], means[1][here] = found
+    served = replace(served, ttft=means[0], tpot=means[1])
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
-    small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.load.batch <= demand.engine.limits(site.gpu)[0])
-    sure = certainty(demand, c, ttft, tpot)
+    sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
         site=site, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
         gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
-        fits=grid.usable & (requests <= room) & small & run_by(demand, grid, site.gpu), sure=sure,
-        meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
+        fits=fits, sure=sure, meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
+
+
+def merged(grid: SearchGrid, found: Sequence[Served]) -> Served:
+    """Return the times of all groups of rows as one."""
+    whole = {f.name: np.zeros(grid.requests.shape) for f in fields(Served)}
+    for group, served in zip(grid.groups, found, strict=True):
+        for name, values in whole.items():
+            values[group.rows] = getattr(served, name)
+    return Served(**whole)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """The replicas of one GPU under the demand's own load: as many requests come to each as the fleet gets a replica.
+
+    Arrays are of (shape, load); `ranks` counts the attention-data-parallel ranks that have a request.
+    """
+
+    demand: Demand
+    site: Site
+    requests: Array
+    batch: Array
+    ranks: Array
+    #: requests that memory and engine let run at once
+    slots: Array
+    fits: Array
+
+    def full(self, group: AlikePrompts) -> tuple[PromptSteps, Served]:
+        """Return steps and means of replicas that run `requests` requests; those of an offline load always do."""
+        c, batch = self.site.calibration, self.batch[group.rows]
+        opened = 0.0 if self.demand.workload.offline else 1.0
+        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
+        steps = prompt_steps(group.passes, c, batch)
+        m = mixture(group.classes, steps, c, load)
+        if opened:
+            return steps, serve_open(load, steps, c, m)
+        return steps, serve(load, slim(steps), c, m.times)
+
+    def times(
+        self, group: AlikePrompts, steps: PromptSteps, served: Served, replicas: Array, at: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return P-th percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
+        demand, c, rows = self.demand, self.site.calibration, group.rows[at[0]]
+        here = (rows, at[1])
+        ranks, slots = self.ranks[here], self.slots[rows, 0]
+        between = Between(steps=steps, row=at[0], batches=self.batch[rows])
+        (surge, burst), share = demand.waits_at, demand.limits.percentile
+        rate = surge * demand.peak * (1 + demand.headroom) / replicas[here]
+        z = NormalDist().inv_cdf(share)
+        state = open_loop(
+            between.at, group.classes, c, rate=rate / ranks, output=demand.output, most=slots / ranks
+        )  # fmt: skip
+        running = state.running * ranks
+        swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
+        crowded = self.tpot_at(between, group, swung)
+        most_rate = rate_at(self.requests[rows], self.requests[rows] / served.cycle[rows], slots)
+        memory = open_memory(running, slots, rate, most_rate, burst)
+        ttft = first_token(state.mixture, state.served, c, state.load, memory, burst)
+        tpot = token_time(state.served, state.mixture, demand.output, z, crowded, ttft.queue)
+        return ttft.quantile(share), tpot, ttft.mean, state.served.tpot
+
+    def tpot_at(self, between: "Between", group: AlikePrompts, running: Array) -> Array:
+        """Return the mean TPOT when so many requests run on a rank. [s]"""
+        c = self.site.calibration
+        batch = np.maximum(running, 1.0)
+        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
+        steps = between.at(batch)
+        return serve_open(load, steps, c, mixture(group.classes, steps, c, load)).tpot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """Steps at any batch, on straight lines between those of the grid's loads."""
+
+    steps: PromptSteps
+    #: of each candidate, its row in `steps` and the batches that row knows
+    row: Array
+    batches: Array
+
+    def at(self, batch: Array) -> PromptSteps:
+        """Return the steps at a batch of each candidate."""
+        last = self.batches.shape[1] - 1
+        upper = np.clip((self.batches < batch[:, None]).sum(axis=1), 1, last) if last else np.zeros(len(batch), int)
+        lower = np.maximum(upper - 1, 0)
+        one = np.arange(len(batch))
+        low, high = self.batches[one, lower], self.batches[one, upper]
+        part = (batch - low) / np.where(high > low, high - low, 1.0)
+
+        def mid(times: Array) -> Array:
+            if np.ndim(times) == 0:
+                return times
+            wide = times if times.shape[1] > 1 else None
+            if wide is None:
+                return times[self.row, 0]
+            return (1 - part) * wide[self.row, lower] + part * wide[self.row, upper]
+
+        s = self.steps
+        return PromptSteps(
+            sizes=s.sizes, decode=mid(s.decode), mixed=tuple(map(mid, s.mixed)), alone=tuple(map(mid, s.alone)),
+            attention=tuple(map(mid, s.attention)),
+        )  # fmt: skip
+
+
+def rate_at(requests: Array, rates: Array, slots: Array) -> Array:
+    """Return the rate of each row when all its slots run, on straight lines between its loads. [1/s]"""
+    last = requests.shape[1] - 1
+    upper = np.clip((requests < slots[:, None]).sum(axis=1), min(1, last), last)
+    lower, one = np.maximum(upper - 1, 0), np.arange(len(slots))
+    low, high = requests[one, lower], requests[one, upper]
+    part = np.clip((slots - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+    return (1 - part) * rates[one, lower] + part * rates[one, upper]
 
 
 def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:

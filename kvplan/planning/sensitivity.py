@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.planning.certainty import expected
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import candidates, grid_of
 from kvplan.planning.site import Site
-from kvplan.specs.calibration import Range
 
 Array = Any
 #: 80 % ranges of what no calibration tells, as factors: an assumption, said in the report
@@ -41,8 +39,7 @@ class CostRange:
     def __init__(self, demand: Demand, plan: Plan, site: Site):
         self.demand, self.plan, self.site = demand, plan, site
         self.cycles = [self._cycle(f) for f in LENGTHS]
-        middle = expected(site.calibration.tpot)  # the plan's times are multiplied by it already
-        self.pace = Range(low=site.calibration.tpot.low / middle, high=site.calibration.tpot.high / middle)
+        self.pace = site.calibration.tpot
 
     def _cycle(self, factor: float) -> float:
         """Return what a request takes from its slot, all lengths multiplied. [s]"""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.planning.load import Largest, Point, Server, Survey, Times
+from kvplan.planning.load import Largest, Point, Survey, Times
+from kvplan.planning.server import Server
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import (
     Chart,

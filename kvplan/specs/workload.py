@@ -251,6 +251,21 @@ class Workload:
         return tuple(p for p in (*self.parts, *self.beside) if p.visual)
 
     @property
+    def prefix_classes(self) -> tuple[tuple[float, float], ...]:
+        """(share of the requests, share of their input tokens that a prefix cache holds), the least held first.
+
+        A part that stands in k requests in a row is new in one of k. A measured share has no classes: all are alike.
+        """
+        if self.reused is not None or not self.parts:
+            return ((1.0, self.reused or 0.0),)
+        whole, leading, ends = sum(p.tokens for p in self.parts), inf, []
+        for part in self.parts:  # a prefix ends where a part is new
+            leading = min(leading, part.requests)
+            ends.append((1 / leading, part.tokens / whole))
+        cuts = sorted({0.0, 1.0, *(new for new, _ in ends)})
+        return tuple((b - a, sum(share for new, share in ends if new <= a)) for a, b in pairwise(cuts))
+
+    @property
     def visual_tokens(self) -> float:
         """Mean visual tokens of a request: input of a decoder-only model, cross-attended otherwise. [token]"""
         return sum(p.tokens for p in self.visual)

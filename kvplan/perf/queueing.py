@@ -1,0 +1,526 @@
+"""Waits and percentiles: prompts of several classes in front of one engine, first come, first served.
+
+The prompts of a server are a mixture: a hit of the prefix cache computes few tokens, a miss all of them, and lengths
+spread. Everything works on floats and on arrays of one shape; classes stand side by side in tuples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, pi
+from math import e as EULER
+from typing import Any
+
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.operators import Amount, Attended, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.operators import attention as attention_of
+from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, Steps, company
+from kvplan.perf.step_time import operator_time, step_time
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.model import ModelSpec
+
+#: halvings of a percentile's bisection; of that before a root is found on straight lines, and those lines
+HALVINGS, FIRST, LINES = 17, 4, 6
+#: share of the requests beyond the longest time a bisection starts from
+FARTHEST = 0.0005
+#: keeps quotients of nothing finite
+TINY = 1e-12
+#: share of the requests whose waits move no percentile
+RARE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptClass:
+    """Prompts that are alike: a share of all, their length, and what the prefix cache leaves to compute."""
+
+    weight: float  #: share of the prompts
+    total: int  #: length [token]
+    fresh: int  #: tokens to compute [token]
+
+    def chunks(self, chunk: float) -> int:
+        """Return the engine steps over which it is computed, `chunk` tokens at most in each."""
+        return ceil(self.fresh / chunk)
+
+    def part(self, chunk: float) -> float:
+        """Return the tokens of one of these steps. [token]"""
+        return self.fresh / self.chunks(chunk)
+
+
+def root(excess: Callable[[Amount], Amount], low: Amount, high: Amount) -> Amount:
+    """Return where a growing function passes 0 between two amounts: halvings, then straight lines (Illinois)."""
+    for _ in range(FIRST):
+        middle = (low + high) / 2
+        over = 1.0 * (excess(middle) > 0)
+        low, high = over * low + (1 - over) * middle, over * middle + (1 - over) * high
+    less, more, side = excess(low), excess(high), 0.0 * low
+    for _ in range(LINES):
+        at = low - less * (high - low) / larger(more - less, TINY)
+        at = smaller(larger(at, low), high)
+        found = excess(at)
+        over = 1.0 * (found > 0)
+        again = over * (side > 0) + (1 - over) * (side < 0)
+        less, more = (
+            over * less * (1 - again / 2) + (1 - over) * found,
+            over * found + (1 - over) * more * (1 - again / 2),
+        )
+        low, high, side = over * low + (1 - over) * at, over * at + (1 - over) * high, 2 * over - 1
+    return at
+
+
+def mean(classes: Sequence[PromptClass], amounts: Sequence[Amount]) -> Amount:
+    """Return the mean of an amount over the classes."""
+    return sum(k.weight * x for k, x in zip(classes, amounts, strict=True))
+
+
+# -- prompts --------------------------------------------------------------------------------------
+
+
+def sizes(classes: Sequence[PromptClass], chunk: float) -> tuple[float, ...]:
+    """Return the prompt tokens a step at which its time is worked out: the least part, the middle, a whole chunk."""
+    least = min(k.part(chunk) for k in classes)
+    most = max(k.part(chunk) for k in classes)
+    middle = (max(least, 1.0) * chunk) ** 0.5
+    found = {least, most, float(chunk)} | ({middle} if most > 1.5 * least else set())
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSteps:
+    """Steps with prompts in them: a decode step, and at each of `sizes` tokens of prompts with and without decoding.
+
+    Attention of prompts is left out of these; `attention` is that of a whole prompt of each class. [s]
+    """
+
+    sizes: tuple[float, ...]  #: tokens of prompts in a step, ascending, the last a whole chunk [token]
+    decode: Amount  #: a step without prompts [s]
+    mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
+    alone: tuple[Amount, ...]  #: by size, by themselves [s]
+    attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptPasses:
+    """The operators of `PromptSteps`: one list a step."""
+
+    sizes: tuple[float, ...]  #: tokens of prompts in a step, ascending, the last a whole chunk [token]
+    decode: list[Operator]  #: of a step without prompts
+    mixed: tuple[list[Operator], ...]  #: by size, beside the batch that decodes
+    alone: tuple[list[Operator], ...]  #: by size, by themselves
+    attention: tuple[list[Operator], ...]  #: of a whole prompt, by class
+
+
+def prompt_attention(
+    base: KVLayout, layout: KVLayout, tensor: int, classes: Sequence[PromptClass]
+) -> tuple[list[Operator], ...]:
+    """Return the attention of a whole prompt of each class on one GPU; only `layout.prefill_flops` counts of that."""
+
+    def whole(k: PromptClass) -> list[Operator]:
+        each = attended_at(layout, base, tensor, k.total, k.total, k.total - k.fresh)
+        return attention_of(Attended(decode=(), prompt=each.prompt), 0.0, 1.0)
+
+    return tuple(whole(k) for k in classes)
+
+
+def prompt_passes(
+    model: ModelSpec, base: KVLayout, layout: KVLayout, held: Weights, parallel: Parallel, *, batch: Amount,
+    classes: Sequence[PromptClass], output: float, chunk: float, attention: tuple[list[Operator], ...] = (),
+) -> PromptPasses:  # fmt: skip
+    """Return the steps of one rank and stage that runs `batch` requests with prompts of these classes.
+
+    `attention` is `prompt_attention`, where it has been worked out before.
+    """
+    prompt, fresh = (mean(classes, [float(getattr(k, of)) for k in classes]) for of in ("total", "fresh"))
+    middle = int(prompt + output / 2)
+    decoding = attended_at(layout, base, parallel.tensor, middle, 0)
+    bare = Attended(decode=decoding.decode, prompt=())
+    widths = sizes(classes, chunk)
+
+    def one(decode: Amount, tokens: float) -> list[Operator]:
+        read: dict[str, Any] = {"prefill": tokens, "prompt": prompt, "cached": prompt - fresh} if tokens else {}
+        return forward(model, layout, held, parallel, decode=decode, length=middle, attended=bare, **read)
+
+    return PromptPasses(
+        sizes=widths,
+        decode=one(batch, 0.0),
+        mixed=tuple(one(batch, size) for size in widths),
+        alone=tuple(one(0.0, size) for size in widths),
+        attention=attention or prompt_attention(base, layout, parallel.tensor, classes),
+    )
+
+
+def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
+    """Return the times of these steps; speculative decoding takes fewer steps a token."""
+    decode = step_time(p.decode, c, batch)
+    saved = decode - decode / c.accepted
+    return PromptSteps(
+        sizes=p.sizes,
+        decode=decode - saved,
+        mixed=tuple(step_time(o, c, batch, True) - saved for o in p.mixed),
+        alone=tuple(step_time(o, c, 0.0, True) for o in p.alone),
+        attention=tuple(sum(operator_time(o, c, True) for o in each) for each in p.attention),
+    )
+
+
+def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amount:
+    """Return the time of a step with so many tokens of prompts, on straight lines between those worked out. [s]"""
+    if len(sizes) == 1 or size <= sizes[0]:
+        return times[0]
+    k = next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12))
+    part = (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1])
+    return (1 - part) * times[k - 1] + part * times[k]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What the prompts of each class take at one load. [s]"""
+
+    classes: tuple[PromptClass, ...]  #: the classes
+    own: tuple[Amount, ...]  #: from a prompt's first step to its first token, by class [s]
+    extra: tuple[Amount, ...]  #: what a prompt takes from all others, by class [s]
+    service: tuple[Amount, ...]  #: for how long a prompt keeps others waiting, by class [s]
+
+    @cached_property
+    def times(self) -> PromptTimes:
+        """Means over the classes, as `serve` needs them."""
+        extra = mean(self.classes, self.extra)
+        service = mean(self.classes, self.service)
+        squared = mean(self.classes, [x * x for x in self.service]) / larger(service * service, TINY**2)
+        own = mean(self.classes, self.own)
+        return PromptTimes(own=own, extra=extra, service=service, squared=squared)
+
+    def moment(self, power: int) -> Amount:
+        """Return a moment of the time for which a prompt keeps others waiting. [s^power]"""
+        return mean(self.classes, [x**power for x in self.service])
+
+
+def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load: Load) -> Mixture:
+    """Return what the prompts of each class take at a load.
+
+    Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
+    """
+    separate, others = 1.0 - c.mixes, company(load)
+    fresh = mean(classes, [float(k.fresh) for k in classes])
+    fill = (load.batch * fresh / c.chunk) ** 4
+    crowded = fill / (1.0 + fill)
+    shared = c.mixes * others
+    own, extra, service = [], [], []
+    for k, attended in zip(classes, s.attention, strict=True):
+        n, part, share = k.chunks(c.chunk), k.part(c.chunk), k.fresh / c.chunk
+        mixed, alone = (n * between(s.sizes, times, part) + attended for times in (s.mixed, s.alone))
+        whole, lone = (share * times[-1] + attended for times in (s.mixed, s.alone))
+        least = c.mixes * larger(whole - share * s.decode, 0.0) + separate * lone
+        apart = c.mixes * (mixed - n * s.decode) + separate * alone
+        taken = crowded * smaller(apart, least) + (1.0 - crowded) * apart
+        own.append(shared * mixed + (1.0 - shared) * alone)
+        extra.append(taken)
+        service.append(taken + load.open * c.mixes * share * s.decode)  # `wait` was fitted to closed loops without it
+    return Mixture(classes=tuple(classes), own=tuple(own), extra=tuple(extra), service=tuple(service))
+
+
+def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served:
+    """Return the means of an open loop in which `load.offered` requests run on average, waits for memory left out.
+
+    While a request waits for its turn and is read, rate x that time others come, whose prompts are read between its
+    tokens, and so are those that come while it decodes: D = output x step + rate x extra x (wait + own + D). Requests
+    that run = rate x (own + D), solved for the rate.
+    """
+    times = m.times
+    most = smaller(load.offered / (times.own + load.output * s.decode), BUSIEST / times.service)
+
+    def excess(rate: Amount) -> Amount:
+        return rate * (times.own + decoding(load, s, c, times, m, rate)) - load.offered
+
+    return served_at(load, s, c, m, root(excess, 0.0 * most, most))
+
+
+def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
+    """Return the means of an open loop at a rate, waits for memory left out."""
+    times, others = m.times, company(load)
+    own, extra = times.own, times.extra
+    queue, decodes = turn(s, c, times, m, rate), decoding(load, s, c, times, m, rate)
+    polled, arriving = c.poll * s.decode * others, others * s.decode / 2
+    ttft = c.request * c.pace + polled + arriving + own + queue
+    return Served(
+        ttft=ttft,
+        tpot=decodes / load.output,
+        cycle=own + decodes,
+        queued=0.0 * ttft,
+        wait=arriving + queue,
+        own=own,
+        busy=smaller(rate * extra, BUSIEST),
+        prompt_seconds=extra,
+        step=s.decode,
+        arriving=arriving,
+        queue=queue,
+        polled=polled,
+        median=ttft,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLoop:
+    """A rank at a rate of requests: how many run, the load and the mixture they make, and their means."""
+
+    running: Amount  #: requests that run on average
+    load: Load  #: the same as a load
+    mixture: Mixture  #: what the prompts of each class take [s]
+    served: Served  #: means, waits for memory left out
+
+
+def open_loop(
+    steps_at: Callable[[Amount], PromptSteps], classes: Sequence[PromptClass], c: Calibration, *, rate: Amount,
+    output: float, most: Amount,
+) -> OpenLoop:  # fmt: skip
+    """Return the steady state of a rank at which requests come at a rate: as many run, `most` at most, as leave."""
+
+    def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
+        batch = larger(running, 1.0)
+        load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0)
+        s = steps_at(batch)
+        return load, s, mixture(classes, s, c, load)
+
+    def excess(running: Amount) -> Amount:
+        load, s, m = state(running)
+        times = m.times
+        return running - rate * (times.own + decoding(load, s, c, times, m, rate))
+
+    running = root(excess, 0.0 * rate, most + 0.0 * rate)
+    load, s, m = state(running)
+    return OpenLoop(running=running, load=load, mixture=m, served=served_at(load, s, c, m, rate))
+
+
+def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
+    """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in the rest of its last step.
+
+    Source: Pollaczek and Khinchine. [s]
+    """
+    busy = smaller(rate * times.service, BUSIEST)
+    ahead = c.wait * busy * times.service * times.squared / (2 * (1 - busy))
+    room = mean(m.classes, [k.chunks(c.chunk) - k.fresh / c.chunk for k in m.classes])
+    behind = rate * times.extra * (ahead + s.decode / 2)
+    left = room * larger(s.mixed[-1] - s.decode, 0.0)
+    return ahead + c.mixes * behind * left / larger(behind + left, TINY)
+
+
+def decoding(load: Load, s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
+    """Return how long a request decodes, prompts of others that are read meanwhile included. [s]"""
+    busy = smaller(rate * times.extra, BUSIEST)
+    return (load.output * s.decode + busy * (turn(s, c, times, m, rate) + times.own)) / (1 - busy)
+
+
+def slim(s: PromptSteps) -> Steps:
+    """Return the steps as `serve` needs them beside the means of prompts that differ."""
+    return Steps(decode=s.decode, mixed=s.mixed[-1], alone=s.alone[-1], full=s.mixed[-1], full_alone=s.alone[-1])
+
+
+def alone_times(classes: Sequence[PromptClass], s: PromptSteps, chunk: float) -> tuple[Amount, ...]:
+    """Return what the prompts of each class take where nothing decodes, or their part of a shared step if less. [s]"""
+    return tuple(
+        attended + smaller(k.chunks(chunk) * between(s.sizes, s.alone, k.part(chunk)), k.fresh / chunk * s.alone[-1])
+        for k, attended in zip(classes, s.attention, strict=True)
+    )
+
+
+# -- waiting --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A wait: none with probability 1 - `chance`, else `least` and a Weibull-distributed time beyond it.
+
+    `squared` is the squared coefficient of variation of what is beyond, 1 for an exponential time.
+    """
+
+    chance: Amount  #: probability of waiting at all
+    mean: Amount  #: mean over all requests [s]
+    least: Amount = 0.0  #: shortest wait of those that wait [s]
+    squared: Amount = 1.0  #: squared coefficient of variation beyond `least`
+
+    @cached_property
+    def power(self) -> Amount:
+        """Exponent of the Weibull distribution with this coefficient of variation, within 2 % from 0.3 to 2."""
+        return self.squared**-0.543
+
+    @cached_property
+    def rest(self) -> Amount:
+        """Mean of what is beyond `least` when there is a wait. [s]"""
+        return larger(self.mean / larger(self.chance, TINY) - self.least, TINY)
+
+    @property
+    def variance(self) -> Amount:
+        """Variance over all requests. [s^2]"""
+        second = self.chance * (self.least**2 + 2 * self.least * self.rest + (1 + self.squared) * self.rest**2)
+        return larger(second - self.mean**2, 0.0)
+
+    def beyond(self, t: Amount) -> Amount:
+        """Return the probability that it takes longer than `t`."""
+        return self.longer(t) + (1.0 - self.chance) * (t < 0)
+
+    def longer(self, t: Amount) -> Amount:
+        """Return the probability of a wait that takes longer than `t`, of any wait where `t` is below zero."""
+        left = larger(t - self.least, 0.0)
+        if isinstance(self.squared, float) and self.squared == 1.0:
+            return self.chance * EULER ** -(left / self.rest)
+        return self.chance * EULER ** -((left / self.scale) ** self.power)
+
+    @cached_property
+    def scale(self) -> Amount:
+        """Time by which all but 1 / e of those that wait have left, beyond `least`. [s]"""
+        return self.rest / gamma(1.0 / self.power)
+
+    def at_most(self, share: Amount) -> Amount:
+        """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
+        ratio = larger(larger(self.chance, TINY) / share, 1.0)
+        return self.least + self.scale * logarithm(ratio) ** (1.0 / self.power)
+
+
+def gamma(x: Amount) -> Amount:
+    """Return the gamma function of 1 + x, by Stirling's series at 4 + x (to 1e-6), floats and arrays alike."""
+    z = x + 4.0
+    series = 1 + 1 / (12 * z) + 1 / (288 * z * z) - 139 / (51840 * z**3)
+    return (2 * pi / z) ** 0.5 * (z / EULER) ** z * series / ((x + 1) * (x + 2) * (x + 3))
+
+
+def logarithm(x: Amount) -> Amount:
+    """Return the natural logarithm of a number from 1, as a slightly larger bound for arrays and floats alike."""
+    power = 1 / 64
+    return (x**power - 1) / power
+
+
+def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstiness: float | None) -> Wait:
+    """Return the wait behind other prompts.
+
+    Open loop: M/G/1 (Pollaczek and Khinchine), mean and variance, times Allen and Cunneen's factor for the arrivals'
+    variation. Closed loop: the mean of `serve`, of a finite population. The shape is that of the open loop in both.
+    """
+    first, second, third = m.moment(1), m.moment(2), m.moment(3)
+    busy = smaller(served.busy * first / larger(served.prompt_seconds, TINY), BUSIEST)
+    ahead = second / (2 * larger(first, TINY))
+    queue = busy * ahead / (1 - busy)
+    variance = queue * queue + busy * third / (3 * larger(first, TINY) * (1 - busy))
+    given = queue / larger(busy, TINY)
+    squared = (variance + queue * queue) / larger(busy, TINY) / larger(given * given, TINY**2) - 1
+    squared = larger(smaller(squared, 2.0), 0.25)
+    if burstiness is None:
+        alone = company(load)
+        return Wait(chance=smaller(larger(busy * alone, TINY), 1.0), mean=served.queue, squared=squared)
+    longer = variation(m, burstiness)  # in part more requests that wait, in part longer waits
+    chance = smaller(busy * larger(longer, 1.0) ** 0.5, 1.0)
+    return Wait(chance=larger(chance, TINY), mean=served.queue * longer, squared=squared)
+
+
+def variation(m: Mixture, burstiness: float) -> Amount:
+    """Return waits over those under Poisson arrivals: (Ca^2 + Cs^2) / (1 + Cs^2).
+
+    Source: Allen, Probability, Statistics and Queueing Theory, 1990 (Allen-Cunneen).
+    """
+    squared = larger(m.times.squared - 1, 0.0)
+    return (burstiness**2 + squared) / (1 + squared)
+
+
+def open_memory(running: Amount, slots: Amount, rate: Amount, most_rate: Amount, burstiness: float) -> Wait:
+    """Return the wait for memory in an open loop: all slots taken as in M/M/c, then one after the other becomes free.
+
+    Source: Sakasegawa, Annals of the Institute of Statistical Mathematics 29, 1977.
+    """
+    load = smaller(running / slots, 1.0)
+    chance = larger(load ** ((2 * (slots + 1)) ** 0.5 - 1), TINY)
+    longer = (1 + burstiness**2) / 2
+    return Wait(chance=chance, mean=chance * longer / larger(most_rate - rate, 1e-9 * most_rate))
+
+
+def closed_memory(backlog: float, rate: float) -> Wait:
+    """Return the wait for memory in a closed loop: the whole backlog leaves first, an Erlang time of as many stages.
+
+    Least and exponential part have its mean and variance.
+    """
+    whole = backlog / rate
+    return Wait(chance=1.0 if backlog else TINY, mean=whole, least=whole * (1 - 1 / max(backlog, 1.0) ** 0.5))
+
+
+# -- percentiles ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstToken:
+    """The distribution of TTFT: what all requests spend, the own prompt by class, and two waits."""
+
+    fixed: Amount  #: what every request spends: its overhead, the scheduler, the step it arrives in [s]
+    mixture: Mixture  #: its own prompt, by class
+    queue: Wait  #: behind other prompts
+    memory: Wait  #: for memory
+
+    @property
+    def mean(self) -> Amount:
+        """Mean TTFT. [s]"""
+        own = mean(self.mixture.classes, self.mixture.own)
+        return self.fixed + own + self.queue.mean + self.memory.mean
+
+    def beyond(self, t: Amount) -> Amount:
+        """Return the share of requests whose first token takes longer than `t`.
+
+        Those that wait for memory wait for their turn of the prompts a mean time besides.
+        """
+        q, left = self.memory.chance, t - self.fixed
+        total: Amount = 0.0
+        for k, own in zip(self.mixture.classes, self.mixture.own, strict=True):
+            rest = left - own
+            total = total + k.weight * (1.0 - q) * self.queue.beyond(rest)
+            if self.crowded:
+                total = total + k.weight * self.memory.longer(rest - self.queue.mean)
+        return total
+
+    @cached_property
+    def crowded(self) -> bool:
+        """Whether any request waits for memory."""
+        some = self.memory.chance > RARE
+        return bool(some.any()) if hasattr(some, "any") else bool(some)
+
+    def quantile(self, share: float) -> Amount:
+        """Return the TTFT that a share of the requests keep. [s]"""
+        low = self.fixed + 0.0 * self.mixture.own[0]
+        longest = self.mixture.own[0]
+        for own in self.mixture.own[1:]:
+            longest = larger(longest, own)
+        tail = min((1 - share) / 2, FARTHEST)  # one bound for all percentiles: they come out in order
+        high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.queue.mean
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            over = 1.0 * (self.beyond(middle) > 1 - share)
+            low, high = over * middle + (1 - over) * low, over * high + (1 - over) * middle
+        return high
+
+
+def first_token(
+    m: Mixture, served: Served, c: Calibration, load: Load, memory: Wait, burstiness: float | None
+) -> FirstToken:
+    """Return the distribution of TTFT at a load; a closed loop has no `burstiness`."""
+    queue = prompt_wait(m, served, c, load, burstiness)
+    fixed = c.request * c.pace + served.polled + served.arriving
+    return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory)
+
+
+def token_time(
+    served: Served, m: Mixture, output: Amount, z: float, crowded: Amount, queue: Wait | None = None
+) -> Amount:
+    """Return TPOT at z standard deviations from its mean. [s]
+
+    The prompts of others that a request meets are a compound Poisson number of delays: a gamma distribution with their
+    mean and variance (Wilson and Hilferty, PNAS 17, 1931). In an open loop, where `queue` is the wait for a turn, those
+    that came meanwhile are met too, and every delay lets others come. `crowded` is the mean TPOT when as many requests
+    run as z standard deviations from the mean, which counts for the part that lasts a request's life.
+    """
+    delays = larger(served.tpot - served.step, 0.0)
+    extra = mean(m.classes, m.extra)
+    uneven = mean(m.classes, [x * x for x in m.extra]) / larger(extra * extra, TINY**2)
+    total = larger(delays * output, TINY)
+    squared = uneven * larger(extra, TINY) / larger(total, extra + TINY)
+    if queue is not None:
+        waits = (served.busy / total) ** 2 * queue.variance
+        squared = (squared + waits) / (1 - smaller(served.busy, BUSIEST)) ** 2
+    root = squared**0.5 / 3
+    middle, there = (larger(1 - squared / 9 + at * root, 0.0) ** 3 - 1 for at in (0.0, z))
+    apart = ((delays * (there - middle)) ** 2 + (crowded - served.tpot) ** 2) ** 0.5
+    found = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
+    return larger(found, smaller(served.step, served.tpot))

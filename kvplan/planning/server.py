@@ -1,0 +1,213 @@
+"""One server: a replica or several, its requests, and what its steps take when it runs so many of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from kvplan.errors import Incompatible
+from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.replica import Parallel, weights
+from kvplan.perf.operators import CACHE, forward
+from kvplan.perf.queueing import (
+    Mixture,
+    PromptClass,
+    PromptSteps,
+    alone_times,
+    mean,
+    mixture,
+    prompt_passes,
+    prompt_steps,
+    serve_open,
+    slim,
+)
+from kvplan.perf.serving import BUSIEST, Load, Served, serve
+from kvplan.perf.step_time import step_time
+from kvplan.planning.replica import Case, default_kv_bits, evaluate
+from kvplan.planning.site import Query, Site
+from kvplan.planning.speculation import Speculation
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.model import ModelSpec
+
+#: halvings of a bisection
+HALVINGS = 44
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A replica and the requests it gets, `prompt` tokens in (`cached` of them in its prefix cache), `output` out.
+
+    `room` requests fit into memory, `slots` of them run at once. `split` are replicas that only prefill and that only
+    decode; without it one replica does both. `percentile` is the one that limits are kept at.
+    """
+
+    model: ModelSpec  #: the model served
+    base: KVLayout  #: its uncompressed cache, to which prompts attend
+    layout: KVLayout  #: its cache under the technique
+    technique: str  #: spelling of the technique, as in 'mhc:4x'
+    site: Site  #: GPU, engine, price and calibration
+    parallel: Parallel  #: how one replica is spread over GPUs
+    prompt: int  #: mean prompt [token]
+    output: float  #: mean output [token]
+    cached: int  #: prompt tokens found in the prefix cache, on average [token]
+    room: int  #: requests that fit into a replica's memory
+    slots: int  #: requests a replica runs at once, at most `room`
+    speculation: Speculation | None = None  #: speculative decoding, None without
+    split: tuple[int, int] | None = None  #: replicas that only prefill and that only decode, None where each does both
+    percentile: float = 0.95  #: share of requests for which limits must hold
+    mixed: tuple[PromptClass, ...] = ()  #: classes of prompts, where not all are alike
+
+    @property
+    def ranks(self) -> int:
+        """Attention-data-parallel ranks and pipeline stages: each has requests of its own."""
+        return self.parallel.pipeline * self.parallel.data
+
+    @property
+    def decoders(self) -> int:
+        """Replicas that decode: those of the split, else the one that does both."""
+        return self.split[1] if self.split else 1
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all its replicas."""
+        return self.parallel.gpus * (sum(self.split) if self.split else 1)
+
+    @property
+    def fresh(self) -> int:
+        """Prompt tokens to compute, those in the prefix cache left out. [token]"""
+        return self.prompt - self.cached
+
+    @cached_property
+    def classes(self) -> tuple[PromptClass, ...]:
+        """Classes of its prompts."""
+        return self.mixed or (PromptClass(weight=1.0, total=self.prompt, fresh=self.fresh),)
+
+    @property
+    def transfer(self) -> float:
+        """Seconds the cache of a prompt takes from a replica to another, every GPU its part over its own link. [s]"""
+        share = self.layout.stored(self.prompt) / (self.parallel.tensor * self.parallel.pipeline)
+        return float(share / self.site.calibration.link)
+
+    @cached_property
+    def most_running(self) -> float:
+        """The most requests that decode at once: what memory and engine allow, and prefill replicas keep busy."""
+        slots = float(self.slots * self.decoders)
+        if self.split is None:
+            return slots
+
+        def fed(running: float) -> bool:
+            rank = timed(self, running)
+            return running / decoding(self, rank) * reading(self, rank) < BUSIEST * self.split[0] * self.ranks  # type: ignore[index]
+
+        return slots if fed(slots) else bisect(fed, 0.0, slots)
+
+    @cached_property
+    def most_rate(self) -> float:
+        """Requests per second when it is full, of an open loop."""
+        return rate_of(self, timed(self, self.most_running, opened=True), self.most_running)
+
+
+def server(
+    model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
+   
+    speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
+    mixed: tuple[PromptClass, ...] = (),
+) -> Server:  # fmt: skip
+    """Return a server, on the replica that serves a query cheapest where none is fixed; Incompatible if none fits.
+
+    `hit` is the share of every prompt that the prefix cache holds, unless `mixed` gives classes of prompts.
+    """
+    case = Case(
+        model=model,
+        base=kv_layout(model, default_kv_bits(model)),
+        query=Query(context=prompt + round(output), output=round(output)),
+        site=site,
+    )
+    row = evaluate(case, technique)
+    if row.reason or row.layout is None or row.parallel is None:
+        raise Incompatible(f"{row.technique}: {row.reason}")
+    fresh = round(mean(mixed, [float(k.fresh) for k in mixed])) if mixed else prompt - int(prompt * hit)
+    cached = min(prompt - fresh, prompt - 1)
+    if cached and not row.layout.shared(prompt):
+        raise Incompatible(f"prefix_hit: {row.technique} leaves no cache that a shared prefix can be read from")
+    return Server(
+        model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
+        prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
+        split=split, percentile=percentile, mixed=mixed,
+    )  # fmt: skip
+
+
+# -- one rank -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankTimes:
+    """What a rank's steps take when it runs `each` requests, and what comes of them."""
+
+    each: float  #: requests one rank runs, at least 1
+    load: Load  #: the same as a load
+    steps: PromptSteps  #: times of its steps [s]
+    mixture: Mixture  #: what the prompts of each class take [s]
+    served: Served  #: means of its requests
+
+
+def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
+    """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one."""
+    c = s.site.calibration
+    present = running / (s.ranks * s.decoders)
+    each = max(present, 1.0)
+    held = weights(s.model, s.site.weights)
+    operators = prompt_passes(
+        s.model, s.base, s.layout, held, s.parallel, batch=each, classes=s.classes, output=s.output, chunk=c.chunk
+    )
+    c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
+    steps = prompt_steps(operators, c, each)
+    load = Load(prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each, open=float(opened))
+    m = mixture(s.classes, steps, c, load)
+    served = serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
+    return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served)
+
+
+def gain(s: Server, each: float, c: Calibration) -> float:
+    """Return how many times faster speculation decodes: accepted x plain step / ((1 + draft) x verifying step).
+
+    A verifying step multiplies for 1 + drafted tokens of every request and reads each cache once.
+    """
+    assert s.speculation is not None
+    many = 1 + s.speculation.drafted
+    held, length = weights(s.model, s.site.weights), int(s.prompt + s.output / 2)
+
+    plain = forward(s.model, s.layout, held, s.parallel, base=s.base, decode=each, length=length)
+    wide = forward(s.model, s.layout, held, s.parallel, base=s.base, decode=each * many, length=length)
+    verifying = [o for o in wide if o.limit != CACHE]
+    verifying += [o._replace(flops=o.flops * many) for o in plain if o.limit == CACHE]
+    slower = (1 + s.speculation.draft) * step_time(verifying, c, each) / step_time(plain, c, each)
+    return float(s.speculation.accepted / slower)
+
+
+def decoding(s: Server, t: RankTimes) -> float:
+    """Return how long the tokens of a request take where nothing but decoding is done. [s]"""
+    return float(s.output * t.steps.decode)
+
+
+def read_alone(s: Server, t: RankTimes) -> Mixture:
+    """Return what the prompts of each class take of a rank that only prefills. [s]"""
+    own = alone_times(s.classes, t.steps, s.site.calibration.chunk)
+    return Mixture(classes=s.classes, own=own, extra=own, service=own)
+
+
+def reading(s: Server, t: RankTimes) -> float:
+    """Return how long a rank that only prefills takes for a prompt, on average. [s]"""
+    return float(mean(s.classes, read_alone(s, t).own))
+
+
+def rate_of(s: Server, t: RankTimes, running: float) -> float:
+    """Return the requests per second that leave a server that runs so many. [1/s]"""
+    return float(running / (decoding(s, t) if s.split else t.served.cycle))
+
+
+def bisect(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Return the largest value for which something holds that holds at `low` and not at `high`."""
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

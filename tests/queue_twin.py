@@ -1,0 +1,158 @@
+"""A slow, obvious twin of the queueing formulas: one replica, step by step, request by request.
+
+First come, first served, and continuous batching: every step gives each decoding request a token and reads up to a
+token budget of prompts in the order of their arrival. A step takes what the product says it takes.
+"""
+
+import heapq
+import math
+import random
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.replica import Parallel, weights
+from kvplan.perf.operators import attended_at, attention, forward
+from kvplan.perf.step_time import operator_time, step_time
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.model import ModelSpec
+
+#: batches and prompt tokens between which a step's time is a straight line
+BATCHES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TOKENS = (0, 1, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)
+
+
+@dataclass
+class Request:
+    """A request on its way: `total` prompt tokens, of which the first `read` are done, and `output` to write."""
+
+    arrived: float
+    total: int
+    read: int
+    output: int
+    first: float = math.nan
+    last: float = math.nan
+
+
+@dataclass
+class Machine:
+    """What the steps of one replica take, by batch and prompt tokens in a table, attention of prompts exactly."""
+
+    model: ModelSpec
+    base: KVLayout
+    layout: KVLayout
+    parallel: Parallel
+    calibration: Calibration
+    length: int
+    form: str | None = None
+    times: dict[tuple[int, int], float] = field(default_factory=dict)
+    pairs: dict[int, float] = field(default_factory=dict)
+
+    def corner(self, batch: int, tokens: int) -> float:
+        """Return the time of a step without the prompts' attention. [s]"""
+        if (batch, tokens) not in self.times:
+            held = weights(self.model, self.form)
+            passed = forward(
+                self.model, self.layout, held, self.parallel, base=self.base, decode=float(batch), length=self.length,
+                prefill=float(tokens), prompt=0,
+            )  # fmt: skip
+            self.times[batch, tokens] = float(step_time(passed, self.calibration, float(batch), tokens > 0))
+        return self.times[batch, tokens]
+
+    def step(self, batch: int, tokens: int) -> float:
+        """Return the same between the corners of the table. [s]"""
+        i = min(bisect_right(BATCHES, batch), len(BATCHES) - 1)
+        a, b = BATCHES[i - 1], BATCHES[i]
+        u = (batch - a) / (b - a)
+        if not tokens:
+            return (1 - u) * self.corner(a, 0) + u * self.corner(b, 0)
+        j = min(bisect_right(TOKENS, tokens), len(TOKENS) - 1)
+        low, high = TOKENS[j - 1], TOKENS[j]
+        v = (tokens - low) / (high - low)
+        at = [(1 - v) * self.corner(n, low) + v * self.corner(n, high) for n in (a, b)]
+        return (1 - u) * at[0] + u * at[1]
+
+    def attention(self, tokens: int) -> float:
+        """Return the time that the attention of a whole prompt takes. [s]"""
+        if tokens not in self.pairs:
+            each = attended_at(self.layout, self.base, self.parallel.tensor, self.length, tokens, 0)
+            prompts = [o for o in attention(each, 0.0, 1.0) if o.limit == "prompt"]
+            self.pairs[tokens] = sum(float(operator_time(o, self.calibration)) for o in prompts)
+        return self.pairs[tokens]
+
+
+def simulate(
+    machine: Machine, draw: Callable[[random.Random], tuple[int, int, int]], *, rate: float, requests: int, slots: int,
+    seed: int = 0,
+) -> list[Request]:  # fmt: skip
+    """Return served requests of a Poisson stream; `draw` gives (prompt, cached, output) tokens of one.
+
+    A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
+    """
+    rng, c = random.Random(seed), machine.calibration
+    chunk, overhead, polls = int(c.chunk), float(c.request * c.pace), float(c.poll)
+    coming: list[tuple[float, int, Request]] = []
+    at = 0.0
+    for k in range(requests):
+        at += rng.expovariate(rate)
+        total, cached, output = draw(rng)
+        heapq.heappush(coming, (at + overhead, k, Request(arrived=at, total=total, read=cached, output=output)))
+    arrived: set[int] = set()
+    waiting: deque[Request] = deque()
+    decoding: list[tuple[int, int, Request]] = []  # (step of its last token, order, request)
+    done: list[Request] = []
+    now, step, order = 0.0, 0, 0
+
+    def admit() -> None:
+        while coming and coming[0][0] <= now:
+            when, k, one = heapq.heappop(coming)
+            if k not in arrived and (decoding or waiting):
+                arrived.add(k)
+                heapq.heappush(coming, (when + polls * machine.step(len(decoding), 0), k, one))
+            else:
+                waiting.append(one)
+
+    while len(done) < requests:
+        admit()
+        batch = len(decoding)
+        if not waiting and not decoding:
+            now = coming[0][0]
+            continue
+        budget, took, ended = chunk, 0.0, []
+        for one in list(waiting):
+            if not budget or batch + len(ended) >= slots:
+                break
+            part = min(one.total - one.read, budget)
+            took += machine.attention(one.read + part) - machine.attention(one.read)
+            one.read, budget = one.read + part, budget - part
+            if one.read == one.total:
+                ended.append(one)
+        if budget == chunk:  # nothing but decoding: on to the next arrival or the next end
+            each = machine.step(batch, 0)
+            steps = decoding[0][0] - step
+            if coming:
+                steps = min(steps, max(math.ceil((coming[0][0] - now) / each), 1))
+            now, step = now + steps * each, step + steps
+        else:
+            now, step = now + machine.step(batch, chunk - budget) + took, step + 1
+        while decoding and decoding[0][0] <= step:
+            one = heapq.heappop(decoding)[2]
+            one.last = now
+            done.append(one)
+        for one in ended:
+            waiting.popleft()
+            one.first = now
+            order += 1
+            if one.output <= 1:
+                one.last = now
+                done.append(one)
+            else:
+                heapq.heappush(decoding, (step + one.output - 1, order, one))
+    return done
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value a share of them do not exceed."""
+    return sorted(values)[min(int(share * len(values)), len(values) - 1)]

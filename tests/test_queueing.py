@@ -1,0 +1,198 @@
+"""Waits and percentiles of mixed prompts, against a replica that is simulated step by step."""
+
+import random
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from queue_twin import Machine, percentile, simulate
+
+from kvplan import catalog
+from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import Parallel
+from kvplan.perf.queueing import PromptClass, Wait, closed_memory, gamma, mean, root
+from kvplan.planning.demand import Demand
+from kvplan.planning.load import at_rate
+from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.replica import default_kv_bits
+from kvplan.planning.search import search
+from kvplan.planning.server import Server, server
+from kvplan.planning.site import Limits, Site
+
+ON = "2026-11-24"
+
+
+@cache
+def site(model: str, gpu: str, tensor: int | None = None) -> Site:
+    device = catalog.gpu(gpu)
+    return Site(
+        gpu=device, calibration=catalog.calibration(device, "vllm", about=catalog.model(model)),
+        offers=catalog.offers(device.name, ON), engine=catalog.engine(),
+        parallel=Parallel(tensor=tensor) if tensor else None,
+    )  # fmt: skip
+
+
+@cache
+def made(workload: str, model: str, gpu: str, tensor: int) -> Server:
+    """Return one replica under a workload's mixture of prompts."""
+    w = catalog.workload(workload)
+    return server(
+        catalog.model(model), site(model, gpu, tensor), technique="baseline", prompt=round(w.input.mean),
+        output=w.output.mean, mixed=prompt_classes(w, True),
+    )  # fmt: skip
+
+
+def draws(workload: str):
+    """Return what draws one request: its length, what of it is cached, its output, each from its own distribution."""
+    w = catalog.workload(workload)
+
+    def draw(rng: random.Random) -> tuple[int, int, int]:
+        at, share = rng.random(), 0.0
+        for weight, share in w.prefix_classes:  # noqa: B007
+            if at < weight:
+                break
+            at -= weight
+        total = max(2, int(w.input.quantile(rng.random())))
+        return total, min(int(total * share), total - 1), max(1, int(w.output.quantile(rng.random())))
+
+    return draw
+
+
+def simulated(workload: str, s: Server, rate: float, requests: int) -> tuple[list[float], list[float]]:
+    """Return TTFT and TPOT of a simulation of the same replica, without its start. [s]"""
+    w = catalog.workload(workload)
+    machine = Machine(
+        model=s.model, base=kv_layout(s.model, default_kv_bits(s.model)), layout=s.layout, parallel=s.parallel,
+        calibration=s.site.calibration, length=int(w.input.mean + w.output.mean / 2),
+    )  # fmt: skip
+    done = simulate(machine, draws(workload), rate=rate, requests=requests, slots=s.slots)[requests // 20 :]
+    return [r.first - r.arrived for r in done], [(r.last - r.first) / (r.output - 1) for r in done if r.output > 1]
+
+
+#: workloads on replicas that hold them
+REPLICAS = [
+    ("doc-qa", "llama3.1-70b", "h200", 4), ("doc-qa", "llama3.1-8b", "h100", 1), ("doc-qa", "llama3.1-70b", "b200", 8),
+    ("legal-contracts", "llama3.1-70b", "h200", 4), ("legal-contracts", "llama3.1-8b", "b200", 1),
+    ("code-review", "llama3.1-70b", "mi300x", 8), ("code-review", "llama3.1-8b", "h100", 1),
+    ("medical-summaries", "llama3.1-70b", "mi300x", 4), ("medical-summaries", "llama3.1-8b", "h100", 1),
+    ("chat", "llama3.1-70b", "h100", 4), ("chat", "llama3.1-8b", "mi300x", 1),
+    ("rag", "llama3.1-70b", "h200", 4), ("rag", "llama3.1-8b", "h100", 1),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.85])
+@pytest.mark.parametrize("replica", REPLICAS, ids=lambda r: "-".join(map(str, r)))
+def test_ttft_of_a_mixture_is_that_of_a_simulation(replica, share: float) -> None:
+    s = made(*replica)
+    rate = share * s.most_rate
+    p = at_rate(s, rate)
+    ttft, _ = simulated(replica[0], s, rate, 10_000)
+    assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
+
+
+@pytest.mark.parametrize("replica", [REPLICAS[0], REPLICAS[3], REPLICAS[11]], ids=lambda r: r[0])
+def test_half_a_load_against_a_simulation(replica) -> None:
+    s = made(*replica)
+    p = at_rate(s, 0.5 * s.most_rate)
+    ttft, tpot = simulated(replica[0], s, p.rate, 10_000)
+    assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
+    assert p.ttft.mean == pytest.approx(sum(ttft) / len(ttft), rel=0.15)
+    assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.25)
+
+
+#: the jobs of which a recommended plan is simulated, with limits that a plan keeps
+JOBS = [
+    ("doc-qa", 20.0), ("legal-contracts", 15.0), ("code-review", 30.0), ("medical-summaries", 15.0), ("chat", 1.0),
+    ("rag", 2.0),
+]  # fmt: skip
+
+
+def searched(workload: str, model: str, gpu: str, ttft: float):
+    """Return the demand, the candidates on one GPU and the cheapest of them that keeps the limits."""
+    w = catalog.workload(workload)
+    demand = Demand(
+        model=catalog.model(model), workload=w, peak=w.arrivals.peak_rate, mean=w.arrivals.mean_rate,
+        limits=Limits(ttft=ttft, tpot=0.3), engine=catalog.engine(),
+    )  # fmt: skip
+    (one,), _ = search(demand, ["baseline"], [site(model, gpu)])
+    able = [tuple(map(int, at)) for at in zip(*one.feasible.nonzero(), strict=True)]
+    return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]))
+
+
+@pytest.mark.parametrize("gpu", ["h200", "mi300x"])
+@pytest.mark.parametrize(("workload", "ttft"), JOBS)
+def test_load_and_search_give_the_same_times(workload: str, ttft: float, gpu: str) -> None:
+    demand, one, at = searched(workload, "llama3.1-70b", gpu, ttft)
+    shape = one.grid.configurations[at[0]]
+    s = made(workload, "llama3.1-70b", gpu, shape.parallel.tensor)
+    surge, burstiness = demand.waits_at
+    p = at_rate(s, surge * demand.peak / one.replicas[at], burstiness)
+    assert s.parallel == shape.parallel
+    assert p.ttft.p95 == pytest.approx(float(one.ttft[at]), rel=0.02)
+    assert p.tpot.p95 == pytest.approx(float(one.tpot[at]), rel=0.02)
+    assert p.ttft.mean == pytest.approx(float(one.served.ttft[at]), rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", ["h100", "h200", "b200", "mi300x"])
+@pytest.mark.parametrize(("workload", "ttft"), JOBS)
+def test_a_planned_replica_keeps_what_the_plan_says(workload: str, ttft: float, gpu: str) -> None:
+    """P95 TTFT of the plan and of a simulation of its replicas, each with its part of a Poisson stream."""
+    demand, one, at = searched(workload, "llama3.1-70b", gpu, ttft)
+    s = made(workload, "llama3.1-70b", gpu, one.grid.configurations[at[0]].parallel.tensor)
+    found, _ = simulated(workload, s, demand.peak / one.replicas[at], 10_000)
+    assert float(one.ttft[at]) == pytest.approx(percentile(found, 0.95), rel=0.15)
+
+
+# -- pieces ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workload", [w for w in catalog.names("workloads") if catalog.workload(w).parts])
+def test_classes_hold_what_the_parts_share(workload: str) -> None:
+    w = catalog.workload(workload)
+    assert sum(weight for weight, _ in w.prefix_classes) == pytest.approx(1)
+    assert sum(weight * share for weight, share in w.prefix_classes) == pytest.approx(w.prefix_share)
+    classes = prompt_classes(w, True)
+    total, fresh = (mean(classes, [float(getattr(k, of)) for k in classes]) for of in ("total", "fresh"))
+    assert total == pytest.approx(w.input.mean, rel=1e-3) and 1 - fresh / total == pytest.approx(
+        w.prefix_share, abs=1e-3
+    )
+    assert {k.fresh for k in prompt_classes(w, False)} == {k.total for k in prompt_classes(w, False)}
+
+
+def test_one_question_in_five_brings_a_new_document() -> None:
+    misses, hits = catalog.workload("doc-qa").prefix_classes
+    assert misses == (pytest.approx(0.2), pytest.approx(300 / 66_839.9))
+    assert hits == (pytest.approx(0.8), pytest.approx(66_800 / 66_839.9))
+
+
+@pytest.mark.parametrize("squared", [0.35, 0.6, 1.0, 1.5])
+def test_a_wait_has_the_mean_and_variance_it_was_given(squared: float) -> None:
+    wait = Wait(chance=0.4, mean=2.0, squared=squared)
+    slices = [k / 100 for k in range(20_000)]
+    area = sum(wait.beyond(t + 0.005) for t in slices) / 100
+    second = sum(2 * (t + 0.005) * wait.beyond(t + 0.005) for t in slices) / 100
+    assert area == pytest.approx(2.0, rel=5e-3)
+    assert second - area**2 == pytest.approx(wait.variance, rel=0.08)
+    assert wait.beyond(0.0) == pytest.approx(0.4) and wait.beyond(-1.0) == pytest.approx(1.0)
+    assert wait.beyond(wait.at_most(0.05)) <= 0.05 + 1e-3
+
+
+def test_a_backlog_waits_as_long_as_it_takes_to_leave() -> None:
+    wait = closed_memory(16.0, 2.0)
+    assert wait.mean == 8.0 and wait.variance == pytest.approx(4.0)  # Erlang of 16 stages of half a second
+    assert closed_memory(0.0, 2.0).mean == 0.0
+
+
+def test_gamma_and_roots() -> None:
+    for x, value in ((0.0, 1.0), (0.5, 0.886227), (1.0, 1.0), (2.5, 3.323351)):
+        assert gamma(x) == pytest.approx(value, rel=1e-5)
+    assert root(lambda x: x**3 - 2.0, 0.0, 50.0) == pytest.approx(2 ** (1 / 3), rel=0.02)
+
+
+def test_more_misses_wait_longer_at_the_same_work() -> None:
+    """Rare large prompts hold up all others more than many small ones that take as long together."""
+    s = made("doc-qa", "llama3.1-8b", "h100", 1)
+    even = replace(s, mixed=(PromptClass(weight=1.0, total=s.prompt, fresh=s.fresh),))
+    assert at_rate(s, 0.1).ttft.p95 > 2 * at_rate(even, 0.1).ttft.p95
