@@ -14,7 +14,6 @@ from kvplan.api.sites import site
 from kvplan.claims.arithmetic import ARITHMETIC
 from kvplan.claims.figures import read_figure
 from kvplan.claims.judging import CHECKS, QUOTE, verdicts
-from kvplan.claims.money import prefix_hits
 from kvplan.claims.replicas import change
 from kvplan.claims.verdicts import FAILS, HOLDS, IN_PART, OPEN, VERDICTS, WITHIN
 from kvplan.errors import KvplanError
@@ -276,19 +275,6 @@ def test_a_prefix_that_cannot_be_shared_saves_nothing(article) -> None:
     assert "leaves no prefix that requests can share" in article["17-doc-after"].outcomes[-1].answer.line
     saved = values(article["17-doc-saving"])
     assert saved["llama3.1-70b with ideal prefix cache under h2o:20%"] < -1
-
-
-def test_shares_of_the_prompt_that_are_in_the_prefix_cache() -> None:
-    """doc-qa: one question in five brings a new document, and the instructions are always there."""
-    known = prefix_hits(catalog.workload("doc-qa"))
-    total = 300 + 66_500 + 39.9
-    assert [(s, h) for s, h in known if s] == [
-        (pytest.approx(0.2), pytest.approx(300 / total)), (pytest.approx(0.8), pytest.approx(66_800 / total))
-    ]  # fmt: skip
-    for name in catalog.names("workloads"):
-        workload = catalog.workload(name)
-        assert sum(s for s, _ in prefix_hits(workload)) == pytest.approx(1)
-        assert sum(s * h for s, h in prefix_hits(workload)) == pytest.approx(workload.prefix_share)
 
 
 def test_a_prefix_cache_that_holds_nothing_changes_nothing(checked) -> None:

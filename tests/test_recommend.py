@@ -218,7 +218,7 @@ def twin(demand: Demand, names, sites, qualities, formats):
                         times = ((ttft, limits.ttft), (tpot, limits.tpot), (e2e, limits.e2e), (gpus, limits.gpus))
                         if any(limit is not None and value > limit for value, limit in times):
                             continue
-                        sure = certainty(demand, c, np.array(ttft), np.array(tpot))
+                        sure = float(certainty(demand, c, np.array(ttft), np.array(tpot)))
                         if limits.e2e is None and sure < limits.confidence:
                             continue
                         waits, works = one.cost.rate(None), one.cost.rate("")

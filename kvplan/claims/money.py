@@ -22,11 +22,11 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
+from kvplan.planning.load import at_concurrency
 from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Query
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.money import ApiPrice
-from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MILLION, show_percent, show_usd
 
 #: a prefix cache that always finds what requests have in common
@@ -79,29 +79,10 @@ def with_ideal_prefix(case: ClaimCase, evidence: Evidence, row: Evaluation) -> t
     if not need(row.layout).shared(query(case).prompt):
         return row.gpu_seconds, f"{row.technique} leaves no prefix that requests can share"
     seconds = 0.0
-    for share, hit in prefix_hits(case.workload):
-        if share > 0:
-            server = busy_server(case, evidence, row, hit=hit)
-            seconds += share * server.gpus / server.most_rate
+    for share, hit in case.workload.prefix_classes:
+        server = busy_server(case, evidence, row, hit=hit)
+        seconds += share * server.gpus / at_concurrency(server, server.most_running).rate
     return seconds, f"{show_percent(case.workload.prefix_share)} of the input found in the prefix cache"
-
-
-def prefix_hits(workload: Workload) -> list[tuple[float, float]]:
-    """Return (share of the requests, share of the prompt they find) of a cache that never evicts.
-
-    A request begins with the parts it has in common with others, and finds all of them up to the first new one. A
-    part of n requests in a row is new in one of n. Where only a measured share is known, every request finds it.
-    """
-    if workload.reused is not None or not workload.parts:
-        return [(1.0, workload.reused or 0.0)]
-    total = sum(p.tokens for p in workload.parts)
-    classes, tokens, reached, leading = [], 0.0, 1.0, inf
-    for part in workload.parts:
-        leading = min(leading, part.requests)
-        again = 1 - 1 / leading
-        classes.append((reached - again, tokens / total))
-        reached, tokens = again, tokens + part.tokens
-    return [*classes, (reached, tokens / total)]
 
 
 def requests_per(case: ClaimCase) -> float:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from kvplan.claims.checks import Answer, Evidence, need, unknown
 from kvplan.kv.replica import Parallel
-from kvplan.planning.load import Server, Speculation, server
 from kvplan.planning.replica import Evaluation, estimate
+from kvplan.planning.server import Server, server
 from kvplan.planning.site import Query, Site
+from kvplan.planning.speculation import Speculation
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source

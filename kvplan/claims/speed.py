@@ -18,9 +18,9 @@ from kvplan.claims.replicas import (
     site_sources,
 )
 from kvplan.kv.replica import Parallel, weights
-from kvplan.planning.load import speculation
 from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Query
+from kvplan.planning.speculation import speculation
 from kvplan.specs.claims import ClaimCase
 from kvplan.units import show_bytes, show_count, show_percent, show_time
 

@@ -23,12 +23,6 @@ TOGETHER = 0.5
 SLICES = 32
 
 
-def lognormal(found: Range) -> tuple[float, float]:
-    """Return mean and standard deviation of the logarithm of true over predicted."""
-    low, high = np.log(found.low), np.log(found.high)
-    return float(low + high) / 2, max(float(high - low) / (2 * Z80), 1e-6)
-
-
 def normal(z: Array) -> Array:
     """Return the standard normal distribution of every element."""
     return np.interp(z, NORMAL_AT, NORMAL)

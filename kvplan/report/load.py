@@ -157,14 +157,17 @@ def legend(found: Survey) -> Iterator[str]:
     s = found.server
     yield "running: requests admitted to memory; the others wait in the queue, and TTFT includes the wait."
     yield "$: the price of all GPUs of the server at this load. Mtok: million tokens, input and output."
+    if not found.opened:
+        yield "Closed loop: as many requests in flight at any time, each followed by the next."
     if found.opened or found.rate is not None:
         kind = "Poisson arrivals" if found.burstiness == 1 else f"arrivals with a CV of {found.burstiness:g}"
-        yield f"Open loop: {kind}; waiting times are multiplied by (1 + CV^2) / 2."
+        yield f"Open loop: {kind}, first come, first served; requests wait for the prompts before theirs (M/G/1)."
     if s.speculation is not None:
         x = s.speculation
         draft = f"drafting takes {show_percent(x.draft)} of the time of verification"
         yield f"Speculative decoding: {x.drafted} tokens drafted and {x.accepted:g} accepted per step; {draft}."
     if s.cached:
+        yield f"The prefix cache holds {show_percent(s.cached / s.prompt)} of every prompt: no request misses it."
         yield "Cached prefixes save time, but memory is counted as if each request stored its own."
     if s.split is not None:
         yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
