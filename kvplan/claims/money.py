@@ -22,7 +22,6 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
-from kvplan.planning.load import at_concurrency
 from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Query
 from kvplan.specs.claims import ClaimCase
@@ -81,7 +80,7 @@ def with_ideal_prefix(case: ClaimCase, evidence: Evidence, row: Evaluation) -> t
     seconds = 0.0
     for share, hit in case.workload.prefix_classes:
         server = busy_server(case, evidence, row, hit=hit)
-        seconds += share * server.gpus / at_concurrency(server, server.most_running).rate
+        seconds += share * server.gpus / server.full_rate
     return seconds, f"{show_percent(case.workload.prefix_share)} of the input found in the prefix cache"
 
 

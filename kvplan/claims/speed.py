@@ -183,7 +183,7 @@ def speculative_ratio(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     before, after = pair
     drafting = speculation(need(case.accepted), case.draft, None)
     plain, fast = busy_server(case, evidence, before), busy_server(case, evidence, after, speculation=drafting)
-    a, b = (s.most_rate * s.output for s in (fast, plain))
+    a, b = (s.full_rate * s.output for s in (fast, plain))
     low, high = change(a, b, after.spread)
     drafts = f"{show_count(drafting.drafted, 'token')} drafted at {show_percent(case.draft)} of a step"
     ratio = f"{show(a / b, 'ratio')} {show_span(low, high, 'ratio')}"

@@ -7,7 +7,8 @@ from kvplan.perf.queueing import PromptClass
 from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
-FINE, COARSE = (0.0, 0.2, 0.4, 0.6, 0.8, 0.92, 0.97, 1.0), (0.0, 1.0)
+#: and around the percentiles that limits are for
+FINE, COARSE = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.94, 0.96, 1.0), (0.0, 1.0)
 
 
 def prompt_classes(workload: Workload, shared: bool) -> tuple[PromptClass, ...]:

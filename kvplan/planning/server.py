@@ -101,6 +101,11 @@ class Server:
         return slots if fed(slots) else bisect(fed, 0.0, slots)
 
     @cached_property
+    def full_rate(self) -> float:
+        """Requests per second when it is full, of a closed loop, as `estimate` has it. [1/s]"""
+        return rate_of(self, timed(self, self.most_running), self.most_running)
+
+    @cached_property
     def most_rate(self) -> float:
         """Requests per second when it is full, of an open loop."""
         return rate_of(self, timed(self, self.most_running, opened=True), self.most_running)
