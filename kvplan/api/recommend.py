@@ -18,7 +18,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.hosting import Tenure, tenures
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.recommend import recommend as chosen
-from kvplan.planning.remedies import Remedy
+from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import Quality, checked
@@ -62,7 +62,7 @@ def recommend(
     max_gpus: int | None = None,
     spares: int | None = None,
     headroom: float | str = 0.0,
-    confidence: float | str = CONFIDENCE,
+    confidence: float | str | None = None,
     prefix_cache: bool = True,
     term: str = ON_DEMAND,
     price: float | str | None = None,
@@ -79,11 +79,12 @@ def recommend(
 
     Without a workload (None) every request has `isl` tokens in and `osl` out. Limits of time are in seconds at the
     `percentile` of the requests (the workload's own where none is given, 'none' lifts one), `max_quality_drop` is a
-    share. `price` is USD per GPU-hour, `prices` are files of your own prices, `own` a file of what owning takes. One
-    spare replica is paid for unless nobody waits (an offline workload) or `spares` says otherwise. `engine` 'any' tries
-    all whose servers were measured, `load` multiplies the volume, and `vary` asks again with other values, as in
-    {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3". Raises KvplanError for names and values that cannot
-    be understood.
+    share, `confidence` is how sure the limits must be kept: 90 % unless it is given, or as sure as a plan can be where
+    none is that sure but one is surer than a coin. `price` is USD per GPU-hour, `prices` are files of your own prices,
+    `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload) or
+    `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
+    `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3". Raises
+    KvplanError for names and values that cannot be understood.
 
         >>> found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.plan.technique, found.plan.gpu
@@ -109,7 +110,7 @@ def recommend(
         percentile=percentile_of(percentile, asked),
         quality=None if max_quality_drop in (None, "none") else values.share(max_quality_drop, "max_quality_drop"),
         gpus=values.given(values.count, max_gpus, "max_gpus", 1, values.MOST_REQUESTS),
-        confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
     )
     context = int(asked.context(limits.percentile))
@@ -137,7 +138,7 @@ def recommend(
         for name in dict.fromkeys((*names, *spelling.searched()))
     }
 
-    def answered(word: str) -> Recommendation:
+    def answered(word: str, sure: float = limits.confidence) -> Recommendation:
         places = {
             gpu.name: site(
                 gpu, spec, day, price=own_rent, listed=listed, term=offered, owned=owned, power=True, engine=word,
@@ -150,7 +151,7 @@ def recommend(
         alone = named and not own_rent and owned is None
         elsewhere = others(spec, found, day, offered, servers, word) if alone else ()
         return chosen(
-            replace(demand, engine=engine_named(word)),
+            replace(demand, engine=engine_named(word), limits=replace(limits, confidence=sure)),
             names,
             priced,
             losses,
@@ -165,6 +166,11 @@ def recommend(
         )
 
     answer = best_of([answered(word) for word in engines])
+    if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
+        others_found = tuple(remedy for remedy in answer.remedies if remedy.sure is None)
+        answer = replace(
+            best_of([answered(word, odds) for word in engines]), remedies=others_found, sought=limits.confidence
+        )
     if answer.plan is None and not answer.remedies:
         answer = smaller(answer, again)
     return replace(

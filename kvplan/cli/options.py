@@ -62,7 +62,7 @@ weights_option = click.option(
     help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
 confidence_option = click.option(
-    "--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept."
+    "--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%, else the surest plan."
 )
 
 

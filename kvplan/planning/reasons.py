@@ -9,13 +9,10 @@ from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, Pair, search
+from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_percent, show_time, show_usd
 
-#: certainty a careful team asks for
-SURE = 0.9
-#: and that of a coin
-EVEN = 0.5
 #: shares of the cost below which a difference is not worth a sentence
 SMALL = 0.03
 #: and below which two costs are the same
@@ -222,16 +219,16 @@ def odds(d: Decision) -> Iterable[str]:
     limits, plan = d.demand.limits, d.plan
     if all(x is None for x in (limits.ttft, limits.tpot, limits.e2e)):
         return
-    if limits.confidence >= SURE:
+    if limits.confidence >= CONFIDENCE:
         best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=EVEN)))
         if best is not None and usd(best) < (1 - SMALL) * usd(plan):
             yield (
                 f"Even odds of keeping the limits (confidence={EVEN:.0%}) would cost "
                 f"{compared(usd(best) / usd(plan) - 1)} ({best.label})."
             )
-    elif plan.slo_probability < SURE:
-        head = f"Keeping the limits with {show_percent(SURE)} probability (confidence={SURE:.0%})"
-        best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=SURE)))
+    elif plan.slo_probability < CONFIDENCE:
+        head = f"Keeping the limits with {show_percent(CONFIDENCE)} probability (confidence={CONFIDENCE:.0%})"
+        best = d.cheapest(replace(d.demand, limits=replace(limits, confidence=CONFIDENCE)))
         if best is None:
             ways = "measurements of your own server (kvplan calibrate) would narrow the range"
             yield f"{head} is not possible; {ways}."

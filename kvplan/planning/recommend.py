@@ -72,6 +72,8 @@ class Recommendation:
     #: what the same plan costs under other terms, and what APIs charge
     terms: tuple[Tenure, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    #: the probability that was sought, where no plan reaches it and the surest is given
+    sought: float | None = None
     smooth: float | None = None
     #: GPUs that were asked about by name
     named: int = 0

@@ -1,13 +1,13 @@
 """What would make an infeasible plan feasible: each limit moved just far enough, other weights, techniques and GPUs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, inf, log10
 
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import Candidates, Pair, search
-from kvplan.planning.site import Limits, Site
+from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.units import show_percent, show_time
 
 #: latency limits and the names of their times
@@ -17,7 +17,7 @@ HALVINGS, MOST = 24, 1e6
 #: digits a limit is rounded up to
 DIGITS = 2
 #: the least probability that may be asked for, and how finely it is told
-LEAST_SURE, STEP = 0.05, 0.01
+LEAST_SURE, STEP = 0.05, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,13 @@ class Remedy:
 
     change: str
     plan: Plan
+    #: how sure the limits are kept, where less certainty is the change
+    sure: float | None = None
+
+
+def surest(found: Iterable[Remedy]) -> float | None:
+    """Return the greatest probability at which there is a plan, None where it is less than even."""
+    return next((remedy.sure for remedy in found if remedy.sure is not None and remedy.sure >= EVEN), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +182,11 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     judged = [one.under(demand) for one in i.found if i.guesses or one.site.calibration.grounded]
     able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
     most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
-    share = floor(most / STEP + 1e-9) * STEP
+    share = round(floor(most / STEP + 1e-9) * STEP, 2)
     if not LEAST_SURE <= share < limits.confidence:
         return None
     plan = i.best(replace(limits, confidence=share))
-    return Remedy(change=f"confidence={share:.0%}", plan=plan) if plan else None
+    return Remedy(change=f"confidence={share:.0%}", plan=plan, sure=share) if plan else None
 
 
 # -- the reason -----------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OBJECTIVES = ("cost", "energy", "gpus", "latency")
 #: how sure the latency limits must be kept where nobody says
 CONFIDENCE = 0.9
+#: the least odds at which a plan is given unasked: those of a coin
+EVEN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation, Rejected, Variation
-from kvplan.planning.remedies import Remedy
+from kvplan.planning.remedies import STEP, Remedy
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import (
     Bar,
@@ -142,6 +142,12 @@ def answer(r: Recommendation) -> str:
     certainty = "No latency limit is set."
     if has_limits(r):
         certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
+        if r.sought is not None:
+            kept, sought = show_percent(p.slo_probability), show_percent(r.sought)
+            certainty = (
+                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and none "
+                f"with {show_percent(STEP)} more."
+            )
     more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
     engine = f" on {demand.engine.title}" if r.engines else ""
     return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
@@ -229,7 +235,7 @@ def engines_table(r: Recommendation) -> Table | None:
 
 
 def remedies_table(r: Recommendation) -> Table | None:
-    """Return what would make a plan possible, the cheapest change first; None where there is a plan."""
+    """Return what would make a plan possible or sure enough, the cheapest first; None where nothing is needed."""
     if not r.remedies:
         return None
     month = r.demand.mean * MONTH
@@ -243,7 +249,10 @@ def remedies_table(r: Recommendation) -> Table | None:
         ),
         Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_percent),
     )  # fmt: skip
-    return table("What would make a plan possible", columns, r.remedies)
+    wanted = (
+        "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"
+    )
+    return table(f"What would {wanted}", columns, r.remedies)
 
 
 def priced(r: Recommendation) -> str:
@@ -396,6 +405,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
     return {
         **plan(p, r),
         "confidence": r.demand.limits.confidence,
+        "confidence_sought": r.sought or r.demand.limits.confidence,
         "usd_per_query": {"expected": p.usd, "p10": low, "p50": middle, "p90": high, "smooth_arrivals": r.smooth},
         "lines": records(LINE, (r.bill.lines_per("query") if r.bill else None) or ()),
         "kinds": records(LINE, (r.bill.lines_per("query", "kind") if r.bill else None) or ()),
