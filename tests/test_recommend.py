@@ -437,6 +437,22 @@ def test_the_reason_is_the_limit_that_binds(run) -> None:
     assert "The cheapest change that is enough: --" in found.err and "--confidence" in found.out
 
 
+def test_where_no_plan_is_sure_enough_the_surest_is_given_and_said(run) -> None:
+    """Unasked, 90 % is what is sought; asked for, it is a limit like any other."""
+    ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--ttft", "5s", "--on", ON)
+    doc, text = run(*ask, "--json").json, run(*ask).out
+    plan = doc["recommended"]
+    assert plan["confidence_sought"] == 0.9 > plan["slo_probability"] >= plan["confidence"] >= 0.5
+    assert " ".join(text.split()).startswith(
+        "Document Q&A"
+    ) and "No plan keeps the latency limits with 90 %" in " ".join(text.split())
+    assert any(x["change"].startswith("ttft=") or x["change"].startswith("--ttft") for x in doc["remedies"])
+    assert not any("confidence" in x["change"] for x in doc["remedies"])
+    more = f"{100 * plan['confidence'] + 5:.0f}%"
+    assert run(*ask, "--confidence", "90%").code == run(*ask, "--confidence", more).code == 1
+    assert run(*ask, "--confidence", f"{plan['confidence']:.0%}", "--json").json["recommended"]["gpus"] == plan["gpus"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--max-gpus", "8"), ("--tpot", "12ms"), ("--confidence", "99%")])
 def test_a_gpu_that_is_named_is_in_the_answer(run, flags) -> None:

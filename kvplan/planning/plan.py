@@ -105,13 +105,9 @@ def rank(objective: str, least: float = 0.0) -> Any:
     return key
 
 
-#: odds less than this apart are alike
-STEP = 0.05
-
-
 def surely(probability: Array) -> Array:
-    """Return a probability in steps of STEP: what is less apart is no surer."""
-    return np.round(np.asarray(probability) / STEP)
+    """Return a probability in whole percent: what is less apart is no surer."""
+    return np.round(probability, 2)
 
 
 def lost(p: Plan) -> float:

@@ -1,6 +1,6 @@
 """What would make an infeasible plan feasible: each limit moved just far enough, other weights, techniques and GPUs."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, inf, log10
 
@@ -14,6 +14,8 @@ from kvplan.units import show_percent, show_time
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
 #: halvings of a search for the least change, and the greatest factor of a limit that is tried
 HALVINGS, MOST = 24, 1e6
+#: what the number of GPUs is called
+MORE_GPUS = "max_gpus="
 #: digits a limit is rounded up to
 DIGITS = 2
 #: the least probability that may be asked for, and how finely it is told
@@ -30,8 +32,10 @@ class Remedy:
     sure: float | None = None
 
 
-def surest(found: Iterable[Remedy]) -> float | None:
-    """Return the greatest probability at which there is a plan, None where it is less than even."""
+def surest(found: Sequence[Remedy]) -> float | None:
+    """Return the greatest probability at which there is a plan, None where it is less than even or GPUs are too few."""
+    if any(remedy.change.startswith(MORE_GPUS) for remedy in found):
+        return None
     return next((remedy.sure for remedy in found if remedy.sure is not None and remedy.sure >= EVEN), None)
 
 
@@ -80,7 +84,7 @@ def single(i: Impasse) -> Iterator[Remedy]:
     """Yield the single changes: GPUs, limits, certainty, weights, techniques, GPU types."""
     limits = i.demand.limits
     if limits.gpus is not None and (plan := fewest(i, replace(limits, gpus=None))):
-        yield Remedy(change=f"max_gpus={plan.gpus}", plan=plan)
+        yield Remedy(change=f"{MORE_GPUS}{plan.gpus}", plan=plan)
     for name in TIMES:
         if getattr(limits, name) is not None and (moved := loosened(i, limits, (name,))):
             yield moved

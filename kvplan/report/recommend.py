@@ -145,7 +145,7 @@ def answer(r: Recommendation) -> str:
         if r.sought is not None:
             kept, sought = show_percent(p.slo_probability), show_percent(r.sought)
             certainty = (
-                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and none "
+                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, none "
                 f"with {show_percent(STEP)} more."
             )
     more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
