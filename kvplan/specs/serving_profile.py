@@ -1,8 +1,9 @@
 """What was fitted of servers: how far GPUs, engines, models and their pairs are from the priors of the terms.
 
 The logarithm of a term is its prior, plus what all servers have in common (base), plus what was found of this GPU, this
-engine, the two together, the engine's release, the model, the model under this engine, and the benchmark run. Each part
-is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its parts are known for.
+engine, the two together, the engine's release, the model, the model under this engine, its number format there, and the
+benchmark run. Each part is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its
+parts are known for.
 Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 """
 
@@ -41,8 +42,8 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 
 #: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow. Engines
 #: differ by their kernels and most by their schedulers. Models differ by what the physics leaves out (shapes of their
-#: products, balance of their experts), engines by how well they were tuned for one. A run differs by what its record
-#: leaves out.
+#: products, balance of their experts), engines by how well they were tuned for one and by their kernels for a number
+#: format. A server keeps its launch script from release to release. A run differs by what its record leaves out.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20)),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05)),
@@ -53,7 +54,7 @@ LEVELS = (
     Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.07}),
     Level(name="models", kinds=_kinds(0.08, 0.06, 0.10)),
     Level(name="ports", kinds=_kinds(0.10, 0.08, 0.20)),
-    Level(name="builds", named={"experts": 0.3, "experts_rate": 0.3, "weights": 0.1, "kernel": 0.1}),
+    Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.4, "request": 0.25, "burst": 0.3}),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
     Level(
