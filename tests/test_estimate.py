@@ -130,15 +130,15 @@ def test_a_longer_context_takes_longer_and_costs_more() -> None:
 def test_times_say_what_they_rest_on() -> None:
     """Seen under other releases, on other GPUs, and neither: the interval widens, and TTFT's is not TPOT's."""
     spans = {}
-    for name, model in (("b200", "llama3.1-70b"), ("b300", "llama3.1-70b"), ("l40s", "gemma3-27b")):
+    for name, model in (("b200", "llama3.1-70b"), ("b300", "llama3.1-70b"), ("l40", "gemma3-27b")):
         gpu = catalog.gpu(name)
         c = catalog.serving_profile().calibrate(gpu, "trtllm" if name == "b200" else "vllm", catalog.model(model))
         row = rows(model, 8192, site(name, calibration=c))[0]
         assert row.spread == (c.tpot.low, c.tpot.high) and row.ttft_spread == (c.ttft.low, c.ttft.high)
         assert row.ttft_spread[1] / row.ttft_spread[0] > row.spread[1] / row.spread[0] > 1
-        assert row.grounded == (name != "l40s")
+        assert row.grounded == (name != "l40")
         spans[name] = row.spread[1] / row.spread[0]
-    assert max(spans["b200"], spans["b300"]) < spans["l40s"]
+    assert max(spans["b200"], spans["b300"]) < spans["l40"]
 
 
 def test_the_batch_is_the_engines_not_what_memory_holds() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import processes
 import pytest
 import test_benchmark_files as files
@@ -62,10 +63,48 @@ def test_names_formats_and_engines_are_found_by_their_spellings() -> None:
 
 
 def test_a_format_in_a_models_name_does_not_hide_the_model() -> None:
-    for word in ("RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a16", "llama3.1-8b-GPTQ-8bit", "llama3.1-8b [mine]"):
+    for word in (
+        "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w8a16",
+        "llama3.1-8b-GPTQ-8bit",
+        "llama3.1-8b [mine]",
+        "llama3.1-8b-INT4-INT8-Mixed-GPTQ",
+    ):
         assert good(model=word).model.name == "llama3.1-8b"
     found = one(model="nonesuch-GPTQ-4bit")
     assert isinstance(found, Refused) and "no model named" in found.reason
+
+
+def test_the_interval_of_a_scheduler_is_stated_or_that_of_published_scripts() -> None:
+    """As the scripts of a known benchmark set it; rows that say where they are from keep the engine's default."""
+    known = {"model": "deepseek-r1", "gpu": "b200", "engine": "sglang", "tp": "8"}
+    few, many = good(**known, concurrency="8"), good(**known, concurrency="16")
+    assert (few.recv_interval, many.recv_interval) == (10, 30) and "taken as 30" in many.notes[-1]
+    assert good(**known, scheduler_recv_interval="4").recv_interval == 4
+    for change in ({"source": "a page"}, {"lengths": "exact"}, {"gpu": "h200"}, {"engine": "vllm"}, {"model": "glm-5"}):
+        assert good(**{**known, **change}).recv_interval == 1, change
+
+
+def test_a_request_waits_half_the_interval_on_average() -> None:
+    """Others' decode steps pass while it waits: of 30 steps 14.5 more than under the default, times 15 in 16."""
+    rows = [good(concurrency="16", engine="sglang", scheduler_recv_interval=n) for n in ("1", "30")]
+    found = predict(rows, catalog.serving_profile(), catalog.engine())
+    once, seldom = (p for p in found if isinstance(p, PredictedRow))
+    many, _ = stack(rows, catalog.engine())
+    values = {name: np.full(2, value) for name, value in catalog.serving_profile().values(rows[0].identity).items()}
+    step = many.steps(many.calibrated(values)).decode[0]
+    # the first of ten waves waits as the others do
+    assert seldom.ttft - once.ttft == pytest.approx(14.5 * step * 15 / 16, rel=1e-6)
+    assert seldom.tpot < once.tpot, "the cycle is as long; less of it is left for decoding"
+
+
+def test_a_row_is_of_a_number_format_that_its_gpu_has_or_unpacks() -> None:
+    def of(**change: str) -> str:
+        return good(**change).identity.number_format
+
+    assert of() == of(precision="bf16") == "16 bits"
+    assert (of(precision="fp8"), of(precision="fp8", gpu="a100")) == ("8 bits", "8 bits, unpacked")
+    assert (of(precision="nvfp4", gpu="b200"), of(precision="int4")) == ("4 bits", "4 bits, unpacked")
+    assert of(model="gpt-oss-120b") == "4 bits, unpacked" and of(model="gpt-oss-120b", gpu="b200") == "4 bits"
 
 
 def test_experts_counted_twice_are_put_right() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api.values import several
+from kvplan.architectures.formats import format_named
 from kvplan.errors import SpecError
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
@@ -54,7 +55,7 @@ def site(
     """
     found = Site(
         gpu=gpu,
-        calibration=calibrated(gpu, about, profile, engine),
+        calibration=calibrated(gpu, about, profile, engine, weights),
         engine=catalog.engine(),
         offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
@@ -117,12 +118,19 @@ def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
         raise SpecError("price: name the one GPU it is for with gpus=h100")
 
 
-def calibrated(gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "vllm") -> Calibration:
-    """Return what a server of this GPU and engine reaches under a profile of servers, or of kernels."""
+def calibrated(
+    gpu: Gpu, about: ModelSpec | None, profile: str, engine: str = "vllm", weights: str | None = None
+) -> Calibration:
+    """Return what a server of this GPU and engine reaches under a profile of servers, or of kernels.
+
+    Kernels are those of the weights' format; where the planner may choose it, of the checkpoint's own.
+    """
+    form = format_named(weights) if weights else None
+    bits = form.bits if form else None
     if catalog.is_serving(profile):
-        return catalog.calibration(gpu, engine, about, profile)
+        return catalog.calibration(gpu, engine, about, profile, bits)
     servers, name, measured = with_kernels_of(profile)
-    found = servers.calibrate(gpu, engine, about)
+    found = servers.calibrate(gpu, engine, about, bits=bits)
     if gpu.name not in measured:
         return found
     return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")

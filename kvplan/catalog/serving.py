@@ -46,7 +46,11 @@ def is_serving(word: str) -> bool:
 
 
 def calibration(
-    device: Gpu, engine: str = "vllm", about: ModelSpec | None = None, profile: str = "published"
+    device: Gpu,
+    engine: str = "vllm",
+    about: ModelSpec | None = None,
+    profile: str = "published",
+    bits: float | None = None,
 ) -> Calibration:
-    """Return what a server of this GPU and engine reaches, and how sure that is for a model."""
-    return serving_profile(profile).calibrate(device, engine, about)
+    """Return what a server of this GPU and engine reaches, and how sure that is for a model with weights so wide."""
+    return serving_profile(profile).calibrate(device, engine, about, bits=bits)

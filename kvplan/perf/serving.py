@@ -61,6 +61,7 @@ class Load:
     static: Amount = 0.0  #: 1: one batch that starts together and is read whole
     offline: Amount = 0.0  #: 1: all requests come at once
     open: Amount = 0.0  #: 1: requests come at a rate of their own
+    recv_interval: Amount = 1.0  #: decode steps from one look of the scheduler for new requests to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +194,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     ahead = known.service * known.squared
     queue = c.wait * behind * ahead / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
     clump = burst_wait(load, s, extra, c) * others * (1.0 - load.open)
-    polled = c.poll * s.decode * others
+    polled = (c.poll + (load.recv_interval - 1.0) / 2) * s.decode * others
     rest = others * s.decode / 2
     arriving = own + rest
     first = first_wave(load, s, own, c)

@@ -36,6 +36,29 @@ ERAS = (
 #: how much longer hosts of older GPUs take for the same Python, against those of Hopper and later (28 and 43 ms above)
 OLD_HOSTS = {"volta": 1.5, "turing": 1.5, "ampere": 1.5}
 
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a published serving benchmark set an engine's scheduler, where that is not the engine's default."""
+
+    engine: str  #: its name in the catalogue
+    architectures: tuple[str, ...]  #: of the GPUs it was set for
+    models: tuple[str, ...]  #: what the model types begin with that it was set for
+    crowd: float  #: requests in flight from which `many` holds
+    few: float  #: decode steps from one look for new requests to the next, for fewer requests
+    many: float  #: the same, for so many or more
+
+
+#: InferenceX's scripts start SGLang on Blackwell with --scheduler-recv-interval 10, and 30 from 16 requests on
+#: (SemiAnalysisAI/InferenceX@843c625: benchmarks/single_node/fixed_seq_len/dsr1_fp4_b200.sh and its siblings; not those
+#: of GLM-5, nor those of Hopper, which keep SGLang's default of 1)
+RECIPES = (
+    Recipe(
+        engine="sglang", architectures=("blackwell",), models=("deepseek_v3", "qwen3_5"), crowd=16.0, few=10.0,
+        many=30.0,
+    ),
+)  # fmt: skip
+
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
 NUMBER = re.compile(r"(?<![\d.])v?(\d+\.\d+(?:\.\d+)?(?:\.?(?:rc|post|dev)\d*)*)", re.IGNORECASE)
 YEAR = re.compile(r"\b(20\d\d)\b")
@@ -91,3 +114,12 @@ def launch_of(engine: str, version: str, architecture: str) -> float:
     """Return what a host takes to launch one kernel where no CUDA graph does. [s]"""
     launch = max((era.launch for era in eras_of(engine, version)), default=0.0)
     return launch * OLD_HOSTS.get(architecture, 1.0)
+
+
+def recv_interval(engine: str, architecture: str, model_type: str, concurrency: float) -> float:
+    """Return the decode steps from one look for new requests to the next in published benchmarks, 1 by default."""
+    for recipe in RECIPES:
+        named = engine == recipe.engine and architecture in recipe.architectures
+        if named and model_type.startswith(recipe.models):
+            return recipe.many if concurrency >= recipe.crowd else recipe.few
+    return 1.0

@@ -1,8 +1,9 @@
 """What was fitted of servers: how far GPUs, engines, models and their pairs are from the priors of the terms.
 
 The logarithm of a term is its prior, plus what all servers have in common (base), plus what was found of this GPU, this
-engine, the two together, the engine's release, the model, the model under this engine, and the benchmark run. Each part
-is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its parts are known for.
+engine, the two together, the engine's release, the model, the model under this engine, its number format there, and the
+benchmark run. Each part is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its
+parts are known for.
 Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 """
 
@@ -41,8 +42,8 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 
 #: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow. Engines
 #: differ by their kernels and most by their schedulers. Models differ by what the physics leaves out (shapes of their
-#: products, balance of their experts), engines by how well they were tuned for one. A run differs by what its record
-#: leaves out.
+#: products, balance of their experts), engines by how well they were tuned for one and by their kernels for a number
+#: format. A server keeps its launch script from release to release. A run differs by what its record leaves out.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20)),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05)),
@@ -50,16 +51,18 @@ LEVELS = (
     Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
-    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.1}),
+    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.07}),
     Level(name="models", kinds=_kinds(0.08, 0.06, 0.10)),
     Level(name="ports", kinds=_kinds(0.10, 0.08, 0.20)),
+    Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
+    Level(name="own", named={"poll": 0.4, "request": 0.25, "burst": 0.3}),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
         named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4},
     ),
     Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8}),
-    Level(name="sweeps", named={"pace": 0.07, "poll": 0.8, "request": 0.6, "burst": 0.6}),
+    Level(name="sweeps", named={"pace": 0.055, "poll": 0.8, "request": 0.6, "burst": 0.6}),
 )
 
 #: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need
@@ -102,6 +105,23 @@ def shape(model: ModelSpec) -> str:
     return f"{len(model.layers)} x {model.hidden}, {sum(layer.parameters for layer in model.layers)}"
 
 
+#: weights up to so many bits, scales included, are of 8 and of 4 bits
+EIGHT, FOUR = 8.6, 5.0
+
+
+def stored_bits(model: ModelSpec) -> float:
+    """Return the width of a checkpoint's quantised weights, 16 where it has none. [bit]"""
+    return (model.quantization.bits if model.quantization else None) or 16.0
+
+
+def number_format(gpu: Gpu, bits: float) -> str:
+    """Return what kernels are written for: weights of 16, 8 or 4 bits, which a GPU multiplies in or unpacks."""
+    if bits > EIGHT:
+        return "16 bits"
+    width, native = ("8 bits", gpu.fp8) if bits > FOUR else ("4 bits", gpu.fp4)
+    return width if native else f"{width}, unpacked"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Identity:
     """Whose row or plan it is; '' where that is not known, and then nothing is taken from that level."""
@@ -114,6 +134,7 @@ class Identity:
     source: str = ""  #: collection a row is from, '' for rows of a known script
     architecture: str = ""  #: of the GPU: hopper, blackwell, ...
     vendor: str = ""  #: of the GPU
+    number_format: str = ""  #: of its weights, see `number_format`
 
     def members(self) -> dict[str, str]:
         """Return who this is at every level."""
@@ -125,6 +146,7 @@ class Identity:
             "servers": f"{self.gpu} {self.engine}",
             "eras": era_of(self.engine, self.version),
             "releases": f"{self.engine} {release_of(self.version)}" if self.version else "",
+            "builds": f"{self.engine} {self.number_format}" if self.number_format else "",
             "own": f"{self.gpu} {self.engine} {self.model}" if self.model else "",
             "models": self.model,
             "ports": f"{self.engine} {self.model}" if self.model else "",
@@ -242,12 +264,18 @@ class ServingProfile:
         known = (stood_on(SEEN, who, own=True) if basis == SEEN else "", stood_on(basis, who), basis)
         return next(self.ranges[name] for name in known if name in self.ranges)
 
-    def calibrate(self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "") -> Calibration:
-        """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares."""
+    def calibrate(
+        self, gpu: Gpu, engine: str, about: ModelSpec | None = None, version: str = "", bits: float | None = None
+    ) -> Calibration:
+        """Return what a server of this GPU and engine reaches, with a model of which it is known how it fares.
+
+        `bits` is the width of its weights, None for the checkpoint's own.
+        """
         who = Identity(
             gpu=gpu.name, engine=engine, version=version, model=self.known_as(about) if about else "",
             architecture=gpu.architecture,
             vendor=gpu.vendor,
+            number_format=number_format(gpu, bits or stored_bits(about)) if about else "",
         )  # fmt: skip
         basis = self.basis(who)
         tpot, ttft = self.interval(who)

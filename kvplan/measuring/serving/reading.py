@@ -12,6 +12,7 @@ from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
+from kvplan.specs.eras import recv_interval
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import parse
@@ -28,7 +29,9 @@ ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtll
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
 #: what names of quantised checkpoints, or of one among several, end in
-QUANTISED = re.compile(r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE)
+QUANTISED = re.compile(
+    r"(\s*\[[^\]]*\]|[-.]quantized\.w\d+a\d+|(-int\d)*-mixed-(gptq|awq)|-(gptq|awq|autoround)[-\w]*)$", re.IGNORECASE
+)
 #: lengths of data sets differ by about their mean; of "+-15 %" by as much each way
 DATASET_SPREAD, NEAR_SPREAD = 1.0, 0.3
 #: widths of a cache by words inside its name [bit]
@@ -91,6 +94,7 @@ def _server(
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
     load, unusual = load_columns(entry, arrival, spec)
+    interval, scheduled = recv_interval_of(entry, spec, device, engine)
     times: dict[str, Any] = times_of(entry) if measured else {}
     return ServerRow(
         line=line,
@@ -105,11 +109,27 @@ def _server(
         medians=entry.text("ttft_meaning").lower().startswith(("p50", "median")),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
+        recv_interval=interval,
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
-        notes=(*infeasible, *unusual, *misread),
+        notes=(*infeasible, *unusual, *misread, *scheduled),
         **load,
         **times,
     )
+
+
+def recv_interval_of(entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str) -> tuple[float, tuple[str, ...]]:
+    """Return the decode steps from one look of the scheduler for new requests to the next, and what was assumed.
+
+    Rows that name no source and count no requests are taken as published serving benchmarks ran them.
+    """
+    if entry.text("scheduler_recv_interval"):
+        return entry.size("scheduler_recv_interval"), ()
+    if any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")):
+        return 1.0, ()
+    interval = recv_interval(engine, gpu.architecture, model.model_type, entry.size("concurrency", 1.0))
+    if interval == 1.0:
+        return interval, ()
+    return interval, (f"scheduler_recv_interval taken as {interval:.0f}, as published benchmarks set it",)
 
 
 def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:

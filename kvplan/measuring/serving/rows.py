@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.kv.replica import Parallel
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import Identity, family
+from kvplan.specs.serving_profile import Identity, family, number_format, stored_bits
 
 #: no server has a larger value of any size
 LARGEST = 10**9
@@ -46,6 +47,7 @@ class ServerRow:
     medians: bool = False  #: whether the TTFT is a median, not a mean
     sweep: str = ""  #: benchmark run it is from
     source: str = ""  #: collection it is from, '' for rows of a known script
+    recv_interval: float = 1.0  #: decode steps from one look of the scheduler for new requests to the next
     host_work: float = 1.0  #: share left of the host's work for a sequence: less where no server streams its tokens
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 
@@ -55,7 +57,13 @@ class ServerRow:
         return Identity(
             gpu=self.gpu.name, engine=self.engine, version=self.version, model=family(self.model), sweep=self.sweep,
             source=self.source, architecture=self.gpu.architecture, vendor=self.gpu.vendor,
+            number_format=number_format(self.gpu, self.weight_bits),
         )  # fmt: skip
+
+    @property
+    def weight_bits(self) -> float:
+        """Width of its quantised weights, 16 where it has none. [bit]"""
+        return FORMATS[self.weight_format].bits if self.weight_format else stored_bits(self.model)
 
     @property
     def kv_bits(self) -> float:
