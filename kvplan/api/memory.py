@@ -31,11 +31,13 @@ def memory(
     block_size: int | None = None,
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | str | None = None,
+    engine: str = "vllm",
 ) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided.
 
     `layout` is architecture (what the model needs), engine (the pages an engine reserves) or transformers (what its
-    cache holds after a prefill). A context beyond the model's is answered with a warning. Raises KvplanError for
+    cache holds after a prefill). `engine` names whose rules divide the memory, the newest release known unless it
+    says one, as in `vllm@0.19`. A context beyond the model's is answered with a warning. Raises KvplanError for
     names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
@@ -54,7 +56,7 @@ def memory(
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
     where = Deployment(
-        engine=catalog.engine(),
+        engine=catalog.engine(values.word(engine, "engine")),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
         parallel=values.parallel(tp, pp, dp) or Parallel(),
         weights=values.given(values.weight_format, weights),

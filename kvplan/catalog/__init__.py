@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
+    from kvplan.catalog.engines import FITTED as FITTED
     from kvplan.catalog.engines import engine as engine
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu

@@ -52,6 +52,13 @@ from kvplan.report.formats import Report
 @click.option("--block-size", type=click.IntRange(1, MOST_BLOCK), metavar="N", help="Tokens per page.")
 @click.option("--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="Sequences per step.")
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
+@click.option(
+    "--engine",
+    default="vllm",
+    show_default=True,
+    metavar="NAME[@RELEASE]",
+    help="Whose rules divide the memory: vllm, sglang, trtllm, llamacpp. Default: their newest release known.",
+)
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @format_option
 @examples(
