@@ -68,6 +68,13 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     return value
 
 
+def engine(value: object, name: str, choices: Collection[str]) -> str:
+    """Return an engine of several, with the release where one is named, as in vllm@0.19."""
+    word = value if isinstance(value, str) else ""
+    one_of(word.partition("@")[0] or value, name, choices)
+    return word
+
+
 def weight_format(value: object, name: str = "weights") -> str:
     """Return the name of a weight format."""
     return one_of(value, name, sorted(FORMATS))

@@ -113,6 +113,10 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+engine_option = click.option(
+    "--engine", default="vllm", show_default=True, metavar="NAME[@RELEASE]",
+    help="What serves: vllm, sglang or trtllm, by the memory rules of their newest release known, or as in vllm@0.19.",
+)  # fmt: skip
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, help="How the answer is written."
