@@ -52,8 +52,6 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: fields that are no single figures
 OTHER = ("first_step", "steps", "runtime", "reserve", "releases")
-#: the release whose rules the shipped profile of servers was fitted under
-FITTED = "vllm@0.11"
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -96,6 +94,12 @@ def engine(word: str = "vllm") -> Engine:
     version = f"{chosen} and later" if after is None else f"{chosen} to before {after}"
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
     return Engine(name=name, release=chosen, version=version, sources=sources, **values)
+
+
+@cache
+def fitted_engine() -> Engine:
+    """Return the memory rules that the shipped profile of servers was fitted under."""
+    return engine("vllm@0.11")
 
 
 def _in_force(wanted: str, known: list[str], name: str) -> str:

@@ -8,7 +8,7 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
 from kvplan.kv.replica import Parallel, Weights, stage_layouts, weights
 from kvplan.kv.resident import resident, rules
-from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.hardware import Engine, Gpu, captured
 from kvplan.specs.model import Layer, ModelSpec
 from kvplan.units import show_bytes, show_percent
 
@@ -35,6 +35,7 @@ class Deployment:
     max_num_seqs: int | None = None  #: sequences of one step
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
+    rank_graphs: bool = False  #: whether its estimate of CUDA graphs of data-parallel ranks, far too large, is left on
 
     @property
     def use(self) -> float:
@@ -203,9 +204,9 @@ def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
     each = layers * engine.graph_bytes
     if _widths(model, deployment.parallel.tensor, False).routed:
         each += engine.expert_graph_bytes
-        if deployment.parallel.data > 1:
+        if deployment.rank_graphs and deployment.parallel.data > 1:
             each += layers * model.hidden * engine.rank_graph_bytes
-    return engine.graphs(deployment.limits[0]) * each
+    return captured(deployment.limits[0]) * each
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:

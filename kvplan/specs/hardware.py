@@ -1,6 +1,7 @@
 """What a GPU, an engine and a price are."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 
 from kvplan.specs.fields import about, described
 from kvplan.specs.source import Source
@@ -77,7 +78,7 @@ class Reserve:
     large: float  #: memory of a GPU that is large [B]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
     """How one release of a serving engine divides a GPU's memory, as sourced data.
 
@@ -120,6 +121,7 @@ class Engine:
         """The engine and the release whose rules these are, as options spell them."""
         return f"{self.name}@{self.release}"
 
+    @lru_cache(maxsize=1024)  # noqa: B019 (engines are few and live as long as the process)
     def step(self, gpu: Gpu | None) -> StepSize:
         """Return the largest step the engine takes on this GPU; None stands for the largest GPU."""
         if gpu is None:
@@ -148,16 +150,18 @@ class Engine:
         kept = max(kept, r.least) if gpu.visible_memory > r.large else kept
         return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
 
-    def graphs(self, sequences: int) -> int:
-        """Return how many batch sizes the engine captures as CUDA graphs: 1, 2, 4, by 8 to 256 and by 16 to 512."""
-        most = min(2 * sequences, 512)
-        return sum(n <= most for n in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
-
     def runtime_bytes(self, gpus: int, pipeline: int = 1) -> float:
         """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
         if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
             return self.stage_runtime
         return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
+
+
+@lru_cache
+def captured(sequences: int) -> int:
+    """Return how many batch sizes vLLM captures as CUDA graphs: 1, 2, 4, by 8 to 256 and by 16 to 512."""
+    most = min(2 * sequences, 512)
+    return sum(n <= most for n in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
 
 
 #: fields of an engine file, in the order they are shown
