@@ -30,6 +30,7 @@ UNITS = {
     "sampler_bytes_per_logit": "B",
     "live_hidden": "1",
     "activation_base": "B",
+    "expert_chunk": "#",
     "keeps_workspaces": "#",
     "stage_runtime": "B",
     "graph_bytes": "B",

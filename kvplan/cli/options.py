@@ -114,8 +114,7 @@ replica_options = stacked(
 
 
 engine_option = click.option(
-    "--engine", default="vllm", show_default=True, metavar="NAME[@RELEASE]",
-    help="What serves: vllm, sglang or trtllm, by the memory rules of their newest release known, or as in vllm@0.19.",
+    "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
 )  # fmt: skip
 format_option = stacked(
     click.option(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from math import inf
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
@@ -23,6 +24,16 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What drafts tokens for a model to verify: its own next-token layers, a head (EAGLE), or a smaller model."""
+
+    kind: str  #: mtp, eagle3 or model
+    model: ModelSpec  #: its layers, and tensors outside them that it does not share with the model it drafts for
+    form: str | None = None  #: format of its weights, None for its checkpoint's
+    note: str = ""  #: what is assumed of it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint)."""
 
@@ -36,6 +47,13 @@ class Deployment:
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
     rank_graphs: bool = False  #: whether its estimate of CUDA graphs of data-parallel ranks, far too large, is left on
+    graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
+    prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
+    hybrid: bool = True  #: whether layers that see a window free what they no longer see
+    context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
+    kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
+    offloaded: float = 0.0  #: weights that a GPU leaves in the host's memory [B]
+    draft: "Draft | None" = None  #: what drafts tokens
 
     @property
     def use(self) -> float:
@@ -52,7 +70,11 @@ class Deployment:
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""
-        return paging(layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts)
+        return paging(
+            layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts,
+            state_pages=self.engine.state_pages if self.prefix_caching else 1,
+            ranks=self.context_ranks, hybrid=self.hybrid,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +117,9 @@ class Budget:
             "static": f"{used} of what is free before weights, less weights",
             "free": f"{used} of what is free after weights and activations",
         }
+        if self.deployment.kv_bytes is not None:
+            room[pool] = f"of {show_bytes(self.deployment.kv_bytes)} asked for"
+        gpus += f"; {show_bytes(self.deployment.offloaded)} left in the host's memory" * (self.deployment.offloaded > 0)
         basis = {
             "weights": f"{self.form}, {show_bytes(self.held.total)} over {gpus}",
             "activations": self.binding,
@@ -177,7 +202,7 @@ def activation_bytes(model: ModelSpec, deployment: Deployment, *, last: bool = T
     sequences, tokens = deployment.limits
     rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
     wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
-    experts = tokens * parallel.data * 2.0 * wide.experts
+    experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
     images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
     kept = images + (experts if engine.keeps_workspaces and _form(model, deployment) != "mxfp4" else 0.0)
     feed = engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept
@@ -199,7 +224,7 @@ def _form(model: ModelSpec, deployment: Deployment) -> str:
 def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
     """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
     engine = deployment.engine
-    if not engine.graph_bytes:
+    if not engine.graph_bytes or not deployment.graphs:
         return 0.0
     each = layers * engine.graph_bytes
     if _widths(model, deployment.parallel.tensor, False).routed:
@@ -216,7 +241,8 @@ def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, le
     cuts = parallel.cuts(len(model.layers))
     if len(cuts) == 1:
         return _stage(model, settled, deployment, length, held, 0, cuts)
-    parts = stage_layouts(settled, cuts)
+    drafting = settled.end - cuts[-1][1]  # a draft's layers stand on the last stage
+    parts = stage_layouts(settled, (*cuts[:-1], (cuts[-1][0], cuts[-1][1] + drafting)))
     # stages in the middle differ only in their layers: the fullest stands for all
     middle = sorted(range(1, len(cuts) - 1), key=lambda i: parts[i].stored(4096))[-1:]
     chosen = range(len(cuts)) if parallel.split else (0, *middle, len(cuts) - 1)
@@ -239,6 +265,10 @@ def _stage(
     start, end = cuts[index]
     weight = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
     weight += resident(model, deployment.weights, parallel, index, rules(engine))
+    if deployment.draft is not None and index == len(cuts) - 1:
+        drafts = weights(deployment.draft.model, deployment.draft.form)
+        weight += drafts.per_gpu(Parallel(tensor=parallel.tensor, data=parallel.data))
+    weight = max(weight - deployment.offloaded, 0.0)
     activation, binding = activation_bytes(model, deployment, last=index == len(cuts) - 1)
     runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline)
     amounts = {"weights": weight, "activations": activation, "runtime": runtime}
@@ -248,7 +278,12 @@ def _stage(
         binding = "set aside for activations and CUDA graphs"
     elif engine.pool == "free":
         amounts["unused"] = (1 - deployment.use) * max(visible - weight - activation - runtime, 0.0)
-    if graphs := graph_bytes(model, deployment, end - start):
+    if deployment.kv_bytes is not None:
+        total = visible
+        left = visible - weight - activation - runtime
+        amounts = {"weights": weight, "activations": activation, "runtime": runtime}
+        amounts["unused"] = max(left - deployment.kv_bytes, 0.0)
+    elif graphs := graph_bytes(model, deployment, end - start):
         amounts["cuda_graphs"] = graphs
     return Budget(
         amounts=amounts,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kvplan.kv.budget import Budget, Line
 from kvplan.kv.layout import equation
-from kvplan.planning.memory import LayerCache, Memory
+from kvplan.planning.memory import LayerCache, Memory, draft_bytes
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, sentence, table
 from kvplan.report.sources import about, brief, rules, whose
 from kvplan.units import show_bytes, show_count, show_percent, show_tokens
@@ -61,11 +61,21 @@ def page(m: Memory, explained: bool = False) -> Page:
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
+        Text(sentence(drafted(m))),
         (Text(f"Note: {sentence(n)}") for n in (*m.warnings, *model.notes)),
         room,
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", sources(m)),
     )
+
+
+def drafted(m: Memory) -> str:
+    """Return what drafts tokens, '' where nothing does."""
+    draft = m.where.draft
+    if draft is None:
+        return ""
+    what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
+    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.where))} of weights"
 
 
 def sources(m: Memory) -> Iterable[str]:
@@ -145,6 +155,17 @@ def document(m: Memory) -> Json:
             "per_layer": records(LAYER, m.per_layer),
         },
     )
+    if len(m.stages) > 1:
+        found["kv"] |= {"stages": [{"layers": layers, "bytes": size} for layers, size in m.stages]}
+    if m.where.draft is not None:
+        draft = m.where.draft
+        found["speculative"] = {
+            "kind": draft.kind,
+            "model": draft.model.name,
+            "layers": len(draft.model.layers),
+            "weight_bytes": draft_bytes(m.where),
+            "note": draft.note,
+        }
     if m.budget is not None:
         found |= {"budget": budget(m.budget), "max_sequences": m.sequences}
         found |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}

@@ -101,6 +101,7 @@ class Engine:
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
     live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
     activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
+    expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
     keeps_workspaces: bool = False  #: whether buffers of experts and image embeddings stay allocated
     runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
     stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
