@@ -2,6 +2,7 @@
 
 import pytest
 
+import kvplan
 from kvplan import catalog
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Deployment
@@ -98,6 +99,117 @@ def test_h2o_never_takes_more_pages_than_it_replaces_by_more_than_its_scores(nam
         compacting = Deployment(engine=ENGINE, compacts=True)
         fewer = compacting.pages(apply("h2o:20%", plain).settled(length)).reserved(length)
         assert fewer < 0.6 * compacting.pages(plain).reserved(length)
+
+
+# -- what engines of 2026 do with recurrent states, and what they are run with ---------------------
+
+
+def asked(name: str, context: int | str, **more: object):
+    return kvplan.memory(name, context, layout="engine", **more)
+
+
+def test_cached_prefixes_pin_two_pages_of_a_state() -> None:
+    """Qwen3.5-27B, TP2, fp8 cache: 4.99 GiB are 2.31 requests of 131,072 tokens (a log of August 2026)."""
+    with_cache = asked("qwen3.5-27b", 131_072, kv_dtype="fp8", tp=2)
+    without = asked("qwen3.5-27b", 131_072, kv_dtype="fp8", tp=2, without="prefix-caching")
+    older = asked("qwen3.5-27b", 131_072, kv_dtype="fp8", tp=2, engine="vllm@0.19")
+    assert with_cache.total / 2 / GIB == pytest.approx(2.1534, abs=0.0005)
+    assert without.total == older.total == pytest.approx(with_cache.total * 87 / 90)
+
+
+def test_more_sequences_than_state_pages_keep_the_engine_from_starting() -> None:
+    """On one H100 vLLM 0.25.1 says: max_num_seqs (1024) exceeds available Mamba cache blocks (614)."""
+    refused = asked("qwen3.5-27b", "32k", weights="fp8", gpu="h100")
+    slots = refused.budget.paging.slots(refused.budget.kv_cache)
+    assert "max_num_seqs=1,024 exceeds the" in refused.reason and 600 < slots < 1024
+    # fewer sequences need less for the sampler, which leaves more pages
+    assert not asked("qwen3.5-27b", "32k", weights="fp8", gpu="h100", max_num_seqs=slots).reason
+    assert not asked("qwen3.5-27b", "32k", weights="fp8", gpu="h100", engine="vllm@0.19").reason
+    assert not asked("qwen3-32b", "32k", weights="fp8", gpu="h100").reason
+
+
+def test_uneven_stages_divide_the_cache_by_layers() -> None:
+    """Qwen3-30B-A3B at 262,144 tokens: 24.0 GiB (vllm-project/vllm#34076), 8 and 16 on stages of 16 and 32 layers."""
+    found = asked("qwen3-30b-a3b", 262_144, pp_layers="16,32", gpu="h200")
+    assert [(layers, size / GIB) for layers, size in found.stages] == [(16, 8.0), (32, 16.0)]
+    first, second = found.budget.stages
+    assert found.budget.kv_tokens == second.kv_tokens < first.kv_tokens
+    even = asked("qwen3-30b-a3b", 262_144, pp=2, gpu="h200")
+    assert even.budget.kv_tokens > found.budget.kv_tokens and even.total == found.total
+
+
+def test_decode_context_parallelism_divides_tokens_over_gpus_with_the_same_heads() -> None:
+    whole, divided = asked("deepseek-v3", "64k", tp=8), asked("deepseek-v3", "64k", tp=8, dcp=8)
+    assert divided.total == pytest.approx(whole.total / 8)
+    assert divided.bytes_per_token == pytest.approx(whole.bytes_per_token / 8)
+    with pytest.raises(Incompatible, match="write tp=16"):
+        asked("llama3.1-8b", "8k", tp=8, dcp=2)
+
+
+def test_a_fixed_cache_has_the_bytes_asked_for() -> None:
+    found = asked("llama3.1-8b", "8k", gpu="h100", kv_cache_memory_bytes="20GiB")
+    assert found.budget.kv_cache == 20 * GIB and found.budget.kv_tokens == 20 * 8192
+    assert sum(line.amount for line in found.budget.lines) == pytest.approx(found.budget.total)
+    assert asked("llama3.1-8b", "8k", gpu="h100", kv_cache_memory_bytes="70GiB").budget.kv_cache < 63 * GIB
+
+
+def test_offloaded_weights_leave_room_for_the_cache() -> None:
+    plain, less = (asked("llama3.1-8b", "8k", gpu="h100", cpu_offload=size) for size in (None, "4GiB"))
+    assert less.budget.kv_cache - plain.budget.kv_cache == pytest.approx(4 * GIB)
+
+
+def test_without_the_hybrid_manager_windows_free_nothing() -> None:
+    """Gemma-3-27B at 131,072 tokens: 62 layers x 16 heads x 2 x 128 x 2 B."""
+    assert asked("gemma3-27b", 131_072, without="hybrid").total == 62 * 131_072 * 16 * 2 * 128 * 2
+
+
+def test_graphs_may_be_left_out_of_the_budget() -> None:
+    plain, without = (asked("llama3.1-8b", "8k", gpu="h100", without=left) for left in ((), "graphs"))
+    assert without.budget.kv_cache - plain.budget.kv_cache == pytest.approx(plain.budget.line("cuda_graphs"))
+
+
+# -- what drafts tokens ----------------------------------------------------------------------------
+
+
+def test_a_next_token_layer_caches_as_the_model_does() -> None:
+    """GLM-5.2 in fp8 on a server with MTP: 79 layers x 656 B and 22 indexers x 132 B."""
+    assert asked("glm-5.2", "32k", kv_dtype="fp8", speculative="mtp").bytes_per_token == 79 * 656 + 22 * 132
+    assert asked("glm-5.2", "32k", kv_dtype="fp8").bytes_per_token == 53_940
+
+
+def test_the_next_token_layer_of_deepseek_weighs_what_its_paper_says() -> None:
+    """DeepSeek-V3: 14 B parameters, 11.5 B of them not shared with the model (its README)."""
+    plain, drafting = asked("deepseek-v3", "8k"), asked("deepseek-v3", "8k", speculative="mtp")
+    assert drafting.weight_bytes - plain.weight_bytes == pytest.approx(11.5e9, rel=0.02)
+    assert drafting.bytes_per_token / plain.bytes_per_token == pytest.approx(62 / 61)
+
+
+def test_a_draft_model_brings_its_weights_and_its_cache() -> None:
+    plain, small = asked("llama3.1-70b", "8k"), asked("llama3.2-1b", "8k")
+    both = asked("llama3.1-70b", "8k", speculative="llama3.2-1b")
+    assert both.bytes_per_token == plain.bytes_per_token + small.bytes_per_token
+    assert both.weight_bytes == pytest.approx(plain.weight_bytes + small.weight_bytes)
+    room = [asked("llama3.1-70b", "8k", gpu="h200", tp=2, speculative=s).budget.kv_cache for s in (None, "llama3.2-1b")]
+    assert room[0] - room[1] == pytest.approx(small.weight_bytes / 2, rel=0.01)
+
+
+def test_an_eagle3_head_is_one_layer() -> None:
+    """Published heads of Llama-3.1-8B: 0.85 GB in 16 bits."""
+    plain, drafting = asked("llama3.1-8b", "8k"), asked("llama3.1-8b", "8k", speculative="eagle3")
+    assert drafting.weight_bytes - plain.weight_bytes == pytest.approx(0.85e9, rel=0.03)
+    assert drafting.bytes_per_token / plain.bytes_per_token == pytest.approx(33 / 32)
+
+
+def test_a_draft_stands_on_the_last_stage() -> None:
+    plain, drafting = (asked("deepseek-v3", "8k", gpu="h200", tp=8, pp=2, speculative=s) for s in (None, "mtp"))
+    first, last = (drafting.budget.stages[i].line("weights") - plain.budget.stages[i].line("weights") for i in (0, -1))
+    assert first == 0 and last > 1e9
+    assert drafting.budget.stages[-1].paging.block_bytes > plain.budget.stages[-1].paging.block_bytes
+
+
+def test_a_model_without_next_token_layers_is_told_what_to_write() -> None:
+    with pytest.raises(Incompatible, match="write speculative=eagle3 or name a draft model"):
+        asked("llama3.1-8b", "8k", speculative="mtp")
 
 
 def test_growth_of_hybrids_is_that_of_their_attention_layers() -> None:

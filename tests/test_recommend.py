@@ -1084,8 +1084,6 @@ def test_any_engine_is_the_best_of_all(run) -> None:
     assert doc["recommended"]["usd_per_query"]["expected"] <= least * (1 + TIE + 1e-9)
     assert doc["recommended"]["engine"] == doc["engine"]
     assert all(x["calibration"]["doubt"] for x in doc["engines"] if x["recommended"])
-    warned = run(*ask, "--engine", "sglang", "--json").json["warnings"]
-    assert any("memory of SGLang is divided by the rules of vLLM" in warning for warning in warned)
 
 
 def test_of_equal_costs_the_surer_plan_is_taken(run) -> None:

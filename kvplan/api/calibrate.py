@@ -220,7 +220,7 @@ def calibrate_servers(
             raise SpecError(f"no row is of {wanted}; the files hold {', '.join(held)}")
     rows = [replace(r, speculation_gain=0.0) if ran_fast(r, speculative) else r for r in rows]
     options = FitOptions(from_scratch=scratch, kernels=of_kernels() if scratch else {}, progress=progress)
-    engine, shipped = catalog.engine(), catalog.serving_profile()
+    engine, shipped = catalog.fitted_engine(), catalog.serving_profile()
     if about is None or output is None:
         profile = None
         held_out, ranges = check(rows, engine, shipped, options)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.load import ENGINES
 from kvplan.api.sites import PUBLISHED, compared, gpus_of, one_price, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
@@ -28,6 +29,7 @@ def estimate(
     dp: int | None = None,
     weights: str | None = None,
     utilization: float | str | None = None,
+    engine: str = "vllm",
     price: float | str | None = None,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -37,9 +39,9 @@ def estimate(
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
-    'none' lifts one). `price` is USD per GPU-hour, `prices` are files of your own, `on` is their day. A
-    context beyond the model's is answered with a warning. Raises KvplanError for names and values that cannot be
-    understood.
+    'none' lifts one). `engine` may say a release, as in `vllm@0.19`. `price` is USD per GPU-hour, `prices` are files of
+    your own, `on` is their day. A context beyond the model's is answered with a warning. Raises KvplanError for names
+    and values that cannot be understood.
 
         >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
@@ -59,7 +61,7 @@ def estimate(
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
             parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-            utilization=values.utilization(utilization, "utilization"),
+            utilization=values.utilization(utilization, "utilization"), engine=values.engine(engine, "engine", ENGINES),
         )
         for gpu in chosen.values()
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
 
-#: engines whose servers were measured; the memory rules are vLLM's for all of them
+#: engines whose servers were measured
 ENGINES = ("vllm", "trtllm", "sglang")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
@@ -70,7 +70,7 @@ def load(
     check_context(spec, prompt + output, values.flag(allow_long_context, "allow_long_context"), "isl, osl")
     place = site(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
-        engine=values.one_of(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
+        engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip

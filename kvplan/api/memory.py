@@ -1,13 +1,20 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment
+from kvplan.errors import SpecError
+from kvplan.kv import drafts, spelling
+from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
 from kvplan.planning.memory import memory as asked
+from kvplan.specs.model import ModelSpec
 
+#: what an engine can be run without
+FEATURES = ("prefix-caching", "hybrid", "graphs")
 #: more tokens than a page has
 MOST_BLOCK = 65_536
 
@@ -31,11 +38,23 @@ def memory(
     block_size: int | None = None,
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | str | None = None,
+    engine: str = "vllm",
+    speculative: str | None = None,
+    pp_layers: str | Iterable[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
 ) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided.
 
     `layout` is architecture (what the model needs), engine (the pages an engine reserves) or transformers (what its
-    cache holds after a prefill). A context beyond the model's is answered with a warning. Raises KvplanError for
+    cache holds after a prefill). `engine` names whose rules divide the memory, the newest release known unless it
+    says one, as in `vllm@0.19`. `speculative` is mtp, eagle3 or a draft model, `pp_layers` are the layers of each
+    pipeline stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has
+    `kv_cache_memory_bytes` and `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs
+    `without` prefix-caching, hybrid (the manager that frees what windows no longer see) or graphs (the memory set aside
+    for CUDA graphs). A context beyond the model's is answered with a warning. Raises KvplanError for
     names and values that cannot be understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
@@ -53,14 +72,40 @@ def memory(
         encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
+    left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     where = Deployment(
-        engine=catalog.engine(),
+        engine=catalog.engine(values.word(engine, "engine")),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
-        parallel=values.parallel(tp, pp, dp) or Parallel(),
+        parallel=spread(tp, pp, dp, values.layer_counts(pp_layers, "pp_layers")),
         weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
         block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
+        rank_graphs=True,
+        graphs="graphs" not in left,
+        prefix_caching="prefix-caching" not in left,
+        hybrid="hybrid" not in left,
+        context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),
+        kv_bytes=values.given(values.size, kv_cache_memory_bytes, "kv_cache_memory_bytes"),
+        offloaded=values.given(values.size, cpu_offload, "cpu_offload") or 0.0,
+        draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )
     return asked(spec, ask, where)
+
+
+def spread(tp: int | None, pp: int | None, dp: int | None, layers: tuple[int, ...]) -> Parallel:
+    """Return how a replica is spread, its stages of so many layers where they are given."""
+    if not layers:
+        return values.parallel(tp, pp, dp) or Parallel()
+    if pp not in (None, len(layers)):
+        raise SpecError(f"pp, pp_layers: {pp} stages cannot have the layers of {len(layers)}; leave pp out")
+    return replace(values.parallel(tp, len(layers), dp) or Parallel(), split=layers)
+
+
+def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:
+    """Return what drafts tokens for a model: its own next-token layers, an EAGLE-3 head, or a smaller model."""
+    named = values.word(word, "speculative")
+    if named == "mtp":
+        return drafts.mtp(model, form)
+    return drafts.eagle3(model) if named in ("eagle3", "eagle") else drafts.smaller(catalog.model(named))

@@ -103,7 +103,7 @@ def predict_servers(
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
     distinct([word], output)
-    profile, engine = profile_of(profiles), catalog.engine()
+    profile, engine = profile_of(profiles), catalog.fitted_engine()
     bases, tally = Counter[str](), Counter[str]()
     each = tables(word, kind, given, False, BLOCK)
     first = next(each)

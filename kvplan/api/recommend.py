@@ -24,7 +24,7 @@ from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import Quality, checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.weights import FREE, native_formats, weight_loss
-from kvplan.specs.hardware import Engine, Gpu, Price
+from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable
 from kvplan.specs.source import Source
@@ -35,7 +35,6 @@ from kvplan.units import show_percent
 MOST_SPARES = 64
 #: engines whose servers were measured, and all of them
 ENGINES, ANY = ("vllm", "trtllm", "sglang"), "any"
-TITLES = {"trtllm": "TensorRT-LLM", "sglang": "SGLang"}
 #: what a volume may be multiplied by
 LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 
@@ -102,7 +101,7 @@ def recommend(
     )  # fmt: skip
     stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
     axes = axes_of(vary, again)
-    engines = ENGINES if engine == ANY else (values.one_of(engine, "engine", (*ENGINES, ANY)),)
+    engines = ENGINES if engine == ANY else (values.engine(engine, "engine", (*ENGINES, ANY)),)
     limits = Limits(
         ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
         tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
@@ -151,7 +150,7 @@ def recommend(
         alone = named and not own_rent and owned is None
         elsewhere = others(spec, found, day, offered, servers, word) if alone else ()
         return chosen(
-            replace(demand, engine=engine_named(word), limits=replace(limits, confidence=sure)),
+            replace(demand, engine=catalog.engine(word), limits=replace(limits, confidence=sure)),
             names,
             priced,
             losses,
@@ -266,12 +265,6 @@ def alike(isl: int, osl: int, day: str) -> Workload:
     )
 
 
-def engine_named(word: str) -> Engine:
-    """Return an engine; the memory rules are vLLM's for all of them."""
-    rules = catalog.engine()
-    return rules if word == rules.name else replace(rules, name=word, title=TITLES[word], version="")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Formats:
     """Weight formats to search, what each loses, and why others are left out."""
@@ -381,8 +374,6 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
 def warned(r: Recommendation, model: ModelSpec, context: int, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, an old price, a missing number format."""
     found = [*context_warnings(model, context), *model.notes]
-    if r.demand.engine.name != catalog.engine().name:
-        found.append(f"the memory of {r.demand.engine.title} is divided by the rules of {catalog.engine().title}")
     if r.site is not None:
         found += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
     return tuple(found)

@@ -51,12 +51,13 @@ def site(
 ) -> Site:
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
-    `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too.
+    `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too. `engine`
+    may say a release, as in vllm@0.19.
     """
     found = Site(
         gpu=gpu,
-        calibration=calibrated(gpu, about, profile, engine, weights),
-        engine=catalog.engine(),
+        calibration=calibrated(gpu, about, profile, engine.partition("@")[0], weights),
+        engine=catalog.engine(engine),
         offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
         weights=weights,

@@ -70,7 +70,7 @@ def validate_servers(word: str, kind: str | None, given: Mapping[str, str], prof
     from kvplan.measuring.serving.check import by_server
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
-    profile, engine = profile_of(profiles), catalog.engine()
+    profile, engine = profile_of(profiles), catalog.fitted_engine()
     rows, left = usable([read_table(word, kind, given, measured=True)])
     few = [p for p in predict(rows, profile, engine) if isinstance(p, PredictedRow)] if len(rows) <= FEW else []
     return ServerErrors(profile=profile.name, metrics=by_server(rows, profile, engine), left=left, few=few)

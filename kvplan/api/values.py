@@ -68,6 +68,13 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     return value
 
 
+def engine(value: object, name: str, choices: Collection[str]) -> str:
+    """Return an engine of several, with the release where one is named, as in vllm@0.19."""
+    word = value if isinstance(value, str) else ""
+    one_of(word.partition("@")[0] or value, name, choices)
+    return word
+
+
 def weight_format(value: object, name: str = "weights") -> str:
     """Return the name of a weight format."""
     return one_of(value, name, sorted(FORMATS))
@@ -239,6 +246,24 @@ def technique_names(value: str | Iterable[str], usual: Iterable[str], name: str 
     for one in found:
         spelling.parts(one)
     return found
+
+
+def size(value: float | str, name: str) -> float:
+    """Return a size such as '20 GiB', or a number of bytes, above zero. [B]"""
+    text = plain(value, name)
+    found = parse(text if text[-1:].isalpha() else f"{text} B", "B", name)
+    if found <= 0:
+        raise SpecError(f"{name}: must be above zero, as in 20GiB, got {shown(text)}")
+    return found
+
+
+def layer_counts(value: str | Iterable[int], name: str) -> tuple[int, ...]:
+    """Return the layers of each pipeline stage, as in '16,32' or [16, 32]; () where none were given."""
+    if not isinstance(value, str):
+        return tuple(count(one, name, 1, MOST_GPUS) for one in value)
+    if value and not re.fullmatch(r"\d+(,\d+)*", value):
+        raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
+    return tuple(count(int(one), name, 1, MOST_GPUS) for one in value.split(",") if one)
 
 
 def parallel(tp: int | None, pp: int | None, dp: int | None) -> Parallel | None:

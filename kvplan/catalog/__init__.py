@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
     from kvplan.catalog.engines import engine as engine
+    from kvplan.catalog.engines import fitted_engine as fitted_engine
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu
     from kvplan.catalog.lookup import resolve as resolve
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 #: file -> what it offers
 _OFFERS = {
     "claim_files": ("claim_list",),
-    "engines": ("engine",),
+    "engines": ("engine", "fitted_engine"),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
     "models": ("all_models", "model"),

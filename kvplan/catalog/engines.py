@@ -1,6 +1,9 @@
-"""Engines: the memory rules of each, by name or YAML file."""
+"""Engines: the memory rules of each by release, by name or YAML file."""
 
+import re
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from kvplan.catalog.fields import (
     POSITIVE,
@@ -10,43 +13,139 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     number,
+    read_source,
     required,
     shelf_document,
 )
-from kvplan.errors import SpecError
-from kvplan.specs.hardware import Engine
+from kvplan.errors import SpecError, UnknownName
+from kvplan.specs.hardware import Engine, Reserve, StepSize
+from kvplan.specs.source import Source
 
 UNITS = {
     "title": "",
-    "version": "",
+    "pool": "",
     "utilization": "1",
     "block_size": "#",
     "latent_block_size": "#",
-    "large_memory": "B",
     "sampler_bytes_per_logit": "B",
+    "live_hidden": "1",
+    "activation_base": "B",
+    "expert_chunk": "#",
+    "keeps_workspaces": "#",
+    "stage_runtime": "B",
+    "graph_bytes": "B",
+    "expert_graph_bytes": "B",
+    "rank_graph_bytes": "B",
+    "state_pages": "#",
+    "needs_slots": "#",
+    "expert_padding": "#",
+    "rope_table_bytes": "B",
+    "absorbed_bytes": "B",
 }
-#: limits of a GPU below and above `large_memory`
-LIMITS = ("max_num_seqs", "max_num_batched_tokens")
+#: figures every engine must have
+NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
+FLAGS = ("keeps_workspaces", "needs_slots")
+POOLS = ("profiled", "static", "free")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
+STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
+RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "least", "large"), "B")
+SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
+#: fields that are no single figures
+OTHER = ("first_step", "steps", "runtime", "reserve", "releases")
+
+
+def _number(release: str) -> tuple[int, ...]:
+    """Return a release as numbers that compare: '0.21.1' is (0, 21, 1)."""
+    return tuple(int(part) for part in re.findall(r"\d+", release)[:4])
 
 
 @cache
 def engine(word: str = "vllm") -> Engine:
-    """Return an engine's memory rules by name or YAML file; raise SpecError, UnknownName."""
-    raw, name, where = shelf_document("engines", word, "engine")
-    other = {"large_except", "small", "large", "runtime"}
-    values, sources = figures({k: v for k, v in raw.items() if k not in other}, UNITS, where, "engine")
-    if missing := next((field for field in (*UNITS, "runtime", "small", "large") if field not in raw), None):
+    """Return an engine's memory rules by name or YAML file, the newest known or those of a release, as in vllm@0.19.
+
+    Raises SpecError for a release older than the oldest known or no release, and UnknownName.
+    """
+    name, at, wanted = word.rpartition("@")
+    name, wanted = (name, wanted) if at and not wanted.endswith((".yaml", ".yml")) else (word, "")
+    raw, name, where = shelf_document("engines", name, "engine")
+    releases = mapping(raw.get("releases", {}), f"{where}: releases", "{0.19: {utilization: 0.92}}")
+    known = sorted((str(r) for r in releases), key=_number)
+    if not known or not all(re.fullmatch(r"[a-z]?\d+(\.\d+){0,3}", r) for r in known):
+        raise SpecError(f"{where}: releases: expected entries such as '0.19', got {', '.join(known) or 'none'}")
+    chosen = known[-1] if not wanted else _in_force(wanted, known, name)
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    by_name = {str(r): part for r, part in releases.items()}
+    parts = [raw, *(mapping(by_name[r] or {}, f"{where}: {r}") for r in known if _number(r) <= _number(chosen))]
+    for index, part in enumerate(parts):
+        place = where if index == 0 else f"{where}: {known[index - 1]}"
+        part = {"source": raw.get("source"), **part}
+        plain, said = figures({k: v for k, v in part.items() if k not in OTHER}, UNITS, place, "engine")
+        tables = _tables(part, place)
+        values |= plain | tables
+        sources |= said | dict.fromkeys(tables, read_source(part["source"], place))
+    if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
         raise SpecError(f"{where}: missing {missing}; compare with the engine file kvplan ships")
-    values["large_except"] = tuple(listed(raw.get("large_except", []), f"{where}: large_except", "[a100-80gb-sxm]"))
-    values["runtime"] = {
-        count(gpus, f"{where}: runtime", ValueRange(1, MOST_GPUS)): number(
-            amount, f"{where}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
+    if values["pool"] not in POOLS:
+        raise SpecError(f"{where}: pool: expected one of {', '.join(POOLS)}, got {values['pool']}")
+    if "utilization" not in values and "reserve" not in values:
+        raise SpecError(f"{where}: missing utilization; compare with the engine file kvplan ships")
+    after = next((r for r in known if _number(r) > _number(chosen)), None)
+    version = f"{chosen} and later" if after is None else f"{chosen} to before {after}"
+    values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
+    return Engine(name=name, release=chosen, version=version, sources=sources, **values)
+
+
+@cache
+def fitted_engine() -> Engine:
+    """Return the memory rules that the shipped profile of servers was fitted under."""
+    return engine("vllm@0.11")
+
+
+def _in_force(wanted: str, known: list[str], name: str) -> str:
+    """Return the release whose rules hold for the one wanted; raise UnknownName, SpecError."""
+    if not re.fullmatch(r"[a-z]?\d+(\.\d+){0,3}(\D.*)?", wanted):
+        raise UnknownName("release", wanted, known, f"write {name}@{known[-1]}", f"engine {name}")
+    older = [r for r in known if _number(r) <= _number(wanted)]
+    if not older:
+        raise SpecError(
+            f"engine {name}@{wanted}: kvplan knows the memory rules of releases from {known[0]} on; "
+            f"write {name}@{known[0]}"
         )
-        for gpus, amount in mapping(raw["runtime"], f"{where}: runtime", RUNTIME).items()
-    }
-    for size in ("small", "large"):
-        found = required(raw[size], LIMITS, LIMITS, f"{where}: {size}")
-        values[size] = tuple(count(found[k], f"{where}: {size}: {k}", ValueRange(1, 1e9)) for k in LIMITS)
-    return Engine(name=name, sources=sources, **values)
+    return older[-1]
+
+
+def _tables(part: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the figures of a file that are tables."""
+    values: dict[str, Any] = {}
+    if "first_step" in part:
+        values["first_step"] = tuple(listed(part["first_step"], f"{where}: first_step", "[a100-80gb-sxm]"))
+    if "steps" in part:
+        values["steps"] = tuple(_step(s, f"{where}: steps") for s in listed(part["steps"], f"{where}: steps", STEPS, 1))
+    if "reserve" in part:
+        raw = required(part["reserve"], RESERVE, RESERVE, f"{where}: reserve")
+        values["reserve"] = Reserve(
+            **{k: number(v, f"{where}: reserve: {k}", ValueRange(0.0, POSITIVE.most), "B") for k, v in raw.items()}
+        )
+    if "runtime" in part:
+        values["runtime"] = {
+            count(gpus, f"{where}: runtime", ValueRange(1, MOST_GPUS)): number(
+                amount, f"{where}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
+            )
+            for gpus, amount in mapping(part["runtime"], f"{where}: runtime", RUNTIME).items()
+        }
+    return values
+
+
+def _step(raw: object, where: str) -> StepSize:
+    found = required(raw, ("memory", *SIZES, "graph", "wide_graph"), SIZES, where)
+    sizes = {k: count(found[k], f"{where}: {k}", ValueRange(1, 1e9)) for k in found if k != "memory"}
+    graph = sizes.get("graph", 512)
+    return StepSize(
+        memory=number(found.get("memory", "0 B"), f"{where}: memory", ValueRange(0.0, POSITIVE.most), "B"),
+        sequences=sizes["max_num_seqs"],
+        tokens=sizes["max_num_batched_tokens"],
+        graph=graph,
+        wide_graph=sizes.get("wide_graph", graph),
+    )

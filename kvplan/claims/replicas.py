@@ -33,7 +33,7 @@ def site_of(case: ClaimCase, evidence: Evidence, gpu: str = "") -> Site:
     site = evidence.sites[gpu or need(case.gpu).name]
     engine, parallel = site.engine, Parallel(tensor=case.tp) if case.tp else None
     if case.batch:
-        engine = replace(engine, small=(case.batch, engine.small[1]), large=(case.batch, engine.large[1]))
+        engine = engine.taking(case.batch)
     if case.price:
         source = Source(kind="quote", ref="the price in the claims file", date=evidence.day)
         terms = {"provider": "the claim", "term": "as given", "start": evidence.day, "end": None, "note": ""}

@@ -9,6 +9,7 @@ from kvplan.cli.options import (
     context_option,
     day_option,
     deliver,
+    engine_option,
     examples,
     format_option,
     gpus_option,
@@ -35,6 +36,7 @@ from kvplan.report.formats import Report
 @click.option("--ttft", metavar="TIME", help="Limit of the mean TTFT, or none. [default: by the prompt]")
 @click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT, or none. [default: 50ms]")
 @replica_options
+@engine_option
 @price_option
 @prices_option
 @day_option

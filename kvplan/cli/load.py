@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
-from kvplan.api.load import ENGINES, MOST_DRAFTED, load
+from kvplan.api.load import MOST_DRAFTED, load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import (
     day_option,
     deliver,
+    engine_option,
     examples,
     format_option,
     long_context_option,
@@ -32,7 +33,7 @@ from kvplan.report.formats import Report
 )
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
-@click.option("--engine", type=click.Choice(ENGINES), default="vllm", metavar="NAME", help="vllm, trtllm or sglang.")
+@engine_option
 @click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")

@@ -7,6 +7,7 @@ import click
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import (
+    COUNT,
     context_option,
     deliver,
     examples,
@@ -37,9 +38,7 @@ from kvplan.report.formats import Report
     type=click.Choice(LAYOUTS),
     metavar="READING",
     default="architecture",
-    show_default=True,
-    help="architecture: what the model needs; engine: the pages a vLLM-like engine reserves; "
-    "transformers: what its cache holds after a prefill.",
+    help="architecture (the default), engine: the pages it reserves, or transformers: what its cache holds.",
 )
 @click.option(
     "--encoder-tokens",
@@ -52,6 +51,18 @@ from kvplan.report.formats import Report
 @click.option("--block-size", type=click.IntRange(1, MOST_BLOCK), metavar="N", help="Tokens per page.")
 @click.option("--max-num-seqs", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="Sequences per step.")
 @click.option("--max-num-batched-tokens", metavar="TOKENS", help="Prefill tokens per step.")
+@click.option(
+    "--engine",
+    default="vllm",
+    metavar="NAME",
+    help="vllm, sglang, trtllm or llamacpp, as in vllm@0.19.",
+)
+@click.option("--speculative", metavar="DRAFT", help="mtp, eagle3 or a draft model.")
+@click.option("--pp-layers", default="", metavar="N,N", help="Layers of each pipeline stage: 16,32.")
+@click.option("--dcp", type=COUNT, default=1, metavar="N", help="Decode-context-parallel GPUs, of tp.")
+@click.option("--kv-cache-memory-bytes", metavar="SIZE", help="Of the cache on a GPU, as in 20GiB.")
+@click.option("--cpu-offload", metavar="SIZE", help="Weights a GPU leaves on the host.")
+@click.option("--without", multiple=True, metavar="NAME", help="prefix-caching, hybrid or graphs; repeatable.")
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @format_option
 @examples(

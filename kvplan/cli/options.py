@@ -113,6 +113,9 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+engine_option = click.option(
+    "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
+)  # fmt: skip
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, help="How the answer is written."

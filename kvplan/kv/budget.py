@@ -1,13 +1,15 @@
-"""One GPU's memory as lines that sum to the total: weights, activations, runtime, KV cache."""
+"""One GPU's memory as lines that sum to the total: weights, activations, runtime, CUDA graphs, KV cache."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from math import inf
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.paging import Paging, paging
-from kvplan.kv.replica import Parallel, Weights, stage_layout, weights
-from kvplan.specs.hardware import Engine, Gpu
+from kvplan.kv.replica import Parallel, Weights, stage_layouts, weights
+from kvplan.kv.resident import resident, rules
+from kvplan.specs.hardware import Engine, Gpu, captured
 from kvplan.specs.model import Layer, ModelSpec
 from kvplan.units import show_bytes, show_percent
 
@@ -19,6 +21,16 @@ class Line:
     name: str  #: what it is for, as documents spell it
     amount: float  #: in the unit of the list it stands in [B], [USD], [USD/s] or [J]
     basis: str  #: where it comes from, in words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What drafts tokens for a model to verify: its own next-token layers, a head (EAGLE), or a smaller model."""
+
+    kind: str  #: mtp, eagle3 or model
+    model: ModelSpec  #: its layers, and tensors outside them that it does not share with the model it drafts for
+    form: str | None = None  #: format of its weights, None for its checkpoint's
+    note: str = ""  #: what is assumed of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +46,21 @@ class Deployment:
     max_num_seqs: int | None = None  #: sequences of one step
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
+    rank_graphs: bool = False  #: whether its estimate of CUDA graphs of data-parallel ranks, far too large, is left on
+    graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
+    prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
+    hybrid: bool = True  #: whether layers that see a window free what they no longer see
+    context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
+    kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
+    offloaded: float = 0.0  #: weights that a GPU leaves in the host's memory [B]
+    draft: "Draft | None" = None  #: what drafts tokens
 
     @property
     def use(self) -> float:
-        """Share of the GPU's memory that the engine uses, its default where none is set, of 1."""
-        return self.engine.utilization if self.utilization is None else self.utilization
+        """Share of the memory that the engine takes, its default where none is set, of 1."""
+        if self.utilization is not None:
+            return self.utilization
+        return self.engine.share(self.gpu, self.parallel.tensor, self.parallel.pipeline)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -48,21 +70,28 @@ class Deployment:
 
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""
-        return paging(layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts)
+        return paging(
+            layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts,
+            state_pages=self.engine.state_pages if self.prefix_caching else 1,
+            ranks=self.context_ranks, hybrid=self.hybrid,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Memory of the fullest GPU of a replica."""
+    """Memory of the GPU of a replica that holds the fewest tokens: of the pipeline stage that binds."""
 
-    amounts: Mapping[str, float]  #: weights, activations, runtime [B]
-    total: float  #: what the engine may use of one GPU [B]
-    paging: Paging  #: pages of the fullest pipeline stage
+    amounts: Mapping[str, float]  #: every line but kv_cache [B]
+    total: float  #: what the lines sum to: what the engine may use of one GPU, or all that is visible of it [B]
+    paging: Paging  #: pages of the pipeline stage
     length: int  #: of the sequences that `kv_tokens` counts [token]
     deployment: Deployment  #: the engine, the GPU, and how the replica is spread
     held: Weights  #: the replica's weights
     form: str  #: their format
     binding: str  #: what takes most of the activations, in words
+    stage: int = 0  #: which pipeline stage it is, from 0
+    layers: int = 0  #: layers of the stage
+    stages: tuple["Budget", ...] = ()  #: of every different pipeline stage, itself included; () without a pipeline
 
     @property
     def parallel(self) -> Parallel:
@@ -76,15 +105,28 @@ class Budget:
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        """Weights, activations, runtime and kv_cache, which may be negative; they sum to `total`."""
+        """Weights, activations, runtime and kv_cache, which may be negative, and what else the engine takes.
+
+        They sum to `total`.
+        """
         gpus = f"{self.parallel.gpus} GPU{'s' * (self.parallel.gpus > 1)}, replicated tensors counted on each"
-        whole = self.deployment.gpu.visible_memory if self.deployment.gpu else self.total
-        used = show_percent(self.deployment.use)
+        pool, gpu = self.deployment.engine.pool, self.deployment.gpu
+        whole, used = show_bytes(gpu.visible_memory if gpu else self.total), show_percent(self.deployment.use)
+        room = {
+            "profiled": f"what is left of the {used} of {whole} the engine may use",
+            "static": f"{used} of what is free before weights, less weights",
+            "free": f"{used} of what is free after weights and activations",
+        }
+        if self.deployment.kv_bytes is not None:
+            room[pool] = f"of {show_bytes(self.deployment.kv_bytes)} asked for"
+        gpus += f"; {show_bytes(self.deployment.offloaded)} left in the host's memory" * (self.deployment.offloaded > 0)
         basis = {
             "weights": f"{self.form}, {show_bytes(self.held.total)} over {gpus}",
             "activations": self.binding,
             "runtime": "CUDA context, NCCL and other memory outside the allocator",
-            "kv_cache": f"what is left of the {used} of {show_bytes(whole)} the engine may use",
+            "cuda_graphs": "the engine's own estimate of CUDA graphs, subtracted from the pool",
+            "unused": "left free by the engine",
+            "kv_cache": room[pool],
         }
         amounts = {**self.amounts, "kv_cache": self.kv_cache}
         return tuple(Line(name=name, amount=amount, basis=basis[name]) for name, amount in amounts.items())
@@ -110,52 +152,148 @@ class Budget:
         return max(0.0, self.paging.reserved(length) + peak - self.kv_cache)
 
 
-def activation_bytes(model: ModelSpec, deployment: Deployment) -> tuple[float, str]:
-    """Return the peak of the engine's profiling run, and which part of it binds. [B]
+@dataclass(frozen=True)
+class _Widths:
+    """What a model's widest layers hold live per token, of 16-bit elements."""
 
-    Hidden states of a full prefill step, plus the larger of the sampler (max_num_seqs rows of logits, sorted and
-    accumulated) and the widest feed-forward of the step.
-    """
-    sequences, tokens = deployment.limits
-    hidden = tokens * model.hidden * 2.0
-    sampler = sequences * model.vocab * deployment.engine.sampler_bytes_per_logit
-    feed = (
-        tokens * 2.0 * max((_widest(layer, deployment.parallel.tensor) for layer in model.distinct_layers), default=0.0)
-    )
-    if sampler < feed:
-        return hidden + feed, f"feed-forward of {tokens:,} tokens"
-    per_logit = deployment.engine.sampler_bytes_per_logit
-    basis = f"sampler: {sequences:,} sequences x {model.vocab:,} logits x {per_logit:g} B, and {tokens:,} hidden states"
-    return hidden + sampler, basis
+    dense: float  #: gate, up and their product of one feed-forward, on one GPU
+    experts: float  #: the two buffers that the products of the routed experts of a token pass through
+    routed: bool  #: whether any layer routes to experts
 
 
-def _widest(layer: Layer, tensor: int) -> float:
-    """Return the live elements per token of a layer's feed-forward: both projections, their product, the residual."""
-    width = 0.0
+@lru_cache(maxsize=256)
+def _widths(model: ModelSpec, tensor: int, whole: bool) -> _Widths:
+    """Return the live widths of a model whose matrices are divided by `tensor`, its experts only if not `whole`."""
+    pairs = [_widest(layer, tensor, 1 if whole else tensor) for layer in model.distinct_layers]
+    experts = max((e for _, e in pairs), default=0.0)
+    routed = any(w.split == "expert" for layer in model.distinct_layers for w in layer.weights)
+    return _Widths(max((d for d, _ in pairs), default=0.0), experts, routed)
+
+
+def _widest(layer: Layer, tensor: int, sliced: int) -> tuple[float, float]:
+    """Return the live elements per token of a layer's feed-forwards and of its routed experts."""
+    blocks: dict[str, list[float]] = {}
+    inner, width, rows, used = 0, 0, 0, 0.0
     for w in layer.weights:
-        if w.matmul and (w.split in ("inner", "expert")) and len(w.shape) == 2:
-            rows, cols = w.shape
-            width = max(
-                width,
-                (w.used if w.copies > 1 else 1.0) * (1.5 * rows / tensor if rows > cols else cols / tensor + rows),
-            )
-    return width
+        if len(w.shape) != 2 or not w.matmul:
+            continue
+        block, _, part = w.name.rpartition(".")
+        if w.split == "expert":
+            used = w.used
+            if part.startswith("down"):
+                width, inner = w.shape
+            else:
+                rows = max(rows, w.shape[0])
+        elif w.split == "inner" and not part.startswith(("down", "out")):
+            blocks.setdefault(block, []).append(w.shape[0] / tensor)
+    dense = max((sum(ups) + max(ups) for ups in blocks.values()), default=0.0)
+    return dense, used * (max(inner / sliced, width) + max(rows / sliced, width))
+
+
+def activation_bytes(model: ModelSpec, deployment: Deployment, *, last: bool = True) -> tuple[float, str]:
+    """Return the peak of the engine's profiling run on one pipeline stage, and which part of it binds. [B]
+
+    The larger of the sampler (max_num_seqs rows of logits, sorted and accumulated, beside the hidden states of
+    max_num_batched_tokens), which only the last stage has, and of the widest feed-forward of such a step. Beside both,
+    the buffers that the engine keeps: of experts, for the tokens of all attention ranks (MXFP4 kernels need none), and
+    the embeddings of a step's images.
+    """
+    engine, parallel = deployment.engine, deployment.parallel
+    sequences, tokens = deployment.limits
+    rows, hidden = min(sequences, tokens), tokens * model.hidden * 2.0
+    wide = _widths(model, parallel.tensor, parallel.expert_ranks > 1)
+    experts = min(tokens * parallel.data, engine.expert_chunk or inf) * 2.0 * wide.experts
+    images = hidden if engine.keeps_workspaces and model.vision is not None else 0.0
+    kept = images + (experts if engine.keeps_workspaces and _form(model, deployment) != "mxfp4" else 0.0)
+    feed = engine.live_hidden * hidden + max(tokens * 2.0 * wide.dense, 0.0 if kept > images else experts) + kept
+    feed += 2 * hidden * (parallel.pipeline > 1)  # the hidden states and the residual between stages
+    sampler = rows * model.vocab * engine.sampler_bytes_per_logit + engine.activation_base
+    sampler += hidden + rows * model.hidden * 2.0 + kept
+    if not last or sampler < feed:
+        return feed, f"feed-forward of {tokens:,} tokens"
+    per_logit = f"{rows:,} sequences x {model.vocab:,} logits x {engine.sampler_bytes_per_logit:g} B"
+    besides = ", buffers of experts" * (kept > images) + ", image embeddings" * (images > 0)
+    return sampler, f"sampler: {per_logit}, and {tokens:,} hidden states{besides}"
+
+
+def _form(model: ModelSpec, deployment: Deployment) -> str:
+    """Return the format that weights are stored in."""
+    return deployment.weights or (model.quantization.method if model.quantization else model.dtype)
+
+
+def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
+    """Return what the engine sets aside for CUDA graphs of a stage of some layers. [B]"""
+    engine = deployment.engine
+    if not engine.graph_bytes or not deployment.graphs:
+        return 0.0
+    each = layers * engine.graph_bytes
+    if _widths(model, deployment.parallel.tensor, False).routed:
+        each += engine.expert_graph_bytes
+        if deployment.rank_graphs and deployment.parallel.data > 1:
+            each += layers * model.hidden * engine.rank_graph_bytes
+    return captured(deployment.limits[0]) * each
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:
-    """Return how the fullest GPU of a replica spends the engine's share of its memory."""
+    """Return how the GPU of a replica that holds the fewest tokens spends the engine's share of its memory."""
+    parallel, held = deployment.parallel, weights(model, deployment.weights)
+    settled = layout.settled(length)
+    cuts = parallel.cuts(len(model.layers))
+    if len(cuts) == 1:
+        return _stage(model, settled, deployment, length, held, 0, cuts)
+    drafting = settled.end - cuts[-1][1]  # a draft's layers stand on the last stage
+    parts = stage_layouts(settled, (*cuts[:-1], (cuts[-1][0], cuts[-1][1] + drafting)))
+    # stages in the middle differ only in their layers: the fullest stands for all
+    middle = sorted(range(1, len(cuts) - 1), key=lambda i: parts[i].stored(4096))[-1:]
+    chosen = range(len(cuts)) if parallel.split else (0, *middle, len(cuts) - 1)
+    found = [_stage(model, parts[i], deployment, length, held, i, cuts) for i in chosen]
+    return replace(min(found, key=lambda b: (b.kv_tokens, b.kv_cache)), stages=tuple(found))
+
+
+def _stage(
+    model: ModelSpec,
+    layout: KVLayout,
+    deployment: Deployment,
+    length: int,
+    held: Weights,
+    index: int,
+    cuts: tuple[tuple[int, int], ...],
+) -> Budget:
+    """Return the budget of one pipeline stage."""
     assert deployment.gpu is not None
-    parallel, engine, held = deployment.parallel, deployment.engine, weights(model, deployment.weights)
-    weight = held.per_gpu(parallel) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
-    activation, binding = activation_bytes(model, deployment)
-    runtime = engine.runtime_bytes(parallel.tensor * parallel.data)
+    parallel, engine, visible = deployment.parallel, deployment.engine, deployment.gpu.visible_memory
+    start, end = cuts[index]
+    weight = held.stage(parallel, index) + layout.parameters * 2.0 / (parallel.tensor * parallel.pipeline)
+    weight += resident(model, deployment.weights, parallel, index, rules(engine))
+    if deployment.draft is not None and index == len(cuts) - 1:
+        drafts = weights(deployment.draft.model, deployment.draft.form)
+        weight += drafts.per_gpu(Parallel(tensor=parallel.tensor, data=parallel.data))
+    weight = max(weight - deployment.offloaded, 0.0)
+    activation, binding = activation_bytes(model, deployment, last=index == len(cuts) - 1)
+    runtime = engine.runtime_bytes(parallel.tensor * parallel.data, parallel.pipeline)
+    amounts = {"weights": weight, "activations": activation, "runtime": runtime}
+    total = visible * deployment.use if engine.pool == "profiled" else visible
+    if engine.pool == "static":
+        amounts["activations"] = (1 - deployment.use) * (visible - runtime)
+        binding = "set aside for activations and CUDA graphs"
+    elif engine.pool == "free":
+        amounts["unused"] = (1 - deployment.use) * max(visible - weight - activation - runtime, 0.0)
+    if deployment.kv_bytes is not None:
+        total = visible
+        left = visible - weight - activation - runtime
+        amounts = {"weights": weight, "activations": activation, "runtime": runtime}
+        amounts["unused"] = max(left - deployment.kv_bytes, 0.0)
+    elif graphs := graph_bytes(model, deployment, end - start):
+        amounts["cuda_graphs"] = graphs
     return Budget(
-        amounts={"weights": weight, "activations": activation, "runtime": runtime},
-        total=deployment.gpu.visible_memory * deployment.use,
-        paging=deployment.pages(stage_layout(layout.settled(length), len(model.layers), parallel.pipeline)),
+        amounts=amounts,
+        total=total,
+        paging=deployment.pages(layout),
         length=length,
         deployment=deployment,
         held=held,
-        form=deployment.weights or (model.quantization.method if model.quantization else model.dtype),
+        form=_form(model, deployment),
         binding=binding,
+        stage=index,
+        layers=end - start,
     )

@@ -176,6 +176,16 @@ class KVLayout:
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
 
+    @property
+    def end(self) -> int:
+        """One more than the last layer's place."""
+        return max((g.layers[-1] + 1 for g in self.groups if g.layers), default=0)
+
+    def beside(self, other: "KVLayout", place: int) -> "KVLayout":
+        """Return this layout with another's layers after it, the first at `place`."""
+        moved = (replace(g, layers=tuple(i + place for i in g.layers)) for g in other.groups)
+        return replace(self, groups=(*self.groups, *moved))
+
     def stored(self, length: int) -> float:
         """Return the bytes held at steady state. [B]"""
         return sum(g.count * g.stored(length) for g in self.groups)

@@ -34,6 +34,17 @@ class Paging:
     block_bytes: float  #: of one block id [B]
     prefill_tokens: int  #: tokens of one prefill step, which windows hold besides [token]
     compacts: bool = False  #: whether tokens evicted head by head free blocks; stock engines do not do that
+    state_pages: int = 1  #: pages a request pins for a recurrent state
+    ranks: int = 1  #: GPUs that each hold their share of a request's tokens (decode context parallel)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether any layer keeps a recurrent state in pages."""
+        return any(s.constant for s in self.specs)
+
+    def slots(self, room: float) -> int:
+        """Return the block ids that fit into `room` bytes: each can hold one sequence's recurrent state."""
+        return int(max(room, 0.0) // self.block_bytes) if self.block_bytes else 0
 
     def blocks(self, length: int) -> int:
         """Return the block ids a request of `length` tokens pins."""
@@ -42,11 +53,11 @@ class Paging:
     def spec_blocks(self, spec: Spec, length: int) -> int:
         """Return the blocks one request pins in one stack of layers: a window also holds the tokens being prefilled."""
         if spec.constant:
-            return 1
+            return self.state_pages
         keep = self.pinned(spec)
         kept = keep.tokens(length)
         if keep.window is None or keep.evicts or keep.fixed is not None:
-            return ceil(kept / spec.block)
+            return ceil(kept / (spec.block * self.ranks))
         if keep.chunk:
             return ceil(min(keep.window + self.prefill_tokens, length) / spec.block)
         return ceil(min(keep.window - 1 + self.prefill_tokens, length) / spec.block) + 1
@@ -63,7 +74,7 @@ class Paging:
             keep = self.pinned(spec)
             filling = keep.window is not None and length < keep.window - 1 + self.prefill_tokens
             rate = 1.0 if filling and not keep.evicts else keep.growth(length)
-            total += 0.0 if spec.constant else count * rate / spec.block * self.block_bytes
+            total += 0.0 if spec.constant else count * rate / (spec.block * self.ranks) * self.block_bytes
         return total
 
     def reserved(self, length: int) -> float:
@@ -90,10 +101,24 @@ def share(group: Group, tensor_parallel: int) -> float:
 
 
 def paging(
-    layout: KVLayout, engine: Engine, tensor: int, block_size: int | None, prefill_tokens: int, compacts: bool
+    layout: KVLayout,
+    engine: Engine,
+    tensor: int,
+    block_size: int | None,
+    prefill_tokens: int,
+    compacts: bool,
+    *,
+    state_pages: int = 1,
+    ranks: int = 1,
+    hybrid: bool = True,
 ) -> Paging:
-    """Return how an engine pages this layout on one GPU of a tensor-parallel group."""
+    """Return how an engine pages this layout on one GPU of a tensor-parallel group.
+
+    Without its `hybrid` manager it keeps every token in layers that see only a window.
+    """
     groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
+    if not hybrid:
+        groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
     latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
     merged = _merge([_spec(g, tensor, block) for g in groups])
@@ -108,6 +133,8 @@ def paging(
             block_bytes=sum(g.count * page for g, page in pages),
             prefill_tokens=prefill_tokens,
             compacts=compacts,
+            state_pages=state_pages,
+            ranks=ranks,
         )
     merged, page = _equalise(merged, block)
     counts = [s.group.count for s in merged]
@@ -119,6 +146,8 @@ def paging(
         block_bytes=size * page,
         prefill_tokens=prefill_tokens,
         compacts=compacts,
+        state_pages=state_pages,
+        ranks=ranks,
     )
 
 

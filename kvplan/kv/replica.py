@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.quantization import tensor_bits
@@ -25,6 +25,7 @@ class Parallel:
     pipeline: int = 1  #: stages of layers
     data: int = 1  #: ranks that attend to different sequences
     expert: int = 0  #: GPUs that hold whole experts; 0: all of them under data parallelism, else none
+    split: tuple[int, ...] = ()  #: layers of each pipeline stage; (): as even as they go
 
     @property
     def gpus(self) -> int:
@@ -35,6 +36,15 @@ class Parallel:
     def expert_ranks(self) -> int:
         """GPUs that hold different whole experts; the others slice each expert."""
         return self.expert or (self.tensor * self.data if self.data > 1 else 1)
+
+    def cuts(self, layers: int) -> tuple[tuple[int, int], ...]:
+        """Return the (first, end) layers of the pipeline stages; `end` is not in the stage."""
+        ends = (
+            accumulate(self.split)
+            if self.split
+            else (round(layers * (i + 1) / self.pipeline) for i in range(self.pipeline))
+        )
+        return tuple(pairwise((0, *ends)))
 
     def __str__(self) -> str:
         sizes = (("tp", self.tensor), ("dp", self.data), ("ep", self.expert), ("pp", self.pipeline))
@@ -54,16 +64,13 @@ def check_parallel(model: ModelSpec, parallel: Parallel) -> str:
     return ""
 
 
-def stage_layout(layout: KVLayout, layers: int, pipeline: int) -> KVLayout:
-    """Return the fullest pipeline stage's part of a layout."""
-    if pipeline == 1:
-        return layout
+def stage_layouts(layout: KVLayout, cuts: tuple[tuple[int, int], ...]) -> list[KVLayout]:
+    """Return each pipeline stage's part of a layout; `cuts` are the (first, end) layers of the stages."""
 
     def cut(g: Group, first: int, last: int) -> Group:
         return replace(g, layers=tuple(i for i in g.layers if first <= i < last))
 
-    parts = [replace(layout, groups=tuple(cut(g, a, b) for g in layout.groups)) for a, b in stages(layers, pipeline)]
-    return max(parts, key=lambda part: part.stored(4096))
+    return [replace(layout, groups=tuple(cut(g, a, b) for g in layout.groups)) for a, b in cuts]
 
 
 def replica_shapes(model: ModelSpec, layout: KVLayout, gpu: Gpu) -> list[Parallel]:
@@ -78,12 +85,6 @@ def replica_shapes(model: ModelSpec, layout: KVLayout, gpu: Gpu) -> list[Paralle
         shapes += [Parallel(tensor=t, data=d) for d in sizes for t in sizes if d > 1 and t * d <= node]
     shapes += [Parallel(tensor=node, pipeline=p) for p in (2, 4, 8) if node * p <= 64]
     return sorted((p for p in shapes if not check_parallel(model, p)), key=lambda p: p.gpus)
-
-
-def stages(layers: int, pipeline: int) -> list[tuple[int, int]]:
-    """Return the (first, end) layers of the pipeline stages, as even as they go; `end` is not in the stage."""
-    cuts = [round(layers * i / pipeline) for i in range(pipeline + 1)]
-    return list(pairwise(cuts))
 
 
 def weight_format(model: ModelSpec, form: str | None) -> tuple[float, Quantization | None]:
@@ -139,7 +140,7 @@ class Weights:
             if key not in sizes:
                 sizes[key] = self._layer(index, layer)
             self.layers.append(sizes[key])
-        self._per_gpu: dict[Parallel, float] = {}
+        self._per_stage: dict[Parallel, tuple[float, ...]] = {}
         self.outer = self._sizes([(w.name, w) for w in model.outer])
         self.kv_heads = max((m.kv_heads for m in model.mixers() if hasattr(m, "kv_heads")), default=1)
 
@@ -165,20 +166,28 @@ class Weights:
         return sum(s.total for s in self.layers) + self.outer.total
 
     def per_gpu(self, parallel: Parallel) -> float:
-        """Return the bytes of weights on the fullest GPU, remembered. [B]"""
-        if parallel not in self._per_gpu:
-            self._per_gpu[parallel] = self._fullest(parallel)
-        return self._per_gpu[parallel]
+        """Return the bytes of weights on the fullest GPU. [B]"""
+        return max(self._stages(parallel))
 
-    def _fullest(self, parallel: Parallel) -> float:
-        """Embeddings and head sit on the outer stages."""
-        outer = self.outer.per_gpu(parallel, self.kv_heads)
-        per_layer = {sizes: sizes.per_gpu(parallel, self.kv_heads) for sizes in set(self.layers)}
-        amounts = [per_layer[sizes] for sizes in self.layers]
-        sums = [sum(amounts[a:b]) for a, b in stages(len(amounts), parallel.pipeline)]
-        if parallel.pipeline > 1:
-            return max(max(sums[0], sums[-1]) + outer / (1 if self.model.tied else 2), *sums)
-        return sums[0] + outer
+    def stage(self, parallel: Parallel, index: int) -> float:
+        """Return the bytes of weights on each GPU of a pipeline stage. [B]"""
+        return self._stages(parallel)[index]
+
+    def _stages(self, parallel: Parallel) -> tuple[float, ...]:
+        """Return the bytes on a GPU of each stage, remembered. Embeddings and head sit on the outer stages."""
+        if parallel not in self._per_stage:
+            outer = self.outer.per_gpu(parallel, self.kv_heads)
+            per_layer = {sizes: sizes.per_gpu(parallel, self.kv_heads) for sizes in set(self.layers)}
+            amounts = [per_layer[sizes] for sizes in self.layers]
+            sums = [sum(amounts[a:b]) for a, b in parallel.cuts(len(amounts))]
+            if len(sums) == 1:
+                sums[0] += outer
+            else:
+                part = outer / (1 if self.model.tied else 2)
+                sums[0] += part
+                sums[-1] += part
+            self._per_stage[parallel] = tuple(sums)
+        return self._per_stage[parallel]
 
 
 @lru_cache(maxsize=64)

@@ -67,6 +67,7 @@ class Memory:
     per_layer: tuple[LayerCache, ...]
     padding: float
     bytes_per_token: float
+    where: Deployment
     budget: Budget | None = None
     reason: str = ""
 
@@ -88,6 +89,12 @@ class Memory:
     def warnings(self) -> tuple[str, ...]:
         """What the reader must know: what a context beyond the model's takes, and how its file was read."""
         return tuple(context_warnings(self.model, max(self.ask.context, self.ask.max_model_len or 0)))
+
+    @property
+    def stages(self) -> tuple[tuple[int, float], ...]:
+        """(layers, cache) of each pipeline stage. [B]"""
+        cuts = self.where.parallel.cuts(len(self.model.layers))
+        return tuple((b - a, sum(c.bytes for c in self.per_layer if a <= c.layer < b)) for a, b in cuts)
 
     @property
     def sequences(self) -> int | None:
@@ -122,12 +129,43 @@ def cache_layout(model: ModelSpec, ask: Ask) -> KVLayout:
     return spelling.apply(ask.technique, layout)
 
 
+def drafted(model: ModelSpec, ask: Ask, where: Deployment) -> KVLayout:
+    """Return the model's layout with that of what drafts its tokens beside it."""
+    layout = cache_layout(model, ask)
+    if where.draft is None:
+        return layout
+    return layout.beside(cache_layout(where.draft.model, ask), len(model.layers))
+
+
+def draft_bytes(where: Deployment) -> float:
+    """Return the bytes of what drafts tokens. [B]"""
+    return 0.0 if where.draft is None else weights(where.draft.model, where.draft.form).total
+
+
+def check_ranks(model: ModelSpec, where: Deployment) -> None:
+    """Refuse decode context parallelism that has no GPUs with the same heads to divide a request's tokens over."""
+    ranks, tensor = where.context_ranks, where.parallel.tensor
+    heads = max((kv for _, kv in model.head_counts), default=1)
+    if tensor % (heads * ranks):
+        raise Incompatible(
+            f"decode context parallelism {ranks} divides tokens over GPUs that hold the same key/value heads, of which "
+            f"{model.title} has {heads}; write tp={heads * ranks}"
+        )
+
+
 def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided."""
     refusal = check_parallel(model, where.parallel)
     if refusal:
         raise Incompatible(refusal)
-    layout = cache_layout(model, ask)
+    if where.context_ranks > 1:
+        check_ranks(model, where)
+    if where.parallel.split and sum(where.parallel.split) != len(model.layers):
+        raise Incompatible(
+            f"pp_layers {','.join(map(str, where.parallel.split))} are {sum(where.parallel.split)} layers; "
+            f"{model.title} has {len(model.layers)}"
+        )
+    layout = drafted(model, ask, where)
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
     if ask.reading == "engine":
@@ -142,7 +180,8 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
         model=model,
         ask=ask,
         layout=layout,
-        weight_bytes=weights(model, where.weights or own).total + layout.parameters * 2,
+        weight_bytes=weights(model, where.weights or own).total + layout.parameters * 2 + draft_bytes(where),
+        where=where,
         per_layer=rows,
         padding=total - sum(r.bytes for r in rows),
         bytes_per_token=growth,
@@ -150,7 +189,7 @@ def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
     if where.gpu is None:
         return found
     length = ask.max_model_len or ask.context
-    budget = memory_budget(model, cache_layout(model, replace(ask, reading="architecture")), where, length)
+    budget = memory_budget(model, drafted(model, replace(ask, reading="architecture"), where), where, length)
     return replace(found, budget=budget, reason=why_not(budget, ask, length, where.gpu))
 
 
@@ -171,6 +210,12 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     short, gpus = budget.shortfall(length), budget.parallel.gpus
     if ask.context > length:
         return f"a context of {ask.context:,} tokens is longer than max_model_len={length:,}"
+    graphs = budget.amounts.get("cuda_graphs", 0.0)
+    if 0 < short <= graphs:
+        return (
+            f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name} beside the {show_bytes(graphs)} "
+            "set aside for CUDA graphs; use without=graphs (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
+        )
     if short > 0 and budget.kv_cache <= 0:
         return (
             f"the weights do not fit {gpus}x {gpu.name}: short by {show_bytes(short)} per GPU before any KV cache; "
@@ -180,6 +225,13 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
         return (
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name}: "
             f"short by {show_bytes(short)} per GPU; add GPUs, shorten the context, or use kv_dtype=fp8"
+        )
+    most, slots = budget.deployment.limits[0], budget.paging.slots(budget.kv_cache)
+    engine = budget.deployment.engine
+    if engine.needs_slots and budget.paging.stateful and most > slots:
+        return (
+            f"max_num_seqs={most:,} exceeds the {slots:,} pages of recurrent states, with which "
+            f"{engine.title} {engine.version} does not start; use max_num_seqs={slots}"
         )
     held = budget.sequences(ask.context)
     if held < ask.batch:

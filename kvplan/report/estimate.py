@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
 from kvplan.report.operators import documents, step_table
-from kvplan.report.sources import about, brief, calibration, interval, price
+from kvplan.report.sources import about, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
@@ -214,7 +214,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
             yield f"price: {span}{p.provider}, from {p.start}{note}; {brief(p.source)}"
     engine = e.engine
     yield from (f"times: {s}" for s in e.sites[0].calibration.sources)
-    yield f"memory rules: {engine.title}, {engine.version}; {engine.sources['sampler_bytes_per_logit']}"
+    yield rules(engine)
 
 
 # -- where the time goes --------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
         limits={"ttft": e.limits.ttft, "tpot": e.limits.tpot, "usual": e.usual},
         calibration=[calibration(s.calibration) for s in e.sites],
         prices=[price(s.price) for s in e.sites],
-        engine={"name": engine.name, "version": engine.version},
+        engine=whose(engine),
         rows=[row(e, r, explained) for r in e.rows],
         where=[row(e, r, False) for r in e.where],
     )

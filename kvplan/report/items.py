@@ -12,10 +12,12 @@ from kvplan.units import HOUR
 
 #: what engine fields are measured in
 ENGINE_UNITS = {
-    "large_memory": "B",
-    "small": "sequences, tokens",
-    "large": "sequences, tokens",
     "runtime": "B by tp",
+    "stage_runtime": "B",
+    "activation_base": "B",
+    "graph_bytes": "B",
+    "expert_graph_bytes": "B",
+    "rank_graph_bytes": "B",
 }
 #: values of a config longer than this are left out [characters]
 LONGEST = 200

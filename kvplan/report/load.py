@@ -171,8 +171,7 @@ def legend(found: Survey) -> Iterator[str]:
         yield "Cached prefixes save time, but memory is counted as if each request stored its own."
     if s.split is not None:
         yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
-    if s.site.calibration.engine != s.site.engine.name:
-        yield f"Memory follows the rules of {s.site.engine.title}."
+    yield f"Memory follows the rules of {s.site.engine.title}, {s.site.engine.version}."
 
 
 def sources(s: Server) -> list[str]:

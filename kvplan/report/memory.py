@@ -1,12 +1,13 @@
 """`kvplan memory` in words, tables and JSON: the cache by kind of layer, the weights, a GPU's budget."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kvplan.kv.budget import Budget, Line
 from kvplan.kv.layout import equation
-from kvplan.planning.memory import LayerCache, Memory
+from kvplan.planning.memory import LayerCache, Memory, draft_bytes
 from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, sentence, table
-from kvplan.report.sources import about, brief
+from kvplan.report.sources import about, brief, rules, whose
 from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 
 
@@ -50,9 +51,9 @@ def page(m: Memory, explained: bool = False) -> Page:
     sequences = "one sequence" if ask.batch == 1 else f"{ask.batch} sequences"
     what = f"{sequences} of {show_tokens(ask.context)} tokens ({READINGS[ask.reading]}; technique: {ask.technique})"
     size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
-    room = None
+    room: list[Table | Text] = []
     if m.budget:
-        room = (budget_table(m.budget), Text(capacity(m, m.budget)))
+        room = [budget_table(m.budget), *stages(m.budget), Text(capacity(m, m.budget))]
     lines = equation(m.layout, ask.context) if explained else ()
     return Page.of(
         Text(f"{model.title} needs {show_bytes(m.total)} of KV cache for {what}.", "answer"),
@@ -60,11 +61,28 @@ def page(m: Memory, explained: bool = False) -> Page:
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
+        Text(sentence(drafted(m))),
         (Text(f"Note: {sentence(n)}") for n in (*m.warnings, *model.notes)),
         room,
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
-        notes("Sources", [f"model: {brief(model.source)}"]),
+        notes("Sources", sources(m)),
     )
+
+
+def drafted(m: Memory) -> str:
+    """Return what drafts tokens, '' where nothing does."""
+    draft = m.where.draft
+    if draft is None:
+        return ""
+    what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
+    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.where))} of weights"
+
+
+def sources(m: Memory) -> Iterable[str]:
+    """Yield where the model and the rules of the budget come from."""
+    yield f"model: {brief(m.model.source)}"
+    if m.budget:
+        yield rules(m.budget.deployment.engine)
 
 
 def capacity(m: Memory, b: Budget) -> str:
@@ -137,17 +155,50 @@ def document(m: Memory) -> Json:
             "per_layer": records(LAYER, m.per_layer),
         },
     )
+    if len(m.stages) > 1:
+        found["kv"] |= {"stages": [{"layers": layers, "bytes": size} for layers, size in m.stages]}
+    if m.where.draft is not None:
+        draft = m.where.draft
+        found["speculative"] = {
+            "kind": draft.kind,
+            "model": draft.model.name,
+            "layers": len(draft.model.layers),
+            "weight_bytes": draft_bytes(m.where),
+            "note": draft.note,
+        }
     if m.budget is not None:
         found |= {"budget": budget(m.budget), "max_sequences": m.sequences}
-        found |= {"feasible": not m.reason, "reason": m.reason}
+        found |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
     return found
+
+
+def stages(b: Budget) -> Iterable[Table]:
+    """Yield what each pipeline stage holds, nothing without a pipeline."""
+    columns = (
+        Column[Budget](heading="stage", value=lambda s: s.stage + 1),
+        Column[Budget](heading="layers", value=lambda s: s.layers),
+        Column[Budget](heading="weights", value=lambda s: s.amounts["weights"], show=show_bytes),
+        Column[Budget](heading="activations", value=lambda s: s.amounts["activations"], show=show_bytes),
+        Column[Budget](heading="room for the cache", value=lambda s: max(s.kv_cache, 0.0), show=show_bytes),
+        Column[Budget](heading="tokens", value=lambda s: s.kv_tokens, show=lambda n: f"{n:,}"),
+    )
+    if b.stages:
+        yield table("Pipeline stages: the one that holds the fewest tokens binds", columns, b.stages)
 
 
 def budget(b: Budget) -> Json:
     """Return a GPU's memory as a JSON object; the lines sum to the total. [B]"""
+    staged = {"stages": [stage(s) for s in b.stages]} if b.stages else {}
     return {
         "total": b.total,
         **{line.name: line.amount for line in b.lines},
         "kv_tokens": b.kv_tokens,
         "lines": [{"name": line.name, "bytes": line.amount, "basis": line.basis} for line in b.lines],
+        **staged,
     }
+
+
+def stage(b: Budget) -> Json:
+    """Return the memory of a pipeline stage's GPU as a JSON object. [B]"""
+    lines = {line.name: line.amount for line in b.lines}
+    return {"stage": b.stage + 1, "layers": b.layers, "total": b.total, **lines, "kv_tokens": b.kv_tokens}

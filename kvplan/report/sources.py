@@ -2,7 +2,7 @@
 
 from kvplan.report.blocks import Json
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.hardware import Price
+from kvplan.specs.hardware import Engine, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.units import HOUR, show_usd
@@ -18,6 +18,16 @@ def brief(source: Source) -> str:
 def source(s: Source) -> Json:
     """Return a source as a JSON object."""
     return {"kind": s.kind, "ref": s.ref, "date": s.date or None}
+
+
+def rules(e: Engine) -> str:
+    """Return whose memory rules a report stands on, and where they come from."""
+    return f"memory rules: {e.title}, {e.version}; {brief(e.sources['sampler_bytes_per_logit'])}"
+
+
+def whose(e: Engine) -> Json:
+    """Return an engine's release as a JSON object."""
+    return {"name": e.name, "release": e.release, "version": e.version}
 
 
 def about(model: ModelSpec) -> Json:

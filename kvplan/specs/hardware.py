@@ -1,6 +1,7 @@
 """What a GPU, an engine and a price are."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 
 from kvplan.specs.fields import about, described
 from kvplan.specs.source import Source
@@ -51,35 +52,117 @@ GPU_FIELDS = {name: meta["unit"] for name, meta in described(Gpu).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepSize:
+    """The largest step that an engine takes on GPUs of some memory."""
+
+    memory: float  #: of the smallest such GPU [B]
+    sequences: int  #: max_num_seqs
+    tokens: int  #: max_num_batched_tokens [token]
+    graph: int = 512  #: sequences of the largest CUDA graph
+    wide_graph: int = 512  #: the same over four GPUs and more
+
+    def __str__(self) -> str:
+        at = f" from {self.memory / 2**30:g} GiB" if self.memory else ""
+        return f"{self.sequences:,} sequences, {self.tokens:,} tokens{at}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reserve:
+    """What an engine leaves free of a GPU when nobody says which share it takes."""
+
+    constant: float  #: whatever the step [B]
+    token: float  #: for a token of the largest step [B]
+    graph: float  #: for a sequence of the largest CUDA graph [B]
+    gpu: float  #: for a GPU of the replica [B]
+    least: float  #: on a large GPU [B]
+    large: float  #: memory of a GPU that is large [B]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
-    """How a serving engine divides a GPU's memory, as sourced data for one range of versions."""
+    """How one release of a serving engine divides a GPU's memory, as sourced data.
+
+    `pool` says what the share `utilization` is of: `profiled` is vLLM's rule (the share of the GPU, less weights,
+    activations and all the rest), `static` SGLang's (the share of what is free before weights, less weights:
+    activations live in the remainder), `free` TensorRT-LLM's (the share of what is free after weights and activations).
+    """
 
     name: str  #: as files and options spell it
     title: str  #: as reports print it
-    version: str  #: range of versions that the figures hold for
-    utilization: float  #: share of the GPU's memory that it uses, of 1
+    release: str  #: first release that the figures hold for
+    version: str  #: the releases they hold for, in words
+    pool: str  #: profiled, static or free
+    utilization: float | None = None  #: share of the memory, of 1; None: what `reserve` leaves
+    reserve: Reserve | None = None  #: left free where no share is set
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
-    large_memory: float  #: GPUs with at least this much take the `large` limits [B]
-    large_except: tuple[str, ...]  #: beginnings of names of GPUs that take the `small` ones all the same
-    small: tuple[int, int]  #: (max_num_seqs, max_num_batched_tokens) of a step
-    large: tuple[int, int]  #: (max_num_seqs, max_num_batched_tokens) of a step
+    steps: tuple[StepSize, ...]  #: largest steps by the GPU's memory, smallest GPU first
+    first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]
+    live_hidden: float  #: hidden states of a step that live beside its widest feed-forward
+    activation_base: float = 0.0  #: live beside the sampler whatever the model [B]
+    expert_chunk: int | None = None  #: tokens whose experts are computed at once, None: all of a step [token]
+    keeps_workspaces: bool = False  #: whether buffers of experts and image embeddings stay allocated
     runtime: dict[int, float]  #: GPUs working together -> memory outside the allocator (context, NCCL) on each [B]
+    stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
+    graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
+    expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
+    rank_graph_bytes: float = (
+        0.0  #: reserved besides per hidden element of a layer's graph, attention ranks in data parallel [B]
+    )
+    state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
+    needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
+    expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
+    rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
+    absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
+
+    @property
+    def spelled(self) -> str:
+        """The engine and the release whose rules these are, as options spell them."""
+        return f"{self.name}@{self.release}"
+
+    @lru_cache(maxsize=1024)  # noqa: B019 (engines are few and live as long as the process)
+    def step(self, gpu: Gpu | None) -> StepSize:
+        """Return the largest step the engine takes on this GPU; None stands for the largest GPU."""
+        if gpu is None:
+            return self.steps[-1]
+        if any(gpu.name.startswith(p) for p in self.first_step):
+            return self.steps[0]
+        return [s for s in self.steps if s.memory <= gpu.visible_memory or s is self.steps[0]][-1]
 
     def limits(self, gpu: Gpu | None) -> tuple[int, int]:
         """Return (max_num_seqs, max_num_batched_tokens) the engine chooses on this GPU; None stands for a large one."""
-        if gpu is None:
-            return self.large
-        is_large = gpu.visible_memory >= self.large_memory and not any(
-            gpu.name.startswith(p) for p in self.large_except
-        )
-        return self.large if is_large else self.small
+        step = self.step(gpu)
+        return step.sequences, step.tokens
 
-    def runtime_bytes(self, gpus: int) -> float:
-        """Return memory outside the allocator on each of `gpus` GPUs working together. [B]"""
+    def taking(self, sequences: int) -> "Engine":
+        """Return the engine with so many sequences in a step on every GPU."""
+        return replace(self, steps=tuple(replace(s, sequences=sequences) for s in self.steps))
+
+    def share(self, gpu: Gpu | None, tensor: int, pipeline: int) -> float:
+        """Return the share of its memory that the engine takes of a GPU of such a replica, of 1."""
+        if self.utilization is not None:
+            return self.utilization
+        assert gpu is not None and self.reserve is not None
+        step, r = self.step(gpu), self.reserve
+        graph = step.wide_graph if tensor >= 4 else step.graph
+        kept = r.constant + r.token * step.tokens + r.graph * graph + r.gpu * tensor * pipeline
+        kept = max(kept, r.least) if gpu.visible_memory > r.large else kept
+        return max(round(1 - kept / gpu.visible_memory, 3), 0.0)
+
+    def runtime_bytes(self, gpus: int, pipeline: int = 1) -> float:
+        """Return memory outside the allocator on each of `gpus` GPUs that work together on a stage. [B]"""
+        if gpus <= 1 and pipeline > 1 and self.stage_runtime is not None:
+            return self.stage_runtime
         return self.runtime[max(n for n in self.runtime if n <= max(gpus, 1))]
+
+
+@lru_cache
+def captured(sequences: int) -> int:
+    """Return how many batch sizes vLLM captures as CUDA graphs: 1, 2, 4, by 8 to 256 and by 16 to 512."""
+    most = min(2 * sequences, 512)
+    return sum(n <= most for n in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)))
 
 
 #: fields of an engine file, in the order they are shown
