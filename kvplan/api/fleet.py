@@ -28,7 +28,7 @@ def fleet(
     techniques: str | Iterable[str] = (),
     any_technique: bool = False,
     weights: str | Iterable[str] = (),
-    confidence: float | str = CONFIDENCE,
+    confidence: float | str | None = None,
     term: str = ON_DEMAND,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -58,7 +58,7 @@ def fleet(
 
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     limits = Limits(
-        confidence=values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
     )
 

@@ -1,7 +1,7 @@
 """`kvplan show` in words, a table and JSON: every field of one thing with its value and where that is from."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from math import isfinite
 from typing import Any
 
@@ -72,10 +72,17 @@ def finite(value: object) -> object:
     return value if not isinstance(value, float) or isfinite(value) else str(value)
 
 
+def plain(value: object) -> object:
+    """Return a value as a document has it: records of a spec as objects."""
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
 FIELD = (
     Column[Field](key="field", heading="field", value=lambda f: f.name, align="left"),
     Column[Field](
-        key="value", heading="value", value=lambda f: f.value, cell=lambda f: written(f.value, f.unit), align="left",
+        key="value", heading="value", value=lambda f: plain(f.value), cell=lambda f: written(f.value, f.unit), align="left",
         wraps=True,
     ),
     Column[Field](key="source", value=lambda f: f.source),
