@@ -122,7 +122,7 @@ BY_HAND = {
     "8-mhc-loss": {"": 84.7 / 85.2},
     "9-hotpotqa": {"h2o:25%": 0.024, "h2o:12.5%": 0.037, "int4": 0.016},
     "16-product": {"0.4 of the cost is memory": 0.30, "0.6 of the cost is memory": 0.45},
-    "19-gemini": {"at 125k tokens counting the input": 1.25e-6, "at 128k tokens counting the output": 10e-6},
+    "19-gemini": {"at 128,000 tokens counting the input": 1.25e-6, "at 128k tokens counting the output": 10e-6},
     "19-together": {"llama-3-70b counting the input": 0.9e-6, "llama-3.1-70b-turbo counting the output": 0.88e-6},
     "19-claude": {"counting the input": 15e-6, "counting the output": 75e-6},
     "19-cheapest": {"": 1.2},

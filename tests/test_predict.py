@@ -109,7 +109,7 @@ def test_half_precision_is_as_fast_as_bfloat16_and_no_interval_grows_without_end
         (GEMM + "H100,vllm\n", "line 2: expected 8 values"),
         (GEMM, "holds no rows"),
         ("", "line 1"),
-        ("\x00\x01", "holds no rows"),
+        ("\x00\x01", "missing column"),
         ("\x00\x01\n1\n", "missing column"),
         ("model,gpu,isl,osl,concurrency\nx,h100,1,1,1\n", "missing column 'engine', which e2e rows need"),
     ],

@@ -122,7 +122,7 @@ def test_data_kept_parsed_is_what_the_files_say(copy: Path, monkeypatch: pytest.
 
 def test_a_file_changed_or_added_after_the_build_is_read_as_it_is_now(copy: Path) -> None:
     path = copy / "vllm.yaml"
-    path.write_text(path.read_text("utf-8").replace("utilization: {value: 0.90", "utilization: {value: 0.75"), "utf-8")
+    path.write_text(path.read_text("utf-8").replace("title: vLLM", "title: Another"), "utf-8")
     (copy / "mine.yaml").write_text("title: mine\n", "utf-8")
-    assert shelves.document("engines", "vllm")["utilization"]["value"] == "0.75"
+    assert shelves.document("engines", "vllm")["title"].startswith("Another")
     assert shelves.document("engines", "mine") == {"title": "mine"}

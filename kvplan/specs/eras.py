@@ -49,7 +49,7 @@ class Recipe:
     many: float  #: the same, for so many or more
 
 
-#: InferenceX's scripts start SGLang on Blackwell with --scheduler-recv-interval 10, and 30 from 16 requests on
+#: InferenceX's scripts start SGLang on Blackwell with scheduler-recv-interval 10, and 30 from 16 requests on
 #: (SemiAnalysisAI/InferenceX@843c625: benchmarks/single_node/fixed_seq_len/dsr1_fp4_b200.sh and its siblings; not those
 #: of GLM-5, nor those of Hopper, which keep SGLang's default of 1)
 RECIPES = (
