@@ -231,8 +231,8 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     engine = budget.deployment.engine
     if engine.needs_slots and budget.paging.stateful and most > slots:
         return (
-            f"max_num_seqs={most:,} exceeds the {slots:,} pages of recurrent states, with which "
-            f"{engine.title} {engine.version} does not start; use max_num_seqs={slots}"
+            f"the engine does not start: max_num_seqs={most} exceeds the {slots:,} pages of recurrent states "
+            f"({engine.title} {engine.version}); use max_num_seqs={slots}"
         )
     held = budget.sequences(ask.context)
     if held < ask.batch:

@@ -25,9 +25,15 @@ def size(value: Any) -> str:
     return f"{show_bytes(value)} ({value / 1e9:.1f} GB)" if value >= 1e9 else show_bytes(value)
 
 
-def ceilings(value: Any) -> str:
-    """Return the most sequences and tokens of a step."""
-    return f"{value[0]:,} sequences, {value[1]:,} tokens a step"
+def steps(value: Any) -> str:
+    """Return the largest step of an engine on GPUs of each size."""
+    each = (f"{s['sequences']:,} sequences and {s['tokens']:,} tokens from {show_bytes(s['memory'])}" for s in value)
+    return "; ".join(each)
+
+
+def parts(value: Any) -> str:
+    """Return bytes by what they are for."""
+    return ", ".join(f"{name}: {show_bytes(amount)}" for name, amount in value.items())
 
 
 def by_ranks(value: Any) -> str:
@@ -45,7 +51,8 @@ UNITS: dict[str, Callable[[Any], str]] = {
     "W": lambda value: f"{value:g} W",
     "s": show_time,
     "hours": lambda value: " ".join(f"{hour:g}" for hour in value),
-    "sequences, tokens": ceilings,
+    "steps": steps,
+    "B by part": parts,
     "B by tp": by_ranks,
 }
 

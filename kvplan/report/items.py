@@ -1,6 +1,7 @@
 """The fields `kvplan show` prints of each kind of thing."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 
 from kvplan.kv import spelling
 from kvplan.kv.layout import kv_layout
@@ -12,6 +13,8 @@ from kvplan.units import HOUR
 
 #: what engine fields are measured in
 ENGINE_UNITS = {
+    "steps": "steps",
+    "reserve": "B by part",
     "runtime": "B by tp",
     "stage_runtime": "B",
     "activation_base": "B",
@@ -79,9 +82,12 @@ def technique(name: str) -> list[Field]:
 
 def engine(e: Engine) -> list[Field]:
     """Return the fields of an engine."""
+    values = {name: getattr(e, name) for name in ENGINE_FIELDS}
+    values["steps"] = [asdict(step) for step in e.steps]
+    values["reserve"] = None if e.reserve is None else asdict(e.reserve)
     return [
-        Field(name, getattr(e, name), str(e.sources.get(name, "the engine's file")), ENGINE_UNITS.get(name, ""))
-        for name in ENGINE_FIELDS
+        Field(name, value, str(e.sources.get(name, "the engine's file")), ENGINE_UNITS.get(name, ""))
+        for name, value in values.items()
     ]
 
 
