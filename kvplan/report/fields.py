@@ -27,13 +27,12 @@ def size(value: Any) -> str:
 
 def steps(value: Any) -> str:
     """Return the largest step of an engine on GPUs of each size."""
-    each = (f"{s['sequences']:,} sequences and {s['tokens']:,} tokens from {show_bytes(s['memory'])}" for s in value)
-    return "; ".join(each)
+    return "; ".join(map(str, value))
 
 
 def parts(value: Any) -> str:
     """Return bytes by what they are for."""
-    return ", ".join(f"{name}: {show_bytes(amount)}" for name, amount in value.items())
+    return ", ".join(f"{name}: {show_bytes(amount)}" for name, amount in asdict(value).items())
 
 
 def by_ranks(value: Any) -> str:
@@ -89,8 +88,8 @@ def plain(value: object) -> object:
 FIELD = (
     Column[Field](key="field", heading="field", value=lambda f: f.name, align="left"),
     Column[Field](
-        key="value", heading="value", value=lambda f: plain(f.value), cell=lambda f: written(f.value, f.unit), align="left",
-        wraps=True,
+        key="value", heading="value", value=lambda f: plain(f.value), cell=lambda f: written(f.value, f.unit),
+        align="left", wraps=True,
     ),
     Column[Field](key="source", value=lambda f: f.source),
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """The fields `kvplan show` prints of each kind of thing."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 
 from kvplan.kv import spelling
 from kvplan.kv.layout import kv_layout
@@ -82,12 +81,9 @@ def technique(name: str) -> list[Field]:
 
 def engine(e: Engine) -> list[Field]:
     """Return the fields of an engine."""
-    values = {name: getattr(e, name) for name in ENGINE_FIELDS}
-    values["steps"] = [asdict(step) for step in e.steps]
-    values["reserve"] = None if e.reserve is None else asdict(e.reserve)
     return [
-        Field(name, value, str(e.sources.get(name, "the engine's file")), ENGINE_UNITS.get(name, ""))
-        for name, value in values.items()
+        Field(name, getattr(e, name), str(e.sources.get(name, "the engine's file")), ENGINE_UNITS.get(name, ""))
+        for name in ENGINE_FIELDS
     ]
 
 
