@@ -118,6 +118,8 @@ def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() ->
     """MiniMax-M2.5, DP2: 245,840 tokens instead of 769,888 (vllm-project/vllm#45178)."""
     parallel = Parallel(data=2)
     found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4", rank_graphs=True)
+    other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="fp8", rank_graphs=True)
+    assert other.line("cuda_graphs") < 2 * GIB
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
 
 

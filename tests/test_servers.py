@@ -216,10 +216,10 @@ def test_an_unknown_release_is_not_a_measured_one() -> None:
 
 
 def test_a_load_beyond_the_measured_ones_is_noted() -> None:
-    rows = servers([ROW, {**ROW, "isl": "200000"}, {**ROW, "concurrency": "5000"}], measured=False)
+    rows = servers([ROW, {**ROW, "isl": "400000"}, {**ROW, "concurrency": "5000"}], measured=False)
     found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, PredictedRow)]
     said = ["; ".join(notes) for notes in found]
-    assert "outside the measured" not in said[0] and "prompt 180,000 is outside the measured" in said[1]
+    assert "outside the measured" not in said[0] and "prompt 360,000 is outside the measured" in said[1]
     assert "concurrency 5,000 is outside the measured 1 to 3," in said[2]
 
 

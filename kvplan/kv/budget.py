@@ -46,7 +46,7 @@ class Deployment:
     max_num_seqs: int | None = None  #: sequences of one step
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
-    rank_graphs: bool = False  #: whether its estimate of CUDA graphs of data-parallel ranks, far too large, is left on
+    rank_graphs: bool = False  #: whether its far too large estimate of graphs of data-parallel NVFP4 experts is left on
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
@@ -229,7 +229,7 @@ def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
     each = layers * engine.graph_bytes
     if _widths(model, deployment.parallel.tensor, False).routed:
         each += engine.expert_graph_bytes
-        if deployment.rank_graphs and deployment.parallel.data > 1:
+        if deployment.rank_graphs and deployment.parallel.data > 1 and _form(model, deployment) == "nvfp4":
             each += layers * model.hidden * engine.rank_graph_bytes
     return captured(deployment.limits[0]) * each
 

@@ -214,7 +214,8 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     if 0 < short <= graphs:
         return (
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name} beside the {show_bytes(graphs)} "
-            "set aside for CUDA graphs; use without=graphs (VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
+            "that the engine is reckoned to set aside for CUDA graphs; use without=graphs "
+            "(VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
         )
     if short > 0 and budget.kv_cache <= 0:
         return (
@@ -230,8 +231,8 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     engine = budget.deployment.engine
     if engine.needs_slots and budget.paging.stateful and most > slots:
         return (
-            f"max_num_seqs={most:,} exceeds the {slots:,} pages of recurrent states, with which "
-            f"{engine.title} {engine.version} does not start; use max_num_seqs={slots}"
+            f"the engine does not start: max_num_seqs={most} exceeds the {slots:,} pages of recurrent states "
+            f"({engine.title} {engine.version}); use max_num_seqs={slots}"
         )
     held = budget.sequences(ask.context)
     if held < ask.batch:

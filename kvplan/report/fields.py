@@ -25,9 +25,14 @@ def size(value: Any) -> str:
     return f"{show_bytes(value)} ({value / 1e9:.1f} GB)" if value >= 1e9 else show_bytes(value)
 
 
-def ceilings(value: Any) -> str:
-    """Return the most sequences and tokens of a step."""
-    return f"{value[0]:,} sequences, {value[1]:,} tokens a step"
+def steps(value: Any) -> str:
+    """Return the largest step of an engine on GPUs of each size."""
+    return "; ".join(map(str, value))
+
+
+def parts(value: Any) -> str:
+    """Return bytes by what they are for."""
+    return ", ".join(f"{name}: {show_bytes(amount)}" for name, amount in asdict(value).items())
 
 
 def by_ranks(value: Any) -> str:
@@ -45,7 +50,8 @@ UNITS: dict[str, Callable[[Any], str]] = {
     "W": lambda value: f"{value:g} W",
     "s": show_time,
     "hours": lambda value: " ".join(f"{hour:g}" for hour in value),
-    "sequences, tokens": ceilings,
+    "steps": steps,
+    "B by part": parts,
     "B by tp": by_ranks,
 }
 
@@ -82,8 +88,8 @@ def plain(value: object) -> object:
 FIELD = (
     Column[Field](key="field", heading="field", value=lambda f: f.name, align="left"),
     Column[Field](
-        key="value", heading="value", value=lambda f: plain(f.value), cell=lambda f: written(f.value, f.unit), align="left",
-        wraps=True,
+        key="value", heading="value", value=lambda f: plain(f.value), cell=lambda f: written(f.value, f.unit),
+        align="left", wraps=True,
     ),
     Column[Field](key="source", value=lambda f: f.source),
 )  # fmt: skip

@@ -12,6 +12,8 @@ from kvplan.units import HOUR
 
 #: what engine fields are measured in
 ENGINE_UNITS = {
+    "steps": "steps",
+    "reserve": "B by part",
     "runtime": "B by tp",
     "stage_runtime": "B",
     "activation_base": "B",

@@ -188,10 +188,12 @@ def stages(b: Budget) -> Iterable[Table]:
 
 def budget(b: Budget) -> Json:
     """Return a GPU's memory as a JSON object; the lines sum to the total. [B]"""
+    lines = {line.name: line.amount for line in b.lines}
+    lines["runtime"] += lines.get("cuda_graphs", 0.0)  # scripts sum the four; `lines` has graphs apart
     staged = {"stages": [stage(s) for s in b.stages]} if b.stages else {}
     return {
         "total": b.total,
-        **{line.name: line.amount for line in b.lines},
+        **lines,
         "kv_tokens": b.kv_tokens,
         "lines": [{"name": line.name, "bytes": line.amount, "basis": line.basis} for line in b.lines],
         **staged,

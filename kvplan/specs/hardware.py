@@ -107,9 +107,7 @@ class Engine:
     stage_runtime: float | None = None  #: the same on a pipeline stage of one GPU; None: as without stages [B]
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
-    rank_graph_bytes: float = (
-        0.0  #: reserved besides per hidden element of a layer's graph, attention ranks in data parallel [B]
-    )
+    rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
