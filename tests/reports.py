@@ -164,7 +164,7 @@ REPORTS: dict[str, str] = {
     "wrong-file": "audit prices.yaml",
 }
 #: reports over all GPUs, and reports that say how long something took
-OVER_ALL, TIMED = {"estimate-by-gpu"}, {"calibrate-samples"}
+OVER_ALL, TIMED = {"estimate-by-gpu", "long-context"}, {"calibrate-samples"}
 #: reports over the whole catalogue: every entry has its row; rows named here have a golden file
 LISTS = {
     "models": ("deepseek-v3", "llama3.1-70b", "whisper-large-v3"),

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from kvplan.catalog import files, results
 from kvplan.errors import SpecError
-from kvplan.measuring.benchmarks.fields import COLUMNS
+from kvplan.measuring.benchmarks.fields import COLUMNS, TIMES
 from kvplan.measuring.benchmarks.files import load_results, read_result
 
 SERVER = {"gpu": "h100", "engine": "vllm", "precision": "bf16", "tp": "4"}
@@ -219,6 +221,186 @@ def genai_older() -> dict[str, Any]:
     return {**blocks(METRICS), "request_throughput": COUNTS["request_throughput"], "input_config": arguments}
 
 
+def quantiles(mean: float) -> dict[str, float]:
+    """Return an inference-perf distribution."""
+    return {"mean": mean, "min": mean / 2, "max": 3 * mean, "median": 0.9 * mean, "p90": 1.5 * mean, "p99": 2 * mean}
+
+
+def inference_perf(**load: object) -> dict[str, Any]:
+    """inference-perf's summary_lifecycle_metrics.json: 600 requests, times in s."""
+    times = {"request_latency": 8.0, "time_per_output_token": 0.03, "time_to_first_token": 0.45}
+    stated = load or {"requested_rate": 4.0, "achieved_rate": 3.98, "send_duration": 150.0}
+    return {
+        "load_summary": {"count": 600, "schedule_delay": quantiles(0.001), **stated},
+        "successes": {
+            "count": 600,
+            "latency": {name: quantiles(mean) for name, mean in times.items()},
+            "throughput": {"requests_per_sec": 3.98, "output_tokens_per_sec": 1000.0},
+            "prompt_len": quantiles(1024.0),
+            "output_len": quantiles(251.0),
+        },
+        "failures": {"count": 0, "request_latency": None},
+    }
+
+
+def llmperf(**changes: object) -> dict[str, Any]:
+    """token_benchmark_ray.py's summary.json; its inter-token latency counts the first token too."""
+    means = {"ttft_s": 0.3, "end_to_end_latency_s": 6.25, "inter_token_latency_s": 0.03125}
+    means |= {"number_input_tokens": 550, "number_output_tokens": 200}
+    flat = {f"results_{name}_{stat}": f * mean for name, mean in means.items() for stat, f in (("mean", 1), ("min", 0))}
+    spread = {f"results_ttft_s_quantiles_p{p}": 0.3 * p / 75 for p in (25, 50, 75, 90, 95, 99)}
+    return {
+        "version": "2023-08-31",
+        "model": "meta-llama/Llama-3.1-70B-Instruct",
+        "num_concurrent_requests": 10,
+        "mean_input_tokens": 550,
+        **flat,
+        **spread,
+        "results_number_errors": 0,
+        "results_error_code_frequency": "{}",
+        "results_num_completed_requests": 100,
+        **changes,
+    }
+
+
+def trtllm_bench(**changes: object) -> dict[str, Any]:
+    """trtllm-bench --streaming --report_json."""
+    stats = {f"{name}_percentiles": {"p50": 0.9 * m, "p90": m, "p95": 2 * m, "p99": 3 * m, "average": m} for name, m in
+             (("ttft", 150.0), ("tpot", 12.5))}  # fmt: skip
+    return {
+        "engine": {"model": "meta-llama/Llama-3.1-70B", "version": "1.2.0", "dtype": "bfloat16", "quantization": "FP8"},
+        "machine": {"name": "NVIDIA H200", "memory.total": 139.8},
+        "world_info": {"tp_size": 4, "pp_size": 1, "ep_size": -1, "world_size": 4, "max_batch_size": 2048},
+        "request_info": {
+            "num_requests": 400,
+            "avg_num_concurrent_requests": 31.5,
+            "avg_input_length": 1000.0,
+            "avg_output_length": 200.0,
+        },
+        "performance": {"total_latency_ms": 33_000.0, "avg_request_latency_ms": 2600.0},
+        "streaming_metrics": {"avg_ttft_ms": 150.0, "avg_tpot_ms": 12.5, **stats},
+        **changes,
+    }
+
+
+def inferencex(**changes: object) -> dict[str, Any]:
+    """InferenceX's agg_*.json: nominal lengths, times in s."""
+    return {
+        "hw": "h200-nb_1",
+        "conc": 64,
+        "model": "openai/gpt-oss-120b",
+        "framework": "vllm",
+        "precision": "fp4",
+        "spec_decoding": "none",
+        "disagg": False,
+        "is_multinode": False,
+        "isl": 1024,
+        "osl": 8192,
+        "tp": 4,
+        "ep": 1,
+        "dp_attention": "false",
+        "mean_ttft": 0.2,
+        "median_ttft": 0.18,
+        "p99_ttft": 0.6,
+        "mean_tpot": 0.0125,
+        "median_tpot": 0.012,
+        "mean_intvty": 80.0,
+        **changes,
+    }
+
+
+def llama_bench(prompt: int = 512, output: int = 0, depth: int = 0, **changes: object) -> dict[str, Any]:
+    """One test of `llama-bench -o json`."""
+    spent = prompt * 140_000 + output * 8_400_000
+    return {
+        "build_commit": "8cf427ff",
+        "build_number": 5163,
+        "gpu_info": "NVIDIA GeForce RTX 4090",
+        "backends": "CUDA",
+        "model_filename": "models/Qwen2.5-7B-Instruct-Q8_0.gguf",
+        "model_type": "qwen2 7B Q8_0",
+        "n_gpu_layers": 99,
+        "n_prompt": prompt,
+        "n_gen": output,
+        "n_depth": depth,
+        "avg_ns": spent,
+        "avg_ts": 1e9 * (prompt + output) / spent,
+        "samples_ns": [spent] * 5,
+        **changes,
+    }
+
+
+def in_units(mean: float, units: str) -> dict[str, Any]:
+    """Return one of llm-d's figures."""
+    return {"units": units, "mean": mean, "p50": 0.9 * mean, "p90": 1.5 * mean, "p95": 2 * mean, "p99": 3 * mean}
+
+
+def llmd(**load: object) -> dict[str, Any]:
+    """A benchmark report of llm-d, schema 0.2."""
+    engine = {
+        "tool": "llm-d",
+        "tool_version": "ghcr.io/llm-d/llm-d-cuda:0.3.1",
+        "role": "replica",
+        "model": {"name": "Qwen/Qwen3-32B"},
+        "accelerator": {
+            "model": "NVIDIA-H100-80GB-HBM3",
+            "count": 8,
+            "parallelism": {"dp": 1, "ep": 1, "pp": 1, "tp": 8},
+        },
+    }
+    aggregate = {
+        "requests": {
+            "total": 500,
+            "failures": 0,
+            "input_length": in_units(2048.0, "count"),
+            "output_length": in_units(256.0, "count"),
+        },
+        "latency": {
+            "time_to_first_token": in_units(0.15, "s"),
+            "time_per_output_token": in_units(12.5, "ms/token"),
+            "request_latency": in_units(4.0, "s"),
+        },
+        "throughput": {"requests_rate": in_units(10.0, "queries/s")},
+    }
+    return {
+        "version": "0.2",
+        "run": {"uid": "38b1"},
+        "scenario": {
+            "stack": [
+                {"metadata": {"kind": "inference_engine", "label": "vllm-0"}, "standardized": engine},
+                {"metadata": {"kind": "generic", "label": "epp-0"}, "standardized": {"tool": "router"}},
+            ],
+            "load": {"standardized": {"tool": "inference-perf", **(load or {"concurrency": 32})}},
+        },
+        "results": {"request_performance": {"aggregate": aggregate}},
+    }
+
+
+def llmd_older() -> dict[str, Any]:
+    """A benchmark report of llm-d, schema 0.1."""
+    new = llmd()
+    aggregate = new["results"]["request_performance"]["aggregate"]
+    return {
+        "version": "0.1",
+        "scenario": {
+            "host": {
+                "accelerator": [{"model": "NVIDIA-H100-80GB-HBM3", "count": 4, "parallelism": {"tp": 4}}],
+                "type": ["replica"],
+            },
+            "platform": {"engine": [{"name": "vllm", "version": "0.11.0"}]},
+            "model": {"name": "Qwen/Qwen3-32B"},
+            "load": {"name": "vllm-benchmark", "args": {"max_concurrency": 32}},
+        },
+        "metrics": {**aggregate, "throughput": {"requests_per_sec": 10.0}},
+    }
+
+
+def sglang(**changes: object) -> dict[str, Any]:
+    """A line of SGLang's bench_serving --output-file."""
+    ours = {k: v for k, v in vllm().items() if k not in ("model_id", "failed", "num_prompts", "endpoint_type")}
+    return {**ours, "backend": "sglang", "model": "llama3.1-70b", "accept_length": None, "concurrency": 15.4, **changes}
+
+
 EVERY = {
     "vllm": vllm,
     "predecessor": predecessor,
@@ -230,9 +412,16 @@ EVERY = {
     "aiperf_first": aiperf_first,
     "genai": genai,
     "genai_older": genai_older,
+    "inference_perf": inference_perf,
+    "trtllm_bench": trtllm_bench,
+    "inferencex": inferencex,
+    "llmd": llmd,
+    "llmd_older": llmd_older,
+    "sglang": sglang,
 }
 #: the same without the file that is slow to copy, with one of several load points
-MUTABLE = {**{name: make for name, make in EVERY.items() if name != "detailed"}, "aiperf_sweep": aiperf_sweep}
+MUTABLE = {**{name: make for name, make in EVERY.items() if name != "detailed"}}
+MUTABLE |= {"aiperf_sweep": aiperf_sweep, "llmperf": llmperf, "llama_bench": llama_bench}
 
 
 def one(document: dict[str, Any], **more: str) -> dict[str, Any]:
@@ -253,7 +442,7 @@ def refused(document: dict[str, Any], overrides: dict[str, Any] = SERVER) -> str
 
 @pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
 def test_every_format_gives_a_whole_row(make) -> None:
-    row = one(make())
+    row = one(make(), model="llama3.1-70b", gpu="h100", tp="4")
     assert tuple(row)[: len(COLUMNS)] == COLUMNS
     assert all(isinstance(value, str | int | float) for value in row.values())
     assert (row["gpu"], row["tp"], row["pp"], row["attention_dp"], row["moe_tp"], row["moe_ep"]) == (
@@ -461,6 +650,183 @@ def test_what_a_perf_file_must_not_say() -> None:
     assert "2 loads share these averages" in refused(two)
 
 
+# -- inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench, llm-d, SGLang -----------------
+
+
+def test_inference_perf_open_loop_follows_littles_law() -> None:
+    row = one(inference_perf(), model="llama3.1-70b")
+    assert (row["isl"], row["osl"], row["request_rate"]) == (1024, 251, 4.0)
+    assert (row["ttft_ms"], row["tpot_ms"]) == (450.0, 30.0)
+    assert row["concurrency"] == pytest.approx(3.98 * 8.0)
+    closed = one(inference_perf(concurrency=24, requested_rate=100.0), model="llama3.1-70b")
+    assert closed["concurrency"] == 24
+    assert "request_rate" not in closed
+    tokens = inference_perf()
+    tokens["successes"] |= {"prompt_tokens": {"total": 9, **quantiles(900.0)}}
+    del tokens["successes"]["prompt_len"]
+    assert one(tokens, model="llama3.1-70b")["isl"] == 900
+
+
+def test_a_summary_of_several_stages_states_no_load() -> None:
+    document = inference_perf()
+    document["load_summary"] = {"count": 600, "schedule_delay": None}
+    assert "says nothing of the model and the load" in refused(document)
+    document = inference_perf()
+    document["failures"]["count"] = 3
+    assert "3 of 603 requests failed" in refused(document)
+
+
+def test_llmperf_counts_the_first_token_in_its_inter_token_latency() -> None:
+    row = one(llmperf())
+    assert (row["isl"], row["osl"], row["concurrency"], row["requests"]) == (550, 200, 10, 100)
+    assert row["ttft_ms"] == pytest.approx(300.0)
+    assert row["tpot_ms"] == pytest.approx((6250 - 300) / 199)
+    assert "tpot_ms" not in one(llmperf(results_number_output_tokens_mean=1))
+    assert "7 of 107 requests failed" in refused(llmperf(results_number_errors=7))
+    assert "expected more than results_ttft_s_mean" in refused(llmperf(results_end_to_end_latency_s_mean=0.3))
+
+
+def test_trtllm_bench_says_all_but_nothing_without_streaming() -> None:
+    (row,) = read_result(trtllm_bench(), "report.json", {})
+    assert (row["model"], row["gpu"], row["engine"]) == ("meta-llama/Llama-3.1-70B", "NVIDIA H200", "trtllm")
+    assert (row["engine_version"], row["precision"], row["tp"], row["moe_ep"]) == ("1.2.0", "FP8", 4, 1)
+    assert (row["isl"], row["osl"], row["concurrency"], row["ttft_ms"], row["tpot_p99_ms"]) == (
+        1000, 200, 31.5, 150.0, 37.5,
+    )  # fmt: skip
+    assert "--streaming" in refused({k: v for k, v in trtllm_bench().items() if k != "streaming_metrics"})
+    plain = trtllm_bench(engine={"model": "llama3.1-70b", "dtype": "bfloat16", "quantization": None})
+    assert read_result(plain, "report.json", {})[0]["precision"] == "bfloat16"
+
+
+def test_inferencex_states_nominal_lengths_and_the_server() -> None:
+    (row,) = read_result(inferencex(), "agg.json", {})
+    assert (row["model"], row["gpu"], row["engine"], row["precision"]) == ("openai/gpt-oss-120b", "h200", "vllm", "fp4")
+    assert (row["isl"], row["osl"], row["concurrency"], row["lengths"]) == (1024, 8192, 64, "uniform 0.8-1")
+    assert (row["ttft_ms"], row["tpot_ms"], row["ttft_p50_ms"]) == (200.0, 12.5, 180.0)
+    assert row["spec_decode"] == "none"
+    (spread,) = read_result(inferencex(dp_attention="true", tp=8, ep=8), "agg.json", {})
+    assert (spread["tp"], spread["attention_dp"], spread["moe_ep"], spread["moe_tp"]) == (1, 8, 8, 1)
+    assert "GPUs of their own" in refused(inferencex(disagg=True))
+
+
+def test_llama_bench_tells_ttft_of_prompts_and_tpot_of_answers(tmp_path: Path) -> None:
+    (prompt,) = read_result(llama_bench(), "bench.json", {})
+    assert (prompt["model"], prompt["gpu"], prompt["engine"]) == (
+        "Qwen2.5-7B-Instruct", "NVIDIA GeForce RTX 4090", "llama.cpp",
+    )  # fmt: skip
+    assert (prompt["precision"], prompt["tp"], prompt["engine_version"]) == ("int8", 1, "b5163")
+    assert (prompt["isl"], prompt["osl"], prompt["concurrency"]) == (512, 1, 1)
+    assert prompt["ttft_ms"] == pytest.approx(512 * 0.14)
+    assert "tpot_ms" not in prompt
+    (answer,) = read_result(llama_bench(0, 128, 512), "bench.json", {})
+    assert (answer["isl"], answer["osl"]) == (512, 128)
+    assert answer["tpot_ms"] == pytest.approx(8.4)
+    assert "ttft_ms" not in answer
+    tests = [llama_bench(), llama_bench(512, 128), llama_bench(512, 0, 512), llama_bench(0, 128)]
+    path = tmp_path / "bench"
+    path.write_text(json.dumps(tests), "utf-8")
+    rows = load_results(str(path), {})
+    assert [("ttft_ms" in row, row["isl"]) for row in rows] == [(True, 512), (False, 1)]
+    columns = [name for name in tests[0] if name != "samples_ns"]
+    lines = [",".join(columns), *(",".join(f'"{test[name]}"' for name in columns) for test in tests)]
+    path.write_text("\n".join(lines), "utf-8")
+    assert load_results(str(path), {}) == rows
+    assert "names 2 GPUs" in refused(llama_bench(gpu_info="NVIDIA L4, NVIDIA L4"))
+    assert "says nothing of the GPU and the precision" in refused(
+        llama_bench(gpu_info="", model_type="qwen2 7B Q4_K - Medium"), {}
+    )
+    path.write_text(json.dumps(tests[1]), "utf-8")
+    with pytest.raises(SpecError, match="holds no load that tells TTFT or TPOT"):
+        load_results(str(path), {})
+
+
+@pytest.mark.parametrize(("make", "tp", "version"), [(llmd, 8, ""), (llmd_older, 4, "0.11.0")])
+def test_llmd_reports_state_the_server(make, tp: int, version: str) -> None:
+    (row,) = read_result(make(), "report.json", {"precision": "bf16"})
+    assert (row["model"], row["gpu"], row["engine"], row["tp"], row["engine_version"]) == (
+        "Qwen/Qwen3-32B", "NVIDIA H100 80GB HBM3", "vllm", tp, version,
+    )  # fmt: skip
+    assert (row["isl"], row["osl"], row["concurrency"], row["requests"]) == (2048, 256, 32, 500)
+    assert (row["ttft_ms"], row["tpot_ms"], row["tpot_p95_ms"]) == (150.0, 12.5, 25.0)
+
+
+def test_llmd_open_loop_roles_and_failures() -> None:
+    row = one(llmd(rate_qps=10.0, concurrency=float("inf")))
+    assert (row["request_rate"], row["concurrency"]) == (10.0, 40.0)
+    apart = llmd()
+    apart["scenario"]["stack"][0]["standardized"]["role"] = "prefill"
+    assert "the roles prefill" in refused(apart)
+    two = llmd()
+    two["scenario"]["stack"] *= 2
+    assert "2 servers shared the load" in refused(two)
+    failed = llmd()
+    failed["results"]["request_performance"]["aggregate"]["requests"]["failures"] = 5
+    assert "5 of 500 requests failed" in refused(failed)
+    unit = llmd()
+    unit["results"]["request_performance"]["aggregate"]["latency"]["time_per_output_token"]["units"] = "h/token"
+    assert "expected ns, us, ms or sec" in refused(unit)
+
+
+def test_llmd_reports_are_yaml_as_they_come(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark_report"
+    path.write_text("# a report\n" + yaml.safe_dump(llmd()), "utf-8")
+    assert load_results(str(path), SERVER) == [one(llmd())]
+    path.write_text(json.dumps(llmd()), "utf-8")
+    assert load_results(str(path), SERVER) == [one(llmd())], "its requests are figures, not lists of requests"
+
+
+def test_sglang_lines(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("\n".join(json.dumps(sglang(max_concurrency=c)) for c in (8, 16)) + "\n", "utf-8")
+    rows = load_results(str(path), {"gpu": "h100", "precision": "bf16", "tp": "4", "model": "llama3.1-70b"})
+    assert [(row["engine"], row["concurrency"]) for row in rows] == [("sglang", 8), ("sglang", 16)]
+    assert "spec_decode" not in rows[0]
+    drafted = sglang(accept_length=2.7, mean_e2e_latency_ms=5000.0, request_rate=2.5, max_concurrency=None)
+    row = one(drafted, engine="sglang", model="llama3.1-70b")
+    assert (row["spec_decode"], row["concurrency"]) == ("accepted 2.7", pytest.approx(10.0))
+
+
+def test_offline_benchmarks_of_vllm_tell_a_ttft_or_why_they_do_not() -> None:
+    latency = {"avg_latency": 0.21, "std_latency": 0.0, "latencies": [0.21], "percentiles": {"50": 0.21}}
+    load = {"model": "llama3.1-70b", "isl": "1024", "concurrency": "8"}
+    row = one(latency, **load, osl="1")
+    assert (row["ttft_ms"], row["engine"], row["arrival"]) == (pytest.approx(210.0), "vllm", "static")
+    assert not {"tpot_ms", "latency_ms"} & set(row)
+    assert "neither TTFT nor TPOT follows; run it again with --output-len 1" in refused(
+        latency, {**SERVER, **load, "osl": "128"}
+    )
+    assert "says nothing of the input length, the output length and the load" in refused(
+        latency, {**SERVER, "model": "llama3.1-70b"}
+    )
+    throughput = {"elapsed_time": 20.0, "num_requests": 1000, "total_num_tokens": 413_000, "requests_per_second": 50.0}
+    assert "how long 1,000 requests take together" in refused(throughput)
+
+
+def test_lines_of_results_are_compared_whatever_the_file_is_called(tmp_path: Path) -> None:
+    given = {"gpu": "h100", "precision": "bf16", "tp": "4", "model": "llama3.1-70b"}
+    path = tmp_path / "out.jsonl"
+    path.write_text("\n".join(json.dumps(sglang(max_concurrency=c)) for c in (8, 16)), "utf-8")
+    found = kvplan.validate(str(path), settings=given)
+    assert [p.row.concurrency for p in found.few] == [8, 16]
+    assert kvplan.predict(str(path), str(tmp_path / "out.csv"), settings=given).rows == 2
+    path.write_text(json.dumps(llama_bench()), "utf-8")
+    found = kvplan.validate(str(path), settings={"model": "qwen2.5-7b", "gpu": "rtx-4090"})
+    assert list(found.metrics) == ["TTFT"]
+    with pytest.raises(SpecError, match="result files hold e2e rows, not gemm"):
+        kvplan.validate(str(path), kind="gemm")
+
+
+@pytest.mark.parametrize("suffix", ["", ".txt", ".json", ".jsonl", ".csv"])
+def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"result{suffix}"
+    path.write_text(f"\n  {json.dumps(vllm())}\n", "utf-8")
+    assert results.holds_results(str(path))
+    assert load_results(str(path), SERVER) == [one(vllm())]
+    rows = tmp_path / "rows.csv"
+    rows.write_text("model,gpu,engine,isl,osl,concurrency,tp,ttft_ms,tpot_ms\n", "utf-8")
+    assert not results.holds_results(str(rows))
+
+
 # -- what the caller says -------------------------------------------------------------------------
 
 
@@ -591,7 +957,9 @@ def test_a_mutated_file_gives_rows_or_one_line(name: str, data: st.DataObject) -
         assert len(str(error)) < 400
         return
     for row in rows:
-        assert all(0 < row[name] <= 1e15 for name in ("isl", "osl", "concurrency", "ttft_ms", "tpot_ms", "tp"))
+        assert all(0 < row[name] <= 1e15 for name in ("isl", "osl", "concurrency", "tp"))
+        assert all(0 < row[name] <= 1e15 for name in TIMES if name in row)
+        assert any(name in row for name in TIMES)
 
 
 @given(name=st.sampled_from(list(EVERY)), at=st.floats(0, 1), put=st.binary(max_size=3))

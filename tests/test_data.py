@@ -10,6 +10,7 @@ import yaml
 from kvplan import catalog
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import read_yaml
+from kvplan.errors import SpecError
 from kvplan.specs.source import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -89,9 +90,69 @@ def test_measurement_and_nvml_spellings_resolve(word: str, name: str) -> None:
 def test_gpu_figures_are_dense_and_plausible(name: str) -> None:
     gpu = catalog.gpu(name)
     assert 0.85 < gpu.visible_memory / gpu.memory < 1.08  # sold in 10^9, built in 2^30
-    assert 1e11 < gpu.bandwidth < 1e13 and 5e13 < gpu.rate(16) < 3e15
+    assert 1e11 < gpu.bandwidth < 1e13 and 1e13 < gpu.rate(16) < 3e15  # an A2 has 18 TFLOP/s
     assert gpu.fp8 is None or gpu.fp8 <= 2.1 * gpu.rate(16)
     assert set(gpu.sources) >= {"memory", "visible_memory", "bandwidth", "fp16", "link", "power"}
+
+
+def own_gpu(tmp_path: Path, *lines: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text("\n".join(("memory: 24 GB", "bandwidth: 500 GB/s", *lines)), "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "rate", "why"),
+    [
+        ("fp16: 80 TFLOP/s", 80e12, None),
+        ("bf16: 80 TFLOP/s", 80e12, "fp16 as bf16"),
+        ("fp8: 200 TFLOP/s", 100e12, "fp16 half of fp8"),
+        ("int8: 200 TFLOP/s", 100e12, "fp16 half of int8"),
+        ("fp4: 200 TFLOP/s", 50e12, "fp16 a quarter of fp4"),
+        ("fp32: 20 TFLOP/s", 20e12, "fp16 as fp32"),
+    ],
+)
+def test_a_gpu_of_ones_own_needs_memory_bandwidth_and_one_rate(
+    tmp_path: Path, line: str, rate: float, why: str
+) -> None:
+    gpu = catalog.gpu(own_gpu(tmp_path, line))
+    assert (gpu.name, gpu.memory, gpu.visible_memory, gpu.rate(16), gpu.link) == ("mine", 24e9, 24e9, rate, 32e9)
+    assert gpu.sources["memory"].ref.endswith("mine.yaml") and gpu.sources["link"].kind == "assumption"
+    assumed = ("visible_memory as sold", why, "link PCIe 4.0 x16, 32 GB/s one way", "link_kind PCIe 4.0 x16")
+    assert gpu.assumed == tuple(said for said in assumed if said)
+
+
+def test_a_report_says_what_was_assumed_of_a_gpu(run, tmp_path: Path) -> None:
+    word = own_gpu(tmp_path, "fp8: 200 TFLOP/s")
+    told = run("estimate", "-m", "llama3.1-8b", "-c", "8k", "-g", word, "-t", "fp8")
+    assert told.code == 0 and "assumed: visible_memory as sold; fp16 half of fp8; link PCIe 4.0" in " ".join(
+        told.out.split()
+    )
+    assert catalog.gpu("h200").assumed == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing"), [((), "a rate"), (("memory: 0 GB",), "stands twice"), (("link: 1 GB/s",), "a rate")]
+)
+def test_a_gpu_without_a_rate_is_refused(tmp_path: Path, lines: tuple[str, ...], missing: str) -> None:
+    with pytest.raises(SpecError, match=missing):
+        catalog.gpu(own_gpu(tmp_path, *lines))
+
+
+@pytest.mark.parametrize(
+    ("word", "visible", "bandwidth"),
+    [
+        ("rtx-3090", 23.58, 936e9), ("gb10", 121.69, 273e9), ("rtx-3080", 9.78, 760e9),
+        ("NVIDIA GeForce RTX 5080", 15.68, 960e9),
+        ("rtx_5070_ti", 15.68, 896e9), ("L20", 44.4, 864e9), ("h20-3e", 139.8, 4.8e12), ("A16", 14.75, 200e9),
+        ("A2", 14.75, 200e9), ("Quadro RTX 8000", 47.46, 672e9), ("rtx-pro-5000", 47.49, 1344e9),
+        ("rtx-pro-4500", 31.66, 896e9), ("MI250", 63.98, 1.6e12), ("mi250x", 63.98, 1.6e12), ("mi210", 63.98, 1.6e12),
+        ("gaudi3", 119.21, 3.67e12), ("jetson-thor", 121.69, 273e9),
+    ],
+)  # fmt: skip
+def test_gpus_people_have(word: str, visible: float, bandwidth: float) -> None:
+    gpu = catalog.gpu(word)
+    assert gpu.visible_memory / 2**30 == pytest.approx(visible, abs=0.01) and gpu.bandwidth == bandwidth
 
 
 def test_prices_name_gpus_and_their_ranges_do_not_overlap() -> None:

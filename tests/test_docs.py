@@ -74,6 +74,8 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "mine.yaml").write_text(
         (ROOT / "profiles" / "gpus" / "h200.yaml").read_text("utf-8").replace("name: h200", "name: mine")
     )
+    own = re.search(r"```yaml\n(.*?)```", FILES, re.DOTALL)
+    (tmp_path / "mygpu.yaml").write_text(own[1] if own else "", "utf-8")
     shapes = [(m, n) for m in (1, 64, 512, 2048, 8192) for n in (4096, 8192, 12288)]
     rows = [f"h100,mine-1,cublas,bfloat16,{m},{n},8192,{5 + max(m, 230) * n / 4.3e4:.2f}" for m, n in shapes]
     (tmp_path / "gemm.csv").write_text("\n".join(["gpu,engine,kernel,dtype,m,n,k,latency_us", *rows]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from kvplan import catalog
+from kvplan.catalog.results import holds_results
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
 from kvplan.errors import SpecError
 from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
@@ -25,7 +26,7 @@ def holds_servers(word: str, stated: str | None) -> bool:
 
     `stated` is the kind of its rows where the user states it.
     """
-    return word.lower().endswith(".json") or stated == "e2e" or is_serving(csv_columns(word), stated)
+    return stated == "e2e" or holds_results(word) or is_serving(csv_columns(word), stated)
 
 
 def load(word: str, stated: str | None, measured: bool) -> Block:

@@ -52,7 +52,7 @@ def predict(
     """Write a file's rows with their predicted times and 80 % intervals as CSV, and return how many rest on what.
 
     Rows keep their order and columns. Added are latency_us for kernels, ttft_ms and tpot_ms for end-to-end rows and
-    results of benchmarks (JSON), each with *_low and *_high, and a note where a row is outside what the profile knows.
+    results of benchmarks, each with *_low and *_high, and a note where a row is outside what the profile knows.
     `kind` is told by the columns where it is not given, `settings` says what end-to-end rows do not. Raises
     KvplanError for a file, names and values that cannot be understood; the output is then as it was.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kvplan import catalog
+from kvplan.catalog.results import holds_results
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
@@ -29,14 +30,14 @@ class RowFile:
 
 
 def read_table(word: str, kind: str | None, settings: Mapping[str, str], measured: bool) -> RowFile:
-    """Return a CSV or result file (JSON) of end-to-end rows; arguments as those of `tables`."""
+    """Return a CSV or result file of end-to-end rows; arguments as those of `tables`."""
     return next(tables(word, kind, settings, measured, None))
 
 
 def tables(
     word: str, kind: str | None, settings: Mapping[str, str], measured: bool, size: int | None
 ) -> Iterator[RowFile]:
-    """Yield a CSV file of end-to-end rows as tables of at most `size` rows (None: all), a result file (JSON) as one.
+    """Yield a CSV file of end-to-end rows as tables of at most `size` rows (None: all), a result file as one.
 
     `kind` is what the user calls the rows, `settings` are columns that hold for all rows; times are read where they are
     `measured`. A file that lacks a column is refused before any row is read.
@@ -47,7 +48,7 @@ def tables(
         return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
 
     name = word.rsplit("/", 1)[-1]
-    if word.lower().endswith(".json"):
+    if holds_results(word):
         if kind not in (None, "e2e"):
             raise SpecError(f"{name}: result files hold e2e rows, not {kind}; leave out kind={kind}")
         points = load_results(word, settings)

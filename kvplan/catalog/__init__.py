@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.engines import fitted_engine as fitted_engine
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu
+    from kvplan.catalog.hub_files import online as online
     from kvplan.catalog.lookup import resolve as resolve
     from kvplan.catalog.models import all_models as all_models
     from kvplan.catalog.models import model as model
@@ -46,6 +47,7 @@ _OFFERS = {
     "engines": ("engine", "fitted_engine"),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
+    "hub_files": ("online",),
     "models": ("all_models", "model"),
     "lookup": ("resolve",),
     "owning": ("DEFAULT", "api_file", "apis", "ownership"),

@@ -43,7 +43,9 @@ def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
         if tried in aliases:
             return aliases[tried]
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
-    raise UnknownName(noun, word, (*names(kind), *aliases), f"see `kvplan list {listed}`, or give a path", where)
+    fetched = ", or add --online to fetch its config" if kind == "models" and word.count("/") == 1 else ""
+    other = f"see `kvplan list {listed}`, or give a path{fetched}"
+    raise UnknownName(noun, word, (*names(kind), *aliases), other, where)
 
 
 def as_path(word: str) -> Path | None:

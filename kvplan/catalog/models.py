@@ -12,6 +12,7 @@ from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
+from kvplan.catalog.hub_files import snapshot
 from kvplan.catalog.lookup import as_path, plain, resolve
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName
@@ -27,6 +28,8 @@ def model(word: str) -> ModelSpec:
     try:
         return _model_named(resolve("models", word, "model"))
     except UnknownName:
+        if found := snapshot(word):
+            return found.told(_model_at(found.folder))
         variant = _variant(word)
         if variant is None:
             raise

@@ -1,37 +1,102 @@
-"""Reading result files of benchmark tools (JSON): large ones list the time of every token of every request."""
+"""Reading result files of benchmark tools: JSON, JSON lines, YAML or CSV, told by what they hold, not by their names.
 
+Large ones list the time of every token of every request.
+"""
+
+import csv
 import json
+import re
 from typing import Any
 
-from kvplan.catalog.files import Document, check_size, path_of, read_text
+from kvplan.catalog.files import MAX_FILE, MAX_TABLE, Document, check_size, path_of, read_text, read_yaml, reading
 from kvplan.errors import SpecError
 
 #: a result with every token's time of 10,000 requests has some 200 MB
 MAX_RESULT = 300_000_000
 #: lists with one entry per request or token: never looked at, and nearly all of a detailed file
 PER_REQUEST = frozenset(("requests", "itls", "ttfts", "generated_texts", "input_lens", "output_lens", "start_times"))
+#: names that say how a file is written
+JSON_NAMES, YAML_NAMES = (".json", ".jsonl", ".ndjson"), (".yaml", ".yml")
+#: how YAML begins once its comments are gone: a field
+FIELD = re.compile(r"\s*[A-Za-z_]+:(\s|$)")
+#: columns of the one tool that writes its results as CSV (llama-bench)
+CSV_RESULT = frozenset(("n_prompt", "n_gen", "avg_ns"))
+#: lines at the head of a file that may be comments, and letters of each that are looked at
+HEAD, WIDTH = 50, 4000
+
+
+def holds_results(word: str) -> bool:
+    """Return whether a file holds a benchmark's result, not a table of rows; raise SpecError where it is none at all.
+
+    Nothing but its first lines is read, and that only where its name does not say.
+    """
+    return _written(word) != "table"
+
+
+def _written(word: str) -> str:
+    """Return how a file is written: as json, yaml, csv (a result), or as a table of rows."""
+    path = path_of(word)
+    if path.suffix.lower() in JSON_NAMES:
+        return "json"
+    if path.suffix.lower() in YAML_NAMES:
+        return "yaml"
+    with reading(path, path.name, MAX_TABLE) as file:
+        lines = (file.readline(WIDTH) for _ in range(HEAD))
+        first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    if first.lstrip().startswith(("{", "[")):
+        return "json"
+    if FIELD.match(first):
+        return "yaml"
+    return "csv" if set(next(csv.reader([first]), ())) >= CSV_RESULT else "table"
+
+
+def _light(key: str, value: Any) -> bool:
+    """Whether a value is worth keeping: it is no list of requests or tokens, and no mapping of such lists."""
+    if key not in PER_REQUEST:
+        return True
+    return not isinstance(value, list) and not (
+        isinstance(value, dict) and any(isinstance(v, list) for v in value.values())
+    )
 
 
 def _lighter(pairs: list[tuple[str, Any]]) -> Document:
-    return {key: value for key, value in pairs if key not in PER_REQUEST or not isinstance(value, list | dict)}
+    return {key: value for key, value in pairs if _light(key, value)}
 
 
 def read_results(word: str) -> tuple[str, list[Document]]:
-    """Return a file's name and its JSON objects without their per-request lists.
+    """Return a file's name and its results without their per-request lists.
 
-    A file holds one object, a list of them, or one after another, as tools that append write it. Raises SpecError.
+    JSON holds one object, a list of them, or one after another, as tools that append write it; YAML holds one; CSV
+    holds one a line, all of it text. Raises SpecError.
     """
     path = path_of(word)
-    where = path.name
+    where, written = path.name, _written(word)
+    if written == "yaml":
+        return where, [read_yaml(read_text(path, where), where, typed=True)]
+    if written == "csv":
+        return where, _lines(read_text(path, where, MAX_FILE), where)
     text = read_text(path, where, MAX_RESULT)
     check_size(text, where)
     objects = _objects(text, where)
     if not objects:
-        raise SpecError(f"{where}: is empty; give the JSON file that the benchmark saved")
+        raise SpecError(f"{where}: is empty; give the file that the benchmark saved")
     for entry in objects:
         if not isinstance(entry, dict):
             raise SpecError(f"{where}: expected an object, got {type(entry).__name__}")
     return where, objects
+
+
+def _lines(text: str, where: str) -> list[Document]:
+    rows = csv.DictReader(text.splitlines())
+    try:
+        found = list(rows)
+    except csv.Error as error:
+        raise SpecError(f"{where}: line {rows.line_num}: {error}") from None
+    if short := next((n for n, row in enumerate(found, 2) if None in row or None in row.values()), None):
+        raise SpecError(f"{where}: line {short}: expected {len(rows.fieldnames or ())} values, as line 1 names")
+    if not found:
+        raise SpecError(f"{where}: holds no rows below its header")
+    return list(found)
 
 
 def _objects(text: str, where: str) -> list[Any]:

@@ -16,6 +16,7 @@ import click
 from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
+from kvplan.catalog.hub_files import online
 from kvplan.docstrings import docstring
 from kvplan.errors import KvplanError, SpecError, one_line
 from kvplan.report.blocks import Json, Page
@@ -31,7 +32,26 @@ COUNT = click.IntRange(1, values.MOST_GPUS)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
 
-model_option = click.option("--model", "-m", required=True, help="A name, hub id or config.json.")
+
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options, the first one first in help."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+model_option = stacked(
+    click.option("--model", "-m", required=True, help="A name, hub id (--online), config.json."),
+    click.option(
+        "--online", is_flag=True, is_eager=True, expose_value=False, hidden=True,
+        callback=lambda ctx, _, asked: ctx.with_resource(online()) if asked else None,
+        help="Look up ORG/NAME on the hub.",
+    ),
+)  # fmt: skip
 context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
     "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."
@@ -85,17 +105,6 @@ def path(text: str) -> str:
     """Read a path as it was written; refuse one that no file can have."""
     path_of(text)
     return text
-
-
-def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Return a decorator that adds several options, the first one first in help."""
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 replica_options = stacked(

@@ -27,7 +27,7 @@ def command(output: str, form: str, **asked: Any) -> None:
     """Predict the times of every kernel call, or of every load of a server, in a file.
 
     Rows keep their order and columns; latency_us or ttft_ms and tpot_ms, each with *_low and *_high (80 % interval),
-    and note are added. Measured times in the input are ignored. A result file of a benchmark (JSON) holds loads.
+    and note are added. Measured times in the input are ignored. A result file of a benchmark holds loads.
     """
     aside = is_stdout(output)
     if aside and form != TEXT:

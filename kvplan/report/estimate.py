@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
 from kvplan.report.operators import documents, step_table
-from kvplan.report.sources import about, brief, calibration, interval, price, rules, whose
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
@@ -205,6 +205,7 @@ def source_lines(e: Estimate) -> Iterator[str]:
     for site in e.sites:
         g, p = site.gpu, site.price
         yield f"{g.name}: bandwidth {brief(g.sources['bandwidth'])}" if "bandwidth" in g.sources else g.name
+        yield from assumed(g)
         if p is None:
             yield f"price: none known for {g.name}"
         else:

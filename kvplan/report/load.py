@@ -19,7 +19,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.sources import about, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
 from kvplan.units import show_count, show_percent, show_time, show_usd
 
 
@@ -177,7 +177,12 @@ def legend(found: Survey) -> Iterator[str]:
 def sources(s: Server) -> list[str]:
     """Return where the numbers come from."""
     cost = price_source(s.site.gpu.name, s.site.price)
-    return [f"model: {brief(s.model.source)}", cost, *(f"times: {x}" for x in s.site.calibration.sources)]
+    return [
+        f"model: {brief(s.model.source)}",
+        *assumed(s.site.gpu),
+        cost,
+        *(f"times: {x}" for x in s.site.calibration.sources),
+    ]
 
 
 # -- JSON -----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, loss, plans_table
-from kvplan.report.sources import brief, calibration, interval, price, source
+from kvplan.report.sources import assumed, brief, calibration, interval, price, source
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MILLION, MONTH, show_percent, show_time, show_usd
 
@@ -373,6 +373,7 @@ def sources(r: Recommendation) -> Iterator[str]:
     yield f"workload: {brief(r.demand.workload.source)}"
     yield f"model: {brief(r.demand.model.source)}"
     if r.site is not None:
+        yield from assumed(r.site.gpu)
         yield from (f"times: {s}" for s in r.site.calibration.sources)
         yield from (f"price: {line.basis}" for line in (r.bill.kinds if r.bill else ()))
 

@@ -1,8 +1,10 @@
 """What every report says of its inputs: models, prices, calibrations and where each of them is from."""
 
+from collections.abc import Iterator
+
 from kvplan.report.blocks import Json
 from kvplan.specs.calibration import Calibration
-from kvplan.specs.hardware import Engine, Price
+from kvplan.specs.hardware import Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 from kvplan.units import HOUR, show_usd
@@ -13,6 +15,12 @@ def brief(source: Source) -> str:
     ref = source.ref.split(" (")[0]
     second = " (second-hand)" if "second-hand" in source.ref and "second-hand" not in ref else ""
     return f"{source.kind}: {ref}{second} ({source.date or 'no date'})"
+
+
+def assumed(gpu: Gpu) -> Iterator[str]:
+    """Yield a line that says what a GPU's file does not state and what it was taken for; none where it states all."""
+    if gpu.assumed:
+        yield f"{gpu.name}: its file does not state these; assumed: {'; '.join(gpu.assumed)}"
 
 
 def source(s: Source) -> Json:

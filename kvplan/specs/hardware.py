@@ -31,6 +31,7 @@ class Gpu:
     l2: float | None = field(default=None, metadata=about("last-level cache", "B"))
     power: float | None = field(default=None, metadata=about("rated power", "W"))
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
+    assumed: tuple[str, ...] = ()  #: figures its file does not state, and what they were taken for
 
     @property
     def wide(self) -> float:

@@ -16,8 +16,12 @@ Row = dict[str, Value]
 TEXTS = ("model", "gpu", "engine", "engine_version", "precision", "gemm_quant", "moe_quant")
 MEANS = ("isl", "osl", "concurrency")
 COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")
+#: measured means, of which a file may lack one
+TIMES = ("ttft_ms", "tpot_ms")
+#: the time of a whole batch, where a tool measures nothing else
+LATENCY = "latency_ms"
 #: the columns of an end-to-end row, in the order of a file of rows
-COLUMNS = (*TEXTS, *MEANS, *COUNTS, "ttft_ms", "tpot_ms")
+COLUMNS = (*TEXTS, *MEANS, *COUNTS, *TIMES)
 #: what a caller may say of a run
 SETTABLE = (*TEXTS, *MEANS, *COUNTS)
 #: percentiles of times that rows keep where files have them
@@ -44,6 +48,7 @@ ENGINES = {
     "tensorrtllm": "trtllm",
     "tensorrtllm_engine": "trtllm",
     "trt": "trtllm",
+    "trtllm": "trtllm",
 }
 
 

@@ -1,4 +1,4 @@
-"""Result files of benchmark tools as end-to-end rows: `vllm bench serve`, GuideLLM, AIPerf and GenAI-Perf.
+"""Result files of benchmark tools as end-to-end rows, whichever tool wrote them: told by their fields.
 
 Every function takes a parsed document and where it comes from, and returns plain values: times in ms, lengths in
 tokens (means over completed requests), rates in requests/s. `concurrency` is the number of requests in flight:
@@ -11,7 +11,7 @@ tokens (means over completed requests), rates in requests/s. `concurrency` is th
 GuideLLM's time per output token is a mean over tokens; the others' is a mean over requests.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kvplan.architectures.formats import split_format
@@ -21,17 +21,30 @@ from kvplan.measuring.benchmarks.aiperf import read_aiperf_sweep, read_perf
 from kvplan.measuring.benchmarks.fields import (
     COLUMNS,
     COUNTS,
+    LATENCY,
     MEANS,
     SETTABLE,
     TEXTS,
+    TIMES,
     Row,
     Value,
     positive,
     whole,
 )
 from kvplan.measuring.benchmarks.guidellm import read_guidellm
-from kvplan.measuring.benchmarks.vllm import read_vllm
+from kvplan.measuring.benchmarks.inference_perf import read_inference_perf
+from kvplan.measuring.benchmarks.inferencex import read_inferencex
+from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench
+from kvplan.measuring.benchmarks.llmd import read_llmd
+from kvplan.measuring.benchmarks.llmperf import read_llmperf
+from kvplan.measuring.benchmarks.trtllm import read_trtllm
+from kvplan.measuring.benchmarks.vllm import read_vllm, read_vllm_latency, read_vllm_throughput
 from kvplan.units import parse
+
+#: a parsed result
+Document = Mapping[str, Any]
+#: what reads it: (document, where it comes from) -> (where a load stands, the columns that the file fills)
+Reader = Callable[[Document, str], Iterator[tuple[str, Row]]]
 
 #: columns a row cannot do without: what they are called, and an example to copy
 NEEDED = {
@@ -66,27 +79,44 @@ def read_result(document: Mapping[str, Any], origin: str, overrides: Mapping[str
 def _rows(points: list[tuple[str, Row]], overrides: Mapping[str, Value], origin: str) -> list[Row]:
     given = _given(overrides)
     if not points:
-        raise SpecError(f"{origin}: holds no load; the sweep ended before its first run did")
+        raise SpecError(f"{origin}: holds no load that tells TTFT or TPOT; was the run stopped early?")
     if "concurrency" in given and len(points) > 1 and any("concurrency" in stated for _, stated in points):
         raise SpecError(f"{origin}: holds {len(points)} loads; leave out settings=concurrency=..., one for all of them")
     return [_row({**stated, **given}, here) for here, stated in points]
 
 
-def _points(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
+def _read_records(document: Document, origin: str) -> Iterator[tuple[str, Row]]:
+    """AIPerf 0.1, whose metrics stand under records."""
+    return read_perf({**document, **document["records"]}, origin)
+
+
+#: formats in the order in which they are tried: what only they hold, and their reader. A new one is one line here
+FORMATS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
+    (lambda d: isinstance(d.get("benchmarks"), list), read_guidellm),
+    (lambda d: isinstance(d.get("per_combination_metrics"), list), read_aiperf_sweep),
+    (lambda d: isinstance(d.get("records"), dict), _read_records),
+    (lambda d: isinstance(d.get("time_to_first_token") or d.get("input_config"), dict), read_perf),
+    (lambda d: isinstance(d.get("successes"), dict) and isinstance(d.get("load_summary"), dict), read_inference_perf),
+    (lambda d: "results_ttft_s_mean" in d or "results_num_completed_requests" in d, read_llmperf),
+    (lambda d: isinstance(d.get("performance"), dict) and isinstance(d.get("world_info"), dict), read_trtllm),
+    (lambda d: "mean_ttft" in d and "conc" in d, read_inferencex),
+    (lambda d: {"n_prompt", "n_gen", "avg_ns"} <= set(d), read_llama_bench),
+    (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("metrics"), dict), read_llmd),
+    (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("results"), dict), read_llmd),
+    (lambda d: "mean_ttft_ms" in d or {"completed", "total_input_tokens"} <= set(d), read_vllm),
+    (lambda d: {"avg_latency", "percentiles"} <= set(d), read_vllm_latency),
+    (lambda d: {"elapsed_time", "num_requests", "total_num_tokens"} <= set(d), read_vllm_throughput),
+)
+
+
+def _points(document: Document, origin: str) -> Iterator[tuple[str, Row]]:
     """Return an iterator over the load points: where each stands, and the columns that the file fills."""
-    if isinstance(document.get("benchmarks"), list):
-        return read_guidellm(document, origin)
-    if isinstance(document.get("per_combination_metrics"), list):
-        return read_aiperf_sweep(document, origin)
-    if isinstance(document.get("records"), dict):
-        return read_perf({**document, **document["records"]}, origin)
-    if isinstance(document.get("time_to_first_token") or document.get("input_config"), dict):
-        return read_perf(document, origin)
-    if "mean_ttft_ms" in document or {"completed", "total_input_tokens"} <= set(document):
-        return read_vllm(document, origin)
+    for holds, read in FORMATS:
+        if holds(document):
+            return read(document, origin)
     raise SpecError(
-        f"{origin}: is no result file known here; give the JSON of `vllm bench serve --save-result`, GuideLLM "
-        "(benchmarks.json), AIPerf (profile_export_aiperf.json) or GenAI-Perf (profile_export_genai_perf.json)"
+        f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving, GuideLLM, "
+        "AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench or llm-d-benchmark saved"
     )
 
 
@@ -111,11 +141,24 @@ def _row(stated: Row, origin: str) -> Row:
         listed = f"{', '.join(what[:-1])} and {what[-1]}" if len(what) > 1 else what[0]
         add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
         raise SpecError(f"{origin}: says nothing of {listed}; add {add}")
+    stated = _with_latency(stated, origin)
     row: Row = {name: _words(stated.get(name, ""), f"{origin}: {name}") for name in TEXTS}
     row |= {name: _mean(stated[name], f"{origin}: {name}") for name in MEANS}
     row |= _parallelism({name: _share(stated[name], f"{origin}: {name}") for name in COUNTS if name in stated}, origin)
-    row |= {name: stated[name] for name in COLUMNS if name not in SETTABLE}
+    row |= {name: stated[name] for name in TIMES if name in stated}
     return row | {name: stated[name] for name in stated if name not in COLUMNS}
+
+
+def _with_latency(stated: Row, origin: str) -> Row:
+    """Return a load with the time of a whole batch, where only that was measured, as the TTFT of one-token answers."""
+    if LATENCY not in stated:
+        return stated
+    if _mean(stated["osl"], f"{origin}: osl") > 1:
+        raise SpecError(
+            f"{origin}: measures a whole batch, prompts and answers together, from which neither TTFT nor TPOT "
+            "follows; run it again with --output-len 1 and add settings=osl=1, or give a result of `vllm bench serve`"
+        )
+    return {**{name: value for name, value in stated.items() if name != LATENCY}, "ttft_ms": stated[LATENCY]}
 
 
 def _parallelism(stated: dict[str, int], origin: str) -> Row:

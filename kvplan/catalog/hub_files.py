@@ -1,0 +1,121 @@
+"""Checkpoints of the Hugging Face hub: their config.json, from the local cache, or fetched into it when that is asked.
+
+Nothing here opens a connection unless `online` is in force; weights and code are never fetched.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kvplan.catalog.files import read_json, read_text
+from kvplan.errors import SpecError
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+
+#: a checkpoint's name on the hub: an organisation and a name, neither of them a folder's '.' or '..'
+NAME = re.compile(r"(?!\.)[\w.-]{1,96}/(?!\.)[\w.-]{1,96}", re.ASCII)
+CONFIG, INDEX = "config.json", "model.safetensors.index.json"
+#: what is fetched of a checkpoint beside its config, where it has them: descriptions, a few MB at most
+BESIDE = ("hf_quant_config.json", INDEX)
+#: letters of a revision in a cache, which are hexadecimal
+REVISION = re.compile(r"[0-9a-f]{7,64}")
+
+_online: ContextVar[bool] = ContextVar("online", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A checkpoint's descriptions in the hub's cache."""
+
+    name: str  #: organisation and name
+    folder: Path  #: the folder that has its config.json
+
+    def told(self, spec: ModelSpec) -> ModelSpec:
+        """Return a model read from the folder under the checkpoint's name and address, with its size where it says."""
+        source = Source(
+            kind="config",
+            ref=f"https://huggingface.co/{self.name}/blob/{self.folder.name}/{CONFIG}",
+            date=spec.source.date,
+        )
+        size = self._size()
+        notes = (f"its checkpoint holds {size:,} B of tensors ({INDEX})",) if size else ()
+        return replace(spec, name=self.name, title=self.name, source=source, notes=(*spec.notes, *notes))
+
+    def _size(self) -> int:
+        """Return the bytes of the checkpoint's tensors as its index states them, 0 where there is none."""
+        path = self.folder / INDEX
+        if not path.is_file():
+            return 0
+        stated = read_json(read_text(path, INDEX), INDEX).get("metadata")
+        size = stated.get("total_size") if isinstance(stated, dict) else None
+        return int(size) if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15 else 0
+
+
+@contextmanager
+def online() -> Iterator[None]:
+    """Let models that are neither known nor in the hub's cache be fetched from the hub, as long as this is in force."""
+    before = _online.set(True)
+    try:
+        yield
+    finally:
+        _online.reset(before)
+
+
+def snapshot(word: str) -> Snapshot | None:
+    """Return a checkpoint by its name on the hub: from its cache, else fetched when `online`; None where it is neither.
+
+    Raises SpecError for what goes wrong on the way.
+    """
+    if not NAME.fullmatch(word):
+        return None
+    folder = _cached(word)
+    if folder is None and _online.get():
+        _fetch(word)
+        folder = _cached(word)
+    return Snapshot(name=word, folder=folder) if folder is not None else None
+
+
+def cache() -> Path:
+    """Return the folder of the hub's cache: HF_HUB_CACHE, else `hub` in HF_HOME, which is in the user's caches."""
+    said = os.environ
+    if said.get("HF_HUB_CACHE"):
+        return Path(said["HF_HUB_CACHE"]).expanduser()
+    home = said.get("HF_HOME")
+    place = Path(home) if home else Path(said.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return place.expanduser() / "hub"
+
+
+def _cached(name: str) -> Path | None:
+    """Return the cached snapshot that `main` points to, else the newest one, of those with a config.json."""
+    try:
+        place = cache() / f"models--{name.replace('/', '--')}"
+        pointer = place / "refs" / "main"
+        if pointer.is_file():
+            revision = read_text(pointer, "refs/main", 1000).strip()
+            if REVISION.fullmatch(revision) and (place / "snapshots" / revision / CONFIG).is_file():
+                return place / "snapshots" / revision
+        found = [folder for folder in (place / "snapshots").glob("*") if (folder / CONFIG).is_file()]
+        return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+    except (OSError, RuntimeError):
+        return None
+
+
+def _fetch(name: str) -> None:
+    """Fetch a checkpoint's descriptions into the hub's cache; raise SpecError where there is no way to."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+    except ImportError:
+        raise SpecError("online: needs the package huggingface_hub: pip install 'kvplan[hub]'") from None
+    try:
+        hf_hub_download(name, CONFIG, cache_dir=cache())
+        for file in BESIDE:
+            with suppress(EntryNotFoundError):
+                hf_hub_download(name, file, cache_dir=cache())
+    except Exception as error:  # requests', httpx's and the hub's own, by release
+        why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        raise SpecError(f"online: {name}: its {CONFIG} cannot be fetched ({type(error).__name__}: {why})") from None

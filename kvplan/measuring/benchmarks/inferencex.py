@@ -1,0 +1,62 @@
+"""Results of InferenceX (InferenceMAX before it): the aggregated JSON of one point, or a list of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kvplan.errors import SpecError
+from kvplan.measuring.benchmarks.fields import (
+    MS,
+    PERCENTILES,
+    Row,
+    count,
+    engine_of,
+    fill_percentile,
+    fill_text,
+    mean_time,
+    positive,
+)
+
+#: the benchmark draws lengths from 0.8 of the stated ones on (RANDOM_RANGE_RATIO in its workflows)
+LENGTHS = "uniform 0.8-1"
+
+
+def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
+    """InferenceX: flat, a closed loop, times in s, nominal lengths, the server's parallelism beside them."""
+    if document.get("disagg") is True or document.get("is_multinode") is True:
+        raise SpecError(
+            f"{origin}: disagg: prefill and decode ran on GPUs of their own; give a point of one server that does both"
+        )
+    row: Row = {"lengths": LENGTHS}
+    for column in ("isl", "osl"):
+        if document.get(column) is not None:
+            row[column] = positive(document[column], f"{origin}: {column}")
+    row["concurrency"] = count(document.get("conc"), f"{origin}: conc")
+    fill_text(row, "model", document.get("model"))
+    fill_text(row, "precision", document.get("precision"))
+    framework, runner = document.get("framework"), document.get("hw")
+    fill_text(row, "engine", engine_of(framework) or framework)
+    fill_text(row, "gpu", runner.partition("-")[0] if isinstance(runner, str) else None)  # 'h200-nb_1' is a machine
+    row |= _parallel(document, origin)
+    drafts = document.get("spec_decoding", document.get("mtp"))
+    if drafts is not None:
+        fill_text(row, "spec_decode", "none" if str(drafts).lower() in ("none", "off", "") else str(drafts))
+    for name in ("ttft", "tpot"):
+        row[f"{name}_ms"] = mean_time(document.get(f"mean_{name}"), f"{origin}: mean_{name}", name) / MS
+        for p in PERCENTILES:
+            key = f"median_{name}" if p == 50 else f"p{p}_{name}"
+            fill_percentile(row, name, p, document.get(key), f"{origin}: {key}", 1 / MS)
+    yield origin, row
+
+
+def _parallel(document: Mapping[str, Any], origin: str) -> Row:
+    """Return the degrees of parallelism; under data-parallel attention `tp` GPUs hold a copy of it each."""
+    if document.get("tp") is None:
+        return {}
+    gpus = count(document["tp"], f"{origin}: tp")
+    degrees: Row = {"tp": gpus}
+    if str(document.get("dp_attention")).lower() == "true":
+        degrees = {"tp": 1, "attention_dp": gpus}
+    for column, key in (("moe_ep", "ep"), ("pp", "pp")):
+        if document.get(key) is not None:
+            degrees[column] = count(document[key], f"{origin}: {key}")
+    return degrees

@@ -1,0 +1,174 @@
+"""Checkpoints by their name on the hub: from the local cache, or fetched when that is asked; else no connection."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from kvplan import catalog
+from kvplan.catalog import hub_files
+from kvplan.errors import SpecError, UnknownName
+
+ROOT = Path(__file__).parent.parent
+CONFIG = yaml.safe_load((ROOT / "models" / "qwen3-8b.yaml").read_text("utf-8"))["config"]
+NAME, REVISION = "acme/Widget-9B", "0123456789abcdef0123456789abcdef01234567"
+ASK = ("memory", "-m", NAME, "-c", "4k", "--json")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty cache of the hub that the test alone sees, and let no test open a connection."""
+
+    def refuse(*_args: object, **_more: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    for name in ("HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for name in ("connect", "connect_ex", "sendto", "bind"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tmp_path / "hub"
+
+
+def cached(hub: Path, revision: str = REVISION, name: str = NAME, **files: object) -> Path:
+    """Write a snapshot as the hub's own client does: files are links to blobs."""
+    place = hub / f"models--{name.replace('/', '--')}"
+    folder = place / "snapshots" / revision
+    folder.mkdir(parents=True)
+    (place / "blobs").mkdir(exist_ok=True)
+    for n, (file, content) in enumerate({"config": CONFIG, **files}.items()):
+        blob = place / "blobs" / f"{revision[:8]}{n}"
+        blob.write_text(json.dumps(content), "utf-8")
+        (folder / f"{file.replace('__', '.')}.json").symlink_to(blob)
+    (place / "refs").mkdir(exist_ok=True)
+    (place / "refs" / "main").write_text(revision, "utf-8")
+    return folder
+
+
+class FakeHub(ModuleType):
+    """A stand-in for huggingface_hub: a checkpoint that has a config and an index, and what was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None):
+        super().__init__("huggingface_hub")
+        self.asked: list[str] = []
+        self.error = error
+        errors = ModuleType("huggingface_hub.errors")
+        errors.EntryNotFoundError = type("EntryNotFoundError", (Exception,), {})  # type: ignore[attr-defined]
+        self.errors = errors
+        monkeypatch.setitem(sys.modules, "huggingface_hub", self)
+        monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+
+    def hf_hub_download(self, name: str, file: str, cache_dir: Path) -> str:
+        self.asked.append(file)
+        if self.error is not None:
+            raise self.error
+        if file == "hf_quant_config.json":
+            raise self.errors.EntryNotFoundError(file)
+        if file == "config.json":
+            cached(Path(cache_dir), name=name)
+        return file
+
+
+def test_a_cached_checkpoint_is_read_without_a_connection(home: Path, run) -> None:
+    cached(home, model__safetensors__index={"metadata": {"total_size": 16_381_470_720}, "weight_map": {}})
+    spec = catalog.model(NAME)
+    known = catalog.model("qwen3-8b")
+    assert (spec.name, spec.parameters, len(spec.layers)) == (NAME, known.parameters, len(known.layers))
+    assert spec.source.ref == f"https://huggingface.co/{NAME}/blob/{REVISION}/config.json"
+    assert any("16,381,470,720 B" in note for note in spec.notes)
+    told = run(*ASK)
+    assert told.code == 0 and json.loads(told.out)["model"]["name"] == NAME
+
+
+def test_where_the_cache_is(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hub_files.cache() == home
+    monkeypatch.delenv("HF_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert hub_files.cache() == tmp_path / "x" / "huggingface" / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "own"))
+    assert hub_files.cache() == tmp_path / "own"
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert hub_files.cache() == Path("~/.cache/huggingface/hub").expanduser()
+
+
+def test_main_is_the_snapshot_and_without_it_the_newest(home: Path) -> None:
+    old = cached(home, "a" * 40)
+    new = cached(home, "b" * 40)
+    os.utime(old, (1, 1))
+    pointer = home / "models--acme--Widget-9B" / "refs" / "main"
+    pointer.write_text("a" * 40, "utf-8")
+    found = hub_files.snapshot(NAME)
+    assert found is not None and found.folder == old
+    for broken in ("../../../etc", "c" * 40, ""):
+        pointer.write_text(broken, "utf-8")
+        found = hub_files.snapshot(NAME)
+        assert found is not None and found.folder == new
+
+
+def test_the_catalogue_comes_first(home: Path) -> None:
+    cached(home, name="meta-llama/Llama-3.1-8B", config={**CONFIG, "num_hidden_layers": 2})
+    assert catalog.model("meta-llama/Llama-3.1-8B").name == "llama3.1-8b"
+
+
+@pytest.mark.parametrize("word", ["../x", "a/../b", "acme/..", "./acme", "a/b/c", "acme/Wid get", "acme/\u00e9"])
+def test_other_words_are_no_checkpoints(home: Path, word: str) -> None:
+    with hub_files.online():
+        assert hub_files.snapshot(word) is None
+
+
+def test_offline_is_the_default_and_loads_no_client(monkeypatch: pytest.MonkeyPatch, run) -> None:
+    client = FakeHub(monkeypatch)
+    told = run(*ASK)
+    assert told.code == 1 and "--online" in told.err and "\n" not in told.err.strip()
+    assert client.asked == []
+    with pytest.raises(UnknownName):
+        catalog.model(NAME)
+
+
+def test_online_fetches_descriptions_once_and_only_where_asked(monkeypatch: pytest.MonkeyPatch, run) -> None:
+    client = FakeHub(monkeypatch)
+    told = run(*ASK, "--online")
+    assert told.code == 0 and json.loads(told.out)["model"]["name"] == NAME
+    assert client.asked == ["config.json", "hf_quant_config.json", "model.safetensors.index.json"]
+    assert run(*ASK, "--online").code == 0 and run(*ASK).code == 0, "from the cache"
+    assert len(client.asked) == 3
+    assert run("memory", "-m", "acme/Other-1B", "-c", "4k").code == 1, "online ends with its command"
+    assert len(client.asked) == 3
+
+
+@pytest.mark.parametrize("error", [OSError("no route to host\nand more"), ValueError(""), RuntimeError("401: gated.")])
+def test_what_goes_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch, run, error: Exception) -> None:
+    FakeHub(monkeypatch, error)
+    told = run(*ASK, "--online")
+    assert told.code == 1 and told.out == ""
+    assert f"{NAME}: its config.json cannot be fetched ({type(error).__name__}" in told.err
+    assert "\n" not in told.err.strip() and "and more" not in told.err
+
+
+def test_without_the_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, run) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    told = run(*ASK, "--online")
+    assert told.code == 1 and "pip install 'kvplan[hub]'" in told.err
+
+
+@pytest.mark.parametrize(
+    "index", [{}, {"metadata": None}, {"metadata": {"total_size": "x"}}, {"metadata": {"total_size": -1}}]
+)
+def test_an_index_without_a_size_says_nothing(home: Path, index: dict[str, Any]) -> None:
+    cached(home, model__safetensors__index=index)
+    assert not any("tensors" in note for note in catalog.model(NAME).notes)
+
+
+def test_a_broken_config_in_the_cache_is_refused(home: Path) -> None:
+    folder = cached(home)
+    (folder / "config.json").resolve().write_text("{", "utf-8")
+    with pytest.raises(SpecError, match=r"config\.json: line 1"):
+        catalog.model(NAME)
