@@ -29,6 +29,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     ),
     "num_key_value_heads": (
         "num_key_value_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
         "num_kv_heads",
         "n_head_kv",
         "kv_n_heads",

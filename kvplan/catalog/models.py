@@ -19,13 +19,16 @@ from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
 
-def model(word: str) -> ModelSpec:
-    """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName."""
+def model(word: str, as_family: str | None = None) -> ModelSpec:
+    """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName.
+
+    `as_family` is the architecture to read its config as, whatever it states.
+    """
     path = as_path(word)
     if path is not None:
-        return _model_at(path)
+        return _model_at(path, as_family)
     try:
-        return _model_named(resolve("models", word, "model"))
+        return _model_named(resolve("models", word, "model"), as_family)
     except UnknownName:
         variant = _variant(word)
         if variant is None:
@@ -47,12 +50,12 @@ def class_defaults() -> Defaults:
 
 
 @cache
-def _model_named(name: str) -> ModelSpec:
+def _model_named(name: str, as_family: str | None = None) -> ModelSpec:
     where = f"{name}.yaml"
-    return _model_file(document("models", name), name, where, None)
+    return _model_file(document("models", name), name, where, None, as_family)
 
 
-def _model_at(path: Path) -> ModelSpec:
+def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
@@ -61,7 +64,7 @@ def _model_at(path: Path) -> ModelSpec:
     if path.suffix in (".yaml", ".yml"):
         raw = read_yaml(content, path.name, typed=True)
         if "config" in raw:
-            return _model_file(raw, path.stem, path.name, _here(path))
+            return _model_file(raw, path.stem, path.name, _here(path), as_family)
     else:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
@@ -69,7 +72,9 @@ def _model_at(path: Path) -> ModelSpec:
         described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
         raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_model(raw, name=name, where=path.name, source=_here(path), classes=class_defaults())
+    return read_model(
+        raw, name=name, where=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
+    )
 
 
 def _variant(word: str) -> ModelSpec | None:
@@ -85,10 +90,14 @@ def _variant(word: str) -> ModelSpec | None:
     return replace(spec, title=f"{spec.title} {form.name}", quantization=form.quantization)
 
 
-def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
+def _model_file(
+    raw: Document, name: str, where: str, default: Source | None, as_family: str | None = None
+) -> ModelSpec:
     config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    spec = read_model(config, **titles(raw, name, where), where=where, source=source, classes=class_defaults())
+    spec = read_model(
+        config, **titles(raw, name, where), where=where, source=source, classes=class_defaults(), as_family=as_family
+    )
     return replace(spec, longer=text(raw, "longer", where, ""))
 
 

@@ -32,6 +32,9 @@ COUNT = click.IntRange(1, values.MOST_GPUS)
 TEXT, JSON = "text", "kvplan.json"
 
 model_option = click.option("--model", "-m", required=True, help="A name, hub id or config.json.")
+as_option = click.option(
+    "--as", "as_family", metavar="FAMILY", help="Read the config as this architecture, whatever it states."
+)
 context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
     "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."

@@ -203,7 +203,8 @@ class ModelSpec:
     outer: tuple[Weight, ...]  #: tensors outside the layers: embeddings, norms, head, vision towers
     tied: bool  #: whether the head is the embedding
     quantization: Quantization | None = None  #: how matrices are stored, None: in the dtype
-    notes: tuple[str, ...] = ()  #: remarks for the user
+    notes: tuple[str, ...] = ()  #: remarks for the user, `assumed` among them
+    assumed: tuple[str, ...] = ()  #: what was taken for granted of an architecture kvplan does not know
     vision: Vision | None = None  #: how images become tokens, None where it reads none
     longer: str = ""  #: release of the same shape with a longer context, where the two are often confused
     source: Source  #: where the config came from
