@@ -10,6 +10,7 @@ from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
 from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import weights
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
@@ -231,3 +232,95 @@ def test_an_encoder_has_no_cache(model_type: str) -> None:
 def test_engines_scale_the_context(scaling: dict[str, Any], longest: int) -> None:
     qwen = {**SIZES, "model_type": "qwen3", "max_position_embeddings": 40960, "rope_scaling": scaling}
     assert read(qwen).max_context == longest
+
+
+# -- how checkpoints are stored ----------------------------------------------------------------------------------------
+
+LLAMA = {**SIZES, "model_type": "llama", "tie_word_embeddings": False}
+#: elements of one layer's matrices, of the embedding (as many as the head), and of all norms
+ATTENTION, MLP, TABLE, NORMS = 2 * 512 * 512 + 2 * 128 * 512, 3 * 1280 * 512, 5000 * 512, 13 * 512
+
+
+def held(block: dict[str, Any], key: str = "quantization_config") -> float:
+    return weights(read({**LLAMA, key: block})).total
+
+
+def stored(attention: float, mlp: float, *, embedding: float = 16, head: float = 16) -> float:
+    """Return the bytes of LLAMA at these bits per element. [B]"""
+    return (6 * (ATTENTION * attention + MLP * mlp) + TABLE * (embedding + head) + NORMS * 16) / 8
+
+
+def test_mlx_quantises_the_embedding_and_the_head_too() -> None:
+    affine = {"group_size": 64, "bits": 4}
+    assert held(affine, "quantization") == held(affine) == stored(4.5, 4.5, embedding=4.5, head=4.5)
+    own = {**affine, "lm_head": {"group_size": 64, "bits": 8}, "model.embed_tokens": False}
+    assert held(own) == stored(4.5, 4.5, embedding=16, head=8.5)
+    assert held({"group_size": 32, "bits": 4, "mode": "mxfp4"}) == stored(4.25, 4.25, embedding=4.25, head=4.25)
+    layers = {f"model.layers.{i}.mlp.{n}_proj": {"group_size": 64, "bits": 6} for i in range(6) for n in ("up", "down")}
+    assert held({**affine, **layers}) == stored(4.5, (4.5 + 2 * 6.5) / 3, embedding=4.5, head=4.5)
+
+
+FP8 = {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}
+MXFP4 = {"dtype": "fp4", "qscheme": "per_group", "group_size": 32, "scale_format": "e8m0"}
+
+
+def test_quark_per_tensor_and_in_groups() -> None:
+    fp8 = {
+        "quant_method": "quark",
+        "global_quant_config": {"weight": FP8, "input_tensors": FP8},
+        "exclude": ["lm_head"],
+    }
+    assert held(fp8) == stored(8, 8)
+    how = read({**LLAMA, "quantization_config": fp8}).quantization
+    assert how is not None and (how.compute, how.kv_bits) == (8, None)
+    cached = {**fp8, "layer_quant_config": {"*k_proj": {"weight": FP8, "output_tensors": FP8}}}
+    how = read({**LLAMA, "quantization_config": cached}).quantization
+    assert how is not None and how.kv_bits == 8
+    mxfp4 = {**fp8, "global_quant_config": {"weight": MXFP4, "input_tensors": MXFP4}}
+    assert held(mxfp4) == stored(4.25, 4.25)
+    mixed = {**mxfp4, "layer_quant_config": {"*self_attn*": {"weight": FP8}}}
+    assert held(mixed) == stored(8, 4.25)
+    assert held({**mxfp4, "exclude": ["re:.*self_attn.*"]}) == stored(16, 4.25)
+
+
+def test_modelopt_mixed_by_layer() -> None:
+    def entry(algorithm: str) -> dict[str, Any]:
+        return {"quant_algo": algorithm, "group_size": 16}
+
+    listed = {f"model.layers.{i}.self_attn.{n}_proj": entry("FP8") for i in range(3) for n in "qkvo"}
+    listed |= {f"model.layers.{i}.mlp.{n}_proj": entry("NVFP4") for i in range(6) for n in ("gate", "up", "down")}
+    block = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    assert held(block) == stored((3 * 8 + 3 * 16) / 6, 4.5)
+    nested = {name.replace("model.", "model.language_model.", 1): how for name, how in listed.items()}
+    assert held({**block, "quantized_layers": nested}) == held(block)
+
+
+def test_experts_listed_one_by_one_are_read_at_once() -> None:
+    experts = {"num_experts": 64, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    listed = {
+        f"model.layers.{i}.mlp.experts.{e}.{n}_proj": {"quant_algo": "NVFP4"}
+        for i in range(6)
+        for e in range(64)
+        for n in ("gate", "up", "down")
+    }
+    block = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    moe = {**LLAMA, **experts, "model_type": "qwen3_moe", "head_dim": 64, "decoder_sparse_step": 1}
+    plain, mixed = read(moe), read({**moe, "quantization_config": block})
+    routed = 6 * 64 * 3 * 32 * 512
+    assert weights(plain).total - weights(mixed).total == routed * (16 - 4.5) / 8
+    assert mixed.quantization is not None and len(mixed.quantization.overrides) == 1
+
+
+@pytest.mark.parametrize(
+    ("block", "bits", "head"),
+    [
+        ({"quant_method": "exl2", "bits": 4.25, "head_bits": 6}, 4.25, 6),
+        ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
+        ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
+        ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
+    ],
+)
+def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
+    assert held(block) == pytest.approx(stored(bits, bits, head=head))

@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvplan.architectures.config import SPELLINGS, SYNONYMS, Defaults
+from kvplan.architectures.config import PLAIN, SPELLINGS, SYNONYMS, Defaults
 from kvplan.errors import SpecError, UnknownName, shown
 
-#: the family that an unknown decoder is read as
-PLAIN = "plain"
 #: fields that decide the cache and the weights; a file that lacks one is no decoder that can be read
 DECIDING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
 #: words in a field's name that hint at attention, or a cache, of another kind

@@ -72,6 +72,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 #: sizes that cannot be guessed: a top-level config must state them
 ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
+#: the family that a decoder of an unknown architecture is read as
+PLAIN = "plain"
+
 #: model types seen on the hub under other names than the class that runs them
 SYNONYMS = {
     "kimi_k2": "deepseek_v3",

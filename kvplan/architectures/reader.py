@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvplan.architectures import FAMILIES, TOWERS
-from kvplan.architectures.assumed import PLAIN, forced, read_as, refuse_encoder
-from kvplan.architectures.config import ARCHITECTURES, LARGEST, NESTS, SPELLINGS, SYNONYMS, Config, Defaults
+from kvplan.architectures.config import ARCHITECTURES, LARGEST, NESTS, PLAIN, SPELLINGS, SYNONYMS, Config, Defaults
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import ModelSpec, Vision, Weight
@@ -105,6 +104,8 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
         return Config(raw, where, FAMILIES, classes=classes)
     stated = stated_type(raw)
     if as_family is not None:
+        from kvplan.architectures.assumed import forced
+
         return read_under(raw, where, classes, forced(raw, as_family, where, FAMILIES))
     if stated in FAMILIES:
         return Config({**raw, "model_type": stated}, where, FAMILIES, classes=classes)
@@ -120,6 +121,8 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
         return Config(inner, place, FAMILIES, holder)
     if not stated:
         return Config(raw, where, FAMILIES, classes=classes)
+    from kvplan.architectures.assumed import refuse_encoder
+
     refuse_encoder(raw, stated, where)
     return read_under(raw, where, classes, None)
 
@@ -155,8 +158,11 @@ def read_under(raw: Mapping[str, Any], where: str, classes: Defaults, family: st
         if nest is None:
             break
         inner, place = inner[nest], f"{place}: {nest}"
-    outer = stated_type(raw) or "unnamed"
-    read = family or read_as(inner, stated_type(inner) or outer, place, FAMILIES, classes)
+    outer, read = stated_type(raw) or "unnamed", family
+    if read is None:
+        from kvplan.architectures.assumed import read_as
+
+        read = read_as(inner, stated_type(inner) or outer, place, FAMILIES, classes)
     holder = None if inner is raw else Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
     return Config({**inner, "model_type": read}, place, FAMILIES, holder, classes)
 

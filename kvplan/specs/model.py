@@ -181,6 +181,7 @@ class Quantization:
     skip: tuple[str, ...] = ()  #: patterns of modules left alone
     overrides: tuple[tuple[str, float], ...] = ()  #: (pattern, bits) of modules stored otherwise [bit]
     head: bool = False  #: whether the output head is stored so as well
+    embedding: bool = False  #: whether the token embedding is stored so as well
     kv_bits: float | None = None  #: per element of the KV cache where the checkpoint fixes it [bit]
     problem: str = ""  #: why sizes cannot be told, '' when they can
 
