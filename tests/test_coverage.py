@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvplan import catalog
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
@@ -324,3 +325,79 @@ def test_experts_listed_one_by_one_are_read_at_once() -> None:
 )
 def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
     assert held(block) == pytest.approx(stored(bits, bits, head=head))
+
+
+# -- names people type -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "method", "bits"),
+    [
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "llama3.1-8b", "fp8", 8 + 32 / 128**2),
+        ("neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8", "llama3.1-70b", "fp8", 8 + 32 / 128**2),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16", "qwen2.5-7b", "int4", 4 + 20 / 128),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "int8", 8.125),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", "llama3.1-8b", "bnb-4bit", 4.5),
+        ("TheBloke/Llama-2-70B-Chat-AWQ", "llama2-70b", "int4", 4 + 20 / 128),
+        ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),
+        ("Qwen3.6-27B-GPTQ-8bit", "qwen3.5-27b", "int8", 8.125),
+        ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "mlx", 4.5),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", 4.89),
+        ("Qwen3.6-35B-A3B [QuantTrio-AWQ]", "qwen3.5-35b-a3b", "int4", 4 + 20 / 128),
+        ("Laguna-S-2.1 [poolside/Laguna-S-2.1-INT4]", "laguna-s-2.1", "int4", 4 + 20 / 128),
+    ],
+)
+def test_uploads_have_the_shape_of_the_model_and_the_format_of_the_ending(
+    name: str, base: str, method: str, bits: float
+) -> None:
+    model, shape = catalog.model(name), catalog.model(base)
+    assert (model.name, model.layers) == (base, shape.layers)
+    assert model.quantization is not None
+    assert (model.quantization.method, model.quantization.bits) == (method, pytest.approx(bits))
+    assert f"the shape of {base}, with {method} weights" in model.notes[0] and not model.assumed
+
+
+def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
+    cached = catalog.model("amd/Meta-Llama-3.1-70B-Instruct-FP8-KV").quantization
+    assert cached is not None and cached.kv_bits == 8
+    gguf = catalog.model("Llama-3.1-8B-Instruct-Q8_0-GGUF")
+    assert weights(gguf).total == pytest.approx(gguf.parameters * 8.5 / 8, rel=0.001)
+    several = catalog.model("TheBloke/Llama-2-13B-chat-GGUF")
+    assert several.quantization is None and "several widths" in several.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("NousResearch/Hermes-3-Llama-3.1-8B", "llama3.1-8b"),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "qwen3-8b"),
+        ("Llama-3.1-8B-Lexi-Uncensored-V2-GPTQ", "llama3.1-8b"),
+        ("Qwen3.5-122B-A10B-GPTQ-4bit_phase0_baseline", "qwen3.5-122b"),
+    ],
+)
+def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base: str) -> None:
+    model = catalog.model(name)
+    assert model.name == base and len(model.assumed) == 1 and model.assumed[0] == model.notes[0]
+    assert f"the shape of {base}" in model.assumed[0] and "was not seen" in model.assumed[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen3-32B-Eagle3",
+        "Qwen3-32B-LoRA",
+        "Llama-3.1-8B-Pruned-6B",
+        "Llama-3.1-Minitron-4B",
+        "mistralai/Mistral-7B-Instruct-v0.2",
+        "Qwen3-Reranker-8B",
+        "somebody/unheard-of-13b-AWQ",
+    ],
+)
+def test_a_name_of_another_shape_is_no_upload(name: str) -> None:
+    with pytest.raises(UnknownName):
+        catalog.model(name)
+
+
+def test_a_mixture_of_widths_is_not_guessed() -> None:
+    with pytest.raises(SpecError, match="several widths"):
+        catalog.model("Devstral-Small-2-24B-Instruct-INT4-INT8-Mixed-GPTQ")

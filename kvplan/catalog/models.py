@@ -8,13 +8,12 @@ from pathlib import Path
 
 from kvplan import CODE
 from kvplan.architectures.config import Defaults
-from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
-from kvplan.catalog.lookup import as_path, plain, resolve
+from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import document, names
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
@@ -30,7 +29,7 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     try:
         return _model_named(resolve("models", word, "model"), as_family)
     except UnknownName:
-        variant = _variant(word)
+        variant = _variant(word, as_family)
         if variant is None:
             raise
         return variant
@@ -77,17 +76,33 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     )
 
 
-def _variant(word: str) -> ModelSpec | None:
-    """Return a catalogue model under the weight format its name ends with, None without one.
+def _variant(word: str, as_family: str | None) -> ModelSpec | None:
+    """Return the model an upload has the shape of, in the weight format its name ends with; None for a name of neither.
 
-    As in 'nvidia/Qwen3-32B-NVFP4'.
+    As in 'nvidia/Qwen3-32B-NVFP4' and 'Hermes-3-Llama-3.1-8B-GPTQ-Int4'; a remark says what was read from the name.
     """
-    parts = split_format(plain(word))
-    if parts is None or parts[1].quantization is None:
+    from kvplan.catalog.hub import upload
+
+    found = upload(word)
+    if found is None:
         return None
-    name, form = parts
-    spec = model(resolve("models", name, "model"))
-    return replace(spec, title=f"{spec.title} {form.name}", quantization=form.quantization)
+    spec = _model_named(found.base, as_family)
+    how = found.form.quantization if found.form else None
+    if how is not None and found.kv_bits:
+        how = replace(how, kv_bits=found.kv_bits)
+    said = f"{shown(word)} is read by its name: the shape of {spec.name}"
+    if how is not None:
+        said += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+    if found.remark:
+        said += f"; {found.remark}"
+    guessed = (f"assumed: {said}; its own config.json was not seen",) if found.tuned else ()
+    return replace(
+        spec,
+        title=f"{spec.title} {how.method}" if how else spec.title,
+        quantization=how if found.form else spec.quantization,
+        assumed=guessed + spec.assumed,
+        notes=(*(guessed or (said,)), *spec.notes),
+    )
 
 
 def _model_file(
