@@ -40,11 +40,19 @@ UNTESTED = {
     "yi": "transformers has no class (read as llama)",
     "nemotron_nas": "transformers has no class",
     "kimi_k3": "transformers has no class",
+    "plain": "what an architecture without a reader is read as",
+    "bailing_moe": "transformers has no class",
+    "bailing_moe_v2": "transformers has no class",
+    "chatglm": "transformers has no class",
+    "mimo": "transformers has no class",
+    "solar": "transformers has no class",
+    "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
+    "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
 }
 
 #: families that came after the oldest release of transformers admitted, and the release that brought their class
-SINCE = {"internlm3": "5.23"}
+SINCE = {"internlm3": "5.23", "exaone": "5.24", "bailing_hybrid": "5.24"}
 
 # fmt: off
 #: fields given to every config class that has them
@@ -72,6 +80,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "apertus": ({}, {**BIAS, **TIED, "num_key_value_heads": 1}),
     "arcee": ({}, {**BIAS, "mlp_bias": True, "head_dim": None}, TIED),
+    "bailing_hybrid": (
+        {**MLA, "layer_group_size": 2, "num_experts": 4, "first_k_dense_replace": 1, "q_lora_rank": None,
+         "head_dim": 16},
+        {**MLA, "layer_group_size": 3, "num_experts": 4, "first_k_dense_replace": 0, "num_hidden_layers": 6,
+         "head_dim": 12, "short_conv_kernel_size": 3, "n_shared_experts": 2},
+    ),
     "bamba": (
         {**MAMBA2, "attn_layer_indices": [1, 3]},
         {**MAMBA2, "attn_layer_indices": [3], "mamba_n_groups": 1, "mamba_proj_bias": True, "mlp_bias": True},
@@ -136,6 +150,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
         {"sliding_window": None, "layer_types": ["full_attention"] * 4, "tie_word_embeddings": True},
         {"layer_types": SF},
     ),
+    "exaone": ({"head_dim": 16}, {**TIED, "head_dim": 16, "num_key_value_heads": 1}),
     "exaone_moe": (
         {"num_shared_experts": 1},
         {"num_shared_experts": 2, "first_k_dense_replace": 2, "sliding_window_pattern": 2},

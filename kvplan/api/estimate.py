@@ -28,6 +28,7 @@ def estimate(
     pp: int | None = None,
     dp: int | None = None,
     weights: str | None = None,
+    as_family: str | None = None,
     utilization: float | str | None = None,
     engine: str = "vllm",
     price: float | str | None = None,
@@ -47,7 +48,11 @@ def estimate(
         >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
-    spec, day, rent = catalog.model(values.word(model, "model")), values.day(on), values.price(price)
+    spec, day, rent = (
+        catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family")),
+        values.day(on),
+        values.price(price),
+    )
     length = values.tokens(context, "context")
     answer = values.optional_tokens(output, "output") or min(OUTPUT, max(length // 2, 1))
     query = Query(context=length, output=answer)

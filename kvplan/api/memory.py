@@ -33,6 +33,7 @@ def memory(
     pp: int | None = None,
     dp: int | None = None,
     weights: str | None = None,
+    as_family: str | None = None,
     utilization: float | str | None = None,
     max_model_len: int | str | None = None,
     block_size: int | None = None,
@@ -62,7 +63,7 @@ def memory(
     """
     dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
     named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
-    spec = catalog.model(values.word(model, "model"))
+    spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
     ask = Ask(
         context=values.tokens(context, "context"),
         batch=values.count(batch, "batch", 1, values.MOST_REQUESTS),

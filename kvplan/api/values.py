@@ -259,8 +259,10 @@ def size(value: float | str, name: str) -> float:
 
 def layer_counts(value: str | Iterable[int], name: str) -> tuple[int, ...]:
     """Return the layers of each pipeline stage, as in '16,32' or [16, 32]; () where none were given."""
-    if not isinstance(value, str):
+    if isinstance(value, (list, tuple)):
         return tuple(count(one, name, 1, MOST_GPUS) for one in value)
+    if not isinstance(value, str):
+        raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
     if value and not re.fullmatch(r"\d+(,\d+)*", value):
         raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
     return tuple(count(int(one), name, 1, MOST_GPUS) for one in value.split(",") if one)

@@ -29,6 +29,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     ),
     "num_key_value_heads": (
         "num_key_value_heads",
+        "multi_query_group_num",
+        "num_attention_groups",
         "num_kv_heads",
         "n_head_kv",
         "kv_n_heads",
@@ -69,6 +71,9 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 
 #: sizes that cannot be guessed: a top-level config must state them
 ESSENTIAL = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+#: the family that a decoder of an unknown architecture is read as
+PLAIN = "plain"
 
 #: model types seen on the hub under other names than the class that runs them
 SYNONYMS = {

@@ -16,12 +16,17 @@ class WeightFormat:
     compute: int = 16  #: width of the operands of matrix products; formats that are not multiplied are unpacked [bit]
     searched: bool = False  #: whether `recommend` tries it unasked
     vendors: tuple[str, ...] = ()  #: GPUs it is for, any where none is named
+    everywhere: bool = False  #: whether the embedding and the output head are stored so too
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
 
     @property
     def quantization(self) -> Quantization | None:
         """How a checkpoint of this format stores its matrices, None for formats of 16 bits and more."""
-        return Quantization(method=self.name, bits=self.bits, compute=self.compute) if self.bits < 16 else None
+        if self.bits >= 16:
+            return None
+        return Quantization(
+            method=self.name, bits=self.bits, compute=self.compute, head=self.everywhere, embedding=self.everywhere
+        )
 
     def native(self, gpu: Gpu) -> bool:
         """Return whether a GPU multiplies the format as it is stored, or 16-bit operands unpacked from it."""

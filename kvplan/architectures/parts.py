@@ -48,6 +48,12 @@ def layer_count(c: Config) -> int:
     return count
 
 
+def drafting(c: Config) -> tuple[str, ...]:
+    """Return the remark that a file's multi-token-prediction layers are not counted, none where it has none."""
+    count = c.optional("num_nextn_predict_layers") or 0
+    return (f"{count} multi-token-prediction layer{'s' * (count > 1)} not counted",) if count else ()
+
+
 def head_dim(c: Config) -> int:
     """Return head_dim as stated, else hidden / heads."""
     stated = None if c.model_type in DIVIDED else c.optional("head_dim")
@@ -134,6 +140,19 @@ def embeddings(
 
 #: classes that keep a head of their own whatever tie_word_embeddings says
 UNTIED = {"kimi_linear", "nemotron_h", "mllama_text_model"}
+#: classes outside transformers that keep a head of their own unless tie_word_embeddings says otherwise
+APART = {
+    "aquila",
+    "baichuan",
+    "bailing_moe",
+    "bailing_moe_v2",
+    "chatglm",
+    "hunyuan",
+    "internlm",
+    "mimo",
+    "plain",
+    "qwen",
+}
 
 
 def is_tied(c: Config) -> bool:
@@ -142,4 +161,4 @@ def is_tied(c: Config) -> bool:
         return False
     if c.parent is not None and "tie_word_embeddings" in c.parent.raw:
         return c.parent.flag("tie_word_embeddings")
-    return c.flag("tie_word_embeddings", not c.defaults)
+    return c.flag("tie_word_embeddings", not c.defaults and c.model_type not in APART)

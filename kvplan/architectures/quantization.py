@@ -1,7 +1,7 @@
 """How a checkpoint's quantization_config stores its matrices: bits per element, scales and zero points included."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -21,20 +21,29 @@ def grouped(bits: float, group: object, extra: float) -> float:
 
 def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | None:
     """Return the checkpoint's weight format, or None when it is not quantised."""
-    block = config.get("quantization_config") or config.get("compression_config")
+    block = config.get("quantization_config") or config.get("compression_config") or config.get("quantization")
     if block is None:
         return None
     if not isinstance(block, Mapping):
         raise SpecError(f"{where}: quantization_config must be an object, got {shown(block)}")
+    if "quant_method" not in block and "bits" in block and "group_size" in block:
+        return _mlx(block, where)
     method = str(block.get("quant_method") or block.get("quant_type") or "").lower().removeprefix("intel/")
     algorithm = str(block.get("quant_algo") or "").lower()
     skip, overrides = _skipped(block, where), _overrides(block, method, where)
     if method in ("compressed-tensors", "compressed_tensors"):
         bits = next((bits for pattern, bits in overrides if pattern == "Linear"), None)
         sized = True
+    elif algorithm == "mixed_precision" and isinstance(block.get("quantized_layers"), Mapping):
+        bits, sized = None, True
+        overrides += _listed(block["quantized_layers"], _modelopt_layer, where)
     else:
         bits = _bits(block, method, where)
         sized = bits is not None
+    head = block.get("lm_head") is True
+    if method in ("exl2", "exl3"):
+        head = True
+        overrides.append(("lm_head", _number(block, ("head_bits",), 6, where)))
     problem = (
         f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
         f"say how weights are stored with weights={', '.join(f.name for f in FORMATS.values() if f.quantization)}"
@@ -42,19 +51,114 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     return Quantization(
         method=algorithm or method,
         bits=bits,
-        compute=_compute(method, algorithm),
+        compute=_compute(method, algorithm, block),
         skip=skip,
         overrides=tuple(pair for pair in overrides if pair[0] != "Linear"),
-        head=block.get("lm_head") is True,
+        head=head,
         kv_bits=_kv_bits(block),
         problem="" if sized else problem,
     )
 
 
-def _compute(method: str, algorithm: str) -> int:
+def _mlx(block: Mapping[str, Any], where: str) -> Quantization:
+    """Return MLX's format: a 16-bit scale and bias a group, the embedding and the head among what it stores so.
+
+    Modules listed by name have sizes of their own, or none where they are left alone (false).
+    """
+
+    def sized(value: object) -> float | None:
+        if not isinstance(value, Mapping):
+            return 16.0 if value is False else None
+        mode = str(value.get("mode", block.get("mode", "affine"))).lower()
+        if mode in FORMATS:
+            return FORMATS[mode].bits
+        bits = _number({**block, **value}, ("bits",), 4, where)
+        return grouped(bits, value.get("group_size", block.get("group_size")), 32)
+
+    listed = {str(name): value for name, value in block.items() if isinstance(value, Mapping) or value is False}
+    return Quantization(
+        method="mlx",
+        bits=sized(block),
+        overrides=tuple(_listed(listed, sized, where)),
+        head=True,
+        embedding=True,
+    )
+
+
+def _listed(modules: Mapping[str, Any], sized: Callable[[Any], float | None], where: str) -> list[tuple[str, float]]:
+    """Return (pattern, bits) of modules listed one by one, one pattern for those alike in all layers but the number.
+
+    Experts, which stand in one tensor here, are taken together.
+    """
+    alike: dict[tuple[str, float], list[str]] = {}
+    for name, value in modules.items():
+        bits = sized(value)
+        if bits is None:
+            continue
+        layer = _LAYER.match(renamed(str(name)))
+        number, rest = (layer[1], layer[2]) if layer else ("", renamed(str(name)).removeprefix("model."))
+        rest = re.sub(r"\.experts\..*", ".experts", rest)
+        places = alike.setdefault((rest, bits), [])
+        if number not in places[-1:]:
+            places.append(number)
+    pairs = []
+    for (rest, bits), numbers in alike.items():
+        if numbers == [""]:
+            pairs.append((checked_pattern(rest, where), bits))
+        else:
+            several = "|".join(sorted({n for n in numbers if n}, key=int))
+            pairs.append((checked_pattern(rf"re:model\.layers\.(?:{several})\.{re.escape(rest)}(?:\.|$)", where), bits))
+    return pairs
+
+
+#: a module of a numbered layer, as kvplan names it
+_LAYER = re.compile(r"model\.layers\.(\d{1,4})\.(.+)")
+
+
+def _modelopt_layer(value: object) -> float | None:
+    """Return bits per element of one entry of modelopt's quantized_layers, None for one without an algorithm."""
+    named = value.get("quant_algo") if isinstance(value, Mapping) else None
+    return MODELOPT.get(str(named).upper())
+
+
+def _quark(block: Mapping[str, Any], where: str) -> tuple[float | None, list[tuple[str, float]]]:
+    """Return AMD Quark's bits per element, and (pattern, bits) of its layers stored otherwise."""
+    everywhere, pairs = _quark_bits(block.get("global_quant_config"), where), []
+    for key in ("layer_type_quant_config", "layer_quant_config"):
+        layers = block.get(key)
+        for name, scheme in layers.items() if isinstance(layers, Mapping) else ():
+            bits = _quark_bits(scheme, where)
+            if bits is not None and bits != everywhere:
+                pairs.append((checked_pattern("Linear" if str(name) == "nn.Linear" else str(name), where), bits))
+    return everywhere, pairs
+
+
+def _quark_bits(scheme: object, where: str) -> float | None:
+    """Return bits per element of one of AMD Quark's schemes; one of two steps is stored as its last one says."""
+    stated = scheme.get("weight") if isinstance(scheme, Mapping) else None
+    if isinstance(stated, list) and stated:
+        stated = stated[0]
+    if not isinstance(stated, Mapping):
+        return None
+    named = str(stated.get("dtype", "")).lower()
+    width = re.search(r"(?:fp|int|mx|float)_?(?:fp|int)?(\d{1,2})", named)
+    if width is None or int(width[1]) not in (2, 3, 4, 6, 8, 16):
+        return None
+    bits = float(width[1])
+    scale = 8 if "e8m0" in str(stated.get("scale_format", "")) or (bits in (4, 6) and "fp" in named) else 16
+    by_group = named.startswith("mx") or "group" in str(stated.get("qscheme", ""))
+    return grouped(bits, stated.get("group_size") or 32 if by_group else None, scale)
+
+
+def _compute(method: str, algorithm: str, block: Mapping[str, Any]) -> int:
     """Return the width of the operands a format multiplies in."""
     if algorithm in FORMATS:
         return FORMATS[algorithm].compute
+    scheme = block.get("global_quant_config") if method == "quark" else None
+    acts = scheme.get("input_tensors") if isinstance(scheme, Mapping) else None
+    narrow = str(acts.get("dtype", "")).lower() if isinstance(acts, Mapping) else ""
+    if "fp4" in narrow or "fp8" in narrow:
+        return 4 if "fp4" in narrow else 8
     if method in ("fp8", "fbgemm_fp8", "finegrained_fp8") or algorithm.startswith("fp8"):
         return 8
     return 4 if "fp4" in method else 16
@@ -96,6 +200,8 @@ def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[
             targets = group.get("targets") or ["Linear"]
             bits = _group_bits(weights, where)
             pairs += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
+    if method == "quark":
+        pairs += _quark(block, where)[1]
     dynamic = block.get("dynamic")
     for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
         if isinstance(change, Mapping) and not str(rule).startswith("-:"):
@@ -124,6 +230,18 @@ def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
         if block.get("load_in_8bit") or block.get("_load_in_8bit"):
             return 8.0
         return 4 + 0.127 if block.get("bnb_4bit_use_double_quant") else 4.5  # QLoRA, arXiv 2305.14314, section 3
+    if method in ("exl2", "exl3", "marlin"):
+        bits = _number(block, ("bits",), 4, where)
+        return bits if method != "marlin" else grouped(bits, block.get("group_size", 128), 16)
+    if method == "aqlm":
+        books, width = (_number(block, (name,), 1, where) for name in ("num_codebooks", "nbits_per_codebook"))
+        return (
+            books
+            * width
+            / (_number(block, ("in_group_size",), 8, where) * _number(block, ("out_group_size",), 1, where))
+        )
+    if method == "quark":
+        return _quark(block, where)[0]
     if method == "hqq":
         stated = block.get("quant_config")
         inner = stated.get("weight_quant_params") if isinstance(stated, Mapping) else None
@@ -136,6 +254,16 @@ def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
     named = str(block.get("quant_type", block.get("weights", ""))).lower()
     by_method = {"mxfp4": FORMATS["mxfp4"].bits, "eetq": 8.0, "bitnet": 2.0}
     return by_method.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
+
+
+def _quark_cache(block: Mapping[str, Any]) -> float | None:
+    """Return the bits of the cache that AMD Quark's export fixes: those of the keys' and values' outputs."""
+    cached = block.get("kv_cache_quant_config") or block.get("layer_quant_config")
+    for name, scheme in cached.items() if isinstance(cached, Mapping) else ():
+        out = scheme.get("output_tensors") if isinstance(scheme, Mapping) else None
+        if re.search(r"[kv]_proj", str(name)) and isinstance(out, Mapping) and "8" in str(out.get("dtype", "")):
+            return 8.0
+    return None
 
 
 #: bits by modelopt's quant_algo
@@ -179,7 +307,8 @@ def _kv_bits(block: Mapping[str, Any]) -> float | None:
     scheme = block.get("kv_cache_scheme")
     if isinstance(scheme, Mapping) and scheme.get("num_bits") in (4, 8, 16):
         return float(scheme["num_bits"])
-    return {"FP8": 8.0}.get(str(block.get("kv_cache_quant_algo", "")).upper())
+    stated = {"FP8": 8.0, "NVFP4": FORMATS["nvfp4"].bits}.get(str(block.get("kv_cache_quant_algo", "")).upper())
+    return stated or _quark_cache(block)
 
 
 # -- which tensor is stored how -------------------------------------------------------------------
@@ -187,9 +316,10 @@ def _kv_bits(block: Mapping[str, Any]) -> float | None:
 
 def tensor_bits(name: str, weight: Weight, dtype_bits: float, how: Quantization | None) -> float:
     """Return the bits per element of one tensor. [bit]"""
-    if how is None or not (weight.matmul or (how.head and name == "lm_head")):
+    if how is None:
         return dtype_bits
-    if any(word in name for word in _ALWAYS) and not (how.head and name == "lm_head"):
+    outer = (how.head and name == "lm_head") or (how.embedding and name == "embed_tokens")
+    if not outer and (not weight.matmul or any(word in name for word in _ALWAYS)):
         return dtype_bits
     if any(_matches(pattern, name) for pattern in how.skip):
         return dtype_bits
@@ -223,13 +353,18 @@ def _matches(pattern: str, name: str) -> bool:
     """Match a module name or part of one, with * or 're:' patterns as the formats write them."""
     if pattern.startswith("re:"):
         return re.match(pattern[3:], name) is not None
-    plain = pattern
-    for spelled, ours in NESTINGS:
-        plain = plain.replace(spelled, ours)
+    plain = renamed(pattern)
     if any(mark in plain for mark in "*?["):
         return fnmatchcase(name, f"*{plain}*") or fnmatchcase(name, plain)
     inside = not plain.startswith("model.") and f".{plain}." in f".{name}."
     return name == plain or name.startswith(f"{plain}.") or inside
+
+
+def renamed(module: str) -> str:
+    """Return a module's name as kvplan has it."""
+    for spelled, ours in NESTINGS:
+        module = module.replace(spelled, ours)
+    return module
 
 
 #: how checkpoints of multimodal and hybrid classes spell what is model.layers here

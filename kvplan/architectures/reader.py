@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvplan.architectures import FAMILIES, TOWERS
-from kvplan.architectures.config import NESTS, SYNONYMS, Config, Defaults
+from kvplan.architectures.config import ARCHITECTURES, LARGEST, NESTS, PLAIN, SPELLINGS, SYNONYMS, Config, Defaults
 from kvplan.architectures.quantization import read_quantization
-from kvplan.errors import SpecError, UnknownName, shown
+from kvplan.errors import SpecError, shown
 from kvplan.specs.model import ModelSpec, Vision, Weight
 from kvplan.specs.source import Source
 
@@ -25,19 +25,32 @@ _SHORT = {
 
 
 def read_model(
-    raw: Mapping[str, Any], *, name: str, title: str = "", where: str, source: Source, classes: Defaults
+    raw: Mapping[str, Any],
+    *,
+    name: str,
+    title: str = "",
+    where: str,
+    source: Source,
+    classes: Defaults,
+    as_family: str | None = None,
 ) -> ModelSpec:
     """Build a ModelSpec; raise SpecError naming the field, or UnknownName naming the architecture.
 
-    `classes` are the defaults of transformers' config classes, which fill what the file leaves out.
+    `classes` are the defaults of transformers' config classes, which fill what the file leaves out; `as_family` is the
+    architecture to read the file as, whatever it states.
     """
-    config = text_config(raw, where, classes)
+    config = text_config(raw, where, classes, as_family)
+    assumed = assumptions(config, stated_type(raw), as_family)
     body = FAMILIES[config.model_type](config)
     holder = config if config.parent is None else config.parent
     return ModelSpec(
         name=name,
         title=title or name,
-        model_type=holder.model_type if config.parent else config.model_type,
+        model_type=holder.model_type
+        if config.parent
+        else stated_type(raw) or config.model_type
+        if config.model_type == PLAIN
+        else config.model_type,
         hidden=config.size("hidden_size"),
         vocab=config.size("vocab_size"),
         max_context=max_context(config),
@@ -46,7 +59,8 @@ def read_model(
         outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
-        notes=body.notes + remarks(config),
+        notes=assumed + body.notes + remarks(config),
+        assumed=assumed,
         vision=sight(config),
         source=source,
         config=dict(raw),
@@ -84,25 +98,90 @@ def remarks(c: Config) -> tuple[str, ...]:
     return notes
 
 
-def text_config(raw: Mapping[str, Any], where: str, classes: Defaults) -> Config:
+def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family: str | None = None) -> Config:
     """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
-    stated = raw.get("model_type") if isinstance(raw, Mapping) else None
-    stated = SYNONYMS.get(stated, stated) if isinstance(stated, str) else stated
-    if isinstance(stated, str) and stated not in FAMILIES and stated in TOWERS:
+    if not isinstance(raw, Mapping):
+        return Config(raw, where, FAMILIES, classes=classes)
+    stated = stated_type(raw)
+    if as_family is not None:
+        from kvplan.architectures.assumed import forced
+
+        return read_under(raw, where, classes, forced(raw, as_family, where, FAMILIES))
+    if stated in FAMILIES:
+        return Config({**raw, "model_type": stated}, where, FAMILIES, classes=classes)
+    if stated in TOWERS:
         from kvplan.architectures.towers import language_model
 
         return language_model(raw, stated, where, classes)
-    if isinstance(raw, Mapping) and (not isinstance(stated, str) or stated not in FAMILIES):
-        for nest in NESTS:
-            inner = raw.get(nest)
-            named = inner.get("model_type") if isinstance(inner, Mapping) else None
-            if isinstance(named, str) and SYNONYMS.get(named, named) in FAMILIES:
-                outer = stated if isinstance(stated, str) and stated else "unnamed"
-                holder = Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
-                return Config(raw[nest], f"{where}: {nest}", FAMILIES, holder)
-    if isinstance(stated, str) and stated not in FAMILIES:
-        raise UnknownName("architecture", stated, [*FAMILIES, *TOWERS], "see `kvplan list architectures`", where)
-    return Config(raw, where, FAMILIES, classes=classes)
+    inside = inner_model(raw, where)
+    if inside is not None:
+        inner, place = inside
+        outer = stated or "unnamed"
+        holder = Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
+        return Config(inner, place, FAMILIES, holder)
+    if not stated:
+        return Config(raw, where, FAMILIES, classes=classes)
+    from kvplan.architectures.assumed import refuse_encoder
+
+    refuse_encoder(raw, stated, where)
+    return read_under(raw, where, classes, None)
+
+
+def stated_type(raw: Mapping[str, Any]) -> str:
+    """Return the architecture a file names, by its model_type or its class; '' where it names none."""
+    stated = raw.get("model_type")
+    if isinstance(stated, str) and stated:
+        return SYNONYMS.get(stated, stated)
+    named = raw.get("architectures")
+    first = str(named[0]) if isinstance(named, (list, tuple)) and named else ""
+    return ARCHITECTURES.get(first, first)
+
+
+def inner_model(raw: Mapping[str, Any], where: str, depth: int = 2) -> tuple[Mapping[str, Any], str] | None:
+    """Return the nested language model of a known family, and where it stands; None without one."""
+    for nest in NESTS:
+        inner = raw.get(nest)
+        if isinstance(inner, Mapping):
+            place = f"{where}: {nest}"
+            if stated_type(inner) in FAMILIES:
+                return inner, place
+            if depth and (found := inner_model(inner, place, depth - 1)) is not None:
+                return found
+    return None
+
+
+def read_under(raw: Mapping[str, Any], where: str, classes: Defaults, family: str | None) -> Config:
+    """Return the Config of a file, or of the language model nested in it, read as `family`: the plain one for None."""
+    inner, place = raw, where
+    while not any(inner.get(name) for name in SPELLINGS["num_hidden_layers"]):
+        nest = next((n for n in NESTS if isinstance(inner.get(n), Mapping)), None)
+        if nest is None:
+            break
+        inner, place = inner[nest], f"{place}: {nest}"
+    outer, read = stated_type(raw) or "unnamed", family
+    if read is None:
+        from kvplan.architectures.assumed import read_as
+
+        read = read_as(inner, stated_type(inner) or outer, place, FAMILIES, classes)
+    holder = None if inner is raw else Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
+    return Config({**inner, "model_type": read}, place, FAMILIES, holder, classes)
+
+
+def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...]:
+    """Return what is taken for granted of a file whose architecture kvplan does not know, or was told to overlook."""
+    named = shown(stated) if stated else "no architecture"
+    if as_family is not None:
+        return (f"assumed: the file names {named} and is read as {c.model_type}, as asked",)
+    if c.model_type != PLAIN or stated == PLAIN:
+        return ()
+    found: tuple[str, ...] = (
+        f"assumed: kvplan does not know {named} and reads it as a plain decoder: attention over all tokens everywhere",
+    )
+    if not c.stated("num_key_value_heads"):
+        found += ("assumed: as many key/value heads as query heads, since the file states none",)
+    if not c.stated("head_dim"):
+        found += ("assumed: a head is hidden_size / num_attention_heads wide",)
+    return (*found, "assumed: a gated feed-forward of three matrices and RMS norms, which only the weights depend on")
 
 
 def max_context(c: Config) -> int | None:
@@ -115,13 +194,22 @@ def max_context(c: Config) -> int | None:
     scaling = c.get("rope_scaling", None) or c.get("rope_parameters", None)
     if not stated or not isinstance(scaling, Mapping):
         return stated
-    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
-    if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not 1 < factor <= MOST_SCALED:
+    original, factor = _above_one(scaling.get("original_max_position_embeddings")), _above_one(scaling.get("factor"))
+    if factor is None or factor > MOST_SCALED:
         return stated
-    if scaling.get("rope_type", scaling.get("type")) == "yarn":  # its factor counts from the original
-        start = original if isinstance(original, (int, float)) and not isinstance(original, bool) else stated
-        return max(stated, int(start * factor))
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if kind == "yarn":  # its factor counts from the original
+        return max(stated, int((original or stated) * factor))
+    if kind in ("linear", "dynamic") and original is None and not c.model_type.startswith("gemma3"):
+        return int(stated * factor)  # as vLLM derives max_model_len; Gemma 3 states the scaled length
     return int(original * factor) if original == stated else stated
+
+
+def _above_one(value: object) -> float | None:
+    """Return a number above one that a config can hold, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 < value <= LARGEST:
+        return None
+    return value
 
 
 def dtype(c: Config) -> str:

@@ -33,6 +33,11 @@ def _aliases(kind: str) -> dict[str, str]:
     return found
 
 
+def every_name(kind: str) -> dict[str, str]:
+    """Return the shelf name behind every name and alias on a shelf."""
+    return {**_aliases(kind), **{name: name for name in names(kind)}}
+
+
 def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
     """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `where` it stands."""
     for tried in (word, word.strip().lower(), plain(word)):

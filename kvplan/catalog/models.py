@@ -8,29 +8,31 @@ from pathlib import Path
 
 from kvplan import CODE
 from kvplan.architectures.config import Defaults
-from kvplan.architectures.formats import split_format
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import snapshot
-from kvplan.catalog.lookup import as_path, plain, resolve
+from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import document, names
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
 
-def model(word: str) -> ModelSpec:
-    """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName."""
+def model(word: str, as_family: str | None = None) -> ModelSpec:
+    """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName.
+
+    `as_family` is the architecture to read its config as, whatever it states.
+    """
     path = as_path(word)
     if path is not None:
-        return _model_at(path)
+        return _model_at(path, as_family)
     try:
-        return _model_named(resolve("models", word, "model"))
+        return _model_named(resolve("models", word, "model"), as_family)
     except UnknownName:
         if found := snapshot(word):
-            return found.told(_model_at(found.folder))
-        variant = _variant(word)
+            return found.told(_model_at(found.folder, as_family))
+        variant = _variant(word, as_family)
         if variant is None:
             raise
         return variant
@@ -50,12 +52,12 @@ def class_defaults() -> Defaults:
 
 
 @cache
-def _model_named(name: str) -> ModelSpec:
+def _model_named(name: str, as_family: str | None = None) -> ModelSpec:
     where = f"{name}.yaml"
-    return _model_file(document("models", name), name, where, None)
+    return _model_file(document("models", name), name, where, None, as_family)
 
 
-def _model_at(path: Path) -> ModelSpec:
+def _model_at(path: Path, as_family: str | None) -> ModelSpec:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
@@ -64,7 +66,7 @@ def _model_at(path: Path) -> ModelSpec:
     if path.suffix in (".yaml", ".yml"):
         raw = read_yaml(content, path.name, typed=True)
         if "config" in raw:
-            return _model_file(raw, path.stem, path.name, _here(path))
+            return _model_file(raw, path.stem, path.name, _here(path), as_family)
     else:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
@@ -72,26 +74,48 @@ def _model_at(path: Path) -> ModelSpec:
         described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
         raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_model(raw, name=name, where=path.name, source=_here(path), classes=class_defaults())
+    return read_model(
+        raw, name=name, where=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
+    )
 
 
-def _variant(word: str) -> ModelSpec | None:
-    """Return a catalogue model under the weight format its name ends with, None without one.
+def _variant(word: str, as_family: str | None) -> ModelSpec | None:
+    """Return the model an upload has the shape of, in the weight format its name ends with; None for a name of neither.
 
-    As in 'nvidia/Qwen3-32B-NVFP4'.
+    As in 'nvidia/Qwen3-32B-NVFP4' and 'Hermes-3-Llama-3.1-8B-GPTQ-Int4'; a remark says what was read from the name.
     """
-    parts = split_format(plain(word))
-    if parts is None or parts[1].quantization is None:
+    from kvplan.catalog.hub import upload
+
+    found = upload(word)
+    if found is None:
         return None
-    name, form = parts
-    spec = model(resolve("models", name, "model"))
-    return replace(spec, title=f"{spec.title} {form.name}", quantization=form.quantization)
+    spec = _model_named(found.base, as_family)
+    how = found.form.quantization if found.form else None
+    if how is not None and found.kv_bits:
+        how = replace(how, kv_bits=found.kv_bits)
+    said = f"{shown(word)} is read by its name: the shape of {spec.name}"
+    if how is not None:
+        said += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+    if found.remark:
+        said += f"; {found.remark}"
+    guessed = (f"assumed: {said}; its own config.json was not seen",) if found.tuned else ()
+    return replace(
+        spec,
+        title=f"{spec.title} {how.method}" if how else spec.title,
+        quantization=how if found.form else spec.quantization,
+        assumed=guessed + spec.assumed,
+        notes=(*(guessed or (said,)), *spec.notes),
+    )
 
 
-def _model_file(raw: Document, name: str, where: str, default: Source | None) -> ModelSpec:
+def _model_file(
+    raw: Document, name: str, where: str, default: Source | None, as_family: str | None = None
+) -> ModelSpec:
     config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
     source = read_source(raw["source"], where) if "source" in raw or default is None else default
-    spec = read_model(config, **titles(raw, name, where), where=where, source=source, classes=class_defaults())
+    spec = read_model(
+        config, **titles(raw, name, where), where=where, source=source, classes=class_defaults(), as_family=as_family
+    )
     return replace(spec, longer=text(raw, "longer", where, ""))
 
 

@@ -6,6 +6,7 @@ import click
 
 from kvplan.api.estimate import estimate
 from kvplan.cli.options import (
+    as_option,
     context_option,
     day_option,
     deliver,
@@ -25,6 +26,7 @@ from kvplan.report.formats import Report
 
 @click.command("estimate")
 @model_option
+@as_option
 @context_option
 @gpus_option
 @techniques_option

@@ -8,6 +8,7 @@ from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import (
     COUNT,
+    as_option,
     context_option,
     deliver,
     examples,
@@ -22,6 +23,7 @@ from kvplan.report.formats import Report
 
 @click.command("memory")
 @model_option
+@as_option
 @context_option
 @click.option(
     "--batch", "-b", type=click.IntRange(1, MOST_REQUESTS), default=1, show_default=True, metavar="N", help="Sequences."

@@ -52,6 +52,9 @@ model_option = stacked(
         help="Look up ORG/NAME on the hub.",
     ),
 )  # fmt: skip
+as_option = click.option(
+    "--as", "as_family", metavar="FAMILY", help="Read the config as this architecture, whatever it states."
+)
 context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
     "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."

@@ -49,6 +49,7 @@ def about(model: ModelSpec) -> Json:
         "dtype": model.dtype,
         "parameters": model.parameters,
         "active_parameters": round(model.active_parameters),
+        "assumed": list(model.assumed),
         "notes": list(model.notes),
         "source": source(model.source),
     }

@@ -181,6 +181,7 @@ class Quantization:
     skip: tuple[str, ...] = ()  #: patterns of modules left alone
     overrides: tuple[tuple[str, float], ...] = ()  #: (pattern, bits) of modules stored otherwise [bit]
     head: bool = False  #: whether the output head is stored so as well
+    embedding: bool = False  #: whether the token embedding is stored so as well
     kv_bits: float | None = None  #: per element of the KV cache where the checkpoint fixes it [bit]
     problem: str = ""  #: why sizes cannot be told, '' when they can
 
@@ -203,7 +204,8 @@ class ModelSpec:
     outer: tuple[Weight, ...]  #: tensors outside the layers: embeddings, norms, head, vision towers
     tied: bool  #: whether the head is the embedding
     quantization: Quantization | None = None  #: how matrices are stored, None: in the dtype
-    notes: tuple[str, ...] = ()  #: remarks for the user
+    notes: tuple[str, ...] = ()  #: remarks for the user, `assumed` among them
+    assumed: tuple[str, ...] = ()  #: what was taken for granted of an architecture kvplan does not know
     vision: Vision | None = None  #: how images become tokens, None where it reads none
     longer: str = ""  #: release of the same shape with a longer context, where the two are often confused
     source: Source  #: where the config came from

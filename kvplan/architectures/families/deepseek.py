@@ -1,9 +1,10 @@
 """DeepSeek and others with multi-head latent attention (MLA)."""
 
-from kvplan.architectures.attention import latent
+from kvplan.architectures.attention import gqa, latent
 from kvplan.architectures.config import Config
+from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, decoder, layer_count
+from kvplan.architectures.parts import Body, decoder, drafting, layer_count
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight
@@ -13,6 +14,8 @@ from kvplan.specs.model import Weight
 def deepseek(c: Config) -> Body:
     """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
     hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
+    if c.model_type == "deepseek_v2" and not c.flag("use_mla", True):
+        return ordinary(c)
     kinds = (
         indexers(c) if c.model_type == "glm_moe_dsa" else ["full" if c.model_type == "deepseek_v32" else "none"] * count
     )
@@ -21,15 +24,32 @@ def deepseek(c: Config) -> Body:
     experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0), shared_bias=bias)
     dense = mlp(hidden, c.size("intermediate_size"), bias=bias)
     is_moe = first_dense(c)
-    drafts = c.size("num_nextn_predict_layers", 0, low=0)
-    notes = (f"{drafts} multi-token-prediction layer{'s' * (drafts > 1)} not counted",) if drafts else ()
     return decoder(
         c,
         kinds,
         lambda kind: parts[str(kind)],
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
-        notes=notes,
+        notes=drafting(c),
+    )
+
+
+def ordinary(c: Config) -> Body:
+    """Read a DeepSeek V2 without latents (use_mla false, as in DeepSeek-OCR and DeepSeek-VL2's small ones).
+
+    The null and zero sizes of latents that stand beside it mean nothing.
+    """
+    hidden, inner = c.size("hidden_size"), c.size("moe_intermediate_size")
+    a = gqa(c, dim=hidden // c.size("num_attention_heads"))
+    return sparse(
+        c,
+        ["full"] * layer_count(c),
+        lambda _: a,
+        first_dense(c),
+        moe(c, hidden, inner, shared=inner * (c.optional("n_shared_experts") or 0)),
+        dense=c.size("intermediate_size"),
+        qkv_bias=c.flag("attention_bias"),
+        o_bias=c.flag("attention_bias"),
     )
 
 

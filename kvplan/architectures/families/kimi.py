@@ -55,7 +55,7 @@ def kimi_linear(c: Config) -> Body:
     width = c.size("moe_intermediate_size")
     shared = c.size("num_shared_experts", c.size("n_shared_experts", 1, low=0), low=0)
     experts, dense, is_moe = (
-        moe(c, hidden, width, shared=width * shared),
+        narrow(c, hidden, width, shared=width * shared),
         mlp(hidden, c.size("intermediate_size")),
         first_dense(c),
     )
@@ -66,6 +66,18 @@ def kimi_linear(c: Config) -> Body:
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda b: experts if b == "moe" else dense,
     )
+
+
+def narrow(c: Config, hidden: int, width: int, *, shared: int) -> tuple[Weight, ...]:
+    """Return experts that work on vectors of routed_expert_hidden_size, between projections to it and back.
+
+    Without the field they work on hidden_size.
+    """
+    read = c.optional("routed_expert_hidden_size")
+    experts = moe(c, hidden, width, shared=shared, read=read)
+    if not read:
+        return experts
+    return experts + linear("mlp.down_latent_proj", read, hidden) + linear("mlp.up_latent_proj", hidden, read)
 
 
 @tower("deepseek_v3", "kimi_k25", fixed=False, sees=native(14))

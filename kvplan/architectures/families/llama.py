@@ -9,15 +9,16 @@ from kvplan.architectures.parts import Body
 from kvplan.architectures.registry import family
 
 
-@family("llama", "internlm3", "yi", "aquila")
+@family("llama", "internlm3", "yi", "aquila", "exaone", "solar")
 def llama(c: Config) -> Body:
     """Read Llama and its kin: full attention and a gated feed-forward, biases where the config has them."""
-    every_bias = c.model_type == "internlm3" and c.flag("bias")
+    t = c.model_type
+    every_bias = t == "internlm3" and c.flag("bias")
     bias = c.flag("attention_bias") or every_bias
     return plain(
         c,
         *full(c),
-        qkv_bias=bias or (c.model_type != "llama" and c.flag("qkv_bias")),
+        qkv_bias=bias or (t not in ("llama", "exaone") and c.flag("qkv_bias")),
         o_bias=bias,
         mlp_bias=c.flag("mlp_bias") or every_bias,
     )

@@ -19,7 +19,7 @@ def upper(c: Config) -> Callable[[int], str]:
     return lambda i: "sliding" if on and i >= first else "full"
 
 
-@family("qwen2", "qwen2_vl_text", "qwen2_5_vl_text")
+@family("qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")
 def qwen2(c: Config) -> Body:
     """Read Qwen2: biases on q, k and v, windows from max_window_layers on where they are switched on."""
     return plain(c, *mixed(c, upper(c)), qkv_bias=True)
@@ -40,7 +40,7 @@ def stepped(c: Config) -> Callable[[int], bool]:
     return lambda i: i not in only and experts > 0 and step > 0 and (i + 1) % step == 0
 
 
-@family("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text")
+@family("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text")
 def qwen_moe(c: Config) -> Body:
     """Read Qwen2-MoE and Qwen3-MoE: experts by decoder_sparse_step, a gated shared expert in Qwen2."""
     hidden = c.size("hidden_size")

@@ -1,0 +1,118 @@
+"""Files of architectures kvplan does not know: read as a plain decoder where no field hints at anything else.
+
+A plain decoder has grouped-query attention over all tokens in every layer, and a gated feed-forward or routed experts.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kvplan.architectures.config import PLAIN, SPELLINGS, SYNONYMS, Defaults
+from kvplan.errors import SpecError, UnknownName, shown
+
+#: fields that decide the cache and the weights; a file that lacks one is no decoder that can be read
+DECIDING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
+#: words in a field's name that hint at attention, or a cache, of another kind
+_HINTS = re.compile(
+    r"window|sliding|swa|chunk|local_att|global_att|latent|lora_rank|mla|_state|state_|ssm|mamba|conv|recurr|linear_att|"
+    r"delta|rwkv|retention|lightning|hybrid|yoco|cla_|_cla|cross|compress|indexer|index_|sparse_att|sink|layer_types|"
+    r"block_type|layers_block|block_pattern|layer_pattern|attn_type|attention_type|attn_layer|attention_layer|group|kv_|"
+    r"_kv|share|reuse|memory|encoder|residual_attn|multi_query|mqa|per_layer|d_inner|dt_rank|nope|rope_head|qk_dim|"
+    r"key_dim|value_dim|v_head|k_head|q_head|altup|matryoshka|diffusion|loop|recursi"
+)
+#: fields whose names hold such a word and say nothing of the cache
+_HARMLESS = re.compile(
+    r"^(moe|router|expert|shared_expert|num_shared_expert|n_shared_expert|n_group|topk_group|num_expert_group|"
+    r"tie_|quant|auto_map|nope_layer_interval|no_rope_layers|max_window_layers|is_encoder_decoder|use_cache|"
+    r"initializer|router_|pretraining|cross_attention_hidden_size|encoder_no_repeat|tokenizer|vision|audio|"
+    r"output_|share_input_output|share_embed|image|video|gradient|remove_|chunk_size_feed_forward|add_cross_attention|kv_cache_scheme)"
+)
+#: values that switch a field off, or say that attention is the plain kind
+_OFF = (None, False, 0, "", "full", "full_attention", "gqa", "mha", "mqa", "none", -1)
+
+
+def hints(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the fields of a file that hint at attention, or a cache, that a plain decoder has not."""
+    known = {spelling for name in (*DECIDING, "num_key_value_heads", "head_dim") for spelling in SPELLINGS[name]}
+    windows = raw.get("use_sliding_window", True)
+    for name, value in raw.items():
+        lower = str(name).lower()
+        if name in known or _HARMLESS.match(lower) or not _HINTS.search(lower):
+            continue
+        if isinstance(value, (list, tuple, dict)):
+            entries = list(value.values()) if isinstance(value, dict) else list(value)
+            if all(isinstance(e, (str, int, float, type(None))) and e in _OFF for e in entries):
+                continue
+        elif value in _OFF or (not windows and "window" in lower):
+            continue
+        yield str(name)
+
+
+def read_as(raw: Mapping[str, Any], stated: str, where: str, known: Mapping[str, object], classes: Defaults) -> str:
+    """Return PLAIN for a file of an unknown architecture; raise UnknownName where it may be something else."""
+    lacking = next((name for name in DECIDING[:4] if not any(raw.get(s) for s in SPELLINGS[name])), "")
+    hint = next(hints(raw), "")
+    if not lacking and not hint and not raw.get("is_encoder_decoder"):
+        return PLAIN
+    why = (
+        f"it states no {lacking}"
+        if lacking
+        else f"its field {shown(hint)} may mean a cache that kvplan would misread"
+        if hint
+        else "it is an encoder and a decoder"
+    )
+    near = ", ".join(nearest(raw, known, classes))
+    advice = (
+        f"nearest by its fields: {near}; as_family=NAME reads it as one of them"
+        if near
+        else "as_family=NAME reads it as NAME"
+    )
+    raise UnknownName("architecture", stated, (), f"{why}; {advice}", where)
+
+
+def nearest(raw: Mapping[str, Any], known: Mapping[str, object], classes: Defaults, count: int = 3) -> list[str]:
+    """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it."""
+    fields = {SPELT.get(str(name), str(name)) for name in raw}
+    own = {family: {SPELT.get(name, name) for name in classes[family]} for family in classes if family in known}
+    held = Counter(name for names in own.values() for name in names)
+
+    def weight(names: set[str]) -> float:
+        return sum(1 / held[name] for name in names if name in held)
+
+    alike = {family: weight(names & fields) / weight(names | fields) for family, names in own.items()}
+    return [family for family in sorted(own, key=lambda f: (-alike[f], f))[:count] if alike[family] > LEAST]
+
+
+#: share of weighted fields below which two files are not alike
+LEAST = 0.05
+
+#: every spelling of a field, and its canonical name
+SPELT = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
+
+
+def forced(raw: Mapping[str, Any], family: str, where: str, known: Mapping[str, object]) -> str:
+    """Return the family asked for; raise UnknownName where there is none of that name."""
+    named = SYNONYMS.get(family, family)
+    if named not in known:
+        raise UnknownName("architecture", family, known, "see `kvplan list architectures`", "as_family")
+    return named
+
+
+#: models that read text once and keep nothing of it
+ENCODERS = re.compile(
+    r"^(albert|bert|big_bird|bros|camembert|canine|convbert|data2vec-text|deberta|deberta-v2|distilbert|electra|ernie|"
+    r"ernie_m|esm|eurobert|flaubert|fnet|funnel|gte|ibert|jina_embeddings_v3|layoutlm|layoutlmv2|layoutlmv3|lilt|"
+    r"longformer|luke|markuplm|megatron-bert|mobilebert|modernbert|mpnet|mra|neomme|new|nomic_bert|nystromformer|qdqbert|"
+    r"rembert|roberta|roberta-prelayernorm|roc_bert|roformer|splinter|squeezebert|tapas|ultrabert|xlm-roberta|"
+    r"xlm-roberta-xl|xmod|yoso|clip|siglip|siglip2|vit|dinov2|wav2vec2|hubert|wavlm)$"
+)
+
+
+def refuse_encoder(raw: Mapping[str, Any], stated: str, where: str) -> None:
+    """Raise SpecError for an encoder, which has no KV cache, unless its file says that it decodes."""
+    if ENCODERS.match(stated) and not raw.get("is_decoder"):
+        raise SpecError(
+            f"{where}: {shown(stated)} is an encoder: it reads a text once and keeps no KV cache; there is nothing "
+            "to plan, give the config of a model that generates text"
+        )

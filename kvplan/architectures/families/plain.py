@@ -1,0 +1,43 @@
+"""A plain decoder: what an unknown architecture is read as where no field hints at anything else."""
+
+from dataclasses import replace
+
+from kvplan.architectures.attention import gqa
+from kvplan.architectures.config import Config
+from kvplan.architectures.decoders import plain, sparse
+from kvplan.architectures.feed_forward import first_dense, moe
+from kvplan.architectures.parts import Body, drafting, layer_count
+from kvplan.architectures.registry import family
+
+
+@family("plain")
+def plain_decoder(c: Config) -> Body:
+    """Read an unknown decoder: attention over all tokens in every layer, gated feed-forwards or experts."""
+    hidden, count = c.size("hidden_size"), layer_count(c)
+    a = gqa(c)
+    bias = any(c.flag(name) for name in ("attention_bias", "use_bias", "bias"))
+    qkv_bias = bias or any(c.flag(name) for name in ("qkv_bias", "use_qkv_bias", "add_qkv_bias"))
+    qk_norm = "head" if any(c.flag(name) for name in ("use_qk_norm", "qk_norm", "qk_layernorm")) else ""
+    kinds = ["full"] * count
+    if not (c.optional("num_experts") or 0) > 1:
+        inner = c.optional("intermediate_size") or 4 * hidden
+        mlp_bias = c.flag("mlp_bias") or c.flag("use_bias")
+        body = plain(
+            c, kinds, lambda _: a, qkv_bias=qkv_bias, o_bias=bias, qk_norm=qk_norm, mlp_bias=mlp_bias, inner=inner
+        )
+        return replace(body, notes=drafting(c))
+    inner = c.optional("moe_intermediate_size") or c.size("intermediate_size")
+    several = next((c.optional(n) or 0 for n in ("n_shared_experts", "num_shared_experts") if c.stated(n)), 0)
+    shared = c.optional("shared_expert_intermediate_size") or several * inner
+    body = sparse(
+        c,
+        kinds,
+        lambda _: a,
+        first_dense(c),
+        moe(c, hidden, inner, shared=shared),
+        dense=c.size("intermediate_size", inner),
+        qkv_bias=qkv_bias,
+        o_bias=bias,
+        qk_norm=qk_norm,
+    )
+    return replace(body, notes=drafting(c))

@@ -1,0 +1,185 @@
+"""Names of uploads people type: a known model's shape, and the weight format a name ends with, both said.
+
+`RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16` is Llama 3.1 8B with int4 weights; `Hermes-3-Llama-3.1-8B` holds
+the name of the model it was tuned from. A name that holds no known model's, or words of another shape, is refused.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from kvplan.architectures.formats import FORMATS, WeightFormat
+from kvplan.catalog.lookup import every_name, plain, resolve
+from kvplan.errors import SpecError, UnknownName, shown
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What the name of an upload says."""
+
+    base: str  #: name of the model on the shelf
+    form: WeightFormat | None  #: format of its weights, None: as the model's own
+    kv_bits: float | None  #: of the cache, where the name fixes it [bit]
+    tuned: bool  #: whether the name only holds the model's, beside words that kvplan does not know
+    remark: str = ""  #: what the name leaves open
+
+
+#: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
+#: 64 (QLoRA, arXiv 2305.14314); GGUF: averages that llama.cpp prints for Llama 3.1 8B (its quantize tool's README)
+UPLOADED = {
+    "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
+    "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
+    "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    **{
+        name: WeightFormat(name=name, bits=bits, everywhere=True)
+        for name, bits in {
+            "q2-k": 3.16, "q3-k-s": 3.64, "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12,
+            "q4-k-s": 4.67, "q4-k-m": 4.89, "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56,
+            "q8-0": 8.50,
+        }.items()
+    },
+}  # fmt: skip
+#: (ending of a name, format), in the order they are tried
+_ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
+    (re.compile(rf"[-.](?:{ending})$"), {**FORMATS, **UPLOADED}[form])
+    for ending, form in (
+        (r"(?:unsloth-)?bnb-4bit|4bit-bnb|nf4", "bnb-4bit"),
+        (r"bnb-8bit", "bnb-8bit"),
+        (r"mxfp8", "mxfp8"),
+        (r"nvfp4(?:a16)?(?:-(?:fast|kv))?|fp4", "nvfp4"),
+        (r"mxfp4(?:-(?:moe|a16))?", "mxfp4"),
+        (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
+        (
+            r"(?:quantized[-.])?(?:gptq-)?w8a(?:16|8)|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit|quantized[-.]w8a8",
+            "int8",
+        ),
+        (
+            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|int4|marlin))?|"
+            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-auto-?round|-awq|-gptq|-mixed(?:-auto-?round)?)?|auto-?round|4bit",
+            "int4",
+        ),
+        *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in UPLOADED if name[0] in "qi"),
+    )
+)
+#: endings that say nothing of the shape: tuning, releases, 16-bit copies
+_TUNING = re.compile(
+    r"-(?:instruct|it|chat|hf|base|thinking|preview|think|sft|dpo|rl|uncensored|abliterated|bf16|fp16|f16|original|"
+    r"qat|\d{4}|unquantized)$"
+)
+#: words that make another shape of a model, or part of one
+_OTHER = re.compile(
+    r"^(?:eagle\d?|medusa|draft|drafter|dflash|speculator|assistant|mtp|lora|qlora|adapter|peft|reward|rm|reranker|"
+    r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
+    r"guard|classifier|prm|diffusion|mla|mhc|\d+x\d*|x\d+|\d+(?:b|m)|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
+)
+
+
+def upload(word: str) -> Upload | None:
+    """Return what the name of an upload says, None where it holds no known model's name or words of another shape.
+
+    Raises SpecError for a name that says weights of several widths.
+    """
+    outer, bracketed = _brackets(word)
+    if bracketed:
+        return upload(bracketed) or _bracketed(outer, bracketed)
+    name, form, cached, left = _peeled(word)
+    if _MIXED.search(name):
+        raise SpecError(
+            f"{shown(word)}: the name says weights of several widths, so their size cannot be read from it; give its "
+            "config.json, or the model's own name with weights=FORMAT"
+        )
+    remark = ""
+    if name.endswith("-gguf"):
+        name = name.removesuffix("-gguf")
+        remark = "its GGUF files are of several widths and 16 bits are counted: add one as in -Q4_K_M, or give a file"
+    if any(_OTHER.match(w) for w in left):
+        return None
+    if base := _known(plain(name)):
+        return Upload(base, form, cached, bool(left), remark)
+    while (shorter := _TUNING.sub("", name)) != name:
+        name = shorter
+        if base := _known(plain(name)):
+            return Upload(base, form, cached, True, remark)
+    held = _held(name)
+    return Upload(held, form, cached, True, remark) if held else None
+
+
+def _bracketed(outer: str, bracketed: str) -> Upload | None:
+    """Return a model whose name stands before brackets, in the format that ends what stands in them."""
+    name, form, cached, _ = _peeled(outer)
+    base = _known(plain(name))
+    inner = _peeled(f"x-{bracketed}")
+    if not base or inner[1] is None:
+        return None
+    return Upload(base, inner[1] or form, inner[2] or cached, False)
+
+
+def _brackets(word: str) -> tuple[str, str]:
+    """Return a name and what stands in brackets after it, as in 'Qwen3-8B [maker-AWQ]'."""
+    match = re.fullmatch(r"\s*([^\[\]]+?)\s*\[([^\[\]]+)\]\s*", word)
+    return (match[1], match[2]) if match else (word, "")
+
+
+def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[str, ...]]:
+    """Return (the name without its format, that format, bits of the cache, words after the format) of a name."""
+    name = plain(word)
+    apple = word.lower().startswith("mlx-community/") or "-mlx" in name
+    name = name.replace("-mlx", "")
+    if apple and (match := re.search(r"-([2-8])bit$", name)):
+        bits = int(match[1]) + 0.5
+        return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
+    words = re.split(r"-", name)
+    for left in range(min(len(words), MOST_LEFT + 1)):
+        front = "-".join(words[: len(words) - left])
+        found = next(((m, form) for pattern, form in _ENDINGS if (m := pattern.search(front))), None)
+        if found is not None:
+            match, form = found
+            cached = 8.0 if front.endswith("fp8-kv") else None
+            return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
+    return name, None, None, ()
+
+
+#: words that may stand after the format in a name
+MOST_LEFT = 3
+#: names of mixtures of widths
+_MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed)(?:-|$)")
+
+
+def _known(name: str) -> str:
+    """Return the shelf name of a model, '' for a name that is none."""
+    try:
+        return resolve("models", name, "model")
+    except UnknownName:
+        return ""
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(w for w in re.split(r"[-_. ]+", name.lower()) if w)
+
+
+@cache
+def _shapes() -> dict[tuple[str, ...], str]:
+    """Return the models whose names state a size, by the words of every name they go by."""
+    found: dict[tuple[str, ...], str] = {}
+    for alias, base in every_name("models").items():
+        words = _words(plain(alias))
+        if len(words) > 1 and any(re.fullmatch(r"(?:\d+x)?\d+[bm]", w) for w in words):
+            found.setdefault(words, base)
+    return found
+
+
+#: words that only tell one release of a model from another, whose shape may differ
+_RELEASE = re.compile(r"v?\d+|instruct|it|chat|hf|base")
+
+
+def _held(name: str) -> str:
+    """Return the one known model whose name another holds; '' for none, several, or words of another shape."""
+    words, shapes = _words(name), _shapes()
+    spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
+    widest = [s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans)]
+    if len(widest) != 1:
+        return ""
+    first, last = widest[0]
+    rest = words[:first] + words[last:]
+    release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
+    return "" if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]

@@ -1,0 +1,403 @@
+"""Configs people have: families with code of their own, architectures unknown to kvplan, and how they are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvplan import catalog
+from kvplan.architectures.reader import read_model
+from kvplan.catalog.models import class_defaults
+from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.kv.layout import kv_layout
+from kvplan.kv.replica import weights
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+
+HERE = Source(kind="config", ref="written for this test", date="2026-11-28")
+#: what most decoders state, under the names most use
+SIZES: dict[str, Any] = {
+    "num_hidden_layers": 6,
+    "hidden_size": 512,
+    "intermediate_size": 1280,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 5000,
+    "max_position_embeddings": 8192,
+    "torch_dtype": "bfloat16",
+}
+
+
+def read(config: dict[str, Any], as_family: str | None = None) -> ModelSpec:
+    return read_model(
+        config, name="test", where="config.json", source=HERE, classes=class_defaults(), as_family=as_family
+    )
+
+
+def per_token(model: ModelSpec) -> float:
+    return kv_layout(model, 16).growth(1000)
+
+
+# -- families whose code stands beside the checkpoint ------------------------------------------------------------------
+
+
+def test_mimo_is_qwen2_and_its_drafting_layers_are_said() -> None:
+    model = read({**SIZES, "model_type": "mimo", "head_dim": 64, "num_nextn_predict_layers": 1})
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2
+    assert model.notes == ("1 multi-token-prediction layer not counted",)
+
+
+def test_ling_has_wide_shared_experts_and_normed_heads() -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "num_shared_experts": 1}
+    ling = {**SIZES, **experts, "model_type": "bailing_moe_v2", "head_dim": 96, "first_k_dense_replace": 1}
+    assert per_token(read(ling)) == 6 * 2 * 2 * 96 * 2
+    assert sum("qk_norm" in name for name, _ in read(ling).weights()) == 6
+    wider = read({**ling, "moe_shared_expert_intermediate_size": 192})
+    assert wider.parameters - read(ling).parameters == 5 * 3 * 512 * (192 - 96)
+
+
+def test_chatglm_under_its_own_keys() -> None:
+    glm = {
+        "model_type": "chatglm",
+        "num_layers": 14,
+        "hidden_size": 2048,
+        "ffn_hidden_size": 5504,
+        "kv_channels": 128,
+        "num_attention_heads": 16,
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "padded_vocab_size": 30016,
+        "seq_length": 16384,
+    }
+    model = read(glm)
+    assert (per_token(model), model.max_context) == (14 * 2 * 2 * 128 * 2, 16384)
+    attention = (2048 + 2 * 256) * (2048 + 1) + 2048 * 2048
+    assert model.parameters == 2 * 30016 * 2048 + 2048 + 14 * (attention + 3 * 2048 * 5504 + 2 * 2048)
+    assert per_token(read({**glm, "multi_query_attention": False})) == 14 * 2 * 16 * 128 * 2
+
+
+def test_the_text_of_an_omni_model_stands_two_levels_down() -> None:
+    text = {**SIZES, "model_type": "qwen2_5_omni_text"}
+    model = read({"model_type": "qwen2_5_omni", "thinker_config": {"model_type": "thinker", "text_config": text}})
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2
+    assert "only its language model (qwen2_5_omni_text) is read" in model.notes[0]
+
+
+def test_ordinary_attention_in_a_file_of_latents() -> None:
+    ocr = {
+        **SIZES,
+        "model_type": "deepseek_v2",
+        "use_mla": False,
+        "num_key_value_heads": 8,
+        "kv_lora_rank": None,
+        "qk_rope_head_dim": 0,
+        "qk_nope_head_dim": 0,
+        "v_head_dim": 0,
+        "n_routed_experts": 16,
+        "num_experts_per_tok": 4,
+        "n_shared_experts": 2,
+        "moe_intermediate_size": 96,
+        "first_k_dense_replace": 1,
+    }
+    assert per_token(read(ocr)) == 6 * 2 * 8 * 64 * 2
+    with pytest.raises(SpecError, match="kv_lora_rank is null"):
+        read({**ocr, "use_mla": True})
+
+
+def test_experts_narrower_than_the_model() -> None:
+    kimi = {
+        **SIZES,
+        "model_type": "kimi_linear",
+        "num_key_value_heads": 8,
+        "moe_intermediate_size": 96,
+        "num_experts": 32,
+        "num_experts_per_token": 4,
+        "num_shared_experts": 1,
+        "kv_lora_rank": 64,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "linear_attn_config": {"full_attn_layers": [3, 6], "head_dim": 32, "num_heads": 8, "short_conv_kernel_size": 4},
+    }
+    wide, narrow = read(kimi), read({**kimi, "routed_expert_hidden_size": 128})
+    assert wide.parameters - narrow.parameters == 5 * (32 * 3 * 96 * (512 - 128) - 2 * 512 * 128)
+
+
+# -- architectures kvplan does not know --------------------------------------------------------------------------------
+
+
+def test_an_unknown_decoder_is_read_as_a_plain_one_and_that_is_said() -> None:
+    known, unknown = read({**SIZES, "model_type": "llama"}), read({**SIZES, "model_type": "brandnew"})
+    assert per_token(unknown) == per_token(known) and unknown.model_type == "brandnew"
+    assert not known.assumed and "does not know 'brandnew'" in unknown.assumed[0]
+    assert set(unknown.assumed) <= set(unknown.notes)
+    alone = {k: v for k, v in SIZES.items() if k != "num_key_value_heads"}
+    assert any("as many key/value heads" in line for line in read({**alone, "model_type": "brandnew"}).assumed)
+    by_class = read({**SIZES, "architectures": ["BrandNewForCausalLM"]})
+    assert "BrandNewForCausalLM" in by_class.assumed[0]
+
+
+def test_an_unknown_decoder_with_experts_and_one_nested() -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    model = read({**SIZES, **experts, "model_type": "brandnew"})
+    assert sum(w.parameters for name, w in model.weights() if ".experts." in name) == 6 * 8 * 3 * 64 * 512
+    inside = read({"model_type": "newvl", "text_config": {**SIZES, "model_type": "brandnew"}})
+    assert per_token(inside) == per_token(model) and inside.assumed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sliding_window", 4096),
+        ("kv_lora_rank", 64),
+        ("layer_types", ["full_attention", "linear_attention"] * 3),
+        ("ssm_state_size", 16),
+        ("cla_share_factor", 2),
+        ("num_key_value_groups", 4),
+        ("compress_ratios", [4] * 6),
+        ("index_topk", 512),
+        ("linear_attn_config", {"head_dim": 64}),
+    ],
+)
+def test_an_unknown_decoder_that_hints_at_another_cache_is_refused(field: str, value: object) -> None:
+    with pytest.raises(UnknownName, match=f"no architecture named 'brandnew'; its field '{field}'.*as_family=NAME"):
+        read({**SIZES, "model_type": "brandnew", field: value})
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"sliding_window": None},
+        {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28},
+        {"layer_types": ["full_attention"] * 6},
+        {"n_group": 8, "topk_group": 4},
+        {"attn_logit_softcapping": 50.0, "use_cache": True, "output_hidden_states": True},
+    ],
+)
+def test_what_is_switched_off_hints_at_nothing(harmless: dict[str, Any]) -> None:
+    assert per_token(read({**SIZES, **harmless, "model_type": "brandnew"})) == 6 * 2 * 2 * 64 * 2
+
+
+def test_the_nearest_families_are_alike_in_fields_not_in_spelling() -> None:
+    latents = {"kv_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32, "q_lora_rank": 96}
+    experts = {"n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "n_shared_experts": 1}
+    with pytest.raises(UnknownName, match=r"nearest by its fields: .*deepseek_v3"):
+        read({**SIZES, **latents, **experts, "model_type": "lama", "first_k_dense_replace": 1})
+    with pytest.raises(UnknownName, match="states no vocab_size"):
+        read({**SIZES, "model_type": "brandnew", "vocab_size": None})
+
+
+def test_a_family_can_be_forced() -> None:
+    windows = {**SIZES, "model_type": "brandnew", "sliding_window": 128}
+    model = read(windows, as_family="mistral")
+    assert per_token(model) == 0 and model.assumed == (
+        "assumed: the file names 'brandnew' and is read as mistral, as asked",
+    )
+    assert per_token(read(windows, as_family="llama")) == 6 * 2 * 2 * 64 * 2
+    inside = {"model_type": "newvl", "text_config": windows}
+    assert per_token(read(inside, as_family="llama")) == 6 * 2 * 2 * 64 * 2
+    with pytest.raises(KvplanError, match="as_family: no architecture named 'lama'; did you mean 'llama'"):
+        read(windows, as_family="lama")
+
+
+def test_the_option_and_the_document_say_what_was_assumed(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**SIZES, "model_type": "brandnew", "sliding_window": 128}))
+    refused = run("memory", "-m", str(tmp_path), "-c", "4096")
+    assert refused.code == 1 and "--as NAME reads it as one of them" in refused.err
+    found = run("memory", "-m", str(tmp_path), "-c", "4096", "--as", "llama", "--json")
+    assert found.json["model"]["assumed"] == ["assumed: the file names 'brandnew' and is read as llama, as asked"]
+    assert found.json["model"]["assumed"][0] in found.json["warnings"]
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "modernbert"])
+def test_an_encoder_has_no_cache(model_type: str) -> None:
+    with pytest.raises(SpecError, match=f"'{model_type}' is an encoder.*no KV cache"):
+        read({**SIZES, "model_type": model_type})
+
+
+# -- how long a context is ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scaling", "longest"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        ({"rope_type": "linear", "factor": 4.0}, 4 * 40960),
+        ({"rope_type": "dynamic", "factor": 2.0}, 2 * 40960),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 40960),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": float("nan")}, 4 * 40960),
+    ],
+)
+def test_engines_scale_the_context(scaling: dict[str, Any], longest: int) -> None:
+    qwen = {**SIZES, "model_type": "qwen3", "max_position_embeddings": 40960, "rope_scaling": scaling}
+    assert read(qwen).max_context == longest
+
+
+# -- how checkpoints are stored ----------------------------------------------------------------------------------------
+
+LLAMA = {**SIZES, "model_type": "llama", "tie_word_embeddings": False}
+#: elements of one layer's matrices, of the embedding (as many as the head), and of all norms
+ATTENTION, MLP, TABLE, NORMS = 2 * 512 * 512 + 2 * 128 * 512, 3 * 1280 * 512, 5000 * 512, 13 * 512
+
+
+def held(block: dict[str, Any], key: str = "quantization_config") -> float:
+    return weights(read({**LLAMA, key: block})).total
+
+
+def stored(attention: float, mlp: float, *, embedding: float = 16, head: float = 16) -> float:
+    """Return the bytes of LLAMA at these bits per element. [B]"""
+    return (6 * (ATTENTION * attention + MLP * mlp) + TABLE * (embedding + head) + NORMS * 16) / 8
+
+
+def test_mlx_quantises_the_embedding_and_the_head_too() -> None:
+    affine = {"group_size": 64, "bits": 4}
+    assert held(affine, "quantization") == held(affine) == stored(4.5, 4.5, embedding=4.5, head=4.5)
+    own = {**affine, "lm_head": {"group_size": 64, "bits": 8}, "model.embed_tokens": False}
+    assert held(own) == stored(4.5, 4.5, embedding=16, head=8.5)
+    assert held({"group_size": 32, "bits": 4, "mode": "mxfp4"}) == stored(4.25, 4.25, embedding=4.25, head=4.25)
+    layers = {f"model.layers.{i}.mlp.{n}_proj": {"group_size": 64, "bits": 6} for i in range(6) for n in ("up", "down")}
+    assert held({**affine, **layers}) == stored(4.5, (4.5 + 2 * 6.5) / 3, embedding=4.5, head=4.5)
+
+
+FP8 = {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}
+MXFP4 = {"dtype": "fp4", "qscheme": "per_group", "group_size": 32, "scale_format": "e8m0"}
+
+
+def test_quark_per_tensor_and_in_groups() -> None:
+    fp8 = {
+        "quant_method": "quark",
+        "global_quant_config": {"weight": FP8, "input_tensors": FP8},
+        "exclude": ["lm_head"],
+    }
+    assert held(fp8) == stored(8, 8)
+    how = read({**LLAMA, "quantization_config": fp8}).quantization
+    assert how is not None and (how.compute, how.kv_bits) == (8, None)
+    cached = {**fp8, "layer_quant_config": {"*k_proj": {"weight": FP8, "output_tensors": FP8}}}
+    how = read({**LLAMA, "quantization_config": cached}).quantization
+    assert how is not None and how.kv_bits == 8
+    mxfp4 = {**fp8, "global_quant_config": {"weight": MXFP4, "input_tensors": MXFP4}}
+    assert held(mxfp4) == stored(4.25, 4.25)
+    mixed = {**mxfp4, "layer_quant_config": {"*self_attn*": {"weight": FP8}}}
+    assert held(mixed) == stored(8, 4.25)
+    assert held({**mxfp4, "exclude": ["re:.*self_attn.*"]}) == stored(16, 4.25)
+
+
+def test_modelopt_mixed_by_layer() -> None:
+    def entry(algorithm: str) -> dict[str, Any]:
+        return {"quant_algo": algorithm, "group_size": 16}
+
+    listed = {f"model.layers.{i}.self_attn.{n}_proj": entry("FP8") for i in range(3) for n in "qkvo"}
+    listed |= {f"model.layers.{i}.mlp.{n}_proj": entry("NVFP4") for i in range(6) for n in ("gate", "up", "down")}
+    block = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    assert held(block) == stored((3 * 8 + 3 * 16) / 6, 4.5)
+    nested = {name.replace("model.", "model.language_model.", 1): how for name, how in listed.items()}
+    assert held({**block, "quantized_layers": nested}) == held(block)
+
+
+def test_experts_listed_one_by_one_are_read_at_once() -> None:
+    experts = {"num_experts": 64, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    listed = {
+        f"model.layers.{i}.mlp.experts.{e}.{n}_proj": {"quant_algo": "NVFP4"}
+        for i in range(6)
+        for e in range(64)
+        for n in ("gate", "up", "down")
+    }
+    block = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    moe = {**LLAMA, **experts, "model_type": "qwen3_moe", "head_dim": 64, "decoder_sparse_step": 1}
+    plain, mixed = read(moe), read({**moe, "quantization_config": block})
+    routed = 6 * 64 * 3 * 32 * 512
+    assert weights(plain).total - weights(mixed).total == routed * (16 - 4.5) / 8
+    assert mixed.quantization is not None and len(mixed.quantization.overrides) == 1
+
+
+@pytest.mark.parametrize(
+    ("block", "bits", "head"),
+    [
+        ({"quant_method": "exl2", "bits": 4.25, "head_bits": 6}, 4.25, 6),
+        ({"quant_method": "exl3", "bits": 3.0, "head_bits": 8}, 3, 8),
+        ({"quant_method": "marlin", "group_size": 128}, 4.125, 16),
+        ({"quant_method": "aqlm", "num_codebooks": 1, "nbits_per_codebook": 16, "in_group_size": 8}, 2, 16),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig"}}}, 4 + 20 / 128, 16),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 8, 16),
+    ],
+)
+def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
+    assert held(block) == pytest.approx(stored(bits, bits, head=head))
+
+
+# -- names people type -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "method", "bits"),
+    [
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "llama3.1-8b", "fp8", 8 + 32 / 128**2),
+        ("neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8", "llama3.1-70b", "fp8", 8 + 32 / 128**2),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16", "qwen2.5-7b", "int4", 4 + 20 / 128),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "int8", 8.125),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", "llama3.1-8b", "bnb-4bit", 4.5),
+        ("TheBloke/Llama-2-70B-Chat-AWQ", "llama2-70b", "int4", 4 + 20 / 128),
+        ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),
+        ("Qwen3.6-27B-GPTQ-8bit", "qwen3.5-27b", "int8", 8.125),
+        ("mlx-community/Qwen3-8B-4bit", "qwen3-8b", "mlx", 4.5),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-Q4_K_M-GGUF", "llama3.1-8b", "q4-k-m", 4.89),
+        ("Qwen3.6-35B-A3B [QuantTrio-AWQ]", "qwen3.5-35b-a3b", "int4", 4 + 20 / 128),
+        ("Laguna-S-2.1 [poolside/Laguna-S-2.1-INT4]", "laguna-s-2.1", "int4", 4 + 20 / 128),
+    ],
+)
+def test_uploads_have_the_shape_of_the_model_and_the_format_of_the_ending(
+    name: str, base: str, method: str, bits: float
+) -> None:
+    model, shape = catalog.model(name), catalog.model(base)
+    assert (model.name, model.layers) == (base, shape.layers)
+    assert model.quantization is not None
+    assert (model.quantization.method, model.quantization.bits) == (method, pytest.approx(bits))
+    assert f"the shape of {base}, with {method} weights" in model.notes[0] and not model.assumed
+
+
+def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
+    cached = catalog.model("amd/Meta-Llama-3.1-70B-Instruct-FP8-KV").quantization
+    assert cached is not None and cached.kv_bits == 8
+    gguf = catalog.model("Llama-3.1-8B-Instruct-Q8_0-GGUF")
+    assert weights(gguf).total == pytest.approx(gguf.parameters * 8.5 / 8, rel=0.001)
+    several = catalog.model("TheBloke/Llama-2-13B-chat-GGUF")
+    assert several.quantization is None and "several widths" in several.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("NousResearch/Hermes-3-Llama-3.1-8B", "llama3.1-8b"),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "qwen3-8b"),
+        ("Llama-3.1-8B-Lexi-Uncensored-V2-GPTQ", "llama3.1-8b"),
+        ("Qwen3.5-122B-A10B-GPTQ-4bit_phase0_baseline", "qwen3.5-122b"),
+    ],
+)
+def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base: str) -> None:
+    model = catalog.model(name)
+    assert model.name == base and len(model.assumed) == 1 and model.assumed[0] == model.notes[0]
+    assert f"the shape of {base}" in model.assumed[0] and "was not seen" in model.assumed[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen3-32B-Eagle3",
+        "Qwen3-32B-LoRA",
+        "Llama-3.1-8B-Pruned-6B",
+        "Llama-3.1-Minitron-4B",
+        "mistralai/Mistral-7B-Instruct-v0.2",
+        "Qwen3-Reranker-8B",
+        "somebody/unheard-of-13b-AWQ",
+    ],
+)
+def test_a_name_of_another_shape_is_no_upload(name: str) -> None:
+    with pytest.raises(UnknownName):
+        catalog.model(name)
+
+
+def test_a_mixture_of_widths_is_not_guessed() -> None:
+    with pytest.raises(SpecError, match="several widths"):
+        catalog.model("Devstral-Small-2-24B-Instruct-INT4-INT8-Mixed-GPTQ")
