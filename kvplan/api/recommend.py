@@ -221,7 +221,9 @@ def smaller(answer: Recommendation, asked: Mapping[str, Any]) -> Recommendation:
         except KvplanError:  # it cannot be asked: its context is too short
             continue
         if found.plan is not None:
-            return replace(answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan),))
+            return replace(
+                answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan, demand=found.demand),)
+            )
         if not found.remedies:  # it has looked at all that are smaller still
             return answer
         if found.remedies[0].change.startswith("model="):

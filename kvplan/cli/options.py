@@ -64,6 +64,12 @@ weights_option = click.option(
 confidence_option = click.option(
     "--confidence", default="90%", metavar="P", show_default=True, help="How sure the limits must be kept."
 )
+spares_option = click.option(
+    "--spares", type=click.IntRange(0, 64), metavar="N", help="Spare replicas; 1 unless offline."
+)
+own_option = click.option(
+    "--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented."
+)
 
 
 def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:
