@@ -225,15 +225,20 @@ def options(group: BucketGroup) -> tuple[list[Option], dict[str, str]]:
 
 
 def feasible(group: BucketGroup, one: Candidates) -> Iterator[Option]:
-    """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most."""
+    """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most.
+
+    Of owned GPUs, whose electricity follows their work, also the load of fewest replicas that takes the least of it.
+    """
     single = carried(group.demand, one.served.cycle, one.requests, np.ones(np.shape(one.requests)))
     single = np.minimum(single, 1 / one.replicas)
+    drawing = one.site.cost is not None and one.site.cost.draw is not None
     for i in range(len(one.grid.configurations)):
         able = [int(j) for j in np.flatnonzero(one.feasible[i])]
         if able:
             fewest = min(able, key=lambda j: (one.replicas[i, j], one.requests[i, j]))
             most = max(able, key=lambda j: (round(float(single[i, j]), 9), -one.requests[i, j]))
-            for j in sorted({fewest, most}):
+            thrifty = min(able, key=lambda j: (one.replicas[i, j], one.gpu_seconds[i, j])) if drawing else fewest
+            for j in sorted({fewest, most, thrifty}):
                 yield Option(
                     group=group,
                     site=one.site,
@@ -244,7 +249,10 @@ def feasible(group: BucketGroup, one: Candidates) -> Iterator[Option]:
 
 
 def undominated(found: Sequence[Option]) -> list[Option]:
-    """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs, spares included."""
+    """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs, spares included.
+
+    Nor for as little electricity, where it follows the work.
+    """
     most = max(((c.full + c.spares) * c.gpus for c in found), default=0)
     amounts = np.unique(np.concatenate([np.arange(1, 65), np.geomspace(64, max(most, 64), 64).round()]))
 
@@ -255,6 +263,7 @@ def undominated(found: Sequence[Option]) -> list[Option]:
     curves = [curve(c) for c in found]
     kept: list[int] = []
     for i in sorted(range(len(found)), key=lambda i: -float(curves[i].sum())):
-        if not any(np.all(curves[k] >= curves[i] - SLACK) for k in kept):
+        mine = found[i].work * (1 + SLACK)
+        if not any(np.all(curves[k] >= curves[i] - SLACK) and found[k].work <= mine for k in kept):
             kept.append(i)
     return [found[i] for i in sorted(kept)]

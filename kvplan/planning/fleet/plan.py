@@ -225,13 +225,18 @@ def place(group: BucketGroup) -> str:
     return group.task.name if group.whole else f"{group.task.name}, prompts of {low:,.0f} to {high:,.0f} tokens"
 
 
+def unkept(group: BucketGroup, reasons: Mapping[str, str]) -> str:
+    """Return why no GPU serves some requests."""
+    causes = list(dict.fromkeys(reasons.values()))
+    said = causes[0] if len(causes) == 1 else ", ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
+    return f"{place(group)}: {said or UNSERVED}"
+
+
 def none_because(mixed: Solution, i: FleetImpasse, why: Why) -> str:
     """Return why there is no fleet: a limit no GPU keeps, or that GPUs are missing."""
     if i.lacking:
-        group, reasons = why[i.lacking[0]]
-        causes = list(dict.fromkeys(reasons.values()))
-        said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
-        return f"{place(group)}: {said or UNSERVED}"
+        first = dict(reversed([(name, (name, bucket)) for name, bucket in i.lacking]))
+        return "; ".join(unkept(*why[first[t.name]]) for t in i.tasks if t.name in first)
     if mixed.stopped:
         given = show_time(i.seconds / ASIDE)
         return f"the solver neither found a fleet in {given} nor ruled it out; give it more seconds"

@@ -74,20 +74,15 @@ def fleet_remedies(i: FleetImpasse) -> tuple[FleetRemedy, ...]:
 def cured(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
     """Yield the changes that let every workload be served: each single one, the cheapest of each where several lack."""
     names = dict.fromkeys(name for name, _ in i.lacking)
-    cures = {t: remedies(impasse(t)) for t in i.tasks if t.name in names}
-    if not all(cures.values()):
+    cures = [(t, remedies(impasse(t))) for t in i.tasks if t.name in names]
+    if not all(found for _, found in cures):
         return
     if len(cures) > 1:
-        first = [(t, found[0]) for t, found in cures.items()]
-        words = dict.fromkeys(said(t, remedy) for t, remedy in first)
-        changed: dict[str, FleetWorkload] = {}
-        for t, remedy in first:
-            changed |= {x.name: x for x in applied(i, t, remedy) if x.name not in changed or x.name == t.name}
-        yield enough(i, " and ".join(words), list(changed.values()))
+        yield from enough(i, [(t, found[0]) for t, found in cures])
         return
-    for t, found in cures.items():
+    for t, found in cures:
         for remedy in found:
-            yield enough(i, said(t, remedy), applied(i, t, remedy))
+            yield from enough(i, [(t, remedy)])
 
 
 def impasse(t: FleetWorkload) -> Impasse:
@@ -126,12 +121,37 @@ def applied(i: FleetImpasse, t: FleetWorkload, remedy: Remedy) -> list[FleetWork
     return changed
 
 
-def enough(i: FleetImpasse, change: str, changed: Sequence[FleetWorkload]) -> FleetRemedy | None:
-    """Return the fleet after a change, with more GPUs of one type where the change alone is not enough."""
-    if found := i.fleet(change, changed):
-        return found
-    again = {t.name: [c for group in groups(t, i.buckets) for c in options(group)[0]] for t in changed}
-    return next((r for r in lent(replace(i, columns={**i.columns, **again}), f"{change} and ")), None)
+def enough(i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]]) -> Iterator[FleetRemedy]:
+    """Yield the fleet after changes that let workloads be served.
+
+    The least change of a limit may take more GPUs than there are: then with more of one type, and at looser limits.
+    """
+    for factor in (1.0, *FACTORS, 10.0):
+        each = [(t, longer(remedy, factor)) for t, remedy in cures]
+        words = " and ".join(dict.fromkeys(said(t, remedy) for t, remedy in each))
+        changed: dict[str, FleetWorkload] = {}
+        for t, remedy in each:
+            changed |= {x.name: x for x in applied(i, t, remedy) if x.name == t.name or x.name not in changed}
+        again = {t.name: [c for group in groups(t, i.buckets) for c in options(group)[0]] for t in changed.values()}
+        after = replace(i, columns={**i.columns, **again})
+        if found := after.fleet(words):
+            yield found
+            return
+        if factor == 1.0:
+            yield from lent(after, f"{words} and ")
+        if not any(remedy.parameters & set(TIMES) for _, remedy in cures):
+            return
+
+
+def longer(remedy: Remedy, factor: float) -> Remedy:
+    """Return a change of latency limits by a factor more, any other change as it is."""
+    limits, names = remedy.demand.limits, [name for name in TIMES if name in remedy.parameters]
+    if factor == 1.0 or not names:
+        return remedy
+    more = {name: rounded_up(factor * getattr(limits, name)) for name in names}
+    words = " and ".join(f"{name}={written(seconds)}" for name, seconds in more.items())
+    looser_limits = replace(limits, **more)  # type: ignore[arg-type]
+    return replace(remedy, change=words, demand=replace(remedy.demand, limits=looser_limits))
 
 
 # -- too few GPUs ---------------------------------------------------------------------------------
@@ -144,7 +164,7 @@ def lent(i: FleetImpasse, before: str = "") -> Iterator[FleetRemedy]:
         if found.uses is None:
             continue
         count = i.stock[gpu] + found.extra
-        if cheapest := i.fleet(f"{before}gpus: {gpu}: {count:,}", stock={**i.stock, gpu: count}):
+        if cheapest := i.fleet(f"{before}{count:,} {gpu} instead of {i.stock[gpu]:,}", stock={**i.stock, gpu: count}):
             yield cheapest
 
 
