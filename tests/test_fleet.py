@@ -560,6 +560,91 @@ def test_no_fleet_is_a_reason_on_one_line_and_in_the_document(run, tmp_path) -> 
     assert "No fleet" in run("fleet", path, "--on", "2026-11-24").out
 
 
+def test_the_document_holds_the_bill(run, tmp_path) -> None:
+    found = run("fleet", written(tmp_path, FILE), "-t", "baseline", "--on", "2026-11-24", "--json").json
+    fleet = found["fleet"]
+    assert sum(line["usd_per_hour"] for line in fleet["lines"]) == pytest.approx(fleet["usd_per_hour"])
+    low, middle, high = (fleet["usd_per_month_range"][p] for p in ("p10", "p50", "p90"))
+    assert low < middle < high and middle == pytest.approx(fleet["usd_per_month"])
+    costs = {w["name"]: w["cost"] for w in found["workloads"]}
+    assert sum(c["usd_per_hour"] for c in costs.values()) == pytest.approx(fleet["usd_per_hour"])
+    for w in found["workloads"]:
+        cost, query = w["cost"], w["cost"]["usd_per_query"]
+        assert query["p10"] < query["p50"] < query["p90"] and w["spares"] == 1 and w["confidence"] == 0.9
+        assert query["p50"] * w["queries_per_day"] / 24 == pytest.approx(cost["usd_per_hour"])
+        assert sum(line["usd_per_hour"] for line in cost["lines"]) == pytest.approx(cost["usd_per_hour"])
+        assert {"usd_per_item", "usd_per_million_input_tokens", "usd_per_million_output_tokens"} <= set(cost)
+    assert found["remedies"] == [] and all(a["spares"] == 1 for a in fleet["assignments"])
+
+
+def test_what_users_count_has_its_price(run, tmp_path) -> None:
+    text = "gpus: {h200: 64}\nworkloads: [{workload: legal-contracts, model: llama3.1-70b, queries_per_day: 4000}]\n"
+    path = written(tmp_path, text + "buckets: 1\n")
+    found = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json").json
+    cost = found["workloads"][0]["cost"]
+    assert (cost["item"], cost["requests_per_item"]) == ("contract", 8)
+    assert cost["usd_per_item"] == pytest.approx(8 * cost["usd_per_query"]["p50"])
+    assert "a contract" in run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+
+
+def test_spares_are_an_option(run, tmp_path) -> None:
+    path = written(tmp_path, FILE)
+
+    def cost(*options: str) -> dict[str, object]:
+        return run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", *options).json["fleet"]
+
+    none, one, two = cost("--spares", "0"), cost(), cost("--spares", "2")
+    assert none["usd_per_hour"] < one["usd_per_hour"] < two["usd_per_hour"]
+    assert "spares" not in {line["name"] for line in none["lines"]}
+    assert "spare, to stand in" in run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+
+
+def test_owned_gpus_are_bought_in_servers(run, tmp_path) -> None:
+    path = written(tmp_path, FILE.replace("{count: 8, price: 3.80 USD/h}", "8"))
+    fleet = run("fleet", path, "-t", "baseline", "--own", "--json").json["fleet"]
+    assert all(n % 8 == 0 for n in fleet["gpus_paid"].values())
+    assert "In whole servers, 8 h" in run("fleet", path, "-t", "baseline", "--own").out.replace("\n", " ")
+    refused = run("fleet", written(tmp_path, FILE), "--own")
+    assert refused.code == 1 and "the file gives a price; leave out one of them" in refused.err
+
+
+def test_prices_of_your_own_stand_for_the_day_s(run, tmp_path) -> None:
+    prices = tmp_path / "ours.csv"
+    prices.write_text("gpu,price,currency,rate,gpus\nh100,2.00,EUR,1.10,4\n", "utf-8")
+    path = written(tmp_path, "gpus: {h100: 24}\nworkloads: [{workload: chat, model: llama3.1-8b, rate: 20}]\n")
+    found = run("fleet", path, "-t", "baseline", "--prices", str(prices), "--json").json["fleet"]
+    paid = found["gpus_paid"]["h100-sxm"]
+    assert paid % 4 == 0 and found["usd_per_hour"] == pytest.approx(2.2 * paid)
+
+
+def test_a_long_context_is_refused_or_told(run, tmp_path) -> None:
+    text = "gpus: {h200: 64}\nworkloads: [{workload: doc-qa, model: llama3-70b, queries_per_day: 400}]\nbuckets: 1\n"
+    path = written(tmp_path, text)
+    refused = run("fleet", path, "-t", "baseline")
+    assert refused.code == 1 and "write --allow-long-context" in refused.err
+    told = run("fleet", path, "-t", "baseline", "--allow-long-context", "--json").json
+    assert any("RoPE scaling (YaRN)" in line and line.startswith("for doc-qa") for line in told["warnings"])
+    said = run("fleet", path, "-t", "baseline", "--allow-long-context").out.replace("\n", " ")
+    assert "Note: For doc-qa: Llama 3 70B supports 8,192 tokens" in said
+
+
+def test_without_a_fleet_the_cheapest_change_is_told(run, tmp_path) -> None:
+    path = written(tmp_path, FILE.replace("h100: 24", "h100: 1").replace("count: 8", "count: 1"))
+    found = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json")
+    assert found.code == 1 and found.err.count("\n") == 1
+    remedies = found.json["remedies"]
+    assert remedies and remedies[0]["change"] in found.err
+    assert [r["usd_per_hour"] for r in remedies] == sorted(r["usd_per_hour"] for r in remedies)
+    text = run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+    assert "What would make a fleet possible" in text
+    # a change that is an option, made
+    options = [r for r in remedies if r["change"].startswith("--")]
+    for r in options:
+        flag, *value = r["change"].split()
+        again = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", flag, *value).json["fleet"]
+        assert again["usd_per_hour"] == pytest.approx(r["usd_per_hour"], rel=0.001)
+
+
 def test_the_report_gives_the_answer_first(run, tmp_path) -> None:
     found = run("fleet", written(tmp_path, FILE), "--on", "2026-11-24")
     assert found.code == 0

@@ -58,7 +58,9 @@ def fleet(
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{asked.name}: {job.name}")
-        warnings |= {f"{job.name}: {line}": None for line in (*context_warnings(job.model, longest), *job.model.notes)}
+        warnings |= {
+            f"for {job.name}: {line}": None for line in (*context_warnings(job.model, longest), *job.model.notes)
+        }
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     listed, owned = price_list(None, prices), values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())

@@ -10,7 +10,7 @@ from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.options import FleetWorkload
 from kvplan.planning.fleet.program import Unused, Use, unused
-from kvplan.planning.hosting import bill_of
+from kvplan.planning.hosting import bill_of, per_million
 from kvplan.planning.plan import Plan
 from kvplan.planning.sensitivity import CostRange, combined
 from kvplan.planning.site import Site
@@ -126,19 +126,14 @@ def billed(tasks: Sequence[FleetWorkload], uses: Sequence[Use]) -> FleetBill:
 
 def workload_cost(task: FleetWorkload, pools: Sequence[tuple[Pool, float]]) -> WorkloadCost:
     """Return what a workload's pools cost, each with its part of GPUs that nothing uses [USD/s]."""
-    usd = [pool.use.usd + extra for pool, extra in pools]
-    reading = [x * pool.plan.prompt_share for x, (pool, _) in zip(usd, pools, strict=True)]
-    whole, prompts = fsum(usd), fsum(reading)
-    # every query belongs to one pool, so the queries and tokens of the pools are the workload's
     rate = fsum(pool.demand.mean for pool, _ in pools)
-    tokens = [fsum(p.demand.mean * x(p.demand) for p, _ in pools) for x in (prompt_tokens, answer_tokens)]
     own = [Line(name=UNUSED, amount=fsum(extra for _, extra in pools), basis="")]
     lines = merged([line for pool, _ in pools for line in pool.bill.lines] + own)
     return WorkloadCost(
         task=task,
-        usd=whole,
+        usd=fsum(pool.use.usd + extra for pool, extra in pools),
         per_query=spread(pools, each=rate),
-        per_million=(prompts / tokens[0] * 1e6, (whole - prompts) / tokens[1] * 1e6),
+        per_million=tokens_cost(pools),
         spares=sum(p.use.option.spares * p.use.option.gpus for p, _ in pools),
         gpus=sum(p.use.gpus for p, _ in pools),
         sure=min(p.plan.slo_probability for p, _ in pools),
@@ -146,14 +141,17 @@ def workload_cost(task: FleetWorkload, pools: Sequence[tuple[Pool, float]]) -> W
     )
 
 
-def prompt_tokens(demand: Demand) -> float:
-    """Return the tokens of a mean prompt."""
-    return float(demand.prompt)
-
-
-def answer_tokens(demand: Demand) -> float:
-    """Return the tokens of a mean answer."""
-    return demand.output
+def tokens_cost(pools: Sequence[tuple[Pool, float]]) -> tuple[float, float]:
+    """Return the cost of a million input and of a million output tokens, over the tokens of all pools. [USD]"""
+    sums: list[list[float]] = [[], [], [], []]
+    for pool, extra in pools:
+        demand = pool.demand
+        plan = replace(pool.plan, usd=(pool.use.usd + extra) / demand.mean)
+        for k, (usd, tokens) in enumerate(zip(per_million(demand, plan), (demand.prompt, demand.output), strict=True)):
+            sums[2 * k].append((usd or 0.0) * tokens * demand.mean)
+            sums[2 * k + 1].append(tokens * demand.mean)
+    read, given, written, answered = map(fsum, sums)
+    return read / given, written / answered
 
 
 def merged(lines: Iterable[Line]) -> tuple[Line, ...]:
