@@ -10,31 +10,40 @@ import numpy as np
 import pytest
 
 from kvplan import catalog
-from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.planning.demand import Demand
-from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options, sliced, undominated
-from kvplan.planning.fleet.plan import plan, task
-from kvplan.planning.fleet.program import choose, covered, quiet, ranges
-from kvplan.planning.search import Configuration, search
+from kvplan.planning.fleet.bill import Pool, billed, spread
+from kvplan.planning.fleet.options import (
+    BucketGroup,
+    FleetWorkload,
+    Option,
+    groups,
+    options,
+    sliced,
+    task,
+    undominated,
+)
+from kvplan.planning.fleet.plan import plan
+from kvplan.planning.fleet.program import choose, covered, quiet, ranges, unused
+from kvplan.planning.plan import Book, Plan
+from kvplan.planning.search import search
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
 from kvplan.specs.workload import Lognormal, Quantiles
-from kvplan.units import DAY, HOUR
+from kvplan.units import DAY, HOUR, parse
 
 MODEL = catalog.model("llama3.1-8b")
-LAYOUT = kv_layout(MODEL, 16.0)
 
 
-def site(gpu: str, price: float) -> Site:
-    """Return a GPU at a price. [USD/h]"""
+def site(gpu: str, price: float, unit: int = 1) -> Site:
+    """Return a GPU at a price [USD/h], let in servers of `unit`."""
     source = Source(kind="quote", ref="test", date="2026-11-24")
     offer = Price(
         gpu=gpu, provider="test", term="on-demand", price=price / HOUR, start="2026-01-01", end=None, note="",
-        source=source,
+        source=source, gpus=unit,
     )  # fmt: skip
     device = catalog.gpu(gpu)
     return Site(
@@ -45,31 +54,41 @@ def site(gpu: str, price: float) -> Site:
 SITES = {"h100-sxm": site("h100-sxm", 3.0), "h200": site("h200", 4.0), "l40s": site("l40s", 1.0)}
 
 
-def demand(rate: float = 10.0, *, offline: bool = True, word: str = "chat", **limits: float) -> Demand:
+def lossless(names: tuple[str, ...]) -> dict[str, Quality]:
+    return {n: Quality(technique=n, task="chat", drop=0.0, low=0.0, high=0.0, known=True, basis="test") for n in names}
+
+
+def demand(rate: float = 10.0, *, offline: bool = True, word: str = "chat", spares: int = 0, **limits: float) -> Demand:
     """Return a demand of so many queries a second; an offline one has no fluctuation."""
     w = catalog.workload(word)
     w = replace(w, offline=offline, arrivals=replace(w.arrivals, queries_per_day=rate * DAY, burstiness=1.0))
     kept = Limits(percentile=0.95, **limits)
-    return Demand(model=MODEL, workload=w, peak=rate, mean=rate, limits=kept, engine=catalog.engine())
+    return Demand(model=MODEL, workload=w, peak=rate, mean=rate, limits=kept, engine=catalog.engine(), spares=spares)
 
 
 def asked(name: str = "a", d: Demand | None = None, gpus: tuple[str, ...] = tuple(SITES)) -> FleetWorkload:
-    sites = tuple(SITES[gpu] for gpu in gpus)
-    return FleetWorkload(name=name, demand=d or demand(), techniques=("baseline",), barred={}, sites=sites)
+    d, sites = d or demand(), tuple(SITES[gpu] for gpu in gpus)
+    book = Book(d, lossless(("baseline",)))
+    return FleetWorkload(name=name, demand=d, techniques=("baseline",), barred={}, sites=sites, book=book)
 
 
 def group(t: FleetWorkload, first: int = 0, last: int = 0, start: float = 0.0, end: float = 1.0) -> BucketGroup:
     return BucketGroup(task=t, first=first, last=last, start=start, end=end, demand=sliced(t.demand, start, end))
 
 
-def column(g: BucketGroup, gpu: str = "h100-sxm", gpus: int = 1, requests: float = 4, cycle: float = 1.0) -> Option:
+def column(
+    g: BucketGroup, gpu: str = "h100-sxm", gpus: int = 1, requests: float = 4, cycle: float = 1.0, unit: int = 1
+) -> Option:
     """Return replicas of `gpus` GPUs that hold so many requests for `cycle` seconds each."""
-    shape = Configuration(technique="baseline", form=None, parallel=Parallel(tensor=gpus), layout=LAYOUT, cached=0)
-    full = max(1, ceil(float(g.demand.in_flight(cycle)) / requests - 1e-9))
-    return Option(
-        group=g, site=SITES[gpu], configuration=shape, requests=requests, cycle=cycle, full=full, ttft=0.1, tpot=0.01,
-        e2e=1.0, sure=0.9,
+    full = max(1, ceil(float(g.demand.in_flight(cycle)) / requests - 1e-9)) + g.demand.spares
+    planned = Plan(
+        technique="baseline", gpu=gpu, form=None, parallel=Parallel(tensor=gpus), in_flight=int(requests),
+        replicas=full, gpus=full * gpus, ttft=0.1, tpot=0.01, e2e=1.0, mean_ttft=0.1, mean_tpot=0.01, usd=None,
+        gpu_seconds=gpus * cycle / requests, joules=None, prompt_share=0.3, quality=lossless(("baseline",))["baseline"],
+        slo_probability=0.9, engine="vllm", served_by_engine=True,
     )  # fmt: skip
+    place = site(gpu, SITES[gpu].price.price * HOUR, unit)
+    return Option(group=g, site=place, plan=planned, requests=requests, cycle=cycle)
 
 
 def solve(cols: list[Option], stock: dict[str, int], **more):
@@ -205,19 +224,24 @@ def test_of_fleets_at_one_cost_the_simplest_is_taken() -> None:
 
 
 def slowly(cols: list[Option], stock: dict[str, int]) -> float:
-    """Return the least cost of any numbers of replicas that carry every bucket, trying all. [USD/s]"""
+    """Return the least cost of any numbers of replicas that carry every bucket, trying all. [USD/s]
+
+    A pool has its spares, and none of its replicas gets more than its part of the whole group; servers are paid whole.
+    """
     from scipy.optimize import linprog
 
     buckets = sorted({b for c in cols for b in covered(c)})
     cover = np.array([[b in covered(c) for c in cols] for b in buckets], float)
-    carried = [[0.0, *(float(x) for x in c.carried(np.arange(1, c.full + 1)))] for c in cols]
+    carried = [[0.0, *(min(float(c.carried(n)), n / c.full) for n in range(1, c.full + 1))] for c in cols]
+    costs = {c.site.gpu.name: c.site.cost for c in cols}
     tried = []
     for counts in product(*(range(c.full + 1) for c in cols)):
-        taken = {
-            gpu: sum(n * c.gpus for n, c in zip(counts, cols, strict=True) if c.site.gpu.name == gpu) for gpu in stock
-        }
+        taken = dict.fromkeys(stock, 0)
+        for n, c in zip(counts, cols, strict=True):
+            taken[c.site.gpu.name] += (n + c.spares) * c.gpus if n else 0
         if all(taken[gpu] <= stock[gpu] for gpu in stock):
-            tried.append((sum(n * c.usd for n, c in zip(counts, cols, strict=True)), counts))
+            usd = sum(-(-n // costs[gpu].unit) * costs[gpu].unit * costs[gpu].rate("") for gpu, n in taken.items())
+            tried.append((usd, counts))
     for usd, counts in sorted(tried):
         caps = [(0.0, row[n]) for row, n in zip(carried, counts, strict=True)]
         if (cover @ [high for _, high in caps] < 1 - 1e-9).any():
@@ -227,31 +251,116 @@ def slowly(cols: list[Option], stock: dict[str, int]) -> float:
     return float("inf")
 
 
+@pytest.mark.parametrize(("spares", "unit"), [(0, 1), (1, 1), (0, 4), (1, 4)])
 @pytest.mark.parametrize("seed", range(8))
-def test_trying_everything_agrees(seed: int) -> None:
+def test_trying_everything_agrees(seed: int, spares: int, unit: int) -> None:
     rng = np.random.default_rng(seed)
-    t = asked(d=demand(6.0, offline=bool(seed % 2)))
+    t = asked(d=demand(6.0, offline=bool(seed % 2), spares=spares))
     parts = [group(t, 0, 0, 0.0, 0.7), group(t, 1, 1, 0.7, 1.0), group(t, 0, 1)]
     cols = []
     for g in parts:
         for gpu in ("h100-sxm", "l40s"):
             least = float(g.demand.in_flight(1.0)) / 4  # at most 4 replicas, where the ranges are exact
-            cols.append(column(g, gpu, gpus=int(rng.integers(1, 3)), requests=float(least * rng.uniform(1.0, 2.5))))
+            many, held = int(rng.integers(1, 3)), float(least * rng.uniform(1.0, 2.5))
+            cols.append(column(g, gpu, gpus=many, requests=held, unit=unit))
     stock = {"h100-sxm": int(rng.integers(1, 5)), "l40s": int(rng.integers(1, 5))}
+    if spares:
+        stock = {gpu: n + 3 for gpu, n in stock.items()}
     found, truth = solve(cols, stock), slowly(cols, stock)
     assert (found.usd if found.uses else float("inf")) == pytest.approx(truth, rel=1e-6)
+
+
+# -- spares and whole servers ---------------------------------------------------------------------
+
+
+def test_every_pool_has_its_spares() -> None:
+    """3 replicas of 3 USD/h and one to stand in; a second pool would have a spare of its own."""
+    g = group(asked(d=demand(spares=1)))
+    found = solve([column(g)], {"h100-sxm": 8})
+    (use,) = found.uses
+    assert (use.replicas, use.all_replicas, use.gpus) == (3, 4, 4)
+    assert found.usd * HOUR == pytest.approx(12.0)
+    assert solve([column(g)], {"h100-sxm": 3}).uses is None
+    assert solve([column(g)], {"h100-sxm": 3}, lend="h100-sxm").extra == 1
+    # 1 + 1 cheap ones carry 0.4, the rest takes 2 + 1 of the others: dearer than 3 + 1 of these
+    both = solve([column(g, "l40s"), column(g)], {"l40s": 2, "h100-sxm": 8})
+    assert both.usd * HOUR == pytest.approx(2 * 1 + 3 * 3)
+
+
+def test_a_large_replica_pays_for_a_large_spare() -> None:
+    """10 requests take 3 x 1 GPU or 1 x 2 GPUs; with a spare replica these are 4 GPUs each."""
+    for spares, kept in ((0, 2), (1, 1)):
+        g = group(asked(d=demand(spares=spares)))
+        assert len(undominated([column(g, requests=4), column(g, gpus=2, requests=10)])) == kept
+    g = group(asked(d=demand(spares=1)))
+    assert solve([column(g, requests=5), column(g, gpus=2, requests=11)], {}).usd * HOUR == pytest.approx(9.0)
+
+
+def test_servers_are_paid_for_whole_over_all_pools() -> None:
+    """3 and 3 replicas share a server of 8; each alone would take one of its own."""
+    first, second = asked("a"), asked("b")
+    cols = [column(group(first), unit=8), column(group(second), unit=8)]
+    found = solve(cols, {"h100-sxm": 8})
+    assert found.usd * HOUR == pytest.approx(8 * 3.0)
+    assert [(x.gpus, x.usd * HOUR) for x in unused(found.uses)] == [(2, pytest.approx(6.0))]
+    # 7 GPUs one by one are cheaper than two servers of 8
+    cols += [column(group(second), "h200")]
+    many = [column(group(asked("a", demand(32.0))), unit=8), *cols[1:]]
+    assert solve(many, {"h100-sxm": 16, "h200": 8}).usd * HOUR == pytest.approx(8 * 3.0 + 3 * 4.0)
+
+
+def test_the_bill_of_a_fleet_sums_to_its_cost_every_way() -> None:
+    tasks = [
+        ready("chat", demand(20.0, offline=False, spares=1, ttft=0.5, tpot=0.04), sites=SERVERS),
+        ready("rag", demand(2.0, offline=False, word="rag", spares=1, ttft=3.0, tpot=0.03), sites=SERVERS),
+    ]
+    found = plan(tasks, {"h100-sxm": 16, "h200": 16}, 2)
+    bill = found.bill
+    assert bill is not None and found.usd is not None
+    assert bill.usd[1] == pytest.approx(found.usd)
+    assert sum(line.amount for line in bill.lines) == pytest.approx(found.usd)
+    assert sum(w.usd for w in bill.workloads) == pytest.approx(found.usd)
+    assert all(n % 8 == 0 and n >= found.gpus[gpu] for gpu, n in bill.paid.items())
+    assert {"spares", "idle", "unused"} <= {line.name for line in bill.lines}
+    for w in bill.workloads:
+        d = w.task.demand
+        assert sum(line.amount for line in w.lines) == pytest.approx(w.usd)
+        assert w.per_query[0] <= w.per_query[1] <= w.per_query[2]
+        assert w.per_query[1] * d.mean == pytest.approx(w.usd)
+        tokens = d.workload.input.mean, d.workload.output.mean
+        paid = sum(usd * n / 1e6 for usd, n in zip(w.per_million, tokens, strict=True))
+        assert paid == pytest.approx(w.per_query[1], rel=0.01)  # whole tokens
+        assert w.spares and w.gpus > w.spares
+    assert bill.usd[0] < bill.usd[1] < bill.usd[2]
+
+
+def test_a_fleet_of_one_pool_costs_what_recommend_says() -> None:
+    """Owned: waiting and working GPUs draw different power, and servers are whole."""
+    from kvplan.money.gpu_cost import own
+
+    terms = catalog.ownership(catalog.DEFAULT)
+    for place in (SERVERS["h100-sxm"], replace(SITES["h100-sxm"], owned=own(catalog.gpu("h100-sxm"), terms))):
+        d = demand(60.0, offline=False, spares=1, ttft=0.5, tpot=0.04)
+        t = ready("chat", d, sites={"h100-sxm": place}, gpus=("h100-sxm",))
+        found = plan([t], {"h100-sxm": 64}, 1)
+        ones, _ = search(d, t.techniques, t.sites)
+        assert found.usd == pytest.approx(t.book.least(ones, t.pairs, "cost") * d.mean, rel=1e-3)
+        pool = Pool(found.uses[0])
+        assert spread([(pool, 0.0)])[1] == pytest.approx(pool.use.usd)
+        assert billed([t], found.uses).usd[1] == pytest.approx(found.usd)
 
 
 # -- from the search ------------------------------------------------------------------------------
 
 
-def lossless(names: tuple[str, ...]) -> dict[str, Quality]:
-    return {n: Quality(technique=n, task="chat", drop=0.0, low=0.0, high=0.0, known=True, basis="test") for n in names}
+SERVERS = {"h100-sxm": site("h100-sxm", 3.0, 8), "h200": site("h200", 4.0, 8)}
 
 
-def ready(name: str, d: Demand, gpus: tuple[str, ...] = ("h100-sxm", "h200")) -> FleetWorkload:
+def ready(
+    name: str, d: Demand, gpus: tuple[str, ...] = ("h100-sxm", "h200"), sites: dict[str, Site] = SITES
+) -> FleetWorkload:
     names = ("baseline", "fp8", "int4")
-    return task(name, d, names, lossless(names), [SITES[g] for g in gpus])
+    return task(name, d, names, Book(d, lossless(names)), [sites[g] for g in gpus])
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +400,8 @@ def test_all_load_is_served_by_replicas_that_carry_it(planned) -> None:
     for u in planned.uses:
         c, d = u.option, u.option.group.demand
         assert float(d.in_flight(c.cycle * (u.share - 1e-5))) <= u.replicas * c.requests
-        assert (d.limits.ttft or 9) >= c.ttft and (d.limits.tpot or 9) >= c.tpot
+        assert u.share * c.full <= u.replicas + 1e-4, "no replica gets more than it was planned for"
+        assert (d.limits.ttft or 9) >= c.plan.ttft and (d.limits.tpot or 9) >= c.plan.tpot
     assert planned.usd == pytest.approx(sum(u.usd for u in planned.uses))
     assert all(n <= planned.stock[gpu] for gpu, n in planned.gpus.items())
 
@@ -306,15 +416,43 @@ def test_more_gpus_or_looser_limits_never_cost_more(planned) -> None:
 
 def test_reasons_say_which_limit_or_which_gpus(planned) -> None:
     few = plan(planned.tasks, {"h100-sxm": 1, "h200": 1}, 2)
-    assert few.usd is None and "more h100-sxm or" in few.reason and few.reason.endswith("more h200 would be enough")
-    extra = int(few.reason.split("available: ")[1].split(" more")[0])
-    enough = plan(planned.tasks, {"h100-sxm": 1 + extra, "h200": 1}, 2)
-    assert enough.usd is not None
-    assert plan(planned.tasks, {"h100-sxm": extra, "h200": 1}, 2).usd is None
+    assert few.usd is None and few.reason.startswith("too few GPUs are available")
+    assert few.lacking.startswith(few.reason) and few.remedies[0].change in few.lacking
+    assert [r.usd for r in few.remedies] == sorted(r.usd for r in few.remedies)
+    (more,) = [r for r in few.remedies if "h100-sxm instead of 1" in r.change]
+    count = int(more.change.split()[0])
+    enough = plan(planned.tasks, {"h100-sxm": count, "h200": 1}, 2)
+    assert enough.usd == pytest.approx(more.usd, rel=0.001) and enough.gpus == dict(more.gpus)
+    assert plan(planned.tasks, {"h100-sxm": count - 1, "h200": 1}, 2).usd is None
     hasty = plan([ready("chat", demand(ttft=1e-3))], {"h100-sxm": 8, "h200": 8}, 2)
     assert hasty.usd is None and "TTFT is at least" in hasty.reason and hasty.reason.startswith("chat, prompts of")
-    none = task("chat", demand(), ("int4",), lossless(("int4",)), [SITES["h200"]])
+    cured = hasty.remedies[0]
+    name, limit, _, of = cured.change.split()
+    assert (name, of) == ("ttft:", "chat")
+    later = plan([ready("chat", demand(ttft=parse(limit, "s", "limit")))], {"h100-sxm": 8, "h200": 8}, 2)
+    assert later.usd == pytest.approx(cured.usd, rel=0.001)
+    none = task("chat", demand(), ("int4",), Book(demand(), lossless(("int4",))), [SITES["h200"]])
     assert "no technique may be used (int4:" in plan([none], {"h200": 8}, 2).reason
+
+
+@pytest.mark.parametrize(("spares", "sites"), [(1, SITES), (1, SERVERS)])
+def test_more_load_never_needs_fewer_gpus_and_looser_questions_never_cost_more(spares, sites) -> None:
+    def found(rate: float = 20.0, stock: int = 24, **limits: float):
+        limits = {"ttft": 0.5, "tpot": 0.03, "confidence": 0.9} | limits
+        tasks = [
+            ready("chat", demand(rate, offline=False, spares=spares, **limits), sites=sites),
+            ready("rag", demand(rate / 8, offline=False, word="rag", spares=spares, ttft=4.0), sites=sites),
+        ]
+        return plan(tasks, {"h100-sxm": stock, "h200": 24}, 2)
+
+    usual = found()
+    for looser in (found(ttft=1.0), found(tpot=0.06), found(confidence=0.5), found(stock=48)):
+        assert looser.usd <= usual.usd * 1.001
+    doubled = [found(rate) for rate in (20.0, 40.0, 80.0)]
+    assert [p.usd for p in doubled] == sorted(p.usd for p in doubled)
+    for k in range(2):
+        needs = [p.singles[k].needs for p in doubled]
+        assert needs == sorted(needs)
 
 
 def test_columns_of_the_whole_keep_the_count_of_the_search() -> None:
@@ -420,6 +558,91 @@ def test_no_fleet_is_a_reason_on_one_line_and_in_the_document(run, tmp_path) -> 
     assert found.code == 1 and found.err.count("\n") == 1 and "TTFT is at least" in found.err
     assert found.json["fleet"] is None and found.json["saving"] is None and found.json["reason"] in found.err
     assert "No fleet" in run("fleet", path, "--on", "2026-11-24").out
+
+
+def test_the_document_holds_the_bill(run, tmp_path) -> None:
+    found = run("fleet", written(tmp_path, FILE), "-t", "baseline", "--on", "2026-11-24", "--json").json
+    fleet = found["fleet"]
+    assert sum(line["usd_per_hour"] for line in fleet["lines"]) == pytest.approx(fleet["usd_per_hour"])
+    low, middle, high = (fleet["usd_per_month_range"][p] for p in ("p10", "p50", "p90"))
+    assert low < middle < high and middle == pytest.approx(fleet["usd_per_month"])
+    costs = {w["name"]: w["cost"] for w in found["workloads"]}
+    assert sum(c["usd_per_hour"] for c in costs.values()) == pytest.approx(fleet["usd_per_hour"])
+    for w in found["workloads"]:
+        cost, query = w["cost"], w["cost"]["usd_per_query"]
+        assert query["p10"] < query["p50"] < query["p90"] and w["spares"] == 1 and w["confidence"] == 0.9
+        assert query["p50"] * w["queries_per_day"] / 24 == pytest.approx(cost["usd_per_hour"])
+        assert sum(line["usd_per_hour"] for line in cost["lines"]) == pytest.approx(cost["usd_per_hour"])
+        assert {"usd_per_item", "usd_per_million_input_tokens", "usd_per_million_output_tokens"} <= set(cost)
+    assert found["remedies"] == [] and all(a["spares"] == 1 for a in fleet["assignments"])
+
+
+def test_what_users_count_has_its_price(run, tmp_path) -> None:
+    text = "gpus: {h200: 64}\nworkloads: [{workload: legal-contracts, model: llama3.1-70b, queries_per_day: 4000}]\n"
+    path = written(tmp_path, text + "buckets: 1\n")
+    found = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json").json
+    cost = found["workloads"][0]["cost"]
+    assert (cost["item"], cost["requests_per_item"]) == ("contract", 8)
+    assert cost["usd_per_item"] == pytest.approx(8 * cost["usd_per_query"]["p50"])
+    assert "a contract" in run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+
+
+def test_spares_are_an_option(run, tmp_path) -> None:
+    path = written(tmp_path, FILE)
+
+    def cost(*options: str) -> dict[str, object]:
+        return run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", *options).json["fleet"]
+
+    none, one, two = cost("--spares", "0"), cost(), cost("--spares", "2")
+    assert none["usd_per_hour"] < one["usd_per_hour"] < two["usd_per_hour"]
+    assert "spares" not in {line["name"] for line in none["lines"]}
+    assert "spare, to stand in" in run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+
+
+def test_owned_gpus_are_bought_in_servers(run, tmp_path) -> None:
+    path = written(tmp_path, FILE.replace("{count: 8, price: 3.80 USD/h}", "8"))
+    fleet = run("fleet", path, "-t", "baseline", "--own", "--json").json["fleet"]
+    assert all(n % 8 == 0 for n in fleet["gpus_paid"].values())
+    assert "In whole servers, 8 h" in run("fleet", path, "-t", "baseline", "--own").out.replace("\n", " ")
+    refused = run("fleet", written(tmp_path, FILE), "--own")
+    assert refused.code == 1 and "the file gives a price; leave out one of them" in refused.err
+
+
+def test_prices_of_your_own_stand_for_the_day_s(run, tmp_path) -> None:
+    prices = tmp_path / "ours.csv"
+    prices.write_text("gpu,price,currency,rate,gpus\nh100,2.00,EUR,1.10,4\n", "utf-8")
+    path = written(tmp_path, "gpus: {h100: 24}\nworkloads: [{workload: chat, model: llama3.1-8b, rate: 20}]\n")
+    found = run("fleet", path, "-t", "baseline", "--prices", str(prices), "--json").json["fleet"]
+    paid = found["gpus_paid"]["h100-sxm"]
+    assert paid % 4 == 0 and found["usd_per_hour"] == pytest.approx(2.2 * paid)
+
+
+def test_a_long_context_is_refused_or_told(run, tmp_path) -> None:
+    text = "gpus: {h200: 64}\nworkloads: [{workload: doc-qa, model: llama3-70b, queries_per_day: 400}]\nbuckets: 1\n"
+    path = written(tmp_path, text)
+    refused = run("fleet", path, "-t", "baseline")
+    assert refused.code == 1 and "write --allow-long-context" in refused.err
+    told = run("fleet", path, "-t", "baseline", "--allow-long-context", "--json").json
+    assert any("RoPE scaling (YaRN)" in line and line.startswith("for doc-qa") for line in told["warnings"])
+    said = run("fleet", path, "-t", "baseline", "--allow-long-context").out.replace("\n", " ")
+    assert "Note: For doc-qa: Llama 3 70B supports 8,192 tokens" in said
+
+
+def test_without_a_fleet_the_cheapest_change_is_told(run, tmp_path) -> None:
+    path = written(tmp_path, FILE.replace("h100: 24", "h100: 1").replace("count: 8", "count: 1"))
+    found = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json")
+    assert found.code == 1 and found.err.count("\n") == 1
+    remedies = found.json["remedies"]
+    assert remedies and remedies[0]["change"] in found.err
+    assert [r["usd_per_hour"] for r in remedies] == sorted(r["usd_per_hour"] for r in remedies)
+    text = run("fleet", path, "-t", "baseline", "--on", "2026-11-24").out
+    assert "What would make a fleet possible" in text
+    # a change that is an option, made
+    options = [r for r in remedies if r["change"].startswith("--")]
+    for r in options:
+        flag, *value = r["change"].split()
+        again = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", flag, *value).json["fleet"]
+        assert again["usd_per_hour"] == pytest.approx(r["usd_per_hour"], rel=0.001)
 
 
 def test_the_report_gives_the_answer_first(run, tmp_path) -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import demand_of, formats_of
+from kvplan.api.recommend import MOST_SPARES, demand_of, formats_of, no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.planning.fleet.options import FleetWorkload
-from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, task
+from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.fleet.options import FleetWorkload, task
+from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan
+from kvplan.planning.plan import Book
 from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality
@@ -29,8 +31,10 @@ def fleet(
     any_technique: bool = False,
     weights: str | Iterable[str] = (),
     confidence: float | str | None = None,
+    spares: int | None = None,
     term: str = ON_DEMAND,
     prices: str | Iterable[str] = (),
+    own: str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
     allow_long_context: bool = False,
@@ -39,8 +43,9 @@ def fleet(
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
     `weights` restricts the weight formats, `confidence` is how sure the latency limits must be kept, `seconds` bounds
-    the solver, `prices` are files of your own prices. Raises KvplanError for a file, names and values that cannot be
-    understood.
+    the solver, `prices` are files of your own prices, `own` is a file of what owning takes. Every pool of a workload
+    for which somebody waits has one spare replica unless `spares` says otherwise. Raises KvplanError for a file, names
+    and values that cannot be understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
@@ -49,37 +54,52 @@ def fleet(
     jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in asked.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     long = values.flag(allow_long_context, "allow_long_context")
+    warnings: dict[str, None] = {}
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{asked.name}: {job.name}")
+        warnings |= {
+            f"for {job.name}: {line}": None for line in (*context_warnings(job.model, longest), *job.model.notes)
+        }
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
-    listed = price_list(None, prices)
+    listed, owned = price_list(None, prices), values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())
-
+    stands = values.given(values.count, spares, "spares", 0, MOST_SPARES)
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     limits = Limits(
         confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
     )
+    tasks = []
+    for job in jobs:
+        sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in asked.stocks]
+        for found in sites:
+            warnings |= dict.fromkeys((*old_price(found, day), *no_bf16(found.gpu, job.model)))
+        tasks.append(demanded(job, names, sites, limits, forms, stands))
+    answer = plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
+    return replace(answer, warnings=tuple(warnings))
 
-    def place(stock: Stock, model: ModelSpec) -> Site:
-        return stocked(stock, model, offered, day, servers, listed)
 
-    tasks = [demanded(job, names, [place(s, job.model) for s in asked.stocks], limits, forms) for job in jobs]
-    return plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
-
-
-def stocked(stock: Stock, model: ModelSpec, term: str, day: str, profile: str, listed: tuple[Price, ...] = ()) -> Site:
-    """Return a type of GPU that can be had: at the file's price, else at the day's offers."""
-    found = site(stock.gpu, model, day, price=stock.price, listed=listed, term=term, profile=profile)
-    if found.price is None:
-        name = stock.gpu.name
+def stocked(
+    stock: Stock, model: ModelSpec, term: str, day: str, profile: str, listed: tuple[Price, ...] = (),
+    owned: str | None = None,
+) -> Site:  # fmt: skip
+    """Return a type of GPU that can be had: at the file's price, owned, else at the day's offers."""
+    name = stock.gpu.name
+    if owned is not None and stock.price is not None:
+        raise SpecError(f"{name}, own: the file gives a price; leave out one of them")
+    found = site(
+        stock.gpu, model, day, price=stock.price, listed=listed, term=term, owned=owned, profile=profile
+    )  # fmt: skip
+    if found.cost is None:
+        if owned is not None:
+            raise SpecError(f"{name}: {no_price([name], owned, term, day)}")
         raise SpecError(f"{name}: no {term} price on {day}; write one, as in {name}: {{count: 8, price: 2.49 USD/h}}")
     return found
 
 
 def demanded(
-    job: Job, names: tuple[str, ...], sites: list[Site], asked: Limits, forms: tuple[str, ...]
+    job: Job, names: tuple[str, ...], sites: list[Site], asked: Limits, forms: tuple[str, ...], spares: int | None
 ) -> FleetWorkload:
     """Return one workload of the file with the techniques and weight formats its limits allow."""
     slo = job.workload.slo
@@ -87,7 +107,12 @@ def demanded(
         asked, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
-    qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in names}
+    every = tuple(dict.fromkeys((*names, *spelling.searched())))
+    qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in every}
     found = formats_of(job.model, job.workload.task, context, forms)
-    demand = demand_of(job.model, job.workload, limits, forms=found.searched, native=not forms)
-    return task(job.name, demand, names, qualities, sites, found.losses)
+    demand = demand_of(
+        job.model, job.workload, limits, forms=found.searched, native=not forms,
+        spares=int(not job.workload.offline) if spares is None else spares,
+    )  # fmt: skip
+    book = Book(demand, qualities, found.losses)
+    return task(job.name, demand, names, book, sites, formats=tuple(found.left), others=every)

@@ -166,7 +166,7 @@ def recommend(
 
     answer = best_of([answered(word) for word in engines])
     if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
-        others_found = tuple(remedy for remedy in answer.remedies if remedy.sure is None)
+        others_found = tuple(remedy for remedy in answer.remedies if "confidence" not in remedy.parameters)
         answer = replace(
             best_of([answered(word, odds) for word in engines]), remedies=others_found, sought=limits.confidence
         )
@@ -226,7 +226,9 @@ def smaller(answer: Recommendation, asked: Mapping[str, Any]) -> Recommendation:
         except KvplanError:  # it cannot be asked: its context is too short
             continue
         if found.plan is not None:
-            return replace(answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan),))
+            return replace(
+                answer, remedies=(Remedy(change=f"model={spec.name}", plan=found.plan, demand=found.demand),)
+            )
         if not found.remedies:  # it has looked at all that are smaller still
             return answer
         if found.remedies[0].change.startswith("model="):

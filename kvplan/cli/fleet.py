@@ -12,8 +12,10 @@ from kvplan.cli.options import (
     examples,
     format_option,
     long_context_option,
+    own_option,
     prices_option,
     profile_option,
+    spares_option,
     techniques_option,
     term_option,
     weights_option,
@@ -27,8 +29,10 @@ from kvplan.report.formats import Report
 @any_technique_option
 @weights_option
 @confidence_option
+@spares_option
 @term_option
 @prices_option
+@own_option
 @profile_option
 @day_option
 @click.option("--seconds", type=click.FloatRange(0.1, 3e3), default=20.0, show_default=True, help="The solver's time.")
@@ -41,4 +45,4 @@ def command(form: str, **asked: Any) -> None:
     from kvplan.report import fleet as words
 
     found = fleet(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.reason)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.lacking)

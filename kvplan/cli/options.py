@@ -87,6 +87,12 @@ weights_option = click.option(
 confidence_option = click.option(
     "--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%, else the surest plan."
 )
+spares_option = click.option(
+    "--spares", type=click.IntRange(0, 64), metavar="N", help="Spare replicas; 1 unless offline."
+)
+own_option = click.option(
+    "--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented."
+)
 
 
 def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:

@@ -16,9 +16,11 @@ from kvplan.cli.options import (
     gpus_option,
     long_context_option,
     model_option,
+    own_option,
     price_option,
     prices_option,
     profile_option,
+    spares_option,
     spoken,
     techniques_option,
     term_option,
@@ -62,8 +64,7 @@ def question() -> dict[str, Any]:
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", metavar="WHAT",
               help=f"To make small: {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
-@click.option("--spares", type=click.IntRange(0, 64), metavar="N",
-              help="Spare replicas; 1 unless offline.")  # fmt: skip
+@spares_option
 @click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
 @confidence_option
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
@@ -71,7 +72,7 @@ def question() -> dict[str, Any]:
 @term_option
 @price_option
 @prices_option
-@click.option("--own", is_flag=False, flag_value="default", metavar="[FILE]", help="Owned instead of rented.")
+@own_option
 @click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm, any.")
 @click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if, as load=1,3,10 or price=2,3.")
 @profile_option

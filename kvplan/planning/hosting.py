@@ -17,7 +17,7 @@ from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import usd_per_query
 from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
-from kvplan.units import DAY, HOUR, MONTH
+from kvplan.units import DAY, HOUR, MILLION, MONTH
 
 #: (requests in flight, seconds each takes) at which a replica keeps the limits
 Loads = Sequence[tuple[int, float]]
@@ -81,6 +81,14 @@ def energy_of(demand: Demand, plan: Plan, site: Site) -> tuple[Line, ...]:
         "unused": (paid - plan.gpus) / rate,
     }
     return query_energy(parts, {name: seconds for name, seconds in waiting.items() if seconds}, site.draw)
+
+
+def per_million(demand: Demand, plan: Plan) -> tuple[float | None, float | None]:
+    """Return the cost of a million input tokens and of a million output tokens: by the busy time each takes. [USD]"""
+    if plan.usd is None:
+        return None, None
+    prompts = plan.usd * plan.prompt_share
+    return prompts / demand.prompt * MILLION, (plan.usd - prompts) / demand.output * MILLION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,6 @@ from kvplan.units import show_percent, show_time
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
 #: halvings of a search for the least change, and the greatest factor of a limit that is tried
 HALVINGS, MOST = 24, 1e6
-#: what the number of GPUs is called
-MORE_GPUS = "max_gpus="
 #: digits a limit is rounded up to
 DIGITS = 2
 #: the least probability that may be asked for, and how finely it is told
@@ -24,19 +22,24 @@ LEAST_SURE, STEP = 0.05, 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """A change of what was asked, as parameters (`max_gpus=12`), and the best plan under it."""
+    """A change of what was asked, as parameters (`max_gpus=12`), what is asked then, and the best plan under it."""
 
     change: str
     plan: Plan
-    #: how sure the limits are kept, where less certainty is the change
-    sure: float | None = None
+    demand: Demand
+
+    @property
+    def parameters(self) -> set[str]:
+        """Names of what is changed."""
+        return {part.split("=")[0] for part in self.change.split(" and ")}
 
 
 def surest(found: Sequence[Remedy]) -> float | None:
     """Return the greatest probability at which there is a plan, None where it is less than even or GPUs are too few."""
-    if any(remedy.change.startswith(MORE_GPUS) for remedy in found):
+    if any("max_gpus" in remedy.parameters for remedy in found):
         return None
-    return next((remedy.sure for remedy in found if remedy.sure is not None and remedy.sure >= EVEN), None)
+    odds = (remedy.demand.limits.confidence for remedy in found if remedy.parameters == {"confidence"})
+    return next((share for share in odds if share >= EVEN), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def single(i: Impasse) -> Iterator[Remedy]:
     """Yield the single changes: GPUs, limits, certainty, weights, techniques, GPU types."""
     limits = i.demand.limits
     if limits.gpus is not None and (plan := fewest(i, replace(limits, gpus=None))):
-        yield Remedy(change=f"{MORE_GPUS}{plan.gpus}", plan=plan)
+        yield Remedy(change=f"max_gpus={plan.gpus}", plan=plan, demand=under(i, replace(limits, gpus=plan.gpus)))
     for name in TIMES:
         if getattr(limits, name) is not None and (moved := loosened(i, limits, (name,))):
             yield moved
@@ -96,17 +99,17 @@ def single(i: Impasse) -> Iterator[Remedy]:
             pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
             demand = replace(i.demand, forms=(form,))
             if plan := i.elsewhere(demand, [one.site for one in i.found], pairs):
-                yield Remedy(change=f"weights={form}", plan=plan)
+                yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
     yield from unbarred(i)
     asked = [(name, form) for name in i.techniques for form in i.demand.forms]
     barred = i.book.barred(asked)
     free = [pair for pair in asked if pair not in barred]
     if free and (plan := i.elsewhere(i.demand, [one.site for one in i.found], free)):
-        yield Remedy(change=f"techniques={plan.technique}", plan=plan)
+        yield Remedy(change=f"techniques={plan.technique}", plan=plan, demand=i.demand)
     if not i.guesses and (plan := i.best(limits, guesses=True)):
-        yield Remedy(change=f"gpus={plan.gpu}", plan=plan)
+        yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
     if i.sites and i.pairs and (plan := i.elsewhere(i.demand, i.sites, i.pairs)):
-        yield Remedy(change=f"gpus={plan.gpu}", plan=plan)
+        yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
 
 
 def unbarred(i: Impasse) -> Iterator[Remedy]:
@@ -122,7 +125,11 @@ def unbarred(i: Impasse) -> Iterator[Remedy]:
         if pairs and (plan := i.best(looser, pairs)):
             drop = plan.quality.drop
             share = "none" if drop is None else f"{ceil(1e3 * drop) / 10:g}%"
-            yield Remedy(change=change + (share if change.endswith("=") else ""), plan=plan)
+            if change.endswith("="):
+                kept = None if drop is None else ceil(1e3 * drop) / 1e3
+                yield Remedy(change=change + share, plan=plan, demand=under(i, replace(looser, quality=kept)))
+            else:
+                yield Remedy(change=change, plan=plan, demand=under(i, looser))
 
 
 def double(i: Impasse) -> Iterator[Remedy]:
@@ -136,6 +143,11 @@ def double(i: Impasse) -> Iterator[Remedy]:
     for remedy in found:
         few = limits.gpus is None or remedy.plan.gpus <= limits.gpus
         yield remedy if few else replace(remedy, change=f"{remedy.change} and max_gpus={remedy.plan.gpus}")
+
+
+def under(i: Impasse, limits: Limits) -> Demand:
+    """Return the demand under other limits."""
+    return replace(i.demand, limits=limits)
 
 
 def fewest(i: Impasse, limits: Limits) -> Plan | None:
@@ -165,7 +177,7 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
     if plan is None:
         return None
     words = " and ".join(f"{name}={written(getattr(found, name))}" for name in names)
-    return Remedy(change=words, plan=plan)
+    return Remedy(change=words, plan=plan, demand=under(i, found))
 
 
 def rounded_up(seconds: float) -> float:
@@ -189,8 +201,9 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     share = round(floor(most / STEP + 1e-9) * STEP, 2)
     if not LEAST_SURE <= share < limits.confidence:
         return None
-    plan = i.best(replace(limits, confidence=share))
-    return Remedy(change=f"confidence={share:.0%}", plan=plan, sure=share) if plan else None
+    lower = replace(limits, confidence=share)
+    plan = i.best(lower)
+    return Remedy(change=f"confidence={share:.0%}", plan=plan, demand=under(i, lower)) if plan else None
 
 
 # -- the reason -----------------------------------------------------------------------------------

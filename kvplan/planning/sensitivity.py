@@ -1,5 +1,6 @@
 """How sure a cost is: what the model's error, prices, load and lengths do to it, together and one by one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import exp, fsum, log, sqrt
 from typing import Any
@@ -26,6 +27,26 @@ class Swing:
     low: float
     high: float
     basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A quantity that moves the cost: its name, the factors of its 80 % range, and what they rest on."""
+
+    name: str
+    low: float
+    high: float
+    basis: str
+
+
+def combined(point: float, ends: Iterable[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return P10, P50 and P90 of a cost around a point, from what each quantity makes of it alone.
+
+    Combined as independent errors of either side are: the root of the sum of squares, of logarithms.
+    """
+    pairs = list(ends)
+    down, up = (sqrt(fsum(log(side(*pair, point) / point) ** 2 for pair in pairs)) for side in (min, max))
+    return point * exp(-down), point, point * exp(up)
 
 
 class CostRange:
@@ -65,33 +86,35 @@ class CostRange:
     def range(self) -> tuple[float, float, float] | None:
         """Return P10, P50 and P90 of the cost of a query; P50 is the point. [USD]
 
-        What each quantity does alone is combined as independent errors of either side are: the root of the sum of
-        squares, of logarithms. Offers lie further above their median than below it, and so does the range.
+        Offers lie further above their median than below it, and so does the range.
         """
         if self.site.cost is None:
             return None
-        point, ends = float(self.cost()), [(s.low, s.high) for s in self.swings()]
-        down, up = (sqrt(fsum(log(side(*pair, point) / point) ** 2 for pair in ends)) for side in (min, max))
-        return point * exp(-down), point, point * exp(up)
+        return combined(float(self.cost()), ((s.low, s.high) for s in self.swings()))
+
+    def moves(self) -> dict[str, Move]:
+        """Return what moves the cost, by the parameter of `cost` that it is."""
+        rents = tuple(map(float, np.quantile(self.site.price_factors, (0.1, 0.9))))
+        spread = (
+            "one offer is known; spread of the offers of other GPUs" if self.site.lone_offer else "offers on the day"
+        )
+        found: dict[str, tuple[str, tuple[float, ...], str]] = {
+            "pace": ("kvplan's error in time", (self.pace.low, self.pace.high), "80 % range of its calibration"),
+            "price": ("rent", rents, f"{spread}, 10th to 90th percentile"),
+            "load": ("load", LOAD_RANGE, "assumption"),
+            "length": ("lengths", LENGTH_RANGE, "assumption"),
+        }
+        return {
+            what: Move(name=name, low=low, high=high, basis=basis) for what, (name, (low, high), basis) in found.items()
+        }
 
     def swings(self) -> tuple[Swing, ...]:
         """Return what each of them does alone, the widest first."""
         if self.site.cost is None:
             return ()
-        pace, factors = self.pace, self.site.price_factors
-        rents = tuple(map(float, np.quantile(factors, (0.1, 0.9))))
-        spread = (
-            "one offer is known; spread of the offers of other GPUs" if self.site.lone_offer else "offers on the day"
-        )
-        moved: dict[str, tuple[str, tuple[float, ...], str]] = {
-            "kvplan's error in time": ("pace", (pace.low, pace.high), "80 % range of its calibration"),
-            "rent": ("price", rents, f"{spread}, 10th to 90th percentile"),
-            "load": ("load", LOAD_RANGE, "assumption"),
-            "lengths": ("length", LENGTH_RANGE, "assumption"),
-        }
         found = []
-        for name, (what, (low, high), basis) in moved.items():
-            costs = [float(self.cost(**{what: f})) for f in (low, high)]
-            if costs[0] != costs[1]:
-                found.append(Swing(name=f"{name} x{low:.2f} to x{high:.2f}", low=costs[0], high=costs[1], basis=basis))
+        for what, m in self.moves().items():
+            low, high = (float(self.cost(**{what: factor})) for factor in (m.low, m.high))
+            if low != high:
+                found.append(Swing(name=f"{m.name} x{m.low:.2f} to x{m.high:.2f}", low=low, high=high, basis=m.basis))
         return tuple(sorted(found, key=lambda s: -abs(s.high - s.low)))

@@ -1,22 +1,47 @@
 """A fleet: the answer first, then what serves what, one type alone, what it rests on, and the same as JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from kvplan.kv.budget import Line
 from kvplan.planning.demand import Demand
+from kvplan.planning.fleet.bill import WorkloadCost
 from kvplan.planning.fleet.plan import FleetPlan, Simpler
 from kvplan.planning.fleet.program import Use
-from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, record, schema, table
+from kvplan.planning.fleet.remedies import FleetRemedy
+from kvplan.planning.site import Site
+from kvplan.report.blocks import (
+    Bar,
+    Block,
+    Column,
+    Json,
+    Page,
+    Table,
+    Text,
+    notes,
+    record,
+    records,
+    schema,
+    sentence,
+    table,
+)
 from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
 
 #: a difference in cost that simplicity may be worth
 CLOSE = 0.05
+#: lines of a bill below this share of it are left out of its table
+TRIFLE = 0.0005
 #: a gap that is none
 PROVEN = 5e-5
 LEGEND = (
-    "prompts: input tokens of the requests served there. share: of the workload's requests. TTFT and TPOT: at the "
-    "workload's percentile, with the replicas as full as planned. kept: the probability that the latency limits "
-    "are kept."
+    "prompts: input tokens of the requests served there. share: of the workload's requests. replicas: those that serve "
+    "+ spares. TTFT and TPOT: at the workload's percentile, with the replicas as full as planned. kept: "
+    "the probability that the latency limits are kept."
+)
+MONEY = (
+    "P10, P50 and P90: the 10th, 50th and 90th percentile of a cost. kvplan's error in time moves all pools together, "
+    "rents those on one GPU type, load and lengths those of one workload. Spare replicas and GPUs of servers that "
+    "nothing uses are part of every figure."
 )
 
 
@@ -52,21 +77,24 @@ USE = (
     ),
     Column[Use](key="gpu", heading="GPU", value=lambda u: u.option.site.gpu.name, cell=gpu_cell, align="left"),
     Column[Use](
-        key="replicas", heading="replicas", value=lambda u: u.replicas,
-        cell=lambda u: f"{u.replicas:,} x {u.option.configuration.parallel}",
+        key="replicas", heading="replicas", value=lambda u: u.all_replicas,
+        cell=lambda u: f"{u.replicas:,}{f' + {u.option.spares}' * (u.option.spares > 0)} x {u.option.plan.parallel}",
     ),
-    Column[Use](key="tp", value=lambda u: u.option.configuration.parallel.tensor),
-    Column[Use](key="dp", value=lambda u: u.option.configuration.parallel.data),
-    Column[Use](key="technique", heading="technique", value=lambda u: u.option.configuration.technique, align="left"),
+    Column[Use](key="spares", value=lambda u: u.option.spares),
+    Column[Use](key="tp", value=lambda u: u.option.plan.parallel.tensor),
+    Column[Use](key="dp", value=lambda u: u.option.plan.parallel.data),
+    Column[Use](key="technique", heading="technique", value=lambda u: u.option.plan.technique, align="left"),
     Column[Use](
-        key="weights", heading="weights", value=lambda u: u.option.configuration.form, absent="-", align="left"
+        key="weights", heading="weights", value=lambda u: u.option.plan.form, absent="-", align="left"
     ),
     Column[Use](key="gpus", value=lambda u: u.gpus),
     Column[Use](key="requests_in_flight", value=lambda u: int(u.option.requests)),
-    Column[Use](key="ttft", heading="TTFT", value=lambda u: u.option.ttft, show=show_time),
-    Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.tpot, show=show_time),
-    Column[Use](key="e2e", value=lambda u: u.option.e2e, show=show_time),
-    Column[Use](key="slo_probability", heading="kept", value=lambda u: u.option.sure, show=show_percent),
+    Column[Use](key="ttft", heading="TTFT", value=lambda u: u.option.plan.ttft, show=show_time),
+    Column[Use](key="tpot", heading="TPOT", value=lambda u: u.option.plan.tpot, show=show_time),
+    Column[Use](key="e2e", value=lambda u: u.option.plan.e2e, show=show_time),
+    Column[Use](
+        key="slo_probability", heading="kept", value=lambda u: u.option.plan.slo_probability, show=show_percent
+    ),
     Column[Use](key="usd_per_hour", heading="$ / h", value=lambda u: u.usd * HOUR, show=show_usd),
 )  # fmt: skip
 #: a simpler fleet's own figures
@@ -78,6 +106,44 @@ SIMPLER = (
 )
 
 
+#: what a workload costs
+COST = (
+    Column[WorkloadCost](key="name", heading="workload", value=lambda w: w.task.name, align="left"),
+    Column[WorkloadCost](key="gpus", heading="GPUs", value=lambda w: w.gpus),
+    Column[WorkloadCost](key="spare_gpus", heading="of them spare", value=lambda w: w.spares or None, absent=""),
+    Column[WorkloadCost](key="slo_probability", value=lambda w: w.sure),
+    Column[WorkloadCost](key="usd_per_hour", value=lambda w: w.usd * HOUR),
+    Column[WorkloadCost](key="usd_per_month", heading="a month", value=lambda w: w.usd * MONTH, show=show_usd),
+    Column[WorkloadCost](key="usd_per_query.p50", heading="$ / query", value=lambda w: w.per_query[1], show=show_usd),
+    Column[WorkloadCost](key="usd_per_query.p10", heading="P10", value=lambda w: w.per_query[0], show=show_usd),
+    Column[WorkloadCost](key="usd_per_query.p90", heading="P90", value=lambda w: w.per_query[2], show=show_usd),
+    Column[WorkloadCost](key="item", value=lambda w: w.task.demand.workload.item or None),
+    Column[WorkloadCost](key="requests_per_item", value=lambda w: w.task.demand.workload.requests_per_item),
+    Column[WorkloadCost](
+        key="usd_per_item", heading="$ / item", value=lambda w: w.per_item, absent="",
+        cell=lambda w: "" if w.per_item is None else f"{show_usd(w.per_item)} a {w.task.demand.workload.item}",
+    ),
+    Column[WorkloadCost](
+        key="usd_per_million_input_tokens", heading="$ / M input", value=lambda w: w.per_million[0], show=show_usd
+    ),
+    Column[WorkloadCost](
+        key="usd_per_million_output_tokens", heading="$ / M output", value=lambda w: w.per_million[1], show=show_usd
+    ),
+)  # fmt: skip
+LINE = (
+    Column[Line](key="name", value=lambda x: x.name),
+    Column[Line](key="usd_per_hour", value=lambda x: x.amount * HOUR),
+    Column[Line](key="basis", value=lambda x: x.basis),
+)
+REMEDY = (
+    Column[FleetRemedy](key="change", heading="change", value=lambda r: r.change, align="left", wraps=True),
+    Column[FleetRemedy](key="gpus", value=lambda r: dict(r.gpus)),
+    Column[FleetRemedy](heading="GPUs", value=lambda r: taken(r.gpus), align="left", wraps=True),
+    Column[FleetRemedy](key="usd_per_hour", heading="$ / h", value=lambda r: r.usd * HOUR, show=show_usd),
+    Column[FleetRemedy](key="usd_per_month", heading="a month", value=lambda r: r.usd * MONTH, show=show_usd),
+)
+
+
 # -- the page -------------------------------------------------------------------------------------
 
 
@@ -85,10 +151,11 @@ def page(p: FleetPlan) -> Page:
     """Return the report of `kvplan fleet`."""
     return Page.of(
         Text(answer(p), "answer"),
+        (Text(f"Note: {sentence(warning)}", "warning") for warning in p.warnings),
         Text(asked(p), "quiet"),
-        (table("Assignment of workloads to GPUs", columns(p), p.uses, keys=2), Text(LEGEND, "quiet"))
-        if p.uses
-        else None,
+        table("What would make a fleet possible", REMEDY, p.remedies) if p.remedies else None,
+        (assigned(p), Text(LEGEND, "quiet")) if p.uses else None,
+        money(p),
         comparison(p),
         notes("Notes", remarks(p)),
     )
@@ -97,6 +164,35 @@ def page(p: FleetPlan) -> Page:
 def assigned(p: FleetPlan) -> Table:
     """Return what serves what."""
     return table("Assignment of workloads to GPUs", columns(p), p.uses, keys=2)
+
+
+def money(p: FleetPlan) -> tuple[Block, ...]:
+    """Return what each workload costs and where each dollar goes, () without a fleet."""
+    if p.bill is None:
+        return ()
+    lines = [x for x in p.bill.lines if x.amount >= TRIFLE * p.bill.usd[1]]
+    whole = p.bill.usd[1]
+    columns = (
+        Column[Line](heading="the fleet costs", value=lambda x: x.name, align="left"),
+        Column[Line](heading="$ / h", value=lambda x: x.amount * HOUR, show=show_usd),
+        Column[Line](heading="share", value=lambda x: x.amount / whole, show=show_percent),
+        Column[Line](
+            heading="",
+            value=lambda x: x.amount / whole,
+            cell=lambda x: Bar(x.amount / whole),
+            align="left",
+            picture=True,
+        ),
+        Column[Line](heading="a month", value=lambda x: x.amount * MONTH, show=show_usd),
+        Column[Line](heading="basis", value=lambda x: x.basis, align="left", wraps=True),
+    )
+    total = ("total", show_usd(whole * HOUR), show_percent(1.0), "", show_usd(whole * MONTH), "")
+    cost = [c for c in COST if any(c.write(w) for w in p.bill.workloads)]
+    return (
+        table("What each workload costs", cost, p.bill.workloads),
+        Text(MONEY, "quiet"),
+        table("Where each dollar goes", columns, lines, total=total),
+    )
 
 
 def columns(p: FleetPlan) -> tuple[Column[Use], ...]:
@@ -109,21 +205,43 @@ def columns(p: FleetPlan) -> tuple[Column[Use], ...]:
     return tuple(replace(c, heading=headings.get(c.key, c.heading)) for c in USE)
 
 
+def taken(gpus: Mapping[str, int]) -> str:
+    """Return numbers of GPUs in words: '3 h100-sxm, 2 h200 and 1 mi300x'."""
+    each = [f"{n:,} {gpu}" for gpu, n in gpus.items() if n]
+    return f"{', '.join(each[:-1])} and {each[-1]}" if len(each) > 1 else "".join(each)
+
+
 def answer(p: FleetPlan) -> str:
-    """Return the answer in one or two sentences."""
-    if p.usd is None:
-        return f"No fleet serves this: {p.reason}."
-    taken = [f"{n:,} {gpu}" for gpu, n in p.gpus.items() if n]
-    listed = f"{', '.join(taken[:-1])} and {taken[-1]}" if len(taken) > 1 else taken[0]
+    """Return the answer in a few sentences: the GPUs, their cost and its range, and what is simpler."""
+    if p.usd is None or p.bill is None:
+        return f"No fleet serves this: {p.lacking}."
+    low, middle, high = (x * MONTH for x in p.bill.usd)
     whole = f"the {len(p.tasks)} workloads" if len(p.tasks) > 1 else p.tasks[0].name
     verb = "serves" if sum(p.gpus.values()) == 1 else "serve"
-    text = f"{listed} {verb} {whole} at {show_usd(p.usd * HOUR)} an hour ({show_usd(p.usd * MONTH)} a month)"
+    spread = f"{show_usd(middle)} a month (P50; P10 {show_usd(low)}, P90 {show_usd(high)})"
+    text = f"{taken(p.gpus)} {verb} {whole} at {show_usd(p.usd * HOUR)} an hour, {spread}"
     best, saving = p.best_single, p.saving
     if best is None or saving is None:
-        return f"{text}. No GPU type alone is enough with the GPUs that are available."
-    if saving < 0.0005:
-        return f"{text}. No mix of types is cheaper than {best.gpu} alone."
-    return f"{text}, {show_percent(saving, 1)} less than with {best.gpu} alone."
+        text += ". No GPU type alone is enough with the GPUs that are available."
+    elif saving < 0.0005:
+        text += f". No mix of types is cheaper than {best.gpu} alone."
+    else:
+        text += f", {show_percent(saving, 1)} less than with {best.gpu} alone."
+    return f"{text}{servers(p)}{spares(p)}"
+
+
+def servers(p: FleetPlan) -> str:
+    """Return which GPUs are paid for beside those that are used, '' where none are."""
+    assert p.bill is not None
+    more = {gpu: n for gpu, n in p.bill.paid.items() if n > p.gpus[gpu]}
+    return f" In whole servers, {taken(more)} are paid for." if more else ""
+
+
+def spares(p: FleetPlan) -> str:
+    """Return how many of the GPUs are spare, '' where none are."""
+    count = sum(u.option.spares * u.option.gpus for u in p.uses)
+    verb = "is" if count == 1 else "are"
+    return f" {count:,} of the GPUs {verb} spare, to stand in when others fail." if count else ""
 
 
 def asked(p: FleetPlan) -> str:
@@ -175,13 +293,20 @@ def remarks(p: FleetPlan) -> Iterator[str]:
             yield f"* No server on {site.gpu.name} was measured; its times are extrapolated."
     for site in sites:
         if site.cost is not None:
-            yield f"{site.gpu.name}: {site.cost.fixed[0].basis}"
+            yield f"{site.gpu.name}: {site.cost.fixed[0].basis}{offered(site)}"
     barred: dict[str, dict[str, None]] = {}
     for t in p.tasks:
         for name, reason in t.barred.items():
             barred.setdefault(name, {})[reason] = None
     yield from (f"Not used: {name}: {'; '.join(reasons)}." for name, reasons in barred.items())
-    yield "The length of an answer is assumed not to depend on its prompt. Spare replicas are not counted."
+    yield "The length of an answer is assumed not to depend on its prompt."
+
+
+def offered(site: Site) -> str:
+    """Return how many offers a price rests on, '' where it is yours or owned."""
+    if site.price is None or site.price.yours:
+        return ""
+    return "; one offer is known" if site.lone_offer else f"; the median of {len(site.offers)} offers"
 
 
 def solved(p: FleetPlan) -> str:
@@ -202,18 +327,26 @@ def solved(p: FleetPlan) -> str:
 def document(p: FleetPlan) -> Json:
     """Return the document of `kvplan fleet`; money per hour and month, times at each workload's percentile."""
     fleet: Json | None = None
-    if p.usd is not None:
+    costs: dict[str, Json] = {}
+    if p.usd is not None and p.bill is not None:
+        low, middle, high = (x * MONTH for x in p.bill.usd)
         fleet = {
             "gpus": p.gpus,
+            "gpus_paid": p.bill.paid,
             "usd_per_hour": p.usd * HOUR,
             "usd_per_month": p.usd * MONTH,
+            "usd_per_month_range": {"p10": low, "p50": middle, "p90": high},
+            "lines": records(LINE, p.bill.lines),
             "assignments": [assignment(u, p) for u in p.uses],
         }
+        costs = {w.task.name: {**record(COST, w), "lines": records(LINE, w.lines)} for w in p.bill.workloads}
     best = p.best_single
     return schema(
         "fleet",
         fleet=fleet,
-        reason=p.reason,
+        reason=p.lacking,
+        warnings=list(p.warnings),
+        remedies=records(REMEDY, p.remedies),
         single=[{"gpu": s.gpu, "available": p.stock[s.gpu], **record(SIMPLER, s)} for s in p.singles],
         best_single=best.gpu if best else None,
         saving=p.saving,
@@ -224,6 +357,7 @@ def document(p: FleetPlan) -> Json:
                 "queries_per_day": t.demand.workload.arrivals.queries_per_day, "peak_rate": t.demand.peak,
                 "ttft": t.demand.limits.ttft, "tpot": t.demand.limits.tpot, "e2e": t.demand.limits.e2e,
                 "percentile": t.demand.limits.percentile, "max_quality_drop": t.demand.limits.quality,
+                "confidence": t.demand.limits.confidence, "spares": t.demand.spares, "cost": costs.get(t.name),
                 "techniques": list(t.techniques), "barred": dict(t.barred),
             }
             for t in p.tasks

@@ -6,8 +6,7 @@ from math import isfinite
 from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
-from kvplan.planning.demand import Demand
-from kvplan.planning.hosting import Tenure
+from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation, Rejected, Variation
 from kvplan.planning.remedies import STEP, Remedy
@@ -324,7 +323,7 @@ def bill_table(r: Recommendation) -> Table | None:
         Column[tuple[Line, Line]](heading="a month", value=lambda x: x[1].amount, show=show_usd),
         Column[tuple[Line, Line]](heading="basis", value=lambda x: x[0].basis, align="left", wraps=True),
     )
-    apart = zip(million(r.plan, r.demand), ("input", "output"), strict=True)
+    apart = zip(per_million(r.demand, r.plan), ("input", "output"), strict=True)
     each = f"{', '.join(f'{show_usd(usd)} per million {what} tokens' for usd, what in apart if usd is not None)}"
     total = ("total", show_usd(whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
     rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
@@ -344,14 +343,6 @@ def billed(r: Recommendation) -> Text | None:
 def terms_table(r: Recommendation) -> Table | None:
     """Return what the same plan costs rented, reserved and owned, and what APIs charge; None where one is known."""
     return table("The same load under other terms", (*TERM, TERM_BASIS), r.terms) if len(r.terms) > 1 else None
-
-
-def million(p: Plan, demand: Demand) -> tuple[float | None, float | None]:
-    """Return the cost of a million input tokens and of a million output tokens: by the busy time each takes. [USD]"""
-    if p.usd is None:
-        return None, None
-    prompts = p.usd * p.prompt_share
-    return prompts / demand.prompt * MILLION, (p.usd - prompts) / demand.output * MILLION
 
 
 def swing_table(r: Recommendation) -> Table | None:
@@ -387,7 +378,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
     found = record(PLAN, p)
     found["percentile"] = demand.limits.percentile
     found["usd_per_million_tokens"] = None if p.usd is None else p.usd / (demand.prompt + demand.output) * MILLION
-    found["usd_per_million_input_tokens"], found["usd_per_million_output_tokens"] = million(p, demand)
+    found["usd_per_million_input_tokens"], found["usd_per_million_output_tokens"] = per_million(demand, p)
     found["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
     found["spares"] = demand.spares
     if item := demand.workload.item:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, Configuration, Pair, search
+from kvplan.planning.search import Candidates, Pair, search
 from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
 
@@ -26,7 +27,8 @@ SLACK = 1e-9
 class FleetWorkload:
     """A workload of the fleet: what is asked, with which techniques, at what GPUs.
 
-    `barred` says why other techniques may not be used, `left_out` are techniques with weights that may not.
+    `barred` says why other techniques may not be used, `left_out` are techniques with weights that may not; `formats`
+    are weight formats and `others` techniques that were not asked about and might do instead.
     """
 
     name: str
@@ -34,13 +36,57 @@ class FleetWorkload:
     techniques: tuple[str, ...]
     barred: Mapping[str, str]
     sites: tuple[Site, ...]
+    book: Book
     left_out: Collection[Pair] = ()
+    formats: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> list[str]:
+        """Techniques that were asked about."""
+        return [*self.techniques, *self.barred]
+
+    def asked(self, demand: Demand, *more: str) -> "FleetWorkload":
+        """Return the workload under another demand, with some techniques more."""
+        wanted = list(dict.fromkeys((*self.wanted, *more)))
+        return task(self.name, demand, wanted, self.book, self.sites, formats=self.formats, others=self.others)
+
+    def under(self, **limits: object) -> "FleetWorkload":
+        """Return the workload under other limits."""
+        return self.asked(replace(self.demand, limits=replace(self.demand.limits, **limits)))  # type: ignore[arg-type]
 
     @property
     def pairs(self) -> list[Pair]:
         """Techniques and weight formats that may be used."""
         every = ((name, form) for name in self.techniques for form in self.demand.forms)
         return [pair for pair in every if pair not in self.left_out]
+
+
+def task(
+    name: str,
+    demand: Demand,
+    wanted: Sequence[str],
+    book: Book,
+    sites: Sequence[Site],
+    *,
+    formats: Sequence[str] = (),
+    others: Sequence[str] = (),
+) -> FleetWorkload:
+    """Return a workload with the techniques and weight formats its limits allow, which a book judges."""
+    left_out = book.barred(((t, form) for t in wanted for form in demand.forms), demand)
+    every = {t: [(t, form) for form in demand.forms] for t in wanted}
+    barred = {t: left_out[pairs[0]] for t, pairs in every.items() if all(pair in left_out for pair in pairs)}
+    return FleetWorkload(
+        name=name,
+        demand=demand,
+        techniques=tuple(t for t in wanted if t not in barred),
+        barred=barred,
+        sites=tuple(sites),
+        book=replace(book, demand=demand),
+        left_out=frozenset(left_out),
+        formats=tuple(formats),
+        others=tuple(others),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,46 +119,55 @@ class BucketGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """Replicas of one configuration on one GPU type, serving a group within its limits."""
+    """Replicas of one configuration on one GPU type, serving a group within its limits; `plan` is that of all of it."""
 
     group: BucketGroup
     site: Site
-    configuration: Configuration
+    plan: Plan
     #: requests in flight on one replica
     requests: float
     #: time that a request occupies its slot [s]
     cycle: float
-    #: replicas that serve the whole group
-    full: int
-    #: times at the percentile [s]
-    ttft: float
-    tpot: float
-    e2e: float
-    #: probability that the latency limits are kept
-    sure: float
+
+    @property
+    def spares(self) -> int:
+        """Replicas that stand in when others fail."""
+        return self.group.demand.spares
+
+    @property
+    def full(self) -> int:
+        """Replicas that serve the whole group, spares left out."""
+        return self.plan.replicas - self.spares
 
     @property
     def gpus(self) -> int:
         """GPUs of one replica."""
-        return self.configuration.parallel.gpus
+        return self.plan.parallel.gpus
 
     @cached_property
     def usd(self) -> float:
-        """Cost of one replica, always at work. [USD/s]"""
+        """Cost of one replica that waits. [USD/s]"""
         assert self.site.cost is not None
-        return self.gpus * self.site.cost.rate("")
+        return self.gpus * self.site.cost.rate(None)
+
+    @cached_property
+    def work(self) -> float:
+        """What the GPUs draw in addition while they serve the whole group. [USD/s]"""
+        assert self.site.cost is not None
+        return self.group.demand.mean * self.plan.gpu_seconds * (self.site.cost.rate("") - self.site.cost.rate(None))
 
     def carried(self, replicas: Array) -> Array:
         """Return the share of the group's load that so many replicas carry, fluctuation included: 1 at `full`.
 
-        Grows faster than the replicas: larger pools need less room for fluctuation.
+        Grows faster than the replicas: larger pools need less room for fluctuation. It leaves out that no replica may
+        get more than 1 / `full` of the load, at which its times were planned.
         """
         return carried(self.group.demand, self.cycle, self.requests, replicas)
 
     def needed(self, share: float) -> int:
-        """Return the replicas that carry a share of the group's load."""
+        """Return the replicas that carry a share of the group's load, none more than its part of the whole."""
         flight = float(self.group.demand.in_flight(self.cycle * share))
-        return max(int(np.ceil(flight / self.requests - SLACK)), 1)
+        return max(int(np.ceil(max(flight / self.requests, share * self.full) - SLACK)), 1)
 
 
 def carried(demand: Demand, cycle: Array, requests: Array, replicas: Array) -> Array:
@@ -170,39 +225,45 @@ def options(group: BucketGroup) -> tuple[list[Option], dict[str, str]]:
 
 
 def feasible(group: BucketGroup, one: Candidates) -> Iterator[Option]:
-    """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most."""
+    """Yield of each shape the load that needs the fewest replicas for all, and the one where one carries most.
+
+    Of owned GPUs, whose electricity follows their work, also the load of fewest replicas that takes the least of it.
+    """
     single = carried(group.demand, one.served.cycle, one.requests, np.ones(np.shape(one.requests)))
+    single = np.minimum(single, 1 / one.replicas)
+    drawing = one.site.cost is not None and one.site.cost.draw is not None
     for i in range(len(one.grid.configurations)):
         able = [int(j) for j in np.flatnonzero(one.feasible[i])]
         if able:
             fewest = min(able, key=lambda j: (one.replicas[i, j], one.requests[i, j]))
             most = max(able, key=lambda j: (round(float(single[i, j]), 9), -one.requests[i, j]))
-            yield from (column(group, one, i, j) for j in sorted({fewest, most}))
-
-
-def column(group: BucketGroup, one: Candidates, i: int, j: int) -> Option:
-    """Return one candidate as a column."""
-    return Option(
-        group=group,
-        site=one.site,
-        configuration=one.grid.configurations[i],
-        requests=float(one.requests[i, j]),
-        cycle=float(one.served.cycle[i, j]),
-        full=int(one.replicas[i, j]),
-        ttft=float(one.ttft[i, j]),
-        tpot=float(one.tpot[i, j]),
-        e2e=float(one.e2e[i, j]),
-        sure=float(one.sure[i, j]),
-    )
+            thrifty = min(able, key=lambda j: (one.replicas[i, j], one.gpu_seconds[i, j])) if drawing else fewest
+            for j in sorted({fewest, most, thrifty}):
+                yield Option(
+                    group=group,
+                    site=one.site,
+                    plan=group.task.book.plan(one, i, j),
+                    requests=float(one.requests[i, j]),
+                    cycle=float(one.served.cycle[i, j]),
+                )
 
 
 def undominated(found: Sequence[Option]) -> list[Option]:
-    """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs."""
-    most = max((c.full * c.gpus for c in found), default=0)
+    """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs, spares included.
+
+    Nor for as little electricity, where it follows the work.
+    """
+    most = max(((c.full + c.spares) * c.gpus for c in found), default=0)
     amounts = np.unique(np.concatenate([np.arange(1, 65), np.geomspace(64, max(most, 64), 64).round()]))
-    curves = [c.carried(amounts // c.gpus) * (amounts >= c.gpus) for c in found]
+
+    def curve(c: Option) -> Array:
+        serving = amounts // c.gpus - c.spares
+        return np.clip(np.minimum(c.carried(np.maximum(serving, 1)), serving / c.full), 0.0, 1.0)
+
+    curves = [curve(c) for c in found]
     kept: list[int] = []
     for i in sorted(range(len(found)), key=lambda i: -float(curves[i].sum())):
-        if not any(np.all(curves[k] >= curves[i] - SLACK) for k in kept):
+        mine = found[i].work * (1 + SLACK)
+        if not any(np.all(curves[k] >= curves[i] - SLACK) and found[k].work <= mine for k in kept):
             kept.append(i)
     return [found[i] for i in sorted(kept)]

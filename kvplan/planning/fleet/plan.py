@@ -5,18 +5,19 @@ Simpler fleets: one GPU type alone, and one configuration for each workload as a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
-from kvplan.planning.demand import Demand
+from kvplan.planning.fleet.bill import FleetBill, billed
 from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options
-from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered
-from kvplan.planning.plan import Book
-from kvplan.planning.site import Site
-from kvplan.quality.loss import Quality
-from kvplan.units import show_time
+from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered, unused
+from kvplan.planning.fleet.remedies import FleetImpasse, FleetRemedy, fleet_remedies
+from kvplan.units import HOUR, show_time, show_usd
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
 SECONDS, GAP = 20.0, 0.001
+#: changes that a message names
+REMEDIES = 3
 UNSERVED = "no replica can be had"
 UNFOUND = "the solver found none within its time"
 
@@ -39,8 +40,9 @@ class Simpler:
 class FleetPlan:
     """The answer: what serves what, what it costs, and what simpler fleets would.
 
-    `uses` is empty where there is no fleet, and `reason` says why. No fleet of these columns costs below `bound`
-    [USD/s]; `stopped` tells that the solver ran out of time.
+    `uses` is empty where there is no fleet, `reason` says why, and `remedies` what would be enough. No fleet of these
+    columns costs below `bound` [USD/s]; `stopped` tells that the solver ran out of time. `warnings` are what the reader
+    must know first.
     """
 
     tasks: tuple[FleetWorkload, ...]
@@ -53,11 +55,30 @@ class FleetPlan:
     separate: Simpler
     seconds: float
     reason: str = ""
+    remedies: tuple[FleetRemedy, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def usd(self) -> float | None:
         """What the fleet costs. [USD/s]"""
-        return sum(u.usd for u in self.uses) if self.uses else None
+        return sum(u.usd for u in self.uses) + sum(x.usd for x in unused(self.uses)) if self.uses else None
+
+    @cached_property
+    def bill(self) -> FleetBill | None:
+        """Its bill, None without a fleet."""
+        return billed(self.tasks, self.uses) if self.uses else None
+
+    @property
+    def lacking(self) -> str:
+        """Why there is no fleet and what to write instead, '' where there is one."""
+        if self.uses:
+            return ""
+        if not self.remedies:
+            return (
+                f"{self.reason}; no change of one limit, technique, weight format or GPU type that was tried is enough"
+            )
+        ways = [f"{r.change} ({show_usd(r.usd * HOUR)} an hour)" for r in self.remedies[:REMEDIES]]
+        return f"{self.reason}. The cheapest change that is enough: {', or '.join(ways)}"
 
     @property
     def gap(self) -> float | None:
@@ -66,7 +87,7 @@ class FleetPlan:
 
     @property
     def gpus(self) -> dict[str, int]:
-        """GPUs taken, by type."""
+        """GPUs taken, spares included, by type."""
         taken = dict.fromkeys(self.stock, 0)
         for u in self.uses:
             taken[u.option.site.gpu.name] += u.gpus
@@ -85,28 +106,6 @@ class FleetPlan:
         return None if best is None or not best.usd or self.usd is None else 1 - self.usd / best.usd
 
 
-def task(
-    name: str,
-    demand: Demand,
-    wanted: Sequence[str],
-    qualities: Mapping[str, Quality],
-    sites: Sequence[Site],
-    losses: Mapping[str | None, Quality] | None = None,
-) -> FleetWorkload:
-    """Return a workload with the techniques and weight formats its limits allow; `losses` are those of the formats."""
-    left_out = Book(demand, qualities, losses or {}).barred((t, form) for t in wanted for form in demand.forms)
-    every = {t: [(t, form) for form in demand.forms] for t in wanted}
-    barred = {t: left_out[pairs[0]] for t, pairs in every.items() if all(pair in left_out for pair in pairs)}
-    return FleetWorkload(
-        name=name,
-        demand=demand,
-        techniques=tuple(t for t in wanted if t not in barred),
-        barred=barred,
-        sites=tuple(sites),
-        left_out=frozenset(left_out),
-    )
-
-
 def plan(
     tasks: Sequence[FleetWorkload],
     stock: Mapping[str, int],
@@ -116,8 +115,8 @@ def plan(
     gap: float = GAP,
 ) -> FleetPlan:
     """Return the cheapest fleet of at most `stock` GPUs of each type, requests cut into buckets of input length."""
-    cut = [group for t in tasks for group in groups(t, buckets)]
-    found = [(group, *options(group)) for group in cut]
+    found = [(group, *options(group)) for t in tasks for group in groups(t, buckets)]
+    cut = [group for group, _, _ in found]
     able = [c for _, each, _ in found for c in each]
     asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
     why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in found if g.first == g.last}
@@ -128,6 +127,14 @@ def plan(
     mixed = choose(able, asked, stock, seconds=seconds, gap=gap)
     known = [c for c in (mixed, separate, *(choice for _, choice in singles)) if c.uses is not None]
     best = min(known, key=lambda c: c.usd, default=None)
+    reason, cures = "", tuple[FleetRemedy, ...]()
+    if best is None:
+        columns = {t.name: [c for c in able if c.group.task.name == t.name] for t in tasks}
+        impasse = FleetImpasse(
+            tasks=tasks, stock=stock, buckets=buckets, columns=columns, asked=asked, lacking=unserved(able, asked),
+            seconds=seconds * ASIDE, gap=gap,
+        )  # fmt: skip
+        reason, cures = none_because(mixed, impasse, why), fleet_remedies(impasse)
     return FleetPlan(
         tasks=tuple(tasks),
         stock=dict(stock),
@@ -141,7 +148,8 @@ def plan(
             reason="" if separate.uses else unfound(separate, "no single pool serves a whole workload here"),
         ),
         seconds=seconds,
-        reason="" if best else none_because(mixed, able, asked, stock, why, seconds * ASIDE, gap),
+        reason=reason,
+        remedies=cures,
     )  # fmt: skip
 
 
@@ -174,7 +182,7 @@ def single(
         return Simpler(gpu=gpu, usd=None, unlimited=None, needs=None, reason=reason), nothing
     each = [
         choose([c for c in mine if c.group.task.name == t.name], [b for b in asked if b[0] == t.name], {},
-               seconds=seconds / len(tasks), gap=gap)
+               seconds=seconds / len(tasks), gap=gap, servers=False)
         for t in tasks
     ]  # fmt: skip
     if not all(c.uses for c in each):  # with any number of GPUs only time can lack
@@ -185,9 +193,13 @@ def single(
     shared = Simpler(gpu=gpu, usd=whole.usd, unlimited=whole.usd, needs=needs)
     if needs <= stock[gpu]:
         return shared, whole
-    # one type: the cheapest fleet is that of the fewest GPUs, so its bound may already say that they do not suffice
-    fewest = ceil(whole.bound / (whole.usd / needs) - 1e-6)
-    within = nothing if fewest > stock[gpu] else choose(mine, asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
+    # no fewer GPUs can be had at its bound: they may be known not to suffice
+    cost = mine[0].site.cost
+    assert cost is not None
+    fewest = ceil(whole.bound / cost.rate("") - 1e-6)
+    within = (
+        nothing if fewest > cost.whole(stock[gpu]) else choose(mine, asked, {gpu: stock[gpu]}, seconds=seconds, gap=gap)
+    )
     if within.uses is not None:
         return replace(shared, usd=within.usd), within
     return replace(shared, usd=None, reason=unfound(within, f"{needs:,} are needed, {stock[gpu]:,} available")), nothing
@@ -213,24 +225,19 @@ def place(group: BucketGroup) -> str:
     return group.task.name if group.whole else f"{group.task.name}, prompts of {low:,.0f} to {high:,.0f} tokens"
 
 
-def none_because(
-    mixed: Solution, able: Sequence[Option], asked: Sequence[Bucket], stock: Mapping[str, int], why: Why,
-    seconds: float, gap: float,
-) -> str:  # fmt: skip
-    """Return why there is no fleet: a limit no GPU keeps, or which GPUs are missing."""
-    lacking = unserved(able, asked)
-    if lacking:
-        group, reasons = why[lacking[0]]
-        causes = list(dict.fromkeys(reasons.values()))
-        said = causes[0] if len(causes) == 1 else "; ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
-        return f"{place(group)}: {said or UNSERVED}"
+def unkept(group: BucketGroup, reasons: Mapping[str, str]) -> str:
+    """Return why no GPU serves some requests."""
+    causes = list(dict.fromkeys(reasons.values()))
+    said = causes[0] if len(causes) == 1 else ", ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
+    return f"{place(group)}: {said or UNSERVED}"
+
+
+def none_because(mixed: Solution, i: FleetImpasse, why: Why) -> str:
+    """Return why there is no fleet: a limit no GPU keeps, or that GPUs are missing."""
+    if i.lacking:
+        first = dict(reversed([(name, (name, bucket)) for name, bucket in i.lacking]))
+        return "; ".join(unkept(*why[first[t.name]]) for t in i.tasks if t.name in first)
     if mixed.stopped:
-        return (
-            f"the solver neither found a fleet in {show_time(seconds / ASIDE)} nor ruled it out; give it more seconds"
-        )
-    lent = {gpu: choose(able, asked, stock, seconds=seconds, gap=0.0, lend=gpu) for gpu in stock}
-    enough = {gpu: c for gpu, c in lent.items() if c.uses is not None}
-    if not enough:
-        return "too few GPUs are available, and more of a single type would not be enough"
-    least = [f"{'at most ' * c.stopped}{c.extra:,} more {gpu}" for gpu, c in enough.items()]
-    return f"too few GPUs are available: {' or '.join(least)} would be enough"
+        given = show_time(i.seconds / ASIDE)
+        return f"the solver neither found a fleet in {given} nor ruled it out; give it more seconds"
+    return "too few GPUs are available for all workloads at once"

@@ -2,11 +2,12 @@
 
 Integers are replicas of each column, continuous the share of its group's load sent there. What n replicas carry is
 convex in n (`Option.carried`), so each column is cut into ranges of n: exact for one or two values, below the curve
-elsewhere, exact at `full`. Each range has a 0/1 variable that says whether it is used.
+elsewhere, exact at `full`. Each range has a 0/1 variable that says whether it is used, which also pays for the spares
+of its pool. GPUs that are let or bought in servers are paid for in whole servers, an integer of each type.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.planning.fleet.options import Option
+from kvplan.planning.site import Site
 from kvplan.units import HOUR
 
 Array = Any
@@ -40,21 +42,50 @@ class ReplicaRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """So many replicas of a column, and the share of its group's load they serve."""
+    """A pool: so many replicas of a column, spares left out, and the share of its group's load they serve."""
 
     option: Option
     replicas: int
     share: float
 
     @property
+    def all_replicas(self) -> int:
+        """Replicas that are paid for, spares included."""
+        return self.replicas + self.option.spares
+
+    @property
     def gpus(self) -> int:
-        """GPUs of all its replicas."""
-        return self.replicas * self.option.gpus
+        """GPUs of all its replicas, spares included."""
+        return self.all_replicas * self.option.gpus
+
+    @property
+    def usd(self) -> float:
+        """What they cost, apart from GPUs of their servers that nothing uses. [USD/s]"""
+        return self.all_replicas * self.option.usd + self.share * self.option.work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unused:
+    """GPUs of a type that come with the servers of the others."""
+
+    site: Site
+    gpus: int
 
     @property
     def usd(self) -> float:
         """What they cost. [USD/s]"""
-        return self.replicas * self.option.usd
+        assert self.site.cost is not None
+        return self.gpus * self.site.cost.rate(None)
+
+
+def unused(uses: Iterable[Use]) -> tuple[Unused, ...]:
+    """Return the GPUs of whole servers that no pool takes, by type."""
+    taken: dict[str, tuple[Site, int]] = {}
+    for u in uses:
+        site = u.option.site
+        taken[site.gpu.name] = site, taken.get(site.gpu.name, (site, 0))[1] + u.gpus
+    left = (Unused(site=site, gpus=int(site.cost.whole(n)) - n) for site, n in taken.values() if site.cost)
+    return tuple(x for x in left if x.gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +102,8 @@ class Solution:
 
     @property
     def usd(self) -> float:
-        """What the replicas cost. [USD/s]"""
-        return sum(u.usd for u in self.uses or ())
+        """What the replicas and the servers they are in cost. [USD/s]"""
+        return sum(u.usd for u in self.uses or ()) + sum(x.usd for x in unused(self.uses or ()))
 
     @property
     def gap(self) -> float:
@@ -104,13 +135,15 @@ def choose(
     gap: float,
     at_once: bool = False,
     lend: str = "",
+    servers: bool = True,
 ) -> Solution:
     """Return the cheapest replicas that serve every bucket with the GPUs there are (no entry in `stock`: any number).
 
     `at_once` serves each group in one place. With `lend` GPUs of that type may be had beyond its stock: as few as
-    possible, whatever the cost.
+    possible, whatever the cost. Without `servers` the choice is made as if GPUs were paid for one by one.
     """
-    program = Program([r for r in within(columns, stock, lend) if not at_once or r.low == r.option.full], stock, lend)
+    ranged = [r for r in within(columns, stock, lend) if not at_once or r.low == r.option.full]
+    program = Program(ranged, stock, lend, servers)
     if not program.write(buckets):
         return Solution(uses=None, bound=np.inf, stopped=False)
     goal = program.lent if lend else program.cost
@@ -131,7 +164,7 @@ def within(columns: Sequence[Option], stock: Mapping[str, int], lend: str) -> It
     """Yield the ranges of every column that the GPUs there are allow."""
     for c in columns:
         name = c.site.gpu.name
-        held = c.full if name == lend or name not in stock else stock[name] // c.gpus
+        held = c.full if name == lend or name not in stock else stock[name] // c.gpus - c.spares
         yield from ranges(c, min(c.full, held))
 
 
@@ -144,18 +177,28 @@ def covered(column: Option) -> list[Bucket]:
 class Program:
     """The program over ranges: of each whether it is `on`, the `number` of its replicas and the share `sent` there.
 
-    The last variable is the number of GPUs lent. Costs are in USD per hour, near 1.
+    Then come the servers of each type that comes in servers; the last variable is the number of GPUs lent. Costs are in
+    USD per hour, near 1.
     """
 
-    def __init__(self, parts: Sequence[ReplicaRange], stock: Mapping[str, int], lend: str):
+    def __init__(self, parts: Sequence[ReplicaRange], stock: Mapping[str, int], lend: str, servers: bool = True):
         k = len(parts)
-        self.parts, self.stock, self.lend, self.size = parts, stock, lend, 3 * k + 1
+        costs = {r.option.site.gpu.name: r.option.site.cost for r in parts if servers}
+        self.units = {gpu: cost for gpu, cost in costs.items() if cost and cost.unit > 1}
+        self.parts, self.stock, self.lend, self.size = parts, stock, lend, 3 * k + len(self.units) + 1
         self.on, self.number, self.sent = np.arange(k), k + np.arange(k), 2 * k + np.arange(k)
+        self.servers = dict(zip(self.units, range(3 * k, self.size - 1), strict=True))
         high = np.array([r.high for r in parts], float)
-        self.upper = np.concatenate([np.ones(k), high, np.ones(k), [np.inf if lend else 0.0]])
-        self.whole = np.concatenate([np.ones(2 * k), np.zeros(k), np.ones(1)])
+        many = np.full(len(self.units), np.inf)
+        self.upper = np.concatenate([np.ones(k), high, np.ones(k), many, [np.inf if lend else 0.0]])
+        self.whole = np.concatenate([np.ones(2 * k), np.zeros(k), np.ones(len(self.units) + 1)])
         self.cost, self.lent = np.zeros(self.size), np.zeros(self.size)
-        self.cost[self.number] = [HOUR * r.option.usd for r in parts]
+        one_by_one = np.array([r.option.site.gpu.name not in self.units for r in parts], float)
+        each = HOUR * one_by_one * np.array([r.option.usd for r in parts])
+        self.cost[self.number] = each
+        self.cost[self.on] = each * [r.option.spares for r in parts]
+        self.cost[self.sent] = [HOUR * r.option.work for r in parts]
+        self.cost[list(self.servers.values())] = [HOUR * c.unit * c.rate(None) for c in self.units.values()]
         self.lent[-1] = 1.0
         self.rows: list[dict[int, float]] = []
         self.bounds: list[tuple[float, float]] = []
@@ -177,10 +220,19 @@ class Program:
             self.row({number: 1.0, on: -r.high}, -np.inf, 0.0)
             self.row({number: 1.0, on: -r.low}, 0.0, np.inf)
             self.row({sent: 1.0, number: -r.slope, on: -r.base}, -np.inf, 0.0)
+            if r.low < r.option.full:
+                self.row({sent: 1.0, number: -1 / r.option.full}, -np.inf, 0.0)
         for gpu, count in self.stock.items():
-            taken = {self.number[i]: r.option.gpus for i, r in enumerate(self.parts) if r.option.site.gpu.name == gpu}
-            self.row({**taken, self.size - 1: -1.0 if gpu == self.lend else 0.0}, -np.inf, count)
+            self.row({**self.taken(gpu), self.size - 1: -1.0 if gpu == self.lend else 0.0}, -np.inf, count)
+        for gpu, cost in self.units.items():
+            self.row({**self.taken(gpu), self.servers[gpu]: -cost.unit}, -np.inf, 0.0)
         return all(serving.values())
+
+    def taken(self, gpu: str) -> dict[int, float]:
+        """Return what each variable takes of a type, spares included. [GPU]"""
+        mine = [(i, r.option) for i, r in enumerate(self.parts) if r.option.site.gpu.name == gpu]
+        replicas = {int(self.number[i]): float(c.gpus) for i, c in mine}
+        return replicas | {int(self.on[i]): float(c.gpus * c.spares) for i, c in mine}
 
     def solve(self, goal: Array, seconds: float, gap: float) -> Any:
         """Return what makes a goal small, as scipy's OptimizeResult."""
@@ -203,12 +255,10 @@ class Program:
 
     def simplest(self, x: Array, seconds: float) -> Any:
         """Return, of the fleets at the cost of `x`, one of fewest pools, by the techniques named first."""
-        most = float(self.cost @ np.round(x)) * (1 + SAME)
+        most = float(self.cost @ np.where(self.whole > 0, np.round(x), x)) * (1 + SAME)
         self.row(dict(enumerate(self.cost)), -np.inf, most)
         goal = np.zeros(self.size)
-        goal[self.on] = [
-            1 + 0.01 * r.option.group.task.techniques.index(r.option.configuration.technique) for r in self.parts
-        ]
+        goal[self.on] = [1 + 0.01 * r.option.group.task.techniques.index(r.option.plan.technique) for r in self.parts]
         return self.solve(goal, seconds, 0.0)
 
 
