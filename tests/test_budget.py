@@ -139,8 +139,8 @@ def test_sglang_leaves_free_what_its_steps_need() -> None:
 
 def test_tensorrt_llm_takes_a_share_of_what_is_left() -> None:
     found = budget("llama3.1-8b", engine=catalog.engine("trtllm"))
-    assert found.kv_cache == pytest.approx(9 * found.line("unused"))
-    assert found.total == H100.visible_memory
+    free = H100.visible_memory - sum(found.line(name) for name in ("weights", "activations", "runtime"))
+    assert found.kv_cache == pytest.approx(0.9 * free)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,10 @@ def test_lines_sum_to_the_total(name: str, gpu: str, tensor: int, use: float, en
     whose = catalog.engine(engine)
     found = budget(name, catalog.gpu(gpu), Parallel(tensor=tensor), whose, utilization=use)
     assert sum(line.amount for line in found.lines) == pytest.approx(found.total)
-    share = use if whose.pool == "profiled" else 1
-    assert found.total == pytest.approx(catalog.gpu(gpu).visible_memory * share)
+    visible = catalog.gpu(gpu).visible_memory
+    if whose.pool != "free":
+        assert found.total == pytest.approx(visible * (use if whose.pool == "profiled" else 1))
+    assert found.total <= visible * (1 + 1e-9)
 
 
 def test_tensor_parallel_parts_add_up_to_the_whole_and_replicas() -> None:

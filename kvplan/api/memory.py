@@ -1,10 +1,11 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.catalog.fields import named
 from kvplan.errors import SpecError
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
@@ -41,7 +42,7 @@ def memory(
     max_num_batched_tokens: int | str | None = None,
     engine: str = "vllm",
     speculative: str | None = None,
-    pp_layers: str | Iterable[int] = (),
+    pp_layers: str | Sequence[int] = (),
     dcp: int = 1,
     kv_cache_memory_bytes: float | str | None = None,
     cpu_offload: float | str | None = None,
@@ -62,12 +63,12 @@ def memory(
         65536.0
     """
     dtype = values.given(values.one_of, kv_dtype, "kv_dtype", KV_DTYPES)
-    named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
+    technique_named, bits = with_kv_dtype(values.word(technique, "technique"), dtype)
     spec = catalog.model(values.word(model, "model"), values.given(values.word, as_family, "as_family"))
     ask = Ask(
         context=values.tokens(context, "context"),
         batch=values.count(batch, "batch", 1, values.MOST_REQUESTS),
-        technique=named,
+        technique=technique_named,
         kv_bits=bits,
         reading=values.one_of(layout, "layout", LAYOUTS),
         encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
@@ -75,7 +76,7 @@ def memory(
     )
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     where = Deployment(
-        engine=catalog.engine(values.word(engine, "engine")),
+        engine=named(catalog.engine, values.word(engine, "engine"), "engine"),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
         parallel=spread(tp, pp, dp, values.layer_counts(pp_layers, "pp_layers")),
         weights=values.given(values.weight_format, weights),
@@ -106,7 +107,9 @@ def spread(tp: int | None, pp: int | None, dp: int | None, layers: tuple[int, ..
 
 def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:
     """Return what drafts tokens for a model: its own next-token layers, an EAGLE-3 head, or a smaller model."""
-    named = values.word(word, "speculative")
-    if named == "mtp":
+    kind = values.word(word, "speculative")
+    if kind == "mtp":
         return drafts.mtp(model, form)
-    return drafts.eagle3(model) if named in ("eagle3", "eagle") else drafts.smaller(catalog.model(named))
+    if kind in ("eagle3", "eagle"):
+        return drafts.eagle3(model)
+    return drafts.smaller(named(catalog.model, kind, "speculative"))

@@ -4,7 +4,7 @@ A message names the parameter first, `ttft: must be above zero ...`; the command
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from math import inf
 from typing import Any, TypeVar
@@ -257,13 +257,11 @@ def size(value: float | str, name: str) -> float:
     return found
 
 
-def layer_counts(value: str | Iterable[int], name: str) -> tuple[int, ...]:
+def layer_counts(value: str | Sequence[int], name: str) -> tuple[int, ...]:
     """Return the layers of each pipeline stage, as in '16,32' or [16, 32]; () where none were given."""
     if isinstance(value, (list, tuple)):
         return tuple(count(one, name, 1, MOST_GPUS) for one in value)
-    if not isinstance(value, str):
-        raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
-    if value and not re.fullmatch(r"\d+(,\d+)*", value):
+    if not isinstance(value, str) or (value and not re.fullmatch(r"\d+(,\d+)*", value)):
         raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
     return tuple(count(int(one), name, 1, MOST_GPUS) for one in value.split(",") if one)
 

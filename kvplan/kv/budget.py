@@ -82,7 +82,7 @@ class Budget:
     """Memory of the GPU of a replica that holds the fewest tokens: of the pipeline stage that binds."""
 
     amounts: Mapping[str, float]  #: every line but kv_cache [B]
-    total: float  #: what the lines sum to: what the engine may use of one GPU, or all that is visible of it [B]
+    total: float  #: what the lines sum to: what the engine may use of one GPU [B]
     paging: Paging  #: pages of the pipeline stage
     length: int  #: of the sequences that `kv_tokens` counts [token]
     deployment: Deployment  #: the engine, the GPU, and how the replica is spread
@@ -125,7 +125,6 @@ class Budget:
             "activations": self.binding,
             "runtime": "CUDA context, NCCL and other memory outside the allocator",
             "cuda_graphs": "the engine's own estimate of CUDA graphs, subtracted from the pool",
-            "unused": "left free by the engine",
             "kv_cache": room[pool],
         }
         amounts = {**self.amounts, "kv_cache": self.kv_cache}
@@ -277,12 +276,11 @@ def _stage(
         amounts["activations"] = (1 - deployment.use) * (visible - runtime)
         binding = "set aside for activations and CUDA graphs"
     elif engine.pool == "free":
-        amounts["unused"] = (1 - deployment.use) * max(visible - weight - activation - runtime, 0.0)
+        total -= (1 - deployment.use) * max(visible - weight - activation - runtime, 0.0)
     if deployment.kv_bytes is not None:
-        total = visible
         left = visible - weight - activation - runtime
         amounts = {"weights": weight, "activations": activation, "runtime": runtime}
-        amounts["unused"] = max(left - deployment.kv_bytes, 0.0)
+        total = visible - max(left - deployment.kv_bytes, 0.0)
     elif graphs := graph_bytes(model, deployment, end - start):
         amounts["cuda_graphs"] = graphs
     return Budget(

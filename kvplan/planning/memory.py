@@ -91,6 +91,12 @@ class Memory:
         return tuple(context_warnings(self.model, max(self.ask.context, self.ask.max_model_len or 0)))
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Warnings and the model's notes, but for that next-token layers are not counted where they draft."""
+        drafting = self.where.draft is not None and self.where.draft.kind == "mtp"
+        return *self.warnings, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
+
+    @property
     def stages(self) -> tuple[tuple[int, float], ...]:
         """(layers, cache) of each pipeline stage. [B]"""
         cuts = self.where.parallel.cuts(len(self.model.layers))

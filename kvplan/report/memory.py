@@ -62,7 +62,7 @@ def page(m: Memory, explained: bool = False) -> Page:
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
         Text(sentence(drafted(m))),
-        (Text(f"Note: {sentence(n)}") for n in (*m.warnings, *model.notes)),
+        (Text(f"Note: {sentence(n)}") for n in m.remarks),
         room,
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", sources(m)),
@@ -139,7 +139,7 @@ def document(m: Memory) -> Json:
         batch=m.ask.batch,
         layout=m.ask.reading,
         technique=m.ask.technique,
-        warnings=[*m.warnings, *model.notes],
+        warnings=list(m.remarks),
         weights={
             "parameters": model.parameters,
             "active_parameters": round(model.active_parameters),
@@ -188,19 +188,23 @@ def stages(b: Budget) -> Iterable[Table]:
 
 def budget(b: Budget) -> Json:
     """Return a GPU's memory as a JSON object; the lines sum to the total. [B]"""
-    lines = {line.name: line.amount for line in b.lines}
-    lines["runtime"] += lines.get("cuda_graphs", 0.0)  # scripts sum the four; `lines` has graphs apart
     staged = {"stages": [stage(s) for s in b.stages]} if b.stages else {}
     return {
-        "total": b.total,
-        **lines,
+        **amounts(b),
         "kv_tokens": b.kv_tokens,
         "lines": [{"name": line.name, "bytes": line.amount, "basis": line.basis} for line in b.lines],
         **staged,
     }
 
 
+def amounts(b: Budget) -> Json:
+    """Return a budget's total and its four parts, which sum to it; `runtime` includes `cuda_graphs`. [B]"""
+    found = {"total": b.total, **{line.name: line.amount for line in b.lines}}
+    if "cuda_graphs" in found:
+        found["runtime"] += found["cuda_graphs"]
+    return found
+
+
 def stage(b: Budget) -> Json:
     """Return the memory of a pipeline stage's GPU as a JSON object. [B]"""
-    lines = {line.name: line.amount for line in b.lines}
-    return {"stage": b.stage + 1, "layers": b.layers, "total": b.total, **lines, "kv_tokens": b.kv_tokens}
+    return {"stage": b.stage + 1, "layers": b.layers, **amounts(b), "kv_tokens": b.kv_tokens}
