@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kvplan import catalog
+from kvplan.api.memory import memory
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
@@ -401,3 +402,38 @@ def test_a_name_of_another_shape_is_no_upload(name: str) -> None:
 def test_a_mixture_of_widths_is_not_guessed() -> None:
     with pytest.raises(SpecError, match="several widths"):
         catalog.model("Devstral-Small-2-24B-Instruct-INT4-INT8-Mixed-GPTQ")
+
+
+# -- compressed attention ----------------------------------------------------------------------------------------------
+
+
+def test_deepseek_v4_is_as_its_loader_and_its_engine_say() -> None:
+    """284.3 B parameters; vLLM 0.22 names 6.66 GiB a GPU for a request of 30,000 tokens, 5.44 GiB for 13,528."""
+    asked = {"layout": "engine", "kv_dtype": "fp8", "tp": 2, "block_size": 256, "max_num_batched_tokens": 16384}
+    for tokens, gib in ((30_000, 6.66), (13_528, 5.44)):
+        found = memory("deepseek-ai/DeepSeek-V4-Flash", tokens, **asked)
+        assert found.total / 2 / 2**30 == pytest.approx(gib, abs=0.005)
+        assert found.model.parameters == pytest.approx(284.3e9, rel=0.001)
+
+
+def test_compressed_vectors_by_hand() -> None:
+    layout = kv_layout(catalog.model("deepseek-v4-flash"), 16)
+    assert layout.part("sliding").stored(4096) == 43 * 128 * 512 * 2
+    assert layout.part("latent").stored(4096) == (21 * 4096 // 4 + 20 * 4096 // 128) * 512 * 2
+    assert layout.part("index").stored(4096) == 21 * 4096 // 4 * 128 * 2
+    assert layout.growth(4096) == (21 * (512 + 128) / 4 + 20 * 512 / 128) * 2
+    state = (
+        21 * 8 * 2 * 2 * (512 + 128) * 4 + 20 * 128 * 2 * 512 * 4
+    )  # projections and gates, two runs of 4 or one of 128
+    assert layout.part("state").stored(4096) == state
+    assert sum(layout.part(kind).stored(4096) for kind in ("sliding", "latent", "index", "state")) == layout.stored(
+        4096
+    )
+
+
+def test_ratios_kvplan_does_not_know_are_refused() -> None:
+    config = dict(catalog.model("deepseek-v4-flash").config)
+    with pytest.raises(SpecError, match="compress_ratios has 64; kvplan knows 0, 4 and 128"):
+        read({**config, "compress_ratios": [64] * 43})
+    with pytest.raises(SpecError, match=r"one of sliding_attention, .* for each of 43 layers"):
+        read({**config, "compress_ratios": [4] * 40})

@@ -62,6 +62,8 @@ WINDOWED = [name for name in catalog.names("models") if any(g.keep.window for g 
 def test_windows_too_short_to_evict_from_are_left_alone(text: str, without: str) -> None:
     assert len(WINDOWED) > 10
     for name in WINDOWED:
+        if "mhc" in text and layout(name).part("latent").groups:
+            continue  # refused: a latent goes no narrower
         evicted, plain = (spelling.apply(spelled, layout(name)) for spelled in (text, without))
         for length in (512, 4096, 20_000, 131_072):
             assert evicted.stored(length) <= plain.stored(length)

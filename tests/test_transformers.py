@@ -52,7 +52,7 @@ UNTESTED = {
 }
 
 #: families that came after the oldest release of transformers admitted, and the release that brought their class
-SINCE = {"internlm3": "5.23", "exaone": "5.24", "bailing_hybrid": "5.24"}
+SINCE = {"internlm3": "5.23", "exaone": "5.24", "bailing_hybrid": "5.24", "deepseek_v4": "5.24"}
 
 # fmt: off
 #: fields given to every config class that has them
@@ -68,6 +68,9 @@ TIED, BIAS = {"tie_word_embeddings": True}, {"attention_bias": True}
 SF = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
 MLA = {"head_dim": 8, "num_key_value_heads": 4}
+CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"
+V4 = {"num_key_value_heads": 1, "head_dim": 24, "partial_rotary_factor": 0.25, "o_groups": 2, "o_lora_rank": 10,
+    "index_head_dim": 12, "index_n_heads": 2, "index_topk": 4, "hc_mult": 2, "compress_rates": {CSA: 4, HCA: 16}}
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 6, "mamba_n_groups": 2, "mamba_d_conv": 4,
     "mamba_chunk_size": 8}
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10}
@@ -130,6 +133,11 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
         {**MLA, "index_topk": 4, "index_head_dim": 12, "index_n_heads": 2, "first_k_dense_replace": 1},
         {**MLA, "index_topk": 40, "index_head_dim": 10, "index_n_heads": 3, "first_k_dense_replace": 2,
          "attention_bias": True},
+    ),
+    "deepseek_v4": (
+        {**V4, "layer_types": ["sliding_attention", CSA, HCA, CSA]},
+        {**V4, "layer_types": [HCA, HCA, CSA, HCA], "compress_rates": {CSA: 3, HCA: 7}, "head_dim": 16,
+         "n_shared_experts": 2, "hc_mult": 3, "tie_word_embeddings": True},
     ),
     "dots1": (
         {"num_key_value_heads": 2, "first_k_dense_replace": 1, "max_window_layers": 2, "n_shared_experts": 2},

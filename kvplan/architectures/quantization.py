@@ -40,6 +40,8 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     else:
         bits = _bits(block, method, where)
         sized = bits is not None
+    if str(config.get("expert_dtype") or block.get("expert_dtype")).lower() == "fp4":
+        overrides.append(("mlp.experts", FORMATS["mxfp4"].bits))
     head = block.get("lm_head") is True
     if method in ("exl2", "exl3"):
         head = True

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from kvplan.architectures.reader import DTYPE_BITS
-from kvplan.specs.model import Attention, Cross, Latent, Mixer, ModelSpec, Recurrent
+from kvplan.specs.model import Attention, Compressed, Cross, Latent, Mixer, ModelSpec, Recurrent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Keep:
     the prompt alone and keeps every token generated; what is selected at each step (H2O) has one budget over both.
     """
 
+    every: int = 1  #: tokens that become one vector, which is what the other rules then count [token]
+    rest: int | None = None  #: only those after the last multiple of it [token]
     window: int | None = None  #: the most recent tokens that are visible at all [token]
     chunk: bool = False  #: whether the window restarts at multiples of itself
     share: Fraction | None = None  #: kept of prompt and generated tokens together, of 1
@@ -39,6 +41,10 @@ class Keep:
         """Return how many of `length` tokens are kept. [token]"""
         if self.fixed is not None:
             return self.fixed
+        if self.rest is not None:
+            return length % self.rest
+        if self.every > 1:
+            return replace(self, every=1, prompt=self.prompt and self.prompt // self.every).tokens(length // self.every)
         prompt = self.of_prompt(length)
         kept = _capped(prompt, self.prompt_share, self.prompt_budget) + length - prompt
         kept = kept if self.window is None else min(kept, self.window)
@@ -48,14 +54,19 @@ class Keep:
         """Return how many (query, visible token) pairs a causal prefill of `length` tokens computes, eviction aside."""
         if self.fixed is not None:
             return float(length * self.fixed)
+        if self.every > 1:
+            return length * (length + 1) / 2 / self.every
         if self.window is None or self.window >= length:
             return length * (length + 1) / 2
         return length * self.window / 2 if self.chunk else length * self.window - self.window * (self.window - 1) / 2
 
     def growth(self, length: int) -> float:
         """Return the tokens kept of one token more, on average. [token]"""
-        if self.fixed is not None:
+        if self.fixed is not None or self.rest is not None:
             return 0.0
+        if self.every > 1:
+            each = replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
+            return each.growth(length // self.every) / self.every
         if self.selects_prompt and length > self.of_prompt(length):
             return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
         caps = (self.window, self.budget, self.prompt_budget)
@@ -82,7 +93,7 @@ class Keep:
     @property
     def unevicted(self) -> "Keep":
         """The rule without its eviction: what a cache keeps that cannot free tokens head by head."""
-        return Keep(window=self.window, chunk=self.chunk, fixed=self.fixed)
+        return Keep(every=self.every, rest=self.rest, window=self.window, chunk=self.chunk, fixed=self.fixed)
 
 
 def _capped(tokens: int, share: Fraction | None, budget: int | None) -> int:
@@ -112,6 +123,8 @@ class Group:
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
     rope: bool = True  #: whether cached keys are rotated
+    page: int | None = None  #: tokens of a page an engine gives it, None: as many as any [token]
+    fp8_side: float = 0.0  #: scales and 16-bit elements that engines hold beside an fp8 vector's bytes [B]
     shareable: bool = True  #: whether another request with the same prefix can use it
     before: "Group | None" = None  #: as it was before tokens were evicted or vectors narrowed: held during prefill
     alone: "Group | None" = None  #: as it is without eviction, for windows too short for scores to pay
@@ -316,6 +329,8 @@ def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Gro
                 shareable=False,
             ),
         )
+    if isinstance(mixer, Compressed):
+        return _compressed(mixer, bits, dtype, hugging)
     return (_state(mixer, dtype, hugging),)
 
 
@@ -374,6 +389,71 @@ def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
     )
 
 
+#: what vLLM's pages of compressed attention hold (vllm/v1/kv_cache_interface.py): tokens of a page of compressed
+#: vectors, of one of the window, and bytes of one of the compressor's state
+COMPRESSED_PAGE, WINDOW_PAGE, STATE_PAGE = 256, 64, 32_768
+
+
+def _compressed(m: Compressed, bits: float, dtype: float, hugging: bool) -> tuple[Group, ...]:
+    """DeepSeek-V4: a window, compressed vectors, the indexer's, and what waits to be compressed.
+
+    fp8 vectors keep the rotated elements in 16 bits and a byte of scale per 64 others, 8 bytes in all.
+    """
+    plain = Group(
+        kind="sliding",
+        layers=(),
+        vectors=1,
+        width=m.dim,
+        key_width=m.dim,
+        bits=bits,
+        keep=Keep(window=m.window - 1 if hugging else m.window),
+        query_heads=m.heads,
+        flops=4.0 * m.heads * m.dim,
+        pair_flops=4.0 * m.heads * m.dim,
+        page=WINDOW_PAGE,
+        fp8_side=m.rope_dim + 8,
+    )
+    if not m.ratio:  # Hugging Face's cache holds the one vector as key and as value
+        return (replace(plain, width=2 * m.dim) if hugging else plain,)
+    groups: tuple[Group, ...] = (
+        plain,
+        replace(plain, kind="latent", keep=Keep(every=m.ratio), reads=m.index_top or None, page=COMPRESSED_PAGE),
+    )
+    widths = [m.dim] + ([m.index_dim] if m.index_dim else [])
+    if m.index_dim:
+        groups += (
+            Group(
+                kind="index",
+                layers=(),
+                vectors=1,
+                width=m.index_dim,
+                key_width=m.index_dim,
+                bits=bits,
+                keep=Keep(every=m.ratio),
+                query_heads=m.index_heads,
+                flops=2.0 * m.index_heads * m.index_dim,
+                pair_flops=2.0 * m.index_heads * m.index_dim,
+                page=COMPRESSED_PAGE,
+            ),
+        )
+    page = STATE_PAGE // (2 * m.overlap * m.dim * 4)
+    for width in widths:
+        # a projection and a gate for each run a token takes part in; Hugging Face keeps those of the rest
+        waiting = Group(
+            kind="state",
+            layers=(),
+            side=2 * m.overlap * width * (dtype if hugging else 32.0) / 8,
+            keep=Keep(rest=m.ratio) if hugging else Keep(window=m.overlap * m.ratio),
+            page=max(page, 1),
+            shareable=False,
+        )
+        groups += (waiting,)
+        if hugging and m.overlap > 1:
+            run = width * m.ratio * (dtype + 32.0) / 8  # its gates have a 32-bit bias added
+            groups += (replace(waiting, side=run, keep=Keep(every=m.ratio, window=1)),)
+    return groups
+
+
 def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
     if hugging and not r.in_transformers:
         return Group(kind="state", layers=(), split=1)
@@ -389,9 +469,9 @@ def equation(layout: KVLayout, length: int) -> Iterable[str]:
         kept = g.keep.tokens(length)
         if g.constant:
             yield f"{g.kind:8} {g.count} layers x {g.constant:,.0f} B of state = {g.count * g.stored(length):,.0f} B"
-        elif g.vectors:
+        elif g.vectors or g.side:
             side = f" + {g.side:g} B" if g.side else ""
-            token = f"({g.vectors} x {g.width:g} x {g.bits:g} bit / 8{side})"
+            token = f"({g.vectors} x {g.width:g} x {g.bits:g} bit / 8{side})" if g.vectors else f"{g.side:g} B of state"
             yield f"{g.kind:8} {g.count} layers x {kept:,} tokens x {token} = {g.count * g.stored(length):,.0f} B"
         elif g.count:
             yield f"{g.kind:8} {g.count} layers read another layer's cache = 0 B"

@@ -119,6 +119,8 @@ def paging(
     groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
     if not hybrid:
         groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
+    if any(g.page for g in groups):
+        return _own_pages(groups, prefill_tokens, compacts, block_size)
     latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
     merged = _merge([_spec(g, tensor, block) for g in groups])
@@ -151,6 +153,45 @@ def paging(
     )
 
 
+#: pages of compressed attention begin at multiples of this, as its kernels read them (FlashMLA) [B]
+ALIGNED = 576
+
+
+def _own_pages(groups: list[Group], prefill_tokens: int, compacts: bool, block_size: int | None) -> Paging:
+    """Return the pages of groups that have page sizes of their own (DeepSeek-V4), alike on every GPU.
+
+    Groups whose pages hold as many tokens share a block table. A block id is a page of every size that compressed
+    vectors have, in as many layers as a table has; those of more layers take several. The windows' and the states'
+    pages lie in them. Two requests in vLLM 0.22's logs, of 13,528 and 30,000 tokens, agree within 0.01 %.
+    """
+    alike: dict[tuple[object, ...], Group] = {}
+    for g in groups:
+        key = (g.keep, g.page, g.token_bytes)
+        alike[key] = replace(alike[key], layers=alike[key].layers + g.layers) if key in alike else g
+    groups = list(alike.values())
+    held = [g for g in groups if g.keep.window is None]
+    base = max((g.count for g in held), default=1)
+    counts = [max(1, round(g.count / base)) for g in groups]
+    size = max(ceil(g.count / n) for g, n in zip(groups, counts, strict=True))
+    specs, pages, stacks = [], [], []
+    seen: set[int | None] = set()
+    for g, count in zip(groups, counts, strict=True):
+        tokens = block_size if block_size and g.keep.window is None else g.page or 1
+        entries = max(tokens // g.keep.every, 1)
+        specs.append(Spec(group=g, per_token=g.token_bytes, constant=0.0, block=entries))
+        pages.append((g, ceil(entries * g.token_bytes / ALIGNED) * float(ALIGNED)))
+        stacks.append(0 if g.page in seen else count)
+        seen.add(g.page)
+    return Paging(
+        specs=tuple(specs),
+        stacks=tuple(stacks),
+        pages=tuple(pages),
+        block_bytes=size * sum(page for g, page in pages if g.keep.window is None),
+        prefill_tokens=prefill_tokens,
+        compacts=compacts,
+    )
+
+
 def _as_engine(g: Group) -> Group:
     """Return a group as vLLM keeps it.
 
@@ -160,6 +201,8 @@ def _as_engine(g: Group) -> Group:
     """
     if g.kind == "index":
         return replace(g, bits=8.0, side=INDEX_SCALE)
+    if g.fp8_side:
+        return replace(g, side=g.fp8_side) if g.bits == 8.0 and not g.side else g
     if g.kind == "latent" and g.reads and g.bits == 8.0 and not g.side:  # fp8, not int8 with its scales
         return replace(g, side=g.key_width / 128 * 4 + (g.width - g.key_width))
     return g

@@ -14,7 +14,7 @@ from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.kv.techniques import Technique
-from kvplan.specs.model import Attention, Latent, ModelSpec
+from kvplan.specs.model import Attention, Compressed, Latent, ModelSpec
 from kvplan.specs.quality import TASKS, QualityTable, Score
 
 #: families measured in place of one nobody published; they act on the same factor and go further
@@ -71,7 +71,7 @@ def _too_small(kind: Technique, model: ModelSpec, smallest: float, table: Qualit
 def attention(model: ModelSpec) -> str:
     """Return how a model shares keys and values between query heads: mha, gqa, mqa, latent or none."""
     mixers = [m for layer in model.layers for m in layer.mixers]
-    if any(isinstance(m, Latent) for m in mixers):
+    if any(isinstance(m, (Latent, Compressed)) for m in mixers):
         return "latent"
     stored = [m for m in mixers if isinstance(m, Attention) and m.stored]
     if not stored:

@@ -94,7 +94,29 @@ class Cross:
     kind = "cross"
 
 
-Mixer = Attention | Latent | Recurrent | Cross
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """Attention over the last tokens and, beside them, over one vector for every `ratio` tokens (DeepSeek-V4).
+
+    Key and value are one vector, shared by all heads. A vector is made of the last `overlap` x `ratio` tokens, whose
+    projections and gates are held until then.
+    """
+
+    heads: int  #: query heads
+    dim: int  #: elements of a vector, the rotated ones included
+    rope_dim: int  #: elements that are rotated
+    window: int  #: the last tokens that are seen one by one [token]
+    ratio: int = 0  #: tokens to a compressed vector, 0: none are made [token]
+    overlap: int = 1  #: runs of `ratio` tokens that a compressed vector is made of
+    index_dim: int = 0  #: elements of the indexer's key, 0 without an indexer
+    index_heads: int = 0  #: query heads of the indexer
+    index_top: int = 0  #: compressed vectors that the indexer lets attention read
+
+    kind = "compressed"
+    kv_heads = 1
+
+
+Mixer = Attention | Latent | Recurrent | Cross | Compressed
 
 
 @dataclass(frozen=True, kw_only=True)
