@@ -250,8 +250,9 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 
 #: another tool's flags, where files say which run they are of
 OTHERS = {
-    "measuring/benchmarks/files": ("--save-result",), "measuring/benchmarks/aiperf": ("--streaming",),
-    "measuring/benchmarks/vllm": ("--request-rate", "--metadata"),
+    "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
+    "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
+    "measuring/benchmarks/trtllm": ("--streaming", "--report"),
 }  # fmt: skip
 
 

@@ -494,7 +494,11 @@ def test_vllm_metadata_fills_what_the_tool_does_not_know() -> None:
 
 def test_the_engine_is_not_guessed_from_a_protocol_all_speak() -> None:
     alone = {name: value for name, value in SERVER.items() if name != "engine"}
-    assert "says nothing of the engine; add settings=engine=vllm" in refused(vllm(backend="openai-chat"), alone)
+    assert (
+        "says nothing of the engine (backend 'openai-chat' is a protocol that many engines speak); add "
+        "settings=engine=vllm"
+    ) in refused(vllm(backend="openai-chat"), alone)
+    assert "protocol" not in one(vllm(backend="openai"))
     (row,) = read_result(vllm(backend="tensorrt-llm"), "r.json", alone)
     assert row["engine"] == "trtllm"
 
@@ -832,8 +836,8 @@ def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
 
 def test_all_that_is_missing_is_asked_for_at_once() -> None:
     assert refused(vllm(backend="openai"), {}) == (
-        "result.json: says nothing of the GPU, the engine, the precision and the tensor parallelism; "
-        "add settings=gpu=h100 settings=engine=vllm settings=precision=bf16 settings=tp=1"
+        "result.json: says nothing of the GPU, the engine, the precision and the tensor parallelism "
+        "(backend 'openai' is a protocol that many engines speak); add settings=gpu=h100 settings=engine=vllm settings=precision=bf16 settings=tp=1"
     )
 
 

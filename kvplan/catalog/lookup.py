@@ -48,7 +48,7 @@ def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
         if tried in aliases:
             return aliases[tried]
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
-    fetched = ", or add --online to fetch its config" if kind == "models" and word.count("/") == 1 else ""
+    fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
     other = f"see `kvplan list {listed}`, or give a path{fetched}"
     raise UnknownName(noun, word, (*names(kind), *aliases), other, where)
 

@@ -44,14 +44,14 @@ def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return add
 
 
-model_option = stacked(
-    click.option("--model", "-m", required=True, help="A name, hub id (--online), config.json."),
-    click.option(
-        "--online", is_flag=True, is_eager=True, expose_value=False, hidden=True,
-        callback=lambda ctx, _, asked: ctx.with_resource(online()) if asked else None,
-        help="Look up ORG/NAME on the hub.",
-    ),
+online_option = click.option(
+    "--online", is_flag=True, is_eager=True, expose_value=False, hidden=True,
+    callback=lambda ctx, _, asked: ctx.with_resource(online()) if asked else None,
+    help="Fetch the config of a model that is neither known nor in the hub's cache.",
 )  # fmt: skip
+model_option = stacked(
+    click.option("--model", "-m", required=True, help="A name, hub id (--online), config.json."), online_option
+)
 as_option = click.option(
     "--as", "as_family", metavar="FAMILY", help="Read the config as this architecture, whatever it states."
 )
@@ -145,9 +145,12 @@ format_option = stacked(
         help="--format json: schema 1, base units.",
     ),
 )  # fmt: skip
-set_option = click.option(
-    "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
-    help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
+set_option = stacked(
+    click.option(
+        "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
+        help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
+    ),
+    online_option,
 )  # fmt: skip
 profiles_option = click.option(
     "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.show import show
-from kvplan.cli.options import deliver, examples, format_option, path
+from kvplan.cli.options import deliver, examples, format_option, online_option, path
 from kvplan.perf.kernel_profile import KINDS
 from kvplan.report.formats import Report
 
@@ -20,6 +20,7 @@ from kvplan.report.formats import Report
     help=f"Of a profile, only {', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}.",
 )
 @click.option("--rows", type=path, help="Of a profile, draw a file's measured times against its predictions.")
+@online_option
 @format_option
 @examples(
     "kvplan show gpu h200",

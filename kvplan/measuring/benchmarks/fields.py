@@ -20,6 +20,8 @@ COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")
 TIMES = ("ttft_ms", "tpot_ms")
 #: the time of a whole batch, where a tool measures nothing else
 LATENCY = "latency_ms"
+#: what a client spoke to the server, where that does not tell the engine
+PROTOCOL = "protocol"
 #: the columns of an end-to-end row, in the order of a file of rows
 COLUMNS = (*TEXTS, *MEANS, *COUNTS, *TIMES)
 #: what a caller may say of a run

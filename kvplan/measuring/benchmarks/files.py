@@ -23,6 +23,7 @@ from kvplan.measuring.benchmarks.fields import (
     COUNTS,
     LATENCY,
     MEANS,
+    PROTOCOL,
     SETTABLE,
     TEXTS,
     TIMES,
@@ -135,12 +136,14 @@ def _row(stated: Row, origin: str) -> Row:
     model = stated.get("model")
     if "precision" not in stated and isinstance(model, str) and (named := split_format(model)):
         stated["precision"] = "fp4" if named[1].name.endswith("fp4") else named[1].name
+    spoken = stated.pop(PROTOCOL, None)
     missing = [name for name in NEEDED if name not in stated]
     if missing:
         what = [NEEDED[name][0] for name in missing]
         listed = f"{', '.join(what[:-1])} and {what[-1]}" if len(what) > 1 else what[0]
         add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
-        raise SpecError(f"{origin}: says nothing of {listed}; add {add}")
+        protocol = f" (backend {shown(spoken)} is a protocol that many engines speak)" if spoken else ""
+        raise SpecError(f"{origin}: says nothing of {listed}{protocol if 'engine' in missing else ''}; add {add}")
     stated = _with_latency(stated, origin)
     row: Row = {name: _words(stated.get(name, ""), f"{origin}: {name}") for name in TEXTS}
     row |= {name: _mean(stated[name], f"{origin}: {name}") for name in MEANS}

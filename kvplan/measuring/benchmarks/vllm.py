@@ -8,6 +8,7 @@ from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.fields import (
     MS,
     PERCENTILES,
+    PROTOCOL,
     Row,
     check_failures,
     count,
@@ -32,7 +33,9 @@ def read_vllm(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
         )
     row: Row = {"requests": completed, **labels(document)}
     fill_text(row, "model", document.get("model_id"))
-    fill_text(row, "engine", engine_of(document.get("backend")))
+    backend = document.get("backend")
+    fill_text(row, "engine", engine_of(backend))
+    fill_text(row, PROTOCOL, backend)
     for column, total in (("isl", "total_input_tokens"), ("osl", "total_output_tokens")):
         if document.get(total) is not None:
             row[column] = positive(document[total], f"{origin}: {total}") / completed
