@@ -44,7 +44,7 @@ BOUNDS: dict[str, tuple[Any, ...]] = {
     "max_num_batched_tokens": (0, -1), "encoder_tokens": (0, -1), "on": ("soon", 20261124),
 }  # fmt: skip
 #: texts of several meanings: names of files and things elsewhere
-ELSEWHERE = {(kvplan.calibrate, "speculative"), (kvplan.memory, "engine"), (show, "kind"), (listed, "kind")}
+ELSEWHERE = {(kvplan.calibrate, "speculative"), (show, "kind"), (listed, "kind")}
 
 
 def cases() -> list[Any]:
