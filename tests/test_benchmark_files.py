@@ -796,9 +796,9 @@ def test_offline_benchmarks_of_vllm_tell_a_ttft_or_why_they_do_not() -> None:
     row = one(latency, **load, osl="1")
     assert (row["ttft_ms"], row["engine"], row["arrival"]) == (pytest.approx(210.0), "vllm", "static")
     assert not {"tpot_ms", "latency_ms"} & set(row)
-    assert "neither TTFT nor TPOT follows; run it again with --output-len 1" in refused(
-        latency, {**SERVER, **load, "osl": "128"}
-    )
+    row = one(latency, **load, osl="128")
+    assert row["latency_ms"] == pytest.approx(210.0)
+    assert not {"ttft_ms", "tpot_ms"} & set(row)
     assert "says nothing of the input length, the output length and the load" in refused(
         latency, {**SERVER, "model": "llama3.1-70b"}
     )
@@ -820,6 +820,23 @@ def test_lines_of_results_are_compared_whatever_the_file_is_called(tmp_path: Pat
         kvplan.validate(str(path), kind="gemm")
 
 
+def test_a_whole_batch_is_compared_with_prompts_and_answers_together(tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    said = {"gpu": "h100", "tp": "4", "precision": "bf16", "model": "llama3.1-70b", "isl": "32", "osl": "128"}
+    said |= {"concurrency": "8"}
+    path.write_text(json.dumps({"avg_latency": 3.0, "latencies": [3.0], "percentiles": {"50": 3.0}}), "utf-8")
+    found = kvplan.validate(str(path), settings=said)
+    (p,) = found.few
+    assert list(found.metrics) == ["E2E"]
+    (group, every) = found.metrics["E2E"]
+    assert group.median == every.median == pytest.approx(abs((p.ttft + 127 * p.tpot) / 3.0 - 1))
+    assert p.latency_range[0] < p.latency < p.latency_range[1]
+    with pytest.raises(SpecError, match="no row tells TTFT or TPOT"):
+        kvplan.calibrate(str(path), str(tmp_path / "out.yaml"), settings=said)
+    single = {**said, "osl": "1"}
+    assert list(kvplan.validate(str(path), settings=single).metrics) == ["TTFT"]
+
+
 @pytest.mark.parametrize("suffix", ["", ".txt", ".json", ".jsonl", ".csv"])
 def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"result{suffix}"
@@ -837,7 +854,8 @@ def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
 def test_all_that_is_missing_is_asked_for_at_once() -> None:
     assert refused(vllm(backend="openai"), {}) == (
         "result.json: says nothing of the GPU, the engine, the precision and the tensor parallelism "
-        "(backend 'openai' is a protocol that many engines speak); add settings=gpu=h100 settings=engine=vllm settings=precision=bf16 settings=tp=1"
+        "(backend 'openai' is a protocol that many engines speak); "
+        "add settings=gpu=h100 settings=engine=vllm settings=precision=bf16 settings=tp=1"
     )
 
 

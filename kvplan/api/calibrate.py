@@ -213,6 +213,9 @@ def calibrate_servers(
     from kvplan.measuring.serving.profiles import document
 
     rows, left = usable([read_table(word, kind, given, measured=True) for word in words])
+    if not any(r.ttft or r.tpot for r in rows):
+        raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
+    rows = [r for r in rows if r.ttft or r.tpot]
     if gpu is not None:
         wanted, held = catalog.gpu(gpu).name, sorted({r.gpu.name for r in rows})
         rows = [r for r in rows if r.gpu.name == wanted]

@@ -153,14 +153,9 @@ def _row(stated: Row, origin: str) -> Row:
 
 
 def _with_latency(stated: Row, origin: str) -> Row:
-    """Return a load with the time of a whole batch, where only that was measured, as the TTFT of one-token answers."""
-    if LATENCY not in stated:
+    """Return a load with the time of a whole batch as its TTFT where answers have one token; else as it is."""
+    if LATENCY not in stated or _mean(stated["osl"], f"{origin}: osl") > 1:
         return stated
-    if _mean(stated["osl"], f"{origin}: osl") > 1:
-        raise SpecError(
-            f"{origin}: measures a whole batch, prompts and answers together, from which neither TTFT nor TPOT "
-            "follows; run it again with --output-len 1 and add settings=osl=1, or give a result of `vllm bench serve`"
-        )
     return {**{name: value for name, value in stated.items() if name != LATENCY}, "ttft_ms": stated[LATENCY]}
 
 

@@ -62,7 +62,7 @@ def read_vllm(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
 
 
 def read_vllm_latency(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
-    """`vllm bench latency`: the time of a whole batch, without its lengths or size; a TTFT where `osl` is set to 1."""
+    """`vllm bench latency`: the time of a whole batch, without its lengths or size."""
     mean = positive(document.get("avg_latency"), f"{origin}: avg_latency")
     row: Row = {"engine": "vllm", "arrival": "static", "lengths": "exact", "latency_ms": mean / MS, **labels(document)}
     yield origin, row

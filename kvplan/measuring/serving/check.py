@@ -14,6 +14,8 @@ from kvplan.specs.hardware import Engine
 from kvplan.specs.serving_profile import SEEN, SUPPORT, ServingProfile, stood_on
 
 METRICS = ("TPOT", "TTFT")
+#: time of a whole batch, which some tools measure alone
+E2E = "E2E"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ def by_server(rows: Sequence[ServerRow], profile: ServingProfile, engine: Engine
         groups.setdefault((p.row.gpu.name, p.row.engine, p.row.model.name), []).append((p, ideal))
     ordered = [*((group, groups[group]) for group in sorted(groups)), (("all", "", ""), pairs)]
     errors: dict[str, list[Beside]] = {}
-    for metric in METRICS:
+    for metric in (*METRICS, E2E):
         cases = [(group, [_compared(metric, p, ideal) for p, ideal in mine]) for group, mine in ordered]
         measured = [(group, [c for c in each if c[0][0] > 0]) for group, each in cases]
         errors[metric] = [_beside(group, each) for group, each in measured if each]
@@ -44,6 +46,9 @@ def by_server(rows: Sequence[ServerRow], profile: ServingProfile, engine: Engine
 def _compared(metric: str, p: PredictedRow, ideal: tuple[float, float]) -> tuple[Compared, float]:
     if metric == "TPOT":
         return (p.row.tpot or 0.0, p.tpot, *p.tpot_range), ideal[1]
+    if metric == E2E:
+        whole = ideal[0] + (p.row.output - 1) * ideal[1]
+        return (p.row.latency or 0.0, p.latency, *p.latency_range), whole
     return (p.row.ttft or 0.0, p.ttft, *p.ttft_range), ideal[0]
 
 

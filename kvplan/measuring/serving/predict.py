@@ -51,6 +51,17 @@ class PredictedRow:
     basis: str  #: what the prediction rests on, one of WAYS of serving_profile.py
     notes: tuple[str, ...]  #: what was assumed, or is beyond what was measured
 
+    @property
+    def latency(self) -> float:
+        """Predicted time of a whole request. [s]"""
+        return self.ttft + (self.row.output - 1) * self.tpot
+
+    @property
+    def latency_range(self) -> tuple[float, float]:
+        """Ends of its 80 % interval, as if the errors of both times were one. [s]"""
+        low, high = zip(self.ttft_range, self.tpot_range, strict=True)
+        return low[0] + (self.row.output - 1) * low[1], high[0] + (self.row.output - 1) * high[1]
+
 
 def predict(
     rows: Sequence[ServerRow | Refused], profile: ServingProfile, engine: Engine

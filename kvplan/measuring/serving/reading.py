@@ -19,7 +19,7 @@ from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
-TTFT, TPOT = "ttft_ms", "tpot_ms"
+TTFT, TPOT, LATENCY = "ttft_ms", "tpot_ms", "latency_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
@@ -164,8 +164,9 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[st
 
 
 def times_of(entry: RawRow) -> dict[str, Any]:
-    """Return a row's measured TTFT and TPOT, None where it has none. [s]"""
-    times = {name: entry.size(column) / 1e3 if entry.text(column) else None for name, column in TIMES.items()}
+    """Return a row's measured TTFT and TPOT, or only the time of a whole batch; None for what it has not. [s]"""
+    columns = {**TIMES, "latency": LATENCY}
+    times = {name: entry.size(column) / 1e3 if entry.text(column) else None for name, column in columns.items()}
     if not any(times.values()):
         raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
     return times

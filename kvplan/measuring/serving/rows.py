@@ -37,6 +37,7 @@ class ServerRow:
     waves: float  #: requests each slot sends after all started together
     ttft: float | None = None  #: measured TTFT, None where the file has none [s]
     tpot: float | None = None  #: measured TPOT, None where the file has none [s]
+    latency: float | None = None  #: measured time of a whole batch, where nothing else was [s]
     stated_kv_bits: float | None = None  #: width of cache elements, None where the file does not state it [bit]
     arrival: str = CLOSED  #: how requests come, one of ARRIVALS
     rate: float = 0.0  #: requests that come in an open loop, 0 where not stated [1/s]
