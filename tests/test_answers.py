@@ -11,7 +11,7 @@ from kvplan.measuring.serving.check import Beside
 from kvplan.report import calibrate, fields, listing, predict, prices, profile, validate
 from kvplan.report.blocks import Notes, Page, Table, Text
 from kvplan.report.fields import Field
-from kvplan.specs.hardware import Price
+from kvplan.specs.hardware import Price, StepSize
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.source import Source
 
@@ -147,7 +147,7 @@ def test_prices_of_gpus_and_apis() -> None:
         (989e12, "FLOP/s", "989 TFLOP/s"),
         (700.0, "W", "700 W"),
         (0.05, "s", "50.0 ms"),
-        ((256, 2048), "sequences, tokens", "256 sequences, 2,048 tokens a step"),
+        ((StepSize(memory=2**30, sequences=256, tokens=2048),), "steps", "256 sequences, 2,048 tokens from 1 GiB"),
         ({1: 2**20}, "B by tp", "tp1: 1.0 MiB"),
         ((0.5, 2.0), "hours", "0.5 2"),
         (True, "", "yes"),
