@@ -4,8 +4,16 @@ from collections.abc import Iterable
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.load import ENGINES
-from kvplan.api.sites import PUBLISHED, compared, gpus_of, one_price, price_list, site
+from kvplan.api.sites import (
+    ENGINES,
+    PUBLISHED,
+    compared,
+    gpus_of,
+    gpus_with_a_price,
+    one_price,
+    price_list,
+    site,
+)
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
@@ -36,7 +44,7 @@ def estimate(
     profile: str = PUBLISHED,
     on: str | None = None,
 ) -> Estimate:
-    """Return every technique at one context on the GPUs named, else on the cheapest one that was measured.
+    """Return every technique at one context on the GPUs named, else on the cheapest measured one of those with a price.
 
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
@@ -59,9 +67,9 @@ def estimate(
     usual = usual_limits(query)
     limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
     names = values.technique_names(techniques, spelling.compared())
-    named, chosen = bool(values.several(gpus, "gpus")), gpus_of(gpus)
+    named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
+    chosen = gpus_of(gpus) if named or rent else gpus_with_a_price(day, listed)
     one_price(rent, chosen, named)
-    listed = price_list(price, prices)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.sites import PUBLISHED, price_list, site
+from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.load import Survey, survey
@@ -13,8 +13,6 @@ from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
 
-#: engines whose servers were measured
-ENGINES = ("vllm", "trtllm", "sglang")
 #: more tokens than are drafted a step
 MOST_DRAFTED = 64
 

@@ -7,7 +7,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.prices import rank
-from kvplan.api.sites import ON_DEMAND, PUBLISHED, compared, gpus_of, one_price, price_list, site, with_power
+from kvplan.api.sites import ENGINES, ON_DEMAND, PUBLISHED, compared, gpus_of, one_price, price_list, site, with_power
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
@@ -33,8 +33,8 @@ from kvplan.units import show_percent
 
 #: more replicas than stand in for others
 MOST_SPARES = 64
-#: engines whose servers were measured, and all of them
-ENGINES, ANY = ("vllm", "trtllm", "sglang"), "any"
+#: what asks for every engine whose servers were measured
+ANY = "any"
 #: what a volume may be multiplied by
 LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
 

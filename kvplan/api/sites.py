@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: the profile of servers that stands where none is named
 PUBLISHED = "published"
+#: engines whose servers were measured
+ENGINES = ("vllm", "trtllm", "sglang")
 #: the term of offers that stands where none is named
 ON_DEMAND = "on-demand"
 
@@ -31,6 +33,12 @@ ON_DEMAND = "on-demand"
 def gpus_of(names: str | Iterable[str]) -> dict[str, Gpu]:
     """Return GPUs by name, each once, all on the shelf where none is named."""
     return {gpu.name: gpu for gpu in map(catalog.gpu, several(names, "gpus") or catalog.names("gpus"))}
+
+
+def gpus_with_a_price(day: str, listed: Iterable[Price], term: str = ON_DEMAND) -> dict[str, Gpu]:
+    """Return the GPUs that have a price on a day, by name; all on the shelf where none has one."""
+    known = {p.gpu for p in (*listed, *catalog.prices()) if p.term == term and p.current(day)}
+    return gpus_of(sorted(known))
 
 
 def site(

@@ -5,6 +5,7 @@ raise to powers, so that one reading of the physics serves one plan, a search ov
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log
 from typing import Any, NamedTuple
 
@@ -169,8 +170,9 @@ def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amo
     return m.bytes / together * read, 2 * m.parameters / m.copies * m.used * everyone / together * load
 
 
+@lru_cache(maxsize=4096)
 def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prompt: int, cached: int = 0) -> Attended:
-    """Return what attention takes at a length: decode over the cache, a prompt over itself (0: none)."""
+    """Return what attention takes at a length: decode over the cache, a prompt over itself (0: none). Remembered."""
     decode = []
     for kind in dict.fromkeys(g.kind for g in layout.groups):
         groups = [g.at(length) for g in layout.groups if g.kind == kind]

@@ -196,7 +196,7 @@ def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
         return
     yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN])
     more = len(rows) - len(fit[:SHOWN])
-    yield Text(f"{UNMEASURED}.{' The JSON answer lists every GPU.' if more > 0 else ''}", "quiet")
+    yield Text(f"{UNMEASURED}.{' The JSON answer lists all that have a price.' if more > 0 else ''}", "quiet")
 
 
 def source_lines(e: Estimate) -> Iterator[str]:
