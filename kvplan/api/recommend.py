@@ -11,6 +11,7 @@ from kvplan.api.sites import ENGINES, ON_DEMAND, PUBLISHED, compared, gpus_of, o
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
+from kvplan.kv.replica import native_formats
 from kvplan.money.gpu_cost import GpuCost, rent
 from kvplan.money.offers import caveat
 from kvplan.planning.demand import Demand
@@ -23,7 +24,7 @@ from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import Quality, checked
 from kvplan.quality.loss import quality as loss_of
-from kvplan.quality.weights import FREE, native_formats, weight_loss
+from kvplan.quality.weights import FREE, weight_loss
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable

@@ -12,6 +12,9 @@ from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import Layer, ModelSpec, Quantization, Weight
 
+#: a format of this share of another's bits holds fewer
+FEWER = 0.9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel:
@@ -99,6 +102,18 @@ def weight_format(model: ModelSpec, form: str | None) -> tuple[float, Quantizati
         raise Incompatible(f"weights {shown(form)}: write one of {', '.join(FORMATS)}")
     quantization = FORMATS[form].quantization
     return (FORMATS[form].bits if quantization is None else dtype), quantization
+
+
+def bits_of(model: ModelSpec, form: str | None) -> float:
+    """Return the bits a format stores an element of a matrix in, of the checkpoint for None. [bit]"""
+    dtype, how = weight_format(model, form)
+    return dtype if how is None or how.bits is None else how.bits
+
+
+def native_formats(model: ModelSpec) -> tuple[str, ...]:
+    """Return the formats that engines convert a checkpoint to and store in fewer bits than it."""
+    held = bits_of(model, None)
+    return tuple(name for name, form in FORMATS.items() if form.searched and form.bits < FEWER * held)
 
 
 @dataclass(frozen=True)

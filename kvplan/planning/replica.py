@@ -10,12 +10,11 @@ from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
+from kvplan.kv.replica import Parallel, check_parallel, native_formats, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.site import Limits, Query, Site
-from kvplan.quality.weights import native_formats
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 

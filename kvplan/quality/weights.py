@@ -6,8 +6,7 @@ Larger models lost less wherever sizes were compared, and 4-bit weights lost mor
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvplan.architectures.formats import FORMATS
-from kvplan.kv.replica import weight_format
+from kvplan.kv.replica import FEWER, bits_of
 from kvplan.quality.loss import NOISE, ONE_MODEL, WEIGHTS, Quality, composed, distances, unknown
 from kvplan.quality.scores import SAME_SIZE
 from kvplan.specs.model import ModelSpec
@@ -16,16 +15,8 @@ from kvplan.units import show_tokens
 
 #: formats that a GPU may be planned with unasked lose no more: MLPerf's target is 99 % of the reference's quality
 FREE = 0.01
-#: a format of this share of another's bits holds fewer
-FEWER = 0.9
 #: models measured that are smaller than this share of a model are left out where there are nearer ones
 NEAR = 1 / 3
-
-
-def bits_of(model: ModelSpec, form: str | None) -> float:
-    """Return the bits a format stores an element of a matrix in, of the checkpoint for None. [bit]"""
-    dtype, how = weight_format(model, form)
-    return dtype if how is None or how.bits is None else how.bits
 
 
 def weight_loss(
@@ -128,9 +119,3 @@ def with_weights(kept: Quality, weights: Quality) -> Quality:
         return replace(weights, technique=kept.technique, caveats=(*weights.caveats, *kept.caveats), base=kept.base)
     both = composed((kept, weights), kept.task)
     return replace(both, technique=kept.technique, base=kept.base)
-
-
-def native_formats(model: ModelSpec) -> tuple[str, ...]:
-    """Return the formats that engines convert a checkpoint to and store in fewer bits than it."""
-    held = bits_of(model, None)
-    return tuple(name for name, form in FORMATS.items() if form.searched and form.bits < FEWER * held)
