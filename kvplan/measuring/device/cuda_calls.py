@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import Any
 
 from kvplan.measuring.device.cuda_probes import HEAD_DIM, KV_HEADS, PAGE, RANK, SINKS
-from kvplan.measuring.device.machine import Pool
+from kvplan.measuring.device.machine import BufferPool
 from kvplan.measuring.device.probes import Probe
 
 #: runs a kernel once over its inputs, without waiting for it
 Call = Callable[[], Any]
 
 
-def pool_of(torch: Any, device: str, size: int) -> Pool:
+def pool_of(torch: Any, device: str, size: int) -> BufferPool:
     """Return views of one long buffer of bf16 normal numbers by type; int4 lies packed in bytes, no fp8 is NaN."""
     block = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     codes = block.view(torch.uint8)
@@ -25,7 +25,7 @@ def pool_of(torch: Any, device: str, size: int) -> Pool:
         "float32": torch.float32, "bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "int8": torch.int8,
         "int4": torch.uint8,
     }  # fmt: skip
-    return Pool({name: base.view(kind) for name, kind in types.items()})
+    return BufferPool({name: base.view(kind) for name, kind in types.items()})
 
 
 def launcher(module: str, name: str) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def launcher(module: str, name: str) -> Callable[..., Any]:
 class Builder:
     """Makes calls of probes over inputs from a pool, each with inputs of its own; outputs overwrite no input."""
 
-    def __init__(self, torch: Any, pool: Pool, outputs: Pool, device: str):
+    def __init__(self, torch: Any, pool: BufferPool, outputs: BufferPool, device: str):
         self.torch, self.pool, self.outputs, self.device = torch, pool, outputs, device
         self.lengths: dict[tuple[int, int], Any] = {}
         self.tables: dict[tuple[int, int], Any] = {}

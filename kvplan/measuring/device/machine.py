@@ -167,7 +167,7 @@ def cpu_device(torch: Any, remark: str = "") -> Device:
     )  # fmt: skip
 
 
-class Pool:
+class BufferPool:
     """Cuts inputs from one long buffer in turn, so that a sample never finds its inputs in a cache."""
 
     def __init__(self, buffers: dict[str, Any]):
@@ -203,7 +203,7 @@ class CpuTimer:
         self.gpu = f"{CPU}{cpu_name() or platform.machine()}"
         self.engine = f"torch-{plain_version(torch)}"
         try:
-            self.pool = Pool({name: filled(torch, n, getattr(torch, name)) for name, n in CPU_POOL.items()})
+            self.pool = BufferPool({name: filled(torch, n, getattr(torch, name)) for name, n in CPU_POOL.items()})
         except RuntimeError:
             raise DeviceError("a CPU profile needs 600 MB of free memory for inputs no cache holds") from None
         self.repeats: dict[tuple[str, ...], int] = {}
@@ -252,20 +252,20 @@ class CpuTimer:
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
-def cpu_copy(torch: Any, pool: Pool, probe: Probe) -> Call:
+def cpu_copy(torch: Any, pool: BufferPool, probe: Probe) -> Call:
     """Return a copy of `elements` elements: (function, arguments, keywords)."""
     size = probe.sizes["elements"]
     return torch.Tensor.copy_, (pool.cut(probe.dtype, size), pool.cut(probe.dtype, size)), {}
 
 
-def cpu_gemm(torch: Any, pool: Pool, probe: Probe) -> Call:
+def cpu_gemm(torch: Any, pool: BufferPool, probe: Probe) -> Call:
     """Return x [m, k] times a layer's weights [n, k], transposed, into an output that is there already."""
     m, n, k = (probe.sizes[name] for name in "mnk")
     x, w = pool.cut(probe.dtype, m, k), pool.cut(probe.dtype, n, k)
     return torch.mm, (x, w.t()), {"out": torch.empty(m, n, dtype=x.dtype)}
 
 
-def cpu_decode(torch: Any, pool: Pool, probe: Probe) -> Call:
+def cpu_decode(torch: Any, pool: BufferPool, probe: Probe) -> Call:
     """Return attention of q viewed as [B, Hkv, G, D]: several times faster than repeating heads."""
     s = probe.sizes
     b, h, d, t = s["batch"], s["kv_heads"], s["head_dim"], s["kv_len"]
@@ -275,14 +275,14 @@ def cpu_decode(torch: Any, pool: Pool, probe: Probe) -> Call:
     return torch.nn.functional.scaled_dot_product_attention, (q, k, v), {}
 
 
-def cpu_prefill(torch: Any, pool: Pool, probe: Probe) -> Call:
+def cpu_prefill(torch: Any, pool: BufferPool, probe: Probe) -> Call:
     """Return causal attention over [batch, q_heads, isl, head_dim]: (function, arguments, keywords)."""
     s = probe.sizes
     tensors = tuple(pool.cut(probe.dtype, s["batch"], s["q_heads"], s["isl"], s["head_dim"]) for _ in "qkv")
     return torch.nn.functional.scaled_dot_product_attention, tensors, {"is_causal": True}
 
 
-CPU_CALLS: dict[str, Callable[[Any, Pool, Probe], Call]] = {
+CPU_CALLS: dict[str, Callable[[Any, BufferPool, Probe], Call]] = {
     "copy": cpu_copy,
     "gemm": cpu_gemm,
     "decode_attention": cpu_decode,
