@@ -469,6 +469,27 @@ def test_dates_sweeps_and_numbers_that_are_none(run, tmp_path) -> None:
         refused(run("show", "profile", path), "not a kernel profile")
 
 
+@pytest.mark.parametrize("release", ["9" * 5000, "0." + "9" * 5000, "0.19rc" + "9" * 5000, "٣.٣", "\x1b[31m", "²"])
+def test_releases_of_more_digits_than_a_number_has(run, tmp_path, release: str) -> None:
+    """A release is refused or taken for one without a number, wherever it is written."""
+    asked = run("estimate", "-m", "qwen3-8b", "-c", "8k", "-g", "h200", "--engine", f"vllm@{release}")
+    if "rc" in release:
+        assert asked.code == 0, asked.err
+    else:
+        refused(asked, "vllm@0.")
+    rows, own = tmp_path / "rows.csv", tmp_path / "own.yaml"
+    rows.write_text(
+        "model,gpu,engine,engine_version,isl,osl,concurrency,tp,ttft_ms,tpot_ms\n"
+        f"llama3.1-8b,h100-sxm,vllm,{release},512,128,8,1,20,7\n"
+    )
+    for words in (("validate", rows), ("predict", rows, "-o", tmp_path / "out.csv")):
+        found = run(*words)
+        assert found.code == 0 and not [mark for mark in STEERING if mark in found.out + found.err], found.err
+    engine = (ROOT / "profiles/engines/vllm.yaml").read_text("utf-8")
+    own.write_text(engine.replace("releases:\n", f"releases:\n  {json.dumps(release[:200])}: {{}}\n"))
+    refused(run("show", "engine", own), "releases", "'0.19'")
+
+
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 10,
     "intermediate_size": 128, "max_position_embeddings": 4096,
