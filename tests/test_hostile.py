@@ -350,6 +350,21 @@ def test_the_programs_own_output_can_be_named(tmp_path) -> None:
     assert done.returncode == 0 and lines[0].startswith("gpu,") and len(lines) == 2 and b"1 gemm row " in done.stderr
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_rows_written_to_a_terminal_do_not_steer_it(tmp_path, output: str) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("gpu,engine,kernel,dtype,m,n,k,mine\nh100,vllm,torch_matmul,bfloat16,16,4096,4096,\x1b]0;x\x07\n")
+    terminal, inside = os.openpty()
+    words = [*KVPLAN, "predict", str(rows), "-o", output]
+    done = subprocess.run(words, stdout=inside, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    os.close(inside)
+    shown = os.read(terminal, 10_000)
+    os.close(terminal)
+    assert done.returncode == 0 and b"\\x1b]0;x\\x07" in shown and b"\x1b]" not in shown, (done.stderr, shown)
+    piped = outside(*words[3:5], "-o", "-")
+    assert b"\x1b]0;x\x07" in piped.stdout
+
+
 def test_two_writers_at_once_leave_one_whole_file(tmp_path) -> None:
     path, wanted = tmp_path / "x", {letter * 300_000 for letter in "ab"}
 
