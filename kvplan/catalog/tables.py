@@ -114,7 +114,7 @@ def is_stdout(word: str) -> bool:
         return False
 
 
-class _Terminal:
+class _ShownRows:
     """A terminal that text from outside cannot steer; pipes and files get it as it is."""
 
     def __init__(self, file: TextIO):
@@ -129,7 +129,7 @@ def write_csv(word: str, columns: list[str], rows: Iterable[Mapping[str, object]
     """Write rows as they come to a CSV file, whole or not at all; '-' is stdout, which cannot be taken back."""
     with nullcontext(sys.stdout) if word == STDOUT else writing(path_of(word)) as file:
         writer = csv.DictWriter(
-            _Terminal(file) if file.isatty() else file, columns, extrasaction="ignore", lineterminator="\n"
+            _ShownRows(file) if file.isatty() else file, columns, extrasaction="ignore", lineterminator="\n"
         )
         writer.writeheader()
         writer.writerows(rows)
