@@ -350,6 +350,21 @@ def test_the_programs_own_output_can_be_named(tmp_path) -> None:
     assert done.returncode == 0 and lines[0].startswith("gpu,") and len(lines) == 2 and b"1 gemm row " in done.stderr
 
 
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_rows_written_to_a_terminal_do_not_steer_it(tmp_path, output: str) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("gpu,engine,kernel,dtype,m,n,k,mine\nh100,vllm,torch_matmul,bfloat16,16,4096,4096,\x1b]0;x\x07\n")
+    terminal, inside = os.openpty()
+    words = [*KVPLAN, "predict", str(rows), "-o", output]
+    done = subprocess.run(words, stdout=inside, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    os.close(inside)
+    shown = os.read(terminal, 10_000)
+    os.close(terminal)
+    assert done.returncode == 0 and b"\\x1b]0;x\\x07" in shown and b"\x1b]" not in shown, (done.stderr, shown)
+    piped = outside(*words[3:5], "-o", "-")
+    assert b"\x1b]0;x\x07" in piped.stdout
+
+
 def test_two_writers_at_once_leave_one_whole_file(tmp_path) -> None:
     path, wanted = tmp_path / "x", {letter * 300_000 for letter in "ab"}
 
@@ -467,6 +482,27 @@ def test_dates_sweeps_and_numbers_that_are_none(run, tmp_path) -> None:
     for broken in ("p90", "interval: {"):
         path.write_text(kernels.replace(broken, "x" + broken))
         refused(run("show", "profile", path), "not a kernel profile")
+
+
+@pytest.mark.parametrize("release", ["9" * 5000, "0." + "9" * 5000, "0.19rc" + "9" * 5000, "٣.٣", "\x1b[31m", "²"])
+def test_releases_of_more_digits_than_a_number_has(run, tmp_path, release: str) -> None:
+    """A release is refused or taken for one without a number, wherever it is written."""
+    asked = run("estimate", "-m", "qwen3-8b", "-c", "8k", "-g", "h200", "--engine", f"vllm@{release}")
+    if "rc" in release:
+        assert asked.code == 0, asked.err
+    else:
+        refused(asked, "vllm@0.")
+    rows, own = tmp_path / "rows.csv", tmp_path / "own.yaml"
+    rows.write_text(
+        "model,gpu,engine,engine_version,isl,osl,concurrency,tp,ttft_ms,tpot_ms\n"
+        f"llama3.1-8b,h100-sxm,vllm,{release},512,128,8,1,20,7\n"
+    )
+    for words in (("validate", rows), ("predict", rows, "-o", tmp_path / "out.csv")):
+        found = run(*words)
+        assert found.code == 0 and not [mark for mark in STEERING if mark in found.out + found.err], found.err
+    engine = (ROOT / "profiles/engines/vllm.yaml").read_text("utf-8")
+    own.write_text(engine.replace("releases:\n", f"releases:\n  {json.dumps(release[:200])}: {{}}\n"))
+    refused(run("show", "engine", own), "releases", "'0.19'")
 
 
 LLAMA = {

@@ -17,7 +17,7 @@ from kvplan.catalog.fields import (
     required,
     shelf_document,
 )
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.hardware import Engine, Reserve, StepSize
 from kvplan.specs.source import Source
 
@@ -51,13 +51,16 @@ STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
 RESERVE = dict.fromkeys(("constant", "token", "graph", "gpu", "least", "large"), "B")
 SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
+#: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
+RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: fields that are no single figures
 OTHER = ("first_step", "steps", "runtime", "reserve", "releases")
 
 
 def _number(release: str) -> tuple[int, ...]:
-    """Return a release as numbers that compare: '0.21.1' is (0, 21, 1)."""
-    return tuple(int(part) for part in re.findall(r"\d+", release)[:4])
+    """Return a release as numbers that compare: '0.21.1rc2' is (0, 21, 1)."""
+    found = re.match(RELEASE, release, re.ASCII)
+    return tuple(int(part) for part in re.findall(r"\d+", found[0], re.ASCII)) if found else ()
 
 
 @cache
@@ -70,9 +73,12 @@ def engine(word: str = "vllm") -> Engine:
     name, wanted = (name, wanted) if at and not wanted.endswith((".yaml", ".yml")) else (word, "")
     raw, name, where = shelf_document("engines", name, "engine")
     releases = mapping(raw.get("releases", {}), f"{where}: releases", "{0.19: {utilization: 0.92}}")
-    known = sorted((str(r) for r in releases), key=_number)
-    if not known or not all(re.fullmatch(r"[a-z]?\d+(\.\d+){0,3}", r) for r in known):
-        raise SpecError(f"{where}: releases: expected entries such as '0.19', got {', '.join(known) or 'none'}")
+    known = [str(r) for r in releases]
+    if not known or not all(re.fullmatch(RELEASE, r, re.ASCII) for r in known):
+        raise SpecError(
+            f"{where}: releases: expected entries such as '0.19', got {shown(', '.join(known)) if known else 'none'}"
+        )
+    known.sort(key=_number)
     chosen = known[-1] if not wanted else _in_force(wanted, known, name)
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -105,7 +111,7 @@ def fitted_engine() -> Engine:
 
 def _in_force(wanted: str, known: list[str], name: str) -> str:
     """Return the release whose rules hold for the one wanted; raise UnknownName, SpecError."""
-    if not re.fullmatch(r"[a-z]?\d+(\.\d+){0,3}(\D.*)?", wanted):
+    if not re.fullmatch(rf"{RELEASE}(\.?[^\d.].*)?", wanted, re.ASCII):
         raise UnknownName("release", wanted, known, f"write {name}@{known[-1]}", f"engine {name}")
     older = [r for r in known if _number(r) <= _number(wanted)]
     if not older:

@@ -25,7 +25,7 @@ from kvplan.catalog.files import (
 )
 from kvplan.catalog.lookup import resolve
 from kvplan.catalog.shelves import names, shelf
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, visible
 from kvplan.specs.source import Source
 
 #: the column under which a row carries its line in the file
@@ -114,10 +114,23 @@ def is_stdout(word: str) -> bool:
         return False
 
 
+class _ShownRows:
+    """A terminal that text from outside cannot steer; pipes and files get it as it is."""
+
+    def __init__(self, file: TextIO):
+        self.file = file
+
+    def write(self, text: str) -> int:
+        """Write text with its control characters written out; return how much that was."""
+        return self.file.write(visible(text))
+
+
 def write_csv(word: str, columns: list[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as they come to a CSV file, whole or not at all; '-' is stdout, which cannot be taken back."""
     with nullcontext(sys.stdout) if word == STDOUT else writing(path_of(word)) as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(
+            _ShownRows(file) if file.isatty() else file, columns, extrasaction="ignore", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(rows)
 

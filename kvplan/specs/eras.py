@@ -60,7 +60,10 @@ RECIPES = (
 )  # fmt: skip
 
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
-NUMBER = re.compile(r"(?<![\d.])v?(\d+\.\d+(?:\.\d+)?(?:\.?(?:rc|post|dev)\d*)*)", re.IGNORECASE)
+#: a release's number: no part of it has more than nine digits, a suffix 18
+NUMBER = re.compile(
+    r"(?<![\d.])v?(\d{1,9}\.\d{1,9}(?:\.\d{1,9})?(?!\d)(?:\.?(?:rc|post|dev)\d{0,18})*)", re.IGNORECASE | re.ASCII
+)
 YEAR = re.compile(r"\b(20\d\d)\b")
 
 
@@ -73,7 +76,7 @@ def release_of(version: str) -> str:
 def numbers(version: str) -> tuple[int, ...]:
     """Return a release's numbers, () where it has none."""
     found = NUMBER.search(DAY.sub(" ", version))
-    return tuple(int(n) for n in re.findall(r"\d+", found[1])[:3]) if found else ()
+    return tuple(int(n) for n in re.findall(r"\d+", found[1], re.ASCII)[:3]) if found else ()
 
 
 def day_of(version: str) -> str:
