@@ -437,3 +437,33 @@ def test_ratios_kvplan_does_not_know_are_refused() -> None:
         read({**config, "compress_ratios": [64] * 43})
     with pytest.raises(SpecError, match=r"one of sliding_attention, .* for each of 43 layers"):
         read({**config, "compress_ratios": [4] * 40})
+
+
+@pytest.mark.parametrize(
+    ("config", "token", "parameters"),
+    [
+        (  # every query head its own key and value, and half of intermediate_size in each of gate and up
+            {"model_type": "qwen", "kv_channels": 64, "seq_length": 8192},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 3 * 512 + 3 * 640 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "baichuan", "model_max_length": 4096},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "internlm", "bias": True, "num_key_value_heads": None},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 4 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "minicpm", "tie_word_embeddings": True},
+            6 * 2 * 2 * 64 * 2,
+            5000 * 512 + 512 + 6 * (2 * 512 * 512 + 2 * 128 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+    ],
+)
+def test_older_models_with_code_of_their_own(config: dict[str, Any], token: int, parameters: int) -> None:
+    model = read({**SIZES, **config})
+    assert (per_token(model), model.parameters) == (token, parameters)
