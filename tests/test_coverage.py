@@ -564,3 +564,39 @@ def test_what_the_files_of_a_folder_hold_stands_beside_the_formula(tmp_path: Pat
     assert (found["file_bytes"], found["bytes"]) == (1000, stored(16, 16))
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 2**31}}))
     assert "the folder's files hold 2.0 GiB" in run("memory", "-m", str(tmp_path), "-c", "4k").out
+
+
+def test_published_parameters_of_models_with_code_of_their_own() -> None:
+    """Grok-1 has 314 B parameters, Grok 2 270 B, Hunyuan-Large 389 B, Mamba-2.8B 2.77 B; their configs in short."""
+    grok = {"vocab_size": 131072, "num_hidden_layers": 64, "num_key_value_heads": 8, "num_local_experts": 8}
+    grok |= {"num_experts_per_tok": 2, "intermediate_size": 32768, "architectures": ["Grok1ForCausalLM"]}
+    one = {**grok, "model_type": "grok-1", "hidden_size": 6144, "num_attention_heads": 48}
+    assert read(one).parameters == pytest.approx(314e9, rel=0.01)
+    two = {**grok, "model_type": "git", "hidden_size": 8192, "num_attention_heads": 64, "residual_moe": True}
+    two |= {"moe_intermediate_size": 16384, "head_dim": 128, "tie_word_embeddings": False}
+    assert read(two).parameters == pytest.approx(270e9, rel=0.01)
+    large = {"model_type": "hunyuan", "vocab_size": 128512, "hidden_size": 6400, "num_hidden_layers": 64}
+    large |= {"num_attention_heads": 80, "num_key_value_heads": 8, "attention_head_dim": 128, "num_experts": 16}
+    large |= {"intermediate_size": 18304, "moe_topk": [1] * 64, "num_shared_expert": [1] * 64, "use_cla": True}
+    large |= {"use_mixed_mlp_moe": True, "cla_share_factor": 2, "tie_word_embeddings": True}
+    assert read(large).parameters == pytest.approx(389e9, rel=0.01)
+    assert per_token(read(large)) == 32 * 2 * 8 * 128 * 2  # every other layer reads its neighbour's
+    mamba = read({"d_model": 2560, "n_layer": 64, "vocab_size": 50280, "ssm_cfg": {}})
+    assert mamba.parameters == pytest.approx(2.77e9, rel=0.01) and per_token(mamba) == 0
+
+
+def test_mistrals_own_format() -> None:
+    params = {"dim": 512, "n_layers": 6, "head_dim": 64, "hidden_dim": 1280, "n_heads": 8, "n_kv_heads": 2}
+    params |= {"vocab_size": 5000, "rope_theta": 1e6, "norm_eps": 1e-5}
+    model = read(params)
+    assert model.parameters == read(LLAMA).parameters and per_token(model) == 6 * 2 * 2 * 64 * 2
+    experts = read({**params, "moe": {"num_experts": 4, "num_experts_per_tok": 2}})
+    assert sum(w.parameters for name, w in experts.weights() if ".experts." in name) == 6 * 4 * 3 * 1280 * 512
+    with pytest.raises(UnknownName, match="kv_lora_rank"):
+        read({**params, "kv_lora_rank": 64})
+
+
+@pytest.mark.parametrize("model_type", ["phi4mm", "minicpmv"])
+def test_language_models_at_the_top_of_multimodal_files(model_type: str) -> None:
+    model = read({**SIZES, "model_type": model_type, "vision_config": {"hidden_size": 64}})
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2 and "only its language model is read" in model.notes[0]
