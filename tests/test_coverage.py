@@ -1,6 +1,7 @@
 """Configs people have: families with code of their own, architectures unknown to kvplan, and how they are read."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -437,3 +438,165 @@ def test_ratios_kvplan_does_not_know_are_refused() -> None:
         read({**config, "compress_ratios": [64] * 43})
     with pytest.raises(SpecError, match=r"one of sliding_attention, .* for each of 43 layers"):
         read({**config, "compress_ratios": [4] * 40})
+
+
+@pytest.mark.parametrize(
+    ("config", "token", "parameters"),
+    [
+        (  # every query head its own key and value, and half of intermediate_size in each of gate and up
+            {"model_type": "qwen", "kv_channels": 64, "seq_length": 8192},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 3 * 512 + 3 * 640 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "baichuan", "model_max_length": 4096},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "internlm", "bias": True, "num_key_value_heads": None},
+            6 * 2 * 8 * 64 * 2,
+            2 * 5000 * 512 + 512 + 6 * (4 * 512 * 512 + 4 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+        (
+            {"model_type": "minicpm", "tie_word_embeddings": True},
+            6 * 2 * 2 * 64 * 2,
+            5000 * 512 + 512 + 6 * (2 * 512 * 512 + 2 * 128 * 512 + 3 * 1280 * 512 + 2 * 512),
+        ),
+    ],
+)
+def test_older_models_with_code_of_their_own(config: dict[str, Any], token: int, parameters: int) -> None:
+    model = read({**SIZES, **config})
+    assert (per_token(model), model.parameters) == (token, parameters)
+
+
+# -- GGUF files --------------------------------------------------------------------------------------------------------
+
+
+def gguf(said: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...], int]]) -> bytes:
+    """Return the header of a GGUF file (version 3)."""
+
+    def text(word: str) -> bytes:
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    def value(v: Any) -> bytes:
+        if isinstance(v, str):
+            return struct.pack("<I", 8) + text(v)
+        if isinstance(v, list):
+            return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(text(x) for x in v)
+        return struct.pack("<II", 4, v)
+
+    parts = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(said))]
+    parts += [text(key) + value(v) for key, v in said.items()]
+    for name, (shape, kind) in tensors.items():
+        parts.append(text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, 0))
+    return b"".join(parts)
+
+
+SAID = {
+    "general.architecture": "llama",
+    "llama.block_count": 2,
+    "llama.embedding_length": 512,
+    "llama.feed_forward_length": 1280,
+    "llama.context_length": 8192,
+    "llama.attention.head_count": 8,
+    "llama.attention.head_count_kv": 2,
+    "tokenizer.ggml.tokens": [str(i) for i in range(5000)],
+}
+Q4_K, Q6_K, F32 = 12, 14, 0
+TENSORS = {
+    "token_embd.weight": ((512, 5000), Q4_K),
+    "output.weight": ((512, 5000), Q6_K),
+    **{f"blk.{i}.attn_{n}.weight": ((512, 512), Q4_K) for i in range(2) for n in ("q", "output")},
+    **{f"blk.{i}.attn_{n}.weight": ((512, 128), Q4_K) for i in range(2) for n in "kv"},
+    **{f"blk.{i}.ffn_{n}.weight": ((512, 1280), Q4_K) for i in range(2) for n in ("gate", "up", "down")},
+    **{f"blk.{i}.{n}_norm.weight": ((512,), F32) for i in range(2) for n in ("attn", "ffn")},
+}
+
+
+def test_a_gguf_header_says_shape_and_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-Q4_K_M.gguf"
+    path.write_bytes(gguf(SAID, TENSORS) + b"tensors that nobody reads")
+    model = catalog.model(str(path))
+    assert (per_token(model), model.max_context, model.vocab) == (2 * 2 * 2 * 64 * 2, 8192, 5000)
+    matrices = 2 * (ATTENTION + MLP) * 4.5 + TABLE * (4.5 + 6.5625)
+    assert weights(model).total == pytest.approx((matrices + 5 * 512 * 16) / 8)
+    path.write_bytes(gguf({**SAID, "general.architecture": "brandnew"}, TENSORS))
+    with pytest.raises(UnknownName, match="states no hidden_size"):
+        catalog.model(str(path))
+    renamed = {k.replace("llama.", "brandnew."): v for k, v in SAID.items()}
+    path.write_bytes(gguf({**renamed, "general.architecture": "brandnew"}, TENSORS))
+    assert "does not know 'brandnew'" in catalog.model(str(path)).assumed[0]
+    path.write_bytes(gguf({**renamed, "general.architecture": "brandnew", "brandnew.ssm.state_size": 16}, TENSORS))
+    with pytest.raises(UnknownName, match="'ssm_state_size'"):
+        catalog.model(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "ends early"),
+        (b"GGML", "does not begin with 'GGUF'"),
+        (b"GGUF" + struct.pack("<IQQ", 9, 0, 0), "version 9"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**60, 1), "tensors, more than any real one"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**40), "entries, more than any real one"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**50), "letters in a text"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<IIQ", 9, 4, 2**50), "elements in a list"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 77), "a value of type 77"),
+        (gguf(SAID, TENSORS)[:200], "ends early"),
+        (gguf({"general.name": "x"}, {}), "no general.architecture"),
+        (gguf(SAID, {**TENSORS, "blk.0.x.weight": ((4, 4), 99)}), "of ggml type 99"),
+    ],
+)
+def test_a_hostile_gguf_header_is_refused_in_one_line(content: bytes, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=complaint):
+        catalog.model(str(path))
+
+
+def test_what_the_files_of_a_folder_hold_stands_beside_the_formula(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert run("memory", "-m", str(tmp_path), "-c", "4k", "--json").json["weights"]["file_bytes"] is None
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [500], "data_offsets": [0, 1000]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(1000))
+    found = run("memory", "-m", str(tmp_path), "-c", "4k", "--json").json["weights"]
+    assert (found["file_bytes"], found["bytes"]) == (1000, stored(16, 16))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": 2**31}}))
+    assert "the folder's files hold 2.0 GiB" in run("memory", "-m", str(tmp_path), "-c", "4k").out
+
+
+def test_published_parameters_of_models_with_code_of_their_own() -> None:
+    """Grok-1 has 314 B parameters, Grok 2 270 B, Hunyuan-Large 389 B, Mamba-2.8B 2.77 B; their configs in short."""
+    grok = {"vocab_size": 131072, "num_hidden_layers": 64, "num_key_value_heads": 8, "num_local_experts": 8}
+    grok |= {"num_experts_per_tok": 2, "intermediate_size": 32768, "architectures": ["Grok1ForCausalLM"]}
+    one = {**grok, "model_type": "grok-1", "hidden_size": 6144, "num_attention_heads": 48}
+    assert read(one).parameters == pytest.approx(314e9, rel=0.01)
+    two = {**grok, "model_type": "git", "hidden_size": 8192, "num_attention_heads": 64, "residual_moe": True}
+    two |= {"moe_intermediate_size": 16384, "head_dim": 128, "tie_word_embeddings": False}
+    assert read(two).parameters == pytest.approx(270e9, rel=0.01)
+    large = {"model_type": "hunyuan", "vocab_size": 128512, "hidden_size": 6400, "num_hidden_layers": 64}
+    large |= {"num_attention_heads": 80, "num_key_value_heads": 8, "attention_head_dim": 128, "num_experts": 16}
+    large |= {"intermediate_size": 18304, "moe_topk": [1] * 64, "num_shared_expert": [1] * 64, "use_cla": True}
+    large |= {"use_mixed_mlp_moe": True, "cla_share_factor": 2, "tie_word_embeddings": True}
+    assert read(large).parameters == pytest.approx(389e9, rel=0.01)
+    assert per_token(read(large)) == 32 * 2 * 8 * 128 * 2  # every other layer reads its neighbour's
+    mamba = read({"d_model": 2560, "n_layer": 64, "vocab_size": 50280, "ssm_cfg": {}})
+    assert mamba.parameters == pytest.approx(2.77e9, rel=0.01) and per_token(mamba) == 0
+
+
+def test_mistrals_own_format() -> None:
+    params = {"dim": 512, "n_layers": 6, "head_dim": 64, "hidden_dim": 1280, "n_heads": 8, "n_kv_heads": 2}
+    params |= {"vocab_size": 5000, "rope_theta": 1e6, "norm_eps": 1e-5}
+    model = read(params)
+    assert model.parameters == read(LLAMA).parameters and per_token(model) == 6 * 2 * 2 * 64 * 2
+    experts = read({**params, "moe": {"num_experts": 4, "num_experts_per_tok": 2}})
+    assert sum(w.parameters for name, w in experts.weights() if ".experts." in name) == 6 * 4 * 3 * 1280 * 512
+    with pytest.raises(UnknownName, match="kv_lora_rank"):
+        read({**params, "kv_lora_rank": 64})
+
+
+@pytest.mark.parametrize("model_type", ["phi4mm", "minicpmv"])
+def test_language_models_at_the_top_of_multimodal_files(model_type: str) -> None:
+    model = read({**SIZES, "model_type": model_type, "vision_config": {"hidden_size": 64}})
+    assert per_token(model) == 6 * 2 * 2 * 64 * 2 and "only its language model is read" in model.notes[0]

@@ -46,13 +46,33 @@ UNTESTED = {
     "chatglm": "transformers has no class",
     "mimo": "transformers has no class",
     "solar": "transformers has no class",
+    "grok-1": "transformers has no class",
+    "hunyuan": "transformers has no class",
+    "mamba_ssm": "transformers has no class (the format of mamba's own package)",
+    "minicpmv": "transformers has no class",
+    "minicpmo": "transformers has no class",
+    "phi4mm": "transformers has no class",
+    "phi4_multimodal": "its towers have 870 M parameters at their smallest; its language model is phi3",
+    "baichuan": "transformers has no class",
+    "internlm": "transformers has no class",
+    "minicpm": "transformers has no class",
+    "qwen": "transformers has no class",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
 }
 
 #: families that came after the oldest release of transformers admitted, and the release that brought their class
-SINCE = {"internlm3": "5.23", "exaone": "5.24", "bailing_hybrid": "5.24", "deepseek_v4": "5.24"}
+SINCE = {
+    "internlm3": "5.23",
+    "exaone": "5.24",
+    "bailing_hybrid": "5.24",
+    "deepseek_v4": "5.24",
+    "jais2": "5.24",
+    "iquestcoder": "5.24",
+    "hyperclovax": "5.24",
+    "sarvam_moe": "5.24",
+}
 
 # fmt: off
 #: fields given to every config class that has them
@@ -95,6 +115,15 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
         {**MAMBA2, "attn_layer_indices": [0], "mamba_conv_bias": False, "attention_bias": True, "mamba_d_conv": 3,
          "mamba_d_head": "auto"},
     ),
+    "bitnet": ({}, {**TIED, "num_key_value_heads": 1}),
+    "ctrl": ({"dff": 72}, {"dff": 40, "num_attention_heads": 2}),
+    "diffllama": ({}, {**BIAS, **TIED}),
+    "doge": ({}, {"sliding_window": None, "num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "hyperclovax": ({}, {"use_post_norm": False, **BIAS, "mlp_bias": True, **TIED}),
+    "iquestcoder": ({}, {**BIAS, **TIED}),
+    "jais2": ({}, {"attention_bias": False, "mlp_bias": False}),
+    "sarvam_moe": ({"first_k_dense_replace": 1}, {"first_k_dense_replace": 0, "tie_word_embeddings": True}),
+    "xglm": ({"d_model": 64, "ffn_dim": 72, "num_layers": 2, "attention_heads": 4},),
     "biogpt": ({}, {"num_attention_heads": 2}),
     "bloom": ({}, {"num_attention_heads": 2, "num_hidden_layers": 3}),
     "codegen": ({"rotary_dim": 8}, {"rotary_dim": 8, "n_inner": 72, "num_hidden_layers": 2}),

@@ -275,3 +275,5 @@ ARCHITECTURES = {
     "GPT2LMHeadModel": "gpt2",
     "GPTNeoXForCausalLM": "gpt_neox",
 }
+#: class names that tell more than the model_type beside them, which other models have too
+DECISIVE = {"Grok1ForCausalLM": "grok-1", "Grok1ModelForCausalLM": "grok-1"}

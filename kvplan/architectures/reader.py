@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvplan.architectures import FAMILIES, TOWERS
-from kvplan.architectures.config import ARCHITECTURES, LARGEST, NESTS, PLAIN, SPELLINGS, SYNONYMS, Config, Defaults
+from kvplan.architectures.config import (
+    ARCHITECTURES,
+    DECISIVE,
+    LARGEST,
+    NESTS,
+    PLAIN,
+    SPELLINGS,
+    SYNONYMS,
+    Config,
+    Defaults,
+)
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import ModelSpec, Vision, Weight
@@ -40,7 +50,7 @@ def read_model(
     architecture to read the file as, whatever it states.
     """
     config = text_config(raw, where, classes, as_family)
-    assumed = assumptions(config, stated_type(raw), as_family)
+    assumed = assumptions(config, stated_type(from_params(raw)), as_family)
     body = FAMILIES[config.model_type](config)
     holder = config if config.parent is None else config.parent
     return ModelSpec(
@@ -102,6 +112,7 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
     if not isinstance(raw, Mapping):
         return Config(raw, where, FAMILIES, classes=classes)
+    raw = from_params(raw)
     stated = stated_type(raw)
     if as_family is not None:
         from kvplan.architectures.assumed import forced
@@ -127,13 +138,38 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     return read_under(raw, where, classes, None)
 
 
+#: the fields of Mistral's params.json, and config.json's
+PARAMS = {
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "hidden_dim": "intermediate_size",
+}
+
+
+def from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a file in Mistral's own format (params.json) as a config.json, any other as it is."""
+    if raw.get("model_type") or raw.get("architectures") or not PARAMS.keys() <= raw.keys():
+        return raw
+    renamed = {PARAMS.get(str(name), name): value for name, value in raw.items() if name != "moe"}
+    experts = raw.get("moe")
+    if isinstance(experts, Mapping):
+        return {**renamed, **experts, "model_type": "mixtral", "tie_word_embeddings": False}
+    if any(name in raw for name in ("q_lora_rank", "kv_lora_rank")):
+        return {**renamed, "model_type": "params.json"}  # latents under these names are not read
+    return {"tie_word_embeddings": False, "sliding_window": None, **renamed, "model_type": "mistral"}
+
+
 def stated_type(raw: Mapping[str, Any]) -> str:
     """Return the architecture a file names, by its model_type or its class; '' where it names none."""
-    stated = raw.get("model_type")
-    if isinstance(stated, str) and stated:
-        return SYNONYMS.get(stated, stated)
     named = raw.get("architectures")
     first = str(named[0]) if isinstance(named, (list, tuple)) and named else ""
+    stated = DECISIVE.get(first) or raw.get("model_type")
+    if isinstance(stated, str) and stated:
+        return SYNONYMS.get(stated, stated)
+    if "ssm_cfg" in raw and "d_model" in raw:
+        return "mamba_ssm"
     return ARCHITECTURES.get(first, first)
 
 

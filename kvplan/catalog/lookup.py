@@ -57,11 +57,11 @@ def as_path(word: str) -> Path | None:
     """Return the path a word means: it exists, or is written like one; None for a name, SpecError where none is."""
     try:
         path = path_of(word)
-        if path.exists() and (path.suffix in (".json", ".yaml", ".yml") or path.is_dir() or "/" in word):
+        if path.exists() and (path.suffix in (".json", ".yaml", ".yml", ".gguf") or path.is_dir() or "/" in word):
             return path
     except (OSError, SpecError):
         raise SpecError(f"{shown(word)} is neither a name nor a path") from None
-    written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml"))
+    written = word.startswith(("./", "../", "/", "~")) or word.endswith((".json", ".yaml", ".yml", ".gguf"))
     if written:
         raise SpecError(f"{word}: no such file or folder")
     return None

@@ -62,6 +62,8 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         path = path / "config.json"
         if not path.is_file():
             raise SpecError(f"{path.parent}: holds no config.json")
+    if path.suffix == ".gguf":
+        return _gguf_at(path, as_family)
     content = read_text(path, path.name)
     if path.suffix in (".yaml", ".yml"):
         raw = read_yaml(content, path.name, typed=True)
@@ -74,9 +76,45 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         described = read_json(read_text(beside, beside.name), beside.name).get("quantization")
         raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return read_model(
+    spec = read_model(
         raw, name=name, where=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
     )
+    return replace(spec, file_bytes=tensor_bytes(path.parent) if path.name == "config.json" else None)
+
+
+def tensor_bytes(folder: Path) -> int | None:
+    """Return the bytes of a folder's safetensors, as their index or the one file says; None where it has none. [B]"""
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        about = read_json(read_text(index, index.name), index.name).get("metadata")
+        total = about.get("total_size") if isinstance(about, dict) else None
+        known = isinstance(total, (int, float)) and not isinstance(total, bool) and 0 < total < LARGEST_FILES
+        return int(total) if known and total is not None else None
+    if single.is_file():
+        size = single.stat().st_size
+        with single.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        return size - 8 - header if 0 < header < size - 8 else None
+    return None
+
+
+#: no folder holds more [B]
+LARGEST_FILES = 1e15
+
+
+def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
+    from kvplan.catalog.gguf import read_gguf
+
+    header = read_gguf(path)
+    spec = read_model(
+        header.config,
+        name=path.stem,
+        where=path.name,
+        source=_here(path),
+        classes=class_defaults(),
+        as_family=as_family,
+    )
+    return replace(spec, quantization=header.quantization)
 
 
 def _variant(word: str, as_family: str | None) -> ModelSpec | None:

@@ -40,7 +40,7 @@ from kvplan.report.formats import Report
     type=click.Choice(LAYOUTS),
     metavar="READING",
     default="architecture",
-    help="architecture (the default), engine: the pages it reserves, or transformers: what its cache holds.",
+    help="architecture (default), engine or transformers.",
 )
 @click.option(
     "--encoder-tokens",

@@ -52,9 +52,7 @@ online_option = click.option(
 model_option = stacked(
     click.option("--model", "-m", required=True, help="A name, hub id (--online), config.json."), online_option
 )
-as_option = click.option(
-    "--as", "as_family", metavar="FAMILY", help="Read the config as this architecture, whatever it states."
-)
+as_option = click.option("--as", "as_family", metavar="FAMILY", help="Read the config as of this architecture.")
 context_option = click.option("--context", "-c", required=True, metavar="TOKENS", help="Prompt and answer: 128k, 4096.")
 gpus_option = click.option(
     "--gpu", "-g", "gpus", multiple=True, metavar="GPU", help="A name or YAML file; repeatable. Default: all."

@@ -60,7 +60,7 @@ def page(m: Memory, explained: bool = False) -> Page:
         Text(sentence(m.reason), "bad"),
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
-        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}."),
+        Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}{files(m)}."),
         Text(sentence(drafted(m))),
         (Text(f"Note: {sentence(n)}") for n in m.remarks),
         room,
@@ -83,6 +83,12 @@ def sources(m: Memory) -> Iterable[str]:
     yield f"model: {brief(m.model.source)}"
     if m.budget:
         yield rules(m.budget.deployment.engine)
+
+
+def files(m: Memory) -> str:
+    """Return what the folder's weight files hold, '' where it has none."""
+    held = m.model.file_bytes
+    return f"; the folder's files hold {show_bytes(held)}" if held else ""
 
 
 def capacity(m: Memory, b: Budget) -> str:
@@ -144,6 +150,7 @@ def document(m: Memory) -> Json:
             "parameters": model.parameters,
             "active_parameters": round(model.active_parameters),
             "bytes": m.weight_bytes,
+            "file_bytes": model.file_bytes,
         },
         kv={
             "attention_bytes": m.attention,

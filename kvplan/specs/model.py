@@ -229,6 +229,7 @@ class ModelSpec:
     notes: tuple[str, ...] = ()  #: remarks for the user, `assumed` among them
     assumed: tuple[str, ...] = ()  #: what was taken for granted of an architecture kvplan does not know
     vision: Vision | None = None  #: how images become tokens, None where it reads none
+    file_bytes: int | None = None  #: tensors of the folder's weight files, None where it has none [B]
     longer: str = ""  #: release of the same shape with a longer context, where the two are often confused
     source: Source  #: where the config came from
     config: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  #: as it was read

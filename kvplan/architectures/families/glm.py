@@ -22,13 +22,17 @@ def glm(c: Config) -> Body:
     )
 
 
-@family("glm4_moe", "glm4v_moe_text", "dots1", "hy_v3", "solar_open", "exaone_moe")
+@family("glm4_moe", "glm4v_moe_text", "dots1", "hy_v3", "solar_open", "exaone_moe", "sarvam_moe")
 def deepseek_like(c: Config) -> Body:
     """Ordinary attention with DeepSeek's experts: first layers dense, shared experts beside the routed ones."""
     t, hidden, inner = c.model_type, c.size("hidden_size"), c.size("moe_intermediate_size")
     bias, mlp_bias = c.flag("attention_bias") and t != "exaone_moe", t == "hy_v3" and c.flag("mlp_bias")
     shared = c.size("num_shared_experts" if t in ("exaone_moe", "hy_v3") else "n_shared_experts", 1, low=0) * inner
-    qk_norm = "head" if t in ("dots1", "hy_v3", "exaone_moe") or (t == "glm4_moe" and c.flag("use_qk_norm")) else ""
+    qk_norm = (
+        "head"
+        if t in ("dots1", "hy_v3", "exaone_moe", "sarvam_moe") or (t == "glm4_moe" and c.flag("use_qk_norm"))
+        else ""
+    )
     kinds, attention = (
         mixed(c, exaone_rule(c)) if t == "exaone_moe" else mixed(c, dots_rule(c)) if t == "dots1" else full(c)
     )

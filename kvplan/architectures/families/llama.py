@@ -5,16 +5,18 @@ from collections.abc import Callable
 from kvplan.architectures.attention import full, mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain
-from kvplan.architectures.parts import Body
+from kvplan.architectures.parts import Body, head_dim
 from kvplan.architectures.registry import family
 
 
-@family("llama", "internlm3", "yi", "aquila", "exaone", "solar")
+@family("llama", "internlm3", "yi", "aquila", "exaone", "solar", "iquestcoder", "internlm")
 def llama(c: Config) -> Body:
     """Read Llama and its kin: full attention and a gated feed-forward, biases where the config has them."""
     t = c.model_type
-    every_bias = t == "internlm3" and c.flag("bias")
+    every_bias = t in ("internlm", "internlm3") and c.flag("bias")
     bias = c.flag("attention_bias") or every_bias
+    if t == "internlm":  # biases on the attention alone
+        return plain(c, *full(c), qkv_bias=bias, o_bias=bias)
     return plain(
         c,
         *full(c),
@@ -81,3 +83,26 @@ def apertus(c: Config) -> Body:
         o_bias=c.flag("attention_bias"),
         extra_norm=2,
     )
+
+
+@family("bitnet")
+def bitnet(c: Config) -> Body:
+    """BitNet norms what goes into the last matrix of attention and feed-forward too."""
+    bias = c.flag("attention_bias")
+    inner = c.size("hidden_size") + c.size("intermediate_size")
+    return plain(c, *full(c), qkv_bias=bias, o_bias=bias, extra_norm=inner)
+
+
+@family("diffllama")
+def diffllama(c: Config) -> Body:
+    """Differential attention has four vectors a layer, of a head's width, and caches as Llama does."""
+    bias = c.flag("attention_bias")
+    return plain(c, *full(c), qkv_bias=bias, o_bias=bias, extra_norm=4 * head_dim(c))
+
+
+@family("hyperclovax")
+def hyperclovax(c: Config) -> Body:
+    """Read HyperCLOVA X: Llama, with norms behind each part where use_post_norm says so."""
+    bias = c.flag("attention_bias")
+    norms = 4 if c.flag("use_post_norm") else 2
+    return plain(c, *full(c), qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), norms=norms)

@@ -6,6 +6,7 @@ from kvplan.architectures.feed_forward import mlp
 from kvplan.architectures.parts import Body, decoder, kv_heads, layer_count, linear, vector
 from kvplan.architectures.recurrence import mamba1, mamba2, rank
 from kvplan.architectures.registry import family
+from kvplan.errors import SpecError
 from kvplan.specs.model import Attention, Weight
 
 
@@ -108,3 +109,25 @@ def zamba2(c: Config) -> Body:
         norms=0,
         extra=extra,
     )
+
+
+@family("mamba_ssm")
+def mamba_original(c: Config) -> Body:
+    """Read Mamba's own format: d_model, n_layer and ssm_cfg; the vocabulary is rounded up."""
+    hidden, count = c.size("hidden_size"), layer_count(c)
+    sizes = c.nested("ssm_cfg", model_type="mamba_ssm")
+    if c.get("attn_layer_idx", None):
+        raise SpecError(f"{c.where}: attn_layer_idx: kvplan reads this format without attention only")
+    inner, kernel = sizes.size("expand", 2) * hidden, sizes.size("d_conv", 4)
+    if sizes.text("layer", "Mamba1") == "Mamba2":
+        part = mamba2(
+            c, hidden=hidden, inner=inner, heads=max(inner // sizes.size("headdim", 64), 1),
+            groups=sizes.size("ngroups", 1), state=sizes.size("d_state", 128), kernel=kernel, conv_bias=True,
+            bias=False, prefix="mixer",
+        )  # fmt: skip
+    else:
+        part = mamba1(
+            c, hidden=hidden, inner=inner, state=sizes.size("d_state", 16), kernel=kernel,
+            dt_rank=rank(sizes, "dt_rank", hidden), conv_bias=True, bias=False, prefix="mixer",
+        )  # fmt: skip
+    return decoder(c, ["mamba"] * count, lambda _: part, ["none"] * count, lambda _: (), norms=1)

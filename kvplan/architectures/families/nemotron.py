@@ -13,7 +13,7 @@ from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight
 
 
-@family("nemotron")
+@family("nemotron", "jais2")
 def nemotron(c: Config) -> Body:
     """Read Nemotron: a feed-forward of two matrices, and norms with biases."""
     bias = c.flag("attention_bias")

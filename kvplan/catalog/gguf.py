@@ -1,0 +1,198 @@
+"""The header of a GGUF file: what it says of the model, and how its tensors are stored. Tensors are never read.
+
+Source: ggml's docs/gguf.md (version 3) and the block sizes of ggml-common.h.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from kvplan.errors import SpecError, shown
+from kvplan.specs.model import Quantization
+
+#: bounds of a header that real files keep by far: bytes, entries, tensors, letters of a text, elements of a list
+MOST_BYTES, MOST_ENTRIES, MOST_TENSORS, MOST_LETTERS, MOST_ELEMENTS = 1 << 27, 4096, 100_000, 1 << 20, 1 << 24
+#: lists that are kept: longer ones (vocabularies) are only counted
+KEPT = 4096
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_TEXT, _LIST = 8, 9
+#: (elements of a block, its bytes) by ggml's type of tensor
+BLOCKS = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292), 16: (256, 66),
+    17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136),
+    24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54),
+    35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a GGUF file says."""
+
+    config: dict[str, Any]  #: as a config.json
+    quantization: Quantization | None  #: how its matrices are stored, None: in 16 or 32 bits
+
+
+class _Reader:
+    """Reads numbers and texts off a file; raises SpecError at its end or beyond MOST_BYTES."""
+
+    def __init__(self, file: BinaryIO, where: str):
+        self.file, self.where, self.left = file, where, MOST_BYTES
+
+    def bytes(self, count: int) -> bytes:
+        self.left -= count
+        found = self.file.read(count) if self.left >= 0 else b""
+        if len(found) != count:
+            raise SpecError(f"{self.where}: no GGUF header: it ends early, or is longer than any real one")
+        return found
+
+    def number(self, code: str) -> Any:
+        return struct.unpack(f"<{code}", self.bytes(struct.calcsize(f"<{code}")))[0]
+
+    def count(self, most: int, what: str) -> int:
+        found: int = self.number("Q")
+        if found > most:
+            raise SpecError(f"{self.where}: no GGUF header: it has {found:,} {what}, more than any real one")
+        return found
+
+    def text(self) -> str:
+        return self.bytes(self.count(MOST_LETTERS, "letters in a text")).decode("utf-8", "replace")
+
+    def value(self, kind: int, depth: int = 0) -> Any:
+        """Return a value; a long list is its length."""
+        if kind in _NUMBERS:
+            return self.number(_NUMBERS[kind])
+        if kind == _TEXT:
+            return self.text()
+        if kind != _LIST or depth > 1:
+            raise SpecError(f"{self.where}: no GGUF header: a value of type {kind}")
+        inner, count = self.number("I"), self.count(MOST_ELEMENTS, "elements in a list")
+        if inner in _NUMBERS and count > KEPT:
+            size = struct.calcsize(f"<{_NUMBERS[inner]}")
+            for start in range(0, count, KEPT):
+                self.bytes(size * min(KEPT, count - start))
+            return count
+        found = []
+        for _ in range(count):
+            element = self.value(inner, depth + 1)
+            if count <= KEPT:
+                found.append(element)
+        return found if count <= KEPT else count
+
+
+def read_gguf(path: Path) -> Header:
+    """Return what the header of a GGUF file says; raise SpecError where it is none or its model cannot be told."""
+    where = path.name
+    with path.open("rb") as file:
+        reader = _Reader(file, where)
+        if reader.bytes(4) != b"GGUF":
+            raise SpecError(f"{where}: no GGUF file: it does not begin with 'GGUF'")
+        version = reader.number("I")
+        if version not in (2, 3):
+            raise SpecError(f"{where}: GGUF version {version}; kvplan reads 2 and 3")
+        tensors = reader.count(MOST_TENSORS, "tensors")
+        entries = reader.count(MOST_ENTRIES, "entries")
+        said = {}
+        for _ in range(entries):
+            key = reader.text()
+            said[key] = reader.value(reader.number("I"))
+        held = {}
+        for _ in range(tensors):
+            name, dims = reader.text(), reader.number("I")
+            if dims > 8:
+                raise SpecError(f"{where}: no GGUF header: a tensor of {dims} dimensions")
+            shape = tuple(reader.number("Q") for _ in range(dims))
+            held[name] = (shape, reader.number("I"))
+            reader.number("Q")
+    return Header(config=config_of(said, held, where), quantization=stored(held, where))
+
+
+#: architectures by their names in GGUF files; others are read by what they state
+FAMILIES = {
+    "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gemma3": "gemma3_text", "gpt-oss": "gpt_oss",
+    "command-r": "cohere", "deepseek2": "deepseek_v3", "mistral3": "ministral3", "glm4moe": "glm4_moe",
+    "granitemoe": "granitemoe", "phi2": "phi", "gptneox": "gpt_neox",
+}  # fmt: skip
+#: GGUF's keys (without the architecture) and config.json's
+KEYS = {
+    "block_count": "num_hidden_layers", "embedding_length": "hidden_size", "feed_forward_length": "intermediate_size",
+    "context_length": "max_position_embeddings", "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads", "attention.key_length": "head_dim", "vocab_size": "vocab_size",
+    "expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size", "expert_shared_count": "n_shared_experts",
+    "leading_dense_block_count": "first_k_dense_replace", "attention.sliding_window": "sliding_window",
+    "attention.kv_lora_rank": "kv_lora_rank", "attention.q_lora_rank": "q_lora_rank",
+}  # fmt: skip
+#: keys that say nothing of the cache
+_ASIDE = ("rope.", "attention.layer_norm", "attention.value_length", "expert_weights", "expert_gating", "vocab_size")
+
+
+def config_of(said: Mapping[str, Any], held: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a config.json that says what a GGUF header does."""
+    named = said.get("general.architecture")
+    if not isinstance(named, str) or not named:
+        raise SpecError(f"{where}: states no general.architecture, so its model cannot be told")
+    own = {k.removeprefix(f"{named}."): v for k, v in said.items() if k.startswith(f"{named}.")}
+    config: dict[str, Any] = {"model_type": FAMILIES.get(named, named), "torch_dtype": "float16"}
+    for key, value in own.items():
+        if isinstance(value, list):
+            alike = set(map(str, value))
+            if len(alike) != 1:
+                raise SpecError(
+                    f"{where}: {named}.{key} differs between layers, which kvplan reads from config.json only"
+                )
+            value = value[0]
+        if key in KEYS:
+            config[KEYS[key]] = value
+        elif not key.startswith(_ASIDE):
+            config[key.replace(".", "_")] = value
+    tokens = said.get("tokenizer.ggml.tokens")
+    config.setdefault("vocab_size", len(tokens) if isinstance(tokens, list) else tokens)
+    config["tie_word_embeddings"] = "output.weight" not in held
+    config["attention_bias"] = "blk.0.attn_q.bias" in held
+    if not config.get("num_experts"):
+        config.pop("num_experts", None)
+    elif named == "llama":
+        config["model_type"] = "mixtral"
+    if "kv_lora_rank" in config:
+        rope, wide, narrow = (
+            next((own[k] for k in keys if isinstance(own.get(k), int)), unsaid)
+            for keys, unsaid in (
+                (("rope.dimension_count",), 64),
+                (("attention.key_length_mla", "attention.key_length"), 192),
+                (("attention.value_length_mla", "attention.value_length"), 128),
+            )
+        )
+        config |= {"qk_rope_head_dim": rope, "qk_nope_head_dim": wide - rope, "v_head_dim": narrow}
+        config.pop("head_dim", None)
+    return config
+
+
+def stored(held: Mapping[str, tuple[tuple[int, ...], int]], where: str) -> Quantization | None:
+    """Return how matrices are stored: their mean bits, the embedding's and the head's; None for 16 bits and more."""
+
+    def bits(names: list[str]) -> float | None:
+        """Return the mean bits per element of some tensors. [bit]"""
+        elements, size = 0, 0.0
+        for name in names:
+            shape, kind = held[name]
+            if kind not in BLOCKS:
+                raise SpecError(
+                    f"{where}: tensor {shown(name)} is of ggml type {kind}, whose size kvplan does not know"
+                )
+            block, held_bytes = BLOCKS[kind]
+            elements += prod(shape)
+            size += prod(shape) / block * held_bytes
+        return 8 * size / elements if elements else None
+
+    outer = {"token_embd.weight": "embed_tokens", "output.weight": "lm_head"}
+    inner = bits([name for name, (shape, _) in held.items() if len(shape) > 1 and name not in outer])
+    if inner is None or inner >= 16:
+        return None
+    pairs = tuple((ours, found) for name, ours in outer.items() if name in held and (found := bits([name])) is not None)
+    return Quantization(method="gguf", bits=inner, overrides=pairs, head=True, embedding=True)
