@@ -10,7 +10,8 @@ from queue_twin import Machine, percentile, simulate
 from kvplan import catalog
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel
-from kvplan.perf.queueing import PromptClass, Wait, closed_memory, gamma, mean, root
+from kvplan.perf.prompts import PromptClass, mean
+from kvplan.perf.queueing import Wait, closed_memory, gamma, root
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
 from kvplan.planning.prompts import prompt_classes

@@ -17,17 +17,8 @@ from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
-from kvplan.perf.queueing import (
-    first_token,
-    mixture,
-    open_loop,
-    open_memory,
-    prompt_passes,
-    prompt_steps,
-    serve_open,
-    slim,
-    token_time,
-)
+from kvplan.perf.prompts import mixture, prompt_passes, prompt_steps, slim
+from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.demand import Demand

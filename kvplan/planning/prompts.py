@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from kvplan.perf.queueing import PromptClass
+from kvplan.perf.prompts import PromptClass
 from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute

@@ -20,21 +20,17 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
-from kvplan.perf.queueing import (
+from kvplan.perf.prompts import (
     PromptClass,
     PromptPasses,
     PromptSteps,
-    first_token,
     mixture,
-    open_loop,
-    open_memory,
     prompt_attention,
     prompt_passes,
     prompt_steps,
-    serve_open,
     slim,
-    token_time,
 )
+from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, Served, serve
 from kvplan.planning.certainty import certainty
 from kvplan.planning.demand import Demand
