@@ -121,10 +121,11 @@ def open_loop(
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
     """Return the mean wait for a prompt's turn: M/G/1, and those behind it that are read in the rest of its last step.
 
+    The calibration's `wait` is of closed loops, whose requests come in step with each other; Poisson arrivals do not.
     Source: Pollaczek and Khinchine. [s]
     """
     busy = smaller(rate * times.service, BUSIEST)
-    ahead = c.wait * busy * times.service * times.squared / (2 * (1 - busy))
+    ahead = busy * times.service * times.squared / (2 * (1 - busy))
     room = mean(m.classes, [k.chunks(c.chunk) - k.fresh / c.chunk for k in m.classes])
     behind = rate * times.extra * (ahead + s.decode / 2)
     left = room * larger(s.mixed[-1] - s.decode, 0.0)
