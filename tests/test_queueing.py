@@ -109,16 +109,20 @@ JOBS = [
 ]  # fmt: skip
 
 
-def searched(workload: str, model: str, gpu: str, ttft: float):
-    """Return the demand, the candidates on one GPU and the cheapest of them that keeps the limits."""
+def searched(workload: str, model: str, gpu: str, ttft: float | None):
+    """Return the demand, the candidates on one GPU and the cheapest that keeps the limits, None without one.
+
+    The limits are the workload's own, or a TTFT and a TPOT that is loose.
+    """
     w = catalog.workload(workload)
+    limits = Limits(ttft=w.slo.ttft, tpot=w.slo.tpot, e2e=w.slo.e2e) if ttft is None else Limits(ttft=ttft, tpot=0.3)
     demand = Demand(
         model=catalog.model(model), workload=w, peak=w.arrivals.peak_rate, mean=w.arrivals.mean_rate,
-        limits=Limits(ttft=ttft, tpot=0.3), engine=catalog.engine(),
+        limits=limits, engine=catalog.engine(),
     )  # fmt: skip
     (one,), _ = search(demand, ["baseline"], [site(model, gpu)])
     able = [tuple(map(int, at)) for at in zip(*one.feasible.nonzero(), strict=True)]
-    return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]))
+    return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]), default=None)
 
 
 @pytest.mark.parametrize("gpu", ["h200", "mi300x"])
