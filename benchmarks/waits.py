@@ -20,7 +20,7 @@ SHARE = 0.95
 
 
 def main() -> None:
-    print(f"{'workload':18} {'model':13} {'GPU':7} {'limits':7} {'plan':16} plan P95  queue P95      off")
+    print(f"{'workload':18} {'model':13} {'GPU':7} {'limits':7} {'plan':10} {'kept':>5} plan P95  queue P95      off")
     worst = 0.0
     for name, looser in JOBS:
         for model in MODELS:
@@ -36,12 +36,14 @@ def main() -> None:
                 shape, replicas = one.grid.configurations[at[0]], int(one.replicas[at])
                 surge, _ = demand.waits_at
                 rate = surge * demand.peak / replicas
-                found, _ = simulated(name, made(name, model, gpu, shape.parallel.tensor), rate, REQUESTS)
+                kept, server = float(one.kept[at]), made(name, model, gpu, shape.parallel.tensor)
+                found, _ = simulated(name, server, rate, REQUESTS, kept)
                 ours, theirs = float(one.ttft[at]), percentile(found, SHARE)
                 worst = max(worst, abs(ours / theirs - 1))
                 plan = f"{replicas} x {shape.parallel}"
                 print(
-                    f"{name:18} {model:13} {gpu:7} {limits:7} {plan:16} {ours:8.3f} s {theirs:8.3f} s {ours / theirs - 1:+8.1%}",
+                    f"{name:18} {model:13} {gpu:7} {limits:7} {plan:10} {kept:5.0%} {ours:8.3f} s {theirs:8.3f} s"
+                    f" {ours / theirs - 1:+8.1%}",
                     flush=True,
                 )
     print(f"off by {worst:.1%} at most")

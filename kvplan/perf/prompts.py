@@ -27,7 +27,7 @@ TINY = 1e-12
 class PromptClass:
     """Prompts that are alike: a share of all, their length, and what the prefix cache leaves to compute."""
 
-    weight: float  #: share of the prompts
+    weight: Amount  #: share of the prompts
     total: int  #: length [token]
     fresh: int  #: tokens to compute [token]
 
