@@ -11,7 +11,7 @@ from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
 #: and around the percentiles that limits are for
-FINE, COARSE = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.94, 0.96, 1.0), (0.0, 1.0)
+FINE, COARSE = (0.0, 0.25, 0.5, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
 
 
 def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tuple[PromptClass, ...]:

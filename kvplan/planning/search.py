@@ -272,8 +272,9 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
-        site=site, workload=demand.workload, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
-        gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
+        site=site, workload=demand.workload, grid=grid, served=served, requests=requests, room=room, replicas=replicas,
+        gpus=gpus, gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds),
+        ttft=ttft, tpot=tpot, e2e=e2e,
         fits=fits, sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
 
@@ -352,10 +353,9 @@ class Crowd:
         running = state.running * ranks
         swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
         crowded = self.running(between, classes, swung).tpot
-        if (kept[here] < 1).any():  # what a full replica does with as many prefixes in memory
-            most_rate = slots / self.running(between, classes, slots / ranks).cycle
-        else:
-            most_rate = rate_at(self.requests[rows], self.requests[rows] / served.cycle[rows], slots)
+        most_rate = rate_at(self.requests[rows], self.requests[rows] / served.cycle[rows], slots)
+        if (evicted := kept[here] < 1).any():  # what a full replica would do with as many prefixes in memory
+            most_rate = np.where(evicted, slots / self.running(between, classes, slots / ranks).cycle, most_rate)
         memory = open_memory(running, slots, rate, most_rate, burst)
         ttft = first_token(state.mixture, state.served, c, state.load, memory, burst)
         tpot = token_time(state.served, state.mixture, demand.output, z, crowded, ttft.queue)
