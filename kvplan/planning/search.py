@@ -251,22 +251,21 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     crowd = Crowd(demand=demand, site=site, requests=requests, batch=grid.batch, ranks=np.minimum(ranks, requests),
                   slots=np.minimum(room, most * ranks), room=room, fits=fits)  # fmt: skip
     ideal = np.ones(requests.shape)
-    full = [crowd.full(group, ideal) for group in grid.groups]
-    served = merged(grid, [s for _, s in full])
+    steps = [prompt_steps(group.passes, site.calibration, grid.batch[group.rows]) for group in grid.groups]
+    served = merged(grid, [crowd.full(*pair, ideal) for pair in zip(grid.groups, steps, strict=True)])
     replicas = np.maximum(np.ceil(demand.in_flight(served.cycle) / requests - 1e-9), 1.0)
     kept = crowd.kept(served, replicas)
     if (kept < ideal).any():
-        full = [crowd.full(group, kept) for group in grid.groups]
-        served = merged(grid, [s for _, s in full])
+        served = merged(grid, [crowd.full(*pair, kept) for pair in zip(grid.groups, steps, strict=True)])
         replicas = np.maximum(np.ceil(demand.in_flight(served.cycle) / requests - 1e-9), 1.0)
     gpus = (replicas + demand.spares) * each
     gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.batch) * each
     ttft, tpot, means = (np.array(served.ttft), np.array(served.tpot), [np.array(served.ttft), np.array(served.tpot)])
-    for group, (steps, _) in zip(grid.groups, full, strict=True):
+    for group, own in zip(grid.groups, steps, strict=True):
         at: tuple[Array, Array] = np.nonzero(fits[group.rows])  # type: ignore[assignment]
         here = (group.rows[at[0]], at[1])
         if here[0].size and not demand.workload.offline:
-            found = crowd.times(group, steps, served, replicas, at, kept)
+            found = crowd.times(group, own, served, replicas, at, kept)
             ttft[here], tpot[here], means[0][here], means[1][here] = found
     served = replace(served, ttft=means[0], tpot=means[1])
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
@@ -313,17 +312,16 @@ class Crowd:
         room = np.maximum(self.room - np.minimum(rate * served.cycle, self.requests), 0.0)
         return np.asarray(kept_prefixes(demand.workload, room=room, rate=rate))
 
-    def full(self, group: AlikePrompts, kept: Array) -> tuple[PromptSteps, Served]:
-        """Return steps and means of replicas that run `requests` requests; those of an offline load always do."""
+    def full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
+        """Return the means of replicas that run `requests` requests; those of an offline load always do."""
         classes = self.classes(group, kept[group.rows])
         c, batch = self.site.calibration, self.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
         load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
-        steps = prompt_steps(group.passes, c, batch)
         m = mixture(classes, steps, c, load)
         if opened:
-            return steps, serve_open(load, steps, c, m)
-        return steps, serve(load, slim(steps), c, m.times)
+            return serve_open(load, steps, c, m)
+        return serve(load, slim(steps), c, m.times)
 
     def classes(self, group: AlikePrompts, kept: Array) -> tuple[PromptClass, ...]:
         """Return the classes of a group's prompts where some of the shared prefixes were evicted."""
