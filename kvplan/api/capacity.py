@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import ENGINES, demand_of, demanded, formats_of, percentile_of
+from kvplan.api.recommend import ENGINES, MOST_SPARES, demand_of, demanded, formats_of, percentile_of
 from kvplan.api.sites import PUBLISHED, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.capacity import Capacity
@@ -62,7 +62,7 @@ def capacity(
     check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
     (name,) = values.technique_names(values.word(technique, "technique"), ())
     formats = formats_of(spec, asked.task, context, wanted)
-    stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, values.MOST_REQUESTS)
+    stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
     demand = demand_of(spec, asked, limits, forms=formats.searched, native=not wanted, spares=stands)
     word = values.engine(engine, "engine", ENGINES)
     place = site(

@@ -57,11 +57,10 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
-    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1/s",
     "kvplan load -w doc-qa -m llama3.1-70b -g h200 --gpus 32 -t fp8 --ttft 20s",
 )
 def command(form: str, workload: str | None, gpus: int | None, **asked: Any) -> None:
-    """One server under load: a table, one loop, or the largest load within limits; what GPUs serve of a workload."""
+    """One server under load, or the most of a workload that GPUs serve."""
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, asked)
         return
