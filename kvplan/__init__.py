@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
-    "audit", "calibrate", "compare", "estimate", "fleet", "load", "memory", "predict", "profile", "recommend",
-    "validate",
+    "audit", "calibrate", "capacity", "compare", "estimate", "fleet", "load", "memory", "predict", "profile",
+    "recommend", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from kvplan.api.audit import audit
     from kvplan.api.calibrate import calibrate
+    from kvplan.api.capacity import capacity
     from kvplan.api.compare import compare
     from kvplan.api.estimate import estimate
     from kvplan.api.fleet import fleet

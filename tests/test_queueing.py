@@ -1,6 +1,8 @@
 """Waits and percentiles of mixed prompts, against a replica that is simulated step by step."""
 
+import heapq
 import random
+from collections import OrderedDict
 from dataclasses import replace
 from functools import cache
 
@@ -10,10 +12,11 @@ from queue_twin import Machine, percentile, simulate
 from kvplan import catalog
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel
-from kvplan.perf.queueing import PromptClass, Wait, closed_memory, gamma, mean, root
+from kvplan.perf.prompts import PromptClass, mean
+from kvplan.perf.queueing import Wait, closed_memory, gamma, root
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
-from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.search import search
 from kvplan.planning.server import Server, server
@@ -33,18 +36,22 @@ def site(model: str, gpu: str, tensor: int | None = None) -> Site:
 
 
 @cache
-def made(workload: str, model: str, gpu: str, tensor: int) -> Server:
+def made(workload: str, model: str, gpu: str, tensor: int, kept: float = 1.0) -> Server:
     """Return one replica under a workload's mixture of prompts."""
     w = catalog.workload(workload)
     return server(
         catalog.model(model), site(model, gpu, tensor), technique="baseline", prompt=round(w.input.mean),
-        output=w.output.mean, mixed=prompt_classes(w, True),
+        output=w.output.mean, mixed=prompt_classes(w, True, kept),
     )  # fmt: skip
 
 
-def draws(workload: str):
-    """Return what draws one request: its length, what of it is cached, its output, each from its own distribution."""
+def draws(workload: str, kept: float = 1.0):
+    """Return what draws one request: its length, what of it is cached, its output, each from its own distribution.
+
+    Of the prefixes that some requests share only some were `kept`; the others are those of a miss.
+    """
     w = catalog.workload(workload)
+    least = w.prefix_classes[0][1]
 
     def draw(rng: random.Random) -> tuple[int, int, int]:
         at, share = rng.random(), 0.0
@@ -52,20 +59,24 @@ def draws(workload: str):
             if at < weight:
                 break
             at -= weight
+        if rng.random() >= kept:
+            share = least
         total = max(2, int(w.input.quantile(rng.random())))
         return total, min(int(total * share), total - 1), max(1, int(w.output.quantile(rng.random())))
 
     return draw
 
 
-def simulated(workload: str, s: Server, rate: float, requests: int) -> tuple[list[float], list[float]]:
+def simulated(
+    workload: str, s: Server, rate: float, requests: int, kept: float = 1.0
+) -> tuple[list[float], list[float]]:
     """Return TTFT and TPOT of a simulation of the same replica, without its start. [s]"""
     w = catalog.workload(workload)
     machine = Machine(
         model=s.model, base=kv_layout(s.model, default_kv_bits(s.model)), layout=s.layout, parallel=s.parallel,
         calibration=s.site.calibration, length=int(w.input.mean + w.output.mean / 2),
     )  # fmt: skip
-    done = simulate(machine, draws(workload), rate=rate, requests=requests, slots=s.slots)[requests // 20 :]
+    done = simulate(machine, draws(workload, kept), rate=rate, requests=requests, slots=s.slots)[requests // 20 :]
     return [r.first - r.arrived for r in done], [(r.last - r.first) / (r.output - 1) for r in done if r.output > 1]
 
 
@@ -108,16 +119,20 @@ JOBS = [
 ]  # fmt: skip
 
 
-def searched(workload: str, model: str, gpu: str, ttft: float):
-    """Return the demand, the candidates on one GPU and the cheapest of them that keeps the limits."""
+def searched(workload: str, model: str, gpu: str, ttft: float | None):
+    """Return the demand, the candidates on one GPU and the cheapest that keeps the limits, None without one.
+
+    The limits are the workload's own, or a TTFT and a TPOT that is loose.
+    """
     w = catalog.workload(workload)
+    limits = Limits(ttft=w.slo.ttft, tpot=w.slo.tpot, e2e=w.slo.e2e) if ttft is None else Limits(ttft=ttft, tpot=0.3)
     demand = Demand(
         model=catalog.model(model), workload=w, peak=w.arrivals.peak_rate, mean=w.arrivals.mean_rate,
-        limits=Limits(ttft=ttft, tpot=0.3), engine=catalog.engine(),
+        limits=limits, engine=catalog.engine(),
     )  # fmt: skip
     (one,), _ = search(demand, ["baseline"], [site(model, gpu)])
     able = [tuple(map(int, at)) for at in zip(*one.feasible.nonzero(), strict=True)]
-    return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]))
+    return demand, one, min(able, key=lambda at: (one.gpus[at], one.ttft[at], one.requests[at]), default=None)
 
 
 @pytest.mark.parametrize("gpu", ["h200", "mi300x"])
@@ -125,7 +140,7 @@ def searched(workload: str, model: str, gpu: str, ttft: float):
 def test_load_and_search_give_the_same_times(workload: str, ttft: float, gpu: str) -> None:
     demand, one, at = searched(workload, "llama3.1-70b", gpu, ttft)
     shape = one.grid.configurations[at[0]]
-    s = made(workload, "llama3.1-70b", gpu, shape.parallel.tensor)
+    s = made(workload, "llama3.1-70b", gpu, shape.parallel.tensor, float(one.kept[at]))
     surge, burstiness = demand.waits_at
     p = at_rate(s, surge * demand.peak / one.replicas[at], burstiness)
     assert s.parallel == shape.parallel
@@ -141,7 +156,8 @@ def test_a_planned_replica_keeps_what_the_plan_says(workload: str, ttft: float, 
     """P95 TTFT of the plan and of a simulation of its replicas, each with its part of a Poisson stream."""
     demand, one, at = searched(workload, "llama3.1-70b", gpu, ttft)
     s = made(workload, "llama3.1-70b", gpu, one.grid.configurations[at[0]].parallel.tensor)
-    found, _ = simulated(workload, s, demand.peak / one.replicas[at], 10_000)
+    rate = demand.waits_at[0] * demand.peak / one.replicas[at]
+    found, _ = simulated(workload, s, rate, 10_000, float(one.kept[at]))
     assert float(one.ttft[at]) == pytest.approx(percentile(found, 0.95), rel=0.15)
 
 
@@ -196,3 +212,53 @@ def test_more_misses_wait_longer_at_the_same_work() -> None:
     s = made("doc-qa", "llama3.1-8b", "h100", 1)
     even = replace(s, mixed=(PromptClass(weight=1.0, total=s.prompt, fresh=s.fresh),))
     assert at_rate(s, 0.1).ttft.p95 > 2 * at_rate(even, 0.1).ttft.p95
+
+
+# -- prefixes in memory ---------------------------------------------------------------------------
+
+
+def recently_used(slots: int, rate: float, new: float, between: float, requests: int) -> float:
+    """Return the share of repeated questions whose document an LRU cache of so many documents still holds."""
+    rng, cache, hits, repeats = random.Random(7), OrderedDict[int, None](), 0, 0
+    coming: list[tuple[float, int, bool]] = []
+    at = 0.0
+    for born in range(requests):  # documents come at random, each question is followed by another unless it is the last
+        at += rng.expovariate(rate * new)
+        heapq.heappush(coming, (at, born, True))
+    while coming:
+        at, document, first = heapq.heappop(coming)
+        if not first:
+            repeats += 1
+            hits += document in cache
+        cache[document] = None
+        cache.move_to_end(document)
+        if len(cache) > slots:
+            cache.popitem(last=False)
+        if rng.random() >= new:
+            heapq.heappush(coming, (at + rng.expovariate(1 / between), document, False))
+    return hits / repeats
+
+
+@pytest.mark.parametrize("slots", [5, 15, 30, 60])
+@pytest.mark.parametrize("workload", ["doc-qa", "legal-contracts", "code-review"])
+def test_prefixes_are_kept_as_the_least_recently_used_leave(workload: str, slots: int) -> None:
+    w, live = catalog.workload(workload), 30
+    (new, least), most = w.prefix_classes[0], w.prefix_classes[-1][1]
+    rate = live / w.between_questions
+    room = slots * (most - least) * w.input.mean / (w.input.mean + w.output.mean)
+    ours = kept_prefixes(w, room=room, rate=rate)
+    assert ours == pytest.approx(recently_used(slots, rate, new, w.between_questions, 4000), abs=0.05)
+
+
+def test_a_prefix_that_all_share_stays_and_one_without_room_does_not() -> None:
+    assert kept_prefixes(catalog.workload("rag"), room=0.0, rate=1.0) == 1.0
+    assert kept_prefixes(catalog.workload("doc-qa"), room=0.0, rate=1.0) == pytest.approx(0.0, abs=1e-9)
+    assert kept_prefixes(catalog.workload("doc-qa"), room=1e4, rate=1.0) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_is_evicted_is_a_miss() -> None:
+    w = catalog.workload("doc-qa")
+    half = prompt_classes(w, True, 0.5)
+    assert sum(k.weight for k in half) == pytest.approx(1)
+    assert sum(k.weight for k in half if k.fresh < k.total / 2) == pytest.approx(0.4)  # half of four in five
+    assert prompt_classes(w, True, 1.0) == prompt_classes(w, True)

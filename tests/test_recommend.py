@@ -17,23 +17,14 @@ from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
-from kvplan.perf.queueing import (
-    first_token,
-    mixture,
-    open_loop,
-    open_memory,
-    prompt_passes,
-    prompt_steps,
-    serve_open,
-    slim,
-    token_time,
-)
+from kvplan.perf.prompts import mixture, prompt_passes, prompt_steps, slim
+from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
 from kvplan.planning.plan import TIE, loads_of
-from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.search import LOADS, LONGEST, MOST_CACHED, search
@@ -111,7 +102,8 @@ class Replica:
 
     def __init__(self, demand, layout, form, parallel, site, slots, shared):
         self.demand, self.layout, self.form, self.parallel, self.site = demand, layout, form, parallel, site
-        self.slots, self.classes = slots, prompt_classes(demand.workload, shared)
+        self.slots, self.shared, self.kept = slots, shared, 1.0
+        self.ideal = self.classes = prompt_classes(demand.workload, shared)
         self.known = {}
         most = max(demand.engine.limits(site.gpu)[0], 1)
         self.batches = sorted({max(n / parallel.data, 1.0) for n in LOADS if n <= most * 8})
@@ -121,7 +113,7 @@ class Replica:
         if batch not in self.known:
             p = prompt_passes(
                 d.model, d.base, self.layout, weights(d.model, self.form), self.parallel, batch=batch,
-                classes=self.classes, output=d.output, chunk=c.chunk,
+                classes=self.ideal, output=d.output, chunk=c.chunk,
             )  # fmt: skip
             self.known[batch] = prompt_steps(p, c, batch)
         return self.known[batch]
@@ -142,11 +134,18 @@ class Replica:
             return serve_open(load, steps, self.site.calibration, m)
         return serve(load, slim(steps), self.site.calibration, m.times)
 
+    def keeping(self, kept: float):
+        """Evict what does not stay in memory."""
+        self.kept = kept
+        self.classes = prompt_classes(self.demand.workload, True, kept) if self.shared else self.ideal
+
     def full(self, n: int):
         batch = max(n / self.parallel.data, 1.0)
         return self.served(self.exactly(batch), batch, not self.demand.workload.offline)
 
-    def rate(self, n: float) -> float:
+    def rate(self, n: float, ranks: int) -> float:
+        if self.kept < 1:
+            return n / self.served(self.steps(max(n / ranks, 1.0)), n / ranks, True).cycle
         upper = next((m for m in LOADS[1:] if m >= n), LOADS[-1])
         lower = LOADS[LOADS.index(upper) - 1]
         part = (n - lower) / (upper - lower)
@@ -162,7 +161,7 @@ class Replica:
         running = state.running * ranks
         swing = min(max(running + z * math.sqrt(running * (1 + burst**2) / 2), 1e-4), self.slots) / ranks
         crowded = self.served(self.steps(max(swing, 1.0)), swing, True).tpot
-        memory = open_memory(running, self.slots, rate, self.rate(self.slots), burst)
+        memory = open_memory(running, self.slots, rate, self.rate(self.slots, ranks), burst)
         first = first_token(state.mixture, state.served, c, state.load, memory, burst)
         return first.quantile(share), token_time(state.served, state.mixture, d.output, z, crowded, first.queue)
 
@@ -211,13 +210,23 @@ def twin(demand: Demand, names, sites, qualities, formats):
                         batch = n / parallel.data
                         if n > holds or n < parallel.data or batch > most:
                             continue
-                        s = server.full(n)
-                        cycle = s.cycle
-                        mean = demand.peak * (1 + demand.headroom) * cycle
-                        minute = mean * w.arrivals.busiest_minute
-                        flight = mean + z * math.sqrt(mean * (1 + w.arrivals.burstiness**2) / 2)
-                        flight = mean if w.offline else min(flight, minute + z * math.sqrt(minute))
-                        replicas = max(math.ceil(flight / n - 1e-9), 1) + demand.spares
+                        server.keeping(1.0)
+                        for again in (
+                            False,
+                            True,
+                        ):  # as if nothing were evicted, then with what stays beside those that run
+                            s = server.full(n)
+                            cycle = s.cycle
+                            mean = demand.peak * (1 + demand.headroom) * cycle
+                            minute = mean * w.arrivals.busiest_minute
+                            flight = mean + z * math.sqrt(mean * (1 + w.arrivals.burstiness**2) / 2)
+                            flight = mean if w.offline else min(flight, minute + z * math.sqrt(minute))
+                            replicas = max(math.ceil(flight / n - 1e-9), 1)
+                            if not again:
+                                each = demand.waits_at[0] * demand.peak * (1 + demand.headroom) / replicas
+                                free = max(holds - min(each * cycle, n), 0.0)
+                                server.keeping(float(kept_prefixes(w, room=free, rate=each)))
+                        replicas += demand.spares
                         gpus = replicas * parallel.gpus
                         rate = demand.peak * (1 + demand.headroom) / (replicas - demand.spares)
                         ttft, tpot = (s.ttft, s.tpot) if w.offline else server.times(rate, min(n, parallel.data))

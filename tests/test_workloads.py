@@ -143,7 +143,12 @@ def test_every_workload_holds_together(name: str) -> None:
     agrees(w.output, sum(p.tokens for p in w.answer) if w.answer else None)
     assert w.task in TASKS and 0 <= w.prefix_share < 1 and w.arrivals.peak_factor >= 1
     assert w.offline == (w.slo.ttft is None)
-    assert 0 < w.slo.percentile < 1 and set(w.sources) - {"item"} == {"input", "output", "arrivals", "slo"}
+    assert 0 < w.slo.percentile < 1 and set(w.sources) - {"item", "between_questions"} == {
+        "input",
+        "output",
+        "arrivals",
+        "slo",
+    }
     assert w.context(1.0) <= 131_072
 
 

@@ -26,12 +26,24 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.model import IMAGE, MODALITIES, TEXT
 from kvplan.specs.quality import task_named
 from kvplan.specs.source import Source
-from kvplan.specs.workload import ALL, WIDEST, Arrivals, Factor, Lengths, Lognormal, Part, Quantiles, Slo, Workload
+from kvplan.specs.workload import (
+    ALL,
+    BETWEEN,
+    WIDEST,
+    Arrivals,
+    Factor,
+    Lengths,
+    Lognormal,
+    Part,
+    Quantiles,
+    Slo,
+    Workload,
+)
 from kvplan.units import MAX_TOKENS
 
 FIELDS = (
     "name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "item",
-    "requests_per_item", "notes",
+    "requests_per_item", "between_questions", "notes",
 )  # fmt: skip
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
@@ -71,6 +83,10 @@ def _read(word: str) -> Workload:
         each = number(stands, f"{where}: requests_per_item", ONE, example="8")
     if each > 1 and not item:
         raise SpecError(f"{where}: requests_per_item: say of what, as in item: contract")
+    pause = BETWEEN
+    if "between_questions" in raw:
+        told, sources["between_questions"] = stated(raw["between_questions"], source, f"{where}: between_questions")
+        pause = duration(told, f"{where}: between_questions")
     return Workload(
         **titles(raw, name, where),
         task=task_named(text(raw, "task", where, ""), f"{where}: task"),
@@ -85,6 +101,7 @@ def _read(word: str) -> Workload:
         slo=_slo(raw.get("slo"), f"{where}: slo"),
         item=item,
         requests_per_item=each,
+        between_questions=pause,
         notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{where}: notes", "[one sentence]")),
         source=source,
         sources=sources,

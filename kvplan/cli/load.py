@@ -3,7 +3,9 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from kvplan.api.capacity import capacity
 from kvplan.api.load import MOST_DRAFTED, load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.options import (
@@ -19,6 +21,7 @@ from kvplan.cli.options import (
     profile_option,
     replica_options,
 )
+from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.report.formats import Report
 
@@ -26,8 +29,10 @@ from kvplan.report.formats import Report
 @click.command("load")
 @model_option
 @click.option("--gpu", "-g", required=True, help="A GPU name, alias or YAML file.")
-@click.option("--isl", required=True, metavar="TOKENS", help="Tokens of a prompt.")
-@click.option("--osl", required=True, metavar="TOKENS", help="Tokens of an answer.")
+@click.option("--isl", metavar="TOKENS", help="Tokens of a prompt.")
+@click.option("--osl", metavar="TOKENS", help="Tokens of an answer.")
+@click.option("--workload", "-w", help="Instead: a workload, served by --gpus GPUs,")
+@click.option("--gpus", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="for the queries a day they serve.")
 @click.option(
     "--concurrency", type=click.IntRange(1, MOST_REQUESTS), metavar="C", help="Closed loop: requests in flight."
 )
@@ -52,11 +57,36 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
-    "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --rate 1/s",
+    "kvplan load -w doc-qa -m llama3.1-70b -g h200 --gpus 32 -t fp8 --ttft 20s",
 )
-def command(form: str, **asked: Any) -> None:
-    """One server under load: a table, one loop, or the largest load within limits."""
+def command(form: str, workload: str | None, gpus: int | None, **asked: Any) -> None:
+    """One server under load, or the most of a workload that GPUs serve."""
+    if workload is not None or gpus is not None:
+        serve_workload(form, workload, gpus, asked)
+        return
+    for name in ("isl", "osl"):
+        if asked[name] is None:
+            raise SpecError(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
     from kvplan.report import load as words
 
     found = load(**asked)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)
+
+
+#: options that a workload on a number of GPUs is asked with
+ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "engine", "price", "prices", "profile", "on",
+         "allow_long_context")  # fmt: skip
+
+
+def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dict[str, Any]) -> None:
+    """Answer how much of a workload so many GPUs serve."""
+    from kvplan.report import capacity as words
+
+    if workload is None or gpus is None:
+        raise SpecError("workload, gpus: give both, as in workload=doc-qa gpus=8")
+    source = click.get_current_context().get_parameter_source
+    given = {k: v for k, v in asked.items() if source(k) not in (ParameterSource.DEFAULT, None)}
+    if wrong := [name for name in given if name not in (*ASKED, "model", "gpu")]:
+        raise SpecError(f"{', '.join(wrong)}: a workload's replicas, lengths and arrivals are its own; leave it out")
+    found = capacity(workload, gpus=gpus, **given)
     deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)

@@ -9,16 +9,8 @@ from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
-from kvplan.perf.queueing import (
-    TINY,
-    FirstToken,
-    Wait,
-    closed_memory,
-    first_token,
-    open_memory,
-    token_time,
-    variation,
-)
+from kvplan.perf.prompts import TINY
+from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, open_memory, token_time, variation
 from kvplan.perf.serving import BUSIEST
 from kvplan.planning.estimate import warnings
 from kvplan.planning.server import RankTimes, Server, bisect, rate_of, read_alone, timed

@@ -54,6 +54,8 @@ class Plan:
     #: share of busy time that prefill takes
     prompt_share: float
     quality: Quality
+    #: share of the input tokens found in the prefix cache, evicted prefixes left out
+    cached_share: float
     #: probability that the latency limits are kept
     slo_probability: float
     #: the engine that serves it, and whether it serves the technique
@@ -217,6 +219,7 @@ class Book:
             joules=joules if np.isfinite(joules) else None,
             prompt_share=float(served.busy[i, j]),
             quality=self.quality(shape.pair),
+            cached_share=float(one.cached[i, j]),
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
             margin=one.site.margin,

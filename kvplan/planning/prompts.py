@@ -2,29 +2,35 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import e as EULER
 
-from kvplan.perf.queueing import PromptClass
+from kvplan.perf.operators import Amount, larger
+from kvplan.perf.prompts import TINY, PromptClass
+from kvplan.perf.queueing import root
 from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
 #: and around the percentiles that limits are for
-FINE, COARSE = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.94, 0.96, 1.0), (0.0, 1.0)
+FINE, COARSE = (0.0, 0.25, 0.5, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
 
 
-def prompt_classes(workload: Workload, shared: bool) -> tuple[PromptClass, ...]:
+def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tuple[PromptClass, ...]:
     """Return the classes of a workload's prompts; without a `shared` prefix cache every prompt is computed whole.
 
-    Lengths and hits are counted as independent; within a class all prompts are as long as its mean.
+    Of the prefixes that some requests share `kept` are still in memory when they are asked for again; what is evicted
+    is a miss. Lengths and hits are counted as independent; within a class all prompts are as long as its mean.
     """
     hits = workload.prefix_classes if shared else ((1.0, 0.0),)
     least = min(share for _, share in hits)
     found: list[PromptClass] = []
-    for weight, share in hits:
+    lost = sum(weight for weight, share in hits if share > least) * (1.0 - kept)
+    for whole, share in hits:
+        weight = whole + lost if share == least else whole * kept
         found += cut(workload.input, weight, share, FINE if share == least else COARSE)
     return tuple(found)
 
 
-def cut(lengths: Lengths, weight: float, share: float, edges: Sequence[float]) -> list[PromptClass]:
+def cut(lengths: Lengths, weight: Amount, share: float, edges: Sequence[float]) -> list[PromptClass]:
     """Return the classes of prompts of which the cache holds this share."""
     found = []
     for low, high in pairwise(edges):
@@ -32,3 +38,24 @@ def cut(lengths: Lengths, weight: float, share: float, edges: Sequence[float]) -
         fresh = max(1, total - int(total * share))
         found.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh))
     return found
+
+
+def kept_prefixes(workload: Workload, *, room: Amount, rate: Amount) -> Amount:
+    """Return the share of shared prefixes that are still in memory when they are asked for again.
+
+    `rate` requests a second come to a replica on which `room` mean requests fit beside those that run; all questions
+    to a prefix go to one replica (prefix-aware routing). The least recently used one leaves first: it is kept for a
+    time t after every use, and t is such that those kept fill the room. Questions to a prefix follow each other at
+    exponential intervals. Source: Che, Tung and Wang, IEEE JSAC 20(7), 2002.
+    """
+    classes, between = workload.prefix_classes, workload.between_questions
+    (new, least), most = classes[0], max(share for _, share in classes)
+    if most <= least:
+        return 1.0 + 0.0 * room
+    prefixes = room * (workload.input.mean + workload.output.mean) / ((most - least) * workload.input.mean)
+    longest = prefixes / larger(rate * new, TINY)
+
+    def excess(t: Amount) -> Amount:
+        return rate * ((1 - new) * between * (1 - EULER ** -(t / between)) + new * t) - prefixes
+
+    return 1 - EULER ** -(root(excess, 0.0 * longest, longest) / between)

@@ -20,28 +20,25 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
-from kvplan.perf.queueing import (
+from kvplan.perf.prompts import (
     PromptClass,
     PromptPasses,
     PromptSteps,
-    first_token,
     mixture,
-    open_loop,
-    open_memory,
     prompt_attention,
     prompt_passes,
     prompt_steps,
-    serve_open,
     slim,
-    token_time,
 )
+from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, Served, serve
 from kvplan.planning.certainty import certainty
 from kvplan.planning.demand import Demand
-from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.hardware import Engine, Gpu
+from kvplan.specs.workload import Workload
 
 Array = Any
 #: a technique and a weight format, None for the checkpoint's own
@@ -85,6 +82,8 @@ class AlikePrompts:
 
     rows: Array
     classes: tuple[PromptClass, ...]
+    #: whether they share prefixes
+    shared: bool
     passes: PromptPasses
 
 
@@ -105,6 +104,7 @@ class Candidates:
     """All candidates on one GPU, as arrays of (configuration, load)."""
 
     site: Site
+    workload: Workload
     grid: SearchGrid
     served: Served
     #: requests in flight on one replica
@@ -126,6 +126,8 @@ class Candidates:
     fits: Array
     #: probability that the latency limits are kept
     sure: Array
+    #: share of the shared prefixes still in memory when they are asked for again
+    kept: Array
     #: limit -> whether it is kept
     meets: Mapping[str, Array]
 
@@ -137,6 +139,15 @@ class Candidates:
             found &= met
         return found
 
+    @cached_property
+    def cached(self) -> Array:
+        """Share of the input tokens that the prefix cache holds, evicted prefixes left out."""
+        classes = self.workload.prefix_classes
+        least = min(share for _, share in classes)
+        whole = sum(weight * (share - least) for weight, share in classes)
+        held = np.array([s.cached > 0 for s in self.grid.configurations])[:, None]
+        return held * (least + whole * self.kept)
+
     def of(self, pairs: Collection[Pair]) -> Array:
         """Return which shapes, as a column, are of one of these techniques and weight formats."""
         return np.array([s.pair in pairs for s in self.grid.configurations], bool)[:, None]
@@ -145,7 +156,7 @@ class Candidates:
         """Return the same candidates judged by the limits of another demand."""
         times = (self.ttft, self.tpot, self.e2e)
         sure = certainty(demand, self.site.calibration, self.ttft, self.tpot)
-        return replace(self, sure=sure, meets=kept(demand.limits, times, self.gpus, sure))
+        return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
 
 
 def configurations(
@@ -211,7 +222,7 @@ def alike(
         for i in rows
     ]  # fmt: skip
     if not each:
-        return AlikePrompts(rows=rows, classes=classes, passes=PromptPasses(
+        return AlikePrompts(rows=rows, classes=classes, shared=shared, passes=PromptPasses(
             sizes=(), decode=[], mixed=(), alone=(), attention=()))  # fmt: skip
     loads = batch.shape[1]
 
@@ -222,7 +233,7 @@ def alike(
         sizes=each[0].sizes, decode=stack([p.decode for p in each], loads), mixed=side_by_side("mixed"),
         alone=side_by_side("alone"), attention=side_by_side("attention"),
     )  # fmt: skip
-    return AlikePrompts(rows=rows, classes=classes, passes=passes)
+    return AlikePrompts(rows=rows, classes=classes, shared=shared, passes=passes)
 
 
 # -- one GPU --------------------------------------------------------------------------------------
@@ -238,26 +249,32 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.batch <= most)
     fits = grid.usable & (requests <= room) & small & run_by(demand, grid, site.gpu)
     crowd = Crowd(demand=demand, site=site, requests=requests, batch=grid.batch, ranks=np.minimum(ranks, requests),
-                  slots=np.minimum(room, most * ranks), fits=fits)  # fmt: skip
-    full = [crowd.full(group) for group in grid.groups]
-    served = merged(grid, [s for _, s in full])
+                  slots=np.minimum(room, most * ranks), room=room, fits=fits)  # fmt: skip
+    ideal = np.ones(requests.shape)
+    steps = [prompt_steps(group.passes, site.calibration, grid.batch[group.rows]) for group in grid.groups]
+    served = merged(grid, [crowd.full(*pair, ideal) for pair in zip(grid.groups, steps, strict=True)])
     replicas = np.maximum(np.ceil(demand.in_flight(served.cycle) / requests - 1e-9), 1.0)
+    kept = crowd.kept(served, replicas)
+    if (kept < ideal).any():
+        served = merged(grid, [crowd.full(*pair, kept) for pair in zip(grid.groups, steps, strict=True)])
+        replicas = np.maximum(np.ceil(demand.in_flight(served.cycle) / requests - 1e-9), 1.0)
     gpus = (replicas + demand.spares) * each
     gpu_seconds = served.cycle / (served_ranks(grid, ranks) * grid.batch) * each
     ttft, tpot, means = (np.array(served.ttft), np.array(served.tpot), [np.array(served.ttft), np.array(served.tpot)])
-    for group, (steps, _) in zip(grid.groups, full, strict=True):
+    for group, own in zip(grid.groups, steps, strict=True):
         at: tuple[Array, Array] = np.nonzero(fits[group.rows])  # type: ignore[assignment]
         here = (group.rows[at[0]], at[1])
         if here[0].size and not demand.workload.offline:
-            found = crowd.times(group, steps, served, replicas, at)
+            found = crowd.times(group, own, served, replicas, at, kept)
             ttft[here], tpot[here], means[0][here], means[1][here] = found
     served = replace(served, ttft=means[0], tpot=means[1])
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
-        site=site, grid=grid, served=served, requests=requests, room=room, replicas=replicas, gpus=gpus,
-        gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
-        fits=fits, sure=sure, meets=kept(limits, (ttft, tpot, e2e), gpus, sure),
+        site=site, workload=demand.workload, grid=grid, served=served, requests=requests, room=room, replicas=replicas,
+        gpus=gpus, gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds),
+        ttft=ttft, tpot=tpot, e2e=e2e,
+        fits=fits, sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
 
 
@@ -284,49 +301,71 @@ class Crowd:
     ranks: Array
     #: requests that memory and engine let run at once
     slots: Array
+    #: mean requests that fit one replica
+    room: Array
     fits: Array
 
-    def full(self, group: AlikePrompts) -> tuple[PromptSteps, Served]:
-        """Return steps and means of replicas that run `requests` requests; those of an offline load always do."""
+    def kept(self, served: Served, replicas: Array) -> Array:
+        """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
+        demand = self.demand
+        rate = demand.waits_at[0] * demand.peak * (1 + demand.headroom) / replicas
+        room = np.maximum(self.room - np.minimum(rate * served.cycle, self.requests), 0.0)
+        return np.asarray(kept_prefixes(demand.workload, room=room, rate=rate))
+
+    def full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
+        """Return the means of replicas that run `requests` requests; those of an offline load always do."""
+        classes = self.classes(group, kept[group.rows])
         c, batch = self.site.calibration, self.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
         load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
-        steps = prompt_steps(group.passes, c, batch)
-        m = mixture(group.classes, steps, c, load)
+        m = mixture(classes, steps, c, load)
         if opened:
-            return steps, serve_open(load, steps, c, m)
-        return steps, serve(load, slim(steps), c, m.times)
+            return serve_open(load, steps, c, m)
+        return serve(load, slim(steps), c, m.times)
+
+    def classes(self, group: AlikePrompts, kept: Array) -> tuple[PromptClass, ...]:
+        """Return the classes of a group's prompts where some of the shared prefixes were evicted."""
+        return prompt_classes(self.demand.workload, True, kept) if group.shared else group.classes
 
     def times(
-        self, group: AlikePrompts, steps: PromptSteps, served: Served, replicas: Array, at: tuple[Array, Array]
+        self,
+        group: AlikePrompts,
+        steps: PromptSteps,
+        served: Served,
+        replicas: Array,
+        at: tuple[Array, Array],
+        kept: Array,
     ) -> tuple[Array, Array, Array, Array]:
         """Return P-th percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
         demand, c, rows = self.demand, self.site.calibration, group.rows[at[0]]
         here = (rows, at[1])
+        classes = self.classes(group, kept[here])
         ranks, slots = self.ranks[here], self.slots[rows, 0]
         between = Between(steps=steps, row=at[0], batches=self.batch[rows])
         (surge, burst), share = demand.waits_at, demand.limits.percentile
         rate = surge * demand.peak * (1 + demand.headroom) / replicas[here]
         z = NormalDist().inv_cdf(share)
         state = open_loop(
-            between.at, group.classes, c, rate=rate / ranks, output=demand.output, most=slots / ranks
+            between.at, classes, c, rate=rate / ranks, output=demand.output, most=slots / ranks
         )  # fmt: skip
         running = state.running * ranks
         swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
-        crowded = self.tpot_at(between, group, swung)
+        crowded = self.running(between, classes, swung).tpot
         most_rate = rate_at(self.requests[rows], self.requests[rows] / served.cycle[rows], slots)
+        if (evicted := kept[here] < 1).any():  # what a full replica would do with as many prefixes in memory
+            most_rate = np.where(evicted, slots / self.running(between, classes, slots / ranks).cycle, most_rate)
         memory = open_memory(running, slots, rate, most_rate, burst)
         ttft = first_token(state.mixture, state.served, c, state.load, memory, burst)
         tpot = token_time(state.served, state.mixture, demand.output, z, crowded, ttft.queue)
         return ttft.quantile(share), tpot, ttft.mean, state.served.tpot
 
-    def tpot_at(self, between: "Between", group: AlikePrompts, running: Array) -> Array:
-        """Return the mean TPOT when so many requests run on a rank. [s]"""
+    def running(self, between: "Between", classes: tuple[PromptClass, ...], running: Array) -> Served:
+        """Return the means when so many requests run on a rank."""
         c = self.site.calibration
         batch = np.maximum(running, 1.0)
         load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
         steps = between.at(batch)
-        return serve_open(load, steps, c, mixture(group.classes, steps, c, load)).tpot
+        return serve_open(load, steps, c, mixture(classes, steps, c, load))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,7 +417,7 @@ def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
     return np.array([not (demand.native and form) or FORMATS[form].native(gpu) for form in named], bool)[:, None]
 
 
-def kept(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:
+def within(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:
     """Return which candidates keep each limit, by its name; `times` are TTFT, TPOT and end-to-end."""
     ttft, tpot, e2e = times
     bounded = (

@@ -8,7 +8,7 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import CACHE, forward
-from kvplan.perf.queueing import (
+from kvplan.perf.prompts import (
     Mixture,
     PromptClass,
     PromptSteps,
@@ -17,9 +17,9 @@ from kvplan.perf.queueing import (
     mixture,
     prompt_passes,
     prompt_steps,
-    serve_open,
     slim,
 )
+from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import BUSIEST, Load, Served, serve
 from kvplan.perf.step_time import step_time
 from kvplan.planning.replica import Case, default_kv_bits, evaluate

@@ -167,8 +167,8 @@ def legend(found: Survey) -> Iterator[str]:
         draft = f"drafting takes {show_percent(x.draft)} of the time of verification"
         yield f"Speculative decoding: {x.drafted} tokens drafted and {x.accepted:g} accepted per step; {draft}."
     if s.cached:
-        yield f"The prefix cache holds {show_percent(s.cached / s.prompt)} of every prompt: no request misses it."
-        yield "Cached prefixes save time, but memory is counted as if each request stored its own."
+        yield f"The prefix cache holds {show_percent(s.cached / s.prompt)} of every prompt, as asked: none is evicted."
+        yield "All requests are counted with that mean; memory as if each stored its own prefix."
     if s.split is not None:
         yield f"A prompt's KV cache moves to a decode replica in {show_time(s.transfer)}, over the GPUs' own link."
     yield f"Memory follows the rules of {s.site.engine.title}, {s.site.engine.version}."

@@ -64,6 +64,7 @@ PLAN = (
     Column[Plan](key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price"),
     Column[Plan](key="gpu_seconds_per_query", value=lambda p: p.gpu_seconds),
     Column[Plan](key="joules_per_query", value=lambda p: p.joules),
+    Column[Plan](key="prefix_hit", value=lambda p: p.cached_share),
     Column[Plan](key="prefill_share", value=lambda p: p.prompt_share),
     Column[Plan](
         key="quality.drop", heading="quality loss", value=lambda p: p.quality.drop, cell=lambda p: at_most(p.quality),

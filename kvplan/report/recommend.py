@@ -93,6 +93,7 @@ def page(r: Recommendation) -> Page:
         Text(answer(r), "answer"),
         (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
         Text(asked(r), "quiet"),
+        Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
         remedies_table(r),
         variations_table(r),
@@ -288,11 +289,36 @@ def asked(r: Recommendation) -> str:
     ]
     kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
     share = w.prefix_share if demand.prefix_cache else 0.0
-    reuse = f", {show_percent(share)} of the input in the prefix cache" if share else ""
+    reuse = f", {show_percent(share)} of the input shared with earlier requests" if share else ""
     quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
     volume = f"{w.arrivals.queries_per_day:,.0f} queries a day (peak {demand.peak / demand.mean:.1f}x)"
     tokens = f"{demand.prompt:,} input and {demand.output:,.0f} output tokens on average"
     return f"{volume}, {tokens}{reuse}. Limits: {kept}{quality}. {r.tried:,} candidates were searched."
+
+
+def waiting(r: Recommendation, plan: Plan) -> str:
+    """Return what waits and the prefix cache of a plan rest on."""
+    w = r.demand.workload
+    if w.offline:
+        arrivals = "A closed loop: every replica is full until the batch is done."
+    else:
+        surge, burstiness = r.demand.waits_at
+        kind = "Poisson arrivals" if burstiness == 1 else f"arrivals whose gaps have a CV of {burstiness:g}"
+        minute = f" at {surge:g}x the rate of the busiest hour (its busiest minute)" if surge > 1 else ""
+        arrivals = f"Waits: {kind}{minute}, first come, first served."
+    if not plan.cached_share:
+        return arrivals
+    hit = f"{show_percent(plan.cached_share)} of the input tokens are found in the prefix cache"
+    if w.reused is not None:
+        return f"{arrivals} {hit}, as was measured with nothing evicted; every request is counted with that mean."
+    if len(w.prefix_classes) == 1:
+        return f"{arrivals} {hit}: every request begins with them."
+    of = show_percent(w.prefix_share)
+    how = (
+        f"of {of} if nothing were evicted: the least recently used prefix leaves first, requests that run come before"
+        f" prefixes, questions to one follow after {show_time(w.between_questions)} on average and go to one replica"
+    )
+    return f"{arrivals} {hit}, {how}."
 
 
 def standing(r: Recommendation) -> Text | None:

@@ -16,6 +16,8 @@ _NORMAL = NormalDist()
 EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 #: a lognormal's P95 cannot be further above its mean: exp(z^2 / 2)
 WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
+#: mean time from a user's question to the next where nobody says: an assumption [s]
+BETWEEN = 60.0
 
 
 class Lengths(ABC):
@@ -230,6 +232,7 @@ class Workload:
     slo: Slo  #: how soon they must be answered
     item: str = ""  #: what users count, made of one or several requests: contract, record ..., '' where it is a request
     requests_per_item: float = 1.0  #: requests that one item takes
+    between_questions: float = BETWEEN  #: mean time from a user's question to the next [s]
     notes: tuple[str, ...] = ()  #: remarks for the user
     source: Source  #: of the file
     sources: dict[str, Source]  #: who gave each figure

@@ -1,0 +1,76 @@
+"""Capacity: the most queries a day, and users, that a number of GPUs serves within limits, and what binds."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.recommend import ENGINES, MOST_SPARES, demand_of, demanded, formats_of, percentile_of
+from kvplan.api.sites import PUBLISHED, price_list, site
+from kvplan.kv import spelling
+from kvplan.planning.capacity import Capacity
+from kvplan.planning.capacity import capacity as most
+from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.plan import Book
+from kvplan.planning.site import CONFIDENCE, Limits
+from kvplan.planning.suitability import check_context
+from kvplan.quality.loss import quality as loss_of
+
+
+def capacity(
+    workload: str,
+    model: str,
+    gpu: str,
+    gpus: int,
+    *,
+    technique: str = spelling.BASELINE,
+    weights: str | Iterable[str] = (),
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    percentile: float | str | None = None,
+    confidence: float | str | None = None,
+    spares: int | None = None,
+    engine: str = "vllm",
+    price: float | str | None = None,
+    prices: str | Iterable[str] = (),
+    profile: str = PUBLISHED,
+    on: str | None = None,
+    allow_long_context: bool = False,
+) -> Capacity:
+    """Return the most queries a day of a workload that `gpus` GPUs serve within its limits: `recommend` read backwards.
+
+    Limits, weight formats, the spare replica and the confidence are those of `recommend`: at the volume named here it
+    needs no more than `gpus`, at one percent more it does. Raises KvplanError for names and values that cannot be
+    understood.
+
+        >>> found = kvplan.capacity("chat", "llama3.1-8b", "h100", 8, on="2026-11-24")
+        >>> found.plan.gpus <= 8
+        True
+    """
+    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    wanted = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    asked = demanded(values.word(workload, "workload"), spec, None)
+    limits = Limits(
+        ttft=values.limit(ttft, asked.slo.ttft, "ttft"),
+        tpot=values.limit(tpot, asked.slo.tpot, "tpot"),
+        e2e=asked.slo.e2e,
+        percentile=percentile_of(percentile, asked),
+        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        any_technique=True,
+    )
+    context = int(asked.context(limits.percentile))
+    check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
+    (name,) = values.technique_names(values.word(technique, "technique"), ())
+    formats = formats_of(spec, asked.task, context, wanted)
+    stands = int(not asked.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES)
+    demand = demand_of(spec, asked, limits, forms=formats.searched, native=not wanted, spares=stands)
+    word = values.engine(engine, "engine", ENGINES)
+    place = site(
+        catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
+        engine=word, profile=values.word(profile, "profile"),
+    )  # fmt: skip
+    book = Book(demand, {name: loss_of(name, spec, asked.task, context, catalog.quality_table())}, formats.losses)
+    count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
+    found = most(replace(demand, engine=catalog.engine(word)), book, place, [name], count)
+    warnings = (*context_warnings(spec, context), *spec.notes, *old_price(place, day), *no_bf16(place.gpu, spec))
+    return replace(found, warnings=tuple(warnings))

@@ -1,0 +1,203 @@
+"""The prompts of a server as classes: the steps that read them, and what each class takes of an engine's time.
+
+Prompts are a mixture: a hit of the prefix cache computes few tokens, a miss all of them, and lengths spread. Everything
+works on floats and on arrays of one shape; classes stand side by side in tuples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.replica import Parallel, Weights
+from kvplan.perf.operators import Amount, Attended, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.operators import attention as attention_of
+from kvplan.perf.serving import Load, PromptTimes, Steps, company
+from kvplan.perf.step_time import operator_time, step_time
+from kvplan.specs.calibration import Calibration
+from kvplan.specs.model import ModelSpec
+
+#: keeps quotients of nothing finite
+TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptClass:
+    """Prompts that are alike: a share of all, their length, and what the prefix cache leaves to compute."""
+
+    weight: Amount  #: share of the prompts
+    total: int  #: length [token]
+    fresh: int  #: tokens to compute [token]
+
+    def chunks(self, chunk: float) -> int:
+        """Return the engine steps over which it is computed, `chunk` tokens at most in each."""
+        return ceil(self.fresh / chunk)
+
+    def part(self, chunk: float) -> float:
+        """Return the tokens of one of these steps. [token]"""
+        return self.fresh / self.chunks(chunk)
+
+
+def mean(classes: Sequence[PromptClass], amounts: Sequence[Amount]) -> Amount:
+    """Return the mean of an amount over the classes."""
+    return sum(k.weight * x for k, x in zip(classes, amounts, strict=True))
+
+
+# -- steps ----------------------------------------------------------------------------------------
+
+
+def sizes(classes: Sequence[PromptClass], chunk: float) -> tuple[float, ...]:
+    """Return the prompt tokens a step at which its time is worked out: the least part, the middle, a whole chunk."""
+    least = min(k.part(chunk) for k in classes)
+    most = max(k.part(chunk) for k in classes)
+    middle = (max(least, 1.0) * chunk) ** 0.5
+    found = {least, most, float(chunk)} | ({middle} if most > 1.5 * least else set())
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSteps:
+    """Steps with prompts in them: a decode step, and at each of `sizes` tokens of prompts with and without decoding.
+
+    Attention of prompts is left out of these; `attention` is that of a whole prompt of each class. [s]
+    """
+
+    sizes: tuple[float, ...]  #: tokens of prompts in a step, ascending, the last a whole chunk [token]
+    decode: Amount  #: a step without prompts [s]
+    mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
+    alone: tuple[Amount, ...]  #: by size, by themselves [s]
+    attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptPasses:
+    """The operators of `PromptSteps`: one list a step."""
+
+    sizes: tuple[float, ...]  #: tokens of prompts in a step, ascending, the last a whole chunk [token]
+    decode: list[Operator]  #: of a step without prompts
+    mixed: tuple[list[Operator], ...]  #: by size, beside the batch that decodes
+    alone: tuple[list[Operator], ...]  #: by size, by themselves
+    attention: tuple[list[Operator], ...]  #: of a whole prompt, by class
+
+
+def prompt_attention(
+    base: KVLayout, layout: KVLayout, tensor: int, classes: Sequence[PromptClass]
+) -> tuple[list[Operator], ...]:
+    """Return the attention of a whole prompt of each class on one GPU; only `layout.prefill_flops` counts of that."""
+
+    def whole(k: PromptClass) -> list[Operator]:
+        each = attended_at(layout, base, tensor, k.total, k.total, k.total - k.fresh)
+        return attention_of(Attended(decode=(), prompt=each.prompt), 0.0, 1.0)
+
+    return tuple(whole(k) for k in classes)
+
+
+def prompt_passes(
+    model: ModelSpec, base: KVLayout, layout: KVLayout, held: Weights, parallel: Parallel, *, batch: Amount,
+    classes: Sequence[PromptClass], output: float, chunk: float, attention: tuple[list[Operator], ...] = (),
+) -> PromptPasses:  # fmt: skip
+    """Return the steps of one rank and stage that runs `batch` requests with prompts of these classes.
+
+    `attention` is `prompt_attention`, where it has been worked out before.
+    """
+    prompt, fresh = (mean(classes, [float(getattr(k, of)) for k in classes]) for of in ("total", "fresh"))
+    middle = int(prompt + output / 2)
+    decoding = attended_at(layout, base, parallel.tensor, middle, 0)
+    bare = Attended(decode=decoding.decode, prompt=())
+    widths = sizes(classes, chunk)
+
+    def one(decode: Amount, tokens: float) -> list[Operator]:
+        read: dict[str, Any] = {"prefill": tokens, "prompt": prompt, "cached": prompt - fresh} if tokens else {}
+        return forward(model, layout, held, parallel, decode=decode, length=middle, attended=bare, **read)
+
+    return PromptPasses(
+        sizes=widths,
+        decode=one(batch, 0.0),
+        mixed=tuple(one(batch, size) for size in widths),
+        alone=tuple(one(0.0, size) for size in widths),
+        attention=attention or prompt_attention(base, layout, parallel.tensor, classes),
+    )
+
+
+def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
+    """Return the times of these steps; speculative decoding takes fewer steps a token."""
+    decode = step_time(p.decode, c, batch)
+    saved = decode - decode / c.accepted
+    return PromptSteps(
+        sizes=p.sizes,
+        decode=decode - saved,
+        mixed=tuple(step_time(o, c, batch, True) - saved for o in p.mixed),
+        alone=tuple(step_time(o, c, 0.0, True) for o in p.alone),
+        attention=tuple(sum(operator_time(o, c, True) for o in each) for each in p.attention),
+    )
+
+
+def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amount:
+    """Return the time of a step with so many tokens of prompts, on straight lines between those worked out. [s]"""
+    if len(sizes) == 1 or size <= sizes[0]:
+        return times[0]
+    k = next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12))
+    part = (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1])
+    return (1 - part) * times[k - 1] + part * times[k]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """What the prompts of each class take at one load. [s]"""
+
+    classes: tuple[PromptClass, ...]  #: the classes
+    own: tuple[Amount, ...]  #: from a prompt's first step to its first token, by class [s]
+    extra: tuple[Amount, ...]  #: what a prompt takes from all others, by class [s]
+    service: tuple[Amount, ...]  #: for how long a prompt keeps others waiting, by class [s]
+
+    @cached_property
+    def times(self) -> PromptTimes:
+        """Means over the classes, as `serve` needs them."""
+        extra = mean(self.classes, self.extra)
+        service = mean(self.classes, self.service)
+        squared = mean(self.classes, [x * x for x in self.service]) / larger(service * service, TINY**2)
+        own = mean(self.classes, self.own)
+        return PromptTimes(own=own, extra=extra, service=service, squared=squared)
+
+    def moment(self, power: int) -> Amount:
+        """Return a moment of the time for which a prompt keeps others waiting. [s^power]"""
+        return mean(self.classes, [x**power for x in self.service])
+
+
+def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load: Load) -> Mixture:
+    """Return what the prompts of each class take at a load.
+
+    Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
+    """
+    separate, others = 1.0 - c.mixes, company(load)
+    fresh = mean(classes, [float(k.fresh) for k in classes])
+    fill = (load.batch * fresh / c.chunk) ** 4
+    crowded = fill / (1.0 + fill)
+    shared = c.mixes * others
+    own, extra, service = [], [], []
+    for k, attended in zip(classes, s.attention, strict=True):
+        n, part, share = k.chunks(c.chunk), k.part(c.chunk), k.fresh / c.chunk
+        mixed, alone = (n * between(s.sizes, times, part) + attended for times in (s.mixed, s.alone))
+        whole, lone = (share * times[-1] + attended for times in (s.mixed, s.alone))
+        least = c.mixes * larger(whole - share * s.decode, 0.0) + separate * lone
+        apart = c.mixes * (mixed - n * s.decode) + separate * alone
+        taken = crowded * smaller(apart, least) + (1.0 - crowded) * apart
+        own.append(shared * mixed + (1.0 - shared) * alone)
+        extra.append(taken)
+        service.append(taken + load.open * c.mixes * share * s.decode)  # `wait` was fitted to closed loops without it
+    return Mixture(classes=tuple(classes), own=tuple(own), extra=tuple(extra), service=tuple(service))
+
+
+def slim(s: PromptSteps) -> Steps:
+    """Return the steps as `serve` needs them beside the means of prompts that differ."""
+    return Steps(decode=s.decode, mixed=s.mixed[-1], alone=s.alone[-1], full=s.mixed[-1], full_alone=s.alone[-1])
+
+
+def alone_times(classes: Sequence[PromptClass], s: PromptSteps, chunk: float) -> tuple[Amount, ...]:
+    """Return what the prompts of each class take where nothing decodes, or their part of a shared step if less. [s]"""
+    return tuple(
+        attended + smaller(k.chunks(chunk) * between(s.sizes, s.alone, k.part(chunk)), k.fresh / chunk * s.alone[-1])
+        for k, attended in zip(classes, s.attention, strict=True)
+    )

@@ -1,0 +1,137 @@
+"""Capacity asked the other way round: the most queries a day that so many GPUs serve within limits, and what binds."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import floor, log10
+
+from kvplan.planning.certainty import chance
+from kvplan.planning.demand import Demand
+from kvplan.planning.plan import Book, Plan
+from kvplan.planning.search import GPUS, Candidates, Pair, candidates, configurations, grid_of, most_requests
+from kvplan.planning.site import Site
+
+#: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
+DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
+#: how much more is too much
+MORE = 1.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What GPUs serve at most: the demand at its greatest volume, the plan for it, and what more would break."""
+
+    demand: Demand  #: with the greatest volume, where there is a plan
+    site: Site  #: the GPU, its rates and prices
+    gpus: int  #: GPUs that can be had
+    plan: Plan | None  #: the plan on the fewest GPUs at that volume, None where none keeps the limits at any
+    bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, or the engine's limit of sequences
+    warnings: tuple[str, ...] = ()  #: what to know first
+
+    @property
+    def queries_per_day(self) -> float:
+        """Mean queries a day, 0 without a plan."""
+        return self.demand.workload.arrivals.queries_per_day if self.plan else 0.0
+
+    @cached_property
+    def users(self) -> float | None:
+        """Users at work in the busiest hour (Little's law), None where nobody waits: each asks at every interval.
+
+        Nobody asks again before the answer is there.
+        """
+        if self.demand.workload.offline or self.plan is None:
+            return None
+        answered = self.plan.mean_ttft + self.plan.mean_tpot * self.demand.output
+        return self.demand.peak * max(self.demand.workload.between_questions, answered)
+
+    @property
+    def refusal(self) -> str:
+        """Why the answer is a 'no', '' when it is none."""
+        if self.plan is not None:
+            return ""
+        return f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
+
+
+def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
+    """Return the most that GPUs serve under the demand's limits; its volume is where the search begins."""
+    limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
+    shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
+    known = {shape.pair for shape in shapes}
+    pairs = known - set(book.barred(known, limited))
+    grid = grid_of(limited, shapes, site.calibration.chunk, most_requests(demand.engine, [site])) if shapes else None
+
+    def at(volume: float) -> Candidates | None:
+        return candidates(at_volume(limited, volume), grid, site) if grid else None
+
+    def served(volume: float) -> bool:
+        found = at(volume)
+        return found is not None and bool((found.feasible & found.of(pairs)).any())
+
+    volume = greatest(served, limited.workload.arrivals.queries_per_day)
+    over = at(MORE * volume)
+    binds = binding(over, pairs, limited) if over else "memory"
+    there = at_volume(limited, volume)
+    found = at(volume)
+    plans = replace(book, demand=there).choices([found], pairs, "gpus") if found else []
+    return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds)
+
+
+def at_volume(demand: Demand, per_day: float) -> Demand:
+    """Return a demand with another volume, its day of the same shape."""
+    arrivals = demand.workload.arrivals
+    more = per_day / arrivals.queries_per_day
+    workload = replace(demand.workload, arrivals=replace(arrivals, queries_per_day=per_day))
+    return replace(demand, workload=workload, peak=more * demand.peak, mean=more * demand.mean)
+
+
+def greatest(served: Callable[[float], bool], start: float) -> float:
+    """Return the greatest volume that is served, in so many digits; the least that was tried where none is."""
+    low, high = start, start
+    for _ in range(DOUBLINGS):
+        if served(low):
+            break
+        low, high = low / 2, low
+    else:
+        return low
+    for _ in range(DOUBLINGS):
+        if low < high or not served(2 * high):
+            break
+        low = high = 2 * high
+    high = max(high, 2 * low)
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if served(middle) else (low, middle)
+    for _ in range(DOUBLINGS):  # a plan of another shape may serve a little more
+        if not served(MORE * told(low, served)):
+            break
+        low = MORE * told(low, served)
+    return told(low, served)
+
+
+def told(volume: float, served: Callable[[float], bool]) -> float:
+    """Return a volume that is served as it is told: in its first digits where those are served."""
+    short = rounded_down(volume)
+    return short if served(short) else volume
+
+
+def rounded_down(volume: float) -> float:
+    """Return a volume in its first digits, none of them more than it is."""
+    step = 10.0 ** (floor(log10(volume)) + 1 - DIGITS)
+    return floor(volume / step * (1 + 1e-12)) * step
+
+
+def binding(one: Candidates, pairs: Collection[Pair], demand: Demand) -> str:
+    """Return what a volume breaks: the latency limit that is least sure where GPUs suffice, else what fills them."""
+    limits, c = demand.limits, one.site.calibration
+    able = one.fits & one.of(pairs)
+    few = able & one.meets[GPUS]
+    if not few.any():
+        full = (one.room < demand.engine.limits(one.site.gpu)[0])[able.any(axis=1)]
+        return "memory" if not full.size or full.all() else "the engine's limit of sequences"
+    at = divmod(int((one.sure * few).argmax()), few.shape[1])
+    odds = {
+        "TTFT": chance(one.ttft[at], limits.ttft, c.ttft),
+        "TPOT": chance(one.tpot[at], limits.tpot, c.tpot),
+        "end-to-end time": chance(one.e2e[at], limits.e2e, c.tpot),
+    }
+    return min(odds, key=lambda name: float(odds[name]))

@@ -1,0 +1,81 @@
+"""Capacity: `recommend` read backwards. At the volume named as many GPUs are needed, at one percent more others."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import kvplan
+from kvplan.errors import SpecError
+from kvplan.planning.capacity import greatest, rounded_down
+
+ON = "2026-11-24"
+QUESTIONS = [
+    ("doc-qa", "llama3.1-70b", "h200", 24, {"ttft": "20s", "technique": "fp8"}),
+    ("chat", "llama3.1-8b", "h100", 4, {}),
+    ("rag", "llama3.1-70b", "b200", 8, {"spares": 0}),
+    ("batch-summaries", "llama3.1-8b", "h100", 2, {}),
+]
+
+
+def planned(found, question, volume: float):
+    workload, model, gpu, _, more = question
+    asked = {k: v for k, v in more.items() if k != "technique"}
+    return kvplan.recommend(
+        workload, model, gpus=gpu, techniques=more.get("technique", "baseline"), queries_per_day=volume,
+        objective="gpus", confidence=0.9, on=ON, **asked,
+    ).plan  # fmt: skip
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q[0])
+def test_recommend_needs_as_many_gpus_and_more_for_one_percent_more(question) -> None:
+    workload, model, gpu, gpus, more = question
+    found = kvplan.capacity(workload, model, gpu, gpus, on=ON, **more)
+    assert found.plan is not None and found.plan.gpus <= gpus
+    plan = planned(found, question, found.queries_per_day)
+    assert plan is not None and plan.gpus == found.plan.gpus
+    more_needed = planned(found, question, 1.01 * found.queries_per_day)
+    assert more_needed is None or more_needed.gpus > gpus
+
+
+def test_users_are_the_peak_rate_times_what_lies_between_their_questions() -> None:
+    found = kvplan.capacity("chat", "llama3.1-8b", "h100", 4, on=ON)
+    assert found.users == pytest.approx(found.demand.peak * 60)
+    busy = replace(found, demand=replace(found.demand, workload=replace(found.demand.workload, between_questions=0.1)))
+    assert busy.users == pytest.approx(
+        found.demand.peak * (found.plan.mean_ttft + found.plan.mean_tpot * found.demand.output)
+    )
+    assert kvplan.capacity("batch-summaries", "llama3.1-8b", "h100", 2, on=ON).users is None
+
+
+def test_more_gpus_serve_more_and_tighter_limits_less() -> None:
+    few, many = (kvplan.capacity("chat", "llama3.1-8b", "h100", n, on=ON).queries_per_day for n in (2, 8))
+    tight = kvplan.capacity("chat", "llama3.1-8b", "h100", 8, ttft="300ms", on=ON).queries_per_day
+    assert 2 * few < many and tight <= many
+
+
+def test_what_fits_nowhere_says_so() -> None:
+    found = kvplan.capacity("doc-qa", "llama3.1-70b", "h100", 1, on=ON)
+    assert found.plan is None and found.queries_per_day == 0 and found.bound_by == "memory" and found.refusal
+
+
+def test_a_volume_is_found_to_four_digits() -> None:
+    assert greatest(lambda v: v <= 123_456.0, 7.0) == 123_400.0
+    assert greatest(lambda v: v <= 0.5, 1e6) == pytest.approx(0.5, rel=1e-3)
+    assert rounded_down(44_729.0) == 44_720.0 and rounded_down(1000.0) == 1000.0
+
+
+def test_the_command_gives_the_same_answer(run) -> None:
+    words = ["load", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--gpus", "4", "--on", ON]
+    shown = json.loads(run(*words, "--json").out)
+    found = kvplan.capacity("chat", "llama3.1-8b", "h100", 4, on=ON)
+    assert (shown["queries_per_day"], shown["users"]) == (found.queries_per_day, found.users)
+    assert shown["bound_by"] == found.bound_by
+    refused = run(*words, "--isl", "100")
+    assert refused.code and "isl" in refused.err
+    assert "--isl" in run("load", "-m", "llama3.1-8b", "-g", "h100").err
+
+
+def test_a_workload_that_a_model_cannot_read_is_refused() -> None:
+    with pytest.raises(SpecError, match="does not read"):
+        kvplan.capacity("video-qa", "llama3.1-8b", "h100", 8, on=ON)
