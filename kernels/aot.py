@@ -141,13 +141,13 @@ def capture(capability: int = 90, compiling: bool = True, sharing: bool = True) 
 
     `sharing`: PTX that this process made for a GPU of the same generation is assembled, not made again.
     """
-    found: list[Launched] = []
+    launches: list[Launched] = []
     run, do_compile = JITFunction.run, JITFunction._do_compile
     token = TARGET.set(Target(capability))
 
     def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **keywords: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **keywords) if compiling else None
-        found.append(Launched(self.fn.__name__, {name: str(value) for name, value in keywords.items()}, kernel))
+        launches.append(Launched(self.fn.__name__, {name: str(value) for name, value in keywords.items()}, kernel))
         return kernel
 
     def compile_once(self: JITFunction, key: str, *more: Any) -> Any:
@@ -164,7 +164,7 @@ def capture(capability: int = 90, compiling: bool = True, sharing: bool = True) 
     if sharing and capability in GENERATION:
         JITFunction._do_compile = compile_once
     try:
-        yield found
+        yield launches
     finally:
         JITFunction.run, JITFunction._do_compile = run, do_compile
         TARGET.reset(token)
@@ -174,15 +174,15 @@ def capture(capability: int = 90, compiling: bool = True, sharing: bool = True) 
 def waited(ttgir: str) -> int:
     """Return how many tiles (two axes) loops load without having asked for them earlier."""
     inside: list[int] = []
-    found = 0
+    waits = 0
     for line in ttgir.splitlines():
         indent = len(line) - len(line.lstrip())
         while inside and indent <= inside[-1] and line.lstrip().startswith("}"):
             inside.pop()
         if " scf.for " in line:
             inside.append(indent)
-        found += bool(inside) and re.search(r"= tt\.load .*tensor<\d+x\d+x!tt\.ptr", line) is not None
-    return found
+        waits += bool(inside) and re.search(r"= tt\.load .*tensor<\d+x\d+x!tt\.ptr", line) is not None
+    return waits
 
 
 def inspect(kernel: Any, variant: str, capability: int, predicted: int) -> Compiled:
@@ -579,14 +579,14 @@ Asked = set[tuple[tuple[str, float], Config]]
 
 def launches(capability: int) -> set[tuple[tuple[str, str], ...]]:
     """Return the shapes of all launches of all families, without compiling any."""
-    found: set[tuple[tuple[str, str], ...]] = set()
+    variants: set[tuple[tuple[str, str], ...]] = set()
     with capture(capability, compiling=False) as made:
         for family in FAMILIES:
             for _, launch in FAMILIES[family]():
                 with suppress(ValueError):
                     launch()
-        found |= {one.shape for one in made}
-    return found
+        variants |= {one.shape for one in made}
+    return variants
 
 
 def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], dict[str, str], Asked]:

@@ -37,24 +37,24 @@ class Case:
     def errors(self, device: torch.device) -> dict[str, float]:
         """Run both on equal inputs and return the relative error of each output; a written guard raises."""
         with guarded_outputs():
-            found = self.run(self.make(device))
+            results = self.run(self.make(device))
         wanted = self.twin(self.make(device))
-        return {name: relative_error(found[name], wanted[name]) for name in wanted}
+        return {name: relative_error(results[name], wanted[name]) for name in wanted}
 
 
-def relative_error(found: Tensor, wanted: Tensor) -> float:
+def relative_error(actual: Tensor, wanted: Tensor) -> float:
     """Return |found - wanted| / |wanted| (Frobenius) in fp64; infinities and NaN must be in the same places."""
-    found, wanted = found.to(torch.float64).cpu(), wanted.to(torch.float64).cpu()
-    if found.shape != wanted.shape:
-        raise AssertionError(f"shape {tuple(found.shape)}, expected {tuple(wanted.shape)}")
+    actual, wanted = actual.to(torch.float64).cpu(), wanted.to(torch.float64).cpu()
+    if actual.shape != wanted.shape:
+        raise AssertionError(f"shape {tuple(actual.shape)}, expected {tuple(wanted.shape)}")
     odd = ~torch.isfinite(wanted)
-    if not torch.equal(torch.nan_to_num(found[odd], nan=7e77), torch.nan_to_num(wanted[odd], nan=7e77)):
+    if not torch.equal(torch.nan_to_num(actual[odd], nan=7e77), torch.nan_to_num(wanted[odd], nan=7e77)):
         return float("inf")
-    found, wanted = found[~odd], wanted[~odd]
-    if not torch.isfinite(found).all():
+    actual, wanted = actual[~odd], wanted[~odd]
+    if not torch.isfinite(actual).all():
         return float("nan")
     size = torch.linalg.vector_norm(wanted)
-    return float(torch.linalg.vector_norm(found - wanted) / (size if size > 0 else 1.0))
+    return float(torch.linalg.vector_norm(actual - wanted) / (size if size > 0 else 1.0))
 
 
 def poison(dtype: torch.dtype) -> float:
@@ -183,7 +183,7 @@ def add_decode(
 
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device)
-        found = {
+        inputs = {
             "q": x.normal(len(lengths), q_heads, width, dtype=dtype),
             "k": x.cache(lengths, tokens, page, kv_heads, width, dtype=dtype),
             "v": x.cache(lengths, tokens, page, kv_heads, width, dtype=dtype),
@@ -191,8 +191,8 @@ def add_decode(
             "block_table": None if page is None else x.table(len(lengths), -(-tokens // page)),
         }
         if logits:
-            found["logits"] = x.nans(len(lengths), q_heads, tokens, dtype=torch.float16)
-        return found
+            inputs["logits"] = x.nans(len(lengths), q_heads, tokens, dtype=torch.float16)
+        return inputs
 
     def run(given: dict[str, Any]) -> Outputs:
         out = pair(decode_attention(**given, splits=splits))
@@ -226,7 +226,7 @@ def quantised_cache(
     x: Maker, kind: str, lengths: list[int], tokens: int, page: int | None, heads: int, width: int, groups: int
 ) -> dict[str, Any]:
     """Return a quantised key and value cache with its scales, by the launcher's argument names."""
-    found: dict[str, Any] = {}
+    cache: dict[str, Any] = {}
     for name in "kv":
         rows = x.cache(lengths, tokens, page, heads, width, dtype=FP32).nan_to_num() + 0.3
         pages, size = rows.shape[:2]
@@ -234,14 +234,14 @@ def quantised_cache(
             per = (0.02 + 0.01 * x.uniform(pages, heads, groups, size)) if groups else 0.02
             spread = per.permute(0, 3, 1, 2).repeat_interleave(width // groups, -1) if groups else per
             most = torch.finfo(fp8_type(x.device)).max
-            found[name] = guarded((rows / spread).clamp(-most, most).to(fp8_type(x.device)))
-            found[f"{name}_scale"] = guarded(per) if groups else per
+            cache[name] = guarded((rows / spread).clamp(-most, most).to(fp8_type(x.device)))
+            cache[f"{name}_scale"] = guarded(per) if groups else per
             continue
         codes, scale, zero = reference.quantise(rows.flatten(0, 1), kind, groups)
-        found[name] = guarded(codes.view(pages, size, heads, -1))
+        cache[name] = guarded(codes.view(pages, size, heads, -1))
         for part, tensor in (("scale", scale), ("zero", zero)):
-            found[f"{name}_{part}"] = guarded(tensor.view(pages, size, heads, groups).permute(0, 2, 3, 1).contiguous())
-    return found
+            cache[f"{name}_{part}"] = guarded(tensor.view(pages, size, heads, groups).permute(0, 2, 3, 1).contiguous())
+    return cache
 
 
 def add_quantised(
@@ -302,21 +302,21 @@ def add_write(name: str, dtype: torch.dtype, kind: str, width: int, groups: int)
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device, 2)
         stored = {"plain": dtype, "int8": torch.int8, "int4": torch.uint8}[kind]
-        found = {
+        inputs = {
             "k_new": x.normal(4, heads, width, dtype=dtype),
             "v_new": x.normal(4, heads, width, dtype=dtype, size=3.0),
             "slots": x.integers([7, -1, 0, 14], torch.int64),
         }
         for name in "kv":
             columns = width // 2 if kind == "int4" else width
-            found[name] = guarded(torch.zeros((pages, page, heads, columns), dtype=stored, device=device))
+            inputs[name] = guarded(torch.zeros((pages, page, heads, columns), dtype=stored, device=device))
             if kind == "fp8":
-                found[f"{name}_scale"] = 0.02
+                inputs[f"{name}_scale"] = 0.02
             elif groups:
                 for part in ("scale", "zero"):
                     side = torch.zeros((pages, heads, groups, page), dtype=BF16, device=device)
-                    found[f"{name}_{part}"] = guarded(side)
-        return found
+                    inputs[f"{name}_{part}"] = guarded(side)
+        return inputs
 
     def outputs(given: dict[str, Any]) -> Outputs:
         return {
@@ -372,7 +372,7 @@ def add_absorbed(
         if fp8:
             most = torch.finfo(fp8_type(device)).max
             row = guarded((row.float() / 0.02).clamp(-most, most).to(fp8_type(device)))
-        found = {
+        inputs = {
             "q": x.normal(len(lengths), heads, rank, dtype=dtype),
             "latent": row[..., :rank],
             "stored_scale": 0.02 if fp8 else 1.0,
@@ -381,10 +381,10 @@ def add_absorbed(
             "scale": (rank + rope) ** -0.5,
         }
         if rope:
-            found |= {"q_rope": x.normal(len(lengths), heads, rope, dtype=dtype), "k_rope": row[..., rank:]}
+            inputs |= {"q_rope": x.normal(len(lengths), heads, rope, dtype=dtype), "k_rope": row[..., rank:]}
         if logits:
-            found["logits"] = x.nans(len(lengths), heads, tokens, dtype=torch.float16)
-        return found
+            inputs["logits"] = x.nans(len(lengths), heads, tokens, dtype=torch.float16)
+        return inputs
 
     def run(given: dict[str, Any]) -> Outputs:
         out = pair(absorbed_decode(**given, splits=splits))
@@ -407,14 +407,14 @@ def add_rebuilt(
 
     def make(device: torch.device) -> dict[str, Any]:
         x = Maker(device, 4)
-        found = {
+        inputs = {
             "q": x.normal(len(lengths), heads, width, dtype=dtype),
             "k_latent": x.cache(lengths, tokens, None, rank, dtype=dtype),
             "v_latent": x.cache(lengths, tokens, None, rank, dtype=dtype),
             "k_up": x.normal(kv_heads, rank, width, dtype=dtype, size=rank**-0.5),
             "lengths": x.integers(lengths),
         }
-        return found | (x.rotation(tokens, width) if rope else {})
+        return inputs | (x.rotation(tokens, width) if rope else {})
 
     def with_values(device: torch.device) -> dict[str, Any]:
         return make(device) | {"v_up": Maker(device, 5).normal(kv_heads, rank, width, dtype=dtype, size=rank**-0.5)}

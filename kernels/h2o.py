@@ -586,13 +586,15 @@ def h2o_compact(
     batch, heads, budget, width = (sizes[axis] for axis in ("B", "Hkv", "N", "D"))
     if not kept.is_contiguous():
         raise ValueError("kept must be contiguous")
-    found = None if scores is None else torch.empty((batch, heads, budget), dtype=torch.float32, device=cache.device)
+    kept_scores = (
+        None if scores is None else torch.empty((batch, heads, budget), dtype=torch.float32, device=cache.device)
+    )
     compact_kernel[(triton.cdiv(budget, COMPACT_TOKENS), heads, batch)](
         kept,
         cache,
         kept if scores is None else scores,
         into,
-        kept if found is None else found,
+        kept if kept_scores is None else kept_scores,
         budget,
         *cache.stride()[:3],
         *into.stride()[:3],
@@ -603,7 +605,7 @@ def h2o_compact(
         WITH_SCORES=scores is not None,
         num_warps=4,
     )
-    return found
+    return kept_scores
 
 
 def h2o_evict(

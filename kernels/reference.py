@@ -341,15 +341,15 @@ def h2o_select(scores: Tensor, lengths: Tensor, heavy: int, recent: int) -> Tens
 
 def h2o_compact(cache: Tensor, kept: Tensor, into: Tensor, scores: Tensor | None = None) -> Tensor | None:
     """Copy token by token."""
-    found = None if scores is None else torch.zeros(kept.shape, dtype=F64, device=cache.device)
+    kept_scores = None if scores is None else torch.zeros(kept.shape, dtype=F64, device=cache.device)
     for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in kept.shape)).tolist():
         token = int(kept[b, h, i])
         if token < 0:
             continue
         into[b, i, h] = cache[b, token, h]
-        if found is not None and scores is not None:
-            found[b, h, i] = scores[b, h, token]
-    return found
+        if kept_scores is not None and scores is not None:
+            kept_scores[b, h, i] = scores[b, h, token]
+    return kept_scores
 
 
 def h2o_evict(

@@ -54,13 +54,13 @@ class SpecError(KvplanError):
 class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", where: str = ""):
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", location: str = ""):
         from difflib import get_close_matches
 
         known = sorted(set(known))
         near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.6)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
-        place = f"{where}: " if where else ""
+        place = f"{location}: " if location else ""
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")
 
 

@@ -68,16 +68,16 @@ def _scales(dimension: str) -> dict[str, float]:
     return {"": 1.0}
 
 
-def parse(text: object, dimension: str, where: str = "") -> float:
+def parse(text: object, dimension: str, location: str = "") -> float:
     """Return `text` ('4.8 TB/s') in base units of `dimension` ('B/s'); raise SpecError otherwise."""
     match = _QUANTITY.match(written(text))
     scale = _scales(dimension).get(match[2]) if match else None
     if match is None or scale is None:
-        place = f"{where}: " if where else ""
+        place = f"{location}: " if location else ""
         raise SpecError(f"{place}expected {DIMENSIONS[dimension]}, got {shown(text)}")
     value = float(match[1].replace(",", "").replace("_", "")) * scale
     if value != value or value in (float("inf"), float("-inf")):
-        raise SpecError(f"{where}: expected {DIMENSIONS[dimension]}, got {shown(text)}")
+        raise SpecError(f"{location}: expected {DIMENSIONS[dimension]}, got {shown(text)}")
     return value
 
 
@@ -101,15 +101,15 @@ def spell(value: float, dimension: str, digits: int = 5) -> str:
     return f"{float(f'{value / scales[unit]:.{digits}g}'):.12g} {unit}"
 
 
-def parse_tokens(text: object, where: str = "context") -> int:
+def parse_tokens(text: object, location: str = "context") -> int:
     """Return a token count: '128k' is 131,072, '1M' is 1,048,576, '4096' and '4,096' are themselves."""
     match = re.fullmatch(r"\s*(\d[\d,_]*(?:\.\d+)?)\s*([kKmM]?)i?\s*(?:tokens?)?\s*", written(text), re.ASCII)
     if match is None:
-        raise SpecError(f"{where}: expected a number of tokens such as '128k' or '4096', got {shown(text)}")
+        raise SpecError(f"{location}: expected a number of tokens such as '128k' or '4096', got {shown(text)}")
     factor = {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
     tokens = Fraction(match[1].replace(",", "").replace("_", "")) * factor
     if tokens.denominator != 1 or not 1 <= tokens <= MAX_TOKENS:
-        raise SpecError(f"{where}: expected a whole number of tokens from 1 to {MAX_TOKENS:,}, got {shown(text)}")
+        raise SpecError(f"{location}: expected a whole number of tokens from 1 to {MAX_TOKENS:,}, got {shown(text)}")
     return int(tokens)
 
 

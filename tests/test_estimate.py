@@ -157,10 +157,10 @@ def test_without_a_gpu_the_cheapest_grounded_one_is_shown() -> None:
         today=DAY,
         named=False,
     )
-    assert len(found.where) == len(every)
+    assert len(found.by_gpu) == len(every)
     chosen = found.sites[0]
     assert chosen.calibration.grounded
-    costs = [r.cost.per_query for r in found.where if r.grounded and r.cost]
+    costs = [r.cost.per_query for r in found.by_gpu if r.grounded and r.cost]
     assert next(r for r in found.rows if r.technique == "baseline").cost.per_query == min(costs)
     assert "supports 8,192 tokens, not 131,072" in found.warnings[0] and "llama3.1-70b" in found.warnings[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.api.recommend import demand_of
+from kvplan.api.demands import demand_of
 from kvplan.errors import SpecError
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, weights

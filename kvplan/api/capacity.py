@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import MOST_SPARES, demand_of, demanded, formats_of, percentile_of
+from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of
+from kvplan.api.forms import formats_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
 from kvplan.planning.capacity import Capacity

@@ -22,8 +22,8 @@ def compare(
     Raises KvplanError for a file that is no plan, and for a question that cannot be asked again.
 
         >>> rented, owned = (kvplan.recommend("chat", "llama3.1-8b", gpus="h100", own=own) for own in (None, "default"))
-        >>> found = kvplan.compare(rented, owned)
-        >>> found.changed, found.question
+        >>> comparison = kvplan.compare(rented, owned)
+        >>> comparison.changed, comparison.question
         (True, ())
     """
     if after is not None and on is not None:
@@ -55,19 +55,19 @@ def again(word: str, on: str | None) -> "Recommendation":
     """Return the answer to a saved plan's question with the prices of a day; whatever day it named is left out."""
     from kvplan.api.recommend import recommend
 
-    question, where = catalog.saved_plan(word)["question"], f"{word}: question"
+    question, location = catalog.saved_plan(word)["question"], f"{word}: question"
     if isinstance(question, list):
-        raise SpecError(f"{where}: holds words of a command line, as older releases saved them; save the plan again")
-    return recommend(**{**checked(question["values"], signature(recommend).parameters, where), "on": on})
+        raise SpecError(f"{location}: holds words of a command line, as older releases saved them; save the plan again")
+    return recommend(**{**checked(question["values"], signature(recommend).parameters, location), "on": on})
 
 
-def checked(given: Mapping[str, Any], known: Mapping[str, Parameter], where: str) -> Mapping[str, Any]:
+def checked(given: Mapping[str, Any], known: Mapping[str, Parameter], location: str) -> Mapping[str, Any]:
     """Return the values of a saved call; raise SpecError where it names what is no parameter, or lacks one."""
     if odd := next((name for name in given if name not in known), None):
-        raise SpecError(f"{where}: recommend has no parameter {shown(odd)}; save the plan again")
+        raise SpecError(f"{location}: recommend has no parameter {shown(odd)}; save the plan again")
     needed = [name for name, parameter in known.items() if parameter.default is Parameter.empty]
     if lost := next((name for name in needed if name not in given), None):
-        raise SpecError(f"{where}: {lost} is missing; save the plan again")
+        raise SpecError(f"{location}: {lost} is missing; save the plan again")
     return given
 
 

@@ -52,8 +52,8 @@ def estimate(
     your own, `on` is their day. A context beyond the model's is answered with a warning. Raises KvplanError for names
     and values that cannot be understood.
 
-        >>> found = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
-        >>> [(row.technique, row.reduction, row.fewest_gpus) for row in found.rows]
+        >>> report = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
+        >>> [(row.technique, row.reduction, row.fewest_gpus) for row in report.rows]
         [('baseline', 0.0, 2), ('fp8', 0.5, 2)]
     """
     spec, day, rent = (

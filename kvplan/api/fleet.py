@@ -5,7 +5,9 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.recommend import MOST_SPARES, demand_of, formats_of, no_price
+from kvplan.api.demands import MOST_SPARES, demand_of
+from kvplan.api.forms import formats_of
+from kvplan.api.places import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
@@ -50,14 +52,14 @@ def fleet(
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
     """
-    asked, day = catalog.fleet(values.word(file, "file")), values.day(on)
-    jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in asked.jobs]
+    request, day = catalog.fleet(values.word(file, "file")), values.day(on)
+    jobs = [replace(job, workload=read_by(job.model, job.workload, catalog.all_models)) for job in request.jobs]
     at_most = values.number(seconds, "seconds", LEAST_SECONDS, MOST_SECONDS)
     long = values.flag(allow_long_context, "allow_long_context")
     warnings: dict[str, None] = {}
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
-        check_context(job.model, longest, long, f"{asked.name}: {job.name}")
+        check_context(job.model, longest, long, f"{request.name}: {job.name}")
         warnings |= {
             f"for {job.name}: {line}": None for line in (*context_warnings(job.model, longest), *job.model.notes)
         }
@@ -72,11 +74,11 @@ def fleet(
     )
     tasks = []
     for job in jobs:
-        sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in asked.stocks]
+        sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
         for found in sites:
             warnings |= dict.fromkeys((*old_price(found, day), *no_bf16(found.gpu, job.model)))
         tasks.append(demanded(job, names, sites, limits, forms, stands))
-    answer = plan(tasks, {s.gpu.name: s.count for s in asked.stocks}, asked.buckets, seconds=at_most)
+    answer = plan(tasks, {s.gpu.name: s.count for s in request.stocks}, request.buckets, seconds=at_most)
     return replace(answer, warnings=tuple(warnings))
 
 
@@ -88,31 +90,31 @@ def stocked(
     name = stock.gpu.name
     if owned is not None and stock.price is not None:
         raise SpecError(f"{name}, own: the file gives a price; leave out one of them")
-    found = site(
+    place = site(
         stock.gpu, model, day, price=stock.price, listed=listed, term=term, owned=owned, profile=profile
     )  # fmt: skip
-    if found.cost is None:
+    if place.cost is None:
         if owned is not None:
             raise SpecError(f"{name}: {no_price([name], owned, term, day)}")
         raise SpecError(f"{name}: no {term} price on {day}; write one, as in {name}: {{count: 8, price: 2.49 USD/h}}")
-    return found
+    return place
 
 
 def demanded(
-    job: Job, names: tuple[str, ...], sites: list[Site], asked: Limits, forms: tuple[str, ...], spares: int | None
+    job: Job, names: tuple[str, ...], sites: list[Site], bounds: Limits, forms: tuple[str, ...], spares: int | None
 ) -> FleetWorkload:
     """Return one workload of the file with the techniques and weight formats its limits allow."""
     slo = job.workload.slo
     limits = replace(
-        asked, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
+        bounds, ttft=slo.ttft, tpot=slo.tpot, e2e=slo.e2e, percentile=slo.percentile, quality=job.quality
     )  # fmt: skip
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
     every = tuple(dict.fromkeys((*names, *spelling.searched())))
     qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in every}
-    found = formats_of(job.model, job.workload.task, context, forms)
+    formats = formats_of(job.model, job.workload.task, context, forms)
     demand = demand_of(
-        job.model, job.workload, limits, forms=found.searched, native=not forms,
+        job.model, job.workload, limits, forms=formats.searched, native=not forms,
         spares=int(not job.workload.offline) if spares is None else spares,
     )  # fmt: skip
-    book = Book(demand, qualities, found.losses)
-    return task(job.name, demand, names, book, sites, formats=tuple(found.left), others=every)
+    book = Book(demand, qualities, formats.losses)
+    return task(job.name, demand, names, book, sites, formats=tuple(formats.left), others=every)

@@ -12,8 +12,8 @@ def known(words: Sequence[str]) -> list[KernelProfile]:
     """Return the shipped profiles, then those asked for, which win."""
     if servers := [word for word in words if catalog.is_serving(word)]:
         raise SpecError(f"profile {servers[0]}: is a profile of servers; rows of kernels need one of kernels")
-    found = [*kernel_documents(), *(kernel_document(word) for word in words)]
-    return [read_profile(raw, source, where) for raw, source, where in found]
+    profiles = [*kernel_documents(), *(kernel_document(word) for word in words)]
+    return [read_profile(raw, source, location) for raw, source, location in profiles]
 
 
 def predictor(words: Sequence[str]) -> Predictor:

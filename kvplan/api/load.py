@@ -72,7 +72,7 @@ def load(
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
-    found = server(
+    endpoint = server(
         spec, place, technique=values.word(technique, "technique"),
         prompt=prompt, output=output,
         hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
@@ -81,7 +81,7 @@ def load(
     spread = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
     limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
     return survey(
-        found, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
+        endpoint, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
         rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=day,
     )  # fmt: skip
 

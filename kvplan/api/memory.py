@@ -11,7 +11,7 @@ from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtype
-from kvplan.planning.memory import memory as asked
+from kvplan.planning.memory import memory as planned
 from kvplan.specs.model import ModelSpec
 
 #: what an engine can be run without
@@ -75,7 +75,7 @@ def memory(
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
     left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
-    where = Deployment(
+    location = Deployment(
         engine=named(catalog.engine, values.word(engine, "engine"), "engine"),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
         parallel=spread(tp, pp, dp, values.layer_counts(pp_layers, "pp_layers")),
@@ -93,7 +93,7 @@ def memory(
         offloaded=values.given(values.size, cpu_offload, "cpu_offload") or 0.0,
         draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )
-    return asked(spec, ask, where)
+    return planned(spec, ask, location)
 
 
 def spread(tp: int | None, pp: int | None, dp: int | None, layers: tuple[int, ...]) -> Parallel:

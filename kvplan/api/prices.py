@@ -77,12 +77,12 @@ def refreshed(output: str) -> str:
     from kvplan.catalog import cloud
 
     today = values.day(None)
-    found, left_out = cloud.online(today)
-    if not found:
+    offers, left_out = cloud.online(today)
+    if not offers:
         raise SpecError("gpuhunt offered no GPU that kvplan knows; nothing was written")
-    catalog.write_prices(output, f"Cheapest cloud offers of {today}, per GPU", found, cloud.source_of(today))
+    catalog.write_prices(output, f"Cheapest cloud offers of {today}, per GPU", offers, cloud.source_of(today))
     other = f"; {left_out:,} offers of other or unclear GPUs left out" if left_out else ""
-    return f"wrote {len(found)} prices into {output}{other}"
+    return f"wrote {len(offers)} prices into {output}{other}"
 
 
 def gpu_prices(
@@ -92,28 +92,30 @@ def gpu_prices(
     known = catalog.all_prices(tuple(files))
     check_known(known, {"providers": ("provider", providers), "terms": ("term", terms)})
     wanted = (("gpu", gpus), ("provider", providers), ("term", terms))
-    found = [p for p in known if p.current(day) and all(not names or getattr(p, key) in names for key, names in wanted)]
+    matching = [
+        p for p in known if p.current(day) and all(not names or getattr(p, key) in names for key, names in wanted)
+    ]
     named = " ".join(name for _, names in wanted for name in names)
     refusal = f"no price{f' for {named}' if named else ''} is known on {day}; give your own with files=FILE"
-    ordered = sorted(found, key=lambda p: (p.gpu, rank(p.term), p.term, p.price))
-    return GpuPrices(prices=ordered, day=day, refusal="" if found else refusal)
+    ordered = sorted(matching, key=lambda p: (p.gpu, rank(p.term), p.term, p.price))
+    return GpuPrices(prices=ordered, day=day, refusal="" if matching else refusal)
 
 
 def api_prices(providers: Sequence[str], files: Sequence[str], day: str) -> ApiPrices:
     """Return what APIs charge, those of the user's files first."""
     known = (*(p for word in files for p in catalog.api_file(word)), *catalog.apis())
     check_known(known, {"providers": ("API provider", providers)})
-    found = [p for p in known if p.current(day) and (not providers or p.provider in providers)]
-    return ApiPrices(prices=found, day=day, refusal="" if found else f"no API price is known on {day}")
+    matching = [p for p in known if p.current(day) and (not providers or p.provider in providers)]
+    return ApiPrices(prices=matching, day=day, refusal="" if matching else f"no API price is known on {day}")
 
 
-def check_known(prices: Sequence[P], asked: Mapping[str, tuple[str, Sequence[str]]]) -> None:
-    """Refuse a name that no price has; `asked`: parameter -> (kind of name, names)."""
-    for parameter, (kind, names) in asked.items():
+def check_known(prices: Sequence[P], filters: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Refuse a name that no price has; `filters`: parameter -> (kind of name, names)."""
+    for parameter, (kind, names) in filters.items():
         known = {str(getattr(p, kind.split()[-1])) for p in prices}
         for name in names:
             if name not in known:
-                raise UnknownName(kind, name, known, where=parameter)
+                raise UnknownName(kind, name, known, location=parameter)
 
 
 def rank(term: str) -> int:

@@ -118,13 +118,13 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
         return Servers(profile=catalog.serving_profile(servers[0]))
     if len(names) > 2:
         raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
-    found = [measured for name in names if (measured := measured_profile(name))]
-    if len(found) == len(names) and not kernels and not rows:
+    profiles_shown = [measured for name in names if (measured := measured_profile(name))]
+    if len(profiles_shown) == len(names) and not kernels and not rows:
         from kvplan.measuring.device.course import COLUMNS
 
-        samples = read_samples(found[0][1], COLUMNS) if len(found) == 1 else []
-        return MeasuredProfile(names=tuple(names), profiles=[profile for profile, _ in found], samples=samples)
-    if none := next((profile["name"] for profile, _ in found if not profile.get("kernels")), None):
+        samples = read_samples(profiles_shown[0][1], COLUMNS) if len(profiles_shown) == 1 else []
+        return MeasuredProfile(names=tuple(names), profiles=[profile for profile, _ in profiles_shown], samples=samples)
+    if none := next((profile["name"] for profile, _ in profiles_shown if not profile.get("kernels")), None):
         raise SpecError(
             f"profile {none} has no kernels: show it without options, or beside another of `kvplan profile`"
         )

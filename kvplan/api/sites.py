@@ -62,7 +62,7 @@ def site(
     `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too. `engine`
     may say a release, as in vllm@0.19.
     """
-    found = Site(
+    place = Site(
         gpu=gpu,
         calibration=calibrated(gpu, about, profile, engine.partition("@")[0], weights),
         engine=catalog.engine(engine),
@@ -71,9 +71,9 @@ def site(
         weights=weights,
         utilization=utilization,
     )
-    if found.lone_offer:
-        found = replace(found, typical=typical(day, term))
-    return found if owned is None and not power else with_power(found, owned, profile)
+    if place.lone_offer:
+        place = replace(place, typical=typical(day, term))
+    return place if owned is None and not power else with_power(place, owned, profile)
 
 
 def with_power(site: Site, owned: str | None, profile: str) -> Site:
@@ -139,10 +139,10 @@ def calibrated(
     if catalog.is_serving(profile):
         return catalog.calibration(gpu, engine, about, profile, bits)
     servers, name, measured = with_kernels_of(profile)
-    found = servers.calibrate(gpu, engine, about, bits=bits)
+    calibration = servers.calibrate(gpu, engine, about, bits=bits)
     if gpu.name not in measured:
-        return found
-    return replace(found, doubt=f"{found.doubt}; its matrix products as {name} measured them")
+        return calibration
+    return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")
 
 
 def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
@@ -152,9 +152,9 @@ def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":
     if not catalog.is_serving(profile):
         from kvplan.catalog.tables import kernel_document
 
-        raw, source, where = kernel_document(profile)
+        raw, source, location = kernel_document(profile)
         if raw.get("energy") and gpu.name in raw.get("kernels", {}):
-            return measured_draw(raw["energy"], source, where)
+            return measured_draw(raw["energy"], source, location)
     return rated_draw(gpu, assumed)
 
 
@@ -166,24 +166,26 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     from kvplan.measuring.kernels.shares import REFERENCES, measured_here
     from kvplan.perf.kernel_profile import Predictor, read_profile
 
-    raw, source, where = kernel_document(profile)
+    raw, source, location = kernel_document(profile)
     device = raw.get("device")
     if isinstance(device, dict) and device.get("kind") == "cpu":
         raise SpecError(
-            f"profile: {where} is of a CPU and says nothing of a GPU; leave it out to plan with published servers, or "
-            "run kvplan profile on a machine with the GPU"
+            f"profile: {location} is of a CPU and says nothing of a GPU; leave it out to plan with published servers, "
+            "or run kvplan profile on a machine with the GPU"
         )
     if not isinstance(raw.get("kernels"), dict):
-        raise SpecError(f"{where}: holds neither servers nor kernels of a GPU; see kvplan calibrate and kvplan profile")
-    mine = read_profile(raw, source, where)
+        raise SpecError(
+            f"{location}: holds neither servers nor kernels of a GPU; see kvplan calibrate and kvplan profile"
+        )
+    mine = read_profile(raw, source, location)
     gpus = tuple(name for name, engines in mine.kernels.items() if any("gemm" in kinds for kinds in engines.values()))
     if not gpus:
-        raise SpecError(f"{where}: measured no matrix products (gemm), which the times of servers rest on")
+        raise SpecError(f"{location}: measured no matrix products (gemm), which the times of servers rest on")
     servers = catalog.serving_profile()
     published = known(())
     shipped, mine_alone = Predictor(published, catalog.gpu), Predictor([mine], catalog.gpu)
-    told = {*REFERENCES, *gpus}
-    references = [catalog.gpu(name) for found in published for name in found.kernels if name in told]
+    wanted = {*REFERENCES, *gpus}
+    references = [catalog.gpu(name) for one in published for name in one.kernels if name in wanted]
     for name in gpus:
         servers = measured_here(servers, mine_alone, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus

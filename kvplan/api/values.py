@@ -54,10 +54,10 @@ def called(value: T, name: str) -> T:
 
 def count(value: object, name: str, least: int, most: int) -> int:
     """Return a whole number within bounds."""
-    found = None if isinstance(value, bool) or not hasattr(value, "__index__") else int(value.__index__())
-    if found is None or not least <= found <= most:
+    number = None if isinstance(value, bool) or not hasattr(value, "__index__") else int(value.__index__())
+    if number is None or not least <= number <= most:
         raise SpecError(f"{name}: expected from {least:,} to {most:,}, got {shown(value)}")
-    return found
+    return number
 
 
 def one_of(value: object, name: str, choices: Collection[str]) -> str:
@@ -83,8 +83,8 @@ def weight_format(value: object, name: str = "weights") -> str:
 def halves(value: object, name: str) -> tuple[int, int]:
     """Return how many replicas prefill and how many decode, of '1:2' or (1, 2)."""
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", value, re.ASCII)
-        sizes: tuple[object, ...] = (int(found[1]), int(found[2])) if found else ()
+        match = re.fullmatch(r"\s*(\d{1,4}):(\d{1,4})\s*", value, re.ASCII)
+        sizes: tuple[object, ...] = (int(match[1]), int(match[2])) if match else ()
     else:
         sizes = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(sizes) != 2:
@@ -120,52 +120,52 @@ def seconds(value: float | str, name: str) -> float:
     text = plain(value, name)
     if text in ("none", "inf"):
         return inf
-    found = parse(text if text[-1:].isalpha() else f"{text} s", "s", name)
-    if found <= 0:
+    duration = parse(text if text[-1:].isalpha() else f"{text} s", "s", name)
+    if duration <= 0:
         raise SpecError(f"{name}: must be above zero, as in 5s or 50ms, or none for no limit; got {shown(text)}")
-    return found
+    return duration
 
 
 def limit(value: float | str | None, usual: float | None, name: str) -> float | None:
     """Return a limit that was given, else the usual one; None where there is none. [s]"""
-    found = usual if value is None else seconds(value, name)
-    return None if found == inf else found
+    bound = usual if value is None else seconds(value, name)
+    return None if bound == inf else bound
 
 
 def share(value: float | str, name: str) -> float:
     """Return a share such as '1%' or 0.01, from 0 to below 1."""
     text = plain(value, name)
-    found = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
-    if not 0 <= found < 1:
-        meant = f"write {text}% if that is meant" if 1 <= found < 100 and "%" not in text else "as in 1% or 0.01"
+    fraction = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
+    if not 0 <= fraction < 1:
+        meant = f"write {text}% if that is meant" if 1 <= fraction < 100 and "%" not in text else "as in 1% or 0.01"
         raise SpecError(f"{name}: expected a share below 1, {meant}; got {shown(text)}")
-    return found
+    return fraction
 
 
 def bounded_share(value: float | str, name: str, least: float, most: float) -> float:
     """Return a share between two others."""
-    found = share(value, name)
-    if not least <= found <= most:
+    fraction = share(value, name)
+    if not least <= fraction <= most:
         raise SpecError(f"{name}: expected a share from {least:.0%} to {most:.4g}, as in 80%; got {shown(value)}")
-    return found
+    return fraction
 
 
 def utilization(value: float | str | None, name: str) -> float | None:
     """Return the share of a GPU's memory an engine takes, above 0 and up to 1; None where none was given."""
     if value is None:
         return None
-    found = parse(value, "1", name)
-    if not 0 < found <= 1:
+    fraction = parse(value, "1", name)
+    if not 0 < fraction <= 1:
         raise SpecError(f"{name}: must be above 0 and at most 1, got {shown(value)}")
-    return found
+    return fraction
 
 
 def number(value: float | str, name: str, least: float, most: float) -> float:
     """Return a plain number within bounds."""
-    found = parse(value, "1", name)
-    if not least <= found <= most:
+    figure = parse(value, "1", name)
+    if not least <= figure <= most:
         raise SpecError(f"{name}: must be from {least:g} to {most:g}, got {shown(value)}")
-    return found
+    return figure
 
 
 def per_day(queries_per_day: float | str | None, rate: float | str | None) -> float | None:
@@ -184,11 +184,11 @@ def per_second(rate: float | str, name: str = "rate") -> float:
 
 def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = plain(value, name)
-    found = parse(text.removesuffix(unit), "1", name)
-    if not FEWEST <= found < MOST:
-        beyond = f"no service gets {MOST:g}" if found >= MOST else f"{FEWEST:g} is the least"
+    volume = parse(text.removesuffix(unit), "1", name)
+    if not FEWEST <= volume < MOST:
+        beyond = f"no service gets {MOST:g}" if volume >= MOST else f"{FEWEST:g} is the least"
         raise SpecError(f"{name}: {beyond}; write a number as in {example}, got {shown(text)}")
-    return found
+    return volume
 
 
 def price(value: float | str | None, name: str = "price") -> float | None:
@@ -201,10 +201,10 @@ def price(value: float | str | None, name: str = "price") -> float | None:
     number = number.strip().removeprefix("USD").removesuffix("USD").strip()
     if not re.fullmatch(r"[-+\d.,eE_ ]+", number):
         raise SpecError(f"{name}: expected USD per GPU-hour, as in 2.49/h, got {shown(text)}; convert other currencies")
-    found = parse(f"{number} USD/{unit}", "USD/s", name)
-    if not 0 < found < MOST / HOUR:
+    rate = parse(f"{number} USD/{unit}", "USD/s", name)
+    if not 0 < rate < MOST / HOUR:
         raise SpecError(f"{name}: must be above zero, as in 2.49/h, got {shown(text)}")
-    return found
+    return rate
 
 
 def day(value: str | None, name: str = "on") -> str:
@@ -221,40 +221,40 @@ def several(value: str | Iterable[str], name: str) -> tuple[str, ...]:
     """Return one name or several as a tuple."""
     if isinstance(value, str):
         return (value,)
-    found = tuple(value) if isinstance(value, Iterable) else (value,)
-    if wrong := [one for one in found if not isinstance(one, str)]:
+    items = tuple(value) if isinstance(value, Iterable) else (value,)
+    if wrong := [one for one in items if not isinstance(one, str)]:
         raise SpecError(f"{name}: expected text or several texts, got {shown(wrong[0])}")
-    return found
+    return items
 
 
 def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "settings") -> dict[str, str]:
-    """Return what is said of rows, column -> value: a mapping, or texts such as 'gpu=h100'."""
+    """Return what holds for all rows, column -> value: a mapping, or texts such as 'gpu=h100'."""
     if isinstance(value, Mapping):
-        return {str(column): str(said) for column, said in value.items()}
-    found = {}
-    for said_of in several(value, name):
-        column, sign, said = said_of.partition("=")
+        return {str(column): str(entry) for column, entry in value.items()}
+    columns = {}
+    for setting in several(value, name):
+        column, sign, entry = setting.partition("=")
         if not sign or not column.strip():
-            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(said_of)}")
-        found[column.strip()] = said.strip()
-    return found
+            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(setting)}")
+        columns[column.strip()] = entry.strip()
+    return columns
 
 
 def technique_names(value: str | Iterable[str], usual: Iterable[str], name: str = "techniques") -> tuple[str, ...]:
     """Return techniques in their one spelling, each once; the usual ones where none was given."""
-    found = tuple(dict.fromkeys(spelling.canonical(one) for one in several(value, name) or usual))
-    for one in found:
+    names = tuple(dict.fromkeys(spelling.canonical(one) for one in several(value, name) or usual))
+    for one in names:
         spelling.parts(one)
-    return found
+    return names
 
 
 def size(value: float | str, name: str) -> float:
     """Return a size such as '20 GiB', or a number of bytes, above zero. [B]"""
     text = plain(value, name)
-    found = parse(text if text[-1:].isalpha() else f"{text} B", "B", name)
-    if found <= 0:
+    amount = parse(text if text[-1:].isalpha() else f"{text} B", "B", name)
+    if amount <= 0:
         raise SpecError(f"{name}: must be above zero, as in 20GiB, got {shown(text)}")
-    return found
+    return amount
 
 
 def layer_counts(value: str | Sequence[int], name: str) -> tuple[int, ...]:

@@ -20,13 +20,13 @@ FIXED = ("vary", "workload", "own")
 Axes = Mapping[str, Iterable[Any]] | str | Iterable[str]
 
 
-def axes_of(vary: Axes, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+def axes_of(vary: Axes, call: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the values to ask with, parameter -> value; none where nothing is varied."""
-    axes = {named(name, asked): found for name, found in pairs(vary)}
+    axes = {named(name, call): options for name, options in pairs(vary)}
     if not axes:
         return []
-    for name, found in axes.items():
-        if not found or any(value is None for value in found):
+    for name, options in axes.items():
+        if not options or any(value is None for value in options):
             raise SpecError(f"vary: {name}: expected values, as in {name}=1,2")
     combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
     if len(combinations) > MOST:
@@ -37,14 +37,14 @@ def axes_of(vary: Axes, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
 def pairs(vary: Axes) -> list[tuple[str, list[Any]]]:
     """Return (name, values) of a mapping, or of texts such as 'load=1,3,10'."""
     if isinstance(vary, Mapping):
-        return [(str(name), listed(found)) for name, found in vary.items()]
-    found = []
-    for said in several(vary, "vary"):
-        name, sign, rest = said.partition("=")
+        return [(str(name), listed(axes)) for name, axes in vary.items()]
+    axes = []
+    for text in several(vary, "vary"):
+        name, sign, rest = text.partition("=")
         if not sign or not rest.strip():
-            raise SpecError(f"vary: write name=a,b, as in load=1,3,10, got {shown(said)}")
-        found.append((name, [number(value.strip()) for value in rest.split(",") if value.strip()]))
-    return found
+            raise SpecError(f"vary: write name=a,b, as in load=1,3,10, got {shown(text)}")
+        axes.append((name, [number(value.strip()) for value in rest.split(",") if value.strip()]))
+    return axes
 
 
 def number(word: str) -> Any:
@@ -54,28 +54,28 @@ def number(word: str) -> Any:
     return float(word) if "." in word else int(word)
 
 
-def listed(found: Any) -> list[Any]:
+def listed(options: Any) -> list[Any]:
     """Return the values of one parameter."""
-    if isinstance(found, str) or not isinstance(found, Iterable):
-        return [found]
-    return list(found)
+    if isinstance(options, str) or not isinstance(options, Iterable):
+        return [options]
+    return list(options)
 
 
-def named(word: str, asked: Mapping[str, Any]) -> str:
+def named(word: str, call: Mapping[str, Any]) -> str:
     """Return the parameter that a name stands for."""
     plain = word.strip().removeprefix("--").replace("-", "_")
     name = NAMES.get(plain, plain)
-    if name not in asked or name in FIXED:
-        known = ", ".join(sorted(set(asked) - set(FIXED)))
+    if name not in call or name in FIXED:
+        known = ", ".join(sorted(set(call) - set(FIXED)))
         raise SpecError(f"vary: {shown(word)} cannot be varied; write one of {known}")
     return name
 
 
-def varied(asked: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+def varied(call: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a question with some parameters changed, to be asked once."""
     typed = {name: as_typed(name, value) for name, value in changed.items()}
     volume = {"rate": None} if "queries_per_day" in typed else {"queries_per_day": None} if "rate" in typed else {}
-    return {**asked, **volume, **typed, "vary": ()}
+    return {**call, **volume, **typed, "vary": ()}
 
 
 def as_typed(name: str, value: Any) -> Any:

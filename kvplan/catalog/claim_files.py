@@ -45,27 +45,27 @@ MOST = 200
 
 def claim_list(word: str) -> Claims:
     """Return a file of claims: a shipped one by name, or the user's by path; raise SpecError, UnknownName."""
-    raw, name, where = shelf_document("claims", word, "claims file")
-    known_fields(raw, FIELDS, where, "claims")
-    source = read_source(raw.get("source"), where)
-    entries = listed(raw.get("claims"), f"{where}: claims", f"[{EXAMPLE}]", fewest=1)
+    raw, name, location = shelf_document("claims", word, "claims file")
+    known_fields(raw, FIELDS, location, "claims")
+    source = read_source(raw.get("source"), location)
+    entries = listed(raw.get("claims"), f"{location}: claims", f"[{EXAMPLE}]", fewest=1)
     claims: list[Claim] = []
     about = ""
     for n, entry in enumerate(entries, 1):
-        claim = _claim(entry, source, about, f"{where}: claim {n}")
+        claim = _claim(entry, source, about, f"{location}: claim {n}")
         about = claim.about
         if any(c.id == claim.id for c in claims):
             raise SpecError(f"{claim.place}: id {shown(claim.id)} stands twice; every claim needs one of its own")
         claims.append(claim)
-    return Claims(**titles(raw, name, where), source=source, claims=tuple(claims))
+    return Claims(**titles(raw, name, location), source=source, claims=tuple(claims))
 
 
-def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
+def _claim(raw: object, source: Source, about: str, location: str) -> Claim:
     """Return one claim; its heading holds for those after it too."""
-    entry = mapping(raw, where, EXAMPLE)
-    known_fields(entry, (*CLAIM, *HOWS), where)
-    words = {key: text(entry, key, where, example=EXAMPLE) for key in ("id", "claim", "check")}
-    place = f"{where.rsplit(':', 1)[0]}: {words['id']}"
+    entry = mapping(raw, location, EXAMPLE)
+    known_fields(entry, (*CLAIM, *HOWS), location)
+    words = {key: text(entry, key, location, example=EXAMPLE) for key in ("id", "claim", "check")}
+    place = f"{location.rsplit(':', 1)[0]}: {words['id']}"
     source = source_of(entry, source, place)
     how = [key for key in HOWS if key in entry]
     if len(how) > 1:
@@ -89,18 +89,18 @@ def _claim(raw: object, source: Source, about: str, where: str) -> Claim:
 # -- cases ----------------------------------------------------------------------------------------
 
 
-def _cases(raw: object, where: str) -> tuple[ClaimCase, ...]:
+def _cases(raw: object, location: str) -> tuple[ClaimCase, ...]:
     """Return a case for every combination of the values its fields list."""
-    given = mapping(raw, where, "{model: llama3-70b, context: [8k, 128k], technique: mhc:4x}")
-    known_fields(given, tuple(CASE_FIELDS), where)
+    given = mapping(raw, location, "{model: llama3-70b, context: [8k, 128k], technique: mhc:4x}")
+    known_fields(given, tuple(CASE_FIELDS), location)
     choices = []
     for field, value in given.items():
         options = value if isinstance(value, list) else [value]
         if not options:
-            raise SpecError(f"{where}: {field}: the list is empty; write a value, or leave the field out")
-        choices.append([_option(field, option, where) for option in options])
+            raise SpecError(f"{location}: {field}: the list is empty; write a value, or leave the field out")
+        choices.append([_option(field, option, location) for option in options])
     if (combinations := prod(len(c) for c in choices)) > MOST:
-        raise SpecError(f"{where}: {combinations:,} cases are more than {MOST}; list fewer values")
+        raise SpecError(f"{location}: {combinations:,} cases are more than {MOST}; list fewer values")
     cases = []
     for choice in product(*choices):
         case = ClaimCase(words=dict(zip(given, (word for word, _ in choice), strict=True)))
@@ -109,9 +109,9 @@ def _cases(raw: object, where: str) -> tuple[ClaimCase, ...]:
     return tuple(cases)
 
 
-def _option(field: str, raw: object, where: str) -> tuple[str, object]:
+def _option(field: str, raw: object, location: str) -> tuple[str, object]:
     """Return a value as people write it, and what it stands for."""
-    place = f"{where}: {field}"
+    place = f"{location}: {field}"
     if not isinstance(raw, str):
         raise SpecError(f"{place}: expected {CASE_FIELDS[field]}, got {shown(raw)}")
     read = READERS.get(field)
@@ -120,23 +120,23 @@ def _option(field: str, raw: object, where: str) -> tuple[str, object]:
     return getattr(value, "name", word), value
 
 
-def _whole(raw: str, where: str) -> int:
-    return count(raw, where, ValueRange(1, 1e6))
+def _whole(raw: str, location: str) -> int:
+    return count(raw, location, ValueRange(1, 1e6))
 
 
-def _accepted(raw: str, where: str) -> float:
-    return number(raw, where, ACCEPTED)
+def _accepted(raw: str, location: str) -> float:
+    return number(raw, location, ACCEPTED)
 
 
-def _share(raw: object, where: str) -> float:
-    return share(raw, where, ValueRange(0, 1, open=True))
+def _share(raw: object, location: str) -> float:
+    return share(raw, location, ValueRange(0, 1, open=True))
 
 
 def _word(*known: str) -> Callable[[str, str], str]:
-    def read(raw: str, where: str) -> str:
+    def read(raw: str, location: str) -> str:
         """Return a word that is known; raise UnknownName."""
         if raw not in known:
-            raise UnknownName("value", raw, known, f"known: {', '.join(known)}", where)
+            raise UnknownName("value", raw, known, f"known: {', '.join(known)}", location)
         return raw
 
     return read
@@ -160,26 +160,26 @@ READERS: dict[str, Callable[[str, str], object]] = {
     "draft": _share,
     "weights": _word(*FORMATS),
     "measure": _word("ttft", "tpot", "e2e"),
-    "task": lambda text, where: text if text == SHORT else task_named(text, where),
+    "task": lambda text, location: text if text == SHORT else task_named(text, location),
 }
 
 
 # -- factors --------------------------------------------------------------------------------------
 
 
-def _factors(raw: object, source: Source, where: str) -> tuple[tuple[Factor, ...], ...]:
+def _factors(raw: object, source: Source, location: str) -> tuple[tuple[Factor, ...], ...]:
     """Return the factors of an arithmetic check, a tuple for every combination of the values they list."""
     example = "[{value: 10, of: seconds}, {value: [24, 30], of: frames a second}]"
     rows = []
-    for entry in listed(raw, where, example, fewest=1):
-        factor = mapping(entry, where, "{value: 10, of: seconds}")
-        known_fields(factor, ("value", "of", "source"), where)
-        of = text(factor, "of", where, example="{value: 10, of: seconds}")
+    for entry in listed(raw, location, example, fewest=1):
+        factor = mapping(entry, location, "{value: 10, of: seconds}")
+        known_fields(factor, ("value", "of", "source"), location)
+        of = text(factor, "of", location, example="{value: 10, of: seconds}")
         values = factor.get("value")
-        own = source_of(factor, source, f"{where}: {of}")
+        own = source_of(factor, source, f"{location}: {of}")
         rows.append(
             [
-                Factor(value=share(v, f"{where}: {of}", example="10"), of=of, source=own)
+                Factor(value=share(v, f"{location}: {of}", example="10"), of=of, source=own)
                 for v in (values if isinstance(values, list) else [values])
             ]
         )

@@ -53,7 +53,7 @@ def gpu_of(offer: Offer) -> str | None:
 
 def cheapest(offers: Iterable[Offer], day: str) -> tuple[list[Price], int]:
     """Return the cheapest offer per provider, GPU and term as dated prices, and how many offers were left out."""
-    found: dict[tuple[str, str, str], list[Offer]] = {}
+    groups: dict[tuple[str, str, str], list[Offer]] = {}
     left_out = 0
     for offer in offers:
         name = gpu_of(offer)
@@ -61,10 +61,10 @@ def cheapest(offers: Iterable[Offer], day: str) -> tuple[list[Price], int]:
             left_out += 1
             continue
         term = "spot" if offer.spot else "on-demand"
-        found.setdefault((name, offer.provider, term), []).append(offer)
+        groups.setdefault((name, offer.provider, term), []).append(offer)
     source = source_of(day)
     prices = []
-    for (name, provider, term), rows in sorted(found.items()):
+    for (name, provider, term), rows in sorted(groups.items()):
         best = min(rows, key=lambda o: o.price / o.gpu_count)
         note = f"cheapest of {len(rows)}: {best.instance_name}, {best.location}, {best.price:g} / {best.gpu_count}"
         price = best.price / best.gpu_count / HOUR

@@ -71,32 +71,32 @@ def engine(word: str = "vllm") -> Engine:
     """
     name, at, wanted = word.rpartition("@")
     name, wanted = (name, wanted) if at and not wanted.endswith((".yaml", ".yml")) else (word, "")
-    raw, name, where = shelf_document("engines", name, "engine")
-    releases = mapping(raw.get("releases", {}), f"{where}: releases", "{0.19: {utilization: 0.92}}")
+    raw, name, location = shelf_document("engines", name, "engine")
+    releases = mapping(raw.get("releases", {}), f"{location}: releases", "{0.19: {utilization: 0.92}}")
     known = [str(r) for r in releases]
     if not known or not all(re.fullmatch(RELEASE, r, re.ASCII) for r in known):
         raise SpecError(
-            f"{where}: releases: expected entries such as '0.19', got {shown(', '.join(known)) if known else 'none'}"
+            f"{location}: releases: expected entries such as '0.19', got {shown(', '.join(known)) if known else 'none'}"
         )
     known.sort(key=_number)
     chosen = known[-1] if not wanted else _in_force(wanted, known, name)
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
     by_name = {str(r): part for r, part in releases.items()}
-    parts = [raw, *(mapping(by_name[r] or {}, f"{where}: {r}") for r in known if _number(r) <= _number(chosen))]
+    parts = [raw, *(mapping(by_name[r] or {}, f"{location}: {r}") for r in known if _number(r) <= _number(chosen))]
     for index, part in enumerate(parts):
-        place = where if index == 0 else f"{where}: {known[index - 1]}"
+        place = location if index == 0 else f"{location}: {known[index - 1]}"
         part = {"source": raw.get("source"), **part}
-        plain, said = figures({k: v for k, v in part.items() if k not in OTHER}, UNITS, place, "engine")
+        plain, options = figures({k: v for k, v in part.items() if k not in OTHER}, UNITS, place, "engine")
         tables = _tables(part, place)
         values |= plain | tables
-        sources |= said | dict.fromkeys(tables, read_source(part["source"], place))
+        sources |= options | dict.fromkeys(tables, read_source(part["source"], place))
     if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
-        raise SpecError(f"{where}: missing {missing}; compare with the engine file kvplan ships")
+        raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:
-        raise SpecError(f"{where}: pool: expected one of {', '.join(POOLS)}, got {values['pool']}")
+        raise SpecError(f"{location}: pool: expected one of {', '.join(POOLS)}, got {values['pool']}")
     if "utilization" not in values and "reserve" not in values:
-        raise SpecError(f"{where}: missing utilization; compare with the engine file kvplan ships")
+        raise SpecError(f"{location}: missing utilization; compare with the engine file kvplan ships")
     after = next((r for r in known if _number(r) > _number(chosen)), None)
     version = f"{chosen} and later" if after is None else f"{chosen} to before {after}"
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
@@ -122,34 +122,36 @@ def _in_force(wanted: str, known: list[str], name: str) -> str:
     return older[-1]
 
 
-def _tables(part: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Return the figures of a file that are tables."""
     values: dict[str, Any] = {}
     if "first_step" in part:
-        values["first_step"] = tuple(listed(part["first_step"], f"{where}: first_step", "[a100-80gb-sxm]"))
+        values["first_step"] = tuple(listed(part["first_step"], f"{location}: first_step", "[a100-80gb-sxm]"))
     if "steps" in part:
-        values["steps"] = tuple(_step(s, f"{where}: steps") for s in listed(part["steps"], f"{where}: steps", STEPS, 1))
+        values["steps"] = tuple(
+            _step(s, f"{location}: steps") for s in listed(part["steps"], f"{location}: steps", STEPS, 1)
+        )
     if "reserve" in part:
-        raw = required(part["reserve"], RESERVE, RESERVE, f"{where}: reserve")
+        raw = required(part["reserve"], RESERVE, RESERVE, f"{location}: reserve")
         values["reserve"] = Reserve(
-            **{k: number(v, f"{where}: reserve: {k}", ValueRange(0.0, POSITIVE.most), "B") for k, v in raw.items()}
+            **{k: number(v, f"{location}: reserve: {k}", ValueRange(0.0, POSITIVE.most), "B") for k, v in raw.items()}
         )
     if "runtime" in part:
         values["runtime"] = {
-            count(gpus, f"{where}: runtime", ValueRange(1, MOST_GPUS)): number(
-                amount, f"{where}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
+            count(gpus, f"{location}: runtime", ValueRange(1, MOST_GPUS)): number(
+                amount, f"{location}: runtime: {gpus}", ValueRange(0.0, POSITIVE.most), "B"
             )
-            for gpus, amount in mapping(part["runtime"], f"{where}: runtime", RUNTIME).items()
+            for gpus, amount in mapping(part["runtime"], f"{location}: runtime", RUNTIME).items()
         }
     return values
 
 
-def _step(raw: object, where: str) -> StepSize:
-    found = required(raw, ("memory", *SIZES, "graph", "wide_graph"), SIZES, where)
-    sizes = {k: count(found[k], f"{where}: {k}", ValueRange(1, 1e9)) for k in found if k != "memory"}
+def _step(raw: object, location: str) -> StepSize:
+    figures = required(raw, ("memory", *SIZES, "graph", "wide_graph"), SIZES, location)
+    sizes = {k: count(figures[k], f"{location}: {k}", ValueRange(1, 1e9)) for k in figures if k != "memory"}
     graph = sizes.get("graph", 512)
     return StepSize(
-        memory=number(found.get("memory", "0 B"), f"{where}: memory", ValueRange(0.0, POSITIVE.most), "B"),
+        memory=number(figures.get("memory", "0 B"), f"{location}: memory", ValueRange(0.0, POSITIVE.most), "B"),
         sequences=sizes["max_num_seqs"],
         tokens=sizes["max_num_batched_tokens"],
         graph=graph,

@@ -51,7 +51,7 @@ def shelf_document(kind: str, word: str, noun: str) -> tuple[Document, str, str]
     return document(kind, name), name, f"{name}.yaml"
 
 
-def known_fields(raw: Mapping[str, Any], known: Iterable[str], where: str, kind: str = "") -> None:
+def known_fields(raw: Mapping[str, Any], known: Iterable[str], location: str, kind: str = "") -> None:
     """Refuse a field that is none of the known ones, with the nearest.
 
     `kind` (a key of MARKS) says what a whole file should be: one of another kind is called by its kind.
@@ -60,32 +60,32 @@ def known_fields(raw: Mapping[str, Any], known: Iterable[str], where: str, kind:
     wrong = next((key for key in raw if key not in known), None)
     if wrong is None:
         return
-    others = (said for said, mark in MARKS.values() if mark in raw and mark not in known)
+    others = (hint for hint, mark in MARKS.values() if mark in raw and mark not in known)
     if kind and (other := next(others, None)):
-        raise SpecError(f"{where}: is {other}; expected {MARKS[kind][0].split(', ')[0]}")
-    raise UnknownName("field", wrong, known, f"known: {', '.join(known)}", where)
+        raise SpecError(f"{location}: is {other}; expected {MARKS[kind][0].split(', ')[0]}")
+    raise UnknownName("field", wrong, known, f"known: {', '.join(known)}", location)
 
 
-def mapping(raw: object, where: str, example: str = "") -> Document:
+def mapping(raw: object, location: str, example: str = "") -> Document:
     """Return fields, or refuse what is none, with an example to copy."""
     if not isinstance(raw, dict):
-        raise SpecError(f"{where}: expected fields{_as_in(example)}, got {shown(raw)}")
+        raise SpecError(f"{location}: expected fields{_as_in(example)}, got {shown(raw)}")
     return raw
 
 
-def required(raw: object, fields: Iterable[str], needed: Iterable[str], where: str, kind: str = "") -> Document:
+def required(raw: object, fields: Iterable[str], needed: Iterable[str], location: str, kind: str = "") -> Document:
     """Return fields that hold all of the needed ones and none but the known ones; raise SpecError, UnknownName."""
-    found = mapping(raw, where)
-    known_fields(found, fields, where, kind)
-    if missing := next((f for f in needed if f not in found), None):
-        raise SpecError(f"{where}: missing {missing}")
-    return found
+    document = mapping(raw, location)
+    known_fields(document, fields, location, kind)
+    if missing := next((f for f in needed if f not in document), None):
+        raise SpecError(f"{location}: missing {missing}")
+    return document
 
 
-def listed(raw: object, where: str, example: str = "", fewest: int = 0) -> list[Any]:
+def listed(raw: object, location: str, example: str = "", fewest: int = 0) -> list[Any]:
     """Return a list of at least `fewest` entries, or refuse what is none."""
     if not isinstance(raw, list) or len(raw) < fewest:
-        raise SpecError(f"{where}: expected a list{_as_in(example)}, got {shown(raw)}")
+        raise SpecError(f"{location}: expected a list{_as_in(example)}, got {shown(raw)}")
     return raw
 
 
@@ -93,13 +93,13 @@ def _as_in(example: str) -> str:
     return f", as in {example}" if example else ""
 
 
-def named(read: Any, word: str, where: str) -> Any:
+def named(read: Any, word: str, location: str) -> Any:
     """Return what a name stands for (`read` of it); a refusal says where the name stands."""
     try:
         return read(word)
     except KvplanError as refusal:
-        said = str(refusal)
-        raise SpecError(said if said.startswith(where) else f"{where}: {said}") from None
+        message = str(refusal)
+        raise SpecError(message if message.startswith(location) else f"{location}: {message}") from None
 
 
 # -- numbers --------------------------------------------------------------------------------------
@@ -144,143 +144,151 @@ def _figure(value: float, percent: bool) -> str:
 
 
 def number(
-    raw: object, where: str, within: ValueRange = POSITIVE, unit: str = "1", *, whole: bool = False, example: str = ""
+    raw: object,
+    location: str,
+    within: ValueRange = POSITIVE,
+    unit: str = "1",
+    *,
+    whole: bool = False,
+    example: str = "",
 ) -> float:
     """Return a quantity in base units of `unit`; raise SpecError where it is missing, is none or lies outside."""
     if raw is None:
-        raise SpecError(f"{where} is missing, as in {where.rsplit(': ', 1)[-1]}: {example or '1'}")
-    found = parse(raw, unit, where)
-    if found not in within or (whole and found != int(found)):
-        said = "above zero and finite" if within is POSITIVE and not whole else within.said()
+        raise SpecError(f"{location} is missing, as in {location.rsplit(': ', 1)[-1]}: {example or '1'}")
+    value = parse(raw, unit, location)
+    if value not in within or (whole and value != int(value)):
+        bounds = "above zero and finite" if within is POSITIVE and not whole else within.said()
         raise SpecError(
-            f"{where}: must be {'a whole number ' if whole else ''}{said}{_as_in(example)}, got {shown(raw)}"
+            f"{location}: must be {'a whole number ' if whole else ''}{bounds}{_as_in(example)}, got {shown(raw)}"
         )
-    return found
+    return value
 
 
-def count(raw: object, where: str, within: ValueRange, example: str = "") -> int:
+def count(raw: object, location: str, within: ValueRange, example: str = "") -> int:
     """Return a whole number; raise SpecError."""
-    return int(number(raw, where, within, whole=True, example=example))
+    return int(number(raw, location, within, whole=True, example=example))
 
 
-def share(raw: object, where: str, within: ValueRange = ANY, example: str = "50%") -> float:
+def share(raw: object, location: str, within: ValueRange = ANY, example: str = "50%") -> float:
     """Return a share that is written 0.5 or 50 %; raise SpecError."""
     text = raw.strip() if isinstance(raw, str) else raw
     percent = isinstance(text, str) and text.endswith("%")
-    found = parse(written(text).removesuffix("%") if percent else text, "1", where) / (100 if percent else 1)
-    if found not in within:
-        raise SpecError(f"{where}: must be {within.said(percent=True)}, as in {example}, got {shown(raw)}")
-    return found
+    fraction = parse(written(text).removesuffix("%") if percent else text, "1", location) / (100 if percent else 1)
+    if fraction not in within:
+        raise SpecError(f"{location}: must be {within.said(percent=True)}, as in {example}, got {shown(raw)}")
+    return fraction
 
 
-def percentile(raw: object, where: str, least: float = 0.0) -> float:
+def percentile(raw: object, location: str, least: float = 0.0) -> float:
     """Return a percentile that is written 95, 95 % or 0.95 as a share; raise SpecError."""
-    found = share(raw, where)
-    found = found / 100 if found >= 1 and not str(raw).strip().endswith("%") else found
+    fraction = share(raw, location)
+    fraction = fraction / 100 if fraction >= 1 and not str(raw).strip().endswith("%") else fraction
     within = ValueRange(100 * least, 100, open=not least, below=True)
-    if 100 * found not in within:
-        raise SpecError(f"{where}: must be {within.said()}, as in 95, got {shown(raw)}")
-    return found
+    if 100 * fraction not in within:
+        raise SpecError(f"{location}: must be {within.said()}, as in 95, got {shown(raw)}")
+    return fraction
 
 
-def duration(raw: object, where: str) -> float:
+def duration(raw: object, location: str) -> float:
     """Return a time above zero, such as 50ms. [s]"""
-    return number(raw, where, ValueRange(open=True), "s", example="5s or 50ms")
+    return number(raw, location, ValueRange(open=True), "s", example="5s or 50ms")
 
 
-def rent(raw: object, where: str) -> float:
+def rent(raw: object, location: str) -> float:
     """Return a price above zero that is written 2.49 USD/h, $2.49/h or 2.49/h. [USD/s]"""
     amount, slash, per = written(raw).strip().lstrip("$").partition("/")
     money = f"{amount.replace('USD', '').strip()} USD{slash}{per}" if slash else raw
-    found = parse(money, "USD/s", where)
-    if found not in RENT:
-        raise SpecError(f"{where}: must be above zero, as in 2.49 USD/h; leave out what is unknown, got {shown(raw)}")
-    return found
+    rate = parse(money, "USD/s", location)
+    if rate not in RENT:
+        raise SpecError(
+            f"{location}: must be above zero, as in 2.49 USD/h; leave out what is unknown, got {shown(raw)}"
+        )
+    return rate
 
 
 # -- words ----------------------------------------------------------------------------------------
 
 
-def text(raw: Mapping[str, Any], key: str, where: str, default: str | None = None, example: str = "") -> str:
+def text(raw: Mapping[str, Any], key: str, location: str, default: str | None = None, example: str = "") -> str:
     """Return the text of a field, `default` where it is missing (None: it must be there); raise SpecError."""
-    found = raw.get(key)
-    found = default if found is None else found
-    if found is None or (default is None and not str(found).strip()):
-        raise SpecError(f"{where}: {key} is missing{_as_in(example)}")
-    if isinstance(found, (dict, list)):
-        raise SpecError(f"{where}: {key}: expected text, got {shown(found)}")
-    return str(found)
+    value = raw.get(key)
+    value = default if value is None else value
+    if value is None or (default is None and not str(value).strip()):
+        raise SpecError(f"{location}: {key} is missing{_as_in(example)}")
+    if isinstance(value, (dict, list)):
+        raise SpecError(f"{location}: {key}: expected text, got {shown(value)}")
+    return str(value)
 
 
-def titles(raw: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
+def titles(raw: Mapping[str, Any], name: str, location: str) -> dict[str, str]:
     """Return the name and title of a document, its file's name where it gives none."""
-    return {key: text(raw, key, where, name) for key in ("name", "title")}
+    return {key: text(raw, key, location, name) for key in ("name", "title")}
 
 
-def one_of(raw: object, where: str, known: Iterable[str]) -> str:
+def one_of(raw: object, location: str, known: Iterable[str]) -> str:
     """Return a word that is one of the known ones; raise SpecError."""
     known = tuple(known)
     if not isinstance(raw, str) or raw not in known:
-        raise SpecError(f"{where}: must be one of {', '.join(known)}, got {shown(raw)}")
+        raise SpecError(f"{location}: must be one of {', '.join(known)}, got {shown(raw)}")
     return raw
 
 
-def yes(raw: object, where: str) -> bool:
+def yes(raw: object, location: str) -> bool:
     """Return whether a field says yes or true; raise SpecError where it does not say no or false either."""
-    said = written(raw).lower()
-    if said not in ("yes", "no", "true", "false"):
-        raise SpecError(f"{where}: must be yes or no, got {shown(raw)}")
-    return said in ("yes", "true")
+    answer = written(raw).lower()
+    if answer not in ("yes", "no", "true", "false"):
+        raise SpecError(f"{location}: must be yes or no, got {shown(raw)}")
+    return answer in ("yes", "true")
 
 
-def day(raw: object, where: str) -> str:
+def day(raw: object, location: str) -> str:
     """Return a date such as 2026-11-23; raise SpecError."""
     try:
         return date.fromisoformat(str(raw)[:ECHOED]).isoformat()
     except ValueError:
-        raise SpecError(f"{where}: expected a date such as 2026-11-23, got {shown(raw)}") from None
+        raise SpecError(f"{location}: expected a date such as 2026-11-23, got {shown(raw)}") from None
 
 
 # -- sources --------------------------------------------------------------------------------------
 
 
-def read_source(raw: object, where: str) -> Source:
+def read_source(raw: object, location: str) -> Source:
     """Return a source; raise SpecError where it lacks its kind, reference or date."""
     if not isinstance(raw, Mapping) or not all(isinstance(raw.get(k), (str, date)) for k in ("kind", "ref", "date")):
         missing = "missing source; " if raw is None else ""
-        raise SpecError(f"{where}: {missing}source must say kind, ref and date, as in source: {SOURCE}")
-    kind = one_of(raw["kind"], f"{where}: source: kind", KINDS)
-    return Source(kind=kind, ref=str(raw["ref"]), date=day(raw["date"], f"{where}: source: date"))
+        raise SpecError(f"{location}: {missing}source must say kind, ref and date, as in source: {SOURCE}")
+    kind = one_of(raw["kind"], f"{location}: source: kind", KINDS)
+    return Source(kind=kind, ref=str(raw["ref"]), date=day(raw["date"], f"{location}: source: date"))
 
 
-def source_of(entry: object, default: Source, where: str) -> Source:
+def source_of(entry: object, default: Source, location: str) -> Source:
     """Return the source that an entry names, its file's where it names none."""
-    return read_source(entry["source"], where) if isinstance(entry, Mapping) and "source" in entry else default
+    return read_source(entry["source"], location) if isinstance(entry, Mapping) and "source" in entry else default
 
 
-def stated(raw: object, default: Source, where: str) -> tuple[object, Source]:
+def stated(raw: object, default: Source, location: str) -> tuple[object, Source]:
     """Return a figure and its source: a plain value, or {value: ..., source: ...}."""
     if isinstance(raw, Mapping):
-        return raw.get("value"), read_source(raw.get("source"), where)
+        return raw.get("value"), read_source(raw.get("source"), location)
     return raw, default
 
 
-def figures(raw: Document, units: Mapping[str, str], where: str, kind: str) -> tuple[Document, dict[str, Source]]:
+def figures(raw: Document, units: Mapping[str, str], location: str, kind: str) -> tuple[Document, dict[str, Source]]:
     """Return the values of a text document in base units, and the source of each field.
 
     `units` gives each field's unit: '' is text, '#' a whole number.
     """
-    default = read_source(raw.get("source"), where)
-    known_fields(raw, (*units, "name", "aliases", "source"), where, kind)
+    default = read_source(raw.get("source"), location)
+    known_fields(raw, (*units, "name", "aliases", "source"), location, kind)
     values: Document = {}
     sources: dict[str, Source] = {}
     for field, unit in units.items():
         if field in raw:
-            place = f"{where}: {field}"
+            place = f"{location}: {field}"
             value, sources[field] = stated(raw[field], default, place)
-            values[field] = text({field: value}, field, where) if unit == "" else _quantity(value, unit, place)
+            values[field] = text({field: value}, field, location) if unit == "" else _quantity(value, unit, place)
     return values, sources
 
 
-def _quantity(value: object, unit: str, where: str) -> float | int:
-    return count(value, where, POSITIVE) if unit == "#" else number(value, where, POSITIVE, unit)
+def _quantity(value: object, unit: str, location: str) -> float | int:
+    return count(value, location, POSITIVE) if unit == "#" else number(value, location, POSITIVE, unit)

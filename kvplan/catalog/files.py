@@ -65,8 +65,8 @@ def _flags(*names: str) -> int:
 class _Bounded(io.RawIOBase):
     """The bytes of a file, a pipe or a device, at most `largest` of them."""
 
-    def __init__(self, path: Path, where: str, largest: int):
-        self.where, self.left, self.largest = where, largest, largest
+    def __init__(self, path: Path, location: str, largest: int):
+        self.location, self.left, self.largest = location, largest, largest
         self.descriptor = os.open(path, os.O_RDONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
         mode = os.fstat(self.descriptor).st_mode
         self.pipe = stat.S_ISFIFO(mode)
@@ -83,20 +83,20 @@ class _Bounded(io.RawIOBase):
         count = self._read(buffer)
         self.left -= count
         if self.left < 0:
-            raise SpecError(f"{self.where}: larger than {self.largest:,} bytes; no file that kvplan reads here is")
+            raise SpecError(f"{self.location}: larger than {self.largest:,} bytes; no file that kvplan reads here is")
         return count
 
     def _read(self, buffer: Any) -> int:
         deadline = time.monotonic() + PATIENCE
         while True:
             with suppress(BlockingIOError):
-                found = os.read(self.descriptor, len(buffer))
+                count = os.read(self.descriptor, len(buffer))
                 unopened = self.pipe and self.left == self.largest  # a pipe without a writer reads as an empty file
-                if found or not unopened:
-                    buffer[: len(found)] = found
-                    return len(found)
+                if count or not unopened:
+                    buffer[: len(count)] = count
+                    return len(count)
             if time.monotonic() > deadline:
-                raise SpecError(f"{self.where}: sends nothing for {PATIENCE:g} s; give a file")
+                raise SpecError(f"{self.location}: sends nothing for {PATIENCE:g} s; give a file")
             time.sleep(0.01)
 
     def close(self) -> None:
@@ -107,68 +107,68 @@ class _Bounded(io.RawIOBase):
 
 
 @contextmanager
-def reading(path: Path, where: str, largest: int = MAX_FILE) -> Iterator[TextIO]:
+def reading(path: Path, location: str, largest: int = MAX_FILE) -> Iterator[TextIO]:
     """Give a text file (UTF-8) of at most `largest` [byte], its ends of lines as they are; raise SpecError."""
-    where = where or str(path)
-    with _worded(where), _Bounded(path, where, largest) as raw:
+    location = location or str(path)
+    with _worded(location), _Bounded(path, location, largest) as raw:
         yield io.TextIOWrapper(io.BufferedReader(raw, 1 << 16), "utf-8-sig", newline="")
 
 
 @contextmanager
-def _worded(where: str) -> Iterator[None]:
+def _worded(location: str) -> Iterator[None]:
     """Turn what can go wrong while a file is read into one line."""
     try:
         yield
     except OSError as error:
-        raise SpecError(f"{where}: cannot be read ({error.strerror or error})") from None
+        raise SpecError(f"{location}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{where}: is not UTF-8 text") from None
+        raise SpecError(f"{location}: is not UTF-8 text") from None
 
 
-def read_text(path: Path, where: str, largest: int = MAX_FILE) -> str:
+def read_text(path: Path, location: str, largest: int = MAX_FILE) -> str:
     """Return a file's text; raise SpecError when it has more than `largest` [byte] or cannot be read."""
-    with reading(path, where, largest) as file:
-        found = file.read()
-    if "\0" in found:
-        raise SpecError(f"{where or path}: is no text: it holds a zero byte")
-    return found
+    with reading(path, location, largest) as file:
+        content = file.read()
+    if "\0" in content:
+        raise SpecError(f"{location or path}: is no text: it holds a zero byte")
+    return content
 
 
-def read_bytes(path: Path, where: str, largest: int = MAX_FILE) -> bytes:
+def read_bytes(path: Path, location: str, largest: int = MAX_FILE) -> bytes:
     """Return a file's bytes; raise SpecError when there are more than `largest` or it cannot be read."""
-    where = where or str(path)
-    with _worded(where), _Bounded(path, where, largest) as file:
+    location = location or str(path)
+    with _worded(location), _Bounded(path, location, largest) as file:
         return file.read()
 
 
-def read_yaml(text: str, where: str, *, typed: bool) -> Document:
+def read_yaml(text: str, location: str, *, typed: bool) -> Document:
     """Parse one YAML mapping; `typed` gives numbers and booleans, else everything stays text.
 
     The parser is imported by the first file that needs it: an installed kvplan ships its own files parsed.
     """
     from kvplan.catalog import safe_yaml
 
-    return safe_yaml.read_yaml(text, where, typed=typed)
+    return safe_yaml.read_yaml(text, location, typed=typed)
 
 
-def read_json(text: str, where: str) -> Document:
+def read_json(text: str, location: str) -> Document:
     """Return the one object a JSON text holds; raise SpecError."""
-    check_size(text, where)
+    check_size(text, location)
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SpecError(f"{where}: line {error.lineno}: {error.msg}") from None
+        raise SpecError(f"{location}: line {error.lineno}: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise SpecError(f"{where}: nested too deeply, or a number too large") from None
-    if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected an object, got {type(found).__name__}")
-    return found
+        raise SpecError(f"{location}: nested too deeply, or a number too large") from None
+    if not isinstance(document, dict):
+        raise SpecError(f"{location}: expected an object, got {type(document).__name__}")
+    return document
 
 
-def check_size(text: str, where: str) -> None:
+def check_size(text: str, location: str) -> None:
     """Refuse (SpecError) a JSON text whose values would take more memory than any file that kvplan reads."""
     if HOLDER * (text.count("[") + text.count("{")) + VALUE * text.count(",") > MOST_MEMORY:
-        raise SpecError(f"{where}: holds more values than any file that kvplan reads; save fewer details")
+        raise SpecError(f"{location}: holds more values than any file that kvplan reads; save fewer details")
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -221,14 +221,14 @@ def _directly(path: Path, before: os.stat_result) -> int | None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            found = os.open(path, os.O_WRONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+            descriptor = os.open(path, os.O_WRONLY | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
         except OSError:
             if not stat.S_ISFIFO(before.st_mode) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:
-            os.set_blocking(found, True)
-            return found
+            os.set_blocking(descriptor, True)
+            return descriptor
 
 
 @contextmanager

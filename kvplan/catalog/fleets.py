@@ -45,82 +45,84 @@ def fleet(word: str) -> FleetFile:
     path = as_path(word)
     if path is None or path.is_dir():
         raise SpecError(f"{word}: no such file; a fleet is a YAML file of yours, as in ./fleet.yaml")
-    where = path.name
-    raw = read_yaml(read_text(path, where), where, typed=False)
-    known_fields(raw, FIELDS, where, "fleet")
-    gpus = mapping(raw.get("gpus"), f"{where}: gpus", "{h100: 32, h200: 8}")
-    jobs = listed(raw.get("workloads"), f"{where}: workloads", f"[{EXAMPLE}]", fewest=1)
+    location = path.name
+    raw = read_yaml(read_text(path, location), location, typed=False)
+    known_fields(raw, FIELDS, location, "fleet")
+    gpus = mapping(raw.get("gpus"), f"{location}: gpus", "{h100: 32, h200: 8}")
+    jobs = listed(raw.get("workloads"), f"{location}: workloads", f"[{EXAMPLE}]", fewest=1)
     if len(jobs) > MOST_JOBS:
-        raise SpecError(f"{where}: workloads: expected a list of 1 to {MOST_JOBS}, got {len(jobs)}")
+        raise SpecError(f"{location}: workloads: expected a list of 1 to {MOST_JOBS}, got {len(jobs)}")
     return FleetFile(
-        name=text(raw, "name", where, path.stem),
-        stocks=_stocks(gpus, f"{where}: gpus"),
-        jobs=_jobs(jobs, where),
-        buckets=count(raw.get("buckets", str(BUCKETS)), f"{where}: buckets", ValueRange(1, MOST_BUCKETS)),
+        name=text(raw, "name", location, path.stem),
+        stocks=_stocks(gpus, f"{location}: gpus"),
+        jobs=_jobs(jobs, location),
+        buckets=count(raw.get("buckets", str(BUCKETS)), f"{location}: buckets", ValueRange(1, MOST_BUCKETS)),
     )
 
 
-def _stocks(raw: Document, where: str) -> tuple[Stock, ...]:
-    found: dict[str, Stock] = {}
+def _stocks(raw: Document, location: str) -> tuple[Stock, ...]:
+    stocks: dict[str, Stock] = {}
     for word, value in raw.items():
-        place = f"{where}: {word}"
+        place = f"{location}: {word}"
         given = value if isinstance(value, dict) else {"count": value}
         known_fields(given, STOCK, place)
-        gpu = named(catalog.gpu, word, where)
+        gpu = named(catalog.gpu, word, location)
         if given.get("count") == "0":
             raise SpecError(f"{place}: count: leave out a GPU of which there is none")
         had = count(given.get("count"), f"{place}: count", ValueRange(1, MOST_GPUS), "8")
         price = rent(given["price"], f"{place}: price") if "price" in given else None
-        if gpu.name in found:
+        if gpu.name in stocks:
             raise SpecError(f"{place}: {gpu.name} stands twice under two names; write it once")
-        found[gpu.name] = Stock(gpu=gpu, count=had, price=price)
-    if not found:
-        raise SpecError(f"{where}: no GPU is listed; write what can be had, as in {{h100: 32, h200: 8}}")
-    return tuple(found.values())
+        stocks[gpu.name] = Stock(gpu=gpu, count=had, price=price)
+    if not stocks:
+        raise SpecError(f"{location}: no GPU is listed; write what can be had, as in {{h100: 32, h200: 8}}")
+    return tuple(stocks.values())
 
 
-def _jobs(raw: list[Any], where: str) -> tuple[Job, ...]:
-    found: dict[str, Job] = {}
+def _jobs(raw: list[Any], location: str) -> tuple[Job, ...]:
+    jobs: dict[str, Job] = {}
     for n, entry in enumerate(raw, 1):
-        job = _job(entry, f"{where}: workload {n}")
-        if job.name in found:
-            raise SpecError(f"{where}: workload {n}: {shown(job.name)} stands twice; give each a name of its own")
-        found[job.name] = job
-    return tuple(found.values())
+        job = _job(entry, f"{location}: workload {n}")
+        if job.name in jobs:
+            raise SpecError(f"{location}: workload {n}: {shown(job.name)} stands twice; give each a name of its own")
+        jobs[job.name] = job
+    return tuple(jobs.values())
 
 
-def _job(raw: object, where: str) -> Job:
-    given = mapping(raw, where, EXAMPLE)
-    known_fields(given, JOB, where)
-    asked = named(workload, text(given, "workload", where, example=EXAMPLE), where)
+def _job(raw: object, location: str) -> Job:
+    given = mapping(raw, location, EXAMPLE)
+    known_fields(given, JOB, location)
+    template = named(workload, text(given, "workload", location, example=EXAMPLE), location)
     drop = given.get("max_quality_drop")
     return Job(
-        name=text(given, "name", where, asked.name),
-        workload=replace(_volume(asked, given, where), slo=_slo(asked.slo, given, where)),
-        model=named(catalog.model, text(given, "model", where, example=EXAMPLE), where),
-        quality=None if drop is None else share(drop, f"{where}: max_quality_drop", ValueRange(0, 1, below=True), "1%"),
+        name=text(given, "name", location, template.name),
+        workload=replace(_volume(template, given, location), slo=_slo(template.slo, given, location)),
+        model=named(catalog.model, text(given, "model", location, example=EXAMPLE), location),
+        quality=None
+        if drop is None
+        else share(drop, f"{location}: max_quality_drop", ValueRange(0, 1, below=True), "1%"),
     )
 
 
-def _volume(asked: Workload, given: Document, where: str) -> Workload:
+def _volume(template: Workload, given: Document, location: str) -> Workload:
     if "queries_per_day" in given and "rate" in given:
-        raise SpecError(f"{where}: write queries_per_day or rate, not both")
+        raise SpecError(f"{location}: write queries_per_day or rate, not both")
     if "rate" in given:
-        volume = DAY * number(given["rate"], f"{where}: rate", RATE)
+        volume = DAY * number(given["rate"], f"{location}: rate", RATE)
     elif "queries_per_day" in given:
-        volume = number(given["queries_per_day"], f"{where}: queries_per_day", VOLUME)
+        volume = number(given["queries_per_day"], f"{location}: queries_per_day", VOLUME)
     else:
-        return asked
-    return replace(asked, arrivals=replace(asked.arrivals, queries_per_day=volume))
+        return template
+    return replace(template, arrivals=replace(template.arrivals, queries_per_day=volume))
 
 
-def _slo(usual: Slo, given: Document, where: str) -> Slo:
+def _slo(usual: Slo, given: Document, location: str) -> Slo:
     """Return the file's limits, the workload's where the file is silent."""
     limits = {
-        k: duration(given[k], f"{where}: {k}") if k in given else getattr(usual, k) for k in ("ttft", "tpot", "e2e")
+        k: duration(given[k], f"{location}: {k}") if k in given else getattr(usual, k) for k in ("ttft", "tpot", "e2e")
     }
     part = given.get("percentile")
     return Slo(
         **limits,
-        percentile=usual.percentile if part is None else percentile(part, f"{where}: percentile", MEDIAN),
+        percentile=usual.percentile if part is None else percentile(part, f"{location}: percentile", MEDIAN),
     )

@@ -40,8 +40,8 @@ class Header:
 class _Reader:
     """Reads numbers and texts off a file; raises SpecError at its end or beyond MOST_BYTES."""
 
-    def __init__(self, file: BinaryIO, where: str):
-        self.file, self.where, self.left = file, where, MOST_BYTES
+    def __init__(self, file: BinaryIO, location: str):
+        self.file, self.where, self.left = file, location, MOST_BYTES
 
     def bytes(self, count: int) -> bytes:
         self.left -= count
@@ -86,14 +86,14 @@ class _Reader:
 
 def read_gguf(path: Path) -> Header:
     """Return what the header of a GGUF file says; raise SpecError where it is none or its model cannot be told."""
-    where = path.name
+    location = path.name
     with path.open("rb") as file:
-        reader = _Reader(file, where)
+        reader = _Reader(file, location)
         if reader.bytes(4) != b"GGUF":
-            raise SpecError(f"{where}: no GGUF file: it does not begin with 'GGUF'")
+            raise SpecError(f"{location}: no GGUF file: it does not begin with 'GGUF'")
         version = reader.number("I")
         if version not in (2, 3):
-            raise SpecError(f"{where}: GGUF version {version}; kvplan reads 2 and 3")
+            raise SpecError(f"{location}: GGUF version {version}; kvplan reads 2 and 3")
         tensors = reader.count(MOST_TENSORS, "tensors")
         entries = reader.count(MOST_ENTRIES, "entries")
         said = {}
@@ -104,11 +104,11 @@ def read_gguf(path: Path) -> Header:
         for _ in range(tensors):
             name, dims = reader.text(), reader.number("I")
             if dims > 8:
-                raise SpecError(f"{where}: no GGUF header: a tensor of {dims} dimensions")
+                raise SpecError(f"{location}: no GGUF header: a tensor of {dims} dimensions")
             shape = tuple(reader.number("Q") for _ in range(dims))
             held[name] = (shape, reader.number("I"))
             reader.number("Q")
-    return Header(config=config_of(said, held, where), quantization=stored(held, where))
+    return Header(config=config_of(said, held, location), quantization=stored(held, location))
 
 
 #: architectures by their names in GGUF files; others are read by what they state
@@ -132,11 +132,11 @@ KEYS = {
 _ASIDE = ("rope.", "attention.layer_norm", "attention.value_length", "expert_weights", "expert_gating", "vocab_size")
 
 
-def config_of(said: Mapping[str, Any], held: Mapping[str, Any], where: str) -> dict[str, Any]:
+def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Return a config.json that says what a GGUF header does."""
     named = said.get("general.architecture")
     if not isinstance(named, str) or not named:
-        raise SpecError(f"{where}: states no general.architecture, so its model cannot be told")
+        raise SpecError(f"{location}: states no general.architecture, so its model cannot be told")
     own = {k.removeprefix(f"{named}."): v for k, v in said.items() if k.startswith(f"{named}.")}
     config: dict[str, Any] = {"model_type": FAMILIES.get(named, named), "torch_dtype": "float16"}
     for key, value in own.items():
@@ -144,7 +144,7 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], where: str) -> d
             alike = set(map(str, value))
             if len(alike) != 1:
                 raise SpecError(
-                    f"{where}: {named}.{key} differs between layers, which kvplan reads from config.json only"
+                    f"{location}: {named}.{key} differs between layers, which kvplan reads from config.json only"
                 )
             value = value[0]
         if key in KEYS:
@@ -173,7 +173,7 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], where: str) -> d
     return config
 
 
-def stored(held: Mapping[str, tuple[tuple[int, ...], int]], where: str) -> Quantization | None:
+def stored(held: Mapping[str, tuple[tuple[int, ...], int]], location: str) -> Quantization | None:
     """Return how matrices are stored: their mean bits, the embedding's and the head's; None for 16 bits and more."""
 
     def bits(names: list[str]) -> float | None:
@@ -183,7 +183,7 @@ def stored(held: Mapping[str, tuple[tuple[int, ...], int]], where: str) -> Quant
             shape, kind = held[name]
             if kind not in BLOCKS:
                 raise SpecError(
-                    f"{where}: tensor {shown(name)} is of ggml type {kind}, whose size kvplan does not know"
+                    f"{location}: tensor {shown(name)} is of ggml type {kind}, whose size kvplan does not know"
                 )
             block, held_bytes = BLOCKS[kind]
             elements += prod(shape)

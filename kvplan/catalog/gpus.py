@@ -30,20 +30,20 @@ def _named(name: str) -> Gpu:
 
 
 def _read(word: str) -> Gpu:
-    raw, name, where = shelf_document("gpus", word, "GPU")
+    raw, name, location = shelf_document("gpus", word, "GPU")
     path = as_path(word)
     if path is not None and "source" not in raw:
         raw = {**raw, "source": _own(path)}
-    values, sources = figures(raw, GPU_FIELDS, where, "gpu")
+    values, sources = figures(raw, GPU_FIELDS, location, "gpu")
     for field, example in NEEDED.items():
         if values.get(field) is None:
-            raise SpecError(f"{where}: missing {field}, as in '{field}: {example}'")
+            raise SpecError(f"{location}: missing {field}, as in '{field}: {example}'")
     if not any(values.get(rate) for rate in RATES):
-        raise SpecError(f"{where}: missing a rate, as in 'fp16: 989 TFLOP/s'; known: {', '.join(RATES)}")
+        raise SpecError(f"{location}: missing a rate, as in 'fp16: 989 TFLOP/s'; known: {', '.join(RATES)}")
     assumed = _derived(values)
     for field, (value, reason) in assumed.items():
         values[field], sources[field] = value, Source(kind="assumption", ref=reason, date=sources["memory"].date)
-    name = text(raw, "name", where, name)
+    name = text(raw, "name", location, name)
     said = tuple(f"{field} {reason}" for field, (_, reason) in assumed.items())
     return Gpu(name=name, sources=sources, assumed=said, **{"title": name, **values})
 

@@ -23,14 +23,14 @@ def plain(name: str) -> str:
 @cache
 def _aliases(kind: str) -> dict[str, str]:
     """Map every alias on a shelf to its name. Reads only the two lines that matter of each file."""
-    found: dict[str, str] = {}
+    aliases: dict[str, str] = {}
     for name in names(kind):
         line = re.search(r"^aliases:\s*\[(.*)\]\s*(?:#.*)?$", shipped(kind, name), re.MULTILINE)
         for alias in re.findall(r'"([^"]*)"|([^,\s][^,]*)', line[1]) if line else ():
-            found.setdefault((alias[0] or alias[1]).strip().lower(), name)
-    for alias, name in list(found.items()):
-        found.setdefault(plain(alias), name)
-    return found
+            aliases.setdefault((alias[0] or alias[1]).strip().lower(), name)
+    for alias, name in list(aliases.items()):
+        aliases.setdefault(plain(alias), name)
+    return aliases
 
 
 def every_name(kind: str) -> dict[str, str]:
@@ -38,8 +38,8 @@ def every_name(kind: str) -> dict[str, str]:
     return {**_aliases(kind), **{name: name for name in names(kind)}}
 
 
-def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
-    """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `where` it stands."""
+def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
+    """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `location` it stands."""
     for tried in (word, word.strip().lower(), plain(word)):
         if tried in names(kind):
             return tried
@@ -50,7 +50,7 @@ def resolve(kind: str, word: str, noun: str, where: str = "") -> str:
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
     other = f"see `kvplan list {listed}`, or give a path{fetched}"
-    raise UnknownName(noun, word, (*names(kind), *aliases), other, where)
+    raise UnknownName(noun, word, (*names(kind), *aliases), other, location)
 
 
 def as_path(word: str) -> Path | None:

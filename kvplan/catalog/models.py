@@ -53,8 +53,8 @@ def class_defaults() -> Defaults:
 
 @cache
 def _model_named(name: str, as_family: str | None = None) -> ModelSpec:
-    where = f"{name}.yaml"
-    return _model_file(document("models", name), name, where, None, as_family)
+    location = f"{name}.yaml"
+    return _model_file(document("models", name), name, location, None, as_family)
 
 
 def _model_at(path: Path, as_family: str | None) -> ModelSpec:
@@ -147,14 +147,19 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
 
 
 def _model_file(
-    raw: Document, name: str, where: str, default: Source | None, as_family: str | None = None
+    raw: Document, name: str, location: str, default: Source | None, as_family: str | None = None
 ) -> ModelSpec:
-    config = mapping(raw.get("config"), f"{where}: config", "{model_type: llama, hidden_size: 4096, ...}")
-    source = read_source(raw["source"], where) if "source" in raw or default is None else default
+    config = mapping(raw.get("config"), f"{location}: config", "{model_type: llama, hidden_size: 4096, ...}")
+    source = read_source(raw["source"], location) if "source" in raw or default is None else default
     spec = read_model(
-        config, **titles(raw, name, where), where=where, source=source, classes=class_defaults(), as_family=as_family
+        config,
+        **titles(raw, name, location),
+        where=location,
+        source=source,
+        classes=class_defaults(),
+        as_family=as_family,
     )
-    return replace(spec, longer=text(raw, "longer", where, ""))
+    return replace(spec, longer=text(raw, "longer", location, ""))
 
 
 def _here(path: Path) -> Source:

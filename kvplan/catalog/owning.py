@@ -38,15 +38,15 @@ def ownership(word: str = DEFAULT) -> Ownership:
     """
     if as_path(word) is None and word == DEFAULT:
         return _default()
-    raw, name, where = shelf_document("ownership", word, "ownership")
+    raw, name, location = shelf_document("ownership", word, "ownership")
     base = _default()
-    values, sources = _figures(raw, where)
+    values, sources = _figures(raw, location)
     kept = {field: getattr(base, field) for field in OWNERSHIP_FIELDS}
-    servers = _servers(raw, where)
+    servers = _servers(raw, location)
     own = {s.gpu for s in servers}
     return Ownership(
-        name=text(raw, "name", where, name),
-        title=text(raw, "title", where, name),
+        name=text(raw, "name", location, name),
+        title=text(raw, "title", location, name),
         servers=(*servers, *(s for s in base.servers if s.gpu not in own)),
         sources={**base.sources, **sources},
         **{**kept, **values},
@@ -55,33 +55,33 @@ def ownership(word: str = DEFAULT) -> Ownership:
 
 @cache
 def _default() -> Ownership:
-    raw, name, where = shelf_document("ownership", DEFAULT, "ownership")
-    values, sources = _figures(raw, where)
+    raw, name, location = shelf_document("ownership", DEFAULT, "ownership")
+    values, sources = _figures(raw, location)
     if missing := next((f for f in OWNERSHIP_FIELDS if f not in values), None):
-        raise SpecError(f"{where}: missing {missing}")
-    title = text(raw, "title", where, name)
-    return Ownership(name=name, title=title, servers=_servers(raw, where), sources=sources, **values)
+        raise SpecError(f"{location}: missing {missing}")
+    title = text(raw, "title", location, name)
+    return Ownership(name=name, title=title, servers=_servers(raw, location), sources=sources, **values)
 
 
-def _figures(raw: Document, where: str) -> tuple[dict[str, float], dict[str, Source]]:
-    default = read_source(raw.get("source"), where)
-    required(raw, (*OWNERSHIP_FIELDS, "name", "title", "source", "servers"), (), where, "ownership")
+def _figures(raw: Document, location: str) -> tuple[dict[str, float], dict[str, Source]]:
+    default = read_source(raw.get("source"), location)
+    required(raw, (*OWNERSHIP_FIELDS, "name", "title", "source", "servers"), (), location, "ownership")
     values, sources = {}, {}
     for field, (unit, low, high) in OWNERSHIP_FIELDS.items():
         if field in raw:
-            place = f"{where}: {field}"
+            place = f"{location}: {field}"
             value, sources[field] = stated(raw[field], default, place)
             values[field] = number(value, place, ValueRange(low, high), unit)
     return values, sources
 
 
-def _servers(raw: Document, where: str) -> tuple[ServerPrice, ...]:
-    default = read_source(raw.get("source"), where)
-    found = []
-    for n, item in enumerate(listed(raw.get("servers", []), f"{where}: servers"), 1):
-        place = f"{where}: server {n}"
+def _servers(raw: Document, location: str) -> tuple[ServerPrice, ...]:
+    default = read_source(raw.get("source"), location)
+    servers = []
+    for n, item in enumerate(listed(raw.get("servers", []), f"{location}: servers"), 1):
+        place = f"{location}: server {n}"
         entry = required(item, SERVER_FIELDS, ("gpu", "price", "gpus"), place)
-        found.append(
+        servers.append(
             ServerPrice(
                 gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
                 price=number(entry["price"], f"{place}: price", COST, "USD"),
@@ -91,7 +91,7 @@ def _servers(raw: Document, where: str) -> tuple[ServerPrice, ...]:
                 source=source_of(entry, default, place),
             )
         )
-    return tuple(found)
+    return tuple(servers)
 
 
 # -- APIs -----------------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ def apis() -> tuple[ApiPrice, ...]:
 
 def api_file(word: str) -> tuple[ApiPrice, ...]:
     """Return the prices of one API: a shipped file by name, or the user's by path; raise SpecError, UnknownName."""
-    raw, name, where = shelf_document("apis", word, "API")
-    default = read_source(raw.get("source"), where)
-    required(raw, ("name", "title", "source", "prices"), ("prices",), where, "prices")
-    found = []
-    for n, item in enumerate(listed(raw["prices"], f"{where}: prices"), 1):
-        place = f"{where}: price {n}"
+    raw, name, location = shelf_document("apis", word, "API")
+    default = read_source(raw.get("source"), location)
+    required(raw, ("name", "title", "source", "prices"), ("prices",), location, "prices")
+    entries = []
+    for n, item in enumerate(listed(raw["prices"], f"{location}: prices"), 1):
+        place = f"{location}: price {n}"
         entry = required(item, API_FIELDS, ("model", "from"), place)
         prices = {
             field: number(entry[field], f"{place}: {field}", ValueRange(0.0, 1.0), "USD/token")
@@ -118,9 +118,9 @@ def api_file(word: str) -> tuple[ApiPrice, ...]:
             else None
             for field in ("input", "output", "cached")
         }
-        found.append(
+        entries.append(
             ApiPrice(
-                provider=text(raw, "name", where, name),
+                provider=text(raw, "name", location, name),
                 model=text(entry, "model", place),
                 serves=text(entry, "serves", place, ""),
                 above=count(entry.get("above", "0"), f"{place}: above", ValueRange(0, MAX_TOKENS)),
@@ -131,4 +131,4 @@ def api_file(word: str) -> tuple[ApiPrice, ...]:
                 **prices,
             )
         )
-    return tuple(found)
+    return tuple(entries)

@@ -74,18 +74,18 @@ def price_file(word: str) -> tuple[Price, ...]:
     """
     if as_path(word) is not None and word.lower().endswith(".csv"):
         return price_table(word)
-    raw, name, where = shelf_document("prices", word, "price list")
-    default = read_source(raw.get("source"), where)
-    required(raw, ("name", "title", "source", "rates", "prices"), ("prices",), where, "prices")
-    rates = _rates(raw.get("rates", {}), f"{where}: rates")
-    found = []
-    for n, item in enumerate(listed(raw["prices"], f"{where}: prices"), 1):
-        place = f"{where}: price {n}"
+    raw, name, location = shelf_document("prices", word, "price list")
+    default = read_source(raw.get("source"), location)
+    required(raw, ("name", "title", "source", "rates", "prices"), ("prices",), location, "prices")
+    rates = _rates(raw.get("rates", {}), f"{location}: rates")
+    prices = []
+    for n, item in enumerate(listed(raw["prices"], f"{location}: prices"), 1):
+        place = f"{location}: price {n}"
         entry = required(item, PRICE_FIELDS, ("gpu", "price", "from"), place)
-        found.append(
+        prices.append(
             Price(
                 gpu=resolve("gpus", text(entry, "gpu", place), "GPU", place),
-                provider=text(entry, "provider", place, text(raw, "name", where, name)),
+                provider=text(entry, "provider", place, text(raw, "name", location, name)),
                 term=_term(text(entry, "term", place, "on-demand"), f"{place}: term"),
                 price=rent(in_usd(entry["price"], rates, f"{place}: price"), f"{place}: price"),
                 start=day(entry["from"], f"{place}: from"),
@@ -95,7 +95,7 @@ def price_file(word: str) -> tuple[Price, ...]:
                 gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
             )
         )
-    return tuple(found)
+    return tuple(prices)
 
 
 def price_table(word: str) -> tuple[Price, ...]:
@@ -107,7 +107,7 @@ def price_table(word: str) -> tuple[Price, ...]:
     from kvplan.catalog.tables import LINE, csv_blocks
 
     path = path_of(word)
-    found = []
+    prices = []
 
     def check(columns: list[str]) -> None:
         required(dict.fromkeys(columns), CSV_COLUMNS, ("gpu", "price"), path.name)
@@ -115,10 +115,10 @@ def price_table(word: str) -> tuple[Price, ...]:
     for _, rows in csv_blocks(word, None, check):
         for row in rows:
             place = f"{path.name}: line {row[LINE]}"
-            entry = {key: said.strip() for key, said in row.items() if key != LINE and said.strip()}
+            entry = {key: cell.strip() for key, cell in row.items() if key != LINE and cell.strip()}
             required(entry, CSV_COLUMNS, ("gpu", "price"), place)
             seen = day(entry["from"], f"{place}: from") if "from" in entry else ""
-            found.append(
+            prices.append(
                 Price(
                     gpu=resolve("gpus", entry["gpu"], "GPU", place),
                     provider=entry.get("provider", path.stem),
@@ -131,46 +131,46 @@ def price_table(word: str) -> tuple[Price, ...]:
                     gpus=count(entry["gpus"], f"{place}: gpus", TOGETHER) if "gpus" in entry else 1,
                 )
             )
-    return tuple(found)
+    return tuple(prices)
 
 
-def _cell(entry: Mapping[str, str], where: str) -> str:
+def _cell(entry: Mapping[str, str], location: str) -> str:
     """Return the price of a row of a table as USD per second or hour in words."""
     written = entry["price"]
     currency, rates = entry.get("currency", USD).upper(), {}
     if "rate" in entry:
-        rates[currency] = number(entry["rate"], f"{where}: rate", RATE)
+        rates[currency] = number(entry["rate"], f"{location}: rate", RATE)
     if written.replace(".", "", 1).replace(",", "").isdigit():
         written = f"{written.replace(',', '')} {currency}/h"
-    return in_usd(written, rates, f"{where}: price")
+    return in_usd(written, rates, f"{location}: price")
 
 
-def _rates(raw: object, where: str) -> dict[str, float]:
+def _rates(raw: object, location: str) -> dict[str, float]:
     """Return what one unit of each currency is worth. [USD]"""
-    given = mapping(raw, where, "{EUR: 1.08}")
-    return {str(unit).upper(): number(worth, f"{where}: {unit}", RATE) for unit, worth in given.items()}
+    given = mapping(raw, location, "{EUR: 1.08}")
+    return {str(unit).upper(): number(worth, f"{location}: {unit}", RATE) for unit, worth in given.items()}
 
 
-def in_usd(raw: object, rates: Mapping[str, float], where: str) -> str:
+def in_usd(raw: object, rates: Mapping[str, float], location: str) -> str:
     """Return a price with its currency turned into USD at a stated rate; raise SpecError where none is stated."""
-    said = str(raw)
-    found = re.search(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])", said)
-    if found is None or found[1] == USD:
-        return said
-    unit = found[1]
+    written = str(raw)
+    match = re.search(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])", written)
+    if match is None or match[1] == USD:
+        return written
+    unit = match[1]
     if unit not in rates:
         raise SpecError(
-            f"{where}: no rate of {unit} is stated; write USD for one {unit}, as in rates: {{{unit}: 1.08}} of a YAML "
-            "file or in the column rate of a CSV file"
+            f"{location}: no rate of {unit} is stated; write USD for one {unit}, as in rates: {{{unit}: 1.08}} of a "
+            "YAML file or in the column rate of a CSV file"
         )
-    amount, _, per = said.partition("/")
-    worth = number(amount.replace(unit, "").strip(), where, RATE) * rates[unit]
+    amount, _, per = written.partition("/")
+    worth = number(amount.replace(unit, "").strip(), location, RATE) * rates[unit]
     return f"{worth!r} {USD}/{per or 'h'}"
 
 
-def _term(word: str, where: str) -> str:
+def _term(word: str, location: str) -> str:
     if not _TERM.fullmatch(word):
-        raise SpecError(f"{where}: expected on-demand, spot, community or reserved-1y, got {shown(word)}")
+        raise SpecError(f"{location}: expected on-demand, spot, community or reserved-1y, got {shown(word)}")
     return word
 
 

@@ -70,36 +70,36 @@ def read_results(word: str) -> tuple[str, list[Document]]:
     holds one a line, all of it text. Raises SpecError.
     """
     path = path_of(word)
-    where, written = path.name, _written(word)
+    location, written = path.name, _written(word)
     if written == "yaml":
-        return where, [read_yaml(read_text(path, where), where, typed=True)]
+        return location, [read_yaml(read_text(path, location), location, typed=True)]
     if written == "csv":
-        return where, _lines(read_text(path, where, MAX_FILE), where)
-    text = read_text(path, where, MAX_RESULT)
-    check_size(text, where)
-    objects = _objects(text, where)
+        return location, _lines(read_text(path, location, MAX_FILE), location)
+    text = read_text(path, location, MAX_RESULT)
+    check_size(text, location)
+    objects = _objects(text, location)
     if not objects:
-        raise SpecError(f"{where}: is empty; give the file that the benchmark saved")
+        raise SpecError(f"{location}: is empty; give the file that the benchmark saved")
     for entry in objects:
         if not isinstance(entry, dict):
-            raise SpecError(f"{where}: expected an object, got {type(entry).__name__}")
-    return where, objects
+            raise SpecError(f"{location}: expected an object, got {type(entry).__name__}")
+    return location, objects
 
 
-def _lines(text: str, where: str) -> list[Document]:
+def _lines(text: str, location: str) -> list[Document]:
     rows = csv.DictReader(text.splitlines())
     try:
         found = list(rows)
     except csv.Error as error:
-        raise SpecError(f"{where}: line {rows.line_num}: {error}") from None
+        raise SpecError(f"{location}: line {rows.line_num}: {error}") from None
     if short := next((n for n, row in enumerate(found, 2) if None in row or None in row.values()), None):
-        raise SpecError(f"{where}: line {short}: expected {len(rows.fieldnames or ())} values, as line 1 names")
+        raise SpecError(f"{location}: line {short}: expected {len(rows.fieldnames or ())} values, as line 1 names")
     if not found:
-        raise SpecError(f"{where}: holds no rows below its header")
+        raise SpecError(f"{location}: holds no rows below its header")
     return list(found)
 
 
-def _objects(text: str, where: str) -> list[Any]:
+def _objects(text: str, location: str) -> list[Any]:
     decoder = json.JSONDecoder(object_pairs_hook=_lighter)
     objects: list[Any] = []
     at, end = 0, len(text.rstrip())
@@ -112,7 +112,7 @@ def _objects(text: str, where: str) -> list[Any]:
     except json.JSONDecodeError as error:
         cut = error.pos >= end or error.msg.startswith("Unterminated")
         more = "; the file ends too early: was it saved whole?" if cut else ""
-        raise SpecError(f"{where}: line {error.lineno}: {error.msg}{more}") from None
+        raise SpecError(f"{location}: line {error.lineno}: {error.msg}{more}") from None
     except (ValueError, RecursionError):
-        raise SpecError(f"{where}: nested too deeply, or a number too large") from None
+        raise SpecError(f"{location}: nested too deeply, or a number too large") from None
     return objects

@@ -28,7 +28,7 @@ class _Refused(Exception):
     """Why a document is not read."""
 
 
-def read_yaml(text: str, where: str, *, typed: bool) -> Document:
+def read_yaml(text: str, location: str, *, typed: bool) -> Document:
     """Parse one YAML mapping safely; `typed` gives numbers and booleans, else everything stays text.
 
     Aliases, tags and merged mappings are refused, and so are two equal keys: no file for kvplan needs them, and a few
@@ -40,18 +40,18 @@ def read_yaml(text: str, where: str, *, typed: bool) -> Document:
         for event in yaml.parse(text, Loader=_Events):
             line = building.line(event)
             building.take(event)
-        found = building.found()
+        document = building.found()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f" line {mark.line + 1}:" if mark else ""
-        raise SpecError(f"{where}:{at} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
+        raise SpecError(f"{location}:{at} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
     except _Refused as refusal:
-        raise SpecError(f"{where}: line {line}: {refusal}") from None
+        raise SpecError(f"{location}: line {line}: {refusal}") from None
     except (ValueError, RecursionError, OverflowError):
-        raise SpecError(f"{where}: line {line or 1}: a value that cannot be read") from None
-    if not isinstance(found, dict):
-        raise SpecError(f"{where}: expected a mapping of fields, got {type(found).__name__}")
-    return found
+        raise SpecError(f"{location}: line {line or 1}: a value that cannot be read") from None
+    if not isinstance(document, dict):
+        raise SpecError(f"{location}: expected a mapping of fields, got {type(document).__name__}")
+    return document
 
 
 class _Building:

@@ -59,9 +59,9 @@ class SampleLog:
         self._file.close()
 
 
-def _whole_lines(path: Path, where: str) -> tuple[bytes, int]:
+def _whole_lines(path: Path, location: str) -> tuple[bytes, int]:
     """Return the lines of a file that end, and how many bytes of a last one do not."""
-    content = read_bytes(path, where)
+    content = read_bytes(path, location)
     end = content.rfind(b"\n") + 1
     return content[:end], len(content) - end
 
@@ -94,19 +94,19 @@ def read_samples(word: str, columns: Sequence[str]) -> list[dict[str, str]]:
     return samples
 
 
-def _check_numbers(sample: Mapping[str, str], where: str) -> None:
+def _check_numbers(sample: Mapping[str, str], location: str) -> None:
     """Refuse a sample with a number that is none, or without one it needs."""
     for name, text in sample.items():
         if name in TEXTS or (not text and name not in NEEDED):
             continue
-        number = parse(text, "1", f"{where}: {name}")
+        number = parse(text, "1", f"{location}: {name}")
         if number < 0 or (name in SIZED and (number != int(number) or not number or not text.isdigit())):
             raise SpecError(
-                f"{where}: {name}: expected {'a whole number' if name in SIZED else 'a number'} "
+                f"{location}: {name}: expected {'a whole number' if name in SIZED else 'a number'} "
                 f"above zero, got {shown(text)}"
             )
     if not sample["state"] and not (sample["latency_us"] and float(sample["latency_us"]) > 0):
-        raise SpecError(f"{where}: latency_us: expected a time above zero, got {shown(sample['latency_us'])}")
+        raise SpecError(f"{location}: latency_us: expected a time above zero, got {shown(sample['latency_us'])}")
 
 
 def must_be_writable(word: str) -> None:

@@ -28,67 +28,71 @@ def save_plan(word: str, document: Mapping[str, Any]) -> None:
 def saved_plan(word: str) -> Document:
     """Return the document of a recommendation that was saved; raise SpecError that names the field that is amiss."""
     path = path_of(word)
-    found = read_json(read_text(path, path.name or word), path.name or word)
-    if found.get("command") != "recommend" or found.get("schema") != SCHEMA:
+    document = read_json(read_text(path, path.name or word), path.name or word)
+    if document.get("command") != "recommend" or document.get("schema") != SCHEMA:
         raise SpecError(f"{path.name}: is no saved recommendation, which kvplan recommend writes")
-    check_question(found.get("question"), f"{path.name}: question")
+    check_question(document.get("question"), f"{path.name}: question")
     for field, kind in (("model", str), ("workload", dict), ("limits", dict), ("day", str)):
-        if not isinstance(found.get(field), kind):
+        if not isinstance(document.get(field), kind):
             raise SpecError(f"{path.name}: {field}: is missing or no {kind.__name__}; save the plan again")
-    if not isinstance(found.get("recommended", ""), (dict, type(None))):
+    if not isinstance(document.get("recommended", ""), (dict, type(None))):
         raise SpecError(f"{path.name}: recommended: expected a plan or null, as kvplan recommend saves them")
-    check_figures(found, QUESTION, f"{path.name}: ")
-    if plan := found.get("recommended"):
+    check_figures(document, QUESTION, f"{path.name}: ")
+    if plan := document.get("recommended"):
         place = f"{path.name}: recommended."
         check_figures(plan, PLAN, place)
         total = at(plan, "usd_per_query.expected")
         for bill in ("lines", "kinds"):
             check_bill(plan.get(bill, []), total, f"{place}{bill}")
-    return found
+    return document
 
 
-def check_question(found: object, where: str) -> None:
+def check_question(question: object, location: str) -> None:
     """Refuse a question that is neither a call, a function's name and its values, nor words, as first saved."""
-    words = isinstance(found, list) and all(isinstance(word, str) for word in found)
-    call = isinstance(found, dict) and found.get("function") == "recommend" and isinstance(found.get("values"), dict)
+    words = isinstance(question, list) and all(isinstance(word, str) for word in question)
+    call = (
+        isinstance(question, dict)
+        and question.get("function") == "recommend"
+        and isinstance(question.get("values"), dict)
+    )
     if not words and not call:
-        raise SpecError(f"{where}: expected the call it was asked with, as kvplan recommend saves it")
+        raise SpecError(f"{location}: expected the call it was asked with, as kvplan recommend saves it")
 
 
 def check_figures(document: Mapping[str, Any], wanted: Iterable[Quantity], place: str) -> None:
     """Refuse a figure that is of another kind or cannot be; one may be missing."""
     for path, kind in ((figure.path, figure.kind) for figure in wanted):
-        found: object = document
+        node: object = document
         for key in path.split("."):
-            if found is not None and not isinstance(found, Mapping):
+            if node is not None and not isinstance(node, Mapping):
                 raise SpecError(f"{place}{path}: expected a figure, as kvplan recommend saves it")
-            found = None if found is None else found.get(key)
-        if found is None:
+            node = None if node is None else node.get(key)
+        if node is None:
             continue
         if kind == "word":
-            if not isinstance(found, str):
-                raise SpecError(f"{place}{path}: expected text, got {shown(found)}")
+            if not isinstance(node, str):
+                raise SpecError(f"{place}{path}: expected text, got {shown(node)}")
             continue
-        check_amount(found, f"{place}{path}", *BOUNDS.get(path, (0.0, 1.0 if kind == "share" else inf)))
+        check_amount(node, f"{place}{path}", *BOUNDS.get(path, (0.0, 1.0 if kind == "share" else inf)))
 
 
-def check_amount(found: object, where: str, least: float = 0.0, most: float = inf) -> float:
+def check_amount(amount: object, location: str, least: float = 0.0, most: float = inf) -> float:
     """Return a finite number within bounds; raise SpecError."""
-    number = not isinstance(found, bool) and isinstance(found, (int, float)) and abs(found) < MOST
-    if not number or not least <= float(found) <= most:  # type: ignore[arg-type]
+    number = not isinstance(amount, bool) and isinstance(amount, (int, float)) and abs(amount) < MOST
+    if not number or not least <= float(amount) <= most:  # type: ignore[arg-type]
         expected = f"a number from {least:g} to {min(most, MOST):g}"
-        raise SpecError(f"{where}: expected {expected}, got {shown(found)}; save the plan again")
-    return float(found)  # type: ignore[arg-type]
+        raise SpecError(f"{location}: expected {expected}, got {shown(amount)}; save the plan again")
+    return float(amount)  # type: ignore[arg-type]
 
 
-def check_bill(lines: object, total: object, where: str) -> None:
+def check_bill(lines: object, total: object, location: str) -> None:
     """Refuse the lines of a bill per query that are none, or do not come to its total. [USD]"""
     if not isinstance(lines, list):
-        raise SpecError(f"{where}: expected a list of lines, got {shown(lines)}")
+        raise SpecError(f"{location}: expected a list of lines, got {shown(lines)}")
     amounts = []
     for n, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not isinstance(line.get("name"), str):
-            raise SpecError(f"{where}: line {n}: expected a name and usd_per_query, got {shown(line)}")
-        amounts.append(check_amount(line.get("usd_per_query"), f"{where}: line {n}: usd_per_query"))
+            raise SpecError(f"{location}: line {n}: expected a name and usd_per_query, got {shown(line)}")
+        amounts.append(check_amount(line.get("usd_per_query"), f"{location}: line {n}: usd_per_query"))
     if lines and isinstance(total, (int, float)) and not isclose(sum(amounts), total, rel_tol=ROUNDING):
-        raise SpecError(f"{where}: come to {sum(amounts):g} USD a query, but usd_per_query.expected is {total:g}")
+        raise SpecError(f"{location}: come to {sum(amounts):g} USD a query, but usd_per_query.expected is {total:g}")

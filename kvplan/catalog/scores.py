@@ -67,36 +67,36 @@ def quality_file(word: str) -> QualityTable:
 
 
 def _read(word: str, *, own: bool = False) -> QualityTable:
-    raw, name, where = shelf_document("quality", word, "quality table")
-    known_fields(raw, FIELDS, where, "quality")
-    source = read_source(raw.get("source"), where)
+    raw, name, location = shelf_document("quality", word, "quality table")
+    known_fields(raw, FIELDS, location, "quality")
+    source = read_source(raw.get("source"), location)
     if not any(raw.get(section) for section in ("rows", "base", "sizes")):
         raise SpecError(
-            f"{where}: holds no rows, as in rows: [{{technique: h2o:20%, task: qa-single, retained: 0.98}}]"
+            f"{location}: holds no rows, as in rows: [{{technique: h2o:20%, task: qa-single, retained: 0.98}}]"
         )
-    grade = one_of(raw.get("grade", "A" if own else None), f"{where}: grade", GRADES)
-    described = mapping(raw.get("models", {}), f"{where}: models", "{llama3.1-8b: {parameters: 8e9}}")
-    models = {m: _described(d, f"{where}: models: {m}") for m, d in described.items()}
-    rows = listed(raw.get("rows", []), f"{where}: rows", f"rows: [{ROWS}]")
-    bases = mapping(raw.get("base", {}), f"{where}: base", f"{{llama3.1-8b: {{scores: {RULER}}}}}")
-    sizes = listed(raw.get("sizes", []), f"{where}: sizes", f"[{{what: 4-bit keys, accuracy: {SIZES}}}]")
+    grade = one_of(raw.get("grade", "A" if own else None), f"{location}: grade", GRADES)
+    described = mapping(raw.get("models", {}), f"{location}: models", "{llama3.1-8b: {parameters: 8e9}}")
+    models = {m: _described(d, f"{location}: models: {m}") for m, d in described.items()}
+    rows = listed(raw.get("rows", []), f"{location}: rows", f"rows: [{ROWS}]")
+    bases = mapping(raw.get("base", {}), f"{location}: base", f"{{llama3.1-8b: {{scores: {RULER}}}}}")
+    sizes = listed(raw.get("sizes", []), f"{location}: sizes", f"[{{what: 4-bit keys, accuracy: {SIZES}}}]")
     return QualityTable(
-        name=text(raw, "name", where, name),
-        scores=tuple(s for row in rows for s in _scores(row, models, source, grade, where)),
-        bases=tuple(_base(m, b, source, grade, f"{where}: base: {m}") for m, b in bases.items()),
-        sizes=tuple(s for entry in sizes for s in _sizes(entry, source, grade, f"{where}: sizes")),
+        name=text(raw, "name", location, name),
+        scores=tuple(s for row in rows for s in _scores(row, models, source, grade, location)),
+        bases=tuple(_base(m, b, source, grade, f"{location}: base: {m}") for m, b in bases.items()),
+        sizes=tuple(s for entry in sizes for s in _sizes(entry, source, grade, f"{location}: sizes")),
         own=own,
     )
 
 
-def _scores(raw: object, models: Mapping[str, Described], source: Source, grade: str, where: str) -> Iterator[Score]:
+def _scores(raw: object, models: Mapping[str, Described], source: Source, grade: str, location: str) -> Iterator[Score]:
     """Yield a row's score of each model it names, one for every model where it names none."""
-    row = mapping(raw, f"{where}: rows", ROWS)
-    technique = text(row, "technique", f"{where}: rows", "")
-    place = f"{where}: {technique or 'a row'}"
+    row = mapping(raw, f"{location}: rows", ROWS)
+    technique = text(row, "technique", f"{location}: rows", "")
+    place = f"{location}: {technique or 'a row'}"
     known_fields(row, ROW, place)
     if not technique:
-        raise SpecError(f"{where}: rows: a row names no technique, as in technique: h2o:20%")
+        raise SpecError(f"{location}: rows: a row names no technique, as in technique: h2o:20%")
     task = text(row, "task", place, "")
     for model, retained, baseline, compressed in _retained(row, place):
         if model is not None and model not in models:
@@ -122,56 +122,56 @@ def _scores(raw: object, models: Mapping[str, Described], source: Source, grade:
         )
 
 
-def _retained(row: Document, where: str) -> Iterator[tuple[str | None, float, float | None, float | None]]:
+def _retained(row: Document, location: str) -> Iterator[tuple[str | None, float, float | None, float | None]]:
     """Yield (model, share retained, score before, score after) of a row."""
     if ("retained" in row) == ("scores" in row):
-        raise SpecError(f"{where}: write either retained: 0.98 or scores: [before, after]")
-    found = row.get("retained", row.get("scores"))
-    for model, value in found.items() if isinstance(found, dict) else [(None, found)]:
+        raise SpecError(f"{location}: write either retained: 0.98 or scores: [before, after]")
+    shares = row.get("retained", row.get("scores"))
+    for model, value in shares.items() if isinstance(shares, dict) else [(None, shares)]:
         if "retained" in row:
-            yield model, number(value, f"{where}: retained", RETAINED), None, None
+            yield model, number(value, f"{location}: retained", RETAINED), None, None
             continue
         if not isinstance(value, list) or len(value) != 2:
-            raise SpecError(f"{where}: scores: expected [before, after], as in [67, 42], got {shown(value)}")
-        before = number(value[0], f"{where}: scores", BEFORE)
-        after = number(value[1], f"{where}: scores", AFTER)
+            raise SpecError(f"{location}: scores: expected [before, after], as in [67, 42], got {shown(value)}")
+        before = number(value[0], f"{location}: scores", BEFORE)
+        after = number(value[1], f"{location}: scores", AFTER)
         yield model, after / before, before, after
 
 
-def _described(raw: object, where: str) -> Described:
-    found = mapping(raw, where, "{parameters: 8e9, attention: gqa}")
-    known_fields(found, ("parameters", "attention", "context"), where)
+def _described(raw: object, location: str) -> Described:
+    fields = mapping(raw, location, "{parameters: 8e9, attention: gqa}")
+    known_fields(fields, ("parameters", "attention", "context"), location)
     described: Described = {"attention": None, "parameters": None}
-    if "attention" in found:
-        described["attention"] = one_of(found["attention"], f"{where}: attention", ATTENTION)
-    if "parameters" in found:
-        described["parameters"] = number(found["parameters"], f"{where}: parameters", PARAMETERS)
-    if "context" in found:
-        described["context"] = parse_tokens(found["context"], f"{where}: context")
+    if "attention" in fields:
+        described["attention"] = one_of(fields["attention"], f"{location}: attention", ATTENTION)
+    if "parameters" in fields:
+        described["parameters"] = number(fields["parameters"], f"{location}: parameters", PARAMETERS)
+    if "context" in fields:
+        described["context"] = parse_tokens(fields["context"], f"{location}: context")
     return described
 
 
-def _base(model: str, raw: object, source: Source, grade: str, where: str) -> BaseScore:
-    found = mapping(raw, where, f"{{scores: {RULER}}}")
-    known_fields(found, ("claimed", "effective", "scores"), where)
+def _base(model: str, raw: object, source: Source, grade: str, location: str) -> BaseScore:
+    fields = mapping(raw, location, f"{{scores: {RULER}}}")
+    known_fields(fields, ("claimed", "effective", "scores"), location)
     scores = {
-        parse_tokens(n, where): number(s, f"{where}: {n}", ValueRange(0, 100))
-        for n, s in mapping(found.get("scores"), f"{where}: scores", RULER).items()
+        parse_tokens(n, location): number(s, f"{location}: {n}", ValueRange(0, 100))
+        for n, s in mapping(fields.get("scores"), f"{location}: scores", RULER).items()
     }
     if not scores:
-        raise SpecError(f"{where}: scores: expected tokens and scores, as in {RULER}")
-    words = {k: text(found, k, where, "not stated") for k in ("claimed", "effective")}
+        raise SpecError(f"{location}: scores: expected tokens and scores, as in {RULER}")
+    words = {k: text(fields, k, location, "not stated") for k in ("claimed", "effective")}
     return BaseScore(model=model, **words, scores=tuple(sorted(scores.items())), grade=grade, source=source)
 
 
-def _sizes(raw: object, source: Source, grade: str, where: str) -> Iterator[SizeScore]:
-    found = mapping(raw, where, f"{{what: 4-bit keys, accuracy: {SIZES}}}")
-    known_fields(found, ("what", "accuracy"), where)
-    for size, accuracy in mapping(found.get("accuracy"), f"{where}: accuracy", SIZES).items():
+def _sizes(raw: object, source: Source, grade: str, location: str) -> Iterator[SizeScore]:
+    fields = mapping(raw, location, f"{{what: 4-bit keys, accuracy: {SIZES}}}")
+    known_fields(fields, ("what", "accuracy"), location)
+    for size, accuracy in mapping(fields.get("accuracy"), f"{location}: accuracy", SIZES).items():
         yield SizeScore(
-            what=text(found, "what", where, ""),
-            parameters=number(size, f"{where}: accuracy", PARAMETERS),
-            accuracy=number(accuracy, f"{where}: accuracy", SPREAD),
+            what=text(fields, "what", location, ""),
+            parameters=number(size, f"{location}: accuracy", PARAMETERS),
+            accuracy=number(accuracy, f"{location}: accuracy", SPREAD),
             grade=grade,
             source=source,
         )

@@ -27,14 +27,14 @@ def _serving_named(name: str) -> ServingProfile:
 
 
 @cache
-def _serving_text(text: str, where: str) -> ServingProfile:
-    return _serving(read_yaml(text, where, typed=True), where)
+def _serving_text(text: str, location: str) -> ServingProfile:
+    return _serving(read_yaml(text, location, typed=True), location)
 
 
-def _serving(raw: Document, where: str) -> ServingProfile:
+def _serving(raw: Document, location: str) -> ServingProfile:
     if raw.get("kind") != "serving":
-        raise SpecError(f"{where}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
-    return read_serving_profile(raw, read_source(raw.get("source"), where), where)
+        raise SpecError(f"{location}: is no profile of servers; kvplan calibrate makes one of end-to-end rows")
+    return read_serving_profile(raw, read_source(raw.get("source"), location), location)
 
 
 def is_serving(word: str) -> bool:

@@ -38,8 +38,8 @@ def shipped(kind: str, name: str) -> str:
 def document(kind: str, name: str) -> Document:
     """Return what a shipped file says: as kept when the wheel was built, parsed if it has changed since or is new."""
     text = shipped(kind, name)
-    checksum, found = _kept(kind).get(name, (None, {}))
-    return found if checksum == crc32(text.encode()) else parsed(kind, name, text)
+    checksum, content = _kept(kind).get(name, (None, {}))
+    return content if checksum == crc32(text.encode()) else parsed(kind, name, text)
 
 
 def parsed(kind: str, name: str, text: str) -> Document:
@@ -52,12 +52,12 @@ def parsed(kind: str, name: str, text: str) -> Document:
 @cache
 def _kept(kind: str) -> dict[str, tuple[int, Document]]:
     path = shelf(kind) / PARSED
-    found: dict[str, tuple[int, Document]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return found
+    documents: dict[str, tuple[int, Document]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return documents
 
 
 def keep(folder: Path, kind: str) -> None:
     """Write what the files of a shelf say into a folder with copies of them."""
     texts = {name: shipped(kind, name) for name in names(kind)}
-    found = {name: (crc32(text.encode()), parsed(kind, name, text)) for name, text in texts.items()}
-    (folder / PARSED).write_text(json.dumps(found, default=str, separators=(",", ":")), "utf-8")  # dates as text
+    documents = {name: (crc32(text.encode()), parsed(kind, name, text)) for name, text in texts.items()}
+    (folder / PARSED).write_text(json.dumps(documents, default=str, separators=(",", ":")), "utf-8")  # dates as text

@@ -73,35 +73,35 @@ def _check_size(path: Path) -> None:
         raise SpecError(f"{path.name}: larger than {MAX_FILE:,} bytes; no file that kvplan reads here is")
 
 
-def _lines(file: TextIO, where: str) -> Iterator[str]:
+def _lines(file: TextIO, location: str) -> Iterator[str]:
     """Yield the lines of a file, refusing one that no table has."""
     count = 0
     while line := file.readline(LONGEST):
         count += 1
         if len(line) == LONGEST:
-            raise SpecError(f"{where}: line {count}: longer than {LONGEST:,} characters; expected a table of rows")
+            raise SpecError(f"{location}: line {count}: longer than {LONGEST:,} characters; expected a table of rows")
         yield line
 
 
-def _columns(reader: "csv.DictReader[str]", where: str) -> list[str]:
+def _columns(reader: "csv.DictReader[str]", location: str) -> list[str]:
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
     except csv.Error as error:
-        raise SpecError(f"{where}: line {reader.line_num}: {error}") from None
+        raise SpecError(f"{location}: line {reader.line_num}: {error}") from None
     if not columns or len(set(columns)) < len(columns) or "" in columns:
-        raise SpecError(f"{where}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
+        raise SpecError(f"{location}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
     reader.fieldnames = columns
     return columns
 
 
-def _rows(reader: "csv.DictReader[str]", where: str, width: int) -> Iterator[Document]:
+def _rows(reader: "csv.DictReader[str]", location: str, width: int) -> Iterator[Document]:
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise SpecError(f"{where}: line {reader.line_num}: expected {width} values, as line 1 names")
+                raise SpecError(f"{location}: line {reader.line_num}: expected {width} values, as line 1 names")
             yield {**row, LINE: reader.line_num}
     except csv.Error as error:
-        raise SpecError(f"{where}: line {reader.line_num}: {error}") from None
+        raise SpecError(f"{location}: line {reader.line_num}: {error}") from None
 
 
 def is_stdout(word: str) -> bool:
@@ -176,12 +176,12 @@ def kernel_document(word: str) -> tuple[Document, Source, str]:
     """Return a fitted profile's document, its source, and its name for messages; a shipped name or a path."""
     path = path_of(word)
     if path.suffix in (".yaml", ".yml"):
-        where, text = path.name, read_text(path, path.name)
+        location, text = path.name, read_text(path, path.name)
     else:
         name = resolve("calibrations", word, "profile")
-        where, text = f"{name}.yaml", shelf("calibrations").joinpath(f"{name}.yaml").read_text("utf-8")
-    raw = read_yaml(text, where, typed=False)
-    return raw, read_source(raw.get("source"), where), where
+        location, text = f"{name}.yaml", shelf("calibrations").joinpath(f"{name}.yaml").read_text("utf-8")
+    raw = read_yaml(text, location, typed=False)
+    return raw, read_source(raw.get("source"), location), location
 
 
 def kernel_documents() -> list[tuple[Document, Source, str]]:

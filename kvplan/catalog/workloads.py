@@ -68,41 +68,41 @@ def _named(name: str) -> Workload:
 
 
 def _read(word: str) -> Workload:
-    raw, name, where = shelf_document("workloads", word, "workload")
-    known_fields(raw, FIELDS, where, "workload")
-    source = read_source(raw.get("source"), where)
-    sources = {k: source_of(raw.get(k), source, f"{where}: {k}") for k in ("input", "output", "arrivals", "slo")}
-    asked = mapping(raw.get("input"), f"{where}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
-    given = mapping(raw.get("output"), f"{where}: output", "{parts: [...], p95: 1.5, low: 10, high: 2000}")
-    parts, lengths = _lengths(asked, f"{where}: input", sources["input"])
-    answer, outputs = _lengths(given, f"{where}: output", sources["output"])
+    raw, name, location = shelf_document("workloads", word, "workload")
+    known_fields(raw, FIELDS, location, "workload")
+    source = read_source(raw.get("source"), location)
+    sources = {k: source_of(raw.get(k), source, f"{location}: {k}") for k in ("input", "output", "arrivals", "slo")}
+    asked = mapping(raw.get("input"), f"{location}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
+    given = mapping(raw.get("output"), f"{location}: output", "{parts: [...], p95: 1.5, low: 10, high: 2000}")
+    parts, lengths = _lengths(asked, f"{location}: input", sources["input"])
+    answer, outputs = _lengths(given, f"{location}: output", sources["output"])
     reused = asked.get("reused")
-    item, each = text(raw, "item", where, ""), 1.0
+    item, each = text(raw, "item", location, ""), 1.0
     if "requests_per_item" in raw:
-        stands, sources["item"] = stated(raw["requests_per_item"], source, f"{where}: requests_per_item")
-        each = number(stands, f"{where}: requests_per_item", ONE, example="8")
+        stands, sources["item"] = stated(raw["requests_per_item"], source, f"{location}: requests_per_item")
+        each = number(stands, f"{location}: requests_per_item", ONE, example="8")
     if each > 1 and not item:
-        raise SpecError(f"{where}: requests_per_item: say of what, as in item: contract")
+        raise SpecError(f"{location}: requests_per_item: say of what, as in item: contract")
     pause = BETWEEN
     if "between_questions" in raw:
-        told, sources["between_questions"] = stated(raw["between_questions"], source, f"{where}: between_questions")
-        pause = duration(told, f"{where}: between_questions")
+        told, sources["between_questions"] = stated(raw["between_questions"], source, f"{location}: between_questions")
+        pause = duration(told, f"{location}: between_questions")
     return Workload(
-        **titles(raw, name, where),
-        task=task_named(text(raw, "task", where, ""), f"{where}: task"),
-        offline=yes(raw.get("offline", "no"), f"{where}: offline"),
+        **titles(raw, name, location),
+        task=task_named(text(raw, "task", location, ""), f"{location}: task"),
+        offline=yes(raw.get("offline", "no"), f"{location}: offline"),
         input=lengths,
         output=outputs,
         parts=parts,
         beside=(),
         answer=answer,
-        reused=None if reused is None else number(reused, f"{where}: input: reused", SHARE),
-        arrivals=_arrivals(raw.get("arrivals"), f"{where}: arrivals"),
-        slo=_slo(raw.get("slo"), f"{where}: slo"),
+        reused=None if reused is None else number(reused, f"{location}: input: reused", SHARE),
+        arrivals=_arrivals(raw.get("arrivals"), f"{location}: arrivals"),
+        slo=_slo(raw.get("slo"), f"{location}: slo"),
         item=item,
         requests_per_item=each,
         between_questions=pause,
-        notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{where}: notes", "[one sentence]")),
+        notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{location}: notes", "[one sentence]")),
         source=source,
         sources=sources,
     )
@@ -111,106 +111,107 @@ def _read(word: str) -> Workload:
 # -- lengths --------------------------------------------------------------------------------------
 
 
-def _lengths(raw: Document, where: str, source: Source) -> tuple[tuple[Part, ...], Lengths]:
+def _lengths(raw: Document, location: str, source: Source) -> tuple[tuple[Part, ...], Lengths]:
     """Return the parts of a prompt or an answer, none where a log gave quantiles, and its distribution."""
-    known_fields(raw, LENGTHS, where)
+    known_fields(raw, LENGTHS, location)
     if ("quantiles" in raw) == ("parts" in raw):
-        raise SpecError(f"{where}: write either parts (a derivation) or quantiles (a log's)")
+        raise SpecError(f"{location}: write either parts (a derivation) or quantiles (a log's)")
     if "quantiles" in raw:
-        return (), _quantiles(raw["quantiles"], f"{where}: quantiles")
-    given = listed(raw["parts"], f"{where}: parts", "[{name: ..., factors: []}]")
-    parts = tuple(_part(p, where, source) for p in given)
+        return (), _quantiles(raw["quantiles"], f"{location}: quantiles")
+    given = listed(raw["parts"], f"{location}: parts", "[{name: ..., factors: []}]")
+    parts = tuple(_part(p, location, source) for p in given)
     mean = sum(p.tokens for p in parts)
-    low = number(raw.get("low"), f"{where}: low", ONE, example="100")
-    high = number(raw.get("high"), f"{where}: high", ONE, example="8000")
-    ratio = number(raw.get("p95"), f"{where}: p95", SOME, example="1.5 (times the mean)")
+    low = number(raw.get("low"), f"{location}: low", ONE, example="100")
+    high = number(raw.get("high"), f"{location}: high", ONE, example="8000")
+    ratio = number(raw.get("p95"), f"{location}: p95", SOME, example="1.5 (times the mean)")
     if not low < mean < high:
         raise SpecError(
-            f"{where}: its parts come to {mean:,.0f} tokens, which must lie between low {low:,.0f} and high {high:,.0f}"
+            f"{location}: its parts come to {mean:,.0f} tokens, which must lie between low {low:,.0f} and "
+            f"high {high:,.0f}"
         )
     if not 1 < ratio <= WIDEST:
-        raise SpecError(f"{where}: p95 is a multiple of the mean above 1 and up to {WIDEST:.2f}, got {ratio:g}")
+        raise SpecError(f"{location}: p95 is a multiple of the mean above 1 and up to {WIDEST:.2f}, got {ratio:g}")
     return parts, Lognormal(mean, mean * ratio, low, high)
 
 
-def _quantiles(raw: object, where: str) -> Quantiles:
+def _quantiles(raw: object, location: str) -> Quantiles:
     example = "{0: 10, 50: 400, 95: 2000, 100: 8000}"
     known = []
-    for share, length in mapping(raw, where, example).items():
-        known.append((number(share, where, PERCENT) / 100, number(length, f"{where}: {share}", SOME)))
+    for share, length in mapping(raw, location, example).items():
+        known.append((number(share, location, PERCENT) / 100, number(length, f"{location}: {share}", SOME)))
     known.sort()
     if len(known) < 2 or known[0][0] != 0 or known[-1][0] != 1:
-        raise SpecError(f"{where}: must go from 0 (shortest) to 100 (longest), as in {example}")
+        raise SpecError(f"{location}: must go from 0 (shortest) to 100 (longest), as in {example}")
     for (_, a), (q, b) in pairwise(known):
         if b < a:
-            raise SpecError(f"{where}: {100 * q:g} must not be shorter than a lower one ({b:g} < {a:g} tokens)")
+            raise SpecError(f"{location}: {100 * q:g} must not be shorter than a lower one ({b:g} < {a:g} tokens)")
     return Quantiles(tuple(known))
 
 
-def _part(raw: object, where: str, source: Source) -> Part:
-    found = mapping(raw, f"{where}: parts", "{name: document, factors: [{value: 100, of: pages}]}")
-    name = text(found, "name", f"{where}: parts", "")
-    place = f"{where}: {name or 'a part'}"
-    known_fields(found, ("name", "factors", "requests", "modality", "size", "visual"), place)
-    factors = listed(found.get("factors"), f"{place}: factors", "[{value: 100, of: pages}]")
+def _part(raw: object, location: str, source: Source) -> Part:
+    fields = mapping(raw, f"{location}: parts", "{name: document, factors: [{value: 100, of: pages}]}")
+    name = text(fields, "name", f"{location}: parts", "")
+    place = f"{location}: {name or 'a part'}"
+    known_fields(fields, ("name", "factors", "requests", "modality", "size", "visual"), place)
+    factors = listed(fields.get("factors"), f"{place}: factors", "[{value: 100, of: pages}]")
     if not name or not factors:
         raise SpecError(f"{place}: needs a name and factors, as in {{name: document, factors: [...]}}")
-    requests = found.get("requests", "1")
+    requests = fields.get("requests", "1")
     return Part(
         name=name,
         factors=tuple(_factor(f, f"{place}: factors", source) for f in factors),
         requests=ALL if requests == "all" else number(requests, f"{place}: requests", ONE),
-        modality=_modality(found, place),
-        size=_size(found["size"], f"{place}: size") if "size" in found else None,
+        modality=_modality(fields, place),
+        size=_size(fields["size"], f"{place}: size") if "size" in fields else None,
     )
 
 
-def _modality(raw: Document, where: str) -> str:
+def _modality(raw: Document, location: str) -> str:
     """Return what a part is of; `visual: yes`, as files had it before, stands for images."""
-    usual = IMAGE if yes(raw.get("visual", "no"), f"{where}: visual") else TEXT
-    kind = text(raw, "modality", where, usual)
+    usual = IMAGE if yes(raw.get("visual", "no"), f"{location}: visual") else TEXT
+    kind = text(raw, "modality", location, usual)
     if kind not in MODALITIES:
-        raise UnknownName("modality", kind, MODALITIES, f"known: {', '.join(MODALITIES)}", where)
+        raise UnknownName("modality", kind, MODALITIES, f"known: {', '.join(MODALITIES)}", location)
     return kind
 
 
-def _size(raw: object, where: str) -> tuple[int, int]:
-    pair = [number(side, where, PIXELS) for side in listed(raw, where, "[width, height]")]
+def _size(raw: object, location: str) -> tuple[int, int]:
+    pair = [number(side, location, PIXELS) for side in listed(raw, location, "[width, height]")]
     if len(pair) != 2:
-        raise SpecError(f"{where}: expected a width and a height in pixels, as in [1280, 720]")
+        raise SpecError(f"{location}: expected a width and a height in pixels, as in [1280, 720]")
     return int(pair[0]), int(pair[1])
 
 
-def _factor(raw: object, where: str, source: Source) -> Factor:
-    found = mapping(raw, where, "{value: 100, of: pages}")
-    known_fields(found, ("value", "of", "source"), where)
-    of = text(found, "of", where, example="{value: 100, of: pages}")
-    value = number(found.get("value"), f"{where}: {of}", SOME)
-    return Factor(value=value, of=of, source=source_of(found, source, where))
+def _factor(raw: object, location: str, source: Source) -> Factor:
+    fields = mapping(raw, location, "{value: 100, of: pages}")
+    known_fields(fields, ("value", "of", "source"), location)
+    of = text(fields, "of", location, example="{value: 100, of: pages}")
+    value = number(fields.get("value"), f"{location}: {of}", SOME)
+    return Factor(value=value, of=of, source=source_of(fields, source, location))
 
 
 # -- arrivals and limits --------------------------------------------------------------------------
 
 
-def _arrivals(raw: object, where: str) -> Arrivals:
-    found = mapping(raw, where, "{queries_per_day: 40000, burstiness: 1, busiest_minute: 1.5, hours: [24 weights]}")
-    known_fields(found, ("queries_per_day", "burstiness", "busiest_minute", "hours", "source"), where)
-    hours = listed(found.get("hours", ["1"] * 24), f"{where}: hours", "24 weights, midnight first")
-    weights = tuple(number(h, f"{where}: hours", WEIGHT) for h in hours)
+def _arrivals(raw: object, location: str) -> Arrivals:
+    fields = mapping(raw, location, "{queries_per_day: 40000, burstiness: 1, busiest_minute: 1.5, hours: [24 weights]}")
+    known_fields(fields, ("queries_per_day", "burstiness", "busiest_minute", "hours", "source"), location)
+    hours = listed(fields.get("hours", ["1"] * 24), f"{location}: hours", "24 weights, midnight first")
+    weights = tuple(number(h, f"{location}: hours", WEIGHT) for h in hours)
     if len(weights) != 24 or not sum(weights):
-        raise SpecError(f"{where}: hours: expected 24 weights, midnight first, not all zero; got {len(weights)}")
+        raise SpecError(f"{location}: hours: expected 24 weights, midnight first, not all zero; got {len(weights)}")
     return Arrivals(
-        queries_per_day=number(found.get("queries_per_day"), f"{where}: queries_per_day", SOME, example="40000"),
+        queries_per_day=number(fields.get("queries_per_day"), f"{location}: queries_per_day", SOME, example="40000"),
         hours=weights,
-        burstiness=number(found.get("burstiness", "1"), f"{where}: burstiness", WEIGHT),
-        busiest_minute=number(found.get("busiest_minute", "1"), f"{where}: busiest_minute", ONE),
+        burstiness=number(fields.get("burstiness", "1"), f"{location}: burstiness", WEIGHT),
+        busiest_minute=number(fields.get("busiest_minute", "1"), f"{location}: busiest_minute", ONE),
     )
 
 
-def _slo(raw: object, where: str) -> Slo:
-    found = mapping(raw, where, "{ttft: 5s, tpot: 50ms, percentile: 95}")
-    known_fields(found, ("ttft", "tpot", "e2e", "percentile", "source"), where)
-    limits = {k: duration(found[k], f"{where}: {k}") if k in found else None for k in ("ttft", "tpot", "e2e")}
+def _slo(raw: object, location: str) -> Slo:
+    fields = mapping(raw, location, "{ttft: 5s, tpot: 50ms, percentile: 95}")
+    known_fields(fields, ("ttft", "tpot", "e2e", "percentile", "source"), location)
+    limits = {k: duration(fields[k], f"{location}: {k}") if k in fields else None for k in ("ttft", "tpot", "e2e")}
     if not any(limits.values()):
-        raise SpecError(f"{where}: name at least one of ttft, tpot and e2e, as in ttft: 5s")
-    return Slo(**limits, percentile=percentile(found.get("percentile", "95"), f"{where}: percentile"))
+        raise SpecError(f"{location}: name at least one of ttft, tpot and e2e, as in ttft: 5s")
+    return Slo(**limits, percentile=percentile(fields.get("percentile", "95"), f"{location}: percentile"))

@@ -44,7 +44,7 @@ def module_of(command: str) -> str:
 def commands() -> tuple[str, ...]:
     """Return the names of the commands: one for every file of this folder."""
     called = {module: name for name, module in MODULES.items()}
-    names = (called.get(found.name, found.name) for found in iter_modules(__path__) if found.name not in NONE)
+    names = (called.get(entry.name, entry.name) for entry in iter_modules(__path__) if entry.name not in NONE)
     return tuple(sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)))
 
 
@@ -56,8 +56,8 @@ def line_of(command: str) -> str:
     from importlib.resources import files
 
     first = files(__name__).joinpath(f"{MODULES.get(command, command)}.py").read_text("utf-8").partition("\n")[0]
-    said = first.strip('"').partition(": ")[2]
-    return f"{said[:1].upper()}{said[1:]}"
+    summary = first.strip('"').partition(": ")[2]
+    return f"{summary[:1].upper()}{summary[1:]}"
 
 
 class Compact(click.HelpFormatter):

@@ -59,7 +59,7 @@ def bar() -> Callable[[int, int, str], None]:
     "kvplan calibrate gemm.csv decode_attention.csv -o mine.yaml",
     "kvplan predict gemm.csv -o predicted.csv --profile mine.yaml",
 )  # fmt: skip
-def command(output: str | None, check: bool, form: str, **asked: Any) -> None:
+def command(output: str | None, check: bool, form: str, **options: Any) -> None:
     """Fit kernels or servers to measured rows and write a profile for --profile.
 
     A profile holds coefficients with their meaning, never rows. The same rows give the same file, and so do the samples
@@ -70,5 +70,5 @@ def command(output: str | None, check: bool, form: str, **asked: Any) -> None:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
     from kvplan.report import calibrate as words
 
-    found = calibrate(output=output, progress=bar(), **asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    result = calibrate(output=output, progress=bar(), **options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)

@@ -27,11 +27,11 @@ def command(before: str, after: str | None, on: str | None, form: str) -> None:
     from kvplan.api.compare import compare
 
     old = None if after else answer_to_words(before, on)
-    found = compare(before, old) if old else compare(before, after, on=on)
+    comparison = compare(before, old) if old else compare(before, after, on=on)
 
     from kvplan.report import compare as words
 
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form)
 
 
 def answer_to_words(before: str, on: str | None) -> "Recommendation | None":
@@ -45,7 +45,7 @@ def answer_to_words(before: str, on: str | None) -> "Recommendation | None":
     if HELP & set(words):
         raise SpecError(f"{before}: question: asks for help, not for a plan; save it again")
     try:
-        asked = asking.make_context("recommend", list(words)).params
+        options = asking.make_context("recommend", list(words)).params
     except click.UsageError as wrong:
         raise SpecError(f"{before}: question: {wrong.format_message()}; save it again") from None
-    return recommend(**{name: value for name, value in asked.items() if name not in ("save", "form")} | {"on": on})
+    return recommend(**{name: value for name, value in options.items() if name not in ("save", "form")} | {"on": on})

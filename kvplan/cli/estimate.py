@@ -49,13 +49,13 @@ from kvplan.report.formats import Report
     "kvplan estimate --model llama3.1-70b --context 128k",
     "kvplan estimate -m ./config.json -c 32k -g h200 -t mhc:4x+h2o:20%",
 )
-def command(explain: bool, form: str, **asked: Any) -> None:
+def command(explain: bool, form: str, **options: Any) -> None:
     """Every technique at one context: bytes, GPUs, time, money, quality.
 
     Without --gpu all GPUs are compared, and the cheapest one that was measured is shown in detail.
     """
     from kvplan.report import estimate as words
 
-    found = estimate(**asked)
-    report = Report(lambda: words.page(found, explain), lambda: words.document(found, explain))
-    deliver(report, form, "" if found.feasible else f"no technique can be served: {found.rows[0].reason}")
+    result = estimate(**options)
+    report = Report(lambda: words.page(result, explain), lambda: words.document(result, explain))
+    deliver(report, form, "" if result.feasible else f"no technique can be served: {result.rows[0].reason}")

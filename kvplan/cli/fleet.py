@@ -39,10 +39,10 @@ from kvplan.report.formats import Report
 @long_context_option
 @format_option
 @examples("kvplan fleet ./fleet.yaml", "kvplan fleet ./fleet.yaml --technique baseline --json")
-def command(form: str, **asked: Any) -> None:
+def command(form: str, **options: Any) -> None:
     """The cheapest mixed fleet for a file's workloads: which requests go to which GPUs, and what one type costs."""
     from kvplan.api.fleet import fleet
     from kvplan.report import fleet as words
 
-    found = fleet(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.lacking)
+    plan = fleet(**options)
+    deliver(Report(lambda: words.page(plan), lambda: words.document(plan)), form, plan.lacking)

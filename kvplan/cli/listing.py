@@ -17,6 +17,6 @@ def command(kind: str | None, form: str) -> None:
         raise click.UsageError(f"name what to list: {', '.join(KINDS)}")
     from kvplan.report import listing as words
 
-    found = listed(kind)
-    said = (found.kind, found.things, found.day)
-    deliver(Report(lambda: words.page(*said), lambda: words.document(*said)), form)
+    listing = listed(kind)
+    arguments = (listing.kind, listing.things, listing.day)
+    deliver(Report(lambda: words.page(*arguments), lambda: words.document(*arguments)), form)

@@ -59,18 +59,18 @@ from kvplan.report.formats import Report
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
     "kvplan load -w doc-qa -m llama3.1-70b -g h200 --gpus 32 -t fp8 --ttft 20s",
 )
-def command(form: str, workload: str | None, gpus: int | None, **asked: Any) -> None:
+def command(form: str, workload: str | None, gpus: int | None, **options: Any) -> None:
     """One server under load, or the most of a workload that GPUs serve."""
     if workload is not None or gpus is not None:
-        serve_workload(form, workload, gpus, asked)
+        serve_workload(form, workload, gpus, options)
         return
     for name in ("isl", "osl"):
-        if asked[name] is None:
+        if options[name] is None:
             raise SpecError(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
     from kvplan.report import load as words
 
-    found = load(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)
+    survey = load(**options)
+    deliver(Report(lambda: words.page(survey), lambda: words.document(survey)), form, survey.refusal)
 
 
 #: options that a workload on a number of GPUs is asked with

@@ -71,9 +71,9 @@ from kvplan.report.formats import Report
     "kvplan memory --model qwen3-32b --context 32k --batch 8",
     "kvplan memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2",
 )
-def command(explain: bool, form: str, **asked: Any) -> None:
+def command(explain: bool, form: str, **options: Any) -> None:
     """Weights, KV cache by layer, and what a GPU's memory is divided into."""
     from kvplan.report import memory as words
 
-    found = memory(**asked)
-    deliver(Report(lambda: words.page(found, explain), lambda: words.document(found)), form, found.reason)
+    result = memory(**options)
+    deliver(Report(lambda: words.page(result, explain), lambda: words.document(result)), form, result.reason)

@@ -184,8 +184,8 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
         return report.page().worded(lambda text: flagged(text, command))
 
     def document() -> Json:
-        found: Json = spoken(report.document(), command)
-        return found
+        document: Json = spoken(report.document(), command)
+        return document
 
     if text := render(Report(page, document), form, screen()):
         click.echo(text, file=sys.stderr if aside else sys.stdout)
@@ -204,8 +204,8 @@ def screen() -> Screen:
         from shutil import get_terminal_size  # loads three compressors
 
         return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
-    said = environ.get("COLUMNS", "")
-    width = int(said) if said.isascii() and said.isdecimal() and len(said) <= MOST_DIGITS else 0
+    columns = environ.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
     return Screen(width=width) if width >= NARROWEST else Screen()
 
 

@@ -23,7 +23,7 @@ from kvplan.report.formats import Report
     "kvplan predict serving.csv -o predicted.csv",
     "kvplan predict result.json --set gpu=h100 --set tp=4 -o predicted.csv",
 )
-def command(output: str, form: str, **asked: Any) -> None:
+def command(output: str, form: str, **options: Any) -> None:
     """Predict the times of every kernel call, or of every load of a server, in a file.
 
     Rows keep their order and columns; latency_us or ttft_ms and tpot_ms, each with *_low and *_high (80 % interval),
@@ -34,5 +34,5 @@ def command(output: str, form: str, **asked: Any) -> None:
         raise SpecError("--json, --format: the predicted rows go to stdout (-o -); write them to a file")
     from kvplan.report import predict as words
 
-    found = predict(output=output, **asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, aside=aside)
+    result = predict(output=output, **options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form, aside=aside)

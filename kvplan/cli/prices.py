@@ -42,12 +42,12 @@ from kvplan.report.formats import Report
     "kvplan prices --own --gpu h100",
     "kvplan prices --refresh -o today.yaml",
 )  # fmt: skip
-def command(files: tuple[str, ...], refresh: bool, output: str | None, form: str, **asked: Any) -> None:
+def command(files: tuple[str, ...], refresh: bool, output: str | None, form: str, **options: Any) -> None:
     """Show dated prices of GPUs by provider and term, or of APIs; old ones are marked."""
     if output is not None and not refresh:
         raise SpecError("-o: only --refresh writes a file")
     if refresh:
-        if asked["own"] or asked["apis"]:
+        if options["own"] or options["apis"]:
             raise SpecError("--refresh: loads what GPUs rent for; leave --own and --apis out")
         if output is None:
             raise SpecError("--refresh: name the file to write with -o, as in -o prices.yaml")
@@ -55,5 +55,5 @@ def command(files: tuple[str, ...], refresh: bool, output: str | None, form: str
         files = (*files, output)
     from kvplan.report import prices as words
 
-    found = prices(files=files, **asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)
+    result = prices(files=files, **options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form, result.refusal)

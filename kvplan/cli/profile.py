@@ -26,7 +26,7 @@ from kvplan.report.formats import Report
 @click.option("--resume", is_flag=True, help="Go on from the samples of an earlier run.")
 @format_option
 @examples("kvplan profile --device cpu --budget 60s", "kvplan profile -o mine.yaml --resume")
-def command(form: str, **asked: Any) -> None:
+def command(form: str, **options: Any) -> None:
     """Measure this machine's device and write a profile of it.
 
     Every finished sample is on disk at once: Ctrl-C loses none. Clocks, power limits and modes are left as they are.
@@ -34,16 +34,16 @@ def command(form: str, **asked: Any) -> None:
     from kvplan.report import profile as words
     from kvplan.report.progress import bar
 
-    context, again = click.get_current_context(), resumed(form, **asked)
+    context, again = click.get_current_context(), resumed(form, **options)
     if sys.stderr.isatty():
         say("opens the device; torch takes some seconds to load")
     try:
-        found = profile(watch=Watch(bar, lambda text: say(flagged(text, context.command)), again), **asked)
+        result = profile(watch=Watch(bar, lambda text: say(flagged(text, context.command)), again), **options)
     except Stopped as stopped:
         so_far = f"{stopped.taken:,} samples are in {stopped.rows}; go on with"
         say(f"stopped; {so_far if stopped.taken else 'nothing is measured yet; start with'}: {again}")
         raise click.exceptions.Exit(130) from None
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
 
 
 def resumed(
@@ -62,5 +62,5 @@ def resumed(
         "-o": output, "--rows": rows,
     }  # fmt: skip
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    asked = {TEXT: [], "json": ["--json"]}.get(form, ["--format", form])
-    return shlex.join(["kvplan", "profile", *words, "--resume", *asked])
+    flags = {TEXT: [], "json": ["--json"]}.get(form, ["--format", form])
+    return shlex.join(["kvplan", "profile", *words, "--resume", *flags])

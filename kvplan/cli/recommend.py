@@ -84,13 +84,13 @@ def question() -> dict[str, Any]:
     "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",
     "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
-def command(save: str | None, form: str, **asked: Any) -> None:
+def command(save: str | None, form: str, **options: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
     from kvplan.api.recommend import recommend
     from kvplan.report import recommend as wording
 
-    found, call = recommend(**asked), question()
-    report = Report(lambda: wording.page(found), lambda: wording.document(found, call))
+    result, call = recommend(**options), question()
+    report = Report(lambda: wording.page(result), lambda: wording.document(result, call))
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
-    deliver(report, form, found.lacking)
+    deliver(report, form, result.lacking)

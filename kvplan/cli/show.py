@@ -28,12 +28,12 @@ from kvplan.report.formats import Report
     "kvplan show profile h100-sxm h200 --kernels gemm",
     "kvplan show profile published",
 )
-def command(form: str, **asked: Any) -> None:
+def command(form: str, **options: Any) -> None:
     """Show one model, gpu, workload, technique, engine, price or profile: every value with its source.
 
     Two names of profiles are compared.
     """
     from kvplan.report import show as words
 
-    found = show(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    result = show(**options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)

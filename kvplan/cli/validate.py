@@ -16,7 +16,7 @@ from kvplan.report.formats import Report
 @profiles_option
 @format_option
 @examples("kvplan validate gemm.csv", "kvplan validate serving.csv", "kvplan validate result.json --set gpu=h100")
-def command(form: str, **asked: Any) -> None:
+def command(form: str, **options: Any) -> None:
     """Compare predictions with the measured times of a file, by GPU, engine, and kernel and dtype or model.
 
     Errors are predicted over measured, minus one; "in 80 %" counts rows inside their 80 % interval. Beside end-to-end
@@ -24,5 +24,5 @@ def command(form: str, **asked: Any) -> None:
     """
     from kvplan.report import validate as words
 
-    found = validate(**asked)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    result = validate(**options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)

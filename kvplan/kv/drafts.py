@@ -40,9 +40,9 @@ def mtp(model: ModelSpec, form: str | None) -> Draft:
 
 def eagle3(model: ModelSpec) -> Draft:
     """Return an EAGLE-3 head: one dense layer with the model's heads, fed three hidden states, and an output head."""
-    found = _attending(model).mixers
-    own = next((m for m in found if isinstance(m, Attention)), None)
-    heads = own.heads if own else max((m.heads for m in found if isinstance(m, Latent)), default=1)
+    mixers = _attending(model).mixers
+    own = next((m for m in mixers if isinstance(m, Attention)), None)
+    heads = own.heads if own else max((m.heads for m in mixers if isinstance(m, Latent)), default=1)
     kv = own.kv_heads if own else min(heads, 8)
     key = own.key_dim if own else 128
     width = model.hidden

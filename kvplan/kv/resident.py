@@ -84,18 +84,20 @@ def rope_elements(model: ModelSpec) -> float:
     for mixer in {m for layer in model.distinct_layers for m in layer.mixers}:
         if isinstance(mixer, Attention) and mixer.rope:
             local = mixer.window is not None and not mixer.chunked
-            said = _scaling(config, "sliding_attention" if local else "full_attention")
+            scaling = _scaling(config, "sliding_attention" if local else "full_attention")
             if local and ("rope_local_base_freq" in config or model.model_type.startswith("gemma3")):
-                said = {}
-            width = mixer.key_dim * _number(said, "partial_rotary_factor", _number(config, "partial_rotary_factor", 1))
+                scaling = {}
+            width = mixer.key_dim * _number(
+                scaling, "partial_rotary_factor", _number(config, "partial_rotary_factor", 1)
+            )
         elif isinstance(mixer, Latent):
-            said, width = _scaling(config, "full_attention"), float(mixer.rope_dim)
+            scaling, width = _scaling(config, "full_attention"), float(mixer.rope_dim)
         else:
             continue
-        kind = str(said.get("rope_type") or said.get("type") or "default")
-        longer = _number(said, "factor", 1) if kind in ("linear", "dynamic") else 1.0
-        longer *= 4 if "mrope_section" in said else 1
-        if (table := (width, kind, longer, str(said.get("rope_theta")))) not in tables:
+        kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
+        longer = _number(scaling, "factor", 1) if kind in ("linear", "dynamic") else 1.0
+        longer *= 4 if "mrope_section" in scaling else 1
+        if (table := (width, kind, longer, str(scaling.get("rope_theta")))) not in tables:
             tables.add(table)
             total += positions * longer * width
     return total
@@ -103,12 +105,12 @@ def rope_elements(model: ModelSpec) -> float:
 
 def _scaling(config: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """Return how a config scales positions of a kind of layer, {} where it does not say."""
-    said = config.get("rope_parameters") or config.get("rope_scaling")
-    if isinstance(said, Mapping) and isinstance(said.get(kind), Mapping):
-        said = said[kind]
-    return said if isinstance(said, Mapping) else {}
+    scaling = config.get("rope_parameters") or config.get("rope_scaling")
+    if isinstance(scaling, Mapping) and isinstance(scaling.get(kind), Mapping):
+        scaling = scaling[kind]
+    return scaling if isinstance(scaling, Mapping) else {}
 
 
-def _number(said: Mapping[str, Any], key: str, default: float) -> float:
-    value = said.get(key)
+def _number(scaling: Mapping[str, Any], key: str, default: float) -> float:
+    value = scaling.get(key)
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else default

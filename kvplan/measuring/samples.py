@@ -45,7 +45,7 @@ def reduce(samples: Iterable[Sampled], estimate: str) -> list[dict[str, Any]]:
             times.setdefault(key_of(row), []).append(float(row["latency_us"]) / MILLION)
             kept.setdefault(key_of(row), row)
     best = min if estimate == "minimum" else median
-    return [{**kept[key], "time": best(found), "rounds": len(found)} for key, found in sorted(times.items())]
+    return [{**kept[key], "time": best(rounds), "rounds": len(rounds)} for key, rounds in sorted(times.items())]
 
 
 def quantities(row: Mapping[str, Any]) -> dict[str, float]:

@@ -41,18 +41,18 @@ class Draw:
         return self.idle if part is None else self.parts.get(part, self.busy)
 
 
-def measured_draw(raw: Mapping[str, Any], source: Source, where: str) -> Draw:
+def measured_draw(raw: Mapping[str, Any], source: Source, location: str) -> Draw:
     """Return the draw in the `energy` of a profile that `kvplan profile` wrote (values text).
 
     Prefill draws what its GEMM probe drew, everything in a decode step what the copy did, anything else the mean.
     """
     try:
-        idle = parse(raw["idle"], "W", f"{where}: energy: idle")
+        idle = parse(raw["idle"], "W", f"{location}: energy: idle")
         power = {
-            probe: parse(raw[probe]["power"], "W", f"{where}: energy: {probe}: power") for probe in ("gemm", "copy")
+            probe: parse(raw[probe]["power"], "W", f"{location}: energy: {probe}: power") for probe in ("gemm", "copy")
         }
     except (KeyError, TypeError):
-        raise SpecError(f"{where}: energy: expected idle, gemm: power and copy: power in watts") from None
+        raise SpecError(f"{location}: energy: expected idle, gemm: power and copy: power in watts") from None
     return Draw(
         busy=sum(power.values()) / len(power),
         idle=idle,

@@ -21,16 +21,16 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
     """
     size = (len(lists),) if loads is None else (len(lists), 1)
     first: dict[str, Operator] = {}
-    found: dict[str, dict[str, Array]] = {}
+    operators: dict[str, dict[str, Array]] = {}
     for i, row in enumerate(lists):
         for o in row:
-            if o.name not in found:
+            if o.name not in operators:
                 first[o.name] = o
-                found[o.name] = {f: np.zeros(size) for f in FIELDS} | {"bits": np.full(size, NONE_BITS)}
-            columns = found[o.name]
+                operators[o.name] = {f: np.zeros(size) for f in FIELDS} | {"bits": np.full(size, NONE_BITS)}
+            columns = operators[o.name]
             for f in FIELDS:
                 amount = getattr(o, f)
                 if loads is not None and np.ndim(amount) and columns[f].shape[1] == 1:
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount
-    return [first[name]._replace(**columns) for name, columns in found.items()]
+    return [first[name]._replace(**columns) for name, columns in operators.items()]

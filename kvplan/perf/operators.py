@@ -160,14 +160,14 @@ def plain(m: Matrices, tensor: int, kv_heads: int, tokens: Amount) -> tuple[floa
 
 def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amount]:
     """Return bytes and FLOPs of routed experts on the busiest rank: the distinct ones picked, and all that pick."""
-    ranks, together = parallel.expert_ranks, parallel.tensor * parallel.data
+    ranks, devices = parallel.expert_ranks, parallel.tensor * parallel.data
     everyone = tokens * parallel.data
     hit = touched(m.copies, m.used, everyone) / m.copies
     held = m.copies / ranks
     read = smaller(busiest(held * hit, held * hit * (1 - hit), ranks), held) / held
     picks = everyone * m.used / ranks
     load = busiest(picks, picks, ranks) / larger(picks, 1e-9)
-    return m.bytes / together * read, 2 * m.parameters / m.copies * m.used * everyone / together * load
+    return m.bytes / devices * read, 2 * m.parameters / m.copies * m.used * everyone / devices * load
 
 
 @lru_cache(maxsize=256)

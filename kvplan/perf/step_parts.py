@@ -34,7 +34,7 @@ def parts(step: Step) -> list[StepPart]:
     """Return the parts of a step; their seconds sum to the step's, their shares to 1."""
     c, prompts = step.calibration, step.prompts
     whole = step_time(step.operators, c, step.sequences, prompts)
-    found = [
+    rows = [
         StepPart(
             name=o.name,
             seconds=(time := operator_time(o, c, prompts)),
@@ -46,4 +46,4 @@ def parts(step: Step) -> list[StepPart]:
         for o in step.operators
     ]
     rest = overhead(c, step.sequences)
-    return [*found, StepPart(name=ENGINE_ITSELF, seconds=rest, share=rest / whole, limit="overhead")]
+    return [*rows, StepPart(name=ENGINE_ITSELF, seconds=rest, share=rest / whole, limit="overhead")]

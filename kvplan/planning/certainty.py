@@ -28,21 +28,21 @@ def normal(z: Array) -> Array:
     return np.interp(z, NORMAL_AT, NORMAL)
 
 
-def standard(times: Array, found: Range) -> Array:
+def standard(times: Array, interval: Range) -> Array:
     """Return how many standard deviations true over predicted times are from their median, which is 1.
 
     The logarithm has a normal distribution to either side of it, as wide as that side of the 80 % range.
     """
     log = np.log(np.asarray(times))
-    below, above = (max(abs(float(np.log(x))) / Z80, 1e-6) for x in (found.low, found.high))
+    below, above = (max(abs(float(np.log(x))) / Z80, 1e-6) for x in (interval.low, interval.high))
     return log / np.where(log < 0, below, above)
 
 
-def chance(median: Array, limit: Array | None, found: Range) -> Array:
+def chance(median: Array, limit: Array | None, interval: Range) -> Array:
     """Return the probability that the true value is within a limit, `median` being the predicted one."""
     if limit is None:
         return np.ones(np.shape(median))
-    return normal(standard(np.asarray(limit) / np.asarray(median), found))
+    return normal(standard(np.asarray(limit) / np.asarray(median), interval))
 
 
 def certainty(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:

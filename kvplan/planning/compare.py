@@ -131,8 +131,8 @@ class Change:
     @property
     def relative(self) -> float | None:
         """Return the difference over what it was, None where it was nothing or is no amount."""
-        found = self.difference
-        return None if found is None or not self.before else found / float(self.before)
+        difference = self.difference
+        return None if difference is None or not self.before else difference / float(self.before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +153,11 @@ class Comparison:
 
 def compare(before: Side, after: Side) -> Comparison:
     """Return what differs between two recommendations."""
-    asked = tuple(change for change in changes(before, after, QUESTION) if change.changed)
+    question = tuple(change for change in changes(before, after, QUESTION) if change.changed)
     lines = dict.fromkeys((*before.lines, *after.lines))
     return Comparison(
         names=(before.name, after.name),
-        question=asked,
+        question=question,
         plan=tuple(changes(before, after, PLAN)),
         lines=tuple(
             Change(name=name, kind="usd", before=before.lines.get(name), after=after.lines.get(name)) for name in lines
@@ -200,10 +200,10 @@ def saved(document: Document, name: str) -> Side:
 
 def at(document: Document, path: str) -> object:
     """Return what stands at a dotted path, None where there is nothing."""
-    found: object = document
+    node: object = document
     for key in path.split("."):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
 
 
 #: letters of a technique, a GPU, a name in a saved plan
@@ -212,13 +212,13 @@ WORD = 200
 ASIDE = 2000
 
 
-def value(found: object, kind: str) -> Value:
+def value(raw: object, kind: str) -> Value:
     """Return a figure of a document that may not be ours: a word, a finite number, or None."""
     if kind == "word":
-        return found[:WORD] if isinstance(found, str) else None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not isfinite(found):
+        return raw[:WORD] if isinstance(raw, str) else None
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not isfinite(raw):
         return None
-    return float(found)
+    return float(raw)
 
 
 def line_of(plan: Document) -> Iterable[tuple[str, float]]:

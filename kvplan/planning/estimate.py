@@ -22,7 +22,7 @@ STALE = 120
 class Estimate:
     """All that `kvplan estimate` found.
 
-    Every row stands at points that can be compared, the last within `limits`. `sites` are shown in detail; `where` is
+    Every row stands at points that can be compared, the last within `limits`. `sites` are shown in detail; `by_gpu` is
     the baseline on every GPU, if none was named.
     """
 
@@ -31,7 +31,7 @@ class Estimate:
     limits: Limits
     sites: tuple[Site, ...]
     rows: tuple[Evaluation, ...]
-    where: tuple[Evaluation, ...]
+    by_gpu: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -76,10 +76,10 @@ class Estimate:
     @cached_property
     def guess(self) -> Evaluation | None:
         """The full baseline on an unmeasured GPU that looks cheaper than on the one shown, None where there is none."""
-        found, shown = best(r for r in self.where if r.cost), best(r for r in self.rows[:1] if r.cost)
-        if found is None or found.cost is None or shown is None or shown.cost is None:
+        measured, shown = best(r for r in self.by_gpu if r.cost), best(r for r in self.rows[:1] if r.cost)
+        if measured is None or measured.cost is None or shown is None or shown.cost is None:
             return None
-        return found if found.cost.per_query < shown.cost.per_query else None
+        return measured if measured.cost.per_query < shown.cost.per_query else None
 
     def cheapest(self, gpu: str) -> Evaluation | None:
         """Return the row of a GPU on which a query costs least within the limits, None where no row keeps them."""
@@ -101,14 +101,14 @@ def survey(
     named: bool,
 ) -> Estimate:  # fmt: skip
     """Compare techniques on every site the user named, or on the best of all sites when none was."""
-    where: tuple[Evaluation, ...] = ()
+    by_gpu: tuple[Evaluation, ...] = ()
     if not named:
-        where = tuple(estimate(model, (), query, site)[0] for site in sites)
-        sites = [site for site in sites if site.gpu.name == pick_gpu(where)]
+        by_gpu = tuple(estimate(model, (), query, site)[0] for site in sites)
+        sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu)]
     rows: list[Evaluation] = []
     for site in sites:
         case = case_of(model, query, site)
-        known = {row.technique: row for row in where if row.gpu == site.gpu.name}
+        known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
         rows += compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
     return Estimate(
@@ -117,7 +117,7 @@ def survey(
         limits=limits,
         sites=tuple(sites),
         rows=tuple(rows),
-        where=where,
+        by_gpu=by_gpu,
         warnings=warnings(model, query.context, sites, today),
     )
 
@@ -127,30 +127,30 @@ def pick_gpu(rows: Sequence[Evaluation]) -> str:
 
     The cheapest that fits among those whose rates rest on measurements, else any.
     """
-    found = best(r for r in rows if r.grounded) or best(rows)
-    return found.gpu if found else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
+    cheapest = best(r for r in rows if r.grounded) or best(rows)
+    return cheapest.gpu if cheapest else max(rows, key=lambda r: r.budget.total if r.budget else 0.0).gpu
 
 
 def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) -> tuple[str, ...]:
     """Return what the reader must know: a context beyond the model's, unchecked figures, missing or old prices."""
-    found = context_warnings(model, context)
+    messages = context_warnings(model, context)
     for site in sites:
-        found += no_bf16(site.gpu, model)
+        messages += no_bf16(site.gpu, model)
         if site.price is None and site.owned is None:
-            found.append(f"no on-demand price known for {site.gpu.name}; give one with price=2.49/h")
-        found += [f"{line}, or give your own price" for line in old_price(site, today)]
-    return (*found, *model.notes)
+            messages.append(f"no on-demand price known for {site.gpu.name}; give one with price=2.49/h")
+        messages += [f"{line}, or give your own price" for line in old_price(site, today)]
+    return (*messages, *model.notes)
 
 
 def context_warnings(model: ModelSpec, context: int) -> list[str]:
     """Return what is wrong with asking for a context, and with what is known of the model."""
-    found = []
+    messages = []
     if needs := beyond(model, context):
         longer = f"; {model.longer} has the same shape and a longer context" if model.longer else ""
-        found.append(f"{within(model, context)}: the longer context takes {needs}{longer}")
+        messages.append(f"{within(model, context)}: the longer context takes {needs}{longer}")
     if model.source.kind == "assumption":
-        found.append("this model's config was written down from memory and not checked against the published file")
-    return found
+        messages.append("this model's config was written down from memory and not checked against the published file")
+    return messages
 
 
 def no_bf16(gpu: Gpu, model: ModelSpec) -> list[str]:

@@ -34,13 +34,13 @@ def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     c, parallel = site.calibration, plan.parallel
     shape = configuration_of(demand, plan)
     batch = max(plan.in_flight / parallel.data, 1.0)
-    found = passes(
+    totals = passes(
         demand.model, demand.base, shape.layout, weights(demand.model, plan.form), parallel, batch=batch,
         prompt=demand.prompt, output=demand.output, chunk=c.chunk, cached=shape.cached,
     )  # fmt: skip
-    whole = step_time(found.decode, c, batch)
+    whole = step_time(totals.decode, c, batch)
     shares = dict.fromkeys(PARTS.values(), 0.0)
-    for o in found.decode:
+    for o in totals.decode:
         if o.limit in PARTS:
             shares[PARTS[o.limit]] += operator_time(o, c) / whole
     decode = plan.gpu_seconds * (1 - plan.prompt_share)
@@ -115,10 +115,10 @@ def tenures(
     `costs`: (term, provider) -> what a GPU costs, and in words what that rests on. A plan whose GPUs are those of
     another term may not be the cheapest under this one.
     """
-    found = []
+    rows = []
     for (term, provider), (cost, basis) in costs.items():
         usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds))
-        found.append(
+        rows.append(
             Tenure(
                 term=term,
                 provider=provider,
@@ -131,7 +131,7 @@ def tenures(
         )
     for price, even in apis:
         usd_each = even.api_per_query
-        found.append(
+        rows.append(
             Tenure(
                 term="API",
                 provider=price.provider,
@@ -142,7 +142,7 @@ def tenures(
                 basis=price.model if price.serves == demand.model.name else f"{price.model}, another model",
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def volumes_of(

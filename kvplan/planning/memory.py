@@ -67,7 +67,7 @@ class Memory:
     per_layer: tuple[LayerCache, ...]
     padding: float
     bytes_per_token: float
-    where: Deployment
+    deployment: Deployment
     budget: Budget | None = None
     reason: str = ""
 
@@ -93,13 +93,13 @@ class Memory:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Warnings and the model's notes, but for that next-token layers are not counted where they draft."""
-        drafting = self.where.draft is not None and self.where.draft.kind == "mtp"
+        drafting = self.deployment.draft is not None and self.deployment.draft.kind == "mtp"
         return *self.warnings, *(n for n in self.model.notes if not (drafting and "multi-token" in n))
 
     @property
     def stages(self) -> tuple[tuple[int, float], ...]:
         """(layers, cache) of each pipeline stage. [B]"""
-        cuts = self.where.parallel.cuts(len(self.model.layers))
+        cuts = self.deployment.parallel.cuts(len(self.model.layers))
         return tuple((b - a, sum(c.bytes for c in self.per_layer if a <= c.layer < b)) for a, b in cuts)
 
     @property
@@ -117,10 +117,10 @@ def with_kv_dtype(technique: str, kv_dtype: str | None) -> tuple[str, float | No
     kv_dtype = KV_DTYPES[kv_dtype] if kv_dtype else None
     if kv_dtype is None or kv_dtype in PLAIN_BITS:
         return spelling.canonical(technique), PLAIN_BITS.get(kv_dtype or "")
-    found = spelling.parts(technique)
-    if any(kind.factor == "bits" for kind, _ in found):
+    names = spelling.parts(technique)
+    if any(kind.factor == "bits" for kind, _ in names):
         raise Incompatible(f"kv_dtype={kv_dtype} and technique={technique} both set the width of elements; keep one")
-    return spelling.canonical(f"{technique}+{kv_dtype}" if found else kv_dtype), None
+    return spelling.canonical(f"{technique}+{kv_dtype}" if names else kv_dtype), None
 
 
 def cache_layout(model: ModelSpec, ask: Ask) -> KVLayout:
@@ -135,22 +135,22 @@ def cache_layout(model: ModelSpec, ask: Ask) -> KVLayout:
     return spelling.apply(ask.technique, layout)
 
 
-def drafted(model: ModelSpec, ask: Ask, where: Deployment) -> KVLayout:
+def drafted(model: ModelSpec, ask: Ask, deployment: Deployment) -> KVLayout:
     """Return the model's layout with that of what drafts its tokens beside it."""
     layout = cache_layout(model, ask)
-    if where.draft is None:
+    if deployment.draft is None:
         return layout
-    return layout.beside(cache_layout(where.draft.model, ask), len(model.layers))
+    return layout.beside(cache_layout(deployment.draft.model, ask), len(model.layers))
 
 
-def draft_bytes(where: Deployment) -> float:
+def draft_bytes(deployment: Deployment) -> float:
     """Return the bytes of what drafts tokens. [B]"""
-    return 0.0 if where.draft is None else weights(where.draft.model, where.draft.form).total
+    return 0.0 if deployment.draft is None else weights(deployment.draft.model, deployment.draft.form).total
 
 
-def check_ranks(model: ModelSpec, where: Deployment) -> None:
+def check_ranks(model: ModelSpec, deployment: Deployment) -> None:
     """Refuse decode context parallelism that has no GPUs with the same heads to divide a request's tokens over."""
-    ranks, tensor = where.context_ranks, where.parallel.tensor
+    ranks, tensor = deployment.context_ranks, deployment.parallel.tensor
     heads = max((kv for _, kv in model.head_counts), default=1)
     if tensor % (heads * ranks):
         raise Incompatible(
@@ -159,44 +159,44 @@ def check_ranks(model: ModelSpec, where: Deployment) -> None:
         )
 
 
-def memory(model: ModelSpec, ask: Ask, where: Deployment) -> Memory:
+def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided."""
-    refusal = check_parallel(model, where.parallel)
+    refusal = check_parallel(model, deployment.parallel)
     if refusal:
         raise Incompatible(refusal)
-    if where.context_ranks > 1:
-        check_ranks(model, where)
-    if where.parallel.split and sum(where.parallel.split) != len(model.layers):
+    if deployment.context_ranks > 1:
+        check_ranks(model, deployment)
+    if deployment.parallel.split and sum(deployment.parallel.split) != len(model.layers):
         raise Incompatible(
-            f"pp_layers {','.join(map(str, where.parallel.split))} are {sum(where.parallel.split)} layers; "
+            f"pp_layers {','.join(map(str, deployment.parallel.split))} are {sum(deployment.parallel.split)} layers; "
             f"{model.title} has {len(model.layers)}"
         )
-    layout = drafted(model, ask, where)
+    layout = drafted(model, ask, deployment)
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
     if ask.reading == "engine":
-        rows, total, growth = reserved(where.pages(layout.settled(ask.context)), ask, where.parallel.tensor)
+        rows, total, growth = reserved(deployment.pages(layout.settled(ask.context)), ask, deployment.parallel.tensor)
     else:
         rows = tuple(
             LayerCache(layer=i, kind=kind, tokens=kept, bytes=size * ask.batch)
             for i, kind, kept, size in layout.per_layer(ask.context)
         )
         total, growth = sum(r.bytes for r in rows), layout.growth(ask.context)
-    found = Memory(
+    answer = Memory(
         model=model,
         ask=ask,
         layout=layout,
-        weight_bytes=weights(model, where.weights or own).total + layout.parameters * 2 + draft_bytes(where),
-        where=where,
+        weight_bytes=weights(model, deployment.weights or own).total + layout.parameters * 2 + draft_bytes(deployment),
+        deployment=deployment,
         per_layer=rows,
         padding=total - sum(r.bytes for r in rows),
         bytes_per_token=growth,
     )
-    if where.gpu is None:
-        return found
+    if deployment.gpu is None:
+        return answer
     length = ask.max_model_len or ask.context
-    budget = memory_budget(model, drafted(model, replace(ask, reading="architecture"), where), where, length)
-    return replace(found, budget=budget, reason=why_not(budget, ask, length, where.gpu))
+    budget = memory_budget(model, drafted(model, replace(ask, reading="architecture"), deployment), deployment, length)
+    return replace(answer, budget=budget, reason=why_not(budget, ask, length, deployment.gpu))
 
 
 def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ...], float, float]:

@@ -145,8 +145,8 @@ class Book:
 
     def barred(self, pairs: Iterable[Pair], demand: Demand | None = None) -> dict[Pair, str]:
         """Return the pairs that may not be used under the demand's limits, and why."""
-        asked = demand or self.demand
-        return {pair: why for pair in pairs if (why := bar(asked, self.quality(pair), pair[0]))}
+        wanted = demand or self.demand
+        return {pair: why for pair in pairs if (why := bar(wanted, self.quality(pair), pair[0]))}
 
     def score(self, one: Candidates, objective: str) -> Array:
         """Return what an objective makes small, for every candidate."""
@@ -163,18 +163,20 @@ class Book:
         waiting = np.maximum(paid / self.demand.mean - one.gpu_seconds, 0.0)
         return draw.query(one.gpu_seconds, one.served.busy, waiting)
 
-    def least(self, found: Iterable[Candidates], pairs: Collection[Pair], objective: str) -> float:
+    def least(self, candidates: Iterable[Candidates], pairs: Collection[Pair], objective: str) -> float:
         """Return the least of an objective over all feasible candidates of some pairs, infinite without one."""
-        scores = (np.where(one.feasible & one.of(pairs), self.score(one, objective), np.inf) for one in found)
+        scores = (np.where(one.feasible & one.of(pairs), self.score(one, objective), np.inf) for one in candidates)
         return min((float(s.min()) for s in scores if s.size), default=inf)
 
     def choices(
-        self, found: Sequence[Candidates], pairs: Iterable[Pair], objective: str, least: float | None = None
+        self, candidates: Sequence[Candidates], pairs: Iterable[Pair], objective: str, least: float | None = None
     ) -> list[Plan]:
         """Return the best plan of each pair on each GPU, the best first."""
         tried = list(pairs)
-        lowest = self.least(found, tried, objective) if least is None else least
-        plans = [p for one in found for pair in tried if (p := self.best(one, pair, objective, lowest)) is not None]
+        lowest = self.least(candidates, tried, objective) if least is None else least
+        plans = [
+            p for one in candidates for pair in tried if (p := self.best(one, pair, objective, lowest)) is not None
+        ]
         return sorted(plans, key=rank(objective, lowest))
 
     def best(self, one: Candidates, pair: Pair, objective: str, least: float = 0.0) -> Plan | None:

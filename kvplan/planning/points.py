@@ -74,18 +74,18 @@ def cheapest_within(full: Sequence[Timing], limits: Limits, at: Callable[[Timing
     A query takes least of a replica that is full, so what costs more than the best one so far even then is not tried.
     Neither are copies of a smaller replica: data-parallel ranks that share nothing cost the same.
     """
-    found: Timing | None = None
+    cheapest: Timing | None = None
     before = 0.0
     for t in sorted(full, key=lambda t: (round(t.gpu_seconds, 9), t.parallel.gpus)):
-        if found is not None and t.gpu_seconds >= found.gpu_seconds:
+        if cheapest is not None and t.gpu_seconds >= cheapest.gpu_seconds:
             break
         if isclose(t.gpu_seconds, before):
             continue
         before = t.gpu_seconds
         one = largest_within(t, limits, at)
-        if one is not None and (found is None or one.gpu_seconds < found.gpu_seconds):
-            found = one
-    return found
+        if one is not None and (cheapest is None or one.gpu_seconds < cheapest.gpu_seconds):
+            cheapest = one
+    return cheapest
 
 
 def largest_within(full: Timing, limits: Limits, at: Callable[[Timing, int], Timing]) -> Timing | None:

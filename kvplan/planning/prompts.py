@@ -22,22 +22,22 @@ def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tupl
     """
     hits = workload.prefix_classes if shared else ((1.0, 0.0),)
     least = min(share for _, share in hits)
-    found: list[PromptClass] = []
+    classes: list[PromptClass] = []
     lost = sum(weight for weight, share in hits if share > least) * (1.0 - kept)
     for whole, share in hits:
         weight = whole + lost if share == least else whole * kept
-        found += cut(workload.input, weight, share, FINE if share == least else COARSE)
-    return tuple(found)
+        classes += cut(workload.input, weight, share, FINE if share == least else COARSE)
+    return tuple(classes)
 
 
 def cut(lengths: Lengths, weight: Amount, share: float, edges: Sequence[float]) -> list[PromptClass]:
     """Return the classes of prompts of which the cache holds this share."""
-    found = []
+    classes = []
     for low, high in pairwise(edges):
         total = max(1, round(lengths.between(low, high)))
         fresh = max(1, total - int(total * share))
-        found.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh))
-    return found
+        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh))
+    return classes
 
 
 def kept_prefixes(workload: Workload, *, room: Amount, rate: Amount) -> Amount:

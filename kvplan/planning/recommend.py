@@ -134,12 +134,12 @@ def recommend(
     barred = book.barred(tried)
     # of a technique that may not be used the first weight format is enough to tell what it would cost
     left_out = [pair for pair in barred if pair[1] != demand.forms[0]]
-    found, refused = search(demand, wanted, sites, left_out)
+    candidates, refused = search(demand, wanted, sites, left_out)
     pairs = [pair for pair in tried if pair[0] not in refused and pair not in barred]
     shown = [pair for pair in tried if pair[0] not in refused and pair not in left_out]
-    rated = [one for one in found if guesses or one.site.calibration.grounded]
+    rated = [one for one in candidates if guesses or one.site.calibration.grounded]
     least = book.least(rated, pairs, objective)
-    plans = book.choices(found, shown, objective, least)
+    plans = book.choices(candidates, shown, objective, least)
     able = [p for p in plans if p.pair in pairs]
     allowed = [p for p in able if guesses or p.grounded]
     chosen = allowed[0] if allowed else None
@@ -160,14 +160,14 @@ def recommend(
     ]
     rejected += [
         Rejected(technique="", gpu=one.site.gpu.name, reason=reason)
-        for one in found
+        for one in candidates
         if (reason := reason_of(one, demand, pairs, guesses))
     ]
     rejected += [Rejected(technique="", gpu=name, reason=reason) for name, reason in (absent or {}).items()]
-    count = sum(int((one.grid.usable & (one.room > 0)).sum()) for one in found)
+    count = sum(int((one.grid.usable & (one.room > 0)).sum()) for one in candidates)
     if chosen is None:
         impasse = Impasse(
-            demand=demand, book=book, found=found, pairs=pairs, barred=[p for p in shown if p in barred],
+            demand=demand, book=book, candidates=candidates, pairs=pairs, barred=[p for p in shown if p in barred],
             objective=objective, guesses=guesses, formats=tuple(unsearched or ()),
             techniques=[name for name in qualities if name not in wanted], sites=tuple(others),
         )  # fmt: skip
@@ -177,12 +177,12 @@ def recommend(
             alternatives=runners_up(able, plans), rejected=tuple(rejected), why=(), front=front(allowed), swings=(),
             break_even=(), tried=count, day=day, remedies=cures, cause=cause(impasse),
         )  # fmt: skip
-    home = next(one for one in found if one.site.gpu.name == chosen.gpu)
+    home = next(one for one in candidates if one.site.gpu.name == chosen.gpu)
     bill = bill_of(demand, chosen, home.site)
     loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
     meant = CostRange(demand, chosen, home.site)
     decision = Decision(
-        demand=demand, plan=chosen, home=home, candidates=found, plans=plans, pairs=pairs, book=book,
+        demand=demand, plan=chosen, home=home, candidates=candidates, plans=plans, pairs=pairs, book=book,
         objective=objective, guesses=guesses,
     )  # fmt: skip
     volumes, smooth = volumes_of(demand, chosen, bill, loads, apis, day), smooth_cost(decision)
@@ -232,7 +232,7 @@ def cause(i: Impasse) -> str:
     if not i.pairs:
         barred = i.book.barred(i.barred)
         return next((f"{name} may not be used: {why}" for (name, _), why in barred.items()), NONE_APPLIES)
-    holding = [one for one in i.found if (one.fits & one.of(i.pairs)).any()]
+    holding = [one for one in i.candidates if (one.fits & one.of(i.pairs)).any()]
     if not holding:
         return NO_REPLICA
     best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(i.pairs)].min()))
@@ -253,8 +253,8 @@ def smooth_cost(d: Decision) -> float | None:
     demand = d.demand.smooth
     used = dict.fromkeys(technique for technique, _ in d.pairs)
     left_out = [(t, form) for t in used for form in demand.forms if (t, form) not in d.pairs]
-    found, _ = search(demand, list(used), [one.site for one in d.candidates], left_out)
+    candidates, _ = search(demand, list(used), [one.site for one in d.candidates], left_out)
     plans = replace(d.book, demand=demand).choices(
-        [one for one in found if d.guesses or one.site.calibration.grounded], d.pairs, d.objective
+        [one for one in candidates if d.guesses or one.site.calibration.grounded], d.pairs, d.objective
     )
     return plans[0].usd if plans else None

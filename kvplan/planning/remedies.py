@@ -34,11 +34,11 @@ class Remedy:
         return {part.split("=")[0] for part in self.change.split(" and ")}
 
 
-def surest(found: Sequence[Remedy]) -> float | None:
+def surest(options: Sequence[Remedy]) -> float | None:
     """Return the greatest probability at which there is a plan, None where it is less than even or GPUs are too few."""
-    if any("max_gpus" in remedy.parameters for remedy in found):
+    if any("max_gpus" in remedy.parameters for remedy in options):
         return None
-    odds = (remedy.demand.limits.confidence for remedy in found if remedy.parameters == {"confidence"})
+    odds = (remedy.demand.limits.confidence for remedy in options if remedy.parameters == {"confidence"})
     return next((share for share in odds if share >= EVEN), None)
 
 
@@ -48,7 +48,7 @@ class Impasse:
 
     demand: Demand
     book: Book
-    found: Sequence[Candidates]
+    candidates: Sequence[Candidates]
     pairs: Sequence[Pair]
     #: pairs that were searched but may not be used
     barred: Sequence[Pair]
@@ -64,23 +64,23 @@ class Impasse:
         """Return the best plan under other limits."""
         demand = replace(self.demand, limits=limits)
         some = self.guesses if guesses is None else guesses
-        judged = [one.under(demand) for one in self.found if some or one.site.calibration.grounded]
+        judged = [one.under(demand) for one in self.candidates if some or one.site.calibration.grounded]
         plans = self.book.choices(judged, self.pairs if pairs is None else pairs, self.objective)
         return plans[0] if plans else None
 
     def elsewhere(self, demand: Demand, sites: Sequence[Site], pairs: Sequence[Pair]) -> Plan | None:
         """Return the best plan on other GPUs, or with other weights."""
         names = list(dict.fromkeys(technique for technique, _ in pairs))
-        found, _ = search(demand, names, sites)
-        found = [one for one in found if self.guesses or one.site.calibration.grounded]
-        plans = self.book.choices(found, pairs, self.objective)
+        places, _ = search(demand, names, sites)
+        places = [one for one in places if self.guesses or one.site.calibration.grounded]
+        plans = self.book.choices(places, pairs, self.objective)
         return plans[0] if plans else None
 
 
 def remedies(i: Impasse) -> tuple[Remedy, ...]:
     """Return the single changes that make a plan possible, the cheapest plan first; where none does, pairs of them."""
-    found = list(single(i)) or list(double(i))
-    return tuple(sorted(found, key=lambda r: inf if r.plan.usd is None else r.plan.usd))
+    options = list(single(i)) or list(double(i))
+    return tuple(sorted(options, key=lambda r: inf if r.plan.usd is None else r.plan.usd))
 
 
 def single(i: Impasse) -> Iterator[Remedy]:
@@ -98,13 +98,13 @@ def single(i: Impasse) -> Iterator[Remedy]:
         for form in i.formats:
             pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
             demand = replace(i.demand, forms=(form,))
-            if plan := i.elsewhere(demand, [one.site for one in i.found], pairs):
+            if plan := i.elsewhere(demand, [one.site for one in i.candidates], pairs):
                 yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
     yield from unbarred(i)
-    asked = [(name, form) for name in i.techniques for form in i.demand.forms]
-    barred = i.book.barred(asked)
-    free = [pair for pair in asked if pair not in barred]
-    if free and (plan := i.elsewhere(i.demand, [one.site for one in i.found], free)):
+    choices = [(name, form) for name in i.techniques for form in i.demand.forms]
+    barred = i.book.barred(choices)
+    free = [pair for pair in choices if pair not in barred]
+    if free and (plan := i.elsewhere(i.demand, [one.site for one in i.candidates], free)):
         yield Remedy(change=f"techniques={plan.technique}", plan=plan, demand=i.demand)
     if not i.guesses and (plan := i.best(limits, guesses=True)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
@@ -136,11 +136,11 @@ def double(i: Impasse) -> Iterator[Remedy]:
     """Yield changes of two things: more GPUs and one other, else all latency limits at once."""
     limits = i.demand.limits
     more = replace(i, demand=replace(i.demand, limits=replace(limits, gpus=None)))
-    found = [] if limits.gpus is None else list(single(more))
+    options = [] if limits.gpus is None else list(single(more))
     times = [name for name in TIMES if getattr(limits, name) is not None]
-    if not found and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
-        found.append(moved)
-    for remedy in found:
+    if not options and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
+        options.append(moved)
+    for remedy in options:
         few = limits.gpus is None or remedy.plan.gpus <= limits.gpus
         yield remedy if few else replace(remedy, change=f"{remedy.change} and max_gpus={remedy.plan.gpus}")
 
@@ -172,12 +172,12 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
 
     if i.best(times(MOST)) is None:
         return None
-    found = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
-    plan = i.best(found)
+    loose = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
+    plan = i.best(loose)
     if plan is None:
         return None
-    words = " and ".join(f"{name}={written(getattr(found, name))}" for name in names)
-    return Remedy(change=words, plan=plan, demand=under(i, found))
+    words = " and ".join(f"{name}={written(getattr(loose, name))}" for name in names)
+    return Remedy(change=words, plan=plan, demand=under(i, loose))
 
 
 def rounded_up(seconds: float) -> float:
@@ -195,7 +195,7 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     """Return the greatest probability at which there is a plan, None where there is none at all."""
     free = replace(limits, confidence=0.0)
     demand = replace(i.demand, limits=free)
-    judged = [one.under(demand) for one in i.found if i.guesses or one.site.calibration.grounded]
+    judged = [one.under(demand) for one in i.candidates if i.guesses or one.site.calibration.grounded]
     able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
     most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
     share = round(floor(most / STEP + 1e-9) * STEP, 2)

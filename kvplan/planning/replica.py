@@ -253,13 +253,13 @@ NODE = 8
 
 def fit(case: Case, layout: KVLayout, shapes: Sequence[Parallel]) -> list[tuple[Parallel, int]]:
     """Return the shapes that hold a sequence, and how many; of those larger than a node one at most, if none else."""
-    found: list[tuple[Parallel, int]] = []
+    fitting: list[tuple[Parallel, int]] = []
     for parallel in shapes:
-        if found and parallel.gpus > NODE:
+        if fitting and parallel.gpus > NODE:
             break
         if count := case.sequences(layout, parallel):
-            found.append((parallel, count))
-    return found
+            fitting.append((parallel, count))
+    return fitting
 
 
 def kept_share(layout: KVLayout, length: int) -> float:
@@ -311,14 +311,14 @@ def at_load(
     query, site, c = case.query, case.site, case.site.calibration
     # while one rank or stage prefills a prompt, the others work on other prompts
     each = max(batch / (parallel.pipeline * parallel.data), 1.0)
-    found = passes(
+    timing = passes(
         case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
         output=query.output, chunk=c.chunk, known=known,
     )  # fmt: skip
     chunks = ceil(query.prompt / c.chunk)
     load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
-    served = serve(load, steps(found, c, each), c)
-    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=found, chunks=chunks, served=served)
+    served = serve(load, steps(timing, c, each), c)
+    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=timing, chunks=chunks, served=served)
 
 
 def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:

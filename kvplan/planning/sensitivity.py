@@ -112,9 +112,9 @@ class CostRange:
         """Return what each of them does alone, the widest first."""
         if self.site.cost is None:
             return ()
-        found = []
+        swings = []
         for what, m in self.moves().items():
             low, high = (float(self.cost(**{what: factor})) for factor in (m.low, m.high))
             if low != high:
-                found.append(Swing(name=f"{m.name} x{m.low:.2f} to x{m.high:.2f}", low=low, high=high, basis=m.basis))
-        return tuple(sorted(found, key=lambda s: -abs(s.high - s.low)))
+                swings.append(Swing(name=f"{m.name} x{m.low:.2f} to x{m.high:.2f}", low=low, high=high, basis=m.basis))
+        return tuple(sorted(swings, key=lambda s: -abs(s.high - s.low)))

@@ -28,11 +28,13 @@ def within(model: ModelSpec, context: int) -> str:
     return f"{model.title} supports {model.max_context:,} tokens, not {context:,}"
 
 
-def check_context(model: ModelSpec, context: int, allowed: bool, where: str) -> None:
-    """Raise SpecError, which begins with `where`, for a context beyond the model's, unless it is allowed."""
+def check_context(model: ModelSpec, context: int, allowed: bool, location: str) -> None:
+    """Raise SpecError, which begins with `location`, for a context beyond the model's, unless it is allowed."""
     if (needs := beyond(model, context)) and not allowed:
         other = f", or ask {model.longer}, of the same shape and a longer context" if model.longer else ""
-        raise SpecError(f"{where}: {within(model, context)}; write allow_long_context=True to plan with {needs}{other}")
+        raise SpecError(
+            f"{location}: {within(model, context)}; write allow_long_context=True to plan with {needs}{other}"
+        )
 
 
 def read_by(model: ModelSpec, workload: "Workload", others: Callable[[], Iterable[ModelSpec]]) -> "Workload":

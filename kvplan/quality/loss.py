@@ -296,9 +296,9 @@ def composed(each: Sequence[Quality], task: str) -> Quality:
     if not all(q.known for q in each):
         missing = "; ".join(q.basis for q in each if not q.known)
         return Quality(**shared, drop=None, high=1.0, known=False, basis=missing)  # type: ignore[arg-type]
-    together = "their combination was not measured: shares retained are multiplied, the range is doubled"
+    combination = "their combination was not measured: shares retained are multiplied, the range is doubled"
     high = min(1.0, drop + COMPOSED * (1 - worst - drop))
-    return Quality(**shared, drop=drop, high=high, known=True, basis=f"{basis}; {together}")  # type: ignore[arg-type]
+    return Quality(**shared, drop=drop, high=high, known=True, basis=f"{basis}; {combination}")  # type: ignore[arg-type]
 
 
 # -- words ----------------------------------------------------------------------------------------

@@ -144,4 +144,4 @@ def retained_at(points: Sequence[Retained], share: float) -> Retained:
 
 def by_family(rows: Sequence[Score]) -> list[list[Score]]:
     """Return rows by task family, averages and short prompts left out."""
-    return [found for task in TASKS if (found := [r for r in rows if r.task == task])]
+    return [matching for task in TASKS if (matching := [r for r in rows if r.task == task])]

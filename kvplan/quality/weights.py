@@ -103,12 +103,12 @@ def caveats(
     chosen: Sequence[Score], longest: Sequence[Score], model: ModelSpec, task: str, context: int, table: QualityTable
 ) -> tuple[str, ...]:
     """Return what to beware of: averages, short prompts, models and prompts unlike those measured."""
-    found: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     if all(r.task == SHORT for r in chosen):
-        found += ("scores of short questions",)
+        messages += ("scores of short questions",)
     elif not any(r.task == task for r in chosen):
-        found += (f"an average over tasks stands for {TASKS[task].title}, which alone may lose more",)
-    return (*found, *distances(longest, model, context, table))
+        messages += (f"an average over tasks stands for {TASKS[task].title}, which alone may lose more",)
+    return (*messages, *distances(longest, model, context, table))
 
 
 def with_weights(kept: Quality, weights: Quality) -> Quality:

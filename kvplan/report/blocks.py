@@ -112,10 +112,10 @@ class Page:
     @classmethod
     def of(cls, *parts: Block | Iterable[Block] | None) -> "Page":
         """Return a page of blocks and groups of blocks; what is None or says nothing is left out."""
-        found: list[Block] = []
+        blocks: list[Block] = []
         for part in parts:
-            found += [part] if isinstance(part, Text | Notes | Table | Chart) else part or ()
-        return cls(tuple(b for b in found if says(b)))
+            blocks += [part] if isinstance(part, Text | Notes | Table | Chart) else part or ()
+        return cls(tuple(b for b in blocks if says(b)))
 
     def worded(self, say: Callable[[str], str]) -> "Page":
         """Return the page with every text put through a function."""
@@ -177,24 +177,24 @@ def table(
 ) -> Table:
     """Return the columns that have a heading as a table; `total` is a last row under the same headings."""
     shown = [c for c in columns if c.heading is not None]
-    found = [Row(tuple(c.write(row) for c in shown), tone(row)) for row in rows]
+    cells = [Row(tuple(c.write(row) for c in shown), tone(row)) for row in rows]
     if total is not None:
-        found.append(Row(tuple(total), "total"))
+        cells.append(Row(tuple(total), "total"))
     headings = tuple(Heading(c.heading or "", c.align, c.wraps, c.picture) for c in shown)
-    return Table(title, headings, tuple(found), keys)
+    return Table(title, headings, tuple(cells), keys)
 
 
 def record(columns: Sequence[Column[T]], row: T) -> Json:
     """Return the columns that have a key as a JSON object; dots nest."""
-    found: Json = {}
+    document: Json = {}
     for column in columns:
         if column.key:
             *outer, last = column.key.split(".")
-            place = found
+            place = document
             for name in outer:
                 place = place.setdefault(name, {})
             place[last] = column.value(row)
-    return found
+    return document
 
 
 def records(columns: Sequence[Column[T]], rows: Iterable[T]) -> list[Json]:
@@ -220,10 +220,10 @@ def sentence(text: str) -> str:
 
 def merged(reasons: Iterable[tuple[str, str]]) -> list[str]:
     """Return each reason once, behind the names it stands against: 'mqa, gqa:8: the model has ...'."""
-    found: dict[str, list[str]] = {}
+    subjects: dict[str, list[str]] = {}
     for name, reason in reasons:
-        found.setdefault(reason, []).append(name)
-    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in found.items()]
+        subjects.setdefault(reason, []).append(name)
+    return [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in subjects.items()]
 
 
 def schema(command: str, **fields: Any) -> Json:

@@ -19,13 +19,13 @@ SHOWN = {
 def page(c: Comparison) -> Page:
     """Return the report of `kvplan compare`."""
     lines = tuple(line for line in c.lines if line.before or line.after)
-    said = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
+    refusals = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
         Text(answer(c), "answer"),
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
         side_by_side(c, "The plans", c.plan) if c.plan else None,
         side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
-        notes("No plan", said),
+        notes("No plan", refusals),
     )
 
 

@@ -54,7 +54,7 @@ def page(e: Estimate, explained: bool = False) -> Page:
         (block for site in e.sites for block in technique_tables(e, site)),
         Text(" ".join(legend(e)) if e.feasible else "", "quiet"),
         notes("Techniques that cannot be used", merged((r.technique, r.reason) for r in e.rows if r.reason)),
-        gpu_table(e.where),
+        gpu_table(e.by_gpu),
         notes("What the techniques need", dict.fromkeys(n for r in e.rows if r.feasible for n in r.needs)),
         notes("Sources", source_lines(e)),
         explain(e) if explained else None,
@@ -82,8 +82,8 @@ def answer(e: Estimate) -> str:
 
 def within(e: Estimate) -> str:
     """Return the limits as the beginning of a sentence."""
-    found = " and ".join(limits_of(e))
-    return f"Within {found}" if found else "Without limits"
+    limits = " and ".join(limits_of(e))
+    return f"Within {limits}" if limits else "Without limits"
 
 
 def limits_of(e: Estimate) -> list[str]:
@@ -109,8 +109,8 @@ def no_load(e: Estimate) -> str:
     row = next((r for r in e.rows if r.lone), None)
     alone = ""
     if row is not None and row.lone is not None:
-        where = f"{row.lone.gpus}x {e.site(row).gpu.title}"
-        alone = f": alone on {where}, a query has a TTFT of {show_time(row.lone.ttft)}"
+        place = f"{row.lone.gpus}x {e.site(row).gpu.title}"
+        alone = f": alone on {place}, a query has a TTFT of {show_time(row.lone.ttft)}"
         alone += f" and a TPOT of {show_time(row.lone.tpot)}"
     return f"No replica keeps {' and '.join(limits_of(e))}{alone}. Give other limits, as in ttft=60s or tpot=none."
 
@@ -124,8 +124,8 @@ def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
     change = 1 - new.usd / old.usd
     if chosen.technique == spelling.BASELINE:
         return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
-    where = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
-    many = f", with {show_count(new.batch, 'request')} at once{where}"
+    place = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
+    many = f", with {show_count(new.batch, 'request')} at once{place}"
     return f"{chosen.technique} costs {show_percent(change, 0)} less, {show_usd(new.usd)}{many}.{cheaper_guess(e)}"
 
 
@@ -141,11 +141,11 @@ def cheaper_guess(e: Estimate) -> str:
 
 def standing(e: Estimate) -> str:
     """Say what each GPU's times and costs stand on, and the interval to expect."""
-    found = ["KV cache sizes follow exactly from the model's config."]
+    sentences = ["KV cache sizes follow exactly from the model's config."]
     for site in e.sites:
-        c, where = site.calibration, f" on {site.gpu.name}" if len(e.sites) > 1 else ""
-        found.append(f"Times and costs{where} ({c.tier}): {c.doubt}. {interval(c)}.")
-    return " ".join(found)
+        c, place = site.calibration, f" on {site.gpu.name}" if len(e.sites) > 1 else ""
+        sentences.append(f"Times and costs{place} ({c.tier}): {c.evidence}. {interval(c)}.")
+    return " ".join(sentences)
 
 
 def legend(e: Estimate) -> Iterator[str]:
@@ -158,14 +158,14 @@ def legend(e: Estimate) -> Iterator[str]:
 
 def limits_said(e: Estimate) -> str:
     """Say which limits rows are compared at, and why."""
-    found = " and ".join(limits_of(e)) or "none"
+    limits = " and ".join(limits_of(e)) or "none"
     why = ""
     if e.usual:
         why = (
             f", the usual ones: {show_time(PATIENCE)} and a second for every {READ:,} prompt tokens; 20 tokens a "
             "second, about four times as fast as people read"
         )
-    return f"Limits: {found}{why}. Give others, as in ttft=5s or tpot=30ms."
+    return f"Limits: {limits}{why}. Give others, as in ttft=5s or tpot=30ms."
 
 
 def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
@@ -263,15 +263,15 @@ def document(e: Estimate, explained: bool = False) -> Json:
         prices=[price(s.price) for s in e.sites],
         engine=whose(engine),
         rows=[row(e, r, explained) for r in e.rows],
-        where=[row(e, r, False) for r in e.where],
+        where=[row(e, r, False) for r in e.by_gpu],
     )
 
 
 def row(e: Estimate, r: Evaluation, explained: bool) -> Json:
     """Return one technique's figures under the fixed spellings."""
-    found = record(TECHNIQUE, r)
+    document = record(TECHNIQUE, r)
     if explained and r.layout is not None:
         decode, prefill = steps(e, r)
         lines = list(equation(r.layout, e.query.context))
-        found["explain"] = {"equation": lines, "decode": documents(decode), "prefill": documents(prefill)}
-    return found
+        document["explain"] = {"equation": lines, "decode": documents(decode), "prefill": documents(prefill)}
+    return document

@@ -63,11 +63,11 @@ def gpu(g: Gpu) -> list[Field]:
 
 def technique(name: str) -> list[Field]:
     """Return the fields of every part of a composition."""
-    found: list[Field] = []
+    fields: list[Field] = []
     for kind, argument in spelling.parts(name):
         source = str(kind.source)
         label = f"{kind.name}:{argument}" if argument else kind.name
-        found += [
+        fields += [
             Field("technique", label, source),
             Field("spelling", kind.spelling, "kvplan"),
             Field("acts on", kind.factor, source),
@@ -76,7 +76,7 @@ def technique(name: str) -> list[Field]:
             Field("granularity", kind.granularity, source),
             Field("quality", kind.quality, source),
         ]
-    return found or [Field("technique", spelling.BASELINE, "kvplan")]
+    return fields or [Field("technique", spelling.BASELINE, "kvplan")]
 
 
 def engine(e: Engine) -> list[Field]:

@@ -33,8 +33,8 @@ def times(name: str, of: str) -> Iterator[Column[Point]]:
     for heading, key in (("mean", "mean"), ("P50", "p50"), ("P95", "p95"), ("P99", "p99"), (None, "at_percentile")):
 
         def value(p: Point, key: str = key) -> float:
-            found: Times = getattr(p, of)
-            return float(getattr(found, key))
+            times: Times = getattr(p, of)
+            return float(getattr(times, key))
 
         shown = f"{name} {heading}" if heading else None
         yield Column(key=f"{of}.{key}", heading=shown, value=value, show=show_time)
@@ -71,17 +71,17 @@ POINT = (*TIMES, *THROUGHPUT)
 # -- the page -------------------------------------------------------------------------------------
 
 
-def page(found: Survey) -> Page:
+def page(survey: Survey) -> Page:
     """Return the report of `kvplan load`."""
-    s = found.server
+    s = survey.server
     return Page.of(
-        (Text(line, "answer") for line in answer(found)),
-        (Text(f"Note: {sentence(w)}", "warning") for w in found.warnings),
+        (Text(line, "answer") for line in answer(survey)),
+        (Text(f"Note: {sentence(w)}", "warning") for w in survey.warnings),
         Text(standing(s), "quiet"),
-        table("", TIMES, found.points),
-        table("", THROUGHPUT, found.points),
-        chart(found.points) if len(found.points) > 1 else None,
-        Text(" ".join(legend(found)), "quiet"),
+        table("", TIMES, survey.points),
+        table("", THROUGHPUT, survey.points),
+        chart(survey.points) if len(survey.points) > 1 else None,
+        Text(" ".join(legend(survey)), "quiet"),
         notes("Sources", sources(s)),
     )
 
@@ -99,32 +99,32 @@ def title(s: Server) -> str:
     return f"{server} with {s.site.calibration.engine}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 
-def answer(found: Survey) -> list[str]:
+def answer(survey: Survey) -> list[str]:
     """Return what was asked for, in a line or two."""
-    s = found.server
-    if found.concurrency is None or found.rate is None:
-        p = found.points[-1]
-        if not found.opened and len(found.points) > 1:
+    s = survey.server
+    if survey.concurrency is None or survey.rate is None:
+        p = survey.points[-1]
+        if not survey.opened and len(survey.points) > 1:
             return [f"{title(s)}: at most {s.most_rate:.3g} requests/s, {p.tokens_per_second:,.0f} tokens/s."]
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
-        if found.bounded:
-            kept = f"; {found.refusal}" if found.refusal else f"; {limit(found.limits)} is kept at {percentile(s)}"
+        if survey.bounded:
+            kept = f"; {survey.refusal}" if survey.refusal else f"; {limit(survey.limits)} is kept at {percentile(s)}"
         return [f"{title(s)}: {load}{kept}."]
-    lines = [f"{title(s)}; limits: {limit(found.limits)} at {percentile(s)}."]
-    if found.refusal:
-        return [*lines, sentence(found.refusal)]
-    return [*lines, *(words(name, x) for name, x in (("concurrency", found.concurrency), ("rate", found.rate)))]
+    lines = [f"{title(s)}; limits: {limit(survey.limits)} at {percentile(s)}."]
+    if survey.refusal:
+        return [*lines, sentence(survey.refusal)]
+    return [*lines, *(words(name, x) for name, x in (("concurrency", survey.concurrency), ("rate", survey.rate)))]
 
 
-def words(name: str, found: Largest) -> str:
+def words(name: str, largest: Largest) -> str:
     """Return a largest load and what binds it."""
-    p = found.point
+    p = largest.point
     if p is None:
-        return f"Largest {name}: none; {found.binding} is over its limit even without load."
+        return f"Largest {name}: none; {largest.binding} is over its limit even without load."
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
     cost = f", {show_usd(p.usd_per_query)} a query" if p.usd_per_query is not None else ""
-    return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {found.binding} limits it."
+    return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {largest.binding} limits it."
 
 
 def percentile(s: Server) -> str:
@@ -141,7 +141,7 @@ def limit(limits: Limits) -> str:
 def standing(s: Server) -> str:
     """Return what the times stand on."""
     c = s.site.calibration
-    return f"Times ({c.tier}): {c.doubt}. {interval(c)}. Percentiles were not measured."
+    return f"Times ({c.tier}): {c.evidence}. {interval(c)}. Percentiles were not measured."
 
 
 def chart(points: Sequence[Point]) -> Chart:
@@ -152,15 +152,15 @@ def chart(points: Sequence[Point]) -> Chart:
     return Chart("Throughput and time per token", "requests in flight", "tokens/s, ms", (rates, steps))
 
 
-def legend(found: Survey) -> Iterator[str]:
+def legend(survey: Survey) -> Iterator[str]:
     """Yield what the columns mean and what was assumed."""
-    s = found.server
+    s = survey.server
     yield "running: requests admitted to memory; the others wait in the queue, and TTFT includes the wait."
     yield "$: the price of all GPUs of the server at this load. Mtok: million tokens, input and output."
-    if not found.opened:
+    if not survey.opened:
         yield "Closed loop: as many requests in flight at any time, each followed by the next."
-    if found.opened or found.rate is not None:
-        kind = "Poisson arrivals" if found.burstiness == 1 else f"arrivals with a CV of {found.burstiness:g}"
+    if survey.opened or survey.rate is not None:
+        kind = "Poisson arrivals" if survey.burstiness == 1 else f"arrivals with a CV of {survey.burstiness:g}"
         yield f"Open loop: {kind}, first come, first served; requests wait for the prompts before theirs (M/G/1)."
     if s.speculation is not None:
         x = s.speculation
@@ -188,25 +188,25 @@ def sources(s: Server) -> list[str]:
 # -- JSON -----------------------------------------------------------------------------------------
 
 
-def document(found: Survey) -> Json:
+def document(survey: Survey) -> Json:
     """Return the document of `kvplan load`."""
-    s = found.server
+    s = survey.server
     return schema(
         "load",
-        warnings=list(found.warnings),
+        warnings=list(survey.warnings),
         model=about(s.model),
         server=served(s),
         calibration=calibration(s.site.calibration),
         price=price(s.site.price),
-        loop="open" if found.opened else "closed",
-        burstiness=found.burstiness,
-        limits={"ttft": found.limits.ttft, "tpot": found.limits.tpot, "percentile": s.percentile},
-        loads=records(POINT, found.points),
-        largest_concurrency=largest(found.concurrency),
-        largest_rate=largest(found.rate),
+        loop="open" if survey.opened else "closed",
+        burstiness=survey.burstiness,
+        limits={"ttft": survey.limits.ttft, "tpot": survey.limits.tpot, "percentile": s.percentile},
+        loads=records(POINT, survey.points),
+        largest_concurrency=largest(survey.concurrency),
+        largest_rate=largest(survey.rate),
         max_requests_per_second=s.most_rate,
-        feasible=not found.refusal,
-        reason=found.refusal,
+        feasible=not survey.refusal,
+        reason=survey.refusal,
     )
 
 
@@ -232,8 +232,8 @@ def served(s: Server) -> Json:
     }
 
 
-def largest(found: Largest | None) -> Json | None:
+def largest(limit: Largest | None) -> Json | None:
     """Return the largest load and what binds it; `load` is null where none keeps the limits."""
-    if found is None:
+    if limit is None:
         return None
-    return {"binding": found.binding, "load": record(POINT, found.point) if found.point else None}
+    return {"binding": limit.binding, "load": record(POINT, limit.point) if limit.point else None}

@@ -71,11 +71,11 @@ def page(m: Memory, explained: bool = False) -> Page:
 
 def drafted(m: Memory) -> str:
     """Return what drafts tokens, '' where nothing does."""
-    draft = m.where.draft
+    draft = m.deployment.draft
     if draft is None:
         return ""
     what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
-    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.where))} of weights"
+    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
 
 
 def sources(m: Memory) -> Iterable[str]:
@@ -104,15 +104,15 @@ def layers(m: Memory) -> list[Layers]:
     groups: dict[tuple[str, int, float], int] = {}
     for c in m.per_layer:
         groups[c.kind, c.tokens, c.bytes] = groups.get((c.kind, c.tokens, c.bytes), 0) + 1
-    found = [
+    shown = [
         Layers(
             count=n, kind=kind, tokens=None if kind in ("state", "shared") else kept, bytes_each=size, bytes=size * n
         )
         for (kind, kept, size), n in groups.items()
     ]
     if m.padding > 0.5:
-        found.append(Layers(count=0, kind="padding layers", tokens=None, bytes_each=None, bytes=m.padding))
-    return found
+        shown.append(Layers(count=0, kind="padding layers", tokens=None, bytes_each=None, bytes=m.padding))
+    return shown
 
 
 def budget_table(b: Budget) -> Table:
@@ -138,7 +138,7 @@ def budget_table(b: Budget) -> Table:
 def document(m: Memory) -> Json:
     """Return the document of `kvplan memory`."""
     model = m.model
-    found = schema(
+    answer = schema(
         "memory",
         model=about(model),
         context=m.ask.context,
@@ -163,20 +163,20 @@ def document(m: Memory) -> Json:
         },
     )
     if len(m.stages) > 1:
-        found["kv"] |= {"stages": [{"layers": layers, "bytes": size} for layers, size in m.stages]}
-    if m.where.draft is not None:
-        draft = m.where.draft
-        found["speculative"] = {
+        answer["kv"] |= {"stages": [{"layers": layers, "bytes": size} for layers, size in m.stages]}
+    if m.deployment.draft is not None:
+        draft = m.deployment.draft
+        answer["speculative"] = {
             "kind": draft.kind,
             "model": draft.model.name,
             "layers": len(draft.model.layers),
-            "weight_bytes": draft_bytes(m.where),
+            "weight_bytes": draft_bytes(m.deployment),
             "note": draft.note,
         }
     if m.budget is not None:
-        found |= {"budget": budget(m.budget), "max_sequences": m.sequences}
-        found |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
-    return found
+        answer |= {"budget": budget(m.budget), "max_sequences": m.sequences}
+        answer |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
+    return answer
 
 
 def stages(b: Budget) -> Iterable[Table]:

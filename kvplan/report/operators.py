@@ -47,13 +47,13 @@ OPERATOR = (
 
 def step_table(title: str, step: Step) -> Table:
     """Return operator by operator: time, share, what binds it, and how much of its time is at that limit."""
-    found = parts(step)
-    whole = sum(p.seconds for p in found)
-    shown = [p for p in found if p.share >= TRIFLE or p.operator is None]
+    rows = parts(step)
+    whole = sum(p.seconds for p in rows)
+    shown = [p for p in rows if p.share >= TRIFLE or p.operator is None]
     return table(title, COLUMNS, shown, total=("total", "", "", show_time(whole), show_percent(1.0), "", ""))
 
 
 def documents(step: Step) -> list[Json]:
     """Return the parts of a step as JSON objects."""
-    found = parts(step)
-    return [*records((*COLUMNS, *OPERATOR), found[:-1]), *records(COLUMNS, found[-1:])]
+    rows = parts(step)
+    return [*records((*COLUMNS, *OPERATOR), rows[:-1]), *records(COLUMNS, rows[-1:])]

@@ -46,8 +46,8 @@ def seen(q: Quote[P]) -> str:
 
 def usd_per_million(price: float | None) -> float | None:
     """Return the price of a million tokens, None where unknown. [USD]"""
-    found = per_million(price)
-    return None if found is None else round(found, 9)
+    amounts = per_million(price)
+    return None if amounts is None else round(amounts, 9)
 
 
 def prompts(q: Quote[ApiPrice]) -> str:
@@ -132,24 +132,24 @@ def api_quotes(prices: Sequence[ApiPrice], day: str, stale: int) -> list[Quote[A
 # -- answers --------------------------------------------------------------------------------------
 
 
-def page(found: GpuPrices | ApiPrices | Owned) -> Page:
+def page(prices: GpuPrices | ApiPrices | Owned) -> Page:
     """Return the report of `kvplan prices`; no price says nothing."""
-    if isinstance(found, Owned):
-        return ownership.page(found.terms, found.gpus, found.day, STALE)
-    if not found.prices:
+    if isinstance(prices, Owned):
+        return ownership.page(prices.terms, prices.gpus, prices.day, STALE)
+    if not prices.prices:
         return Page(())
-    if isinstance(found, ApiPrices):
-        return api_page(found.prices, found.day, STALE)
-    return gpu_page(found.prices, found.day, STALE)
+    if isinstance(prices, ApiPrices):
+        return api_page(prices.prices, prices.day, STALE)
+    return gpu_page(prices.prices, prices.day, STALE)
 
 
-def document(found: GpuPrices | ApiPrices | Owned) -> Json:
+def document(prices: GpuPrices | ApiPrices | Owned) -> Json:
     """Return the document of `kvplan prices`."""
-    if isinstance(found, Owned):
-        return ownership.document(found.terms, found.gpus, found.day, STALE)
-    if isinstance(found, ApiPrices):
-        return api_document(found.prices, found.day, STALE)
-    return gpu_document(found.prices, found.day, STALE)
+    if isinstance(prices, Owned):
+        return ownership.document(prices.terms, prices.gpus, prices.day, STALE)
+    if isinstance(prices, ApiPrices):
+        return api_document(prices.prices, prices.day, STALE)
+    return gpu_document(prices.prices, prices.day, STALE)
 
 
 # -- words ----------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def servers(profile: ServingProfile) -> list[MeasuredServer]:
 
 def intervals(profile: ServingProfile) -> list[Interval]:
     """Return the 80 % intervals of a profile."""
-    return [Interval(who, *found) for who, found in profile.ranges.items()]
+    return [Interval(who, *ranges) for who, ranges in profile.ranges.items()]
 
 
 def page(profile: ServingProfile) -> Page:

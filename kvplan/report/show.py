@@ -23,48 +23,48 @@ FIELDS: dict[str, Callable[[Any], list[Field]]] = {
 ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 
 
-def page(found: Shown) -> Page:
+def page(shown: Shown) -> Page:
     """Return the report of what is shown."""
-    if isinstance(found, Item):
-        return fields.page(found.kind, found.name, FIELDS[found.kind](found.thing))
-    if isinstance(found, Servers):
+    if isinstance(shown, Item):
+        return fields.page(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
+    if isinstance(shown, Servers):
         from kvplan.report import servers
 
-        return servers.page(found.profile)
-    if isinstance(found, Kernels):
+        return servers.page(shown.profile)
+    if isinstance(shown, Kernels):
         from kvplan.report import profiles
 
-        return profiles.page(found.profiles, found.kind, found.checked)
+        return profiles.page(shown.profiles, shown.kind, shown.checked)
     from kvplan.report import measured
 
-    with as_written(found):
-        written = [dict(p) for p in found.profiles]
-        return measured.comparison(written) if len(written) > 1 else measured.page(written[0], found.samples)
+    with as_written(shown):
+        written = [dict(p) for p in shown.profiles]
+        return measured.comparison(written) if len(written) > 1 else measured.page(written[0], shown.samples)
 
 
-def document(found: Shown) -> Json:
+def document(shown: Shown) -> Json:
     """Return the document of what is shown."""
-    if isinstance(found, Item):
-        return fields.document(found.kind, found.name, FIELDS[found.kind](found.thing))
-    if isinstance(found, Servers):
+    if isinstance(shown, Item):
+        return fields.document(shown.kind, shown.name, FIELDS[shown.kind](shown.thing))
+    if isinstance(shown, Servers):
         from kvplan.report import servers
 
-        return servers.document(found.profile)
-    if isinstance(found, Kernels):
+        return servers.document(shown.profile)
+    if isinstance(shown, Kernels):
         from kvplan.report import profiles
 
-        return profiles.document(found.profiles, found.kind)
+        return profiles.document(shown.profiles, shown.kind)
     from kvplan.report import measured
 
-    with as_written(found):
-        return measured.document([dict(p) for p in found.profiles])
+    with as_written(shown):
+        return measured.document([dict(p) for p in shown.profiles])
 
 
 @contextmanager
-def as_written(found: MeasuredProfile) -> Iterator[None]:
+def as_written(profile: MeasuredProfile) -> Iterator[None]:
     """Refuse documents that are not as `kvplan profile` writes them."""
     try:
         yield
     except ODD as error:
-        said = f"not as `kvplan profile` wrote it ({type(error).__name__})"
-        raise SpecError(f"{' '.join(found.names)}: {said}") from None
+        reason = f"not as `kvplan profile` wrote it ({type(error).__name__})"
+        raise SpecError(f"{' '.join(profile.names)}: {reason}") from None

@@ -78,7 +78,7 @@ def calibration(c: Calibration) -> Json:
         "gpu": c.name,
         "tier": c.tier,
         "interval": {"tpot": [c.tpot.low, c.tpot.high], "ttft": [c.ttft.low, c.ttft.high]},
-        "doubt": c.doubt,
+        "doubt": c.evidence,
         "sources": [source(s) for s in c.sources],
     }
 

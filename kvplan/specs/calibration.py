@@ -134,7 +134,7 @@ class Calibration:
     rate4, prompt [FLOP/s]; the others as the table says. `unpacks8` and `unpacks4` are 1 where the GPU cannot multiply
     in such a format. `launch` is what the host takes to launch a kernel where no CUDA graph does it [s], `mixes` says
     whether prompts share steps with decoding, `chunk` how many of their tokens do. `basis` is what its intervals stand
-    on, `doubt` the same in words.
+    on, `evidence` the same in words.
     """
 
     name: str  #: the GPU's name
@@ -150,7 +150,7 @@ class Calibration:
     launch: Amount = 0.0  #: host time to launch a kernel without CUDA graphs [s]
     narrowed: bool = True  #: whether narrow caches read at a lower rate (CACHE8, CACHE4)
     basis: str = ""  #: what the intervals rest on, one of WAYS of serving_profile.py
-    doubt: str = ""  #: the same in words
+    evidence: str = ""  #: the same in words
     grounded: bool = True  #: whether this GPU was measured
     sources: tuple[Source, ...] = ()  #: who measured it, and when
 

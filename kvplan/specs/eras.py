@@ -69,21 +69,21 @@ YEAR = re.compile(r"\b(20\d\d)\b")
 
 def release_of(version: str) -> str:
     """Return a release as it is called in short: the number in an image's name, else what is written."""
-    found = NUMBER.search(DAY.sub(" ", version))
-    return found[1].lower() if found else version.strip()
+    match = NUMBER.search(DAY.sub(" ", version))
+    return match[1].lower() if match else version.strip()
 
 
 def numbers(version: str) -> tuple[int, ...]:
     """Return a release's numbers, () where it has none."""
-    found = NUMBER.search(DAY.sub(" ", version))
-    return tuple(int(n) for n in re.findall(r"\d+", found[1], re.ASCII)[:3]) if found else ()
+    match = NUMBER.search(DAY.sub(" ", version))
+    return tuple(int(n) for n in re.findall(r"\d+", match[1], re.ASCII)[:3]) if match else ()
 
 
 def day_of(version: str) -> str:
     """Return the day a version names, as text that sorts; '' where it names none."""
-    found = DAY.search(version)
-    if found:
-        year, month, day = (found[1], found[2], found[3]) if found[1] else (found[4], found[5], found[6])
+    match = DAY.search(version)
+    if match:
+        year, month, day = (match[1], match[2], match[3]) if match[1] else (match[4], match[5], match[6])
         return f"{year}-{month}-{day or '15'}"
     year_only = YEAR.search(version)
     return f"{year_only[1]}-07-01" if year_only else ""

@@ -42,11 +42,11 @@ TASKS = {
 _OTHER_WORDS = {"needle": "retrieval", "summarization": "summarisation", "multi-hop": "qa-multi", "qa": "qa-single"}
 
 
-def task_named(word: str, where: str = "") -> str:
+def task_named(word: str, location: str = "") -> str:
     """Return a task family's name; UnknownName says which there are."""
     name = _OTHER_WORDS.get(word.strip().lower(), word.strip().lower())
     if name not in TASKS:
-        raise UnknownName("task family", word, TASKS, f"known: {', '.join(TASKS)}", where)
+        raise UnknownName("task family", word, TASKS, f"known: {', '.join(TASKS)}", location)
     return name
 
 

@@ -158,7 +158,7 @@ class Identity:
 
 
 def calibration(
-    values: Mapping[str, Amount], *, gpu: Gpu | Any, engine: str, mixes: Amount, tpot: Range, ttft: Range, **said: Any
+    values: Mapping[str, Amount], *, gpu: Gpu | Any, engine: str, mixes: Amount, tpot: Range, ttft: Range, **note: Any
 ) -> Calibration:
     """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits."""
     reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
@@ -167,14 +167,14 @@ def calibration(
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
     return Calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
-        ttft=ttft, **said,
+        ttft=ttft, **note,
     )  # fmt: skip
 
 
 def figure(gpu: Gpu | Any, name: str) -> Amount:
     """Return a figure of a GPU's datasheet, 0 where it has none (in arrays as well)."""
-    found = getattr(gpu, name)
-    return 0.0 if found is None else found
+    value = getattr(gpu, name)
+    return 0.0 if value is None else value
 
 
 # -- profiles -------------------------------------------------------------------------------------
@@ -221,19 +221,19 @@ class ServingProfile:
         names = {"base": "", "kernels": who.architecture, **who.members()}
         parts = [self.moves.get(level, {}).get(name, {}) for level, name in names.items()]
         parts.append(era_moves(who.engine, who.version))
-        found = dict.fromkeys(TERM, 0.0)
+        offsets = dict.fromkeys(TERM, 0.0)
         for part in parts:
-            for name in found.keys() & part.keys():
-                found[name] += part[name]
-        return found
+            for name in offsets.keys() & part.keys():
+                offsets[name] += part[name]
+        return offsets
 
     def values(self, who: Identity, speculative: bool = False) -> dict[str, float]:
         """Return every term's value for a server."""
         moved = self.moved(who)
-        found = {term.name: term.value(moved[term.name]) for term in ALL}
+        coefficients = {term.name: term.value(moved[term.name]) for term in ALL}
         if not speculative:
-            found["accepted"] = 1.0
-        return found
+            coefficients["accepted"] = 1.0
+        return coefficients
 
     def speculates(self, who: Identity) -> bool:
         """Return whether rows of this run, or else of this engine's release and model, had speculative decoding."""
@@ -290,7 +290,7 @@ class ServingProfile:
             ttft=ttft,
             launch=launch_of(engine, version, gpu.architecture),
             basis=basis,
-            doubt=DOUBTS[basis] + ("" if basis == NOWHERE or self.knows(gpu.name) else UNKNOWN),
+            evidence=EVIDENCE[basis] + ("" if basis == NOWHERE or self.knows(gpu.name) else UNKNOWN),
             grounded=self.knows(gpu.name),
             sources=(self.source,),
         )
@@ -306,14 +306,14 @@ def stood_on(basis: str, who: Identity, own: bool = False) -> str:
     return f"{name}, collected" if who.source else name
 
 
-def wider(found: Range) -> Range:
+def wider(interval: Range) -> Range:
     """Return a range squared, as factors: for what lies outside all that was measured."""
-    return Range(low=found.low**2, high=found.high**2)
+    return Range(low=interval.low**2, high=interval.high**2)
 
 
 #: added where nothing on the GPU was measured
 UNKNOWN = "; no server on this GPU was measured"
-DOUBTS = {
+EVIDENCE = {
     SEEN: "this model was measured on this GPU with this release of the engine",
     RELEASE: "this model was measured on this GPU and engine, with other releases",
     SIBLING: "this model was measured with this engine on other GPUs",
@@ -323,48 +323,50 @@ DOUBTS = {
 }
 
 
-def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> ServingProfile:
+def read_serving_profile(raw: Mapping[str, Any], source: Source, location: str) -> ServingProfile:
     """Return a serving profile from its document."""
     try:
         moves = {
             level: {
                 str(who): {
-                    str(name): log(_positive(factor, f"{where}: {level}: {who}: {name}"))
-                    for name, factor in found.items()
+                    str(name): log(_positive(factor, f"{location}: {level}: {who}: {name}"))
+                    for name, factor in pair.items()
                 }
-                for who, found in raw["factors"][level].items()
+                for who, pair in raw["factors"][level].items()
             }
             for level in raw["factors"]
         }
         base = {
-            name: TERM[name].move(_positive(reached, f"{where}: terms: {name}"))
+            name: TERM[name].move(_positive(reached, f"{location}: terms: {name}"))
             for name, reached in raw["terms"].items()
         }
-        loads = {str(what): _span(found, f"{where}: loads: {what}") for what, found in raw.get("loads", {}).items()}
+        loads = {str(what): _span(pair, f"{location}: loads: {what}") for what, pair in raw.get("loads", {}).items()}
         rows = {
-            _pair(who, where): int(_positive(entry["rows"], f"{where}: measured: {who}: rows"))
+            _pair(who, location): int(_positive(entry["rows"], f"{location}: measured: {who}: rows"))
             if "rows" in entry
             else 0
             for who, entry in raw["measured"].items()
         }
         cells = {
-            (*_pair(who, where), str(model)): tuple(map(str, releases))
+            (*_pair(who, location), str(model)): tuple(map(str, releases))
             for who, models in raw.get("cells", {}).items()
             for model, releases in models.items()
         }
         shapes = {str(which): str(who) for who, several in raw.get("shapes", {}).items() for which in several}
-        ranges = {str(who): (_range(r["tpot"], where), _range(r["ttft"], where)) for who, r in raw["intervals"].items()}
+        ranges = {
+            str(who): (_range(r["tpot"], location), _range(r["ttft"], location)) for who, r in raw["intervals"].items()
+        }
         if missing := next((basis for basis in WAYS if basis not in ranges), None):
-            raise SpecError(f"{where}: intervals: {missing} is missing; write such files with kvplan calibrate")
-        measured = {_pair(who, where): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()}
+            raise SpecError(f"{location}: intervals: {missing} is missing; write such files with kvplan calibrate")
+        measured = {_pair(who, location): tuple(map(str, entry["models"])) for who, entry in raw["measured"].items()}
     except KeyError as error:
-        raise SpecError(f"{where}: missing or unknown {error}; write such files with kvplan calibrate") from None
+        raise SpecError(f"{location}: missing or unknown {error}; write such files with kvplan calibrate") from None
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SpecError(
-            f"{where}: is no serving profile ({shown(str(error))}); write one with kvplan calibrate"
+            f"{location}: is no serving profile ({shown(str(error))}); write one with kvplan calibrate"
         ) from None
     return ServingProfile(
-        name=str(raw.get("name", where)),
+        name=str(raw.get("name", location)),
         tier=str(raw.get("tier", "measured elsewhere")),
         source=source,
         moves={**moves, "base": {"": base}},
@@ -380,30 +382,30 @@ def read_serving_profile(raw: Mapping[str, Any], source: Source, where: str) -> 
     )
 
 
-def _positive(found: object, where: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 < found < 1e30:
-        raise SpecError(f"{where}: expected a number above zero, got {shown(found)}")
-    return float(found)
+def _positive(raw: object, location: str) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw < 1e30:
+        raise SpecError(f"{location}: expected a number above zero, got {shown(raw)}")
+    return float(raw)
 
 
-def _range(found: Any, where: str) -> Range:
-    low, high = _span(found, f"{where}: intervals")
+def _range(raw: Any, location: str) -> Range:
+    low, high = _span(raw, f"{location}: intervals")
     return Range(low=low, high=high)
 
 
-def _span(found: Any, where: str) -> tuple[float, float]:
+def _span(raw: Any, location: str) -> tuple[float, float]:
     """Read two numbers above zero, the smaller first."""
-    if not isinstance(found, (list, tuple)) or len(found) != 2:
-        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(found)}")
-    low, high = (_positive(end, where) for end in found)
+    if not isinstance(raw, (list, tuple)) or len(raw) != 2:
+        raise SpecError(f"{location}: expected two numbers, as in [0.9, 1.1], got {shown(raw)}")
+    low, high = (_positive(end, location) for end in raw)
     if low > high:
-        raise SpecError(f"{where}: {low:g} is above {high:g}")
+        raise SpecError(f"{location}: {low:g} is above {high:g}")
     return low, high
 
 
-def _pair(who: str, where: str) -> tuple[str, str]:
+def _pair(who: str, location: str) -> tuple[str, str]:
     """Read a server's name: its GPU and its engine."""
     gpu, gap, engine = who.partition(" ")
     if not gap:
-        raise SpecError(f"{where}: measured: expected a GPU and an engine, as in 'h200 vllm', got {shown(who)}")
+        raise SpecError(f"{location}: measured: expected a GPU and an engine, as in 'h200 vllm', got {shown(who)}")
     return gpu, engine

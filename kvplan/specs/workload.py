@@ -161,8 +161,8 @@ class Part:
         """Return the part with the tokens that a model makes of an image of its size, if one is told."""
         if not self.visual or self.size is None or model.vision is None:
             return self
-        together = model.vision.frames if self.modality == VIDEO else 1
-        tokens = Factor(value=model.vision.tokens(*self.size) / together, of="tokens", source=model.source)
+        frames = model.vision.frames if self.modality == VIDEO else 1
+        tokens = Factor(value=model.vision.tokens(*self.size) / frames, of="tokens", source=model.source)
         return replace(self, factors=(*(f for f in self.factors if not f.counts_tokens), tokens))
 
     @property

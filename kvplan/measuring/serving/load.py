@@ -114,5 +114,5 @@ def mixes(row: ServerRow) -> bool:
 
 def link_of(gpu: Gpu, parallel: Parallel) -> float:
     """Return the bandwidth between a replica's GPUs: NVLink ends with the node (two cards of an H100 NVL). [B/s]"""
-    together = parallel.tensor * parallel.data
-    return gpu.link if together <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)
+    devices = parallel.tensor * parallel.data
+    return gpu.link if devices <= gpu.gpus_per_node else min(gpu.link, OUTSIDE)

@@ -129,8 +129,8 @@ def _all_reduce_work(shape: KernelCall, gpu: Gpu, c: kt.AllReduceCoefficients) -
 
 def _decode_part(sizes: Mapping[str, int], bits: float, nearby: float) -> str:
     cache = 2 * sizes["batch"] * sizes["kv_heads"] * sizes["head_dim"] * sizes["kv_len"] * bits / 8
-    where = "l2" if cache <= RESIDENT * nearby else "memory"
-    return f"multi_head_{where}" if sizes["q_heads"] == sizes["kv_heads"] > 1 else where
+    location = "l2" if cache <= RESIDENT * nearby else "memory"
+    return f"multi_head_{location}" if sizes["q_heads"] == sizes["kv_heads"] > 1 else location
 
 
 def _latent_part(sizes: Mapping[str, int], bits: float, nearby: float) -> str:

@@ -88,8 +88,8 @@ class Predictor:
     def _part(self, kernel: Kernel, part: str) -> tuple[Fitted, str]:
         if part in kernel.parts:
             return kernel.parts[part], ""
-        where = part.removeprefix("multi_head_")
-        for tried in (where, f"multi_head_{where}", *kernel.parts):
+        location = part.removeprefix("multi_head_")
+        for tried in (location, f"multi_head_{location}", *kernel.parts):
             if tried in kernel.parts:
                 return kernel.parts[tried], f"no row like this ({part.replace('_', ' ')}) was fitted"
         raise SpecError("a kernel of the profile has no part; compare with one kvplan ships")

@@ -45,7 +45,7 @@ class KernelProfile:
     kernels: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Kernel]]]]
 
 
-def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelProfile:
+def read_profile(raw: Mapping[str, Any], source: Source, location: str) -> KernelProfile:
     """Return the profile in a parsed YAML document (all values text)."""
     tree: dict[str, dict[str, dict[str, dict[str, Kernel]]]] = {}
     try:
@@ -53,17 +53,17 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
             for engine, kinds in engines.items():
                 for kind, kernels in kinds.items():
                     if kind not in KINDS:
-                        raise SpecError(f"{where}: kind {shown(kind)} is unknown; known: {', '.join(KINDS)}")
+                        raise SpecError(f"{location}: kind {shown(kind)} is unknown; known: {', '.join(KINDS)}")
                     place = tree.setdefault(gpu, {}).setdefault(engine, {}).setdefault(kind, {})
                     for key, entry in kernels.items():
                         parts = {
-                            part: _fitted(KINDS[kind], raw_part, f"{where}: {engine} {key}")
+                            part: _fitted(KINDS[kind], raw_part, f"{location}: {engine} {key}")
                             for part, raw_part in entry.items()
                             if part != "version"
                         }
                         if not parts:
                             raise SpecError(
-                                f"{where}: {engine} {key}: has no coefficients; compare with one kvplan ships"
+                                f"{location}: {engine} {key}: has no coefficients; compare with one kvplan ships"
                             )
                         place[key] = Kernel(version=str(entry["version"]), parts=parts)
         words = {key: str(raw[key]) for key in ("name", "title", "tier")}
@@ -71,31 +71,33 @@ def read_profile(raw: Mapping[str, Any], source: Source, where: str) -> KernelPr
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         detail = shown(error.args[0]) if error.args else ""
         raise SpecError(
-            f"{where}: not a kernel profile ({type(error).__name__} {detail}); compare with one kvplan ships"
+            f"{location}: not a kernel profile ({type(error).__name__} {detail}); compare with one kvplan ships"
         ) from None
 
 
-def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
+def _fitted(kind: Kind, raw: Mapping[str, Any], location: str) -> Fitted:
     values: dict[str, Any] = {}
     for f in fields(kind.coefficients):
         if f.name not in raw["coefficients"]:
             continue
         text = raw["coefficients"][f.name]
         if "choice" in f.metadata:
-            values[f.name] = _choice(f.name, f.default, text, f"{where}: {f.name}")
+            values[f.name] = _choice(f.name, f.default, text, f"{location}: {f.name}")
         else:
-            values[f.name] = _coefficient(text, f.metadata["unit"], f"{where}: {f.name}")
-    spans = {n: _span(v, f"{where}: interval: {n}", 1e-9) for n, v in raw["interval"].items()}
-    ranges = {n: _span(v, f"{where}: range: {n}", 0.0) for n, v in raw["range"].items()}
+            values[f.name] = _coefficient(text, f.metadata["unit"], f"{location}: {f.name}")
+    spans = {n: _span(v, f"{location}: interval: {n}", 1e-9) for n, v in raw["interval"].items()}
+    ranges = {n: _span(v, f"{location}: range: {n}", 0.0) for n, v in raw["range"].items()}
     if not spans:
-        raise SpecError(f"{where}: interval: expected two factors, as in {{few: [0.9, 1.1], many: [0.9, 1.1]}}")
+        raise SpecError(f"{location}: interval: expected two factors, as in {{few: [0.9, 1.1], many: [0.9, 1.1]}}")
     if strange := next((n for n in ranges if n not in kind.sizes), None):
-        raise SpecError(f"{where}: range: {shown(strange)} is no size of {kind.name}; known: {', '.join(kind.sizes)}")
+        raise SpecError(
+            f"{location}: range: {shown(strange)} is no size of {kind.name}; known: {', '.join(kind.sizes)}"
+        )
     return Fitted(
         coefficients=kind.coefficients(**values),
         interval=spans,
         range={n: (int(low), int(high)) for n, (low, high) in ranges.items()},
-        residuals={n: parse(raw["residuals"][n], "1", f"{where}: residuals: {n}") for n in RESIDUALS},
+        residuals={n: parse(raw["residuals"][n], "1", f"{location}: residuals: {n}") for n in RESIDUALS},
         not_identified=tuple(map(str, raw.get("not_identified", ()))),
     )
 
@@ -104,21 +106,21 @@ def _fitted(kind: Kind, raw: Mapping[str, Any], where: str) -> Fitted:
 RESIDUALS = ("rows", "parameters", "median", "mean", "p90", "bias")
 
 
-def _coefficient(text: object, unit: str, where: str) -> float:
+def _coefficient(text: object, unit: str, location: str) -> float:
     """Read a coefficient: rates are above zero, anything else is not below."""
-    value = parse(text, unit, where)
+    value = parse(text, unit, location)
     if value < 0 or (value == 0 and unit.endswith("/s")) or value > LARGEST:
-        raise SpecError(f"{where}: must be above zero, got {shown(text)}")
+        raise SpecError(f"{location}: must be above zero, got {shown(text)}")
     return value
 
 
-def _span(raw: Any, where: str, least: float) -> tuple[float, float]:
+def _span(raw: Any, location: str, least: float) -> tuple[float, float]:
     """Read two numbers, the smaller first."""
     if not isinstance(raw, list) or len(raw) != 2:
-        raise SpecError(f"{where}: expected two numbers, as in [0.9, 1.1], got {shown(raw)}")
-    low, high = (parse(end, "1", where) for end in raw)
+        raise SpecError(f"{location}: expected two numbers, as in [0.9, 1.1], got {shown(raw)}")
+    low, high = (parse(end, "1", location) for end in raw)
     if not least <= low <= high <= LARGEST:
-        raise SpecError(f"{where}: expected two numbers from {least:g}, the smaller first, got {shown(raw)}")
+        raise SpecError(f"{location}: expected two numbers from {least:g}, the smaller first, got {shown(raw)}")
     return low, high
 
 
@@ -135,10 +137,10 @@ CHOICES = {
 }
 
 
-def _choice(name: str, default: object, text: object, where: str) -> object:
+def _choice(name: str, default: object, text: object, location: str) -> object:
     """Read a discrete choice of the library; one of bytes is a quantity."""
     if name not in CHOICES:
-        return _coefficient(text, "B", where)
+        return _coefficient(text, "B", location)
     if not isinstance(text, str) or not re.fullmatch(CHOICES[name], text, re.ASCII):
-        raise SpecError(f"{where}: expected a choice such as {default}, got {shown(text)}")
+        raise SpecError(f"{location}: expected a choice such as {default}, got {shown(text)}")
     return int(text) if isinstance(default, int) else text

@@ -92,7 +92,7 @@ def impasse(t: FleetWorkload) -> Impasse:
     found, refused = search(t.demand, wanted, t.sites)
     able = [pair for pair in tried if pair[0] not in refused]
     return Impasse(
-        demand=t.demand, book=book, found=found, pairs=[p for p in able if p not in t.left_out],
+        demand=t.demand, book=book, candidates=found, pairs=[p for p in able if p not in t.left_out],
         barred=[p for p in able if p in t.left_out], objective="cost", guesses=True, formats=t.formats,
         techniques=[name for name in t.others if name not in wanted],
     )  # fmt: skip

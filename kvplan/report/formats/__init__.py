@@ -34,5 +34,5 @@ def render(report: Report, name: str, screen: Screen) -> str:
     """Return a report in the format of this name; raise UnknownName."""
     if name not in names():
         raise UnknownName("format", name, names())
-    found: str = import_module(f"{__name__}.{name}").render(report, screen)
-    return found
+    text: str = import_module(f"{__name__}.{name}").render(report, screen)
+    return text

@@ -40,14 +40,14 @@ def render(report: Report, screen: Screen) -> str:
 
 def laid_out(page: Page, width: int) -> list[RenderableType]:
     """Return what to print: an empty line between blocks, none between paragraphs that follow each other."""
-    found: list[RenderableType] = []
+    renderables: list[RenderableType] = []
     last: Block | None = None
     for block in page.blocks:
         if last is not None and not (isinstance(block, Text) and isinstance(last, Text)):
-            found.append(RichText())
-        found += drawn(block, width)
+            renderables.append(RichText())
+        renderables += drawn(block, width)
         last = block
-    return found
+    return renderables
 
 
 def drawn(block: Block, width: int) -> list[RenderableType]:
@@ -129,23 +129,23 @@ def needs(table: Table, column: int, least: int) -> tuple[int, int]:
 def widths_of(table: Table, width: int, least: int) -> list[int] | None:
     """Return every column's width with words at least `least` wide, None where the table is too wide."""
     wanted = [needs(table, n, least) for n in range(len(table.headings))]
-    found = [low for low, _ in wanted]
-    room = width - GAP * (len(wanted) - 1) - sum(found)
+    widths = [low for low, _ in wanted]
+    room = width - GAP * (len(wanted) - 1) - sum(widths)
     if room < 0:
         return None
-    while room > 0 and (short := [n for n, (_, most) in enumerate(wanted) if found[n] < most]):
+    while room > 0 and (short := [n for n, (_, most) in enumerate(wanted) if widths[n] < most]):
         for n in short[:room]:
-            found[n] += 1
+            widths[n] += 1
         room -= len(short[:room])
-    return found
+    return widths
 
 
 def squeezed(table: Table, width: int) -> list[int]:
     """Return widths for a part that does not fit: the widest columns fold."""
-    found = [needs(table, n, NARROWEST)[0] for n in range(len(table.headings))]
-    while sum(found) + GAP * (len(found) - 1) > width and max(found) > 1:
-        found[found.index(max(found))] -= 1
-    return found
+    widths = [needs(table, n, NARROWEST)[0] for n in range(len(table.headings))]
+    while sum(widths) + GAP * (len(widths) - 1) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def ruled(table: Table, widths: Sequence[int]) -> list[RenderableType]:

@@ -1,0 +1,90 @@
+"""What a workload demands: its requests and volume as a caller gives them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.errors import SpecError
+from kvplan.planning.demand import Demand
+from kvplan.planning.site import Limits
+from kvplan.planning.suitability import read_by
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.source import Source
+from kvplan.specs.workload import Arrivals, Quantiles, Slo, Workload
+
+#: what a volume may be multiplied by
+LEAST_LOAD, MOST_LOAD = 1e-6, 1e6
+#: more replicas than stand in for others
+MOST_SPARES = 64
+
+
+def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None, day: str) -> str | Workload:
+    """Return the name of a workload, or one of requests that are all alike."""
+    read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
+    if read is None and written is None:
+        if workload is None:
+            raise SpecError("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
+        return values.word(workload, "workload")
+    if workload is not None or read is None or written is None:
+        raise SpecError("workload, isl, osl: give either a workload, or both isl and osl")
+    return alike(read, written, day)
+
+
+def alike(isl: int, osl: int, day: str) -> Workload:
+    """Return a workload of equal requests that come at random and at one rate all day; its volume is not known."""
+    source = Source(
+        kind="assumption", ref="requests as asked for, Poisson arrivals, one rate all day", date="2026-11-28"
+    )
+    return Workload(
+        name=f"{isl}-{osl}",
+        title=f"Requests of {isl:,} input and {osl:,} output tokens",
+        task="chat",
+        offline=False,
+        input=Quantiles(((0.0, isl), (1.0, isl))),
+        output=Quantiles(((0.0, osl), (1.0, osl))),
+        arrivals=Arrivals(queries_per_day=0.0, hours=(1.0,) * 24, burstiness=1.0, busiest_minute=1.0),
+        slo=Slo(ttft=None, tpot=None, e2e=None, percentile=0.95),
+        source=source,
+        sources={},
+    )
+
+
+def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
+    """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
+    demand = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)
+    volume = load * (demand.arrivals.queries_per_day if per_day is None else per_day)
+    if not volume:
+        raise SpecError(
+            "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
+        )
+    return replace(demand, arrivals=replace(demand.arrivals, queries_per_day=volume))
+
+
+def percentile_of(value: float | str | None, workload: Workload) -> float:
+    """Return the share of requests that keep the limits."""
+    percentile = workload.slo.percentile if value is None else values.share(value, "percentile")
+    if not 0.5 <= percentile < 1:
+        raise SpecError("percentile: expected a share from 50% to below 100%, as in 95%")
+    return percentile
+
+
+def demand_of(
+    model: ModelSpec, workload: Workload, limits: Limits, *, forms: Iterable[str | None] = (), native: bool = False,
+    headroom: float = 0.0, spares: int = 0, prefix_cache: bool = True,
+) -> Demand:  # fmt: skip
+    """Return what a workload demands: an offline one its mean rate, any other that of its busiest hour."""
+    arrivals = workload.arrivals
+    return Demand(
+        model=model,
+        workload=workload,
+        peak=arrivals.mean_rate if workload.offline else arrivals.peak_rate,
+        mean=arrivals.mean_rate,
+        limits=limits,
+        engine=catalog.engine(),
+        forms=tuple(dict.fromkeys(forms)) or (None,),
+        native=native,
+        headroom=headroom,
+        spares=spares,
+        prefix_cache=prefix_cache,
+    )

@@ -1,0 +1,46 @@
+"""Weight formats to search for a model, what each loses, and why others are left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvplan import catalog
+from kvplan.kv.replica import native_formats
+from kvplan.quality.loss import Quality
+from kvplan.quality.weights import FREE, weight_loss
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.quality import QualityTable
+from kvplan.units import show_percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """Weight formats to search, what each loses, and why others are left out."""
+
+    searched: tuple[str | None, ...]
+    losses: dict[str | None, Quality]
+    left: dict[str, str]
+
+
+def formats_of(
+    model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable] = ()
+) -> Formats:
+    """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss."""
+
+    def loss(form: str | None) -> Quality:
+        return weight_loss(form, model, task, context, catalog.quality_table(), *own)
+
+    if named:
+        forms: tuple[str | None, ...] = tuple(dict.fromkeys(named))
+        return Formats(searched=forms, losses={form: loss(form) for form in forms}, left={})
+    losses = {form: loss(form) for form in (None, *native_formats(model))}
+    left = {form: why for form, quality in losses.items() if form and (why := too_lossy(form, quality))}
+    return Formats(searched=tuple(form for form in losses if form not in left), losses=losses, left=left)
+
+
+def too_lossy(form: str, loss: Quality) -> str:
+    """Return why a weight format is not searched unasked, '' where it may be."""
+    if loss.drop is None:
+        return f"their quality loss is not known ({loss.basis}); use weights={form} to plan with them"
+    if loss.drop > FREE:
+        return f"they lose {show_percent(loss.drop, 1)} on {loss.task}; use weights={form} to plan with them"
+    return ""

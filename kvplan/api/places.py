@@ -1,0 +1,41 @@
+"""The GPUs a recommendation may use: those with a price, the others with a reason."""
+
+from collections.abc import Mapping
+
+from kvplan.api.sites import gpus_of, site
+from kvplan.errors import SpecError
+from kvplan.planning.site import Site
+from kvplan.specs.hardware import Gpu
+from kvplan.specs.model import ModelSpec
+
+
+def others(
+    model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str
+) -> tuple[Site, ...]:
+    """Return the GPUs with a price that were not asked about and on which servers were measured."""
+    rest = (gpu for name, gpu in gpus_of(()).items() if name not in named)
+    places = (site(gpu, model, day, term=term, power=True, engine=engine, profile=profile) for gpu in rest)
+    return tuple(place for place in places if place.cost is not None and place.calibration.grounded)
+
+
+def split(
+    places: Mapping[str, Site], objective: str, named: bool, owned: str | None, term: str, day: str
+) -> tuple[list[Site], dict[str, str]]:
+    """Return the GPUs to plan with, and why the others are left out: no price of them is known."""
+    unpriced = [name for name, place in places.items() if place.cost is None]
+    if len(unpriced) == len(places) and objective == "cost":
+        raise SpecError(no_price(unpriced if named else [], owned, term, day))
+    kept = [p for p in places.values() if p.cost is not None or (named and objective != "cost")]
+    left = [name for name in unpriced if name not in {p.gpu.name for p in kept}]
+    return kept, {name: no_price([], owned, term, day) for name in left}
+
+
+def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
+    """Return what is missing, and what to write, where GPUs have no price."""
+    which = ", ".join(names) or "it"
+    if owned is not None:
+        missing = f"what a server with {which} costs, or its power, is unknown"
+        return f"{missing}; write it under servers: in a file for own=FILE"
+    if not names:
+        return f"no {term} price on {day}; give one with gpus= and price=, or another term="
+    return f"no {term} price of {which} on {day}; give one with price=2.49/h, or another term= or on="

@@ -1,0 +1,76 @@
+"""Other plans than the one recommended: under other values, on other engines, and what would make one possible."""
+
+from kvplan.planning.recommend import Recommendation, Variation
+from kvplan.planning.remedies import Remedy
+from kvplan.report.blocks import Column, Table, table
+from kvplan.units import MONTH, show_percent, show_usd
+
+
+def variations_table(r: Recommendation) -> Table | None:
+    """Return the plan for other values of what was varied, None where nothing was."""
+    if not r.variations:
+        return None
+
+    def changed(k: int) -> Column[Variation]:
+        name = r.variations[0].changed[k][0]
+        return Column[Variation](heading=name.replace("_", " "), value=lambda v: v.changed[k][1], align="left")
+
+    def monthly(v: Variation) -> float | None:
+        plan = v.answer.plan
+        return None if plan is None or plan.usd is None else plan.usd * v.answer.demand.mean * MONTH
+
+    columns = (
+        *map(changed, range(len(r.variations[0].changed))),
+        Column[Variation](
+            heading="plan", value=lambda v: v.answer.plan.label if v.answer.plan else v.answer.lacking, align="left",
+            wraps=True,
+        ),
+        Column[Variation](heading="GPUs", value=lambda v: v.answer.plan and v.answer.plan.gpus),
+        Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
+        Column[Variation](heading="a month", value=monthly, show=show_usd),
+        Column[Variation](
+            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=show_percent
+        ),
+    )  # fmt: skip
+    return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
+
+
+def engines_table(r: Recommendation) -> Table | None:
+    """Return the best plan on every engine that was tried, and what its times rest on; None for one engine."""
+    if not r.engines:
+        return None
+    columns = (
+        Column[Recommendation](heading="engine", value=lambda x: x.demand.engine.title, align="left"),
+        Column[Recommendation](
+            heading="plan", value=lambda x: x.plan.label if x.plan else x.lacking, align="left", wraps=True
+        ),
+        Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
+        Column[Recommendation](
+            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=show_percent
+        ),
+        Column[Recommendation](
+            heading="times rest on", value=lambda x: x.site and x.site.calibration.evidence, align="left", wraps=True
+        ),
+    )
+    return table("Best plan on each engine", columns, r.engines, tone=lambda x: "best" if x.plan is r.plan else "plain")
+
+
+def remedies_table(r: Recommendation) -> Table | None:
+    """Return what would make a plan possible or sure enough, the cheapest first; None where nothing is needed."""
+    if not r.remedies:
+        return None
+    month = r.demand.mean * MONTH
+    columns = (
+        Column[Remedy](heading="change", value=lambda x: x.change, align="left"),
+        Column[Remedy](heading="plan", value=lambda x: x.plan.label, align="left", wraps=True),
+        Column[Remedy](heading="GPUs", value=lambda x: x.plan.gpus),
+        Column[Remedy](
+            heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
+            absent="no price",
+        ),
+        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_percent),
+    )  # fmt: skip
+    wanted = (
+        "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"
+    )
+    return table(f"What would {wanted}", columns, r.remedies)

@@ -1,0 +1,128 @@
+"""The sentences a recommendation begins with: the plan, its cost, its odds, and what was asked."""
+
+from kvplan.kv.spelling import BASELINE
+from kvplan.planning.plan import Plan
+from kvplan.planning.recommend import Recommendation
+from kvplan.planning.remedies import STEP
+from kvplan.report.blocks import Text
+from kvplan.report.plans import loss
+from kvplan.report.sources import interval
+from kvplan.specs.workload import Workload
+from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
+
+#: an API so many times cheaper than the plan is named with the plan
+FAR = 2.0
+#: and bursts, where they are this share of the cost
+DRIVES = 0.1
+
+
+def answer(r: Recommendation) -> str:
+    """Return the lines to take away: the plan, its cost, its odds, what it loses, and what would be far cheaper."""
+    p, demand = r.plan, r.demand
+    head = f"{demand.workload.title} on {demand.model.title}"
+    if p is None or r.site is None:
+        return f"{head}: {r.lacking}."
+    how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
+    if p.form:
+        how += f" with {p.form} weights" if p.technique == BASELINE else f" on the KV cache and {p.form} weights"
+    replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
+    if r.bill and r.bill.gpus > p.gpus:
+        replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
+    money = ""
+    if p.usd is not None:
+        interval = f" (P50; P10 {show_usd(r.usd[0])}, P90 {show_usd(r.usd[2])})" if r.usd else ""
+        money = f", at {show_usd(p.usd)} a query{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
+        money += priced(r) + item_cost(p.usd, demand.workload)
+    certainty = "No latency limit is set."
+    if has_limits(r):
+        certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
+        if r.sought is not None:
+            kept, sought = show_percent(p.slo_probability), show_percent(r.sought)
+            certainty = (
+                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, none "
+                f"with {show_percent(STEP)} more."
+            )
+    more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
+    engine = f" on {demand.engine.title}" if r.engines else ""
+    return f"{head}: {replicas} {how}{engine}{money}. {certainty}{more}"
+
+
+def quality_line(p: Plan) -> str:
+    """Return the quality a plan is expected to lose, '' where it loses none."""
+    if p.quality.drop == p.quality.high == 0:
+        return ""
+    if p.quality.drop is None:
+        return "What it loses in quality is not known."
+    return f"Expected quality loss: {loss(p.quality)}."
+
+
+def api_line(r: Recommendation) -> str:
+    """Return that an API of this very model is far cheaper, '' where none is."""
+    assert r.plan is not None
+    same = [(price, e) for price, e in r.break_even if price.serves == r.demand.model.name and e.api_per_query]
+    if not same or r.plan.usd is None:
+        return ""
+    price, even = min(same, key=lambda pair: pair[1].api_per_query or 0.0)
+    times = r.plan.usd / (even.api_per_query or 1.0)
+    if times < FAR:
+        return ""
+    charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
+    return f"An API is {times:.3g} times cheaper: {price.model} from {price.provider} would charge {charge} a month."
+
+
+def burst_line(r: Recommendation) -> str:
+    """Return what drives the cost where bursts do, '' elsewhere."""
+    assert r.plan is not None
+    if r.smooth is None or r.plan.usd is None or r.smooth > (1 - DRIVES) * r.plan.usd:
+        return ""
+    smooth = show_usd(r.smooth * r.demand.mean * MONTH)
+    return f"Bursts drive the cost: with smooth arrivals it would be {smooth} a month."
+
+
+def priced(r: Recommendation) -> str:
+    """Return what the price of a rented GPU rests on, '' for an owned one."""
+    if r.site is None or r.site.price is None:
+        return ""
+    count, hourly = len(r.site.offers), f"{show_usd(r.site.price.price * HOUR)} per GPU-hour"
+    if r.site.price.yours:
+        return f", at your price of {hourly}"
+    return f", at {hourly}, {f'the median of {count} offers' if count > 1 else 'which rests on one offer'}"
+
+
+def item_cost(usd: float, w: Workload) -> str:
+    """Return a sentence with what one item costs, '' where an item is one request."""
+    if w.requests_per_item <= 1:
+        return ""
+    return f". One {w.item} takes {w.requests_per_item:g} queries: {show_usd(usd * w.requests_per_item)} a {w.item}"
+
+
+def has_limits(r: Recommendation) -> bool:
+    """Whether any latency limit is set."""
+    limits = r.demand.limits
+    return any(x is not None for x in (limits.ttft, limits.tpot, limits.e2e))
+
+
+def asked(r: Recommendation) -> str:
+    """Return what was asked, in a line."""
+    demand, limits = r.demand, r.demand.limits
+    w = demand.workload
+    times = [
+        f"{n} {show_time(t)}"
+        for n, t in (("TTFT", limits.ttft), ("TPOT", limits.tpot), ("end to end", limits.e2e))
+        if t
+    ]
+    kept = f"{', '.join(times)} at P{100 * limits.percentile:g}" if times else "no latency limit"
+    share = w.prefix_share if demand.prefix_cache else 0.0
+    reuse = f", {show_percent(share)} of the input shared with earlier requests" if share else ""
+    quality = f", quality loss at most {show_percent(limits.quality, 1)}" if limits.quality is not None else ""
+    volume = f"{w.arrivals.queries_per_day:,.0f} queries a day (peak {demand.peak / demand.mean:.1f}x)"
+    tokens = f"{demand.prompt:,} input and {demand.output:,.0f} output tokens on average"
+    return f"{volume}, {tokens}{reuse}. Limits: {kept}{quality}. {r.tried:,} candidates were searched."
+
+
+def standing(r: Recommendation) -> Text | None:
+    """Return what the plan's times stand on, None without a plan."""
+    if r.site is None or r.plan is None:
+        return None
+    c = r.site.calibration
+    return Text(f"Times ({c.tier}): {c.evidence}. {interval(c)}.", "quiet" if c.grounded else "warning")
