@@ -168,13 +168,8 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
     assert not silent, f"{place(path)}: {', '.join(silent)}"
 
 
-#: dataclasses whose fields each say what they are, by the room or module that holds them
-DESCRIBED = (
-    "specs/", "architectures/", "kv/", "perf/", "money/", "quality/", "planning/load",
-    "planning/server", "planning/speculation", "claims/",
-    "measuring/", "api/predict", "api/validate", "api/calibrate", "api/server_rows", "api/profile",
-    "report/servers", "report/profile", "report/profiles", "report/measured",
-)  # fmt: skip
+#: rooms whose dataclasses need not yet say at each field what it is
+UNDESCRIBED = ("planning/fleet/",)
 
 
 def in_rooms(path: Path, rooms: tuple[str, ...]) -> bool:
@@ -198,7 +193,7 @@ def fields_without_a_comment(path: Path) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if in_rooms(p, DESCRIBED)], ids=place)
+@pytest.mark.parametrize("path", [p for p in MODULES if not in_rooms(p, UNDESCRIBED)], ids=place)
 def test_every_field_says_what_it_is_at_the_field(path: Path) -> None:
     assert fields_without_a_comment(path) == []
 

@@ -16,9 +16,9 @@ from kvplan.units import show_percent
 class Formats:
     """Weight formats to search, what each loses, and why others are left out."""
 
-    searched: tuple[str | None, ...]
-    losses: dict[str | None, Quality]
-    left: dict[str, str]
+    searched: tuple[str | None, ...]  #: None for the checkpoint's own
+    losses: dict[str | None, Quality]  #: format -> the quality it loses
+    left: dict[str, str]  #: format -> why it is left out
 
 
 def formats_of(

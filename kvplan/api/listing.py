@@ -14,9 +14,9 @@ from kvplan.kv import techniques
 class Listed:
     """All there is of a kind, and the day on which prices are current or not."""
 
-    kind: str
-    things: Sequence[Any]
-    day: str
+    kind: str  #: models, gpus, techniques, ...
+    things: Sequence[Any]  #: what the catalogue has of it
+    day: str  #: on which prices are current, as in 2026-11-24
 
 
 def architectures() -> list[str]:

@@ -19,28 +19,28 @@ TERMS = ("on-demand", "reserved", "spot", "community", "owned")
 class GpuPrices:
     """What GPUs rent for on a day; `refusal` says why there is nothing, '' where there is."""
 
-    prices: Sequence[Price]
-    day: str
-    refusal: str
+    prices: Sequence[Price]  #: current offers, USD per GPU-second
+    day: str  #: as in 2026-11-24
+    refusal: str  #: why there is nothing, '' where there is
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiPrices:
     """What APIs charge on a day; `refusal` says why there is nothing, '' where there is."""
 
-    prices: Sequence[ApiPrice]
-    day: str
-    refusal: str
+    prices: Sequence[ApiPrice]  #: current prices of models, by kind of token
+    day: str  #: as in 2026-11-24
+    refusal: str  #: why there is nothing, '' where there is
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owned:
     """What owning takes, and the GPUs whose hour is asked for."""
 
-    terms: Ownership
-    gpus: Sequence[Gpu]
-    day: str
-    refusal: str = ""
+    terms: Ownership  #: prices of servers, power, interest and lifetime
+    gpus: Sequence[Gpu]  #: those whose hour is asked for
+    day: str  #: as in 2026-11-24
+    refusal: str = ""  #: why there is nothing, '' where there is
 
 
 def prices(

@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 class Item:
     """One thing of a kind: what the catalogue knows of it."""
 
-    kind: str
-    name: str
-    thing: Any
+    kind: str  #: model, gpu, technique, ...
+    name: str  #: in the catalogue
+    thing: Any  #: what the catalogue has of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
     """A profile of servers."""
 
-    profile: "ServingProfile"
+    profile: "ServingProfile"  #: fitted to measured servers
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredProfile:
     """What `kvplan profile` wrote, as it stands in files, and the samples of the first."""
 
-    names: tuple[str, ...]
-    profiles: Sequence[Mapping[str, Any]]
-    samples: Sequence[Mapping[str, str]]
+    names: tuple[str, ...]  #: of the files
+    profiles: Sequence[Mapping[str, Any]]  #: as they stand in files
+    samples: Sequence[Mapping[str, str]]  #: rows of the first, column -> text
 
 
 @dataclass(frozen=True)
 class Checked:
     """Rows of a file: (measured, predicted) times. [s]"""
 
-    title: str
-    times: Sequence[tuple[float, float]]
+    title: str  #: of the rows, in words
+    times: Sequence[tuple[float, float]]  #: (measured, predicted) [s]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
     """Profiles of kernels, of one kind where it is named, and the rows that were checked against the first."""
 
-    profiles: "Sequence[KernelProfile]"
-    kind: str | None
-    checked: Checked | None
+    profiles: "Sequence[KernelProfile]"  #: of one GPU and engine each
+    kind: str | None  #: of kernels, None for all
+    checked: Checked | None  #: rows beside their predictions, None without
 
 
 Shown = Item | Servers | MeasuredProfile | Kernels

@@ -109,8 +109,8 @@ def named(read: Any, word: str, location: str) -> Any:
 class ValueRange:
     """The values a figure may have: from `least`, itself left out when `open`, to `most`, left out when `below`."""
 
-    least: float = 0.0
-    most: float = inf
+    least: float = 0.0  #: itself left out when `open`
+    most: float = inf  #: itself left out when `below`
     #: whether `least` itself is refused
     open: bool = False
     #: whether `most` itself is refused

@@ -22,10 +22,10 @@ class Quantity:
     `kind` is word, count, time [s], usd, share or energy [J].
     """
 
-    name: str
-    path: str
-    kind: str
-    of: "Callable[[Recommendation], Value]"
+    name: str  #: the figure, in words
+    path: str  #: where a saved document has it: keys joined by dots
+    kind: str  #: its unit: word, count, time [s], usd [USD], share or energy [J]
+    of: "Callable[[Recommendation], Value]"  #: how an answer has it, in base units
 
 
 def planned(name: str, path: str, kind: str, of: "Callable[[Plan], Value]") -> Quantity:
@@ -96,10 +96,10 @@ QUESTION = (
 class Side:
     """One of the two: figures by their names, unknown ones None; the bill of a query [USD]; why there is no plan."""
 
-    name: str
-    figures: Mapping[str, Value]
-    lines: Mapping[str, float]
-    reason: str
+    name: str  #: the file, or the day it is asked again for
+    figures: Mapping[str, Value]  #: quantity -> its value in base units, None where unknown
+    lines: Mapping[str, float]  #: line of the bill -> cost of a query [USD]
+    reason: str  #: why there is no plan, '' where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +109,10 @@ class Change:
     `kind` is word, count, time [s], usd, share or energy [J].
     """
 
-    name: str
-    kind: str
-    before: Value
-    after: Value
+    name: str  #: the figure, in words
+    kind: str  #: its unit: word, count, time [s], usd [USD], share or energy [J]
+    before: Value  #: value of the first, None where unknown
+    after: Value  #: value of the second, None where unknown
 
     @property
     def changed(self) -> bool:
@@ -139,11 +139,11 @@ class Change:
 class Comparison:
     """Two recommendations: what was asked differently, the plans, and where each dollar of a query goes."""
 
-    names: tuple[str, str]
-    question: tuple[Change, ...]
-    plan: tuple[Change, ...]
-    lines: tuple[Change, ...]
-    reasons: tuple[str, str]
+    names: tuple[str, str]  #: short names of the two
+    question: tuple[Change, ...]  #: what was asked differently
+    plan: tuple[Change, ...]  #: figures of the two plans
+    lines: tuple[Change, ...]  #: cost of a query by line of the bill [USD]
+    reasons: tuple[str, str]  #: why each has no plan, '' where it has one
 
     @property
     def changed(self) -> bool:

@@ -22,13 +22,13 @@ Array = Any
 class Demand:
     """A workload to be served with a model, and the limits it must keep."""
 
-    model: ModelSpec
-    workload: Workload
+    model: ModelSpec  #: the model served
+    workload: Workload  #: its requests: lengths, arrivals, images
     #: queries in the busiest hour and on average [1/s]
     peak: float
-    mean: float
-    limits: Limits
-    engine: Engine
+    mean: float  #: mean rate of requests [1/s]
+    limits: Limits  #: what a plan must keep
+    engine: Engine  #: the engine that serves it, with its memory rules
     #: weight formats that may be used; None is the checkpoint's own
     forms: tuple[str | None, ...] = (None,)
     #: whether each GPU tries only those of the formats that it runs natively
@@ -37,7 +37,7 @@ class Demand:
     headroom: float = 0.0
     #: replicas that stand in when others fail
     spares: int = 0
-    prefix_cache: bool = True
+    prefix_cache: bool = True  #: whether prompts share a cached prefix
 
     @cached_property
     def prompt(self) -> int:

@@ -26,13 +26,13 @@ class Estimate:
     the baseline on every GPU, if none was named.
     """
 
-    model: ModelSpec
-    query: Query
-    limits: Limits
-    sites: tuple[Site, ...]
-    rows: tuple[Evaluation, ...]
-    by_gpu: tuple[Evaluation, ...]
-    warnings: tuple[str, ...]
+    model: ModelSpec  #: the model served
+    query: Query  #: one request: its context and output [token]
+    limits: Limits  #: mean times that a query must keep [s]
+    sites: tuple[Site, ...]  #: GPUs shown in detail, with their prices
+    rows: tuple[Evaluation, ...]  #: every technique on every GPU shown
+    by_gpu: tuple[Evaluation, ...]  #: the baseline on every GPU, () where GPUs were named
+    warnings: tuple[str, ...]  #: what the reader must know first
 
     @property
     def feasible(self) -> bool:

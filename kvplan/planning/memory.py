@@ -37,39 +37,39 @@ KV_DTYPES = {
 class LayerCache:
     """One cache of one layer, for the whole batch. [B]"""
 
-    layer: int
-    kind: str
-    tokens: int
-    bytes: float
+    layer: int  #: position in the model, from 0
+    kind: str  #: what the layer keeps: full, sliding, latent, state, ...
+    tokens: int  #: tokens it keeps of one sequence
+    bytes: float  #: cache of the whole batch [B]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
     """What is asked of a model's memory. `technique` includes the element type of the cache, if one was asked for."""
 
-    context: int
-    batch: int = 1
-    technique: str = spelling.BASELINE
-    kv_bits: float | None = None
-    reading: str = "architecture"
-    encoder_tokens: int | None = None
-    max_model_len: int | None = None
+    context: int  #: tokens of one sequence
+    batch: int = 1  #: sequences
+    technique: str = spelling.BASELINE  #: in its one spelling, with the cache's element type where one is given
+    kv_bits: float | None = None  #: bits of a cache element, None for the model's own
+    reading: str = "architecture"  #: architecture, engine or transformers
+    encoder_tokens: int | None = None  #: tokens that the encoder reads, None for the model's most
+    max_model_len: int | None = None  #: longest sequence the engine admits, None for the context [token]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """A model's memory at one context and batch, in one reading. Cache bytes are of the whole replica and batch."""
 
-    model: ModelSpec
-    ask: Ask
-    layout: KVLayout
-    weight_bytes: float
-    per_layer: tuple[LayerCache, ...]
-    padding: float
-    bytes_per_token: float
-    deployment: Deployment
-    budget: Budget | None = None
-    reason: str = ""
+    model: ModelSpec  #: the model read
+    ask: Ask  #: context, batch, technique and reading
+    layout: KVLayout  #: what each layer keeps
+    weight_bytes: float  #: weights of all ranks, the draft model's included [B]
+    per_layer: tuple[LayerCache, ...]  #: caches of all layers
+    padding: float  #: layers that the engine pads its groups with [B]
+    bytes_per_token: float  #: growth of a sequence's cache by one more token [B/token]
+    deployment: Deployment  #: the GPU, the engine and the ranks
+    budget: Budget | None = None  #: how a GPU's memory is divided, None without a GPU
+    reason: str = ""  #: why it does not fit, '' where it does
 
     def sum(self, *kinds: str) -> float:
         """Return the cache of layers of some kinds. [B]"""

@@ -28,23 +28,23 @@ SAME = 1e-9
 class Plan:
     """One way to serve the workload."""
 
-    technique: str
-    gpu: str
+    technique: str  #: in its one spelling
+    gpu: str  #: name of the GPU
     #: weight format, None for the checkpoint's own
     form: str | None
-    parallel: Parallel
+    parallel: Parallel  #: the ranks of one replica
     #: requests in flight on one replica
     in_flight: int
-    replicas: int
+    replicas: int  #: replicas that serve, spares included
     #: GPUs of all replicas
     gpus: int
     #: times at the percentile of the limits [s]
     ttft: float
-    tpot: float
-    e2e: float
+    tpot: float  #: [s/token]
+    e2e: float  #: from arrival to the last token [s]
     #: mean times [s]
     mean_ttft: float
-    mean_tpot: float
+    mean_tpot: float  #: [s/token]
     #: cost of a query, None without a price [USD]
     usd: float | None
     #: time of a GPU at work that a query takes [s]
@@ -60,7 +60,7 @@ class Plan:
     slo_probability: float
     #: the engine that serves it, and whether it serves the technique
     engine: str
-    served_by_engine: bool
+    served_by_engine: bool  #: whether the engine serves the technique
     #: whether servers on this GPU were measured
     grounded: bool = True
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
@@ -133,9 +133,9 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
 class Book:
     """What turns a candidate into a plan: what techniques and weight formats lose (a format not named: nothing)."""
 
-    demand: Demand
-    qualities: Mapping[str, Quality]
-    formats: Mapping[str | None, Quality] = field(default_factory=dict)
+    demand: Demand  #: what is to be served
+    qualities: Mapping[str, Quality]  #: technique -> its loss
+    formats: Mapping[str | None, Quality] = field(default_factory=dict)  #: weight format -> its loss
 
     def quality(self, pair: Pair) -> Quality:
         """Return what a technique and a weight format lose together."""

@@ -23,8 +23,8 @@ SAME = 0.005
 class Decision:
     """A plan and what it was chosen from."""
 
-    demand: Demand
-    plan: Plan
+    demand: Demand  #: what is to be served
+    plan: Plan  #: the plan that was chosen
     #: the candidates on the plan's own GPU
     home: Candidates
     #: the candidates on every GPU
@@ -33,8 +33,8 @@ class Decision:
     plans: Sequence[Plan]
     #: techniques and weight formats that may be used
     pairs: Sequence[Pair]
-    book: Book
-    objective: str
+    book: Book  #: what turns a candidate into a plan
+    objective: str  #: cost, energy, gpus or latency
     #: whether GPUs on which no server was measured may be recommended
     guesses: bool
 

@@ -35,9 +35,9 @@ REMEDIES = 3
 class Rejected:
     """A technique, a weight format or a GPU that cannot be, and why; '' stands for all of them."""
 
-    technique: str
-    gpu: str
-    reason: str
+    technique: str  #: '' for all
+    gpu: str  #: '' for all
+    reason: str  #: in words
     #: weight format, '' for the checkpoint's own
     weights: str = ""
 
@@ -51,30 +51,30 @@ class Recommendation:
     a query would cost with Poisson arrivals [USD].
     """
 
-    demand: Demand
-    objective: str
-    plan: Plan | None
-    site: Site | None
-    bill: Bill | None
-    usd: tuple[float, float, float] | None
-    alternatives: tuple[Plan, ...]
-    rejected: tuple[Rejected, ...]
-    why: tuple[str, ...]
-    front: tuple[Plan, ...]
-    swings: tuple[Swing, ...]
-    break_even: tuple[tuple[ApiPrice, BreakEven], ...]
-    tried: int
+    demand: Demand  #: what is to be served, and its limits
+    objective: str  #: what plans are ranked by
+    plan: Plan | None  #: the best, None where no plan keeps the limits
+    site: Site | None  #: the plan's GPU with its rates and prices
+    bill: Bill | None  #: what is paid for, None without a price
+    usd: tuple[float, float, float] | None  #: P10, P50 and P90 of the cost of a query [USD]
+    alternatives: tuple[Plan, ...]  #: other plans, the best first
+    rejected: tuple[Rejected, ...]  #: what cannot be used, and why
+    why: tuple[str, ...]  #: the reasons for the plan, as sentences
+    front: tuple[Plan, ...]  #: plans not beaten in all of cost, quality and latency
+    swings: tuple[Swing, ...]  #: what moves the cost of a query, the most first
+    break_even: tuple[tuple[ApiPrice, BreakEven], ...]  #: APIs, and the volumes at which they cost the same
+    tried: int  #: candidates that were searched
     #: why there is no plan, '' where there is one
     cause: str = ""
-    warnings: tuple[str, ...] = ()
-    day: str = ""
-    energy: tuple[Line, ...] = ()
+    warnings: tuple[str, ...] = ()  #: what the reader must know first
+    day: str = ""  #: day of the prices, as in 2026-11-24
+    energy: tuple[Line, ...] = ()  #: energy of a query by line [J]
     #: what the same plan costs under other terms, and what APIs charge
     terms: tuple[Tenure, ...] = ()
-    remedies: tuple[Remedy, ...] = ()
+    remedies: tuple[Remedy, ...] = ()  #: changes that make a plan possible or sure enough, the cheapest first
     #: the probability that was sought, where no plan reaches it and the surest is given
     sought: float | None = None
-    smooth: float | None = None
+    smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
@@ -92,8 +92,8 @@ class Recommendation:
 class Variation:
     """A question with other values of some parameters, and its answer."""
 
-    changed: tuple[tuple[str, object], ...]
-    answer: Recommendation
+    changed: tuple[tuple[str, object], ...]  #: (parameter, its value), as they were varied
+    answer: Recommendation  #: the recommendation under them
 
 
 def best_of(answers: Sequence[Recommendation]) -> Recommendation:

@@ -24,9 +24,9 @@ LEAST_SURE, STEP = 0.05, 0.05
 class Remedy:
     """A change of what was asked, as parameters (`max_gpus=12`), what is asked then, and the best plan under it."""
 
-    change: str
-    plan: Plan
-    demand: Demand
+    change: str  #: as parameters, joined by "and"
+    plan: Plan  #: the best under the change
+    demand: Demand  #: what is asked under the change
 
     @property
     def parameters(self) -> set[str]:
@@ -46,19 +46,19 @@ def surest(options: Sequence[Remedy]) -> float | None:
 class Impasse:
     """A question without a plan: its candidates, the pairs that may be used, and what else could be looked at."""
 
-    demand: Demand
-    book: Book
-    candidates: Sequence[Candidates]
-    pairs: Sequence[Pair]
+    demand: Demand  #: what is to be served
+    book: Book  #: what turns a candidate into a plan
+    candidates: Sequence[Candidates]  #: of every GPU that was searched
+    pairs: Sequence[Pair]  #: (technique, weight format) that may be used
     #: pairs that were searched but may not be used
     barred: Sequence[Pair]
-    objective: str
+    objective: str  #: what plans are ranked by
     #: whether GPUs on which no server was measured may be recommended
     guesses: bool
     #: weight formats, techniques and GPUs that were not searched
     formats: Sequence[str] = ()
-    techniques: Sequence[str] = ()
-    sites: Sequence[Site] = ()
+    techniques: Sequence[str] = ()  #: others that could be tried
+    sites: Sequence[Site] = ()  #: other GPUs that could be tried
 
     def best(self, limits: Limits, pairs: Sequence[Pair] | None = None, guesses: bool | None = None) -> Plan | None:
         """Return the best plan under other limits."""

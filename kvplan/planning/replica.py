@@ -28,11 +28,11 @@ def scaled(figure: float | None, spread: tuple[float, float]) -> tuple[float, fl
 class Evaluation:
     """One technique on one GPU; unknown figures are None."""
 
-    technique: str
-    gpu: str
+    technique: str  #: in its one spelling
+    gpu: str  #: name of the GPU
     #: tokens of one sequence
     context: int = 0
-    layout: KVLayout | None = None
+    layout: KVLayout | None = None  #: what each layer keeps, None where the technique cannot act on the model
     #: most bytes a sequence ever holds, its prompt read in the engine's chunks [B]
     peak: float | None = None
     #: share of the uncompressed cache that is saved
@@ -43,32 +43,32 @@ class Evaluation:
     fewest_gpus: int | None = None
     #: sequences that fit the replica, and those the engine runs at once
     sequences: int = 0
-    batch: int = 0
+    batch: int = 0  #: sequences in one step
     #: mean times of a full replica [s]
     ttft: float | None = None
-    tpot: float | None = None
+    tpot: float | None = None  #: [s/token]
     #: output of the replica [token/s]
     tokens_per_second: float | None = None
     #: time of the replica that a query takes [s]
     query_seconds: float = 0.0
-    cost: QueryCost | None = None
-    budget: Budget | None = None
-    served: Served | None = None
+    cost: QueryCost | None = None  #: of a query, by line [USD]
+    budget: Budget | None = None  #: how a GPU's memory is divided
+    served: Served | None = None  #: times of the replica in steady state
     #: operators of a decode step, and of a chunk of a prompt
     decode: tuple[Operator, ...] = ()
-    prefill: tuple[Operator, ...] = ()
+    prefill: tuple[Operator, ...] = ()  #: of a chunk of a prompt
     #: passes that prefill a prompt
     chunks: int = 1
     #: 80 % interval of TPOT and cost, and of TTFT, as factors
     spread: tuple[float, float] = (1.0, 1.0)
-    ttft_spread: tuple[float, float] = (1.0, 1.0)
+    ttft_spread: tuple[float, float] = (1.0, 1.0)  #: of TTFT, as factors
     #: whether servers on this GPU were measured
     grounded: bool = True
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
-    quality: str = ""
-    risk: str = ""
-    needs: tuple[str, ...] = ()
+    quality: str = ""  #: published loss, in words
+    risk: str = ""  #: what the loss depends on, in words
+    needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
     #: why it is infeasible, '' where it is not
     reason: str = ""
     #: the replicas it was chosen among, each full
@@ -76,8 +76,8 @@ class Evaluation:
     #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the
     #: GPUs where a query then costs least: None where it does not fit, or keeps no limit
     lone: "OperatingPoint | None" = None
-    same_load: "OperatingPoint | None" = None
-    same_limits: "OperatingPoint | None" = None
+    same_load: "OperatingPoint | None" = None  #: the baseline's load on the baseline's GPUs
+    same_limits: "OperatingPoint | None" = None  #: the largest load within the limits
 
     @property
     def stored(self) -> float | None:
@@ -124,12 +124,12 @@ class Evaluation:
 class Timing:
     """A busy replica: the sequences that fit into it, those the engine runs at once, its passes and times."""
 
-    parallel: Parallel
-    sequences: int
-    batch: int
-    passes: Passes
-    chunks: int
-    served: Served
+    parallel: Parallel  #: the ranks of the replica
+    sequences: int  #: that fit in memory
+    batch: int  #: sequences the engine runs at once
+    passes: Passes  #: operators of its prefill and decode
+    chunks: int  #: passes that prefill a prompt
+    served: Served  #: its times in steady state
 
     @property
     def query_seconds(self) -> float:
@@ -151,12 +151,12 @@ class Timing:
 class OperatingPoint:
     """A replica under one load that techniques can be compared at."""
 
-    parallel: Parallel
+    parallel: Parallel  #: the ranks of the replica
     #: requests in flight
     batch: int
     #: mean times [s]
     ttft: float
-    tpot: float
+    tpot: float  #: mean [s/token]
     #: GPU time one query takes [s]
     gpu_seconds: float
     #: cost of a query, None without a price [USD]
@@ -182,10 +182,10 @@ def default_kv_bits(model: ModelSpec) -> float:
 class Case:
     """What stays the same while techniques are compared: a model, its plain layout, a query and a site."""
 
-    model: ModelSpec
-    base: KVLayout
-    query: Query
-    site: Site
+    model: ModelSpec  #: the model served
+    base: KVLayout  #: what each layer keeps uncompressed
+    query: Query  #: one request
+    site: Site  #: the GPU, its rates and its prices
 
     @property
     def chunk(self) -> int:

@@ -59,11 +59,11 @@ GPUS = "GPUs"
 class Configuration:
     """A technique in a weight format on one replica shape."""
 
-    technique: str
-    form: str | None
-    parallel: Parallel
-    layout: KVLayout
-    cached: int
+    technique: str  #: in its one spelling
+    form: str | None  #: weight format, None for the checkpoint's own
+    parallel: Parallel  #: the ranks of one replica
+    layout: KVLayout  #: what each layer keeps of a prompt and an answer
+    cached: int  #: tokens of the prompt that are in the prefix cache
 
     @property
     def pair(self) -> Pair:
@@ -91,12 +91,12 @@ class AlikePrompts:
 class SearchGrid:
     """Shapes side by side: their operators and loads, as arrays of (shape, load)."""
 
-    configurations: tuple[Configuration, ...]
-    groups: tuple[AlikePrompts, ...]
-    requests: Array
+    configurations: tuple[Configuration, ...]  #: one a row
+    groups: tuple[AlikePrompts, ...]  #: rows by the classes of their prompts
+    requests: Array  #: in flight on one replica
     #: requests of one attention-data-parallel rank, at least 1
     batch: Array
-    usable: Array
+    usable: Array  #: whether every rank has a request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class Candidates:
     requests: Array
     #: mean requests that fit one replica
     room: Array
-    replicas: Array
+    replicas: Array  #: that carry the demand, without spares
     #: GPUs of all replicas, spares included
     gpus: Array
     #: time of a GPU at work that a query takes [s]
@@ -120,8 +120,8 @@ class Candidates:
     usd: Array
     #: times at the percentile, medians of the prediction [s]
     ttft: Array
-    tpot: Array
-    e2e: Array
+    tpot: Array  #: [s/token]
+    e2e: Array  #: [s]
     #: whether memory and engine allow it
     fits: Array
     #: probability that the latency limits are kept
@@ -294,11 +294,11 @@ class Crowd:
     Arrays are of (shape, load); `ranks` counts the attention-data-parallel ranks that have a request.
     """
 
-    demand: Demand
-    site: Site
-    requests: Array
-    batch: Array
-    ranks: Array
+    demand: Demand  #: what is to be served
+    site: Site  #: the GPU with its rates and prices
+    requests: Array  #: in flight on one replica
+    batch: Array  #: sequences in one step of a rank
+    ranks: Array  #: attention-data-parallel ranks that have a request
     #: requests that memory and engine let run at once
     slots: Array
     #: mean requests that fit one replica
@@ -372,10 +372,10 @@ class Crowd:
 class Between:
     """Steps at any batch, on straight lines between those of the grid's loads."""
 
-    steps: PromptSteps
+    steps: PromptSteps  #: those of the grid's loads
     #: of each candidate, its row in `steps` and the batches that row knows
     row: Array
-    batches: Array
+    batches: Array  #: the loads they stand at
 
     def at(self, batch: Array) -> PromptSteps:
         """Return the steps at a batch of each candidate."""

@@ -23,20 +23,20 @@ LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.4)
 class Swing:
     """What moving one thing between two values does to the cost of a query. [USD]"""
 
-    name: str
-    low: float
-    high: float
-    basis: str
+    name: str  #: the quantity and its two values, in words
+    low: float  #: cost of a query at the first value [USD]
+    high: float  #: at the second [USD]
+    basis: str  #: what the two values rest on
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
     """A quantity that moves the cost: its name, the factors of its 80 % range, and what they rest on."""
 
-    name: str
-    low: float
-    high: float
-    basis: str
+    name: str  #: the quantity, in words
+    low: float  #: factor at P10
+    high: float  #: factor at P90
+    basis: str  #: what the factors rest on
 
 
 def combined(point: float, ends: Iterable[tuple[float, float]]) -> tuple[float, float, float]:

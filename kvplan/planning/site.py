@@ -27,8 +27,8 @@ EVEN = 0.5
 class Query:
     """One request: `context` tokens in all, the last `output` of them generated."""
 
-    context: int
-    output: int
+    context: int  #: prompt and output [token]
+    output: int  #: generated [token]
 
     def __post_init__(self) -> None:
         if self.context < 2:
@@ -47,9 +47,9 @@ class Query:
 class Site:
     """Where a model is served: a GPU, its rates, an engine, and prices."""
 
-    gpu: Gpu
-    calibration: Calibration
-    engine: Engine
+    gpu: Gpu  #: its memory, bandwidth, FLOP rates and power
+    calibration: Calibration  #: its measured or transferred rates
+    engine: Engine  #: its memory rules and options
     #: rents of the day, the cheapest first
     offers: tuple[Price, ...] = ()
     #: cost of an owned GPU, instead of a rent
@@ -62,8 +62,8 @@ class Site:
     margin: float = 1.0
     #: what the user fixed, None where the planner may choose
     parallel: Parallel | None = None
-    weights: str | None = None
-    utilization: float | None = None
+    weights: str | None = None  #: weight format, None for the checkpoint's own
+    utilization: float | None = None  #: share of GPU memory the engine may use, None for its default
 
     @cached_property
     def price(self) -> Price | None:
@@ -100,8 +100,8 @@ class Limits:
 
     #: latency limits at the percentile: TTFT, TPOT, end-to-end time [s]
     ttft: float | None = None
-    tpot: float | None = None
-    e2e: float | None = None
+    tpot: float | None = None  #: [s/token]
+    e2e: float | None = None  #: [s]
     #: share of requests that keep the latency limits
     percentile: float = 0.95
     #: greatest loss of quality, as a share

@@ -18,34 +18,34 @@ T = TypeVar("T")
 class Text:
     """A paragraph."""
 
-    text: str
-    tone: Tone = "plain"
+    text: str  #: one or several sentences
+    tone: Tone = "plain"  #: how it is coloured
 
 
 @dataclass(frozen=True)
 class Notes:
     """Short lines under a heading."""
 
-    heading: str
-    lines: tuple[str, ...]
+    heading: str  #: over the lines
+    lines: tuple[str, ...]  #: one a note
 
 
 @dataclass(frozen=True)
 class Bar:
     """A share of a whole, drawn beside the figure that says it."""
 
-    share: float
+    share: float  #: from 0 to 1
 
 
 @dataclass(frozen=True)
 class Span:
     """A range around a point, drawn on the scale from `least` to `most`, all in one unit."""
 
-    low: float
-    point: float
-    high: float
-    least: float
-    most: float
+    low: float  #: the lower end
+    point: float  #: the value between
+    high: float  #: the upper end
+    least: float  #: start of the scale
+    most: float  #: end of the scale
 
 
 Cell = str | Bar | Span
@@ -55,49 +55,49 @@ Cell = str | Bar | Span
 class Heading:
     """A column as it is read: `wraps` folds at words; `picture` only repeats other columns and goes first."""
 
-    text: str
-    align: Literal["left", "right"] = "left"
-    wraps: bool = False
-    picture: bool = False
+    text: str  #: with its unit, '' for none
+    align: Literal["left", "right"] = "left"  #: side the cells are aligned to
+    wraps: bool = False  #: whether long cells fold at words
+    picture: bool = False  #: whether it only repeats other columns, and so goes first
 
 
 @dataclass(frozen=True)
 class Row:
     """Cells under the headings of a table."""
 
-    cells: tuple[Cell, ...]
-    tone: Tone = "plain"
+    cells: tuple[Cell, ...]  #: one a heading
+    tone: Tone = "plain"  #: how it is coloured
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under headings. The first `keys` columns name a row: a format too narrow repeats them in a second table."""
 
-    title: str
-    headings: tuple[Heading, ...]
-    rows: tuple[Row, ...]
-    keys: int = 1
+    title: str  #: over the headings
+    headings: tuple[Heading, ...]  #: of the columns
+    rows: tuple[Row, ...]  #: each as long as the headings
+    keys: int = 1  #: first columns that name a row
 
 
 @dataclass(frozen=True)
 class Series:
     """Points of a chart, joined by lines or not."""
 
-    label: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    joined: bool = True
+    label: str  #: in the legend
+    x: tuple[float, ...]  #: in the unit of the axis
+    y: tuple[float, ...]  #: in the unit of the axis
+    joined: bool = True  #: whether lines join the points
 
 
 @dataclass(frozen=True)
 class Chart:
     """Series over labelled axes (labels with units in brackets), logarithmic unless said otherwise."""
 
-    title: str
-    x_label: str
-    y_label: str
-    series: tuple[Series, ...]
-    log: bool = True
+    title: str  #: over the chart
+    x_label: str  #: with its unit in brackets
+    y_label: str  #: with its unit in brackets
+    series: tuple[Series, ...]  #: drawn over each other
+    log: bool = True  #: whether both axes are logarithmic
 
 
 Block = Text | Notes | Table | Chart
@@ -107,7 +107,7 @@ Block = Text | Notes | Table | Chart
 class Page:
     """A whole report: what is read first stands first."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...]  #: what is read first stands first
 
     @classmethod
     def of(cls, *parts: Block | Iterable[Block] | None) -> "Page":
@@ -148,15 +148,15 @@ class Column(Generic[T]):
     text says more.
     """
 
-    value: Callable[[T], Any]
-    key: str = ""
-    heading: str | None = None
-    show: Callable[[Any], str] = str
-    cell: Callable[[T], Cell] | None = None
-    absent: str = "-"
-    align: Literal["left", "right"] = "right"
-    wraps: bool = False
-    picture: bool = False
+    value: Callable[[T], Any]  #: figure of a row in base units, None where unknown
+    key: str = ""  #: name in JSON, dotted where it nests; '' for tables alone
+    heading: str | None = None  #: name in tables, None for JSON alone
+    show: Callable[[Any], str] = str  #: how a figure is written with its unit
+    cell: Callable[[T], Cell] | None = None  #: how a row is written where the text says more
+    absent: str = "-"  #: what an unknown figure reads as
+    align: Literal["left", "right"] = "right"  #: side the cells are aligned to
+    wraps: bool = False  #: whether long cells fold at words
+    picture: bool = False  #: whether it only repeats other columns
 
     def write(self, row: T) -> Cell:
         """Return the row's cell."""

@@ -14,10 +14,10 @@ from kvplan.units import show_bytes, show_rate, show_time
 class Field:
     """A field of a thing: its name, its value, its source in words, and the unit its value is written with."""
 
-    name: str
-    value: object
-    source: str
-    unit: str = ""
+    name: str  #: as files spell it
+    value: object  #: in base units
+    source: str  #: in words
+    unit: str = ""  #: unit it is written with
 
 
 def size(value: Any) -> str:

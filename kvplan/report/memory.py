@@ -15,11 +15,11 @@ from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 class Layers:
     """Layers of one kind that keep as much each. [B]"""
 
-    count: int
-    kind: str
-    tokens: int | None
-    bytes_each: float | None
-    bytes: float
+    count: int  #: layers of the kind
+    kind: str  #: what such a layer keeps
+    tokens: int | None  #: kept of one sequence, None where that is no number of tokens
+    bytes_each: float | None  #: cache of one layer and batch [B]
+    bytes: float  #: cache of all of them [B]
 
 
 #: whose cache is counted, in words

@@ -26,12 +26,12 @@ class Quote(Generic[P]):
     `stepped`: the same API charges more for longer prompts.
     """
 
-    price: P
-    days: int | None
-    stale: bool
-    number: int
-    again: bool = False
-    stepped: bool = False
+    price: P  #: as it stands in the list
+    days: int | None  #: age, None where undated [day]
+    stale: bool  #: whether it is too old to rely on
+    number: int  #: of its source below the table
+    again: bool = False  #: whether it goes on with the last one's source
+    stepped: bool = False  #: whether longer prompts cost more
 
 
 # -- figures --------------------------------------------------------------------------------------

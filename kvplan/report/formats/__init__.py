@@ -13,16 +13,16 @@ from kvplan.report.blocks import Json, Page
 class Report:
     """An answer that can be read: a page for people, a document for scripts, each made when it is asked for."""
 
-    page: Callable[[], Page]
-    document: Callable[[], Json]
+    page: Callable[[], Page]  #: made for people when asked for
+    document: Callable[[], Json]  #: made for scripts when asked for
 
 
 @dataclass(frozen=True)
 class Screen:
     """Where a report is read: columns of text, and whether they may be coloured."""
 
-    width: int = 100
-    colour: bool = False
+    width: int = 100  #: columns of text
+    colour: bool = False  #: whether text may be coloured
 
 
 def names() -> list[str]:
