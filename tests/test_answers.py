@@ -2,13 +2,26 @@
 
 import pytest
 
+from kvplan import units
 from kvplan.api.calibrate import FittedKernels, FittedServers
 from kvplan.api.predict import Predicted
 from kvplan.api.profile import Profiled
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving.check import Beside
-from kvplan.report import calibrate, fields, listing, predict, prices, profile, validate
+from kvplan.quality.loss import Quality
+from kvplan.report import (
+    calibrate,
+    fields,
+    listing,
+    load,
+    ownership,
+    plans,
+    predict,
+    prices,
+    profile,
+    validate,
+)
 from kvplan.report.blocks import Notes, Page, Table, Text
 from kvplan.report.fields import Field
 from kvplan.specs.hardware import Price, StepSize
@@ -166,3 +179,41 @@ def test_a_list_shows_in_its_table_what_json_holds() -> None:
     assert texts(page) == ["1 profiles"] and tables(page)[0].rows[0].cells == ("published", "servers")
     found = listing.document("profiles", [("published", "servers")], "2026-11-24")
     assert found["profiles"] == [{"name": "published", "of": "servers"}]
+
+
+# -- figures that no golden report shows ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "amount", "written"),
+    [
+        ("s", 5 * units.YEAR, "5 years"), ("USD/J", 0.09 / units.KWH, "0.09 USD/kWh"),
+        ("USD/W/s", 0.13 / units.MONTH, "130 USD/kW/month"), ("USD/s", 7_500 / units.YEAR, "7500 USD/year"),
+        ("1", 1.25, "1.25"),
+    ],
+)  # fmt: skip
+def test_figures_of_owning_are_written_per_year_month_and_kilowatt_hour(unit: str, amount: float, written: str) -> None:
+    factor, word = ownership.SPELLING[unit]
+    assert f"{amount * factor:,.6g} {word}".strip().replace(",", "") == written
+
+
+def test_a_quality_loss_is_written_with_both_ends_of_its_range() -> None:
+    quality = Quality(
+        technique="h2o:20%", task="qa-single", drop=0.021, low=0.013, high=0.034, known=True, basis="a table"
+    )
+    assert plans.loss(quality) == "2.1 % (1.3 % to 3.4 %)"
+    assert plans.at_most(quality) == "2.1 % (to 3.4 %)"
+
+
+def test_a_wait_in_the_queue_is_written_as_a_time() -> None:
+    (column,) = [c for c in load.THROUGHPUT if c.key == "queued_seconds"]
+    assert (column.show(0.25), column.show(3.2), column.show(0.0)) == ("250.0 ms", "3.2 s", "-")
+
+
+def test_a_rent_is_listed_per_hour() -> None:
+    rent = Price(
+        gpu="l4", provider="a cloud", term="on-demand", price=1.25 / units.HOUR, start="2026-11-01", end=None, note="",
+        source=SOURCE,
+    )  # fmt: skip
+    (column,) = [c for c in listing.prices("2026-11-20") if c.key == "usd_per_hour"]
+    assert column.value(rent) == 1.25 and column.show(column.value(rent)) == "$1.25"
