@@ -267,7 +267,9 @@ def verdict(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str,
 
 
 def sound(copy: Path, failed: str) -> str:
-    """Return what failed; exit where a test fails without any mutant, too, since it tells nothing."""
+    """Return what failed; exit where it fails without any mutant, too, since it tells nothing."""
+    if failed.startswith(("reports/", "json/")) and differing(copy, [failed.partition("/")[2].partition(".")[0]]):
+        raise SystemExit(f"{failed} differs without a mutant: renew the golden files first")
     name = failed.removeprefix("FAILED ").removeprefix("ERROR ").partition(" - ")[0]
     if name != failed and failing(copy, [name]):
         raise SystemExit(f"{name} fails without a mutant: mend it first")

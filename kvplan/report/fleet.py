@@ -224,7 +224,7 @@ def answer(p: FleetPlan) -> str:
     if best is None or saving is None:
         text += ". No GPU type alone is enough with the GPUs that are available."
     elif saving < 0.0005:
-        text += f". No mix of types is cheaper than {best.gpu} alone."
+        text += f". No mix of GPU types is cheaper than {best.gpu} alone."
     else:
         text += f", {show_percent(saving, 1)} less than with {best.gpu} alone."
     return f"{text}{servers(p)}{spares(p)}"

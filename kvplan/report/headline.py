@@ -39,8 +39,8 @@ def answer(r: Recommendation) -> str:
         if r.sought is not None:
             kept, sought = show_percent(p.slo_probability), show_percent(r.sought)
             certainty = (
-                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, none "
-                f"with {show_percent(STEP)} more."
+                f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
+                f"no plan reaches {100 * STEP:g} percentage points more."
             )
     more = "".join(f" {line}" for line in (quality_line(p), api_line(r), burst_line(r)) if line)
     engine = f" on {demand.engine.title}" if r.engines else ""

@@ -96,7 +96,7 @@ def title(s: Server) -> str:
     held = f", {s.cached:,} of them cached" if s.cached else ""
     technique = f", {s.technique}" if s.technique != "baseline" else ""
     server = f"{s.model.title}{technique} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
-    return f"{server} with {s.site.calibration.engine}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
+    return f"{server} with {s.site.engine.title}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 
 def answer(survey: Survey) -> list[str]:
