@@ -50,18 +50,18 @@ def _read(word: str) -> Gpu:
 
 def _derived(values: Document) -> dict[str, tuple[float | str, str]]:
     """Return what follows from a file's figures where it does not say: field -> (value, why)."""
-    found: dict[str, tuple[float | str, str]] = {}
+    derived: dict[str, tuple[float | str, str]] = {}
     if "visible_memory" not in values:
-        found["visible_memory"] = values["memory"], "as sold"
+        derived["visible_memory"] = values["memory"], "as sold"
     if "fp16" not in values:
         rate = next(rate for rate in RATES if rate in values)
         share = {1.0: "as", 2.0: "half of", 4.0: "a quarter of"}[RATES[rate]]
-        found["fp16"] = values[rate] / RATES[rate], f"{share} {rate}"
+        derived["fp16"] = values[rate] / RATES[rate], f"{share} {rate}"
     if "link" not in values:
-        found["link"] = LINK, "PCIe 4.0 x16, 32 GB/s one way"
+        derived["link"] = LINK, "PCIe 4.0 x16, 32 GB/s one way"
         if "link_kind" not in values:
-            found["link_kind"] = LINK_KIND, "PCIe 4.0 x16"
-    return found
+            derived["link_kind"] = LINK_KIND, "PCIe 4.0 x16"
+    return derived
 
 
 def _own(path: Path) -> Document:

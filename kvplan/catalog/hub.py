@@ -160,12 +160,12 @@ def _words(name: str) -> tuple[str, ...]:
 @cache
 def _shapes() -> dict[tuple[str, ...], str]:
     """Return the models whose names state a size, by the words of every name they go by."""
-    found: dict[tuple[str, ...], str] = {}
+    shapes: dict[tuple[str, ...], str] = {}
     for alias, base in every_name("models").items():
         words = _words(plain(alias))
         if len(words) > 1 and any(re.fullmatch(r"(?:\d+x)?\d+[bm]", w) for w in words):
-            found.setdefault(words, base)
-    return found
+            shapes.setdefault(words, base)
+    return shapes
 
 
 #: words that only tell one release of a model from another, whose shape may differ

@@ -81,11 +81,11 @@ def snapshot(word: str) -> Snapshot | None:
 
 def cache() -> Path:
     """Return the folder of the hub's cache: HF_HUB_CACHE, else `hub` in HF_HOME, which is in the user's caches."""
-    said = os.environ
-    if said.get("HF_HUB_CACHE"):
-        return Path(said["HF_HUB_CACHE"]).expanduser()
-    home = said.get("HF_HOME")
-    place = Path(home) if home else Path(said.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    environment = os.environ
+    if environment.get("HF_HUB_CACHE"):
+        return Path(environment["HF_HUB_CACHE"]).expanduser()
+    home = environment.get("HF_HOME")
+    place = Path(home) if home else Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     return place.expanduser() / "hub"
 
 
@@ -98,8 +98,8 @@ def _cached(name: str) -> Path | None:
             revision = read_text(pointer, "refs/main", 1000).strip()
             if REVISION.fullmatch(revision) and (place / "snapshots" / revision / CONFIG).is_file():
                 return place / "snapshots" / revision
-        found = [folder for folder in (place / "snapshots").glob("*") if (folder / CONFIG).is_file()]
-        return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+        snapshots = [folder for folder in (place / "snapshots").glob("*") if (folder / CONFIG).is_file()]
+        return max(snapshots, key=lambda folder: folder.stat().st_mtime, default=None)
     except (OSError, RuntimeError):
         return None
 

@@ -5,12 +5,13 @@ from functools import cache
 from kvplan.catalog.fields import read_source
 from kvplan.catalog.files import Document, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.serving_reader import read_serving_profile
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import ServingProfile, read_serving_profile
+from kvplan.specs.serving_profile import ServingProfile
 
 
 def serving_profile(word: str = "published") -> ServingProfile:

@@ -134,8 +134,8 @@ engine_option = click.option(
 )  # fmt: skip
 format_option = stacked(
     click.option(
-        "--format", "form", type=click.Choice(names()), callback=chosen, help="How the answer is written."
-        " [default: text]",
+        "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
+        help=f"{' or '.join(sorted(names(), reverse=True))}. [default: text]",
     ),
     click.option(
         "--json", is_flag=True, is_eager=True, expose_value=False,

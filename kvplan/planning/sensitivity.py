@@ -98,14 +98,15 @@ class CostRange:
         spread = (
             "one offer is known; spread of the offers of other GPUs" if self.site.lone_offer else "offers on the day"
         )
-        found: dict[str, tuple[str, tuple[float, ...], str]] = {
+        quantities: dict[str, tuple[str, tuple[float, ...], str]] = {
             "pace": ("kvplan's error in time", (self.pace.low, self.pace.high), "80 % range of its calibration"),
             "price": ("rent", rents, f"{spread}, 10th to 90th percentile"),
             "load": ("load", LOAD_RANGE, "assumption"),
             "length": ("lengths", LENGTH_RANGE, "assumption"),
         }
         return {
-            what: Move(name=name, low=low, high=high, basis=basis) for what, (name, (low, high), basis) in found.items()
+            what: Move(name=name, low=low, high=high, basis=basis)
+            for what, (name, (low, high), basis) in quantities.items()
         }
 
     def swings(self) -> tuple[Swing, ...]:

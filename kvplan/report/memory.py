@@ -206,10 +206,10 @@ def budget(b: Budget) -> Json:
 
 def amounts(b: Budget) -> Json:
     """Return a budget's total and its four parts, which sum to it; `runtime` includes `cuda_graphs`. [B]"""
-    found = {"total": b.total, **{line.name: line.amount for line in b.lines}}
-    if "cuda_graphs" in found:
-        found["runtime"] += found["cuda_graphs"]
-    return found
+    document = {"total": b.total, **{line.name: line.amount for line in b.lines}}
+    if "cuda_graphs" in document:
+        document["runtime"] += document["cuda_graphs"]
+    return document
 
 
 def stage(b: Budget) -> Json:
