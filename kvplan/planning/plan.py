@@ -53,7 +53,7 @@ class Plan:
     joules: float | None
     #: share of busy time that prefill takes
     prompt_share: float
-    quality: Quality
+    quality: Quality  #: expected loss, weights and cache together
     #: share of the input tokens found in the prefix cache, evicted prefixes left out
     cached_share: float
     #: probability that the latency limits are kept

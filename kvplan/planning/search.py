@@ -80,11 +80,11 @@ class Configuration:
 class AlikePrompts:
     """Configurations to which the prompts fall into the same classes: their rows in the grid, and operators."""
 
-    rows: Array
-    classes: tuple[PromptClass, ...]
+    rows: Array  #: of the grid
+    classes: tuple[PromptClass, ...]  #: prompts of like length, and their shares
     #: whether they share prefixes
     shared: bool
-    passes: PromptPasses
+    passes: PromptPasses  #: operators of a prompt of each class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +103,10 @@ class SearchGrid:
 class Candidates:
     """All candidates on one GPU, as arrays of (configuration, load)."""
 
-    site: Site
-    workload: Workload
-    grid: SearchGrid
-    served: Served
+    site: Site  #: the GPU with its rates and prices
+    workload: Workload  #: what is served, as this GPU serves it
+    grid: SearchGrid  #: configurations and loads
+    served: Served  #: times of a replica in steady state
     #: requests in flight on one replica
     requests: Array
     #: mean requests that fit one replica
@@ -303,7 +303,7 @@ class Crowd:
     slots: Array
     #: mean requests that fit one replica
     room: Array
-    fits: Array
+    fits: Array  #: whether memory and engine allow it
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
