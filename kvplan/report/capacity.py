@@ -48,7 +48,7 @@ def basis(found: Capacity) -> list[str]:
         lines.append(
             f"Users: each asks every {show_time(w.between_questions)} on average{whence}; users = rate x that time."
         )
-    lines.append(f"Times ({c.tier}): {c.doubt}. {interval(c)}.")
+    lines.append(f"Times ({c.tier}): {c.evidence}. {interval(c)}.")
     return lines
 
 
