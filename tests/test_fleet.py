@@ -85,7 +85,7 @@ def column(
         technique="baseline", gpu=gpu, form=None, parallel=Parallel(tensor=gpus), in_flight=int(requests),
         replicas=full, gpus=full * gpus, ttft=0.1, tpot=0.01, e2e=1.0, mean_ttft=0.1, mean_tpot=0.01, usd=None,
         gpu_seconds=gpus * cycle / requests, joules=None, prompt_share=0.3, quality=lossless(("baseline",))["baseline"],
-        slo_probability=0.9, engine="vllm", served_by_engine=True,
+        slo_probability=0.9, engine="vllm", served_by_engine=True, cached_share=0.0,
     )  # fmt: skip
     place = site(gpu, SITES[gpu].price.price * HOUR, unit)
     return Option(group=g, site=place, plan=planned, requests=requests, cycle=cycle)

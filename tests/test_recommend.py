@@ -907,12 +907,12 @@ def test_nothing_feasible_is_a_no_with_a_document(run) -> None:
     ],
 )
 def test_every_workload_gets_an_answer(run, workload: str, model: str) -> None:
-    if workload == "video-qa":  # which these do not read
-        model = {"llama3.1-8b": "qwen3-vl-8b", "qwen3-32b": "gemma3-27b"}[model]
     words = ("recommend", "-w", workload, "-m", model, "--allow-long-context", "--on", ON)
     found = run(*words, "--json")
     assert found.code == 0, found.err
-    assert 0.9 <= found.json["recommended"]["slo_probability"] <= 1
+    plan = found.json["recommended"]
+    assert plan["confidence"] <= plan["slo_probability"] <= 1 and plan["confidence"] >= 0.5
+    assert plan["confidence_sought"] == 0.9
     assert run(*words).out.startswith(found_title(workload))
 
 

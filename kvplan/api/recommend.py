@@ -173,7 +173,7 @@ def recommend(
 
 
 def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
-    """Return an answer without a plan or a remedy with the largest smaller model of the series that has a plan."""
+    """Return an answer without a plan or a remedy with what would do for a smaller model of the series."""
     model = answer.demand.model
     series = f"{model.name.split('-')[0]}-"
     lighter = [catalog.model(name) for name in catalog.names("models") if name.startswith(series)]
@@ -186,10 +186,12 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
             return replace(
                 answer, remedies=(Remedy(change=f"model={spec.name}", plan=other.plan, demand=other.demand),)
             )
-        if not other.remedies:  # it has looked at all that are smaller still
-            return answer
-        if other.remedies[0].change.startswith("model="):
-            return replace(answer, remedies=other.remedies)
+        # it has looked at all that are smaller still
+        named = (
+            r if "model" in r.parameters else replace(r, change=f"model={spec.name} and {r.change}")
+            for r in other.remedies
+        )
+        return replace(answer, remedies=tuple(named))
     return answer
 
 

@@ -133,13 +133,20 @@ def unbarred(i: Impasse) -> Iterator[Remedy]:
 
 
 def double(i: Impasse) -> Iterator[Remedy]:
-    """Yield changes of two things: more GPUs and one other, else all latency limits at once."""
+    """Yield several changes at once: GPUs and one other, else all latency limits, else none of these and one other."""
     limits = i.demand.limits
     more = replace(i, demand=replace(i.demand, limits=replace(limits, gpus=None)))
     options = [] if limits.gpus is None else list(single(more))
     times = [name for name in TIMES if getattr(limits, name) is not None]
     if not options and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
         options.append(moved)
+    if not options and times:
+        lifted = replace(more.demand.limits, ttft=None, tpot=None, e2e=None)
+        without = [f"{name}=none" for name in times]
+        options = [
+            replace(remedy, change=" and ".join((remedy.change, *without)))
+            for remedy in single(replace(more, demand=replace(i.demand, limits=lifted)))
+        ]
     for remedy in options:
         few = limits.gpus is None or remedy.plan.gpus <= limits.gpus
         yield remedy if few else replace(remedy, change=f"{remedy.change} and max_gpus={remedy.plan.gpus}")
