@@ -125,13 +125,13 @@ def test_whatever_a_profile_launches_is_a_shape_that_compiles(tmp_path: Path) ->
         from kvplan.kernels import aot
         from kvplan.measuring.device.cuda_calls import Builder
         from kvplan.measuring.device.cuda_probes import cuda_probes
-        from kvplan.measuring.device.machine import Pool
+        from kvplan.measuring.device.machine import BufferPool
         types = {
             "float32": torch.float32, "bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "int8": torch.int8,
             "int4": torch.uint8,
         }
         for capability in (80, 86, 89, 90, 100):
-            pool = Pool({name: torch.empty(2**40, dtype=kind, device="meta") for name, kind in types.items()})
+            pool = BufferPool({name: torch.empty(2**40, dtype=kind, device="meta") for name, kind in types.items()})
             known, launched = aot.launches(capability), set()
             builder = Builder(torch, pool, pool, "meta")
             for probe in cuda_probes(fp8=capability >= 89):

@@ -170,7 +170,7 @@ def routed(m: Matrices, parallel: Parallel, tokens: Amount) -> tuple[Amount, Amo
     return m.bytes / devices * read, 2 * m.parameters / m.copies * m.used * everyone / devices * load
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prompt: int, cached: int = 0) -> Attended:
     """Return what attention takes at a length: decode over the cache, a prompt over itself (0: none). Remembered."""
     decode = []
