@@ -83,7 +83,7 @@ weights_option = click.option(
     help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
 confidence_option = click.option(
-    "--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%, else the surest plan."
+    "--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%."
 )
 spares_option = click.option(
     "--spares", type=click.IntRange(0, 64), metavar="N", help="Spare replicas; 1 unless offline."
