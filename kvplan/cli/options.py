@@ -82,9 +82,7 @@ weights_option = click.option(
     metavar="FORMAT",
     help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
-confidence_option = click.option(
-    "--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%."
-)
+confidence_option = click.option("--confidence", metavar="P", help="How sure the limits must be kept. Default: 90%.")
 spares_option = click.option(
     "--spares", type=click.IntRange(0, 64), metavar="N", help="Spare replicas; 1 unless offline."
 )
