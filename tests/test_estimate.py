@@ -227,7 +227,11 @@ def slowly(case, row, limits):
     ("model", "context", "gpu"),
     [
         ("llama3.1-70b", 131072, "h200"), ("llama3.1-70b", 32768, "h100-sxm"), ("qwen3-32b", 16384, "a100-80gb-sxm"),
-        ("deepseek-v3", 65536, "b200"), ("llama3.1-8b", 32768, "l40s"),
+        ("deepseek-v3", 65536, "b200"),
+        pytest.param(
+            "llama3.1-8b", 32768, "l40s",
+            marks=pytest.mark.xfail(strict=True, reason="copies, which are not tried, would fill up 7 % better"),
+        ),
     ],
 )  # fmt: skip
 def test_the_largest_load_within_the_limits_is_what_a_slow_search_finds(model: str, context: int, gpu: str) -> None:
@@ -240,7 +244,7 @@ def test_the_largest_load_within_the_limits_is_what_a_slow_search_finds(model: s
         point = row.same_limits
         assert point.ttft <= limits.ttft and point.tpot <= limits.tpot
         # copies of a replica, which are not tried, may fill up a little better than one of them
-        assert least <= point.gpu_seconds * (1 + 1e-9) and point.gpu_seconds <= least * 1.08
+        assert least <= point.gpu_seconds * (1 + 1e-9) and point.gpu_seconds <= least * 1.05
         assert point.usd == pytest.approx(case.site.price.price * point.gpu_seconds)
 
 

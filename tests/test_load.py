@@ -71,13 +71,24 @@ def test_one_request_alone_never_waits(s: Server) -> None:
         assert p.tpot.p50 == pytest.approx(p.tpot.p99, rel=0.02)
 
 
-@ALL
+#: every server; of eight attention ranks the open loop counts a queue each, where the closed one has a fitted wait
+LOOPS = [
+    pytest.param(
+        server,
+        id=name,
+        marks=[pytest.mark.xfail(strict=True, reason="ranks apart: 38 % more in flight")] if name == "ranks" else [],
+    )
+    for name, server in SERVERS.items()
+]
+
+
+@pytest.mark.parametrize("s", LOOPS)
 def test_an_open_loop_has_about_as_many_in_flight_as_a_closed_one_at_its_rate(s: Server) -> None:
-    """More where their number varies: up to a tenth at an eighth of what fits, two fifths where ranks queue apart."""
+    """More where their number varies: up to a tenth at an eighth of what fits, a third where ranks queue apart."""
     for n in (n for n in ladder(s) if n <= ladder(s)[-1] / 8):
         closed = at_concurrency(s, n)
         opened = at_rate(s, closed.rate)
-        assert 0.99 <= opened.in_flight / closed.in_flight <= (1.4 if s.ranks > 1 else 1.1)
+        assert 0.99 <= opened.in_flight / closed.in_flight <= (1.3 if s.ranks > 1 else 1.1)
         assert opened.tokens_per_second == pytest.approx(closed.tokens_per_second, rel=1e-4)
 
 
