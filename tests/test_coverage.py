@@ -600,3 +600,8 @@ def test_mistrals_own_format() -> None:
 def test_language_models_at_the_top_of_multimodal_files(model_type: str) -> None:
     model = read({**SIZES, "model_type": model_type, "vision_config": {"hidden_size": 64}})
     assert per_token(model) == 6 * 2 * 2 * 64 * 2 and "only its language model is read" in model.notes[0]
+
+
+def test_a_16_bit_upload_of_a_model_in_four_bits_is_16_bits_wide() -> None:
+    wide, own = (weights(catalog.model(name), None).total for name in ("unsloth/gpt-oss-120b-BF16", "gpt-oss-120b"))
+    assert wide == pytest.approx(2 * 116_829_156_672) and own < 0.3 * wide

@@ -46,6 +46,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"(?:unsloth-)?bnb-4bit|4bit-bnb|nf4", "bnb-4bit"),
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
+        (r"bf16|bfloat16", "bf16"),
         (r"nvfp4(?:a16)?(?:-(?:fast|kv))?|fp4", "nvfp4"),
         (r"mxfp4(?:-(?:moe|a16))?", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
@@ -63,7 +64,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
 )
 #: endings that say nothing of the shape: tuning, releases, 16-bit copies
 _TUNING = re.compile(
-    r"-(?:instruct|it|chat|hf|base|thinking|preview|think|sft|dpo|rl|uncensored|abliterated|bf16|fp16|f16|original|"
+    r"-(?:instruct|it|chat|hf|base|thinking|preview|think|sft|dpo|rl|uncensored|abliterated|fp16|f16|original|"
     r"qat|\d{4}|unquantized)$"
 )
 #: words that make another shape of a model, or part of one

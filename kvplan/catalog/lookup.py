@@ -8,7 +8,7 @@ from kvplan.catalog.files import path_of
 from kvplan.catalog.shelves import names, shipped
 from kvplan.errors import SpecError, UnknownName, shown
 
-_SUFFIX = re.compile(r"-(instruct|it|chat|hf|base|bf16)$")
+_SUFFIX = re.compile(r"-(instruct|it|chat|hf|base)$")
 
 
 def plain(name: str) -> str:
