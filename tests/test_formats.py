@@ -55,4 +55,4 @@ def test_a_name_and_an_option_ask_for_the_same_weights(form) -> None:
 
 
 def test_a_16_bit_ending_names_the_model_itself() -> None:
-    assert catalog.model("llama3-8b-bf16") is catalog.model("llama3-8b")
+    assert catalog.model("llama3-8b-bf16") == catalog.model("llama3-8b")
