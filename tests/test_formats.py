@@ -1,5 +1,7 @@
 """Weight formats: one table of bits, widths and names, from which everything else is derived."""
 
+from dataclasses import replace
+
 import pytest
 
 from kvplan import catalog
@@ -55,4 +57,6 @@ def test_a_name_and_an_option_ask_for_the_same_weights(form) -> None:
 
 
 def test_a_16_bit_ending_names_the_model_itself() -> None:
-    assert catalog.model("llama3-8b-bf16") == catalog.model("llama3-8b")
+    named = catalog.model("llama3-8b-bf16")
+    assert named.notes == ("'llama3-8b-bf16' is read by its name: the shape of llama3-8b",)
+    assert replace(named, notes=()) == catalog.model("llama3-8b")
