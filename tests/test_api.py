@@ -99,9 +99,9 @@ def test_five_lines_are_enough(files: Path) -> None:
     assert (predicted.kind, predicted.rows) == ("gemm", len(Path("out.csv").read_text().splitlines()) - 1)
     errors = kvplan.validate("gemm.csv")
     assert errors.groups[-1].rows == predicted.rows
-    fitted = kvplan.calibrate(["all_reduce.csv"], "mine.yaml", on=ON)
+    fitted = kvplan.calibrate(["gemm.csv"], "mine.yaml", on=ON)
     assert fitted.parts and Path("mine.yaml").read_text().startswith("# Fitted by")
-    checked = kvplan.calibrate("all_reduce.csv")
+    checked = kvplan.calibrate("gemm.csv")
     assert checked.checks and all(errors.rows for _, groups in checked.checks for errors in groups)
     served = kvplan.predict("serving.csv", "out.csv", kind="e2e")
     assert served.profile == "published" and sum(served.stands.values()) == served.rows
@@ -151,8 +151,8 @@ SAME = {
     "audit claims.yaml": ("audit", lambda: kvplan.audit("claims.yaml", on=ON)),
     "validate gemm.csv": ("validate", lambda: kvplan.validate("gemm.csv")),
     "predict serving.csv -o out.csv": ("predict", lambda: kvplan.predict("serving.csv", "out.csv")),
-    "calibrate all_reduce.csv -o out.yaml": (
-        "calibrate", lambda: kvplan.calibrate("all_reduce.csv", "out.yaml", on=ON)
+    "calibrate gemm.csv -o out.yaml": (
+        "calibrate", lambda: kvplan.calibrate("gemm.csv", "out.yaml", on=ON)
     ),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from kvplan.errors import KvplanError
 MODEL = {"model": "llama3.1-8b"}
 #: every question, with the least that is asked of it
 ASKED: dict[Callable[..., Any], dict[str, Any]] = {
-    kvplan.audit: {}, kvplan.calibrate: {"rows": "all_reduce.csv"},
+    kvplan.audit: {}, kvplan.calibrate: {"rows": "gemm.csv"},
     kvplan.capacity: {**MODEL, "workload": "chat", "gpu": "h100", "gpus": 4},
     kvplan.compare: {"before": "before.json", "after": "after.json"}, kvplan.estimate: {**MODEL, "context": 8192},
     kvplan.fleet: {"file": "one.yaml"}, kvplan.load: {**MODEL, "gpu": "h100", "isl": 2000, "osl": 200},
