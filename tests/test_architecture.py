@@ -30,8 +30,8 @@ ONLY = {
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "planning/search", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/sensitivity", "planning/fleet/",
+        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/fitting",
+        "planning/plan", "planning/demand", "planning/certainty", "planning/sensitivity", "planning/fleet/",
     },
     "scipy": {"measuring/", "planning/fleet/program"},
 }  # fmt: skip

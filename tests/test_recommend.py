@@ -21,13 +21,16 @@ from kvplan.perf.prompts import mixture, prompt_passes, prompt_steps, slim
 from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
+from kvplan.planning.configurations import MOST_CACHED
 from kvplan.planning.demand import Demand
+from kvplan.planning.fitting import LONGEST
+from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
 from kvplan.planning.plan import TIE, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import LOADS, LONGEST, MOST_CACHED, search
+from kvplan.planning.search import search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.loss import quality

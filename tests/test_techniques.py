@@ -12,7 +12,8 @@ from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.planning.search import Demand, configurations
+from kvplan.planning.configurations import configurations
+from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]

@@ -6,9 +6,11 @@ from functools import cached_property
 from math import floor, log10
 
 from kvplan.planning.certainty import chance
+from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.grid import grid_of, most_requests
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import GPUS, Candidates, Pair, candidates, configurations, grid_of, most_requests
+from kvplan.planning.search import GPUS, Candidates, candidates
 from kvplan.planning.site import Site
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to

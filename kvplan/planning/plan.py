@@ -10,8 +10,9 @@ import numpy as np
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
+from kvplan.planning.configurations import Configuration, Pair, cached_tokens
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import GPUS, Candidates, Configuration, Pair, cached_tokens
+from kvplan.planning.search import GPUS, Candidates
 from kvplan.planning.site import OBJECTIVES
 from kvplan.quality.loss import Quality
 from kvplan.quality.weights import with_weights

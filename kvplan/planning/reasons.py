@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan, row_of
-from kvplan.planning.search import CERTAINTY, Candidates, Pair, search
+from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_percent, show_time, show_usd

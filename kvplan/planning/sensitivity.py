@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from kvplan.planning.demand import Demand
+from kvplan.planning.grid import grid_of
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import candidates, grid_of
+from kvplan.planning.search import candidates
 from kvplan.planning.site import Site
 
 Array = Any
