@@ -1,21 +1,19 @@
 """Replicas on one GPU under the demand's own load: how many there are, what stays cached, percentiles of times."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from kvplan.perf.prompts import PromptClass, PromptSteps, mixture, slim
+from kvplan.perf.prompts import PromptClass, PromptSteps, mixture
 from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
-from kvplan.perf.serving import Load, Served, serve
+from kvplan.perf.serving import Load, Served
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import run_by
-from kvplan.planning.grid import AlikePrompts, Between, SearchGrid
-from kvplan.planning.prompts import kept_prefixes, prompt_classes
-from kvplan.planning.replica import NODE
-from kvplan.planning.site import Site
+from kvplan.planning.grid import AlikePrompts, Between
+from kvplan.planning.installed import Installed
+from kvplan.planning.prompts import kept_prefixes
 
 Array = Any
 #: candidates of one group that fit: their rows in the group, and their loads
@@ -30,41 +28,18 @@ class Crowd:
     """
 
     demand: Demand  #: what is to be served
-    site: Site  #: the GPU with its rates and prices
-    grid: SearchGrid  #: configurations and loads
-    room: Array  #: mean requests that fit one replica, as a column
+    installed: Installed  #: configurations on the GPU
 
     @cached_property
-    def most(self) -> int:
-        """Requests that the engine runs at once on a rank."""
-        return self.demand.engine.limits(self.site.gpu)[0]
-
-    @cached_property
-    def slots(self) -> Array:
-        """Requests that memory and engine let run at once, as a column."""
-        return np.minimum(self.room, self.most * self.grid.ranks)
-
-    @cached_property
-    def fits(self) -> Array:
-        """Whether memory, engine, node and weight format allow a candidate."""
-        grid, gpu = self.grid, self.site.gpu
-        small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (grid.batch <= self.most)
-        return grid.usable & (grid.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
-
-    @cached_property
-    def busy(self) -> Array:
-        """Attention-data-parallel ranks that have a request."""
-        return np.minimum(self.grid.ranks, self.grid.requests)
-
-    @cached_property
-    def steps(self) -> tuple[PromptSteps, ...]:
-        """Times of the steps of each group of rows. [s]"""
-        return tuple(g.steps(self.site.calibration, self.grid.batch[g.rows]) for g in self.grid.groups)
-
-    @cached_property
-    def ideal(self) -> Served:
-        """Means of full replicas from whose caches no prefix was evicted."""
-        return self.full(np.ones(self.grid.requests.shape))
+    def steady(self) -> tuple[Served, Array, Array]:
+        """Means of full replicas, how many carry the demand without spares, and the share of prefixes they keep."""
+        served = self.installed.ideal
+        replicas = self.replicas(served)
+        kept = self.kept(served, replicas)
+        if (kept < 1).any():
+            served = self.installed.full(kept)
+            replicas = self.replicas(served)
+        return served, replicas, kept
 
     def rate(self, replicas: Array) -> Array:
         """Return the requests that come to a replica at the rate waits are planned for. [1/s]"""
@@ -72,42 +47,22 @@ class Crowd:
 
     def replicas(self, served: Served) -> Array:
         """Return how many replicas carry the demand, without spares."""
-        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.grid.requests - 1e-9), 1.0)
+        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.installed.grid.requests - 1e-9), 1.0)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
         rate = self.rate(replicas)
-        room = np.maximum(self.room - np.minimum(rate * served.cycle, self.grid.requests), 0.0)
+        room = np.maximum(self.installed.room - np.minimum(rate * served.cycle, self.installed.grid.requests), 0.0)
         return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
 
-    def full(self, kept: Array) -> Served:
-        """Return the means of replicas that run `requests` requests; those of an offline load always do."""
-        whole = {f.name: np.zeros(self.grid.requests.shape) for f in fields(Served)}
-        for group, steps in zip(self.grid.groups, self.steps, strict=True):
-            served = self.group_full(group, steps, kept[group.rows])
-            for name, values in whole.items():
-                values[group.rows] = getattr(served, name)
-        return Served(**whole)
-
-    def group_full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
-        """Return the means of a group's replicas that run `requests` requests."""
-        c, batch = self.site.calibration, self.grid.batch[group.rows]
-        opened = 0.0 if self.demand.workload.offline else 1.0
-        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
-        m = mixture(self.classes(group, kept), steps, c, load)
-        return serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
-
-    def classes(self, group: AlikePrompts, kept: Array) -> tuple[PromptClass, ...]:
-        """Return the classes of a group's prompts where some of the shared prefixes were evicted."""
-        return prompt_classes(self.demand.workload, True, kept) if group.shared else group.classes
-
-    def times(self, served: Served, replicas: Array, kept: Array) -> tuple[Array, Array, Served]:
+    def times(self) -> tuple[Array, Array, Served]:
         """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
+        (served, replicas, kept), installed = self.steady, self.installed
         ttft, tpot, mean_ttft, mean_tpot = (
             np.array(served.ttft), np.array(served.tpot), np.array(served.ttft), np.array(served.tpot)
         )  # fmt: skip
-        for group, steps in zip(self.grid.groups, self.steps, strict=True):
-            at: Places = np.nonzero(self.fits[group.rows])  # type: ignore[assignment]
+        for group, steps in zip(installed.grid.groups, installed.steps, strict=True):
+            at: Places = np.nonzero(installed.fits[group.rows])  # type: ignore[assignment]
             if at[0].size and not self.demand.workload.offline:
                 here = (group.rows[at[0]], at[1])
                 ttft[here], tpot[here], mean_ttft[here], mean_tpot[here] = self.group_times(
@@ -119,11 +74,12 @@ class Crowd:
         self, group: AlikePrompts, steps: PromptSteps, served: Served, replicas: Array, at: Places, kept: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Return percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
-        c, rows = self.site.calibration, group.rows[at[0]]
+        home = self.installed
+        c, rows = home.site.calibration, group.rows[at[0]]
         here = (rows, at[1])
-        classes = self.classes(group, kept)
-        ranks, slots = self.busy[here], self.slots[rows, 0]
-        between = Between(steps=steps, row=at[0], batches=self.grid.batch[group.rows])
+        classes = home.classes(group, kept)
+        ranks, slots = home.busy[here], home.slots[rows, 0]
+        between = Between(steps=steps, row=at[0], batches=home.grid.batch[group.rows])
         burst, share = self.demand.waits_at[1], self.demand.limits.percentile
         rate, z = self.rate(replicas), NormalDist().inv_cdf(share)
         state = open_loop(
@@ -132,7 +88,7 @@ class Crowd:
         running = state.running * ranks
         swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
         crowded = self.running(between, classes, swung).tpot
-        requests = self.grid.requests[rows]
+        requests = home.grid.requests[rows]
         most_rate = rate_at(requests, requests / served.cycle[rows], slots)
         if (evicted := kept < 1).any():  # what a full replica would do with as many prefixes in memory
             most_rate = np.where(evicted, slots / self.running(between, classes, slots / ranks).cycle, most_rate)
@@ -143,7 +99,7 @@ class Crowd:
 
     def running(self, between: Between, classes: tuple[PromptClass, ...], running: Array) -> Served:
         """Return the means when so many requests run on a rank."""
-        c = self.site.calibration
+        c = self.installed.site.calibration
         batch = np.maximum(running, 1.0)
         load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
         steps = between.at(batch)

@@ -18,6 +18,7 @@ from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
+from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.search import search
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
@@ -251,10 +252,7 @@ def smooth_cost(d: Decision) -> float | None:
     if d.demand.workload.offline or d.demand.workload.arrivals.burstiness <= 1 or d.plan.usd is None:
         return None
     demand = d.demand.smooth
-    used = dict.fromkeys(technique for technique, _ in d.pairs)
-    left_out = [(t, form) for t in used for form in demand.forms if (t, form) not in d.pairs]
-    candidates, _ = search(demand, list(used), [one.site for one in d.candidates], left_out)
-    plans = replace(d.book, demand=demand).choices(
-        [one for one in candidates if d.guesses or one.site.calibration.grounded], d.pairs, d.objective
-    )
+    rated = [one for one in d.candidates if d.guesses or one.site.calibration.grounded]
+    again = [candidates_of(demand, one.installed) for one in rated]
+    plans = replace(d.book, demand=demand).choices(again, d.pairs, d.objective)
     return plans[0].usd if plans else None

@@ -17,8 +17,8 @@ from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.fitting import rooms
-from kvplan.planning.grid import SearchGrid, grid_of, most_requests
+from kvplan.planning.grid import SearchGrid, most_requests
+from kvplan.planning.installed import Installed, installed_on
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.workload import Workload
@@ -34,14 +34,9 @@ GPUS = "GPUs"
 class Candidates:
     """All candidates on one GPU, as arrays of (configuration, load)."""
 
-    site: Site  #: the GPU with its rates and prices
+    installed: Installed  #: the configurations on the GPU, and what each holds
     workload: Workload  #: what is served, as this GPU serves it
-    grid: SearchGrid  #: configurations and loads
     served: Served  #: times of a replica in steady state
-    #: requests in flight on one replica
-    requests: Array
-    #: mean requests that fit one replica
-    room: Array
     replicas: Array  #: that carry the demand, without spares
     #: GPUs of all replicas, spares included
     gpus: Array
@@ -53,14 +48,37 @@ class Candidates:
     ttft: Array
     tpot: Array  #: [s/token]
     e2e: Array  #: [s]
-    #: whether memory and engine allow it
-    fits: Array
     #: probability that the latency limits are kept
     sure: Array
     #: share of the shared prefixes still in memory when they are asked for again
     kept: Array
     #: limit -> whether it is kept
     meets: Mapping[str, Array]
+
+    @property
+    def site(self) -> Site:
+        """The GPU with its rates and prices."""
+        return self.installed.site
+
+    @property
+    def grid(self) -> SearchGrid:
+        """Configurations and loads."""
+        return self.installed.grid
+
+    @property
+    def requests(self) -> Array:
+        """Requests in flight on one replica."""
+        return self.grid.requests
+
+    @property
+    def room(self) -> Array:
+        """Mean requests that fit one replica, as a column."""
+        return self.installed.room
+
+    @property
+    def fits(self) -> Array:
+        """Whether memory and engine allow it."""
+        return self.installed.fits
 
     @cached_property
     def feasible(self) -> Array:
@@ -90,30 +108,18 @@ class Candidates:
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
 
 
-def candidates(demand: Demand, grid: SearchGrid, site: Site, room: Array | None = None) -> Candidates:
-    """Return what every configuration and load comes to on one GPU; `room` is that of `rooms`, where it is known."""
-    held = rooms(demand, grid.configurations, [site.gpu])[0] if room is None else room
-    return under_load(demand, Crowd(demand=demand, site=site, grid=grid, room=held))
-
-
-def under_load(demand: Demand, crowd: Crowd) -> Candidates:
-    """Return what the configurations of one GPU come to under the demand's load and limits."""
-    grid, site, limits = crowd.grid, crowd.site, demand.limits
-    served = crowd.ideal
-    replicas = crowd.replicas(served)
-    kept = crowd.kept(served, replicas)
-    if (kept < 1).any():
-        served = crowd.full(kept)
-        replicas = crowd.replicas(served)
+def candidates(demand: Demand, installed: Installed) -> Candidates:
+    """Return what the configurations on one GPU come to under the demand's load and limits."""
+    crowd, grid, site, limits = Crowd(demand=demand, installed=installed), installed.grid, installed.site, demand.limits
+    steady, replicas, kept = crowd.steady
     gpus = (replicas + demand.spares) * grid.each
-    gpu_seconds = served.cycle / (crowd.busy * grid.batch) * grid.each
-    ttft, tpot, served = crowd.times(served, replicas, kept)
+    gpu_seconds = steady.cycle / (installed.busy * grid.batch) * grid.each
+    ttft, tpot, served = crowd.times()
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
-        site=site, workload=demand.workload, grid=grid, served=served, requests=grid.requests, room=crowd.room,
-        replicas=replicas, gpus=gpus, gpu_seconds=gpu_seconds,
-        usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e, fits=crowd.fits,
+        installed=installed, workload=demand.workload, served=served, replicas=replicas, gpus=gpus,
+        gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
         sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
 
@@ -145,6 +151,5 @@ def search(
     shapes, refused = configurations(demand, wanted, node, left_out)
     if not shapes or not sites:
         return [], refused
-    grid = grid_of(demand, shapes, sites[0].calibration.chunk, most_requests(demand.engine, sites))
-    held = rooms(demand, shapes, [site.gpu for site in sites])
-    return [candidates(demand, grid, site, room) for site, room in zip(sites, held, strict=True)], refused
+    homes = installed_on(demand, shapes, sites, most_requests(demand.engine, sites))
+    return [candidates(demand, home) for home in homes], refused
