@@ -9,6 +9,7 @@ from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.report import drawings
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -65,6 +66,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        drawings.of_plans(r, gpus, max(SHOWN, r.named)) if r.plan else None,
         remedies_table(r),
         variations_table(r),
         engines_table(r),
