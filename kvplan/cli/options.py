@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from os import environ
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -137,16 +136,16 @@ engine_option = click.option(
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{' or '.join(sorted(names(), reverse=True))}. [default: text]",
+        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; or --json.",
     ),
     click.option(
-        "--json", is_flag=True, is_eager=True, expose_value=False,
+        "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
         callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
         help="--format json: schema 1, base units.",
     ),
     click.option(
         "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
-        help="Write the answer as a page with charts, too.",
+        help="Also write a page with charts.",
     ),
 )  # fmt: skip
 set_option = stacked(
@@ -195,7 +194,7 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
 
     whole = Report(page, document, report.studies)
     if file := click.get_current_context().meta.get(HTML):
-        write_whole(Path(file), render(whole, "html", screen()))
+        write_whole(path_of(file), render(whole, "html", screen()))
     if text := render(whole, form, screen()):
         click.echo(text, file=sys.stderr if aside else sys.stdout)
     if refusal:

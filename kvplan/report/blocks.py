@@ -137,7 +137,7 @@ class Slider:
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Readout:
     """A figure that follows the sliders: a column of the rows, times and over the numbers one may set."""
 
     key: str  #: column of the rows
@@ -153,7 +153,7 @@ class WhatIf:
     title: str  #: over the sliders
     note: str  #: what is held fixed
     sliders: tuple[Slider, ...]  #: choices first
-    quantities: tuple[Quantity, ...]  #: one chart each
+    quantities: tuple[Readout, ...]  #: one chart each
     name: str  #: column that names a bar
     rows: tuple[Json, ...]  #: one of each bar and each combination of choices
 

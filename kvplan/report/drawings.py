@@ -1,13 +1,11 @@
-"""Pictures that repeat tables: memory and money as bars, plans as points; formats of text alone leave them out."""
+"""Pictures that repeat tables, which formats of text alone leave out: memory and money as bars, and what-ifs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from kvplan.kv.budget import Budget
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.plan import Plan
-from kvplan.planning.recommend import Recommendation
 from kvplan.planning.replica import Evaluation
-from kvplan.report.blocks import Bars, Block, Chart, Measure, Quantity, Series, Slider, WhatIf
+from kvplan.report.blocks import Bars, Measure, Readout, Slider, WhatIf
 from kvplan.units import GIB, HOUR, show_bytes, show_tokens, show_usd
 
 
@@ -28,28 +26,6 @@ def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[
         if r.same_limits is not None and (usd := r.same_limits.usd) is not None:
             low, high = (usd * factor for factor in r.spread)
             yield Measure(r.technique, usd, show_usd(usd), low, high, "best" if r is cheapest else "plain")
-
-
-def of_plans(r: Recommendation, gpus: Sequence[Plan], shown: int) -> Iterator[Block]:
-    """Yield the cost of the best plan on each GPU, and the Pareto front in cost and quality."""
-    costs = tuple(
-        Measure(f"{p.technique} on {p.gpu}", p.usd, show_usd(p.usd), tone="best" if p is r.plan else "plain")
-        for p in gpus[:shown]
-        if p.usd is not None
-    )
-    yield Bars("Cost of a query with the best plan on each GPU", "USD a query", costs)
-    if len(r.front) > 1:
-        yield pareto(r.front[:shown])
-
-
-def pareto(plans: Sequence[Plan]) -> Chart:
-    """Return plans as points: cost, and quality lost; one series a plan, since each is a choice with a name."""
-    known = [(p, p.usd, p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
-    points = tuple(
-        Series(f"{p.technique}{f' {p.form}' if p.form else ''} on {p.gpu}", (usd,), (100 * drop,), joined=False)
-        for p, usd, drop in known
-    )
-    return Chart("Cost against quality", "USD a query", "quality lost [%]", points, log=False, picture=True)
 
 
 def of_budget(b: Budget) -> Bars:
@@ -77,9 +53,9 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
         Slider("context", "Context [tokens]", contexts, tuple(map(show_tokens, contexts)), start=asked.query.context)
     ]
     quantities = [
-        Quantity("stored", "KV cache of one sequence [GiB]"),
-        Quantity("ttft", "TTFT of a lone query [s]"),
-        Quantity("tpot", "TPOT of a lone query [ms]"),
+        Readout("stored", "KV cache of one sequence [GiB]"),
+        Readout("ttft", "TTFT of a lone query [s]"),
+        Readout("tpot", "TPOT of a lone query [ms]"),
     ]
     if hourly:
         low, high = (round(hourly * factor, 2) for factor in PRICES)
@@ -87,7 +63,7 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
             Slider("price", "Price [USD per GPU-hour]", low=low, high=high, step=0.01, start=round(hourly, 2)),
             Slider("busy", "Share of the time the GPUs are busy [%]", low=BUSY[0], high=BUSY[1], step=5, start=BUSY[1]),
         ]
-        quantities.insert(1, Quantity("gpu_hours", "Cost of a query within the limits [USD]", ("price",), ("busy",)))
+        quantities.insert(1, Readout("gpu_hours", "Cost of a query within the limits [USD]", ("price",), ("busy",)))
     rows = tuple(
         {
             "technique": r.technique,
@@ -117,6 +93,6 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
 
 
 def gpu_hours(r: Evaluation, hourly: float) -> float | None:
-    """Return GPU-hours of a query within the limits, times the full share of busy time, None where no load keeps them."""
+    """Return GPU-hours of a query times the full share of busy time, None where no load keeps the limits."""
     p = r.same_limits
     return p.usd / hourly * BUSY[1] if hourly and p is not None and p.usd is not None else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kvplan.report.blocks import Bars, Chart, Json, Quantity, WhatIf
+from kvplan.report.blocks import Bars, Chart, Json, Readout, WhatIf
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 #: Okabe and Ito's colours, which people who are colour-blind tell apart (https://jfly.uni-koeln.de/color/), the two
@@ -126,7 +126,7 @@ def operated(block: WhatIf) -> list[Json]:
     return [followed(block, q) for q in block.quantities]
 
 
-def followed(block: WhatIf, quantity: Quantity) -> Json:
+def followed(block: WhatIf, quantity: Readout) -> Json:
     """Return one quantity's bars at what the sliders stand at."""
     chosen = [s for s in block.sliders if s.options]
     rows = [

@@ -28,7 +28,6 @@ from kvplan.report.blocks import (
     Text,
     WhatIf,
     grid,
-    worded,
 )
 from kvplan.report.formats import Report, Screen
 from kvplan.report.vega import drawn, operated
@@ -42,7 +41,7 @@ KINDS = {Text: "text", Notes: "notes", Table: "table", Chart: "chart", Bars: "ch
 
 
 @dataclass(frozen=True)
-class Part:
+class Placed:
     """A block as the template places it."""
 
     kind: str  #: what the template makes of it
@@ -58,25 +57,20 @@ def render(report: Report, screen: Screen) -> str:
     parts, specs = placed((*page.blocks, *report.studies()))
     scripts = [resource(name) for name in SCRIPTS] if specs else []
     return template().render(
-        title=visible(title_of(page.blocks, screen)),
-        asked=visible(screen.asked),
+        title=f"kvplan {screen.command}".strip(),
+        asked=screen.asked,
         version=__version__,
         css=resource("page.css"),
         parts=parts,
-        specs=dumps(specs, allow_nan=False).replace("<", "\\u003c"),
+        specs=dumps(safe(specs), allow_nan=False).replace("<", "\\u003c"),
         scripts=scripts,
         hashes=[checksum(script) for script in scripts],
     )
 
 
-def title_of(blocks: tuple[Block, ...], screen: Screen) -> str:
-    """Return what the page is called: the command it answers."""
-    return f"kvplan {screen.command}" if screen.command else "kvplan"
-
-
-def placed(blocks: tuple[Block, ...]) -> tuple[list[Part], list[Json]]:
+def placed(blocks: tuple[Block, ...]) -> tuple[list[Placed], list[Json]]:
     """Return the parts of the page, and the specifications of all charts."""
-    parts: list[Part] = []
+    parts: list[Placed] = []
     specs: list[Json] = []
     for number, block in enumerate(blocks):
         made = (
@@ -85,21 +79,25 @@ def placed(blocks: tuple[Block, ...]) -> tuple[list[Part], list[Json]]:
         own = tuple(range(len(specs), len(specs) + len(made)))
         specs += made
         figures = table_of(block) if isinstance(block, Chart | Bars) else None
-        parts.append(Part(KINDS[type(block)], clean(block), number, own, figures))
+        parts.append(Placed(KINDS[type(block)], block, number, own, figures))
     return parts, specs
 
 
-def clean(block: Block) -> Block:
-    """Return a block whose texts hold nothing that could steer a reader."""
-    return worded(block, visible)
+def safe(value: Any) -> Any:
+    """Return a JSON value whose texts hold nothing that could steer a reader."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, list):
+        return [safe(item) for item in value]
+    return {key: safe(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def table_of(block: Chart | Bars) -> Table:
     """Return the figures of a chart as a table."""
     if isinstance(block, Bars):
-        return grid("", ("", Heading(block.label, "right")), [(visible(b.name), b.text) for b in block.bars])
+        return grid("", ("", Heading(block.label, "right")), [(b.name, b.text) for b in block.bars])
     rows = [
-        (visible(s.label), f"{x:.4g}", f"{y:.4g}") for s in block.series for x, y in zip(s.x, s.y, strict=True)
+        (s.label, f"{x:.4g}", f"{y:.4g}") for s in block.series for x, y in zip(s.x, s.y, strict=True)
     ]  # fmt: skip
     return grid("", ("series", Heading(block.x_label, "right"), Heading(block.y_label, "right")), rows)
 
@@ -123,9 +121,16 @@ def template() -> "Template":
     """Return the page's template; everything put into it is escaped unless it is our own."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=harmless
+    )  # fmt: skip
     environment.filters |= {"bullet": bullet, "sketch": sketch, "json": lambda value: dumps(value)}
     return environment.from_string(resource("page.html"))
+
+
+def harmless(value: Any) -> Any:
+    """Return what is put into the page with every character that could steer a reader written out."""
+    return visible(value) if type(value) is str else value
 
 
 def bullet(line: str) -> str:
@@ -138,13 +143,13 @@ def sketch(cell: Cell) -> Any:
     from markupsafe import Markup
 
     if isinstance(cell, Bar):
-        shapes = f'<rect width="{100 * max(cell.share, 0):.1f}" height="8" fill="var(--bar)"/>'
+        shapes = f'<rect width="{100 * max(cell.share, 0):.1f}" height="8" class="fill"/>'
     elif isinstance(cell, Span):
         scale = 100 / ((cell.most - cell.least) or 1.0)
         low, point, high = (scale * (x - cell.least) for x in (cell.low, cell.point, cell.high))
         shapes = (
-            f'<rect x="{low:.1f}" width="{max(high - low, 0.5):.1f}" height="8" fill="var(--bar)"/>'
-            f'<rect x="{point:.1f}" width="1" height="8" fill="var(--ink)"/>'
+            f'<rect x="{low:.1f}" width="{max(high - low, 0.5):.1f}" height="8" class="fill"/>'
+            f'<rect x="{point:.1f}" width="1" height="8" class="mark"/>'
         )
     else:
         return cell
