@@ -87,6 +87,11 @@ class Spoken(click.Context):
 class Lazy(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words that were typed: a page repeats them."""
+        ctx.meta["kvplan.words"] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in the order of the help."""
         return [*commands()]
