@@ -81,6 +81,8 @@ REPORTS: dict[str, str] = {
     "recommend-too-few-gpus": f"{DOCS} --max-gpus 8 -g b200 -g l4 -t baseline -t fp8",
     "recommend-vary": f"{CHAT} -g h100 -t baseline --vary load=1,10 --vary price=1.99,2.49",
     "recommend-engines": f"{CHAT} -g h100 -t baseline -t fp8 --engine any",
+    "recommend-speculative": f"{CHAT.replace('8b', '70b')} --speculative eagle3 -g h200 -t baseline -t fp8",
+    "recommend-not-started": f"{CHAT.replace('llama3.1-8b', 'deepseek-v3')} --speculative eagle3 -g h200 -t baseline",
     "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
     "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",

@@ -8,6 +8,7 @@ from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes
 from kvplan.planning.demand import Demand
+from kvplan.planning.speculation import Drafting
 from kvplan.specs.hardware import Gpu
 
 #: a technique and a weight format, None for the checkpoint's own
@@ -25,11 +26,24 @@ class Configuration:
     parallel: Parallel  #: the ranks of one replica
     layout: KVLayout  #: what each layer keeps of a prompt and an answer
     cached: int  #: tokens of the prompt that are in the prefix cache
+    drafting: Drafting | None = None  #: how it decodes speculatively, None where it does not
 
     @property
     def pair(self) -> Pair:
         """Its technique and its weight format."""
         return self.technique, self.form
+
+    @property
+    def drafts(self) -> bool:
+        """Whether it decodes speculatively."""
+        return self.drafting is not None
+
+    @property
+    def held(self) -> KVLayout:
+        """What a request takes of the cache: its layout, and that of what drafts for it beside."""
+        if self.drafting is None:
+            return self.layout
+        return self.layout.beside(self.drafting.layout(self.technique), self.layout.end)
 
     @property
     def name(self) -> str:
@@ -51,16 +65,28 @@ def configurations(
         except Incompatible as refusal:
             refused[name] = str(refusal).removeprefix(f"{name}: ")
             continue
-        cached = cached_tokens(demand, layout)
+        cached, able = cached_tokens(demand, layout), [d for d in demand.drafting if acts_on(name, d)]
         for parallel in replica_shapes(demand.model, layout, largest):
             if parallel.pipeline > 1 or check_parallel(demand.model, parallel):
                 continue
             tried += [
-                Configuration(technique=name, form=form, parallel=parallel, layout=layout, cached=cached)
+                Configuration(
+                    technique=name, form=form, parallel=parallel, layout=layout, cached=cached, drafting=drafting
+                )
                 for form in demand.forms
                 if (name, form) not in left_out
+                for drafting in (None, *able)
             ]
     return tried, refused
+
+
+def acts_on(technique: str, drafting: Drafting) -> bool:
+    """Return whether a technique can act on the cache of what drafts, which an engine keeps as the model's."""
+    try:
+        drafting.layout(technique)
+    except Incompatible:
+        return False
+    return True
 
 
 def cached_tokens(demand: Demand, layout: KVLayout) -> int:

@@ -36,27 +36,32 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
     Room for caches depends on weights, parallelism and GPU, what a request pins on technique, tensor parallelism and
     the engine's chunk: each is worked out once for all shapes that share it.
     """
-    layouts = {shape.technique: shape.layout for shape in shapes}
+    layouts = {(s.technique, s.drafts): s.held.with_prompt(demand.prompt) for s in shapes}
+    drafting = next(iter(demand.drafting), None)  # all draft with the same: they differ in how far ahead
     mean = max(2, int(demand.prompt + demand.output))
     prompt, output = demand.workload.input.quantile(LONGEST), demand.workload.output.quantile(LONGEST)
 
     @cache
-    def free(form: str | None, parallel: Parallel, parameters: float, gpu: Gpu) -> float:
-        where = Deployment(engine=demand.engine, gpu=gpu, parallel=parallel, weights=form)
+    def free(form: str | None, parallel: Parallel, parameters: float, drafts: bool, gpu: Gpu) -> float:
+        draft = drafting.written_in(form) if drafting and drafts else None
+        where = Deployment(engine=demand.engine, gpu=gpu, parallel=parallel, weights=form, draft=draft)
         return memory_budget(demand.model, KVLayout(groups=(), parameters=parameters), where, mean).kv_cache
 
     @cache
-    def pinned(technique: str, tensor: int, limits: tuple[int, int], longest: bool) -> Pinned:
-        layout = layouts[technique].with_prompt(int(prompt)) if longest else layouts[technique]
+    def pinned(kept: tuple[str, bool], tensor: int, limits: tuple[int, int], longest: bool) -> Pinned:
+        layout = layouts[kept].with_prompt(int(prompt)) if longest else layouts[kept]
         return pinned_by(demand, layout, tensor, limits, int(prompt + output) if longest else mean)
 
     def room(gpu: Gpu) -> Array:
         limits = demand.engine.limits(gpu)
         small = [shape.parallel.gpus <= min(gpu.gpus_per_node, NODE) for shape in shapes]
-        bytes_free = np.array([free(s.form, s.parallel, s.layout.parameters, gpu) for s in shapes], float)
+        bytes_free = np.array([free(s.form, s.parallel, s.layout.parameters, s.drafts, gpu) for s in shapes], float)
         ranks = np.array([s.parallel.data for s in shapes], float)
         longest, usual = (
-            sequences(bytes_free, [pinned(s.technique, s.parallel.tensor, limits, long) for s in shapes])
+            sequences(
+                bytes_free,
+                [pinned((s.technique, s.drafts), s.parallel.tensor, limits, long) for s in shapes],
+            )
             for long in (True, False)
         )
         return np.where(np.array(small, bool) & (longest > 0), usual * ranks, 0.0)[:, None]

@@ -5,7 +5,7 @@ out once for each weight format and replica shape, the attention once for each t
 configuration adds up its two parts.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,20 +14,21 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
-from kvplan.perf.arrays import stack
-from kvplan.perf.operators import Operator
+from kvplan.perf.arrays import Shared, alike_rows, stack
+from kvplan.perf.operators import Amount, Operator
 from kvplan.perf.prompts import (
     PromptClass,
     PromptPasses,
     PromptSteps,
-    attention_time,
     decode_attention,
+    halfway,
     prompt_attention,
     prompt_passes,
 )
-from kvplan.perf.step_time import device_time, hosting, whole_step
+from kvplan.perf.step_time import whole_step
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
+from kvplan.planning.drafting import Row, Verified, verified
 from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
@@ -39,68 +40,50 @@ LOADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedParts:
-    """What several configurations share: operators of each different part, and which part each configuration has."""
-
-    row: Array  #: of each configuration, the row of its part in the operators
-
-    def spread(self, times: Any) -> Any:
-        """Return times of the parts as times of the configurations."""
-        return times[self.row] if np.ndim(times) else times
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineParts(SharedParts):
-    """Passes without the attention: one for each weight format, replica shape and technique's projections."""
-
-    passes: PromptPasses  #: operators, [part, load or 1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionParts(SharedParts):
-    """Attention of a decode step: one for each technique and replica shape."""
-
-    decode: list[Operator]  #: of all requests that decode, [part, load]
-    idle: list[Operator]  #: of none: what a step of prompts alone launches, [part, 1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptParts(SharedParts):
-    """Attention of a whole prompt of each class: one for each share of it that techniques leave, and tensor size."""
-
-    classes: tuple[list[Operator], ...]  #: operators by class, [part, 1]
-
-
-@dataclass(frozen=True, kw_only=True)
 class AlikePrompts:
-    """Configurations to which the prompts fall into the same classes: their rows in the grid, and operators."""
+    """Configurations to which the prompts fall into the same classes: their rows in the grid, and operators.
+
+    The passes of an engine leave out the attention: they are shared by all techniques of a format and a replica shape.
+    """
 
     rows: Array  #: of the grid
     classes: tuple[PromptClass, ...]  #: prompts of like length, and their shares
     #: whether they share prefixes
     shared: bool
-    engine: EngineParts  #: all but attention
-    attention: AttentionParts  #: of sequences that decode
-    prompt: PromptParts  #: of prompts
+    sizes: tuple[float, ...]  #: tokens of prompts in a step, as `PromptSteps` has them [token]
+    decode: Shared  #: a step without prompts
+    mixed: tuple[Shared, ...]  #: by size, beside the requests that decode
+    alone: tuple[Shared, ...]  #: by size, by themselves
+    attention: Shared  #: of the requests that decode
+    idle: Shared  #: of none: what the attention of a step of prompts alone launches
+    prompts: tuple[Shared, ...]  #: attention of a whole prompt, by class
+    drafting: tuple[Verified, ...] = ()  #: steps of the rows that decode speculatively
 
     def steps(self, c: Calibration, batch: Array) -> PromptSteps:
         """Return the times of the configurations' steps on a GPU, as `prompt_steps` has them of one. [s]"""
-        engine, own, p = self.engine, self.attention, self.engine.passes
 
-        def step(shared: list[Operator], attending: list[Operator], sequences: Any, prompts: bool) -> Array:
-            device = engine.spread(device_time(shared, c, prompts)) + own.spread(device_time(attending, c, prompts))
-            host = engine.spread(hosting(shared, c)) + own.spread(hosting(attending, c))
-            return whole_step(device, host, c, sequences)
+        def step(engine: Shared, attention: Shared, sequences: Any, prompts: bool) -> Array:
+            device = engine.device(c, prompts) + attention.device(c, prompts)
+            return whole_step(device, engine.host(c) + attention.host(c), c, sequences)
 
-        decode = step(p.decode, own.decode, batch, False)
-        saved = decode - decode / c.accepted
+        decode = step(self.decode, self.attention, batch, False)
+        saved = decode - decode / self.accepted(c, batch, decode)
         return PromptSteps(
-            sizes=p.sizes,
+            sizes=self.sizes,
             decode=decode - saved,
-            mixed=tuple(step(o, own.decode, batch, True) - saved for o in p.mixed),
-            alone=tuple(step(o, own.idle, 0.0, True) for o in p.alone),
-            attention=tuple(self.prompt.spread(attention_time(each, c)) for each in self.prompt.classes),
+            mixed=tuple(step(part, self.attention, batch, True) - saved for part in self.mixed),
+            alone=tuple(step(part, self.idle, 0.0, True) for part in self.alone),
+            attention=tuple(part.device(c, True) for part in self.prompts),
         )
+
+    def accepted(self, c: Calibration, batch: Array, decode: Array) -> Amount:
+        """Return the steps that speculative decoding saves, as a factor; `decode` are steps without it [s]."""
+        if not self.drafting:
+            return c.accepted
+        factors = np.full(decode.shape, float(c.accepted))
+        for part in self.drafting:
+            factors[part.rows] = part.gain(c, batch[part.rows], decode[part.rows])
+        return factors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,55 +126,35 @@ def alike(
 ) -> AlikePrompts:
     """Return the rows of configurations whose prompts share a prefix, or of those whose prompts do not."""
     classes = prompt_classes(demand.workload, shared)
-    some, loads, base = [(shapes[i], batch[i]) for i in rows], batch.shape[1], demand.base
+    some, base = [Row(shapes[i], batch[i]) for i in rows], demand.base
 
-    def engine(shape: Configuration, batch: Array) -> PromptPasses:
-        bare = KVLayout(groups=(), parameters=shape.layout.parameters)
+    def engine(r: Row) -> PromptPasses:
+        bare = KVLayout(groups=(), parameters=r.shape.layout.parameters)
         return prompt_passes(
-            demand.model, base, bare, weights(demand.model, shape.form), shape.parallel, batch=batch, classes=classes,
-            output=demand.output, chunk=chunk, attention=tuple([] for _ in classes),
+            demand.model, base, bare, weights(demand.model, r.shape.form), r.shape.parallel, batch=r.batch,
+            classes=classes, output=demand.output, chunk=chunk, attention=tuple([] for _ in classes),
         )  # fmt: skip
 
-    def attention(shape: Configuration, batch: Array) -> tuple[list[Operator], list[Operator]]:
-        at = (base, shape.layout, shape.parallel.tensor, classes, demand.output)
-        return decode_attention(*at, batch), decode_attention(*at, 0.0)
+    def attention(r: Row) -> tuple[list[Operator], list[Operator]]:
+        at = (base, r.shape.layout, r.shape.parallel.tensor, classes, demand.output)
+        return decode_attention(*at, r.batch), decode_attention(*at, 0.0)
 
-    def prompt(shape: Configuration, _: Array) -> tuple[list[Operator], ...]:
-        return prompt_attention(base, shape.layout, shape.parallel.tensor, classes)
+    def prompt(r: Row) -> tuple[list[Operator], ...]:
+        return prompt_attention(base, r.shape.layout, r.shape.parallel.tensor, classes)
 
-    engine_row, passes = parts(some, lambda s: (s.form, s.parallel, s.layout.parameters), engine)
-    own_row, attended = parts(some, lambda s: (s.technique, s.parallel), attention)
-    prompt_row, whole = parts(some, lambda s: (s.layout.prefill_flops, s.parallel.tensor), prompt)
+    def side_by_side(row: Array, lists: Sequence[Sequence[list[Operator]]]) -> tuple[Shared, ...]:
+        loads = batch.shape[1]
+        return tuple(Shared(row=row, operators=stack(each, loads)) for each in zip(*lists, strict=True))
 
-    def side_by_side(lists: Sequence[Sequence[list[Operator]]]) -> tuple[list[Operator], ...]:
-        return tuple(stack(each, loads) for each in zip(*lists, strict=True))
-
-    joined = PromptPasses(
-        sizes=passes[0].sizes, decode=stack([p.decode for p in passes], loads),
-        mixed=side_by_side([p.mixed for p in passes]), alone=side_by_side([p.alone for p in passes]), attention=(),
-    )  # fmt: skip
-    decode, idle = side_by_side(attended)
+    at, passes = alike_rows(some, lambda r: (r.shape.form, r.shape.parallel, r.shape.layout.parameters), engine)
+    own = side_by_side(*alike_rows(some, lambda r: (r.shape.technique, r.shape.parallel), attention))
+    whole = alike_rows(some, lambda r: (r.shape.layout.prefill_flops, r.shape.parallel.tensor), prompt)
     return AlikePrompts(
-        rows=rows, classes=classes, shared=shared, engine=EngineParts(row=engine_row, passes=joined),
-        attention=AttentionParts(row=own_row, decode=decode, idle=idle),
-        prompt=PromptParts(row=prompt_row, classes=side_by_side(whole)),
+        rows=rows, classes=classes, shared=shared, sizes=passes[0].sizes,
+        decode=side_by_side(at, [[p.decode] for p in passes])[0], mixed=side_by_side(at, [p.mixed for p in passes]),
+        alone=side_by_side(at, [p.alone for p in passes]), attention=own[0], idle=own[1],
+        prompts=side_by_side(*whole), drafting=verified(demand, some, halfway(classes, demand.output)),
     )  # fmt: skip
-
-
-def parts(
-    shapes: Sequence[tuple[Configuration, Array]], key: Callable[[Configuration], Hashable],
-    make: Callable[[Configuration, Array], Any],
-) -> tuple[Array, list[Any]]:  # fmt: skip
-    """Return which different part each configuration has, and what is made of each of them once."""
-    known: dict[Hashable, int] = {}
-    made: list[Any] = []
-    row = []
-    for shape, batch in shapes:
-        at = known.setdefault(key(shape), len(made))
-        if at == len(made):
-            made.append(make(shape, batch))
-        row.append(at)
-    return np.array(row), made
 
 
 def most_requests(engine: Engine, sites: Sequence[Site]) -> int:
@@ -222,8 +185,8 @@ class Between:
         """Return times of one column, or of none, for each candidate."""
         return times[self.row, 0] if np.ndim(times) else times
 
-    def at(self, batch: Array) -> PromptSteps:
-        """Return the steps at a batch of each candidate."""
+    def mid(self, batch: Array) -> Callable[[Array], Array]:
+        """Return what takes a time at a batch of each candidate from those of all loads."""
         last = self.batches.shape[1] - 1
         upper = np.clip((self.known < batch[:, None]).sum(axis=1), 1, last) if last else np.zeros(len(batch), int)
         lower = np.maximum(upper - 1, 0)
@@ -236,6 +199,11 @@ class Between:
                 return self.lone(times)
             return (1 - part) * times[self.row, lower] + part * times[self.row, upper]
 
+        return mid
+
+    def at(self, batch: Array) -> PromptSteps:
+        """Return the steps at a batch of each candidate."""
+        mid = self.mid(batch)
         alone, attention = self.fixed
         s = self.steps
         return PromptSteps(

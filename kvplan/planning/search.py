@@ -101,6 +101,11 @@ class Candidates:
         """Return which configurations, as a column, are of one of these techniques and weight formats."""
         return np.array([s.pair in pairs for s in self.grid.configurations], bool)[:, None]
 
+    def undrafted(self) -> "Candidates":
+        """Return the same candidates of which those that decode speculatively are not feasible."""
+        plain = np.array([not s.drafts for s in self.grid.configurations], bool)[:, None]
+        return replace(self, meets={**self.meets, "no drafts": plain & np.ones(self.requests.shape, bool)})
+
     def under(self, demand: Demand) -> "Candidates":
         """Return the same candidates judged by the limits of another demand."""
         times = (self.ttft, self.tpot, self.e2e)
