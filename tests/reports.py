@@ -238,7 +238,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import commands, module_of, options
+    from kvplan.cli import commands, delivery, module_of
 
     def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
@@ -249,7 +249,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         if refusal:
             raise KvplanError(refusal)
 
-    handed_over = options.deliver
+    handed_over = delivery.deliver
     with ExitStack() as patches:
         for module in map(import_module, map(module_of, commands())):
             patches.enter_context(patch.object(module, "deliver", deliver))
@@ -259,7 +259,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 def spoken_by(name: str, result: Any) -> Any:
     """Return the document of a result as the command of this name says it."""
     from kvplan.cli import module_of
-    from kvplan.cli.options import spoken
+    from kvplan.cli.flags import spoken
 
     said = import_module(f"kvplan.report.{name}").document(result)
     return spoken(said, import_module(module_of(name)).command)

@@ -22,14 +22,14 @@ ONLY = {
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
     "subprocess": set(), "socket": set(), "urllib": set(),
-    "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/options"},  # the width of the terminal
+    "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
         "architectures/registry", "catalog/", "cli/__init__", "measuring/device/", "report/formats/__init__",
         "report/formats/html/",  # the page's own files
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
-    "os": {"catalog/", "cli/__init__", "cli/options", "measuring/device/", "planning/fleet/program"},
+    "os": {"catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program"},
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {

@@ -6,11 +6,12 @@ import click
 from click.core import ParameterSource
 
 from kvplan import catalog
+from kvplan.cli.delivery import deliver
+from kvplan.cli.flags import spoken
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
     day_option,
-    deliver,
     examples,
     format_option,
     gpus_option,
@@ -21,7 +22,6 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     spares_option,
-    spoken,
     techniques_option,
     term_option,
     weights_option,
