@@ -33,8 +33,9 @@ ONLY = {
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/fitting",
-        "planning/plan", "planning/demand", "planning/certainty", "planning/sensitivity", "planning/fleet/",
+        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
+        "planning/fitting", "planning/installed", "planning/plan", "planning/demand", "planning/certainty",
+        "planning/sensitivity", "planning/fleet/",
     },
     "scipy": {"measuring/", "planning/fleet/program"},
 }  # fmt: skip

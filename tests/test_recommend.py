@@ -95,7 +95,7 @@ def asked(
 def drafting(word: str, workload: str, model: str, **more) -> Demand:
     """Return a demand that may be met with speculative decoding as well."""
     demand = asked(workload, model, **more)
-    return replace(demand, drafting=drafted(word, None, demand.model))
+    return replace(demand, drafting=drafted(word, demand.model))
 
 
 def losses(demand: Demand, names):

@@ -34,14 +34,15 @@ def test_the_share_taken_of_eagle_heads_is_that_of_two_published_heads() -> None
 
 def test_next_token_layers_draft_one_each_and_heads_several_numbers_of_tokens() -> None:
     deepseek, llama = catalog.model("deepseek-v3"), catalog.model("llama3.1-8b")
-    assert [d.drafted for d in drafted("mtp", None, deepseek)] == [1]
-    assert [d.drafted for d in drafted("eagle3", None, llama)] == [1, 2, 3, 5]
-    assert [(d.drafted, d.accepted) for d in drafted("eagle3:4", 2.4, llama)] == [(4, 2.4)]
-    assert [d.drafted for d in drafted("eagle3", 2.4, llama)] == [2]  # as `load --speculative 2.4` has it
+    assert [d.drafted for d in drafted("mtp", deepseek)] == [1]
+    assert [d.drafted for d in drafted("eagle3", llama)] == [1, 2, 3, 5]
+    assert [(d.drafted, d.accepted) for d in drafted("eagle3:4=2.4", llama)] == [(4, 2.4)]
+    assert [d.drafted for d in drafted("eagle3=2.4", llama)] == [2]  # as `load --speculative 2.4` has it
     with pytest.raises(Incompatible, match="no next-token layers"):
-        drafted("mtp", None, llama)
-    with pytest.raises(SpecError, match="accepted: say what drafts"):
-        drafted(None, 2.0, llama)
+        drafted("mtp", llama)
+    for word in ("eagle3:0", "eagle3:3=0.5", "eagle3:3=", "eagle3:1=2.5"):
+        with pytest.raises(SpecError, match="speculative: "):
+            drafted(word, llama)
 
 
 @pytest.mark.parametrize("kind", ["eagle3", "llama3.1-8b"])
@@ -67,7 +68,7 @@ def test_it_is_tried_beside_decoding_without_and_never_raises_the_cost() -> None
     assert more.tried > 4 * plain.tried
     assert more.plan.usd < plain.plan.usd and more.plan.drafting is not None
     assert any("With speculative decoding (EAGLE-3) a query costs" in line for line in more.why)
-    bad = kvplan.recommend(model="llama3.1-70b", speculative="eagle3:16", accepted=1.01, **CHAT)
+    bad = kvplan.recommend(model="llama3.1-70b", speculative="eagle3:16=1.01", **CHAT)
     assert bad.plan == replace(plain.plan, slo_probability=bad.plan.slo_probability)
     assert any("was tried and does not lower the cost" in line for line in bad.why)
 
@@ -103,6 +104,6 @@ def test_what_it_rests_on_is_said(run) -> None:
     used = run(*DEEPSEEK, "--speculative", "mtp", "--json").json["recommended"]["speculative"]
     assert (used["draft"], used["tokens_drafted"]) == ("mtp:1", 1)
     assert used["tokens_per_step"] == pytest.approx(1.85)
-    assert "85%" in used["basis"] and "arXiv 2412.19437" in used["basis"]
+    assert "85 %" in used["basis"] and "arXiv 2412.19437" in used["basis"]
     text = " ".join(run(*DEEPSEEK, "--speculative", "mtp").out.split())
     assert "MTP drafting 1 token; a step yields 1.85 on average" in text

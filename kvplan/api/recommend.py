@@ -54,7 +54,6 @@ def recommend(
     allow_long_context: bool = False,
     engine: str = "vllm",
     speculative: str | None = None,
-    accepted: float | str | None = None,
     load: float | str = 1.0,
     vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
 ) -> Recommendation:
@@ -68,8 +67,8 @@ def recommend(
     `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
     `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3".
     `speculative` also tries speculative decoding: mtp, eagle3 or a draft model, with as many tokens drafted a step as
-    named (eagle3:3) or as come out best; `accepted` is how many tokens a step of it yields. Raises KvplanError for
-    names and values that cannot be understood.
+    named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published. Raises
+    KvplanError for names and values that cannot be understood.
 
         >>> best = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> best.plan.technique, best.plan.gpu
@@ -90,7 +89,7 @@ def recommend(
     check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
     question = question_of(
         spec, traffic, limits, techniques=techniques, weights=weights, quality=quality, objective=objective,
-        headroom=headroom, spares=spares, prefix_cache=prefix_cache, drafting=drafted(speculative, accepted, spec),
+        headroom=headroom, spares=spares, prefix_cache=prefix_cache, drafting=drafted(speculative, spec),
     )  # fmt: skip
     market = market_of(gpus, day, price=price, prices=prices, own=own, term=term, profile=profile)
     answer = best_of([market.answered(question, word) for word in engines])

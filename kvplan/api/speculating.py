@@ -1,8 +1,7 @@
-"""What callers write of speculative decoding, as ways for a search to try."""
+"""What callers write of speculative decoding, as ways for a search to try: `eagle3`, `mtp:1`, `llama3.2-1b:4=2.9`."""
 
 from kvplan.api import values
 from kvplan.api.memory import drafting
-from kvplan.errors import SpecError
 from kvplan.planning.speculation import Drafting, draftings
 from kvplan.specs.model import ModelSpec
 
@@ -10,16 +9,17 @@ from kvplan.specs.model import ModelSpec
 MOST_DRAFTED = 64
 
 
-def drafted(speculative: str | None, accepted: float | str | None, model: ModelSpec) -> tuple[Drafting, ...]:
-    """Return the ways of speculative decoding asked for, as in 'eagle3' or 'mtp:1'; () where none was."""
-    yields = values.given(values.number, accepted, "accepted", 1.0, MOST_DRAFTED + 1.0)
+def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
+    """Return the ways of speculative decoding asked for, () where none was.
+
+    A draft may be followed by the tokens drafted for a step, and by those that a step yields on average.
+    """
     if speculative is None:
-        if yields is not None:
-            raise SpecError("accepted: say what drafts with speculative=mtp, eagle3 or a draft model")
         return ()
-    whole = values.word(speculative, "speculative")
-    name, sign, count = whole.rpartition(":")
-    if not (sign and count.isascii() and count.isdecimal()):
-        return draftings(model, drafting(whole, model, None), None, yields)
+    asked, sign, tokens = values.word(speculative, "speculative").partition("=")
+    accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
+    name, colon, count = asked.rpartition(":")
+    if not (colon and count.isascii() and count.isdecimal()):
+        return draftings(model, drafting(asked, model, None), None, accepted)
     many = values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)
-    return draftings(model, drafting(name, model, None), many, yields)
+    return draftings(model, drafting(name, model, None), many, accepted)

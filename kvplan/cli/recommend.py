@@ -74,8 +74,7 @@ def question() -> dict[str, Any]:
 @prices_option
 @own_option
 @click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm, any.")
-@click.option("--speculative", metavar="DRAFT", help="Also try mtp, eagle3 or a draft model; eagle3:3.")
-@click.option("--accepted", metavar="N", help="Tokens that a step of it yields, as engines log.")
+@click.option("--speculative", metavar="DRAFT", help="Also try mtp, eagle3, a draft model; eagle3:3=2.4.")
 @click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if, as load=1,3,10 or price=2,3.")
 @profile_option
 @day_option

@@ -19,7 +19,7 @@ from kvplan.specs.calibration import Calibration
 Array = Any
 
 
-class Row(NamedTuple):
+class Loaded(NamedTuple):
     """A configuration and the requests of a rank at which it is worked out."""
 
     shape: Configuration  #: technique, weights, replica shape, drafts
@@ -48,7 +48,7 @@ class Verified:
         return self.drafting.accepted * decode / (verify + drafts)
 
 
-def verified(demand: Demand, rows: Sequence[Row], length: int) -> tuple[Verified, ...]:
+def verified(demand: Demand, rows: Sequence[Loaded], length: int) -> tuple[Verified, ...]:
     """Return the speculative steps of rows at a length of sequences; () where none drafts."""
     return tuple(
         verified_by(demand, drafting, [(i, r) for i, r in enumerate(rows) if r.shape.drafting is drafting], length)
@@ -57,20 +57,20 @@ def verified(demand: Demand, rows: Sequence[Row], length: int) -> tuple[Verified
     )
 
 
-def verified_by(demand: Demand, drafting: Drafting, placed: Sequence[tuple[int, Row]], length: int) -> Verified:
+def verified_by(demand: Demand, drafting: Drafting, placed: Sequence[tuple[int, Loaded]], length: int) -> Verified:
     """Return the speculative steps of the rows that draft in one way."""
     rows, many, loads = [r for _, r in placed], 1 + drafting.drafted, placed[0][1].batch.shape[0]
 
-    def engine(r: Row) -> list[Operator]:
+    def engine(r: Loaded) -> list[Operator]:
         bare = KVLayout(groups=(), parameters=r.shape.layout.parameters)
         held = weights(demand.model, r.shape.form)
         return forward(demand.model, bare, held, r.shape.parallel, decode=many * r.batch, length=length)
 
-    def attending(r: Row) -> list[Operator]:
+    def attending(r: Loaded) -> list[Operator]:
         each = attended_at(r.shape.layout, demand.base, r.shape.parallel.tensor, length, 0)
         return [o._replace(flops=many * o.flops) for o in attention(each, r.batch, None)]
 
-    def draft(r: Row) -> list[Operator]:
+    def draft(r: Loaded) -> list[Operator]:
         model = drafting.draft.model
         held = weights(model, drafting.written_in(r.shape.form).form)
         return forward(model, drafting.layout(r.shape.technique), held, r.shape.parallel, decode=r.batch, length=length)

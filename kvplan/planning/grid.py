@@ -28,7 +28,7 @@ from kvplan.perf.prompts import (
 from kvplan.perf.step_time import whole_step
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.planning.drafting import Row, Verified, verified
+from kvplan.planning.drafting import Loaded, Verified, verified
 from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
@@ -126,20 +126,20 @@ def alike(
 ) -> AlikePrompts:
     """Return the rows of configurations whose prompts share a prefix, or of those whose prompts do not."""
     classes = prompt_classes(demand.workload, shared)
-    some, base = [Row(shapes[i], batch[i]) for i in rows], demand.base
+    some, base = [Loaded(shapes[i], batch[i]) for i in rows], demand.base
 
-    def engine(r: Row) -> PromptPasses:
+    def engine(r: Loaded) -> PromptPasses:
         bare = KVLayout(groups=(), parameters=r.shape.layout.parameters)
         return prompt_passes(
             demand.model, base, bare, weights(demand.model, r.shape.form), r.shape.parallel, batch=r.batch,
             classes=classes, output=demand.output, chunk=chunk, attention=tuple([] for _ in classes),
         )  # fmt: skip
 
-    def attention(r: Row) -> tuple[list[Operator], list[Operator]]:
+    def attention(r: Loaded) -> tuple[list[Operator], list[Operator]]:
         at = (base, r.shape.layout, r.shape.parallel.tensor, classes, demand.output)
         return decode_attention(*at, r.batch), decode_attention(*at, 0.0)
 
-    def prompt(r: Row) -> tuple[list[Operator], ...]:
+    def prompt(r: Loaded) -> tuple[list[Operator], ...]:
         return prompt_attention(base, r.shape.layout, r.shape.parallel.tensor, classes)
 
     def side_by_side(row: Array, lists: Sequence[Sequence[list[Operator]]]) -> tuple[Shared, ...]:

@@ -10,7 +10,7 @@ from kvplan.kv.layout import KVLayout, kv_layout
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
-from kvplan.units import show_count
+from kvplan.units import show_count, show_percent
 
 #: share of drafted tokens that a usual draft gets right, one by one; says how many are drafted for a gain
 ACCEPTANCE = 0.8
@@ -102,21 +102,19 @@ def draftings(model: ModelSpec, draft: Draft, drafted: int | None, accepted: flo
 
     `accepted` tokens a step are as measured, for which as many are drafted as `speculation` takes where nobody says.
     """
-    rate, basis = ACCEPTED[draft.kind]
+    rate, source = ACCEPTED[draft.kind]
+    basis = "as asked for" if accepted else f"{show_percent(rate)} of the drafted tokens are accepted: {source}"
     if accepted is not None:
         counts = [speculation(accepted, 0.0, drafted).drafted]
     elif drafted is not None:
         counts = [drafted]
     else:
         counts = [len(draft.model.layers)] if draft.kind == "mtp" else list(TRIED)
+    bits = default_kv_bits(model)
     return tuple(
-        Drafting(
-            draft=draft, drafted=k, accepted=accepted or yielded(rate, k),
-            basis=f"{rate:.0%} of the drafted tokens are accepted: {basis}" if accepted is None else "as asked for",
-            kv_bits=default_kv_bits(model),
-        )
+        Drafting(draft=draft, drafted=k, accepted=accepted or yielded(rate, k), basis=basis, kv_bits=bits)
         for k in counts
-    )  # fmt: skip
+    )
 
 
 def yielded(rate: float, drafted: int) -> float:

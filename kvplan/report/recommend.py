@@ -109,7 +109,7 @@ def speculative(p: Plan | None) -> Iterator[str]:
     )
     yield (
         "The probability of keeping the limits leaves out how far the acceptance of your requests differs: engines log "
-        "how many tokens a step yields; give it with accepted=N."
+        f"how many tokens a step yields; give them, as in speculative={used.spelled}=2.4."
     )
 
 
