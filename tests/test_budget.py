@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kvplan import catalog
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 from kvplan.specs.hardware import ENGINE_FIELDS
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.kv import spelling
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.perf.matrices import parts
 from kvplan.perf.operators import (

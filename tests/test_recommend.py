@@ -17,7 +17,7 @@ from kvplan import catalog
 from kvplan.api.speculating import drafted
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
 from kvplan.perf.operators import forward

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.encoder import with_images
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.site import Limits

@@ -6,7 +6,8 @@ from functools import lru_cache
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.budget import Draft
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
