@@ -34,7 +34,7 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/installed", "planning/plan", "planning/demand", "planning/certainty",
+        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
         "planning/sensitivity", "planning/fleet/",
     },
     "scipy": {"measuring/", "planning/fleet/program"},

@@ -40,7 +40,7 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class SharedOperators:
     """Operators that several rows share: each different list once, and which of them each row has."""
 
     row: Array  #: of each row, the place of its list among the operators

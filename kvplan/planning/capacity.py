@@ -8,8 +8,8 @@ from math import floor, log10
 from kvplan.planning.certainty import chance
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import gpu_grids
 from kvplan.planning.grid import most_requests
-from kvplan.planning.installed import installed_on
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import GPUS, Candidates, candidates
 from kvplan.planning.site import Site
@@ -61,7 +61,7 @@ def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str]
     shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
     known = {shape.pair for shape in shapes}
     pairs = known - set(book.barred(known, limited))
-    homes = installed_on(limited, shapes, [site], most_requests(demand.engine, [site])) if shapes else []
+    homes = gpu_grids(limited, shapes, [site], most_requests(demand.engine, [site])) if shapes else []
 
     def at(volume: float) -> Candidates | None:
         return candidates(at_volume(limited, volume), homes[0]) if homes else None

@@ -11,8 +11,8 @@ from kvplan.perf.prompts import PromptClass, PromptSteps, mixture
 from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
 from kvplan.perf.serving import Load, Served
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import GpuGrid
 from kvplan.planning.grid import AlikePrompts, Between
-from kvplan.planning.installed import Installed
 from kvplan.planning.prompts import kept_prefixes
 
 Array = Any
@@ -28,16 +28,16 @@ class Crowd:
     """
 
     demand: Demand  #: what is to be served
-    installed: Installed  #: configurations on the GPU
+    gpu_grid: GpuGrid  #: configurations on the GPU
 
     @cached_property
     def steady(self) -> tuple[Served, Array, Array]:
         """Means of full replicas, how many carry the demand without spares, and the share of prefixes they keep."""
-        served = self.installed.ideal
+        served = self.gpu_grid.ideal
         replicas = self.replicas(served)
         kept = self.kept(served, replicas)
         if (kept < 1).any():
-            served = self.installed.full(kept)
+            served = self.gpu_grid.full(kept)
             replicas = self.replicas(served)
         return served, replicas, kept
 
@@ -47,22 +47,22 @@ class Crowd:
 
     def replicas(self, served: Served) -> Array:
         """Return how many replicas carry the demand, without spares."""
-        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.installed.grid.requests - 1e-9), 1.0)
+        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.grid.requests - 1e-9), 1.0)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
         rate = self.rate(replicas)
-        room = np.maximum(self.installed.room - np.minimum(rate * served.cycle, self.installed.grid.requests), 0.0)
+        room = np.maximum(self.gpu_grid.room - np.minimum(rate * served.cycle, self.gpu_grid.grid.requests), 0.0)
         return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
 
     def times(self) -> tuple[Array, Array, Served]:
         """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
-        (served, replicas, kept), installed = self.steady, self.installed
+        (served, replicas, kept), gpu_grid = self.steady, self.gpu_grid
         ttft, tpot, mean_ttft, mean_tpot = (
             np.array(served.ttft), np.array(served.tpot), np.array(served.ttft), np.array(served.tpot)
         )  # fmt: skip
-        for group, steps in zip(installed.grid.groups, installed.steps, strict=True):
-            at: Places = np.nonzero(installed.fits[group.rows])  # type: ignore[assignment]
+        for group, steps in zip(gpu_grid.grid.groups, gpu_grid.steps, strict=True):
+            at: Places = np.nonzero(gpu_grid.fits[group.rows])  # type: ignore[assignment]
             if at[0].size and not self.demand.workload.offline:
                 here = (group.rows[at[0]], at[1])
                 ttft[here], tpot[here], mean_ttft[here], mean_tpot[here] = self.group_times(
@@ -74,7 +74,7 @@ class Crowd:
         self, group: AlikePrompts, steps: PromptSteps, served: Served, replicas: Array, at: Places, kept: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Return percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
-        home = self.installed
+        home = self.gpu_grid
         c, rows = home.site.calibration, group.rows[at[0]]
         here = (rows, at[1])
         classes = home.classes(group, kept)
@@ -99,7 +99,7 @@ class Crowd:
 
     def running(self, between: Between, classes: tuple[PromptClass, ...], running: Array) -> Served:
         """Return the means when so many requests run on a rank."""
-        c = self.installed.site.calibration
+        c = self.gpu_grid.site.calibration
         batch = np.maximum(running, 1.0)
         load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
         steps = between.at(batch)

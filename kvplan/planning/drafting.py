@@ -8,7 +8,7 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
-from kvplan.perf.arrays import Shared, alike_rows, stack
+from kvplan.perf.arrays import SharedOperators, alike_rows, stack
 from kvplan.perf.operators import Operator, attended_at, attention, forward
 from kvplan.perf.step_time import overlapped, whole_step
 from kvplan.planning.configurations import Configuration
@@ -19,7 +19,7 @@ from kvplan.specs.calibration import Calibration
 Array = Any
 
 
-class Loaded(NamedTuple):
+class GridRow(NamedTuple):
     """A configuration and the requests of a rank at which it is worked out."""
 
     shape: Configuration  #: technique, weights, replica shape, drafts
@@ -27,14 +27,14 @@ class Loaded(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class SpeculativeSteps:
     """Configurations that draft alike: a step verifies the drafted tokens of every request, and others draft them."""
 
     drafting: Drafting  #: what drafts, how many tokens, and how many a step yields
     rows: Array  #: of these configurations, among those of their prompts
-    engine: Shared  #: a verifying step without attention
-    attention: Shared  #: its attention: each cache is read once for all tokens
-    draft: Shared  #: one token drafted for every request
+    engine: SharedOperators  #: a verifying step without attention
+    attention: SharedOperators  #: its attention: each cache is read once for all tokens
+    draft: SharedOperators  #: one token drafted for every request
 
     def gain(self, c: Calibration, batch: Array, decode: Array) -> Array:
         """Return tokens a step yields, over how much longer than a plain step of `decode` seconds it takes.
@@ -48,37 +48,39 @@ class Verified:
         return self.drafting.accepted * decode / (verify + drafts)
 
 
-def verified(demand: Demand, rows: Sequence[Loaded], length: int) -> tuple[Verified, ...]:
+def speculative_steps(demand: Demand, rows: Sequence[GridRow], length: int) -> tuple[SpeculativeSteps, ...]:
     """Return the speculative steps of rows at a length of sequences; () where none drafts."""
     return tuple(
-        verified_by(demand, drafting, [(i, r) for i, r in enumerate(rows) if r.shape.drafting is drafting], length)
+        steps_with(demand, drafting, [(i, r) for i, r in enumerate(rows) if r.shape.drafting is drafting], length)
         for drafting in demand.drafting
         if any(r.shape.drafting is drafting for r in rows)
     )
 
 
-def verified_by(demand: Demand, drafting: Drafting, placed: Sequence[tuple[int, Loaded]], length: int) -> Verified:
-    """Return the speculative steps of the rows that draft in one way."""
+def steps_with(
+    demand: Demand, drafting: Drafting, placed: Sequence[tuple[int, GridRow]], length: int
+) -> SpeculativeSteps:
+    """Return the speculative steps of rows that all draft in one way, each with its place among all."""
     rows, many, loads = [r for _, r in placed], 1 + drafting.drafted, placed[0][1].batch.shape[0]
 
-    def engine(r: Loaded) -> list[Operator]:
+    def engine(r: GridRow) -> list[Operator]:
         bare = KVLayout(groups=(), parameters=r.shape.layout.parameters)
         held = weights(demand.model, r.shape.form)
         return forward(demand.model, bare, held, r.shape.parallel, decode=many * r.batch, length=length)
 
-    def attending(r: Loaded) -> list[Operator]:
+    def attending(r: GridRow) -> list[Operator]:
         each = attended_at(r.shape.layout, demand.base, r.shape.parallel.tensor, length, 0)
         return [o._replace(flops=many * o.flops) for o in attention(each, r.batch, None)]
 
-    def draft(r: Loaded) -> list[Operator]:
+    def draft(r: GridRow) -> list[Operator]:
         model = drafting.draft.model
         held = weights(model, drafting.written_in(r.shape.form).form)
         return forward(model, drafting.layout(r.shape.technique), held, r.shape.parallel, decode=r.batch, length=length)
 
-    def shared(at: Array, lists: list[list[Operator]]) -> Shared:
-        return Shared(row=at, operators=stack(lists, loads))
+    def shared(at: Array, lists: list[list[Operator]]) -> SharedOperators:
+        return SharedOperators(row=at, operators=stack(lists, loads))
 
-    return Verified(
+    return SpeculativeSteps(
         drafting=drafting, rows=np.array([i for i, _ in placed]),
         engine=shared(*alike_rows(rows, lambda r: (r.shape.form, r.shape.parallel, r.shape.layout.parameters), engine)),
         attention=shared(*alike_rows(rows, lambda r: (r.shape.technique, r.shape.parallel), attending)),

@@ -22,7 +22,7 @@ LONGEST = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pinned:
+class RequestPages:
     """What one request takes of a GPU's cache."""
 
     blocks: int  #: block ids it pins
@@ -48,9 +48,9 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
         return memory_budget(demand.model, KVLayout(groups=(), parameters=parameters), where, mean).kv_cache
 
     @cache
-    def pinned(kept: tuple[str, bool], tensor: int, limits: tuple[int, int], longest: bool) -> Pinned:
+    def pages(kept: tuple[str, bool], tensor: int, limits: tuple[int, int], longest: bool) -> RequestPages:
         layout = layouts[kept].with_prompt(int(prompt)) if longest else layouts[kept]
-        return pinned_by(demand, layout, tensor, limits, int(prompt + output) if longest else mean)
+        return pages_of(demand, layout, tensor, limits, int(prompt + output) if longest else mean)
 
     def room(gpu: Gpu) -> Array:
         limits = demand.engine.limits(gpu)
@@ -60,7 +60,7 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
         longest, usual = (
             sequences(
                 bytes_free,
-                [pinned((s.technique, s.drafts), s.parallel.tensor, limits, long) for s in shapes],
+                [pages((s.technique, s.drafts), s.parallel.tensor, limits, long) for s in shapes],
             )
             for long in (True, False)
         )
@@ -69,7 +69,7 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
     return [room(gpu) for gpu in gpus]
 
 
-def pinned_by(demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int) -> Pinned:
+def pages_of(demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int) -> RequestPages:
     """Return what a request of `length` tokens pins on a GPU; `limits` are sequences and tokens of an engine step."""
     most, chunk = limits
     where = Deployment(
@@ -78,10 +78,10 @@ def pinned_by(demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, 
     )  # fmt: skip
     pages = where.pages(layout.settled(length))
     peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor
-    return Pinned(blocks=pages.blocks(length), block_bytes=pages.block_bytes, peak=peak)
+    return RequestPages(blocks=pages.blocks(length), block_bytes=pages.block_bytes, peak=peak)
 
 
-def sequences(free: Array, each: Sequence[Pinned]) -> Array:
+def sequences(free: Array, each: Sequence[RequestPages]) -> Array:
     """Return how many requests each row's free bytes hold, as `Paging.sequences` counts them."""
     blocks, block_bytes, peak = (
         np.array([getattr(p, f) for p in each], float) for f in ("blocks", "block_bytes", "peak")

@@ -14,7 +14,7 @@ import numpy as np
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import weights
-from kvplan.perf.arrays import Shared, alike_rows, stack
+from kvplan.perf.arrays import SharedOperators, alike_rows, stack
 from kvplan.perf.operators import Amount, Operator
 from kvplan.perf.prompts import (
     PromptClass,
@@ -28,7 +28,7 @@ from kvplan.perf.prompts import (
 from kvplan.perf.step_time import whole_step
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.planning.drafting import Loaded, Verified, verified
+from kvplan.planning.drafting import GridRow, SpeculativeSteps, speculative_steps
 from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.site import Site
 from kvplan.specs.calibration import Calibration
@@ -51,18 +51,18 @@ class AlikePrompts:
     #: whether they share prefixes
     shared: bool
     sizes: tuple[float, ...]  #: tokens of prompts in a step, as `PromptSteps` has them [token]
-    decode: Shared  #: a step without prompts
-    mixed: tuple[Shared, ...]  #: by size, beside the requests that decode
-    alone: tuple[Shared, ...]  #: by size, by themselves
-    attention: Shared  #: of the requests that decode
-    idle: Shared  #: of none: what the attention of a step of prompts alone launches
-    prompts: tuple[Shared, ...]  #: attention of a whole prompt, by class
-    drafting: tuple[Verified, ...] = ()  #: steps of the rows that decode speculatively
+    decode: SharedOperators  #: a step without prompts
+    mixed: tuple[SharedOperators, ...]  #: by size, beside the requests that decode
+    alone: tuple[SharedOperators, ...]  #: by size, by themselves
+    attention: SharedOperators  #: of the requests that decode
+    idle: SharedOperators  #: of none: what the attention of a step of prompts alone launches
+    prompts: tuple[SharedOperators, ...]  #: attention of a whole prompt, by class
+    drafting: tuple[SpeculativeSteps, ...] = ()  #: steps of the rows that decode speculatively
 
     def steps(self, c: Calibration, batch: Array) -> PromptSteps:
         """Return the times of the configurations' steps on a GPU, as `prompt_steps` has them of one. [s]"""
 
-        def step(engine: Shared, attention: Shared, sequences: Any, prompts: bool) -> Array:
+        def step(engine: SharedOperators, attention: SharedOperators, sequences: Any, prompts: bool) -> Array:
             device = engine.device(c, prompts) + attention.device(c, prompts)
             return whole_step(device, engine.host(c) + attention.host(c), c, sequences)
 
@@ -126,25 +126,25 @@ def alike(
 ) -> AlikePrompts:
     """Return the rows of configurations whose prompts share a prefix, or of those whose prompts do not."""
     classes = prompt_classes(demand.workload, shared)
-    some, base = [Loaded(shapes[i], batch[i]) for i in rows], demand.base
+    some, base = [GridRow(shapes[i], batch[i]) for i in rows], demand.base
 
-    def engine(r: Loaded) -> PromptPasses:
+    def engine(r: GridRow) -> PromptPasses:
         bare = KVLayout(groups=(), parameters=r.shape.layout.parameters)
         return prompt_passes(
             demand.model, base, bare, weights(demand.model, r.shape.form), r.shape.parallel, batch=r.batch,
             classes=classes, output=demand.output, chunk=chunk, attention=tuple([] for _ in classes),
         )  # fmt: skip
 
-    def attention(r: Loaded) -> tuple[list[Operator], list[Operator]]:
+    def attention(r: GridRow) -> tuple[list[Operator], list[Operator]]:
         at = (base, r.shape.layout, r.shape.parallel.tensor, classes, demand.output)
         return decode_attention(*at, r.batch), decode_attention(*at, 0.0)
 
-    def prompt(r: Loaded) -> tuple[list[Operator], ...]:
+    def prompt(r: GridRow) -> tuple[list[Operator], ...]:
         return prompt_attention(base, r.shape.layout, r.shape.parallel.tensor, classes)
 
-    def side_by_side(row: Array, lists: Sequence[Sequence[list[Operator]]]) -> tuple[Shared, ...]:
+    def side_by_side(row: Array, lists: Sequence[Sequence[list[Operator]]]) -> tuple[SharedOperators, ...]:
         loads = batch.shape[1]
-        return tuple(Shared(row=row, operators=stack(each, loads)) for each in zip(*lists, strict=True))
+        return tuple(SharedOperators(row=row, operators=stack(each, loads)) for each in zip(*lists, strict=True))
 
     at, passes = alike_rows(some, lambda r: (r.shape.form, r.shape.parallel, r.shape.layout.parameters), engine)
     own = side_by_side(*alike_rows(some, lambda r: (r.shape.technique, r.shape.parallel), attention))
@@ -153,7 +153,7 @@ def alike(
         rows=rows, classes=classes, shared=shared, sizes=passes[0].sizes,
         decode=side_by_side(at, [[p.decode] for p in passes])[0], mixed=side_by_side(at, [p.mixed for p in passes]),
         alone=side_by_side(at, [p.alone for p in passes]), attention=own[0], idle=own[1],
-        prompts=side_by_side(*whole), drafting=verified(demand, some, halfway(classes, demand.output)),
+        prompts=side_by_side(*whole), drafting=speculative_steps(demand, some, halfway(classes, demand.output)),
     )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import SearchGrid, most_requests
-from kvplan.planning.installed import Installed, installed_on
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.workload import Workload
@@ -34,7 +34,7 @@ GPUS = "GPUs"
 class Candidates:
     """All candidates on one GPU, as arrays of (configuration, load)."""
 
-    installed: Installed  #: the configurations on the GPU, and what each holds
+    gpu_grid: GpuGrid  #: the configurations on the GPU, and what each holds
     workload: Workload  #: what is served, as this GPU serves it
     served: Served  #: times of a replica in steady state
     replicas: Array  #: that carry the demand, without spares
@@ -58,12 +58,12 @@ class Candidates:
     @property
     def site(self) -> Site:
         """The GPU with its rates and prices."""
-        return self.installed.site
+        return self.gpu_grid.site
 
     @property
     def grid(self) -> SearchGrid:
         """Configurations and loads."""
-        return self.installed.grid
+        return self.gpu_grid.grid
 
     @property
     def requests(self) -> Array:
@@ -73,12 +73,12 @@ class Candidates:
     @property
     def room(self) -> Array:
         """Mean requests that fit one replica, as a column."""
-        return self.installed.room
+        return self.gpu_grid.room
 
     @property
     def fits(self) -> Array:
         """Whether memory and engine allow it."""
-        return self.installed.fits
+        return self.gpu_grid.fits
 
     @cached_property
     def feasible(self) -> Array:
@@ -113,17 +113,17 @@ class Candidates:
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
 
 
-def candidates(demand: Demand, installed: Installed) -> Candidates:
+def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     """Return what the configurations on one GPU come to under the demand's load and limits."""
-    crowd, grid, site, limits = Crowd(demand=demand, installed=installed), installed.grid, installed.site, demand.limits
+    crowd, grid, site, limits = Crowd(demand=demand, gpu_grid=gpu_grid), gpu_grid.grid, gpu_grid.site, demand.limits
     steady, replicas, kept = crowd.steady
     gpus = (replicas + demand.spares) * grid.each
-    gpu_seconds = steady.cycle / (installed.busy * grid.batch) * grid.each
+    gpu_seconds = steady.cycle / (gpu_grid.busy * grid.batch) * grid.each
     ttft, tpot, served = crowd.times()
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
-        installed=installed, workload=demand.workload, served=served, replicas=replicas, gpus=gpus,
+        gpu_grid=gpu_grid, workload=demand.workload, served=served, replicas=replicas, gpus=gpus,
         gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
         sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
@@ -156,5 +156,5 @@ def search(
     shapes, refused = configurations(demand, wanted, node, left_out)
     if not shapes or not sites:
         return [], refused
-    homes = installed_on(demand, shapes, sites, most_requests(demand.engine, sites))
+    homes = gpu_grids(demand, shapes, sites, most_requests(demand.engine, sites))
     return [candidates(demand, home) for home in homes], refused

@@ -9,7 +9,7 @@ import numpy as np
 
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.installed import installed_on
+from kvplan.planning.gpu_grid import gpu_grids
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.site import Site
 
@@ -68,8 +68,8 @@ class CostRange:
         workload = self.demand.workload
         moved = replace(workload, input=workload.input.times(factor), output=workload.output.times(factor))
         demand, held = replace(self.demand, workload=moved), self.plan.in_flight
-        home = installed_on(demand, [configuration_of(demand, self.plan)], [self.site], held)[0]
-        served, _, _ = Crowd(demand=demand, installed=home).steady
+        home = gpu_grids(demand, [configuration_of(demand, self.plan)], [self.site], held)[0]
+        served, _, _ = Crowd(demand=demand, gpu_grid=home).steady
         return float(served.cycle[0][list(home.grid.requests[0]).index(held)])
 
     def cost(self, pace: Array = 1.0, price: Array = 1.0, load: Array = 1.0, length: Array = 1.0) -> Array:

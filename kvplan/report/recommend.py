@@ -7,8 +7,9 @@ from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
+from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import (
     Column,
     Json,

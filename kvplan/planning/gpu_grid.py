@@ -22,7 +22,7 @@ Array = Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Installed:
+class GpuGrid:
     """The configurations of a grid on one GPU; how many requests come, and how they come, does not matter here.
 
     Arrays are of (configuration, load).
@@ -87,8 +87,8 @@ class Installed:
         return prompt_classes(self.demand.workload, True, kept) if group.shared else group.classes
 
 
-def installed_on(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[Installed]:
+def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
     """Return configurations on every GPU, up to `most` requests on a rank."""
     grid = grid_of(demand, shapes, sites[0].calibration.chunk, most)
     held = rooms(demand, shapes, [site.gpu for site in sites])
-    return [Installed(demand=demand, site=site, grid=grid, room=room) for site, room in zip(sites, held, strict=True)]
+    return [GpuGrid(demand=demand, site=site, grid=grid, room=room) for site, room in zip(sites, held, strict=True)]
