@@ -173,7 +173,7 @@ def test_configurations_that_only_large_fleets_tell_apart_are_both_kept() -> Non
     owned = replace(SITES["h100-sxm"], owned=own(catalog.gpu("h100"), catalog.ownership("default")))
     dense, fine, wide = (
         replace(c, site=owned)
-        for c in (column(g, requests=100), column(g, requests=4), column(g, gpus=65, requests=325))
+        for c in (column(g, requests=100), column(g, requests=4), column(g, gpus=65, requests=340))
     )
     dense = replace(dense, plan=replace(dense.plan, gpu_seconds=100 * dense.plan.gpu_seconds))
     wide = replace(wide, plan=replace(wide.plan, gpu_seconds=fine.plan.gpu_seconds))
