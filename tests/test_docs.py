@@ -143,6 +143,20 @@ def test_contributing_names_the_rooms_in_order_and_files_that_exist() -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_contributing_names_every_file_of_every_room() -> None:
+    """But for families, tools and answers, of which there is one file each, called like what it is about."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = text[text.index("## Rooms") :].split("\n| ")
+    alike = ("architectures/families/", "measuring/benchmarks/", "report/formats/")
+    for row in rooms[2:]:
+        room = re.match(r"`(\w+)`", row)[1]
+        files = (ROOT / "kvplan" / room).rglob("*.py")
+        called = {*named(), "listing"} if room in ("api", "cli", "report") else set()
+        files = [f for f in files if not str(f.relative_to(ROOT / "kvplan")).startswith(alike)]
+        names = {f.stem for f in files if f.stem != "__init__"}
+        assert names - called - set(re.findall(r"`(\w+)/?`", row)) == set(), room
+
+
 def test_no_page_counts_what_the_catalogue_holds() -> None:
     """A model, GPU or architecture that is added must not make a page wrong."""
     for page in PAGES:
