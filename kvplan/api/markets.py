@@ -65,11 +65,11 @@ def market_of(
 ) -> Market:  # fmt: skip
     """Return the GPUs named, or all of them, at the caller's price, owned, or at the day's offers."""
     named, mine, owned = bool(values.several(gpus, "gpus")), values.price(price), values.given(values.word, own, "own")
-    found = gpus_of(gpus)
+    known = gpus_of(gpus)
     if mine and owned:
         raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
-    one_price(mine, found, named)
+    one_price(mine, known, named)
     return Market(
-        gpus=found, named=named, price=mine, listed=price_list(price, prices), owned=owned,
+        gpus=known, named=named, price=mine, listed=price_list(price, prices), owned=owned,
         term=values.word(term, "term"), profile=values.word(profile, "profile"), day=day,
     )  # fmt: skip

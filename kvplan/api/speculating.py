@@ -16,10 +16,10 @@ def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
     """
     if speculative is None:
         return ()
-    asked, sign, tokens = values.word(speculative, "speculative").partition("=")
+    draft, sign, tokens = values.word(speculative, "speculative").partition("=")
     accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
-    name, colon, count = asked.rpartition(":")
+    name, colon, count = draft.rpartition(":")
     if not (colon and count.isascii() and count.isdecimal()):
-        return draftings(model, drafting(asked, model, None), None, accepted)
+        return draftings(model, drafting(draft, model, None), None, accepted)
     many = values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)
     return draftings(model, drafting(name, model, None), many, accepted)

@@ -56,9 +56,9 @@ def screen() -> Screen:
         columns, colour = environ.get("COLUMNS", ""), False
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
-    return Screen(width, colour, command=context.info_name or "", asked=asked(context))
+    return Screen(width, colour, command=context.info_name or "", asked=typed(context))
 
 
-def asked(context: click.Context) -> str:
+def typed(context: click.Context) -> str:
     """Return the command line as it can be typed again, but for where this answer goes."""
     return shlex.join(["kvplan", *context.find_root().meta.get(WORDS, ())])

@@ -67,15 +67,15 @@ def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str]
         return candidates(at_volume(limited, volume), homes[0]) if homes else None
 
     def served(volume: float) -> bool:
-        found = at(volume)
-        return found is not None and bool((found.feasible & found.of(pairs)).any())
+        tried = at(volume)
+        return tried is not None and bool((tried.feasible & tried.of(pairs)).any())
 
     volume = greatest(served, limited.workload.arrivals.queries_per_day)
     over = at(MORE * volume)
     binds = binding(over, pairs, limited) if over else "memory"
     there = at_volume(limited, volume)
-    found = at(volume)
-    plans = replace(book, demand=there).choices([found], pairs, "gpus") if found else []
+    tried = at(volume)
+    plans = replace(book, demand=there).choices([tried], pairs, "gpus") if tried else []
     return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds)
 
 
@@ -105,14 +105,14 @@ def greatest(served: Callable[[float], bool], start: float) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if served(middle) else (low, middle)
     for _ in range(DOUBLINGS):  # a plan of another shape may serve a little more
-        if not served(MORE * told(low, served)):
+        if not served(MORE * in_few_digits(low, served)):
             break
-        low = MORE * told(low, served)
-    return told(low, served)
+        low = MORE * in_few_digits(low, served)
+    return in_few_digits(low, served)
 
 
-def told(volume: float, served: Callable[[float], bool]) -> float:
-    """Return a volume that is served as it is told: in its first digits where those are served."""
+def in_few_digits(volume: float, served: Callable[[float], bool]) -> float:
+    """Return a volume that is served as a report gives it: in its first digits where those are served."""
     short = rounded_down(volume)
     return short if served(short) else volume
 

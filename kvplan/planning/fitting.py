@@ -44,8 +44,8 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
     @cache
     def free(form: str | None, parallel: Parallel, parameters: float, drafts: bool, gpu: Gpu) -> float:
         draft = drafting.written_in(form) if drafting and drafts else None
-        where = Deployment(engine=demand.engine, gpu=gpu, parallel=parallel, weights=form, draft=draft)
-        return memory_budget(demand.model, KVLayout(groups=(), parameters=parameters), where, mean).kv_cache
+        deployment = Deployment(engine=demand.engine, gpu=gpu, parallel=parallel, weights=form, draft=draft)
+        return memory_budget(demand.model, KVLayout(groups=(), parameters=parameters), deployment, mean).kv_cache
 
     @cache
     def pages(kept: tuple[str, bool], tensor: int, limits: tuple[int, int], longest: bool) -> RequestPages:
@@ -72,11 +72,11 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
 def pages_of(demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int) -> RequestPages:
     """Return what a request of `length` tokens pins on a GPU; `limits` are sequences and tokens of an engine step."""
     most, chunk = limits
-    where = Deployment(
+    deployment = Deployment(
         engine=demand.engine, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
         max_num_batched_tokens=chunk,
     )  # fmt: skip
-    pages = where.pages(layout.settled(length))
+    pages = deployment.pages(layout.settled(length))
     peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor
     return RequestPages(blocks=pages.blocks(length), block_bytes=pages.block_bytes, peak=peak)
 

@@ -196,10 +196,10 @@ class Case:
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
-        where = Deployment(
+        deployment = Deployment(
             engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
         )
-        return memory_budget(self.model, layout, where, self.query.context)
+        return memory_budget(self.model, layout, deployment, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
         """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
