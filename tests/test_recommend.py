@@ -31,7 +31,8 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
-from kvplan.planning.plan import TIE, loads_of
+from kvplan.planning.outcome import search_all
+from kvplan.planning.plan import TIE, Book, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
@@ -108,6 +109,12 @@ def losses(demand: Demand, names):
 def answer(demand: Demand, names, sites, **more):
     qualities, formats = losses(demand, names)
     return recommend(demand, names, sites, qualities, losses=formats, **more)
+
+
+def cheapest(demand: Demand, names, sites, guesses: bool = True):
+    """Return the plan that `recommend` gives, without its reasons, range and remedies."""
+    book = Book(demand, *losses(demand, names))
+    return search_all(demand, names, sites, book, "cost", guesses).chosen
 
 
 # -- the slow twin --------------------------------------------------------------------------------
@@ -321,11 +328,12 @@ def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bo
     qualities, formats = losses(demand, names)
     found = recommend(demand, names, sites, qualities, losses=formats)
     slow = list(twin(demand, names, sites, qualities, formats))
+    assert found.plan == cheapest(demand, names, sites)
     assert (found.plan is None) == (not slow)
     assert slow, "a space without a plan tests nothing"
-    plan, cheapest = found.plan, min(row[0] for row in slow)
-    near = [row for row in slow if row[0] <= cheapest * (1 + TIE)]
-    assert plan.usd <= cheapest * (1 + TIE + 1e-9)
+    plan, least = found.plan, min(row[0] for row in slow)
+    near = [row for row in slow if row[0] <= least * (1 + TIE)]
+    assert plan.usd <= least * (1 + TIE + 1e-9)
     mine = (plan.technique, plan.gpu, plan.form, plan.drafting)
     same = [r for r in near if (r[2], r[3], r[7], r[8]) == mine and r[0] == pytest.approx(plan.usd, rel=1e-9)]
     assert any(plan.ttft == pytest.approx(r[4]) and plan.tpot == pytest.approx(r[5]) for r in same)
@@ -347,7 +355,7 @@ PLACES = ("h100", "h200", "b200", "mi300x")
 
 
 def cost(demand: Demand, guesses: bool = False) -> float:
-    found = answer(demand, NAMES, [site(g, model="qwen3-32b") for g in PLACES], guesses=guesses).plan
+    found = cheapest(demand, NAMES, [site(g, model="qwen3-32b") for g in PLACES], guesses)
     return math.inf if found is None else found.usd
 
 
@@ -401,7 +409,7 @@ def test_a_further_gpu_format_or_technique_never_raises_the_cost(
     @cache  # one that is already among them changes nothing
     def least(names, gpus, forms) -> float:
         demand = asked(workload, forms=forms, native=native, quality=limit, any_technique=True, confidence=0.9)
-        found = answer(demand, names, [site(gpu) for gpu in gpus]).plan
+        found = cheapest(demand, names, [site(gpu) for gpu in gpus])
         return math.inf if found is None else found.usd
 
     before = least(names, gpus, forms) * (1 + TIE + 1e-9)
@@ -417,7 +425,7 @@ def test_a_further_gpu_format_or_technique_never_raises_the_cost(
 def test_twice_the_load_never_needs_fewer_gpus(workload: str, gpu: str) -> None:
     def needed(per_day: float) -> int:
         demand = asked(workload, per_day=per_day, forms=(None, "fp8"), confidence=0.9)
-        return answer(demand, ("baseline", "fp8"), [site(gpu)]).plan.gpus
+        return cheapest(demand, ("baseline", "fp8"), [site(gpu)]).gpus
 
     counts = [needed(1e3 * 2**k) for k in range(12)]
     assert all(b >= a * (1 - TIE) for a, b in pairwise(counts)), counts

@@ -16,6 +16,7 @@ from kvplan.catalog.fields import (
     read_source,
     required,
     shelf_document,
+    source_of,
 )
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.hardware import Engine, Reserve, StepSize
@@ -93,7 +94,8 @@ def engine(word: str = "vllm") -> Engine:
         plain, options = figures({k: v for k, v in part.items() if k not in OTHER}, UNITS, place, "engine")
         tables = _tables(part, place)
         values |= plain | tables
-        sources |= options | dict.fromkeys(tables, read_source(part["source"], place))
+        default = read_source(part["source"], place)
+        sources |= options | {name: source_of(part[name], default, place) for name in tables}
     if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
         raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:
@@ -131,7 +133,8 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
     if "first_step" in part:
         values["first_step"] = tuple(listed(part["first_step"], f"{location}: first_step", "[a100-80gb-sxm]"))
     for name in (name for name in MODELS if name in part):
-        values[name] = tuple(listed(part[name], f"{location}: {name}", "[llama, qwen]"))
+        raw = part[name]["value"] if isinstance(part[name], Mapping) and "value" in part[name] else part[name]
+        values[name] = tuple(map(str, listed(raw, f"{location}: {name}", "[llama, qwen]")))
     if "steps" in part:
         values["steps"] = tuple(
             _step(s, f"{location}: steps") for s in listed(part["steps"], f"{location}: steps", STEPS, 1)
