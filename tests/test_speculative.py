@@ -101,7 +101,9 @@ def test_a_plan_that_would_not_start_is_not_given_and_the_reader_is_told(run) ->
 
 
 def test_what_it_rests_on_is_said(run) -> None:
-    used = run(*DEEPSEEK, "--speculative", "mtp", "--json").json["recommended"]["speculative"]
+    document = run(*DEEPSEEK, "--speculative", "mtp", "--json").json
+    used = document["recommended"]["speculative"]
+    assert not any("not counted" in line for line in document["warnings"])  # its next-token layer is
     assert (used["draft"], used["tokens_drafted"]) == ("mtp:1", 1)
     assert used["tokens_per_step"] == pytest.approx(1.85)
     assert "85 %" in used["basis"] and "arXiv 2412.19437" in used["basis"]

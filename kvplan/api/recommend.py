@@ -140,7 +140,9 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
 def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, an old price, drafts an engine refuses."""
     model = question.demand.model
-    warnings = [*context_warnings(model, question.context), *model.notes]
+    counted = r.plan is not None and r.plan.drafting is not None and r.plan.drafting.draft.kind == "mtp"
+    notes = [note for note in model.notes if not (counted and "multi-token" in note)]
+    warnings = [*context_warnings(model, question.context), *notes]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
