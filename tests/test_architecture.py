@@ -21,7 +21,8 @@ ONLY = {
     "json": {"catalog/", "report/formats/"},
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
-    "subprocess": set(), "socket": set(), "urllib": set(),
+    "subprocess": set(), "socket": set(),
+    "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/options"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
         "architectures/registry", "catalog/", "cli/__init__", "measuring/device/", "report/formats/__init__",
