@@ -7,7 +7,7 @@ import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.cli.options import flagged
+from kvplan.cli.flags import flagged
 from kvplan.cli.recommend import command
 from kvplan.errors import KvplanError
 from kvplan.planning.compare import PLAN, QUESTION, Change, Comparison, answered, compare

@@ -12,7 +12,7 @@ from kvplan.api.memory import memory
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source

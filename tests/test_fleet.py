@@ -11,6 +11,7 @@ import pytest
 
 from kvplan import catalog
 from kvplan.kv.replica import Parallel
+from kvplan.money.gpu_cost import own
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.bill import Pool, billed, spread
 from kvplan.planning.fleet.options import (
@@ -164,6 +165,19 @@ def test_dominated_configurations_are_dropped() -> None:
     small, wide, slow = column(g, requests=4), column(g, gpus=2, requests=10), column(g, requests=3)
     assert undominated([small, wide, slow]) == [small, wide]
     assert undominated([small, column(g, gpus=2, requests=8)]) == [small]
+
+
+def test_configurations_that_only_large_fleets_tell_apart_are_both_kept() -> None:
+    """The first needs the fewest GPUs but most electricity; of the others the wide one carries more from 65 GPUs on."""
+    g = group(asked(d=demand(1000)))
+    owned = replace(SITES["h100-sxm"], owned=own(catalog.gpu("h100"), catalog.ownership("default")))
+    dense, fine, wide = (
+        replace(c, site=owned)
+        for c in (column(g, requests=100), column(g, requests=4), column(g, gpus=65, requests=325))
+    )
+    dense = replace(dense, plan=replace(dense.plan, gpu_seconds=100 * dense.plan.gpu_seconds))
+    wide = replace(wide, plan=replace(wide.plan, gpu_seconds=fine.plan.gpu_seconds))
+    assert undominated([dense, fine, wide]) == [dense, fine, wide]
 
 
 # -- by hand --------------------------------------------------------------------------------------

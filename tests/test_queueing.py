@@ -11,7 +11,7 @@ import pytest
 from queue_twin import Machine, percentile, simulate
 
 from kvplan import catalog
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.perf.prompts import PromptClass, mean
 from kvplan.perf.queueing import Wait, closed_memory, gamma, root

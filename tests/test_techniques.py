@@ -11,8 +11,10 @@ from kvplan import catalog
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
-from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.planning.search import Demand, configurations
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
+from kvplan.planning.configurations import configurations
+from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from kvplan.api.calibrate import TIERS, calibrate
-from kvplan.cli.options import deliver, examples, format_option, kind_option, path, set_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import examples, format_option, kind_option, path, set_option
 from kvplan.errors import visible
 from kvplan.report.formats import Report
 from kvplan.units import show_time

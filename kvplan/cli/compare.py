@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvplan import catalog
-from kvplan.cli.options import day_option, deliver, examples, format_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import day_option, examples, format_option
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
 

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from kvplan.api.estimate import at_contexts, estimate
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
     as_option,
     context_option,
     day_option,
-    deliver,
     engine_option,
     examples,
     format_option,

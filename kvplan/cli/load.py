@@ -8,9 +8,9 @@ from click.core import ParameterSource
 from kvplan.api.capacity import capacity
 from kvplan.api.load import MOST_DRAFTED, load
 from kvplan.api.values import MOST_REQUESTS
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
     day_option,
-    deliver,
     engine_option,
     examples,
     format_option,

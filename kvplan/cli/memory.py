@@ -6,16 +6,8 @@ import click
 
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
-from kvplan.cli.options import (
-    COUNT,
-    as_option,
-    context_option,
-    deliver,
-    examples,
-    format_option,
-    model_option,
-    replica_options,
-)
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import COUNT, as_option, context_option, examples, format_option, model_option, replica_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report

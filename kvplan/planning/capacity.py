@@ -6,9 +6,12 @@ from functools import cached_property
 from math import floor, log10
 
 from kvplan.planning.certainty import chance
+from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import gpu_grids
+from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import GPUS, Candidates, Pair, candidates, configurations, grid_of, most_requests
+from kvplan.planning.search import GPUS, Candidates, candidates
 from kvplan.planning.site import Site
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
@@ -58,10 +61,10 @@ def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str]
     shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
     known = {shape.pair for shape in shapes}
     pairs = known - set(book.barred(known, limited))
-    grid = grid_of(limited, shapes, site.calibration.chunk, most_requests(demand.engine, [site])) if shapes else None
+    homes = gpu_grids(limited, shapes, [site], most_requests(demand.engine, [site])) if shapes else []
 
     def at(volume: float) -> Candidates | None:
-        return candidates(at_volume(limited, volume), grid, site) if grid else None
+        return candidates(at_volume(limited, volume), homes[0]) if homes else None
 
     def served(volume: float) -> bool:
         found = at(volume)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.encoder import with_images
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.site import Limits
+from kvplan.planning.speculation import Drafting
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
@@ -38,6 +40,7 @@ class Demand:
     #: replicas that stand in when others fail
     spares: int = 0
     prefix_cache: bool = True  #: whether prompts share a cached prefix
+    drafting: tuple[Drafting, ...] = ()  #: ways of speculative decoding to try beside decoding without
 
     @cached_property
     def prompt(self) -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from kvplan.errors import Incompatible
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import CACHE, forward
 from kvplan.perf.prompts import (

@@ -12,7 +12,8 @@ from math import log2
 
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.techniques import Technique
 from kvplan.specs.model import Attention, Compressed, Latent, ModelSpec
 from kvplan.specs.quality import TASKS, QualityTable, Score

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from kvplan.kv import spelling
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.report.fields import Field, finite
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec

@@ -7,8 +7,9 @@ from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
+from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -82,6 +83,7 @@ def page(r: Recommendation) -> Page:
         legend(marked, limits) if r.alternatives else None,
         plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
+        notes("Speculative decoding", speculative(r.plan)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
@@ -92,6 +94,24 @@ def named(x: Rejected) -> str:
     if x.weights:
         return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
     return x.technique or x.gpu
+
+
+def speculative(p: Plan | None) -> Iterator[str]:
+    """Yield what the speculative decoding of a plan rests on."""
+    if p is None or p.drafting is None:
+        return
+    used = p.drafting
+    yield f"{used.words[:1].upper()}{used.words[1:]}; a step yields {used.accepted:.2f} on average: {used.basis}."
+    if used.draft.note:
+        yield f"Assumed: {used.draft.note}."
+    yield (
+        "Its weights and its cache are counted in the memory of every GPU. A step takes the pass that verifies the "
+        "drafted tokens and one pass of the draft for each of them, at the same rates; no server was measured so."
+    )
+    yield (
+        "The probability of keeping the limits leaves out how far the acceptance of your requests differs: engines log "
+        f"how many tokens a step yields; give them, as in speculative={used.spelled}=2.4."
+    )
 
 
 def waiting(r: Recommendation, plan: Plan) -> str:
