@@ -17,8 +17,9 @@ from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
+from kvplan.perf.crowding import held, open_memory, surge, swing
 from kvplan.perf.prompts import mixture, prompt_passes, prompt_steps, slim
-from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
+from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.demand import Demand
@@ -128,7 +129,8 @@ class Replica:
         )  # fmt: skip
 
     def served(self, steps, running: float, opened: bool):
-        load = Load(prompt=1.0, output=self.demand.output, batch=max(running, 1.0), offered=running, open=float(opened))
+        load = Load(prompt=1.0, output=self.demand.output, batch=max(running, 1.0), offered=running, open=float(opened),
+                    short=self.demand.workload.output.short)  # fmt: skip
         m = mixture(self.classes, steps, self.site.calibration, load)
         if opened:
             return serve_open(load, steps, self.site.calibration, m)
@@ -143,27 +145,30 @@ class Replica:
         batch = max(n / self.parallel.data, 1.0)
         return self.served(self.exactly(batch), batch, not self.demand.workload.offline)
 
-    def rate(self, n: float, ranks: int) -> float:
-        if self.kept < 1:
-            return n / self.served(self.steps(max(n / ranks, 1.0)), n / ranks, True).cycle
-        upper = next((m for m in LOADS[1:] if m >= n), LOADS[-1])
-        lower = LOADS[LOADS.index(upper) - 1]
-        part = (n - lower) / (upper - lower)
-        return (1 - part) * lower / self.full(lower).cycle + part * upper / self.full(upper).cycle
-
     def times(self, rate: float, ranks: int) -> tuple[float, float]:
         d, c = self.demand, self.site.calibration
         burst, share = d.workload.arrivals.burstiness, d.limits.percentile
         minute, z = d.workload.arrivals.busiest_minute, NormalDist().inv_cdf(share)
         if (1 + burst**2) / 2 > minute > 1:
             rate, burst = rate * minute, 1.0
-        state = open_loop(self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=self.slots / ranks)
-        running = state.running * ranks
-        swing = min(max(running + z * math.sqrt(running * (1 + burst**2) / 2), 1e-4), self.slots) / ranks
-        crowded = self.served(self.steps(max(swing, 1.0)), swing, True).tpot
-        memory = open_memory(running, self.slots, rate, self.rate(self.slots, ranks), burst)
-        first = first_token(state.mixture, state.served, c, state.load, memory, burst)
-        return first.quantile(share), token_time(state.served, state.mixture, d.output, z, crowded, first.queue)
+        answers, most = d.workload.output, self.slots / ranks
+        state = open_loop(
+            self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=most, short=answers.short
+        )
+
+        def decode(each: float) -> float:
+            return self.steps(max(each, 1.0)).decode
+
+        memory = open_memory(
+            state.mixture, rate=rate, slots=float(self.slots), decode=decode, output=d.output,
+            squared=answers.squared, burstiness=burst, ranks=float(ranks),
+        )  # fmt: skip
+        served = held(state.served, state.load, memory, rate)
+        first = first_token(state.mixture, served, c, state.load, memory.wait, burst)
+        away = swing(state.load, state.served, surge(rate / ranks, state.mixture, burst), decode(1.0))
+        batch = state.load.batch
+        longer = decode(min(max(batch + z * away, 1.0), max(most, 1.0))) - decode(batch)
+        return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)
 
 
 def twin(demand: Demand, names, sites, qualities, formats):
@@ -441,7 +446,7 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:
-    found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8", "--confidence", "97%")
+    found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8", "--confidence", "97%", "--tpot", "80ms")
     assert found.code == 1 and "GPUs are needed to keep the other limits, more than --max-gpus 8" in found.err
     assert "The cheapest change that is enough: --" in found.err and "--confidence" in found.out
 
@@ -993,7 +998,7 @@ def test_tables_keep_their_figures_on_narrow_terminals(width: int) -> None:
     from kvplan.report.formats import Report, Screen, render
     from kvplan.units import show_time, show_usd
 
-    found = answer(asked(any_technique=True), NAMES, [site(g) for g in PLACES], guesses=False)
+    found = answer(asked(any_technique=True, tpot=0.1), NAMES[:2], [site(g) for g in PLACES], guesses=False)
     report = Report(lambda: wording.page(found), lambda: wording.document(found))
     text = render(report, "text", Screen(width=width))
     assert max(map(len, text.splitlines())) <= width

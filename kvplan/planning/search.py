@@ -4,7 +4,7 @@ A shape (technique, weights, parallelism) is turned into operators once, for a w
 multiplies arrays. The time of a search grows linearly with its candidates.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -20,6 +20,7 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
+from kvplan.perf.crowding import held, open_memory, surge, swing
 from kvplan.perf.prompts import (
     PromptClass,
     PromptPasses,
@@ -30,7 +31,7 @@ from kvplan.perf.prompts import (
     prompt_steps,
     slim,
 )
-from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
+from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
 from kvplan.perf.serving import Load, Served, serve
 from kvplan.planning.certainty import certainty
 from kvplan.planning.demand import Demand
@@ -317,7 +318,8 @@ class Crowd:
         classes = self.classes(group, kept[group.rows])
         c, batch = self.site.calibration, self.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
-        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
+        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened,
+                    short=self.demand.workload.output.short)  # fmt: skip
         m = mixture(classes, steps, c, load)
         if opened:
             return serve_open(load, steps, c, m)
@@ -342,30 +344,26 @@ class Crowd:
         classes = self.classes(group, kept[here])
         ranks, slots = self.ranks[here], self.slots[rows, 0]
         between = Between(steps=steps, row=at[0], batches=self.batch[rows])
-        (surge, burst), share = demand.waits_at, demand.limits.percentile
-        rate = surge * demand.peak * (1 + demand.headroom) / replicas[here]
+        (peak, burst), share = demand.waits_at, demand.limits.percentile
+        rate = peak * demand.peak * (1 + demand.headroom) / replicas[here]
         z = NormalDist().inv_cdf(share)
         state = open_loop(
-            between.at, classes, c, rate=rate / ranks, output=demand.output, most=slots / ranks
+            between.at, classes, c, rate=rate / ranks, output=demand.output, most=slots / ranks,
+            short=demand.workload.output.short,
         )  # fmt: skip
-        running = state.running * ranks
-        swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
-        crowded = self.running(between, classes, swung).tpot
-        most_rate = rate_at(self.requests[rows], self.requests[rows] / served.cycle[rows], slots)
-        if (evicted := kept[here] < 1).any():  # what a full replica would do with as many prefixes in memory
-            most_rate = np.where(evicted, slots / self.running(between, classes, slots / ranks).cycle, most_rate)
-        memory = open_memory(running, slots, rate, most_rate, burst)
-        ttft = first_token(state.mixture, state.served, c, state.load, memory, burst)
-        tpot = token_time(state.served, state.mixture, demand.output, z, crowded, ttft.queue)
-        return ttft.quantile(share), tpot, ttft.mean, state.served.tpot
-
-    def running(self, between: "Between", classes: tuple[PromptClass, ...], running: Array) -> Served:
-        """Return the means when so many requests run on a rank."""
-        c = self.site.calibration
-        batch = np.maximum(running, 1.0)
-        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
-        steps = between.at(batch)
-        return serve_open(load, steps, c, mixture(classes, steps, c, load))
+        away = swing(
+            state.load, state.served, surge(rate / ranks, state.mixture, burst), between.decode(np.ones(len(rows)))
+        )
+        there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
+        longer = between.decode(there) - between.decode(state.load.batch)
+        memory = open_memory(
+            state.mixture, rate=rate, slots=slots, decode=between.decode, output=demand.output,
+            squared=demand.workload.output.squared, burstiness=burst, ranks=ranks,
+        )  # fmt: skip
+        served = held(state.served, state.load, memory, rate)
+        ttft = first_token(state.mixture, served, c, state.load, memory.wait, burst)
+        tpot = token_time(served, state.mixture, state.load, z, longer, ttft.queue)
+        return ttft.quantile(share), tpot, ttft.mean, served.tpot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,8 +375,8 @@ class Between:
     row: Array
     batches: Array  #: the loads they stand at
 
-    def at(self, batch: Array) -> PromptSteps:
-        """Return the steps at a batch of each candidate."""
+    def mid(self, batch: Array) -> Callable[[Array], Array]:
+        """Return what takes a time at a batch of each candidate from those of all loads."""
         last = self.batches.shape[1] - 1
         upper = np.clip((self.batches < batch[:, None]).sum(axis=1), 1, last) if last else np.zeros(len(batch), int)
         lower = np.maximum(upper - 1, 0)
@@ -389,26 +387,24 @@ class Between:
         def mid(times: Array) -> Array:
             if np.ndim(times) == 0:
                 return times
-            wide = times if times.shape[1] > 1 else None
-            if wide is None:
+            if times.shape[1] == 1:
                 return times[self.row, 0]
-            return (1 - part) * wide[self.row, lower] + part * wide[self.row, upper]
+            return (1 - part) * times[self.row, lower] + part * times[self.row, upper]
 
+        return mid
+
+    def decode(self, batch: Array) -> Array:
+        """Return the time of a decode step at a batch of each candidate. [s]"""
+        return self.mid(np.maximum(batch, 1.0))(self.steps.decode)
+
+    def at(self, batch: Array) -> PromptSteps:
+        """Return the steps at a batch of each candidate."""
+        mid = self.mid(batch)
         s = self.steps
         return PromptSteps(
             sizes=s.sizes, decode=mid(s.decode), mixed=tuple(map(mid, s.mixed)), alone=tuple(map(mid, s.alone)),
             attention=tuple(map(mid, s.attention)),
         )  # fmt: skip
-
-
-def rate_at(requests: Array, rates: Array, slots: Array) -> Array:
-    """Return the rate of each row when all its slots run, on straight lines between its loads. [1/s]"""
-    last = requests.shape[1] - 1
-    upper = np.clip((requests < slots[:, None]).sum(axis=1), min(1, last), last)
-    lower, one = np.maximum(upper - 1, 0), np.arange(len(slots))
-    low, high = requests[one, lower], requests[one, upper]
-    part = np.clip((slots - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-    return (1 - part) * rates[one, lower] + part * rates[one, upper]
 
 
 def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
