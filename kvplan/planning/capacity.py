@@ -5,16 +5,30 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import floor, log10
 
+import numpy as np
+
 from kvplan.planning.certainty import chance
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import GPUS, Candidates, Pair, candidates, configurations, grid_of, most_requests
-from kvplan.planning.site import Site
+from kvplan.planning.remedies import STEP
+from kvplan.planning.search import (
+    GPUS,
+    Candidates,
+    Pair,
+    SearchGrid,
+    candidates,
+    configurations,
+    grid_of,
+    most_requests,
+)
+from kvplan.planning.site import EVEN, Site
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
 DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
 #: how much more is too much
 MORE = 1.01
+#: a volume that a replica serves one by one [queries a day]
+RARE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +41,7 @@ class Capacity:
     plan: Plan | None  #: the plan on the fewest GPUs at that volume, None where none keeps the limits at any
     bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, or the engine's limit of sequences
     warnings: tuple[str, ...] = ()  #: what to know first
+    sought: float | None = None  #: the probability that was sought, where no volume reaches it
 
     @property
     def queries_per_day(self) -> float:
@@ -52,13 +67,28 @@ class Capacity:
         return f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
 
 
+def surest(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
+    """Return `capacity`, or where no volume is kept surely enough, at the surest: from even odds on, as `recommend`."""
+    found = capacity(demand, book, site, techniques, gpus)
+    if found.plan is not None:
+        return found
+    free, pairs, grid = looked_at(
+        replace(demand, limits=replace(demand.limits, confidence=0.0)), book, site, techniques, gpus
+    )
+    if grid is None:
+        return found
+    rare = candidates(at_volume(free, RARE), grid, site)
+    share = floor(float(np.max(rare.sure, where=rare.feasible & rare.of(pairs), initial=0.0)) / STEP + 1e-9) * STEP
+    if share < EVEN:
+        return found
+    lower = replace(demand, limits=replace(demand.limits, confidence=round(share, 2)))
+    again = capacity(lower, book, site, techniques, gpus)
+    return found if again.plan is None else replace(again, sought=demand.limits.confidence)
+
+
 def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
     """Return the most that GPUs serve under the demand's limits; its volume is where the search begins."""
-    limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
-    shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
-    known = {shape.pair for shape in shapes}
-    pairs = known - set(book.barred(known, limited))
-    grid = grid_of(limited, shapes, site.calibration.chunk, most_requests(demand.engine, [site])) if shapes else None
+    limited, pairs, grid = looked_at(demand, book, site, techniques, gpus)
 
     def at(volume: float) -> Candidates | None:
         return candidates(at_volume(limited, volume), grid, site) if grid else None
@@ -74,6 +104,17 @@ def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str]
     found = at(volume)
     plans = replace(book, demand=there).choices([found], pairs, "gpus") if found else []
     return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds)
+
+
+def looked_at(
+    demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int
+) -> tuple[Demand, set[Pair], SearchGrid | None]:
+    """Return the demand on so many GPUs, what may be used, and the grid of shapes, None where no technique applies."""
+    limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
+    shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
+    known = {shape.pair for shape in shapes}
+    grid = grid_of(limited, shapes, site.calibration.chunk, most_requests(demand.engine, [site])) if shapes else None
+    return limited, known - set(book.barred(known, limited)), grid
 
 
 def at_volume(demand: Demand, per_day: float) -> Demand:

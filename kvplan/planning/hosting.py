@@ -167,6 +167,10 @@ def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[t
     peak_factor = demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        rate = max(demand.sustained(n * held) / cycle for held, cycle in loads) / (1 + demand.headroom) / peak_factor
+        rate = (
+            max(float(demand.sustained(n * held)) / cycle for held, cycle in loads)
+            / (1 + demand.headroom)
+            / peak_factor
+        )
         table.append((rate * DAY, -(-(n + demand.spares) * each // bill.unit) * monthly))
     return table
