@@ -215,8 +215,8 @@ class Looked:
         task, demand = group.task, group.demand
         if not task.techniques:
             return [], {}
-        key = (task.name, group.start, group.end, demand.forms, demand.limits.percentile, task.techniques)
-        key = (*key, frozenset(task.left_out))
+        used = (task.techniques, frozenset(task.left_out), demand.forms)
+        key = (task.name, group.start, group.end, demand.limits.percentile, used)
         if key in self.found:
             found, refused = self.found[key]
             return [one.under(demand) for one in found], refused
