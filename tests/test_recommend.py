@@ -23,7 +23,7 @@ from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.demand import Demand
-from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
+from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.plan import TIE, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
@@ -449,6 +449,32 @@ def test_the_reason_is_the_limit_that_binds(run) -> None:
     found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8", "--confidence", "97%", "--tpot", "80ms")
     assert found.code == 1 and "GPUs are needed to keep the other limits, more than --max-gpus 8" in found.err
     assert "The cheapest change that is enough: --" in found.err and "--confidence" in found.out
+
+
+def test_other_gpus_are_looked_at_at_the_prices_of_your_own(run, tmp_path) -> None:
+    (tmp_path / "ours.csv").write_text("gpu,price,currency\nh200,0.90,USD\n", "utf-8")
+    ask = (*ASK, "--prices", str(tmp_path / "ours.csv"), "-t", "baseline", "--json")
+    (other,) = [r for r in run(*ask, "-g", "l4").json["remedies"] if r["change"].startswith("--gpu")]
+    assert other["change"] == "--gpu h200"
+    found = run(*ask, "-g", "h200").json["recommended"]
+    assert other["plan"]["gpus"] == found["gpus"]
+    assert other["plan"]["usd_per_query"] == pytest.approx(found["usd_per_query"]["p50"])
+
+
+def test_an_api_is_asked_for_what_the_plan_s_cache_does_not_hold() -> None:
+    d, place = asked("code-review", "llama3.1-8b"), site("b200")
+    found = answer(d, ["baseline"], [place]).plan
+    assert 0 < found.cached_share < d.workload.prefix_share  # some prefixes are evicted
+    assert cached_by(d, found) == int(found.cached_share * d.prompt)
+    price = next(p for p in catalog.apis() if p.cached is not None)
+    price, bill = replace(price, serves=d.model.name), bill_of(d, found, place)
+
+    def charged(plan) -> float:
+        ((_, even),) = volumes_of(d, plan, bill, [(1, 1.0)], [price], ON)
+        return even.api_per_query
+
+    less = charged(replace(found, cached_share=found.cached_share / 2)) - charged(found)
+    assert less == pytest.approx((price.input - price.cached) * cached_by(d, found) / 2, rel=1e-3)
 
 
 def test_where_no_plan_is_sure_enough_the_surest_is_given_and_said(run) -> None:

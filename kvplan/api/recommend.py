@@ -136,8 +136,9 @@ def recommend(
         }  # fmt: skip
         places = places if named else compared(places)
         priced, unpriced = split(places, aim, named, owned, offered, day)
-        alone = named and not own_rent and owned is None
-        elsewhere = others(spec, candidates, day, offered, servers, word) if alone else ()
+        elsewhere = (
+            others(spec, candidates, day, offered, servers, word, listed, owned) if named and not own_rent else ()
+        )
         return chosen(
             replace(demand, engine=catalog.engine(word), limits=replace(limits, confidence=sure)),
             names,
