@@ -17,6 +17,7 @@ from kvplan.catalog.fields import (
     required,
     shelf_document,
 )
+from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.hardware import Engine, Reserve, StepSize
 from kvplan.specs.source import Source
@@ -54,7 +55,7 @@ MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: fields that are no single figures
-OTHER = ("first_step", "steps", "runtime", "reserve", "releases")
+OTHER = ("first_step", "steps", "runtime", "reserve", "releases", "launch")
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -91,6 +92,8 @@ def engine(word: str = "vllm") -> Engine:
         tables = _tables(part, place)
         values |= plain | tables
         sources |= options | dict.fromkeys(tables, read_source(part["source"], place))
+        if "launch" in part:
+            values["launch"] = launch_options(part["launch"], values.get("launch"), f"{place}: launch")
     if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
         raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:

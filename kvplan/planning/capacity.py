@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import floor, log10
 
-import numpy as np
-
 from kvplan.planning.certainty import chance
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
@@ -78,7 +76,8 @@ def surest(demand: Demand, book: Book, site: Site, techniques: Collection[str], 
     if grid is None:
         return found
     rare = candidates(at_volume(free, RARE), grid, site)
-    share = floor(float(np.max(rare.sure, where=rare.feasible & rare.of(pairs), initial=0.0)) / STEP + 1e-9) * STEP
+    sure = rare.sure[rare.feasible & rare.of(pairs)]
+    share = floor(float(sure.max()) / STEP + 1e-9) * STEP if sure.size else 0.0
     if share < EVEN:
         return found
     lower = replace(demand, limits=replace(demand.limits, confidence=round(share, 2)))

@@ -14,6 +14,7 @@ from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
+from kvplan.planning.launch import Launch, launch
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
@@ -75,6 +76,7 @@ class Recommendation:
     #: the probability that was sought, where no plan reaches it and the surest is given
     sought: float | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
+    launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
@@ -203,6 +205,7 @@ def recommend(
         break_even=tuple(volumes),
         tried=count,
         smooth=smooth,
+        launch=launch(demand, chosen, home.site),
     )
 
 

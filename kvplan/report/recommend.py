@@ -9,6 +9,7 @@ from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.report import launch
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -65,6 +66,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        launch.started(r),
         remedies_table(r),
         variations_table(r),
         engines_table(r),
@@ -164,6 +166,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "price": price(r.site.price) if r.site else None,
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
+        "launch": launch.document(r.launch),
     }
 
 
