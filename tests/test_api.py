@@ -193,7 +193,7 @@ for words in json.loads(sys.argv[1]):
 """
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
-    "list engines", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "list engines", "doctor", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
     *{line.split()[0]: line for line in reversed(REPORTS.values())}.values(),
 ]  # fmt: skip
 
@@ -206,7 +206,7 @@ def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> No
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
     asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
-    assert {words[0] for words in asked} | {"profile"} == set(commands())
+    assert {words[0] for words in asked} | {"profile", "watch"} == set(commands())
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
         cwd=files, capture_output=True, text=True, check=True,
@@ -252,7 +252,7 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 OTHERS = {
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
-    "measuring/benchmarks/trtllm": ("--streaming", "--report"),
+    "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
 }  # fmt: skip
 
 

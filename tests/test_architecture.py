@@ -21,7 +21,8 @@ ONLY = {
     "json": {"catalog/", "report/formats/"},
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
-    "subprocess": set(), "socket": set(), "urllib": set(),
+    "subprocess": set(), "socket": set(),
+    "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
         "architectures/registry", "catalog/", "cli/__init__", "measuring/device/", "report/formats/__init__",
@@ -33,9 +34,9 @@ ONLY = {
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/sensitivity", "planning/fleet/",
+        "measuring/", "perf/arrays", "perf/mixtures", "planning/search", "planning/grid", "planning/crowd",
+        "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
+        "planning/certainty", "planning/sensitivity", "planning/fleet/",
     },
     "scipy": {"measuring/", "planning/fleet/program"},
 }  # fmt: skip

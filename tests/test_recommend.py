@@ -20,9 +20,10 @@ from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
+from kvplan.perf.crowding import held, open_memory, surge, swing
 from kvplan.perf.operators import forward
 from kvplan.perf.prompts import halfway, mixture, prompt_passes, prompt_steps, slim
-from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
+from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
@@ -30,7 +31,7 @@ from kvplan.planning.configurations import MOST_CACHED
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
-from kvplan.planning.hosting import PARTS, bill_of, seconds_by_part, staircase_of
+from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
 from kvplan.planning.plan import TIE, Book, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
@@ -174,7 +175,8 @@ class Replica:
         )  # fmt: skip
 
     def served(self, steps, running: float, opened: bool):
-        load = Load(prompt=1.0, output=self.demand.output, batch=max(running, 1.0), offered=running, open=float(opened))
+        load = Load(prompt=1.0, output=self.demand.output, batch=max(running, 1.0), offered=running, open=float(opened),
+                    short=self.demand.workload.output.short)  # fmt: skip
         m = mixture(self.classes, steps, self.site.calibration, load)
         if opened:
             return serve_open(load, steps, self.site.calibration, m)
@@ -189,27 +191,30 @@ class Replica:
         batch = max(n / self.parallel.data, 1.0)
         return self.served(self.exactly(batch), batch, not self.demand.workload.offline)
 
-    def rate(self, n: float, ranks: int) -> float:
-        if self.kept < 1:
-            return n / self.served(self.steps(max(n / ranks, 1.0)), n / ranks, True).cycle
-        upper = next((m for m in LOADS[1:] if m >= n), LOADS[-1])
-        lower = LOADS[LOADS.index(upper) - 1]
-        part = (n - lower) / (upper - lower)
-        return (1 - part) * lower / self.full(lower).cycle + part * upper / self.full(upper).cycle
-
     def times(self, rate: float, ranks: int) -> tuple[float, float]:
         d, c = self.demand, self.site.calibration
         burst, share = d.workload.arrivals.burstiness, d.limits.percentile
         minute, z = d.workload.arrivals.busiest_minute, NormalDist().inv_cdf(share)
         if (1 + burst**2) / 2 > minute > 1:
             rate, burst = rate * minute, 1.0
-        state = open_loop(self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=self.slots / ranks)
-        running = state.running * ranks
-        swing = min(max(running + z * math.sqrt(running * (1 + burst**2) / 2), 1e-4), self.slots) / ranks
-        crowded = self.served(self.steps(max(swing, 1.0)), swing, True).tpot
-        memory = open_memory(running, self.slots, rate, self.rate(self.slots, ranks), burst)
-        first = first_token(state.mixture, state.served, c, state.load, memory, burst)
-        return first.quantile(share), token_time(state.served, state.mixture, d.output, z, crowded, first.queue)
+        answers, most = d.workload.output, self.slots / ranks
+        state = open_loop(
+            self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=most, short=answers.short
+        )
+
+        def decode(each: float) -> float:
+            return self.steps(max(each, 1.0)).decode
+
+        memory = open_memory(
+            state.mixture, rate=rate, slots=float(self.slots), decode=decode, output=d.output,
+            squared=answers.squared, burstiness=burst, ranks=float(ranks),
+        )  # fmt: skip
+        served = held(state.served, state.load, memory, rate)
+        first = first_token(state.mixture, served, c, state.load, memory.wait, burst)
+        away = swing(state.load, state.served, surge(rate / ranks, state.mixture, burst), decode(1.0))
+        batch = state.load.batch
+        longer = decode(min(max(batch + z * away, 1.0), max(most, 1.0))) - decode(batch)
+        return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)
 
 
 def twin(demand: Demand, names, sites, qualities, formats):
@@ -498,9 +503,35 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:
-    found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8", "--confidence", "97%")
+    found = run(*ASK, "-g", "b200", "--spares", "0", "--max-gpus", "8", "--confidence", "97%", "--tpot", "80ms")
     assert found.code == 1 and "GPUs are needed to keep the other limits, more than --max-gpus 8" in found.err
     assert "The cheapest change that is enough: --" in found.err and "--confidence" in found.out
+
+
+def test_other_gpus_are_looked_at_at_the_prices_of_your_own(run, tmp_path) -> None:
+    (tmp_path / "ours.csv").write_text("gpu,price,currency\nh200,0.90,USD\n", "utf-8")
+    ask = (*ASK, "--prices", str(tmp_path / "ours.csv"), "-t", "baseline", "--json")
+    (other,) = [r for r in run(*ask, "-g", "l4").json["remedies"] if r["change"].startswith("--gpu")]
+    assert other["change"] == "--gpu h200"
+    found = run(*ask, "-g", "h200").json["recommended"]
+    assert other["plan"]["gpus"] == found["gpus"]
+    assert other["plan"]["usd_per_query"] == pytest.approx(found["usd_per_query"]["p50"])
+
+
+def test_an_api_is_asked_for_what_the_plan_s_cache_does_not_hold() -> None:
+    d, place = asked("code-review", "llama3.1-8b"), site("b200")
+    found = answer(d, ["baseline"], [place]).plan
+    assert 0 < found.cached_share < d.workload.prefix_share  # some prefixes are evicted
+    assert cached_by(d, found) == int(found.cached_share * d.prompt)
+    price = next(p for p in catalog.apis() if p.cached is not None)
+    price, bill = replace(price, serves=d.model.name), bill_of(d, found, place)
+
+    def charged(plan) -> float:
+        ((_, even),) = volumes_of(d, plan, bill, [(1, 1.0)], [price], ON)
+        return even.api_per_query
+
+    less = charged(replace(found, cached_share=found.cached_share / 2)) - charged(found)
+    assert less == pytest.approx((price.input - price.cached) * cached_by(d, found) / 2, rel=1e-3)
 
 
 def test_where_no_plan_is_sure_enough_the_surest_is_given_and_said(run) -> None:
@@ -1050,7 +1081,7 @@ def test_tables_keep_their_figures_on_narrow_terminals(width: int) -> None:
     from kvplan.report.formats import Report, Screen, render
     from kvplan.units import show_time, show_usd
 
-    found = answer(asked(any_technique=True), NAMES, [site(g) for g in PLACES], guesses=False)
+    found = answer(asked(any_technique=True, tpot=0.1), NAMES[:2], [site(g) for g in PLACES], guesses=False)
     report = Report(lambda: wording.page(found), lambda: wording.document(found))
     text = render(report, "text", Screen(width=width))
     assert max(map(len, text.splitlines())) <= width

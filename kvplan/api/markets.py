@@ -41,9 +41,11 @@ class Market:
 
     def elsewhere(self, question: Question, engine: str) -> tuple[Site, ...]:
         """Return the GPUs to name where none of those asked about will do."""
-        if not self.named or self.price or self.owned is not None:
+        if not self.named or self.price:
             return ()
-        return others(question.demand.model, self.gpus, self.day, self.term, self.profile, engine)
+        return others(
+            question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
+        )
 
     def answered(self, question: Question, engine: str, confidence: float | None = None) -> Recommendation:
         """Return the best plan on an engine under limits kept so surely, as the question asks for where none is given.

@@ -18,6 +18,7 @@ from kvplan.catalog.fields import (
     shelf_document,
     source_of,
 )
+from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.hardware import Engine, Reserve, StepSize
 from kvplan.specs.source import Source
@@ -58,7 +59,7 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for
 MODELS = ("eagle3_models", "mtp_models")
 #: fields that are no single figures
-OTHER = ("first_step", *MODELS, "steps", "runtime", "reserve", "releases")
+OTHER = ("first_step", *MODELS, "steps", "runtime", "reserve", "releases", "launch")
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -96,6 +97,8 @@ def engine(word: str = "vllm") -> Engine:
         values |= plain | tables
         default = read_source(part["source"], place)
         sources |= options | {name: source_of(part[name], default, place) for name in tables}
+        if "launch" in part:
+            values["launch"] = launch_options(part["launch"], values.get("launch"), f"{place}: launch")
     if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
         raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:

@@ -36,7 +36,9 @@ def bar() -> Callable[[int, int, str], None]:
 
 
 @click.command("calibrate")
-@click.argument("rows", nargs=-1, required=True, type=path)
+@click.argument("rows", nargs=-1, type=path)
+@click.option("--metrics", metavar="URL", help="A live server's metrics: one more end-to-end row.")
+@click.option("--window", default="30s", metavar="TIME", help="How long it is watched. [default: 30s]")
 @click.option("--output", "-o", type=path, help="Where the profile goes (YAML).")
 @click.option("--check", is_flag=True, help="Report errors on rows and shapes left out of the fit; no profile.")
 @kind_option

@@ -10,6 +10,7 @@ from kvplan.api.load import MOST_DRAFTED, load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
+    confidence_option,
     day_option,
     engine_option,
     examples,
@@ -49,6 +50,7 @@ from kvplan.report.formats import Report
 @click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
+@confidence_option
 @profile_option
 @price_option
 @prices_option
@@ -64,6 +66,8 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)
         return
+    if options.pop("confidence") is not None:
+        raise SpecError("confidence: is for a workload, with workload= and gpus=; leave it out")
     for name in ("isl", "osl"):
         if options[name] is None:
             raise SpecError(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
@@ -74,8 +78,8 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
 
 
 #: options that a workload on a number of GPUs is asked with
-ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "engine", "price", "prices", "profile", "on",
-         "allow_long_context")  # fmt: skip
+ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "confidence", "engine", "price", "prices", "profile",
+         "on", "allow_long_context")  # fmt: skip
 
 
 def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dict[str, Any]) -> None:

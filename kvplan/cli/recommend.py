@@ -82,7 +82,7 @@ def question() -> dict[str, Any]:
 @long_context_option
 @format_option
 @examples(
-    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",
+    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 10s",
     "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
 def command(save: str | None, form: str, **options: Any) -> None:

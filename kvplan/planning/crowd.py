@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.prompts import PromptClass, PromptSteps, mixture
-from kvplan.perf.queueing import first_token, open_loop, open_memory, serve_open, token_time
-from kvplan.perf.serving import Load, Served
+from kvplan.perf.crowding import held, open_memory, surge, swing
+from kvplan.perf.prompts import PromptSteps
+from kvplan.perf.queueing import first_token, open_loop, token_time
+from kvplan.perf.serving import Served
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid
 from kvplan.planning.grid import AlikePrompts, Between
@@ -66,12 +67,12 @@ class Crowd:
             if at[0].size and not self.demand.workload.offline:
                 here = (group.rows[at[0]], at[1])
                 ttft[here], tpot[here], mean_ttft[here], mean_tpot[here] = self.group_times(
-                    group, steps, served, replicas[here], at, kept[here]
+                    group, steps, replicas[here], at, kept[here]
                 )
         return ttft, tpot, replace(served, ttft=mean_ttft, tpot=mean_tpot)
 
     def group_times(
-        self, group: AlikePrompts, steps: PromptSteps, served: Served, replicas: Array, at: Places, kept: Array
+        self, group: AlikePrompts, steps: PromptSteps, replicas: Array, at: Places, kept: Array
     ) -> tuple[Array, Array, Array, Array]:
         """Return percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
         home = self.gpu_grid
@@ -80,37 +81,21 @@ class Crowd:
         classes = home.classes(group, kept)
         ranks, slots = home.busy[here], home.slots[rows, 0]
         between = Between(steps=steps, row=at[0], batches=home.grid.batch[group.rows])
-        burst, share = self.demand.waits_at[1], self.demand.limits.percentile
+        burst, share, output = self.demand.waits_at[1], self.demand.limits.percentile, self.demand.workload.output
         rate, z = self.rate(replicas), NormalDist().inv_cdf(share)
         state = open_loop(
-            between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks
+            between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks, short=output.short
         )  # fmt: skip
-        running = state.running * ranks
-        swung = np.clip(running + z * np.sqrt(running * (1 + burst**2) / 2), 1e-4, slots) / ranks
-        crowded = self.running(between, classes, swung).tpot
-        requests = home.grid.requests[rows]
-        most_rate = rate_at(requests, requests / served.cycle[rows], slots)
-        if (evicted := kept < 1).any():  # what a full replica would do with as many prefixes in memory
-            most_rate = np.where(evicted, slots / self.running(between, classes, slots / ranks).cycle, most_rate)
-        memory = open_memory(running, slots, rate, most_rate, burst)
-        ttft = first_token(state.mixture, state.served, c, state.load, memory, burst)
-        tpot = token_time(state.served, state.mixture, self.demand.output, z, crowded, ttft.queue)
-        return ttft.quantile(share), tpot, ttft.mean, state.served.tpot
-
-    def running(self, between: Between, classes: tuple[PromptClass, ...], running: Array) -> Served:
-        """Return the means when so many requests run on a rank."""
-        c = self.gpu_grid.site.calibration
-        batch = np.maximum(running, 1.0)
-        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=running, open=1.0)
-        steps = between.at(batch)
-        return serve_open(load, steps, c, mixture(classes, steps, c, load))
-
-
-def rate_at(requests: Array, rates: Array, slots: Array) -> Array:
-    """Return the rate of each row when all its slots run, on straight lines between its loads. [1/s]"""
-    last = requests.shape[1] - 1
-    upper = np.clip((requests < slots[:, None]).sum(axis=1), min(1, last), last)
-    lower, one = np.maximum(upper - 1, 0), np.arange(len(slots))
-    low, high = requests[one, lower], requests[one, upper]
-    part = np.clip((slots - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
-    return (1 - part) * rates[one, lower] + part * rates[one, upper]
+        away = swing(
+            state.load, state.served, surge(rate / ranks, state.mixture, burst), between.decode(np.ones(len(rows)))
+        )
+        there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
+        longer = between.decode(there) - between.decode(state.load.batch)
+        memory = open_memory(
+            state.mixture, rate=rate, slots=slots, decode=between.decode, output=self.demand.output,
+            squared=output.squared, burstiness=burst, ranks=ranks,
+        )  # fmt: skip
+        means = held(state.served, state.load, memory, rate)
+        ttft = first_token(state.mixture, means, c, state.load, memory.wait, burst)
+        tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue)
+        return ttft.quantile(share), tpot, ttft.mean, means.tpot

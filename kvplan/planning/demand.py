@@ -77,12 +77,12 @@ class Demand:
             return mean
         return np.min([surge * mean + spread * np.sqrt(mean) for surge, spread in self.streams], axis=0)
 
-    def sustained(self, flight: float) -> float:
+    def sustained(self, flight: Array) -> Array:
         """Return the mean requests in flight for which so many are planned: `crowd` read backwards."""
         if self.workload.offline:
             return flight
-        roots = ((np.sqrt(spread**2 + 4 * surge * flight) - spread) / (2 * surge) for surge, spread in self.streams)
-        return float(max(roots)) ** 2
+        roots = [(np.sqrt(spread**2 + 4 * surge * flight) - spread) / (2 * surge) for surge, spread in self.streams]
+        return np.max(roots, axis=0) ** 2
 
     @property
     def streams(self) -> tuple[tuple[float, float], ...]:

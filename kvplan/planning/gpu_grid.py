@@ -78,7 +78,10 @@ class GpuGrid:
         """Return the means of a group's replicas that run `requests` requests."""
         c, batch = self.site.calibration, self.grid.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
-        load = Load(prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened)
+        load = Load(
+            prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened,
+            short=self.demand.workload.output.short,
+        )  # fmt: skip
         m = mixture(self.classes(group, kept), steps, c, load)
         return serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
 

@@ -201,6 +201,10 @@ class Between:
 
         return mid
 
+    def decode(self, batch: Array) -> Array:
+        """Return the time of a decode step at a batch of each candidate. [s]"""
+        return self.mid(np.maximum(batch, 1.0))(self.steps.decode)
+
     def at(self, batch: Array) -> PromptSteps:
         """Return the steps at a batch of each candidate."""
         mid = self.mid(batch)

@@ -13,6 +13,7 @@ from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
+from kvplan.planning.launch import Launch, launch
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
@@ -64,6 +65,7 @@ class Recommendation:
     #: the probability that was sought, where no plan reaches it and the surest is given
     sought: float | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
+    launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
@@ -162,6 +164,7 @@ def answered(
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
         energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
+        launch=launch(demand, plan, home.site),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from kvplan.planning.hosting import per_million
 from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
+from kvplan.report import launch
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -67,6 +68,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
         variations_table(r),
@@ -186,6 +188,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "price": price(r.site.price) if r.site else None,
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
+        "launch": launch.document(r.launch),
     }
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
 from kvplan.specs.fields import about, described
+from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.source import Source
 
 
@@ -117,6 +118,7 @@ class Engine:
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
+    launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 
     @property
@@ -168,7 +170,7 @@ def captured(sequences: int) -> int:
 
 
 #: fields of an engine file, in the order they are shown
-ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources"))
+ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources", "launch"))
 
 
 @dataclass(frozen=True, kw_only=True)
