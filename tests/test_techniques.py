@@ -236,22 +236,6 @@ def test_windows_stay_the_smaller_of_two() -> None:
     ).part("sliding").stored(10**5)
 
 
-@pytest.mark.parametrize(
-    ("text", "kept", "said"),
-    [
-        ("h2o:25%", 0.25, "drops tokens (2 % lost)"),
-        ("h2o:50%", 0.5, "drops tokens (1 % lost)"),
-        ("h2o:1%", 0.01, "drops tokens (loss not measured where 1 % are kept)"),
-        ("streaming:4,4096", 0.5, "drops tokens (18 % lost)"),
-        ("streaming:4,4096", 0.03, "drops tokens (loss not measured where 3 % are kept)"),
-        ("mhc:4x+fp8", 1.0, "fine-tune first; small"),
-        ("baseline", 1.0, "reference"),
-    ],
-)
-def test_losses_are_interpolated_and_never_extrapolated(text: str, kept: float, said: str) -> None:
-    assert spelling.risk(text, kept) == said
-
-
 def test_which_engine_serves_what() -> None:
     assert spelling.served_by("baseline", "vllm") and spelling.served_by("fp8", "vllm")
     assert not spelling.served_by("int4", "vllm") and not spelling.served_by("fp8+h2o:20%", "vllm")

@@ -1,12 +1,10 @@
 """How techniques are written and composed: the parts of a name, its one spelling, and what is said of the whole."""
 
 from functools import lru_cache
-from itertools import pairwise
 
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads
-from kvplan.units import show_percent
 
 BASELINE = "baseline"
 #: compositions that `estimate` shows and `recommend` tries beside single techniques
@@ -88,24 +86,6 @@ def quality(text: str) -> str:
         "; ".join(f"{kind.title}: {kind.quality}" if len(parts(text)) > 1 else kind.quality for kind, _ in parts(text))
         or "reference"
     )
-
-
-def risk(text: str, share: float) -> str:
-    """Return `quality` in a few words, for the share of tokens `kept`."""
-    risks = (f"{kind.risk} ({loss(kind, share)})" if kind.retained else kind.risk for kind, _ in parts(text))
-    return "; ".join(dict.fromkeys(risks)) or "reference"
-
-
-def loss(kind: Technique, share: float) -> str:
-    """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
-    (low, _), (high, _) = kind.retained[0], kind.retained[-1]
-    if not low <= share <= high:
-        return f"loss not measured where {show_percent(share)} are kept"
-    for (a, at_a), (b, at_b) in pairwise(kind.retained):
-        if a <= share <= b:
-            score = at_a + (at_b - at_a) * (share - a) / (b - a)
-            return f"{show_percent(1 - score)} lost"
-    return "not measured"
 
 
 def served_by(text: str, engine: str) -> bool:

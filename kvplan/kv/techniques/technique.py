@@ -8,6 +8,9 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.source import Source
 
+#: what is kept depends on the tokens it has seen, the question among them if it is there (aware), on nothing that was
+#: asked (agnostic), or is chosen anew for each token generated (each step); '' for what drops no token
+QUERY = ("aware", "agnostic", "each step", "")
 Apply = Callable[[KVLayout, str], KVLayout]
 
 
@@ -25,10 +28,10 @@ class Technique:
     quality: str  #: what is published of its accuracy
     risk: str  #: the same in a few words
     engines: tuple[str, ...]  #: those that serve it today
-    retained: tuple[tuple[float, float], ...]  #: published (share of tokens kept, share of LongBench retained), of 1
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
     source: Source  #: its paper
+    query: str = ""  #: whether what it keeps depends on the question, one of QUERY
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout
 
@@ -49,9 +52,9 @@ def technique(
     risk: str,
     source: Source,
     engines: tuple[str, ...] = (),
-    retained: tuple[tuple[float, float], ...] = (),
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
+    query: str = "",
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -67,10 +70,10 @@ def technique(
             quality=quality,
             risk=risk,
             engines=engines,
-            retained=retained,
             compared=compared,
             searched=searched or compared,
             source=source,
+            query=query,
             summary=summary(apply),
             apply=apply,
         )
