@@ -118,9 +118,11 @@ class Group:
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
     split: int = 1  #: ways tensor parallelism can divide it
     query_heads: int = 0  #: heads that attend to it
-    flops: float = 0.0  #: of a decode step per cached token [FLOP]
+    flops: float = 0.0  #: of a decode step per cached token, of the heads that attend to it [FLOP]
+    rebuilds: float = 0.0  #: of dense products per cached token that rebuild keys and values from a latent [FLOP]
     pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
+    unpacks: float = 0.0  #: bytes that take as long to read as a cached token takes to unpack [B]
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
     rope: bool = True  #: whether cached keys are rotated
     page: int | None = None  #: tokens of a page an engine gives it, None: as many as any [token]
@@ -210,7 +212,7 @@ class KVLayout:
     def flops(self, length: int) -> float:
         """Return the attention FLOPs of a decode step. [FLOP]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in groups)
+        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * (g.flops + g.rebuilds) for g in groups)
 
     def prefill(self, length: int) -> float:
         """Return the attention FLOPs of a prefill of `length` tokens. [FLOP]"""

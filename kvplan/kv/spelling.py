@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
-from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads
+from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads, latents
 
 BASELINE = "baseline"
 #: compositions that `estimate` shows and `recommend` tries beside single techniques
@@ -61,7 +61,7 @@ def one_part(piece: str) -> tuple[Technique, str]:
         raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
     if argument and ":" not in kind.spelling:
         raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
-    return kind, argument
+    return kind, argument.replace(kind.implied, "", 1)
 
 
 def canonical(text: str) -> str:
@@ -95,23 +95,27 @@ def served_by(text: str, engine: str) -> bool:
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     """Return what a technique can and cannot do for this very model."""
-    forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
-    if not forms:
+    said = [argument for kind, argument in parts(text) if kind.name == "mhc"]
+    if not said:
         return ()
-    whole = "mhc: one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
-    if not any(g.rope and has_heads(g) for g in layout.groups):
-        return (whole,)
+    how = latents(said[0])
+    heads = [g for g in layout.groups if has_heads(g)]
+    whole = "one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
+    grouped = f"a latent serves up to {how.heads} key/value heads; tensor parallelism divides latents, not heads"
+    first = f"mhc: {whole if how.heads is None else grouped}"
+    if not any(g.rope for g in heads):
+        return (first,)
     rotated = {
         "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
-        "stored beside the latent, as MLA does, and the model must be retrained for them",
+        "stored beside each latent, as MLA does, and the model must be retrained for them",
         "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves memory, "
         "but is slower than plain attention",
     }
     usual = (
-        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
-        "absorbed: it mainly saves memory; a step becomes faster only near 8x"
+        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are absorbed: "
+        "fewer heads to a latent take less work"
     )
-    return (rotated.get(forms[0], usual), whole)
+    return (rotated.get(how.form, usual), first)
 
 
 def needs(text: str) -> tuple[str, ...]:

@@ -18,13 +18,15 @@ def moving(o: Operator, c: Calibration) -> Amount:
     if o.limit in (WEIGHTS, EXPERTS):
         faster = c.experts if o.limit == EXPERTS else 1.0
         return o.bytes / (c.weights * c.narrow(o.bits) * faster)
-    return o.bytes / (c.read(o.bits) if o.limit == CACHE else c.elements)
+    if o.limit != CACHE:
+        return o.bytes / c.elements
+    return o.bytes / c.read(o.bits) + o.unpacks / c.cache
 
 
 def computing(o: Operator, c: Calibration) -> Amount:
     """Return how long its FLOPs take. [s]"""
     if o.limit in (CACHE, PROMPT):
-        return o.flops / c.prompt
+        return o.flops / c.prompt + o.dense / c.rate16
     return o.flops / (c.rate(o.bits) * (c.experts_rate if o.limit == EXPERTS else 1.0))
 
 

@@ -209,7 +209,7 @@ def leading(rows: Sequence[Score], task: str, *, stands_in: bool) -> list[Score]
     Averages answer where they may stand in. Between two benchmarks the leading one's average goes before the other's
     own rows of the family, of one benchmark its own rows go before its average.
     """
-    lead = LEADS.get(task, LEADING)
+    lead = LEADS.get(task, LEADING if TASKS[task].averaged else "")
     for some in ([r for r in rows if r.benchmark == lead], list(rows)):
         exact = [r for r in some if r.task == task]
         averages = [r for r in some if r.task == AVERAGE] if stands_in else []

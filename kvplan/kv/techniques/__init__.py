@@ -10,10 +10,12 @@ from kvplan.kv.techniques.technique import TECHNIQUES, Technique, has_heads, pap
 # imported in the order in which they are listed
 from kvplan.kv.techniques.heads import shared_heads
 from kvplan.kv.techniques.width import FORMS
+from kvplan.kv.techniques.width import spelled as latents
 from kvplan.kv.techniques.bits import quantised
 from kvplan.kv.techniques.tokens import evicting
 # isort: on
 
 __all__ = [
-    "FORMS", "TECHNIQUES", "Technique", "evicting", "has_heads", "paper", "quantised", "shared_heads", "technique",
+    "FORMS", "TECHNIQUES", "Technique", "evicting", "has_heads", "latents", "paper", "quantised", "shared_heads",
+    "technique",
 ]  # fmt: skip

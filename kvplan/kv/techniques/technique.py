@@ -31,6 +31,7 @@ class Technique:
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
     source: Source  #: its paper
+    implied: str = ""  #: what an argument may leave out, as it is spelled in one
     query: str = ""  #: whether what it keeps depends on the question, one of QUERY
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout
@@ -55,6 +56,7 @@ def technique(
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
     query: str = "",
+    implied: str = "",
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -74,6 +76,7 @@ def technique(
             searched=searched or compared,
             source=source,
             query=query,
+            implied=implied,
             summary=summary(apply),
             apply=apply,
         )
