@@ -88,6 +88,11 @@ def quality(text: str) -> str:
     )
 
 
+def heals(text: str) -> float:
+    """Return the tokens a model must be trained on before it serves with a technique: of its parts, the most."""
+    return max((kind.heals for kind, _ in parts(text)), default=0.0)
+
+
 def served_by(text: str, engine: str) -> bool:
     """Whether an engine serves all parts of a technique today."""
     return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))

@@ -31,6 +31,7 @@ class Technique:
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
     source: Source  #: its paper
+    heals: float = 0.0  #: tokens a model is trained on before it serves so, 0 where none are needed [token]
     implied: str = ""  #: what an argument may leave out, as it is spelled in one
     query: str = ""  #: whether what it keeps depends on the question, one of QUERY
     summary: str  #: what it does, in one line
@@ -57,6 +58,7 @@ def technique(
     searched: tuple[str, ...] = (),
     query: str = "",
     implied: str = "",
+    heals: float = 0.0,
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -77,6 +79,7 @@ def technique(
             source=source,
             query=query,
             implied=implied,
+            heals=heals,
             summary=summary(apply),
             apply=apply,
         )
