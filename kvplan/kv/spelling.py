@@ -1,10 +1,12 @@
 """How techniques are written and composed: the parts of a name, its one spelling, and what is said of the whole."""
 
 from functools import lru_cache
+from re import findall
 
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
-from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads, latents
+from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
+from kvplan.specs.hardware import Engine, Gpu
 
 BASELINE = "baseline"
 #: compositions that `estimate` shows and `recommend` tries beside single techniques
@@ -24,7 +26,7 @@ def searched() -> tuple[str, ...]:
 
 def plainest_first() -> list[Technique]:
     """Return all techniques, those that ask least of a model and an engine first."""
-    return sorted(TECHNIQUES.values(), key=lambda kind: ("bits", "heads", "width", "tokens").index(kind.factor))
+    return sorted(TECHNIQUES.values(), key=lambda kind: PLAINEST.index(kind.factor))
 
 
 @lru_cache(maxsize=1024)
@@ -57,7 +59,7 @@ def one_part(piece: str) -> tuple[Technique, str]:
         near = get_close_matches(piece, [k.example for k in TECHNIQUES.values()], n=1, cutoff=0.3)
         near = near or [TECHNIQUES[n].example for n in get_close_matches(name, TECHNIQUES, n=1, cutoff=0.5)]
         raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in TECHNIQUES.values()))
-    if not argument and ":" in kind.spelling:
+    if not argument and kind.spelling.startswith(f"{name}:"):
         raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
     if argument and ":" not in kind.spelling:
         raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
@@ -70,7 +72,9 @@ def canonical(text: str) -> str:
 
 
 #: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
-FACTORS = ("heads", "width", "tokens", "bits")
+FACTORS = ("layers", "heads", "width", "tokens", "reads", "bits")
+#: and from what asks least of a model and an engine to what asks most
+PLAINEST = ("bits", "heads", "width", "tokens", "reads", "layers")
 
 
 def apply(text: str, layout: KVLayout) -> KVLayout:
@@ -93,9 +97,37 @@ def heals(text: str) -> float:
     return max((kind.heals for kind, _ in parts(text)), default=0.0)
 
 
-def served_by(text: str, engine: str) -> bool:
-    """Whether an engine serves all parts of a technique today."""
-    return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))
+def served_by(text: str, engine: Engine | str) -> bool:
+    """Whether an engine serves all parts of a technique: in its release, the newest where only a name is given."""
+    return all(supporting(kind, argument, engine) is not None for kind, argument in parts(text))
+
+
+def supporting(kind: Technique, argument: str, engine: Engine | str) -> Support | None:
+    """Return how an engine serves one technique, None where it does not."""
+    name = engine if isinstance(engine, str) else engine.name
+    release = "" if isinstance(engine, str) or engine.newest else engine.release
+    for support in kind.engines:
+        fits = support.engine == name and support.only in (None, argument)
+        if fits and (not release or numbers(support.since) <= numbers(release)):
+            gone = support.until and (not release or numbers(support.until) <= numbers(release))
+            return None if gone else support
+    return None
+
+
+def numbers(release: str) -> tuple[int, ...]:
+    """Return a release as numbers that compare: 'b1480' is (1480,)."""
+    return tuple(int(part) for part in findall(r"\d+", release))
+
+
+def runs_on(text: str, gpu: Gpu) -> str:
+    """Return why a GPU cannot run a technique, '' where it can."""
+    lacking = next((kind for kind, _ in parts(text) if kind.native and not getattr(gpu, kind.native)), None)
+    return "" if lacking is None else f"{lacking.title} needs {lacking.needs}; {gpu.title} is none"
+
+
+def speeds(text: str) -> tuple[Speed, ...]:
+    """Return what was fitted of the parts of a technique that take time to unpack."""
+    return tuple(kind.speed for kind, _ in parts(text) if kind.speed is not None)
 
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
@@ -127,6 +159,11 @@ def needs(text: str) -> tuple[str, ...]:
     """Return what each part of a technique requires of the model, and which engines serve it."""
     return tuple(
         f"{kind.name}: {kind.needs}; granularity: {kind.granularity}; "
-        f"served by {', '.join(kind.engines) or 'no stock engine'}"
-        for kind, _ in parts(text)
+        f"served by {', '.join(engines_of(kind, argument)) or 'no stock engine'}"
+        for kind, argument in parts(text)
     )
+
+
+def engines_of(kind: Technique, argument: str) -> tuple[str, ...]:
+    """Return the engines that serve a technique, with release and date."""
+    return tuple(str(support) for support in kind.engines if support.only in (None, argument))

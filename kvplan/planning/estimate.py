@@ -67,7 +67,7 @@ class Estimate:
     @cached_property
     def served(self) -> Evaluation | None:
         """The row whose technique the engine serves and on which a query costs least within the limits, or None."""
-        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
+        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine))
 
     @cached_property
     def overall(self) -> Evaluation | None:

@@ -235,6 +235,8 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
     row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction)
+    if lacking := spelling.runs_on(name, case.site.gpu):
+        return replace(row, reason=lacking)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:

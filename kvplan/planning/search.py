@@ -414,9 +414,12 @@ def rate_at(requests: Array, rates: Array, slots: Array) -> Array:
 
 
 def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
-    """Return which shapes, as a column, have weights that a GPU may be planned with."""
-    named = (shape.form for shape in grid.configurations)
-    return np.array([not (demand.native and form) or FORMATS[form].native(gpu) for form in named], bool)[:, None]
+    """Return which shapes, as a column, have weights and a cache that a GPU may be planned with."""
+    able = {s.technique: not spelling.runs_on(s.technique, gpu) for s in grid.configurations}
+    weights_run = (not (demand.native and s.form) or FORMATS[s.form].native(gpu) for s in grid.configurations)
+    return np.array(
+        [runs and able[s.technique] for runs, s in zip(weights_run, grid.configurations, strict=True)], bool
+    )[:, None]
 
 
 def within(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:

@@ -246,7 +246,14 @@ def _estimate(asked: Asked, pool: Evidenced, every: Sequence[Evidenced], *, own:
 
 
 def _of(kind: Technique) -> str:
-    return {"tokens": "tokens", "bits": "bits", "heads": "key/value heads", "width": "width"}[kind.factor]
+    return {
+        "tokens": "tokens",
+        "bits": "bits",
+        "heads": "key/value heads",
+        "width": "width",
+        "reads": "tokens read",
+        "layers": "cache",
+    }[kind.factor]
 
 
 def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:

@@ -150,9 +150,14 @@ def share_left(name: str, model: ModelSpec, context: int) -> float:
     factor = spelling.parts(name)[0][0].factor
     if factor == "tokens":
         return min((g.keep.tokens(context) / context for g in after.groups if g.keep.evicts), default=1.0)
-    pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=True) if b.vectors and a != b]
+    # layers that a technique leaves alone or adds to come after those it found
+    pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=False) if b.vectors and a != b]
+    if factor == "layers":
+        return after.stored(context) / base.stored(context)
+    if factor == "reads":
+        return min((min(a.reads or context, context) / context for a, _ in pairs), default=1.0)
     if factor == "bits":
-        return min((a.bits / b.bits for a, b in pairs), default=1.0)
+        return min((a.bits / b.bits for a, b in pairs if a.bits < b.bits), default=1.0)
     return min((a.vectors * a.width / (b.vectors * b.width) for a, b in pairs), default=1.0)
 
 

@@ -14,6 +14,39 @@ QUERY = ("aware", "agnostic", "each step", "")
 Apply = Callable[[KVLayout, str], KVLayout]
 
 
+#: engines as reports print them
+TITLES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "llamacpp": "llama.cpp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """An engine that serves a technique: from and up to which release, and how it is switched on."""
+
+    engine: str  #: as options spell it
+    since: str  #: first release that serves it
+    date: str  #: of that release, or of the change
+    until: str = ""  #: first release that no longer serves it, '' where it still does
+    option: str = ""  #: what switches it on
+    only: str | None = None  #: the argument it serves alone, None for any
+
+    def __str__(self) -> str:
+        title = TITLES.get(self.engine, self.engine)
+        gone = f", gone from {self.until}" if self.until else ""
+        return f"{title} from {self.since} ({self.date}){gone}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What unpacking a format costs, fitted to published times of servers."""
+
+    #: of an element, as 16-bit elements that take as long to read
+    unpack: float
+    prefill: float  #: attention of prompts over that of a 16-bit cache
+    low: float  #: 80 % interval of measured over predicted cache time: its lower end
+    high: float  #: and its upper end
+    measured: str  #: where, '' where it is taken from a format like it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Technique:
     """A family of techniques: how it is written, the factor it acts on, and its fine print."""
@@ -27,7 +60,9 @@ class Technique:
     needs: str  #: of the model, the engine or a kernel
     quality: str  #: what is published of its accuracy
     risk: str  #: the same in a few words
-    engines: tuple[str, ...]  #: those that serve it today
+    engines: tuple[Support, ...]  #: those that serve it
+    speed: Speed | None = None  #: of its format, None where reading it takes no more than its bytes
+    native: str = ""  #: number format that the GPU must have, '' where any will do
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
     source: Source  #: its paper
@@ -53,7 +88,9 @@ def technique(
     quality: str,
     risk: str,
     source: Source,
-    engines: tuple[str, ...] = (),
+    engines: tuple[Support, ...] = (),
+    speed: Speed | None = None,
+    native: str = "",
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
     query: str = "",
@@ -74,6 +111,8 @@ def technique(
             quality=quality,
             risk=risk,
             engines=engines,
+            speed=speed,
+            native=native,
             compared=compared,
             searched=searched or compared,
             source=source,
@@ -86,6 +125,13 @@ def technique(
         return apply
 
     return register
+
+
+def served(
+    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None
+) -> Support:
+    """Return an engine that serves a technique."""
+    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only)
 
 
 def paper(title: str, date: str) -> Source:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from kvplan.errors import UnknownName
 from kvplan.kv.layout import Group, Keep, KVLayout
-from kvplan.kv.techniques.technique import paper, require_groups, technique
+from kvplan.kv.techniques.technique import paper, require_groups, served, technique
 from kvplan.units import parse_tokens
 
 SMALLEST_BUDGET = 100
@@ -41,6 +41,27 @@ def evicting(
     return layout.each(change)
 
 
+def share_of(argument: str, name: str, usual: str) -> Fraction:
+    """Return the share that '20%' stands for, of 1; UnknownName for anything else."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
+    if match and 0 < Fraction(match[1]) <= 100:
+        return Fraction(match[1]) / 100
+    raise UnknownName("technique", f"{name}:{argument}", [f"{name}:{usual}"], f"write {name}:P%, as in {name}:{usual}")
+
+
+def share_or_budget(argument: str, name: str) -> tuple[Fraction | None, int | None]:
+    """Return (share, None) of '20%' or (None, tokens) of '4096'; UnknownName for anything else."""
+    if argument.endswith("%"):
+        return share_of(argument, name, "20%"), None
+    if re.fullmatch(r"\d[\d,]*[kK]?", argument, re.ASCII) and int(re.sub(r"[,kK]", "", argument)) > 0:
+        budget = parse_tokens(argument, name)
+        if budget <= SMALLEST_BUDGET:
+            raise UnknownName("technique", f"{name}:{argument}", [f"{name}:{budget}%"])
+        return None, budget
+    nearest = [f"{name}:20%", f"{name}:4096"]
+    raise UnknownName("technique", f"{name}:{argument}", nearest, f"write {name}:20% or {name}:4096")
+
+
 @technique(
     "h2o",
     spelling="h2o:P%|N",
@@ -66,16 +87,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     logits of each query head written and read), scores the prompt with a second pass over the keys (half of
     attention again), and holds the whole prompt until it is evicted: in one layer, or in all if it is read in chunks.
     """
-    share, budget = None, None
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
-    if match and 0 < Fraction(match[1]) <= 100:
-        share = Fraction(match[1]) / 100
-    elif re.fullmatch(r"\d[\d,]*[kK]?", argument, re.ASCII) and int(re.sub(r"[,kK]", "", argument)) > 0:
-        budget = parse_tokens(argument, "h2o")
-        if budget <= SMALLEST_BUDGET:
-            raise UnknownName("technique", f"h2o:{argument}", [f"h2o:{budget}%"])
-    else:
-        raise UnknownName("technique", f"h2o:{argument}", ["h2o:20%", "h2o:4096"], "write h2o:20% or h2o:4096")
+    share, budget = share_or_budget(argument, "h2o")
     changed = evicting(
         layout,
         lambda k: replace(k, share=share, budget=budget, per_head=True),
@@ -96,7 +108,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     query="agnostic",
     needs="a ring buffer; positions inside the cache",
     risk="drops tokens",
-    engines=("TensorRT-LLM",),
+    engines=(served("trtllm", "0.8", "2024-02-29", "--streamingllm enable", until="1.2"),),
     quality="RULER retained 0.62 at 50 %, 0.39 at 25 % (Llama-3.1-8B), LongBench 0.82 and 0.75 (Llama-3-8B); "
     "never for retrieval: what left the window is gone",
     compared=("streaming:4,4096",),
