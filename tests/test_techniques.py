@@ -413,9 +413,7 @@ def test_bytes_of_layers_that_share() -> None:
 
 def test_what_unpacking_takes_is_time_and_no_bytes() -> None:
     plain, packed = (spelling.apply(text, layout(EIGHT)).groups[0] for text in ("int4", "int4:token"))
-    assert (
-        plain.unpacks == 0 < packed.unpacks == pytest.approx(8 * 256 * 2 * 6.1)
-    )
+    assert plain.unpacks == 0 < packed.unpacks == pytest.approx(8 * 256 * 2 * 6.1)
 
 
 # -- one place to add a technique -----------------------------------------------------------------

@@ -70,7 +70,15 @@ def capacity(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=word, profile=values.word(profile, "profile"),
     )  # fmt: skip
-    lost = loss_of(name, spec, asked.task, context, catalog.quality_table(), seen=asked.question_seen)
+    lost = loss_of(
+        name,
+        spec,
+        asked.task,
+        context,
+        catalog.quality_table(),
+        seen=asked.question_seen,
+        answer=int(asked.output.mean),
+    )
     book = Book(demand, {name: lost}, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     found = most(replace(demand, engine=catalog.engine(word)), book, place, [name], count)

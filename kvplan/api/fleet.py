@@ -111,7 +111,15 @@ def demanded(
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
     every = tuple(dict.fromkeys((*names, *spelling.searched())))
     qualities = {
-        name: quality(name, job.model, job.workload.task, context, table, seen=job.workload.question_seen)
+        name: quality(
+            name,
+            job.model,
+            job.workload.task,
+            context,
+            table,
+            seen=job.workload.question_seen,
+            answer=int(job.workload.output.mean),
+        )
         for name in every
     }
     formats = formats_of(job.model, job.workload.task, context, forms)

@@ -123,7 +123,14 @@ def recommend(
     )
     losses = {
         name: loss_of(
-            name, spec, traffic.task, context, catalog.quality_table(), *own_tables, seen=traffic.question_seen
+            name,
+            spec,
+            traffic.task,
+            context,
+            catalog.quality_table(),
+            *own_tables,
+            seen=traffic.question_seen,
+            answer=int(traffic.output.mean),
         )
         for name in dict.fromkeys((*names, *spelling.searched()))
     }

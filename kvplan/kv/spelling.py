@@ -127,7 +127,7 @@ def runs_on(text: str, gpu: Gpu) -> str:
 
 def speeds(text: str) -> tuple[Speed, ...]:
     """Return what was fitted of the parts of a technique that take time to unpack."""
-    return tuple(kind.speed for kind, _ in parts(text) if kind.speed is not None)
+    return tuple(kind.speed[argument] for kind, argument in parts(text) if argument in kind.speed)
 
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:

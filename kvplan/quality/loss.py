@@ -84,12 +84,13 @@ def quality(
     table: QualityTable,
     *own: QualityTable,
     seen: bool = False,
+    answer: int | None = None,
 ) -> Quality:
     """Return the relative loss of `technique` on a task family at `context` tokens.
 
     `seen` tells that the question is known when the cache is compressed: one question to each prompt. Without it what
-    was measured so is not carried over (`Workload.question_seen`). Files measured on the user's own model (`own`, first
-    wins) go before the published table.
+    was measured so is not carried over (`Workload.question_seen`). `answer` tokens of the context are generated. Files
+    measured on the user's own model (`own`, first wins) go before the published table.
     """
     task = task_named(task)
     base = base_score(model, context, (*own, table))
@@ -97,7 +98,7 @@ def quality(
     measured = next((q for q in by_table if q), None)
     if measured is None:
         each = [
-            _part(kind, argument, model, task, context, (*own, table), seen=seen)
+            _part(kind, argument, model, task, context, (*own, table), seen=seen, answer=answer)
             for kind, argument in spelling.parts(technique)
         ]
         measured = composed(each, task)
@@ -132,11 +133,12 @@ def _part(
     tables: Sequence[QualityTable],
     *,
     seen: bool,
+    answer: int | None = None,
 ) -> Quality:
     """Return what one technique costs, from the first table, and the nearest rows of it, that know."""
     name = f"{kind.name}:{argument}" if argument else kind.name
     try:
-        share = share_left(name, model, context)
+        share = share_left(name, model, context, answer)
     except Incompatible as refusal:
         return unknown(name, task, str(refusal))
     if share >= 1:

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import asin, log2, pi, sin, sqrt
+from math import asin, hypot, log2, pi, sin, sqrt
 
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import Group, KVLayout, kv_layout
 from kvplan.kv.techniques import Technique
 from kvplan.specs.model import Attention, Compressed, Latent, ModelSpec
 from kvplan.specs.quality import AVERAGE, LEADING, LEADS, SHORT, TASKS, QualityTable, Score
 
 #: families measured in place of one nobody published; they act on the same factor and go further
-STAND_INS = {"fp8": "int4", "int8": "int4", "mqa": "gqa"}  # int8:token too: its rows are of short prompts
+STAND_INS = {"fp8": "int4", "int8": "int4", "turboquant": "int4", "mqa": "gqa"}
 #: a model this share of the smallest one measured still counts as of its size
 SAME_SIZE = 0.8
 #: below this smaller models lose more (sizes.yaml: accuracy 0.34, 0.75 and 0.91 at 1B, 8B and 14B); scores of larger
@@ -140,25 +140,34 @@ def attention(model: ModelSpec) -> str:
 # -- shares and curves ------------------------------------------------------------------------------
 
 
-def share_left(name: str, model: ModelSpec, context: int) -> float:
+def share_left(name: str, model: ModelSpec, context: int, answer: int | None = None) -> float:
     """Return what one technique leaves of the factor it acts on, at `context` tokens; Incompatible where it cannot act.
 
-    Of several kinds of layer, the one that loses most.
+    Of several kinds of layer, the one that loses most. What evicts of the answer alone is told its length; without it
+    all of the context is taken for the answer.
     """
     base = _layout(model)
     after = spelling.apply(name, base)
     factor = spelling.parts(name)[0][0].factor
-    if factor == "tokens":
-        return min((g.keep.tokens(context) / context for g in after.groups if g.keep.evicts), default=1.0)
-    # layers that a technique leaves alone or adds to come after those it found
+    # layers that a technique leaves alone or adds come after those it found
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=False) if b.vectors and a != b]
     if factor == "layers":
         return after.stored(context) / base.stored(context)
-    if factor == "reads":
-        return min((min(a.reads or context, context) / context for a, _ in pairs), default=1.0)
-    if factor == "bits":
-        return min((a.bits / b.bits for a, b in pairs if a.bits < b.bits), default=1.0)
-    return min((a.vectors * a.width / (b.vectors * b.width) for a, b in pairs), default=1.0)
+    shares = {
+        "tokens": [kept_of(g, context, answer) for g in after.groups if g.keep.evicts],
+        "bits": [a.bits / b.bits for a, b in pairs if a.bits < b.bits],
+        "reads": [min(a.reads or context, context) / context for a, _ in pairs],
+    }
+    narrower = [a.vectors * a.width / (b.vectors * b.width) for a, b in pairs]
+    return min(shares.get(factor, narrower), default=1.0)
+
+
+def kept_of(g: Group, context: int, answer: int | None) -> float:
+    """Return the share of its tokens that an evicting group keeps, of those of the answer where it evicts only them."""
+    if g.keep.answer_budget is None:
+        return g.keep.tokens(context) / context
+    generated = min(context if answer is None else max(answer, 1), context)
+    return min(g.keep.answer_budget, generated) / generated
 
 
 @lru_cache(maxsize=256)
@@ -248,13 +257,15 @@ def loss_at(turned: float) -> float:
 
 
 def carried(low: float, high: float, *, factor: str, very: bool, doublings: float) -> tuple[float, float]:
-    """Return a range of losses widened for another model and for longer prompts than were measured."""
+    """Return a range of losses widened for another model and for longer prompts than were measured.
+
+    The two errors are taken as independent.
+    """
     mild, harsh = angle(low), angle(high)
     far = DOUBLING * max(doublings, 0.0)
     more, offset = (HARSHER, OFFSET) if factor == "tokens" else (ROUNDED, ROUNDED_OFFSET)
-    if not very:
-        mild, harsh = mild - MILDER * (mild + offset), harsh + more * (harsh + offset)
-    return loss_at(mild - far), loss_at(harsh + far)
+    down, up = (0.0, 0.0) if very else (MILDER * (mild + offset), more * (harsh + offset))
+    return loss_at(mild - hypot(down, far)), loss_at(harsh + hypot(up, far))
 
 
 def relatives(table: QualityTable, kind: Technique, share: float, task: str, *, seen: bool) -> tuple[float, float, int]:

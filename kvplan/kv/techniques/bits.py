@@ -80,6 +80,10 @@ TURBO4 = Speed(
     measured="vLLM 0.20 and 0.23 on RTX 3090 and H100, five models, 512 to 32k tokens",
 )  # fmt: skip
 TURBO3 = replace(TURBO4, unpack=11.0)
+FP8 = Speed(
+    unpack=0.0, prefill=1.0, low=0.85, high=1.35,
+    measured="vLLM 0.19 on H100 and 0.23 on RTX 3090, Llama-3.1-8B, gpt-oss-20b and Qwen3.6-27B",
+)  # fmt: skip
 
 
 @technique(
@@ -98,6 +102,7 @@ TURBO3 = replace(TURBO4, unpack=11.0)
     ),
     quality="MRCR retained 0.975 (70B, 128k), 0.93 to 0.98 (30B-A3B, 256k), 1.00 (27B, 1M); reasoning 0.97 and more",
     compared=("fp8",),
+    speed={"": FP8},
     source=paper("FP8 Formats for Deep Learning, arXiv 2209.05433", "2022-09-12"),
 )
 def fp8(layout: KVLayout, argument: str) -> KVLayout:
@@ -153,6 +158,7 @@ def scaled(argument: str, name: str) -> bool:
     ),
     quality="GSM8K retained 1.00 with a scale per token and head (35B-A3B); 4-bit caches 0.97 to 1.00 of LongBench",
     searched=("int8", "int8:token"),
+    speed={"token": TOKEN},
     source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq; vLLM pull request 38378", "2024-02-05"),
 )
 def int8(layout: KVLayout, argument: str) -> KVLayout:
@@ -180,6 +186,7 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     "head); 1B models 0.34 with 2-bit values",
     compared=("int4",),
     searched=("int4", "int4:token"),
+    speed={"token": replace(TOKEN, measured="")},
     source=paper(
         "KIVI, arXiv 2402.02750; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527; vLLM pull "
         "request 40835", "2024-02-05"
@@ -232,7 +239,7 @@ def kivi(layout: KVLayout, argument: str) -> KVLayout:
     engines=(served("vllm", "0.20", "2026-04-27", "--kv-cache-dtype turboquant_4bit_nc, turboquant_3bit_nc"),),
     quality="MRCR retained 0.92 at 4 bits, 0.68 at 3 (30B-A3B, 256k); reasoning 0.96 at 4",
     searched=("turboquant:4",),
-    speed=TURBO4,
+    speed={"3": TURBO3, "4": TURBO4},
     source=paper("TurboQuant, arXiv 2504.19874; vLLM pull request 38479", "2025-04-28"),
 )
 def turboquant(layout: KVLayout, argument: str) -> KVLayout:

@@ -1,7 +1,7 @@
 """What a technique says of itself, and the table of all."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kvplan.docstrings import summary
 from kvplan.errors import Incompatible
@@ -61,7 +61,7 @@ class Technique:
     quality: str  #: what is published of its accuracy
     risk: str  #: the same in a few words
     engines: tuple[Support, ...]  #: those that serve it
-    speed: Speed | None = None  #: of its format, None where reading it takes no more than its bytes
+    speed: Mapping[str, Speed] = field(default_factory=dict)  #: argument -> what reading such a format takes
     native: str = ""  #: number format that the GPU must have, '' where any will do
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
@@ -89,7 +89,7 @@ def technique(
     risk: str,
     source: Source,
     engines: tuple[Support, ...] = (),
-    speed: Speed | None = None,
+    speed: Mapping[str, Speed] | None = None,
     native: str = "",
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
@@ -111,7 +111,7 @@ def technique(
             quality=quality,
             risk=risk,
             engines=engines,
-            speed=speed,
+            speed=speed or {},
             native=native,
             compared=compared,
             searched=searched or compared,
