@@ -153,7 +153,7 @@ def _part(
         if not found:
             return _of_relatives(unknown(name, task, why_none, caveats=others), table, kind, share, seen=seen)
         asked = Asked(name=name, kind=kind, share=share, task=task, context=context)
-        estimates = [_estimate(asked, pool, found, own=table.own) for pool in found]
+        estimates = [estimated(asked, pool, found, own=table.own) for pool in found]
         pool, estimate = next(
             ((p, e) for p, e in zip(found, estimates, strict=True) if e.known), (found[0], estimates[0])
         )
@@ -188,7 +188,7 @@ class Asked:
     context: int  #: prompt [token]
 
 
-def _estimate(asked: Asked, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
+def estimated(asked: Asked, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
     """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
 
     Rows of other families, of `every` pool, say how much worse a single family can be.

@@ -268,11 +268,15 @@ def carried(low: float, high: float, *, factor: str, very: bool, doublings: floa
     return loss_at(mild - hypot(down, far)), loss_at(harsh + hypot(up, far))
 
 
+#: of the techniques like one that was not measured, one in so many, the mildest, does not count
+TRIMMED = 3
+
+
 def relatives(table: QualityTable, kind: Technique, share: float, task: str, *, seen: bool) -> tuple[float, float, int]:
     """Return the least and the most that other techniques which choose tokens by score lost, and how many they are.
 
-    (0, 1, 0) where fewer than three were measured at the share, or the technique is no such one. Of n techniques alike
-    the next one lies between the extremes n - 1 of n + 1 times.
+    (0, 1, 0) where fewer than three were measured at the share, or the technique is no such one. The mildest
+    third is left out: a technique nobody measured is not promised to be among the best.
     """
     if kind.query != "aware" or table.own:
         return 0.0, 1.0, 0
@@ -284,7 +288,9 @@ def relatives(table: QualityTable, kind: Technique, share: float, task: str, *, 
         answer = leading(rows, task, stands_in=True)
         points = curve(answer) if answer else ()
         if points and points[-1].share <= share * 1.001:
-            losses.append(1 - retained_at(points, share).retained)
+            at = retained_at(points, share)
+            losses.append((1 - at.high, 1 - at.low))
     if len(losses) < 3:
         return 0.0, 1.0, 0
-    return min(losses), max(losses), len(losses)
+    mildest = sorted(max(low, 0.0) for low, _ in losses)[len(losses) // TRIMMED]
+    return mildest, max(high for _, high in losses), len(losses)
