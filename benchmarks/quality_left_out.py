@@ -87,8 +87,8 @@ def summary(name: str, tried: Sequence[Tried]) -> str:
     worst = max(tried, key=lambda t: t.kinder)
     return (
         f"{name}: {len(tried)} scores, {held:.0%} held, {harsher:.0%} lose more than their range, {far:.0%} by more "
-        f"than its width (worst: {worst.row.technique} at {worst.row.share} on {worst.row.model}, {worst.row.condition}: "
-        f"{worst.loss:.2f}, said {worst.low:.2f} to {worst.high:.2f})"
+        f"than its width (worst: {worst.row.technique} at {worst.row.share} on {worst.row.model}, "
+        f"{worst.row.condition}: {worst.loss:.2f}, said {worst.low:.2f} to {worst.high:.2f})"
     )
 
 

@@ -41,14 +41,18 @@ def _answer(loss: Quality, when: str) -> Answer:
     )
 
 
-@check(unit="share", needs=("technique", "task"), tolerance=NOISE)
+@check(unit="share", needs=("technique", "task"), may=("benchmark",), tolerance=NOISE)
 def published_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
     parts = spelling.parts(case.technique)
     rows = [
         r
         for r in evidence.table.scores
-        if r.task == case.task and r.grade != "C" and len(parts) == 1 and _family(r) == parts[0][0].name
+        if r.task == case.task
+        and case.benchmark in ("", r.benchmark)
+        and r.grade != "C"
+        and len(parts) == 1
+        and _family(r) == parts[0][0].name
     ]
     if not rows:
         task = "short prompts" if case.task == SHORT else TASKS[case.task].title

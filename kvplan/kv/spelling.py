@@ -144,7 +144,7 @@ def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
         return (first,)
     rotated = {
         "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
-        "stored beside each latent, as MLA does, and the model must be retrained for them",
+        "stored beside the latents, as MLA does, and the model must be retrained for them",
         "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves memory, "
         "but is slower than plain attention",
     }

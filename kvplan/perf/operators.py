@@ -190,7 +190,7 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
                 unpacks=sum(g.count * visible(g, length) * g.unpacks * share(g, tensor) for g in groups),
                 bits=max((g.bits for g in groups if g.vectors), default=16.0),
                 kernels=kind if kind in ("latent", "index", "state") else "attention",
-                launches=sum(g.count for g in groups),
+                launches=len({layer for g in groups for layer in g.layers}),
             )
         )
     whole = []

@@ -99,11 +99,11 @@ def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
 
 def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
-    named: bool, losses: Callable[[str], Quality],
+    named: bool, losses: Callable[[str], Quality] | None = None,
 ) -> Estimate:  # fmt: skip
     """Compare techniques on every site the user named, or on the best of all sites when none was.
 
-    `losses` says what a technique is expected to lose.
+    `losses` says what a technique is expected to lose, if anyone asks.
     """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
@@ -115,7 +115,7 @@ def survey(
         known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
         each = compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
-        rows += [replace(row, loss=losses(row.technique)) for row in each]
+        rows += [replace(row, loss=losses(row.technique)) for row in each] if losses else each
     return Estimate(
         model=model,
         query=query,

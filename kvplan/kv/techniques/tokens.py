@@ -108,7 +108,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     query="agnostic",
     needs="a ring buffer; positions inside the cache",
     risk="drops tokens",
-    engines=(served("trtllm", "0.8", "2024-02-29", "--streamingllm enable", until="1.2"),),
+    engines=(served("trtllm", "0.8", "2024-02-29", "streamingllm=enable", until="1.2"),),
     quality="RULER retained 0.62 at 50 %, 0.39 at 25 % (Llama-3.1-8B), LongBench 0.82 and 0.75 (Llama-3-8B); "
     "never for retrieval: what left the window is gone",
     compared=("streaming:4,4096",),

@@ -38,6 +38,10 @@ class Latents:
         total = elements / float(self.size[:-1]) if self.size.endswith("x") else float(self.size)
         return total / self.groups(g)
 
+    def rotates_apart(self, g: Group) -> bool:
+        """Whether one rotated key of all heads stands beside several absorbed latents, whole on every rank."""
+        return g.rope and self.read_as(g) == "absorbed" and self.groups(g) > 1
+
     def read_as(self, g: Group) -> str:
         """Return how a latent is read where no form was named: rotated keys cannot be absorbed."""
         return self.form or ("fused" if g.rope else "absorbed")
@@ -95,10 +99,9 @@ def mhc(layout: KVLayout, argument: str) -> KVLayout:
         )
     require_groups(layout, has_heads, f"mhc:{argument}: this model stores no key/value heads to compress")
     extra = sum(g.count * added_parameters(g, how) for g in layout.groups if has_heads(g))
-    return replace(
-        layout.each(lambda g: latent_group(g, how, argument) if has_heads(g) else g),
-        parameters=layout.parameters + extra,
-    )
+    changed = layout.each(lambda g: latent_group(g, how, argument) if has_heads(g) else g)
+    keys = tuple(rotary_group(g, how) for g in layout.groups if has_heads(g) and how.rotates_apart(g))
+    return replace(changed, groups=(*changed.groups, *keys), parameters=layout.parameters + extra)
 
 
 def added_parameters(g: Group, how: Latents) -> float:
@@ -124,7 +127,7 @@ def latent_group(g: Group, how: Latents, argument: str) -> Group:
     form = how.read_as(g)
     keys, values = g.key_width, g.width - g.key_width
     per_head = 2.0 * g.query_heads
-    rope = ROPE_PART if form == "absorbed" and g.rope else 0
+    rope = ROPE_PART if form == "absorbed" and g.rope and latents == 1 else 0
     flops, rebuilds, rereads = {
         "absorbed": (per_head * (2 * rank + rope), 0.0, 0.0),
         "fused": (per_head * (keys + rank / 2), rank * g.vectors * keys, 0.0),
@@ -140,4 +143,12 @@ def latent_group(g: Group, how: Latents, argument: str) -> Group:
         rebuilds=rebuilds,
         rereads=rereads,
         before=replace(g, before=None),
+    )
+
+
+def rotary_group(g: Group, how: Latents) -> Group:
+    """Return the rotated key beside a layer's absorbed latents: one for all heads, as in MLA."""
+    width = float(ROPE_PART)
+    return replace(
+        g, vectors=1, split=1, width=width, key_width=width, flops=2.0 * g.query_heads * width, pair_flops=0.0
     )
