@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from kvplan.api.listing import listed
 from kvplan.api.techniques import techniques
 from kvplan.cli.options import (
     day_option,
@@ -11,7 +12,7 @@ from kvplan.cli.options import (
     engine_option,
     examples,
     format_option,
-    model_option,
+    online_option,
     profile_option,
     techniques_option,
 )
@@ -19,8 +20,9 @@ from kvplan.report.formats import Report
 
 
 @click.command("techniques")
-@model_option
-@click.option("--workload", "-w", required=True, help="A name or YAML file.")
+@click.option("--model", "-m", help="A name, hub id (--online), config.json.")
+@online_option
+@click.option("--workload", "-w", help="A name or YAML file.")
 @techniques_option
 @click.option("--gpu", "-g", default="h100", metavar="GPU", help="A name or YAML file. [default: h100]")
 @click.option("--tp", type=click.IntRange(1), metavar="N", help="Tensor parallelism. Default: the cheapest.")
@@ -30,12 +32,25 @@ from kvplan.report.formats import Report
 @profile_option
 @format_option
 @examples(
+    "kvplan techniques",
     "kvplan techniques --model llama3.1-70b --workload doc-qa",
     "kvplan techniques -m llama3.1-8b -w rag -t snapkv:25% -t fp8 --json",
 )
-def command(form: str, **options: Any) -> None:
-    """Every technique for one model and one workload: bytes, step time, who serves it, what it loses."""
+def command(model: str | None, workload: str | None, form: str, **options: Any) -> None:
+    """Every technique for one model and one workload: bytes, step time, who serves it, what it loses.
+
+    Without a model and a workload: what each technique is, as `kvplan list techniques` prints it.
+    """
+    if (model is None) is not (workload is None):
+        raise click.UsageError("--model and --workload go together")
+    if model is None or workload is None:
+        from kvplan.report import listing as known
+
+        listing = listed("techniques")
+        arguments = (listing.kind, listing.things, listing.day)
+        deliver(Report(lambda: known.page(*arguments), lambda: known.document(*arguments)), form)
+        return
     from kvplan.report import techniques as words
 
-    found = techniques(**options)
+    found = techniques(model, workload, **options)
     deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
