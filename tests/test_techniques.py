@@ -30,10 +30,10 @@ def layout(name: str = "llama2-7b") -> KVLayout:
 def test_never_stores_more_than_the_baseline(text: str) -> None:
     base = layout()
     changed = spelling.apply(text, base).with_prompt(64)
-    reads = [kind for kind, _ in spelling.parts(text) if kind.factor == "reads"]
+    reads = [kind for kind, _ in spelling.parts(text) if kind.factor in ("reads", "tier")]
     for length in (5000, 8192, 131072):
-        if reads:  # its index is stored besides
-            assert changed.read(length) < base.read(length) and changed.stored(length) < 1.2 * base.stored(length)
+        if reads:  # its index is stored besides; a tier changes nothing on the GPU
+            assert changed.read(length) <= base.read(length) and changed.stored(length) < 1.2 * base.stored(length)
             continue
         assert changed.stored(length) < base.stored(length)
         assert changed.peak(length) >= changed.stored(length)

@@ -74,6 +74,8 @@ class Keep:
             each = replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
             return each.growth(length // self.every) / self.every
         if self.others is not None and self.share is not None:
+            if self.window is not None and length >= self.window:
+                return 0.0
             return float(self.share) if length >= self.others else 1.0
         if self.selects_prompt and length > self.of_prompt(length):
             if self.answer_budget is not None and length - self.of_prompt(length) >= self.answer_budget:
@@ -217,6 +219,7 @@ class KVLayout:
     groups: tuple[Group, ...]  #: layers that cache alike
     parameters: float = 0.0  #: weights that techniques add to the model
     prefill_flops: float = 1.0  #: attention FLOPs of a prefill over those without techniques
+    offloads: str = ""  #: tier that keeps prefixes beside the GPU, '' for none
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
 

@@ -72,9 +72,9 @@ def canonical(text: str) -> str:
 
 
 #: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
-FACTORS = ("layers", "heads", "width", "tokens", "reads", "bits")
+FACTORS = ("layers", "heads", "width", "tokens", "reads", "bits", "tier")
 #: and from what asks least of a model and an engine to what asks most
-PLAINEST = ("bits", "heads", "width", "tokens", "reads", "layers")
+PLAINEST = ("bits", "tier", "heads", "width", "tokens", "reads", "layers")
 
 
 def apply(text: str, layout: KVLayout) -> KVLayout:

@@ -56,7 +56,7 @@ def step(case: Case, layout: KVLayout, parallel: Parallel, batch: int) -> tuple[
 
 def interval(technique: str) -> tuple[tuple[float, float], str]:
     """Return the 80 % interval of a technique's cache time, measured over predicted, and where it was measured."""
-    parts = spelling.parts(technique)
+    parts = [part for part in spelling.parts(technique) if part[0].factor != "tier"]
     if not parts:
         return PLAIN, "16 bits"
     known = spelling.speeds(technique)

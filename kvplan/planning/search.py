@@ -18,6 +18,7 @@ from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, Line, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
+from kvplan.kv.tiers import TIERS, bandwidth
 from kvplan.money.conversion import conversion
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
@@ -250,7 +251,8 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     small = (each <= min(site.gpu.gpus_per_node, NODE)) & (grid.batch <= most)
     fits = grid.usable & (requests <= room) & small & run_by(demand, grid, site.gpu)
     crowd = Crowd(demand=demand, site=site, requests=requests, batch=grid.batch, ranks=np.minimum(ranks, requests),
-                  slots=np.minimum(room, most * ranks), room=room, fits=fits)  # fmt: skip
+                  slots=np.minimum(room, most * ranks), room=room, fits=fits,
+                  beside=offloaded(demand, grid, site.gpu))  # fmt: skip
     ideal = np.ones(requests.shape)
     steps = [prompt_steps(group.passes, site.calibration, grid.batch[group.rows]) for group in grid.groups]
     served = merged(grid, [crowd.full(*pair, ideal) for pair in zip(grid.groups, steps, strict=True)])
@@ -268,6 +270,8 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
         if here[0].size and not demand.workload.offline:
             found = crowd.times(group, own, served, replicas, at, kept)
             ttft[here], tpot[here], means[0][here], means[1][here] = found
+    fetching = kept * fetched(demand, grid, site.gpu)
+    ttft, means[0] = ttft + fetching, means[0] + fetching
     served = replace(served, ttft=means[0], tpot=means[1])
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
@@ -305,13 +309,14 @@ class Crowd:
     slots: Array
     #: mean requests that fit one replica
     room: Array
+    beside: Array  #: mean requests whose prefixes the host's memory keeps
     fits: Array  #: whether memory and engine allow it
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
         demand = self.demand
         rate = demand.waits_at[0] * demand.peak * (1 + demand.headroom) / replicas
-        room = np.maximum(self.room - np.minimum(rate * served.cycle, self.requests), 0.0)
+        room = np.maximum(self.room - np.minimum(rate * served.cycle, self.requests), 0.0) + self.beside
         return np.asarray(kept_prefixes(demand.workload, room=room, rate=rate))
 
     def full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
@@ -401,6 +406,27 @@ class Between:
             sizes=s.sizes, decode=mid(s.decode), mixed=tuple(map(mid, s.mixed)), alone=tuple(map(mid, s.alone)),
             attention=tuple(map(mid, s.attention)),
         )  # fmt: skip
+
+
+def offloaded(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
+    """Return the mean requests that fit the tier beside each shape's GPUs, as a column; 0 without one."""
+    length = int(demand.workload.input.mean + demand.workload.output.mean)
+
+    def room(s: Configuration) -> float:
+        tier = TIERS.get(s.layout.offloads)
+        return tier.room * s.parallel.gpus / max(s.layout.stored(length), 1.0) if tier else 0.0
+
+    return np.array([room(s) for s in grid.configurations], float)[:, None]
+
+
+def fetched(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
+    """Return how long each shape waits for a prefix from its tier, for every one that is found: a bound. [s]"""
+
+    def wait(s: Configuration) -> float:
+        tier = TIERS.get(s.layout.offloads)
+        return s.layout.shared(s.cached) / (bandwidth(tier, gpu.name) * s.parallel.gpus) if tier and s.cached else 0.0
+
+    return np.array([wait(s) for s in grid.configurations], float)[:, None]
 
 
 def rate_at(requests: Array, rates: Array, slots: Array) -> Array:

@@ -9,6 +9,7 @@ from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.ratios import Ratio, step_ratio
 from kvplan.planning.replica import Evaluation, case_of
 from kvplan.planning.site import Limits, Query, Site
+from kvplan.planning.tiers import Waiting, tiers
 from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
@@ -39,6 +40,7 @@ class TechniqueSurvey:
     engine: Engine  #: asked about
     estimate: Estimate  #: the same techniques at the workload's mean lengths
     rows: tuple[Weighed, ...]  #: one a technique, the baseline first
+    tiers: tuple[Waiting, ...]  #: where the workload's uncompressed prefixes may wait, () where none are shared
 
 
 def weigh(
@@ -69,7 +71,14 @@ def weigh(
         )
         for row in found.rows
     )
-    return TechniqueSurvey(model=model, workload=workload, engine=site.engine, estimate=found, rows=rows)
+    return TechniqueSurvey(
+        model=model,
+        workload=workload,
+        engine=site.engine,
+        estimate=found,
+        rows=rows,
+        tiers=tiers(case, workload, first),
+    )
 
 
 def over(row: Evaluation, base: KVLayout, amount: Callable[[KVLayout, int], float]) -> float | None:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from kvplan.planning.ratios import Ratio
 from kvplan.planning.techniques import TechniqueSurvey, Weighed
-from kvplan.report.blocks import Column, Json, Page, Text, notes, records, schema, table
+from kvplan.planning.tiers import Waiting
+from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
 from kvplan.report.evaluations import CACHE
 from kvplan.report.sources import source
 from kvplan.specs.quality import TASKS
-from kvplan.units import show_bytes, show_count, show_percent, show_tokens
+from kvplan.units import DAY, HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 LEGEND = (
     "Kept, read: bytes of a sequence, and of a decode step, over the uncompressed ones. Loss: expected, and the most "
@@ -77,6 +78,37 @@ def columns() -> tuple[Column[Weighed], ...]:
     )  # fmt: skip
 
 
+def show_span(seconds: float) -> str:
+    """Return a span of time in hours or days."""
+    return f"{seconds / DAY:,.0f} days" if seconds >= 2 * DAY else f"{seconds / HOUR:,.1f} h"
+
+
+TIER = (
+    Column[Waiting](key="tier", heading="tier", value=lambda w: w.title, align="left"),
+    Column[Waiting](key="room", heading="room", value=lambda w: w.room, show=show_bytes),
+    Column[Waiting](key="found", heading="found", value=lambda w: w.found, show=show_percent),
+    Column[Waiting](key="transfer", heading="transfer", value=lambda w: w.transfer, show=show_time, absent="-"),
+    Column[Waiting](key="ttft_hit", heading="TTFT", value=lambda w: w.hit, show=show_time),
+    Column[Waiting](key="ttft_miss", heading="miss", value=lambda w: w.miss, show=show_time),
+    Column[Waiting](key="usd_per_month", heading="a month", value=lambda w: w.month, show=show_usd, absent="-"),
+    Column[Waiting](key="worth_keeping", heading="worth", value=lambda w: w.worth, show=show_span, absent="-"),
+    Column[Waiting](key="engines", value=lambda w: w.engines),
+    Column[Waiting](key="basis", value=lambda w: w.basis),
+)
+TIERS_SAID = (
+    "Room: of a replica, with the tiers above it. Found: prefixes still there when the next question to them comes, at "
+    "the load of a full replica (Che's approximation). TTFT: of a question whose prefix is found, alone; miss: of one "
+    "whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is cheaper."
+)
+
+
+def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
+    """Return where prefixes may wait, nothing where none are shared."""
+    if not t.tiers:
+        return ()
+    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(TIERS_SAID, "quiet"))
+
+
 def headline(t: TechniqueSurvey) -> str:
     """Return what is asked: the tasks, and whether questions are known when a cache is compressed."""
     w, query = t.workload, t.estimate.query
@@ -115,6 +147,7 @@ def page(t: TechniqueSurvey) -> Page:
         Text(headline(t), "answer"),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
+        *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
         notes("Served by", served),
         notes("Not here", refused(t)),
@@ -133,5 +166,6 @@ def document(t: TechniqueSurvey) -> Json:
         context=t.estimate.query.context,
         gpu=t.estimate.sites[0].gpu.name,
         rows=records(columns(), t.rows),
+        tiers=records(TIER, t.tiers),
         sources=[source(s) for s in dict.fromkeys(s for w in t.rows for s in w.quality.source)],
     )
