@@ -45,9 +45,6 @@ TECHNIQUE = (
     ),
     Column[techniques.Technique](key="acts_on", heading="acts on", value=lambda k: k.factor, align="left"),
     Column[techniques.Technique](key="summary", heading="summary", value=lambda k: k.summary, align="left", wraps=True),
-    Column[techniques.Technique](key="engines", value=lambda k: [str(s) for s in k.engines]),
-    Column[techniques.Technique](key="query", value=lambda k: k.query),
-    Column[techniques.Technique](key="granularity", value=lambda k: k.granularity),
     Column[techniques.Technique](key="quality", heading="quality", value=lambda k: k.quality, align="left", wraps=True),
     Column[techniques.Technique](
         key="source", heading="source", value=lambda k: k.source.ref, align="left", wraps=True
