@@ -21,7 +21,9 @@ class Upload:
     form: WeightFormat | None  #: format of its weights, None: as the model's own
     kv_bits: float | None  #: of the cache, where the name fixes it [bit]
     tuned: bool  #: whether the name only holds the model's, beside words that kvplan does not know
+    known: str  #: the name the model goes by in it, which may be that of a release
     remark: str = ""  #: what the name leaves open
+    context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
 
 
 #: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
@@ -96,13 +98,22 @@ def upload(word: str) -> Upload | None:
     if any(_OTHER.match(w) for w in left):
         return None
     if base := _known(plain(name)):
-        return Upload(base, form, cached, bool(left), remark)
+        return Upload(base, form, cached, bool(left), name, remark)
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
         if base := _known(plain(name)):
-            return Upload(base, form, cached, True, remark)
-    held = _held(name)
-    return Upload(held, form, cached, True, remark) if held else None
+            return Upload(base, form, cached, True, name, remark)
+    held, known = _held(name)
+    return Upload(held, form, cached, True, known, remark, _context(name)) if held else None
+
+
+def _context(name: str) -> int | None:
+    """Return the context that a tuned model's name states, as in 'Yi-34B-200K': thousands, or 1,024s from 2, 4, 8 on."""
+    stated = next((w[:-1] for w in _words(name) if re.fullmatch(r"[1-9]\d{0,3}k", w)), None)
+    if stated is None:
+        return None
+    count = int(stated)
+    return count * 1024 if count & (count - 1) == 0 else count * 1000
 
 
 def _bracketed(outer: str, bracketed: str) -> Upload | None:
@@ -112,7 +123,7 @@ def _bracketed(outer: str, bracketed: str) -> Upload | None:
     inner = _peeled(f"x-{bracketed}")
     if not base or inner[1] is None:
         return None
-    return Upload(base, inner[1] or form, inner[2] or cached, False)
+    return Upload(base, inner[1] or form, inner[2] or cached, False, name)
 
 
 def _brackets(word: str) -> tuple[str, str]:
@@ -159,13 +170,13 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 @cache
-def _shapes() -> dict[tuple[str, ...], str]:
-    """Return the models whose names state a size, by the words of every name they go by."""
-    shapes: dict[tuple[str, ...], str] = {}
+def _shapes() -> dict[tuple[str, ...], tuple[str, str]]:
+    """Return the models whose names state a size, and the name meant, by the words of every name they go by."""
+    shapes: dict[tuple[str, ...], tuple[str, str]] = {}
     for alias, base in every_name("models").items():
         words = _words(plain(alias))
         if len(words) > 1 and any(re.fullmatch(r"(?:\d+x)?\d+[bm]", w) for w in words):
-            shapes.setdefault(words, base)
+            shapes.setdefault(words, (base, alias))
     return shapes
 
 
@@ -173,14 +184,14 @@ def _shapes() -> dict[tuple[str, ...], str]:
 _RELEASE = re.compile(r"v?\d+|instruct|it|chat|hf|base")
 
 
-def _held(name: str) -> str:
-    """Return the one known model whose name another holds; '' for none, several, or words of another shape."""
+def _held(name: str) -> tuple[str, str]:
+    """Return the one known model whose name another holds, and that name; '' for none, several, or another shape's."""
     words, shapes = _words(name), _shapes()
     spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
     widest = [s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans)]
     if len(widest) != 1:
-        return ""
+        return "", ""
     first, last = widest[0]
     rest = words[:first] + words[last:]
     release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
-    return "" if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
+    return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
