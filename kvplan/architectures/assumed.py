@@ -1,6 +1,7 @@
 """Files of architectures kvplan does not know: read as a plain decoder where no field hints at anything else.
 
-A plain decoder has grouped-query attention over all tokens in every layer, and a gated feed-forward or routed experts.
+A plain decoder has grouped-query attention over all tokens, or within a window where layer_types says so for each layer,
+and a gated feed-forward or routed experts.
 """
 
 import re
@@ -19,12 +20,12 @@ _HINTS = re.compile(
     r"delta|rwkv|retention|lightning|hybrid|yoco|cla_|_cla|cross|compress|indexer|index_|sparse_att|sink|layer_types|"
     r"block_type|layers_block|block_pattern|layer_pattern|attn_type|attention_type|attn_layer|attention_layer|group|kv_|"
     r"_kv|share|reuse|memory|encoder|residual_attn|multi_query|mqa|per_layer|d_inner|dt_rank|nope|rope_head|qk_dim|"
-    r"key_dim|value_dim|v_head|k_head|q_head|altup|matryoshka|diffusion|loop|recursi"
+    r"key_dim|value_dim|v_head|k_head|q_head|altup|matryoshka|diffusion|loop|recursi|prompt_|prefix_len"
 )
 #: fields whose names hold such a word and say nothing of the cache
 _HARMLESS = re.compile(
     r"^(moe|router|expert|shared_expert|num_shared_expert|n_shared_expert|n_group|topk_group|num_expert_group|"
-    r"tie_|quant|auto_map|nope_layer_interval|no_rope_layers|max_window_layers|is_encoder_decoder|use_cache|"
+    r"mlp_layer_types|mtp_|tie_|quant|auto_map|nope_layer_interval|no_rope_layers|max_window_layers|is_encoder_decoder|use_cache|"
     r"initializer|router_|pretraining|cross_attention_hidden_size|encoder_no_repeat|tokenizer|vision|audio|"
     r"output_|share_input_output|share_embed|image|video|gradient|remove_|chunk_size_feed_forward|add_cross_attention|kv_cache_scheme)"
 )
@@ -36,9 +37,10 @@ def hints(raw: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields of a file that hint at attention, or a cache, that a plain decoder has not."""
     known = {spelling for name in (*DECIDING, "num_key_value_heads", "head_dim") for spelling in SPELLINGS[name]}
     windows = raw.get("use_sliding_window", True)
+    listed = {"layer_types", "sliding_window"} if says_windows(raw) else set()
     for name, value in raw.items():
         lower = str(name).lower()
-        if name in known or _HARMLESS.match(lower) or not _HINTS.search(lower):
+        if name in listed or name in known or _HARMLESS.match(lower) or not _HINTS.search(lower):
             continue
         if isinstance(value, (list, tuple, dict)):
             entries = list(value.values()) if isinstance(value, dict) else list(value)
@@ -47,6 +49,18 @@ def hints(raw: Mapping[str, Any]) -> Iterator[str]:
         elif value in _OFF or (not windows and "window" in lower):
             continue
         yield str(name)
+
+
+def says_windows(raw: Mapping[str, Any]) -> bool:
+    """Whether a file says of every layer that it is full or has the one window it states."""
+    kinds, window = raw.get("layer_types"), raw.get("sliding_window")
+    count = next((raw[s] for s in SPELLINGS["num_hidden_layers"] if raw.get(s)), None)
+    return (
+        isinstance(kinds, (list, tuple))
+        and len(kinds) == count
+        and all(isinstance(k, str) and k in ("full_attention", "sliding_attention") for k in kinds)
+        and ("sliding_attention" not in kinds or (isinstance(window, int) and window > 0))
+    )
 
 
 def read_as(raw: Mapping[str, Any], stated: str, where: str, known: Mapping[str, object], classes: Defaults) -> str:

@@ -1,8 +1,8 @@
-"""Qwen2, Qwen3 and Qwen3.5: dense, with experts, and with gated delta nets."""
+"""Qwen2, Qwen3 and Qwen3.5: dense, with experts, and with gated delta nets; Lara Mini, which joins them."""
 
 from collections.abc import Callable
 
-from kvplan.architectures.attention import attends, every, full, gqa, layer_kinds, mixed
+from kvplan.architectures.attention import attends, every, full, gqa, layer_kinds, mixed, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import mlp, moe
@@ -125,4 +125,21 @@ def qwen_hybrid(c: Config) -> Body:
         lambda k: attends(hidden, gqa(c), bias, qk_norm="head", gated=True) if k == "full" else state,
         blocks,
         lambda b: ffn if b == "moe" else dense,
+    )
+
+
+@family("lara_mini")
+def lara_mini(c: Config) -> Body:
+    """Read Lara Mini: gated delta nets beside windowed and full attention, experts with a shared one everywhere."""
+    hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
+    pattern = ("linear", "sliding", "linear", "full", "sliding")
+    kinds = layer_kinds(c, lambda i: pattern[i % len(pattern)])
+    state, attention = delta_net(c, hidden, fused=False), windowed(c, kinds)
+    experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("shared_expert_intermediate_size"))
+    return decoder(
+        c,
+        kinds,
+        lambda k: state if k == "linear" else attends(hidden, attention(k), bias, qk_norm="head"),
+        ["moe"] * len(kinds),
+        lambda _: experts,
     )
