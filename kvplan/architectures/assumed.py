@@ -1,7 +1,7 @@
 """Files of architectures kvplan does not know: read as a plain decoder where no field hints at anything else.
 
-A plain decoder has grouped-query attention over all tokens, or within a window where layer_types says so for each layer,
-and a gated feed-forward or routed experts.
+A plain decoder has grouped-query attention over all tokens, or within a window where layer_types says so, and a gated
+feed-forward or routed experts.
 """
 
 import re

@@ -152,6 +152,11 @@ APART = {
     "mimo",
     "plain",
     "qwen",
+    "step3_text",
+    "step3p5",
+    "step3",
+    "rwkv7",
+    "ernie4_5_moe_vl",
 }
 
 

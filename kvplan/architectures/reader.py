@@ -138,27 +138,17 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     return read_under(raw, where, classes, None)
 
 
-#: the fields of Mistral's params.json, and config.json's
-PARAMS = {
-    "dim": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "hidden_dim": "intermediate_size",
-}
+#: what Mistral's params.json states and no config.json
+PARAMS = {"dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"}
 
 
 def from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a file in Mistral's own format (params.json) as a config.json, any other as it is."""
-    if raw.get("model_type") or raw.get("architectures") or not PARAMS.keys() <= raw.keys():
+    if raw.get("model_type") or raw.get("architectures") or not PARAMS <= raw.keys():
         return raw
-    renamed = {PARAMS.get(str(name), name): value for name, value in raw.items() if name != "moe"}
-    experts = raw.get("moe")
-    if isinstance(experts, Mapping):
-        return {**renamed, **experts, "model_type": "mixtral", "tie_word_embeddings": False}
-    if any(name in raw for name in ("q_lora_rank", "kv_lora_rank")):
-        return {**renamed, "model_type": "params.json"}  # latents under these names are not read
-    return {"tie_word_embeddings": False, "sliding_window": None, **renamed, "model_type": "mistral"}
+    from kvplan.architectures.params import renamed
+
+    return renamed(raw)
 
 
 def stated_type(raw: Mapping[str, Any]) -> str:

@@ -108,7 +108,7 @@ def upload(word: str) -> Upload | None:
 
 
 def _context(name: str) -> int | None:
-    """Return the context that a tuned model's name states, as in 'Yi-34B-200K': thousands, or 1,024s from 2, 4, 8 on."""
+    """Return the context that a tuned model's name states, as in 'Yi-34B-200K': 1,024s for a power of two. [token]"""
     stated = next((w[:-1] for w in _words(name) if re.fullmatch(r"[1-9]\d{0,3}k", w)), None)
     if stated is None:
         return None

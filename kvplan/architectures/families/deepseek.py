@@ -121,7 +121,7 @@ def gated_latent(c: Config) -> Body:
 
 
 def fourths(c: Config) -> list[str]:
-    """Return which layers of Hunyuan 4 run an indexer: as indexer_types lists them, else the first, then each fourth."""
+    """Return which layers of Hunyuan 4 run an indexer: as indexer_types lists, else the first, then each fourth."""
     if c.get("indexer_types", None) is not None:
         return indexers(c)
     return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(layer_count(c))]

@@ -80,9 +80,9 @@ def narrow(c: Config, hidden: int, width: int, *, shared: int) -> tuple[Weight, 
     return experts + linear("mlp.down_latent_proj", read, hidden) + linear("mlp.up_latent_proj", hidden, read)
 
 
-@tower("deepseek_v3", "kimi_k25", fixed=False, sees=native(14))
+@tower("deepseek_v3", "kimi_k25", "kimi_vl", fixed=False, sees=native(14))
 def kimi_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
-    """Kimi K2.5's MoonViT, under the class's names or the published file's.
+    """Kimi K2.5's and Kimi-VL's MoonViT, under the class's names or the published file's.
 
     The latter are vt_hidden_size, init_pos_emb_height, ...
     """

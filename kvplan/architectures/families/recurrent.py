@@ -100,7 +100,7 @@ def xlstm(c: Config) -> Body:
     weights = linear("q", keys, hidden, split="inner", bias=bias) + linear("k", keys, hidden, split="inner", bias=bias)
     weights += linear("v", values, hidden, split="inner", bias=bias)
     weights += linear("ogate_preact", values, hidden, split="inner", bias=bias)
-    weights += linear("gates", 2 * heads, hidden, bias=True) + (vector("multihead_norm", values * (1 + bias)),)
+    weights += (*linear("gates", 2 * heads, hidden, bias=True), vector("multihead_norm", values * (1 + bias)))
     weights += linear("out_proj", hidden, values, split="inner", bias=bias)
     return decoder(
         c,

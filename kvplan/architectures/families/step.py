@@ -1,12 +1,12 @@
-"""Step 3.5, and Step 3.7 with its vision tower."""
+"""Step 3, Step 3.5, and Step 3.7 with its vision tower."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
-from kvplan.architectures.attention import attention_weights, layer_kinds, windowed
+from kvplan.architectures.attention import attention_weights, gqa, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear
+from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import part, patches, pixels, tensors, tower, transformer
 from kvplan.specs.model import Weight
@@ -40,6 +40,26 @@ def step(c: Config) -> Body:
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
         notes=drafting(c),
+    )
+
+
+@family("step3_text", "step3")
+def step3(c: Config) -> Body:
+    """Read Step 3 (arXiv 2507.19427): queries from a shared narrow projection, one key and value for all heads."""
+    hidden, count, narrow = c.size("hidden_size"), layer_count(c), c.size("share_q_dim")
+    a = gqa(c, groups=c.size("num_key_value_heads", 1))
+    weights = linear("self_attn.q_proj", narrow, hidden) + (vector("self_attn.inter_norm", narrow),)
+    weights += linear("self_attn.wq", a.heads * a.key_dim, narrow, split="heads")
+    weights += linear("self_attn.kv_proj", 2 * a.kv_heads * a.key_dim, hidden)
+    weights += linear("self_attn.o_proj", hidden, a.heads * a.value_dim, split="heads")
+    experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("share_expert_dim"))
+    dense, is_moe = mlp(hidden, c.size("intermediate_size")), listed(c)
+    return decoder(
+        c,
+        ["full"] * count,
+        lambda _: ((a,), weights),
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
+        lambda block: experts if block == "moe" else dense,
     )
 
 
