@@ -41,6 +41,13 @@ UNTESTED = {
     "nemotron_nas": "transformers has no class",
     "kimi_k3": "transformers has no class",
     "rwkv7": "transformers has no class",
+    "jais": "transformers has no class",
+    "phi3_v": "transformers has no class",
+    "phi4flash": "transformers has no class",
+    "step3": "transformers has no class",
+    "step3_text": "transformers has no class",
+    "internvl_chat": "transformers has no class (InternVL's own files; internvl is compared)",
+    "kimi_vl": "transformers has no class (its tower is kimi_k25's)",
     "ernie4_5_moe_vl": "transformers has no class (Baidu's own files; ernie4_5_vl_moe_text is compared)",
     "plain": "what an architecture without a reader is read as",
     "bailing_moe": "transformers has no class",
@@ -611,6 +618,8 @@ EYES = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num
 CLIP, SIGLIP, PIXTRAL = (("clip_vision_model", EYES), ("siglip_vision_model", EYES), ("pixtral", EYES))
 QWEN_EYES = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 40,
     "out_hidden_size": 64, "num_position_embeddings": 16}
+EARS = {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 56, "num_mel_bins": 20,
+    "output_dim": 64, "max_source_positions": 30}
 GLM_EYES = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 40, "out_hidden_size": 64,
     "image_size": 28}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 3, 3]}}
@@ -687,6 +696,16 @@ CONFIGS |= {
         {"text_config": ("qwen2_vl_text", {**MROPE8, "use_sliding_window": True, "max_window_layers": 2}),
          "vision_config": ("qwen2_vl_vision", {**QWEN_EYES, "embed_dim": 32, "hidden_size": 64}),
          "tie_word_embeddings": True},
+    ),
+    "qwen2_5_omni_thinker": (
+        {"text_config": ("qwen2_5_omni_text", MROPE8),
+         "audio_config": ("qwen2_5_omni_audio_encoder", EARS),
+         "vision_config": ("qwen2_5_omni_vision_encoder", QWEN_EYES)},
+    ),
+    "qwen3_omni_moe_thinker": (
+        {"text_config": ("qwen3_omni_moe_text", MROPE),
+         "audio_config": ("qwen3_omni_moe_audio_encoder", {**EARS, "downsample_hidden_size": 12}),
+         "vision_config": ("qwen3_omni_moe_vision_encoder", {**QWEN_EYES, "deepstack_visual_indexes": [0, 1]})},
     ),
     "qwen2_5_vl": ({"text_config": ("qwen2_5_vl_text", MROPE8), "vision_config": ("qwen2_5_vl_vision", QWEN_EYES)},),
     "qwen3_vl": (

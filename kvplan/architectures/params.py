@@ -18,6 +18,8 @@ EXPERTS = {
     "num_shared_experts": "n_shared_experts",
     "expert_hidden_dim": "moe_intermediate_size",
 }
+#: what a file with latents must state
+LATENT = {"kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"}
 
 
 def renamed(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -45,6 +47,8 @@ def kind(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     experts = raw.get("moe")
     stated = dict(experts) if isinstance(experts, Mapping) else {}
     if any(raw.get(name) for name in ("q_lora_rank", "kv_lora_rank")):
+        if not stated or not raw.keys() >= LATENT:
+            return {"model_type": "params.json"}  # latents without experts, or without all their sizes, are not read
         return {**{EXPERTS.get(name, name): value for name, value in stated.items()}, "model_type": "deepseek_v3"}
     if stated:
         return {**stated, "model_type": "mixtral"}

@@ -103,6 +103,8 @@ def remarks(c: Config) -> tuple[str, ...]:
         notes += (
             f"{outer}: only its language model ({c.model_type}) is read; weights of its other parts are not counted",
         )
+    if c.parent is not None and c.parent.model_type.endswith("_thinker"):
+        notes += ("its thinker is read, which engines serve; weights of a talker are not counted",)
     if dtype(c) == "float32":
         notes += ("a 32-bit checkpoint: engines serve it in 16 bits, and so do the sizes here",)
     return notes
@@ -113,6 +115,9 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     if not isinstance(raw, Mapping):
         return Config(raw, where, FAMILIES, classes=classes)
     raw = from_params(raw)
+    thinker = raw.get("thinker_config")  # what engines serve of Qwen's Omni models; the talker stands beside it
+    if isinstance(thinker, Mapping) and stated_type(thinker) in TOWERS:
+        raw, where = thinker, f"{where}: thinker_config"
     stated = stated_type(raw)
     if as_family is not None:
         from kvplan.architectures.assumed import forced
@@ -144,7 +149,7 @@ PARAMS = {"dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"}
 
 def from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a file in Mistral's own format (params.json) as a config.json, any other as it is."""
-    if raw.get("model_type") or raw.get("architectures") or not PARAMS <= raw.keys():
+    if raw.get("model_type") or raw.get("architectures") or not raw.keys() >= PARAMS:
         return raw
     from kvplan.architectures.params import renamed
 

@@ -12,7 +12,7 @@ from kvplan.architectures.registry import family
 
 @family("phi4mm", "phi4_multimodal", "phi3_v")
 def phi4_multimodal(c: Config) -> Body:
-    """Read the language model of Phi-3-vision and Phi-4-multimodal, which is Phi-3's; towers and adapters are said to be missing."""
+    """Read the language model of Phi-3-vision and Phi-4-multimodal, which is Phi-3's; more is said to be left."""
     return replace(plain(c, *uniform(c)), notes=alone(c))
 
 

@@ -57,7 +57,7 @@ def qwen_moe(c: Config) -> Body:
     below = c.size("max_window_layers", 0, low=0)
     # Qwen2-MoE's class windows every other layer below max_window_layers, the dense Qwens' all layers from it on
     rule = (lambda i: "sliding" if windows and i % 2 == 0 and i < below else "full") if old else upper(c)
-    kinds, attention = mixed(c, rule) if c.model_type != "qwen3_vl_moe_text" else full(c)
+    kinds, attention = full(c) if c.model_type in ("qwen3_vl_moe_text", "qwen3_omni_moe_text") else mixed(c, rule)
     return sparse(
         c,
         kinds,

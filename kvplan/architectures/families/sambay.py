@@ -44,7 +44,7 @@ def phi4flash(c: Config) -> Body:
 
 
 def place(layer: int, half: int, period: int) -> str:
-    """Return what a layer mixes tokens with: space, gate, sliding, full, or shared (it reads the full layer's cache)."""
+    """Return what a layer mixes tokens with: space, gate, sliding, full, or shared (reads the full layer's cache)."""
     if period and layer % period == 0:
         return "space" if layer < half + 2 else "gate"
     return "sliding" if layer < half else "full" if layer < half + 2 else "shared"

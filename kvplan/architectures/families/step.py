@@ -48,7 +48,10 @@ def step3(c: Config) -> Body:
     """Read Step 3 (arXiv 2507.19427): queries from a shared narrow projection, one key and value for all heads."""
     hidden, count, narrow = c.size("hidden_size"), layer_count(c), c.size("share_q_dim")
     a = gqa(c, groups=c.size("num_key_value_heads", 1))
-    weights = linear("self_attn.q_proj", narrow, hidden) + (vector("self_attn.inter_norm", narrow),)
+    weights: tuple[Weight, ...] = (
+        *linear("self_attn.q_proj", narrow, hidden),
+        vector("self_attn.inter_norm", narrow),
+    )
     weights += linear("self_attn.wq", a.heads * a.key_dim, narrow, split="heads")
     weights += linear("self_attn.kv_proj", 2 * a.kv_heads * a.key_dim, hidden)
     weights += linear("self_attn.o_proj", hidden, a.heads * a.value_dim, split="heads")
