@@ -150,7 +150,7 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     if found is None:
         return None
     spec = _model_named(found.base, as_family, found.known)
-    how = found.form.quantization if found.form else None
+    how = found.form.stored(spec) if found.form else None
     if how is not None and found.kv_bits:
         how = replace(how, kv_bits=found.kv_bits)
     said = f"{shown(word)} is read by its name: the shape of {spec.name}"

@@ -100,7 +100,7 @@ def weight_format(model: ModelSpec, form: str | None) -> tuple[float, Quantizati
         return dtype, model.quantization
     if form not in FORMATS:
         raise Incompatible(f"weights {shown(form)}: write one of {', '.join(FORMATS)}")
-    quantization = FORMATS[form].quantization
+    quantization = FORMATS[form].stored(model)
     return (FORMATS[form].bits if quantization is None else dtype), quantization
 
 
