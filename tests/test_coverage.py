@@ -558,10 +558,57 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("Qwen/Qwen3-4B", "qwen3-4b", 40_960),
+        ("Qwen/Qwen3-4B-Base", "qwen3-4b", 32_768),
+        ("Qwen/Qwen3-4B-Instruct-2507", "qwen3-4b", 262_144),
+        ("mlx-community/Qwen3-4B-Instruct-2507-4bit", "qwen3-4b", 262_144),
+        ("RedHatAI/Qwen3-30B-A3B-Instruct-2507-FP8", "qwen3-30b-a3b", 262_144),
+        ("zai-org/GLM-4.6-FP8", "glm-4.5", 202_752),
+        ("RedHatAI/DeepSeek-R1-Distill-Qwen-32B-quantized.w4a16", "qwen2.5-32b", 131_072),
+        ("acme/Tuned-Qwen3-4B-Thinking-2507-GPTQ", "qwen3-4b", 262_144),
+        ("01-ai/Yi-34B-200K", "yi-34b", 200_000),
+        ("TheBloke/vicuna-13B-v1.5-16K-GPTQ", "llama2-13b", 16_384),
+    ],
+)
+def test_a_release_has_a_context_of_its_own(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context)
+
+
+def test_a_release_is_read_with_what_its_own_file_changes() -> None:
+    """DeepSeek-R1-Distill-Qwen-1.5B keeps a head of its own (1.78 B), Whisper's turbo 4 of 32 layers (809 M)."""
+    distilled = catalog.model("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
+    assert round(distilled.parameters / 1e9, 2) == 1.78 and "tie_word_embeddings" in distilled.notes[0]
+    assert round(catalog.model("openai/whisper-large-v3-turbo").parameters / 1e6) == 809
+    unwindowed, windowed = (catalog.model(f"mistralai/Mistral-7B-Instruct-v0.{n}") for n in (2, 1))
+    assert kv_layout(unwindowed, 16).stored(20_000) > 4 * kv_layout(windowed, 16).stored(20_000)
+    thinking, instruct = (weights(catalog.model(f"moonshotai/Kimi-K2-{n}")).total for n in ("Thinking", "Instruct"))
+    assert thinking < 0.62 * instruct
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Qwen/Qwen3-VL-4B-Instruct", "'vl' in its name says another shape than qwen3-4b"),
+        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", "'1m' in its name"),
+        ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("allenai/Olmo-3-32B-Think", "its published config is not one that kvplan ships"),
+    ],
+)
+def test_a_name_that_is_refused_says_why(name: str, why: str) -> None:
+    with pytest.raises(KvplanError, match=why):
+        catalog.model(name)
+
+
+@pytest.mark.parametrize(
     ("name", "base"),
     [
         ("NousResearch/Hermes-3-Llama-3.1-8B", "llama3.1-8b"),
-        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "qwen3-8b"),
+        ("acme/Reasoner-0528-Qwen3-8B", "qwen3-8b"),
         ("Llama-3.1-8B-Lexi-Uncensored-V2-GPTQ", "llama3.1-8b"),
         ("Qwen3.5-122B-A10B-GPTQ-4bit_phase0_baseline", "qwen3.5-122b"),
     ],
@@ -579,7 +626,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",
         "Llama-3.1-Minitron-4B",
-        "mistralai/Mistral-7B-Instruct-v0.2",
+        "mistralai/Mistral-7B-Instruct-v0.9",
         "Qwen3-Reranker-8B",
         "somebody/unheard-of-13b-AWQ",
     ],

@@ -44,9 +44,9 @@ class WeightFormat:
 
 #: every format a plan can ask for, by name. Adding one is one line here.
 #: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
-#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell).
-#: NVIDIA's NVFP4 checkpoints of models with experts leave attention alone: 2,730,491,904 elements of MiniMax-M2.5's, and
-#: 112,340,238,336 bytes of its experts in 4 bits (tensor counts of the hub, 2026-06); so do DeepSeek-R1's, GLM-5's
+#: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell)
+#: NVIDIA's NVFP4 checkpoints of models with experts leave attention alone: nvidia/MiniMax-M2.5-NVFP4 holds
+#: 2,730,491,904 elements of it in full and its experts in 112,340,238,336 bytes (tensor counts on the hub, 2026-06)
 FORMATS = {
     form.name: form
     for form in (

@@ -57,7 +57,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
             "int8",
         ),
         (
-            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|int4|marlin))?|"
+            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
             r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-auto-?round|-awq|-gptq|-mixed(?:-auto-?round)?)?|auto-?round|4bit",
             "int4",
         ),
@@ -82,6 +82,7 @@ def upload(word: str) -> Upload | None:
 
     Raises SpecError for a name that says weights of several widths.
     """
+    word = word.rstrip("/").replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0 and llama3.1:8b
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
@@ -92,6 +93,17 @@ def upload(word: str) -> Upload | None:
             "config.json, or the model's own name with weights=FORMAT"
         )
     remark = ""
+    if form is None and (width := _WIDTH.search(plain(word))):
+        known = ", ".join(name.upper().replace("-", "_") for name in UPLOADED if name[0] in "qi")
+        raise SpecError(
+            f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
+            f"known: {known}; or give the file"
+        )
+    if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
+        raise SpecError(
+            f"{shown(word)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
+            "give the folder of one, or the model's own name with weights=FORMAT"
+        )
     if name.endswith("-gguf"):
         name = name.removesuffix("-gguf")
         remark = "its GGUF files are of several widths and 16 bits are counted: add one as in -Q4_K_M, or give a file"
@@ -116,6 +128,21 @@ def _context(name: str) -> int | None:
     return count * 1024 if count & (count - 1) == 0 else count * 1000
 
 
+def why_not(word: str) -> str:
+    """Return why the name of an upload is not read as the model it holds the name of; '' where it holds none.
+
+    A word such as VL or Embedding beside a known model's name says another shape, or a part of one.
+    """
+    name, _, _, left = _peeled(word)
+    words, shapes = _words(name) + left, _shapes()
+    spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
+    first, last = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
+    rest = words[:first] + words[last:]
+    other = next((w for w in rest if _OTHER.match(w)), "")
+    known = shapes[words[first:last]][0] if last else _known("-".join(w for w in words if w != other))
+    return f"{other!r} in its name says another shape than {known}, or a part of it" if other and known else ""
+
+
 def _bracketed(outer: str, bracketed: str) -> Upload | None:
     """Return a model whose name stands before brackets, in the format that ends what stands in them."""
     name, form, cached, _ = _peeled(outer)
@@ -137,7 +164,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     name = plain(word)
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
-    if apple and (match := re.search(r"-([2-8])bit$", name)):
+    if apple and (match := re.search(r"-([2-8])bit(?:-dwq|-mlx)?$", name)):
         bits = int(match[1]) + 0.5
         return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
     words = re.split(r"-", name)
@@ -151,6 +178,8 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     return name, None, None, ()
 
 
+#: a width of GGUF at the end of a name
+_WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths

@@ -11,8 +11,8 @@ from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import snapshot
-from kvplan.catalog.lookup import as_path, plain, resolve
+from kvplan.catalog.hub_files import NAME, snapshot
+from kvplan.catalog.lookup import as_path, every_name, plain, resolve
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
@@ -34,8 +34,28 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
             return found.told(_model_at(found.folder, as_family))
         variant = _variant(word, as_family)
         if variant is None:
+            refuse_other(word)
             raise
         return variant
+
+
+def refuse_other(word: str) -> None:
+    """Raise UnknownName that says which word of a name keeps it from being read as a known model, where one does."""
+    from kvplan.catalog.hub import why_not
+
+    if reason := why_not(word) or _unpublished(word):
+        raise UnknownName("model", word, (), f"{reason}; give its config.json, or fetch it with online=True")
+
+
+def _unpublished(word: str) -> str:
+    """Return what keeps a checkpoint of the hub from being read: that its config is not on the shelf; near names."""
+    if not NAME.fullmatch(word):
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.lower(), sorted(every_name("models")), n=2, cutoff=0.6)
+    close = f" (of a like name: {' and '.join(near)})" if near else ""
+    return f"its published config is not one that kvplan ships{close}"
 
 
 def all_models() -> tuple[ModelSpec, ...]:
