@@ -9,6 +9,7 @@ from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
 from kvplan.errors import SpecError
+from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
 from kvplan.planning.site import Site
@@ -56,6 +57,7 @@ def site(
     parallel: Parallel | None = None,
     weights: str | None = None,
     utilization: float | None = None,
+    running: Running | None = None,
 ) -> Site:
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
@@ -70,6 +72,7 @@ def site(
         parallel=parallel,
         weights=weights,
         utilization=utilization,
+        running=running or Running(),
     )
     if place.lone_offer:
         place = replace(place, typical=typical(day, term))

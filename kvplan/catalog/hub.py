@@ -111,12 +111,13 @@ def upload(word: str) -> Upload | None:
         return None
     if base := _known(plain(name)):
         return Upload(base, form, cached, bool(left), name, remark)
+    whole = name
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
         if base := _known(plain(name)):
             return Upload(base, form, cached, True, name, remark)
-    held, known = _held(name)
-    return Upload(held, form, cached, True, known, remark, _context(name)) if held else None
+    held, known = _held(whole)
+    return Upload(held, form, cached, True, known, remark, _context(whole)) if held else None
 
 
 def _context(name: str) -> int | None:

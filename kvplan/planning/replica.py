@@ -10,7 +10,7 @@ from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.replica import Parallel, check_parallel, native_formats, replica_shapes, weights
+from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
@@ -196,8 +196,9 @@ class Case:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
         where = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
-        )
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True,
+            **vars(s.running),
+        )  # fmt: skip
         return memory_budget(self.model, layout, where, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
@@ -237,6 +238,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
     row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction, risk=risk)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
+    refused = refused or check_ranks(case.model, shapes[0], case.site.running.context_ranks)
     if refused:
         return replace(row, reason=refused)
     fitting = fit(case, layout, shapes)
