@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+import kvplan
 from kvplan import catalog
 from kvplan.api.memory import memory
+from kvplan.architectures.assumed import PLAIN_ERROR
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
@@ -305,6 +307,41 @@ def test_internvl_under_its_own_names() -> None:
 
 
 # -- architectures kvplan does not know --------------------------------------------------------------------------------
+
+
+def test_times_of_an_unknown_decoder_are_less_sure(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**SIZES, "model_type": "brandnew"}), "utf-8")
+    known, unknown = (
+        kvplan.estimate(str(tmp_path), "4k", as_family=family, gpus="h100", techniques="fp8", on="2026-11-24").rows[0]
+        for family in ("llama", None)
+    )
+    assert known.feasible and unknown.spread[1] == pytest.approx(1.28 * known.spread[1])
+    assert unknown.spread[0] == pytest.approx(known.spread[0] / 1.28)
+
+
+@pytest.mark.parametrize("name", ["dbrx", "nemotron-super-49b"])
+def test_nested_fields_that_change_layers_are_not_overlooked(name: str) -> None:
+    """Read as plain decoders, these would have 6 and 13 times their cache."""
+    config = {k: v for k, v in catalog.model(name).config.items() if k != "architectures"}
+    with pytest.raises(UnknownName, match=r"attn_config|block_configs"):
+        read({**config, "model_type": "brandnew"})
+
+
+def test_shapes_of_the_catalogue_read_as_plain_have_their_own_cache() -> None:
+    """Where such a file is answered at all, its cache is right, and 8 in 10 have parameters within PLAIN_ERROR."""
+    ratios = []
+    for name in catalog.names("models"):
+        own = catalog.model(name)
+        config = {k: v for k, v in own.config.items() if k != "architectures"}
+        try:
+            plain = read({**config, "model_type": "brandnew"})
+        except KvplanError:
+            continue
+        if "text_config" not in config:
+            assert kv_layout(plain, 16).stored(32_768) == kv_layout(own, 16).stored(32_768), name
+            ratios.append(plain.parameters / own.parameters)
+    within = sum(1 / PLAIN_ERROR <= ratio <= PLAIN_ERROR for ratio in ratios)
+    assert len(ratios) > 60 and within >= 0.8 * len(ratios)
 
 
 def test_windows_of_an_unknown_decoder_are_read_where_every_layer_states_its_kind() -> None:

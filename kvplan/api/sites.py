@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api.values import several
+from kvplan.architectures.assumed import PLAIN_ERROR, taken_for_plain
 from kvplan.architectures.formats import format_named
 from kvplan.errors import SpecError
 from kvplan.kv.budget import Running
@@ -66,7 +67,7 @@ def site(
     """
     place = Site(
         gpu=gpu,
-        calibration=calibrated(gpu, about, profile, engine.partition("@")[0], weights),
+        calibration=doubted(calibrated(gpu, about, profile, engine.partition("@")[0], weights), about),
         engine=catalog.engine(engine),
         offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
@@ -146,6 +147,18 @@ def calibrated(
     if gpu.name not in measured:
         return calibration
     return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")
+
+
+def doubted(calibration: Calibration, about: ModelSpec | None) -> Calibration:
+    """Return a calibration whose intervals are wider where the model's architecture was taken for a plain decoder's."""
+    if about is None or not taken_for_plain(about.assumed):
+        return calibration
+    return replace(
+        calibration,
+        tpot=calibration.tpot.wider(PLAIN_ERROR),
+        ttft=calibration.ttft.wider(PLAIN_ERROR),
+        evidence=f"{calibration.evidence}; wider, for its architecture is unknown",
+    )
 
 
 def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":

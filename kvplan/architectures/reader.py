@@ -205,11 +205,11 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
         return (f"assumed: the file names {named} and is read as {c.model_type}, as asked",)
     if c.model_type != PLAIN or stated == PLAIN:
         return ()
-    from kvplan.architectures.assumed import says_windows
+    from kvplan.architectures.assumed import UNKNOWN, says_windows
 
     seen = "full and windowed attention as layer_types lists it" if says_windows(c.raw) else ""
     seen = seen or "attention over all tokens everywhere"
-    found: tuple[str, ...] = (f"assumed: kvplan does not know {named} and reads it as a plain decoder: {seen}",)
+    found: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
     if not c.stated("num_key_value_heads"):
         found += ("assumed: as many key/value heads as query heads, since the file states none",)
     if not c.stated("head_dim"):
