@@ -754,6 +754,9 @@ CONFIGS |= {
     "pegasus": (BART,),
     "m2m_100": (BART,),
     "blenderbot": (BART,),
+    "blenderbot-small": (BART,),
+    "mvp": (BART,),
+    "plbart": (BART,),
     "marian": (
         {**BART, "decoder_start_token_id": 0},
         {**BART, "decoder_start_token_id": 0, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 80,

@@ -139,7 +139,7 @@ def forced(raw: Mapping[str, Any], family: str, where: str, known: Mapping[str, 
 
 #: models that read text once and keep nothing of it
 ENCODERS = re.compile(
-    r"^(albert|bert|big_bird|bros|camembert|canine|convbert|data2vec-text|deberta|deberta-v2|distilbert|electra|ernie|"
+    r"^(albert|bert|bert-generation|big_bird|bros|camembert|canine|convbert|data2vec-text|deberta|deberta-v2|distilbert|electra|ernie|"
     r"ernie_m|esm|eurobert|flaubert|fnet|funnel|gte|ibert|jina_embeddings_v3|layoutlm|layoutlmv2|layoutlmv3|lilt|"
     r"longformer|luke|markuplm|megatron-bert|mobilebert|modernbert|mpnet|mra|neomme|new|nomic_bert|nystromformer|qdqbert|"
     r"rembert|roberta|roberta-prelayernorm|roc_bert|roformer|splinter|squeezebert|tapas|ultrabert|xlm-roberta|"
@@ -154,3 +154,5 @@ def refuse_encoder(raw: Mapping[str, Any], stated: str, where: str) -> None:
             f"{where}: {shown(stated)} is an encoder: it reads a text once and keeps no KV cache; there is nothing "
             "to plan, give the config of a model that generates text"
         )
+    if stated == "openai-gpt":
+        raise SpecError(f"{where}: GPT-1's code keeps no KV cache, it reads the whole text for every token; see GPT-2")
