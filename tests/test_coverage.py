@@ -614,6 +614,12 @@ def test_a_release_has_a_context_of_its_own(name: str, base: str, context: int) 
     assert (model.name, model.max_context) == (base, context)
 
 
+def test_what_a_name_says_last_of_a_format_counts() -> None:
+    assert catalog.model("google/gemma-3-27b-it-qat-q4_0-unquantized").quantization is None
+    mixed = catalog.model("amd/gpt-oss-120b-w-mxfp4-a-fp8").quantization
+    assert mixed is not None and mixed.method == "mxfp4"
+
+
 def test_a_release_is_read_with_what_its_own_file_changes() -> None:
     """DeepSeek-R1-Distill-Qwen-1.5B keeps a head of its own (1.78 B), Whisper's turbo 4 of 32 layers (809 M)."""
     distilled = catalog.model("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")

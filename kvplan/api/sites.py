@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api.values import several
-from kvplan.architectures.assumed import PLAIN_ERROR, taken_for_plain
 from kvplan.architectures.formats import format_named
 from kvplan.errors import SpecError
 from kvplan.kv.budget import Running
@@ -151,7 +150,11 @@ def calibrated(
 
 def doubted(calibration: Calibration, about: ModelSpec | None) -> Calibration:
     """Return a calibration whose intervals are wider where the model's architecture was taken for a plain decoder's."""
-    if about is None or not taken_for_plain(about.assumed):
+    if about is None or not about.assumed:
+        return calibration
+    from kvplan.architectures.assumed import PLAIN_ERROR, taken_for_plain
+
+    if not taken_for_plain(about.assumed):
         return calibration
     return replace(
         calibration,

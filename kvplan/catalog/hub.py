@@ -48,9 +48,9 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"(?:unsloth-)?bnb-4bit|4bit-bnb|nf4", "bnb-4bit"),
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
-        (r"bf16|bfloat16", "bf16"),
+        (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
         (r"nvfp4(?:a16)?(?:-(?:fast|kv))?|fp4", "nvfp4"),
-        (r"mxfp4(?:-(?:moe|a16))?", "mxfp4"),
+        (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
             r"(?:quantized[-.])?(?:gptq-)?w8a(?:16|8)|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit|quantized[-.]w8a8",
