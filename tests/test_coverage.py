@@ -127,6 +127,12 @@ def test_experts_narrower_than_the_model() -> None:
     }
     wide, narrow = read(kimi), read({**kimi, "routed_expert_hidden_size": 128})
     assert wide.parameters - narrow.parameters == 5 * (32 * 3 * 96 * (512 - 128) - 2 * 512 * 128)
+    gates = {**kimi["linear_attn_config"], "use_full_rank_gate": True}
+    gated = read({**kimi, "linear_attn_config": gates, "mla_use_output_gate": True})
+    low_rank, inner = 32 * 512 + 256 * 32, 8 * 32
+    assert gated.parameters - wide.parameters == 4 * (inner * 512 - low_rank) + 2 * inner * 512
+    normed = read({**kimi, "routed_expert_hidden_size": 128, "latent_moe_use_norm": True})
+    assert normed.parameters - narrow.parameters == 5 * 128
 
 
 def test_sambay_stores_one_cache_of_all_tokens_for_its_upper_half() -> None:
