@@ -1,11 +1,12 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -46,6 +47,11 @@ def estimate(
     as_family: str | None = None,
     utilization: float | str | None = None,
     engine: str = "vllm",
+    pp_layers: str | Sequence[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
     price: float | str | None = None,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -56,7 +62,8 @@ def estimate(
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
     'none' lifts one). `engine` may say a release, as in `vllm@0.19`. `price` is USD per GPU-hour, `prices` are files of
-    your own, `on` is their day. A context beyond the model's is answered with a warning. Raises KvplanError for names
+    your own, `on` is their day. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those of
+    `memory`. A context beyond the model's is answered with a warning. Raises KvplanError for names
     and values that cannot be understood.
 
         >>> report = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
@@ -77,11 +84,13 @@ def estimate(
     named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
     chosen = gpus_of(gpus) if named or rent else gpus_with_a_price(day, listed)
     one_price(rent, chosen, named)
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
-            parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-            utilization=values.utilization(utilization, "utilization"), engine=values.engine(engine, "engine", ENGINES),
+            parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
+            utilization=values.utilization(utilization, "utilization"), running=options,
+            engine=values.engine(engine, "engine", ENGINES),
         )
         for gpu in chosen.values()
     ]  # fmt: skip

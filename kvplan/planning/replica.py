@@ -11,7 +11,7 @@ from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
-from kvplan.kv.replica import Parallel, check_parallel, native_formats, replica_shapes, weights
+from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
@@ -198,8 +198,9 @@ class Case:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
         where = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
-        )
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True,
+            **vars(s.running),
+        )  # fmt: skip
         return memory_budget(self.model, layout, where, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
@@ -240,6 +241,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=lacking)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
+    refused = refused or check_ranks(case.model, shapes[0], case.site.running.context_ranks)
     if refused:
         return replace(row, reason=refused)
     fitting = fit(case, layout, shapes)
