@@ -123,6 +123,7 @@ def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() ->
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
     alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), bits=8, weights="nvfp4", rank_graphs=True)
     assert alone.line("cuda_graphs") < 2 * GIB  # one rank alone
+    assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
 
 
 def test_sglang_takes_a_share_of_what_is_free_before_weights() -> None:

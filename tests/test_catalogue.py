@@ -70,7 +70,7 @@ def on_meta(config: dict[str, Any]) -> int:
 @pytest.mark.parametrize("name", FILES)
 def test_file_reads(name: str) -> None:
     entry = load(name)
-    assert set(entry) - {"longer"} == {"name", "title", "aliases", "source", "config"}
+    assert set(entry) - {"longer", "releases"} == {"name", "title", "aliases", "source", "config"}
     assert entry["name"] == name
     assert all(isinstance(alias, str) for alias in entry["aliases"])
     assert {"kind", "ref", "date"} <= set(entry["source"])

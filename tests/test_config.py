@@ -251,10 +251,10 @@ def test_transformers_trims_to_a_window_the_model_does_not_use() -> None:
 @pytest.mark.parametrize(
     ("nest", "outer"),
     [
-        ("llm_config", "internvl_chat"),
+        ("llm_config", "ovis"),
         ("language_config", "deepseek_vl_v2"),
         ("thinker_config", "qwen2_5_omni"),
-        ("text_config", "kimi_vl"),
+        ("text_config", "aria"),
         ("text_config", None),
     ],
 )

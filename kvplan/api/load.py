@@ -1,9 +1,10 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
@@ -45,13 +46,19 @@ def load(
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
+    pp_layers: str | Sequence[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
     allow_long_context: bool = False,
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
-    `prices` are files of your own.
+    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those
+    of `memory`.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
@@ -66,11 +73,12 @@ def load(
     spec, day = catalog.model(values.word(model, "model")), values.day(on)
     prompt, output = values.tokens(isl, "isl"), values.tokens(osl, "osl")
     check_context(spec, prompt + output, values.flag(allow_long_context, "allow_long_context"), "isl, osl")
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     place = site(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
-        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-        utilization=values.utilization(utilization, "utilization"),
+        parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
+        utilization=values.utilization(utilization, "utilization"), running=options,
     )  # fmt: skip
     endpoint = server(
         spec, place, technique=values.word(technique, "technique"),
@@ -78,11 +86,11 @@ def load(
         hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
         split=values.given(values.halves, disaggregated, "disaggregated"), percentile=at,
     )  # fmt: skip
-    spread = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
+    arrivals = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
     limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
     return survey(
         endpoint, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
-        rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=day,
+        rate=values.given(values.per_second, rate), burstiness=1.0 if arrivals is None else arrivals, today=day,
     )  # fmt: skip
 
 

@@ -86,8 +86,9 @@ def question_of(
         prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )  # fmt: skip
     about: tuple[Any, ...] = (model, traffic.task, context, catalog.quality_table(), *tables)
+    known: dict[str, Any] = {"seen": traffic.question_seen, "answer": int(traffic.output.mean)}
     return Question(
         demand=replace(demand, drafting=drafting), techniques=names, formats=formats,
-        losses={name: loss_of(name, *about) for name in dict.fromkeys((*names, *spelling.searched()))},
+        losses={name: loss_of(name, *about, **known) for name in dict.fromkeys((*names, *spelling.searched()))},
         objective=values.one_of(objective, "objective", OBJECTIVES),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
+    running_options,
 )
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
@@ -40,6 +41,7 @@ from kvplan.report.formats import Report
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
 @engine_option
+@running_options(hidden=True)
 @click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
@@ -62,7 +64,9 @@ from kvplan.report.formats import Report
     "kvplan load -w doc-qa -m llama3.1-70b -g h200 --gpus 32 -t fp8 --ttft 20s",
 )
 def command(form: str, workload: str | None, gpus: int | None, **options: Any) -> None:
-    """One server under load, or the most of a workload that GPUs serve."""
+    """One server under load, or the most of a workload that GPUs serve.
+    Takes --pp-layers, --dcp, --without ... as memory does.
+    """
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)
         return

@@ -115,6 +115,26 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+def running_options(hidden: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of an engine that change its memory."""
+    return stacked(
+        click.option(
+            "--pp-layers", default="", metavar="N,N", hidden=hidden, help="Layers of each pipeline stage: 16,32."
+        ),
+        click.option(
+            "--dcp", type=COUNT, default=1, metavar="N", hidden=hidden, help="Decode-context-parallel GPUs, of tp."
+        ),
+        click.option(
+            "--kv-cache-memory-bytes", metavar="SIZE", hidden=hidden, help="Of the cache on a GPU, as in 20GiB."
+        ),
+        click.option("--cpu-offload", metavar="SIZE", hidden=hidden, help="Weights a GPU leaves on the host."),
+        click.option(
+            "--without", multiple=True, metavar="NAME", hidden=hidden,
+            help="prefix-caching, hybrid or graphs; repeatable.",
+        ),
+    )  # fmt: skip
+
+
 engine_option = click.option(
     "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
 )  # fmt: skip

@@ -91,8 +91,9 @@ def _indexer(m: Latent | Compressed, bits: float) -> Group:
     )  # fmt: skip
 
 
-#: what vLLM's pages of compressed attention hold (vllm/v1/kv_cache_interface.py): tokens of a page of compressed
-#: vectors, of one of the window, and bytes of one of the compressor's state
+#: what vLLM's pages of compressed attention hold: tokens of a page of compressed vectors (a server's block_size), of
+#: one of the window, and bytes of one of the compressor's state. The last two are inferred from the groups of 256-,
+#: 64-, 8- and 4-token pages that vLLM 0.22 reports for DeepSeek-V4-Flash, not read in its code
 COMPRESSED_PAGE, WINDOW_PAGE, STATE_PAGE = 256, 64, 32_768
 
 

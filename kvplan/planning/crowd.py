@@ -54,6 +54,7 @@ class Crowd:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
         rate = self.rate(replicas)
         room = np.maximum(self.gpu_grid.room - np.minimum(rate * served.cycle, self.gpu_grid.grid.requests), 0.0)
+        room = room + self.gpu_grid.beside
         return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
 
     def times(self) -> tuple[Array, Array, Served]:

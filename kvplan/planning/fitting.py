@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.architectures.formats import FORMATS
+from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel
@@ -92,5 +93,7 @@ def sequences(free: Array, each: Sequence[RequestPages]) -> Array:
 
 
 def run_by(demand: Demand, shapes: Sequence[Configuration], gpu: Gpu) -> Array:
-    """Return which shapes, as a column, have weights that a GPU may be planned with."""
-    return np.array([not (demand.native and s.form) or FORMATS[s.form].native(gpu) for s in shapes], bool)[:, None]
+    """Return which shapes, as a column, have weights and a cache that a GPU may be planned with."""
+    able = {s.technique: not spelling.runs_on(s.technique, gpu) for s in shapes}
+    weights_run = (not (demand.native and s.form) or FORMATS[s.form].native(gpu) for s in shapes)
+    return np.array([runs and able[s.technique] for runs, s in zip(weights_run, shapes, strict=True)], bool)[:, None]

@@ -14,6 +14,7 @@ from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import rooms, run_by
 from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
+from kvplan.planning.offloading import fetched, offloaded
 from kvplan.planning.prompts import prompt_classes
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Site
@@ -49,6 +50,16 @@ class GpuGrid:
         grid, gpu = self.grid, self.site.gpu
         small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (grid.batch <= self.most)
         return grid.usable & (grid.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
+
+    @cached_property
+    def beside(self) -> Array:
+        """Mean requests whose prefixes a tier beside the GPUs keeps, as a column."""
+        return offloaded(self.demand, self.grid.configurations)
+
+    @cached_property
+    def fetching(self) -> Array:
+        """Time until a prefix has come from its tier, as a column. [s]"""
+        return fetched(self.grid.configurations, self.site.gpu)
 
     @cached_property
     def busy(self) -> Array:

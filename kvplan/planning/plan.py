@@ -128,7 +128,7 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
         if quality.drop is None:
             return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
         return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine):
         return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
     return ""
 
@@ -232,7 +232,7 @@ class Book:
             margin=one.site.margin,
             drafting=shape.drafting,
             engine=self.demand.engine.name,
-            served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
+            served_by_engine=spelling.served_by(shape.technique, self.demand.engine),
         )
 
 

@@ -15,6 +15,7 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.serving import Served
 from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair, configurations
+from kvplan.planning.converting import converting
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
@@ -120,11 +121,14 @@ def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     gpus = (replicas + demand.spares) * grid.each
     gpu_seconds = steady.cycle / (gpu_grid.busy * grid.batch) * grid.each
     ttft, tpot, served = crowd.times()
+    fetching = kept * gpu_grid.fetching
+    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching)
+    usd = usd_per_query(demand, site.cost, gpus, gpu_seconds) + converting(demand, grid, site)
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
         gpu_grid=gpu_grid, workload=demand.workload, served=served, replicas=replicas, gpus=gpus,
-        gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds), ttft=ttft, tpot=tpot, e2e=e2e,
+        gpu_seconds=gpu_seconds, usd=usd, ttft=ttft, tpot=tpot, e2e=e2e,
         sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
 
