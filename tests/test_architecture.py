@@ -34,7 +34,7 @@ ONLY = {
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "perf/mixtures", "planning/search", "planning/grid", "planning/crowd",
+        "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd",
         "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
         "planning/certainty", "planning/sensitivity", "planning/fleet/",
     },

@@ -81,7 +81,7 @@ class Crowd:
         here = (rows, at[1])
         classes = home.classes(group, kept)
         ranks, slots = home.busy[here], home.slots[rows, 0]
-        between = Between(steps=steps, row=at[0], batches=home.grid.batch[group.rows])
+        between = Between(steps=steps, row=at[0], loads=home.grid.requests[0], ranks=home.grid.ranks[rows, 0])
         burst, share, output = self.demand.waits_at[1], self.demand.limits.percentile, self.demand.workload.output
         rate, z = self.rate(replicas), NormalDist().inv_cdf(share)
         state = open_loop(

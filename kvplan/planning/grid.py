@@ -167,14 +167,14 @@ class Between:
     """Steps at any batch, on straight lines between those of the grid's loads."""
 
     steps: PromptSteps  #: those of the grid's loads
-    #: of each candidate, its row in `steps` and the batches that row knows
-    row: Array
-    batches: Array  #: the loads they stand at
+    row: Array  #: of each candidate, its row in `steps`
+    loads: Array  #: requests in flight on one replica, as the columns of `steps`
+    ranks: Array  #: of each candidate, the attention-data-parallel ranks that share them
 
     @cached_property
-    def known(self) -> Array:
-        """The batches of each candidate's row."""
-        return self.batches[self.row]
+    def start(self) -> Array:
+        """Where each candidate's row begins in the flattened steps."""
+        return self.row * len(self.loads)
 
     @cached_property
     def fixed(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -187,17 +187,18 @@ class Between:
 
     def mid(self, batch: Array) -> Callable[[Array], Array]:
         """Return what takes a time at a batch of each candidate from those of all loads."""
-        last = self.batches.shape[1] - 1
-        upper = np.clip((self.known < batch[:, None]).sum(axis=1), 1, last) if last else np.zeros(len(batch), int)
-        lower = np.maximum(upper - 1, 0)
-        one = np.arange(len(batch))
-        low, high = self.known[one, lower], self.known[one, upper]
-        part = (batch - low) / np.where(high > low, high - low, 1.0)
+        last = len(self.loads) - 1
+        if not last:
+            return self.lone
+        lower = np.minimum(np.maximum(np.searchsorted(self.loads, batch * self.ranks), 1), last) - 1
+        low, high = (np.maximum(self.loads[k] / self.ranks, 1.0) for k in (lower, lower + 1))
+        part, first = (batch - low) / np.where(high > low, high - low, 1.0), self.start + lower
 
         def mid(times: Array) -> Array:
             if np.ndim(times) == 0 or times.shape[1] == 1:
                 return self.lone(times)
-            return (1 - part) * times[self.row, lower] + part * times[self.row, upper]
+            flat = times.ravel()
+            return (1 - part) * flat[first] + part * flat[first + 1]
 
         return mid
 
