@@ -1,7 +1,8 @@
 """Time of a search against its number of candidates, beside a plain loop over some of them: python benchmarks/search.py
 
-One thread: numpy's element-wise arithmetic uses no other core. The loop works out each candidate by itself, with the
-same functions on floats; a sample stands for all of them. Figures: benchmarks/NOTES.md.
+One thread: numpy's element-wise arithmetic uses no other core; seconds are of processor time, which other work on the
+machine moves least. The loop works out each candidate by itself, with the same functions on floats; a sample stands
+for all of them. Figures: benchmarks/NOTES.md.
 """
 
 import itertools
@@ -72,7 +73,7 @@ def sites() -> list[Site]:
 
 def one_by_one(asked: Demand, sample: list[tuple[Configuration, Site, int]]) -> float:
     """Return the seconds a plain loop takes a candidate."""
-    start = time.perf_counter()
+    start = time.process_time()
     for shape, site, n in sample:
         c = site.calibration
         batch = max(n / shape.parallel.data, 1.0)
@@ -84,7 +85,7 @@ def one_by_one(asked: Demand, sample: list[tuple[Configuration, Site, int]]) -> 
         served = serve(Load(prompt=fresh, output=asked.output, batch=batch, offered=batch), steps(p, c, batch), c)
         asked.in_flight(served.cycle)
         rooms(asked, [shape], [site.gpu])
-    return (time.perf_counter() - start) / len(sample)
+    return (time.process_time() - start) / len(sample)
 
 
 def main() -> None:
@@ -98,9 +99,9 @@ def main() -> None:
         times = []
         found: list[Candidates] = []
         for _ in range(ROUNDS):
-            start = time.perf_counter()
+            start = time.process_time()
             found, _ = search(asked, wanted, places)
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         count = sum(int(one.grid.usable.sum()) for one in found)
         everything = [
             (shape, one.site, n)
