@@ -1,0 +1,246 @@
+"""A model under a technique: which layer does what, caches for `generate()`, and the bytes they hold.
+
+    with running(model, "mhc:4x+h2o:20%") as under:
+        model.generate(ids, past_key_values=under.cache())
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+
+from kvplan.architectures.reader import DTYPE_BITS
+from kvplan.compress import hooks
+from kvplan.compress.forms import AsIs, Basis, Bits, Float8, Form, Integers, Latent, Shared, Whole
+from kvplan.compress.layers import CompressedLayer, Plan
+from kvplan.compress.rotation import Angles
+from kvplan.compress.rules import Chance, HeavyHitters, Places, Rule, Watched
+from kvplan.errors import Incompatible
+from kvplan.kv import spelling
+from kvplan.kv.layout import Group, KVLayout, kv_layout
+from kvplan.specs.model import ModelSpec
+
+#: a control beside techniques: drops as many tokens as h2o, by chance
+CONTROL = "random"
+#: kinds of layer whose cache is compressed; of the model's own sliding ones vectors and bits, never tokens
+WHOLE, SLIDING = ("full", "latent"), ("sliding", "chunked")
+#: bases of keys and of values of each layer that stores latents
+Latents = Mapping[int, tuple[Basis, Basis]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a technique's spelling leaves open."""
+
+    latents: Latents = field(default_factory=dict)  #: learned for this model and technique
+    inside: bool = True  #: StreamingLLM: positions are places inside the cache, else those in the text
+    seed: int = 0  #: of the control that drops by chance
+
+
+class CompressedCache(Cache):
+    """A transformers cache whose layers store less."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes held of vectors, scales and scores. [B]"""
+        return sum(stored(layer) for layer in self.layers)
+
+    @property
+    def beside(self) -> int:
+        """Bytes held of positions, which the planner does not reckon. [B]"""
+        return sum(layer.beside for layer in self.layers if isinstance(layer, CompressedLayer))
+
+
+def stored(layer: object) -> int:
+    """Return the bytes a layer of any cache holds: each tensor's own memory. [B]"""
+    if isinstance(layer, CompressedLayer):
+        return layer.stored
+    found = [v for v in vars(layer).values() if isinstance(v, torch.Tensor)]
+    for name in ("conv_states", "recurrent_states"):
+        held = getattr(layer, name, None)
+        found += [t for t in (held.values() if isinstance(held, dict) else ()) if isinstance(t, torch.Tensor)]
+    return sum(t.numel() * t.element_size() for t in found if t.dim() > 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Under:
+    """A model that runs under a technique."""
+
+    technique: str  #: in its one spelling
+    model: PreTrainedModel  #: the model, hooks hung in
+    plans: Mapping[int, Plan]  #: of the layers that are compressed
+    left: Mapping[int, str]  #: the other layers, and why they are left as they are
+    layout: KVLayout  #: the planner's cache of a sequence
+
+    def cache(self) -> CompressedCache:
+        """Return an empty cache."""
+        layers = list(DynamicCache(config=self.model.config).layers)
+        for place, plan in self.plans.items():
+            layers[place] = CompressedLayer(plan)
+        return CompressedCache(layers=layers)
+
+    def planned(self, length: int, batch: int = 1) -> float:
+        """Return the bytes the planner reckons `batch` sequences of `length` tokens hold. [B]"""
+        return batch * sum(size for *_, size in self.layout.per_layer(length))
+
+
+@contextmanager
+def running(
+    model: PreTrainedModel, spec: ModelSpec, technique: str, settings: Settings = Settings()
+) -> Iterator[Under]:
+    """Run a model under a technique; Incompatible says why it cannot. As before afterwards."""
+    angles = rotations(model)
+    under = planned(model, spec, technique, settings, angles)
+    drops = any(plan.rule is not None for plan in under.plans.values())
+    with hooks.hung(model, angles, drops=drops):
+        yield under
+
+
+def rotations(model: PreTrainedModel) -> dict[int, Angles]:
+    """Return layer -> angles of positions, one for all layers that rotate alike; layers not understood are left out."""
+    shared: dict[object, Angles | None] = {}
+    found: dict[int, Angles] = {}
+    for place, module in hooks.attention_modules(model).items():
+        key = getattr(module, "layer_type", None)
+        if key not in shared:
+            shared[key] = hooks.rotates(module)
+        if (angles := shared[key]) is not None:
+            found[place] = angles
+    return found
+
+
+def spec_bits(model: PreTrainedModel) -> float:
+    """Return the bits of an element of the model's own cache."""
+    return DTYPE_BITS[str(model.dtype).removeprefix("torch.")]
+
+
+def planned(
+    model: PreTrainedModel, spec: ModelSpec, technique: str, settings: Settings, angles: Mapping[int, Angles]
+) -> Under:
+    """Return what each layer does under a technique, by the planner's own layout."""
+    name = technique.replace(CONTROL, "h2o") if technique.startswith(f"{CONTROL}:") else technique
+    parts = {kind.name: argument for kind, argument in spelling.parts(name)}
+    unknown = [n for n in parts if n not in BUILT]
+    if unknown:
+        raise Incompatible(f"{unknown[0]}: not run on real models yet; those that are: {', '.join(BUILT)}")
+    before = kv_layout(spec, spec_bits(model), reading="transformers")
+    after = spelling.apply(name, before)
+    if technique.startswith(f"{CONTROL}:"):
+        parts = {CONTROL: parts.pop("h2o"), **parts}
+    plans: dict[int, Plan] = {}
+    left: dict[int, str] = {}
+    old_of, new_of = _by_layer(before), _by_layer(after)
+    for place in sorted(new_of):
+        old, new = old_of[place], new_of[place]
+        plan = _plan(place, old, new, parts, settings, angles.get(place))
+        if isinstance(plan, str):
+            left[place] = plan
+        elif plan is not None:
+            plans[place] = plan
+    refuse(model, spec, parts, plans, settings)
+    layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
+    canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
+    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout)
+
+
+def _by_layer(layout: KVLayout) -> dict[int, Group]:
+    """Return layer -> the group of its attention cache."""
+    return {i: g for g in layout.groups for i in g.layers if g.kind in (*WHOLE, *SLIDING)}
+
+
+def _kept(before: KVLayout, after: KVLayout, plans: Mapping[int, Plan]) -> Iterator[Group]:
+    """Yield the planner's groups: those of compressed layers under the technique, the others as they were."""
+    for layout, wanted in ((after, True), (before, False)):
+        for g in layout.groups:
+            layers = tuple(i for i in g.layers if (i in plans and g.kind in (*WHOLE, *SLIDING)) is wanted)
+            if layers:
+                yield replace(g, layers=layers)
+
+
+def _plan(
+    place: int, old: Group, new: Group, parts: Mapping[str, str], settings: Settings, angles: Angles | None
+) -> Plan | str | None:
+    """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
+    rule = next((make(parts[name], new, settings) for name, make in RULES.items() if name in parts), None)
+    bits: Callable[[], Bits] = next((make for name, make in BITS.items() if name in parts), AsIs)
+    form = _form(place, old, new, parts, settings, angles)
+    if old.kind in SLIDING:
+        if not isinstance(form, Whole) or bits is not AsIs:
+            return Plan(form=form, bits=bits, keep=old.keep, window=_window(old), angles=angles)
+        return "its own window stays as it is" if rule is not None else None
+    if rule is None and bits is AsIs and isinstance(form, Whole):
+        return None
+    return Plan(form=form, bits=bits, keep=new.keep, rule=rule, angles=angles)
+
+
+def _window(group: Group) -> int:
+    """Return the window of a model's own sliding layer, of which one token less is cached. [token]"""
+    if group.keep.window is None:
+        raise Incompatible("a window of one token caches nothing to compress")
+    return group.keep.window + 1
+
+
+def _form(
+    place: int, old: Group, new: Group, parts: Mapping[str, str], settings: Settings, angles: Angles | None
+) -> Form:
+    """Return which vectors of a token a layer stores."""
+    if ("gqa" in parts or "mqa" in parts) and new.vectors < old.vectors:
+        return Shared(new.vectors, old.vectors // new.vectors)
+    if "mhc" not in parts or old.kind not in ("full", *SLIDING):
+        return Whole()
+    if place not in settings.latents:
+        raise Incompatible(f"mhc: no latents were learned for layer {place}; learn them for this technique")
+    keys, values = settings.latents[place]
+    value_width = old.width - old.key_width
+    return Latent(keys, values, int(old.key_width), int(value_width), needs_turn=old.rope and angles is not None)
+
+
+def refuse(
+    model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], plans: Mapping[int, Plan], settings: Settings
+) -> None:
+    """Refuse what cannot run on this model, with the reason."""
+    text = model.config.get_text_config()
+    scaled = getattr(text, "rope_parameters", None) or {}
+    kind = scaled.get("rope_type", "default") if isinstance(scaled, dict) else "default"
+    drops = [name for name in RULES if name in parts]
+    rotated = any(p.form.needs_turn for p in plans.values()) or (settings.inside and "streaming" in parts)
+    if "mhc" in parts and (":absorbed" in parts["mhc"] or ":reconstruct" in parts["mhc"]):
+        form = parts["mhc"].partition(":")[2]
+        if "absorbed" in form.split(":"):
+            raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
+    if getattr(text, "alibi", False) and (drops or rotated):
+        raise Incompatible(f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift")
+    if rotated and kind in ("dynamic", "longrope"):
+        raise Incompatible(f"keys of {spec.title} are rotated by angles that change with the length ({kind} RoPE)")
+    missing = [p for p in plans.values() if p.form.needs_turn and p.angles is None]
+    if missing or (settings.inside and "streaming" in parts and any(p.angles is None and p.rule for p in plans.values())):
+        raise Incompatible(
+            f"how {spec.title} rotates keys is not known here"
+            + ("; positions of the text need no rotation: positions=text" if "streaming" in parts else "")
+        )
+    if drops and hooks.takes_functions(model) and not hooks.base(model):
+        name = text._attn_implementation
+        raise Incompatible(f"attention implementation {name} cannot be taken over; load the model with sdpa or eager")
+
+
+def _streaming(argument: str, group: Group, settings: Settings) -> Rule:
+    """Return the rule of 'streaming:S,W'; the planner's layout holds their sum."""
+    sinks = int(argument.partition(",")[0])
+    return Places(sinks, (group.keep.budget or 0) - sinks, inside=settings.inside)
+
+
+#: which tokens, and how elements are written, by the technique's name
+RULES: dict[str, Callable[[str, Group, Settings], Rule]] = {
+    "h2o": lambda _argument, _group, _settings: HeavyHitters(),
+    CONTROL: lambda _argument, _group, settings: Chance(torch.Generator().manual_seed(settings.seed)),
+    "snapkv": lambda _argument, _group, _settings: Watched(),
+    "streaming": _streaming,
+    "window": lambda _argument, group, _settings: Places(0, group.keep.budget, inside=False),
+}
+BITS: dict[str, Callable[[], Bits]] = {"fp8": Float8, "int8": partial(Integers, 8), "int4": partial(Integers, 4)}
+#: techniques that run on real models
+BUILT = ("gqa", "mqa", "mhc", "h2o", "streaming", "window", "snapkv", "fp8", "int8", "int4")

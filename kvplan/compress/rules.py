@@ -1,0 +1,144 @@
+"""Which tokens a layer keeps: pure functions on scores and places, and the rules that techniques name."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+#: queries at the end of a prompt whose attention chooses for SnapKV, and how far scores are pooled
+#: (SnapKV, arXiv 2404.14469, section 4 and its code)
+WINDOW, POOL = 32, 5
+
+
+class Rule(Protocol):
+    """What is dropped once a layer holds more than it may."""
+
+    per_head: bool  #: whether heads keep different tokens
+    keeps_scores: bool  #: whether a score a token stays in memory
+    sinks: int  #: first tokens that are kept by their place
+    window: int | None  #: last tokens that are visible, None where place says nothing
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return the first scores of tokens, in the shape of `like`."""
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return how many of a pass's last queries have their attention summed, `kept` tokens staying after it."""
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return (what to rank tokens by, how many of the last ones stay whatever their rank)."""
+
+
+@dataclass(frozen=True)
+class HeavyHitters:
+    """H2O: half of the budget to the tokens that drew most attention so far, half to the last (arXiv 2306.14048)."""
+
+    per_head: bool = True  #: heads rank by their own scores
+    keeps_scores: bool = True  #: scores go on adding up
+    sinks: int = 0  #: none
+    window: int | None = None  #: none
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(like)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return all."""
+        return count
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the summed scores, and half of the budget."""
+        return scores, kept // 2
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A control: as H2O, but what drew most attention is drawn by chance."""
+
+    generator: torch.Generator  #: what chance comes from
+    per_head: bool = True  #: heads draw their own
+    keeps_scores: bool = True  #: a token keeps its number
+    sinks: int = 0  #: none
+    window: int | None = None  #: none
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return numbers drawn."""
+        return torch.rand(like.shape, generator=self.generator).to(like.device)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return none."""
+        return 0
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the numbers, and half of the budget."""
+        return scores, kept // 2
+
+
+@dataclass(frozen=True)
+class Watched:
+    """SnapKV: once, after the prompt, what its last queries look at, pooled over neighbours (arXiv 2404.14469)."""
+
+    per_head: bool = True  #: heads rank by their own scores
+    keeps_scores: bool = False  #: nothing is dropped later
+    sinks: int = 0  #: none
+    window: int | None = None  #: none
+    watching: int = WINDOW  #: queries whose attention counts
+    pool: int = POOL  #: tokens a score is averaged over
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(like)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return those of the window, of a prompt."""
+        return 0 if past else min(self.kept_by_place(kept), count)
+
+    def kept_by_place(self, kept: int) -> int:
+        """Return the window: all of it, or half of a budget that is too small for it."""
+        return min(self.watching, max(1, kept // 2))
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the scores before the window averaged over neighbours, and the window."""
+        window = self.kept_by_place(kept)
+        pooled = torch.nn.functional.avg_pool1d(scores[..., :-window], self.pool, 1, self.pool // 2)
+        return torch.nn.functional.pad(pooled, (0, window)), window
+
+
+@dataclass(frozen=True)
+class Places:
+    """StreamingLLM: the first tokens and the last ones (arXiv 2309.17453); with no first ones a sliding window."""
+
+    sinks: int  #: first tokens that are kept
+    window: int | None  #: last tokens that are kept
+    inside: bool = True  #: whether positions are places inside the cache, else those in the text
+    per_head: bool = False  #: all heads keep the same
+    keeps_scores: bool = False  #: places need none
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(like)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return none."""
+        return 0
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return what ranks the first tokens first, and the window."""
+        places = torch.arange(scores.shape[-1], 0, -1, device=scores.device, dtype=torch.float32)
+        return places.expand_as(scores), min(kept, self.window or 0)
+
+
+def chosen(ranks: Tensor, dead: Tensor, budget: Tensor, size: int, last: Tensor) -> Tensor:
+    """Return the slots a layer keeps, in order: [batch, heads, size].
+
+    `ranks` are of [batch, heads, slots]; the first `dead` slots of a row hold nothing, and of a row with a `budget`
+    below `size` the first ones of the result hold nothing either. The `last` slots of a row stay whatever their rank;
+    of equal ranks the earlier slot stays.
+    """
+    slots = ranks.shape[-1]
+    places = torch.arange(slots, device=ranks.device)
+    ranks = ranks.masked_fill(places < dead[:, None, None], -torch.inf)
+    ranks = ranks.masked_fill(places >= (slots - last)[:, None, None], torch.inf)
+    order = torch.argsort(ranks, dim=-1, descending=True, stable=True)[..., :size]
+    empty = torch.arange(size, device=ranks.device) >= budget[:, None, None]
+    return torch.where(empty, order - slots, order).sort(-1).values % slots
