@@ -37,7 +37,9 @@ class Settings:
     """What a technique's spelling leaves open."""
 
     latents: Latents = field(default_factory=dict)  #: learned for this model and technique
-    inside: bool = True  #: StreamingLLM: positions are places inside the cache, else those in the text
+    #: StreamingLLM: whether positions are places inside the cache or those in the text; None: inside where it is known
+    #: how the model rotates keys
+    inside: bool | None = None
     seed: int = 0  #: of the control that drops by chance
 
 
@@ -136,7 +138,7 @@ def planned(
     old_of, new_of = _by_layer(before), _by_layer(after)
     for place in sorted(new_of):
         old, new = old_of[place], new_of[place]
-        plan = _plan(place, old, new, parts, settings, angles.get(place))
+        plan = _plan(place, old, new, parts, settings, angles.get(place) if old.kind != "latent" else None)
         if isinstance(plan, str):
             left[place] = plan
         elif plan is not None:
@@ -165,7 +167,7 @@ def _plan(
     place: int, old: Group, new: Group, parts: Mapping[str, str], settings: Settings, angles: Angles | None
 ) -> Plan | str | None:
     """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
-    rule = next((make(parts[name], new, settings) for name, make in RULES.items() if name in parts), None)
+    rule = next((make(parts[name], new, settings, angles) for name, make in RULES.items() if name in parts), None)
     bits: Callable[[], Bits] = next((make for name, make in BITS.items() if name in parts), AsIs)
     form = _form(place, old, new, parts, settings, angles)
     if old.kind in SLIDING:
@@ -207,7 +209,8 @@ def refuse(
     scaled = getattr(text, "rope_parameters", None) or {}
     kind = scaled.get("rope_type", "default") if isinstance(scaled, dict) else "default"
     drops = [name for name in RULES if name in parts]
-    rotated = any(p.form.needs_turn for p in plans.values()) or (settings.inside and "streaming" in parts)
+    inside = any(isinstance(p.rule, Places) and p.rule.inside for p in plans.values())
+    rotated = inside or any(p.form.needs_turn for p in plans.values())
     if "mhc" in parts and (":absorbed" in parts["mhc"] or ":reconstruct" in parts["mhc"]):
         form = parts["mhc"].partition(":")[2]
         if "absorbed" in form.split(":"):
@@ -216,30 +219,28 @@ def refuse(
         raise Incompatible(f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift")
     if rotated and kind in ("dynamic", "longrope"):
         raise Incompatible(f"keys of {spec.title} are rotated by angles that change with the length ({kind} RoPE)")
-    missing = [p for p in plans.values() if p.form.needs_turn and p.angles is None]
-    if missing or (settings.inside and "streaming" in parts and any(p.angles is None and p.rule for p in plans.values())):
-        raise Incompatible(
-            f"how {spec.title} rotates keys is not known here"
-            + ("; positions of the text need no rotation: positions=text" if "streaming" in parts else "")
-        )
+    if rotated and any(p.angles is None for p in plans.values()):
+        other = "; positions of the text need no rotation: positions=text" if inside else ""
+        raise Incompatible(f"how {spec.title} rotates keys is not known here{other}")
     if drops and hooks.takes_functions(model) and not hooks.base(model):
         name = text._attn_implementation
         raise Incompatible(f"attention implementation {name} cannot be taken over; load the model with sdpa or eager")
 
 
-def _streaming(argument: str, group: Group, settings: Settings) -> Rule:
+def _streaming(argument: str, group: Group, settings: Settings, angles: Angles | None) -> Rule:
     """Return the rule of 'streaming:S,W'; the planner's layout holds their sum."""
     sinks = int(argument.partition(",")[0])
-    return Places(sinks, (group.keep.budget or 0) - sinks, inside=settings.inside)
+    inside = angles is not None if settings.inside is None else settings.inside
+    return Places(sinks, (group.keep.budget or 0) - sinks, inside=inside)
 
 
 #: which tokens, and how elements are written, by the technique's name
-RULES: dict[str, Callable[[str, Group, Settings], Rule]] = {
-    "h2o": lambda _argument, _group, _settings: HeavyHitters(),
-    CONTROL: lambda _argument, _group, settings: Chance(torch.Generator().manual_seed(settings.seed)),
-    "snapkv": lambda _argument, _group, _settings: Watched(),
+RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
+    "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
+    CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
+    "snapkv": lambda _argument, _group, _settings, _angles: Watched(),
     "streaming": _streaming,
-    "window": lambda _argument, group, _settings: Places(0, group.keep.budget, inside=False),
+    "window": lambda _argument, group, _settings, _angles: Places(0, group.keep.budget, inside=False),
 }
 BITS: dict[str, Callable[[], Bits]] = {"fp8": Float8, "int8": partial(Integers, 8), "int4": partial(Integers, 4)}
 #: techniques that run on real models

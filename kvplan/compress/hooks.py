@@ -4,6 +4,7 @@ Hooks hand each layer of the cache the rotation of the tokens that come; a regis
 queries. transformers 5.20 to 5.24 pass the cache as `past_key_values`, `layer_past` or `cache`: it is known by its type.
 """
 
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,6 +41,11 @@ def base(model: PreTrainedModel) -> str:
     """Return the attention implementation the model was loaded with, '' for one that cannot be taken over."""
     name = str(model.config.get_text_config()._attn_implementation)
     return name if name in NAMES else ""
+
+
+def cache_name(model: PreTrainedModel) -> str:
+    """Return what the model's forward calls the cache."""
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
 
 
 def takes_functions(model: PreTrainedModel) -> bool:
