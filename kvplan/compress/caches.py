@@ -126,6 +126,8 @@ def planned(
     """Return what each layer does under a technique, by the planner's own layout."""
     name = technique.replace(CONTROL, "h2o") if technique.startswith(f"{CONTROL}:") else technique
     parts = {kind.name: argument for kind, argument in spelling.parts(name)}
+    if "absorbed" in parts.get("mhc", "").split(":"):
+        raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
     unknown = [n for n in parts if n not in BUILT]
     if unknown:
         raise Incompatible(f"{unknown[0]}: not run on real models yet; those that are: {', '.join(BUILT)}")
@@ -211,10 +213,6 @@ def refuse(
     drops = [name for name in RULES if name in parts]
     inside = any(isinstance(p.rule, Places) and p.rule.inside for p in plans.values())
     rotated = inside or any(p.form.needs_turn for p in plans.values())
-    if "mhc" in parts and (":absorbed" in parts["mhc"] or ":reconstruct" in parts["mhc"]):
-        form = parts["mhc"].partition(":")[2]
-        if "absorbed" in form.split(":"):
-            raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
     if getattr(text, "alibi", False) and (drops or rotated):
         raise Incompatible(f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift")
     if rotated and kind in ("dynamic", "longrope"):

@@ -47,6 +47,12 @@ def _shape(g: Group) -> Shape:
     return Shape(groups=g.vectors, key_rank=int(g.key_width), value_rank=int(g.width - g.key_width))
 
 
+def shape_of(pair: tuple[Basis, Basis]) -> Shape:
+    """Return the shape that bases of keys and of values have."""
+    keys, values = pair
+    return Shape(groups=len(keys.mean), key_rank=keys.directions.shape[-1], value_rank=values.directions.shape[-1])
+
+
 # -- what passes through a layer ------------------------------------------------------------------
 
 

@@ -27,6 +27,10 @@ class Plan:
     window: int | None = None  #: of a model's own sliding layer [token]
     angles: Angles | None = field(default=None, compare=False)  #: of the positions, None where nothing is rotated
 
+    def __deepcopy__(self, memo: object) -> "Plan":
+        """Return the plan itself: copies of a cache share it, and the angles of positions with it."""
+        return self
+
 
 class CompressedLayer(DynamicLayer):
     """Tokens of one layer as a technique stores them; works under `generate()` like the layer it replaces.
