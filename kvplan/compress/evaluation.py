@@ -161,6 +161,7 @@ def _measure(
     for protocol in asked.protocols:
         for task, values, depths in _values(loaded, asked, reader, length, protocol, reference, first):
             value = interval(values, asked.seed)
+            value = value.exp() if task == "perplexity" else value
             if first:
                 reference.scores[task, protocol] = value.mean
             if not first or "baseline" in asked.techniques:
@@ -221,15 +222,16 @@ def _values(
 
 
 def _near(task: str, compressed: Answered, whole: Answered) -> float:
+    """Return an answer's agreement, divergence, or surprise (of which the mean becomes the perplexity)."""
     if task == "agreement":
         return compressed.agrees(whole)
     if task == "divergence":
         return compressed.divergence(whole)
-    return 2.718281828459045**compressed.surprise
+    return compressed.surprise
 
 
 def _running(loaded: Loaded, asked: Asked, reader: Reader, length: int) -> list[float]:
-    """Return the perplexity of what follows each stretch of a running text, token by token."""
+    """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
     if not isinstance(loaded.language, Sentences):
         raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")
     found = []
@@ -237,7 +239,7 @@ def _running(loaded: Loaded, asked: Asked, reader: Reader, length: int) -> list[
         cache = reader.under.cache()
         first = reader.feed(stretch[None, :length], cache)
         logits = reader.answers(first, stretch[None, length:], cache)[0]
-        found.append(2.718281828459045 ** Answered(logits=logits, answer=stretch[length:], depth=1.0).surprise)
+        found.append(Answered(logits=logits, answer=stretch[length:], depth=1.0).surprise)
     return found
 
 

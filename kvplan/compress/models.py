@@ -21,7 +21,7 @@ from kvplan.specs.source import Source
 
 #: the oldest release whose interfaces this room was run on, and the first it may not be
 OLDEST, BEHIND = (5, 20), (6, 0)
-SHIPPED = Source(kind="trained", ref="kvplan's own recall model (kvplan/compress/recall.py)", date="2026-11-28")
+SHIPPED = Source(kind="code", ref="kvplan's own recall model (kvplan/compress/recall.py)", date="2026-11-28")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import exp
 
 import torch
 from torch import Tensor
@@ -74,11 +75,15 @@ class Reader:
     def feed(self, ids: Tensor, cache: CompressedCache) -> Tensor:
         """Return the logits behind the last token, fp32 [batch, vocabulary]."""
         model = self.under.model
-        begun = time.perf_counter()
+        first, begun = cache.get_seq_length() == 0, time.perf_counter()
         with torch.no_grad():
             logits = model(ids.to(model.device), **{self.name: cache}, use_cache=True, logits_to_keep=1).logits[:, -1]
-        (self.held.reading if ids.shape[1] > 1 else self.held.step).append(time.perf_counter() - begun)
-        return logits.float().cpu()
+        found = logits.float().cpu()  # waits for a GPU
+        if first:
+            self.held.reading.append(time.perf_counter() - begun)
+        elif ids.shape[1] == 1:
+            self.held.step.append(time.perf_counter() - begun)
+        return found
 
     def read(self, ids: Tensor) -> CompressedCache:
         """Return a cache that has read texts [batch, tokens], and note what it holds."""
@@ -162,6 +167,10 @@ class Interval:
     mean: float  #: over texts
     low: float  #: 2.5 % of resampled means lie below
     high: float  #: 2.5 % lie above
+
+    def exp(self) -> "Interval":
+        """Return the exponentials, of a mean surprise the perplexity."""
+        return Interval(exp(self.mean), exp(self.low), exp(self.high))
 
 
 def interval(values: Sequence[float], seed: int) -> Interval:

@@ -1,0 +1,33 @@
+"""`kvplan compress`: learn the latents of a model's keys and values and write them beside it."""
+
+import sys
+from typing import Any
+
+import click
+
+from kvplan.api.compress import FROM, compress
+from kvplan.api.evaluate import DTYPES
+from kvplan.cli.options import deliver, examples, format_option, path, say
+from kvplan.report.formats import Report
+
+
+@click.command("compress")
+@click.option("--model", "-m", required=True, metavar="FOLDER", help="A folder with weights, or recall (shipped).")
+@click.option("--technique", "-t", required=True, metavar="NAME", help="One with latents: mhc:4x, mhc:4x+h2o:20%.")
+@click.option("--output", "-o", required=True, type=path, metavar="FOLDER", help="Where the latents go.")
+@click.option("--from", "learn_from", type=click.Choice(FROM), default="texts", show_default=True, help="Learned from.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights. Default: the file's.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the calibration texts.")
+@format_option
+@examples("kvplan compress --model ./my-model --technique mhc:4x -o my-latents")
+def command(form: str, **options: Any) -> None:
+    """Learn the latents of a model's keys and values (MHC) and write them beside it.
+
+    Needs the extra hf (torch, transformers). The model's own weights stay as they are.
+    """
+    from kvplan.report import compressed as words
+
+    if sys.stderr.isatty():
+        say("loads torch and the model")
+    result = compress(**options)
+    deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
