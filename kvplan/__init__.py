@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
-    "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict", "profile",
-    "recommend", "validate",
+    "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict",
+    "profile", "recommend", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

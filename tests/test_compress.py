@@ -1,8 +1,7 @@
 """Techniques on real models: equal to the model at full budget, to slow references below it, to the planner's bytes."""
 
 import math
-import sys
-from itertools import pairwise
+from fractions import Fraction
 
 import pytest
 
@@ -12,7 +11,7 @@ pytest.importorskip("transformers", minversion="5.20")
 from compress_families import FAMILIES, texts, tiny  # noqa: E402
 
 from kvplan.compress import hooks, latents  # noqa: E402
-from kvplan.compress.caches import CompressedCache, Settings, running  # noqa: E402
+from kvplan.compress.caches import Settings, rotations, running  # noqa: E402
 from kvplan.compress.forms import AsIs, Basis, Float8, Integers, Shared, Whole  # noqa: E402
 from kvplan.compress.layers import CompressedLayer, Plan  # noqa: E402
 from kvplan.compress.rules import Watched, chosen  # noqa: E402
@@ -22,7 +21,11 @@ from kvplan.kv.layout import Keep  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")
 torch.set_num_threads(1)
 ROTATING = [n for n in FAMILIES if n != "deepseek-v3"]
-DIRECT = [n for n in FAMILIES if FAMILIES[n][0] in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt_oss", "phi")]
+DIRECT = [
+    n
+    for n in FAMILIES
+    if FAMILIES[n][0] in ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt_oss", "phi")
+]
 
 
 def forward(model, ids, mask=None, cache=None, **more):
@@ -61,7 +64,10 @@ def test_keys_turned_back_are_those_of_k_proj_with_padding_and_while_decoding(fa
             seen.setdefault(self.place, []).append(self.turn.undo(key_states))
             return super().update(key_states, value_states)
 
-    with running(model, spec, "fp8") as under, hooks.hung(model, __import__("kvplan").compress.caches.rotations(model), drops=False):
+    with (
+        running(model, spec, "fp8") as under,
+        hooks.hung(model, rotations(model), drops=False),
+    ):
         cache = under.cache()
         for place in under.plans:
             layer = Looking(Plan(form=Whole(), bits=AsIs, keep=Keep(), window=under.plans[place].window))
@@ -70,9 +76,11 @@ def test_keys_turned_back_are_those_of_k_proj_with_padding_and_while_decoding(fa
         hung = []
         for place, module in hooks.attention_modules(model).items():
             normed = getattr(module, "k_norm", None)
-            hung.append((normed or module.k_proj).register_forward_hook(
-                lambda m, i, out, place=place: wanted.setdefault(place, []).append(out)
-            ))
+            hung.append(
+                (normed or module.k_proj).register_forward_hook(
+                    lambda m, i, out, place=place: wanted.setdefault(place, []).append(out)
+                )
+            )
         ids, mask = texts(0, 7, 23)
         steps(model, ids, mask, cache, texts(0, 0, 0, length=3, seed=2)[0])
         for hook in hung:
@@ -160,7 +168,9 @@ def test_a_padded_row_is_answered_as_it_is_alone() -> None:
         with running(model, spec, technique) as under:
             together = steps(model, ids, mask, under.cache(), new)
             for row, pads in enumerate((0, 7, 23)):
-                alone = steps(model, ids[row : row + 1, pads:], mask[row : row + 1, pads:], under.cache(), new[row : row + 1])
+                alone = steps(
+                    model, ids[row : row + 1, pads:], mask[row : row + 1, pads:], under.cache(), new[row : row + 1]
+                )
                 close(together[row : row + 1], alone)
 
 
@@ -170,12 +180,12 @@ def test_h2o_keeps_what_a_slow_reading_of_its_rule_keeps() -> None:
     heads, shared, width, prompt, share = 2, 2, 8, 30, 0.4
     keys = torch.randn(1, heads, prompt + 6, width, generator=generator)
     queries = torch.randn(1, heads * shared, prompt + 6, width, generator=generator) * 2
-    from fractions import Fraction
-
     from kvplan.compress.attention import Asked
     from kvplan.compress.rules import HeavyHitters
 
-    layer = CompressedLayer(Plan(form=Whole(), bits=AsIs, keep=Keep(share=Fraction(2, 5), per_head=True), rule=HeavyHitters()))
+    layer = CompressedLayer(
+        Plan(form=Whole(), bits=AsIs, keep=Keep(share=Fraction(2, 5), per_head=True), rule=HeavyHitters())
+    )
     for start, stop in [(0, prompt), *((i, i + 1) for i in range(prompt, prompt + 6))]:
         k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
         out = layer.attend(Asked(queries[:, :, start:stop], k, v, None, 0.3), None)
@@ -212,7 +222,7 @@ def test_streaming_in_one_pass_is_streaming_token_by_token_by_its_own_positions(
     """The reference feeds a plain model: the kept tokens alone, keys rotated at the places the rule gives them."""
     model, spec = tiny(family)
     sinks, window = 3, 6
-    ids, mask = texts(0, length=25)
+    ids, _ = texts(0, length=25)
     with running(model, spec, f"streaming:{sinks},{window}", Settings(inside=inside)) as under:
         one = forward(model, ids, cache=under.cache()).logits[:, -1]
         cache = under.cache()
@@ -335,7 +345,9 @@ def test_integers_are_within_half_a_step_of_a_slow_rounding(bits: int, width: in
             low = float(part.min().to(torch.bfloat16))
             step = float((max(float(part.max()) - low, 1e-6) / torch.tensor(2.0**bits - 1)).to(torch.bfloat16))
             levels = [min(2**bits - 1, max(0, round((float(v) - low) / step))) for v in part]
-            assert torch.allclose(back[0, 0, token, start : start + 64], torch.tensor([n * step + low for n in levels]), atol=1e-4)
+            assert torch.allclose(
+                back[0, 0, token, start : start + 64], torch.tensor([n * step + low for n in levels]), atol=1e-4
+            )
 
 
 def test_eight_bit_floats_keep_three_bits_of_mantissa_under_one_scale() -> None:
@@ -379,7 +391,18 @@ def test_what_stays_is_chosen_as_a_slow_sort_would() -> None:
 
 # -- bytes ----------------------------------------------------------------------------------------
 
-STORED = ("baseline", "fp8", "int8", "int4", "h2o:50%", "h2o:20%", "streaming:2,12", "window:12", "int8+h2o:50%", "int4+streaming:2,12")
+STORED = (
+    "baseline",
+    "fp8",
+    "int8",
+    "int4",
+    "h2o:50%",
+    "h2o:20%",
+    "streaming:2,12",
+    "window:12",
+    "int8+h2o:50%",
+    "int4+streaming:2,12",
+)
 
 
 @pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
@@ -390,7 +413,9 @@ def test_bytes_held_are_the_planners_to_the_byte(family: str, padding: tuple[int
     heads = "mqa" if family not in ("deepseek-v3", "falcon") else "baseline"
     wide = "mhc:2x" if family != "deepseek-v3" else "baseline"
     for technique in (*STORED, heads, wide, *([f"{wide}+h2o:50%", f"{wide}+fp8"] if wide != "baseline" else [])):
-        learned = latents.by_texts(model, spec, technique, [texts(0, 0, seed=9)[0]]).latents if "mhc" in technique else {}
+        learned = (
+            latents.by_texts(model, spec, technique, [texts(0, 0, seed=9)[0]]).latents if "mhc" in technique else {}
+        )
         with running(model, spec, technique, Settings(latents=learned)) as under:
             cache = under.cache()
             steps(model, ids, mask, cache, texts(*(0 for _ in padding), length=3, seed=2)[0])
@@ -400,7 +425,7 @@ def test_bytes_held_are_the_planners_to_the_byte(family: str, padding: tuple[int
 def test_tokens_dropped_are_freed() -> None:
     """What is held are tensors of their own: no view keeps a larger one alive."""
     model, spec = tiny("llama")
-    ids, mask = texts(0, length=200)
+    ids, _ = texts(0, length=200)
     with running(model, spec, "h2o:10%") as under:
         cache = under.cache()
         forward(model, ids, cache=cache)

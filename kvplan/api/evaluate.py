@@ -132,7 +132,11 @@ def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
     if isinstance(given, int):
         return [given]
     words = [given] if isinstance(given, str) else [*given]
-    return [part.strip() if isinstance(part, str) else part for w in words for part in (w.split(",") if isinstance(w, str) else [w])]
+    return [
+        part.strip() if isinstance(part, str) else part
+        for w in words
+        for part in (w.split(",") if isinstance(w, str) else [w])
+    ]
 
 
 def _protocols(question: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A model under a technique: which layer does what, caches for `generate()`, and the bytes they hold.
 
-    with running(model, "mhc:4x+h2o:20%") as under:
-        model.generate(ids, past_key_values=under.cache())
+with running(model, "mhc:4x+h2o:20%") as under:
+model.generate(ids, past_key_values=under.cache())
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -43,7 +43,7 @@ class Settings:
     seed: int = 0  #: of the control that drops by chance
 
 
-class CompressedCache(Cache):
+class CompressedCache(Cache):  # type: ignore[misc]
     """A transformers cache whose layers store less."""
 
     @property
@@ -214,7 +214,9 @@ def refuse(
     inside = any(isinstance(p.rule, Places) and p.rule.inside for p in plans.values())
     rotated = inside or any(p.form.needs_turn for p in plans.values())
     if getattr(text, "alibi", False) and (drops or rotated):
-        raise Incompatible(f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift")
+        raise Incompatible(
+            f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift"
+        )
     if rotated and kind in ("dynamic", "longrope"):
         raise Incompatible(f"keys of {spec.title} are rotated by angles that change with the length ({kind} RoPE)")
     if rotated and any(p.angles is None for p in plans.values()):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kvplan.compress import latents
-from kvplan.compress.caches import Settings, Under, running
+from kvplan.compress.caches import Settings, Under, running, spec_bits
 from kvplan.compress.models import Loaded
 from kvplan.compress.scoring import PROTOCOLS, Answered, Held, Interval, Reader, batches, interval, overlap
 from kvplan.compress.texts import Sentences
@@ -127,7 +127,7 @@ def settings(loaded: Loaded, asked: Asked, technique: str) -> Settings:
 
 def fits(learned: latents.Learned, loaded: Loaded, technique: str) -> bool:
     """Whether latents made beforehand have the shapes a technique stores."""
-    wanted = latents.shapes(loaded.spec, technique, latents.spec_bits(loaded.model))
+    wanted = latents.shapes(loaded.spec, technique, spec_bits(loaded.model))
     return {i: latents.shape_of(pair) for i, pair in learned.latents.items()} == wanted
 
 

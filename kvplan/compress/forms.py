@@ -18,7 +18,9 @@ LARGEST = 448.0
 class Form(Protocol):
     """From the keys and values of a model to two tensors that are stored, and back."""
 
-    needs_turn: bool  #: whether keys are stored as they were before they were rotated
+    @property
+    def needs_turn(self) -> bool:
+        """Whether keys are stored as they were before they were rotated."""
 
     def narrow(self, keys: Tensor, values: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
         """Return what is stored of [batch, heads, tokens, width] keys and values."""

@@ -1,7 +1,7 @@
 """What is hung into a model while it runs under a technique: nothing of the model's own code is changed.
 
 Hooks hand each layer of the cache the rotation of the tokens that come; a registered attention function hands it the
-queries. transformers 5.20 to 5.24 pass the cache as `past_key_values`, `layer_past` or `cache`: it is known by its type.
+queries. Releases and models call the cache `past_key_values`, `layer_past` or `cache`: it is known by its type.
 """
 
 import inspect
@@ -50,7 +50,7 @@ def cache_name(model: PreTrainedModel) -> str:
 
 def takes_functions(model: PreTrainedModel) -> bool:
     """Whether the model calls registered attention functions; Falcon computes attention in its own class."""
-    return model.config.model_type != "falcon"
+    return bool(model.config.model_type != "falcon")
 
 
 def rotates(module: torch.nn.Module) -> Angles | None:
@@ -102,7 +102,7 @@ for _name, _ours in NAMES.items():
     AttentionMaskInterface.register(_ours, _MASKS[_name])
 
 
-class OwnAttention(TorchFunctionMode):
+class OwnAttention(TorchFunctionMode):  # type: ignore[misc]
     """Lets a layer attend where a model calls SDPA itself."""
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ def hung(model: PreTrainedModel, angles: dict[int, Angles], *, drops: bool) -> I
             if layer is not None and isinstance(turned, tuple) and module.layer_idx in angles:
                 positions = latest.get("positions")
                 if positions is not None:
-                    layer.turn = angles[module.layer_idx].see(*turned, positions)
+                    layer.turn = angles[module.layer_idx].see(turned[0], turned[1], positions)
                     layer.positions = positions
 
         for name, module in model.named_modules():

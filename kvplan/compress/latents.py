@@ -139,7 +139,11 @@ def _of_rows(projection: torch.nn.Linear, groups: int, width: int) -> Moments:
     """Return the sums of a projection's outputs if its inputs were white: products of its rows, around its bias."""
     moments = Moments(groups)
     rows = projection.weight.detach().double().unflatten(0, (groups, -1))
-    bias = projection.bias.detach().double() if projection.bias is not None else rows.new_zeros(rows.shape[0] * rows.shape[1])
+    bias = (
+        projection.bias.detach().double()
+        if projection.bias is not None
+        else rows.new_zeros(rows.shape[0] * rows.shape[1])
+    )
     mean = bias.unflatten(0, (groups, -1))
     moments.count, moments.sum = 1, mean
     moments.products = rows @ rows.mT + mean[:, :, None] * mean[:, None, :]

@@ -32,7 +32,7 @@ class Plan:
         return self
 
 
-class CompressedLayer(DynamicLayer):
+class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     """Tokens of one layer as a technique stores them; works under `generate()` like the layer it replaces.
 
     Tensors have tokens in the last dimension but one. Of a row with fewer tokens than the longest (padding on the
@@ -44,6 +44,7 @@ class CompressedLayer(DynamicLayer):
 
     def __init__(self, plan: Plan):
         super().__init__()
+        self.is_initialized: bool = False
         self.plan = plan
         self.is_sliding = plan.window is not None
         self.bits = (plan.bits(), plan.bits())

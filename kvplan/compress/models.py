@@ -82,4 +82,4 @@ def described(model: PreTrainedModel, name: str) -> ModelSpec:
 def weights_of(model: PreTrainedModel) -> bytes:
     """Return a model's weights in 16 bits as a safetensors file; tied ones once."""
     state = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    return safetensors.torch.save(state)
+    return bytes(safetensors.torch.save(state))

@@ -14,10 +14,9 @@ WINDOW, POOL = 32, 5
 class Rule(Protocol):
     """What is dropped once a layer holds more than it may."""
 
-    per_head: bool  #: whether heads keep different tokens
-    keeps_scores: bool  #: whether a score a token stays in memory
-    sinks: int  #: first tokens that are kept by their place
-    window: int | None  #: last tokens that are visible, None where place says nothing
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether a score a token stays in memory."""
 
     def fresh(self, like: Tensor) -> Tensor:
         """Return the first scores of tokens, in the shape of `like`."""
@@ -33,10 +32,7 @@ class Rule(Protocol):
 class HeavyHitters:
     """H2O: half of the budget to the tokens that drew most attention so far, half to the last (arXiv 2306.14048)."""
 
-    per_head: bool = True  #: heads rank by their own scores
     keeps_scores: bool = True  #: scores go on adding up
-    sinks: int = 0  #: none
-    window: int | None = None  #: none
 
     def fresh(self, like: Tensor) -> Tensor:
         """Return zeros."""
@@ -56,10 +52,7 @@ class Chance:
     """A control: as H2O, but what drew most attention is drawn by chance."""
 
     generator: torch.Generator  #: what chance comes from
-    per_head: bool = True  #: heads draw their own
     keeps_scores: bool = True  #: a token keeps its number
-    sinks: int = 0  #: none
-    window: int | None = None  #: none
 
     def fresh(self, like: Tensor) -> Tensor:
         """Return numbers drawn."""
@@ -78,10 +71,7 @@ class Chance:
 class Watched:
     """SnapKV: once, after the prompt, what its last queries look at, pooled over neighbours (arXiv 2404.14469)."""
 
-    per_head: bool = True  #: heads rank by their own scores
     keeps_scores: bool = False  #: nothing is dropped later
-    sinks: int = 0  #: none
-    window: int | None = None  #: none
     watching: int = WINDOW  #: queries whose attention counts
     pool: int = POOL  #: tokens a score is averaged over
 
@@ -111,7 +101,6 @@ class Places:
     sinks: int  #: first tokens that are kept
     window: int | None  #: last tokens that are kept
     inside: bool = True  #: whether positions are places inside the cache, else those in the text
-    per_head: bool = False  #: all heads keep the same
     keeps_scores: bool = False  #: places need none
 
     def fresh(self, like: Tensor) -> Tensor:

@@ -96,10 +96,7 @@ class Reader:
 
     def answers(self, first: Tensor, answer: Tensor, cache: CompressedCache) -> Tensor:
         """Return logits [batch, answer, vocabulary], those of the first token given."""
-        found = [first]
-        for token in answer.T[:-1]:
-            found.append(self.feed(token[:, None], cache))
-        return torch.stack(found, 1)
+        return torch.stack([first, *(self.feed(token[:, None], cache) for token in answer.T[:-1])], 1)
 
     def ask(self, passages: Sequence[Passage], protocol: str) -> list[list[Answered]]:
         """Return what each passage's questions got; passages must be of one length."""

@@ -23,7 +23,7 @@ def saved(learned: Learned, loaded: Loaded) -> bytes:
             tensors[f"layers.{place}.{name}.mean"] = basis.mean.cpu().contiguous()
     held = {str(place): share for place, share in learned.held.items()}
     about = {"format": FORMAT, "technique": learned.technique, "model": loaded.spec.name, "held": json.dumps(held)}
-    return safetensors.torch.save(tensors, metadata=about)
+    return bytes(safetensors.torch.save(tensors, metadata=about))
 
 
 def restored(content: bytes, loaded: Loaded, where: str) -> Learned:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +14,24 @@ from kvplan.errors import SpecError
 #: facts that a chain of several hops joins
 HOPS = 3
 #: words that filler sentences are made of
-_WHO = ("The old captain", "A young gardener", "The quiet librarian", "My neighbour", "The village baker", "A tired nurse")
+_WHO = (
+    "The old captain",
+    "A young gardener",
+    "The quiet librarian",
+    "My neighbour",
+    "The village baker",
+    "A tired nurse",
+)
 _DID = ("walked along", "looked at", "painted", "wrote about", "cleaned", "forgot", "described", "returned to")
-_WHAT = ("the harbour", "the long road", "a small garden", "the red house", "the market", "an empty station", "the river")
+_WHAT = (
+    "the harbour",
+    "the long road",
+    "a small garden",
+    "the red house",
+    "the market",
+    "an empty station",
+    "the river",
+)
 _WHEN = ("in the morning", "before lunch", "on a cold evening", "after the rain", "last summer", "without a word")
 _NAMES = ("Anna", "Boris", "Clara", "David", "Elena", "Frank", "Greta", "Henry", "Irene", "Jonas", "Karin", "Louis",
           "Maria", "Niels", "Olga", "Peter", "Rosa", "Simon", "Tania", "Viktor")  # fmt: skip
@@ -88,10 +104,15 @@ class Sentences:
         per = max(1, min(questions, len(names) // hops))
         facts, asked = [], []
         for i in range(per):
-            chain, number = names[i * hops : (i + 1) * hops], int(torch.randint(10_000, 99_999, (), generator=generator))
-            links = [f"{a} has the same number as {b}." for a, b in zip(chain, chain[1:], strict=False)]
+            chain, number = (
+                names[i * hops : (i + 1) * hops],
+                int(torch.randint(10_000, 99_999, (), generator=generator)),
+            )
+            links = [f"{a} has the same number as {b}." for a, b in pairwise(chain)]
             facts += [*links, f"The secret number of {chain[-1]} is {number}."]
-            asked.append((f" Question: what is the secret number of {chain[0]}? The secret number of {chain[0]} is", number))
+            asked.append(
+                (f" Question: what is the secret number of {chain[0]}? The secret number of {chain[0]} is", number)
+            )
         return self._written(facts, asked, length, generator)
 
     def _written(

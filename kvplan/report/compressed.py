@@ -15,7 +15,9 @@ LAYER = (
     Column[LayerHeld](key="groups", heading="latents", value=lambda x: x.groups),
     Column[LayerHeld](key="key_rank", heading="of keys", value=lambda x: x.key_rank, show=lambda n: f"{n} elements"),
     Column[LayerHeld](key="keys_held", heading="variance held", value=lambda x: x.keys, show=percent),
-    Column[LayerHeld](key="value_rank", heading="of values", value=lambda x: x.value_rank, show=lambda n: f"{n} elements"),
+    Column[LayerHeld](
+        key="value_rank", heading="of values", value=lambda x: x.value_rank, show=lambda n: f"{n} elements"
+    ),
     Column[LayerHeld](key="values_held", heading="variance held", value=lambda x: x.values, show=percent),
 )
 
@@ -31,7 +33,9 @@ def page(c: Compressed) -> Page:
         ),
         Text(f"The layer that loses most keeps {percent(worst)} of what varies in its keys or values."),
         table("Latents by layer", LAYER, c.layers),
-        Text("Keys are learned before their rotation. `kvplan evaluate` measures with them: latents=" + folder(c.output)),
+        Text(
+            "Keys are learned before their rotation. `kvplan evaluate` measures with them: latents=" + folder(c.output)
+        ),
     )
 
 

@@ -31,7 +31,9 @@ SCORE: tuple[Column["Score"], ...] = (
         value=lambda s: s.value.low,
         cell=lambda s: f"{figure(s.task, s.value.low)} to {figure(s.task, s.value.high)}",
     ),
-    Column(key="baseline", heading="uncompressed", value=lambda s: s.baseline, cell=lambda s: figure(s.task, s.baseline)),
+    Column(
+        key="baseline", heading="uncompressed", value=lambda s: s.baseline, cell=lambda s: figure(s.task, s.baseline)
+    ),
     Column(key="by_depth", value=lambda s: [None if d != d else d for d in s.by_depth] or None),
     Column(key="samples", value=lambda s: s.samples),
 )
@@ -94,20 +96,18 @@ def depths(scores: Sequence["Score"]) -> Any:
     found = [s for s in scores if s.by_depth]
     if not found:
         return None
-    columns: tuple[Column[Score], ...] = (
-        SCORE[0],
-        SCORE[2],
-        SCORE[3],
-        *(
-            Column(
-                heading=name,
-                value=lambda s, i=i: None if s.by_depth[i] != s.by_depth[i] else s.by_depth[i],
-                show=show_percent,
-            )
-            for i, name in enumerate(("first quarter", "second", "third", "last"))
-        ),
-    )
+    places = ("first quarter", "second", "third", "last")
+    columns = (SCORE[0], SCORE[2], SCORE[3], *(quarter(name, i) for i, name in enumerate(places)))
     return table("Needles found, by where they stand in the text", columns, found)
+
+
+def quarter(name: str, place: int) -> Column["Score"]:
+    """Return the column of needles in one quarter of the text."""
+
+    def share(s: "Score") -> float | None:
+        return s.by_depth[place] if s.by_depth[place] == s.by_depth[place] else None
+
+    return Column(heading=name, value=share, show=show_percent)
 
 
 def differences(memories: Sequence["Memories"]) -> list[str]:
@@ -142,7 +142,9 @@ def chart(scores: Sequence["Score"], memories: Sequence["Memories"]) -> Chart | 
         return None
     task, protocol, length = drawn[-1].task, drawn[0].protocol, drawn[0].length
     points = [s for s in drawn if (s.task, s.protocol, s.length) == (task, protocol, length)]
-    series = tuple(Series(s.technique, (100 * held[s.technique, length],), (100 * s.value.mean,), False) for s in points)
+    series = tuple(
+        Series(s.technique, (100 * held[s.technique, length],), (100 * s.value.mean,), False) for s in points
+    )
     title = f"{task} at {show_tokens(length)} tokens, question {protocol}"
     return Chart(title, "cache held [% of uncompressed]", "score [%]", series, log=False) if len(series) > 1 else None
 
@@ -151,9 +153,9 @@ def how(e: Evaluated) -> str:
     """Return how it was measured, in a sentence."""
     asked = e.asked
     return (
-        f"Measured on {show_count(asked.samples, 'text')} of each length with {show_count(asked.questions, 'question')} "
-        f"each, seed {asked.seed}; intervals: texts drawn with replacement, 1,000 times. Question unseen: the text is "
-        "compressed before it is asked."
+        f"Measured on {show_count(asked.samples, 'text')} of each length with "
+        f"{show_count(asked.questions, 'question')} each, seed {asked.seed}; intervals: texts drawn with replacement, "
+        "1,000 times. Question unseen: the text is compressed before it is asked."
     )
 
 
