@@ -12,13 +12,13 @@ PACKAGE = ROOT / "kvplan"
 #: rooms in the order of reading; a module imports only from its own room and from those before it
 ROOMS = [
     "docstrings", "errors", "units", "specs", "architectures", "kv", "perf", "money", "quality", "planning", "claims",
-    "catalog", "measuring", "api", "report", "cli",
+    "catalog", "measuring", "compress", "api", "report", "cli",
 ]  # fmt: skip
 #: what only some rooms may touch
 ONLY = {
     "click": {"cli"}, "rich": {"report/formats/text", "report/plain", "report/progress"},
     "plotext": {"report/formats/text"}, "yaml": {"catalog/"}, "pathlib": {"catalog/"},
-    "json": {"catalog/", "report/formats/json"},
+    "json": {"catalog/", "compress/storing", "report/formats/json"},
     "csv": {"catalog/"}, "io": {"catalog/"}, "subprocess": set(), "socket": set(), "urllib": set(),
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/options"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
@@ -27,7 +27,8 @@ ONLY = {
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
     "os": {"catalog/", "cli/__init__", "cli/options", "measuring/device/", "planning/fleet/program"},
-    "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
+    "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},
+    "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/plan", "planning/demand", "planning/certainty",

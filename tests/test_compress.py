@@ -12,9 +12,9 @@ from compress_families import FAMILIES, texts, tiny  # noqa: E402
 
 from kvplan.compress import hooks, latents  # noqa: E402
 from kvplan.compress.caches import Settings, rotations, running  # noqa: E402
-from kvplan.compress.forms import AsIs, Basis, Float8, Integers, Shared, Whole  # noqa: E402
-from kvplan.compress.layers import CompressedLayer, Plan  # noqa: E402
-from kvplan.compress.rules import Watched, chosen  # noqa: E402
+from kvplan.compress.forms import AsIs, Basis, Float8, Integers, PooledHeads, Whole  # noqa: E402
+from kvplan.compress.layers import CompressedLayer, LayerPlan  # noqa: E402
+from kvplan.compress.rules import ObservationWindow, chosen  # noqa: E402
 from kvplan.errors import Incompatible  # noqa: E402
 from kvplan.kv.layout import Keep  # noqa: E402
 
@@ -70,7 +70,7 @@ def test_keys_turned_back_are_those_of_k_proj_with_padding_and_while_decoding(fa
     ):
         cache = under.cache()
         for place in under.plans:
-            layer = Looking(Plan(form=Whole(), bits=AsIs, keep=Keep(), window=under.plans[place].window))
+            layer = Looking(LayerPlan(form=Whole(), bits=AsIs, keep=Keep(), window=under.plans[place].window))
             layer.place = place
             cache.layers[place] = layer
         hung = []
@@ -180,15 +180,15 @@ def test_h2o_keeps_what_a_slow_reading_of_its_rule_keeps() -> None:
     heads, shared, width, prompt, share = 2, 2, 8, 30, 0.4
     keys = torch.randn(1, heads, prompt + 6, width, generator=generator)
     queries = torch.randn(1, heads * shared, prompt + 6, width, generator=generator) * 2
-    from kvplan.compress.attention import Asked
+    from kvplan.compress.attention import AttentionPass
     from kvplan.compress.rules import HeavyHitters
 
     layer = CompressedLayer(
-        Plan(form=Whole(), bits=AsIs, keep=Keep(share=Fraction(2, 5), per_head=True), rule=HeavyHitters())
+        LayerPlan(form=Whole(), bits=AsIs, keep=Keep(share=Fraction(2, 5), per_head=True), rule=HeavyHitters())
     )
     for start, stop in [(0, prompt), *((i, i + 1) for i in range(prompt, prompt + 6))]:
         k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
-        out = layer.attend(Asked(queries[:, :, start:stop], k, v, None, 0.3), None)
+        out = layer.attend(AttentionPass(queries[:, :, start:stop], k, v, None, 0.3), None)
     for head in range(heads):
         kept: list[int] = []
         score: dict[int, float] = {}
@@ -278,13 +278,15 @@ def test_snapkv_keeps_its_window_and_what_a_slow_pooling_ranks_first() -> None:
     prompt, budget = 60, 20
     keys = torch.randn(1, 2, prompt + 3, 8, generator=generator)
     queries = torch.randn(1, 4, prompt + 3, 8, generator=generator) * 2
-    from kvplan.compress.attention import Asked
+    from kvplan.compress.attention import AttentionPass
 
-    rule = Watched(watching=8, pool=5)
-    layer = CompressedLayer(Plan(form=Whole(), bits=AsIs, keep=Keep(prompt_budget=budget, per_head=True), rule=rule))
+    rule = ObservationWindow(watching=8, pool=5)
+    layer = CompressedLayer(
+        LayerPlan(form=Whole(), bits=AsIs, keep=Keep(prompt_budget=budget, per_head=True), rule=rule)
+    )
     for start, stop in [(0, prompt), *((i, i + 1) for i in range(prompt, prompt + 3))]:
         k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
-        layer.attend(Asked(queries[:, :, start:stop], k, v, None, 0.3), None)
+        layer.attend(AttentionPass(queries[:, :, start:stop], k, v, None, 0.3), None)
     for head in range(2):
         votes = [0.0] * prompt
         for q in (2 * head, 2 * head + 1):
@@ -365,9 +367,9 @@ def test_eight_bit_floats_keep_three_bits_of_mantissa_under_one_scale() -> None:
 
 def test_pooled_heads_are_means() -> None:
     x = torch.randn(1, 4, 3, 5)
-    small = Shared(2, 2).narrow(x, x, None)[0]
+    small = PooledHeads(2, 2).narrow(x, x, None)[0]
     assert torch.allclose(small[:, 1], (x[:, 2] + x[:, 3]) / 2)
-    assert torch.equal(Shared(2, 2).widen(small, small, None)[0][:, 2], small[:, 1])
+    assert torch.equal(PooledHeads(2, 2).widen(small, small, None)[0][:, 2], small[:, 1])
 
 
 def test_what_stays_is_chosen_as_a_slow_sort_would() -> None:

@@ -27,7 +27,7 @@ class LayerHeld:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compressed:
+class LatentsWritten:
     """Latents as they were written."""
 
     model: ModelSpec  #: whose they are
@@ -40,7 +40,7 @@ class Compressed:
 
 def compress(
     model: str, technique: str, output: str, *, learn_from: str = "texts", dtype: str | None = None, seed: int = 0
-) -> Compressed:
+) -> LatentsWritten:
     """Learn the latents that a technique stores, and write them into the folder `output` as safetensors.
 
     `model` is a folder with weights, or recall, the small model that is shipped. `learn_from` is texts (calibration
@@ -64,7 +64,7 @@ def compress(
 
     content = saved(learned, loaded)
     file = write_latents(values.word(output, "output"), content)
-    return Compressed(
+    return LatentsWritten(
         model=loaded.spec, technique=name, learned_from=chosen, layers=_layers(learned), output=file, bytes=len(content)
     )
 

@@ -13,7 +13,7 @@ from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
 
 if TYPE_CHECKING:
-    from kvplan.compress.evaluation import Asked, Outcome, Score
+    from kvplan.compress.evaluation import Evaluation, Findings, TaskScore
     from kvplan.compress.models import Loaded
 
 COMMENT = "Measured by `kvplan evaluate`: scores under compression of the model's own cache; docs/compress.md."
@@ -35,8 +35,8 @@ class Evaluated:
     """What was measured of a model, and where its scores were written."""
 
     model: ModelSpec  #: as the planner reads it
-    asked: "Asked"  #: what was measured
-    outcome: "Outcome"  #: scores, bytes and refusals
+    asked: "Evaluation"  #: what was measured
+    outcome: "Findings"  #: scores, bytes and refusals
     output: str | None  #: the file of the scores, None where none was asked for
     command: str  #: what measures it again
 
@@ -73,7 +73,7 @@ def evaluate(
     """
     evaluation, models = _room()
     names = _techniques(techniques)
-    asked = evaluation.Asked(
+    asked = evaluation.Evaluation(
         techniques=("baseline", *(n for n in names if n != "baseline")),
         tasks=tuple(values.one_of(t, "tasks", evaluation.TASKS) for t in _listed(tasks, "tasks")),
         lengths=tuple(values.tokens(n, "lengths") for n in _lengths(lengths)),
@@ -144,7 +144,7 @@ def _protocols(question: str) -> tuple[str, ...]:
     return ("unseen", "seen") if which == "both" else (which,)
 
 
-def _with_latents(asked: "Asked", loaded: "Loaded", folder: str | None) -> "Asked":
+def _with_latents(asked: "Evaluation", loaded: "Loaded", folder: str | None) -> "Evaluation":
     """Return the question with latents that compress wrote, where a folder of them is named."""
     if folder is None:
         return asked
@@ -159,7 +159,7 @@ def _with_latents(asked: "Asked", loaded: "Loaded", folder: str | None) -> "Aske
 # -- the file that recommend reads ----------------------------------------------------------------
 
 
-def quality_document(spec: ModelSpec, asked: "Asked", outcome: "Outcome", command: str) -> dict[str, Any]:
+def quality_document(spec: ModelSpec, asked: "Evaluation", outcome: "Findings", command: str) -> dict[str, Any]:
     """Return the scores as a quality table: rows of techniques against the uncompressed model on the same texts."""
     rows = [_row(s, spec, asked) for s in outcome.scores if _speaks(s)]
     described = {"parameters": float(spec.parameters), "attention": attention(spec), "context": max(asked.lengths)}
@@ -173,13 +173,13 @@ def quality_document(spec: ModelSpec, asked: "Asked", outcome: "Outcome", comman
     return document
 
 
-def _speaks(score: "Score") -> bool:
+def _speaks(score: "TaskScore") -> bool:
     """Whether a score says something that a plan can be made of."""
     named = score.technique != "baseline" and not score.technique.startswith("random:")
     return named and score.task in FAMILIES and score.baseline > 0
 
 
-def _row(score: "Score", spec: ModelSpec, asked: "Asked") -> dict[str, Any]:
+def _row(score: "TaskScore", spec: ModelSpec, asked: "Evaluation") -> dict[str, Any]:
     from kvplan.catalog.scores import ROW
 
     low, high = score.value.low / score.baseline, score.value.high / score.baseline

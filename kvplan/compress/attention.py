@@ -16,7 +16,7 @@ BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Asked:
+class AttentionPass:
     """One pass of attention: what the model hands over."""
 
     queries: Tensor  #: [batch, query heads, queries, width]
@@ -58,7 +58,7 @@ class Asked:
         return torch.cat([logits, sink], -1).softmax(-1)[..., :-1]
 
 
-def attended(asked: Asked) -> Tensor:
+def attended(asked: AttentionPass) -> Tensor:
     """Return the output of attention, [batch, queries, query heads, width of values]."""
     shared = asked.queries.shape[1] // asked.keys.shape[1]
     if asked.plain:
@@ -74,7 +74,7 @@ def attended(asked: Asked) -> Tensor:
     return torch.cat(blocks, 2).transpose(1, 2)
 
 
-def drawn(asked: Asked, last: int, heads: int) -> Tensor:
+def drawn(asked: AttentionPass, last: int, heads: int) -> Tensor:
     """Return the attention that each key drew from the `last` queries, summed: fp32 [batch, heads, keys].
 
     Query heads that read one stored head are added up. A query that sees nothing (padding) gives nothing.

@@ -15,10 +15,10 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.compress import hooks
-from kvplan.compress.forms import AsIs, Basis, Bits, Float8, Form, Integers, Latent, Shared, Whole
-from kvplan.compress.layers import CompressedLayer, Plan
+from kvplan.compress.forms import AsIs, Basis, Bits, Float8, Form, Integers, LatentForm, PooledHeads, Whole
+from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
-from kvplan.compress.rules import Chance, HeavyHitters, Places, Rule, Watched
+from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, Places, Rule
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, KVLayout, kv_layout
@@ -74,7 +74,7 @@ class Under:
 
     technique: str  #: in its one spelling
     model: PreTrainedModel  #: the model, hooks hung in
-    plans: Mapping[int, Plan]  #: of the layers that are compressed
+    plans: Mapping[int, LayerPlan]  #: of the layers that are compressed
     left: Mapping[int, str]  #: the other layers, and why they are left as they are
     layout: KVLayout  #: the planner's cache of a sequence
 
@@ -135,7 +135,7 @@ def planned(
     after = spelling.apply(name, before)
     if technique.startswith(f"{CONTROL}:"):
         parts = {CONTROL: parts.pop("h2o"), **parts}
-    plans: dict[int, Plan] = {}
+    plans: dict[int, LayerPlan] = {}
     left: dict[int, str] = {}
     old_of, new_of = _by_layer(before), _by_layer(after)
     for place in sorted(new_of):
@@ -156,7 +156,7 @@ def _by_layer(layout: KVLayout) -> dict[int, Group]:
     return {i: g for g in layout.groups for i in g.layers if g.kind in (*WHOLE, *SLIDING)}
 
 
-def _kept(before: KVLayout, after: KVLayout, plans: Mapping[int, Plan]) -> Iterator[Group]:
+def _kept(before: KVLayout, after: KVLayout, plans: Mapping[int, LayerPlan]) -> Iterator[Group]:
     """Yield the planner's groups: those of compressed layers under the technique, the others as they were."""
     for layout, wanted in ((after, True), (before, False)):
         for g in layout.groups:
@@ -167,18 +167,18 @@ def _kept(before: KVLayout, after: KVLayout, plans: Mapping[int, Plan]) -> Itera
 
 def _plan(
     place: int, old: Group, new: Group, parts: Mapping[str, str], settings: Settings, angles: Angles | None
-) -> Plan | str | None:
+) -> LayerPlan | str | None:
     """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
     rule = next((make(parts[name], new, settings, angles) for name, make in RULES.items() if name in parts), None)
     bits: Callable[[], Bits] = next((make for name, make in BITS.items() if name in parts), AsIs)
     form = _form(place, old, new, parts, settings, angles)
     if old.kind in SLIDING:
         if not isinstance(form, Whole) or bits is not AsIs:
-            return Plan(form=form, bits=bits, keep=old.keep, window=_window(old), angles=angles)
+            return LayerPlan(form=form, bits=bits, keep=old.keep, window=_window(old), angles=angles)
         return "its own window stays as it is" if rule is not None else None
     if rule is None and bits is AsIs and isinstance(form, Whole):
         return None
-    return Plan(form=form, bits=bits, keep=new.keep, rule=rule, angles=angles)
+    return LayerPlan(form=form, bits=bits, keep=new.keep, rule=rule, angles=angles)
 
 
 def _window(group: Group) -> int:
@@ -193,18 +193,22 @@ def _form(
 ) -> Form:
     """Return which vectors of a token a layer stores."""
     if ("gqa" in parts or "mqa" in parts) and new.vectors < old.vectors:
-        return Shared(new.vectors, old.vectors // new.vectors)
+        return PooledHeads(new.vectors, old.vectors // new.vectors)
     if "mhc" not in parts or old.kind not in ("full", *SLIDING):
         return Whole()
     if place not in settings.latents:
         raise Incompatible(f"mhc: no latents were learned for layer {place}; learn them for this technique")
     keys, values = settings.latents[place]
     value_width = old.width - old.key_width
-    return Latent(keys, values, int(old.key_width), int(value_width), needs_turn=old.rope and angles is not None)
+    return LatentForm(keys, values, int(old.key_width), int(value_width), needs_turn=old.rope and angles is not None)
 
 
 def refuse(
-    model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], plans: Mapping[int, Plan], settings: Settings
+    model: PreTrainedModel,
+    spec: ModelSpec,
+    parts: Mapping[str, str],
+    plans: Mapping[int, LayerPlan],
+    settings: Settings,
 ) -> None:
     """Refuse what cannot run on this model, with the reason."""
     text = model.config.get_text_config()
@@ -238,7 +242,7 @@ def _streaming(argument: str, group: Group, settings: Settings, angles: Angles |
 RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
     "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
     CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
-    "snapkv": lambda _argument, _group, _settings, _angles: Watched(),
+    "snapkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
     "streaming": _streaming,
     "window": lambda _argument, group, _settings, _angles: Places(0, group.keep.budget, inside=False),
 }

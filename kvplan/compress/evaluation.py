@@ -9,7 +9,7 @@ from torch import Tensor
 from kvplan.compress import latents
 from kvplan.compress.caches import Settings, Under, running, spec_bits
 from kvplan.compress.models import Loaded
-from kvplan.compress.scoring import PROTOCOLS, Answered, Held, Interval, Reader, batches, interval, overlap
+from kvplan.compress.scoring import PROTOCOLS, Answered, Held, MeanInterval, Reader, batches, interval, overlap
 from kvplan.compress.texts import Sentences
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling
@@ -32,7 +32,7 @@ CALIBRATION, CALIBRATED = 16, 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Evaluation:
     """What is measured."""
 
     techniques: tuple[str, ...]  #: in the order they are measured, the baseline before all
@@ -49,14 +49,14 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class TaskScore:
     """One figure of one technique."""
 
     technique: str  #: in its one spelling
     task: str  #: of TASKS
     protocol: str  #: of PROTOCOLS
     length: int  #: of texts [token]
-    value: Interval  #: mean over texts with its interval
+    value: MeanInterval  #: mean over texts with its interval
     baseline: float  #: of the uncompressed model on the same texts
     by_depth: tuple[float, ...] = ()  #: needles in each quarter of the text, from its beginning
     samples: int = 0  #: texts
@@ -78,10 +78,10 @@ class Memories:
 
 
 @dataclass
-class Outcome:
+class Findings:
     """All that was measured; what was done before an interruption stays."""
 
-    scores: list[Score] = field(default_factory=list)  #: a row each
+    scores: list[TaskScore] = field(default_factory=list)  #: a row each
     memories: list[Memories] = field(default_factory=list)  #: of each technique and length
     refused: list[tuple[str, str]] = field(default_factory=list)  #: (technique, why)
     left: list[tuple[str, str]] = field(default_factory=list)  #: (technique, which layers it leaves as they are)
@@ -92,9 +92,9 @@ class Outcome:
 Progress = Callable[[float, str], None]
 
 
-def evaluate(loaded: Loaded, asked: Asked, progress: Progress = lambda _share, _what: None) -> Outcome:
+def evaluate(loaded: Loaded, asked: Evaluation, progress: Progress = lambda _share, _what: None) -> Findings:
     """Measure every technique; a KeyboardInterrupt ends it with what is done."""
-    outcome = Outcome()
+    outcome = Findings()
     units = [(t, n) for t in asked.techniques for n in asked.lengths]
     references: dict[int, Reference] = {}
     done = 0
@@ -115,7 +115,7 @@ def evaluate(loaded: Loaded, asked: Asked, progress: Progress = lambda _share, _
     return outcome
 
 
-def settings(loaded: Loaded, asked: Asked, technique: str) -> Settings:
+def settings(loaded: Loaded, asked: Evaluation, technique: str) -> Settings:
     """Return what a technique needs besides its spelling: latents learned from texts of another seed."""
     if "mhc" not in {kind.name for kind, _ in spelling.parts(technique.replace("random:", "h2o:"))}:
         return Settings(inside=asked.inside, seed=asked.seed)
@@ -152,7 +152,7 @@ class Reference:
 
 
 def _measure(
-    loaded: Loaded, asked: Asked, under: Under, length: int, references: dict[int, Reference], outcome: Outcome
+    loaded: Loaded, asked: Evaluation, under: Under, length: int, references: dict[int, Reference], outcome: Findings
 ) -> None:
     """Measure one technique at one length; the first one is the reference of the others."""
     first = length not in references
@@ -166,7 +166,7 @@ def _measure(
                 reference.scores[task, protocol] = value.mean
             if not first or "baseline" in asked.techniques:
                 outcome.scores.append(
-                    Score(
+                    TaskScore(
                         technique=under.technique, task=task, protocol=protocol, length=length, value=value,
                         baseline=reference.scores[task, protocol], by_depth=depths, samples=len(values),
                     )
@@ -191,7 +191,7 @@ def _median(times: Sequence[float]) -> float:
 
 
 def _values(
-    loaded: Loaded, asked: Asked, reader: Reader, length: int, protocol: str, reference: Reference, first: bool
+    loaded: Loaded, asked: Evaluation, reader: Reader, length: int, protocol: str, reference: Reference, first: bool
 ) -> Iterator[tuple[str, list[float], tuple[float, ...]]]:
     """Yield (task, a value for each text, values by depth)."""
     answered: dict[str, list[list[Answered]]] = {}
@@ -230,7 +230,7 @@ def _near(task: str, compressed: Answered, whole: Answered) -> float:
     return compressed.surprise
 
 
-def _running(loaded: Loaded, asked: Asked, reader: Reader, length: int) -> list[float]:
+def _running(loaded: Loaded, asked: Evaluation, reader: Reader, length: int) -> list[float]:
     """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
     if not isinstance(loaded.language, Sentences):
         raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")

@@ -45,7 +45,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Shared:
+class PooledHeads:
     """Heads pooled by their mean into fewer (GQA, arXiv 2305.13245, section 2.1).
 
     Heads at one position are rotated alike, so the mean of rotated keys is the rotated mean.
@@ -87,7 +87,7 @@ class Basis:
 
 
 @dataclass(frozen=True)
-class Latent:
+class LatentForm:
     """MHC: keys before their rotation, and values, as low-rank latents of groups of heads.
 
     Keys are rebuilt and rotated when they are read, values rebuilt (Palu, arXiv 2407.21118).

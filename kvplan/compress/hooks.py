@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from kvplan.compress.attention import Asked
+from kvplan.compress.attention import AttentionPass
 from kvplan.compress.layers import CompressedLayer
 from kvplan.compress.rotation import Angles, half_turned
 
@@ -88,7 +88,7 @@ def over(name: str) -> Any:
             answer: tuple[Tensor, Tensor | None] = before(module, query, key, value, attention_mask, **told)
             return answer
         scale = told.get("scaling")
-        asked = Asked(
+        asked = AttentionPass(
             query, key, value, None, query.shape[-1] ** -0.5 if scale is None else scale,
             softcap=told.get("softcap"), sinks=told.get("s_aux"),
         )  # fmt: skip
@@ -116,7 +116,7 @@ class OwnAttention(TorchFunctionMode):  # type: ignore[misc]
             return func(*args, **told)
         layer, self.layer = self.layer, None
         query, key, value = args[:3]
-        asked = Asked(query, key, value, None, query.shape[-1] ** -0.5)
+        asked = AttentionPass(query, key, value, None, query.shape[-1] ** -0.5)
         return layer.attend(asked, told.get("attn_mask")).transpose(1, 2)
 
 

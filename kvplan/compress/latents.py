@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache
 from kvplan.compress import hooks
 from kvplan.compress.caches import SLIDING, CompressedCache, Latents, rotations, spec_bits
 from kvplan.compress.forms import AsIs, Basis, Whole
-from kvplan.compress.layers import CompressedLayer, Plan
+from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, Keep, kv_layout
@@ -84,7 +84,7 @@ class Passing(CompressedLayer):
     """A layer that stores nothing and sums up what passes: keys turned back, and values."""
 
     def __init__(self, keys: Moments, values: Moments, *, turned: bool):
-        super().__init__(Plan(form=Whole(), bits=AsIs, keep=Keep()))
+        super().__init__(LayerPlan(form=Whole(), bits=AsIs, keep=Keep()))
         self.keys_of, self.values_of, self.turned = keys, values, turned
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

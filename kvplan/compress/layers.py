@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from kvplan.compress.attention import Asked, attended, drawn
+from kvplan.compress.attention import AttentionPass, attended, drawn
 from kvplan.compress.forms import Bits, Form
 from kvplan.compress.rotation import Angles, Turn
 from kvplan.compress.rules import Places, Rule, chosen
@@ -17,7 +17,7 @@ from kvplan.kv.layout import Keep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class LayerPlan:
     """What one layer does with the tokens it is given."""
 
     form: Form  #: which vectors of a token are stored
@@ -27,7 +27,7 @@ class Plan:
     window: int | None = None  #: of a model's own sliding layer [token]
     angles: Angles | None = field(default=None, compare=False)  #: of the positions, None where nothing is rotated
 
-    def __deepcopy__(self, memo: object) -> "Plan":
+    def __deepcopy__(self, memo: object) -> "LayerPlan":
         """Return the plan itself: copies of a cache share it, and the angles of positions with it."""
         return self
 
@@ -42,7 +42,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     is_croppable = False
     supports_early_init = False
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: LayerPlan):
         super().__init__()
         self.is_initialized: bool = False
         self.plan = plan
@@ -132,7 +132,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
 
     # -- attention over what is kept --------------------------------------------------------------
 
-    def attend(self, asked: Asked, given: Tensor | None) -> Tensor:
+    def attend(self, asked: AttentionPass, given: Tensor | None) -> Tensor:
         """Return the output of attention, and drop what this pass leaves over; `given` is the model's own mask."""
         rule, count = self.plan.rule, self.latest
         if rule is None:
@@ -182,7 +182,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.pads = pads if bool(pads.any()) else None
         self.empty = pads
 
-    def _seen(self, asked: Asked, given: Tensor | None, past: int, count: int) -> Tensor | None:
+    def _seen(self, asked: AttentionPass, given: Tensor | None, past: int, count: int) -> Tensor | None:
         """Return which slots each query sees: bool [batch, 1, queries, slots], None for plain causal."""
         rule, device = self.plan.rule, asked.keys.device
         sliding = isinstance(rule, Places) and rule.window is not None and self.seen > rule.sinks + rule.window
@@ -214,7 +214,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             return torch.zeros(1, dtype=torch.long, device=self.device)
         return self.pads if past + self.latest == self.seen else self.empty
 
-    def _placed(self, asked: Asked, past: int) -> Asked:
+    def _placed(self, asked: AttentionPass, past: int) -> AttentionPass:
         """Return attention with positions inside the cache, where the rule has it so and tokens have left.
 
         A token that has left moves the first ones nearer: their logits are those of the query rotated back by as many

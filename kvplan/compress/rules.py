@@ -68,7 +68,7 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class Watched:
+class ObservationWindow:
     """SnapKV: once, after the prompt, what its last queries look at, pooled over neighbours (arXiv 2404.14469)."""
 
     keeps_scores: bool = False  #: nothing is dropped later

@@ -17,7 +17,7 @@ from torch.nn.functional import log_softmax
 
 from kvplan.compress.caches import CompressedCache, Under
 from kvplan.compress.hooks import cache_name
-from kvplan.compress.texts import Passage, Question
+from kvplan.compress.texts import Passage, TextQuestion
 
 #: how a technique may know the question
 PROTOCOLS = ("unseen", "seen")
@@ -148,7 +148,7 @@ def alike(passages: Sequence[Passage]) -> list[list[tuple[int, int]]]:
 
 
 def _sort(
-    found: list[list[Answered]], places: Sequence[tuple[int, int]], questions: Sequence[Question], logits: Tensor
+    found: list[list[Answered]], places: Sequence[tuple[int, int]], questions: Sequence[TextQuestion], logits: Tensor
 ) -> None:
     for (i, _), question, each in zip(places, questions, logits, strict=True):
         found[i].append(Answered(logits=each, answer=question.answer, depth=question.depth))
@@ -158,25 +158,25 @@ def _sort(
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """A mean and where it lies when texts are drawn again."""
 
     mean: float  #: over texts
     low: float  #: 2.5 % of resampled means lie below
     high: float  #: 2.5 % lie above
 
-    def exp(self) -> "Interval":
+    def exp(self) -> "MeanInterval":
         """Return the exponentials, of a mean surprise the perplexity."""
-        return Interval(exp(self.mean), exp(self.low), exp(self.high))
+        return MeanInterval(exp(self.mean), exp(self.low), exp(self.high))
 
 
-def interval(values: Sequence[float], seed: int) -> Interval:
+def interval(values: Sequence[float], seed: int) -> MeanInterval:
     """Return the mean of one value a text, and its bootstrap interval (percentiles, texts drawn with replacement)."""
     each = torch.tensor(values, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     drawn = each[torch.randint(len(each), (RESAMPLES, len(each)), generator=generator)].mean(1).sort().values
     edge = int(RESAMPLES * (1 - COVERAGE) / 2)
-    return Interval(float(each.mean()), float(drawn[edge]), float(drawn[RESAMPLES - 1 - edge]))
+    return MeanInterval(float(each.mean()), float(drawn[edge]), float(drawn[RESAMPLES - 1 - edge]))
 
 
 def overlap(text: Sequence[int], other: Sequence[int]) -> float:

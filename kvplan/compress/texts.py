@@ -38,7 +38,7 @@ _NAMES = ("Anna", "Boris", "Clara", "David", "Elena", "Frank", "Greta", "Henry",
 
 
 @dataclass(frozen=True)
-class Question:
+class TextQuestion:
     """A question to a text, and the tokens that answer it."""
 
     asked: Tensor  #: tokens of the question, [tokens]
@@ -51,7 +51,7 @@ class Passage:
     """A text and the questions to it."""
 
     text: Tensor  #: tokens, [tokens]
-    questions: tuple[Question, ...]  #: all to the same text
+    questions: tuple[TextQuestion, ...]  #: all to the same text
 
 
 class Language(Protocol):
@@ -74,7 +74,7 @@ class RecallTexts:
         found = []
         for body, chains in zip(written.body, written.chains, strict=True):
             asked = [
-                Question(torch.tensor([recall.ASK, int(c[0])]), c[1 : hops + 1], _place(body, int(c[hops - 1])))
+                TextQuestion(torch.tensor([recall.ASK, int(c[0])]), c[1 : hops + 1], _place(body, int(c[hops - 1])))
                 for c in chains
             ]
             found.append(Passage(body, tuple(asked)))
@@ -142,7 +142,7 @@ class Sentences:
         text += filler[before:]
         hops = len(facts) // len(asked)
         questions = [
-            Question(
+            TextQuestion(
                 torch.tensor(self._tokens(words)),
                 torch.tensor(self._tokens(f" {number}")),
                 places[(i + 1) * hops - 1],

@@ -1,6 +1,6 @@
 """`kvplan compress` in words, a table and JSON: what the latents of each layer hold."""
 
-from kvplan.api.compress import Compressed, LayerHeld
+from kvplan.api.compress import LatentsWritten, LayerHeld
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
 from kvplan.units import show_bytes, show_count, show_percent
 
@@ -22,7 +22,7 @@ LAYER = (
 )
 
 
-def page(c: Compressed) -> Page:
+def page(c: LatentsWritten) -> Page:
     """Return the report: where the latents are, and a row a layer."""
     worst = min(min(layer.keys, layer.values) for layer in c.layers)
     return Page.of(
@@ -44,7 +44,7 @@ def folder(file: str) -> str:
     return file.rpartition("/")[0] or "."
 
 
-def document(c: Compressed) -> Json:
+def document(c: LatentsWritten) -> Json:
     """Return it as one JSON document."""
     return schema(
         "compress", model=c.model.name, technique=c.technique, learned_from=c.learned_from, output=c.output,

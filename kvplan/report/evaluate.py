@@ -8,7 +8,7 @@ from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes,
 from kvplan.units import show_bytes, show_count, show_percent, show_time, show_tokens
 
 if TYPE_CHECKING:
-    from kvplan.compress.evaluation import Memories, Score
+    from kvplan.compress.evaluation import Memories, TaskScore
 
 
 def figure(task: str, value: float) -> str:
@@ -18,7 +18,7 @@ def figure(task: str, value: float) -> str:
     return show_percent(value)
 
 
-SCORE: tuple[Column["Score"], ...] = (
+SCORE: tuple[Column["TaskScore"], ...] = (
     Column(key="technique", heading="technique", value=lambda s: s.technique, align="left"),
     Column(key="task", heading="task", value=lambda s: s.task, align="left"),
     Column(key="question", heading="question", value=lambda s: s.protocol, align="left"),
@@ -91,7 +91,7 @@ def headline(e: Evaluated) -> str:
     )
 
 
-def depths(scores: Sequence["Score"]) -> Any:
+def depths(scores: Sequence["TaskScore"]) -> Any:
     """Return where in the text needles were found, a row a technique."""
     found = [s for s in scores if s.by_depth]
     if not found:
@@ -101,10 +101,10 @@ def depths(scores: Sequence["Score"]) -> Any:
     return table("Needles found, by where they stand in the text", columns, found)
 
 
-def quarter(name: str, place: int) -> Column["Score"]:
+def quarter(name: str, place: int) -> Column["TaskScore"]:
     """Return the column of needles in one quarter of the text."""
 
-    def share(s: "Score") -> float | None:
+    def share(s: "TaskScore") -> float | None:
         return s.by_depth[place] if s.by_depth[place] == s.by_depth[place] else None
 
     return Column(heading=name, value=share, show=show_percent)
@@ -134,7 +134,7 @@ def why_other(m: "Memories") -> str:
     return "ranks are whole numbers here; the planner reckons the ratio itself"
 
 
-def chart(scores: Sequence["Score"], memories: Sequence["Memories"]) -> Chart | None:
+def chart(scores: Sequence["TaskScore"], memories: Sequence["Memories"]) -> Chart | None:
     """Return quality against memory, of the last task that plans are made of: a point a technique."""
     held = {(m.technique, m.length): m.stored / m.baseline for m in memories}
     drawn = [s for s in scores if s.task in FAMILIES and (s.technique, s.length) in held]
