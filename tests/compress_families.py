@@ -1,6 +1,7 @@
 """Tiny random models of every family that techniques run on. No test stands here."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
+from kvplan.compress import texts as texts_of
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
@@ -70,3 +72,23 @@ def texts(*padding: int, length: int = 40, seed: int = 1) -> tuple[torch.Tensor,
     for row, pads in enumerate(padding):
         mask[row, :pads] = ids[row, :pads] = 0
     return ids, mask
+
+
+def write_folder(folder: Path) -> None:
+    """Write a user's model: a tiny Llama with weights, and a tokenizer of words and digits."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = sorted(
+        {w for kind in (texts_of._WHO, texts_of._DID, texts_of._WHAT, texts_of._WHEN) for s in kind for w in s.split()}
+    )
+    said = ["The", "secret", "number", "of", "is", "has", "same", "as", "Question", ":", "what", "?", "."]
+    vocabulary = ["<pad>", "<s>", "</s>", "<unk>", *dict.fromkeys([*words, *said, *texts_of._NAMES, *"0123456789"])]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(vocabulary)}, unk_token="<unk>"))
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), digits])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    torch.manual_seed(0)
+    shape = {**COMMON, "vocab_size": len(vocabulary), "max_position_embeddings": 32768}
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder)
+    fast.save_pretrained(folder)

@@ -13,7 +13,7 @@ from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
 
 if TYPE_CHECKING:
-    from kvplan.compress.evaluation import Evaluation, Findings, TaskScore
+    from kvplan.compress.evaluation import EvaluationPlan, Findings, TaskScore
     from kvplan.compress.models import Loaded
 
 COMMENT = "Measured by `kvplan evaluate`: scores under compression of the model's own cache; docs/compress.md."
@@ -35,10 +35,10 @@ class Evaluated:
     """What was measured of a model, and where its scores were written."""
 
     model: ModelSpec  #: as the planner reads it
-    asked: "Evaluation"  #: what was measured
+    asked: "EvaluationPlan"  #: what was measured
     outcome: "Findings"  #: scores, bytes and refusals
     output: str | None  #: the file of the scores, None where none was asked for
-    command: str  #: what measures it again
+    command: str  #: what measured it
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
     """
     evaluation, models = _room()
     names = _techniques(techniques)
-    asked = evaluation.Evaluation(
+    asked = evaluation.EvaluationPlan(
         techniques=("baseline", *(n for n in names if n != "baseline")),
         tasks=tuple(values.one_of(t, "tasks", evaluation.TASKS) for t in _listed(tasks, "tasks")),
         lengths=tuple(values.tokens(n, "lengths") for n in _lengths(lengths)),
@@ -90,7 +90,7 @@ def evaluate(
     outcome = evaluation.evaluate(loaded, asked, progress)
     if not outcome.scores and outcome.refused and not outcome.stopped:
         raise KvplanError("; ".join(why for _, why in outcome.refused))
-    command = f"kvplan evaluate --model {model} --seed {seed}"
+    command = f"kvplan evaluate of {loaded.spec.name}, seed {seed}"
     if output is not None and outcome.scores:
         write_profile(output, quality_document(loaded.spec, asked, outcome, command), COMMENT)
     written = output if outcome.scores else None
@@ -144,7 +144,7 @@ def _protocols(question: str) -> tuple[str, ...]:
     return ("unseen", "seen") if which == "both" else (which,)
 
 
-def _with_latents(asked: "Evaluation", loaded: "Loaded", folder: str | None) -> "Evaluation":
+def _with_latents(asked: "EvaluationPlan", loaded: "Loaded", folder: str | None) -> "EvaluationPlan":
     """Return the question with latents that compress wrote, where a folder of them is named."""
     if folder is None:
         return asked
@@ -159,7 +159,7 @@ def _with_latents(asked: "Evaluation", loaded: "Loaded", folder: str | None) -> 
 # -- the file that recommend reads ----------------------------------------------------------------
 
 
-def quality_document(spec: ModelSpec, asked: "Evaluation", outcome: "Findings", command: str) -> dict[str, Any]:
+def quality_document(spec: ModelSpec, asked: "EvaluationPlan", outcome: "Findings", command: str) -> dict[str, Any]:
     """Return the scores as a quality table: rows of techniques against the uncompressed model on the same texts."""
     rows = [_row(s, spec, asked) for s in outcome.scores if _speaks(s)]
     described = {"parameters": float(spec.parameters), "attention": attention(spec), "context": max(asked.lengths)}
@@ -179,7 +179,7 @@ def _speaks(score: "TaskScore") -> bool:
     return named and score.task in FAMILIES and score.baseline > 0
 
 
-def _row(score: "TaskScore", spec: ModelSpec, asked: "Evaluation") -> dict[str, Any]:
+def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:
     from kvplan.catalog.scores import ROW
 
     low, high = score.value.low / score.baseline, score.value.high / score.baseline

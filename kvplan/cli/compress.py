@@ -19,7 +19,9 @@ from kvplan.report.formats import Report
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights. Default: the file's.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the calibration texts.")
 @format_option
-@examples("kvplan compress --model ./my-model --technique mhc:4x -o my-latents")
+@examples(
+    "kvplan compress --model ./my-model -t mhc:4x -o my-latents", "kvplan compress -m recall -t mhc:2x -o latents"
+)
 def command(form: str, **options: Any) -> None:
     """Learn the latents of a model's keys and values (MHC) and write them beside it.
 

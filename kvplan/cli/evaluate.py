@@ -37,7 +37,7 @@ FOREVER = 1e6
 @click.option("--output", "-o", type=path, metavar="FILE", help="Where recommend finds the scores: quality.yaml.")
 @format_option
 @examples(
-    "kvplan evaluate --model ./my-model -t h2o:20% -t mhc:4x+h2o:20% -o quality.yaml",
+    "kvplan evaluate --model ./my-model -t h2o:20% --samples 4 -o quality.yaml",
     "kvplan evaluate -m recall -t h2o:20% -t random:20% --question both",
 )
 def command(form: str, techniques: tuple[str, ...], **options: Any) -> None:

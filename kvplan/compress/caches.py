@@ -36,7 +36,8 @@ Latents = Mapping[int, tuple[Basis, Basis]]
 class Settings:
     """What a technique's spelling leaves open."""
 
-    latents: Latents = field(default_factory=dict)  #: learned for this model and technique
+    #: learned for this model and technique; None: not yet, where only refusals are asked for
+    latents: Latents | None = field(default_factory=dict)
     #: StreamingLLM: whether positions are places inside the cache or those in the text; None: inside where it is known
     #: how the model rotates keys
     inside: bool | None = None
@@ -195,6 +196,8 @@ def _form(
     if ("gqa" in parts or "mqa" in parts) and new.vectors < old.vectors:
         return PooledHeads(new.vectors, old.vectors // new.vectors)
     if "mhc" not in parts or old.kind not in ("full", *SLIDING):
+        return Whole()
+    if settings.latents is None:
         return Whole()
     if place not in settings.latents:
         raise Incompatible(f"mhc: no latents were learned for layer {place}; learn them for this technique")

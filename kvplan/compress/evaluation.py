@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kvplan.compress import latents
-from kvplan.compress.caches import Settings, Under, running, spec_bits
+from kvplan.compress.caches import Settings, Under, planned, rotations, running, spec_bits
 from kvplan.compress.models import Loaded
 from kvplan.compress.scoring import PROTOCOLS, Answered, Held, MeanInterval, Reader, batches, interval, overlap
 from kvplan.compress.texts import Sentences
@@ -32,7 +32,7 @@ CALIBRATION, CALIBRATED = 16, 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class EvaluationPlan:
     """What is measured."""
 
     techniques: tuple[str, ...]  #: in the order they are measured, the baseline before all
@@ -92,30 +92,37 @@ class Findings:
 Progress = Callable[[float, str], None]
 
 
-def evaluate(loaded: Loaded, asked: Evaluation, progress: Progress = lambda _share, _what: None) -> Findings:
+def evaluate(loaded: Loaded, asked: EvaluationPlan, progress: Progress = lambda _share, _what: None) -> Findings:
     """Measure every technique; a KeyboardInterrupt ends it with what is done."""
-    outcome = Findings()
-    units = [(t, n) for t in asked.techniques for n in asked.lengths]
-    references: dict[int, Reference] = {}
-    done = 0
+    outcome, references, done = Findings(), dict[int, Reference](), 0
+    outcome.refused = [(t, why) for t in asked.techniques if (why := refusal(loaded, asked, t))]
+    runs = [t for t in dict.fromkeys(("baseline", *asked.techniques)) if t not in dict(outcome.refused)]
+    if runs == ["baseline"] and outcome.refused:
+        return outcome
     try:
-        for technique in dict.fromkeys(("baseline", *asked.techniques)):
-            try:
-                with running(loaded.model, loaded.spec, technique, settings(loaded, asked, technique)) as under:
-                    for length in asked.lengths:
-                        progress(min(1.0, done / max(len(units), 1)), f"{technique}, {length:,} tokens")
-                        _measure(loaded, asked, under, length, references, outcome)
-                        done += (technique, length) in units
-                    outcome.left += _left(under)
-            except Incompatible as refusal:
-                outcome.refused.append((technique, str(refusal)))
-                done += len(asked.lengths)
+        for technique in runs:
+            with running(loaded.model, loaded.spec, technique, settings(loaded, asked, technique)) as under:
+                for length in asked.lengths:
+                    progress(done / (len(runs) * len(asked.lengths)), f"{technique}, {length:,} tokens")
+                    _measure(loaded, asked, under, length, references, outcome)
+                    done += 1
+                outcome.left += _left(under)
     except KeyboardInterrupt:
         outcome.stopped = True
     return outcome
 
 
-def settings(loaded: Loaded, asked: Evaluation, technique: str) -> Settings:
+def refusal(loaded: Loaded, asked: EvaluationPlan, technique: str) -> str:
+    """Return why a technique cannot run on a model, '' where it can; nothing is learned for it yet."""
+    try:
+        unlearned = Settings(latents=None, inside=asked.inside)
+        planned(loaded.model, loaded.spec, technique, unlearned, rotations(loaded.model))
+    except Incompatible as why:
+        return str(why)
+    return ""
+
+
+def settings(loaded: Loaded, asked: EvaluationPlan, technique: str) -> Settings:
     """Return what a technique needs besides its spelling: latents learned from texts of another seed."""
     if "mhc" not in {kind.name for kind, _ in spelling.parts(technique.replace("random:", "h2o:"))}:
         return Settings(inside=asked.inside, seed=asked.seed)
@@ -152,7 +159,12 @@ class Reference:
 
 
 def _measure(
-    loaded: Loaded, asked: Evaluation, under: Under, length: int, references: dict[int, Reference], outcome: Findings
+    loaded: Loaded,
+    asked: EvaluationPlan,
+    under: Under,
+    length: int,
+    references: dict[int, Reference],
+    outcome: Findings,
 ) -> None:
     """Measure one technique at one length; the first one is the reference of the others."""
     first = length not in references
@@ -191,7 +203,7 @@ def _median(times: Sequence[float]) -> float:
 
 
 def _values(
-    loaded: Loaded, asked: Evaluation, reader: Reader, length: int, protocol: str, reference: Reference, first: bool
+    loaded: Loaded, asked: EvaluationPlan, reader: Reader, length: int, protocol: str, reference: Reference, first: bool
 ) -> Iterator[tuple[str, list[float], tuple[float, ...]]]:
     """Yield (task, a value for each text, values by depth)."""
     answered: dict[str, list[list[Answered]]] = {}
@@ -230,7 +242,7 @@ def _near(task: str, compressed: Answered, whole: Answered) -> float:
     return compressed.surprise
 
 
-def _running(loaded: Loaded, asked: Evaluation, reader: Reader, length: int) -> list[float]:
+def _running(loaded: Loaded, asked: EvaluationPlan, reader: Reader, length: int) -> list[float]:
     """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
     if not isinstance(loaded.language, Sentences):
         raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")

@@ -1,7 +1,7 @@
 """A small real model that proves techniques with no hub: it recalls facts and follows chains of them.
 
 A text is filler with facts `SET a b` in it; questions `ASK a` are answered by the chain `b c d`. The model is of the
-Llama class, learns this on one core in minutes, and is shipped (`--model recall`). Its tokens are numbers: it has no
+Llama class, learns this on one core in minutes, and is shipped under the name recall. Its tokens are numbers: it has no
 tokenizer, and `episodes` writes its texts.
 """
 

@@ -33,9 +33,7 @@ def page(c: LatentsWritten) -> Page:
         ),
         Text(f"The layer that loses most keeps {percent(worst)} of what varies in its keys or values."),
         table("Latents by layer", LAYER, c.layers),
-        Text(
-            "Keys are learned before their rotation. `kvplan evaluate` measures with them: latents=" + folder(c.output)
-        ),
+        Text(f"Keys are learned before their rotation. kvplan evaluate can use what is in {folder(c.output)}."),
     )
 
 

@@ -65,7 +65,7 @@ def page(e: Evaluated) -> Page:
         notes("Layers left as they are", (f"{name}: {why}" for name, why in done.left)),
         notes("Not run", (sentence(f"{name}: {why.removeprefix(f'{name}: ')}") for name, why in done.refused)),
         Text(how(e), "quiet"),
-        Text(f"The scores were written to {e.output}; kvplan recommend --quality {e.output} plans with them.")
+        Text(f"The scores were written to {e.output}, a quality file that kvplan recommend plans with.")
         if e.output
         else None,
     )
