@@ -92,7 +92,7 @@ def calibrate(
     the rows were obtained. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names
     and values that cannot be understood, and for too few rows.
 
-        >>> kvplan.calibrate("all_reduce.csv", "mine.yaml").kernels
+        >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
     """
     words, given, versions = (

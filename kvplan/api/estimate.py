@@ -1,6 +1,7 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
@@ -81,3 +82,24 @@ def estimate(
     if not named:
         sites = list(compared({place.gpu.name: place for place in sites}).values())
     return survey(spec, query, sites, names, limits, today=day, named=named)
+
+
+def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
+    """Return the answers at contexts around the one asked, from an eighth to four times, on the first GPU shown.
+
+    Contexts that leave no room for the output, or lie beyond what the model was made for, are left out.
+    """
+    asked = answer.query.context
+    longest = max(answer.model.max_context or asked, asked)
+    contexts = [c for c in (int(asked * 2.0**n) for n in range(-3, 3)) if 2 * answer.query.output <= c <= longest]
+    fixed = {**question, "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])], "output": answer.query.output}
+    fixed |= {
+        name: "none" if limit is None else limit
+        for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))
+    }
+    return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
+
+
+def word_of(gpu: str, words: Iterable[str]) -> str:
+    """Return the word that named a GPU, which may be a file; its name where none did."""
+    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)

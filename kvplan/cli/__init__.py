@@ -29,7 +29,7 @@ TRACEBACK = "KVPLAN_TRACEBACK"
 #: commands in the order of the help; others follow by name
 ORDER = (
     "estimate", "memory", "list", "show", "prices", "load", "recommend", "compare", "fleet", "audit", "predict",
-    "validate", "calibrate", "profile",
+    "validate", "calibrate", "profile", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES, NONE = {"list": "listing"}, {"options"}
@@ -86,6 +86,11 @@ class Spoken(click.Context):
 
 class Lazy(click.Group):
     """A group that imports a command's module when the command is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words that were typed: a page repeats them."""
+        ctx.meta["kvplan.words"] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands, in the order of the help."""

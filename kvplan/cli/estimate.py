@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from kvplan.api.estimate import estimate
+from kvplan.api.estimate import at_contexts, estimate
 from kvplan.cli.options import (
     as_option,
     context_option,
@@ -55,7 +55,12 @@ def command(explain: bool, form: str, **options: Any) -> None:
     Without --gpu all GPUs are compared, and the cheapest one that was measured is shown in detail.
     """
     from kvplan.report import estimate as words
+    from kvplan.report.drawings import what_if
 
     result = estimate(**options)
-    report = Report(lambda: words.page(result, explain), lambda: words.document(result, explain))
+    report = Report(
+        lambda: words.page(result, explain),
+        lambda: words.document(result, explain),
+        lambda: [what_if(at_contexts(options, result), result)],
+    )
     deliver(report, form, "" if result.feasible else f"no technique can be served: {result.rows[0].reason}")

@@ -5,6 +5,7 @@ above zero`, `gpus=h200`), and `flagged` turns these names into flags.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +16,7 @@ import click
 
 from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
-from kvplan.catalog.files import path_of
+from kvplan.catalog.files import path_of, write_whole
 from kvplan.catalog.hub_files import online
 from kvplan.docstrings import docstring
 from kvplan.errors import KvplanError, SpecError, one_line
@@ -24,13 +25,15 @@ from kvplan.report.formats import Report, Screen, names, render
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])
-#: columns below which nothing can be laid out
-NARROWEST = 40
+#: columns below which nothing can be laid out, and where nobody says how many there are
+NARROWEST, USUAL = 40, 100
 #: digits of the widest page
 MOST_DIGITS = 4
 COUNT = click.IntRange(1, values.MOST_GPUS)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
+#: where the file of --html and the words of the command line are kept
+HTML, WORDS = "kvplan.html", "kvplan.words"
 
 
 def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -133,12 +136,16 @@ engine_option = click.option(
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{' or '.join(sorted(names(), reverse=True))}. [default: text]",
+        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; or --json.",
     ),
     click.option(
-        "--json", is_flag=True, is_eager=True, expose_value=False,
+        "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
         callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
         help="--format json: schema 1, base units.",
+    ),
+    click.option(
+        "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
+        help="Also write a page with charts.",
     ),
 )  # fmt: skip
 set_option = stacked(
@@ -185,7 +192,10 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
         document: Json = spoken(report.document(), command)
         return document
 
-    if text := render(Report(page, document), form, screen()):
+    whole = Report(page, document, report.studies)
+    if file := click.get_current_context().meta.get(HTML):
+        write_whole(path_of(file), render(whole, "html", screen()))
+    if text := render(whole, form, screen()):
         click.echo(text, file=sys.stderr if aside else sys.stdout)
     if refusal:
         raise KvplanError(refusal)
@@ -198,13 +208,21 @@ def say(message: str, who: str = "kvplan") -> None:
 
 def screen() -> Screen:
     """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
+    context = click.get_current_context()
     if sys.stdout.isatty():
         from shutil import get_terminal_size  # loads three compressors
 
-        return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
-    columns = environ.get("COLUMNS", "")
-    width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
-    return Screen(width=width) if width >= NARROWEST else Screen()
+        width, colour = get_terminal_size().columns, "NO_COLOR" not in environ
+    else:
+        columns, colour = environ.get("COLUMNS", ""), False
+        width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
+        width = width if width >= NARROWEST else USUAL
+    return Screen(width, colour, command=context.info_name or "", asked=asked(context))
+
+
+def asked(context: click.Context) -> str:
+    """Return the command line as it can be typed again, but for where this answer goes."""
+    return shlex.join(["kvplan", *context.find_root().meta.get(WORDS, ())])
 
 
 @cache

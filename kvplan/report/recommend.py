@@ -24,6 +24,7 @@ from kvplan.report.blocks import (
 from kvplan.report.choices import engines_table, remedies_table, variations_table
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
+from kvplan.report.plan_drawings import of_plans
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, plans_table
 from kvplan.report.sources import assumed, brief, calibration, price, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time
@@ -65,6 +66,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
         variations_table(r),
         engines_table(r),
