@@ -55,6 +55,9 @@ REPORTS: dict[str, str] = {
     "estimate-shape": "estimate -m llama3.1-70b -c 16k -g h100 -t fp8 --weights fp8 --tp 2 --pp 2 --output 2k "
     f"--gpu-memory-utilization 0.85 {DAY}",
     "estimate-kernels": f"estimate -m llama3.1-8b -c 16k -g h100 -t fp8 --profile h100-sxm {DAY}",
+    "techniques-doc-qa": f"techniques -m llama3.1-70b -w doc-qa {DAY}",
+    "techniques-question-seen": f"techniques -m llama3.1-8b -w rag -g b200 -t nvfp4 -t snapkv:25% -t mhc:4x+fp8 {DAY}",
+    "techniques-latent": f"techniques -m deepseek-v3 -w chat -g h200 -t fp8 -t mhc:4x -t dsa:2048 {DAY}",
     "memory-architecture": "memory -m gpt-oss-120b -c 128k --explain",
     "memory-engine": "memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2 --explain",
     "memory-transformers": "memory -m gpt-oss-120b -c 128k --layout transformers -b 3",

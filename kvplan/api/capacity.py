@@ -70,7 +70,16 @@ def capacity(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=word, profile=values.word(profile, "profile"),
     )  # fmt: skip
-    book = Book(demand, {name: loss_of(name, spec, asked.task, context, catalog.quality_table())}, formats.losses)
+    lost = loss_of(
+        name,
+        spec,
+        asked.task,
+        context,
+        catalog.quality_table(),
+        seen=asked.question_seen,
+        answer=int(asked.output.mean),
+    )
+    book = Book(demand, {name: lost}, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     found = most(replace(demand, engine=catalog.engine(word)), book, place, [name], count)
     warnings = (*context_warnings(spec, context), *spec.notes, *old_price(place, day), *no_bf16(place.gpu, spec))

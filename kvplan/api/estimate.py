@@ -1,6 +1,7 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from kvplan import catalog
@@ -19,7 +20,12 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
+from kvplan.quality.loss import Quality
+from kvplan.quality.loss import quality as loss_of
+from kvplan.specs.model import ModelSpec
 
+#: the task family whose loss is shown where no workload tells it
+UNTOLD = "qa-single"
 #: tokens generated per query when the user does not say
 OUTPUT = 512
 
@@ -81,7 +87,8 @@ def estimate(
     ]  # fmt: skip
     if not named:
         sites = list(compared({place.gpu.name: place for place in sites}).values())
-    return survey(spec, query, sites, names, limits, today=day, named=named)
+    losses = partial(expected, model=spec, context=length)
+    return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
 
 
 def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
@@ -103,3 +110,8 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
 def word_of(gpu: str, words: Iterable[str]) -> str:
     """Return the word that named a GPU, which may be a file; its name where none did."""
     return next((word for word in words if catalog.gpu(word).name == gpu), gpu)
+
+
+def expected(technique: str, model: ModelSpec, context: int) -> Quality:
+    """Return what a technique loses where nothing is known of the workload: in questions that come later."""
+    return loss_of(technique, model, UNTOLD, context, catalog.quality_table(), seen=False)

@@ -110,7 +110,18 @@ def demanded(
     )  # fmt: skip
     context, table = int(job.workload.context(slo.percentile)), catalog.quality_table()
     every = tuple(dict.fromkeys((*names, *spelling.searched())))
-    qualities = {name: quality(name, job.model, job.workload.task, context, table) for name in every}
+    qualities = {
+        name: quality(
+            name,
+            job.model,
+            job.workload.task,
+            context,
+            table,
+            seen=job.workload.question_seen,
+            answer=int(job.workload.output.mean),
+        )
+        for name in every
+    }
     formats = formats_of(job.model, job.workload.task, context, forms)
     demand = demand_of(
         job.model, job.workload, limits, forms=formats.searched, native=not forms,

@@ -122,7 +122,16 @@ def recommend(
         prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )
     losses = {
-        name: loss_of(name, spec, traffic.task, context, catalog.quality_table(), *own_tables)
+        name: loss_of(
+            name,
+            spec,
+            traffic.task,
+            context,
+            catalog.quality_table(),
+            *own_tables,
+            seen=traffic.question_seen,
+            answer=int(traffic.output.mean),
+        )
         for name in dict.fromkeys((*names, *spelling.searched()))
     }
 

@@ -29,6 +29,8 @@ class Keep:
     budget: int | None = None  #: kept of prompt and generated tokens together [token]
     prompt_share: Fraction | None = None  #: kept of the prompt, of 1
     prompt_budget: int | None = None  #: kept of the prompt [token]
+    answer_budget: int | None = None  #: kept of the tokens generated [token]
+    others: int | None = None  #: kept by those heads that are not among the `share` which keep all [token]
     prompt: int | None = None  #: tokens of the prompt; None: the whole sequence is prompt [token]
     fixed: int | None = None  #: tokens of an encoder, whatever the sequence [token]
     per_head: bool = False  #: whether heads keep different tokens
@@ -46,8 +48,12 @@ class Keep:
         if self.every > 1:
             return replace(self, every=1, prompt=self.prompt and self.prompt // self.every).tokens(length // self.every)
         prompt = self.of_prompt(length)
-        kept = _capped(prompt, self.prompt_share, self.prompt_budget) + length - prompt
+        kept = _capped(prompt, self.prompt_share, self.prompt_budget)
+        kept += _capped(length - prompt, None, self.answer_budget)
         kept = kept if self.window is None else min(kept, self.window)
+        if self.others is not None and self.share is not None:
+            few = min(kept, self.others)
+            return few + int((kept - few) * self.share)
         return min(kept, _capped(length, self.share, self.budget))
 
     def pairs(self, length: int) -> float:
@@ -67,7 +73,11 @@ class Keep:
         if self.every > 1:
             each = replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
             return each.growth(length // self.every) / self.every
+        if self.others is not None and self.share is not None:
+            return float(self.share) if length >= self.others else 1.0
         if self.selects_prompt and length > self.of_prompt(length):
+            if self.answer_budget is not None and length - self.of_prompt(length) >= self.answer_budget:
+                return 0.0
             return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
         caps = (self.window, self.budget, self.prompt_budget)
         if any(cap is not None and length >= cap for cap in caps):
@@ -83,7 +93,7 @@ class Keep:
     @property
     def selects_prompt(self) -> bool:
         """Whether what is kept depends on where the prompt ends."""
-        return self.prompt_share is not None or self.prompt_budget is not None
+        return (self.prompt_share, self.prompt_budget, self.answer_budget) != (None, None, None)
 
     @property
     def by_score(self) -> bool:
@@ -114,14 +124,19 @@ class Group:
     key_width: float = 0.0  #: elements of it that are keys
     bits: float = 16.0  #: per element, scales aside [bit]
     keep: Keep = field(default_factory=Keep)  #: which tokens
+    recent: int = 0  #: the last tokens, kept in `full_bits` until there are enough to round them together [token]
+    full_bits: float = 16.0  #: of an element of those tokens [bit]
     side: float = 0.0  #: scales and scores beside a token's elements [B]
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
     split: int = 1  #: ways tensor parallelism can divide it
     query_heads: int = 0  #: heads that attend to it
-    flops: float = 0.0  #: of a decode step per cached token [FLOP]
+    flops: float = 0.0  #: of a decode step per cached token, of the heads that attend to it [FLOP]
+    rebuilds: float = 0.0  #: of dense products per cached token that rebuild keys and values from a latent [FLOP]
     pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
+    unpacks: float = 0.0  #: bytes that take as long to read as a cached token takes to unpack [B]
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
+    host: float = 0.0  #: of a kept token, in the host's memory; of those read a step fetches it [B]
     rope: bool = True  #: whether cached keys are rotated
     page: int | None = None  #: tokens of a page an engine gives it, None: as many as any [token]
     fp8_side: float = 0.0  #: scales and 16-bit elements that engines hold beside an fp8 vector's bytes [B]
@@ -139,24 +154,40 @@ class Group:
         """Bytes one kept token takes in one layer. [B]"""
         return self.vectors * self.width * self.bits / 8 + self.side
 
+    @property
+    def full_bytes(self) -> float:
+        """Bytes one of the recent tokens takes in one layer. [B]"""
+        return self.vectors * self.width * self.full_bits / 8
+
+    def held(self, kept: int) -> float:
+        """Return the bytes of so many kept tokens, the recent ones unrounded. [B]"""
+        fresh = min(kept, self.recent)
+        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes
+
     def at(self, length: int) -> "Group":
         """Return the group as it is kept at this length: left alone where evicting would store no less."""
         if self.alone is None:
             return self
-        evicted = self.keep.tokens(length) * self.token_bytes + self.constant
+        evicted = self.held(self.keep.tokens(length)) + self.constant
         return self if evicted < self.alone.stored(length) else self.alone
 
     def stored(self, length: int) -> float:
         """Return the bytes one layer holds for a sequence of `length` tokens. [B]"""
         group = self.at(length)
-        return group.keep.tokens(length) * group.token_bytes + group.constant
+        return group.held(group.keep.tokens(length)) + group.constant
 
     def read(self, length: int) -> float:
         """Return the bytes one layer reads (and rewrites) for the sequence's next token. [B]"""
         if (group := self.at(length)) is not self:
             return group.read(length)
         kept = self.keep.tokens(length)
-        return min(kept, self.reads or kept) * (self.token_bytes + self.rereads) + 2 * self.constant
+        seen = min(kept, self.reads or kept)
+        return self.held(seen) + seen * self.rereads + 2 * self.constant
+
+    def fetched(self, length: int) -> float:
+        """Return the bytes one layer fetches from the host's memory for the sequence's next token. [B]"""
+        kept = self.keep.tokens(length)
+        return min(kept, self.reads or kept) * self.host
 
     def peak(self, prompt: int) -> float:
         """Return the bytes one layer holds at worst while a prompt is read in one pass. [B]"""
@@ -176,7 +207,7 @@ class Group:
             return self.stored(prompt)
         kept = self.keep.tokens(prompt) + chunk
         tokens = self.keep.unevicted.tokens(prompt) if self.keep.by_score else min(prompt, kept)
-        return tokens * self.token_bytes + self.constant
+        return self.held(tokens) + self.constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,10 +238,14 @@ class KVLayout:
         """Return the bytes read per decode step. [B]"""
         return sum(g.count * g.read(length) for g in self.groups)
 
+    def hosted(self, length: int) -> float:
+        """Return the bytes held in the host's memory at steady state. [B]"""
+        return sum(g.count * g.keep.tokens(length) * g.host for g in self.groups)
+
     def flops(self, length: int) -> float:
         """Return the attention FLOPs of a decode step. [FLOP]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in groups)
+        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * (g.flops + g.rebuilds) for g in groups)
 
     def prefill(self, length: int) -> float:
         """Return the attention FLOPs of a prefill of `length` tokens. [FLOP]"""
@@ -267,12 +302,14 @@ class KVLayout:
     def shared(self, length: int) -> float:
         """Return the bytes another request with the same prefix of `length` tokens need not store again. [B]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in groups if g.shareable)
+        return sum(g.count * g.held(g.keep.tokens(length)) for g in groups if g.shareable)
 
     def growth(self, length: int) -> float:
         """Return the bytes one token more takes at this length. [B/token]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in groups)
+        return sum(
+            g.count * g.keep.growth(length) * (g.full_bytes if length < g.recent else g.token_bytes) for g in groups
+        )
 
     def part(self, *kinds: str) -> "KVLayout":
         """Return the layout of some kinds of group only."""

@@ -7,6 +7,8 @@ from kvplan.specs.calibration import Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
 OVERLAP = 3.0
+#: of the host's memory: PCIe 5 x16, 64 GB/s one way, at 80 % (an assumption; 4 x16 has half, NVLink-C2C 7 times) [B/s]
+HOST_LINK = 51e9
 #: what `overhead` is called in a list of operators
 ENGINE_ITSELF = "engine: scheduling, sampling"
 #: keeps the power of nothing finite [s]
@@ -18,13 +20,15 @@ def moving(o: Operator, c: Calibration) -> Amount:
     if o.limit in (WEIGHTS, EXPERTS):
         faster = c.experts if o.limit == EXPERTS else 1.0
         return o.bytes / (c.weights * c.narrow(o.bits) * faster)
-    return o.bytes / (c.read(o.bits) if o.limit == CACHE else c.elements)
+    if o.limit != CACHE:
+        return o.bytes / c.elements
+    return o.bytes / c.read(o.bits) + o.unpacks / c.cache + o.fetched / HOST_LINK
 
 
 def computing(o: Operator, c: Calibration) -> Amount:
     """Return how long its FLOPs take. [s]"""
     if o.limit in (CACHE, PROMPT):
-        return o.flops / c.prompt
+        return o.flops / c.prompt + o.dense / c.rate16
     return o.flops / (c.rate(o.bits) * (c.experts_rate if o.limit == EXPERTS else 1.0))
 
 

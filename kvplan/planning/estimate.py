@@ -1,7 +1,7 @@
 """`kvplan estimate`: techniques side by side on the GPUs asked for or on the best one, and what must be said first."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 
@@ -11,6 +11,7 @@ from kvplan.planning.points import compared, usual_limits
 from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
+from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 
@@ -66,7 +67,7 @@ class Estimate:
     @cached_property
     def served(self) -> Evaluation | None:
         """The row whose technique the engine serves and on which a query costs least within the limits, or None."""
-        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
+        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine))
 
     @cached_property
     def overall(self) -> Evaluation | None:
@@ -98,9 +99,12 @@ def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
 
 def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
-    named: bool,
+    named: bool, losses: Callable[[str], Quality],
 ) -> Estimate:  # fmt: skip
-    """Compare techniques on every site the user named, or on the best of all sites when none was."""
+    """Compare techniques on every site the user named, or on the best of all sites when none was.
+
+    `losses` says what a technique is expected to lose.
+    """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
         by_gpu = tuple(estimate(model, (), query, site)[0] for site in sites)
@@ -110,7 +114,8 @@ def survey(
         case = case_of(model, query, site)
         known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
-        rows += compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
+        each = compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
+        rows += [replace(row, loss=losses(row.technique)) for row in each]
     return Estimate(
         model=model,
         query=query,

@@ -1,12 +1,13 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
-from kvplan.money.bill import Bill, Fleet, Usage, fleet_bill
+from kvplan.money.bill import Bill, Cell, Fleet, Usage, fleet_bill
+from kvplan.money.conversion import CONVERSION
 from kvplan.money.draw import query_energy
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
@@ -14,7 +15,7 @@ from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import usd_per_query
+from kvplan.planning.search import conversion_of, usd_per_query
 from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH
@@ -62,7 +63,12 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
     fleet = Fleet(
         peak=serving, spares=demand.spares * plan.parallel.gpus, unused=site.cost.whole(plan.gpus) - plan.gpus
     )
-    return fleet_bill(fleet, load, site.cost)
+    bill = fleet_bill(fleet, load, site.cost)
+    line = conversion_of(demand, plan.technique, site)
+    if line is None:
+        return bill
+    once = Cell(use=line.name, kind=line.name, amount=line.amount, use_basis=line.basis, kind_basis=line.basis)
+    return replace(bill, cells=(*bill.cells, once))
 
 
 def energy_of(demand: Demand, plan: Plan, site: Site) -> tuple[Line, ...]:
@@ -109,15 +115,17 @@ def tenures(
     plan: Plan,
     costs: Mapping[tuple[str, str], tuple[GpuCost, str]],
     apis: Iterable[tuple[ApiPrice, BreakEven]],
+    bill: Bill | None = None,
 ) -> tuple[Tenure, ...]:
     """Return what a plan costs under each of the terms its GPUs can be had, and what APIs charge for the same queries.
 
     `costs`: (term, provider) -> what a GPU costs, and in words what that rests on. A plan whose GPUs are those of
-    another term may not be the cheapest under this one.
+    another term may not be the cheapest under this one. A conversion costs what it does on the plan's own bill.
     """
     rows = []
+    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name == CONVERSION)
     for (term, provider), (cost, basis) in costs.items():
-        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds))
+        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds)) + once
         rows.append(
             Tenure(
                 term=term,

@@ -124,7 +124,7 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
         if quality.drop is None:
             return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
         return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine.name):
+    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine):
         return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
     return ""
 
@@ -226,7 +226,7 @@ class Book:
             grounded=one.site.calibration.grounded,
             margin=one.site.margin,
             engine=self.demand.engine.name,
-            served_by_engine=spelling.served_by(shape.technique, self.demand.engine.name),
+            served_by_engine=spelling.served_by(shape.technique, self.demand.engine),
         )
 
 

@@ -15,6 +15,7 @@ from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.site import Limits, Query, Site
+from kvplan.quality.loss import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 
@@ -67,7 +68,7 @@ class Evaluation:
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
     quality: str = ""  #: published loss, in words
-    risk: str = ""  #: what the loss depends on, in words
+    loss: Quality | None = None  #: what it is expected to lose, None where nobody asked
     needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
     #: why it is infeasible, '' where it is not
     reason: str = ""
@@ -233,8 +234,9 @@ def evaluate(case: Case, technique: str) -> Evaluation:
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
-    risk = spelling.risk(name, kept_share(layout, context))
-    row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction, risk=risk)
+    row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction)
+    if lacking := spelling.runs_on(name, case.site.gpu):
+        return replace(row, reason=lacking)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
     if refused:
@@ -260,11 +262,6 @@ def fit(case: Case, layout: KVLayout, shapes: Sequence[Parallel]) -> list[tuple[
         if count := case.sequences(layout, parallel):
             fitting.append((parallel, count))
     return fitting
-
-
-def kept_share(layout: KVLayout, length: int) -> float:
-    """Return the smallest share of its tokens that an evicting layer keeps."""
-    return min((g.keep.tokens(length) / length for g in layout.groups if g.keep.evicts), default=1.0)
 
 
 def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:

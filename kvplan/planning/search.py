@@ -15,9 +15,10 @@ import numpy as np
 from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import Deployment, Line, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, check_parallel, replica_shapes, weights
+from kvplan.money.conversion import conversion
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.arrays import stack
 from kvplan.perf.prompts import (
@@ -272,7 +273,8 @@ def candidates(demand: Demand, grid: SearchGrid, site: Site) -> Candidates:
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(
         site=site, workload=demand.workload, grid=grid, served=served, requests=requests, room=room, replicas=replicas,
-        gpus=gpus, gpu_seconds=gpu_seconds, usd=usd_per_query(demand, site.cost, gpus, gpu_seconds),
+        gpus=gpus, gpu_seconds=gpu_seconds,
+        usd=usd_per_query(demand, site.cost, gpus, gpu_seconds) + converting(demand, grid, site),
         ttft=ttft, tpot=tpot, e2e=e2e,
         fits=fits, sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
     )  # fmt: skip
@@ -412,9 +414,12 @@ def rate_at(requests: Array, rates: Array, slots: Array) -> Array:
 
 
 def run_by(demand: Demand, grid: SearchGrid, gpu: Gpu) -> Array:
-    """Return which shapes, as a column, have weights that a GPU may be planned with."""
-    named = (shape.form for shape in grid.configurations)
-    return np.array([not (demand.native and form) or FORMATS[form].native(gpu) for form in named], bool)[:, None]
+    """Return which shapes, as a column, have weights and a cache that a GPU may be planned with."""
+    able = {s.technique: not spelling.runs_on(s.technique, gpu) for s in grid.configurations}
+    weights_run = (not (demand.native and s.form) or FORMATS[s.form].native(gpu) for s in grid.configurations)
+    return np.array(
+        [runs and able[s.technique] for runs, s in zip(weights_run, grid.configurations, strict=True)], bool
+    )[:, None]
 
 
 def within(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:
@@ -458,6 +463,20 @@ def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds
         return np.full(np.shape(gpus), np.inf)
     waiting, working = cost.rate(None), cost.rate("")
     return cost.whole(gpus) * waiting / demand.mean + gpu_seconds * (working - waiting)
+
+
+def conversion_of(demand: Demand, technique: str, site: Site) -> Line | None:
+    """Return what converting the model takes as a line of a bill, None where nothing is to be converted or no price."""
+    tokens = spelling.heals(technique)
+    if site.cost is None or not tokens:
+        return None
+    return conversion(demand.model.active_parameters, tokens, site.gpu.rate(16), site.cost)
+
+
+def converting(demand: Demand, grid: SearchGrid, site: Site) -> Array:
+    """Return what the conversion of each shape's model adds to a query, as a column. [USD]"""
+    lines = (conversion_of(demand, shape.technique, site) for shape in grid.configurations)
+    return np.array([line.amount / demand.mean if line else 0.0 for line in lines])[:, None]
 
 
 def most_requests(engine: Engine, sites: Sequence[Site]) -> int:

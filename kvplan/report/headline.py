@@ -5,7 +5,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.remedies import STEP
 from kvplan.report.blocks import Text
-from kvplan.report.plans import loss
+from kvplan.report.losses import loss
 from kvplan.report.sources import interval
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd

@@ -5,28 +5,14 @@ from dataclasses import replace
 
 from kvplan.planning.plan import Plan
 from kvplan.planning.site import Limits
-from kvplan.quality.loss import Quality
 from kvplan.report.blocks import Block, Column, Table, Text, table
+from kvplan.report.losses import at_most
 from kvplan.units import show_percent, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
 BARRED = "Plans that keep the limits but may not be used"
 FRONT = "Pareto front: no other plan is better in cost, quality and latency together"
-
-
-def loss(q: Quality) -> str:
-    """Return a quality loss with its range."""
-    if q.drop is None:
-        return "unknown"
-    if q.drop == q.low == q.high == 0:
-        return "none"
-    return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
-
-
-def at_most(q: Quality) -> str:
-    """Return a quality loss with the most it may be."""
-    return loss(q) if q.drop is None or q.high == 0 else f"{show_percent(q.drop, 1)} (to {show_percent(q.high, 1)})"
 
 
 def size(p: Plan) -> str:

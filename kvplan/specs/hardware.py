@@ -117,6 +117,11 @@ class Engine:
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 
     @property
+    def newest(self) -> bool:
+        """Whether the figures hold for its newest releases."""
+        return self.version.endswith("and later")
+
+    @property
     def spelled(self) -> str:
         """The engine and the release whose rules these are, as options spell them."""
         return f"{self.name}@{self.release}"

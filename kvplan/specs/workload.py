@@ -16,6 +16,8 @@ _NORMAL = NormalDist()
 EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 #: a lognormal's P95 cannot be further above its mean: exp(z^2 / 2)
 WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
+#: from this share of a prompt on that a prefix cache holds, it is compressed for questions yet to come
+SHARED = 1 / 3
 #: mean time from a user's question to the next where nobody says: an assumption [s]
 BETWEEN = 60.0
 
@@ -233,6 +235,7 @@ class Workload:
     item: str = ""  #: what users count, made of one or several requests: contract, record ..., '' where it is a request
     requests_per_item: float = 1.0  #: requests that one item takes
     between_questions: float = BETWEEN  #: mean time from a user's question to the next [s]
+    question: str = ""  #: seen or unseen when a cache is compressed, '' where the parts tell it
     notes: tuple[str, ...] = ()  #: remarks for the user
     source: Source  #: of the file
     sources: dict[str, Source]  #: who gave each figure
@@ -247,6 +250,14 @@ class Workload:
             leading = min(leading, part.requests)
             again += part.tokens * (1 - 1 / leading)
         return again / sum(p.tokens for p in self.parts)
+
+    @property
+    def question_seen(self) -> bool:
+        """Whether the question stands in the prompt when its cache is compressed: one question to each prompt.
+
+        Not where a good part of the prompt serves several requests: what is kept of it was chosen before they came.
+        """
+        return self.question == "seen" if self.question else self.prefix_share < SHARED
 
     @property
     def visual(self) -> tuple[Part, ...]:

@@ -1,0 +1,41 @@
+"""`kvplan techniques`: techniques for a model and a workload: bytes, speed, losses."""
+
+from typing import Any
+
+import click
+
+from kvplan.api.techniques import techniques
+from kvplan.cli.options import (
+    day_option,
+    deliver,
+    engine_option,
+    examples,
+    format_option,
+    model_option,
+    profile_option,
+    techniques_option,
+)
+from kvplan.report.formats import Report
+
+
+@click.command("techniques")
+@model_option
+@click.option("--workload", "-w", required=True, help="A name or YAML file.")
+@techniques_option
+@click.option("--gpu", "-g", default="h100", metavar="GPU", help="A name or YAML file. [default: h100]")
+@click.option("--tp", type=click.IntRange(1), metavar="N", help="Tensor parallelism. Default: the cheapest.")
+@engine_option
+@click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win.")
+@day_option
+@profile_option
+@format_option
+@examples(
+    "kvplan techniques --model llama3.1-70b --workload doc-qa",
+    "kvplan techniques -m llama3.1-8b -w rag -t snapkv:25% -t fp8 --json",
+)
+def command(form: str, **options: Any) -> None:
+    """Every technique for one model and one workload: bytes, step time, who serves it, what it loses."""
+    from kvplan.report import techniques as words
+
+    found = techniques(**options)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
