@@ -88,6 +88,15 @@ def drawn(asked: AttentionPass, last: int, heads: int) -> Tensor:
     return total
 
 
+def greatest(asked: AttentionPass, keys: int, heads: int) -> Tensor:
+    """Return the most attention that each of the first `keys` drew from any query: fp32 [batch, heads, keys]."""
+    most = asked.keys.new_zeros(asked.keys.shape[0], heads, keys, dtype=torch.float32)
+    for start, stop in blocks_of(0, asked.queries.shape[2]):
+        weights = asked.weights(start, stop)[..., :keys] * asked.mask(start, stop)[..., :keys]
+        most = torch.maximum(most, weights.amax(2).unflatten(1, (heads, -1)).amax(2))
+    return most
+
+
 def blocks_of(start: int, stop: int) -> list[tuple[int, int]]:
     """Return (first, behind the last) query of each block."""
     return [(a, min(a + BLOCK, stop)) for a in range(start, stop, BLOCK)]

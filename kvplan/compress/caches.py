@@ -11,14 +11,14 @@ from functools import partial
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.compress import hooks
-from kvplan.compress.forms import AsIs, Basis, Bits, Float8, Form, Integers, LatentForm, PooledHeads, Whole
+from kvplan.compress.forms import AsIs, Basis, Bits, Float4, Float8, Form, Integers, LatentForm, PooledHeads, Whole
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
-from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, Places, Rule
+from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, PageReads, Places, Repeated, Rule
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, KVLayout, kv_layout
@@ -26,6 +26,8 @@ from kvplan.specs.model import ModelSpec
 
 #: a control beside techniques: drops as many tokens as h2o, by chance
 CONTROL = "random"
+#: tokens of a prompt that are read again at once
+AGAIN = 2048
 #: kinds of layer whose cache is compressed; of the model's own sliding ones vectors and bits, never tokens
 WHOLE, SLIDING = ("full", "latent"), ("sliding", "chunked")
 #: bases of keys and of values of each layer that stores latents
@@ -86,9 +88,23 @@ class Under:
             layers[place] = CompressedLayer(plan)
         return CompressedCache(layers=layers)
 
-    def planned(self, length: int, batch: int = 1) -> float:
-        """Return the bytes the planner reckons `batch` sequences of `length` tokens hold. [B]"""
-        return batch * sum(size for *_, size in self.layout.per_layer(length))
+    def finish(self, ids: torch.Tensor, cache: CompressedCache) -> None:
+        """Let techniques that choose after the prompt do so: KVzip has the model read it again, watched."""
+        layers = [x for x in cache.layers if isinstance(x, CompressedLayer) and isinstance(x.plan.rule, Repeated)]
+        if not layers:
+            return
+        for part in ids.split(AGAIN, 1):
+            for layer in layers:
+                layer.repeating = True
+            with torch.no_grad():
+                self.model(part, **{hooks.cache_name(self.model): cache}, use_cache=True, logits_to_keep=1)
+        for layer in layers:
+            layer.finish()
+
+    def planned(self, length: int, batch: int = 1, prompt: int | None = None) -> float:
+        """Return the bytes the planner reckons `batch` sequences hold, all of them prompt unless told otherwise. [B]"""
+        layout = self.layout.with_prompt(length if prompt is None else prompt)
+        return batch * sum(size for *_, size in layout.per_layer(length))
 
 
 @contextmanager
@@ -139,14 +155,21 @@ def planned(
     plans: dict[int, LayerPlan] = {}
     left: dict[int, str] = {}
     old_of, new_of = _by_layer(before), _by_layer(after)
+    usual = DynamicCache(config=model.config).layers
     for place in sorted(new_of):
         old, new = old_of[place], new_of[place]
+        if type(usual[place]) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            left[place] = "its own kind of cache stays as it is"
+            continue
         plan = _plan(place, old, new, parts, settings, angles.get(place) if old.kind != "latent" else None)
         if isinstance(plan, str):
             left[place] = plan
         elif plan is not None:
             plans[place] = plan
-    refuse(model, spec, parts, plans, settings)
+    if "pyramidkv" in parts:
+        falling = [place for place, plan in plans.items() if plan.rule is not None]
+        plans |= {p: replace(plans[p], steep=(i, len(falling))) for i, p in enumerate(falling)}
+    refuse(model, spec, parts, plans)
     layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
     canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
     return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout)
@@ -159,9 +182,16 @@ def _by_layer(layout: KVLayout) -> dict[int, Group]:
 
 def _kept(before: KVLayout, after: KVLayout, plans: Mapping[int, LayerPlan]) -> Iterator[Group]:
     """Yield the planner's groups: those of compressed layers under the technique, the others as they were."""
+    indexed = {i for g in before.groups if g.kind == "index" for i in g.layers}
     for layout, wanted in ((after, True), (before, False)):
         for g in layout.groups:
-            layers = tuple(i for i in g.layers if (i in plans and g.kind in (*WHOLE, *SLIDING)) is wanted)
+            kinds = g.kind in (*WHOLE, *SLIDING)
+            own = g.kind == "index" and layout is after  # an index that the technique itself added
+            layers = tuple(
+                i
+                for i in g.layers
+                if (i in plans and (kinds or (own and i not in indexed))) is wanted and (wanted or layout is before)
+            )
             if layers:
                 yield replace(g, layers=layers)
 
@@ -171,7 +201,7 @@ def _plan(
 ) -> LayerPlan | str | None:
     """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
     rule = next((make(parts[name], new, settings, angles) for name, make in RULES.items() if name in parts), None)
-    bits: Callable[[], Bits] = next((make for name, make in BITS.items() if name in parts), AsIs)
+    bits: Callable[[], Bits] = next((BITS[f"{n}:{a}" if a else n] for n, a in parts.items() if n in BITS), AsIs)
     form = _form(place, old, new, parts, settings, angles)
     if old.kind in SLIDING:
         if not isinstance(form, Whole) or bits is not AsIs:
@@ -206,13 +236,7 @@ def _form(
     return LatentForm(keys, values, int(old.key_width), int(value_width), needs_turn=old.rope and angles is not None)
 
 
-def refuse(
-    model: PreTrainedModel,
-    spec: ModelSpec,
-    parts: Mapping[str, str],
-    plans: Mapping[int, LayerPlan],
-    settings: Settings,
-) -> None:
+def refuse(model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], plans: Mapping[int, LayerPlan]) -> None:
     """Refuse what cannot run on this model, with the reason."""
     text = model.config.get_text_config()
     scaled = getattr(text, "rope_parameters", None) or {}
@@ -223,6 +247,14 @@ def refuse(
     if getattr(text, "alibi", False) and (drops or rotated):
         raise Incompatible(
             f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift"
+        )
+    if len(drops) > 1:
+        raise Incompatible(f"{' and '.join(drops)} both choose tokens; run one of them")
+    if "quest" in parts and any(name in parts for name in ("gqa", "mqa", "mhc")):
+        raise Incompatible("quest: bounds of pages are taken of keys as they are stored; leave gqa, mqa and mhc out")
+    if "kvzip" in parts and len(plans) < len(spec.layers):
+        raise Incompatible(
+            f"kvzip: the text is read twice, which the sliding or recurrent layers of {spec.title} would store twice"
         )
     if rotated and kind in ("dynamic", "longrope"):
         raise Incompatible(f"keys of {spec.title} are rotated by angles that change with the length ({kind} RoPE)")
@@ -246,9 +278,19 @@ RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
     "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
     CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
     "snapkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
+    "pyramidkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
+    "kvzip": lambda _argument, _group, _settings, _angles: Repeated(),
+    "quest": lambda _argument, group, _settings, _angles: PageReads(group.reads or 0),
     "streaming": _streaming,
     "window": lambda _argument, group, _settings, _angles: Places(0, group.keep.budget, inside=False),
 }
-BITS: dict[str, Callable[[], Bits]] = {"fp8": Float8, "int8": partial(Integers, 8), "int4": partial(Integers, 4)}
+BITS: dict[str, Callable[[], Bits]] = {
+    "fp8": Float8,
+    "nvfp4": Float4,
+    "int8": partial(Integers, 8),
+    "int4": partial(Integers, 4),
+    "int8:token": partial(Integers, 8, 0),
+    "int4:token": partial(Integers, 4, 0),
+}
 #: techniques that run on real models
-BUILT = ("gqa", "mqa", "mhc", "h2o", "streaming", "window", "snapkv", "fp8", "int8", "int4")
+BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4")

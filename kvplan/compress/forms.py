@@ -166,12 +166,13 @@ class Integers:
     """
 
     bits: int  #: 8 or 4
-    group: int = GROUP  #: elements that share a scale; those of a vector, if it is narrower
+    group: int = GROUP  #: elements that share a scale; 0: those of a vector, which is one token's of one head
 
     def pack(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return (elements, scales, zero points)."""
-        padded = torch.nn.functional.pad(x.float(), (0, -x.shape[-1] % self.group), value=float("nan"))
-        grouped = padded.unflatten(-1, (-1, self.group))
+        size = self.group or x.shape[-1]
+        padded = torch.nn.functional.pad(x.float(), (0, -x.shape[-1] % size), value=float("nan"))
+        grouped = padded.unflatten(-1, (-1, size))
         low = grouped.nan_to_num(torch.inf).amin(-1)
         high = grouped.nan_to_num(-torch.inf).amax(-1)
         zero = low.to(torch.bfloat16)
@@ -192,5 +193,41 @@ class Integers:
         stored, scale, zero = packed
         if self.bits == 4:
             stored = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)[..., : like.shape[-1]]
-        each = [t.float().repeat_interleave(self.group, -1)[..., : like.shape[-1]] for t in (scale, zero)]
+        size = self.group or like.shape[-1]
+        each = [t.float().repeat_interleave(size, -1)[..., : like.shape[-1]] for t in (scale, zero)]
         return (stored.float() * each[0] + each[1]).to(like.dtype)
+
+
+#: magnitudes of a 4-bit float with two bits of exponent and one of mantissa (OCP microscaling formats, 1.0)
+FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+#: elements that share an fp8 scale in NVFP4
+BLOCK = 16
+
+
+@dataclass
+class Float4:
+    """NVFP4: 4-bit floats, an fp8 scale for 16 of them, and one scale per tensor, set by the first tokens."""
+
+    scale: float = 0.0  #: what the blocks' scales are multiplied by, 0 until the first tokens came
+
+    def pack(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return (elements, two a byte; scales of blocks)."""
+        if not self.scale:
+            self.scale = max(float(x.abs().max()), 1e-12) * 2 / FP4[-1] / LARGEST
+        padded = torch.nn.functional.pad(x.float(), (0, -x.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+        scales = (padded.abs().amax(-1) / FP4[-1] / self.scale).clamp(max=LARGEST).to(torch.float8_e4m3fn)
+        each = scales.float().mul(self.scale).clamp(min=1e-30)[..., None]
+        table = x.new_tensor(FP4, dtype=torch.float32)
+        edges = (table[1:] + table[:-1]) / 2
+        levels = torch.bucketize((padded / each).abs().contiguous(), edges).to(torch.uint8)
+        signed = (levels | ((padded < 0).to(torch.uint8) << 3)).flatten(-2)[..., : x.shape[-1]]
+        even = torch.nn.functional.pad(signed, (0, signed.shape[-1] % 2))
+        return even[..., 0::2] | (even[..., 1::2] << 4), scales
+
+    def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Return elements x scales of blocks x scale."""
+        stored, scales = packed
+        codes = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)[..., : like.shape[-1]].long()
+        table = torch.tensor([*FP4, *(-v for v in FP4)], device=stored.device)
+        each = scales.float().repeat_interleave(BLOCK, -1)[..., : like.shape[-1]]
+        return (table[codes] * each * self.scale).to(like.dtype)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from kvplan.compress.attention import AttentionPass, attended, drawn
+from kvplan.compress.attention import AttentionPass, attended, drawn, greatest
 from kvplan.compress.forms import Bits, Form
 from kvplan.compress.rotation import Angles, Turn
-from kvplan.compress.rules import Places, Rule, chosen
+from kvplan.compress.rules import PageReads, Places, Repeated, Rule, chosen, pyramid_within
 from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
 
@@ -25,6 +25,7 @@ class LayerPlan:
     keep: Keep  #: how many tokens, by the planner's own rule
     rule: Rule | None = None  #: which tokens, None for all
     window: int | None = None  #: of a model's own sliding layer [token]
+    steep: tuple[int, int] | None = None  #: (place, layers) where budgets fall from layer to layer (PyramidKV)
     angles: Angles | None = field(default=None, compare=False)  #: of the positions, None where nothing is rotated
 
     def __deepcopy__(self, memo: object) -> "LayerPlan":
@@ -54,6 +55,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.places: Tensor | None = None  #: positions of tokens, int32 [batch, stored heads, slots], where needed
         self.pads: Tensor | None = None  #: padding on the left of each row [token]
         self.empty = torch.zeros(1, dtype=torch.long)  #: slots of each row that hold nothing since tokens were dropped
+        self.bounds: Tensor | None = None  #: of pages, where a rule reads few of them
+        self.repeating = self.repeated = False  #: whether the prompt is being read again, or was (KVzip)
         self.seen = self.prompt = self.slots = self.latest = 0
         self.turn: Turn | None = None  #: of the tokens of this pass, set by a hook before each pass
         self.positions: Tensor | None = None  #: of the tokens of this pass, likewise
@@ -71,6 +74,9 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             torch.cat([bits.unpack(parts, like), t], -2) if parts else t
             for bits, parts, like, t in zip(self.bits, self.parts, self.like, new, strict=True)
         ]
+        if self.repeating:
+            self.latest = count
+            return plan.form.widen(whole[0], whole[1], self._turns(count))
         packed = [bits.pack(t) for bits, t in zip(self.bits, new, strict=True)]
         self.parts = tuple(
             tuple(torch.cat(pair, -2) for pair in zip(old, added, strict=True)) if old else added
@@ -137,9 +143,13 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         rule, count = self.plan.rule, self.latest
         if rule is None:
             raise ValueError("only layers that drop tokens attend themselves")
+        if self.repeating:
+            return self._watched(asked, given)
         past = self.slots - count
         self._find_padding(given, count)
         asked = self._placed(replace(asked, seen=self._seen(asked, given, past, count)), past)
+        if isinstance(rule, PageReads):
+            asked = self._pages(rule, asked, past)
         out = attended(asked)
         heads = self.parts[0][0].shape[1]
         queries = rule.queries(count, past, self._budgets()[1])
@@ -151,6 +161,29 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             self.scores = before + added
         self._drop()
         return out
+
+    def _pages(self, rule: PageReads, asked: AttentionPass, past: int) -> AttentionPass:
+        """Return attention that reads few pages, in a step; bounds of the pages that changed are taken anew."""
+        whole = past // rule.page
+        fresh = rule.bounds(asked.keys[:, :, whole * rule.page :])
+        self.bounds = fresh if self.bounds is None else torch.cat([self.bounds[:, :, :, :whole], fresh], 3)
+        if self.latest > 1 or self.slots <= rule.count:
+            return asked
+        reads = rule.read(asked.queries, self.bounds, self.slots)
+        return replace(asked, seen=reads if asked.seen is None else reads & asked.seen)
+
+    def _watched(self, asked: AttentionPass, given: Tensor | None) -> Tensor:
+        """Return the output of attention while the prompt is read again, and note what its tokens draw at most."""
+        if given is not None:
+            asked = replace(asked, seen=given if given.dtype == torch.bool else given == 0)
+        most = greatest(asked, self.slots, self.parts[0][0].shape[1])
+        self.scores = most if self.scores is None else torch.maximum(self.scores, most)
+        return attended(asked)
+
+    def finish(self) -> None:
+        """Drop what the repetition did not need."""
+        self.repeating, self.repeated, self.latest = False, True, 0
+        self._drop()
 
     @property
     def _scored(self) -> int:
@@ -169,7 +202,12 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         keep = self.plan.keep
         if keep.selects_prompt:
             keep = replace(keep, prompt=max(0, self.prompt - padding))
-        return keep.tokens(max(0, self.seen - padding))
+        kept, seen = keep.tokens(max(0, self.seen - padding)), max(0, self.seen - padding)
+        if self.plan.steep is None or keep.prompt is None:
+            return kept
+        place, layers = self.plan.steep
+        generated = seen - min(keep.prompt, seen)
+        return pyramid_within(kept - generated, layers, min(keep.prompt, seen))[place] + generated
 
     def _find_padding(self, given: Tensor | None, count: int) -> None:
         """Read each row's padding from what its last query sees of the first pass."""
@@ -247,6 +285,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     def _drop(self) -> None:
         """Drop what is more than the layer may keep, and free it."""
         rule, device = self.plan.rule, self.device
+        if isinstance(rule, Repeated) and not self.repeated:
+            return
         budget, size = self._budgets()
         batch, heads = self.parts[0][0].shape[:2]
         dead = self._first(self.slots - self.latest).to(device).expand(batch)
@@ -295,7 +335,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     # -- bookkeeping ------------------------------------------------------------------------------
 
     def _take(self, change: Callable[[Tensor], Tensor]) -> None:
-        self.parts = tuple(tuple(change(t).contiguous() for t in parts) for parts in self.parts)
+        self.parts = tuple(tuple(_changed(t, change) for t in parts) for parts in self.parts)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> None:
         """Change the rows of everything that has rows."""
@@ -310,10 +350,18 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     @property
     def stored(self) -> int:
         """Bytes of vectors, their scales, and scores: what the planner reckons. [B]"""
-        tensors = [t for parts in self.parts for t in parts] + ([] if self.scores is None else [self.scores])
+        tensors = [t for parts in self.parts for t in parts]
+        tensors += [t for t in (self.scores, self.bounds) if t is not None]
         return sum(t.untyped_storage().nbytes() for t in tensors)
 
     @property
     def beside(self) -> int:
         """Bytes of positions of tokens, which rebuilt keys are rotated by where tokens are dropped. [B]"""
         return 0 if self.places is None else self.places.untyped_storage().nbytes()
+
+
+def _changed(t: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a tensor with some of its tokens or rows; 8-bit floats are moved as the bytes they are."""
+    if t.dtype.is_floating_point and t.element_size() == 1:
+        return change(t.view(torch.uint8)).contiguous().view(t.dtype)
+    return change(t).contiguous()

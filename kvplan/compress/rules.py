@@ -8,7 +8,7 @@ from torch import Tensor
 
 #: queries at the end of a prompt whose attention chooses for SnapKV, and how far scores are pooled
 #: (SnapKV, arXiv 2404.14469, section 4 and its code)
-WINDOW, POOL = 32, 5
+WINDOW, POOL = 64, 5
 
 
 class Rule(Protocol):
@@ -95,6 +95,70 @@ class ObservationWindow:
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """KVzip: once, after the prompt, what the model looks at most when it repeats it (arXiv 2505.23416).
+
+    All heads keep as many tokens (the paper's uniform budget); its other one lets heads differ in length.
+    """
+
+    keeps_scores: bool = False  #: nothing is dropped later
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(like)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return none: the repetition is watched, not the prompt."""
+        return 0
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the greatest attention each token drew, and no place."""
+        return scores, 0
+
+
+@dataclass(frozen=True)
+class PageReads:
+    """Quest: all tokens stay, each step reads those pages whose keys may match best (arXiv 2406.10774)."""
+
+    count: int  #: tokens read in a step
+    page: int = 16  #: tokens of a page
+    keeps_scores: bool = False  #: bounds of pages serve instead
+
+    def fresh(self, like: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(like)
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return none."""
+        return 0
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the scores: nothing is dropped."""
+        return scores, 0
+
+    def bounds(self, keys: Tensor) -> Tensor:
+        """Return each page's least and greatest element of every channel: [2, batch, heads, pages, width]."""
+        short = -keys.shape[2] % self.page
+        low = torch.nn.functional.pad(keys, (0, 0, 0, short), value=torch.inf)
+        high = torch.nn.functional.pad(keys, (0, 0, 0, short), value=-torch.inf)
+        paged = [t.unflatten(2, (-1, self.page)) for t in (low, high)]
+        return torch.stack([paged[0].amin(3), paged[1].amax(3)])
+
+    def read(self, queries: Tensor, bounds: Tensor, tokens: int) -> Tensor:
+        """Return which tokens each query head reads, bool [batch, query heads, 1, tokens]; the last page always.
+
+        `queries` are of [batch, query heads, 1, width]: one step. The bound of a page is the sum over channels of what
+        the query can at most get from it.
+        """
+        each = bounds.repeat_interleave(queries.shape[1] // bounds.shape[2], 2)
+        most = torch.maximum(queries * each[0], queries * each[1]).sum(-1)
+        most[..., -1] = torch.inf
+        best = most.topk(min(-(-self.count // self.page), most.shape[-1]), -1).indices
+        chosen_pages = torch.zeros_like(most, dtype=torch.bool).scatter(-1, best, True)
+        return chosen_pages.repeat_interleave(self.page, -1)[..., None, :tokens]
+
+
+@dataclass(frozen=True)
 class Places:
     """StreamingLLM: the first tokens and the last ones (arXiv 2309.17453); with no first ones a sliding window."""
 
@@ -131,3 +195,20 @@ def chosen(ranks: Tensor, dead: Tensor, budget: Tensor, size: int, last: Tensor)
     order = torch.argsort(ranks, dim=-1, descending=True, stable=True)[..., :size]
     empty = torch.arange(size, device=ranks.device) >= budget[:, None, None]
     return torch.where(empty, order - slots, order).sort(-1).values % slots
+
+
+def pyramid_within(budget: int, layers: int, prompt: int) -> list[int]:
+    """Return the tokens each layer keeps where `budget` is their mean: falling linearly from the first to the last.
+
+    The last keeps a twentieth of the mean (PyramidKV, arXiv 2406.02069, section 4.2: beta 20), or more where the first
+    would keep more than the `prompt` has; the sum is exact.
+    """
+    if layers == 1:
+        return [budget]
+    last = max(budget / 20, 2.0 * budget - prompt)
+    exact = [last + (2 * budget - 2 * last) * (1 - i / (layers - 1)) for i in range(layers)]
+    whole = [int(x) for x in exact]
+    rest = sorted(range(layers), key=lambda i: (whole[i] - exact[i], i))
+    for i in rest[: budget * layers - sum(whole)]:
+        whole[i] += 1
+    return whole

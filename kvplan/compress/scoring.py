@@ -89,6 +89,7 @@ class Reader:
         """Return a cache that has read texts [batch, tokens], and note what it holds."""
         cache = self.under.cache()
         self.feed(ids, cache)
+        self.under.finish(ids.to(self.under.model.device), cache)
         held = self.held
         held.stored, held.beside, held.tokens, held.sequences = cache.stored, cache.beside, ids.shape[1], len(ids)
         held.planned = self.under.planned(ids.shape[1], len(ids))
@@ -125,6 +126,7 @@ class Reader:
                 texts = [torch.cat([passages[i].text, q.asked]) for (i, _), q in zip(part, questions, strict=True)]
                 cache = self.under.cache()
                 first = self.feed(torch.stack(texts), cache)
+                self.under.finish(torch.stack(texts).to(self.under.model.device), cache)
                 answer = torch.stack([q.answer for q in questions])
                 _sort(found, part, questions, self.answers(first, answer, cache))
         return found

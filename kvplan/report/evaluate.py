@@ -131,6 +131,8 @@ def why_other(m: "Memories") -> str:
             "scores of 4 B a token and stored head are held before anything is dropped; the planner counts them from "
             "then on, and a head that transformers stores several times once"
         )
+    if "quest" in m.technique:
+        return "bounds of a page are held from its first token on, in the model's own type; the planner counts by token"
     return "ranks are whole numbers here; the planner reckons the ratio itself"
 
 
