@@ -139,6 +139,39 @@ def test_overlap_is_the_longest_common_subsequence() -> None:
     assert overlap([1, 2], [1, 2]) == 1 and overlap([], [1]) == 0
 
 
+@pytest.mark.parametrize("technique", ["streaming:4,40", "quest:64", "fp8", "h2o:30%", "kvzip:50%"])
+def test_drafts_on_a_compressed_cache_leave_the_text_as_it_is(technique: str) -> None:
+    from kvplan.compress.caches import running
+    from kvplan.compress.speculation import speculated
+
+    loaded = load("recall")
+    for passage in loaded.language.passages("multihop", 160, 2, 1, 3):
+        prompt = torch.cat([passage.text, passage.questions[0].asked])
+        asked = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": recall.PAD}
+        plain = loaded.model.generate(prompt[None], **asked)[0, len(prompt) :].tolist()
+        with running(loaded.model, loaded.spec, technique) as under:
+            drafted = speculated(under, prompt, 20)
+        assert list(drafted.tokens) == plain
+        assert drafted.passes < 19 and 0 < drafted.acceptance <= 1
+        assert technique == "fp8" or drafted.accepted < drafted.proposed  # some are taken back
+        assert drafted.passes + drafted.accepted >= 19
+
+
+@pytest.mark.parametrize("family", ["gemma3", "deepseek-v3", "gpt-neox", "falcon", "gpt-oss"])
+def test_drafts_leave_the_text_as_it_is_where_layers_slide_or_cache_a_latent(family: str) -> None:
+    from compress_families import texts, tiny
+
+    from kvplan.compress.caches import running
+    from kvplan.compress.speculation import speculated
+
+    model, spec = tiny(family)
+    ids, _ = texts(0, length=30)
+    plain = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=None)[0, 30:].tolist()
+    with running(model, spec, "streaming:2,12") as under:
+        drafted = speculated(under, ids[0], 12, ahead=3)
+    assert list(drafted.tokens) == plain
+
+
 # -- a folder of one's own ------------------------------------------------------------------------
 
 

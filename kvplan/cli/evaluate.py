@@ -22,7 +22,7 @@ FOREVER = 1e6
 )  # fmt: skip
 @click.option(
     "--tasks", default=",".join(TASKS), show_default=True, metavar="NAMES",
-    help="Also agreement, divergence, perplexity, copy.",
+    help="Also agreement, divergence, perplexity, copy, speculation.",
 )  # fmt: skip
 @click.option("--lengths", default="480", show_default=True, metavar="TOKENS", help="Of the texts: 512,4k.")
 @click.option("--question", type=click.Choice(QUESTIONS), default="unseen", help="Before compression. Default: unseen.")

@@ -10,6 +10,7 @@ from kvplan.compress import latents
 from kvplan.compress.caches import Settings, Under, planned, rotations, running, spec_bits
 from kvplan.compress.models import Loaded
 from kvplan.compress.scoring import PROTOCOLS, Answered, Held, MeanInterval, Reader, batches, interval, overlap
+from kvplan.compress.speculation import speculated
 from kvplan.compress.texts import Sentences
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling
@@ -22,6 +23,7 @@ TASKS = {
     "divergence": "KL divergence from the uncompressed model [nat]",
     "perplexity": "perplexity",
     "copy": "overlap with the uncompressed model's own text",
+    "speculation": "share of drafted tokens accepted: drafts on the compressed cache, verified on the whole one",
 }
 #: tasks whose lower score is the better one
 LOWER = ("divergence", "perplexity")
@@ -224,6 +226,10 @@ def _values(
         yield task, [_mean([_near(task, a, b) for a, b in text]) for text in pairs], ()
     if "perplexity" in asked.tasks and asked.text and protocol == "unseen":
         yield "perplexity", _running(loaded, asked, reader, length), ()
+    if "speculation" in asked.tasks and protocol == "unseen":
+        passages = loaded.language.passages("needle", length, asked.samples, asked.questions, asked.seed)
+        prompts = [torch.cat([p.text, p.questions[0].asked]) for p in passages]
+        yield "speculation", [speculated(reader.under, p, CONTINUED).acceptance for p in prompts], ()
     if "copy" in asked.tasks and protocol == "unseen":
         passages = loaded.language.passages("needle", length, asked.samples, asked.questions, asked.seed)
         texts = [torch.cat([p.text, p.questions[0].asked])[None] for p in passages]
