@@ -150,10 +150,9 @@ def _with_latents(asked: "EvaluationPlan", loaded: "Loaded", folder: str | None)
         return asked
     from dataclasses import replace
 
-    from kvplan.catalog.weights import read_latents
-    from kvplan.compress.storing import restored
+    from kvplan.compress.storing import restored_from
 
-    return replace(asked, learned=restored(read_latents(values.word(folder, "latents")), loaded, folder))
+    return replace(asked, learned=restored_from(values.word(folder, "latents"), loaded))
 
 
 # -- the file that recommend reads ----------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import safetensors.torch
 from safetensors import SafetensorError
 
+from kvplan.catalog.weights import read_latents
 from kvplan.compress.forms import Basis
 from kvplan.compress.latents import Learned
 from kvplan.compress.models import Loaded
@@ -46,6 +47,11 @@ def restored(content: bytes, loaded: Loaded, where: str) -> Learned:
     if places and places[-1] >= layers:
         raise SpecError(f"{where}: latents of {places[-1] + 1} layers; {loaded.spec.title} has {layers}")
     return Learned(technique=about["technique"], latents=latents, held=held)  # type: ignore[arg-type]
+
+
+def restored_from(folder: str, loaded: Loaded) -> Learned:
+    """Return the latents that stand in a folder."""
+    return restored(read_latents(folder), loaded, folder)
 
 
 def header(content: bytes, where: str) -> dict[str, str]:
