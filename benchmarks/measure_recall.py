@@ -31,7 +31,8 @@ def main() -> None:
     found = []
     for model in MODELS:
         done = kvplan.evaluate(
-            model, TECHNIQUES, tasks="multihop", question="both" if model == "recall" else "unseen", samples=24, questions=8, batch=8,
+            model, TECHNIQUES, tasks="multihop", question="both" if model == "recall" else "unseen", samples=24,
+            questions=8, batch=8,
             progress=lambda share, what, model=model: print(f"{model}: {share:4.0%} {what}", flush=True),
         )  # fmt: skip
         found.append(done.outcome)

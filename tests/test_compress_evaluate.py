@@ -229,6 +229,22 @@ def test_latents_are_written_once_and_used_again(folder: Path, run, tmp_path: Pa
     assert ran.code == 1 and "is no file of latents" in ran.err
 
 
+@pytest.mark.slow
+def test_a_short_healing_brings_back_most_of_what_latents_lost(tmp_path: Path) -> None:
+    from kvplan.api.compress import compress
+
+    found = {}
+    for steps in (0, 120):
+        written = compress("recall", "mhc:4x", str(tmp_path), heal=steps)
+        assert written.healed == steps
+        done = kvplan.evaluate(
+            "recall", "mhc:4x", latents=str(tmp_path), tasks="multihop", samples=8, questions=8, batch=8, seed=5
+        )
+        found[steps] = done.outcome.scores[-1].value
+        assert done.outcome.memories[-1].stored == done.outcome.memories[-1].planned
+    assert found[120].low > found[0].high
+
+
 # -- what is wrong, in one line -------------------------------------------------------------------
 
 

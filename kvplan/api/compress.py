@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.api import values
-from kvplan.api.evaluate import DTYPES, _room
+from kvplan.api.evaluate import DTYPES, Progress, _room
 from kvplan.catalog.weights import write_latents
 from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
@@ -12,6 +12,8 @@ from kvplan.specs.model import ModelSpec
 
 #: what latents are learned from
 FROM = ("texts", "weights")
+#: more steps of healing than a sitting has, and texts they go over
+MOST_STEPS, TEXTS_HEALED = 100_000, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +36,28 @@ class LatentsWritten:
     technique: str  #: in its one spelling
     learned_from: str  #: of FROM
     layers: tuple[LayerHeld, ...]  #: that store latents
+    healed: int  #: steps of distillation
     output: str  #: the file
     bytes: int  #: its size [B]
 
 
 def compress(
-    model: str, technique: str, output: str, *, learn_from: str = "texts", dtype: str | None = None, seed: int = 0
+    model: str,
+    technique: str,
+    output: str,
+    *,
+    learn_from: str = "texts",
+    heal: int = 0,
+    dtype: str | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _share, _what: None,
 ) -> LatentsWritten:
     """Learn the latents that a technique stores, and write them into the folder `output` as safetensors.
 
     `model` is a folder with weights, or recall, the small model that is shipped. `learn_from` is texts (calibration
-    texts drawn by `seed`, read by the model) or weights (singular vectors of its projections). Raises KvplanError for
-    values that cannot be understood, and where torch or transformers are missing.
+    texts drawn by `seed`, read by the model) or weights (singular vectors of its projections); `heal` steps of
+    distillation train them afterwards. Raises KvplanError for values that cannot be understood, and where torch or
+    transformers are missing.
 
         >>> from kvplan.api.compress import compress
         >>> compress("recall", "mhc:2x", "latents").layers[0].key_rank  # doctest: +SKIP
@@ -60,12 +72,23 @@ def compress(
     learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31))
     if not learned.latents:
         raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
+    if steps := values.count(heal, "heal", 0, MOST_STEPS):
+        from kvplan.compress.healing import healed
+
+        texts = list(evaluation.calibration(loaded, seed, TEXTS_HEALED))
+        learned = healed(loaded, learned, texts, steps, progress)
     from kvplan.compress.storing import saved
 
     content = saved(learned, loaded)
     file = write_latents(values.word(output, "output"), content)
     return LatentsWritten(
-        model=loaded.spec, technique=name, learned_from=chosen, layers=_layers(learned), output=file, bytes=len(content)
+        model=loaded.spec,
+        technique=name,
+        learned_from=chosen,
+        layers=_layers(learned),
+        healed=steps,
+        output=file,
+        bytes=len(content),
     )
 
 

@@ -140,9 +140,9 @@ def fits(learned: latents.Learned, loaded: Loaded, technique: str) -> bool:
     return {i: latents.shape_of(pair) for i, pair in learned.latents.items()} == wanted
 
 
-def calibration(loaded: Loaded, seed: int) -> Iterator[Tensor]:
+def calibration(loaded: Loaded, seed: int, count: int = CALIBRATION) -> Iterator[Tensor]:
     """Yield texts [1, tokens] with questions and answers, none of which is asked later."""
-    for passage in loaded.language.passages("multihop", CALIBRATED, CALIBRATION, 4, seed + 1_000_003):
+    for passage in loaded.language.passages("multihop", CALIBRATED, count, 4, seed + 1_000_003):
         parts = [passage.text, *(t for q in passage.questions for t in (q.asked, q.answer))]
         yield torch.cat(parts)[None].to(loaded.model.device)
 

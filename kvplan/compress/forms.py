@@ -71,8 +71,9 @@ class PooledHeads:
 class Basis:
     """Directions of the vectors of groups of heads: what is stored is how far they go along each."""
 
-    directions: Tensor  #: orthonormal rows, [groups, heads of a group x width, rank]
+    directions: Tensor  #: [groups, heads of a group x width, rank], orthonormal unless healed
     mean: Tensor  #: [groups, heads of a group x width]
+    rebuilding: Tensor | None = None  #: from latents back, of the same shape; None: the directions themselves
 
     def narrow(self, x: Tensor) -> Tensor:
         """Return latents [batch, groups, tokens, rank] of [batch, heads, tokens, width]."""
@@ -82,7 +83,8 @@ class Basis:
 
     def widen(self, latent: Tensor, width: int) -> Tensor:
         """Return vectors [batch, heads, tokens, width] of latents."""
-        joined = latent @ self.directions.to(latent.dtype).mT + self.mean[:, None].to(latent.dtype)
+        back = self.directions if self.rebuilding is None else self.rebuilding
+        joined = latent @ back.to(latent.dtype).mT + self.mean[:, None].to(latent.dtype)
         return joined.unflatten(3, (-1, width)).transpose(2, 3).flatten(1, 2)
 
 

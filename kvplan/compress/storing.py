@@ -4,6 +4,7 @@ import json
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from kvplan.catalog.weights import read_latents
 from kvplan.compress.forms import Basis
@@ -22,6 +23,8 @@ def saved(learned: Learned, loaded: Loaded) -> bytes:
         for name, basis in zip(("keys", "values"), bases, strict=True):
             tensors[f"layers.{place}.{name}.directions"] = basis.directions.cpu().contiguous()
             tensors[f"layers.{place}.{name}.mean"] = basis.mean.cpu().contiguous()
+            if basis.rebuilding is not None:
+                tensors[f"layers.{place}.{name}.rebuilding"] = basis.rebuilding.cpu().contiguous()
     held = {str(place): share for place, share in learned.held.items()}
     about = {"format": FORMAT, "technique": learned.technique, "model": loaded.spec.name, "held": json.dumps(held)}
     return bytes(safetensors.torch.save(tensors, metadata=about))
@@ -34,11 +37,7 @@ def restored(content: bytes, loaded: Loaded, where: str) -> Learned:
         tensors = safetensors.torch.load(content)
         places = sorted({int(name.split(".")[1]) for name in tensors})
         latents = {
-            place: tuple(
-                Basis(tensors[f"layers.{place}.{n}.directions"], tensors[f"layers.{place}.{n}.mean"])
-                for n in ("keys", "values")
-            )
-            for place in places
+            place: tuple(_basis(tensors, f"layers.{place}.{name}") for name in ("keys", "values")) for place in places
         }
         held = {int(k): (float(a), float(b)) for k, (a, b) in json.loads(about.get("held", "{}")).items()}
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
@@ -47,6 +46,10 @@ def restored(content: bytes, loaded: Loaded, where: str) -> Learned:
     if places and places[-1] >= layers:
         raise SpecError(f"{where}: latents of {places[-1] + 1} layers; {loaded.spec.title} has {layers}")
     return Learned(technique=about["technique"], latents=latents, held=held)  # type: ignore[arg-type]
+
+
+def _basis(tensors: dict[str, Tensor], name: str) -> Basis:
+    return Basis(tensors[f"{name}.directions"], tensors[f"{name}.mean"], tensors.get(f"{name}.rebuilding"))
 
 
 def restored_from(folder: str, loaded: Loaded) -> Learned:

@@ -31,6 +31,7 @@ def page(c: LatentsWritten) -> Page:
             f"{show_count(len(c.layers), 'layer')}, {show_bytes(c.bytes)} in {c.output}.",
             "answer",
         ),
+        Text(f"They were healed by {show_count(c.healed, 'step')} of distillation.") if c.healed else None,
         Text(f"The layer that loses most keeps {percent(worst)} of what varies in its keys or values."),
         table("Latents by layer", LAYER, c.layers),
         Text(f"Keys are learned before their rotation. kvplan evaluate can use what is in {folder(c.output)}."),
@@ -45,6 +46,6 @@ def folder(file: str) -> str:
 def document(c: LatentsWritten) -> Json:
     """Return it as one JSON document."""
     return schema(
-        "compress", model=c.model.name, technique=c.technique, learned_from=c.learned_from, output=c.output,
-        bytes=c.bytes, layers=records(LAYER, c.layers),
+        "compress", model=c.model.name, technique=c.technique, learned_from=c.learned_from, healed=c.healed,
+        output=c.output, bytes=c.bytes, layers=records(LAYER, c.layers),
     )  # fmt: skip
