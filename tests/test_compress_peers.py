@@ -73,7 +73,7 @@ def test_log_likelihoods_are_those_of_the_plain_model(tmp_path: Path) -> None:
     model.close()
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("share", [0.4, 0.5])
 def test_snapkv_keeps_the_positions_that_kvpress_ranks_first(share: float) -> None:
     kvpress = pytest.importorskip("kvpress")
     from compress_families import texts, tiny
@@ -82,7 +82,7 @@ def test_snapkv_keeps_the_positions_that_kvpress_ranks_first(share: float) -> No
     from kvplan.compress.caches import running
 
     model, spec = tiny("llama")
-    ids, _ = texts(0, length=200)
+    ids, _ = texts(0, length=400)
     press = kvpress.SnapKVPress(window_size=64, kernel_size=5)
     seen = {}
 
@@ -102,8 +102,8 @@ def test_snapkv_keeps_the_positions_that_kvpress_ranks_first(share: float) -> No
             hidden, kwargs = seen[place]
             keys, values = whole[place].keys, whole[place].values
             scores = press.score(module, hidden, keys, values, None, kwargs)
-            kept = scores.topk(int(200 * share), -1).indices.sort(-1).values
+            kept = scores.topk(int(400 * share), -1).indices.sort(-1).values
             wanted = keys.gather(2, kept[..., None].expand(-1, -1, -1, keys.shape[-1]))
             ours = cache.layers[place].parts[0][0]
             same = sum(any(torch.equal(a, b) for b in wanted[0, h]) for h in range(2) for a in ours[0, h])
-            assert same == 2 * int(200 * share) or int(200 * share) < 128
+            assert ours.shape[2] == int(400 * share) and same == 2 * int(400 * share)

@@ -346,6 +346,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
                 setattr(self, name, change(value))
         if len(self.empty) > 1:
             self.empty = change(self.empty)
+        if self.bounds is not None:
+            self.bounds = change(self.bounds.transpose(0, 1)).transpose(0, 1).contiguous()
 
     @property
     def stored(self) -> int:
