@@ -92,6 +92,10 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(name: mygpu.*?)```", (ROOT / "docs" / "files.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
+    if "my-model" in command:
+        from compress_families import write_folder
+
+        write_folder(tmp_path / "my-model")
     for name in re.findall(r"(?:plan|rented|owned)\.json", command) if " compare " in command else ():
         assert run("recommend", "-w", "chat", "-m", "llama3.1-8b", "--save", name).code == 0
     with live(monkeypatch) if "localhost:8000" in command else nullcontext("") as address:

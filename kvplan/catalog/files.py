@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from kvplan.errors import SpecError, shown
 
@@ -202,6 +202,14 @@ def writing(path: Path) -> Iterator[TextIO]:
             yield file
     except OSError as error:
         raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def writing_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file that takes the place of `path` as `writing` does."""
+    with writing(path) as file:
+        yield file.buffer
+        file.buffer.flush()
 
 
 def _directly(path: Path, before: os.stat_result) -> int | None:
