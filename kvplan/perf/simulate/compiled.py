@@ -1,0 +1,53 @@
+"""One source for plain Python and for numba: functions that are compiled only when `fast` is asked for."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: functions that compiled code may call, in the order of their definition
+_inner: list[Callable[..., Any]] = []
+#: functions that are called from outside
+_outer: list[Callable[..., Any]] = []
+
+
+def inner(function: F) -> F:
+    """Mark a function that compiled functions call; plain Python calls it as it is."""
+    _inner.append(function)
+    return function
+
+
+def outer(function: F) -> F:
+    """Mark a function that is called from plain Python, where it runs compiled if it was asked for."""
+    _outer.append(function)
+    return function
+
+
+@cache
+def available() -> bool:
+    """Return whether numba (the extra kvplan[fast]) is installed."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@cache
+def fast() -> dict[str, Callable[..., Any]]:
+    """Return the compiled form of every outer function, by name; each compiles when it is first called.
+
+    Compiled code is kept on disk where numba keeps it, beside this file or in the user's cache.
+    """
+    from numba import njit
+    from numba.extending import register_jitable
+
+    for function in _inner:
+        register_jitable(function)
+    return {f.__name__: njit(cache=True, nogil=True)(f) for f in _outer}
+
+
+def plain() -> dict[str, Callable[..., Any]]:
+    """Return the same functions as they stand."""
+    return {f.__name__: f for f in _outer}
