@@ -6,6 +6,9 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: no references are counted: a function only borrows the arrays it is given. Those inside need no way in from Python
+OPTIONS = {"_nrt": False}
+INSIDE = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: functions that compiled code may call, in the order of their definition
 _inner: list[Callable[..., Any]] = []
 #: functions that are called from outside
@@ -44,8 +47,8 @@ def fast() -> dict[str, Callable[..., Any]]:
     from numba.extending import register_jitable
 
     for function in _inner:
-        register_jitable(function)
-    return {f.__name__: njit(cache=True, nogil=True)(f) for f in _outer}
+        register_jitable(**INSIDE)(function)
+    return {f.__name__: njit(cache=True, nogil=True, **OPTIONS)(f) for f in _outer}
 
 
 def plain() -> dict[str, Callable[..., Any]]:

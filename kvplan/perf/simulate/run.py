@@ -24,6 +24,7 @@ class Piece:
     start: Any = ()  #: [i] first item of its chain of prefix blocks, one entry more than requests; (): no chains
     keys: Any = ()  #: hash of an item's content and all before it
     tokens: Any = ()  #: tokens of the prompt up to the item's end [token]
+    failed: int = 0  #: requests of the log among these that got no answer, and are left out
 
     def __len__(self) -> int:
         """Return the number of requests."""
@@ -82,7 +83,7 @@ class Simulation:
 
     def finished(self, pieces: Iterable[Piece]) -> Iterator[tuple[Records, int]]:
         """Yield records and how many of them hold requests, which the next turn overwrites."""
-        source, named = iter(pieces), 0
+        source, named = (piece for piece in pieces if len(piece)), 0
         piece = next(source, None)
         while piece is not None:
             following = next(source, None)
