@@ -296,7 +296,8 @@ def test_percentiles_of_a_histogram_are_within_the_stated_error() -> None:
     rng = random.Random(1)
     values = [rng.lognormvariate(-2, 1.5) for _ in range(5000)]
     histogram = [0] * buckets.BUCKETS
-    buckets.tally(values, [0.0] * 5000, 5000, histogram, 0.0)
+    for x in values:
+        histogram[buckets.bucket(x)] += 1
     ranked = sorted(values)
     for share in (0.01, 0.5, 0.9, 0.99, 0.999):
         true = ranked[min(int(share * 5000 + 0.999999), 5000) - 1]

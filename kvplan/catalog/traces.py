@@ -64,10 +64,9 @@ def _json_lines(word: str) -> Iterator[Arrival]:
             number += 1
             if not line.strip():
                 continue
-            row = (
-                read_json(line, f"{location}: line {number}") if line.endswith("\n") else _last(line, location, number)
-            )
-            yield (aiperf if "metrics" in row else mooncake)(row, f"{location}: line {number}")
+            where = f"{location}: line {number}"
+            row = read_json(line, where) if line.endswith("\n") else _last(line, where)
+            yield (aiperf if "metrics" in row else mooncake)(row, where)
 
 
 def _last(line: str, where: str) -> Row:

@@ -6,7 +6,7 @@ As HdrHistogram has it: memory does not grow with what is counted.
 from math import exp, log
 from typing import Any
 
-from kvplan.perf.simulate.compiled import inner, outer
+from kvplan.perf.simulate.compiled import inner
 
 Array = Any
 
@@ -31,14 +31,6 @@ def bucket(value: float) -> int:
 def middle(i: int) -> float:
     """Return the time that stands for a bucket: the middle of its ends, as ratios go. [s]"""
     return 0.0 if i == 0 else LEAST * exp((i - 0.5) / PER_E)
-
-
-@outer
-def tally(values: Array, others: Array, n: int, histogram: Array, least: float) -> None:
-    """Count differences of two columns of times; those of `others` below `least` are left out."""
-    for i in range(n):
-        if others[i] >= least:
-            histogram[bucket(values[i] - others[i])] += 1
 
 
 def quantile(histogram: Array, share: float) -> float:

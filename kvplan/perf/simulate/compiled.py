@@ -51,6 +51,11 @@ def fast() -> dict[str, Callable[..., Any]]:
     return {f.__name__: njit(cache=True, nogil=True, **OPTIONS)(f) for f in _outer}
 
 
+def ready() -> bool:
+    """Return whether compiled functions are in use already."""
+    return fast.cache_info().currsize > 0
+
+
 def plain() -> dict[str, Callable[..., Any]]:
     """Return the same functions as they stand."""
     return {f.__name__: f for f in _outer}
