@@ -3,16 +3,17 @@
 Every format is read by `trace_rows.py`; here stand the files, and the order of arrival.
 """
 
+import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from kvplan.catalog.files import MAX_TABLE, path_of, read_json, read_text, reading
+from kvplan.catalog.files import MAX_TABLE, path_of, read_json, read_text, reading, writing
 from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.catalog.trace_rows import (
     Arrival,
@@ -29,6 +30,7 @@ from kvplan.catalog.trace_rows import (
 )
 from kvplan.errors import SpecError, shown
 from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.state import Records
 
 #: rows that are read at once; characters of a line of JSON; seconds that no trace lasts
 ROWS, LONGEST, MOST_SECONDS = 16_384, 4_000_000, 1e10
@@ -164,3 +166,29 @@ def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
             rank=[one.rank for one in block], start=ends if keys else (), keys=keys, tokens=tokens,
             failed=len(whole) - len(block),
         )  # fmt: skip
+
+
+# -- what became of them --------------------------------------------------------------------------
+
+#: columns of a file of every request: times in seconds from the first arrival on, lengths in tokens
+COLUMNS = (
+    "request", "arrival", "admitted", "first_token", "last_token", "input", "output", "prefix_hit", "lane",
+    "preemptions", "refused",
+)  # fmt: skip
+
+
+@contextmanager
+def requests_file(word: str) -> Iterator[Callable[[Records, int], None]]:
+    """Give a function that writes requests which have left to a CSV file; it is there when the block ends well."""
+    with writing(path_of(word)) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+
+        def write(r: Records, n: int) -> None:
+            times = zip(r.came[:n], r.admitted[:n], r.first[:n], r.end[:n], strict=True)
+            rest = zip(r.prompt[:n], r.output[:n], r.hits[:n], r.lane[:n], r.again[:n], r.refused[:n], strict=True)
+            for name, moments, others in zip(r.name[:n], times, rest, strict=True):
+                told = ("" if t < 0 else f"{t:.9g}" for t in moments)
+                rows.writerow((int(name), *told, *(int(x) for x in others)))
+
+        yield write

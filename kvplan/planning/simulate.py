@@ -141,7 +141,7 @@ def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
 
     low, high = 0, max(min(start, most), 1)
     while not at(high).kept:
-        if seen[high].refused or high >= most or hopeless(asked, seen[high]):
+        if seen[high].refused or high >= most or hopeless(seen):
             return Search(found=None, less=seen[high], tried=tries(seen))
         low, high = high, min(2 * high, most)
     while high - low > 1:
@@ -150,9 +150,10 @@ def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
     return Search(found=seen[high], less=seen.get(high - 1), tried=tries(seen))
 
 
-def hopeless(asked: Asked, o: Outcome) -> bool:
-    """Return whether so few requests wait that more replicas cannot help."""
-    return o.queued.at_percentile < 1.5 * o.rules.overhead + 1e-3 and o.rules.lanes > asked.extent.requests
+def hopeless(seen: dict[int, Outcome]) -> bool:
+    """Return whether the last two doublings of the replicas changed nothing: a limit is broken by requests alone."""
+    margins = [seen[n].margin for n in sorted(seen)[-3:]]
+    return len(margins) == 3 and max(margins) - min(margins) < 1e-3
 
 
 def tries(seen: dict[int, Outcome]) -> tuple[tuple[int, float], ...]:

@@ -8,10 +8,11 @@ from typing import Any
 from kvplan.perf.simulate import buckets
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.state import Records, Rules
+from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import Steps
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server
-from kvplan.planning.simulated_server import Extent, Memory
+from kvplan.planning.simulated_server import Memory
 from kvplan.planning.site import Limits
 
 #: percentiles that are told

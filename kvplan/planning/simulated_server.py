@@ -8,6 +8,7 @@ from kvplan.kv.layout import Keep
 from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
 from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Rules
+from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Steps
 from kvplan.perf.simulate.tables import steps as step_table
 from kvplan.planning.replica import Case
@@ -18,27 +19,6 @@ from kvplan.planning.site import Query
 ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
 #: more tokens than a prompt has
 ENDLESS = 1 << 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extent:
-    """What was seen of a stream of requests before it is simulated."""
-
-    requests: int  #: requests with an answer
-    failed: int  #: requests of a log without one, left out
-    span: float  #: from the first arrival to the last [s]
-    prompt: float  #: mean prompt [token]
-    output: float  #: mean answer [token]
-    shortest: int  #: shortest prompt [token]
-    longest: int  #: longest prompt and answer together [token]
-    chain: int  #: items of the longest chain of prefix blocks
-    ranked: bool  #: whether priorities differ
-    busiest: int  #: requests of the busiest minute
-
-    @property
-    def rate(self) -> float:
-        """Requests a second. [1/s]"""
-        return self.requests / self.span if self.span else float(self.requests)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,10 @@ from kvplan.perf.simulate.state import (
     NONE,
     RECORDS,
     REFUSED,
+    ROUND,
     ROUND_ROBIN,
     SLOTS,
+    SPAN,
     TICKETS,
     TURN,
     TURNS,
@@ -53,9 +55,13 @@ def loaded(rules: Rules, lanes: Lanes, fleet: Fleet, r: int, more: int) -> None:
     """Count a request that came to a lane or left it."""
     lanes.load[r] += more
     fleet.count[INSIDE] += more
+    lanes.order[r] += more * SPAN
+    if more > 0:
+        fleet.count[TURN] += 1
+        lanes.order[r] = lanes.load[r] * SPAN + fleet.count[TURN]
     if rules.router != ROUND_ROBIN and lanes.active[r]:
         kind = 0 if r < rules.readers else 1
-        moved(fleet.loads, fleet.stand, lanes.load, kind * rules.readers, fleet.count[ACTIVE + kind], r)
+        moved(fleet.loads, fleet.stand, lanes.order, kind * rules.readers, fleet.count[ACTIVE + kind], r)
 
 
 @inner
@@ -65,8 +71,8 @@ def routed(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, fleet: 
     if rules.router == ROUND_ROBIN:
         many = rules.readers if kind == 0 else rules.lanes - rules.readers
         while True:
-            turn = fleet.count[TURN]
-            fleet.count[TURN] += 1
+            turn = fleet.count[ROUND]
+            fleet.count[ROUND] += 1
             r = first + turn % many
             if lanes.active[r]:
                 return r
@@ -286,7 +292,7 @@ def opened(lanes: Lanes, fleet: Fleet, readers: int, r: int) -> None:
         lanes.active[r] = 1
         kind = 0 if r < readers else 1
         n = fleet.count[ACTIVE + kind]
-        push(fleet.loads, fleet.stand, lanes.load, kind * readers, n, r)
+        push(fleet.loads, fleet.stand, lanes.order, kind * readers, n, r)
         fleet.count[ACTIVE + kind] = n + 1
 
 
@@ -296,7 +302,7 @@ def shut(lanes: Lanes, fleet: Fleet, readers: int, r: int) -> None:
     if lanes.active[r]:
         kind = 0 if r < readers else 1
         n = fleet.count[ACTIVE + kind]
-        remove(fleet.loads, fleet.stand, lanes.load, kind * readers, n, r)
+        remove(fleet.loads, fleet.stand, lanes.order, kind * readers, n, r)
         lanes.active[r] = 0
         fleet.count[ACTIVE + kind] = n - 1
 

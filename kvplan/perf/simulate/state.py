@@ -13,14 +13,17 @@ NEVER = 1e300
 NONE = -1
 #: more admissions than there can be between those of two requests that run
 TURNS = 1 << 24
+#: more requests than are ever routed
+SPAN = 1 << 40
 #: states of a request
 FREE, WAITING, READING, WRITING = 0, 1, 2, 3
 #: routers
 ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = 0, 1, 2
-#: places in `count`: next arrival, free slots, turn of the round robin, records, requests a closed loop may send,
-#: admissions, preemptions, steps, leaps, requests inside, active lanes of either kind, prefix tokens found and asked
+#: places in `count`: next arrival, free slots, requests routed, records, requests a closed loop may send, admissions,
+#: preemptions, steps, leaps, requests inside, active lanes of either kind, prefix tokens found and asked, free items,
+#: requests sent away, turns of the round robin
 NEXT, SLOTS, TURN, RECORDS, TICKETS, ADMITTED, PREEMPTED, STEPS, LEAPS, INSIDE = range(10)
-ACTIVE, FOUND, ASKED, ITEMS, REFUSED, COUNTS = 10, 12, 13, 14, 15, 16
+ACTIVE, FOUND, ASKED, ITEMS, REFUSED, ROUND, COUNTS = 10, 12, 13, 14, 15, 16, 17
 
 
 class Rules(NamedTuple):
@@ -83,6 +86,7 @@ class Lanes(NamedTuple):
     free: Array  #: blocks free [block]
     idle: Array  #: blocks of cached prefixes nobody uses [block]
     load: Array  #: requests of the lane
+    order: Array  #: the same x SPAN, and when it last got one: of lanes alike the one that waited longest is next
     active: Array  #: 1: the router sends requests to it
     head: Array  #: first of the queue
     tail: Array  #: last of the queue
@@ -221,7 +225,8 @@ def lanes(r: Rules, fast: bool) -> Lanes:
     sizes = {"residues": r.lanes * r.unit, "prompts": r.lanes * (r.most + 1), "ends": r.lanes * (r.most + 1)}
     values = {"end": NEVER, "head": NONE, "tail": NONE, "last": NONE, "cold": NONE, "warm": NONE, "active": 1,
               "free": r.room}  # fmt: skip
-    return Lanes(**{f: filled(fast, f, sizes.get(f, r.lanes), values.get(f, 0)) for f in Lanes._fields})
+    made = {f: filled(fast, f, sizes.get(f, r.lanes), values.get(f, 0)) for f in Lanes._fields}
+    return Lanes(**{**made, "order": column(fast, "order", range(r.lanes))})
 
 
 def requests(r: Rules, fast: bool, size: int) -> Requests:
