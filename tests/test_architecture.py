@@ -31,8 +31,9 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/sensitivity", "planning/fleet/",
+        "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
+    "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
