@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 
-from kvplan.perf.simulate.tables import CELL, Steps
+from kvplan.perf.simulate.tables import CELL, StepTable
 
 
 @dataclass
@@ -36,7 +36,7 @@ class One:
 class Replica:
     """One replica, as vLLM's scheduler runs it."""
 
-    steps: Steps
+    steps: StepTable
     chunk: int
     most: int
     room: int
@@ -151,7 +151,7 @@ class Replica:
             contexts = [] if paused else [o.cached for o in batch]
             base = self.takes([o.cached for o in batch], 0, 0.0) if batch else 0.0
             now += self.takes(contexts, tokens, attention)
-            arrive_before(coming, now, lambda base=base: arrive(coming[0].at, now, base))
+            arrive_before(coming, now, lambda base=base, now=now: arrive(coming[0].at, now, base))
             if not paused:
                 for o in batch:
                     o.cached, o.told = o.cached + 1, o.told + 1

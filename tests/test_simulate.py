@@ -1,7 +1,6 @@
 """The simulation: leaps are equal to single steps and to a slow twin, to queueing theory, and lose nothing."""
 
 import random
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -11,16 +10,16 @@ from simulate_twin import One, Replica
 
 from kvplan.perf.simulate import buckets, state
 from kvplan.perf.simulate.run import Event, Piece, Simulation
-from kvplan.perf.simulate.state import NONE, Rules
-from kvplan.perf.simulate.tables import CELL, TOKENS, Steps
+from kvplan.perf.simulate.state import NONE, Ruleset
+from kvplan.perf.simulate.tables import CELL, TOKENS, StepTable
 
 #: step times that are simple to follow: 5 ms, 60 us a sequence, 10 ns a token of context, 80 us a token of a prompt
 MOST, CHUNK, LONGEST = 64, 512, 40_000
 
 
-def steps(most: int = MOST, chunk: int = CHUNK, pairs: float = 2e-9, context: float = 1e-7) -> Steps:
+def steps(most: int = MOST, chunk: int = CHUNK, pairs: float = 2e-9, context: float = 1e-7) -> StepTable:
     grid = (*(n for n in TOKENS if n < chunk), chunk)
-    return Steps(
+    return StepTable(
         base=tuple(5e-3 + 6e-5 * n for n in range(most + 1)),
         slope=tuple(context * (1 + 1e-3 * n) for n in range(most + 1)),
         more=tuple(8e-5 * t * (1 + 1e-4 * n) for n in range(most + 1) for t in grid),
@@ -33,14 +32,14 @@ def steps(most: int = MOST, chunk: int = CHUNK, pairs: float = 2e-9, context: fl
 STEPS = steps()
 
 
-def rules(**more: object) -> Rules:
+def rules(**more: object) -> Ruleset:
     usual: dict[str, object] = {
         "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
         "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
         "hold_weight": 1, "sharing": 0, "width": 1, "priorities": 0, "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
-    return Rules(**{**usual, **more})  # type: ignore[arg-type]
+    return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
 
 
 def piece(coming: list[One]) -> Piece:
@@ -55,7 +54,9 @@ def piece(coming: list[One]) -> Piece:
     )  # fmt: skip
 
 
-def served(r: Rules, coming: list[One], s: Steps = STEPS, size: int | None = None, **more) -> tuple[dict, Simulation]:
+def served(
+    r: Ruleset, coming: list[One], s: StepTable = STEPS, size: int | None = None, **more
+) -> tuple[dict, Simulation]:
     """Return what became of every request, by number, and the simulation at its end."""
     run = Simulation(rules=r, steps=s, **more)
     whole = [coming] if size is None else [coming[i : i + size] for i in range(0, len(coming), size)]
@@ -93,7 +94,7 @@ def chained(seed: int, n: int, rate: float, contents: int = 12) -> list[One]:
     return coming
 
 
-def twin(r: Rules, coming: list[One], s: Steps = STEPS) -> Replica:
+def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS) -> Replica:
     return Replica(s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll)
 
 
@@ -162,7 +163,7 @@ def test_one_sequence_at_a_time_is_a_queue_of_one_server(law: str) -> None:
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> tuple[Rules, list[One], tuple[Event, ...], int]:
+def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]:
     """Return rules of several lanes, requests, failures of a lane, and the size of a piece of the stream."""
     lanes, seed = draw(st.integers(1, 5)), draw(st.integers(0, 10_000))
     readers = draw(st.integers(0, lanes - 1))

@@ -8,28 +8,31 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.load import speculated
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
-from kvplan.api.streams import Requests, requests_of
+from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.traces import requests_file
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import server
 from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest
 from kvplan.planning.simulate import simulate as simulated
-from kvplan.planning.simulated import FOREVER, Asked, Outcome
+from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+
+#: from the decision to start a replica to its first request, where nobody says [s]
+STARTUP = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
     """What `simulate` found: what became of the requests, and how the replicas were found if they were sought."""
 
-    outcome: Outcome  #: of the replicas asked for, or of the fewest that keep the limits
+    outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits
     search: Search | None  #: how the fewest were found, None where their number was given
-    requests: Requests  #: where the requests come from
+    requests: RequestStream  #: where the requests come from
     warnings: tuple[str, ...]  #: what to know of the model, price, calibration and simulation
     wall: float  #: time that it took [s]
 
@@ -75,9 +78,7 @@ def simulate(
     draft_share: float | str | None = None,
     draft_tokens: int | None = None,
     disaggregated: tuple[int, int] | str | None = None,
-    autoscale: tuple[int, int] | str | None = None,
-    target: float | str | None = None,
-    startup: float | str = "3min",
+    autoscale: str | None = None,
     fail: str | Iterable[str] = (),
     ttft: float | str | None = None,
     tpot: float | str | None = None,
@@ -96,9 +97,10 @@ def simulate(
     Give a `trace` (a file) or a `workload`, and `replicas` (1) or `find_replicas` with limits. A workload comes at its
     own volume or another, for its busiest hour or the first `duration` of a day; its limits stand where none is given.
     `scale` multiplies a trace's requests and `speed` divides its times. `fail` is as in '0@10min+5min': replica 0, ten
-    minutes after the start, for five. Times are in seconds, `price` is USD per GPU-hour; `per_request` names a CSV
-    file for every request; `told` hears what takes long. Raises KvplanError for names and values that cannot be
-    understood, and for a trace that cannot be read, line by line; Incompatible where nothing fits.
+    minutes after the start, for five; `autoscale` as in '1:8@16+3min': 1 to 8 replicas, 16 requests in flight each,
+    started in three minutes. Times are in seconds, `price` is USD per GPU-hour; `per_request` names a CSV file for
+    every request; `told` hears what takes long. Raises KvplanError for names and values that cannot be understood, and
+    for a trace that cannot be read, line by line; Incompatible where nothing fits.
 
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
@@ -130,7 +132,7 @@ def simulate(
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
     split = values.given(values.halves, disaggregated, "disaggregated")
-    scaled = autoscaled(autoscale, target, startup)
+    scaled = values.given(autoscaled, autoscale)
     many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
     apart(find_replicas, many, split, scaled)
     endpoint = server(
@@ -166,22 +168,18 @@ def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scale
         raise SpecError(f"{', '.join(names)}: each says how many replicas there are; give one of them")
 
 
-def autoscaled(
-    span: tuple[int, int] | str | None, target: float | str | None, startup: float | str
-) -> Autoscale | None:
-    """Return the autoscaling that was asked for, None for none."""
-    if span is None:
-        if target is not None:
-            raise SpecError("target: is of autoscaled replicas; say how many with autoscale=1:8")
-        return None
+def autoscaled(word: object) -> Autoscale:
+    """Return replicas that come and go, of '1:8@16+3min': 1 to 8, 16 requests in flight each, started in 3 minutes."""
+    span, _, rest = values.word(word, "autoscale").partition("@")
+    target, _, startup = rest.partition("+")
+    if not target:
+        raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
     least, most = values.halves(span, "autoscale")
     if least > most:
-        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}")
-    if target is None:
-        raise SpecError("target: say how many requests in flight a replica is to have, as in target=16")
+        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
     return Autoscale(
-        least=least, most=most, target=values.number(target, "target", 0.01, values.MOST_REQUESTS),
-        startup=values.seconds(startup, "startup"),
+        least=least, most=most, target=values.number(target, "autoscale", 0.01, values.MOST_REQUESTS),
+        startup=values.seconds(startup, "autoscale") if startup else STARTUP,
     )  # fmt: skip
 
 
@@ -192,7 +190,7 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
         number, _, times = word.partition("@")
         at, plus, lasts = times.partition("+")
         if not number.strip().isdecimal() or not plus:
-            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {word[:80]!r}")
+            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
         if replicas < 2 or int(number) >= replicas:
             raise SpecError(
                 f"fail: there is no replica {number} of {replicas} whose requests others could take; write replicas=2 "
@@ -202,7 +200,7 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
     return tuple(found)
 
 
-def cautions(o: Outcome) -> list[str]:
+def cautions(o: Replayed) -> list[str]:
     """Return what to know of a simulation before its figures are used."""
     s, said = o.asked.server, []
     if o.refused:

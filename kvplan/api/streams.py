@@ -8,7 +8,7 @@ from kvplan.api.demands import demanded
 from kvplan.catalog.tables import stem
 from kvplan.catalog.traces import pieces as trace_pieces
 from kvplan.errors import SpecError
-from kvplan.perf.simulate.arrivals import Course, drawn, sharing, steady, uneven
+from kvplan.perf.simulate.arrivals import RateCourse, drawn, sharing, steady, uneven
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
 from kvplan.planning.simulated import FOREVER, Source
@@ -25,7 +25,7 @@ WARM, LONGEST = 10 * MINUTE, 31 * 24 * HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
+class RequestStream:
     """A stream of requests that can be had again and again."""
 
     title: str  #: in words
@@ -40,7 +40,7 @@ class Requests:
 def requests_of(
     trace: str | None, workload: str | None, model: ModelSpec, *, queries_per_day: float | str | None,
     rate: float | str | None, duration: float | str | None, scale: float | str, speed: float | str, seed: int,
-) -> Requests:  # fmt: skip
+) -> RequestStream:  # fmt: skip
     """Return the stream that was asked for."""
     if (trace is None) == (workload is None):
         raise SpecError("trace, workload: give one of them: a file of requests, or a workload whose requests are drawn")
@@ -61,7 +61,7 @@ def times(value: float | str, name: str) -> float:
     return values.number(text.removesuffix("x"), name, LEAST, MOST)
 
 
-def traced(word: str, more: float, faster: float, seed: int) -> Requests:
+def traced(word: str, more: float, faster: float, seed: int) -> RequestStream:
     """Return a trace's requests; it is read once from beginning to end before anything is simulated."""
 
     def anew() -> Iterable[Piece]:
@@ -74,13 +74,13 @@ def traced(word: str, more: float, faster: float, seed: int) -> Requests:
         raise SpecError(f"{word}: none of its requests got an answer")
     left = f"{show_count(known.failed, 'request')} of the trace got no answer and are left out"
     changed = f", {more:g} times as many requests" * (more != 1) + f", {faster:g} times as fast" * (faster != 1)
-    return Requests(
+    return RequestStream(
         title=f"{stem(word)}{changed}", source=kept(anew, known), extent=known, workload=None, warm=0.0,
         until=FOREVER, notes=(left,) if known.failed else (),
     )  # fmt: skip
 
 
-def of_workload(w: Workload, duration: float | None, seed: int) -> Requests:
+def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream:
     """Return a workload's requests: its busiest hour, or a day from midnight on; an offline one's mean rate."""
     a, seconds = w.arrivals, HOUR if duration is None else duration
     if seconds > LONGEST:
@@ -101,13 +101,13 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> Requests:
     if not known.requests:
         raise SpecError(f"duration: no request of {w.name} comes in {show_time(seconds)}; simulate a longer time")
     when = "at its mean rate" if w.offline else "in its busiest hour" if seconds <= HOUR else "from midnight on"
-    return Requests(
+    return RequestStream(
         title=f"{w.title}, {show_time(seconds)} {when}", source=kept(anew, known), extent=known, workload=w, warm=warm,
         until=course.duration, notes=tuple(notes(w)),
     )  # fmt: skip
 
 
-def course_of(w: Workload, rates: list[float], step: float, warm: float, seed: int) -> tuple[Course, float]:
+def course_of(w: Workload, rates: list[float], step: float, warm: float, seed: int) -> tuple[RateCourse, float]:
     """Return the rates over time and the variation of the arrivals, as plans have it (`Demand.waits_at`).
 
     Where single gaps vary more than the busiest minute allows, minutes differ instead, and requests come at random.

@@ -7,7 +7,7 @@ from math import ceil
 from kvplan.perf.simulate.run import Event, Simulation
 from kvplan.perf.simulate.state import INSIDE
 
-#: seconds between two looks at the load (Kubernetes' HorizontalPodAutoscaler: --horizontal-pod-autoscaler-sync-period),
+#: seconds between two looks at the load (the sync period of Kubernetes' HorizontalPodAutoscaler),
 #: and how long the load must have been lower before replicas leave (its default stabilization window)
 INTERVAL, STEADY = 15.0, 300.0
 

@@ -7,10 +7,10 @@ from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate import tally as counts
 from kvplan.perf.simulate.run import Simulation
 from kvplan.perf.simulate.state import ASKED, FOUND, LEAPS, PREEMPTED, STEPS
-from kvplan.perf.simulate.tables import Steps
+from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
-from kvplan.planning.simulated import FOREVER, Asked, Bin, Outcome, Percentiles
-from kvplan.planning.simulated_server import Memory, memory_of, rules_of, steps_of
+from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
+from kvplan.planning.simulated_server import LaneMemory, memory_of, rules_of, steps_of
 from kvplan.units import MINUTE
 
 #: most bins of the time series; from this many requests on compiled code is worth its start
@@ -30,8 +30,8 @@ def bin_of(seconds: float) -> tuple[float, int]:
 
 
 def simulate(
-    asked: Asked, replicas: int, known: tuple[Memory, Steps] | None = None, fast: bool | None = None
-) -> Outcome:
+    asked: Asked, replicas: int, known: tuple[LaneMemory, StepTable] | None = None, fast: bool | None = None
+) -> Replayed:
     """Return what becomes of the requests on so many replicas."""
     s, x = asked.server, asked.extent
     memory, steps = known or (memory_of(s), steps_of(s, x))
@@ -66,8 +66,8 @@ def worth(requests: int) -> bool:
 
 
 def outcome(
-    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None, memory: Memory
-) -> Outcome:  # fmt: skip
+    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None, memory: LaneMemory
+) -> Replayed:  # fmt: skip
     """Return the counts of a simulation that is over as what they mean."""
     r, at, s = run.rules, asked.limits.percentile, asked.server
     counted = asked.until < FOREVER
@@ -79,7 +79,7 @@ def outcome(
     active = (scaler.paid(0.0, end) if scaler else many * end) * s.ranks
     both = [int(a) + int(b) for a, b in zip(t.miss, t.hit, strict=True)]
     count = run.fleet.count
-    return Outcome(
+    return Replayed(
         asked=asked, rules=r, memory=memory, steps=run.steps, replicas=many, requests=total,
         completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
         preemptions=int(count[PREEMPTED]), ttft=Percentiles.of(both, at), ttft_hit=Percentiles.of(t.hit, at),
@@ -121,8 +121,8 @@ def bins_of(asked: Asked, run: Simulation, t: counts.Tally) -> tuple[Bin, ...]:
 class Search:
     """The fewest replicas that keep the limits, and what one less does."""
 
-    found: Outcome | None  #: with the fewest, None where no number tried keeps the limits
-    less: Outcome | None  #: with one less, None where one is the fewest
+    found: Replayed | None  #: with the fewest, None where no number tried keeps the limits
+    less: Replayed | None  #: with one less, None where one is the fewest
     tried: tuple[tuple[int, float], ...]  #: (replicas, margin) of every simulation, in the order of replicas
 
 
@@ -132,9 +132,9 @@ def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
     Requests that no memory holds end the search at once, and so does a limit that one request alone breaks.
     """
     known = memory_of(asked.server), steps_of(asked.server, asked.extent)
-    seen: dict[int, Outcome] = {}
+    seen: dict[int, Replayed] = {}
 
-    def at(n: int) -> Outcome:
+    def at(n: int) -> Replayed:
         if n not in seen:
             seen[n] = simulate(replace(asked, watch=None), n, known)
         return seen[n]
@@ -150,12 +150,12 @@ def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
     return Search(found=seen[high], less=seen.get(high - 1), tried=tries(seen))
 
 
-def hopeless(seen: dict[int, Outcome]) -> bool:
+def hopeless(seen: dict[int, Replayed]) -> bool:
     """Return whether the last two doublings of the replicas changed nothing: a limit is broken by requests alone."""
     margins = [seen[n].margin for n in sorted(seen)[-3:]]
     return len(margins) == 3 and max(margins) - min(margins) < 1e-3
 
 
-def tries(seen: dict[int, Outcome]) -> tuple[tuple[int, float], ...]:
+def tries(seen: dict[int, Replayed]) -> tuple[tuple[int, float], ...]:
     """Return the margins of what was tried."""
     return tuple((n, seen[n].margin) for n in sorted(seen))

@@ -7,18 +7,18 @@ from typing import Any
 
 from kvplan.perf.simulate import buckets
 from kvplan.perf.simulate.run import Piece
-from kvplan.perf.simulate.state import Records, Rules
+from kvplan.perf.simulate.state import Records, Ruleset
 from kvplan.perf.simulate.streams import Extent
-from kvplan.perf.simulate.tables import Steps
+from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server
-from kvplan.planning.simulated_server import Memory
+from kvplan.planning.simulated_server import LaneMemory
 from kvplan.planning.site import Limits
 
 #: percentiles that are told
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 #: seconds that no simulation lasts
-FOREVER = 1e12
+FOREVER = 1e11
 
 #: gives the stream of requests anew, for every simulation of it
 Source = Callable[[], Iterable[Piece]]
@@ -81,13 +81,13 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Replayed:
     """What became of the requests."""
 
     asked: Asked  #: what was simulated
-    rules: Rules  #: the rules it ran by
-    memory: Memory  #: blocks of a lane
-    steps: Steps  #: times of steps
+    rules: Ruleset  #: the rules it ran by
+    memory: LaneMemory  #: blocks of a lane
+    steps: StepTable  #: times of steps
     replicas: int  #: replicas, the most at once where they come and go
     requests: int  #: requests counted
     completed: int  #: of these that got all their tokens

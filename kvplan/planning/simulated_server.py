@@ -7,9 +7,9 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
 from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
-from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Rules
+from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
-from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Steps
+from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, StepTable
 from kvplan.perf.simulate.tables import steps as step_table
 from kvplan.planning.replica import Case
 from kvplan.planning.server import Server, gain
@@ -22,7 +22,7 @@ ENDLESS = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class LaneMemory:
     """The blocks of one lane, and how many a sequence takes."""
 
     room: int  #: blocks of the lane [block]
@@ -47,7 +47,7 @@ class Memory:
         return -(-kept // self.unit) * self.weight + self.fixed
 
 
-def memory_of(s: Server) -> Memory:
+def memory_of(s: Server) -> LaneMemory:
     """Return the memory of a lane: of a data-parallel rank, and of a pipeline's turn its part."""
     case = Case(model=s.model, base=s.base, query=Query(context=s.prompt + round(s.output), output=round(s.output)),
                 site=s.site)  # fmt: skip
@@ -71,7 +71,7 @@ def memory_of(s: Server) -> Memory:
     held = -(-s.prompt // hold_unit) * hold_weight + fixed
     beyond = max(case.peak(s.layout, s.parallel) - (held * budget.paging.block_bytes - paging.reserved(s.prompt)), 0.0)
     room = paging.slots(budget.kv_cache - beyond) // s.parallel.pipeline
-    return Memory(room=room, unit=unit, weight=weight, fixed=fixed, hold_unit=hold_unit, hold_weight=hold_weight,
+    return LaneMemory(room=room, unit=unit, weight=weight, fixed=fixed, hold_unit=hold_unit, hold_weight=hold_weight,
                   share=share, cap=cap)  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def together(parts: Sequence[tuple[int, float]]) -> tuple[int, int]:
     return (blocks, max(round(blocks / rate), 1)) if rate else (0, 1)
 
 
-def steps_of(s: Server, extent: Extent) -> Steps:
+def steps_of(s: Server, extent: Extent) -> StepTable:
     """Return the times of one lane's steps over the contexts of the requests that come."""
     c = s.site.calibration
     most = sequences_of(s)
@@ -110,15 +110,16 @@ def sequences_of(s: Server) -> int:
 
 
 def rules_of(
-    s: Server, extent: Extent, memory: Memory, steps: Steps, *, replicas: int, router: str, bin: float, bins: int,
+    s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, *, replicas: int, router: str, bin: float,
+    bins: int,
     closed: bool = False, prefix_cache: bool = True, leaping: bool = True,
-) -> Rules:  # fmt: skip
+) -> Ruleset:  # fmt: skip
     """Return the rules of a simulation of so many replicas, or of the server's prefill and decode replicas."""
     c = s.site.calibration
     many = sum(s.split) if s.split else replicas
     sharing = prefix_cache and extent.chain > 0 and memory.plain and s.layout.shared(s.prompt) > 0
     whole = s.layout.stored(s.prompt) / s.prompt / (s.parallel.tensor * s.parallel.pipeline)
-    return Rules(
+    return Ruleset(
         lanes=many * s.ranks, readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
         most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(closed),
         router=ROUTERS[router], room=memory.room, unit=memory.unit, weight=memory.weight, fixed=memory.fixed,

@@ -5,7 +5,7 @@ from math import inf, isfinite
 
 from kvplan.api.simulate import Simulated
 from kvplan.perf.simulate.buckets import RELATIVE
-from kvplan.planning.simulated import Bin, Outcome, Percentiles
+from kvplan.planning.simulated import Bin, Percentiles, Replayed
 from kvplan.report.blocks import (
     Chart,
     Column,
@@ -77,7 +77,7 @@ def page(s: Simulated) -> Page:
     )
 
 
-def fleet(o: Outcome) -> str:
+def fleet(o: Replayed) -> str:
     """Return the fleet in words."""
     s = o.asked.server
     technique = f", {s.technique}" if s.technique != "baseline" else ""
@@ -89,7 +89,7 @@ def fleet(o: Outcome) -> str:
     return f"{many} of {s.model.title}{technique} on {gpus} with {s.site.engine.title}"
 
 
-def stream(o: Outcome) -> str:
+def stream(o: Replayed) -> str:
     """Return the requests in words."""
     x = o.asked.extent
     if o.asked.concurrency:
@@ -123,7 +123,7 @@ def answer(s: Simulated) -> list[str]:
     return lines
 
 
-def broken(o: Outcome) -> str:
+def broken(o: Replayed) -> str:
     """Return which limits are broken, and by how much."""
     if o.refused:
         return f"{show_count(o.refused, 'request')} fit no replica's memory"
@@ -135,13 +135,13 @@ def broken(o: Outcome) -> str:
     )
 
 
-def standing(o: Outcome) -> str:
+def standing(o: Replayed) -> str:
     """Return what the times stand on."""
     c = o.asked.server.site.calibration
     return f"Times ({c.tier}): {c.evidence}. {interval(c)}."
 
 
-def times(o: Outcome) -> list[Timed]:
+def times(o: Replayed) -> list[Timed]:
     """Return the rows of the table of times; hits and misses apart where there are both."""
     limits = o.asked.limits
     rows: list[Timed] = [("TTFT", o.ttft, limits.ttft)]
@@ -151,7 +151,7 @@ def times(o: Outcome) -> list[Timed]:
     return [*rows, ("end to end", o.e2e, limits.e2e)]
 
 
-def sums(o: Outcome) -> Iterator[tuple[str, str]]:
+def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     """Yield names and figures of the whole simulation."""
     done = f"{o.completed:,} of {o.requests:,} completed"
     yield "requests", done + (f", {o.refused:,} sent away" if o.refused else "")
@@ -172,13 +172,13 @@ def sums(o: Outcome) -> Iterator[tuple[str, str]]:
         yield "energy", f"{show_energy(o.joules)}, {show_energy(o.joules / max(o.completed, 1))} a query"
 
 
-def busy(o: Outcome) -> float:
+def busy(o: Replayed) -> float:
     """Return the share of the paid time in which replicas work."""
     lanes = o.replica_seconds * o.asked.server.ranks
     return min(o.busy_seconds / lanes, 1.0) if lanes else 0.0
 
 
-def worst(o: Outcome) -> str:
+def worst(o: Replayed) -> str:
     """Return the worst minute, and what was different in it."""
     b, many = o.worst, [x for x in o.bins if x.came]
     if b is None or len(many) < 2:
@@ -206,7 +206,7 @@ def tried(s: Simulated) -> Table | None:
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
 
 
-def charts(o: Outcome) -> Iterator[Chart]:
+def charts(o: Replayed) -> Iterator[Chart]:
     """Yield charts over time: waits, load, memory, and replicas where they come and go."""
     bins = o.bins
     if len(bins) < 3:
@@ -252,7 +252,7 @@ def legend(s: Simulated) -> Iterator[str]:
     yield "Caches in CPU memory or on disk are not simulated."
 
 
-def sources(o: Outcome) -> list[str]:
+def sources(o: Replayed) -> list[str]:
     """Return where the numbers come from."""
     s = o.asked.server
     return [

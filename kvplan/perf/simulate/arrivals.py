@@ -27,7 +27,7 @@ DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class RateCourse:
     """How the rate goes over time: one value after the other, each for `step` seconds."""
 
     step: float  #: seconds of one value [s]
@@ -49,13 +49,13 @@ class Course:
         return np.interp(units, sums, np.arange(len(sums)) * self.step)
 
 
-def steady(rates: Iterable[float], step: float, before: float = 0.0) -> Course:
+def steady(rates: Iterable[float], step: float, before: float = 0.0) -> RateCourse:
     """Return a course of rates of so many seconds each, the first of them for `before` seconds more."""
     rows = np.repeat(np.asarray(list(rates)), max(round(step / MINUTE), 1))
-    return Course(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(rows, before), rows))))
+    return RateCourse(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(rows, before), rows))))
 
 
-def uneven(rates: Iterable[float], step: float, before: float, busiest: float, seed: int) -> Course:
+def uneven(rates: Iterable[float], step: float, before: float, busiest: float, seed: int) -> RateCourse:
     """Return such a course whose minutes differ: the busiest of an hour has `busiest` times the hour's mean rate.
 
     The 60 minutes are those of a gamma distribution, in random order: the fewest assumptions that give the figure.
@@ -63,7 +63,7 @@ def uneven(rates: Iterable[float], step: float, before: float, busiest: float, s
     rng, minutes = np.random.default_rng(seed), minutes_of(busiest)
     rows = [rate * rng.permutation(minutes) for rate in rates for _ in range(max(round(step / HOUR), 1))]
     course = np.concatenate(rows)[: max(round(step / MINUTE), 1) * len(rows)]
-    return Course(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(course, before), course))))
+    return RateCourse(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(course, before), course))))
 
 
 def lead(rows: Array, before: float) -> Array:
@@ -136,7 +136,7 @@ def sharing(workload: Workload) -> Sharing | None:
 
 
 def drawn(
-    workload: Workload, course: Course, *, burstiness: float, seed: int, most: float = inf, size: int = SIZE
+    workload: Workload, course: RateCourse, *, burstiness: float, seed: int, most: float = inf, size: int = SIZE
 ) -> Iterator[Piece]:
     """Yield a workload's requests over a course of rates, `most` at most.
 

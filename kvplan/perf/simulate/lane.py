@@ -14,10 +14,10 @@ from kvplan.perf.simulate.state import (
     WAITING,
     WRITING,
     Cache,
-    Fleet,
     Lanes,
+    Pool,
     Requests,
-    Rules,
+    Ruleset,
 )
 
 
@@ -28,7 +28,7 @@ def above(tokens: int, unit: int) -> int:
 
 
 @inner
-def kept(rules: Rules, prompt: int) -> int:
+def kept(rules: Ruleset, prompt: int) -> int:
     """Return how many tokens of a prompt are kept once it is read. [token]"""
     if rules.share >= 1.0:
         return min(prompt, rules.cap)
@@ -36,7 +36,7 @@ def kept(rules: Rules, prompt: int) -> int:
 
 
 @inner
-def growth(rules: Rules, lanes: Lanes, r: int, k: int) -> int:
+def growth(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return the blocks that the lane's decoding sequences take for k more steps. [block]"""
     if rules.weight == 0:
         return 0
@@ -48,7 +48,7 @@ def growth(rules: Rules, lanes: Lanes, r: int, k: int) -> int:
 
 
 @inner
-def queued(rules: Rules, lanes: Lanes, requests: Requests, r: int, q: int, front: bool) -> None:
+def queued(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int, front: bool) -> None:
     """Put a request into the lane's queue: last, or first, of those of its priority."""
     before, after = lanes.tail[r], NONE
     if rules.priorities or front:
@@ -95,7 +95,7 @@ def stopped(lanes: Lanes, requests: Requests, r: int, q: int) -> None:
 
 
 @inner
-def begun(rules: Rules, lanes: Lanes, requests: Requests, r: int, q: int) -> None:
+def begun(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int) -> None:
     """Let a request whose prompt is read decode; its blocks beyond the prefix cache's are those it keeps."""
     steps, tokens = lanes.steps[r], kept(rules, requests.prompt[q])
     now = above(tokens, rules.unit) * rules.weight + rules.fixed - requests.shared[q]
@@ -110,7 +110,7 @@ def begun(rules: Rules, lanes: Lanes, requests: Requests, r: int, q: int) -> Non
 
 
 @inner
-def ended(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, r: int, q: int) -> None:
+def ended(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, r: int, q: int) -> None:
     """Take a decoding request out and give its blocks back."""
     steps = lanes.steps[r]
     tokens = requests.grown[q] + steps
@@ -124,7 +124,7 @@ def ended(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, r: int, 
 
 
 @inner
-def abandoned(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, r: int, q: int) -> None:
+def abandoned(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, r: int, q: int) -> None:
     """Take a request out in the middle of its prompt and give its blocks back."""
     lanes.free[r] += requests.own[q]
     released(lanes, requests, cache, q, rules.width)
@@ -139,7 +139,7 @@ def abandoned(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, r: i
 
 
 @inner
-def victim(rules: Rules, lanes: Lanes, requests: Requests, r: int) -> int:
+def victim(rules: Ruleset, lanes: Lanes, requests: Requests, r: int) -> int:
     """Return the request that memory is taken from: the last admitted of the lowest priority."""
     q = lanes.last[r]
     if rules.priorities:
@@ -152,7 +152,7 @@ def victim(rules: Rules, lanes: Lanes, requests: Requests, r: int) -> int:
 
 
 @inner
-def preempted(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, fleet: Fleet, r: int) -> None:
+def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int) -> None:
     """Send a request back to the queue: its prompt and what it has generated are read again."""
     q = victim(rules, lanes, requests, r)
     if requests.state[q] == WRITING:
@@ -169,7 +169,7 @@ def preempted(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, flee
 
 
 @inner
-def admitted(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, fleet: Fleet, r: int, reserve: int) -> bool:
+def admitted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, reserve: int) -> bool:
     """Admit the first of the queue if its blocks are free beside `reserve`; return whether it was."""
     q, width, prompt = lanes.head[r], rules.width, requests.prompt[lanes.head[r]]
     n, hit, shared, idle = 0, 0, 0, 0
@@ -210,7 +210,7 @@ def admitted(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, fleet
 
 
 @inner
-def read(rules: Rules, lanes: Lanes, requests: Requests, cache: Cache, fleet: Fleet, r: int, q: int) -> None:
+def read(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, q: int) -> None:
     """Note that a prompt is read: its first token is there, and its blocks go into the prefix cache."""
     if rules.sharing:
         added(lanes, requests, cache, fleet, q, r, rules.width, rules.unit, rules.weight)

@@ -6,8 +6,8 @@ from typing import Any
 
 from kvplan.perf.simulate import buckets, compiled, state
 from kvplan.perf.simulate.engine import DONE, MORE, SLOTS_FULL, UNTIL
-from kvplan.perf.simulate.state import NEVER, NEXT, RECORDS, TICKETS, Records, Rules, Stream
-from kvplan.perf.simulate.tables import Steps
+from kvplan.perf.simulate.state import NEVER, NEXT, RECORDS, TICKETS, Records, Ruleset, Stream
+from kvplan.perf.simulate.tables import StepTable
 
 #: slots and records at the start, items of prefix caches in all, contents a router remembers
 SLOTS, ROOM, MOST_ITEMS, SEEN = 1024, 4096, 1 << 20, 1 << 16
@@ -53,8 +53,8 @@ class Event:
 class Simulation:
     """A simulation under way; `finished` yields the requests that leave."""
 
-    rules: Rules  #: what does not change
-    steps: Steps  #: times of steps
+    rules: Ruleset  #: what does not change
+    steps: StepTable  #: times of steps
     fast: bool = False  #: whether compiled code runs
     events: tuple[Event, ...] = ()  #: what is done to lanes, in the order of time
     concurrency: int = 0  #: requests of a closed loop
@@ -62,7 +62,7 @@ class Simulation:
     interval: float = NEVER  #: between two questions [s]
     calls: dict[str, Callable[..., Any]] = field(init=False)  #: functions of the engine
     lanes: state.Lanes = field(init=False)  #: lanes
-    fleet: state.Fleet = field(init=False)  #: what is of all lanes
+    fleet: state.Pool = field(init=False)  #: what is of all lanes
     cache: state.Cache = field(init=False)  #: prefix caches
     requests: state.Requests = field(init=False)  #: requests inside
     records: Records = field(init=False)  #: requests that have left

@@ -26,7 +26,7 @@ NEXT, SLOTS, TURN, RECORDS, TICKETS, ADMITTED, PREEMPTED, STEPS, LEAPS, INSIDE =
 ACTIVE, FOUND, ASKED, ITEMS, REFUSED, ROUND, COUNTS = 10, 12, 13, 14, 15, 16, 17
 
 
-class Rules(NamedTuple):
+class Ruleset(NamedTuple):
     """What does not change during a simulation."""
 
     lanes: int  #: lanes of all replicas
@@ -152,7 +152,7 @@ class Cache(NamedTuple):
     seen_lane: Array  #: [hash] and where
 
 
-class Fleet(NamedTuple):
+class Pool(NamedTuple):
     """What is of all lanes together."""
 
     count: Array  #: counters, see NEXT ...
@@ -220,7 +220,7 @@ def column(fast: bool, name: str, values: Any) -> Array:
     return np.ascontiguousarray(values, dtype=np.float64 if name in FLOATS else np.int64)
 
 
-def lanes(r: Rules, fast: bool) -> Lanes:
+def lanes(r: Ruleset, fast: bool) -> Lanes:
     """Return idle lanes with empty memory."""
     sizes = {"residues": r.lanes * r.unit, "prompts": r.lanes * (r.most + 1), "ends": r.lanes * (r.most + 1)}
     values = {"end": NEVER, "head": NONE, "tail": NONE, "last": NONE, "cold": NONE, "warm": NONE, "active": 1,
@@ -229,13 +229,13 @@ def lanes(r: Rules, fast: bool) -> Lanes:
     return Lanes(**{**made, "order": column(fast, "order", range(r.lanes))})
 
 
-def requests(r: Rules, fast: bool, size: int) -> Requests:
+def requests(r: Ruleset, fast: bool, size: int) -> Requests:
     """Return free slots."""
     wide = {"keys", "tokens", "items"}
     return Requests(**{f: filled(fast, f, size * (r.width if f in wide else 1)) for f in Requests._fields})
 
 
-def grown(old: Requests, r: Rules, fast: bool, fleet: Fleet) -> tuple[Requests, Fleet]:
+def grown(old: Requests, r: Ruleset, fast: bool, fleet: Pool) -> tuple[Requests, Pool]:
     """Return twice as many slots, the first of them as they were; all old ones are in use."""
     size = len(old.name)
     more = requests(r, fast, size)
@@ -251,7 +251,7 @@ def grown(old: Requests, r: Rules, fast: bool, fleet: Fleet) -> tuple[Requests, 
     return both, fleet._replace(slots=slots)
 
 
-def cache(r: Rules, fast: bool, items: int, seen: int) -> Cache:
+def cache(r: Ruleset, fast: bool, items: int, seen: int) -> Cache:
     """Return an empty prefix cache for so many items; the router remembers `seen` contents."""
     table = 4
     while table < 2 * items:
@@ -262,7 +262,7 @@ def cache(r: Rules, fast: bool, items: int, seen: int) -> Cache:
     return Cache(**made)
 
 
-def fleet(r: Rules, fast: bool, slots: int, items: int, buckets: int) -> Fleet:
+def fleet(r: Ruleset, fast: bool, slots: int, items: int, buckets: int) -> Pool:
     """Return what is of all lanes together, at time 0."""
     made = {
         "count": filled(fast, "count", COUNTS), "clock": filled(fast, "clock", 1),
@@ -272,7 +272,7 @@ def fleet(r: Rules, fast: bool, slots: int, items: int, buckets: int) -> Fleet:
         "slots": column(fast, "slots", range(slots - 1, -1, -1)), "gaps": filled(fast, "gaps", buckets),
         "used": filled(fast, "used", r.bins), "worked": filled(fast, "worked", r.bins),
     }  # fmt: skip
-    one = Fleet(**made)
+    one = Pool(**made)
     one.count[SLOTS], one.count[ITEMS] = slots, items
     one.count[ACTIVE], one.count[ACTIVE + 1] = r.readers, r.lanes - r.readers
     return one

@@ -12,10 +12,10 @@ from kvplan.perf.simulate.state import (
     STEPS,
     TURNS,
     Cache,
-    Fleet,
     Lanes,
+    Pool,
     Requests,
-    Rules,
+    Ruleset,
     Tables,
 )
 
@@ -46,7 +46,7 @@ def reaching(lanes: Lanes, tables: Tables, r: int, seconds: float) -> int:
 
 
 @inner
-def attended(rules: Rules, tables: Tables, tokens: int) -> float:
+def attended(rules: Ruleset, tables: Tables, tokens: int) -> float:
     """Return the time of the attention of a prompt of so many tokens. [s]"""
     i = tokens // rules.cell
     low = tables.attention[i]
@@ -54,7 +54,7 @@ def attended(rules: Rules, tables: Tables, tokens: int) -> float:
 
 
 @inner
-def added_by(rules: Rules, tables: Tables, n: int, tokens: int) -> float:
+def added_by(rules: Ruleset, tables: Tables, n: int, tokens: int) -> float:
     """Return what so many tokens of prompts add to a step in which n sequences decode. [s]"""
     j = tables.cells[tokens]
     low, first = tables.grid[j], n * rules.sizes + j
@@ -63,7 +63,7 @@ def added_by(rules: Rules, tables: Tables, n: int, tokens: int) -> float:
 
 
 @inner
-def chunk_of(rules: Rules, tables: Tables, requests: Requests, q: int, budget: int) -> float:
+def chunk_of(rules: Ruleset, tables: Tables, requests: Requests, q: int, budget: int) -> float:
     """Give a prompt its part of the step's tokens and return the time of its attention. [s]"""
     done = requests.done[q]
     requests.part[q] = min(budget, requests.prompt[q] - done)
@@ -71,7 +71,7 @@ def chunk_of(rules: Rules, tables: Tables, requests: Requests, q: int, budget: i
 
 
 @inner
-def fitting(rules: Rules, lanes: Lanes, r: int, k: int) -> int:
+def fitting(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return how many of the lane's next k decode steps its memory holds."""
     room = lanes.free[r] + lanes.idle[r]
     if rules.weight == 0 or growth(rules, lanes, r, k) <= room:
@@ -89,7 +89,9 @@ def fitting(rules: Rules, lanes: Lanes, r: int, k: int) -> int:
 
 
 @inner
-def planned(rules: Rules, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Fleet, r: int) -> None:
+def planned(
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int
+) -> None:
     """Plan the lane's next step, or the leap of equal steps until something changes."""
     lanes.cut[r], lanes.paused[r] = 0, 0
     while growth(rules, lanes, r, 1) > lanes.free[r] + lanes.idle[r]:
@@ -135,7 +137,7 @@ def planned(rules: Rules, tables: Tables, lanes: Lanes, requests: Requests, cach
 
 
 @inner
-def leap(rules: Rules, tables: Tables, lanes: Lanes, requests: Requests, r: int) -> None:
+def leap(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: int) -> None:
     """Plan decode steps until the first sequence ends, memory is full, or the head of the queue is ready."""
     k = requests.last[lanes.ends[r * (rules.most + 1)]] // TURNS - lanes.steps[r]
     k = max(fitting(rules, lanes, r, k), 1)
@@ -160,7 +162,7 @@ def shortened(tables: Tables, lanes: Lanes, r: int, ready: float) -> bool:
 
 
 @inner
-def counted(rules: Rules, lanes: Lanes, fleet: Fleet, r: int, blocks: int) -> None:
+def counted(rules: Ruleset, lanes: Lanes, fleet: Pool, r: int, blocks: int) -> None:
     """Count the lane's step or leap: its time, blocks in use and gaps between tokens."""
     k, span = lanes.planned[r], lanes.end[r] - lanes.now[r]
     at = min(int((lanes.now[r] + 0.5 * span) / rules.bin), rules.bins - 1)

@@ -23,7 +23,7 @@ PLACES = (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps:
+class StepTable:
     """Times of one lane's steps, and how far the straight lines are from the product's own step time."""
 
     base: tuple[float, ...]  #: [sequences] decode step less what its contexts take [s]
@@ -75,7 +75,7 @@ class Machine:
         return sum(float(operator_time(o, self.calibration)) for o in whole)
 
 
-def steps(machine: Machine, most: int, chunk: int, shortest: int, longest: int) -> Steps:
+def steps(machine: Machine, most: int, chunk: int, shortest: int, longest: int) -> StepTable:
     """Return the times of steps of up to `most` sequences and `chunk` prompt tokens, contexts from one to another.
 
     Per batch size a straight line in the sum of the contexts, through least squares at PLACES.
@@ -96,7 +96,7 @@ def steps(machine: Machine, most: int, chunk: int, shortest: int, longest: int) 
         alone = machine.step(n, 0, middle)
         more += [[machine.step(n, tokens, middle) - alone if tokens else 0.0 for tokens in grid]]
     cells = longest // CELL + 3
-    return Steps(
+    return StepTable(
         base=between(batches, base, most), slope=between(batches, slope, most),
         more=tuple(x for row in zip(*(between(batches, [m[j] for m in more], most) for j in range(len(grid))),
                                     strict=True) for x in row),
