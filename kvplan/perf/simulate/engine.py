@@ -26,7 +26,7 @@ from kvplan.perf.simulate.state import (
     WRITING,
     Cache,
     Lanes,
-    Pool,
+    Shared,
     Records,
     Requests,
     Ruleset,
@@ -45,13 +45,13 @@ MATCH, MORE_LOADED, TIMES_LOADED = 0.3, 8, 1.5
 
 
 @inner
-def stands(lanes: Lanes, fleet: Pool, r: int) -> None:
+def stands(lanes: Lanes, fleet: Shared, r: int) -> None:
     """Find the lane's place among all by the end of its step."""
     moved(fleet.lanes, fleet.place, lanes.end, 0, len(lanes.end), r)
 
 
 @inner
-def loaded(rules: Ruleset, lanes: Lanes, fleet: Pool, r: int, more: int) -> None:
+def loaded(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, more: int) -> None:
     """Count a request that came to a lane or left it."""
     lanes.load[r] += more
     fleet.count[INSIDE] += more
@@ -65,7 +65,7 @@ def loaded(rules: Ruleset, lanes: Lanes, fleet: Pool, r: int, more: int) -> None
 
 
 @inner
-def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, q: int, kind: int) -> int:
+def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, kind: int) -> int:
     """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1)."""
     first = kind * rules.readers
     if rules.router == ROUND_ROBIN:
@@ -99,7 +99,7 @@ def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet
 
 @inner
 def sent(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, fleet: Pool, r: int, q: int, ready: float
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, fleet: Shared, r: int, q: int, ready: float
 ) -> None:
     """Put a request into a lane's queue; a lane at rest wakes, a leap ends early where it can begin."""
     if rules.poll > 0.0 and lanes.writing[r] > 0:
@@ -120,7 +120,7 @@ def sent(
 
 @inner
 def came(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, stream: Stream,
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, stream: Stream,
     records: Records, i: int, at: float, name: int,
 ) -> None:  # fmt: skip
     """Take the i-th request of the stream in; one that no lane can hold is sent away."""
@@ -169,7 +169,7 @@ def renewed(requests: Requests, q: int) -> None:
 
 
 @inner
-def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Pool, records: Records, r: int, q: int) -> None:
+def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Shared, records: Records, r: int, q: int) -> None:
     """Record a request that has its last token, and give its slot back."""
     j = fleet.count[RECORDS]
     records.name[j], records.came[j], records.admitted[j] = requests.name[q], requests.came[q], requests.admitted[q]
@@ -187,7 +187,7 @@ def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Pool, records:
 
 @inner
 def handed_over(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, q: int
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int
 ) -> None:
     """Send a prompt's cache from a lane that only prefills to one that decodes; its first token comes after that."""
     loaded(rules, lanes, fleet, r, -1)
@@ -206,7 +206,7 @@ def applied(
     lanes: Lanes,
     requests: Requests,
     cache: Cache,
-    fleet: Pool,
+    fleet: Shared,
     records: Records,
     r: int,
 ) -> None:
@@ -251,7 +251,7 @@ def applied(
 
 @outer
 def advance(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, stream: Stream,
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, stream: Stream,
     records: Records, n: int, named: int, until: float, last: bool,
 ) -> int:  # fmt: skip
     """Handle events in the order of time up to `until`; return why it stops.
@@ -293,7 +293,7 @@ def advance(
 
 
 @outer
-def opened(lanes: Lanes, fleet: Pool, readers: int, r: int) -> None:
+def opened(lanes: Lanes, fleet: Shared, readers: int, r: int) -> None:
     """Let the router send requests to a lane."""
     if not lanes.active[r]:
         lanes.active[r] = 1
@@ -304,7 +304,7 @@ def opened(lanes: Lanes, fleet: Pool, readers: int, r: int) -> None:
 
 
 @outer
-def shut(lanes: Lanes, fleet: Pool, readers: int, r: int) -> None:
+def shut(lanes: Lanes, fleet: Shared, readers: int, r: int) -> None:
     """Keep the router from a lane; the requests it has stay."""
     if lanes.active[r]:
         kind = 0 if r < readers else 1
@@ -316,7 +316,7 @@ def shut(lanes: Lanes, fleet: Pool, readers: int, r: int) -> None:
 
 @outer
 def failed(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, at: float
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, at: float
 ) -> None:
     """Lose a shut lane's requests and memory: they begin again elsewhere, from nothing."""
     lanes.now[r] = at

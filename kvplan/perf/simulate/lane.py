@@ -15,7 +15,7 @@ from kvplan.perf.simulate.state import (
     WRITING,
     Cache,
     Lanes,
-    Pool,
+    Shared,
     Requests,
     Ruleset,
 )
@@ -152,7 +152,7 @@ def victim(rules: Ruleset, lanes: Lanes, requests: Requests, r: int) -> int:
 
 
 @inner
-def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int) -> None:
+def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int) -> None:
     """Send a request back to the queue: its prompt and what it has generated are read again."""
     q = victim(rules, lanes, requests, r)
     if requests.state[q] == WRITING:
@@ -169,7 +169,7 @@ def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fl
 
 
 @inner
-def admitted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, reserve: int) -> bool:
+def admitted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, reserve: int) -> bool:
     """Admit the first of the queue if its blocks are free beside `reserve`; return whether it was."""
     q, width, prompt = lanes.head[r], rules.width, requests.prompt[lanes.head[r]]
     n, hit, shared, idle = 0, 0, 0, 0
@@ -210,7 +210,7 @@ def admitted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fle
 
 
 @inner
-def read(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int, q: int) -> None:
+def read(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int) -> None:
     """Note that a prompt is read: its first token is there, and its blocks go into the prefix cache."""
     if rules.sharing:
         added(lanes, requests, cache, fleet, q, r, rules.width, rules.unit, rules.weight)

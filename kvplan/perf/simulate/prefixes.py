@@ -1,7 +1,7 @@
 """Prefix caches inside the lanes' memory: items found by hash, the least recently used evicted when blocks run out."""
 
 from kvplan.perf.simulate.compiled import inner
-from kvplan.perf.simulate.state import ITEMS, NONE, Cache, Lanes, Pool, Requests
+from kvplan.perf.simulate.state import ITEMS, NONE, Cache, Lanes, Shared, Requests
 
 #: odd multipliers of the hash (splitmix64's, cut to 62 bits), bits that are kept and bits of the product that are used
 SPREAD, LANES, BITS, HIGH = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B, (1 << 62) - 1, 20
@@ -75,7 +75,7 @@ def linked(lanes: Lanes, cache: Cache, item: int) -> None:
 
 
 @inner
-def evicted(lanes: Lanes, cache: Cache, fleet: Pool, r: int) -> None:
+def evicted(lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
     """Drop the least recently used item of a lane, and free its blocks."""
     item = lanes.cold[r]
     unlinked(lanes, cache, item)
@@ -86,7 +86,7 @@ def evicted(lanes: Lanes, cache: Cache, fleet: Pool, r: int) -> None:
 
 
 @inner
-def taken(lanes: Lanes, cache: Cache, fleet: Pool, r: int, blocks: int) -> None:
+def taken(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
     """Take blocks of a lane, evicting what it must."""
     while lanes.free[r] < blocks:
         evicted(lanes, cache, fleet, r)
@@ -120,7 +120,7 @@ def used(lanes: Lanes, requests: Requests, cache: Cache, q: int, n: int, width: 
 
 @inner
 def added(
-    lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, q: int, r: int, width: int, unit: int, weight: int
+    lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, r: int, width: int, unit: int, weight: int
 ) -> None:
     """Put what a request has read into the cache: its own blocks become shared; a second copy is dropped."""
     for i in range(requests.held[q], requests.chain[q]):

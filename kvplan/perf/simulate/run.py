@@ -62,7 +62,7 @@ class Simulation:
     interval: float = NEVER  #: between two questions [s]
     calls: dict[str, Callable[..., Any]] = field(init=False)  #: functions of the engine
     lanes: state.Lanes = field(init=False)  #: lanes
-    fleet: state.Pool = field(init=False)  #: what is of all lanes
+    fleet: state.Shared = field(init=False)  #: what is of all lanes
     cache: state.Cache = field(init=False)  #: prefix caches
     requests: state.Requests = field(init=False)  #: requests inside
     records: Records = field(init=False)  #: requests that have left

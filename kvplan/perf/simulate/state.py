@@ -152,7 +152,7 @@ class Cache(NamedTuple):
     seen_lane: Array  #: [hash] and where
 
 
-class Pool(NamedTuple):
+class Shared(NamedTuple):
     """What is of all lanes together."""
 
     count: Array  #: counters, see NEXT ...
@@ -235,7 +235,7 @@ def requests(r: Ruleset, fast: bool, size: int) -> Requests:
     return Requests(**{f: filled(fast, f, size * (r.width if f in wide else 1)) for f in Requests._fields})
 
 
-def grown(old: Requests, r: Ruleset, fast: bool, fleet: Pool) -> tuple[Requests, Pool]:
+def grown(old: Requests, r: Ruleset, fast: bool, fleet: Shared) -> tuple[Requests, Shared]:
     """Return twice as many slots, the first of them as they were; all old ones are in use."""
     size = len(old.name)
     more = requests(r, fast, size)
@@ -262,7 +262,7 @@ def cache(r: Ruleset, fast: bool, items: int, seen: int) -> Cache:
     return Cache(**made)
 
 
-def fleet(r: Ruleset, fast: bool, slots: int, items: int, buckets: int) -> Pool:
+def fleet(r: Ruleset, fast: bool, slots: int, items: int, buckets: int) -> Shared:
     """Return what is of all lanes together, at time 0."""
     made = {
         "count": filled(fast, "count", COUNTS), "clock": filled(fast, "clock", 1),
@@ -272,7 +272,7 @@ def fleet(r: Ruleset, fast: bool, slots: int, items: int, buckets: int) -> Pool:
         "slots": column(fast, "slots", range(slots - 1, -1, -1)), "gaps": filled(fast, "gaps", buckets),
         "used": filled(fast, "used", r.bins), "worked": filled(fast, "worked", r.bins),
     }  # fmt: skip
-    one = Pool(**made)
+    one = Shared(**made)
     one.count[SLOTS], one.count[ITEMS] = slots, items
     one.count[ACTIVE], one.count[ACTIVE + 1] = r.readers, r.lanes - r.readers
     return one

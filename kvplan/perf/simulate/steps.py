@@ -13,7 +13,7 @@ from kvplan.perf.simulate.state import (
     TURNS,
     Cache,
     Lanes,
-    Pool,
+    Shared,
     Requests,
     Ruleset,
     Tables,
@@ -90,7 +90,7 @@ def fitting(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
 
 @inner
 def planned(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Pool, r: int
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int
 ) -> None:
     """Plan the lane's next step, or the leap of equal steps until something changes."""
     lanes.cut[r], lanes.paused[r] = 0, 0
@@ -162,7 +162,7 @@ def shortened(tables: Tables, lanes: Lanes, r: int, ready: float) -> bool:
 
 
 @inner
-def counted(rules: Ruleset, lanes: Lanes, fleet: Pool, r: int, blocks: int) -> None:
+def counted(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, blocks: int) -> None:
     """Count the lane's step or leap: its time, blocks in use and gaps between tokens."""
     k, span = lanes.planned[r], lanes.end[r] - lanes.now[r]
     at = min(int((lanes.now[r] + 0.5 * span) / rules.bin), rules.bins - 1)
