@@ -9,6 +9,7 @@ import csv
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
@@ -79,7 +80,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
         lanes=ranks, readers=0, chunk=int(CHUNK), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, sharing=0, width=1, priorities=0, overhead=float(c.request * c.pace),
-        poll=float(c.poll), transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0, bins=1,
+        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []
     for start in range(0, n, run):  # every run begins and ends empty
@@ -111,7 +112,7 @@ def main() -> None:
     asked.add_argument("--rows", action="store_true")
     options = asked.parse_args()
     profile, engine = catalog.serving_profile(), catalog.engine()
-    with open(options.file) as file:
+    with Path(options.file).open() as file:
         raw = list(enumerate(csv.DictReader(file), 2))
     kind = "closed" if options.closed else "poisson"
     raw = [(line, r) for line, r in raw if (r.get("arrival") or "closed") == kind]
@@ -152,7 +153,8 @@ def main() -> None:
                         sums.setdefault(f"{name} P{q} simulated, keeping up", []).append(told[f"{name}{q}"])
         if options.rows:
             figures = {k: tuple(round(x, 4) for x in v) for k, v in told.items()}
-            print(row.model.name, row.gpu.name, row.engine, row.version, row.rate, row.prompt, row.output, figures)
+            load = row.rate or f"c{row.concurrency:g} tp{row.parallel}"
+            print(row.model.name, row.gpu.name, row.engine, row.version, load, row.prompt, row.output, figures)
     for name in sorted(sums):
         print(f"{name:32}", error(sums[name]))
     print(f"80 % intervals hold {fmean(inside):.1%} of {len(inside)} times")
