@@ -80,7 +80,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
         lanes=ranks, readers=0, chunk=int(CHUNK), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, sharing=0, width=1, priorities=0, overhead=float(c.request * c.pace),
-        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0, bins=1,
+        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0,
+        bins=1,
     )  # fmt: skip
     first, each = [], []
     for start in range(0, n, run):  # every run begins and ends empty

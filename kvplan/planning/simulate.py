@@ -43,6 +43,8 @@ def simulate(
         closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast
+    if quick and not compiled.ready() and asked.told is not None:
+        asked.told("compiling the simulator: a minute the first time, seconds later (kvplan keeps it)")
     scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
     run = Simulation(
         rules=r, steps=steps, fast=quick, concurrency=asked.concurrency, control=scaler,

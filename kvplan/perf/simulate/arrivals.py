@@ -97,7 +97,7 @@ def sampler(lengths: Lengths) -> Callable[[Array], Array]:
     return lambda u: np.maximum(np.rint(np.interp(u, shares, values)), 1).astype(np.int64)
 
 
-def gaps(rng: Any, n: int, burstiness: float) -> Array:
+def spread_gaps(rng: Any, n: int, burstiness: float) -> Array:
     """Return gaps of mean 1: exponential, or gamma-distributed with another coefficient of variation."""
     if burstiness == 1.0:
         return -np.log1p(-rng.random(n))
@@ -148,7 +148,7 @@ def drawn(
     units, session, given = 0.0, 0, 0
     later: Columns = Columns.none()
     while given < most:
-        sums = units + np.cumsum(gaps(rng, max(size // each, 1), burstiness))
+        sums = units + np.cumsum(spread_gaps(rng, max(size // each, 1), burstiness))
         units = float(sums[-1])
         starts = course.times(sums[sums < course.requests / each] * each)
         fresh = follow(rng, starts, session, shared, read, write)
@@ -227,7 +227,7 @@ def follow(
     n, each = len(starts), shared.each if shared else 1
     thinks = np.zeros((n, each))
     if shared and each > 1:
-        thinks[:, 1:] = np.cumsum(gaps(rng, n * (each - 1), 1.0).reshape(n, each - 1), axis=1) * shared.between
+        thinks[:, 1:] = np.cumsum(spread_gaps(rng, n * (each - 1), 1.0).reshape(n, each - 1), axis=1) * shared.between
     prompts = np.repeat(read(rng.random(n)), each)
     return Columns(
         at=(starts[:, None] + thinks).reshape(-1), prompt=prompts, output=write(rng.random(n * each)),

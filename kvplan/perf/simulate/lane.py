@@ -169,7 +169,9 @@ def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fl
 
 
 @inner
-def admitted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, reserve: int) -> bool:
+def admitted(
+    rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, reserve: int
+) -> bool:
     """Admit the first of the queue if its blocks are free beside `reserve`; return whether it was."""
     q, width, prompt = lanes.head[r], rules.width, requests.prompt[lanes.head[r]]
     n, hit, shared, idle = 0, 0, 0, 0
