@@ -73,7 +73,7 @@ def outcome(
     """Return the counts of a simulation that is over as what they mean."""
     r, at, s = run.rules, asked.limits.percentile, asked.server
     counted = asked.until < FOREVER
-    seconds = (asked.until if counted else max(end, asked.extent.span)) - asked.warm
+    seconds = (asked.until if counted else end) - asked.warm
     many = sum(s.split) if s.split else replicas
     total = int(t.sums[counts.COUNTED])
     held = sum(run.fleet.used)
@@ -92,15 +92,17 @@ def outcome(
         peak=max(run.lanes.peak) / max(r.room, 1), occupancy=float(held / max(active * r.room, 1e-9)),
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
-        bins=bins_of(asked, run, t), scaled=scaler.history() if scaler else (),
+        bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
     )  # fmt: skip
 
 
-def bins_of(asked: Asked, run: Simulation, t: counts.Tally) -> tuple[Bin, ...]:
+def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
     """Return the time series of what is counted."""
     width, lanes = run.rules.bin, run.rules.lanes
     first, found = int(asked.warm // width), []
     for i in range(len(t.came)):
+        if asked.warm + i * width > end:
+            break
         many = int(t.came[i])
         answered, at = max(many, 1), first + i
         within = at < len(run.fleet.used)

@@ -1,7 +1,7 @@
 """A simulation: what users felt, the worst minute and why, how it went over time, and the same as JSON."""
 
 from collections.abc import Iterator
-from math import inf, isfinite
+from math import inf
 
 from kvplan.api.simulate import Simulated
 from kvplan.perf.simulate.buckets import RELATIVE
@@ -44,7 +44,7 @@ TIMES = (
 )  # fmt: skip
 BINS = (
     Column[Bin](key="start", value=lambda b: b.start),
-    Column[Bin](key="seconds", value=lambda b: b.seconds),
+    Column[Bin](key="length", value=lambda b: b.seconds),
     Column[Bin](key="requests", value=lambda b: b.came),
     Column[Bin](key="over_limit", value=lambda b: b.late),
     Column[Bin](key="ttft_mean", value=lambda b: b.ttft),
@@ -240,8 +240,8 @@ def legend(s: Simulated) -> Iterator[str]:
     yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
     error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
     yield f"Step times follow the calibrated step time {error} over the contexts simulated, on straight lines."
-    leaps = f"{o.engine_steps:,} engine steps, simulated in {o.events:,} leaps over equal ones"
-    yield f"{leaps}, took {show_time(s.wall)}; {o.asked.router} routing." if isfinite(s.wall) else f"{leaps}."
+    leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} leaps over equal ones"
+    yield f"{leaps}; {o.asked.router} routing."
     c = o.rules
     kind = "prompts share steps with decoding" if c.mixed else "decoding pauses while prompts are read"
     yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; preempted requests are recomputed."

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kvplan.perf.simulate.compiled import inner, outer
+from kvplan.perf.simulate.compiled import hot, inner, outer
 from kvplan.perf.simulate.heaps import moved, push, remove
 from kvplan.perf.simulate.lane import abandoned, begun, ended, growth, queued, read
 from kvplan.perf.simulate.prefixes import evicted, hashed, taken
@@ -26,10 +26,10 @@ from kvplan.perf.simulate.state import (
     WRITING,
     Cache,
     Lanes,
-    Shared,
     Records,
     Requests,
     Ruleset,
+    Shared,
     Stream,
     Tables,
 )
@@ -44,7 +44,7 @@ MORE, SLOTS_FULL, RECORDS_FULL, UNTIL, DONE = range(5)
 MATCH, MORE_LOADED, TIMES_LOADED = 0.3, 8, 1.5
 
 
-@inner
+@hot
 def stands(lanes: Lanes, fleet: Shared, r: int) -> None:
     """Find the lane's place among all by the end of its step."""
     moved(fleet.lanes, fleet.place, lanes.end, 0, len(lanes.end), r)
@@ -199,7 +199,7 @@ def handed_over(
     sent(rules, tables, lanes, requests, fleet, other, q, arrives)
 
 
-@inner
+@hot
 def applied(
     rules: Ruleset,
     tables: Tables,

@@ -5,18 +5,18 @@
 
 from typing import Any
 
-from kvplan.perf.simulate.compiled import inner
+from kvplan.perf.simulate.compiled import hot, inner
 
 Array = Any
 
 
-@inner
+@hot
 def before(key: Array, a: int, b: int) -> bool:
     """Return whether item a leaves before item b."""
     return bool(key[a] < key[b] or (key[a] == key[b] and a < b))
 
 
-@inner
+@hot
 def rise(heap: Array, place: Array, key: Array, base: int, i: int) -> None:
     """Move the item at i towards the top until its parent leaves before it."""
     item = heap[base + i]
@@ -32,7 +32,7 @@ def rise(heap: Array, place: Array, key: Array, base: int, i: int) -> None:
     place[item] = i
 
 
-@inner
+@hot
 def sink(heap: Array, place: Array, key: Array, base: int, i: int, n: int) -> None:
     """Move the item at i away from the top of n until it leaves before its children."""
     item = heap[base + i]
@@ -71,7 +71,7 @@ def remove(heap: Array, place: Array, key: Array, base: int, n: int, item: int) 
     place[item] = -1
 
 
-@inner
+@hot
 def moved(heap: Array, place: Array, key: Array, base: int, n: int, item: int) -> None:
     """Find the place of an item whose key has changed."""
     rise(heap, place, key, base, place[item])

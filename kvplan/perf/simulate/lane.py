@@ -1,6 +1,6 @@
 """What a lane does: admit from its queue, read prompts in chunks, decode, preempt when memory runs out."""
 
-from kvplan.perf.simulate.compiled import inner
+from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.heaps import push, remove
 from kvplan.perf.simulate.prefixes import added, leading, released, taken, used
 from kvplan.perf.simulate.state import (
@@ -15,9 +15,9 @@ from kvplan.perf.simulate.state import (
     WRITING,
     Cache,
     Lanes,
-    Shared,
     Requests,
     Ruleset,
+    Shared,
 )
 
 
@@ -35,7 +35,7 @@ def kept(rules: Ruleset, prompt: int) -> int:
     return min(max(int(prompt * rules.share), 1), rules.cap)
 
 
-@inner
+@hot
 def growth(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return the blocks that the lane's decoding sequences take for k more steps. [block]"""
     if rules.weight == 0:

@@ -1,7 +1,7 @@
 """Prefix caches inside the lanes' memory: items found by hash, the least recently used evicted when blocks run out."""
 
-from kvplan.perf.simulate.compiled import inner
-from kvplan.perf.simulate.state import ITEMS, NONE, Cache, Lanes, Shared, Requests
+from kvplan.perf.simulate.compiled import hot, inner
+from kvplan.perf.simulate.state import ITEMS, NONE, Cache, Lanes, Requests, Shared
 
 #: odd multipliers of the hash (splitmix64's, cut to 62 bits), bits that are kept and bits of the product that are used
 SPREAD, LANES, BITS, HIGH = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B, (1 << 62) - 1, 20
@@ -85,7 +85,7 @@ def evicted(lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
     fleet.count[ITEMS] += 1
 
 
-@inner
+@hot
 def taken(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
     """Take blocks of a lane, evicting what it must."""
     while lanes.free[r] < blocks:

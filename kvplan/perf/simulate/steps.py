@@ -3,7 +3,7 @@
 from math import ceil, sqrt
 
 from kvplan.perf.simulate.buckets import bucket
-from kvplan.perf.simulate.compiled import inner
+from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.lane import admitted, growth, preempted
 from kvplan.perf.simulate.state import (
     LEAPS,
@@ -13,14 +13,14 @@ from kvplan.perf.simulate.state import (
     TURNS,
     Cache,
     Lanes,
-    Shared,
     Requests,
     Ruleset,
+    Shared,
     Tables,
 )
 
 
-@inner
+@hot
 def lasting(lanes: Lanes, tables: Tables, r: int, k: int) -> float:
     """Return how long the lane's next k decode steps take: each is longer than the one before by its new tokens. [s]"""
     n = lanes.writing[r]
@@ -88,7 +88,7 @@ def fitting(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
         fit += 1
 
 
-@inner
+@hot
 def planned(
     rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int
 ) -> None:
@@ -136,7 +136,7 @@ def planned(
     lanes.end[r] = now + lasting(lanes, tables, r, lanes.planned[r])
 
 
-@inner
+@hot
 def leap(rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, r: int) -> None:
     """Plan decode steps until the first sequence ends, memory is full, or the head of the queue is ready."""
     k = requests.last[lanes.ends[r * (rules.most + 1)]] // TURNS - lanes.steps[r]
@@ -161,7 +161,7 @@ def shortened(tables: Tables, lanes: Lanes, r: int, ready: float) -> bool:
     return True
 
 
-@inner
+@hot
 def counted(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, blocks: int) -> None:
     """Count the lane's step or leap: its time, blocks in use and gaps between tokens."""
     k, span = lanes.planned[r], lanes.end[r] - lanes.now[r]
