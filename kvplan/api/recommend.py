@@ -6,6 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.confirm import confirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, MOST_SPARES, demand_of, demanded, percentile_of, spoken_of
 from kvplan.api.forms import formats_of
 from kvplan.api.places import others, split
@@ -62,6 +63,7 @@ def recommend(
     engine: str = "vllm",
     load: float | str = 1.0,
     vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
+    simulate: bool = False,
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
@@ -71,8 +73,9 @@ def recommend(
     none is that sure but one is surer than a coin. `price` is USD per GPU-hour, `prices` are files of your own prices,
     `own` a file of what owning takes. One spare replica is paid for unless nobody waits (an offline workload) or
     `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
-    `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3". Raises
-    KvplanError for names and values that cannot be understood.
+    `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3";
+    `simulate` replays the workload's busiest hour on the best plan and the runner-up. Raises KvplanError for names and
+    values that cannot be understood.
 
         >>> best = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> best.plan.technique, best.plan.gpu
@@ -166,6 +169,7 @@ def recommend(
         warnings=warned(answer, spec, context, day),
         terms=terms_of(answer, listed, owned or catalog.DEFAULT, servers, day),
         named=len(candidates) if named else 0,
+        confirmed=confirmed(answer, day, servers) if values.flag(simulate, "simulate") else (),
         variations=tuple(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),

@@ -12,6 +12,7 @@ from kvplan.kv import spelling
 from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
@@ -81,6 +82,8 @@ class Recommendation:
     engines: tuple["Recommendation", ...] = ()
     #: the same question with other values
     variations: tuple["Variation", ...] = ()
+    #: what simulations say of the best plan and the runner-up, where they were asked for
+    confirmed: tuple[Confirmation, ...] = ()
 
     @property
     def lacking(self) -> str:

@@ -1,5 +1,6 @@
 """Replays of requests against a fleet, and the fewest replicas that keep the limits of time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -127,10 +128,22 @@ class Search:
 
     found: Replayed | None  #: with the fewest, None where no number tried keeps the limits
     less: Replayed | None  #: with one less, None where one is the fewest
-    tried: tuple[tuple[int, float], ...]  #: (replicas, margin) of every simulation, in the order of replicas
+    seen: dict[int, Replayed]  #: every simulation, by replicas
+
+    @property
+    def tried(self) -> tuple[tuple[int, float], ...]:
+        """(replicas, margin) of every simulation, in the order of replicas."""
+        return tuple((n, self.seen[n].margin) for n in sorted(self.seen))
 
 
-def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
+def kept(o: Replayed) -> bool:
+    """Return whether a simulation keeps all limits."""
+    return o.kept
+
+
+def fewest(
+    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept
+) -> Search:  # fmt: skip
     """Return the fewest replicas that keep the limits: more never make it worse, so halving finds them.
 
     Requests that no memory holds end the search at once, and so does a limit that one request alone breaks.
@@ -144,22 +157,17 @@ def fewest(asked: Asked, start: int = 1, most: int = MOST_REPLICAS) -> Search:
         return seen[n]
 
     low, high = 0, max(min(start, most), 1)
-    while not at(high).kept:
+    while not keeps(at(high)):
         if seen[high].refused or high >= most or hopeless(seen):
-            return Search(found=None, less=seen[high], tried=tries(seen))
+            return Search(found=None, less=seen[high], seen=seen)
         low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if at(middle).kept else (middle, high)
-    return Search(found=seen[high], less=seen.get(high - 1), tried=tries(seen))
+        low, high = (low, middle) if keeps(at(middle)) else (middle, high)
+    return Search(found=seen[high], less=seen.get(high - 1), seen=seen)
 
 
 def hopeless(seen: dict[int, Replayed]) -> bool:
     """Return whether the last two doublings of the replicas changed nothing: a limit is broken by requests alone."""
     margins = [seen[n].margin for n in sorted(seen)[-3:]]
     return len(margins) == 3 and max(margins) - min(margins) < 1e-3
-
-
-def tries(seen: dict[int, Replayed]) -> tuple[tuple[int, float], ...]:
-    """Return the margins of what was tried."""
-    return tuple((n, seen[n].margin) for n in sorted(seen))
