@@ -21,9 +21,7 @@ class Confirmation:
     plan: Plan  #: as the closed form has it
     spares: int  #: of its replicas, those that stand in for others
     served: Replayed  #: the workload on the plan's replicas, spares left out
-    fewest: (
-        Replayed | None
-    )  #: the same on the fewest replicas that are as sure of the limits as is asked, None where none are
+    fewest: Replayed | None  #: the same on the fewest replicas that are sure enough of the limits, None where none are
     odds: float  #: probability that the plan keeps the limits, from the simulated times
 
     @property

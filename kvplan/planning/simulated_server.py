@@ -33,11 +33,12 @@ class LaneMemory:
     hold_weight: int  #: blocks [block]
     share: float = 1.0  #: of a prompt's tokens that are kept once it is read
     cap: int = ENDLESS  #: the most of them [token]
+    evicts: bool = False  #: whether layers drop tokens they could still see
 
     @property
     def plain(self) -> bool:
         """Whether a prompt keeps all it reads, so that others can share it."""
-        return self.share == 1.0 and self.cap == ENDLESS and (self.unit, self.weight) == (
+        return not self.evicts and self.share == 1.0 and self.cap == ENDLESS and (self.unit, self.weight) == (
             self.hold_unit, self.hold_weight,
         )  # fmt: skip
 
@@ -72,7 +73,7 @@ def memory_of(s: Server) -> LaneMemory:
     beyond = max(case.peak(s.layout, s.parallel) - (held * budget.paging.block_bytes - paging.reserved(s.prompt)), 0.0)
     room = paging.slots(budget.kv_cache - beyond) // s.parallel.pipeline
     return LaneMemory(room=room, unit=unit, weight=weight, fixed=fixed, hold_unit=hold_unit, hold_weight=hold_weight,
-                  share=share, cap=cap)  # fmt: skip
+                  share=share, cap=cap, evicts=any(x.group.keep.evicts for x in paging.specs))  # fmt: skip
 
 
 def bounded(keep: Keep) -> bool:
