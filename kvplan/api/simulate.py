@@ -9,9 +9,11 @@ from kvplan.api import values
 from kvplan.api.load import speculated
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
+from kvplan.catalog.compiled import compiled_folder
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
+from kvplan.perf.simulate import compiled
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import server
@@ -150,6 +152,7 @@ def simulate(
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), concurrency=closed or 0, autoscale=scaled,
         failures=failing(fail, many or 1), told=told,
     )  # fmt: skip
+    compiled.keep(compiled_folder(compiled.digest()))
     search = fewest(asked) if find_replicas else None
     found = search.found or search.less if search else None
     if per_request is not None:

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from kvplan.planning.certainty import certainty
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan
@@ -44,5 +42,5 @@ def odds_of(demand: Demand, o: Replayed) -> float:
     """Return the probability that the limits are kept, if the errors of the simulated times are those of all times."""
     if o.refused:
         return 0.0
-    times = (np.array(max(t.at_percentile, LEAST)) for t in (o.ttft, o.tpot))
+    times = (max(t.at_percentile, LEAST) for t in (o.ttft, o.tpot))
     return float(certainty(demand, o.asked.server.site.calibration, *times))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -13,6 +14,8 @@ INSIDE = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _inner: list[Callable[..., Any]] = []
 #: of these, functions whose arguments are handed over too often: compiled into whoever calls them
 _hot: set[str] = set()
+#: the folder that compiled code is kept in, none for numba's own
+_kept: list[str] = []
 #: functions that are called from outside
 _outer: list[Callable[..., Any]] = []
 
@@ -45,14 +48,29 @@ def available() -> bool:
     return True
 
 
+def digest() -> str:
+    """Return a number for the text of all compiled functions: code kept under another is of other sources."""
+    text = "".join(f"{f.__name__}{f.__code__.co_code.hex()}{f.__code__.co_consts}{f.__code__.co_names}" for f in
+                   (*_inner, *_outer))  # fmt: skip
+    return blake2b(f"{text}{sorted(_hot)}".encode(), digest_size=8).hexdigest()
+
+
+def keep(folder: str) -> None:
+    """Say where compiled code is kept; numba's own place where nobody does."""
+    _kept[:] = [folder] * bool(folder)
+
+
 @cache
 def fast() -> dict[str, Callable[..., Any]]:
     """Return the compiled form of every outer function, by name; each compiles when it is first called.
 
-    Compiled code is kept on disk where numba keeps it, beside this file or in the user's cache.
+    Compiled code is kept on disk: numba looks at the file of an outer function alone, so the folder is of one digest.
     """
-    from numba import njit
+    from numba import config, njit
     from numba.extending import register_jitable
+
+    if _kept:
+        config.CACHE_DIR = _kept[0]
 
     for function in _inner:
         register_jitable(**INSIDE, forceinline=function.__name__ in _hot)(function)
