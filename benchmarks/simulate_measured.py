@@ -18,7 +18,7 @@ from kvplan import catalog
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.replica import weights
 from kvplan.measuring.serving.arrays import EXACT
-from kvplan.measuring.serving.load import layout_of, mixes
+from kvplan.measuring.serving.load import RESERVING, layout_of, mixes
 from kvplan.measuring.serving.predict import predict, values_of
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
@@ -79,7 +79,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=int(CHUNK), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
-        hold_unit=16, hold_weight=1, sharing=0, width=1, priorities=0, overhead=float(c.request * c.pace),
+        hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=0, width=1, priorities=0,
+        overhead=float(c.request * c.pace),
         poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0,
         bins=1,
     )  # fmt: skip

@@ -45,6 +45,7 @@ class Replica:
     sharing: bool = False
     overhead: float = 0.0
     poll: float = 0.0
+    reserving: bool = False
 
     def attention(self, tokens: int) -> float:
         i, rest = divmod(tokens, CELL)
@@ -69,9 +70,16 @@ class Replica:
 
     def free(self) -> int:
         """Blocks that are free or can be freed by evicting."""
-        own = sum(self.blocks(o, o.cached if o.read == o.to_read else o.to_read) for o in self.running)
+        lengths = ((o, o.cached if o.read == o.to_read else o.to_read) for o in self.running)
+        if self.reserving:
+            lengths = ((o, o.prompt + o.output - 1) for o in self.running)
+        own = sum(self.blocks(o, length) for o, length in lengths)
         used = {key for o in self.running for key in o.uses}
         return self.room - own - sum(self.sizes[key] for key in used)
+
+    def more(self, batch: list[One]) -> int:
+        """Blocks that the next step takes."""
+        return 0 if self.reserving else sum(o.cached % self.unit == 0 for o in batch)
 
     def evict(self) -> None:
         """Drop the least recently used prefixes until everything fits."""
@@ -116,7 +124,7 @@ class Replica:
                         arrive(coming[0].at)
                         continue
                     now = until
-            while sum(o.cached % self.unit == 0 for o in decoding()) > self.free():
+            while self.more(decoding()) > self.free():
                 low = max(o.rank for o in self.running)
                 victim = [o for o in self.running if o.rank == low][-1]
                 self.running.remove(victim)
@@ -127,7 +135,7 @@ class Replica:
                 waiting.insert(at, victim)
                 self.preemptions += 1
             batch = decoding()
-            reserve = sum(o.cached % self.unit == 0 for o in batch)
+            reserve = self.more(batch)
             budget = self.chunk - len(batch) * self.mixed
             parts: list[tuple[One, int]] = []
             for o in self.running:

@@ -36,7 +36,8 @@ def rules(**more: object) -> Ruleset:
     usual: dict[str, object] = {
         "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
         "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
-        "hold_weight": 1, "sharing": 0, "width": 1, "priorities": 0, "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
+        "hold_weight": 1, "reserving": 0, "sharing": 0, "width": 1, "priorities": 0,
+        "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
@@ -95,7 +96,9 @@ def chained(seed: int, n: int, rate: float, contents: int = 12) -> list[One]:
 
 
 def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS) -> Replica:
-    return Replica(s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll)
+    return Replica(
+        s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll, bool(r.reserving)
+    )
 
 
 SETTINGS = {
@@ -105,6 +108,8 @@ SETTINGS = {
     "paused": {"mixed": 0, "room": 300},
     "late": {"overhead": 0.02, "poll": 2.5, "room": 250},
     "prefixes": {"sharing": 1, "width": 5, "room": 260},
+    "reserving": {"reserving": 1, "room": 220},
+    "reserving prefixes": {"reserving": 1, "sharing": 1, "width": 5, "room": 260},
     "priorities": {"priorities": 1, "room": 240},
     "wide blocks": {"unit": 64, "hold_unit": 64, "room": 60},
 }
@@ -127,7 +132,8 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
         assert run.fleet.count[state.PREEMPTED] == slow.preemptions
         assert run.fleet.count[state.LEAPS] < run.fleet.count[state.STEPS]
         if r.room < 10_000 and named != "wide blocks":
-            assert slow.preemptions > 0 or r.sharing
+            assert slow.preemptions > 0 or r.sharing or r.reserving
+            assert not (r.reserving and slow.preemptions)
 
 
 # -- theory -----------------------------------------------------------------------------------------
@@ -170,6 +176,7 @@ def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]
     sharing, many = draw(st.booleans()), draw(st.integers(1, 60))
     r = rules(
         lanes=lanes, readers=readers, router=draw(st.integers(0, 2)), sharing=int(sharing), width=5,
+        reserving=draw(st.integers(0, 1)),
         mixed=draw(st.integers(0, 1)), leaping=draw(st.integers(0, 1)), room=draw(st.integers(110, 400)),
         most=draw(st.integers(1, 20)), priorities=draw(st.integers(0, 1)), poll=draw(st.sampled_from([0.0, 1.5])),
         overhead=draw(st.sampled_from([0.0, 0.01])), transfer=1e-5, closed=draw(st.integers(0, 1)),

@@ -17,6 +17,8 @@ from kvplan.planning.site import Query
 
 #: routers as callers name them
 ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+#: engines that reserve a request's last length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT)
+RESERVING = ("trtllm",)
 #: more tokens than a prompt has
 ENDLESS = 1 << 40
 
@@ -125,7 +127,8 @@ def rules_of(
         most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(closed),
         router=ROUTERS[router], room=memory.room, unit=memory.unit, weight=memory.weight, fixed=memory.fixed,
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
-        sharing=int(sharing), width=max(extent.chain, 1), priorities=int(extent.ranked),
+        reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
+        width=max(extent.chain, 1), priorities=int(extent.ranked),
         overhead=float(c.request * c.pace), poll=float(c.poll), transfer=float(whole / c.link), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip

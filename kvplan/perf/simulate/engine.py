@@ -4,7 +4,7 @@ from typing import Any
 
 from kvplan.perf.simulate.compiled import hot, inner, outer
 from kvplan.perf.simulate.heaps import moved, push, remove
-from kvplan.perf.simulate.lane import abandoned, begun, ended, growth, queued, read
+from kvplan.perf.simulate.lane import abandoned, begun, ended, growing, growth, queued, read
 from kvplan.perf.simulate.prefixes import evicted, hashed, taken
 from kvplan.perf.simulate.state import (
     ACTIVE,
@@ -150,15 +150,6 @@ def came(
     renewed(requests, q)
     r = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
     sent(rules, tables, lanes, requests, fleet, r, q, at + rules.overhead)
-
-
-@inner
-def growing(rules: Ruleset, tokens: int, output: int) -> int:
-    """Return the blocks that a request takes at its last token. [block]"""
-    kept = min(tokens, rules.cap)
-    if rules.share < 1.0:
-        kept = min(max(int(tokens * rules.share), 1), rules.cap)
-    return (kept + output - 1 + rules.unit - 1) // rules.unit * rules.weight
 
 
 @inner

@@ -35,10 +35,16 @@ def kept(rules: Ruleset, prompt: int) -> int:
     return min(max(int(prompt * rules.share), 1), rules.cap)
 
 
+@inner
+def growing(rules: Ruleset, tokens: int, output: int) -> int:
+    """Return the blocks that a request takes at its last token. [block]"""
+    return above(kept(rules, tokens) + output - 1, rules.unit) * rules.weight
+
+
 @hot
 def growth(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return the blocks that the lane's decoding sequences take for k more steps. [block]"""
-    if rules.weight == 0:
+    if rules.weight == 0 or rules.reserving:
         return 0
     whole = k // rules.unit
     need = whole * lanes.writing[r]
@@ -98,8 +104,9 @@ def stopped(lanes: Lanes, requests: Requests, r: int, q: int) -> None:
 def begun(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int) -> None:
     """Let a request whose prompt is read decode; its blocks beyond the prefix cache's are those it keeps."""
     steps, tokens = lanes.steps[r], kept(rules, requests.prompt[q])
-    now = above(tokens, rules.unit) * rules.weight + rules.fixed - requests.shared[q]
-    lanes.free[r] += requests.own[q] - now
+    if not rules.reserving:
+        now = above(tokens, rules.unit) * rules.weight + rules.fixed - requests.shared[q]
+        lanes.free[r] += requests.own[q] - now
     requests.state[q] = WRITING
     requests.context[q], requests.grown[q] = requests.prompt[q] - steps, tokens - steps
     requests.last[q] = (steps + requests.left[q]) * TURNS + requests.turn[q]
@@ -113,8 +120,11 @@ def begun(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int) -> N
 def ended(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, r: int, q: int) -> None:
     """Take a decoding request out and give its blocks back."""
     steps = lanes.steps[r]
-    tokens = requests.grown[q] + steps
-    lanes.free[r] += above(tokens, rules.unit) * rules.weight + rules.fixed - requests.shared[q]
+    if rules.reserving:
+        lanes.free[r] += requests.own[q]
+    else:
+        tokens = requests.grown[q] + steps
+        lanes.free[r] += above(tokens, rules.unit) * rules.weight + rules.fixed - requests.shared[q]
     lanes.context[r] -= requests.context[q] + steps
     lanes.residues[r * rules.unit + requests.grown[q] % rules.unit] -= 1
     remove(lanes.ends, requests.place, requests.last, r * (rules.most + 1), lanes.writing[r], q)
@@ -188,6 +198,8 @@ def admitted(
         need = above(kept(rules, prompt), rules.unit) * rules.weight + rules.fixed
     else:
         need = above(prompt, rules.hold_unit) * rules.hold_weight + rules.fixed - shared
+    if rules.reserving:
+        need = max(need, growing(rules, prompt, requests.left[q]) + rules.fixed - shared)
     if need > lanes.free[r] + lanes.idle[r] - idle - reserve:
         return False
     unqueued(lanes, requests, r)

@@ -45,6 +45,7 @@ class Ruleset(NamedTuple):
     cap: int  #: the most of a prompt's tokens that are kept [token]
     hold_unit: int  #: tokens of a block while a prompt is read [token]
     hold_weight: int  #: blocks that they take [block]
+    reserving: int  #: 1: a request is admitted when the blocks of its last token are free, and holds them all along
     sharing: int  #: 1: a prefix cache keeps blocks of prompts
     width: int  #: items of the longest chain of prefix blocks
     priorities: int  #: 1: requests have priorities

@@ -74,7 +74,7 @@ def chunk_of(rules: Ruleset, tables: Tables, requests: Requests, q: int, budget:
 def fitting(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return how many of the lane's next k decode steps its memory holds."""
     room = lanes.free[r] + lanes.idle[r]
-    if rules.weight == 0 or growth(rules, lanes, r, k) <= room:
+    if rules.weight == 0 or rules.reserving or growth(rules, lanes, r, k) <= room:
         return k
     left = room // rules.weight
     whole = left // lanes.writing[r]
