@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvplan.perf.simulate import buckets, compiled, state
+from kvplan.perf.simulate import buckets, compiled, state, store
 from kvplan.perf.simulate.engine import DONE, MORE, SLOTS_FULL, UNTIL
 from kvplan.perf.simulate.state import NEVER, NEXT, RECORDS, TICKETS, Records, Ruleset, Stream
 from kvplan.perf.simulate.tables import StepTable
@@ -37,7 +37,7 @@ class Piece:
         start = self.start if len(self.start) else [0] * (n + 1)
         named = {"at": self.at, "prompt": self.prompt, "output": self.output, "rank": rank, "start": start,
                  "keys": self.keys, "tokens": self.tokens}  # fmt: skip
-        return Stream(**{name: state.column(fast, name, values) for name, values in named.items()})
+        return Stream(**{name: store.column(fast, name, values) for name, values in named.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,11 @@ class Simulation:
         self.calls = compiled.fast() if fast else compiled.plain()
         self.tables = self.steps.tables(r.chunk, fast)
         items = min(MOST_ITEMS, r.lanes * max(r.room, 1)) if r.sharing else 1
-        self.lanes = state.lanes(r, fast)
-        self.fleet = state.fleet(r, fast, SLOTS, items, buckets.BUCKETS)
-        self.cache = state.cache(r, fast, items, SEEN if r.router == state.PREFIX_AWARE else 1)
-        self.requests = state.requests(r, fast, SLOTS)
-        self.records = state.records(fast, ROOM + r.most)
+        self.lanes = store.lanes(r, fast)
+        self.fleet = store.fleet(r, fast, SLOTS, items, buckets.BUCKETS)
+        self.cache = store.cache(r, fast, items, SEEN if r.router == state.PREFIX_AWARE else 1)
+        self.requests = store.requests(r, fast, SLOTS)
+        self.records = store.records(fast, ROOM + r.most)
         self.fleet.count[TICKETS] = self.concurrency
         self.pending = sorted(self.events, key=lambda e: e.at)
         self.asked = self.interval
@@ -108,7 +108,7 @@ class Simulation:
             if why in (MORE, DONE):
                 return
             if why == SLOTS_FULL:
-                self.requests, self.fleet = state.grown(self.requests, self.rules, self.fast, self.fleet)
+                self.requests, self.fleet = store.grown(self.requests, self.rules, self.fast, self.fleet)
             if why == UNTIL:
                 self.act(until)
 

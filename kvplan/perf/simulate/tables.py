@@ -9,7 +9,8 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
 from kvplan.perf.operators import Attended, attended_at, forward
 from kvplan.perf.operators import attention as attention_of
-from kvplan.perf.simulate.state import Tables, column
+from kvplan.perf.simulate.state import Tables
+from kvplan.perf.simulate.store import column
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from kvplan.perf.simulate.buckets import BUCKETS, bucket
 from kvplan.perf.simulate.compiled import outer
-from kvplan.perf.simulate.state import Records, filled
+from kvplan.perf.simulate.state import Records
+from kvplan.perf.simulate.store import filled
 
 Array = Any
 
