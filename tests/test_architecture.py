@@ -37,8 +37,9 @@ ONLY = {
     "numpy": {
         "measuring/", "perf/arrays", "perf/mixtures", "planning/search", "planning/grid", "planning/crowd",
         "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
-        "planning/certainty", "planning/sensitivity", "planning/fleet/",
+        "planning/certainty", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
+    "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
