@@ -8,7 +8,7 @@ from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.load import Survey, survey
-from kvplan.planning.server import server
+from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
@@ -58,10 +58,44 @@ def load(
         >>> kvplan.load("llama3.1-8b", "h100", 2000, 200, concurrency=16).points[0].running
         16
     """
-    if concurrency is not None and rate is not None:
-        raise SpecError("concurrency, rate: give one of them, not both")
-    if burstiness is not None and concurrency is not None:
-        raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
+    apart(concurrency, rate, burstiness)
+    served = endpoint(
+        model, gpu, isl, osl, engine=engine, technique=technique, tp=tp, pp=pp, dp=dp, weights=weights,
+        utilization=utilization, prefix_hit=prefix_hit, speculative=speculative, draft_share=draft_share,
+        draft_tokens=draft_tokens, disaggregated=disaggregated, percentile=percentile, price=price, prices=prices,
+        profile=profile, on=on, allow_long_context=allow_long_context,
+    )  # fmt: skip
+    return loaded(
+        served, concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
+    )  # fmt: skip
+
+
+def endpoint(
+    model: str,
+    gpu: str,
+    isl: int | str,
+    osl: int | str,
+    *,
+    engine: str = "vllm",
+    technique: str = spelling.BASELINE,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    weights: str | None = None,
+    utilization: float | str | None = None,
+    prefix_hit: float | str = 0.0,
+    speculative: float | str | None = None,
+    draft_share: float | str | None = None,
+    draft_tokens: int | None = None,
+    disaggregated: tuple[int, int] | str | None = None,
+    percentile: float | str = 0.95,
+    price: float | str | None = None,
+    prices: str | Iterable[str] = (),
+    profile: str = PUBLISHED,
+    on: str | None = None,
+    allow_long_context: bool = False,
+) -> Server:
+    """Return the server that `load` puts under load, which no load changes."""
     at = values.bounded_share(percentile, "percentile", 0.5, 0.9999)
     spec, day = catalog.model(values.word(model, "model")), values.day(on)
     prompt, output = values.tokens(isl, "isl"), values.tokens(osl, "osl")
@@ -72,18 +106,40 @@ def load(
         parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
     )  # fmt: skip
-    endpoint = server(
+    return server(
         spec, place, technique=values.word(technique, "technique"),
         prompt=prompt, output=output,
         hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
         split=values.given(values.halves, disaggregated, "disaggregated"), percentile=at,
     )  # fmt: skip
+
+
+def loaded(
+    endpoint: Server,
+    *,
+    concurrency: int | None = None,
+    rate: float | str | None = None,
+    burstiness: float | str | None = None,
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    on: str | None = None,
+) -> Survey:
+    """Return a server under the load that `load` was asked for."""
+    apart(concurrency, rate, burstiness)
     spread = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
     limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
     return survey(
         endpoint, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
-        rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=day,
+        rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=values.day(on),
     )  # fmt: skip
+
+
+def apart(concurrency: int | None, rate: float | str | None, burstiness: float | str | None) -> None:
+    """Refuse loads that are both closed and open loops."""
+    if concurrency is not None and rate is not None:
+        raise SpecError("concurrency, rate: give one of them, not both")
+    if burstiness is not None and concurrency is not None:
+        raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
 
 
 def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
