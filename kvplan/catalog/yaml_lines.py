@@ -9,7 +9,7 @@ _Events = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def lines_of(text: str) -> dict[Route, int]:
-    """Return the line of every value of a YAML mapping that `read_yaml` has read, by its route; a key's own is its line.
+    """Return the line of every value of a YAML mapping that `read_yaml` has read, by its route.
 
     The line of a value in a mapping is that of its key.
     """

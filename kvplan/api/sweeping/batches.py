@@ -58,7 +58,7 @@ def columns_of(study: Study) -> tuple[Columns, tuple[tuple[str, str], ...]]:
     kinds = [(shown, kind_of(study, name)) for name, shown in parameters]
     figures = [(name, figure.kind) for name, figure in QUESTIONS[study.ask].figures.items()]
     head = [("key", TEXT), ("point", "whole"), *kinds, ("status", TEXT), ("reason", TEXT)]
-    return tuple([*head, *figures]), parameters
+    return (*head, *figures), parameters
 
 
 def kind_of(study: Study, parameter: str) -> str:

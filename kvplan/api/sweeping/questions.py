@@ -60,6 +60,7 @@ class Question:
     name: str  #: as `kvplan` offers it
     figures: Mapping[str, Quantity]  #: name -> figure
     minimize: tuple[str, ...]  #: of the Pareto front where a study names none
+    shown: tuple[str, ...]  #: what a row of a report says besides
     refusal: Callable[[Any], str]  #: why an answer is a 'no', '' when it is none
     needed: tuple[tuple[str, ...], ...]  #: of each group a point has at least one
     #: parameters that differ within points that share work
@@ -130,13 +131,15 @@ ESTIMATE = Question(
         "reduction": real("reduction"), "parallel": text("parallel"), "gpu_count": whole("gpus"),
         "fewest_gpus": whole("fewest_gpus"), "max_sequences": whole("sequences"), "batch": real("batch"),
         "mean_ttft": real("ttft", "s"), "mean_tpot": real("tpot", "s"), "tokens_per_second": real("tokens_per_second"),
-        "usd_per_query": real("cost.per_query", "USD"), "usd_per_million_tokens": real("cost.per_million_tokens", "USD"),
+        "usd_per_query": real("cost.per_query", "USD"),
+        "usd_per_million_tokens": real("cost.per_million_tokens", "USD"),
         "lone_ttft": real("lone.ttft", "s"), "lone_tpot": real("lone.tpot", "s"), "lone_usd": real("lone.usd", "USD"),
         "limited_batch": real("same_limits.batch"), "limited_gpus": whole("same_limits.gpus"),
         "limited_ttft": real("same_limits.ttft", "s"), "limited_tpot": real("same_limits.tpot", "s"),
         "limited_usd_per_query": real("same_limits.usd", "USD"), "quality_risk": text("risk"),
     },
     minimize=("limited_usd_per_query", "lone_tpot"),
+    shown=("limited_gpus", "limited_batch", "quality_risk"),
     refusal=lambda r: r.reason,
     needed=(("model",), ("context",)),
     gathered=frozenset({"techniques"}),
@@ -187,6 +190,7 @@ LOAD = Question(
         "usd_per_million_tokens": of_point("usd_per_million_tokens", "USD"), "bound_by": text("rate.binding"),
     },
     minimize=("usd_per_query", "p95_ttft"),
+    shown=("parallel", "gpu_count", "mean_tpot"),
     refusal=lambda s: s.refusal,
     needed=(("model",), ("gpu",), ("isl",), ("osl",)),
     gathered=OF_A_LOAD,
@@ -236,6 +240,7 @@ RECOMMEND = Question(
         "slo_probability": real("plan.slo_probability"),
     },
     minimize=("usd_per_query", "plan_e2e"),
+    shown=("chosen_technique", "chosen_gpu", "replicas", "gpu_count"),
     refusal=lambda r: r.lacking,
     needed=(("model",), ("workload", "isl")),
 )  # fmt: skip
@@ -257,6 +262,7 @@ SIMULATE = Question(
         "usd_per_query": real("outcome.usd_per_query", "USD"),
     },
     minimize=("usd_per_query", "p95_ttft"),
+    shown=("replicas", "gpu_count", "goodput"),
     refusal=lambda s: s.refusal,
     needed=(("model",), ("gpu",), ("trace", "workload")),
 )  # fmt: skip

@@ -55,6 +55,7 @@ class Summary:
     statuses: Mapping[str, int]  #: how many ended how
     reasons: tuple[tuple[str, int], ...]  #: why there was no answer, the most frequent first
     minimize: tuple[str, ...]  #: figures of the front; the best points have the least of the first
+    shown: tuple[str, ...]  #: what a row of a report says besides: columns of the table
     units: Mapping[str, str]  #: figure -> its unit
     best: tuple[Row, ...]  #: the best points
     front: tuple[Row, ...]  #: points that no other beats in one figure without losing in another
@@ -122,6 +123,7 @@ def summary(study: Study, folder: "Path", ledger: Ledger) -> Summary:
         statuses=dict(statuses),
         reasons=tuple(reasons.most_common()),
         minimize=minimize,
+        shown=tuple(name for name in question.shown if name.removeprefix("chosen_") not in map(column, study.varied)),
         units={name: figure.unit for name, figure in question.figures.items() if figure.kind != TEXT},
         best=tuple(nsmallest(BEST, best, key=lambda r: (r[minimize[0]], r["point"]))),
         front=front.sorted(),
