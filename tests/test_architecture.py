@@ -29,14 +29,17 @@ ONLY = {
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
-    "os": {"catalog/", "cli/__init__", "cli/options", "measuring/device/", "planning/fleet/program"},
+    "os": {"catalog/", "cli/__init__", "cli/options", "measuring/device/", "planning/fleet/program",
+           "api/sweep"},  # processes, and settings of a cluster
     "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/plan", "planning/demand", "planning/certainty",
         "planning/sensitivity", "planning/fleet/",
     },
-    "scipy": {"measuring/", "planning/fleet/program"},
+    "scipy": {"measuring/", "planning/fleet/program", "planning/design"},
+    "pyarrow": {"catalog/parts"}, "ray": {"api/sweeping/cluster"},
+    "multiprocessing": {"api/sweeping/crews", "measuring/device/"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

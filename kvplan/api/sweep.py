@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import ceil
-from os import cpu_count, getcwd
-from typing import TYPE_CHECKING
+from os import cpu_count
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.sweeping.batches import MOST, Batch, KeyedPoint, Portion, columns_of
+from kvplan.api.sweeping.batches import MOST, Batch, KeyedPoint, columns_of
 from kvplan.api.sweeping.crews import Crew, pool
-from kvplan.api.sweeping.course import Course, cut
+from kvplan.api.sweeping.dispatch import Dispatch, cut
 from kvplan.api.sweeping.names import check, marks
 from kvplan.api.sweeping.questions import QUESTIONS, askable, unavailable
 from kvplan.api.sweeping.summary import Summary, summary
@@ -22,9 +21,6 @@ from kvplan.catalog.marks import foundation
 from kvplan.errors import SpecError
 from kvplan.planning.design import points
 from kvplan.specs.sweep import Choice, Study
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: who may answer
 ENGINES = ("pool", "ray")
@@ -97,7 +93,8 @@ def sweep(
     name = values.word(output, "output") if output is not None else f"{study.file.rpartition('.')[0]}.sweep"
     folder = parts.results(name, make=not quiet)
     study, day = dated(study, on, parts.about(folder).get("day"))
-    ledger, asked, moved, lost = Ledger(point.key for point in keyed(study)), 0, 0, ()
+    ledger, asked, moved = Ledger(point.key for point in keyed(study)), 0, 0
+    lost: tuple[int, ...] = ()
     with nullcontext() if quiet else parts.alone(folder):
         if not quiet:
             parts.tell_about(folder, {"schema": 1, "command": "sweep", "study": study.name, "day": day})
@@ -159,7 +156,7 @@ class Hands:
 
 
 def run(
-    study: Study, folder: "Path", ledger: Ledger, hands: Hands, told: Watch | None
+    study: Study, folder: parts.Folder, ledger: Ledger, hands: Hands, told: Watch | None
 ) -> tuple[int, tuple[int, ...]]:  # fmt: skip
     """Ask the points that have no answer; return how many were answered, and the numbers of those that were lost."""
     for rows in parts.rows(folder, ("key",)):
@@ -178,16 +175,21 @@ def run(
         return 0, ()
     columns, parameters = columns_of(study)
     like = Batch(
-        ask=study.ask, points=(), columns=tuple(columns), parameters=parameters, stands=foundation(), folder=getcwd()
+        ask=study.ask,
+        points=(),
+        columns=tuple(columns),
+        parameters=parameters,
+        stands=foundation(),
+        folder=parts.here(),
     )
     with hands.crew(total - done) as crew:
         size = min(MOST, max(1, ceil((total - done) / (crew.size * SHARES))))
         batches = cut(unanswered(study, ledger), size, like)
-        lost = Course(batches, crew, lambda p: parts.add(folder, p.name, p.content), returned).run()
+        lost = Dispatch(batches, crew, lambda p: parts.add(folder, p.name, p.content), returned).run()
     return done - before, tuple(point.number for point in lost)
 
 
-def tidied(folder: "Path", ledger: Ledger) -> int:
+def tidied(folder: parts.Folder, ledger: Ledger) -> int:
     """Put the rows aside that the study does not ask any more; return how many there were."""
     if parts.rows_in(folder) == len(ledger):
         return 0

@@ -7,6 +7,7 @@ are whole and perhaps a draft, which the next run removes.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import chdir
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ PARTS, COMPACT, SUPERSEDED, ABOUT, LOCK = "part-*.parquet", "part-all", "superse
 ROWS, GROUP = 20_000, 100_000
 #: kinds of columns
 REAL, WHOLE, TEXT, FLAG = "real", "whole", "text", "flag"
+#: what holds the parts of a study
+Folder = Path
 #: columns as (name, kind)
 Columns = Sequence[tuple[str, str]]
 #: column -> its values, all of one length
@@ -46,6 +49,20 @@ def encoded(columns: Columns, rows: Rows) -> bytes:
     written.write_table(pyarrow.Table.from_pydict(dict(rows), schema=schema), sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def here() -> str:
+    """Return the folder that paths are relative to."""
+    return str(Path.cwd())
+
+
+def stand_in(folder: str) -> None:
+    """Make paths relative to a folder; raise SpecError."""
+    try:
+        chdir(folder)
+    except OSError as error:
+        why = f"a worker cannot stand in {folder} ({error.strerror}), which paths of the study are relative to"
+        raise SpecError(f"sweep: {why}; share that folder with it") from None
 
 
 def results(word: str, *, make: bool) -> Path:

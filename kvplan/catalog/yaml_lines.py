@@ -1,5 +1,7 @@
 """On which line of a YAML file each of its values stands."""
 
+from typing import Any
+
 import yaml
 
 #: keys and places in lists, from the outermost in
@@ -17,7 +19,8 @@ def lines_of(text: str) -> dict[Route, int]:
     route: list[str | int] = []
     #: for each open list the next place, for each open mapping whether a key comes next
     state: list[int | None] = []
-    for event in yaml.parse(text, Loader=_Events):
+    events: Any = yaml.parse(text, Loader=_Events)
+    for event in events:
         kind = type(event)
         if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             state.pop()

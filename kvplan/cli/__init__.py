@@ -28,8 +28,8 @@ TRACEBACK = "KVPLAN_TRACEBACK"
 
 #: commands in the order of the help; others follow by name
 ORDER = (
-    "estimate", "memory", "list", "show", "prices", "load", "recommend", "compare", "fleet", "sweep", "audit", "predict",
-    "validate", "calibrate", "profile", "doctor",
+    "estimate", "memory", "list", "show", "prices", "load", "recommend", "compare", "fleet", "sweep", "audit",
+    "predict", "validate", "calibrate", "profile", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES, NONE = {"list": "listing"}, {"options"}

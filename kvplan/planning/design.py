@@ -35,9 +35,9 @@ def points(study: Study, gathered: Collection[str] = ()) -> Iterator[StudyPoint]
 
 def options(study: Study) -> list[list[_Option]]:
     """Return what each dimension of a grid may be: the cases, then every axis."""
-    together = [{name: choice.value for name, choice in case.items()} for case in study.cases]
-    alone = [[{axis.name: choice.value} for choice in axis.choices] for axis in study.axes]
-    return [together, *alone] if together else list(alone)
+    together: list[_Option] = [{name: choice.value for name, choice in case.items()} for case in study.cases]
+    alone: list[list[_Option]] = [[{axis.name: choice.value} for choice in axis.choices] for axis in study.axes]
+    return [together, *alone] if together else alone
 
 
 def _grid(study: Study, gathered: Collection[str]) -> Iterator[tuple[int, _Option]]:
@@ -46,7 +46,8 @@ def _grid(study: Study, gathered: Collection[str]) -> Iterator[tuple[int, _Optio
     inner = [n for n, choices in enumerate(dimensions) if set(choices[0]) <= set(gathered)]
     order = [n for n in range(len(dimensions)) if n not in inner] + inner
     for places in product(*(range(len(dimensions[n])) for n in order)):
-        number, values = 0, {}
+        number = 0
+        values: dict[str, Value] = {}
         for n, place in zip(order, places, strict=True):
             number += strides[n] * place
             values.update(dimensions[n][place])
@@ -67,7 +68,7 @@ def _on(axes: tuple[Axis, ...], shares: Any) -> dict[str, Value]:
 
 def drawn(sample: Sample, dimensions: int) -> Any:
     """Return points of the unit cube, one a row; the first of Sobol's where their number is no power of two."""
-    from scipy.stats import qmc
+    from scipy.stats import qmc  # type: ignore[import-untyped,unused-ignore]
 
     if sample.method == SOBOL:
         power = max(sample.points - 1, 1).bit_length()

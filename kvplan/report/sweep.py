@@ -6,24 +6,54 @@ from typing import Any
 from kvplan.api.sweep import Swept
 from kvplan.api.sweeping.batches import ANSWERED, STATUS
 from kvplan.api.sweeping.questions import column
-from kvplan.api.sweeping.summary import Field2D, Level, Row
+from kvplan.api.sweeping.summary import AxisValue, Field2D, Row
 from kvplan.report.blocks import (
-    Block, Cell, Chart, Column, Heading, Json, Notes, Page, Series, Table, Text, grid, notes, schema, sentence, table,
+    Block,
+    Cell,
+    Chart,
+    Column,
+    Heading,
+    Json,
+    Notes,
+    Page,
+    Series,
+    Table,
+    Text,
+    grid,
+    notes,
+    schema,
+    sentence,
+    table,
 )  # fmt: skip
 from kvplan.units import (
-    show_bytes, show_count, show_energy, show_percent, show_time, show_tokens, show_usd,
+    show_bytes,
+    show_count,
+    show_energy,
+    show_percent,
+    show_time,
+    show_tokens,
+    show_usd,
 )  # fmt: skip
 
 #: rows of a front, and reasons, that a page lists; a document lists all
 FRONT, REASONS = 20, 10
 #: rows of the best that a page lists where it is not the whole report
 FEW = 3
+#: parameters that vary in a study whose points are named in a cell
+WIDEST = 4
+#: numbers from here on are written without decimals
+MANY = 1e4
 #: fields of a map from the least to the greatest figure
 SHADES = "█▓▒░"
 #: how a figure of a unit is written
 UNITS: dict[str, Callable[[Any], str]] = {
-    "s": show_time, "USD": show_usd, "B": show_bytes, "J": show_energy, "": lambda value: f"{value:,.4g}",
-}  # fmt: skip
+    "s": show_time,
+    "USD": show_usd,
+    "B": show_bytes,
+    "J": show_energy,
+    "share": lambda value: show_percent(value, 1),
+    "": lambda value: f"{value:,.4g}",
+}
 #: how the values of a parameter are written
 PARAMETERS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("context", "isl", "osl", "output"), show_tokens),
@@ -63,9 +93,13 @@ def answer(swept: Swept) -> str:
 def where(swept: Swept) -> str:
     """Return where the table is, how it is read, and what was done this time."""
     took = f"{swept.asked:,} were asked now, in {show_time(swept.seconds)}." if swept.asked else "None was asked now."
-    aside = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/superseded."
+    gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/superseded."
+    aside = gone if swept.superseded else ""
+    if swept.summary.strangers:
+        rows = show_count(swept.summary.strangers, "row")
+        aside = f" {rows} of the folder answer other points, or stand on another kvplan, profile or price."
     sql = f"duckdb -c \"from '{swept.folder}/*.parquet'\""
-    return f"{took}{aside if swept.superseded else ''} The table, a row a point: {sql}"
+    return f"{took}{aside} The table, a row a point: {sql}"
 
 
 def detail(swept: Swept) -> Iterator[Block]:
@@ -96,7 +130,7 @@ def rows_table(title: str, swept: Swept, rows: Sequence[Row]) -> Table:
     varied = [column(name) for name in swept.study.varied]
     figures = list(dict.fromkeys((*s.minimize, *s.shown)))
     columns = [parameter_column(name) for name in varied] + [figure_column(name, s.units) for name in figures]
-    return table(title, columns, rows, keys=min(len(varied), 2))
+    return table(title, columns, rows, keys=min(len(varied), 3))
 
 
 def parameter_column(name: str) -> Column[Row]:
@@ -109,31 +143,38 @@ def parameter_column(name: str) -> Column[Row]:
 def figure_column(name: str, units: Mapping[str, str]) -> Column[Row]:
     """Return the column of a figure."""
     unit = units.get(name)
-    align = "left" if unit is None else "right"
-    return Column[Row](
-        heading=name, value=lambda row: row[name], show=str if unit is None else UNITS[unit], align=align, key=name
-    )  # fmt: skip
+    if unit is None:
+        return Column[Row](heading=name, value=lambda row: row[name], align="left", key=name)
+    return Column[Row](heading=name, value=lambda row: row[name], show=UNITS[unit], key=name)
 
 
 def plain(value: Any) -> str:
     """Return a value as a table has it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= MANY else f"{value:.4g}"
 
 
-def levels_table(swept: Swept, name: str, levels: Sequence[Level]) -> Table:
+def levels_table(swept: Swept, name: str, levels: Sequence[AxisValue]) -> Table:
     """Return the values of one parameter: how many points were answered, and the best of them."""
-    s, own = swept.summary, column(name)
+    own, figure = column(name), swept.summary.minimize[0]
+    named = "at" if len(swept.study.varied) <= WIDEST else None
     columns = (
-        Column[Level](heading=own, value=lambda level: label(own, level.label), align="left"),
-        Column[Level](heading="answered", value=lambda level: level.answered, show=lambda n: f"{n:,}"),
-        Column[Level](heading="other", value=lambda level: level.others, show=lambda n: f"{n:,}" if n else "-"),
-        Column[Level](
-            heading=f"least {s.minimize[0]}", value=lambda level: level.best and level.best[s.minimize[0]],
-            show=UNITS[s.units[s.minimize[0]]],
+        Column[AxisValue](heading=own, value=lambda level: label(own, level.label), align="left"),
+        Column[AxisValue](heading="answered", value=lambda level: level.answered, show=lambda n: f"{n:,}"),
+        Column[AxisValue](heading="other", value=lambda level: level.others, show=lambda n: f"{n:,}" if n else "-"),
+        Column[AxisValue](
+            heading=f"least {figure}",
+            value=lambda level: level.best and level.best[figure],
+            show=UNITS[swept.summary.units[figure]],
         ),
-        Column[Level](heading="at", value=lambda level: level.best and place(swept, level.best, own), align="left",
-                      wraps=True),
-    )  # fmt: skip
+        Column[AxisValue](
+            heading=named,
+            value=lambda level: level.best and place(swept, level.best, own),
+            align="left",
+            wraps=True,
+        ),
+    )
     return table(f"By {own}", columns, levels)
 
 
@@ -210,6 +251,7 @@ def document(swept: Swept) -> Json:
         not_asked=s.points - s.rows,
         asked_now=swept.asked,
         superseded=swept.superseded,
+        strangers=s.strangers,
         lost=list(swept.lost),
         seconds=swept.seconds,
         varied=[column(name) for name in study.varied],
@@ -227,7 +269,7 @@ def document(swept: Swept) -> Json:
     )  # fmt: skip
 
 
-def level_of(level: Level) -> Json:
+def level_of(level: AxisValue) -> Json:
     """Return a value of a parameter as a JSON object."""
     best = level.best
     return {"value": level.label, "answered": level.answered, "others": level.others,

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from os import chdir
 from typing import Any
 
 from kvplan.api.sweeping.questions import QUESTIONS, TEXT, Question, attempted, column
 from kvplan.catalog.marks import digest, foundation
-from kvplan.catalog.parts import Columns, encoded
+from kvplan.catalog.parts import Columns, encoded, stand_in
 from kvplan.errors import KvplanError, SpecError, one_line
 from kvplan.specs.sweep import Study, Value
 
@@ -101,10 +100,7 @@ def ready(stands: str, folder: str) -> None:
             "sweep: this worker has another kvplan, or other profiles and prices, than the one that asks; install the "
             "same on every machine, and change no file while a sweep runs"
         )
-    try:
-        chdir(folder)
-    except OSError as error:
-        raise SpecError(f"sweep: a worker cannot stand in {folder} ({error.strerror}); share it") from None
+    stand_in(folder)
 
 
 def groups(question: Question, points: Sequence[KeyedPoint]) -> Iterator[list[KeyedPoint]]:

@@ -6,8 +6,8 @@ Ray restarts what dies with a worker by itself; what it gives up is handed back 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from os import environ
+from secrets import token_hex
 from typing import Any
 
 from kvplan.api.sweeping.batches import Batch, answered
@@ -20,32 +20,30 @@ OLDEST = (2, 60)
 LOCAL = "local"
 #: how often Ray asks a batch again whose worker died
 AGAIN = 3
-#: settings that stand where nobody set them: a busy machine takes longer to start than Ray waits, and the agent that
-#: collects metrics is of no use to a sweep
-USUAL = {
-    "RAY_raylet_start_wait_time_s": "120",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+#: settings that stand where nobody set them: a busy machine takes longer to start than Ray waits, and nobody reads the
+#: metrics of a sweep, whose agent is what most often fails to start
+USUAL = {"RAY_raylet_start_wait_time_s": "120", "RAY_enable_metrics_collection": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+#: where a cluster's secret may stand; without any of them Ray writes one into the home folder
+SECRETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+#: how often a cluster on this machine is started
+TRIES = 3
 
 
 def library() -> Any:
     """Return Ray; raise SpecError where it is not installed or too old."""
-    try:
-        found = tuple(int(part) for part in version("ray").split(".")[:2])
-    except PackageNotFoundError:
-        found = ()
-    if found < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise SpecError(f"engine: needs Ray {oldest} or newer; install it with: pip install 'kvplan[ray]'")
     for name, value in USUAL.items():
         environ.setdefault(name, value)
-    import ray
-
+    try:
+        import ray
+    except ImportError:
+        ray = None
+    if ray is None or tuple(int(part) for part in ray.__version__.split(".")[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise SpecError(f"engine: needs Ray {oldest} or newer; install it with: pip install 'kvplan[ray]'")
     return ray
 
 
-class Cluster:
+class ClusterCrew:
     """Workers of a Ray cluster."""
 
     def __init__(self, ray: Any, size: int):
@@ -81,7 +79,7 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Crew]:
         begin(ray, address, workers)
     try:
         most = int(ray.cluster_resources().get("CPU", 1))
-        yield Cluster(ray, min(workers or most, most))
+        yield ClusterCrew(ray, min(workers or most, most))
     finally:
         if mine:
             ray.shutdown()
@@ -89,12 +87,24 @@ def cluster(address: str | None, workers: int | None) -> Iterator[Crew]:
 
 def begin(ray: Any, address: str | None, workers: int | None) -> None:
     """Connect to a cluster, or start one of this process; raise SpecError."""
-    try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=workers, include_dashboard=False, log_to_driver=False)
-        else:
-            ray.init(address=address or environ.get("RAY_ADDRESS") or "auto", log_to_driver=False)
-    except Exception as error:
-        why = str(error).strip().partition("\n")[0]
-        start = "start one with `ray start`, name it with address=HOST:6379, or try address=local"
-        raise SpecError(f"address: no Ray cluster answers ({why}); {start}") from None
+    tries = TRIES if address == LOCAL else 1
+    for left in reversed(range(tries)):
+        try:
+            if address == LOCAL:
+                local(ray, workers)
+            else:
+                ray.init(address=address or environ.get("RAY_ADDRESS") or "auto", log_to_driver=False)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left:
+                why = str(error).strip().partition("\n")[0]
+                start = "start one with `ray start`, name it with address=HOST:6379, or try address=local"
+                raise SpecError(f"address: no Ray cluster answers ({why}); {start}") from None
+
+
+def local(ray: Any, workers: int | None) -> None:
+    """Start a cluster on this machine whose secret lives as long as this process and is in no file."""
+    if not any(name in environ for name in SECRETS):
+        environ["RAY_AUTH_TOKEN"] = token_hex(32)
+    ray.init(address=LOCAL, num_cpus=workers, include_dashboard=False, log_to_driver=False)

@@ -30,7 +30,7 @@ class Crew(Protocol):
         """Wait for at least one batch and return those that are done."""
 
 
-class Alone:
+class LoneCrew:
     """This process, one batch after another."""
 
     size = 1
@@ -61,7 +61,7 @@ def live_with_parent() -> None:
         Thread(target=follow, daemon=True).start()
 
 
-class Pool:
+class ProcessCrew:
     """Processes that a server forks: none inherits threads, locks or open files of the one that asks."""
 
     def __init__(self, size: int):
@@ -106,10 +106,10 @@ class Pool:
 def pool(size: int) -> Iterator[Crew]:
     """Give as many processes, or this one alone; whatever happens, the processes are gone afterwards."""
     if size == 1:
-        yield Alone()
+        yield LoneCrew()
         return
     before = set(active_children())
-    crew = Pool(size)
+    crew = ProcessCrew(size)
     try:
         yield crew
         crew.pool.shutdown()

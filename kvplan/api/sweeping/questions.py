@@ -16,13 +16,13 @@ from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, leading
 from kvplan.planning.replica import Evaluation
-from kvplan.specs.sweep import Askable, Value
+from kvplan.specs.sweep import Askable
 from kvplan.units import MONTH
 
 #: what answers one point: an object with figures, or why there is none
 Found = Any
-#: parameters of a point by name
-Call = Mapping[str, Value]
+#: parameters of a point by name, as Value has them; the question itself checks their types
+Call = Mapping[str, Any]
 #: what a study does not set: how an answer is told, and what makes several answers of one
 UNASKED = frozenset({"vary", "progress", "told", "per_request"})
 #: kinds of figures, as columns of a table have them
@@ -30,27 +30,27 @@ REAL, WHOLE, TEXT = "real", "whole", "text"
 
 
 @dataclass(frozen=True)
-class Quantity:
+class StudyFigure:
     """One figure of an answer."""
 
     kind: str  #: REAL, WHOLE or TEXT
-    unit: str  #: as the page writes it: s, USD, B, '' for a plain number
+    unit: str  #: as the page writes it: s, USD, B, J, share, '' for a plain number
     get: str | Callable[[Any], Any]  #: path through the answer's attributes, or a function of it
 
 
-def real(get: str | Callable[[Any], Any], unit: str = "") -> Quantity:
+def real(get: str | Callable[[Any], Any], unit: str = "") -> StudyFigure:
     """Return a figure that is any number."""
-    return Quantity(REAL, unit, get)
+    return StudyFigure(REAL, unit, get)
 
 
-def whole(get: str | Callable[[Any], Any]) -> Quantity:
+def whole(get: str | Callable[[Any], Any]) -> StudyFigure:
     """Return a figure that is a whole number."""
-    return Quantity(WHOLE, "", get)
+    return StudyFigure(WHOLE, "", get)
 
 
-def text(get: str | Callable[[Any], Any]) -> Quantity:
+def text(get: str | Callable[[Any], Any]) -> StudyFigure:
     """Return a figure that is a text."""
-    return Quantity(TEXT, "", get)
+    return StudyFigure(TEXT, "", get)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,13 @@ class Question:
     """What a study may ask, and how points that share work are asked together."""
 
     name: str  #: as `kvplan` offers it
-    figures: Mapping[str, Quantity]  #: name -> figure
+    figures: Mapping[str, StudyFigure]  #: name -> figure
     minimize: tuple[str, ...]  #: of the Pareto front where a study names none
     shown: tuple[str, ...]  #: what a row of a report says besides
     refusal: Callable[[Any], str]  #: why an answer is a 'no', '' when it is none
     needed: tuple[tuple[str, ...], ...]  #: of each group a point has at least one
+    #: parameters that a call must have, for points that have none
+    absent: Mapping[str, None] = field(default_factory=dict)
     #: parameters that differ within points that share work
     gathered: frozenset[str] = field(default=frozenset())
     #: asks such points at once, an answer or a refusal for each; None: one by one
@@ -72,7 +74,8 @@ class Question:
         """Return an answer or a refusal for each of several points that differ in `gathered` parameters alone."""
         if self.together is not None:
             return self.together(calls)
-        return [attempted(lambda call=call: getattr(kvplan, self.name)(**call)) for call in calls]  # type: ignore[misc]
+        ask = getattr(kvplan, self.name)
+        return [attempted(lambda call=call: ask(**{**self.absent, **call})) for call in calls]  # type: ignore[misc]
 
     def row(self, answer: Found) -> dict[str, Any]:
         """Return the figures of an answer, None where one is unknown."""
@@ -87,7 +90,7 @@ def attempted(ask: Callable[[], Found]) -> Found | KvplanError:
         return refusal
 
 
-def figure_of(answer: Found, figure: Quantity) -> Any:
+def figure_of(answer: Found, figure: StudyFigure) -> Any:
     """Return a figure of an answer in base units, None where there is none on the way to it."""
     if callable(figure.get):
         value = figure.get(answer)
@@ -117,7 +120,7 @@ def estimates(calls: Sequence[Call]) -> list[Found | KvplanError]:
 def chosen_row(answer: Estimate, call: Call) -> Evaluation:
     """Return the row of a point's technique, on the GPU on which it costs least."""
     wanted = call.get("techniques", ())
-    names = {spelling.canonical(name) for name in ((wanted,) if isinstance(wanted, str) else wanted)}  # type: ignore[union-attr]
+    names = {spelling.canonical(name) for name in ((wanted,) if isinstance(wanted, str) else wanted)}
     rows = [row for row in answer.rows if row.technique in names] or list(answer.rows)
     return leading(rows) or next((row for row in rows if row.feasible), rows[0])
 
@@ -128,7 +131,7 @@ ESTIMATE = Question(
         "chosen_technique": text("technique"), "chosen_gpu": text("gpu"),
         "kv_bytes_per_sequence": real("stored", "B"),
         "kv_bytes_per_token": real(lambda r: r.layout.growth(r.context) if r.layout else None, "B"),
-        "reduction": real("reduction"), "parallel": text("parallel"), "gpu_count": whole("gpus"),
+        "reduction": real("reduction", "share"), "parallel": text("parallel"), "gpu_count": whole("gpus"),
         "fewest_gpus": whole("fewest_gpus"), "max_sequences": whole("sequences"), "batch": real("batch"),
         "mean_ttft": real("ttft", "s"), "mean_tpot": real("tpot", "s"), "tokens_per_second": real("tokens_per_second"),
         "usd_per_query": real("cost.per_query", "USD"),
@@ -163,7 +166,7 @@ def loads(calls: Sequence[Call]) -> list[Found | KvplanError]:
     return [attempted(lambda call=call: loaded(server, on=same.get("on"), **call)) for call in own]  # type: ignore[misc]
 
 
-def of_point(path: str, unit: str = "") -> Quantity:
+def of_point(path: str, unit: str = "") -> StudyFigure:
     """Return a figure of the load that was asked for, or of the largest one within the limits."""
 
     def value(survey: Any) -> Any:
@@ -172,7 +175,7 @@ def of_point(path: str, unit: str = "") -> Quantity:
             point = None if point is None else getattr(point, name)
         return point
 
-    return Quantity(REAL, unit, value)
+    return StudyFigure(REAL, unit, value)
 
 
 LOAD = Question(
@@ -186,7 +189,7 @@ LOAD = Question(
             f"{share}_{of}": of_point(f"{of}.{share}", "s")
             for of in ("ttft", "tpot") for share in ("mean", "p50", "p95", "p99")
         },
-        "kv_occupancy": of_point("occupancy"), "usd_per_query": of_point("usd_per_query", "USD"),
+        "kv_occupancy": of_point("occupancy", "share"), "usd_per_query": of_point("usd_per_query", "USD"),
         "usd_per_million_tokens": of_point("usd_per_million_tokens", "USD"), "bound_by": text("rate.binding"),
     },
     minimize=("usd_per_query", "p95_ttft"),
@@ -236,13 +239,14 @@ RECOMMEND = Question(
         "usd_per_query_p90": real(lambda r: r.usd and r.usd[2], "USD"),
         "usd_per_month": real(monthly, "USD"), "usd_per_month_owned": real(of_term("owned", "per_month"), "USD"),
         "usd_per_month_api": real(of_term("API", "per_month"), "USD"), "cost_over_api": real(ratio_to_api),
-        "joules_per_query": real("plan.joules", "J"), "quality_drop": real("plan.quality.drop"),
-        "slo_probability": real("plan.slo_probability"),
+        "joules_per_query": real("plan.joules", "J"), "quality_drop": real("plan.quality.drop", "share"),
+        "slo_probability": real("plan.slo_probability", "share"),
     },
     minimize=("usd_per_query", "plan_e2e"),
     shown=("chosen_technique", "chosen_gpu", "replicas", "gpu_count"),
     refusal=lambda r: r.lacking,
     needed=(("model",), ("workload", "isl")),
+    absent={"workload": None},
 )  # fmt: skip
 
 
@@ -258,7 +262,7 @@ SIMULATE = Question(
             f"{share}_{of}": real(f"outcome.{of}.{share}", "s")
             for of in ("ttft", "tpot", "e2e") for share in ("p50", "p90", "p95", "p99")
         },
-        "prefix_hit_rate": real("outcome.hit_rate"), "kv_occupancy": real("outcome.occupancy"),
+        "prefix_hit_rate": real("outcome.hit_rate", "share"), "kv_occupancy": real("outcome.occupancy", "share"),
         "usd_per_query": real("outcome.usd_per_query", "USD"),
     },
     minimize=("usd_per_query", "p95_ttft"),

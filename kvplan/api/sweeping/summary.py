@@ -4,17 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import pairwise
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvplan.api.sweeping.batches import ANSWERED, as_text
 from kvplan.api.sweeping.questions import QUESTIONS, TEXT, column
 from kvplan.catalog import parts
 from kvplan.catalog.keys import Ledger
 from kvplan.specs.sweep import HeatMap, Study
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: a row of the table
 Row = Mapping[str, Any]
@@ -27,7 +25,7 @@ CUTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Level:
+class AxisValue:
     """A value of a parameter, and the points that have it."""
 
     label: str  #: as the study has it, or the ends of a part of a span
@@ -52,6 +50,7 @@ class Summary:
 
     points: int  #: of the study
     rows: int  #: of these that were asked
+    strangers: int  #: other rows of the folder: of other points, or of another kvplan, profile or price
     statuses: Mapping[str, int]  #: how many ended how
     reasons: tuple[tuple[str, int], ...]  #: why there was no answer, the most frequent first
     minimize: tuple[str, ...]  #: figures of the front; the best points have the least of the first
@@ -59,8 +58,13 @@ class Summary:
     units: Mapping[str, str]  #: figure -> its unit
     best: tuple[Row, ...]  #: the best points
     front: tuple[Row, ...]  #: points that no other beats in one figure without losing in another
-    levels: Mapping[str, tuple[Level, ...]]  #: parameter that varies -> its values
+    levels: Mapping[str, tuple[AxisValue, ...]]  #: parameter that varies -> its values
     field: Field2D | None  #: the map, None where fewer than two parameters vary
+
+
+def ends(edge: float) -> str:
+    """Return an end of a part of a span."""
+    return f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}"
 
 
 class Labels:
@@ -73,7 +77,7 @@ class Labels:
         self.all: list[str] = []
         if axis is not None and axis.span is not None:
             self.edges = [float(axis.span.at(n / CUTS)) for n in range(CUTS + 1)]
-            self.all = [f"{low:.3g} to {high:.3g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
+            self.all = [f"{ends(low)} to {ends(high)}" for low, high in pairwise(self.edges)]
         else:
             listed = axis.choices if axis else [case[parameter] for case in study.cases]
             self.all = list(dict.fromkeys(self.said(choice.value) for choice in listed))
@@ -85,13 +89,13 @@ class Labels:
 
     def of(self, row: Row) -> str:
         """Return the label of a row."""
-        value = row[self.column]
+        value: Any = row[self.column]
         if not self.edges:
             return self.said(value)
-        return self.all[min(sum(value >= edge for edge in self.edges[1:-1]), CUTS - 1)]
+        return str(self.all[min(sum(value >= edge for edge in self.edges[1:-1]), CUTS - 1)])
 
 
-def summary(study: Study, folder: "Path", ledger: Ledger) -> Summary:
+def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
     """Return what the rows of a folder say that a study asks for, each point once."""
     question = QUESTIONS[study.ask]
     minimize = study.minimize or question.minimize
@@ -120,6 +124,7 @@ def summary(study: Study, folder: "Path", ledger: Ledger) -> Summary:
     return Summary(
         points=len(ledger),
         rows=statuses.total(),
+        strangers=parts.rows_in(folder) - statuses.total(),
         statuses=dict(statuses),
         reasons=tuple(reasons.most_common()),
         minimize=minimize,
@@ -134,7 +139,7 @@ def summary(study: Study, folder: "Path", ledger: Ledger) -> Summary:
     )  # fmt: skip
 
 
-def asked(study: Study, folder: "Path", ledger: Ledger) -> Iterator[Row]:
+def asked(study: Study, folder: parts.Folder, ledger: Ledger) -> Iterator[Row]:
     """Yield the rows of a folder that a study asks for, each point once."""
     ledger.forget()
     parameters = [column(name) for name in study.parameters]
@@ -167,10 +172,12 @@ class _Levels:
         if value is not None and (best is None or (value, row["point"]) < (best[self.figure], best["point"])):
             self.best[label] = row
 
-    def all(self, labels: Sequence[str]) -> tuple[Level, ...]:
+    def all(self, labels: Sequence[str]) -> tuple[AxisValue, ...]:
         """Return every value in the order of the study."""
         return tuple(
-            Level(label=one, answered=self.counts[one, True], others=self.counts[one, False], best=self.best.get(one))
+            AxisValue(
+                label=one, answered=self.counts[one, True], others=self.counts[one, False], best=self.best.get(one)
+            )
             for one in labels
         )
 

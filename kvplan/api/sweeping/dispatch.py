@@ -23,7 +23,7 @@ def cut(points: Iterator[KeyedPoint], size: int, like: Batch) -> Iterator[Batch]
         yield replace(like, points=some)
 
 
-class Course:
+class Dispatch:
     """The batches of a study that are still to be answered, and what became of the others.
 
     When a worker dies, nobody knows whose batch it was: all that were out are answered again, one after another. The
