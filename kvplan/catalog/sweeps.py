@@ -11,7 +11,7 @@ from kvplan.catalog.quantities import WHOLE, read_value, whole
 from kvplan.catalog.shelves import shipped
 from kvplan.catalog.yaml_lines import Route, lines_of
 from kvplan.errors import SpecError, UnknownName, shown
-from kvplan.specs.sweep import METHODS, Askable, Axis, Choice, HeatMap, Sample, Span, Study
+from kvplan.specs.sweep import METHODS, Askable, Axis, Choice, HeatMap, Sampling, Stretch, Study
 
 FIELDS = ("name", "title", "source", "ask", "fixed", "cases", "vary", "sample", "minimize", "heat")
 RANGE = ("from", "to", "steps", "scale")
@@ -165,7 +165,7 @@ class _Reading:
                 raise SpecError(f"{self.at(*route, n)}: {shown(entries[n])} stands twice; write it once")
         return Axis(name=name, choices=tuple(found), span=None)
 
-    def span(self, name: str, raw: Document, sampled: bool, *route: str | int) -> tuple[Span, int | None]:
+    def span(self, name: str, raw: Document, sampled: bool, *route: str | int) -> tuple[Stretch, int | None]:
         """Return a range, and its steps, None where points are drawn from all of it."""
         self.known(raw, RANGE, *route)
         for end in ("from", "to"):
@@ -180,7 +180,7 @@ class _Reading:
             raise UnknownName("scale", str(scale), SCALES, f"write {' or '.join(SCALES)}", self.at(*route, "scale"))
         if scale == "log" and low <= 0:
             raise SpecError(f"{self.at(*route)}: a logarithmic scale begins above zero; write scale: linear")
-        span = Span(low=low, high=high, log=scale == "log", whole=name in WHOLE)
+        span = Stretch(low=low, high=high, log=scale == "log", whole=name in WHOLE)
         if sampled:
             if "steps" in raw:
                 raise SpecError(
@@ -198,7 +198,7 @@ class _Reading:
             raise SpecError(f"{self.at(*route)}: expected from {least:,} to {most:,}, got {shown(raw)}")
         return value
 
-    def sample(self, raw: object) -> Sample:
+    def sample(self, raw: object) -> Sampling:
         """Return how points are drawn."""
         if not isinstance(raw, dict):
             raise SpecError(f"{self.at('sample')}: expected fields, as in {{method: sobol, points: 1024, seed: 1}}")
@@ -209,7 +209,7 @@ class _Reading:
             raise UnknownName("method", str(method), METHODS, f"write {' or '.join(METHODS)}", place)
         if "points" not in raw:
             raise SpecError(f"{self.at('sample')}: missing points, as in points: 1024")
-        return Sample(
+        return Sampling(
             method=method,
             points=self.counted(raw["points"], 1, MOST_POINTS, "sample", "points"),
             seed=self.counted(raw.get("seed", "1"), 0, SEEDS, "sample", "seed"),

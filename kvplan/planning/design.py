@@ -10,7 +10,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from kvplan.specs.sweep import SOBOL, Axis, Sample, Study, StudyPoint, Value
+from kvplan.specs.sweep import SOBOL, Axis, Sampling, Study, StudyPoint, Value
 
 #: parameters that differ together, as one axis
 _Option = Mapping[str, Value]
@@ -54,7 +54,7 @@ def _grid(study: Study, gathered: Collection[str]) -> Iterator[tuple[int, _Optio
         yield number, values
 
 
-def _sampled(study: Study, sample: Sample) -> Iterator[tuple[int, _Option]]:
+def _sampled(study: Study, sample: Sampling) -> Iterator[tuple[int, _Option]]:
     first = [{name: choice.value for name, choice in case.items()} for case in study.cases]
     for number, shares in enumerate(drawn(sample, len(study.axes) + bool(first))):
         values: dict[str, Value] = dict(first[min(int(shares[0] * len(first)), len(first) - 1)]) if first else {}
@@ -66,7 +66,7 @@ def _on(axes: tuple[Axis, ...], shares: Any) -> dict[str, Value]:
     return {axis.name: axis.at(float(share)) for axis, share in zip(axes, shares, strict=True)}
 
 
-def drawn(sample: Sample, dimensions: int) -> Any:
+def drawn(sample: Sampling, dimensions: int) -> Any:
     """Return points of the unit cube, one a row; the first of Sobol's where their number is no power of two."""
     from scipy.stats import qmc  # type: ignore[import-untyped,unused-ignore]
 

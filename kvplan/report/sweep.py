@@ -256,8 +256,8 @@ def document(swept: Swept) -> Json:
         seconds=swept.seconds,
         varied=[column(name) for name in study.varied],
         minimize=list(s.minimize),
-        best=[dict(row) for row in s.best],
-        front=[dict(row) for row in s.front],
+        best=[row_of(row) for row in s.best],
+        front=[row_of(row) for row in s.front],
         levels={column(name): [level_of(level) for level in levels] for name, levels in s.levels.items()},
         map=None if field is None else {
             "x": column(field.shown.x), "y": column(field.shown.y), "figure": field.shown.figure,
@@ -267,6 +267,11 @@ def document(swept: Swept) -> Json:
         reasons=[{"reason": reason, "points": count} for reason, count in s.reasons],
         complete=s.rows == s.points,
     )  # fmt: skip
+
+
+def row_of(row: Row) -> Json:
+    """Return a row as a JSON object: all but its key, which other releases of kvplan give another."""
+    return {name: value for name, value in row.items() if name != "key"}
 
 
 def level_of(level: AxisValue) -> Json:

@@ -19,7 +19,7 @@ class Choice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class Stretch:
     """Numbers between two, evenly spaced on a plain or a logarithmic scale."""
 
     low: float  #: the least
@@ -40,7 +40,7 @@ class Axis:
 
     name: str  #: of the parameter
     choices: tuple[Choice, ...]  #: in the order of the file, () for a span
-    span: Span | None  #: None where values are listed
+    span: Stretch | None  #: None where values are listed
 
     def at(self, share: float) -> Value:
         """Return the value at a share of the way, from 0 to below 1."""
@@ -50,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sampling:
     """Points drawn from a space instead of all of a grid."""
 
     method: str  #: one of METHODS
@@ -78,7 +78,7 @@ class Study:
     fixed: Mapping[str, Choice]  #: parameter -> its value at all points
     cases: tuple[Mapping[str, Choice], ...]  #: parameters that differ together, () for none
     axes: tuple[Axis, ...]  #: parameters that differ alone; a grid is all their combinations
-    sample: Sample | None  #: None for a grid
+    sample: Sampling | None  #: None for a grid
     minimize: tuple[str, ...]  #: figures of the Pareto front, () for the question's own
     heat: HeatMap | None  #: None for the question's own
 

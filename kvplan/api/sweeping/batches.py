@@ -7,7 +7,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from kvplan.api.sweeping.questions import QUESTIONS, TEXT, Question, attempted, column
+from kvplan.api.sweeping.questions import QUESTIONS, TEXT, StudyQuestion, attempted, column
 from kvplan.catalog.marks import digest, foundation
 from kvplan.catalog.parts import Columns, encoded, stand_in
 from kvplan.errors import KvplanError, SpecError, one_line
@@ -103,7 +103,7 @@ def ready(stands: str, folder: str) -> None:
     stand_in(folder)
 
 
-def groups(question: Question, points: Sequence[KeyedPoint]) -> Iterator[list[KeyedPoint]]:
+def groups(question: StudyQuestion, points: Sequence[KeyedPoint]) -> Iterator[list[KeyedPoint]]:
     """Yield points that differ in gathered parameters alone, one after another."""
 
     def shared(point: KeyedPoint) -> list[tuple[str, Value]]:
@@ -113,7 +113,7 @@ def groups(question: Question, points: Sequence[KeyedPoint]) -> Iterator[list[Ke
         yield list(group)
 
 
-def asked_together(question: Question, group: Sequence[KeyedPoint], batch: Batch) -> Iterator[dict[str, Any]]:
+def asked_together(question: StudyQuestion, group: Sequence[KeyedPoint], batch: Batch) -> Iterator[dict[str, Any]]:
     """Yield the row of each point of a group; one that fails does not take the others with it."""
     try:
         found = question.ask([point.values for point in group])
@@ -142,7 +142,7 @@ def as_text(value: Value) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def told(question: Question, found: Any) -> dict[str, Any]:
+def told(question: StudyQuestion, found: Any) -> dict[str, Any]:
     """Return the status and the figures of an answer, or why there is none."""
     if isinstance(found, KvplanError):
         return {"status": REFUSED, "reason": str(found)}

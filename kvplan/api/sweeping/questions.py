@@ -54,7 +54,7 @@ def text(get: str | Callable[[Any], Any]) -> StudyFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class StudyQuestion:
     """What a study may ask, and how points that share work are asked together."""
 
     name: str  #: as `kvplan` offers it
@@ -125,7 +125,7 @@ def chosen_row(answer: Estimate, call: Call) -> Evaluation:
     return leading(rows) or next((row for row in rows if row.feasible), rows[0])
 
 
-ESTIMATE = Question(
+ESTIMATE = StudyQuestion(
     name="estimate",
     figures={
         "chosen_technique": text("technique"), "chosen_gpu": text("gpu"),
@@ -178,7 +178,7 @@ def of_point(path: str, unit: str = "") -> StudyFigure:
     return StudyFigure(REAL, unit, value)
 
 
-LOAD = Question(
+LOAD = StudyQuestion(
     name="load",
     figures={
         "gpu_count": whole("server.gpus"), "parallel": text("server.parallel"),
@@ -226,7 +226,7 @@ def ratio_to_api(answer: Any) -> float | None:
     return plan / api if plan is not None and api else None
 
 
-RECOMMEND = Question(
+RECOMMEND = StudyQuestion(
     name="recommend",
     figures={
         "chosen_technique": text("plan.technique"), "chosen_gpu": text("plan.gpu"), "chosen_weights": text("plan.form"),
@@ -252,7 +252,7 @@ RECOMMEND = Question(
 
 # -- simulate -------------------------------------------------------------------------------------
 
-SIMULATE = Question(
+SIMULATE = StudyQuestion(
     name="simulate",
     figures={
         "replicas": whole("outcome.replicas"), "gpu_count": whole("outcome.gpus"),
