@@ -21,6 +21,7 @@ from kvplan.catalog.marks import foundation
 from kvplan.errors import SpecError
 from kvplan.planning.design import points
 from kvplan.specs.sweep import Choice, Study
+from kvplan.units import show_count
 
 #: who may answer
 ENGINES = ("pool", "ray")
@@ -51,7 +52,9 @@ class Swept:
         if not self.lost:
             return ""
         some = ", ".join(f"{n:,}" for n in self.lost[:5])
-        return f"{len(self.lost):,} points ended every process that asked them (point {some}); ask again to try them"
+        them = "it" if len(self.lost) == 1 else "them"
+        ended = f"{show_count(len(self.lost), 'point')} ended every process that asked {them} (point {some})"
+        return f"{ended}; ask again to try {them}"
 
 
 def sweep(
@@ -183,7 +186,8 @@ def run(
         folder=parts.here(),
     )
     with hands.crew(total - done) as crew:
-        size = min(MOST, max(1, ceil((total - done) / (crew.size * SHARES))))
+        shares = crew.size * SHARES if crew.size > 1 else 1
+        size = min(MOST, ceil((total - done) / shares))
         batches = cut(unanswered(study, ledger), size, like)
         lost = Dispatch(batches, crew, lambda p: parts.add(folder, p.name, p.content), returned).run()
     return done - before, tuple(point.number for point in lost)
