@@ -13,7 +13,7 @@ from kvplan.report.progress import counted
 @click.command("sweep")
 @click.argument("file")
 @click.option("--output", "-o", type=path, metavar="DIR", help="Folder of the results. Default: FILE's name + .sweep.")
-@click.option("--report", "whole", is_flag=True, help="All tables, the Pareto front and a heat map.")
+@click.option("--report", is_flag=True, help="All tables, the Pareto front and a heat map.")
 @click.option("--so-far", is_flag=True, help="Ask nothing: report on the points that are there.")
 @click.option("--compact", is_flag=True, help="Make one Parquet file of the many.")
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), metavar="N", help="Default: one for every core.")
@@ -22,7 +22,7 @@ from kvplan.report.progress import counted
 @day_option
 @format_option
 @examples("kvplan sweep study.yaml --report", "kvplan sweep study.yaml -o results --engine ray --address auto")
-def command(form: str, whole: bool, **options: Any) -> None:
+def command(form: str, report: bool, **options: Any) -> None:
     """Ask every point of a study that has no answer yet: estimate, load or recommend over a grid or a sample.
 
     FILE is a YAML file or a shipped study. Answers go to disk as they come: after an interruption the same command goes
@@ -38,4 +38,4 @@ def command(form: str, whole: bool, **options: Any) -> None:
             f"stopped; what was answered is on disk, and the same command goes on: {asked(click.get_current_context())}"
         )
         raise click.exceptions.Exit(130) from None
-    deliver(Report(lambda: words.page(swept, whole), lambda: words.document(swept)), form, swept.lacking)
+    deliver(Report(lambda: words.page(swept, report), lambda: words.document(swept)), form, swept.lacking)

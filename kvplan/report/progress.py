@@ -60,7 +60,7 @@ def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], 
         amiss = f", {show_count(wrong, 'point')} without an answer" if wrong else ""
         return f"{done:,} of {total:,} points{amiss}{left}"
 
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
 
         def plain(done: int, total: int, wrong: int) -> None:
             nonlocal told

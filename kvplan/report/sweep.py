@@ -92,7 +92,8 @@ def answer(swept: Swept) -> str:
 
 def where(swept: Swept) -> str:
     """Return where the table is, how it is read, and what was done this time."""
-    took = f"{swept.asked:,} were asked now, in {show_time(swept.seconds)}." if swept.asked else "None was asked now."
+    new = f"{show_count(swept.asked, 'point')} asked now, in {show_time(swept.seconds)}."
+    took = new if swept.asked else "Nothing was asked now."
     gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/superseded."
     aside = gone if swept.superseded else ""
     if swept.summary.strangers:

@@ -67,6 +67,9 @@ class ClusterCrew:
         except (self.ray.exceptions.WorkerCrashedError, self.ray.exceptions.OutOfMemoryError,
                 self.ray.exceptions.NodeDiedError, self.ray.exceptions.ObjectLostError):  # fmt: skip
             return None
+        except self.ray.exceptions.RayError as error:
+            why = str(error).strip().partition("\n")[0]
+            raise SpecError(f"engine: Ray gave up ({why}); what was answered is on disk: ask again to go on") from None
         return fate
 
 
