@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
     "audit", "calibrate", "capacity", "compare", "estimate", "fleet", "load", "memory", "predict", "profile",
-    "recommend", "sweep", "validate",
+    "recommend", "sweep", "techniques", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvplan.api.profile import profile
     from kvplan.api.recommend import recommend
     from kvplan.api.sweep import sweep
+    from kvplan.api.techniques import techniques
     from kvplan.api.validate import validate
 
 #: this package's folder, and the one that holds kernels/, models/ and profiles/: the same when installed, in a source

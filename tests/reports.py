@@ -55,6 +55,9 @@ REPORTS: dict[str, str] = {
     "estimate-shape": "estimate -m llama3.1-70b -c 16k -g h100 -t fp8 --weights fp8 --tp 2 --pp 2 --output 2k "
     f"--gpu-memory-utilization 0.85 {DAY}",
     "estimate-kernels": f"estimate -m llama3.1-8b -c 16k -g h100 -t fp8 --profile h100-sxm {DAY}",
+    "techniques-doc-qa": f"techniques -m llama3.1-70b -w doc-qa {DAY}",
+    "techniques-question-seen": f"techniques -m llama3.1-8b -w rag -g b200 -t nvfp4 -t snapkv:25% -t mhc:4x+fp8 {DAY}",
+    "techniques-latent": f"techniques -m deepseek-v3 -w chat -g h200 -t fp8 -t mhc:4x -t dsa:2048 {DAY}",
     "memory-architecture": "memory -m gpt-oss-120b -c 128k --explain",
     "memory-engine": "memory -m gpt-oss-120b -c 128k --layout engine -g h100 --tp 2 --explain",
     "memory-transformers": "memory -m gpt-oss-120b -c 128k --layout transformers -b 3",
@@ -81,6 +84,8 @@ REPORTS: dict[str, str] = {
     "recommend-too-few-gpus": f"{DOCS} --max-gpus 8 -g b200 -g l4 -t baseline -t fp8",
     "recommend-vary": f"{CHAT} -g h100 -t baseline --vary load=1,10 --vary price=1.99,2.49",
     "recommend-engines": f"{CHAT} -g h100 -t baseline -t fp8 --engine any",
+    "recommend-speculative": f"{CHAT.replace('8b', '70b')} --speculative eagle3 -g h200 -t baseline -t fp8",
+    "recommend-not-started": f"{CHAT.replace('llama3.1-8b', 'deepseek-v3')} --speculative eagle3 -g h200 -t baseline",
     "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
     "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
@@ -239,7 +244,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import commands, module_of, options
+    from kvplan.cli import commands, delivery, module_of
 
     def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
@@ -250,7 +255,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         if refusal:
             raise KvplanError(refusal)
 
-    handed_over = options.deliver
+    handed_over = delivery.deliver
     with ExitStack() as patches:
         for module in map(import_module, map(module_of, commands())):
             patches.enter_context(patch.object(module, "deliver", deliver))
@@ -260,7 +265,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 def spoken_by(name: str, result: Any) -> Any:
     """Return the document of a result as the command of this name says it."""
     from kvplan.cli import module_of
-    from kvplan.cli.options import spoken
+    from kvplan.cli.flags import spoken
 
     said = import_module(f"kvplan.report.{name}").document(result)
     return spoken(said, import_module(module_of(name)).command)

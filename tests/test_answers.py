@@ -1,5 +1,7 @@
 """What short answers say, figure by figure: every figure differs, so that none can be swapped, scaled or dropped."""
 
+from dataclasses import replace
+
 import pytest
 
 from kvplan import units
@@ -15,8 +17,8 @@ from kvplan.report import (
     fields,
     listing,
     load,
+    losses,
     ownership,
-    plans,
     predict,
     prices,
     profile,
@@ -201,8 +203,11 @@ def test_a_quality_loss_is_written_with_both_ends_of_its_range() -> None:
     quality = Quality(
         technique="h2o:20%", task="qa-single", drop=0.021, low=0.013, high=0.034, known=True, basis="a table"
     )
-    assert plans.loss(quality) == "2.1 % (1.3 % to 3.4 %)"
-    assert plans.at_most(quality) == "2.1 % (to 3.4 %)"
+    assert losses.loss(quality) == "2.1 % (1.3 % to 3.4 %)"
+    assert losses.at_most(quality) == "2.1 % (to 3.4 %)"
+    unknown = Quality(technique="x", task="code", drop=None, low=0.2, high=1.0, known=False, basis="not measured")
+    assert losses.loss(unknown) == "unknown, 20 % to 100 %"
+    assert losses.loss(replace(unknown, low=0.0)) == "unknown"
 
 
 def test_a_wait_in_the_queue_is_written_as_a_time() -> None:

@@ -206,7 +206,7 @@ def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> No
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
     asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
-    assert {words[0] for words in asked} | {"profile"} == set(commands())
+    assert {words[0] for words in asked} | {"profile", "watch"} == set(commands())
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
         cwd=files, capture_output=True, text=True, check=True,
@@ -252,7 +252,7 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 OTHERS = {
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
-    "measuring/benchmarks/trtllm": ("--streaming", "--report"),
+    "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
 }  # fmt: skip
 
 
@@ -268,4 +268,4 @@ def test_only_the_command_line_names_flags(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda p: p.stem)
 def test_a_command_is_short(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
-    assert path.stem in ("__init__", "options") or lines <= 120
+    assert lines <= (170 if path.stem == "options" else 120)

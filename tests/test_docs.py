@@ -3,10 +3,14 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 
 import click
 import pytest
+from metric_pages import REQUESTS, SECONDS, served, vllm
 
 from kvplan.cli import commands as named
 from kvplan.cli import group, line_of
@@ -91,8 +95,18 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
     for name in re.findall(r"(?:plan|rented|owned)\.json", command) if " compare " in command else ():
         assert run("recommend", "-w", "chat", "-m", "llama3.1-8b", "--save", name).code == 0
-    arguments = shlex.split(command)[1:]
-    assert run(*arguments).code == 0, command
+    with live(monkeypatch) if "localhost:8000" in command else nullcontext("") as address:
+        assert run(*shlex.split(command.replace("localhost:8000", address))[1:]).code == 0, command
+
+
+@contextmanager
+def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the metrics of a server that ends 120 requests from one look to the next, a minute later."""
+    clock = count(0.0, SECONDS)
+    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
+    with served(*(vllm(REQUESTS * n) for n in range(9))) as address:
+        yield address
 
 
 def test_every_command_is_documented_and_has_help(run) -> None:

@@ -49,8 +49,8 @@ def test_an_estimate_of_one_gpu_reads_its_own_files() -> None:
     _, work = watched(ONE_GPU)
     read = kinds(work)
     assert read["models"] == ["llama3.1-70b.yaml"] and read["gpus"] == ["h200.yaml"]
-    assert set(read) == {"models", "gpus", "engines", "serving", "prices"}
-    assert len(work["data"]) == 4 + len(shelves.names("prices"))
+    assert set(read) == {"models", "gpus", "engines", "serving", "prices", "quality"}
+    assert len(work["data"]) == 4 + len(shelves.names("prices")) + len(shelves.names("quality"))
 
 
 def test_an_alias_is_found_without_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,8 @@ def test_the_list_of_commands_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
-    assert {name for name in loaded if name.startswith("kvplan")} == {"kvplan", "kvplan.cli", "kvplan.errors"}
+    own = {"kvplan", "kvplan.cli", "kvplan.cli.compact", "kvplan.cli.ending", "kvplan.cli.streams", "kvplan.errors"}
+    assert {name for name in loaded if name.startswith("kvplan")} == own
     assert "rich" not in loaded and "yaml" not in loaded
 
 

@@ -15,6 +15,7 @@ from kvplan.specs.money import age
 #: extra -> (packages, what one can do with them)
 EXTRAS = {
     "profile": (("torch", "triton", "nvidia-ml-py"), "measure this machine with kvplan profile"),
+    "live": (("prometheus-client",), "watch a live server with kvplan watch"),
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
     "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),

@@ -1,10 +1,12 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -19,7 +21,12 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
+from kvplan.quality.loss import Quality
+from kvplan.quality.loss import quality as loss_of
+from kvplan.specs.model import ModelSpec
 
+#: the task family whose loss is shown where no workload tells it
+UNTOLD = "qa-single"
 #: tokens generated per query when the user does not say
 OUTPUT = 512
 
@@ -40,6 +47,11 @@ def estimate(
     as_family: str | None = None,
     utilization: float | str | None = None,
     engine: str = "vllm",
+    pp_layers: str | Sequence[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
     price: float | str | None = None,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -50,7 +62,8 @@ def estimate(
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
     'none' lifts one). `engine` may say a release, as in `vllm@0.19`. `price` is USD per GPU-hour, `prices` are files of
-    your own, `on` is their day. A context beyond the model's is answered with a warning. Raises KvplanError for names
+    your own, `on` is their day. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those of
+    `memory`. A context beyond the model's is answered with a warning. Raises KvplanError for names
     and values that cannot be understood.
 
         >>> report = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
@@ -71,17 +84,20 @@ def estimate(
     named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
     chosen = gpus_of(gpus) if named or rent else gpus_with_a_price(day, listed)
     one_price(rent, chosen, named)
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
-            parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-            utilization=values.utilization(utilization, "utilization"), engine=values.engine(engine, "engine", ENGINES),
+            parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
+            utilization=values.utilization(utilization, "utilization"), running=options,
+            engine=values.engine(engine, "engine", ENGINES),
         )
         for gpu in chosen.values()
     ]  # fmt: skip
     if not named:
         sites = list(compared({place.gpu.name: place for place in sites}).values())
-    return survey(spec, query, sites, names, limits, today=day, named=named)
+    losses = partial(expected, model=spec, context=length)
+    return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
 
 
 def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
@@ -103,3 +119,8 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
 def word_of(gpu: str, words: Iterable[str]) -> str:
     """Return the word that named a GPU, which may be a file; its name where none did."""
     return next((word for word in words if catalog.gpu(word).name == gpu), gpu)
+
+
+def expected(technique: str, model: ModelSpec, context: int) -> Quality:
+    """Return what a technique loses where nothing is known of the workload: in questions that come later."""
+    return loss_of(technique, model, UNTOLD, context, catalog.quality_table(), seen=False)

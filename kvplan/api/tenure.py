@@ -32,7 +32,7 @@ def terms_of(
     mine = here.owned or with_power(here, owned, profile).owned
     if mine is not None:
         costs["owned", ""] = mine, f"servers of {mine.unit} GPUs, bought whole"
-    return tenures(answer.demand, answer.plan, costs, answer.break_even)
+    return tenures(answer.demand, answer.plan, costs, answer.break_even, answer.bill)
 
 
 def said_of(place: Site) -> str:

@@ -86,7 +86,7 @@ READERS: dict[str, Callable[[object, str], Any]] = {
         ("percentile", "confidence", "headroom", "max_quality_drop", "prefix_hit", "utilization", "draft_share"), part
     ),
     **dict.fromkeys(("tp", "pp", "dp", "concurrency", "max_gpus", "spares", "draft_tokens"), whole),
-    **dict.fromkeys(("queries_per_day", "rate", "load", "burstiness", "speculative"), number),
+    **dict.fromkeys(("queries_per_day", "rate", "load", "burstiness"), number),
     **dict.fromkeys(("any_technique", "prefix_cache", "allow_long_context"), yes),
     **dict.fromkeys(
         (

@@ -1,6 +1,6 @@
 """Reading quality tables: what kvplan ships, and files measured on the user's own model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from kvplan.specs.quality import (
     ATTENTION,
     AVERAGE,
     GRADES,
+    QUERIES,
     SHORT,
     BaseScore,
     QualityTable,
@@ -34,8 +35,27 @@ from kvplan.specs.quality import (
 from kvplan.specs.source import Source
 from kvplan.units import parse_tokens
 
-FIELDS = ("name", "title", "source", "grade", "models", "rows", "base", "sizes")
-ROW = ("technique", "share", "task", "context", "condition", "retained", "scores", "spread", "source", "grade")
+FIELDS = (
+    "name",
+    "title",
+    "source",
+    "sources",
+    "grade",
+    "benchmark",
+    "models",
+    "rows",
+    "tests",
+    "curves",
+    "base",
+    "sizes",
+)
+ROW = (
+    "technique", "share", "task", "context", "condition", "benchmark", "query", "retained", "scores", "spread",
+    "source", "grade",
+)  # fmt: skip
+CURVE = ("technique", "query", "condition", "shares", "scores")
+TESTS = "{macro: {task: average, condition: mean of 13 tasks}}"
+CURVES = "[{technique: snapkv, query: unseen, shares: [0.5, 0.25], scores: {llama3.1-8b: {macro: [95.7, 69.7, 43.3]}}}]"
 RULER = "{4096: 95.5, 131072: 77.0}"
 SIZES = "{1e9: 0.34, 8e9: 0.75}"
 ROWS = "{technique: fp8, task: code, retained: 0.99}"
@@ -70,7 +90,7 @@ def _read(word: str, *, own: bool = False) -> QualityTable:
     raw, name, location = shelf_document("quality", word, "quality table")
     known_fields(raw, FIELDS, location, "quality")
     source = read_source(raw.get("source"), location)
-    if not any(raw.get(section) for section in ("rows", "base", "sizes")):
+    if not any(raw.get(section) for section in ("rows", "curves", "base", "sizes")):
         raise SpecError(
             f"{location}: holds no rows, as in rows: [{{technique: h2o:20%, task: qa-single, retained: 0.98}}]"
         )
@@ -78,18 +98,62 @@ def _read(word: str, *, own: bool = False) -> QualityTable:
     described = mapping(raw.get("models", {}), f"{location}: models", "{llama3.1-8b: {parameters: 8e9}}")
     models = {m: _described(d, f"{location}: models: {m}") for m, d in described.items()}
     rows = listed(raw.get("rows", []), f"{location}: rows", f"rows: [{ROWS}]")
+    sources = mapping(raw.get("sources", {}), f"{location}: sources", "{paper: {kind: paper, ref: ..., date: ...}}")
+    rows = [_sourced(row, sources, f"{location}: rows") for row in rows] + list(_unrolled(raw, location))
+    usual = text(raw, "benchmark", location, "")
     bases = mapping(raw.get("base", {}), f"{location}: base", f"{{llama3.1-8b: {{scores: {RULER}}}}}")
     sizes = listed(raw.get("sizes", []), f"{location}: sizes", f"[{{what: 4-bit keys, accuracy: {SIZES}}}]")
     return QualityTable(
         name=text(raw, "name", location, name),
-        scores=tuple(s for row in rows for s in _scores(row, models, source, grade, location)),
+        scores=tuple(s for row in rows for s in _scores(row, models, source, grade, location, usual)),
         bases=tuple(_base(m, b, source, grade, f"{location}: base: {m}") for m, b in bases.items()),
         sizes=tuple(s for entry in sizes for s in _sizes(entry, source, grade, f"{location}: sizes")),
         own=own,
     )
 
 
-def _scores(raw: object, models: Mapping[str, Described], source: Source, grade: str, location: str) -> Iterator[Score]:
+def _sourced(raw: object, sources: Document, location: str) -> object:
+    """Return a row with the source it calls by name written out; UnknownName where there is none of that name."""
+    name = raw.get("source") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or not isinstance(name, str):
+        return raw
+    if name not in sources:
+        raise UnknownName("source", name, sources, "describe it under sources:", location)
+    return {**raw, "source": sources[name]}
+
+
+def _unrolled(raw: Document, location: str) -> Iterator[Document]:
+    """Yield the curves of a file as rows: one for each technique, test and share, with the scores of every model."""
+    tests = mapping(raw.get("tests", {}), f"{location}: tests", TESTS)
+    for entry in listed(raw.get("curves", []), f"{location}: curves", CURVES):
+        curve = mapping(entry, f"{location}: curves", CURVES)
+        place = f"{location}: {shown(curve.get('technique', 'a curve'))}"
+        known_fields(curve, CURVE, place)
+        shares = listed(curve.get("shares", []), f"{place}: shares", "[0.5, 0.25]")
+        for model, by_test in mapping(curve.get("scores"), f"{place}: scores", CURVES).items():
+            for test, scores in mapping(by_test, f"{place}: {model}", "{macro: [95.7, 69.7]}").items():
+                yield from _points(curve, tests, shares, model, test, scores, place)
+
+
+def _points(
+    curve: Document, tests: Document, shares: Sequence[object], model: str, test: str, scores: object, location: str
+) -> Iterator[Document]:
+    """Yield a row for each share of one model's curve in one test."""
+    if test not in tests:
+        raise UnknownName("test", test, tests, "describe it under tests:", location)
+    values = listed(scores, f"{location}: {model}: {test}", "[95.7, 69.7, 43.3]")
+    if len(values) != len(shares) + 1:
+        raise SpecError(f"{location}: {model}: {test}: expected the uncompressed score and one for each share")
+    described = mapping(tests[test], f"{location}: tests: {test}", TESTS)
+    words = ", ".join(str(w) for w in (described.get("condition"), curve.get("condition")) if w)
+    shared = {"technique": curve.get("technique"), "query": curve.get("query", ""), "condition": words}
+    for share, score in zip(shares, values[1:], strict=True):
+        yield {**shared, "task": described.get("task"), "share": share, "scores": {model: [values[0], score]}}
+
+
+def _scores(
+    raw: object, models: Mapping[str, Described], source: Source, grade: str, location: str, benchmark: str
+) -> Iterator[Score]:
     """Yield a row's score of each model it names, one for every model where it names none."""
     row = mapping(raw, f"{location}: rows", ROWS)
     technique = text(row, "technique", f"{location}: rows", "")
@@ -108,6 +172,8 @@ def _scores(raw: object, models: Mapping[str, Described], source: Source, grade:
             share=number(row["share"], f"{place}: share", SHARE) if "share" in row else None,
             spread=number(row["spread"], f"{place}: spread", SPREAD) if "spread" in row else 0.0,
             condition=text(row, "condition", place, ""),
+            benchmark=text(row, "benchmark", place, benchmark),
+            query=one_of(row["query"], f"{place}: query", QUERIES) if row.get("query") else "",
             baseline=baseline,
             compressed=compressed,
             model=model,

@@ -14,7 +14,7 @@ from kvplan import DATA
 
 Document = dict[str, Any]
 #: shelves whose files are kept parsed, and whether their numbers and booleans are (else, as elsewhere, all is text)
-TYPED = {"models": True, "gpus": False, "prices": False, "engines": False, "serving": True}
+TYPED = {"models": True, "gpus": False, "prices": False, "engines": False, "serving": True, "quality": False}
 #: the file of a shelf with what its files say: name -> [checksum of the text, document]
 PARSED = "parsed.json"
 

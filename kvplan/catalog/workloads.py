@@ -10,6 +10,7 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     number,
+    one_of,
     percentile,
     read_source,
     shelf_document,
@@ -24,7 +25,7 @@ from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.model import IMAGE, MODALITIES, TEXT
-from kvplan.specs.quality import task_named
+from kvplan.specs.quality import QUERIES, task_named
 from kvplan.specs.source import Source
 from kvplan.specs.workload import (
     ALL,
@@ -43,7 +44,7 @@ from kvplan.units import MAX_TOKENS
 
 FIELDS = (
     "name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "item",
-    "requests_per_item", "between_questions", "notes",
+    "requests_per_item", "between_questions", "question", "notes",
 )  # fmt: skip
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
@@ -102,6 +103,7 @@ def _read(word: str) -> Workload:
         item=item,
         requests_per_item=each,
         between_questions=pause,
+        question=one_of(raw["question"], f"{location}: question", QUERIES) if "question" in raw else "",
         notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{location}: notes", "[one sentence]")),
         source=source,
         sources=sources,

@@ -25,6 +25,7 @@ WORDS = {
     "against_workload": "against {}",
     "measure": "in {}",
     "task": "on {}",
+    "benchmark": "in {}",
     "tp": "on tp{}",
 }
 #: what a cost is of where a claim does not say

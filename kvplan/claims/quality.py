@@ -7,7 +7,7 @@ from kvplan.claims.checks import Answer, Evidence, check, exact, need, unknown
 from kvplan.claims.figures import show, show_span
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.quality.loss import quality
+from kvplan.quality.loss import Quality, quality
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.quality import SHORT, TASKS, Score
 
@@ -22,23 +22,37 @@ def quality_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Share of a model's score that a technique loses on a task family."""
     if case.task == SHORT:
         raise SpecError("task: short prompts are what published_drop checks; name a task family here")
-    loss = quality(case.technique, need(case.model), case.task, need(case.context), evidence.table)
+    asked = (case.technique, need(case.model), case.task, need(case.context), evidence.table)
+    early, late = (quality(*asked, seen=seen) for seen in (True, False))
+    if (early.drop, early.low, early.high) == (late.drop, late.low, late.high):
+        return [_answer(early, "")]
+    return [_answer(early, "the question known"), _answer(late, "the question not known")]
+
+
+def _answer(loss: Quality, when: str) -> Answer:
+    """Return a loss as a figure; `when` says whether the question is known when the cache is compressed."""
     caveats = tuple(c for c in loss.caveats if c.startswith(CAVEATS))
     if loss.drop is None:
         reason = loss.basis + (f"; {show(loss.low, 'share')} is lost before that" if loss.low else "")
-        return [replace(unknown(reason, *loss.source, low=loss.low or -inf), remarks=caveats)]
+        return replace(unknown(reason, *loss.source, low=loss.low or -inf), remarks=caveats, extra=when)
     line = f"{show(loss.drop, 'share')} lost {show_span(loss.low, loss.high, 'share')}: {loss.basis}"
-    return [Answer(value=loss.drop, low=loss.low, high=loss.high, line=line, remarks=caveats, sources=loss.source)]
+    return Answer(
+        value=loss.drop, low=loss.low, high=loss.high, line=line, remarks=caveats, sources=loss.source, extra=when
+    )
 
 
-@check(unit="share", needs=("technique", "task"), tolerance=NOISE)
+@check(unit="share", needs=("technique", "task"), may=("benchmark",), tolerance=NOISE)
 def published_drop(case: ClaimCase, evidence: Evidence) -> list[Answer]:
     """Share of a score that a technique lost in each published row of a task family, or of short prompts."""
     parts = spelling.parts(case.technique)
     rows = [
         r
         for r in evidence.table.scores
-        if r.task == case.task and r.grade != "C" and len(parts) == 1 and _family(r) == parts[0][0].name
+        if r.task == case.task
+        and case.benchmark in ("", r.benchmark)
+        and r.grade != "C"
+        and len(parts) == 1
+        and _family(r) == parts[0][0].name
     ]
     if not rows:
         task = "short prompts" if case.task == SHORT else TASKS[case.task].title

@@ -3,18 +3,30 @@
 import click
 
 from kvplan.api.listing import KINDS, listed
-from kvplan.cli.options import deliver, examples, format_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import examples, format_option
 from kvplan.report.formats import Report
 
 
 @click.command("list")
 @click.argument("kind", metavar="KIND", required=False)
+@click.option("--for", "model", metavar="MODEL", help="Techniques for a model, and with --workload for its tasks.")
+@click.option("--workload", "-w", help="A name or YAML file.")
 @format_option
-@examples("kvplan list models", "kvplan list gpus --json")
-def command(kind: str | None, form: str) -> None:
+@examples("kvplan list models", "kvplan list gpus --json", "kvplan list techniques --for llama3.1-8b -w rag")
+def command(kind: str | None, model: str | None, workload: str | None, form: str) -> None:
     """List models, gpus, workloads, prices, techniques, engines, profiles or architectures."""
     if kind is None:
         raise click.UsageError(f"name what to list: {', '.join(KINDS)}")
+    if model is not None or workload is not None:
+        if kind not in ("techniques", "technique") or model is None or workload is None:
+            raise click.UsageError("--for and --workload go together, and with techniques")
+        from kvplan.api.techniques import techniques
+        from kvplan.report import techniques as side_by_side
+
+        found = techniques(model, workload)
+        deliver(Report(lambda: side_by_side.page(found), lambda: side_by_side.document(found)), form)
+        return
     from kvplan.report import listing as words
 
     listing = listed(kind)

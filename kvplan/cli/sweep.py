@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from kvplan.api.sweep import ENGINES, MOST_WORKERS, sweep
-from kvplan.cli.options import asked, day_option, deliver, examples, format_option, path, say
+from kvplan.cli.delivery import asked, deliver, say
+from kvplan.cli.options import day_option, examples, format_option, path
 from kvplan.report.formats import Report
 from kvplan.report.progress import counted
 

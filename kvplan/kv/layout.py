@@ -7,10 +7,6 @@ counts stay apart: stored at steady state, read per decode step, peak during pre
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import lru_cache
-
-from kvplan.architectures.reader import DTYPE_BITS
-from kvplan.specs.model import Attention, Compressed, Cross, Latent, Mixer, ModelSpec, Recurrent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +25,8 @@ class Keep:
     budget: int | None = None  #: kept of prompt and generated tokens together [token]
     prompt_share: Fraction | None = None  #: kept of the prompt, of 1
     prompt_budget: int | None = None  #: kept of the prompt [token]
+    answer_budget: int | None = None  #: kept of the tokens generated [token]
+    others: int | None = None  #: kept by those heads that are not among the `share` which keep all [token]
     prompt: int | None = None  #: tokens of the prompt; None: the whole sequence is prompt [token]
     fixed: int | None = None  #: tokens of an encoder, whatever the sequence [token]
     per_head: bool = False  #: whether heads keep different tokens
@@ -46,8 +44,12 @@ class Keep:
         if self.every > 1:
             return replace(self, every=1, prompt=self.prompt and self.prompt // self.every).tokens(length // self.every)
         prompt = self.of_prompt(length)
-        kept = _capped(prompt, self.prompt_share, self.prompt_budget) + length - prompt
+        kept = _capped(prompt, self.prompt_share, self.prompt_budget)
+        kept += _capped(length - prompt, None, self.answer_budget)
         kept = kept if self.window is None else min(kept, self.window)
+        if self.others is not None and self.share is not None:
+            few = min(kept, self.others)
+            return few + int((kept - few) * self.share)
         return min(kept, _capped(length, self.share, self.budget))
 
     def pairs(self, length: int) -> float:
@@ -67,7 +69,13 @@ class Keep:
         if self.every > 1:
             each = replace(self, every=1, prompt=self.prompt and self.prompt // self.every)
             return each.growth(length // self.every) / self.every
+        if self.others is not None and self.share is not None:
+            if self.window is not None and length >= self.window:
+                return 0.0
+            return float(self.share) if length >= self.others else 1.0
         if self.selects_prompt and length > self.of_prompt(length):
+            if self.answer_budget is not None and length - self.of_prompt(length) >= self.answer_budget:
+                return 0.0
             return 0.0 if self.window is not None and self.tokens(length) >= self.window else 1.0
         caps = (self.window, self.budget, self.prompt_budget)
         if any(cap is not None and length >= cap for cap in caps):
@@ -83,7 +91,7 @@ class Keep:
     @property
     def selects_prompt(self) -> bool:
         """Whether what is kept depends on where the prompt ends."""
-        return self.prompt_share is not None or self.prompt_budget is not None
+        return (self.prompt_share, self.prompt_budget, self.answer_budget) != (None, None, None)
 
     @property
     def by_score(self) -> bool:
@@ -114,14 +122,19 @@ class Group:
     key_width: float = 0.0  #: elements of it that are keys
     bits: float = 16.0  #: per element, scales aside [bit]
     keep: Keep = field(default_factory=Keep)  #: which tokens
+    recent: int = 0  #: the last tokens, kept in `full_bits` until there are enough to round them together [token]
+    full_bits: float = 16.0  #: of an element of those tokens [bit]
     side: float = 0.0  #: scales and scores beside a token's elements [B]
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
     split: int = 1  #: ways tensor parallelism can divide it
     query_heads: int = 0  #: heads that attend to it
-    flops: float = 0.0  #: of a decode step per cached token [FLOP]
+    flops: float = 0.0  #: of a decode step per cached token, of the heads that attend to it [FLOP]
+    rebuilds: float = 0.0  #: of dense products per cached token that rebuild keys and values from a latent [FLOP]
     pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
+    unpacks: float = 0.0  #: bytes that take as long to read as a cached token takes to unpack [B]
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
+    host: float = 0.0  #: of a kept token, in the host's memory; of those read a step fetches it [B]
     rope: bool = True  #: whether cached keys are rotated
     page: int | None = None  #: tokens of a page an engine gives it, None: as many as any [token]
     fp8_side: float = 0.0  #: scales and 16-bit elements that engines hold beside an fp8 vector's bytes [B]
@@ -139,24 +152,40 @@ class Group:
         """Bytes one kept token takes in one layer. [B]"""
         return self.vectors * self.width * self.bits / 8 + self.side
 
+    @property
+    def full_bytes(self) -> float:
+        """Bytes one of the recent tokens takes in one layer. [B]"""
+        return self.vectors * self.width * self.full_bits / 8
+
+    def held(self, kept: int) -> float:
+        """Return the bytes of so many kept tokens, the recent ones unrounded. [B]"""
+        fresh = min(kept, self.recent)
+        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes
+
     def at(self, length: int) -> "Group":
         """Return the group as it is kept at this length: left alone where evicting would store no less."""
         if self.alone is None:
             return self
-        evicted = self.keep.tokens(length) * self.token_bytes + self.constant
+        evicted = self.held(self.keep.tokens(length)) + self.constant
         return self if evicted < self.alone.stored(length) else self.alone
 
     def stored(self, length: int) -> float:
         """Return the bytes one layer holds for a sequence of `length` tokens. [B]"""
         group = self.at(length)
-        return group.keep.tokens(length) * group.token_bytes + group.constant
+        return group.held(group.keep.tokens(length)) + group.constant
 
     def read(self, length: int) -> float:
         """Return the bytes one layer reads (and rewrites) for the sequence's next token. [B]"""
         if (group := self.at(length)) is not self:
             return group.read(length)
         kept = self.keep.tokens(length)
-        return min(kept, self.reads or kept) * (self.token_bytes + self.rereads) + 2 * self.constant
+        seen = min(kept, self.reads or kept)
+        return self.held(seen) + seen * self.rereads + 2 * self.constant
+
+    def fetched(self, length: int) -> float:
+        """Return the bytes one layer fetches from the host's memory for the sequence's next token. [B]"""
+        kept = self.keep.tokens(length)
+        return min(kept, self.reads or kept) * self.host
 
     def peak(self, prompt: int) -> float:
         """Return the bytes one layer holds at worst while a prompt is read in one pass. [B]"""
@@ -176,7 +205,7 @@ class Group:
             return self.stored(prompt)
         kept = self.keep.tokens(prompt) + chunk
         tokens = self.keep.unevicted.tokens(prompt) if self.keep.by_score else min(prompt, kept)
-        return tokens * self.token_bytes + self.constant
+        return self.held(tokens) + self.constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +215,7 @@ class KVLayout:
     groups: tuple[Group, ...]  #: layers that cache alike
     parameters: float = 0.0  #: weights that techniques add to the model
     prefill_flops: float = 1.0  #: attention FLOPs of a prefill over those without techniques
+    offloads: str = ""  #: tier that keeps prefixes beside the GPU, '' for none
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
 
@@ -207,10 +237,14 @@ class KVLayout:
         """Return the bytes read per decode step. [B]"""
         return sum(g.count * g.read(length) for g in self.groups)
 
+    def hosted(self, length: int) -> float:
+        """Return the bytes held in the host's memory at steady state. [B]"""
+        return sum(g.count * g.keep.tokens(length) * g.host for g in self.groups)
+
     def flops(self, length: int) -> float:
         """Return the attention FLOPs of a decode step. [FLOP]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * g.flops for g in groups)
+        return sum(g.count * min(g.keep.tokens(length), g.reads or length) * (g.flops + g.rebuilds) for g in groups)
 
     def prefill(self, length: int) -> float:
         """Return the attention FLOPs of a prefill of `length` tokens. [FLOP]"""
@@ -267,12 +301,14 @@ class KVLayout:
     def shared(self, length: int) -> float:
         """Return the bytes another request with the same prefix of `length` tokens need not store again. [B]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.tokens(length) * g.token_bytes for g in groups if g.shareable)
+        return sum(g.count * g.held(g.keep.tokens(length)) for g in groups if g.shareable)
 
     def growth(self, length: int) -> float:
         """Return the bytes one token more takes at this length. [B/token]"""
         groups = (g.at(length) for g in self.groups)
-        return sum(g.count * g.keep.growth(length) * g.token_bytes for g in groups)
+        return sum(
+            g.count * g.keep.growth(length) * (g.full_bytes if length < g.recent else g.token_bytes) for g in groups
+        )
 
     def part(self, *kinds: str) -> "KVLayout":
         """Return the layout of some kinds of group only."""
@@ -286,181 +322,6 @@ class KVLayout:
         """Return (layer, kind, kept tokens, bytes) for every cache, in layer order."""
         rows = [(i, g.kind, g.at(length).keep.tokens(length), g.stored(length)) for g in self.groups for i in g.layers]
         return sorted(rows, key=lambda row: row[0])
-
-
-#: kinds whose bytes grow with the sequence's own tokens
-ATTENTION_KINDS = ("full", "sliding", "chunked", "latent", "index")
-
-
-@lru_cache(maxsize=64)
-def kv_layout(model: ModelSpec, bits: float, *, reading: str = "architecture") -> KVLayout:
-    """Return a model's cache as the architecture needs it, or as Hugging Face's cache holds it after a prefill.
-
-    transformers 5 differs from the architecture: sliding layers keep window - 1 tokens, convolutions one column
-    more, recurrent states are fp32, and some models store more heads (measured, transformers 5.23). Remembered.
-    """
-    dtype = DTYPE_BITS[model.dtype]
-    layers: dict[tuple[Group, ...], list[int]] = {}
-    for index, layer in enumerate(model.layers):
-        for mixer in layer.mixers:
-            layers.setdefault(_groups(mixer, bits, dtype, reading == "transformers"), []).append(index)
-    return KVLayout(groups=tuple(replace(g, layers=tuple(places)) for groups, places in layers.items() for g in groups))
-
-
-def _groups(mixer: Mixer, bits: float, dtype: float, hugging: bool) -> tuple[Group, ...]:
-    if isinstance(mixer, Attention):
-        return (_attention(mixer, bits, hugging),)
-    if isinstance(mixer, Latent):
-        return _latent(mixer, bits)
-    if isinstance(mixer, Cross):
-        return (
-            Group(
-                kind="cross",
-                layers=(),
-                vectors=mixer.kv_heads,
-                width=mixer.key_dim + mixer.value_dim,
-                key_width=mixer.key_dim,
-                bits=bits,
-                keep=Keep(fixed=mixer.tokens),
-                split=mixer.kv_heads,
-                query_heads=mixer.heads,
-                flops=2.0 * mixer.heads * (mixer.key_dim + mixer.value_dim),
-                pair_flops=2.0 * mixer.heads * (mixer.key_dim + mixer.value_dim),
-                shareable=False,
-            ),
-        )
-    if isinstance(mixer, Compressed):
-        return _compressed(mixer, bits, dtype, hugging)
-    return (_state(mixer, dtype, hugging),)
-
-
-def _attention(a: Attention, bits: float, hugging: bool) -> Group:
-    if not a.stored:
-        return Group(kind="shared", layers=(), query_heads=a.heads, reads=a.window)
-    cached = a.in_transformers if hugging and a.in_transformers else a
-    window = cached.window
-    if hugging and window is not None:
-        window = window - 1 or None  # a window of 1 slices [-0:], which trims nothing
-    return Group(
-        kind=cached.kind,
-        layers=(),
-        vectors=cached.kv_heads,
-        width=cached.key_dim + cached.value_dim,
-        key_width=cached.key_dim,
-        bits=bits,
-        keep=Keep(window=window, chunk=a.chunked),
-        split=a.kv_heads,
-        query_heads=a.heads,
-        flops=2.0 * a.heads * (a.key_dim + a.value_dim),
-        pair_flops=2.0 * a.heads * (a.key_dim + a.value_dim),
-        rope=a.rope,
-    )
-
-
-def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
-    """MLA in its absorbed form: every query head meets the same vector (DeepSeek-V2, arXiv 2405.04434)."""
-    main = Group(
-        kind="latent",
-        layers=(),
-        vectors=1,
-        width=m.elements,
-        key_width=m.rank,
-        bits=bits,
-        query_heads=m.heads,
-        flops=2.0 * m.heads * (2 * m.rank + m.rope_dim),
-        pair_flops=2.0 * m.heads * (m.nope_dim + m.rope_dim + m.value_dim),
-        reads=m.index_top or None,
-    )
-    if not m.index_dim:
-        return (main,)
-    return (
-        main,
-        Group(
-            kind="index",
-            layers=(),
-            vectors=1,
-            width=m.index_dim,
-            key_width=m.index_dim,
-            bits=bits,
-            query_heads=m.index_heads,
-            flops=2.0 * m.index_heads * m.index_dim,
-            pair_flops=2.0 * m.index_heads * m.index_dim,
-        ),
-    )
-
-
-#: what vLLM's pages of compressed attention hold (vllm/v1/kv_cache_interface.py): tokens of a page of compressed
-#: vectors, of one of the window, and bytes of one of the compressor's state
-COMPRESSED_PAGE, WINDOW_PAGE, STATE_PAGE = 256, 64, 32_768
-
-
-def _compressed(m: Compressed, bits: float, dtype: float, hugging: bool) -> tuple[Group, ...]:
-    """DeepSeek-V4: a window, compressed vectors, the indexer's, and what waits to be compressed.
-
-    fp8 vectors keep the rotated elements in 16 bits and a byte of scale per 64 others, 8 bytes in all.
-    """
-    plain = Group(
-        kind="sliding",
-        layers=(),
-        vectors=1,
-        width=m.dim,
-        key_width=m.dim,
-        bits=bits,
-        keep=Keep(window=m.window - 1 if hugging else m.window),
-        query_heads=m.heads,
-        flops=4.0 * m.heads * m.dim,
-        pair_flops=4.0 * m.heads * m.dim,
-        page=WINDOW_PAGE,
-        fp8_side=m.rope_dim + 8,
-    )
-    if not m.ratio:  # Hugging Face's cache holds the one vector as key and as value
-        return (replace(plain, width=2 * m.dim) if hugging else plain,)
-    groups: tuple[Group, ...] = (
-        plain,
-        replace(plain, kind="latent", keep=Keep(every=m.ratio), reads=m.index_top or None, page=COMPRESSED_PAGE),
-    )
-    widths = [m.dim] + ([m.index_dim] if m.index_dim else [])
-    if m.index_dim:
-        groups += (
-            Group(
-                kind="index",
-                layers=(),
-                vectors=1,
-                width=m.index_dim,
-                key_width=m.index_dim,
-                bits=bits,
-                keep=Keep(every=m.ratio),
-                query_heads=m.index_heads,
-                flops=2.0 * m.index_heads * m.index_dim,
-                pair_flops=2.0 * m.index_heads * m.index_dim,
-                page=COMPRESSED_PAGE,
-            ),
-        )
-    page = STATE_PAGE // (2 * m.overlap * m.dim * 4)
-    for width in widths:
-        # a projection and a gate for each run a token takes part in; Hugging Face keeps those of the rest
-        waiting = Group(
-            kind="state",
-            layers=(),
-            side=2 * m.overlap * width * (dtype if hugging else 32.0) / 8,
-            keep=Keep(rest=m.ratio) if hugging else Keep(window=m.overlap * m.ratio),
-            page=max(page, 1),
-            shareable=False,
-        )
-        groups += (waiting,)
-        if hugging and m.overlap > 1:
-            run = width * m.ratio * (dtype + 32.0) / 8  # its gates have a 32-bit bias added
-            groups += (replace(waiting, side=run, keep=Keep(every=m.ratio, window=1)),)
-    return groups
-
-
-def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
-    if hugging and not r.in_transformers:
-        return Group(kind="state", layers=(), split=1)
-    columns = r.conv_kernel if hugging and r.conv_channels else r.conv_kernel - 1
-    state_bits = r.transformers_bits if hugging else r.state_bits
-    constant = (r.conv_channels * columns * dtype + r.state * (state_bits or dtype)) / 8
-    return Group(kind="state", layers=(), constant=constant, split=1_000_000, shareable=False)
 
 
 def equation(layout: KVLayout, length: int) -> Iterable[str]:

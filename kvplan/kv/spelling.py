@@ -1,12 +1,12 @@
 """How techniques are written and composed: the parts of a name, its one spelling, and what is said of the whole."""
 
 from functools import lru_cache
-from itertools import pairwise
+from re import findall
 
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
-from kvplan.kv.techniques import TECHNIQUES, Technique, has_heads
-from kvplan.units import show_percent
+from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
+from kvplan.specs.hardware import Engine, Gpu
 
 BASELINE = "baseline"
 #: compositions that `estimate` shows and `recommend` tries beside single techniques
@@ -26,7 +26,7 @@ def searched() -> tuple[str, ...]:
 
 def plainest_first() -> list[Technique]:
     """Return all techniques, those that ask least of a model and an engine first."""
-    return sorted(TECHNIQUES.values(), key=lambda kind: ("bits", "heads", "width", "tokens").index(kind.factor))
+    return sorted(TECHNIQUES.values(), key=lambda kind: PLAINEST.index(kind.factor))
 
 
 @lru_cache(maxsize=1024)
@@ -59,11 +59,11 @@ def one_part(piece: str) -> tuple[Technique, str]:
         near = get_close_matches(piece, [k.example for k in TECHNIQUES.values()], n=1, cutoff=0.3)
         near = near or [TECHNIQUES[n].example for n in get_close_matches(name, TECHNIQUES, n=1, cutoff=0.5)]
         raise UnknownName("technique", piece, near, "known: " + ", ".join(k.spelling for k in TECHNIQUES.values()))
-    if not argument and ":" in kind.spelling:
+    if not argument and kind.spelling.startswith(f"{name}:"):
         raise Incompatible(f"{name} needs a size: write {kind.spelling}, as in {kind.example}")
     if argument and ":" not in kind.spelling:
         raise Incompatible(f"{piece}: {name} takes no size; write {kind.example}")
-    return kind, argument
+    return kind, argument.replace(kind.implied, "", 1)
 
 
 def canonical(text: str) -> str:
@@ -72,7 +72,9 @@ def canonical(text: str) -> str:
 
 
 #: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements
-FACTORS = ("heads", "width", "tokens", "bits")
+FACTORS = ("layers", "heads", "width", "tokens", "reads", "bits", "tier")
+#: and from what asks least of a model and an engine to what asks most
+PLAINEST = ("bits", "tier", "heads", "width", "tokens", "reads", "layers")
 
 
 def apply(text: str, layout: KVLayout) -> KVLayout:
@@ -90,54 +92,78 @@ def quality(text: str) -> str:
     )
 
 
-def risk(text: str, share: float) -> str:
-    """Return `quality` in a few words, for the share of tokens `kept`."""
-    risks = (f"{kind.risk} ({loss(kind, share)})" if kind.retained else kind.risk for kind, _ in parts(text))
-    return "; ".join(dict.fromkeys(risks)) or "reference"
+def heals(text: str) -> float:
+    """Return the tokens a model must be trained on before it serves with a technique: of its parts, the most."""
+    return max((kind.heals for kind, _ in parts(text)), default=0.0)
 
 
-def loss(kind: Technique, share: float) -> str:
-    """Return the LongBench score lost at a share of tokens kept, between published points and never beyond them."""
-    (low, _), (high, _) = kind.retained[0], kind.retained[-1]
-    if not low <= share <= high:
-        return f"loss not measured where {show_percent(share)} are kept"
-    for (a, at_a), (b, at_b) in pairwise(kind.retained):
-        if a <= share <= b:
-            score = at_a + (at_b - at_a) * (share - a) / (b - a)
-            return f"{show_percent(1 - score)} lost"
-    return "not measured"
+def served_by(text: str, engine: Engine | str) -> bool:
+    """Whether an engine serves all parts of a technique: in its release, the newest where only a name is given."""
+    return all(supporting(kind, argument, engine) is not None for kind, argument in parts(text))
 
 
-def served_by(text: str, engine: str) -> bool:
-    """Whether an engine serves all parts of a technique today."""
-    return all(any(engine.lower().startswith(e.lower()) for e in kind.engines) for kind, _ in parts(text))
+def supporting(kind: Technique, argument: str, engine: Engine | str) -> Support | None:
+    """Return how an engine serves one technique, None where it does not."""
+    name = engine if isinstance(engine, str) else engine.name
+    release = "" if isinstance(engine, str) or engine.newest else engine.release
+    for support in kind.engines:
+        fits = support.engine == name and support.only in (None, argument)
+        if fits and (not release or numbers(support.since) <= numbers(release)):
+            gone = support.until and (not release or numbers(support.until) <= numbers(release))
+            return None if gone else support
+    return None
+
+
+def numbers(release: str) -> tuple[int, ...]:
+    """Return a release as numbers that compare: 'b1480' is (1480,)."""
+    return tuple(int(part) for part in findall(r"\d+", release))
+
+
+def runs_on(text: str, gpu: Gpu) -> str:
+    """Return why a GPU cannot run a technique, '' where it can."""
+    lacking = next((kind for kind, _ in parts(text) if kind.native and not getattr(gpu, kind.native)), None)
+    return "" if lacking is None else f"{lacking.title} needs {lacking.needs}; {gpu.title} is none"
+
+
+def speeds(text: str) -> tuple[Speed, ...]:
+    """Return what was fitted of the parts of a technique that take time to unpack."""
+    return tuple(kind.speed[argument] for kind, argument in parts(text) if argument in kind.speed)
 
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     """Return what a technique can and cannot do for this very model."""
-    forms = [argument.partition(":")[2] for kind, argument in parts(text) if kind.name == "mhc"]
-    if not forms:
+    said = [argument for kind, argument in parts(text) if kind.name == "mhc"]
+    if not said:
         return ()
-    whole = "mhc: one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
-    if not any(g.rope and has_heads(g) for g in layout.groups):
-        return (whole,)
+    how = latents(said[0])
+    heads = [g for g in layout.groups if has_heads(g)]
+    whole = "one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
+    grouped = f"a latent serves up to {how.heads} key/value heads; tensor parallelism divides latents, not heads"
+    first = f"mhc: {whole if how.heads is None else grouped}"
+    if not any(g.rope for g in heads):
+        return (first,)
     rotated = {
         "absorbed": "mhc: this model rotates its keys (RoPE), which cannot be absorbed; 64 decoupled elements are "
-        "stored beside the latent, as MLA does, and the model must be retrained for them",
+        "stored beside the latents, as MLA does, and the model must be retrained for them",
         "reconstruct": "mhc: rebuilding keys and values in memory reads and writes them in full; it saves memory, "
         "but is slower than plain attention",
     }
     usual = (
-        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are "
-        "absorbed: it mainly saves memory; a step becomes faster only near 8x"
+        "mhc: this model rotates its keys (RoPE), so they are rebuilt inside the kernel and only values are absorbed: "
+        "fewer heads to a latent take less work"
     )
-    return (rotated.get(forms[0], usual), whole)
+    return (rotated.get(how.form, usual), first)
 
 
 def needs(text: str) -> tuple[str, ...]:
     """Return what each part of a technique requires of the model, and which engines serve it."""
     return tuple(
         f"{kind.name}: {kind.needs}; granularity: {kind.granularity}; "
-        f"served by {', '.join(kind.engines) or 'no stock engine'}"
-        for kind, _ in parts(text)
+        f"served by {', '.join(engines_of(kind, argument)) or 'no stock engine'}"
+        for kind, argument in parts(text)
     )
+
+
+def engines_of(kind: Technique, argument: str) -> tuple[str, ...]:
+    """Return the engines that serve a technique, with release and date."""
+    return tuple(str(support) for support in kind.engines if support.only in (None, argument))

@@ -42,6 +42,9 @@ class Operator(NamedTuple):
     launches: Amount = 0.0  #: layers that launch them
     messages: Amount = 0.0  #: messages between GPUs
     message: Amount = 0.0  #: bytes of all messages [B]
+    dense: Amount = 0.0  #: operations of dense 16-bit products among the rest: vectors rebuilt from a latent [FLOP]
+    unpacks: Amount = 0.0  #: bytes that take as long to read as its packed elements take to unpack [B]
+    fetched: Amount = 0.0  #: from the host's memory [B]
 
 
 def larger(a: Amount, b: Amount) -> Amount:
@@ -182,9 +185,12 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
                 limit=CACHE,
                 bytes=sum(g.count * g.read(length) * share(g, tensor) for g in groups),
                 flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
+                dense=sum(g.count * visible(g, length) * g.rebuilds * share(g, tensor) for g in groups),
+                fetched=sum(g.count * g.fetched(length) * share(g, tensor) for g in groups),
+                unpacks=sum(g.count * visible(g, length) * g.unpacks * share(g, tensor) for g in groups),
                 bits=max((g.bits for g in groups if g.vectors), default=16.0),
                 kernels=kind if kind in ("latent", "index", "state") else "attention",
-                launches=sum(g.count for g in groups),
+                launches=len({layer for g in groups for layer in g.layers}),
             )
         )
     whole = []
@@ -207,7 +213,8 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
     operators = [
         Operator(
             name=o.name, limit=CACHE, bytes=decode * o.bytes, flops=decode * o.flops, bits=o.bits, kernels=o.kernels,
-            launches=o.launches,
+            launches=o.launches, dense=decode * o.dense, unpacks=decode * o.unpacks,
+            fetched=decode * o.fetched,
         )
         for o in each.decode
     ]  # fmt: skip

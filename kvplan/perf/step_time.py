@@ -7,6 +7,8 @@ from kvplan.specs.calibration import Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
 OVERLAP = 3.0
+#: of the host's memory: PCIe 5 x16, 64 GB/s one way, at 80 % (an assumption; 4 x16 has half, NVLink-C2C 7 times) [B/s]
+HOST_LINK = 51e9
 #: what `overhead` is called in a list of operators
 ENGINE_ITSELF = "engine: scheduling, sampling"
 #: keeps the power of nothing finite [s]
@@ -18,13 +20,15 @@ def moving(o: Operator, c: Calibration) -> Amount:
     if o.limit in (WEIGHTS, EXPERTS):
         faster = c.experts if o.limit == EXPERTS else 1.0
         return o.bytes / (c.weights * c.narrow(o.bits) * faster)
-    return o.bytes / (c.read(o.bits) if o.limit == CACHE else c.elements)
+    if o.limit != CACHE:
+        return o.bytes / c.elements
+    return o.bytes / c.read(o.bits) + o.unpacks / c.cache + o.fetched / HOST_LINK
 
 
 def computing(o: Operator, c: Calibration) -> Amount:
     """Return how long its FLOPs take. [s]"""
     if o.limit in (CACHE, PROMPT):
-        return o.flops / c.prompt
+        return o.flops / c.prompt + o.dense / c.rate16
     return o.flops / (c.rate(o.bits) * (c.experts_rate if o.limit == EXPERTS else 1.0))
 
 
@@ -67,14 +71,23 @@ def overhead(c: Calibration, sequences: Amount) -> Amount:
     return (c.step + c.sequence * sequences) * c.pace
 
 
-def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
-    """Return the time of one step in which `sequences` sequences get a token. [s]
+def device_time(operators: Iterable[Operator], c: Calibration, prompts: bool = False) -> Amount:
+    """Return how long the device takes for operators one after the other. [s]"""
+    return sum(operator_time(o, c, prompts) for o in operators)
+
+
+def whole_step(device: Amount, host: Amount, c: Calibration, sequences: Amount) -> Amount:
+    """Return the time of a step from its device's and its host's. [s]
 
     Without CUDA graphs the host launches kernel by kernel while the device works: the longer of the two counts.
     """
+    return overlapped(device, host) + overhead(c, sequences)
+
+
+def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
+    """Return the time of one step in which `sequences` sequences get a token. [s]"""
     known = list(operators)
-    device = sum(operator_time(o, c, prompts) for o in known)
-    return overlapped(device, hosting(known, c)) + overhead(c, sequences)
+    return whole_step(device_time(known, c, prompts), hosting(known, c), c, sequences)
 
 
 def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:

@@ -1,7 +1,7 @@
 """`kvplan estimate`: techniques side by side on the GPUs asked for or on the best one, and what must be said first."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 
@@ -11,8 +11,10 @@ from kvplan.planning.points import compared, usual_limits
 from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
+from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.units import show_bytes
 
 #: a price last seen longer ago than this is said to be old [day]
 STALE = 120
@@ -66,7 +68,7 @@ class Estimate:
     @cached_property
     def served(self) -> Evaluation | None:
         """The row whose technique the engine serves and on which a query costs least within the limits, or None."""
-        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine.name))
+        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine))
 
     @cached_property
     def overall(self) -> Evaluation | None:
@@ -98,9 +100,12 @@ def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
 
 def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
-    named: bool,
+    named: bool, losses: Callable[[str], Quality] | None = None,
 ) -> Estimate:  # fmt: skip
-    """Compare techniques on every site the user named, or on the best of all sites when none was."""
+    """Compare techniques on every site the user named, or on the best of all sites when none was.
+
+    `losses` says what a technique is expected to lose, if anyone asks.
+    """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
         by_gpu = tuple(estimate(model, (), query, site)[0] for site in sites)
@@ -110,7 +115,8 @@ def survey(
         case = case_of(model, query, site)
         known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
-        rows += compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
+        each = compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)
+        rows += [replace(row, loss=losses(row.technique)) for row in each] if losses else each
     return Estimate(
         model=model,
         query=query,
@@ -134,6 +140,11 @@ def pick_gpu(rows: Sequence[Evaluation]) -> str:
 def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) -> tuple[str, ...]:
     """Return what the reader must know: a context beyond the model's, unchecked figures, missing or old prices."""
     messages = context_warnings(model, context)
+    if sites and (moved := sites[0].running.offloaded):
+        messages.append(
+            f"each step also moves the {show_bytes(moved)} of weights left with the host to every GPU; times leave "
+            "that out and are too short by it"
+        )
     for site in sites:
         messages += no_bf16(site.gpu, model)
         if site.price is None and site.owned is None:

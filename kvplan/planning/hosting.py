@@ -1,17 +1,19 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
-from kvplan.money.bill import Bill, Fleet, Usage, fleet_bill
+from kvplan.money.bill import Bill, Cell, Fleet, Usage, fleet_bill
+from kvplan.money.conversion import CONVERSION
 from kvplan.money.draw import query_energy
 from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
+from kvplan.planning.converting import conversion_of
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import usd_per_query
@@ -36,7 +38,7 @@ def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     batch = max(plan.in_flight / parallel.data, 1.0)
     totals = passes(
         demand.model, demand.base, shape.layout, weights(demand.model, plan.form), parallel, batch=batch,
-        prompt=demand.prompt, output=demand.output, chunk=c.chunk, cached=shape.cached,
+        prompt=demand.prompt, output=demand.output, chunk=c.chunk, cached=cached_by(demand, plan),
     )  # fmt: skip
     whole = step_time(totals.decode, c, batch)
     shares = dict.fromkeys(PARTS.values(), 0.0)
@@ -46,6 +48,11 @@ def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     decode = plan.gpu_seconds * (1 - plan.prompt_share)
     parts = {"prefill": plan.gpu_seconds * plan.prompt_share, **{k: decode * v for k, v in shares.items()}}
     return {**parts, "overhead": decode * (1 - sum(shares.values()))}
+
+
+def cached_by(demand: Demand, plan: Plan) -> int:
+    """Return the tokens of a mean prompt that the plan's prefix cache still holds, evicted ones left out. [token]"""
+    return min(int(demand.prompt * plan.cached_share), demand.prompt - 1)
 
 
 def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
@@ -62,7 +69,12 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
     fleet = Fleet(
         peak=serving, spares=demand.spares * plan.parallel.gpus, unused=site.cost.whole(plan.gpus) - plan.gpus
     )
-    return fleet_bill(fleet, load, site.cost)
+    bill = fleet_bill(fleet, load, site.cost)
+    line = conversion_of(demand, plan.technique, site)
+    if line is None:
+        return bill
+    once = Cell(use=line.name, kind=line.name, amount=line.amount, use_basis=line.basis, kind_basis=line.basis)
+    return replace(bill, cells=(*bill.cells, once))
 
 
 def energy_of(demand: Demand, plan: Plan, site: Site) -> tuple[Line, ...]:
@@ -109,15 +121,17 @@ def tenures(
     plan: Plan,
     costs: Mapping[tuple[str, str], tuple[GpuCost, str]],
     apis: Iterable[tuple[ApiPrice, BreakEven]],
+    bill: Bill | None = None,
 ) -> tuple[Tenure, ...]:
     """Return what a plan costs under each of the terms its GPUs can be had, and what APIs charge for the same queries.
 
     `costs`: (term, provider) -> what a GPU costs, and in words what that rests on. A plan whose GPUs are those of
-    another term may not be the cheapest under this one.
+    another term may not be the cheapest under this one. A conversion costs what it does on the plan's own bill.
     """
     rows = []
+    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name == CONVERSION)
     for (term, provider), (cost, basis) in costs.items():
-        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds))
+        usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds)) + once
         rows.append(
             Tenure(
                 term=term,
@@ -151,8 +165,7 @@ def volumes_of(
     """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one."""
     if bill is None or plan.usd is None:
         return []
-    shape = configuration_of(demand, plan)
-    tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(shape.cached))
+    tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(cached_by(demand, plan)))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
     same = [p for p in known if p.serves == demand.model.name]
     return [
@@ -167,6 +180,10 @@ def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[t
     peak_factor = demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        rate = max(demand.sustained(n * held) / cycle for held, cycle in loads) / (1 + demand.headroom) / peak_factor
+        rate = (
+            max(float(demand.sustained(n * held)) / cycle for held, cycle in loads)
+            / (1 + demand.headroom)
+            / peak_factor
+        )
         table.append((rate * DAY, -(-(n + demand.spares) * each // bill.unit) * monthly))
     return table

@@ -9,12 +9,14 @@ from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
-from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.replica import Parallel, check_parallel, native_formats, replica_shapes, weights
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.planning.site import Limits, Query, Site
+from kvplan.quality.loss import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 
@@ -67,7 +69,7 @@ class Evaluation:
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
     quality: str = ""  #: published loss, in words
-    risk: str = ""  #: what the loss depends on, in words
+    loss: Quality | None = None  #: what it is expected to lose, None where nobody asked
     needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
     #: why it is infeasible, '' where it is not
     reason: str = ""
@@ -196,8 +198,9 @@ class Case:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
         where = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
-        )
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True,
+            **vars(s.running),
+        )  # fmt: skip
         return memory_budget(self.model, layout, where, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
@@ -233,10 +236,12 @@ def evaluate(case: Case, technique: str) -> Evaluation:
     except Incompatible as refusal:
         return replace(row, reason=str(refusal).removeprefix(f"{name}: "))
     reduction = 1 - layout.stored(context) / max(case.base.stored(context), 1.0)
-    risk = spelling.risk(name, kept_share(layout, context))
-    row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction, risk=risk)
+    row = replace(row, layout=layout, peak=layout.peak(context, case.chunk), reduction=reduction)
+    if lacking := spelling.runs_on(name, case.site.gpu):
+        return replace(row, reason=lacking)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
+    refused = refused or check_ranks(case.model, shapes[0], case.site.running.context_ranks)
     if refused:
         return replace(row, reason=refused)
     fitting = fit(case, layout, shapes)
@@ -260,11 +265,6 @@ def fit(case: Case, layout: KVLayout, shapes: Sequence[Parallel]) -> list[tuple[
         if count := case.sequences(layout, parallel):
             fitting.append((parallel, count))
     return fitting
-
-
-def kept_share(layout: KVLayout, length: int) -> float:
-    """Return the smallest share of its tokens that an evicting layer keeps."""
-    return min((g.keep.tokens(length) / length for g in layout.groups if g.keep.evicts), default=1.0)
 
 
 def does_not_fit(case: Case, layout: KVLayout, parallel: Parallel) -> str:

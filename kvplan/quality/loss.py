@@ -13,7 +13,18 @@ from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling, techniques
 from kvplan.kv.techniques import Technique
-from kvplan.quality.scores import STAND_INS, by_family, curve, retained_at, rows_for, share_left
+from kvplan.quality.scores import (
+    STAND_INS,
+    Evidenced,
+    by_family,
+    carried,
+    curve,
+    leading,
+    pools,
+    relatives,
+    retained_at,
+    share_left,
+)
 from kvplan.specs.model import Attention, ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, BaseScore, QualityTable, Score, task_named
 from kvplan.specs.source import Source
@@ -66,11 +77,20 @@ class Quality:
 
 
 def quality(
-    technique: str, model: ModelSpec, task: str, context: int, table: QualityTable, *own: QualityTable
+    technique: str,
+    model: ModelSpec,
+    task: str,
+    context: int,
+    table: QualityTable,
+    *own: QualityTable,
+    seen: bool = False,
+    answer: int | None = None,
 ) -> Quality:
     """Return the relative loss of `technique` on a task family at `context` tokens.
 
-    Files measured on the user's own model (`own`, first wins) go before the published table.
+    `seen` tells that the question is known when the cache is compressed: one question to each prompt. Without it what
+    was measured so is not carried over (`Workload.question_seen`). `answer` tokens of the context are generated. Files
+    measured on the user's own model (`own`, first wins) go before the published table.
     """
     task = task_named(task)
     base = base_score(model, context, (*own, table))
@@ -78,7 +98,8 @@ def quality(
     measured = next((q for q in by_table if q), None)
     if measured is None:
         each = [
-            _part(kind, argument, model, task, context, (*own, table)) for kind, argument in spelling.parts(technique)
+            _part(kind, argument, model, task, context, (*own, table), seen=seen, answer=answer)
+            for kind, argument in spelling.parts(technique)
         ]
         measured = composed(each, task)
     caveats = (*measured.caveats, *base_caveats(model, context, base))
@@ -104,12 +125,20 @@ def checked(table: QualityTable) -> QualityTable:
 
 
 def _part(
-    kind: Technique, argument: str, model: ModelSpec, task: str, context: int, tables: Sequence[QualityTable]
+    kind: Technique,
+    argument: str,
+    model: ModelSpec,
+    task: str,
+    context: int,
+    tables: Sequence[QualityTable],
+    *,
+    seen: bool,
+    answer: int | None = None,
 ) -> Quality:
-    """Return what one technique costs, from the first table that has rows for it."""
+    """Return what one technique costs, from the first table, and the nearest rows of it, that know."""
     name = f"{kind.name}:{argument}" if argument else kind.name
     try:
-        share = share_left(name, model, context)
+        share = share_left(name, model, context, answer)
     except Incompatible as refusal:
         return unknown(name, task, str(refusal))
     if share >= 1:
@@ -117,53 +146,81 @@ def _part(
             technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis=f"{name} removes nothing"
         )
     for table in tables:
-        rows, why_none = rows_for(table, kind, model, context)
-        if not rows and table.own:
+        found, why_none = pools(table, kind, name, model, context, seen=seen)
+        if not found and table.own:
             continue
-        if not rows:
-            return unknown(name, task, why_none, caveats=(*quotes(table, kind), *guards(kind, task)))
-        very = all(r.model in (None, model.name) for r in rows)
-        estimate = _estimate(name, kind, rows, share, task, very=very, own=table.own)
-        caveats = (
-            *estimate.caveats,
-            *quotes(table, kind),
-            *guards(kind, task),
-            *distances(rows, model, context, table),
+        others = (*quotes(table, kind), *guards(kind, task, seen=seen))
+        if not found:
+            return _of_relatives(unknown(name, task, why_none, caveats=others), table, kind, share, seen=seen)
+        asked = Asked(name=name, kind=kind, share=share, task=task, context=context)
+        estimates = [estimated(asked, pool, found, own=table.own) for pool in found]
+        pool, estimate = next(
+            ((p, e) for p, e in zip(found, estimates, strict=True) if e.known), (found[0], estimates[0])
         )
+        far = distances(pool.rows, model, context, table)
+        caveats = (*((pool.label,) if pool.label and estimate.known else ()), *estimate.caveats, *others, *far)
         if estimate.known or not table.own:
             return replace(estimate, caveats=caveats)
-    return unknown(name, task, f"{name}: nothing measured", caveats=guards(kind, task))
+    return unknown(name, task, f"{name}: nothing measured", caveats=guards(kind, task, seen=seen))
+
+
+def _of_relatives(lost: Quality, table: QualityTable, kind: Technique, share: float, *, seen: bool) -> Quality:
+    """Return an unknown loss with the range of other techniques that choose tokens by score, where there are some."""
+    low, high, count = relatives(table, kind, share, lost.task, seen=seen)
+    if not count:
+        return lost
+    least, most = show_percent(low, 1), show_percent(high, 1)
+    words = f"{count} other techniques that choose tokens by score lost {least} to {most} at {show_percent(share, 1)}"
+    return replace(lost, low=low, high=high, basis=f"{lost.basis}; {words}")
 
 
 # -- from rows to a loss --------------------------------------------------------------------------
 
 
-def _estimate(
-    name: str, kind: Technique, rows: Sequence[Score], share: float, task: str, *, very: bool, own: bool
-) -> Quality:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One technique at one share on one task family."""
+
+    name: str  #: in its one spelling
+    kind: Technique  #: its family
+    share: float  #: what it leaves of its factor, of 1
+    task: str  #: task family
+    context: int  #: prompt [token]
+
+
+def estimated(asked: Asked, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
     """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
 
-    `very` tells that the rows are of the very model asked about.
+    Rows of other families, of `every` pool, say how much worse a single family can be.
     """
+    name, kind, share, task = asked.name, asked.kind, asked.share, asked.task
     family = TASKS[task]
-    exact = [r for r in rows if r.task == task]
-    averages = [r for r in rows if r.task == AVERAGE]
-    stands_in = family.averaged or (family.name != "video" and kind.factor != "tokens") or own
-    scores = exact or (averages if stands_in else [])
-    sources = tuple(dict.fromkeys(r.source for r in scores or rows))
+    stands_in = family.averaged or (family.name not in ("video", "reasoning") and kind.factor != "tokens") or own
+    scores = leading(pool.rows, task, stands_in=stands_in)
+    exact = any(r.task == task for r in scores)
+    sources = tuple(dict.fromkeys(r.source for r in scores or pool.rows))
     if not scores:
-        return _unmeasured(name, kind, rows, task, sources)
+        return _unmeasured(name, kind, pool.rows, task, sources)
     points = curve(scores)
     mildest, harshest = points[1], points[-1]
     at = retained_at(points, share)
     low, high = 1 - at.high, 1 - at.low
-    slack = NOISE if very or len({r.model for r in scores}) > 1 else ONE_MODEL
+    slack = NOISE if pool.very or len({r.model for r in scores}) > 1 else ONE_MODEL
     basis = _where(scores, kind, share)
-    recipes = sorted({r.condition for r in scores if r.condition})
+    recipes = sorted({r.condition for r in scores if r.condition and r.benchmark != "RULER"})
     caveats = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
+    speaking = list(scores)
     if not exact:
-        worst = [1 - retained_at(curve(other), share).low for other in by_family(rows)]
+        lead = {r.benchmark for r in scores}
+        single = [
+            r
+            for p in every
+            for r in p.rows
+            if kind.factor != "tokens" or (r.benchmark in lead and r.query == scores[0].query)
+        ]
+        worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
         high = max([high, *worst])
+        speaking += single
         caveats.append(f"an average over task families stands for {family.title}, which alone may lose more")
     if share < harshest.share * 0.999:
         remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
@@ -172,12 +229,17 @@ def _estimate(
     if share > mildest.share * 1.001:
         low, high = 0.0, max(high, 1 - mildest.low)
         basis += f"; {name} is milder and loses at most as much"
+    drop = min(max(1 - at.retained, 0.0), 1.0)
+    longest = max((r.context or 0 for r in speaking), default=0)
+    beyond = log2(asked.context / longest) if longest else 0.0
+    if not own:
+        low, high = carried(max(low, 0.0), max(high, 0.0), factor=kind.factor, very=pool.very, doublings=beyond)
     return Quality(
         technique=name,
         task=task,
-        drop=min(max(1 - at.retained, 0.0), 1.0),
-        low=max(low - slack, 0.0),
-        high=min(high + slack, 1.0),
+        drop=drop,
+        low=min(max(low - slack, 0.0), drop),
+        high=max(min(high + slack, 1.0), drop),
         known=True,
         basis=basis,
         caveats=tuple(caveats),
@@ -186,7 +248,14 @@ def _estimate(
 
 
 def _of(kind: Technique) -> str:
-    return {"tokens": "tokens", "bits": "bits", "heads": "key/value heads", "width": "width"}[kind.factor]
+    return {
+        "tokens": "tokens",
+        "bits": "bits",
+        "heads": "key/value heads",
+        "width": "width",
+        "reads": "tokens read",
+        "layers": "cache",
+    }[kind.factor]
 
 
 def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
@@ -194,17 +263,21 @@ def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
     models = ", ".join(sorted({r.model or "the user's file" for r in rows}))
     shares = ", ".join(f"{s:.3g}" for s in sorted({r.share for r in rows if r.share}, reverse=True))
     stand_in = STAND_INS.get(kind.name) if all(r.technique == STAND_INS.get(kind.name) for r in rows) else None
-    stand_in_words = f"no score of {kind.title} itself was published; {stand_in} " if stand_in else ""
-    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)} (asked: {share:.3g})"
+    stand_in_words = f"no score of {kind.title} itself was published for such tasks; {stand_in} " if stand_in else ""
+    tests = " and ".join(sorted({r.benchmark for r in rows if r.benchmark}))
+    where = f" in {tests}" if tests else ""
+    unseen = ", the question unseen" if all(r.query == "unseen" for r in rows) else ""
+    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)}{where}{unseen} (asked: {share:.3g})"
 
 
 def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
     short = [r for r in rows if r.task == SHORT]
-    if short:
+    if len(short) == len(rows):
+        trained = ", uptrained or trained so from scratch" if kind.factor in ("heads", "width") else ""
         least, most = (show_percent(1 - pick(r.retained for r in short), 1) for pick in (max, min))
         reason = (
-            f"{kind.title} lost {least} to {most} in short prompts, uptrained or trained so from scratch; such scores, "
-            "MMLU for one, say nothing of long prompts"
+            f"{kind.title} lost {least} to {most} in short prompts{trained}; such scores, MMLU for one, say nothing "
+            "of long prompts"
         )
     else:
         tasks = ", ".join(sorted({r.task for r in rows}))
@@ -304,10 +377,12 @@ def composed(each: Sequence[Quality], task: str) -> Quality:
 # -- words ----------------------------------------------------------------------------------------
 
 
-def guards(kind: Technique, task: str) -> tuple[str, ...]:
+def guards(kind: Technique, task: str, *, seen: bool = True) -> tuple[str, ...]:
     """Return what to beware of, whatever the scores say."""
     family = TASKS[task]
     warnings: tuple[str, ...] = ()
+    if kind.query == "aware" and not seen:
+        warnings += (f"{kind.title} chooses tokens before the question is known, and the question may ask for others",)
     if kind.name in ("streaming", "window") and family.name == "retrieval":
         warnings += (f"{kind.title} on retrieval: what left the window is gone, whoever asks for it",)
     elif kind.factor == "tokens" and family.exact:

@@ -7,6 +7,7 @@ from typing import Any
 from kvplan.kv import spelling, techniques
 from kvplan.planning.replica import Evaluation, OperatingPoint
 from kvplan.report.blocks import Column, Json
+from kvplan.report.losses import at_most, loss
 from kvplan.report.sources import source
 from kvplan.units import show_bytes, show_percent, show_time, show_usd
 
@@ -142,9 +143,14 @@ TECHNIQUE = (
     *LIMITS,
     Column[Evaluation](key="quality", value=lambda r: r.quality),
     Column[Evaluation](
-        key="quality_risk", heading="LongBench loss", value=lambda r: r.risk, align="left", wraps=True,
-        cell=lambda r: r.risk if r.layout else "not for this model",
+        key="quality_risk", heading="quality loss", value=lambda r: r.loss and loss(r.loss), align="left", wraps=True,
+        cell=lambda r: "not for this model" if r.layout is None else at_most(r.loss) if r.loss else "",
     ),
+    Column[Evaluation](key="quality_loss.drop", value=lambda r: r.loss and r.loss.drop),
+    Column[Evaluation](key="quality_loss.low", value=lambda r: r.loss and r.loss.low),
+    Column[Evaluation](key="quality_loss.high", value=lambda r: r.loss and r.loss.high),
+    Column[Evaluation](key="quality_loss.known", value=lambda r: r.loss and r.loss.known),
+    Column[Evaluation](key="quality_loss.basis", value=lambda r: r.loss and r.loss.basis),
     Column[Evaluation](key="needs", value=lambda r: list(r.needs)),
     Column[Evaluation](key="parts", value=lambda r: [part(kind) for kind, _ in spelling.parts(r.technique)]),
     Column[Evaluation](key="feasible", value=lambda r: r.feasible),

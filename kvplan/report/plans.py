@@ -5,28 +5,14 @@ from dataclasses import replace
 
 from kvplan.planning.plan import Plan
 from kvplan.planning.site import Limits
-from kvplan.quality.loss import Quality
 from kvplan.report.blocks import Block, Column, Table, Text, table
+from kvplan.report.losses import at_most
 from kvplan.units import show_percent, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
 BARRED = "Plans that keep the limits but may not be used"
 FRONT = "Pareto front: no other plan is better in cost, quality and latency together"
-
-
-def loss(q: Quality) -> str:
-    """Return a quality loss with its range."""
-    if q.drop is None:
-        return "unknown"
-    if q.drop == q.low == q.high == 0:
-        return "none"
-    return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
-
-
-def at_most(q: Quality) -> str:
-    """Return a quality loss with the most it may be."""
-    return loss(q) if q.drop is None or q.high == 0 else f"{show_percent(q.drop, 1)} (to {show_percent(q.high, 1)})"
 
 
 def size(p: Plan) -> str:
@@ -39,11 +25,17 @@ def marks(p: Plan) -> str:
     return f"{'' if p.grounded else '*'}{'^' if p.margin > 1 else ''}"
 
 
+def kept(p: Plan) -> str:
+    """Return the technique of a plan with what drafts for it; '+' where its engine does not serve the technique."""
+    drafts = f", {p.drafting.spelled}" if p.drafting else ""
+    return f"{p.technique}{drafts}{'' if p.served_by_engine else ' +'}"
+
+
 #: what a plan is and reaches; money per query
 PLAN = (
     Column[Plan](
         key="technique", heading="technique", value=lambda p: p.technique, align="left",
-        cell=lambda p: f"{p.technique}{'' if p.served_by_engine else ' +'}",
+        cell=kept,
     ),
     Column[Plan](
         key="gpu", heading="GPU", value=lambda p: p.gpu, align="left",
@@ -80,6 +72,10 @@ PLAN = (
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
     Column[Plan](key="price_margin", value=lambda p: p.margin),
+    Column[Plan](key="speculative.draft", value=lambda p: p.drafting and p.drafting.spelled),
+    Column[Plan](key="speculative.tokens_drafted", value=lambda p: p.drafting and p.drafting.drafted),
+    Column[Plan](key="speculative.tokens_per_step", value=lambda p: p.drafting and p.drafting.accepted),
+    Column[Plan](key="speculative.basis", value=lambda p: p.drafting and p.drafting.basis),
 )  # fmt: skip
 
 
@@ -107,6 +103,8 @@ def legend(plans: Sequence[Plan], limits: Limits) -> Block:
     ]
     if any(p.form for p in plans):
         lines.append("-: the checkpoint's own weights.")
+    if any(p.drafting for p in plans):
+        lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")
     if not all(p.grounded for p in plans):
         lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):

@@ -7,8 +7,10 @@ from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
+from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.recommend import Recommendation
+from kvplan.report import launch
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -66,6 +68,7 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
         variations_table(r),
@@ -82,6 +85,7 @@ def page(r: Recommendation) -> Page:
         legend(marked, limits) if r.alternatives else None,
         plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
+        notes("Speculative decoding", speculative(r.plan)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
@@ -92,6 +96,24 @@ def named(x: Rejected) -> str:
     if x.weights:
         return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
     return x.technique or x.gpu
+
+
+def speculative(p: Plan | None) -> Iterator[str]:
+    """Yield what the speculative decoding of a plan rests on."""
+    if p is None or p.drafting is None:
+        return
+    used = p.drafting
+    yield f"{used.words[:1].upper()}{used.words[1:]}; a step yields {used.accepted:.2f} on average: {used.basis}."
+    if used.draft.note:
+        yield f"Assumed: {used.draft.note}."
+    yield (
+        "Its weights and its cache are counted in the memory of every GPU. A step takes the pass that verifies the "
+        "drafted tokens and one pass of the draft for each of them, at the same rates; no server was measured so."
+    )
+    yield (
+        "The probability of keeping the limits leaves out how far the acceptance of your requests differs: engines log "
+        f"how many tokens a step yields; give them, as in speculative={used.spelled}=2.4."
+    )
 
 
 def waiting(r: Recommendation, plan: Plan) -> str:
@@ -166,6 +188,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "price": price(r.site.price) if r.site else None,
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
+        "launch": launch.document(r.launch),
     }
 
 

@@ -62,6 +62,7 @@ class ClaimCase:
     measure: str = field(default="", metadata=about("ttft, tpot or e2e"))
     of: str = field(default="", metadata=about("which part is counted"))
     task: str = field(default="", metadata=about("a task family, 'short' for scores of short prompts"))
+    benchmark: str = field(default="", metadata=about("a benchmark whose scores alone count, as in MMLU"))
     provider: str = field(default="", metadata=about("an API's provider"))
     api: str = field(default="", metadata=about("a provider's name of a model"))
     line: str = field(default="", metadata=about("a line of an owner's bill"))

@@ -13,6 +13,13 @@ ATTENTION = ("mha", "gqa", "mqa", "latent", "none")
 AVERAGE = "average"
 #: a score of short prompts, MMLU for one, which says nothing of long ones
 SHORT = "short"
+#: whether the question was there when the cache was compressed: without it (several questions to one document, prefix
+#: caches, agents) an evicting technique does not know what will be asked for
+QUERIES = ("seen", "unseen")
+#: the benchmark that speaks for a task family first: RULER asks for what stands anywhere in the prompt
+LEADS = {"retrieval": "RULER", "qa-single": "RULER", "qa-multi": "RULER"}
+#: what speaks first for the other families
+LEADING = "LongBench"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,7 @@ TASKS = {
         Task(name="code", title="code completion and review", averaged=True),
         Task(name="chat", title="conversation"),
         Task(name="agents", title="agents that call tools"),
+        Task(name="reasoning", title="long reasoning"),
         Task(name="video", title="questions to images and video"),
     )
 }
@@ -68,6 +76,8 @@ class Score:
     baseline: float | None = None  #: score without compression, in the source's own scale
     compressed: float | None = None  #: score with it, in the source's own scale
     condition: str = ""  #: recipe or setting it holds under
+    benchmark: str = ""  #: RULER, LongBench, MRCR ..., '' where none is named
+    query: str = ""  #: one of QUERIES, '' where it does not matter or is not told
     grade: str  #: one of GRADES
     source: Source  #: where it was published
 

@@ -139,10 +139,10 @@ ESTIMATE = StudyQuestion(
         "lone_ttft": real("lone.ttft", "s"), "lone_tpot": real("lone.tpot", "s"), "lone_usd": real("lone.usd", "USD"),
         "limited_batch": real("same_limits.batch"), "limited_gpus": whole("same_limits.gpus"),
         "limited_ttft": real("same_limits.ttft", "s"), "limited_tpot": real("same_limits.tpot", "s"),
-        "limited_usd_per_query": real("same_limits.usd", "USD"), "quality_risk": text("risk"),
+        "limited_usd_per_query": real("same_limits.usd", "USD"), "quality_drop": real("loss.drop", "share"),
     },
     minimize=("limited_usd_per_query", "lone_tpot"),
-    shown=("limited_gpus", "limited_batch", "quality_risk"),
+    shown=("limited_gpus", "limited_batch", "quality_drop"),
     refusal=lambda r: r.reason,
     needed=(("model",), ("context",)),
     gathered=frozenset({"techniques"}),
@@ -159,7 +159,7 @@ OF_A_LOAD = frozenset({"concurrency", "rate", "burstiness", "ttft", "tpot"})
 def loads(calls: Sequence[Call]) -> list[Found | KvplanError]:
     """Return several loads of one server, which is set up once."""
     same = {name: value for name, value in calls[0].items() if name not in OF_A_LOAD}
-    server = attempted(lambda: endpoint(**same))
+    server = attempted(lambda: endpoint({**usual("load"), **same}))
     if isinstance(server, KvplanError):
         return [server] * len(calls)
     own = [{name: value for name, value in call.items() if name in OF_A_LOAD} for call in calls]
@@ -294,6 +294,13 @@ def unavailable() -> dict[str, str]:
         **dict.fromkeys(missing, "this release of kvplan does not offer it"),
         **dict.fromkeys(others, "it is a question of one answer, not of a study's points"),
     }
+
+
+@cache
+def usual(name: str) -> dict[str, Any]:
+    """Return the values that a question's parameters have where none is given."""
+    known = inspect.signature(getattr(kvplan, name)).parameters.values()
+    return {p.name: p.default for p in known if p.default is not inspect.Parameter.empty}
 
 
 @cache

@@ -36,6 +36,7 @@ def shared_heads(layout: KVLayout, heads: int, spelled: str) -> KVLayout:
     example="gqa:8",
     granularity="whole model",
     needs="uptraining on about 5 % of pre-training tokens",
+    heals=100e9,  # 5 % of two trillion
     risk="uptrain first",
     quality="MHA to GQA-8: 0.1 point (T5-XXL, uptrained) to 4 MMLU points (7B from scratch)",
     source=paper("GQA, arXiv 2305.13245, Table 1", "2023-05-22"),
@@ -57,6 +58,7 @@ def gqa(layout: KVLayout, argument: str) -> KVLayout:
     example="mqa",
     granularity="whole model",
     needs="uptraining on about 5 % of pre-training tokens",
+    heals=100e9,  # 5 % of two trillion
     risk="uptrain first",
     quality="MHA to MQA: 0.6 point (T5-XXL, uptrained) to 7 MMLU points (7B from scratch)",
     source=paper("MQA, arXiv 1911.02150; GQA, arXiv 2305.13245, Table 1", "2019-11-06"),

@@ -1,14 +1,50 @@
 """What a technique says of itself, and the table of all."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kvplan.docstrings import summary
 from kvplan.errors import Incompatible
 from kvplan.kv.layout import Group, KVLayout
 from kvplan.specs.source import Source
 
+#: what is kept depends on the tokens it has seen, the question among them if it is there (aware), on nothing that was
+#: asked (agnostic), or is chosen anew for each token generated (each step); '' for what drops no token
+QUERY = ("aware", "agnostic", "each step", "")
 Apply = Callable[[KVLayout, str], KVLayout]
+
+
+#: engines as reports print them
+TITLES = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM", "lmdeploy": "LMDeploy", "llamacpp": "llama.cpp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """An engine that serves a technique: from and up to which release, and how it is switched on."""
+
+    engine: str  #: as options spell it
+    since: str  #: first release that serves it
+    date: str  #: of that release, or of the change
+    until: str = ""  #: first release that no longer serves it, '' where it still does
+    option: str = ""  #: what switches it on
+    only: str | None = None  #: the argument it serves alone, None for any
+
+    def __str__(self) -> str:
+        title = TITLES.get(self.engine, self.engine)
+        gone = f", gone from {self.until}" if self.until else ""
+        return f"{title} from {self.since} ({self.date}){gone}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What unpacking a format costs, fitted to published times of servers."""
+
+    #: of an element, as 16-bit elements that take as long to read
+    unpack: float
+    prefill: float  #: attention of prompts over that of a 16-bit cache
+    low: float  #: 80 % interval of measured over predicted cache time: its lower end
+    high: float  #: and its upper end
+    measured: str  #: where, '' where it is taken from a format like it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +60,15 @@ class Technique:
     needs: str  #: of the model, the engine or a kernel
     quality: str  #: what is published of its accuracy
     risk: str  #: the same in a few words
-    engines: tuple[str, ...]  #: those that serve it today
-    retained: tuple[tuple[float, float], ...]  #: published (share of tokens kept, share of LongBench retained), of 1
+    engines: tuple[Support, ...]  #: those that serve it
+    speed: Mapping[str, Speed] = field(default_factory=dict)  #: argument -> what reading such a format takes
+    native: str = ""  #: number format that the GPU must have, '' where any will do
     compared: tuple[str, ...]  #: spellings that `estimate` shows when none is named
     searched: tuple[str, ...]  #: spellings that `recommend` tries when none is named
     source: Source  #: its paper
+    heals: float = 0.0  #: tokens a model is trained on before it serves so, 0 where none are needed [token]
+    implied: str = ""  #: what an argument may leave out, as it is spelled in one
+    query: str = ""  #: whether what it keeps depends on the question, one of QUERY
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout
 
@@ -48,10 +88,14 @@ def technique(
     quality: str,
     risk: str,
     source: Source,
-    engines: tuple[str, ...] = (),
-    retained: tuple[tuple[float, float], ...] = (),
+    engines: tuple[Support, ...] = (),
+    speed: Mapping[str, Speed] | None = None,
+    native: str = "",
     compared: tuple[str, ...] = (),
     searched: tuple[str, ...] = (),
+    query: str = "",
+    implied: str = "",
+    heals: float = 0.0,
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -67,16 +111,27 @@ def technique(
             quality=quality,
             risk=risk,
             engines=engines,
-            retained=retained,
+            speed=speed or {},
+            native=native,
             compared=compared,
             searched=searched or compared,
             source=source,
+            query=query,
+            implied=implied,
+            heals=heals,
             summary=summary(apply),
             apply=apply,
         )
         return apply
 
     return register
+
+
+def served(
+    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None
+) -> Support:
+    """Return an engine that serves a technique."""
+    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only)
 
 
 def paper(title: str, date: str) -> Source:

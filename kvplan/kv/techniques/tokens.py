@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from kvplan.errors import UnknownName
 from kvplan.kv.layout import Group, Keep, KVLayout
-from kvplan.kv.techniques.technique import paper, require_groups, technique
+from kvplan.kv.techniques.technique import paper, require_groups, served, technique
 from kvplan.units import parse_tokens
 
 SMALLEST_BUDGET = 100
@@ -41,6 +41,27 @@ def evicting(
     return layout.each(change)
 
 
+def share_of(argument: str, name: str, usual: str) -> Fraction:
+    """Return the share that '20%' stands for, of 1; UnknownName for anything else."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
+    if match and 0 < Fraction(match[1]) <= 100:
+        return Fraction(match[1]) / 100
+    raise UnknownName("technique", f"{name}:{argument}", [f"{name}:{usual}"], f"write {name}:P%, as in {name}:{usual}")
+
+
+def share_or_budget(argument: str, name: str) -> tuple[Fraction | None, int | None]:
+    """Return (share, None) of '20%' or (None, tokens) of '4096'; UnknownName for anything else."""
+    if argument.endswith("%"):
+        return share_of(argument, name, "20%"), None
+    if re.fullmatch(r"\d[\d,]*[kK]?", argument, re.ASCII) and int(re.sub(r"[,kK]", "", argument)) > 0:
+        budget = parse_tokens(argument, name)
+        if budget <= SMALLEST_BUDGET:
+            raise UnknownName("technique", f"{name}:{argument}", [f"{name}:{budget}%"])
+        return None, budget
+    nearest = [f"{name}:20%", f"{name}:4096"]
+    raise UnknownName("technique", f"{name}:{argument}", nearest, f"write {name}:20% or {name}:4096")
+
+
 @technique(
     "h2o",
     spelling="h2o:P%|N",
@@ -48,11 +69,11 @@ def evicting(
     factor="tokens",
     example="h2o:20%",
     granularity="token per KV head: a paged cache frees nothing until a whole block is empty",
+    query="aware",
     needs="a kernel that also returns scores; a compacting cache",
     risk="drops tokens",
-    retained=((0.125, 0.963), (1 / 6, 0.969), (0.25, 0.976), (0.5, 0.991)),
-    quality="LongBench retained 0.99 at 50 %, 0.98 at 25 %, 0.96 at 12.5 % (Llama-3-8B); "
-    "poor where any token may be asked for",
+    quality="RULER retained 0.57 at 50 %, 0.36 at 25 %, 0.26 at 12.5 % where the question was not known "
+    "(Llama-3.1-8B); LongBench 0.99, 0.98 and 0.96 where it was (Llama-3-8B)",
     compared=("h2o:20%",),
     searched=("h2o:50%", "h2o:20%"),
     source=paper(
@@ -66,16 +87,7 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     logits of each query head written and read), scores the prompt with a second pass over the keys (half of
     attention again), and holds the whole prompt until it is evicted: in one layer, or in all if it is read in chunks.
     """
-    share, budget = None, None
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,4})?)%", argument, re.ASCII)
-    if match and 0 < Fraction(match[1]) <= 100:
-        share = Fraction(match[1]) / 100
-    elif re.fullmatch(r"\d[\d,]*[kK]?", argument, re.ASCII) and int(re.sub(r"[,kK]", "", argument)) > 0:
-        budget = parse_tokens(argument, "h2o")
-        if budget <= SMALLEST_BUDGET:
-            raise UnknownName("technique", f"h2o:{argument}", [f"h2o:{budget}%"])
-    else:
-        raise UnknownName("technique", f"h2o:{argument}", ["h2o:20%", "h2o:4096"], "write h2o:20% or h2o:4096")
+    share, budget = share_or_budget(argument, "h2o")
     changed = evicting(
         layout,
         lambda k: replace(k, share=share, budget=budget, per_head=True),
@@ -93,11 +105,11 @@ def h2o(layout: KVLayout, argument: str) -> KVLayout:
     factor="tokens",
     example="streaming:4,4096",
     granularity="token, the same for all heads: a ring buffer frees whole blocks",
+    query="agnostic",
     needs="a ring buffer; positions inside the cache",
     risk="drops tokens",
-    engines=("TensorRT-LLM",),
-    retained=((0.125, 0.669), (0.25, 0.747), (0.5, 0.817)),
-    quality="LongBench retained 0.82 at 50 %, 0.75 at 25 % (Llama-3-8B); "
+    engines=(served("trtllm", "0.8", "2024-02-29", "streamingllm=enable", until="1.2"),),
+    quality="RULER retained 0.62 at 50 %, 0.39 at 25 % (Llama-3.1-8B), LongBench 0.82 and 0.75 (Llama-3-8B); "
     "never for retrieval: what left the window is gone",
     compared=("streaming:4,4096",),
     source=paper(
@@ -126,6 +138,7 @@ def streaming(layout: KVLayout, argument: str) -> KVLayout:
     factor="tokens",
     example="window:4096",
     granularity="token, the same for all heads: whole blocks are freed",
+    query="agnostic",
     needs="a model trained with a window",
     risk="drops tokens, loss unknown",
     quality="unknown for a model trained without one; "

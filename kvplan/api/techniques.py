@@ -1,0 +1,80 @@
+"""Every technique for one model and one workload, side by side."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.demands import demanded
+from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
+from kvplan.kv import spelling
+from kvplan.kv.techniques import TECHNIQUES
+from kvplan.planning.techniques import TechniqueSurvey, weigh
+from kvplan.quality.loss import Quality, checked
+from kvplan.quality.loss import quality as loss_of
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.quality import QualityTable
+
+
+def techniques(
+    model: str,
+    workload: str,
+    *,
+    techniques: str | Iterable[str] = (),
+    gpu: str = "h100",
+    tp: int | None = None,
+    engine: str = "vllm",
+    weights: str | None = None,
+    quality: str | Iterable[str] = (),
+    profile: str = PUBLISHED,
+    on: str | None = None,
+) -> TechniqueSurvey:
+    """Return techniques side by side for a model and a workload: bytes, step times, what serves them, what they lose.
+
+    Times are of `gpu` at the workload's mean lengths, losses at its longest prompts that count (the percentile of its
+    limits), on its own tasks, its questions seen or not as `Workload.question_seen` says. All of kvplan's techniques
+    stand in it unless some are named. Raises KvplanError for names and values that cannot be understood.
+
+        >>> table = kvplan.techniques("llama3.1-8b", "doc-qa", techniques=["h2o:20%", "kvzip:25%"], on="2026-11-24")
+        >>> [(r.row.technique, round(r.quality.drop, 2)) for r in table.rows[1:]]
+        [('h2o:20%', 0.67), ('kvzip:25%', 0.0)]
+    """
+    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    asked = demanded(values.word(workload, "workload"), spec, None)
+    names = values.technique_names(techniques, usual())
+    place = site(
+        catalog.gpu(values.word(gpu, "gpu")),
+        spec,
+        day,
+        listed=price_list(None, ()),
+        profile=values.word(profile, "profile"),
+        parallel=values.parallel(tp, None, None),
+        weights=values.given(values.weight_format, weights),
+        engine=values.engine(engine, "engine", ENGINES),
+    )
+    tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
+    losses = partial(
+        lost, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
+        seen=asked.question_seen, answer=int(asked.output.mean),
+    )  # fmt: skip
+    return weigh(spec, asked, place, names, losses, day)
+
+
+def usual() -> tuple[str, ...]:
+    """Return the techniques shown where none is named: an example of each, and the other spellings searched."""
+    examples = (name for kind in spelling.plainest_first() for name in (kind.example, *kind.searched))
+    return (spelling.BASELINE, *dict.fromkeys(name for name in examples if name.partition(":")[0] in TECHNIQUES))
+
+
+def lost(
+    technique: str,
+    *,
+    spec: ModelSpec,
+    task: str,
+    context: int,
+    tables: Sequence[QualityTable],
+    seen: bool,
+    answer: int,
+) -> Quality:
+    """Return what a technique loses of the workload's tasks."""
+    return loss_of(technique, spec, task, context, catalog.quality_table(), *tables, seen=seen, answer=answer)

@@ -1,0 +1,74 @@
+"""Tiers for a workload's prefixes: what they hold, how often a prefix is found there, and what it costs to keep it."""
+
+from dataclasses import dataclass
+
+from kvplan.kv.tiers import TIERS, Tier, bandwidth
+from kvplan.planning.prompts import kept_prefixes
+from kvplan.planning.replica import Case, Evaluation
+from kvplan.specs.workload import Workload
+from kvplan.units import MONTH
+
+GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A tier on one replica, under the workload's busiest hour at the replica's load."""
+
+    name: str  #: gpu, cpu, ssd or remote
+    title: str  #: as reports print it
+    room: float  #: bytes that prefixes may take, the tiers before it included [B]
+    found: float  #: share of the shared prefixes that are still there when they are asked for, of 1
+    transfer: float | None  #: of one prefix to the GPUs, None where it is there [s]
+    hit: float  #: TTFT of a question to a prefix that is found, alone [s]
+    miss: float  #: TTFT of one that is computed again, alone [s]
+    month: float | None  #: of the tier's room, None where it is the GPU's own [USD]
+    worth: float | None  #: time for which keeping a prefix costs less than computing it again, None without a price [s]
+    engines: str  #: that serve it
+    basis: str  #: what the figures of the tier rest on
+
+
+def tiers(case: Case, workload: Workload, row: Evaluation) -> tuple[Waiting, ...]:
+    """Return the tiers of a row's replica, each with those before it; () where no prefix is shared.
+
+    A prefix is found by Che's approximation (`kept_prefixes`), at as many questions as the replica answers when full.
+    """
+    share = workload.prefix_share
+    if not share or row.parallel is None or row.layout is None or row.lone is None or row.budget is None:
+        return ()
+    gpus, prefix = row.parallel.gpus, round(case.query.prompt * share)
+    size = row.layout.shared(prefix)
+    if not size:
+        return ()
+    each = row.layout.stored(row.context)
+    spare = max(row.sequences - row.batch, 0) * each
+    rate, miss = 1 / row.query_seconds, row.lone.ttft
+    computing = miss * share * gpus * (case.site.price.price if case.site.price else 0.0)
+    found = [_waiting(None, case, workload, spare, spare / each, rate, size, miss, share, gpus, computing)]
+    room = spare
+    for tier in TIERS.values():
+        room += tier.room * gpus
+        found.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
+    return tuple(found)
+
+
+def _waiting(
+    tier: Tier | None, case: Case, workload: Workload, room: float, requests: float, rate: float, size: float,
+    miss: float, share: float, gpus: int, computing: float,
+) -> Waiting:  # fmt: skip
+    speed = bandwidth(tier, case.site.gpu.name) * gpus if tier else 0.0
+    transfer = size / speed if speed else None
+    usd = tier.usd if tier else 0.0
+    return Waiting(
+        name=tier.name if tier else "gpu",
+        title=tier.title if tier else "GPU memory",
+        room=room,
+        found=float(kept_prefixes(workload, room=max(requests, 0.0), rate=rate)),
+        transfer=transfer,
+        hit=(transfer or 0.0) + miss * (1 - share),
+        miss=miss,
+        month=tier.room * gpus / GB * usd if tier else None,
+        worth=computing / (size / GB * usd / MONTH) if tier and computing else None,
+        engines=tier.engines if tier else "all",
+        basis=str(tier.source) if tier else "what the running requests leave of the engine's pool",
+    )

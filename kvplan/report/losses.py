@@ -1,0 +1,22 @@
+"""A loss of quality in words."""
+
+from kvplan.quality.loss import Quality
+from kvplan.units import show_percent
+
+#: an unknown loss whose range starts below this, and ends this close to all, is simply unknown
+HARDLY = 0.01
+
+
+def loss(q: Quality) -> str:
+    """Return a quality loss with its range."""
+    if q.drop is None:
+        known = q.low >= HARDLY or q.high <= 1 - HARDLY
+        return f"unknown, {show_percent(q.low, 0)} to {show_percent(q.high, 0)}" if known else "unknown"
+    if q.drop == q.low == q.high == 0:
+        return "none"
+    return f"{show_percent(q.drop, 1)} ({show_percent(q.low, 1)} to {show_percent(q.high, 1)})"
+
+
+def at_most(q: Quality) -> str:
+    """Return a quality loss with the most it may be."""
+    return loss(q) if q.drop is None or q.high == 0 else f"{show_percent(q.drop, 1)} (to {show_percent(q.high, 1)})"

@@ -1,0 +1,171 @@
+"""`kvplan techniques` as a report and JSON: one table, what the losses rest on, and who serves what."""
+
+from collections.abc import Iterator
+
+from kvplan.planning.ratios import Ratio
+from kvplan.planning.techniques import TechniqueSurvey, Weighed
+from kvplan.planning.tiers import Waiting
+from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
+from kvplan.report.evaluations import CACHE
+from kvplan.report.sources import source
+from kvplan.specs.quality import TASKS
+from kvplan.units import DAY, HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
+
+LEGEND = (
+    "Kept, read: bytes of a sequence, and of a decode step, over the uncompressed ones. Loss: expected, and the most "
+    "it may be (80 % interval); ?: not known. Alone, at load: time of a decode step over the uncompressed one, with "
+    "one query and with as many as fit uncompressed; *: how fast such a cache is read was not measured."
+)
+#: where no engine serves a technique
+NONE = "none"
+
+
+def ratio(r: Ratio | None) -> str:
+    """Return a ratio, marked where it was not measured."""
+    return "-" if r is None else f"{r.middle:.2f}{'' if r.measured else '*'}"
+
+
+def engines(w: Weighed) -> str:
+    """Return the engines that serve a technique now, without release."""
+    return ", ".join(e.partition(" from ")[0] for e in w.engines if ", gone from" not in e) or NONE
+
+
+def lost(w: Weighed) -> str:
+    """Return the loss expected, '?' where it is not known."""
+    if w.row.layout is None or not w.quality.high:
+        return "-" if w.row.layout is None else "none"
+    return "?" if w.quality.drop is None else show_percent(w.quality.drop, 1)
+
+
+def most(w: Weighed) -> str:
+    """Return the most a technique may lose."""
+    if w.row.layout is None or not w.quality.high:
+        return ""
+    known = w.quality.high < 1 or w.quality.drop is not None or w.quality.low
+    return show_percent(w.quality.high, 0) if known else "?"
+
+
+def columns() -> tuple[Column[Weighed], ...]:
+    """Return the columns, those with a heading in the report as well."""
+    ends = ("lone", "load")
+    return (
+        Column[Weighed](key="technique", heading="technique", value=lambda w: w.row.technique, align="left"),
+        Column[Weighed](heading="kept", value=lambda w: w.stored, show=show_percent),
+        Column[Weighed](heading="read", value=lambda w: w.read, show=show_percent),
+        Column[Weighed](heading="served by", value=engines, align="left", wraps=True,
+                        cell=lambda w: "all" if w.row.technique == "baseline" else engines(w)),
+        Column[Weighed](heading="loss", value=lambda w: w.quality.drop, cell=lost),
+        Column[Weighed](heading="at most", value=lambda w: w.quality.high, cell=most),
+        Column[Weighed](heading="alone", value=lambda w: w.lone, cell=lambda w: ratio(w.lone)),
+        Column[Weighed](heading="at load", value=lambda w: w.load, cell=lambda w: ratio(w.load)),
+        *(Column[Weighed](key=c.key, value=lambda w, c=c: c.value(w.row)) for c in CACHE),  # type: ignore[misc]
+        Column[Weighed](key="kv_bytes_on_host", value=lambda w: w.hosted),
+        Column[Weighed](key="engines", value=lambda w: list(w.engines)),
+        Column[Weighed](key="served_by_engine", value=lambda w: w.here),
+        *(
+            Column[Weighed](key=f"{end}.{name}", value=lambda w, e=end, n=name: getattr(getattr(w, e), n, None))  # type: ignore[misc]
+            for end in ends
+            for name in ("middle", "low", "high", "measured")
+        ),
+        *(
+            Column[Weighed](key=f"quality.{name}", value=lambda w, n=name: getattr(w.quality, n))  # type: ignore[misc]
+            for name in ("drop", "low", "high", "known", "basis")
+        ),
+        Column[Weighed](key="quality.caveats", value=lambda w: list(w.quality.caveats)),
+        Column[Weighed](key="needs", value=lambda w: list(w.row.needs)),
+        Column[Weighed](key="feasible", value=lambda w: w.row.feasible),
+        Column[Weighed](key="reason", value=lambda w: w.row.reason),
+    )  # fmt: skip
+
+
+def show_span(seconds: float) -> str:
+    """Return a span of time in hours or days."""
+    return f"{seconds / DAY:,.0f} days" if seconds >= 2 * DAY else f"{seconds / HOUR:,.1f} h"
+
+
+TIER = (
+    Column[Waiting](key="tier", heading="tier", value=lambda w: w.title, align="left"),
+    Column[Waiting](key="room", heading="room", value=lambda w: w.room, show=show_bytes),
+    Column[Waiting](key="found", heading="found", value=lambda w: w.found, show=show_percent),
+    Column[Waiting](key="transfer", heading="transfer", value=lambda w: w.transfer, show=show_time, absent="-"),
+    Column[Waiting](key="ttft_hit", heading="TTFT", value=lambda w: w.hit, show=show_time),
+    Column[Waiting](key="ttft_miss", heading="miss", value=lambda w: w.miss, show=show_time),
+    Column[Waiting](key="usd_per_month", heading="a month", value=lambda w: w.month, show=show_usd, absent="-"),
+    Column[Waiting](key="worth_keeping", heading="worth", value=lambda w: w.worth, show=show_span, absent="-"),
+    Column[Waiting](key="engines", value=lambda w: w.engines),
+    Column[Waiting](key="basis", value=lambda w: w.basis),
+)
+TIERS_SAID = (
+    "Room: of a replica, with the tiers above it. Found: prefixes still there when the next question to them comes, at "
+    "the load of a full replica (Che's approximation). TTFT: of a question whose prefix is found, alone; miss: of one "
+    "whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is cheaper."
+)
+
+
+def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
+    """Return where prefixes may wait, nothing where none are shared."""
+    if not t.tiers:
+        return ()
+    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(TIERS_SAID, "quiet"))
+
+
+def headline(t: TechniqueSurvey) -> str:
+    """Return what is asked: the tasks, and whether questions are known when a cache is compressed."""
+    w, query = t.workload, t.estimate.query
+    when = "known" if w.question_seen else "not known"
+    again = "" if w.question_seen else f" ({show_percent(w.prefix_share)} of a prompt serves several)"
+    seen = f"its questions are {when} when the cache is compressed{again}"
+    first = t.rows[0].row
+    place = f"{first.gpus}x {t.estimate.sites[0].gpu.title}" if first.gpus else t.estimate.sites[0].gpu.title
+    batch = f", {show_count(first.batch, 'request')} at load" if first.batch else ""
+    held = show_bytes(first.stored) if first.stored else "no bytes"
+    return (
+        f"{w.title} on {t.model.title}: {TASKS[w.task].title}; {seen}. A sequence of {show_tokens(query.context)} "
+        f"tokens holds {held} uncompressed; times are on {place}{batch}, losses at "
+        f"{show_tokens(int(w.context(w.slo.percentile)))} tokens."
+    )
+
+
+def rests(t: TechniqueSurvey) -> Iterator[str]:
+    """Yield what each loss rests on."""
+    for w in t.rows[1:]:
+        if w.row.layout and w.quality.high:
+            yield f"{w.row.technique}: {w.quality.basis}"
+
+
+def refused(t: TechniqueSurvey) -> Iterator[str]:
+    """Yield why techniques are not for this model or this GPU."""
+    for w in t.rows[1:]:
+        if w.row.reason:
+            yield f"{w.row.technique}: {w.row.reason}"
+
+
+def page(t: TechniqueSurvey) -> Page:
+    """Return the report."""
+    served = (f"{w.row.technique}: {'; '.join(w.engines)}" for w in t.rows[1:] if w.engines)
+    return Page.of(
+        Text(headline(t), "answer"),
+        table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
+        Text(LEGEND, "quiet"),
+        *tier_blocks(t),
+        notes("What the losses rest on", rests(t)),
+        notes("Served by", served),
+        notes("Not here", refused(t)),
+    )
+
+
+def document(t: TechniqueSurvey) -> Json:
+    """Return the document."""
+    return schema(
+        "techniques",
+        model=t.model.name,
+        workload=t.workload.name,
+        task=t.workload.task,
+        question_seen=t.workload.question_seen,
+        engine=t.engine.spelled,
+        context=t.estimate.query.context,
+        gpu=t.estimate.sites[0].gpu.name,
+        rows=records(columns(), t.rows),
+        tiers=records(TIER, t.tiers),
+        sources=[source(s) for s in dict.fromkeys(s for w in t.rows for s in w.quality.source)],
+    )

@@ -1,0 +1,70 @@
+"""`kvplan techniques`: one table for a model and a workload, and the interval of its times."""
+
+import pytest
+
+import kvplan
+from kvplan import catalog
+from kvplan.api.sites import site
+from kvplan.errors import KvplanError
+from kvplan.kv.replica import Parallel
+from kvplan.planning.ratios import FLOOR, UNMEASURED, interval, step_ratio
+from kvplan.planning.replica import case_of
+from kvplan.planning.site import Query
+
+DAY = "2026-11-24"
+
+
+def test_eviction_loses_retrieval_where_questions_come_later_and_kvzip_does_not() -> None:
+    names = ["fp8", "h2o:20%", "snapkv:25%", "kvzip:25%"]
+    rows = {r.row.technique: r for r in kvplan.techniques("llama3.1-8b", "doc-qa", techniques=names, on=DAY).rows}
+    assert rows["h2o:20%"].quality.drop > 0.6 and rows["snapkv:25%"].quality.drop > 0.5
+    assert 0.003 < rows["kvzip:25%"].quality.drop < 0.008 and rows["fp8"].quality.drop < 0.01
+    seen = {r.row.technique: r for r in kvplan.techniques("llama3.1-8b", "rag", techniques=names, on=DAY).rows}
+    assert seen["snapkv:25%"].quality.drop < rows["snapkv:25%"].quality.drop / 3
+    assert rows["fp8"].here and not rows["kvzip:25%"].here and rows["fp8"].engines[0].startswith("vLLM from 0.3")
+
+
+def test_no_evicting_technique_that_loses_retrieval_is_recommended_within_one_percent() -> None:
+    """fp8 loses less than 1 % of such questions and is served; with NVFP4 on Blackwell more fits."""
+    asked = {"max_quality_drop": "1%", "weights": "bf16", "ttft": "30s", "on": DAY}
+    found = kvplan.recommend("doc-qa", "llama3.1-70b", gpus="b200", any_technique=True, **asked)
+    usable = {p.technique for p in (found.plan, *found.alternatives) if p.quality.within(0.01)}
+    assert found.plan.technique in usable and {"fp8", "nvfp4", "kvzip:25%"} <= usable
+    assert not any(name in t for t in usable for name in ("h2o", "streaming", "snapkv", "window"))
+    served = kvplan.recommend("doc-qa", "llama3.1-70b", gpus="b200", techniques=["fp8", "nvfp4"], **asked)
+    assert served.plan is not None and served.plan.served_by_engine and served.plan.technique in ("fp8", "nvfp4")
+    hopper = kvplan.recommend("doc-qa", "llama3.1-70b", gpus="h200", techniques=["fp8", "nvfp4"], **asked)
+    assert hopper.plan is None or hopper.plan.technique == "fp8", "no Hopper has 4-bit floats"
+
+
+def test_a_ratio_has_the_interval_of_its_cache_and_no_more_than_its_part_of_the_step() -> None:
+    model = catalog.model("qwen3.5-27b")
+    place = site(catalog.gpu("rtx-3090"), model, DAY, parallel=Parallel(tensor=4), weights="int4")
+    case = case_of(model, Query(context=32_768 + 64, output=64), place)
+    turbo, plain, fp8 = (step_ratio(case, t, Parallel(tensor=4), 1) for t in ("turboquant:4", "baseline", "fp8"))
+    assert (plain.low, plain.middle, plain.high) == (1 - FLOOR, 1.0, 1 + FLOOR)
+    assert turbo.low < 1.435 < turbo.high and turbo.middle == pytest.approx(1.435, rel=0.05), "20.21 over 14.08 ms"
+    assert fp8.low < 1 < fp8.high and turbo.measured
+    assert interval("int4:token") == (UNMEASURED, "") == interval("kivi:2") == interval("h2o:20%")
+    assert interval("fp8+h2o:20%")[0] == UNMEASURED != interval("fp8")[0]
+
+
+def test_a_longer_context_is_slower_under_a_scale_per_token_as_measured() -> None:
+    """Qwen3.6-27B on 4x RTX 3090: 1.05, 1.26 and 1.94 times the step at 8k, 32k and 128k tokens."""
+    model = catalog.model("qwen3.5-27b")
+    place = site(catalog.gpu("rtx-3090"), model, DAY, parallel=Parallel(tensor=4), weights="fp8")
+    for context, measured in ((8192, 1.0495), (32_768, 1.2573), (131_072, 1.9356)):
+        case = case_of(model, Query(context=context + 64, output=64), place)
+        found = step_ratio(case, "int8:token", Parallel(tensor=4), 1)
+        assert found.middle == pytest.approx(measured, rel=0.1) and found.low < measured < found.high
+
+
+def test_the_list_takes_a_model_and_a_workload(run) -> None:
+    listed = run("list", "techniques", "--for", "llama3.1-8b", "-w", "rag", "--json").json
+    assert listed["command"] == "techniques" and listed["question_seen"]
+    keys = {"kv_bytes_per_sequence", "kv_bytes_read_per_step", "kv_bytes_peak_prefill", "kv_bytes_shareable", "engines"}
+    assert all(keys | {"lone", "load", "quality"} <= set(row) for row in listed["rows"])
+    wrong = run("list", "techniques", "--for", "llama3.1-8b")
+    assert wrong.code == 2 and "go together" in wrong.err
+    with pytest.raises(KvplanError, match="no technique named"):
+        kvplan.techniques("llama3.1-8b", "rag", techniques="nonesuch")
