@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
     "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict",
-    "profile", "recommend", "simulate", "techniques", "validate",
+    "profile", "recommend", "simulate", "sweep", "techniques", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kvplan.api.profile import profile
     from kvplan.api.recommend import recommend
     from kvplan.api.simulate import simulate
+    from kvplan.api.sweep import sweep
     from kvplan.api.techniques import techniques
     from kvplan.api.validate import validate
 

@@ -113,6 +113,9 @@ REPORTS: dict[str, str] = {
     "fleet": f"fleet fleet.yaml -t baseline -t fp8 -t mhc:4x {DAY}",
     "fleet-one-type": f"fleet one.yaml -t baseline {DAY}",
     "fleet-infeasible": f"fleet none.yaml -t baseline {DAY}",
+    "sweep": f"sweep study.yaml -o results --report --workers 1 {DAY}",
+    "sweep-few": f"sweep study.yaml -o results --workers 1 {DAY}",
+    "sweep-refused": "sweep wrong.yaml -o results",
     "load": f"{SERVER} --ttft 2s --tpot 50ms",
     "load-table": f"{SMALL} -t fp8",
     "load-closed": f"{SMALL} --concurrency 24 --ttft 2s",
@@ -179,7 +182,7 @@ REPORTS: dict[str, str] = {
     "wrong-file": "audit prices.yaml",
 }
 #: reports over all GPUs, and reports that say how long something took
-OVER_ALL, TIMED = {"estimate-by-gpu", "long-context"}, {"calibrate-samples"}
+OVER_ALL, TIMED = {"estimate-by-gpu", "long-context"}, {"calibrate-samples", "sweep", "sweep-few"}
 #: reports over the whole catalogue: every entry has its row; rows named here have a golden file
 LISTS = {
     "models": ("deepseek-v3", "llama3.1-70b", "whisper-large-v3"),

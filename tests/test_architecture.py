@@ -30,7 +30,11 @@ ONLY = {
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
-    "os": {"catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program"},
+    # api/sweep counts cores, ends with the process that asks, and reads the settings of a cluster
+    "os": {
+        "catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program",
+        "api/sweep",
+    },
     "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},
     "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
@@ -40,7 +44,9 @@ ONLY = {
         "planning/certainty", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
-    "scipy": {"measuring/", "planning/fleet/program"},
+    "scipy": {"measuring/", "planning/fleet/program", "planning/design"},
+    "pyarrow": {"catalog/parts"}, "ray": {"api/sweeping/cluster"},
+    "multiprocessing": {"api/sweeping/crews", "measuring/device/"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -92,6 +92,8 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "study.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(name: mygpu.*?)```", (ROOT / "docs" / "files.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
     if "my-model" in command:

@@ -183,6 +183,12 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of bytes whole or not at all; raise SpecError."""
+    with writing(path) as file:
+        file.buffer.write(content)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[TextIO]:
     """Give a text file that takes the place of `path` when the block ends without an error, and else vanishes.
