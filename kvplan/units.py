@@ -13,6 +13,7 @@ from kvplan.errors import SpecError, shown
 GIB = 1024.0**3
 DAY = 86400.0
 HOUR = 3600.0
+MINUTE = 60.0
 #: a mean year and a twelfth of it, 730.5 hours
 YEAR = 365.25 * DAY
 MONTH = YEAR / 12

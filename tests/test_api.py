@@ -194,6 +194,7 @@ for words in json.loads(sys.argv[1]):
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
     "list engines", "doctor", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96", "compress -m recall -t mhc:2x -o latents",
     *{line.split()[0]: line for line in reversed(REPORTS.values())}.values(),
 ]  # fmt: skip
 
@@ -243,7 +244,9 @@ def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> N
 def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(command, "--help").out.splitlines()
-    assert len(lines) <= {"recommend": 44, "load": 42}.get(command, 40)  # these have 38 and 35 options, a line each
+    assert len(lines) <= {"recommend": 44, "load": 42, "simulate": 44}.get(
+        command, 40
+    )  # these have 35 to 38 options, a line each
     assert [line for line in lines if len(line) > 80] == []
     assert sum(line.startswith(f"  kvplan {command} ") or line == f"  kvplan {command}" for line in lines) >= 2
 
@@ -253,6 +256,7 @@ OTHERS = {
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
+    "catalog/trace_rows": ("--save-detailed",), "catalog/traces": ("--save-detailed",),
 }  # fmt: skip
 
 

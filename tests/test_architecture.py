@@ -12,13 +12,13 @@ PACKAGE = ROOT / "kvplan"
 #: rooms in the order of reading; a module imports only from its own room and from those before it
 ROOMS = [
     "docstrings", "errors", "units", "specs", "architectures", "kv", "perf", "money", "quality", "planning", "claims",
-    "catalog", "measuring", "api", "report", "cli",
+    "catalog", "measuring", "compress", "api", "report", "cli",
 ]  # fmt: skip
 #: what only some rooms may touch
 ONLY = {
     "click": {"cli"}, "rich": {"report/formats/text", "report/plain", "report/progress"},
     "plotext": {"report/formats/text"}, "yaml": {"catalog/"}, "pathlib": {"catalog/"},
-    "json": {"catalog/", "report/formats/"},
+    "json": {"catalog/", "compress/storing", "report/formats/"},
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
     "subprocess": set(), "socket": set(),
@@ -30,15 +30,23 @@ ONLY = {
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
-    "os": {"catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program"},
-    "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
+    # api/sweep counts cores, ends with the process that asks, and reads the settings of a cluster
+    "os": {
+        "catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program",
+        "api/sweep",
+    },
+    "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},
+    "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd",
         "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
-        "planning/certainty", "planning/sensitivity", "planning/fleet/",
+        "planning/certainty", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
-    "scipy": {"measuring/", "planning/fleet/program"},
+    "numba": {"perf/simulate/compiled"},
+    "scipy": {"measuring/", "planning/fleet/program", "planning/design"},
+    "pyarrow": {"catalog/parts"}, "ray": {"api/sweeping/cluster"},
+    "multiprocessing": {"api/sweeping/crews", "measuring/device/"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

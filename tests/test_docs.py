@@ -84,14 +84,22 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     shapes = [(m, n) for m in (1, 64, 512, 2048, 8192) for n in (4096, 8192, 12288)]
     rows = [f"h100,mine-1,cublas,bfloat16,{m},{n},8192,{5 + max(m, 230) * n / 4.3e4:.2f}" for m, n in shapes]
     (tmp_path / "gemm.csv").write_text("\n".join(["gpu,engine,kernel,dtype,m,n,k,latency_us", *rows]))
+    if "trace.csv" in command:
+        (tmp_path / "trace.csv").write_bytes((ROOT / "tests" / "golden" / "files" / "trace.csv").read_bytes())
     if re.search(r"serving\.csv|more\.csv|result\.json|myservers\.yaml", command):
         serving_files(tmp_path)
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "study.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(name: mygpu.*?)```", (ROOT / "docs" / "files.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
+    if "my-model" in command:
+        from compress_families import write_folder
+
+        write_folder(tmp_path / "my-model")
     for name in re.findall(r"(?:plan|rented|owned)\.json", command) if " compare " in command else ():
         assert run("recommend", "-w", "chat", "-m", "llama3.1-8b", "--save", name).code == 0
     with live(monkeypatch) if "localhost:8000" in command else nullcontext("") as address:

@@ -15,6 +15,11 @@ from kvplan.specs.money import age
 #: extra -> (packages, what one can do with them)
 EXTRAS = {
     "profile": (("torch", "triton", "nvidia-ml-py"), "measure this machine with kvplan profile"),
+    "hf": (("torch", "transformers", "safetensors"), "run techniques on real models with kvplan evaluate"),
+    "lm_eval": (("lm_eval",), "score compressed models on the tasks of EleutherAI's harness"),
+    "fast": (("numba",), "simulate traces of 50,000 requests and more in seconds"),
+    "sweep": (("pyarrow",), "keep the answers of kvplan sweep"),
+    "ray": (("ray", "pyarrow"), "run kvplan sweep on a Ray cluster"),
     "live": (("prometheus-client",), "watch a live server with kvplan watch"),
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.confirm import confirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of
 from kvplan.api.markets import market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
@@ -56,6 +57,7 @@ def recommend(
     speculative: str | None = None,
     load: float | str = 1.0,
     vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
+    simulate: bool = False,
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
@@ -67,8 +69,9 @@ def recommend(
     `spares` says otherwise. `engine` 'any' tries all whose servers were measured, `load` multiplies the volume, and
     `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3".
     `speculative` also tries speculative decoding: mtp, eagle3 or a draft model, with as many tokens drafted a step as
-    named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published. Raises
-    KvplanError for names and values that cannot be understood.
+    named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published.
+    `simulate` replays the workload's busiest hour on the best plan and the runner-up. Raises KvplanError for names and
+    values that cannot be understood.
 
         >>> best = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> best.plan.technique, best.plan.gpu
@@ -102,6 +105,7 @@ def recommend(
         warnings=warned(answer, question, day),
         terms=terms_of(answer, market.listed, market.owned or catalog.DEFAULT, market.profile, day),
         named=len(market.gpus) if market.named else 0,
+        confirmed=confirmed(answer, day, market.profile) if values.flag(simulate, "simulate") else (),
         variations=tuple(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),

@@ -21,8 +21,8 @@ COLLECT = 50_000
 
 #: commands in the order of the help; others follow by name
 ORDER = (
-    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "compare", "fleet", "audit",
-    "predict", "validate", "calibrate", "watch", "profile", "doctor",
+    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "simulate", "compare", "fleet",
+    "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES, NONE = {"list": "listing"}, {"options", "delivery", "flags", "compact", "ending", "streams"}

@@ -76,6 +76,7 @@ def question() -> dict[str, Any]:
 @click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm, any.")
 @click.option("--speculative", metavar="DRAFT", help="Also try mtp, eagle3, a draft model; eagle3:3=2.4.")
 @click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if, as load=1,3,10 or price=2,3.")
+@click.option("--simulate", is_flag=True, help="Replay the requests on the two best plans.")
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")

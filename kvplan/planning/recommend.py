@@ -11,6 +11,7 @@ from typing import Any
 from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, launch
@@ -72,6 +73,8 @@ class Recommendation:
     engines: tuple["Recommendation", ...] = ()
     #: the same question with other values
     variations: tuple["Variation", ...] = ()
+    #: what simulations say of the best plan and the runner-up, where they were asked for
+    confirmed: tuple[Confirmation, ...] = ()
 
     @property
     def lacking(self) -> str:

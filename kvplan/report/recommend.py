@@ -24,6 +24,7 @@ from kvplan.report.blocks import (
     sentence,
 )
 from kvplan.report.choices import engines_table, remedies_table, variations_table
+from kvplan.report.confirm import confirmed_records, confirmed_table
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
 from kvplan.report.plan_drawings import of_plans
@@ -73,6 +74,7 @@ def page(r: Recommendation) -> Page:
         remedies_table(r),
         variations_table(r),
         engines_table(r),
+        confirmed_table(r.confirmed),
         bill_table(r),
         billed(r),
         terms_table(r),
@@ -223,6 +225,7 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
         candidates=r.tried,
         recommended=chosen(r.plan, r) if r.plan else None,
         alternatives=[plan(p, r) for p in r.alternatives],
+        simulated=confirmed_records(r.confirmed),
         front=[plan(p, r) for p in r.front],
         rejected=records(REJECTED, r.rejected),
         remedies=[{"change": x.change, "plan": plan(x.plan, r)} for x in r.remedies],
