@@ -335,3 +335,11 @@ def test_loads_near_saturation_say_that_their_waits_are_less_sure() -> None:
         return any("up to a quarter short" in line for line in found.warnings)
 
     assert warned(0.85) and not warned(0.7)
+
+
+def test_an_open_loop_has_no_higher_rate_than_a_full_server() -> None:
+    """Many short answers: 1,024 of them would leave faster than their prompts can be read."""
+    s = made("llama3.1-70b", "h200", isl=2067, osl=29, tp=8)
+    assert s.most_rate <= s.full_rate
+    with pytest.raises(SpecError, match="at most"):
+        at_rate(s, 1.01 * s.full_rate)
