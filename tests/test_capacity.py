@@ -81,6 +81,7 @@ def test_a_workload_that_a_model_cannot_read_is_refused() -> None:
         kvplan.capacity("video-qa", "llama3.1-8b", "h100", 8, on=ON)
 
 
+@pytest.mark.slow
 def test_where_no_volume_is_sure_enough_the_surest_is_told(run) -> None:
     ask = ("load", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--gpus", "16", "--on", "2026-11-24")
     found, strict = run(*ask, "--json"), run(*ask, "--confidence", "90%", "--json")

