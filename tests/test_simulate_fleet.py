@@ -24,6 +24,8 @@ from kvplan.planning.simulate import bin_of, fewest, simulate
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
+from kvplan.report.confirm import confirmed_records, confirmed_table
+from kvplan.units import show_percent, show_time
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -265,7 +267,17 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert best.served.ttft.at_percentile == pytest.approx(found.plan.ttft, rel=0.5)
     assert best.odds == pytest.approx(found.plan.slo_probability, abs=0.25)
     assert best.replicas is not None and 2 <= best.replicas <= found.plan.replicas + 2
-    assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == ()
+    (row, _), shown = confirmed_records(found.confirmed), confirmed_table(found.confirmed)
+    assert row["planned"]["ttft"] == best.plan.ttft and row["ttft"] == best.served.ttft.at_percentile
+    assert row["planned"]["tpot"] == best.plan.tpot and row["tpot"] == best.served.tpot.at_percentile
+    assert (row["planned"]["replicas"], row["replicas"]) == (best.plan.replicas, best.replicas)
+    assert (row["planned"]["slo_probability"], row["slo_probability"]) == (best.plan.slo_probability, best.odds)
+    cells = shown.rows[0].cells
+    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas}"
+    assert cells[1] == f"{show_time(best.plan.ttft)} -> {show_time(best.served.ttft.at_percentile)}"
+    assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
+    assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
+    assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == () and confirmed_table(()) is None
 
 
 # -- compiled -------------------------------------------------------------------------------------
