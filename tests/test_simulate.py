@@ -257,6 +257,16 @@ def test_slots_grow_when_requests_pile_up() -> None:
     assert len(found) == 3000 and len(run.requests.name) == 4096
 
 
+def test_memory_does_not_grow_with_the_trace() -> None:
+    sizes = []
+    for n in (1500, 6000):
+        run = Simulation(rules=rules(), steps=STEPS)
+        many = sum(m for _, m in run.finished(piece(drawn(7, n, 3.0)[i : i + 500]) for i in range(0, n, 500)))
+        sizes.append((len(run.requests.name), len(run.records.name), len(run.fleet.gaps), len(run.lanes.prompts)))
+        assert many == n
+    assert sizes[0] == sizes[1]
+
+
 def test_routers_send_where_they_say() -> None:
     coming = [One(0.01 * i, 100, 200, chain=[(i % 3 + 1, 96)]) for i in range(12)]
     turns, _ = served(rules(lanes=3), coming)
