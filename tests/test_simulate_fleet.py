@@ -12,6 +12,7 @@ from test_load import made
 import kvplan
 from kvplan import catalog
 from kvplan.api.demands import alike
+from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.errors import Incompatible, KvplanError, SpecError
 from kvplan.kv.layout import kv_layout
 from kvplan.perf.simulate import compiled
@@ -20,7 +21,7 @@ from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
 from kvplan.planning.load import at_rate
 from kvplan.planning.scaling import Autoscale, Scaler
-from kvplan.planning.simulate import bin_of, fewest, simulate
+from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
@@ -281,6 +282,28 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
 
 
 # -- compiled -------------------------------------------------------------------------------------
+
+
+def test_compiled_code_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled, "available", lambda: True)
+    monkeypatch.setattr(compiled, "ready", lambda: False)
+    compiled.keep("somewhere", False)
+    assert [worth(n) for n in (49_999, 50_000, 499_999, 500_000)] == [False, False, False, True]
+    compiled.keep("somewhere", True)
+    assert [worth(n) for n in (49_999, 50_000)] == [False, True]
+    monkeypatch.setattr(compiled, "ready", lambda: True)
+    assert worth(1)
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    assert not worth(10**9)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    folder = compiled_folder(compiled.digest())
+    assert folder.startswith(str(tmp_path)) and not is_kept(folder)
+    (Path(folder) / "simulate").mkdir(parents=True)
+    (Path(folder) / "simulate" / "engine.nbi").touch()
+    assert is_kept(folder)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
+    assert compiled_folder(compiled.digest()) == "" and not is_kept("")
 
 
 @pytest.mark.slow

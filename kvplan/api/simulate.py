@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.api.load import speculated
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
-from kvplan.catalog.compiled import compiled_folder
+from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
@@ -152,7 +152,8 @@ def simulate(
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), concurrency=closed or 0, autoscale=scaled,
         failures=failing(fail, many or 1), told=told,
     )  # fmt: skip
-    compiled.keep(compiled_folder(compiled.digest()))
+    folder = compiled_folder(compiled.digest())
+    compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
     found = search.found or search.less if search else None
     if per_request is not None:
