@@ -25,7 +25,7 @@ from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
-from kvplan.report.confirm import confirmed_records, confirmed_table
+from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.units import show_percent, show_time
 
 ON = "2026-11-24"
@@ -279,6 +279,8 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
     assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
     assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == () and confirmed_table(()) is None
+    assert f"{best.served.requests:,} requests, without the spare" in confirmed_words(found.confirmed).text
+    assert confirmed_words(()) is None
 
 
 # -- compiled -------------------------------------------------------------------------------------
