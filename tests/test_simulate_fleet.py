@@ -158,6 +158,14 @@ def test_sums_add_up() -> None:
     assert 0 < o.occupancy < o.peak < 1
 
 
+def test_a_closed_loop_keeps_its_requests_in_flight() -> None:
+    found = kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=1, duration="3min", concurrency=8, on=ON)
+    o = found.outcome
+    assert o.requests == found.requests.extent.requests and o.seconds == o.end
+    in_flight = sum(p * n for p, n in ((o.e2e.p50, o.requests),)) / o.seconds
+    assert in_flight == pytest.approx(8, rel=0.5)
+
+
 def test_every_request_is_written(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     o = kvplan.simulate("llama3.1-8b", "h100", per_request=str(path), **SMALL).outcome
@@ -220,6 +228,7 @@ def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
         ({"autoscale": "8:1@4"}, "autoscale: write the fewest replicas first"),
         ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
         ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
+        ({"fail": ["0@10s+9s", "1@15s+9s"], "replicas": 2}, "fail: all 2 replicas are down 15.0 s after the start"),
         ({"router": "random"}, "router: expected round-robin, least-loaded or prefix-aware"),
         ({"scale": "0"}, "scale: must be from"), ({"seed": -1}, "seed: expected from 0"),
         ({"workload": "chat"}, "trace, workload: give one of them"),
