@@ -368,6 +368,13 @@ def test_a_small_shared_prefix_binds_nobody_to_a_lane() -> None:
         assert {found[i][4] for i in range(4)} == lanes
 
 
+def test_a_lane_far_busier_than_another_passes_requests_on() -> None:
+    r = rules(lanes=2, router=state.PREFIX_AWARE, sharing=1, width=1)
+    coming = [One(0.01 * i, 500, 400, chain=[(5, 400)]) for i in range(14)]
+    found, _ = served(r, coming)
+    assert [found[i][4] for i in range(14)] == [0.0] * 9 + [1.0] * 5
+
+
 def test_blocks_in_use_are_counted_over_time() -> None:
     """A lone request holds 10 blocks while it is read, and 10 to 20 while it decodes 160 steps."""
     found, run = served(rules(bin=60.0, bins=1), [One(0.0, 160, 161)])
