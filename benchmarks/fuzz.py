@@ -285,6 +285,13 @@ def within(document: Any) -> Iterator[tuple[Any, Any]]:
 
 # -- seeds ----------------------------------------------------------------------------------------
 
+TRACE = "arrival,input,output,prefix,prefix_tokens,priority\n" + "".join(
+    f"{i / 3:.3f},{100 + 37 * i},{1 + 7 * i % 50},terms {i % 3},{60 + i},{i % 2}\n" for i in range(30)
+)
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
+    f"2023-11-16 18:15:{i:02}.6805900,{374 + i},{44 - i}\n" for i in range(20)
+)
+BLOCKS = {"timestamp": 0, "input_length": 1100, "output_length": 3, "hash_ids": [0, 7, 9]}
 VLLM = {
     "backend": "vllm",
     "model_id": "llama3.1-8b",
@@ -432,6 +439,10 @@ def seeds(folder: Path) -> list[Seed]:
         "samples": (("calibrate", "FILE", "-o", "OUT"),),
         "rows": rows,
         "results": (("validate", "FILE", *SAID, "--json"), ("predict", "FILE", *SAID, "-o", "OUT")),
+        "trace": (
+            ("simulate", "--trace", "FILE", "-m", "llama3.1-8b", "-g", "h200", "--json"),
+            ("simulate", "--trace", "FILE", "-m", "llama3.1-8b", "-g", "h200", "--find-replicas", "--ttft", "1s"),
+        ),
         "plan": (("compare", "FILE", str(plan)), ("compare", "FILE", "FILE", "--json"), ("compare", "FILE")),
     }
     (folder / "gemm.csv").write_text(gemm)
@@ -458,6 +469,14 @@ def seeds(folder: Path) -> list[Seed]:
         ("aiperf.json", json.dumps(AIPERF), "results"),
         ("sweep.json", json.dumps(SWEEP), "results"),
         ("plan.json", plan.read_text("utf-8"), "plan"),
+        ("trace.csv", TRACE, "trace"),
+        ("azure.csv", AZURE, "trace"),
+        ("trace.jsonl", json.dumps(BLOCKS), "trace"),
+        (
+            "detailed.json",
+            json.dumps({"start_times": [1.0, 2.5], "input_lens": [9, 90], "output_lens": [7, 8]}),
+            "trace",
+        ),
     )
     return [Seed(name, text, commands[kind]) for name, text, kind in files]
 

@@ -257,6 +257,16 @@ def test_slots_grow_when_requests_pile_up() -> None:
     assert len(found) == 3000 and len(run.requests.name) == 4096
 
 
+def test_memory_does_not_grow_with_the_trace() -> None:
+    sizes = []
+    for n in (1500, 6000):
+        run = Simulation(rules=rules(), steps=STEPS)
+        many = sum(m for _, m in run.finished(piece(drawn(7, n, 3.0)[i : i + 500]) for i in range(0, n, 500)))
+        sizes.append((len(run.requests.name), len(run.records.name), len(run.fleet.gaps), len(run.lanes.prompts)))
+        assert many == n
+    assert sizes[0] == sizes[1]
+
+
 def test_routers_send_where_they_say() -> None:
     coming = [One(0.01 * i, 100, 200, chain=[(i % 3 + 1, 96)]) for i in range(12)]
     turns, _ = served(rules(lanes=3), coming)
@@ -335,3 +345,49 @@ def test_step_tables_are_the_product_s_own_step_time() -> None:
         machine.step(24, 512, 8100) - machine.step(24, 0, 8100)
     )
     assert found.attention[8] == pytest.approx(machine.prompt(8 * CELL))
+
+
+# -- what a run counts ------------------------------------------------------------------------------
+
+
+def test_a_prompt_that_is_all_in_the_cache_still_has_its_last_token_to_read() -> None:
+    twice = [
+        One(0.0, 160, 5, chain=[(3, 160)]),
+        One(9.0, 160, 5, chain=[(3, 160)]),
+        One(18.0, 165, 5, chain=[(3, 160)]),
+    ]
+    found, _ = served(rules(sharing=1), twice)
+    assert [found[i][2] for i in range(3)] == [0, 159, 160]
+
+
+def test_a_small_shared_prefix_binds_nobody_to_a_lane() -> None:
+    r = rules(lanes=2, router=state.PREFIX_AWARE, sharing=1, width=1)
+    for shared, lanes in ((300, {0.0}), (100, {0.0, 1.0})):
+        coming = [One(0.1 * i, 500, 400, chain=[(5, shared)]) for i in range(4)]
+        found, _ = served(r, coming)
+        assert {found[i][4] for i in range(4)} == lanes
+
+
+def test_a_lane_far_busier_than_another_passes_requests_on() -> None:
+    r = rules(lanes=2, router=state.PREFIX_AWARE, sharing=1, width=1)
+    coming = [One(0.01 * i, 500, 400, chain=[(5, 400)]) for i in range(14)]
+    found, _ = served(r, coming)
+    assert [found[i][4] for i in range(14)] == [0.0] * 9 + [1.0] * 5
+
+
+def test_blocks_in_use_are_counted_over_time() -> None:
+    """A lone request holds 10 blocks while it is read, and 10 to 20 while it decodes 160 steps."""
+    found, run = served(rules(bin=60.0, bins=1), [One(0.0, 160, 161)])
+    first, end = found[0][:2]
+    assert run.fleet.used[0] == pytest.approx(10 * first + 15 * (end - first), rel=0.04)
+    assert run.fleet.worked[0] == pytest.approx(end)
+
+
+@pytest.mark.parametrize("mixed", [0, 1])
+def test_a_gap_between_tokens_holds_the_prompts_read_meanwhile(mixed: int) -> None:
+    coming = [One(0.0, 16, 100), One(0.2, 500, 1)]
+    found, run = served(rules(mixed=mixed), coming)
+    longest = max(i for i, n in enumerate(run.fleet.gaps) if n)
+    alone = Replica(STEPS, CHUNK, MOST, 10_000).run([One(0.0, 500, 1)])[0].end
+    assert buckets.middle(longest) == pytest.approx(alone + (1 - mixed) * 5e-3, rel=0.1)
+    assert sum(run.fleet.gaps) == 99 and found[1][0] > 0.2

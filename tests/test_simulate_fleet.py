@@ -12,6 +12,7 @@ from test_load import made
 import kvplan
 from kvplan import catalog
 from kvplan.api.demands import alike
+from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.errors import Incompatible, KvplanError, SpecError
 from kvplan.kv.layout import kv_layout
 from kvplan.perf.simulate import compiled
@@ -20,10 +21,12 @@ from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent
 from kvplan.planning.load import at_rate
 from kvplan.planning.scaling import Autoscale, Scaler
-from kvplan.planning.simulate import bin_of, fewest, simulate
+from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
+from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
+from kvplan.units import show_percent, show_time
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -155,6 +158,14 @@ def test_sums_add_up() -> None:
     assert 0 < o.occupancy < o.peak < 1
 
 
+def test_a_closed_loop_keeps_its_requests_in_flight() -> None:
+    found = kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=1, duration="3min", concurrency=8, on=ON)
+    o = found.outcome
+    assert o.requests == found.requests.extent.requests and o.seconds == o.end
+    in_flight = sum(p * n for p, n in ((o.e2e.p50, o.requests),)) / o.seconds
+    assert in_flight == pytest.approx(8, rel=0.5)
+
+
 def test_every_request_is_written(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     o = kvplan.simulate("llama3.1-8b", "h100", per_request=str(path), **SMALL).outcome
@@ -217,6 +228,7 @@ def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
         ({"autoscale": "8:1@4"}, "autoscale: write the fewest replicas first"),
         ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
         ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
+        ({"fail": ["0@10s+9s", "1@15s+9s"], "replicas": 2}, "fail: all 2 replicas are down 15.0 s after the start"),
         ({"router": "random"}, "router: expected round-robin, least-loaded or prefix-aware"),
         ({"scale": "0"}, "scale: must be from"), ({"seed": -1}, "seed: expected from 0"),
         ({"workload": "chat"}, "trace, workload: give one of them"),
@@ -265,10 +277,44 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert best.served.ttft.at_percentile == pytest.approx(found.plan.ttft, rel=0.5)
     assert best.odds == pytest.approx(found.plan.slo_probability, abs=0.25)
     assert best.replicas is not None and 2 <= best.replicas <= found.plan.replicas + 2
-    assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == ()
+    (row, _), shown = confirmed_records(found.confirmed), confirmed_table(found.confirmed)
+    assert row["planned"]["ttft"] == best.plan.ttft and row["ttft"] == best.served.ttft.at_percentile
+    assert row["planned"]["tpot"] == best.plan.tpot and row["tpot"] == best.served.tpot.at_percentile
+    assert (row["planned"]["replicas"], row["replicas"]) == (best.plan.replicas, best.replicas)
+    assert (row["planned"]["slo_probability"], row["slo_probability"]) == (best.plan.slo_probability, best.odds)
+    cells = shown.rows[0].cells
+    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas}"
+    assert cells[1] == f"{show_time(best.plan.ttft)} -> {show_time(best.served.ttft.at_percentile)}"
+    assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
+    assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
+    assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == () and confirmed_table(()) is None
+    assert f"{best.served.requests:,} requests, without the spare" in confirmed_words(found.confirmed).text
+    assert confirmed_words(()) is None
 
 
 # -- compiled -------------------------------------------------------------------------------------
+
+
+def test_compiled_code_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled, "available", lambda: True)
+    monkeypatch.setattr(compiled, "ready", lambda: False)
+    compiled.keep("somewhere", False)
+    assert [worth(n) for n in (49_999, 50_000, 499_999, 500_000)] == [False, False, False, True]
+    compiled.keep("somewhere", True)
+    assert [worth(n) for n in (49_999, 50_000)] == [False, True]
+    monkeypatch.setattr(compiled, "ready", lambda: True)
+    assert worth(1)
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    assert not worth(10**9)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    folder = compiled_folder(compiled.digest())
+    assert folder.startswith(str(tmp_path)) and not is_kept(folder)
+    (Path(folder) / "simulate").mkdir(parents=True)
+    (Path(folder) / "simulate" / "engine.nbi").touch()
+    assert is_kept(folder)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
+    assert compiled_folder(compiled.digest()) == "" and not is_kept("")
 
 
 @pytest.mark.slow

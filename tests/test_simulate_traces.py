@@ -146,7 +146,7 @@ def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
 # -- streams made from others -----------------------------------------------------------------------
 
 
-def long_trace(n: int = 4000) -> list[Piece]:
+def long_trace(n: int = 2000) -> list[Piece]:
     at = np.arange(n) * 0.5
     chains = {"start": np.arange(n + 1), "keys": np.arange(n) % 7, "tokens": np.full(n, 64)}
     whole = Piece(at=at, prompt=np.full(n, 100), output=np.full(n, 5), **chains)
@@ -158,7 +158,7 @@ def long_trace(n: int = 4000) -> list[Piece]:
     return [first, second]
 
 
-@pytest.mark.parametrize("factor", [0.25, 1.0, 2.5, 10.0])
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.5, 40.0])
 def test_a_trace_is_multiplied_and_hastened(factor: float) -> None:
     plain = extent(long_trace())
     more = list(multiplied(long_trace(), factor, seed=3))
@@ -166,8 +166,8 @@ def test_a_trace_is_multiplied_and_hastened(factor: float) -> None:
     assert known.requests == pytest.approx(factor * plain.requests, rel=0.06 if factor < 3 else 1e-9)
     at = np.concatenate([p.at for p in more])
     assert (np.diff(at) >= 0).all() and known.chain == 1
-    keys = {k >> 58 for p in more for k in p.keys}
-    assert keys == set(range(max(int(np.ceil(factor)), 1)))
+    keys = {int(k) for p in more for k in p.keys}
+    assert len(keys) == 7 * max(int(np.ceil(factor)), 1) and min(keys) >= 0 and max(keys) < 1 << 62
     fast = extent(hastened(long_trace(), 4.0))
     assert fast.span == pytest.approx(plain.span / 4) and fast.busiest == pytest.approx(4 * plain.busiest, rel=0.05)
 

@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.api.load import speculated
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
-from kvplan.catalog.compiled import compiled_folder
+from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
@@ -23,6 +23,7 @@ from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
 STARTUP = 180.0
@@ -146,13 +147,14 @@ def simulate(
     usual = "prefix-aware" if x.chain and prefix_cache and not split else "least-loaded"
     closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
     asked = Asked(
-        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title, warm=stream.warm,
-        until=FOREVER if closed else stream.until,
+        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
+        warm=0.0 if closed else stream.warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), concurrency=closed or 0, autoscale=scaled,
         failures=failing(fail, many or 1), told=told,
     )  # fmt: skip
-    compiled.keep(compiled_folder(compiled.digest()))
+    folder = compiled_folder(compiled.digest())
+    compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
     found = search.found or search.less if search else None
     if per_request is not None:
@@ -200,6 +202,12 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
                 "or more"
             )
         found.append(Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail")))
+    for one in found:
+        down = {other.replica for other in found if other.at <= one.at < other.at + other.lasts}
+        if len(down) == replicas:
+            raise SpecError(
+                f"fail: all {replicas} replicas are down {show_time(one.at)} after the start; leave one to serve"
+            )
     return tuple(found)
 
 

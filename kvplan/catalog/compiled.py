@@ -13,3 +13,8 @@ def compiled_folder(digest: str) -> str:
         return ""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return str(Path(base) / "kvplan" / "compiled" / digest)
+
+
+def is_kept(folder: str) -> bool:
+    """Return whether compiled code lies in a folder already; of numba's own place nobody knows."""
+    return bool(folder) and any(Path(folder).glob("*/*.nbi"))

@@ -44,7 +44,7 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--trace", metavar="FILE", help="Requests: CSV, JSON lines (.gz), a benchmark's JSON.")
 @click.option("--workload", "-w", help="Instead: a workload, whose requests are drawn.")
 @click.option("--queries-per-day", hidden=True)
-@click.option("--rate", metavar="R", help="Of a workload, as in 2.5/s. Default: its own.")
+@click.option("--rate", metavar="R", help="A workload's daily mean, as in 2.5/s.")
 @click.option("--duration", metavar="TIME", help="Of a workload, as in 24h. Default: its busiest hour.")
 @click.option("--scale", default="1", metavar="10x", help="Of a trace: times as many requests.")
 @click.option("--speed", default="1", metavar="2x", help="Of a trace: times as fast.")

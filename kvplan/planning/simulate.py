@@ -14,8 +14,10 @@ from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
 from kvplan.planning.simulated_server import LaneMemory, memory_of, rules_of, steps_of
 from kvplan.units import MINUTE
 
-#: most bins of the time series; from this many requests on compiled code is worth its start
-MOST_BINS, WORTH = 240, 50_000
+#: most bins of the time series
+MOST_BINS = 240
+#: requests from which on compiled code is worth the second of its start, and half a minute of compilation
+WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
 MOST_REPLICAS = 4096
 
@@ -44,8 +46,8 @@ def simulate(
         closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast
-    if quick and not compiled.ready() and asked.told is not None:
-        asked.told("compiling the simulator: a minute the first time, seconds later (kvplan keeps it)")
+    if quick and not compiled.at_hand() and asked.told is not None:
+        asked.told("compiling the simulator, which takes half a minute once (later runs find it on disk)")
     scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
     run = Simulation(
         rules=r, steps=steps, fast=quick, concurrency=asked.concurrency, control=scaler,
@@ -64,8 +66,9 @@ def simulate(
 
 
 def worth(requests: int) -> bool:
-    """Return whether compiled code is used: it is installed, and in use already or worth its start."""
-    return compiled.available() and (requests >= WORTH or compiled.ready())
+    """Return whether compiled code is used: it is installed, and worth its start, or even its compilation."""
+    least = 0 if compiled.ready() else WORTH if compiled.at_hand() else COMPILING
+    return requests >= least and compiled.available()
 
 
 def outcome(

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from kvplan.planning.confirm import Confirmation
-from kvplan.report.blocks import Column, Json, Table, records, table
-from kvplan.units import show_percent, show_time
+from kvplan.report.blocks import Column, Json, Table, Text, records, table
+from kvplan.units import show_count, show_percent, show_time
 
 CONFIRMED = (
     Column[Confirmation](key="plan", heading="plan", value=lambda c: c.plan.label, align="left", wraps=True),
@@ -35,11 +35,22 @@ CONFIRMED = (
 
 def confirmed_table(rows: Sequence[Confirmation]) -> Table | None:
     """Return the plans as planned and as simulated, None where none was simulated."""
+    return table("Confirmed by simulation: planned -> simulated", CONFIRMED, rows) if rows else None
+
+
+def confirmed_words(rows: Sequence[Confirmation]) -> Text | None:
+    """Return what was simulated and what the table's figures are, None where nothing was."""
     if not rows:
         return None
-    at = f"P{rows[0].served.asked.limits.percentile * 100:g}"
-    title = f"Confirmed by simulation: planned -> simulated, times at {at}; replicas: planned -> the fewest that are"
-    return table(f"{title} as sure of the limits, spares included", CONFIRMED, rows)
+    asked, best = rows[0].served.asked, rows[0]
+    at = f"P{asked.limits.percentile * 100:g}"
+    missing = "" if best.replicas is not None else " No number of replicas is as sure."
+    return Text(
+        f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas. Times at {at}; "
+        f"limits kept: from them and the calibration's errors; the fewest replicas that are as sure as was asked, "
+        f"{show_count(best.spares, 'spare')} included.{missing}",
+        "quiet",
+    )
 
 
 def confirmed_records(rows: Sequence[Confirmation]) -> list[Json]:

@@ -24,7 +24,7 @@ from kvplan.report.blocks import (
     sentence,
 )
 from kvplan.report.choices import engines_table, remedies_table, variations_table
-from kvplan.report.confirm import confirmed_records, confirmed_table
+from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
 from kvplan.report.plan_drawings import of_plans
@@ -75,6 +75,7 @@ def page(r: Recommendation) -> Page:
         variations_table(r),
         engines_table(r),
         confirmed_table(r.confirmed),
+        confirmed_words(r.confirmed),
         bill_table(r),
         billed(r),
         terms_table(r),

@@ -16,6 +16,8 @@ _inner: list[Callable[..., Any]] = []
 _hot: set[str] = set()
 #: the folder that compiled code is kept in, none for numba's own
 _kept: list[str] = []
+#: whether an earlier run left code there
+_there: list[bool] = []
 #: functions that are called from outside
 _outer: list[Callable[..., Any]] = []
 
@@ -55,9 +57,15 @@ def digest() -> str:
     return blake2b(f"{text}{sorted(_hot)}".encode(), digest_size=8).hexdigest()
 
 
-def keep(folder: str) -> None:
-    """Say where compiled code is kept; numba's own place where nobody does."""
+def keep(folder: str, there: bool) -> None:
+    """Say where compiled code is kept, numba's own place for '', and whether it is `there` from an earlier run."""
     _kept[:] = [folder] * bool(folder)
+    _there[:] = [there]
+
+
+def at_hand() -> bool:
+    """Return whether compiled code need not be compiled first."""
+    return ready() or any(_there)
 
 
 @cache

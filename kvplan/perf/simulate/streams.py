@@ -10,8 +10,8 @@ from kvplan.units import MINUTE
 
 #: seconds that copies of a request of a trace are spread over [s]
 SPREAD = MINUTE
-#: bits that the number of a copy is moved by in the hashes of its prefixes
-COPY = 58
+#: what the hashes of a copy's prefixes are moved by, around the numbers that a hash can be
+COPY, HASHES = 0x1E3779B97F4A7C15, 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def multiplied(pieces: Iterable[Piece], factor: float, seed: int) -> Iterator[Pi
                 chain = tuple((int(p.keys[j]), int(p.tokens[j])) for j in range(start[i], start[i + 1]))
             late = rng.random(int(many[i])) * SPREAD
             for copy in range(int(many[i])):
-                own = tuple((key + (copy << COPY), end) for key, end in chain) if copy else chain
+                own = tuple(((key + copy * COPY) % HASHES, end) for key, end in chain) if copy else chain
                 at = float(p.at[i]) + (float(late[copy]) if copy else 0.0)
                 waiting.append((at, int(p.prompt[i]), int(p.output[i]), int(ranks[i]), own))
         waiting.sort(key=lambda one: one[0])
