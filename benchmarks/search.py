@@ -13,8 +13,11 @@ from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.replica import weights
 from kvplan.perf.serving import Load, passes, serve, steps
+from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import LOADS, Candidates, Configuration, capacity, search
+from kvplan.planning.fitting import rooms
+from kvplan.planning.grid import LOADS
+from kvplan.planning.search import Candidates, search
 from kvplan.planning.site import Limits, Site
 
 DAY = "2026-11-24"
@@ -80,7 +83,7 @@ def one_by_one(asked: Demand, sample: list[tuple[Configuration, Site, int]]) -> 
         fresh = float(asked.prompt - shape.cached)
         served = serve(Load(prompt=fresh, output=asked.output, batch=batch, offered=batch), steps(p, c, batch), c)
         asked.in_flight(served.cycle)
-        capacity(asked, shape, site.gpu)
+        rooms(asked, [shape], [site.gpu])
     return (time.perf_counter() - start) / len(sample)
 
 

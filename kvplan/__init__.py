@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
-    "audit", "calibrate", "capacity", "compare", "estimate", "fleet", "load", "memory", "predict", "profile",
-    "recommend", "techniques", "validate",
+    "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict",
+    "profile", "recommend", "simulate", "sweep", "techniques", "validate",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from kvplan.api.capacity import capacity
     from kvplan.api.compare import compare
     from kvplan.api.estimate import estimate
+    from kvplan.api.evaluate import evaluate
     from kvplan.api.fleet import fleet
     from kvplan.api.load import load
     from kvplan.api.memory import memory
     from kvplan.api.predict import predict
     from kvplan.api.profile import profile
     from kvplan.api.recommend import recommend
+    from kvplan.api.simulate import simulate
+    from kvplan.api.sweep import sweep
     from kvplan.api.techniques import techniques
     from kvplan.api.validate import validate
 

@@ -13,6 +13,7 @@ from kvplan.errors import SpecError, shown
 GIB = 1024.0**3
 DAY = 86400.0
 HOUR = 3600.0
+MINUTE = 60.0
 #: a mean year and a twelfth of it, 730.5 hours
 YEAR = 365.25 * DAY
 MONTH = YEAR / 12
@@ -22,7 +23,18 @@ TERA = 1e12
 
 _DECIMAL = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 1024.0, "Mi": 1024.0**2, "Gi": GIB, "Ti": 1024.0**4}
-_TIME = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": HOUR, "d": DAY, "month": MONTH, "year": YEAR}
+_TIME = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "m": 60.0,
+    "h": HOUR,
+    "d": DAY,
+    "month": MONTH,
+    "year": YEAR,
+}
 _MONEY = {
     "USD": {"USD": 1.0},
     "USD/J": {"USD/kWh": 1 / KWH, "USD/MWh": 1e-3 / KWH, "USD/J": 1.0},

@@ -30,6 +30,7 @@ SERVER = f"load -m llama3.1-70b -g h200 --tp 4 --isl 4000 --osl 500 {DAY}"
 SMALL = f"load -m llama3.1-8b -g h100 --isl 1000 --osl 200 {DAY}"
 THREE = "-g h100 -g h200 -g b200"
 DOCS = f"recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 {DAY}"
+TRACE = f"simulate --trace trace.csv -m llama3.1-8b -g h100 {DAY}"
 CHAT = f"recommend -w chat -m llama3.1-8b {DAY}"
 
 #: GPUs that a report over all of them is made from, so that a new GPU changes no golden file
@@ -84,6 +85,8 @@ REPORTS: dict[str, str] = {
     "recommend-too-few-gpus": f"{DOCS} --max-gpus 8 -g b200 -g l4 -t baseline -t fp8",
     "recommend-vary": f"{CHAT} -g h100 -t baseline --vary load=1,10 --vary price=1.99,2.49",
     "recommend-engines": f"{CHAT} -g h100 -t baseline -t fp8 --engine any",
+    "recommend-speculative": f"{CHAT.replace('8b', '70b')} --speculative eagle3 -g h200 -t baseline -t fp8",
+    "recommend-not-started": f"{CHAT.replace('llama3.1-8b', 'deepseek-v3')} --speculative eagle3 -g h200 -t baseline",
     "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
     "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
@@ -110,6 +113,9 @@ REPORTS: dict[str, str] = {
     "fleet": f"fleet fleet.yaml -t baseline -t fp8 -t mhc:4x {DAY}",
     "fleet-one-type": f"fleet one.yaml -t baseline {DAY}",
     "fleet-infeasible": f"fleet none.yaml -t baseline {DAY}",
+    "sweep": f"sweep study.yaml -o results --report --workers 1 {DAY}",
+    "sweep-few": f"sweep study.yaml -o results --workers 1 {DAY}",
+    "sweep-refused": "sweep wrong.yaml -o results",
     "load": f"{SERVER} --ttft 2s --tpot 50ms",
     "load-table": f"{SMALL} -t fp8",
     "load-closed": f"{SMALL} --concurrency 24 --ttft 2s",
@@ -121,6 +127,15 @@ REPORTS: dict[str, str] = {
     "load-disaggregated": f"{SERVER} --disaggregated 1:2 --price 2/h --ttft 3s --tpot 50ms",
     "load-no-price": f"{SMALL.replace('h100', 'rtx-4090')} --rate 0.5",
     "load-beyond-context": f"load -m llama3-70b -g b200 --isl 16k --osl 1k --concurrency 4 --allow-long-context {DAY}",
+    "simulate": f"{TRACE} --replicas 2 --ttft 300ms --tpot 20ms",
+    "simulate-find": f"{TRACE} --find-replicas --ttft 150ms --e2e 8s --percentile 90%",
+    "simulate-find-none": f"{TRACE} --find-replicas --ttft 1ms",
+    "simulate-fails": f"{TRACE} --replicas 3 --fail 1@1min+1min --router round-robin --technique fp8",
+    "simulate-autoscale": f"{TRACE} --autoscale 1:3@2+20s --scale 3x --speed 2 --no-prefix-cache",
+    "simulate-disaggregated": f"{TRACE} --disaggregated 1:2 --tpot 1ms",
+    "simulate-closed": f"{TRACE} --concurrency 8 --engine sglang --price 2/h --speculative 1.6",
+    "simulate-sent-away": f"simulate --trace huge.csv -m llama3.1-8b -g l4 --allow-long-context --tp 1 {DAY}",
+    "simulate-wrong-trace": "simulate --trace wrong.csv -m llama3.1-8b -g h100",
     "audit": f"audit {DAY}",
     "audit-full": f"audit --full {DAY}",
     "audit-own": f"audit claims.yaml {DAY}",
@@ -167,7 +182,7 @@ REPORTS: dict[str, str] = {
     "wrong-file": "audit prices.yaml",
 }
 #: reports over all GPUs, and reports that say how long something took
-OVER_ALL, TIMED = {"estimate-by-gpu", "long-context"}, {"calibrate-samples"}
+OVER_ALL, TIMED = {"estimate-by-gpu", "long-context"}, {"calibrate-samples", "sweep", "sweep-few"}
 #: reports over the whole catalogue: every entry has its row; rows named here have a golden file
 LISTS = {
     "models": ("deepseek-v3", "llama3.1-70b", "whisper-large-v3"),
@@ -182,7 +197,7 @@ LISTS = {
 #: characters of a field's values in an outline
 SHOWN = 70
 #: keys of documents that hold how long something took
-TIMINGS = {"seconds"}
+TIMINGS = {"seconds", "wall_seconds"}
 
 
 @dataclass(frozen=True)
@@ -239,7 +254,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 
     `deliver` is the one place where commands turn a result into text.
     """
-    from kvplan.cli import commands, module_of, options
+    from kvplan.cli import commands, delivery, module_of
 
     def deliver(report: Any, _form: str, refusal: str = "", aside: bool = False) -> None:
         for form in (*WIDTHS, WIDE, "json"):
@@ -250,7 +265,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         if refusal:
             raise KvplanError(refusal)
 
-    handed_over = options.deliver
+    handed_over = delivery.deliver
     with ExitStack() as patches:
         for module in map(import_module, map(module_of, commands())):
             patches.enter_context(patch.object(module, "deliver", deliver))
@@ -260,7 +275,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
 def spoken_by(name: str, result: Any) -> Any:
     """Return the document of a result as the command of this name says it."""
     from kvplan.cli import module_of
-    from kvplan.cli.options import spoken
+    from kvplan.cli.flags import spoken
 
     said = import_module(f"kvplan.report.{name}").document(result)
     return spoken(said, import_module(module_of(name)).command)

@@ -193,7 +193,8 @@ for words in json.loads(sys.argv[1]):
 """
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
-    "list engines", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "list engines", "doctor", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96", "compress -m recall -t mhc:2x -o latents",
     *{line.split()[0]: line for line in reversed(REPORTS.values())}.values(),
 ]  # fmt: skip
 
@@ -206,7 +207,7 @@ def test_a_format_is_one_file_and_every_command_answers_in_it(files: Path) -> No
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "kvplan" / "report" / "formats" / "mine.py").write_text(FORMAT)
     asked = [[*shlex.split(line), "--format", "mine"] for line in QUESTIONS]
-    assert {words[0] for words in asked} | {"profile"} == set(commands())
+    assert {words[0] for words in asked} | {"profile", "watch"} == set(commands())
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(copy)!r})\n{SEVERAL}", json.dumps(asked)],
         cwd=files, capture_output=True, text=True, check=True,
@@ -243,7 +244,9 @@ def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> N
 def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(command, "--help").out.splitlines()
-    assert len(lines) <= {"recommend": 44, "load": 42}.get(command, 40)  # these have 38 and 35 options, a line each
+    assert len(lines) <= {"recommend": 44, "load": 42, "simulate": 44}.get(
+        command, 40
+    )  # these have 35 to 38 options, a line each
     assert [line for line in lines if len(line) > 80] == []
     assert sum(line.startswith(f"  kvplan {command} ") or line == f"  kvplan {command}" for line in lines) >= 2
 
@@ -252,7 +255,8 @@ def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.Monkey
 OTHERS = {
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
-    "measuring/benchmarks/trtllm": ("--streaming", "--report"),
+    "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
+    "catalog/trace_rows": ("--save-detailed",), "catalog/traces": ("--save-detailed",),
 }  # fmt: skip
 
 
@@ -268,4 +272,4 @@ def test_only_the_command_line_names_flags(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda p: p.stem)
 def test_a_command_is_short(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
-    assert path.stem in ("__init__", "options") or lines <= 120
+    assert lines <= (170 if path.stem == "options" else 120)

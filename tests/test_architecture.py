@@ -12,28 +12,41 @@ PACKAGE = ROOT / "kvplan"
 #: rooms in the order of reading; a module imports only from its own room and from those before it
 ROOMS = [
     "docstrings", "errors", "units", "specs", "architectures", "kv", "perf", "money", "quality", "planning", "claims",
-    "catalog", "measuring", "api", "report", "cli",
+    "catalog", "measuring", "compress", "api", "report", "cli",
 ]  # fmt: skip
 #: what only some rooms may touch
 ONLY = {
     "click": {"cli"}, "rich": {"report/formats/text", "report/plain", "report/progress"},
     "plotext": {"report/formats/text"}, "yaml": {"catalog/"}, "pathlib": {"catalog/"},
-    "json": {"catalog/", "report/formats/json"},
-    "csv": {"catalog/"}, "io": {"catalog/"}, "subprocess": set(), "socket": set(), "urllib": set(),
-    "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/options"},  # the width of the terminal
+    "json": {"catalog/", "compress/storing", "report/formats/"},
+    "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
+    "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
+    "subprocess": set(), "socket": set(),
+    "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
+    "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
         "architectures/registry", "catalog/", "cli/__init__", "measuring/device/", "report/formats/__init__",
+        "report/formats/html/",  # the page's own files
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
-    "os": {"catalog/", "cli/__init__", "cli/options", "measuring/device/", "planning/fleet/program"},
-    "torch": {"measuring/device/"}, "transformers": set(), "triton": {"measuring/device/"},
+    # api/sweep counts cores, ends with the process that asks, and reads the settings of a cluster
+    "os": {
+        "catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program",
+        "api/sweep",
+    },
+    "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},
+    "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
-        "measuring/", "perf/arrays", "planning/search", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/sensitivity", "planning/fleet/",
+        "measuring/", "perf/arrays", "perf/mixtures", "planning/search", "planning/grid", "planning/crowd",
+        "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
+        "planning/certainty", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
-    "scipy": {"measuring/", "planning/fleet/program"},
+    "numba": {"perf/simulate/compiled"},
+    "scipy": {"measuring/", "planning/fleet/program", "planning/design"},
+    "pyarrow": {"catalog/parts"}, "ray": {"api/sweeping/cluster"},
+    "multiprocessing": {"api/sweeping/crews", "measuring/device/"},
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -837,7 +837,7 @@ def test_a_whole_batch_is_compared_with_prompts_and_answers_together(tmp_path: P
     assert list(kvplan.validate(str(path), settings=single).metrics) == ["TTFT"]
 
 
-@pytest.mark.parametrize("suffix", ["", ".txt", ".json", ".jsonl", ".csv"])
+@pytest.mark.parametrize("suffix", ["", ".txt", ".json", ".jsonl", ".csv", ".yaml"])
 def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"result{suffix}"
     path.write_text(f"\n  {json.dumps(vllm())}\n", "utf-8")
@@ -849,6 +849,17 @@ def test_a_file_is_read_by_what_it_holds(tmp_path: Path, suffix: str) -> None:
 
 
 # -- what the caller says -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".csv", ".txt"])
+def test_csv_and_yaml_are_told_by_their_first_line(tmp_path: Path, suffix: str) -> None:
+    entry = {name: value for name, value in llama_bench().items() if name != "samples_ns"}
+    table, report = tmp_path / f"table{suffix}", tmp_path / f"report{suffix}"
+    table.write_text(",".join(entry) + "\n" + ",".join(f'"{value}"' for value in entry.values()), "utf-8")
+    report.write_text("---\n" + yaml.safe_dump(llmd()), "utf-8")
+    assert results.holds_results(str(table)) and results.holds_results(str(report))
+    assert load_results(str(table), {}) == read_result(llama_bench(), "bench", {})
+    assert load_results(str(report), SERVER) == [one(llmd())]
 
 
 def test_all_that_is_missing_is_asked_for_at_once() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kvplan import catalog
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, replica_shapes, weights
 from kvplan.specs.hardware import ENGINE_FIELDS
 
@@ -121,6 +121,9 @@ def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() ->
     other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="fp8", rank_graphs=True)
     assert other.line("cuda_graphs") < 2 * GIB
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
+    alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), bits=8, weights="nvfp4", rank_graphs=True)
+    assert alone.line("cuda_graphs") < 2 * GIB  # one rank alone
+    assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
 
 
 def test_sglang_takes_a_share_of_what_is_free_before_weights() -> None:

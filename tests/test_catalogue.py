@@ -11,7 +11,7 @@ import yaml
 from kvplan.architectures.config import SYNONYMS
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
@@ -70,7 +70,7 @@ def on_meta(config: dict[str, Any]) -> int:
 @pytest.mark.parametrize("name", FILES)
 def test_file_reads(name: str) -> None:
     entry = load(name)
-    assert set(entry) - {"longer"} == {"name", "title", "aliases", "source", "config"}
+    assert set(entry) - {"longer", "releases"} == {"name", "title", "aliases", "source", "config"}
     assert entry["name"] == name
     assert all(isinstance(alias, str) for alias in entry["aliases"])
     assert {"kind", "ref", "date"} <= set(entry["source"])

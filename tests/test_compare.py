@@ -7,10 +7,10 @@ import pytest
 
 import kvplan
 from kvplan import catalog
-from kvplan.cli.options import flagged
+from kvplan.cli.flags import flagged
 from kvplan.cli.recommend import command
 from kvplan.errors import KvplanError
-from kvplan.planning.compare import PLAN, QUESTION, answered, compare
+from kvplan.planning.compare import PLAN, QUESTION, Change, Comparison, answered, compare
 from kvplan.planning.compare import saved as side
 
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
@@ -194,3 +194,20 @@ def test_nothing_is_written_where_it_cannot_be(run, tmp_path, monkeypatch) -> No
     found = run(*ASK, "--save", "plan.json")
     assert found.code == 1 and "cannot be written" in found.err
     assert [p.name for p in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_budget_gate_fails_where_a_query_costs_more(run, saved) -> None:
+    saved("plan.json", "-g", "b200", "--price", "5/h", "-t", "baseline")
+    saved("other.json", "-g", "b200", "--price", "5.3/h", "-t", "baseline")
+    told = run("compare", "plan.json", "other.json", "--fail-above", "5%", "--format", "md")
+    assert told.code == 1 and "rises by 6.0 %, more than 5.0 %" in told.err and "| technique |" in told.out
+    assert run("compare", "plan.json", "other.json", "--fail-above", "7%").code == 0
+    assert run("compare", "other.json", "plan.json", "--fail-above", "0").code == 0
+    wrong = run("compare", "plan.json", "other.json", "--fail-above", "5")
+    assert wrong.code == 1 and "--fail-above: expected a share below 1, write 5% if that is meant" in wrong.err
+    saved("none.json", "-g", "b200", "--ttft", "1ms", "-t", "baseline")
+    assert "none.json has no plan" in run("compare", "plan.json", "none.json", "--fail-above", "5%").err
+    unknown = (Change(name="a query", kind="usd", before=1.0, after=None),)
+    assert "not known on both sides" in Comparison(
+        names=("a", "b"), question=(), plan=unknown, lines=(), reasons=("", "")
+    ).breach(0.05)

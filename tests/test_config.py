@@ -7,7 +7,7 @@ import pytest
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
 from kvplan.specs.source import Source
 
@@ -251,10 +251,10 @@ def test_transformers_trims_to_a_window_the_model_does_not_use() -> None:
 @pytest.mark.parametrize(
     ("nest", "outer"),
     [
-        ("llm_config", "internvl_chat"),
+        ("llm_config", "ovis"),
         ("language_config", "deepseek_vl_v2"),
         ("thinker_config", "qwen2_5_omni"),
-        ("text_config", "kimi_vl"),
+        ("text_config", "aria"),
         ("text_config", None),
     ],
 )

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+import kvplan
 from kvplan import catalog
 from kvplan.api.memory import memory
+from kvplan.architectures.assumed import PLAIN_ERROR
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.errors import KvplanError, SpecError, UnknownName
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -125,9 +127,239 @@ def test_experts_narrower_than_the_model() -> None:
     }
     wide, narrow = read(kimi), read({**kimi, "routed_expert_hidden_size": 128})
     assert wide.parameters - narrow.parameters == 5 * (32 * 3 * 96 * (512 - 128) - 2 * 512 * 128)
+    gates = {**kimi["linear_attn_config"], "use_full_rank_gate": True}
+    gated = read({**kimi, "linear_attn_config": gates, "mla_use_output_gate": True})
+    low_rank, inner = 32 * 512 + 256 * 32, 8 * 32
+    assert gated.parameters - wide.parameters == 4 * (inner * 512 - low_rank) + 2 * inner * 512
+    normed = read({**kimi, "routed_expert_hidden_size": 128, "latent_moe_use_norm": True})
+    assert normed.parameters - narrow.parameters == 5 * 128
+
+
+def test_sambay_stores_one_cache_of_all_tokens_for_its_upper_half() -> None:
+    """Phi-4-mini-flash: 3.85 B parameters published; 8 windows, 9 state spaces, one full cache, 14 layers without."""
+    flash = {
+        "model_type": "phi4flash",
+        "hidden_size": 2560,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 20,
+        "num_hidden_layers": 32,
+        "intermediate_size": 10240,
+        "mb_per_layer": 2,
+        "sliding_window": 512,
+        "vocab_size": 200064,
+        "tie_word_embeddings": True,
+    }
+    model = read(flash)
+    layout = kv_layout(model, 16)
+    assert per_token(model) == 2 * 20 * 64 * 2
+    assert round(model.parameters / 1e9, 2) == 3.85
+    window, space = 8 * 512 * 2 * 20 * 64 * 2, 9 * 5120 * (16 + 3) * 2
+    assert layout.stored(100_000) == pytest.approx(100_000 * 5120 + window + space, rel=1e-3)
+
+
+def test_step_3_shares_one_key_and_value() -> None:
+    """Step 3's language model: 316 B parameters published, 61 layers of one key and one value 256 wide."""
+    step = {
+        "model_type": "step3_text",
+        "hidden_size": 7168,
+        "intermediate_size": 18432,
+        "num_attention_heads": 64,
+        "num_attention_groups": 1,
+        "num_hidden_layers": 61,
+        "vocab_size": 128815,
+        "moe_intermediate_size": 5120,
+        "moe_num_experts": 48,
+        "moe_top_k": 3,
+        "share_q_dim": 2048,
+        "share_expert_dim": 5120,
+        "head_dim": 256,
+        "moe_layers_enum": list(range(4, 60)),
+    }
+    assert per_token(read(step)) == 61 * 2 * 256 * 2
+    assert round(read(step).parameters / 1e9) == 316
+    with pytest.raises(SpecError, match="moe_layers_enum must be a whole number"):
+        read({**step, "moe_layers_enum": "4,five"})
+
+
+def test_step_35_as_its_file_is_written() -> None:
+    """Step-3.5-Flash: 196 B parameters published; lists go on for the three layers that draft tokens."""
+    flash = {
+        "model_type": "step3p5",
+        "hidden_size": 4096,
+        "intermediate_size": 11264,
+        "num_hidden_layers": 45,
+        "num_attention_heads": 64,
+        "num_attention_groups": 8,
+        "head_dim": 128,
+        "vocab_size": 128896,
+        "sliding_window": 512,
+        "layer_types": ["full_attention", *["sliding_attention"] * 3] * 12,
+        "attention_other_setting": {"num_attention_heads": 96, "num_attention_groups": 8},
+        "moe_layers_enum": ",".join(map(str, range(3, 45))),
+        "moe_num_experts": 288,
+        "moe_top_k": 8,
+        "moe_intermediate_size": 1280,
+        "share_expert_dim": 1280,
+        "num_nextn_predict_layers": 3,
+    }
+    model = read(flash)
+    assert per_token(model) == 12 * 2 * 8 * 128 * 2
+    assert round(model.parameters / 1e9) == 197
+    assert model.notes == ("3 multi-token-prediction layers not counted",)
+
+
+def test_rwkv_7_keeps_a_matrix_a_head() -> None:
+    """RWKV-7 1.5B (1.53 B parameters published): 32 heads of 64 x 64 numbers in 32 bits, two tokens in 16."""
+    goose = {
+        "model_type": "rwkv7",
+        "hidden_size": 2048,
+        "head_dim": 64,
+        "num_hidden_layers": 24,
+        "decay_low_rank_dim": 96,
+        "gate_low_rank_dim": 256,
+        "a_low_rank_dim": 96,
+        "v_low_rank_dim": 64,
+        "vocab_size": 65536,
+    }
+    model = read(goose)
+    assert kv_layout(model, 16).stored(5000) == 24 * (32 * 64 * 64 * 4 + 2 * 2048 * 2)
+    assert round(model.parameters / 1e9, 2) == 1.53
+
+
+def test_jais_is_gpt_2_with_a_gate() -> None:
+    jais = {
+        "model_type": "jais",
+        "n_embd": 5120,
+        "n_head": 40,
+        "n_layer": 40,
+        "n_inner": 13653,
+        "n_positions": 2048,
+        "position_embedding_type": "alibi",
+        "activation_function": "swiglu",
+        "vocab_size": 84992,
+    }
+    model = read(jais)
+    assert per_token(model) == 40 * 2 * 5120 * 2
+    layer = 4 * 5120 * 5121 + 2 * 13653 * 5121 + 5120 * 13654 + 4 * 5120
+    assert model.parameters == 40 * layer + 84992 * 5120 + 2 * 5120
+    assert read({**jais, "position_embedding_type": "learned"}).parameters == model.parameters + 2048 * 5120
+
+
+def test_own_files_of_mistral() -> None:
+    """Published: Pixtral 12B has 12.7 B parameters with its eyes, Mistral Large 3 has 675 B."""
+    eyes = {"hidden_size": 1024, "image_size": 1024, "patch_size": 16, "intermediate_size": 4096}
+    pixtral = {
+        "dim": 5120,
+        "n_layers": 40,
+        "head_dim": 128,
+        "hidden_dim": 14336,
+        "n_heads": 32,
+        "n_kv_heads": 8,
+        "vocab_size": 131072,
+        "vision_encoder": {**eyes, "num_hidden_layers": 24, "num_attention_heads": 16},
+    }
+    model = read(pixtral)
+    assert (model.model_type, per_token(model), round(model.parameters / 1e9, 1)) == ("llava", 163840, 12.7)
+    large = {
+        **pixtral,
+        "dim": 7168,
+        "n_layers": 61,
+        "hidden_dim": 16384,
+        "n_heads": 128,
+        "n_kv_heads": 128,
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+        "moe": {"num_experts": 128, "num_experts_per_tok": 4, "expert_hidden_dim": 4096, "num_shared_experts": 1,
+                "first_k_dense_replace": 3},
+        "vision_encoder": {"hidden_size": 1664, "image_size": 1540, "patch_size": 14, "intermediate_size": 8192,
+                           "num_hidden_layers": 48, "num_attention_heads": 16, "mm_projector_id": "patch_merge",
+                           "spatial_merge_size": 2, "adapter_bias": False},
+    }  # fmt: skip
+    model = read(large)
+    assert (model.model_type, round(model.parameters / 1e9)) == ("mistral3", 676)
+    assert per_token(model) == 61 * (512 + 64) * 2
+
+
+def test_a_thinker_is_read_with_its_towers() -> None:
+    """Qwen2.5-Omni 7B: its thinker has 8.93 B parameters."""
+    thinker = {
+        "model_type": "qwen2_5_omni_thinker",
+        "text_config": {
+            "model_type": "qwen2_5_omni_text", "hidden_size": 3584, "intermediate_size": 18944,
+            "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
+        },
+        "vision_config": {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 3584},
+    }  # fmt: skip
+    model = read({"model_type": "qwen2_5_omni", "thinker_config": thinker, "talker_config": {}})
+    assert round(model.parameters / 1e9, 2) == 8.93
+    assert set(model.modalities) == {"text", "image", "audio"}
+    assert "talker are not counted" in model.notes[0]
+
+
+def test_internvl_under_its_own_names() -> None:
+    """InternViT-300M beside Qwen2.5 7B: 304 M parameters, and a projector of 27.5 M."""
+    llm = {"model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+           "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 151674}  # fmt: skip
+    eyes = {"model_type": "intern_vit_6b", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+            "image_size": 448, "patch_size": 14}  # fmt: skip
+    whole = read({"model_type": "internvl_chat", "llm_config": llm, "vision_config": eyes})
+    tower = sum(w.parameters for w in whole.outer if w.name.startswith("vision_tower"))
+    beside = sum(w.parameters for w in whole.outer if w.name.startswith("multi_modal_projector"))
+    assert (round(tower / 1e6), round(beside / 1e6, 1)) == (304, 27.5)
+    assert per_token(whole) == 28 * 2 * 4 * 128 * 2
 
 
 # -- architectures kvplan does not know --------------------------------------------------------------------------------
+
+
+def test_times_of_an_unknown_decoder_are_less_sure(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**SIZES, "model_type": "brandnew"}), "utf-8")
+    known, unknown = (
+        kvplan.estimate(str(tmp_path), "4k", as_family=family, gpus="h100", techniques="fp8", on="2026-11-24").rows[0]
+        for family in ("llama", None)
+    )
+    assert known.feasible and unknown.spread[1] == pytest.approx(1.28 * known.spread[1])
+    assert unknown.spread[0] == pytest.approx(known.spread[0] / 1.28)
+
+
+@pytest.mark.parametrize("name", ["dbrx", "nemotron-super-49b"])
+def test_nested_fields_that_change_layers_are_not_overlooked(name: str) -> None:
+    """Read as plain decoders, these would have 6 and 13 times their cache."""
+    config = {k: v for k, v in catalog.model(name).config.items() if k != "architectures"}
+    with pytest.raises(UnknownName, match=r"attn_config|block_configs"):
+        read({**config, "model_type": "brandnew"})
+
+
+def test_shapes_of_the_catalogue_read_as_plain_have_their_own_cache() -> None:
+    """Where such a file is answered at all, its cache is right, and 8 in 10 have parameters within PLAIN_ERROR."""
+    ratios = []
+    for name in catalog.names("models"):
+        own = catalog.model(name)
+        config = {k: v for k, v in own.config.items() if k != "architectures"}
+        try:
+            plain = read({**config, "model_type": "brandnew"})
+        except KvplanError:
+            continue
+        if "text_config" not in config:
+            assert kv_layout(plain, 16).stored(32_768) == kv_layout(own, 16).stored(32_768), name
+            ratios.append(plain.parameters / own.parameters)
+    within = sum(1 / PLAIN_ERROR <= ratio <= PLAIN_ERROR for ratio in ratios)
+    assert len(ratios) > 60 and within >= 0.8 * len(ratios)
+
+
+def test_windows_of_an_unknown_decoder_are_read_where_every_layer_states_its_kind() -> None:
+    kinds = ["sliding_attention", "full_attention"] * 3
+    listed = {**SIZES, "model_type": "brandnew", "layer_types": kinds, "sliding_window": 512}
+    model = read(listed)
+    assert per_token(model) == 3 * 2 * 2 * 64 * 2
+    assert kv_layout(model, 16).stored(8000) == (3 * 8000 + 3 * 512) * 2 * 2 * 64 * 2
+    assert "as layer_types lists it" in model.assumed[0]
+    for odd in ({"layer_types": kinds[:5]}, {"sliding_window": None}, {"layer_types": ["odd_attention"] * 6}):
+        with pytest.raises(UnknownName, match=r"sliding_window|layer_types"):
+            read({**listed, **odd})
 
 
 def test_an_unknown_decoder_is_read_as_a_plain_one_and_that_is_said() -> None:
@@ -369,10 +601,63 @@ def test_what_an_ending_says_of_the_cache_and_of_every_tensor() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("Qwen/Qwen3-4B", "qwen3-4b", 40_960),
+        ("Qwen/Qwen3-4B-Base", "qwen3-4b", 32_768),
+        ("Qwen/Qwen3-4B-Instruct-2507", "qwen3-4b", 262_144),
+        ("mlx-community/Qwen3-4B-Instruct-2507-4bit", "qwen3-4b", 262_144),
+        ("RedHatAI/Qwen3-30B-A3B-Instruct-2507-FP8", "qwen3-30b-a3b", 262_144),
+        ("zai-org/GLM-4.6-FP8", "glm-4.5", 202_752),
+        ("RedHatAI/DeepSeek-R1-Distill-Qwen-32B-quantized.w4a16", "qwen2.5-32b", 131_072),
+        ("acme/Tuned-Qwen3-4B-Thinking-2507-GPTQ", "qwen3-4b", 262_144),
+        ("01-ai/Yi-34B-200K", "yi-34b", 200_000),
+        ("TheBloke/vicuna-13B-v1.5-16K-GPTQ", "llama2-13b", 16_384),
+    ],
+)
+def test_a_release_has_a_context_of_its_own(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context)
+
+
+def test_what_a_name_says_last_of_a_format_counts() -> None:
+    assert catalog.model("google/gemma-3-27b-it-qat-q4_0-unquantized").quantization is None
+    mixed = catalog.model("amd/gpt-oss-120b-w-mxfp4-a-fp8").quantization
+    assert mixed is not None and mixed.method == "mxfp4"
+
+
+def test_a_release_is_read_with_what_its_own_file_changes() -> None:
+    """DeepSeek-R1-Distill-Qwen-1.5B keeps a head of its own (1.78 B), Whisper's turbo 4 of 32 layers (809 M)."""
+    distilled = catalog.model("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
+    assert round(distilled.parameters / 1e9, 2) == 1.78 and "tie_word_embeddings" in distilled.notes[0]
+    assert round(catalog.model("openai/whisper-large-v3-turbo").parameters / 1e6) == 809
+    unwindowed, windowed = (catalog.model(f"mistralai/Mistral-7B-Instruct-v0.{n}") for n in (2, 1))
+    assert kv_layout(unwindowed, 16).stored(20_000) > 4 * kv_layout(windowed, 16).stored(20_000)
+    thinking, instruct = (weights(catalog.model(f"moonshotai/Kimi-K2-{n}")).total for n in ("Thinking", "Instruct"))
+    assert thinking < 0.62 * instruct
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Qwen/Qwen3-VL-4B-Instruct", "'vl' in its name says another shape than qwen3-4b"),
+        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", "'1m' in its name"),
+        ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
+        ("allenai/Olmo-3-32B-Think", "its published config is not one that kvplan ships"),
+    ],
+)
+def test_a_name_that_is_refused_says_why(name: str, why: str) -> None:
+    with pytest.raises(KvplanError, match=why):
+        catalog.model(name)
+
+
+@pytest.mark.parametrize(
     ("name", "base"),
     [
         ("NousResearch/Hermes-3-Llama-3.1-8B", "llama3.1-8b"),
-        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "qwen3-8b"),
+        ("acme/Reasoner-0528-Qwen3-8B", "qwen3-8b"),
         ("Llama-3.1-8B-Lexi-Uncensored-V2-GPTQ", "llama3.1-8b"),
         ("Qwen3.5-122B-A10B-GPTQ-4bit_phase0_baseline", "qwen3.5-122b"),
     ],
@@ -390,7 +675,7 @@ def test_a_tune_that_holds_its_base_is_assumed_to_have_its_shape(name: str, base
         "Qwen3-32B-LoRA",
         "Llama-3.1-8B-Pruned-6B",
         "Llama-3.1-Minitron-4B",
-        "mistralai/Mistral-7B-Instruct-v0.2",
+        "mistralai/Mistral-7B-Instruct-v0.9",
         "Qwen3-Reranker-8B",
         "somebody/unheard-of-13b-AWQ",
     ],

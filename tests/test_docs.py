@@ -3,11 +3,16 @@
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 
 import click
 import pytest
+from metric_pages import REQUESTS, SECONDS, served, vllm
 
+import kvplan
 from kvplan.cli import commands as named
 from kvplan.cli import group, line_of
 
@@ -79,18 +84,36 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     shapes = [(m, n) for m in (1, 64, 512, 2048, 8192) for n in (4096, 8192, 12288)]
     rows = [f"h100,mine-1,cublas,bfloat16,{m},{n},8192,{5 + max(m, 230) * n / 4.3e4:.2f}" for m, n in shapes]
     (tmp_path / "gemm.csv").write_text("\n".join(["gpu,engine,kernel,dtype,m,n,k,latency_us", *rows]))
+    if "trace.csv" in command:
+        (tmp_path / "trace.csv").write_bytes((ROOT / "tests" / "golden" / "files" / "trace.csv").read_bytes())
     if re.search(r"serving\.csv|more\.csv|result\.json|myservers\.yaml", command):
         serving_files(tmp_path)
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "audit.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "claims.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "fleet.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "fleet.yaml").write_text(example[1] if example else "", "utf-8")
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "sweep.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "study.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(name: mygpu.*?)```", (ROOT / "docs" / "files.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
+    if "my-model" in command:
+        from compress_families import write_folder
+
+        write_folder(tmp_path / "my-model")
     for name in re.findall(r"(?:plan|rented|owned)\.json", command) if " compare " in command else ():
         assert run("recommend", "-w", "chat", "-m", "llama3.1-8b", "--save", name).code == 0
-    arguments = shlex.split(command)[1:]
-    assert run(*arguments).code == 0, command
+    with live(monkeypatch) if "localhost:8000" in command else nullcontext("") as address:
+        assert run(*shlex.split(command.replace("localhost:8000", address))[1:]).code == 0, command
+
+
+@contextmanager
+def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the metrics of a server that ends 120 requests from one look to the next, a minute later."""
+    clock = count(0.0, SECONDS)
+    monkeypatch.setattr("kvplan.catalog.metrics.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kvplan.api.watch.time.sleep", lambda _: None)
+    with served(*(vllm(REQUESTS * n) for n in range(9))) as address:
+        yield address
 
 
 def test_every_command_is_documented_and_has_help(run) -> None:
@@ -141,6 +164,20 @@ def test_contributing_names_the_rooms_in_order_and_files_that_exist() -> None:
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == [r for r in ROOMS if r != "docstrings"]
     for name in re.findall(r"`((?:kvplan|kernels|profiles|tests|benchmarks|docs|\.ci)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_contributing_names_every_file_of_every_room() -> None:
+    """But for families, tools and answers, of which there is one file each, called like what it is about."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = text[text.index("## Rooms") :].split("\n| ")
+    alike = ("architectures/families/", "measuring/benchmarks/", "report/formats/")
+    for row in rooms[2:]:
+        room = re.match(r"`(\w+)`", row)[1]
+        files = (ROOT / "kvplan" / room).rglob("*.py")
+        called = {*named(), *kvplan.__all__, "listing"} if room in ("api", "cli", "report") else set()
+        files = [f for f in files if not str(f.relative_to(ROOT / "kvplan")).startswith(alike)]
+        names = {f.stem for f in files if f.stem != "__init__"}
+        assert names - called - set(re.findall(r"`(\w+)/?`", row)) == set(), room
 
 
 def test_no_page_counts_what_the_catalogue_holds() -> None:

@@ -6,7 +6,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Deployment
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel
 from kvplan.kv.spelling import apply

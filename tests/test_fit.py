@@ -243,6 +243,29 @@ def test_a_predictor_prefers_the_last_profile() -> None:
     assert after.predict(rows[0].shape).time == pytest.approx(rows[0].time, rel=0.05)
 
 
+def test_another_kind_of_kernel_measured_on_a_gpu_does_not_stand_in() -> None:
+    """The L40S has products but no latent attention: its times are scaled from a GPU that has."""
+    from kvplan.errors import SpecError
+
+    def products_of(profile: KernelProfile, *gpus: str) -> KernelProfile:
+        """Return a profile whose GPUs have no other kernels than products, all of them where none is named."""
+        kept = {
+            gpu: {e: {k: v for k, v in kinds.items() if k == "gemm"} for e, kinds in engines.items()}
+            for gpu, engines in profile.kernels.items()
+            if gpu in (gpus or profile.kernels)
+        }
+        return replace(profile, kernels={**profile.kernels, **kept})
+
+    shape = KernelCall(
+        kind="mla_decode_attention", gpu="l40s", engine="vllm", version="", kernel="",
+        sizes={"batch": 8, "q_heads": 16, "kv_len": 4096}, dtypes=("bfloat16", "bfloat16"),
+    )  # fmt: skip
+    known = [products_of(p, "l40s") for p in shipped()]
+    assert "l40s was not measured; scaled from" in Predictor(known, catalog.gpu).predict(shape).note
+    with pytest.raises(SpecError, match="no profile has mla_decode_attention kernels"):
+        Predictor([products_of(p) for p in shipped()], catalog.gpu).predict(shape)
+
+
 def test_a_profile_is_found_by_name_or_path() -> None:
     assert kernel_document("h100-sxm")[2] == "h100-sxm.yaml"
     path = ROOT / "profiles" / "calibrations" / "l40s.yaml"

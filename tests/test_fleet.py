@@ -11,11 +11,13 @@ import pytest
 
 from kvplan import catalog
 from kvplan.kv.replica import Parallel
+from kvplan.money.gpu_cost import own
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.bill import Pool, billed, spread
 from kvplan.planning.fleet.options import (
     BucketGroup,
     FleetWorkload,
+    Looked,
     Option,
     groups,
     options,
@@ -164,6 +166,19 @@ def test_dominated_configurations_are_dropped() -> None:
     small, wide, slow = column(g, requests=4), column(g, gpus=2, requests=10), column(g, requests=3)
     assert undominated([small, wide, slow]) == [small, wide]
     assert undominated([small, column(g, gpus=2, requests=8)]) == [small]
+
+
+def test_configurations_that_only_large_fleets_tell_apart_are_both_kept() -> None:
+    """The first needs the fewest GPUs but most electricity; of the others the wide one carries more from 65 GPUs on."""
+    g = group(asked(d=demand(1000)))
+    owned = replace(SITES["h100-sxm"], owned=own(catalog.gpu("h100"), catalog.ownership("default")))
+    dense, fine, wide = (
+        replace(c, site=owned)
+        for c in (column(g, requests=100), column(g, requests=4), column(g, gpus=65, requests=340))
+    )
+    dense = replace(dense, plan=replace(dense.plan, gpu_seconds=100 * dense.plan.gpu_seconds))
+    wide = replace(wide, plan=replace(wide.plan, gpu_seconds=fine.plan.gpu_seconds))
+    assert undominated([dense, fine, wide]) == [dense, fine, wide]
 
 
 # -- by hand --------------------------------------------------------------------------------------
@@ -643,6 +658,33 @@ def test_without_a_fleet_the_cheapest_change_is_told(run, tmp_path) -> None:
         flag, *value = r["change"].split()
         again = run("fleet", path, "-t", "baseline", "--on", "2026-11-24", "--json", flag, *value).json["fleet"]
         assert again["usd_per_hour"] == pytest.approx(r["usd_per_hour"], rel=0.001)
+
+
+def test_where_no_replica_is_sure_enough_the_surest_serve_and_that_is_said(run, tmp_path) -> None:
+    """Unasked, 90 % is what is sought; asked for, it is a limit like any other, as `recommend` has it."""
+    workloads = "[{workload: doc-qa, model: llama3.1-70b}, {workload: chat, model: llama3.1-8b}]"
+    path = written(tmp_path, f"gpus: {{b200: 64}}\nworkloads: {workloads}\nbuckets: 2\n")
+    ask = ("fleet", path, "-t", "baseline", "--on", "2026-11-24")
+    unasked, strict = run(*ask, "--json"), run(*ask, "--confidence", "90%", "--json")
+    assert (unasked.code, strict.code) == (0, 1) and strict.json["fleet"] is None
+    documents, chat = unasked.json["workloads"]
+    assert (documents["confidence_sought"], chat["confidence_sought"], chat["confidence"]) == (0.9, 0.9, 0.9)
+    assert 0.5 <= documents["confidence"] <= documents["cost"]["slo_probability"] < 0.9
+    assert all("confidence" not in r["change"] for r in unasked.json["remedies"])
+    share = f"{documents['confidence']:.0%}"
+    assert run(*ask, "--confidence", share, "--json").code == 0
+    assert run(*ask, "--confidence", f"{documents['confidence'] + 0.05:.0%}", "--json").code == 1
+    said = " ".join(run(*ask).out.split())
+    assert "No replica keeps the latency limits of doc-qa with 90 % probability: this fleet keeps them with" in said
+    assert "What would keep the limits with 90 % probability" in said
+
+
+def test_limits_are_judged_anew_on_candidates_that_were_looked_at() -> None:
+    seen, t = Looked(), ready("chat", demand(ttft=0.5, tpot=0.04))
+    for looser in (t, t.under(ttft=1.0), t.under(confidence=0.5), t.under(tpot=0.02)):
+        (group,) = groups(looser, 1)
+        assert options(group, seen) == options(group)
+    assert len(seen.found) == 1
 
 
 def test_the_report_gives_the_answer_first(run, tmp_path) -> None:

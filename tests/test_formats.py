@@ -60,3 +60,16 @@ def test_a_16_bit_ending_names_the_model_itself() -> None:
     named = catalog.model("llama3-8b-bf16")
     assert named.notes == ("'llama3-8b-bf16' is read by its name: the shape of llama3-8b",)
     assert asdict(replace(named, notes=())) == asdict(catalog.model("llama3-8b"))
+
+
+def test_nvfp4_leaves_attention_alone_beside_experts() -> None:
+    """nvidia/MiniMax-M2.5-NVFP4 holds 112,340,238,336 B of 4-bit pairs, all of experts, and attention in full."""
+    model = catalog.model("minimax-m2.5")
+    held = weights(model, "nvfp4")
+    experts = sum(w.parameters for _, w in model.weights() if w.split == "expert")
+    attention = sum(w.parameters for name, w in model.weights() if "self_attn" in name and len(w.shape) == 2)
+    assert (experts / 2, attention) == (112_340_238_336, pytest.approx(2_730_491_904, rel=1e-3))
+    other = model.parameters - experts
+    assert held.total == pytest.approx(experts * 4.5 / 8 + other * 2, rel=1e-3)
+    dense = catalog.model("qwen3-32b")
+    assert weights(dense, "nvfp4").total < 0.36 * weights(dense, "bf16").total

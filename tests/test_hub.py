@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,6 +142,17 @@ def test_online_fetches_descriptions_once_and_only_where_asked(monkeypatch: pyte
     assert len(client.asked) == 3
     assert run("memory", "-m", "acme/Other-1B", "-c", "4k").code == 1, "online ends with its command"
     assert len(client.asked) == 3
+
+
+def test_online_the_header_of_a_single_file_says_its_size(home: Path, monkeypatch: pytest.MonkeyPatch, run) -> None:
+    client = FakeHub(monkeypatch)
+    tensors = {"a": SimpleNamespace(data_offsets=(0, 600)), "b": SimpleNamespace(data_offsets=(600, 1_400))}
+    headers = SimpleNamespace(files_metadata={"model.safetensors": SimpleNamespace(tensors=tensors)})
+    client.get_safetensors_metadata = lambda name: headers  # type: ignore[attr-defined]
+    assert run(*ASK, "--online").code == 0
+    spec = catalog.model(NAME)
+    assert spec.file_bytes == 1_400 and "1,400 B of tensors (the header of its file)" in spec.notes[-1]
+    assert [path.name for path in home.rglob("kvplan-header.json")] == ["kvplan-header.json"]
 
 
 @pytest.mark.parametrize("error", [OSError("no route to host\nand more"), ValueError(""), RuntimeError("401: gated.")])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvplan import catalog
-from kvplan.kv.layout import Keep, equation, kv_layout
+from kvplan.kv.layout import Keep, equation
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.spelling import apply
 
 GIB = 2**30

@@ -1,5 +1,6 @@
 """One forward pass: Llama-3.1-70B worked by hand, and what must hold of every model in the catalogue."""
 
+from dataclasses import replace
 from math import log, sqrt
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from kvplan import catalog
 from kvplan.kv import spelling
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.perf.matrices import parts
 from kvplan.perf.operators import (
@@ -20,6 +21,7 @@ from kvplan.perf.operators import (
     PROMPT,
     WEIGHTS,
     Operator,
+    attended_at,
     busiest,
     forward,
     larger,
@@ -71,6 +73,17 @@ def test_flops_of_a_decode_step() -> None:
     assert found["attention (full)"].flops == 8 * 4096 * 80 * 4 * 64 * 128
     one = step(decode=1.0, length=1)
     assert sum(o.flops for o in one.values()) == pytest.approx(2 * 69.5e9, rel=0.001)  # embeddings multiply nothing
+
+
+def test_layers_that_keep_other_widths_are_read_at_the_rate_of_the_widest() -> None:
+    """Attention over some layers in 16 bits and some in 8 is one operator, whose elements count as 16 bits wide."""
+    layout = kv_layout(MODEL, 16.0)
+    (group,) = layout.groups
+    halves = (replace(group, layers=group.layers[:40], bits=8.0), replace(group, layers=group.layers[40:]))
+    each = attended_at(replace(layout, groups=halves), layout, 1, 1000, 0)
+    (o,) = each.decode
+    assert o.bits == 16.0
+    assert o.bytes == pytest.approx(0.75 * layout.read(1000))
 
 
 def test_launches_count_layers() -> None:

@@ -5,15 +5,16 @@ import random
 from collections import OrderedDict
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
+import numpy as np
 import pytest
 from queue_twin import Machine, percentile, simulate
 
 from kvplan import catalog
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
-from kvplan.perf.prompts import PromptClass, mean
+from kvplan.perf.crowding import Surge, crowded, surge
+from kvplan.perf.prompts import Mixture, PromptClass, mean
 from kvplan.perf.queueing import Wait, closed_memory, gamma, root
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
@@ -42,7 +43,7 @@ def made(workload: str, model: str, gpu: str, tensor: int, kept: float = 1.0) ->
     w = catalog.workload(workload)
     return server(
         catalog.model(model), site(model, gpu, tensor), technique="baseline", prompt=round(w.input.mean),
-        output=w.output.mean, mixed=prompt_classes(w, True, kept),
+        output=w.output.mean, mixed=prompt_classes(w, True, kept), answers=w.output,
     )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def draws(workload: str, kept: float = 1.0):
 
 
 def simulated(
-    workload: str, s: Server, rate: float, requests: int, kept: float = 1.0
+    workload: str, s: Server, rate: float, requests: int, kept: float = 1.0, seed: int = 0
 ) -> tuple[list[float], list[float]]:
     """Return TTFT and TPOT of a simulation of the same replica, without its start. [s]"""
     w = catalog.workload(workload)
@@ -77,7 +78,8 @@ def simulated(
         model=s.model, base=kv_layout(s.model, default_kv_bits(s.model)), layout=s.layout, parallel=s.parallel,
         calibration=s.site.calibration, length=int(w.input.mean + w.output.mean / 2),
     )  # fmt: skip
-    done = simulate(machine, draws(workload, kept), rate=rate, requests=requests, slots=s.slots)[requests // 20 :]
+    done = simulate(machine, draws(workload, kept), rate=rate, requests=requests, slots=s.slots,
+                    seed=seed)[requests // 20 :]  # fmt: skip
     return [r.first - r.arrived for r in done], [(r.last - r.first) / (r.output - 1) for r in done if r.output > 1]
 
 
@@ -94,32 +96,27 @@ REPLICAS = [
 
 #: shares of the largest rate at which replicas are simulated
 SHARES = (0.3, 0.5, 0.7, 0.85)
-#: where P95 is off by 20 % to 2.3 times: replicas near saturation, whose wait for memory is misjudged
+#: near saturation, where waits for memory last longest and vary most: P95 comes out up to 26 % short
 NEAR_FULL = {
-    ("doc-qa", "h100", 0.85), ("legal-contracts", "h200", 0.85), ("legal-contracts", "b200", 0.85),
-    ("code-review", "h100", 0.85), ("medical-summaries", "mi300x", 0.85), ("medical-summaries", "h100", 0.7),
-    ("medical-summaries", "h100", 0.85),
+    ("doc-qa", "h100", 0.7), ("legal-contracts", "h200", 0.85), ("legal-contracts", "b200", 0.85),
+    ("medical-summaries", "mi300x", 0.85), ("medical-summaries", "h100", 0.85),
 }  # fmt: skip
 
 
-def loads() -> list[Any]:
-    """Return every replica at every share, those that are known to be off marked as such."""
-    off = pytest.mark.xfail(strict=True, reason="near saturation the wait for memory is misjudged")
-    return [
-        pytest.param(r, share, marks=[off] if (r[0], r[2], share) in NEAR_FULL else [], id=f"{r[0]}-{r[2]}-{share}")
-        for r in REPLICAS
-        for share in SHARES
-    ]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("replica", "share"), loads())
-def test_ttft_of_a_mixture_is_that_of_a_simulation(replica, share: float) -> None:
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("replica", REPLICAS, ids=lambda r: f"{r[0]}-{r[2]}")
+def test_times_of_a_mixture_are_those_of_a_simulation(replica, share: float) -> None:
     s = made(*replica)
     rate = share * s.most_rate
     p = at_rate(s, rate)
-    ttft, _ = simulated(replica[0], s, rate, 10_000)
-    assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
+    runs = [simulated(replica[0], s, rate, 10_000, seed=k) for k in range(4 if share > 0.5 else 1)]
+    ttft, tpot = ([x for run in runs for x in run[k]] for k in (0, 1))
+    near = (replica[0], replica[2], share) in NEAR_FULL
+    assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.3 if near else 0.15)
+    assert p.ttft.mean == pytest.approx(sum(ttft) / len(ttft), rel=0.25 if near else 0.15)
+    assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.2)
+    assert p.tpot.p95 == pytest.approx(percentile(tpot, 0.95), rel=0.4)
 
 
 @pytest.mark.parametrize("replica", [REPLICAS[0], REPLICAS[3], REPLICAS[11]], ids=lambda r: r[0])
@@ -129,7 +126,7 @@ def test_half_a_load_against_a_simulation(replica) -> None:
     ttft, tpot = simulated(replica[0], s, p.rate, 10_000)
     assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
     assert p.ttft.mean == pytest.approx(sum(ttft) / len(ttft), rel=0.15)
-    assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.25)
+    assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.05)
 
 
 #: the jobs of which a recommended plan is simulated, with limits that a plan keeps
@@ -219,6 +216,56 @@ def test_a_backlog_waits_as_long_as_it_takes_to_leave() -> None:
     wait = closed_memory(16.0, 2.0)
     assert wait.mean == 8.0 and wait.variance == pytest.approx(4.0)  # Erlang of 16 stages of half a second
     assert closed_memory(0.0, 2.0).mean == 0.0
+
+
+def every_step(s: Surge, slots: int, leaving, beyond: int = 4000) -> tuple[float, float, float]:
+    """Return (chance, ahead, running) of `crowded`, level by level far beyond the slots."""
+    p, behind = [1.0], 0.0
+    for n in range(slots + beyond):
+        p.append(s.rate * (p[n] + s.more * behind) / leaving(min(n + 1, slots)))
+        behind = s.again * behind + p[n]
+    full, whole = p[slots + 1 :], sum(p)
+    running = sum(min(n, slots) * x for n, x in enumerate(p)) / whole
+    share = sum(full) / whole * leaving(slots) / (s.rate * s.mean)
+    return share, sum((k + 1) * x for k, x in enumerate(full)) / sum(full), running
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("slots", [1, 4, 27, 100])
+def test_slots_fill_up_as_level_crossings_have_it(slots: int, busy: float) -> None:
+    m = Mixture(classes=(PromptClass(weight=1.0, total=1, fresh=1),), own=(1.0,), extra=(1.0,), service=(1.0,))
+    s, rate = surge(busy, m, 1.0), 0.6 * slots / (1 + slots / 50)
+
+    def leaving(n: float) -> float:
+        return n / (1 + n / 50) / rate * busy / (1 - busy) if busy else n / (1 + n / 50) / rate
+
+    s = s if busy else replace(s, rate=1.0)
+    found = crowded(s, float(slots), leaving)
+    for scale in (1.0, 0.8):
+        slower = replace(s, rate=scale * s.rate)
+        found = crowded(slower, float(slots), leaving)
+        expected = every_step(slower, slots, leaving)
+        assert (found.chance, found.ahead, found.running) == pytest.approx(expected, rel=0.01, abs=1e-11)
+        many = crowded(slower, np.array([float(slots), 3.0]), leaving)
+        assert many.chance[0] == pytest.approx(found.chance) and many.running[0] == pytest.approx(found.running)
+
+
+def test_slots_without_prompts_are_a_queue_of_many_servers() -> None:
+    """Erlang's C formula: 5 servers at a load of 4 wait with a chance of 0.5541."""
+    m = Mixture(classes=(PromptClass(weight=1.0, total=1, fresh=1),), own=(0.0,), extra=(0.0,), service=(0.0,))
+    found = crowded(surge(4.0, m, 1.0), 5.0, lambda n: n)
+    assert found.chance == pytest.approx(0.5541, abs=1e-4)
+    assert found.running == pytest.approx(4.0, rel=1e-3)
+    assert found.ahead == pytest.approx(5.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("busy", [0.2, 0.8])
+def test_surges_are_the_customers_of_a_busy_period(busy: float) -> None:
+    m = Mixture(classes=(PromptClass(weight=1.0, total=1, fresh=1),), own=(1.0,), extra=(1.0,), service=(1.0,))
+    s = surge(busy, m, 1.0)
+    mean_beyond, square = s.more / (1 - s.again), s.more * (1 + s.again) / (1 - s.again) ** 2
+    assert 1 + mean_beyond == pytest.approx(1 / (1 - busy)) == pytest.approx(s.mean)
+    assert square - mean_beyond**2 == pytest.approx(busy / (1 - busy) ** 3)  # Borel's distribution
 
 
 def test_gamma_and_roots() -> None:

@@ -40,7 +40,8 @@ def test_no_heading_name_or_figure_is_cut(shown: Report, width: int) -> None:
 
 
 def test_every_command_has_a_report_and_no_golden_file_is_left_over() -> None:
-    assert {line.split()[0] for line in REPORTS.values()} | {"list", "profile"} == set(commands())
+    measured = {"list", "profile", "doctor", "watch", "evaluate", "compress"}  # answers depend on machine or server
+    assert {line.split()[0] for line in REPORTS.values()} | measured == set(commands())
     texts = {f"{name}.{width}.txt" for name in REPORTS for width in WIDTHS}
     assert {p.name for p in (GOLDEN / "reports").iterdir()} == texts
     assert {p.stem for p in (GOLDEN / "json").iterdir()} == {*REPORTS, *(f"list-{kind}" for kind in LISTS)}

@@ -12,7 +12,7 @@ from kvplan import catalog
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
 from kvplan.catalog.shelves import names
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
 from kvplan.perf.step_time import step_time

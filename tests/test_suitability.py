@@ -10,7 +10,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.demands import demand_of
 from kvplan.errors import SpecError
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.encoder import encoding, with_images
 from kvplan.perf.operators import forward

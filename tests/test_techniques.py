@@ -12,10 +12,12 @@ from kvplan.api.sites import site
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.operators import attended_at
 from kvplan.perf.step_time import operator_time
-from kvplan.planning.search import Demand, configurations
+from kvplan.planning.configurations import configurations
+from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]

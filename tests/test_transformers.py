@@ -20,7 +20,7 @@ from packaging.version import Version
 from kvplan.architectures import FAMILIES, TOWERS
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
 
@@ -40,6 +40,15 @@ UNTESTED = {
     "yi": "transformers has no class (read as llama)",
     "nemotron_nas": "transformers has no class",
     "kimi_k3": "transformers has no class",
+    "rwkv7": "transformers has no class",
+    "jais": "transformers has no class",
+    "phi3_v": "transformers has no class",
+    "phi4flash": "transformers has no class",
+    "step3": "transformers has no class",
+    "step3_text": "transformers has no class",
+    "internvl_chat": "transformers has no class (InternVL's own files; internvl is compared)",
+    "kimi_vl": "transformers has no class (its tower is kimi_k25's)",
+    "ernie4_5_moe_vl": "transformers has no class (Baidu's own files; ernie4_5_vl_moe_text is compared)",
     "plain": "what an architecture without a reader is read as",
     "bailing_moe": "transformers has no class",
     "bailing_moe_v2": "transformers has no class",
@@ -72,6 +81,11 @@ SINCE = {
     "iquestcoder": "5.24",
     "hyperclovax": "5.24",
     "sarvam_moe": "5.24",
+    "sarvam_mla": "5.24",
+    "lara_mini": "5.24",
+    "lfm3": "5.23",
+    "beam": "5.21",
+    "flint": "5.21",
 }
 
 # fmt: off
@@ -96,6 +110,96 @@ MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 6, "mamba_n_g
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10}
 
 CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
+    "axk1": (MLA, {**MLA, "n_shared_experts": 2, **BIAS}),
+    "axk2": (
+        {**MLA, "index_topk": 4, "index_head_dim": 12, "index_n_heads": 2},
+        {**MLA, "index_topk": 40, "index_head_dim": 10, "index_n_heads": 3, "gated_norm_rank": 5,
+         "n_shared_experts": 2},
+    ),
+    "beam": ({}, {"layer_types": SF, "num_hidden_layers": 4, **BIAS}, {"num_hidden_layers": 7, **TIED}),
+    "ernie4_5_vl_moe": (
+        {"text_config": ("ernie4_5_vl_moe_text", {
+            "hidden_size": 512, "moe_intermediate_size": [24, 20], "rope_parameters": {"rope_type": "default"}}),
+         "vision_config": ("ernie4_5_vl_moe_vision", {
+             "depth": 2, "hidden_size": 32, "num_heads": 2, "patch_size": 14, "intermediate_size": 40})},
+        {"text_config": ("ernie4_5_vl_moe_text", {
+            "hidden_size": 512, "moe_intermediate_size": [24, 28], "moe_num_shared_experts": 1,
+            "mlp_layer_types": ["dense", "dense", "sparse", "sparse"], "use_bias": True}),
+         "vision_config": ("ernie4_5_vl_moe_vision", {
+             "depth": 1, "hidden_size": 32, "num_heads": 2, "patch_size": 14, "intermediate_size": 40,
+             "temporal_merge_size": 3})},
+    ),
+    "flint": (
+        {"shared_expert_intermediate_size": 20},
+        {"num_hidden_layers": 7, "mlp_only_layers": [2], "shared_expert_intermediate_size": 28, **BIAS, **TIED},
+    ),
+    "gemma4_unified_text": (
+        {"num_hidden_layers": 6}, {"layer_types": SF, **BIAS, "num_kv_shared_layers": 2, "use_double_wide_mlp": True},
+    ),
+    "hy_v4": (
+        {"index_topk": 4, "index_head_dim": 12, "index_n_heads": 2},
+        {"index_topk": 40, "index_head_dim": 10, "index_n_heads": 3, "num_hidden_layers": 6, "hc_mult": 2,
+         "indexer_types": ["full", "shared"] * 3, "n_shared_experts": 2},
+    ),
+    "kolibri1": (
+        {"shared_expert_intermediate_size": 20},
+        {"shared_expert_intermediate_size": 28, "num_hidden_layers": 6, "layer_types": [*SF, *SF[:2]], **TIED},
+    ),
+    "lara_mini": (
+        {**DELTA, "shared_expert_intermediate_size": 20},
+        {**DELTA, "num_hidden_layers": 6, "shared_expert_intermediate_size": 28, **BIAS, "tie_word_embeddings": False},
+    ),
+    "lfm3": (
+        {"layer_types": ["conv", "sliding_attention", "conv", "full_attention"]},
+        {"layer_types": ["conv", *SF], "num_hidden_layers": 5, "conv_bias": True, "conv_L_cache": 3,
+         "use_attention_gate": False, "use_sandwich_norm": False, **BIAS},
+    ),
+    "mellum": ({}, {"layer_types": SF, "mlp_layer_types": ["dense", "sparse"] * 2, **BIAS, **TIED}),
+    "minimax_m3_vl": (
+        {"text_config": ("minimax_m3_vl_text", {
+            "layer_types": ["full_attention", "minimax_m3_sparse"] * 2, "index_n_heads": 2, "index_head_dim": 12,
+            "dense_intermediate_size": 72, "shared_intermediate_size": 28, "rotary_dim": 8,
+            "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]}),
+         "vision_config": ("minimax_m3_vl_vision", {"image_size": 28}), "projector_hidden_size": 40},
+        {"text_config": ("minimax_m3_vl_text", {
+            "index_n_heads": 2, "index_head_dim": 12, "dense_intermediate_size": 72, "shared_intermediate_size": 28,
+            "rotary_dim": 8, "moe_layer_freq": [0, 1, 0, 1],
+            "sparse_attention_config": {"sparse_attention_freq": [0, 1, 1, 1], "sparse_index_dim": 10,
+                                        "sparse_num_index_heads": 2}}),
+         "vision_config": ("minimax_m3_vl_vision", {"image_size": 28}), "projector_hidden_size": 40},
+    ),
+    "modernbert-decoder": (
+        {"local_attention": 16},
+        {"local_attention": 12, "norm_bias": True, "mlp_bias": True, "decoder_bias": False, **BIAS, "layer_types": SF,
+         "tie_word_embeddings": False},
+    ),
+    "rwkv": ({}, {"intermediate_size": 48, "num_hidden_layers": 3, "tie_word_embeddings": True}),
+    "sarvam_mla": ({**MLA, "first_k_dense_replace": 1}, {**MLA, "first_k_dense_replace": 2, "q_lora_rank": None}),
+    "step3p7": (
+        {"text_config": ("step3p5", {"share_expert_dim": 28, "num_sliding_attention_heads": 6, "layer_types": SF}),
+         "vision_config": ("step3p5_vision", {"image_size": 28})},
+        {"text_config": ("step3p5", {
+            "share_expert_dim": 20, "layer_types": [*SF, "sliding_attention"], "moe_layers_enum": "1,3", **BIAS,
+            "num_nextn_predict_layers": 1, "attention_other_setting": {"num_attention_heads": 8}}),
+         "vision_config": ("step3p5_vision", {"image_size": 28})},
+    ),
+    "xlstm": (
+        {"hidden_size": 128, "num_blocks": 4, "num_heads": 2},
+        {"hidden_size": 256, "num_blocks": 2, "num_hidden_layers": 2, "num_heads": 4, "qk_dim_factor": 0.25,
+         "use_bias": True, "add_out_norm": False, "tie_word_embeddings": True},
+    ),
+    "zamba": (
+        {"num_hidden_layers": 6, "attn_layer_period": 3, "attn_layer_offset": 2, "mamba_d_state": 6, "mamba_dt_rank": 5,
+         "attention_head_dim": None, "head_dim": None, "num_key_value_heads": 4},
+        {"num_hidden_layers": 5, "attn_layer_period": 4, "attn_layer_offset": 1, "mamba_d_state": 5, "mamba_d_conv": 3,
+         "n_mamba_heads": 4, "mamba_conv_bias": False, "mamba_proj_bias": True, "attention_head_dim": None,
+         "head_dim": None},
+    ),
+    "zaya": (
+        {"num_experts_per_tok": 1, "router_hidden_size": 12},
+        {"num_experts_per_tok": 1, "router_hidden_size": 10, "layer_types": ["hybrid", "hybrid_sliding"] * 2,
+         "lm_head_bias": True, **BIAS, "tie_word_embeddings": False, "cca_time0": 3},
+    ),
     "afmoe": (
         {"num_dense_layers": 1, "num_shared_experts": 2},
         {"num_dense_layers": 3, "num_shared_experts": 1, "global_attn_every_n_layers": 2, "tie_word_embeddings": True},
@@ -514,6 +618,8 @@ EYES = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num
 CLIP, SIGLIP, PIXTRAL = (("clip_vision_model", EYES), ("siglip_vision_model", EYES), ("pixtral", EYES))
 QWEN_EYES = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 40,
     "out_hidden_size": 64, "num_position_embeddings": 16}
+EARS = {"d_model": 48, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 56, "num_mel_bins": 20,
+    "output_dim": 64, "max_source_positions": 30}
 GLM_EYES = {"depth": 2, "num_heads": 2, "hidden_size": 32, "intermediate_size": 40, "out_hidden_size": 64,
     "image_size": 28}
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 3, 3]}}
@@ -591,6 +697,16 @@ CONFIGS |= {
          "vision_config": ("qwen2_vl_vision", {**QWEN_EYES, "embed_dim": 32, "hidden_size": 64}),
          "tie_word_embeddings": True},
     ),
+    "qwen2_5_omni_thinker": (
+        {"text_config": ("qwen2_5_omni_text", MROPE8),
+         "audio_config": ("qwen2_5_omni_audio_encoder", EARS),
+         "vision_config": ("qwen2_5_omni_vision_encoder", QWEN_EYES)},
+    ),
+    "qwen3_omni_moe_thinker": (
+        {"text_config": ("qwen3_omni_moe_text", MROPE),
+         "audio_config": ("qwen3_omni_moe_audio_encoder", {**EARS, "downsample_hidden_size": 12}),
+         "vision_config": ("qwen3_omni_moe_vision_encoder", {**QWEN_EYES, "deepstack_visual_indexes": [0, 1]})},
+    ),
     "qwen2_5_vl": ({"text_config": ("qwen2_5_vl_text", MROPE8), "vision_config": ("qwen2_5_vl_vision", QWEN_EYES)},),
     "qwen3_vl": (
         {"text_config": ("qwen3_vl_text", MROPE),
@@ -638,6 +754,9 @@ CONFIGS |= {
     "pegasus": (BART,),
     "m2m_100": (BART,),
     "blenderbot": (BART,),
+    "blenderbot-small": (BART,),
+    "mvp": (BART,),
+    "plbart": (BART,),
     "marian": (
         {**BART, "decoder_start_token_id": 0},
         {**BART, "decoder_start_token_id": 0, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 80,
@@ -766,12 +885,16 @@ def prefill(model: Any, length: int) -> Any:
             "cross_attention_mask": torch.ones(BATCH, length, 1, tiles, dtype=torch.long),
         }
     else:  # text alone fills the decoder's cache; what wraps the decoder can break from one release to the next
-        runs, given = model.get_decoder(), {"input_ids": tokens}
+        # ModernBERT's names its output head so
+        runs = model.model if config.model_type == "modernbert-decoder" else model.get_decoder()
+        given = {"input_ids": tokens}
     if config.model_type == "recurrent_gemma":  # it returns no cache, but fills one it is given
         name = next(n for n in inspect.signature(runs.forward).parameters if n in ("cache", "past_key_values"))
         given[name] = transformers.DynamicCache(config=config)
     with torch.no_grad():
         made = runs(**given, use_cache=True)
+    if config.model_type in ("rwkv", "xlstm"):  # classes of their own that hold tensors by layer
+        return made["state"] if "state" in made else next(v for v in made.values() if hasattr(v, "rnn_state")).rnn_state
     return next(value for value in (*given.values(), *made.values()) if isinstance(value, transformers.Cache))
 
 

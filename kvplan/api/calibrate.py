@@ -20,6 +20,7 @@ from kvplan.measuring.residuals import Residuals
 from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
+    from kvplan.api.server_rows import RowFile
     from kvplan.measuring.kernels.fit import Progress
     from kvplan.measuring.serving.check import Beside
     from kvplan.measuring.serving.profiles import ProfileHeading
@@ -70,9 +71,11 @@ Calibrated = FittedKernels | CheckedKernels | FittedServers | Profiled
 
 
 def calibrate(
-    rows: str | Iterable[str],
+    rows: str | Iterable[str] = (),
     output: str | None = None,
     *,
+    metrics: str | None = None,
+    window: float | str = "30s",
     kind: str | None = None,
     gpu: str | None = None,
     name: str | None = None,
@@ -89,17 +92,19 @@ def calibrate(
 
     End-to-end rows move the shipped profile's servers unless the fit is `from_scratch`; `speculative` names the engine
     versions that ran speculative decoding. `gpu` picks the rows of one GPU, `ref` and `on` say where and on which day
-    the rows were obtained. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names
-    and values that cannot be understood, and for too few rows.
+    the rows were obtained. `metrics` is the address of a live server whose load and times within a `window` make one
+    more row. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values that
+    cannot be understood, and for too few rows.
 
-        >>> kvplan.calibrate("all_reduce.csv", "mine.yaml").kernels
+        >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
     """
     words, given, versions = (
         values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
     )  # fmt: skip
-    if not words:
-        raise SpecError("rows: name at least one file of measured rows")
+    metrics = values.given(values.word, metrics, "metrics")
+    if not words and metrics is None:
+        raise SpecError("rows: name at least one file of measured rows, or the metrics of a server")
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
     output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
     name, title, ref = (
@@ -110,15 +115,20 @@ def calibrate(
         values.flag(from_scratch, "from_scratch"),
         values.given(values.called, progress, "progress"),
     )
-    source = Source(kind=KINDS[0], ref=ref or ", ".join(map(base, words)), date=values.day(on))
+    named = ", ".join([*map(base, words), *([metrics] if metrics else [])])
+    source = Source(kind=KINDS[0], ref=ref or named, date=values.day(on))
     distinct(words, output)
-    if servers := [word for word in words if holds_servers(word, kind)]:
+    servers = [word for word in words if holds_servers(word, kind)]
+    if servers or metrics:
         if other := next((word for word in words if word not in servers), ""):
             raise SpecError(
-                f"{servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
+                f"{metrics or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
             )
         about = None if output is None else described(output, name, title or "", tier, source)
-        return calibrate_servers(words, output, kind, gpu, given, from_scratch, versions, about, progress)
+        from kvplan.api.watch import looked
+
+        live = [looked(metrics, window, given)] if metrics else []
+        return calibrate_servers(words, live, output, kind, gpu, given, from_scratch, versions, about, progress)
     refuse_settings(given)
     if from_scratch or versions:
         raise SpecError("from_scratch, speculative: are for end-to-end rows")
@@ -197,6 +207,7 @@ def described(output: str, name: str | None, title: str, tier: str, source: Sour
 
 def calibrate_servers(
     words: Sequence[str],
+    live: "Sequence[RowFile]",
     output: str | None,
     kind: str | None,
     gpu: str | None,
@@ -212,7 +223,7 @@ def calibrate_servers(
     from kvplan.measuring.serving.fit import FitOptions, check, fit
     from kvplan.measuring.serving.profiles import document
 
-    rows, left = usable([read_table(word, kind, given, measured=True) for word in words])
+    rows, left = usable([*live, *(read_table(word, kind, given, measured=True) for word in words)])
     if not any(r.ttft or r.tpot for r in rows):
         raise SpecError("no row tells TTFT or TPOT, which a fit needs: a whole batch tells neither")
     rows = [r for r in rows if r.ttft or r.tpot]
@@ -234,7 +245,9 @@ def calibrate_servers(
         about = about if scratch else replace(about, source=source)
         profile, held_out = fit(rows, engine, about, shipped, options)
         ranges = dict(profile.ranges)
-        comment = SERVER_COMMENT.format(rows=" ".join(map(base, words)), manner=" from scratch" if scratch else "")
+        comment = SERVER_COMMENT.format(
+            rows=" ".join([*map(base, words), *(t.name for t in live)]), manner=" from scratch" if scratch else ""
+        )
         write_profile(output, document(profile), comment)
     return FittedServers(
         rows=len(rows),

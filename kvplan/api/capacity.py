@@ -9,7 +9,7 @@ from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of
 from kvplan.api.forms import formats_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
-from kvplan.planning.capacity import Capacity
+from kvplan.planning.capacity import Capacity, surest
 from kvplan.planning.capacity import capacity as most
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Book
@@ -40,9 +40,9 @@ def capacity(
 ) -> Capacity:
     """Return the most queries a day of a workload that `gpus` GPUs serve within its limits: `recommend` read backwards.
 
-    Limits, weight formats, the spare replica and the confidence are those of `recommend`: at the volume named here it
-    needs no more than `gpus`, at one percent more it does. Raises KvplanError for names and values that cannot be
-    understood.
+    Limits, weight formats, the spare replica and the confidence (unasked 90 %, or the surest there is) are those of
+    `recommend`: at the volume named here it needs no more than `gpus`, at one percent more it does. Raises KvplanError
+    for names and values that cannot be understood.
 
         >>> found = kvplan.capacity("chat", "llama3.1-8b", "h100", 8, on="2026-11-24")
         >>> found.plan.gpus <= 8
@@ -81,6 +81,7 @@ def capacity(
     )
     book = Book(demand, {name: lost}, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
-    found = most(replace(demand, engine=catalog.engine(word)), book, place, [name], count)
+    find = surest if confidence is None else most
+    found = find(replace(demand, engine=catalog.engine(word)), book, place, [name], count)
     warnings = (*context_warnings(spec, context), *spec.notes, *old_price(place, day), *no_bf16(place.gpu, spec))
     return replace(found, warnings=tuple(warnings))

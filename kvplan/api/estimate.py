@@ -1,10 +1,12 @@
 """The lay of the land: every technique at one context, with bytes, GPUs, time, money and quality."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
@@ -45,6 +47,11 @@ def estimate(
     as_family: str | None = None,
     utilization: float | str | None = None,
     engine: str = "vllm",
+    pp_layers: str | Sequence[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
     price: float | str | None = None,
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
@@ -55,7 +62,8 @@ def estimate(
     `context` tokens hold prompt and answer, the last `output` of them generated (512, at most half). `ttft` and `tpot`
     limit the mean times of each row's `same_limits` (usually 2 s and a second for every 8,192 prompt tokens, and 50 ms;
     'none' lifts one). `engine` may say a release, as in `vllm@0.19`. `price` is USD per GPU-hour, `prices` are files of
-    your own, `on` is their day. A context beyond the model's is answered with a warning. Raises KvplanError for names
+    your own, `on` is their day. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those of
+    `memory`. A context beyond the model's is answered with a warning. Raises KvplanError for names
     and values that cannot be understood.
 
         >>> report = kvplan.estimate("llama3.1-70b", "128k", gpus="h200", techniques="fp8", on="2026-11-24")
@@ -76,11 +84,13 @@ def estimate(
     named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
     chosen = gpus_of(gpus) if named or rent else gpus_with_a_price(day, listed)
     one_price(rent, chosen, named)
+    options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     sites = [
         site(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
-            parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-            utilization=values.utilization(utilization, "utilization"), engine=values.engine(engine, "engine", ENGINES),
+            parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
+            utilization=values.utilization(utilization, "utilization"), running=options,
+            engine=values.engine(engine, "engine", ENGINES),
         )
         for gpu in chosen.values()
     ]  # fmt: skip
@@ -88,6 +98,27 @@ def estimate(
         sites = list(compared({place.gpu.name: place for place in sites}).values())
     losses = partial(expected, model=spec, context=length)
     return survey(spec, query, sites, names, limits, today=day, named=named, losses=losses)
+
+
+def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]:
+    """Return the answers at contexts around the one asked, from an eighth to four times, on the first GPU shown.
+
+    Contexts that leave no room for the output, or lie beyond what the model was made for, are left out.
+    """
+    asked = answer.query.context
+    longest = max(answer.model.max_context or asked, asked)
+    contexts = [c for c in (int(asked * 2.0**n) for n in range(-3, 3)) if 2 * answer.query.output <= c <= longest]
+    fixed = {**question, "gpus": [word_of(answer.sites[0].gpu.name, question["gpus"])], "output": answer.query.output}
+    fixed |= {
+        name: "none" if limit is None else limit
+        for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))
+    }
+    return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
+
+
+def word_of(gpu: str, words: Iterable[str]) -> str:
+    """Return the word that named a GPU, which may be a file; its name where none did."""
+    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)
 
 
 def expected(technique: str, model: ModelSpec, context: int) -> Quality:

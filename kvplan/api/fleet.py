@@ -13,7 +13,7 @@ from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.fleet.options import FleetWorkload, task
-from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan
+from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
 from kvplan.planning.plan import Book
 from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
@@ -44,10 +44,10 @@ def fleet(
 ) -> FleetPlan:
     """Return the cheapest mixed fleet for a YAML file's workloads: which requests go to which GPUs.
 
-    `weights` restricts the weight formats, `confidence` is how sure the latency limits must be kept, `seconds` bounds
-    the solver, `prices` are files of your own prices, `own` is a file of what owning takes. Every pool of a workload
-    for which somebody waits has one spare replica unless `spares` says otherwise. Raises KvplanError for a file, names
-    and values that cannot be understood.
+    `weights` restricts the weight formats, `confidence` is how sure the limits must be kept (unasked 90 %, or the
+    surest there is from 50 % on), `seconds` bounds the solver, `prices` are files of your own prices, `own` a file of
+    what owning takes. Every pool of a workload for which somebody waits has one spare replica unless `spares` says
+    otherwise. Raises KvplanError for a file, names and values that cannot be understood.
 
         >>> kvplan.fleet("one.yaml", techniques="baseline", on="2026-11-24").reason
         ''
@@ -78,7 +78,8 @@ def fleet(
         for found in sites:
             warnings |= dict.fromkeys((*old_price(found, day), *no_bf16(found.gpu, job.model)))
         tasks.append(demanded(job, names, sites, limits, forms, stands))
-    answer = plan(tasks, {s.gpu.name: s.count for s in request.stocks}, request.buckets, seconds=at_most)
+    stock = {s.gpu.name: s.count for s in request.stocks}
+    answer = (surest if confidence is None else plan)(tasks, stock, request.buckets, seconds=at_most)
     return replace(answer, warnings=tuple(warnings))
 
 

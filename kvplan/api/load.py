@@ -1,14 +1,16 @@
 """One server under load: closed and open loops, percentiles, and the largest load within limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.planning.load import Survey, survey
-from kvplan.planning.server import server
+from kvplan.planning.server import Server, server
 from kvplan.planning.site import Limits
 from kvplan.planning.speculation import Speculation, speculation
 from kvplan.planning.suitability import check_context
@@ -45,45 +47,83 @@ def load(
     prices: str | Iterable[str] = (),
     profile: str = PUBLISHED,
     on: str | None = None,
+    pp_layers: str | Sequence[int] = (),
+    dcp: int = 1,
+    kv_cache_memory_bytes: float | str | None = None,
+    cpu_offload: float | str | None = None,
+    without: str | Iterable[str] = (),
     allow_long_context: bool = False,
 ) -> Survey:
     """Return a server of one model and GPU over loads, at one closed or open loop, or at the largest within limits.
 
     Requests have `isl` tokens in, `prefix_hit` of them cached, and `osl` out. `concurrency` closes the loop, `rate`
     (per second, with the arrivals' CV as `burstiness`) opens it; times are in seconds, `price` is USD per GPU-hour,
-    `prices` are files of your own.
+    `prices` are files of your own. `pp_layers`, `dcp`, `kv_cache_memory_bytes`, `cpu_offload` and `without` are those
+    of `memory`.
     Raises KvplanError for names and values that cannot be understood, and for a context beyond the model's unless
     `allow_long_context`; Incompatible where nothing fits.
 
         >>> kvplan.load("llama3.1-8b", "h100", 2000, 200, concurrency=16).points[0].running
         16
     """
+    call = dict(locals())
+    apart(concurrency, rate, burstiness)
+    return loaded(
+        endpoint(call), concurrency=concurrency, rate=rate, burstiness=burstiness, ttft=ttft, tpot=tpot, on=on
+    )
+
+
+def endpoint(call: Mapping[str, Any]) -> Server:
+    """Return the server that a call of `load` puts under load, of all its parameters by name; no load changes it."""
+    at = values.bounded_share(call["percentile"], "percentile", 0.5, 0.9999)
+    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    prompt, output = values.tokens(call["isl"], "isl"), values.tokens(call["osl"], "osl")
+    long = values.flag(call["allow_long_context"], "allow_long_context")
+    check_context(spec, prompt + output, long, "isl, osl")
+    options = running(call["dcp"], call["kv_cache_memory_bytes"], call["cpu_offload"], call["without"])
+    place = site(
+        catalog.gpu(values.word(call["gpu"], "gpu")), spec, day, price=values.price(call["price"]),
+        listed=price_list(call["price"], call["prices"]), engine=values.engine(call["engine"], "engine", ENGINES),
+        profile=values.word(call["profile"], "profile"),
+        parallel=spread(call["tp"], call["pp"], call["dp"], call["pp_layers"]),
+        weights=values.given(values.weight_format, call["weights"]),
+        utilization=values.utilization(call["utilization"], "utilization"), running=options,
+    )  # fmt: skip
+    drafts = speculated(call["speculative"], call["draft_share"], call["draft_tokens"])
+    return server(
+        spec, place, technique=values.word(call["technique"], "technique"), prompt=prompt, output=output,
+        hit=values.share(call["prefix_hit"], "prefix_hit"), speculation=drafts,
+        split=values.given(values.halves, call["disaggregated"], "disaggregated"), percentile=at,
+    )  # fmt: skip
+
+
+def loaded(
+    served: Server,
+    *,
+    concurrency: int | None = None,
+    rate: float | str | None = None,
+    burstiness: float | str | None = None,
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    on: str | None = None,
+) -> Survey:
+    """Return a server under the load that `load` was asked for."""
+    apart(concurrency, rate, burstiness)
+    arrivals = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
+    limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
+    return survey(
+        served, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
+        rate=values.given(values.per_second, rate), burstiness=1.0 if arrivals is None else arrivals,
+        today=values.day(on),
+    )  # fmt: skip
+
+
+def apart(concurrency: int | None, rate: float | str | None, burstiness: float | str | None) -> None:
+    """Refuse a load that is both a closed and an open loop."""
     if concurrency is not None and rate is not None:
         raise SpecError("concurrency, rate: give one of them, not both")
     if burstiness is not None and concurrency is not None:
         raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
-    at = values.bounded_share(percentile, "percentile", 0.5, 0.9999)
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
-    prompt, output = values.tokens(isl, "isl"), values.tokens(osl, "osl")
-    check_context(spec, prompt + output, values.flag(allow_long_context, "allow_long_context"), "isl, osl")
-    place = site(
-        catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
-        engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
-        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
-        utilization=values.utilization(utilization, "utilization"),
-    )  # fmt: skip
-    endpoint = server(
-        spec, place, technique=values.word(technique, "technique"),
-        prompt=prompt, output=output,
-        hit=values.share(prefix_hit, "prefix_hit"), speculation=speculated(speculative, draft_share, draft_tokens),
-        split=values.given(values.halves, disaggregated, "disaggregated"), percentile=at,
-    )  # fmt: skip
-    spread = values.given(values.number, burstiness, "burstiness", 0.0, 100.0)
-    limits = Limits(ttft=values.limit(ttft, None, "ttft"), tpot=values.limit(tpot, None, "tpot"))
-    return survey(
-        endpoint, limits, concurrency=values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS),
-        rate=values.given(values.per_second, rate), burstiness=1.0 if spread is None else spread, today=day,
-    )  # fmt: skip
 
 
 def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:

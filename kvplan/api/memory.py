@@ -1,12 +1,11 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.api.running import running, spread
 from kvplan.catalog.fields import named
-from kvplan.errors import SpecError
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
@@ -14,8 +13,6 @@ from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtyp
 from kvplan.planning.memory import memory as planned
 from kvplan.specs.model import ModelSpec
 
-#: what an engine can be run without
-FEATURES = ("prefix-caching", "hybrid", "graphs")
 #: more tokens than a page has
 MOST_BLOCK = 65_536
 
@@ -74,35 +71,20 @@ def memory(
         encoder_tokens=values.optional_tokens(encoder_tokens, "encoder_tokens"),
         max_model_len=values.optional_tokens(max_model_len, "max_model_len"),
     )
-    left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
     location = Deployment(
         engine=named(catalog.engine, values.word(engine, "engine"), "engine"),
         gpu=None if gpu is None else catalog.gpu(values.word(gpu, "gpu")),
-        parallel=spread(tp, pp, dp, values.layer_counts(pp_layers, "pp_layers")),
+        parallel=spread(tp, pp, dp, pp_layers) or Parallel(),
         weights=values.given(values.weight_format, weights),
         utilization=values.utilization(utilization, "utilization"),
         block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
         rank_graphs=True,
-        graphs="graphs" not in left,
-        prefix_caching="prefix-caching" not in left,
-        hybrid="hybrid" not in left,
-        context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),
-        kv_bytes=values.given(values.size, kv_cache_memory_bytes, "kv_cache_memory_bytes"),
-        offloaded=values.given(values.size, cpu_offload, "cpu_offload") or 0.0,
+        **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, without)),
         draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )
     return planned(spec, ask, location)
-
-
-def spread(tp: int | None, pp: int | None, dp: int | None, layers: tuple[int, ...]) -> Parallel:
-    """Return how a replica is spread, its stages of so many layers where they are given."""
-    if not layers:
-        return values.parallel(tp, pp, dp) or Parallel()
-    if pp not in (None, len(layers)):
-        raise SpecError(f"pp, pp_layers: {pp} stages cannot have the layers of {len(layers)}; leave pp out")
-    return replace(values.parallel(tp, len(layers), dp) or Parallel(), split=layers)
 
 
 def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:

@@ -5,16 +5,23 @@ from collections.abc import Mapping
 from kvplan.api.sites import gpus_of, site
 from kvplan.errors import SpecError
 from kvplan.planning.site import Site
-from kvplan.specs.hardware import Gpu
+from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
 
 
 def others(
-    model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str
-) -> tuple[Site, ...]:
-    """Return the GPUs with a price that were not asked about and on which servers were measured."""
+    model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str,
+    listed: tuple[Price, ...] = (), owned: str | None = None,
+) -> tuple[Site, ...]:  # fmt: skip
+    """Return the GPUs with a price that were not asked about and on which servers were measured.
+
+    `listed` are the user's own prices, and `owned` is the file of what owning takes, as for the GPUs asked about.
+    """
     rest = (gpu for name, gpu in gpus_of(()).items() if name not in named)
-    places = (site(gpu, model, day, term=term, power=True, engine=engine, profile=profile) for gpu in rest)
+    places = (
+        site(gpu, model, day, listed=listed, term=term, owned=owned, power=True, engine=engine, profile=profile)
+        for gpu in rest
+    )
     return tuple(place for place in places if place.cost is not None and place.calibration.grounded)
 
 

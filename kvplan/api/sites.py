@@ -9,6 +9,7 @@ from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
 from kvplan.errors import SpecError
+from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
 from kvplan.planning.site import Site
@@ -56,6 +57,7 @@ def site(
     parallel: Parallel | None = None,
     weights: str | None = None,
     utilization: float | None = None,
+    running: Running | None = None,
 ) -> Site:
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
@@ -64,12 +66,13 @@ def site(
     """
     place = Site(
         gpu=gpu,
-        calibration=calibrated(gpu, about, profile, engine.partition("@")[0], weights),
+        calibration=doubted(calibrated(gpu, about, profile, engine.partition("@")[0], weights), about),
         engine=catalog.engine(engine),
         offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
         weights=weights,
         utilization=utilization,
+        running=running or Running(),
     )
     if place.lone_offer:
         place = replace(place, typical=typical(day, term))
@@ -143,6 +146,22 @@ def calibrated(
     if gpu.name not in measured:
         return calibration
     return replace(calibration, evidence=f"{calibration.evidence}; its matrix products as {name} measured them")
+
+
+def doubted(calibration: Calibration, about: ModelSpec | None) -> Calibration:
+    """Return a calibration whose intervals are wider where the model's architecture was taken for a plain decoder's."""
+    if about is None or not about.assumed:
+        return calibration
+    from kvplan.architectures.assumed import PLAIN_ERROR, taken_for_plain
+
+    if not taken_for_plain(about.assumed):
+        return calibration
+    return replace(
+        calibration,
+        tpot=calibration.tpot.wider(PLAIN_ERROR),
+        ttft=calibration.ttft.wider(PLAIN_ERROR),
+        evidence=f"{calibration.evidence}; wider, for its architecture is unknown",
+    )
 
 
 def draw_of(gpu: Gpu, assumed: "Ownership", profile: str) -> "Draw | None":

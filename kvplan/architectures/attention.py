@@ -123,6 +123,9 @@ KINDS = {
     "mlp": "mlp",
     "moe": "moe",
     "linear": "linear",
+    "indexed_attention": "indexed",
+    "minimax_m3_sparse": "indexed",
+    "hybrid_sliding": "hybrid_sliding",
 }
 
 

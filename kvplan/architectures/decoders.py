@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 
 from kvplan.architectures.attention import attention_weights
 from kvplan.architectures.config import Config
-from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.feed_forward import always, mlp, moe
 from kvplan.architectures.parts import Body, Part, decoder, linear, vector
 from kvplan.specs.model import Attention, Weight
 
@@ -101,4 +101,16 @@ def sparse(
         norms=norms,
         norm=norm,
         head_bias=head_bias,
+    )
+
+
+def sparse_throughout(
+    c: Config, layers: tuple[list[str], Callable[[Hashable], Attention]], *, qk_norm: str = "", norm: int = 1,
+    head_bias: bool = False,
+) -> Body:  # fmt: skip
+    """Return a decoder with experts in every layer, whose attention has the biases that the config says."""
+    bias = c.flag("attention_bias")
+    experts = moe(c, c.size("hidden_size"), c.size("intermediate_size"))
+    return sparse(
+        c, *layers, always, experts, qkv_bias=bias, o_bias=bias, qk_norm=qk_norm, norm=norm, head_bias=head_bias
     )

@@ -77,7 +77,7 @@ def first_dense(c: Config) -> Callable[[int], bool]:
         if len(frequency) != layer_count(c):
             raise SpecError(f"{c.where}: moe_layer_freq has {len(frequency)} entries for {layer_count(c)} layers")
         return lambda i: bool(frequency[i])
-    unsaid = 1 if c.model_type in ("glm4_moe_lite", "hy_v3", "kimi_linear") else 0
+    unsaid = 1 if c.model_type in ("axk1", "glm4_moe_lite", "hy_v3", "kimi_linear") else 0
     first, step = (
         c.size("first_k_dense_replace", unsaid, low=0),
         c.whole("moe_layer_freq", 1 if frequency is None else frequency),

@@ -1,10 +1,10 @@
 """Weight formats: the bits an element takes, the width its products compute in, and every name a format goes by."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvplan.specs.hardware import Gpu
-from kvplan.specs.model import Quantization
+from kvplan.specs.model import ModelSpec, Quantization
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,8 @@ class WeightFormat:
     searched: bool = False  #: whether `recommend` tries it unasked
     vendors: tuple[str, ...] = ()  #: GPUs it is for, any where none is named
     everywhere: bool = False  #: whether the embedding and the output head are stored so too
+    #: modules that published checkpoints of models with routed experts leave in 16 bits
+    beside_experts: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()  #: other names in checkpoints, benchmark files and model names, in lower case
 
     @property
@@ -28,6 +30,12 @@ class WeightFormat:
             method=self.name, bits=self.bits, compute=self.compute, head=self.everywhere, embedding=self.everywhere
         )
 
+    def stored(self, model: ModelSpec) -> Quantization | None:
+        """Return how a checkpoint of a model in this format stores its matrices, None for 16 bits and more."""
+        how = self.quantization
+        routed = how is not None and self.beside_experts and any(w.split == "expert" for _, w in model.weights())
+        return replace(how, skip=self.beside_experts) if how is not None and routed else how
+
     def native(self, gpu: Gpu) -> bool:
         """Return whether a GPU multiplies the format as it is stored, or 16-bit operands unpacked from it."""
         rates = {4: gpu.fp4, 8: gpu.fp8}
@@ -37,6 +45,8 @@ class WeightFormat:
 #: every format a plan can ask for, by name. Adding one is one line here.
 #: int4: one 16-bit scale and one 4-bit zero point per 128 (AWQ, arXiv 2306.00978); fp8: one 32-bit scale per 128 x 128
 #: (DeepSeek-V3, arXiv 2412.19437); mxfp4: 8-bit scale per 32 (OCP MX 1.0); nvfp4: 8-bit scale per 16 (NVIDIA Blackwell)
+#: NVIDIA's NVFP4 checkpoints of models with experts leave attention alone: nvidia/MiniMax-M2.5-NVFP4 holds
+#: 2,730,491,904 elements of it in full and its experts in 112,340,238,336 bytes (tensor counts on the hub, 2026-06)
 FORMATS = {
     form.name: form
     for form in (
@@ -53,7 +63,15 @@ FORMATS = {
         WeightFormat(name="int8", bits=8 + 16 / 128, aliases=("int8-wo", "w8a8")),
         WeightFormat(name="int4", bits=4 + (16 + 4) / 128, searched=True, aliases=("int4-wo", "awq", "gptq", "w4a16")),
         WeightFormat(name="mxfp4", bits=4 + 8 / 32, compute=4, searched=True, aliases=("w4a16-mxfp4",)),
-        WeightFormat(name="nvfp4", bits=4 + 8 / 16, compute=4, searched=True, vendors=("nvidia",), aliases=("fp4",)),
+        WeightFormat(
+            name="nvfp4",
+            bits=4 + 8 / 16,
+            compute=4,
+            searched=True,
+            vendors=("nvidia",),
+            beside_experts=("self_attn",),
+            aliases=("fp4",),
+        ),
     )
 }
 _BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}

@@ -103,6 +103,8 @@ def remarks(c: Config) -> tuple[str, ...]:
         notes += (
             f"{outer}: only its language model ({c.model_type}) is read; weights of its other parts are not counted",
         )
+    if c.parent is not None and c.parent.model_type.endswith("_thinker"):
+        notes += ("its thinker is read, which engines serve; weights of a talker are not counted",)
     if dtype(c) == "float32":
         notes += ("a 32-bit checkpoint: engines serve it in 16 bits, and so do the sizes here",)
     return notes
@@ -113,6 +115,9 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     if not isinstance(raw, Mapping):
         return Config(raw, where, FAMILIES, classes=classes)
     raw = from_params(raw)
+    thinker = raw.get("thinker_config")  # what engines serve of Qwen's Omni models; the talker stands beside it
+    if isinstance(thinker, Mapping) and stated_type(thinker) in TOWERS:
+        raw, where = thinker, f"{where}: thinker_config"
     stated = stated_type(raw)
     if as_family is not None:
         from kvplan.architectures.assumed import forced
@@ -138,27 +143,17 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     return read_under(raw, where, classes, None)
 
 
-#: the fields of Mistral's params.json, and config.json's
-PARAMS = {
-    "dim": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "n_kv_heads": "num_key_value_heads",
-    "hidden_dim": "intermediate_size",
-}
+#: what Mistral's params.json states and no config.json
+PARAMS = {"dim", "n_layers", "n_heads", "n_kv_heads", "hidden_dim"}
 
 
 def from_params(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a file in Mistral's own format (params.json) as a config.json, any other as it is."""
-    if raw.get("model_type") or raw.get("architectures") or not PARAMS.keys() <= raw.keys():
+    if raw.get("model_type") or raw.get("architectures") or not raw.keys() >= PARAMS:
         return raw
-    renamed = {PARAMS.get(str(name), name): value for name, value in raw.items() if name != "moe"}
-    experts = raw.get("moe")
-    if isinstance(experts, Mapping):
-        return {**renamed, **experts, "model_type": "mixtral", "tie_word_embeddings": False}
-    if any(name in raw for name in ("q_lora_rank", "kv_lora_rank")):
-        return {**renamed, "model_type": "params.json"}  # latents under these names are not read
-    return {"tie_word_embeddings": False, "sliding_window": None, **renamed, "model_type": "mistral"}
+    from kvplan.architectures.params import renamed
+
+    return renamed(raw)
 
 
 def stated_type(raw: Mapping[str, Any]) -> str:
@@ -210,9 +205,11 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
         return (f"assumed: the file names {named} and is read as {c.model_type}, as asked",)
     if c.model_type != PLAIN or stated == PLAIN:
         return ()
-    found: tuple[str, ...] = (
-        f"assumed: kvplan does not know {named} and reads it as a plain decoder: attention over all tokens everywhere",
-    )
+    from kvplan.architectures.assumed import UNKNOWN, says_windows
+
+    seen = "full and windowed attention as layer_types lists it" if says_windows(c.raw) else ""
+    seen = seen or "attention over all tokens everywhere"
+    found: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
     if not c.stated("num_key_value_heads"):
         found += ("assumed: as many key/value heads as query heads, since the file states none",)
     if not c.stated("head_dim"):

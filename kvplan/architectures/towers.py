@@ -32,13 +32,21 @@ class Tower:
 
 
 def tower(
-    text: str, *model_types: str, sees: Sight | None = None, fixed: bool = True, flat: bool = False, tied: str = "outer"
+    text: str,
+    *model_types: str,
+    sees: Sight | None = None,
+    fixed: bool = True,
+    flat: bool = False,
+    tied: str = "outer",
+    nest: str = "text_config",
 ) -> Callable[[Counter], Counter]:
     """Register what stands beside the language model of these model types."""
 
     def register(weights: Counter) -> Counter:
         for model_type in model_types:
-            TOWERS.known[model_type] = Tower(text=text, weights=weights, fixed=fixed, flat=flat, tied=tied, sees=sees)
+            TOWERS.known[model_type] = Tower(
+                text=text, weights=weights, fixed=fixed, flat=flat, tied=tied, sees=sees, nest=nest
+            )
         return weights
 
     return register

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.shelves import names as names
     from kvplan.catalog.shelves import shelf as shelf
     from kvplan.catalog.shelves import shipped as shipped
+    from kvplan.catalog.sweeps import study as study
     from kvplan.catalog.workloads import all_workloads as all_workloads
     from kvplan.catalog.workloads import workload as workload
 
@@ -65,6 +66,7 @@ _OFFERS = {
     "scores": ("quality_file", "quality_table"),
     "serving": ("calibration", "is_serving", "serving_profile"),
     "shelves": ("names", "shelf", "shipped"),
+    "sweeps": ("study",),
     "workloads": ("all_workloads", "workload"),
 }
 _FILES = {name: file for file, offered in _OFFERS.items() for name in offered}

@@ -16,7 +16,9 @@ from kvplan.catalog.fields import (
     read_source,
     required,
     shelf_document,
+    source_of,
 )
+from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.hardware import Engine, Reserve, StepSize
 from kvplan.specs.source import Source
@@ -38,13 +40,14 @@ UNITS = {
     "rank_graph_bytes": "B",
     "state_pages": "#",
     "needs_slots": "#",
+    "draft_models": "#",
     "expert_padding": "#",
     "rope_table_bytes": "B",
     "absorbed_bytes": "B",
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("keeps_workspaces", "needs_slots")
+FLAGS = ("keeps_workspaces", "needs_slots", "draft_models")
 POOLS = ("profiled", "static", "free")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"
@@ -53,8 +56,10 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
+#: parts of model types that an engine starts a kind of draft for
+MODELS = ("eagle3_models", "mtp_models")
 #: fields that are no single figures
-OTHER = ("first_step", "steps", "runtime", "reserve", "releases")
+OTHER = ("first_step", *MODELS, "steps", "runtime", "reserve", "releases", "launch")
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -90,7 +95,10 @@ def engine(word: str = "vllm") -> Engine:
         plain, options = figures({k: v for k, v in part.items() if k not in OTHER}, UNITS, place, "engine")
         tables = _tables(part, place)
         values |= plain | tables
-        sources |= options | dict.fromkeys(tables, read_source(part["source"], place))
+        default = read_source(part["source"], place)
+        sources |= options | {name: source_of(part[name], default, place) for name in tables}
+        if "launch" in part:
+            values["launch"] = launch_options(part["launch"], values.get("launch"), f"{place}: launch")
     if missing := next((f for f in (*NEEDED, "runtime", "steps") if f not in values), None):
         raise SpecError(f"{location}: missing {missing}; compare with the engine file kvplan ships")
     if values["pool"] not in POOLS:
@@ -127,6 +135,9 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if "first_step" in part:
         values["first_step"] = tuple(listed(part["first_step"], f"{location}: first_step", "[a100-80gb-sxm]"))
+    for name in (name for name in MODELS if name in part):
+        raw = part[name]["value"] if isinstance(part[name], Mapping) and "value" in part[name] else part[name]
+        values[name] = tuple(map(str, listed(raw, f"{location}: {name}", "[llama, qwen]")))
     if "steps" in part:
         values["steps"] = tuple(
             _step(s, f"{location}: steps") for s in listed(part["steps"], f"{location}: steps", STEPS, 1)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from kvplan.errors import SpecError, shown
 
@@ -183,6 +183,12 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of bytes whole or not at all; raise SpecError."""
+    with writing(path) as file:
+        file.buffer.write(content)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[TextIO]:
     """Give a text file that takes the place of `path` when the block ends without an error, and else vanishes.
@@ -202,6 +208,14 @@ def writing(path: Path) -> Iterator[TextIO]:
             yield file
     except OSError as error:
         raise SpecError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def writing_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file that takes the place of `path` as `writing` does."""
+    with writing(path) as file:
+        yield file.buffer
+        file.buffer.flush()
 
 
 def _directly(path: Path, before: os.stat_result) -> int | None:

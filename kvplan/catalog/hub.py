@@ -21,7 +21,9 @@ class Upload:
     form: WeightFormat | None  #: format of its weights, None: as the model's own
     kv_bits: float | None  #: of the cache, where the name fixes it [bit]
     tuned: bool  #: whether the name only holds the model's, beside words that kvplan does not know
+    known: str  #: the name the model goes by in it, which may be that of a release
     remark: str = ""  #: what the name leaves open
+    context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
 
 
 #: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
@@ -46,16 +48,16 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"(?:unsloth-)?bnb-4bit|4bit-bnb|nf4", "bnb-4bit"),
         (r"bnb-8bit", "bnb-8bit"),
         (r"mxfp8", "mxfp8"),
-        (r"bf16|bfloat16", "bf16"),
+        (r"bf16|bfloat16|(?:qat-)?(?:(?:q4-0|int4)-)?unquantized", "bf16"),
         (r"nvfp4(?:a16)?(?:-(?:fast|kv))?|fp4", "nvfp4"),
-        (r"mxfp4(?:-(?:moe|a16))?", "mxfp4"),
+        (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
             r"(?:quantized[-.])?(?:gptq-)?w8a(?:16|8)|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit|quantized[-.]w8a8",
             "int8",
         ),
         (
-            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|int4|marlin))?|"
+            r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
             r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-auto-?round|-awq|-gptq|-mixed(?:-auto-?round)?)?|auto-?round|4bit",
             "int4",
         ),
@@ -80,6 +82,7 @@ def upload(word: str) -> Upload | None:
 
     Raises SpecError for a name that says weights of several widths.
     """
+    word = word.rstrip("/").replace(":", "-")  # a tag, as in Qwen3-8B-GGUF:Q8_0 and llama3.1:8b
     outer, bracketed = _brackets(word)
     if bracketed:
         return upload(bracketed) or _bracketed(outer, bracketed)
@@ -90,19 +93,55 @@ def upload(word: str) -> Upload | None:
             "config.json, or the model's own name with weights=FORMAT"
         )
     remark = ""
+    if form is None and (width := _WIDTH.search(plain(word))):
+        known = ", ".join(name.upper().replace("-", "_") for name in UPLOADED if name[0] in "qi")
+        raise SpecError(
+            f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
+            f"known: {known}; or give the file"
+        )
+    if re.search(r"-exl[23](?:-|$)", plain(word)) and form is None:
+        raise SpecError(
+            f"{shown(word)}: EXL2 and EXL3 uploads keep each width on a branch, which the name does not say; "
+            "give the folder of one, or the model's own name with weights=FORMAT"
+        )
     if name.endswith("-gguf"):
         name = name.removesuffix("-gguf")
         remark = "its GGUF files are of several widths and 16 bits are counted: add one as in -Q4_K_M, or give a file"
     if any(_OTHER.match(w) for w in left):
         return None
     if base := _known(plain(name)):
-        return Upload(base, form, cached, bool(left), remark)
+        return Upload(base, form, cached, bool(left), name, remark)
+    whole = name
     while (shorter := _TUNING.sub("", name)) != name:
         name = shorter
         if base := _known(plain(name)):
-            return Upload(base, form, cached, True, remark)
-    held = _held(name)
-    return Upload(held, form, cached, True, remark) if held else None
+            return Upload(base, form, cached, True, name, remark)
+    held, known = _held(whole)
+    return Upload(held, form, cached, True, known, remark, _context(whole)) if held else None
+
+
+def _context(name: str) -> int | None:
+    """Return the context that a tuned model's name states, as in 'Yi-34B-200K': 1,024s for a power of two. [token]"""
+    stated = next((w[:-1] for w in _words(name) if re.fullmatch(r"[1-9]\d{0,3}k", w)), None)
+    if stated is None:
+        return None
+    count = int(stated)
+    return count * 1024 if count & (count - 1) == 0 else count * 1000
+
+
+def why_not(word: str) -> str:
+    """Return why the name of an upload is not read as the model it holds the name of; '' where it holds none.
+
+    A word such as VL or Embedding beside a known model's name says another shape, or a part of one.
+    """
+    name, _, _, left = _peeled(word)
+    words, shapes = _words(name) + left, _shapes()
+    spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
+    first, last = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
+    rest = words[:first] + words[last:]
+    other = next((w for w in rest if _OTHER.match(w)), "")
+    known = shapes[words[first:last]][0] if last else _known("-".join(w for w in words if w != other))
+    return f"{other!r} in its name says another shape than {known}, or a part of it" if other and known else ""
 
 
 def _bracketed(outer: str, bracketed: str) -> Upload | None:
@@ -112,7 +151,7 @@ def _bracketed(outer: str, bracketed: str) -> Upload | None:
     inner = _peeled(f"x-{bracketed}")
     if not base or inner[1] is None:
         return None
-    return Upload(base, inner[1] or form, inner[2] or cached, False)
+    return Upload(base, inner[1] or form, inner[2] or cached, False, name)
 
 
 def _brackets(word: str) -> tuple[str, str]:
@@ -126,7 +165,7 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     name = plain(word)
     apple = word.lower().startswith("mlx-community/") or "-mlx" in name
     name = name.replace("-mlx", "")
-    if apple and (match := re.search(r"-([2-8])bit$", name)):
+    if apple and (match := re.search(r"-([2-8])bit(?:-dwq|-mlx)?$", name)):
         bits = int(match[1]) + 0.5
         return plain(name[: match.start()]), WeightFormat(name="mlx", bits=bits, everywhere=True), None, ()
     words = re.split(r"-", name)
@@ -140,6 +179,8 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     return name, None, None, ()
 
 
+#: a width of GGUF at the end of a name
+_WIDTH = re.compile(r"[-.]((?:ud-)?i?q[1-8](?:-[a-z0-9]{1,3})*)(?:[-.]gguf)?$")
 #: words that may stand after the format in a name
 MOST_LEFT = 3
 #: names of mixtures of widths
@@ -159,13 +200,13 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 @cache
-def _shapes() -> dict[tuple[str, ...], str]:
-    """Return the models whose names state a size, by the words of every name they go by."""
-    shapes: dict[tuple[str, ...], str] = {}
+def _shapes() -> dict[tuple[str, ...], tuple[str, str]]:
+    """Return the models whose names state a size, and the name meant, by the words of every name they go by."""
+    shapes: dict[tuple[str, ...], tuple[str, str]] = {}
     for alias, base in every_name("models").items():
         words = _words(plain(alias))
         if len(words) > 1 and any(re.fullmatch(r"(?:\d+x)?\d+[bm]", w) for w in words):
-            shapes.setdefault(words, base)
+            shapes.setdefault(words, (base, alias))
     return shapes
 
 
@@ -173,14 +214,14 @@ def _shapes() -> dict[tuple[str, ...], str]:
 _RELEASE = re.compile(r"v?\d+|instruct|it|chat|hf|base")
 
 
-def _held(name: str) -> str:
-    """Return the one known model whose name another holds; '' for none, several, or words of another shape."""
+def _held(name: str) -> tuple[str, str]:
+    """Return the one known model whose name another holds, and that name; '' for none, several, or another shape's."""
     words, shapes = _words(name), _shapes()
     spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
     widest = [s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans)]
     if len(widest) != 1:
-        return ""
+        return "", ""
     first, last = widest[0]
     rest = words[:first] + words[last:]
     release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
-    return "" if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
+    return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]

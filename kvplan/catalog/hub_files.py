@@ -3,6 +3,7 @@
 Nothing here opens a connection unless `online` is in force; weights and code are never fetched.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvplan.catalog.files import read_json, read_text
+from kvplan.catalog.files import read_json, read_text, write_whole
 from kvplan.errors import SpecError
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
@@ -21,6 +22,8 @@ NAME = re.compile(r"(?!\.)[\w.-]{1,96}/(?!\.)[\w.-]{1,96}", re.ASCII)
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 #: what is fetched of a checkpoint beside its config, where it has them: descriptions, a few MB at most
 BESIDE = ("hf_quant_config.json", INDEX)
+#: what is kept beside the snapshots of a checkpoint in one file, which has no index: the bytes its header adds up to
+HEADER = "kvplan-header.json"
 #: letters of a revision in a cache, which are hexadecimal
 REVISION = re.compile(r"[0-9a-f]{7,64}")
 
@@ -41,18 +44,25 @@ class Snapshot:
             ref=f"https://huggingface.co/{self.name}/blob/{self.folder.name}/{CONFIG}",
             date=spec.source.date,
         )
-        size = self._size()
-        notes = (f"its checkpoint holds {size:,} B of tensors ({INDEX})",) if size else ()
-        return replace(spec, name=self.name, title=self.name, source=source, notes=(*spec.notes, *notes))
+        size, said = self._size()
+        notes = (f"its checkpoint holds {size:,} B of tensors ({said})",) if size else ()
+        return replace(
+            spec, name=self.name, title=self.name, source=source, notes=(*spec.notes, *notes),
+            file_bytes=size or spec.file_bytes,
+        )  # fmt: skip
 
-    def _size(self) -> int:
-        """Return the bytes of the checkpoint's tensors as its index states them, 0 where there is none."""
-        path = self.folder / INDEX
-        if not path.is_file():
-            return 0
-        stated = read_json(read_text(path, INDEX), INDEX).get("metadata")
-        size = stated.get("total_size") if isinstance(stated, dict) else None
-        return int(size) if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15 else 0
+    def _size(self) -> tuple[int, str]:
+        """Return the bytes of the checkpoint's tensors as its index or header states them, and which; 0 for neither."""
+        for path, said in (
+            (self.folder / INDEX, INDEX),
+            (self.folder.parent.parent / HEADER, "the header of its file"),
+        ):
+            if path.is_file():
+                stated = read_json(read_text(path, path.name), path.name).get("metadata")
+                size = stated.get("total_size") if isinstance(stated, dict) else None
+                if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15:
+                    return int(size), said
+        return 0, ""
 
 
 @contextmanager
@@ -116,6 +126,25 @@ def _fetch(name: str) -> None:
         for file in BESIDE:
             with suppress(EntryNotFoundError):
                 hf_hub_download(name, file, cache_dir=cache())
+        _keep_header(name)
     except Exception as error:  # requests', httpx's and the hub's own, by release
         why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise SpecError(f"online: {name}: its {CONFIG} cannot be fetched ({type(error).__name__}: {why})") from None
+
+
+def _keep_header(name: str) -> None:
+    """Keep the size that the header of a checkpoint in one file states, where it has no index.
+
+    The client reads the header alone, by a range request of some 100 KB; what goes wrong leaves the size unknown.
+    """
+    folder = _cached(name)
+    if folder is None or (folder / INDEX).is_file():
+        return
+    try:
+        from huggingface_hub import get_safetensors_metadata
+
+        files = get_safetensors_metadata(name).files_metadata.values()
+        size = sum(max((t.data_offsets[1] for t in f.tensors.values()), default=0) for f in files)
+    except Exception:  # no safetensors, or a client that cannot
+        return
+    write_whole(folder.parent.parent / HEADER, json.dumps({"metadata": {"total_size": size}}))

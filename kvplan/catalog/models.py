@@ -11,8 +11,8 @@ from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
-from kvplan.catalog.hub_files import snapshot
-from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.hub_files import NAME, snapshot
+from kvplan.catalog.lookup import as_path, every_name, plain, resolve
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
@@ -28,14 +28,34 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     if path is not None:
         return _model_at(path, as_family)
     try:
-        return _model_named(resolve("models", word, "model"), as_family)
+        return _model_named(resolve("models", word, "model"), as_family, word)
     except UnknownName:
         if found := snapshot(word):
             return found.told(_model_at(found.folder, as_family))
         variant = _variant(word, as_family)
         if variant is None:
+            refuse_other(word)
             raise
         return variant
+
+
+def refuse_other(word: str) -> None:
+    """Raise UnknownName that says which word of a name keeps it from being read as a known model, where one does."""
+    from kvplan.catalog.hub import why_not
+
+    if reason := why_not(word) or _unpublished(word):
+        raise UnknownName("model", word, (), f"{reason}; give its config.json, or fetch it with online=True")
+
+
+def _unpublished(word: str) -> str:
+    """Return what keeps a checkpoint of the hub from being read: that its config is not on the shelf; near names."""
+    if not NAME.fullmatch(word):
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.lower(), sorted(every_name("models")), n=2, cutoff=0.6)
+    close = f" (of a like name: {' and '.join(near)})" if near else ""
+    return f"its published config is not one that kvplan ships{close}"
 
 
 def all_models() -> tuple[ModelSpec, ...]:
@@ -52,9 +72,31 @@ def class_defaults() -> Defaults:
 
 
 @cache
-def _model_named(name: str, as_family: str | None = None) -> ModelSpec:
-    location = f"{name}.yaml"
-    return _model_file(document("models", name), name, location, None, as_family)
+def _model_named(name: str, as_family: str | None = None, word: str = "") -> ModelSpec:
+    """Return a model of the shelf; where `word` names one of its releases, with what that release's config changes."""
+    location, raw = f"{name}.yaml", document("models", name)
+    release, changes = _release(raw, name, word, location)
+    if not changes:
+        return _model_file(raw, name, location, None, as_family)
+    config = {**mapping(raw.get("config"), f"{location}: config"), **changes}
+    spec = _model_file({**raw, "config": config}, name, location, None, as_family)
+    said = f"{release} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
+    return replace(spec, notes=(said, *spec.notes))
+
+
+def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, Document]:
+    """Return the release of a shelf model that a word names, and the config fields that differ in it; ('', {})."""
+    stated = raw.get("releases") or {}
+    for release, changes in mapping(stated, f"{location}: releases").items():
+        alike = plain(word) == plain(release) != name
+        if word and (word.strip().lower() == str(release).lower() or alike):
+            return str(release), mapping(changes, f"{location}: releases: {release}")
+    return "", {}
+
+
+def _told(changes: Document) -> list[str]:
+    """Return changed fields in words."""
+    return [f"{f} {v:,}" if isinstance(v, int) else f"its own {f}" for f, v in changes.items()]
 
 
 def _model_at(path: Path, as_family: str | None) -> ModelSpec:
@@ -127,13 +169,15 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     found = upload(word)
     if found is None:
         return None
-    spec = _model_named(found.base, as_family)
-    how = found.form.quantization if found.form else None
+    spec = _model_named(found.base, as_family, found.known)
+    how = found.form.stored(spec) if found.form else None
     if how is not None and found.kv_bits:
         how = replace(how, kv_bits=found.kv_bits)
     said = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
         said += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+    if found.context:
+        said += f", for {found.context:,} tokens"
     if found.remark:
         said += f"; {found.remark}"
     guessed = (f"assumed: {said}; its own config.json was not seen",) if found.tuned else ()
@@ -142,6 +186,7 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
         title=f"{spec.title} {how.method}" if how else spec.title,
         quantization=how if found.form else spec.quantization,
         assumed=guessed + spec.assumed,
+        max_context=found.context or spec.max_context,
         notes=(*(guessed or (said,)), *spec.notes),
     )
 

@@ -15,8 +15,10 @@ from kvplan.errors import SpecError
 MAX_RESULT = 300_000_000
 #: lists with one entry per request or token: never looked at, and nearly all of a detailed file
 PER_REQUEST = frozenset(("requests", "itls", "ttfts", "generated_texts", "input_lens", "output_lens", "start_times"))
-#: names that say how a file is written
-JSON_NAMES, YAML_NAMES = (".json", ".jsonl", ".ndjson"), (".yaml", ".yml")
+#: how a file is written by its name, where its first line does not say
+NAMES = {"json": (".json", ".jsonl", ".ndjson"), "yaml": (".yaml", ".yml")}
+#: how JSON begins, and YAML in braces does not
+JSON_OPENS = re.compile(r'\s*[\[{]+\s*(?:$|["}\]])')
 #: how YAML begins once its comments are gone: a field
 FIELD = re.compile(r"\s*[A-Za-z_]+:(\s|$)")
 #: columns of the one tool that writes its results as CSV (llama-bench)
@@ -28,7 +30,7 @@ HEAD, WIDTH = 50, 4000
 def holds_results(word: str) -> bool:
     """Return whether a file holds a benchmark's result, not a table of rows; raise SpecError where it is none at all.
 
-    Nothing but its first lines is read, and that only where its name does not say.
+    Nothing but its first lines is read; its name counts only where they do not say.
     """
     return _written(word) != "table"
 
@@ -36,18 +38,15 @@ def holds_results(word: str) -> bool:
 def _written(word: str) -> str:
     """Return how a file is written: as json, yaml, csv (a result), or as a table of rows."""
     path = path_of(word)
-    if path.suffix.lower() in JSON_NAMES:
-        return "json"
-    if path.suffix.lower() in YAML_NAMES:
-        return "yaml"
     with reading(path, path.name, MAX_TABLE) as file:
         lines = (file.readline(WIDTH) for _ in range(HEAD))
-        first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+        first = next((line for line in lines if line.strip() and not line.startswith(("#", "---"))), "")
+    named = next((kind for kind, names in NAMES.items() if path.suffix.lower() in names), "table")
     if first.lstrip().startswith(("{", "[")):
-        return "json"
-    if FIELD.match(first):
-        return "yaml"
-    return "csv" if set(next(csv.reader([first]), ())) >= CSV_RESULT else "table"
+        return "yaml" if named == "yaml" and not JSON_OPENS.match(first) else "json"
+    if set(next(csv.reader([first]), ())) >= CSV_RESULT:
+        return "csv"
+    return "yaml" if FIELD.match(first) else named
 
 
 def _light(key: str, value: Any) -> bool:

@@ -7,7 +7,8 @@ from kvplan.claims.checks import Answer, Evidence, check, exact, need, unknown
 from kvplan.claims.figures import show
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv import spelling
-from kvplan.kv.layout import KVLayout, equation, kv_layout
+from kvplan.kv.layout import KVLayout, equation
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import weights
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.claims import ClaimCase

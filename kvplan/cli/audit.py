@@ -3,7 +3,8 @@
 import click
 
 from kvplan.api.audit import ARTICLE, audit
-from kvplan.cli.options import day_option, deliver, examples, format_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import day_option, examples, format_option
 from kvplan.report.formats import Report
 
 

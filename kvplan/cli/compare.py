@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvplan import catalog
-from kvplan.cli.options import day_option, deliver, examples, format_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import day_option, examples, format_option
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
 
@@ -20,18 +21,22 @@ HELP = {"--help", "-h"}
 @click.argument("before")
 @click.argument("after", required=False)
 @day_option
+@click.option("--fail-above", metavar="P", help="Exit with 1 where a query costs more by this share, as in 5%.")
 @format_option
-@examples("kvplan compare plan.json", "kvplan compare rented.json owned.json")
-def command(before: str, after: str | None, on: str | None, form: str) -> None:
+@examples("kvplan compare plan.json", "kvplan compare rented.json owned.json --format md --fail-above 5%")
+def command(before: str, after: str | None, on: str | None, fail_above: str | None, form: str) -> None:
     """What changed between two plans of kvplan recommend --save, or between one and today's answer."""
+    from kvplan.api import values
     from kvplan.api.compare import compare
 
+    limit = values.given(values.share, fail_above, "fail_above")
     old = None if after else answer_to_words(before, on)
     comparison = compare(before, old) if old else compare(before, after, on=on)
 
     from kvplan.report import compare as words
 
-    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form)
+    breach = "" if limit is None else comparison.breach(limit)
+    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form, breach)
 
 
 def answer_to_words(before: str, on: str | None) -> "Recommendation | None":

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from kvplan.api.estimate import estimate
+from kvplan.api.estimate import at_contexts, estimate
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
     as_option,
     context_option,
     day_option,
-    deliver,
     engine_option,
     examples,
     format_option,
@@ -19,6 +19,7 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
+    running_options,
     techniques_option,
 )
 from kvplan.report.formats import Report
@@ -39,6 +40,7 @@ from kvplan.report.formats import Report
 @click.option("--tpot", metavar="TIME", help="Limit of the mean TPOT, or none. [default: 50ms]")
 @replica_options
 @engine_option
+@running_options()
 @price_option
 @prices_option
 @day_option
@@ -52,10 +54,15 @@ from kvplan.report.formats import Report
 def command(explain: bool, form: str, **options: Any) -> None:
     """Every technique at one context: bytes, GPUs, time, money, quality.
 
-    Without --gpu all GPUs are compared, and the cheapest one that was measured is shown in detail.
+    Without --gpu all are compared, and the cheapest measured one is shown.
     """
     from kvplan.report import estimate as words
+    from kvplan.report.drawings import what_if
 
     result = estimate(**options)
-    report = Report(lambda: words.page(result, explain), lambda: words.document(result, explain))
+    report = Report(
+        lambda: words.page(result, explain),
+        lambda: words.document(result, explain),
+        lambda: [what_if(at_contexts(options, result), result)],
+    )
     deliver(report, form, "" if result.feasible else f"no technique can be served: {result.rows[0].reason}")

@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
     day_option,
-    deliver,
     examples,
     format_option,
     long_context_option,

@@ -3,7 +3,8 @@
 import click
 
 from kvplan.api.listing import KINDS, listed
-from kvplan.cli.options import deliver, examples, format_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import examples, format_option
 from kvplan.report.formats import Report
 
 

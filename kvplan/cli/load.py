@@ -8,9 +8,10 @@ from click.core import ParameterSource
 from kvplan.api.capacity import capacity
 from kvplan.api.load import MOST_DRAFTED, load
 from kvplan.api.values import MOST_REQUESTS
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
+    confidence_option,
     day_option,
-    deliver,
     engine_option,
     examples,
     format_option,
@@ -20,6 +21,7 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
+    running_options,
 )
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
@@ -39,6 +41,7 @@ from kvplan.report.formats import Report
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
 @engine_option
+@running_options(hidden=True)
 @click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
@@ -49,6 +52,7 @@ from kvplan.report.formats import Report
 @click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
 @click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
+@confidence_option
 @profile_option
 @price_option
 @prices_option
@@ -60,10 +64,14 @@ from kvplan.report.formats import Report
     "kvplan load -w doc-qa -m llama3.1-70b -g h200 --gpus 32 -t fp8 --ttft 20s",
 )
 def command(form: str, workload: str | None, gpus: int | None, **options: Any) -> None:
-    """One server under load, or the most of a workload that GPUs serve."""
+    """One server under load, or the most of a workload that GPUs serve.
+    Takes --pp-layers, --dcp, --without ... as memory does.
+    """
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)
         return
+    if options.pop("confidence") is not None:
+        raise SpecError("confidence: is for a workload, with workload= and gpus=; leave it out")
     for name in ("isl", "osl"):
         if options[name] is None:
             raise SpecError(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
@@ -74,8 +82,8 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
 
 
 #: options that a workload on a number of GPUs is asked with
-ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "engine", "price", "prices", "profile", "on",
-         "allow_long_context")  # fmt: skip
+ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "confidence", "engine", "price", "prices", "profile",
+         "on", "allow_long_context")  # fmt: skip
 
 
 def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dict[str, Any]) -> None:

@@ -6,15 +6,15 @@ import click
 
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
-    COUNT,
     as_option,
     context_option,
-    deliver,
     examples,
     format_option,
     model_option,
     replica_options,
+    running_options,
 )
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
@@ -60,11 +60,7 @@ from kvplan.report.formats import Report
     help="vllm, sglang, trtllm or llamacpp, as in vllm@0.19.",
 )
 @click.option("--speculative", metavar="DRAFT", help="mtp, eagle3 or a draft model.")
-@click.option("--pp-layers", default="", metavar="N,N", help="Layers of each pipeline stage: 16,32.")
-@click.option("--dcp", type=COUNT, default=1, metavar="N", help="Decode-context-parallel GPUs, of tp.")
-@click.option("--kv-cache-memory-bytes", metavar="SIZE", help="Of the cache on a GPU, as in 20GiB.")
-@click.option("--cpu-offload", metavar="SIZE", help="Weights a GPU leaves on the host.")
-@click.option("--without", multiple=True, metavar="NAME", help="prefix-caching, hybrid or graphs; repeatable.")
+@running_options()
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @format_option
 @examples(

@@ -1,14 +1,6 @@
-"""Options that several commands share, how answers are written, and how messages name options.
+"""Options that several commands share. They pass on what was typed; the questions in `api` understand it."""
 
-Options pass on what was typed; the questions in `api` understand it. Their messages name parameters (`ttft: must be
-above zero`, `gpus=h200`), and `flagged` turns these names into flags.
-"""
-
-import re
-import sys
 from collections.abc import Callable
-from functools import cache
-from os import environ
 from typing import Any, TypeVar
 
 import click
@@ -17,17 +9,13 @@ from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.catalog.hub_files import online
+from kvplan.cli.delivery import HTML
 from kvplan.docstrings import docstring
-from kvplan.errors import KvplanError, SpecError, one_line
-from kvplan.report.blocks import Json, Page
-from kvplan.report.formats import Report, Screen, names, render
+from kvplan.errors import SpecError
+from kvplan.report.formats import names
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])
-#: columns below which nothing can be laid out
-NARROWEST = 40
-#: digits of the widest page
-MOST_DIGITS = 4
 COUNT = click.IntRange(1, values.MOST_GPUS)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
@@ -127,18 +115,42 @@ replica_options = stacked(
 )  # fmt: skip
 
 
+def running_options(hidden: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of an engine that change its memory."""
+    return stacked(
+        click.option(
+            "--pp-layers", default="", metavar="N,N", hidden=hidden, help="Layers of each pipeline stage: 16,32."
+        ),
+        click.option(
+            "--dcp", type=COUNT, default=1, metavar="N", hidden=hidden, help="Decode-context-parallel GPUs, of tp."
+        ),
+        click.option(
+            "--kv-cache-memory-bytes", metavar="SIZE", hidden=hidden, help="Of the cache on a GPU, as in 20GiB."
+        ),
+        click.option("--cpu-offload", metavar="SIZE", hidden=hidden, help="Weights a GPU leaves on the host."),
+        click.option(
+            "--without", multiple=True, metavar="NAME", hidden=hidden,
+            help="prefix-caching, hybrid or graphs; repeatable.",
+        ),
+    )  # fmt: skip
+
+
 engine_option = click.option(
     "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
 )  # fmt: skip
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{' or '.join(sorted(names(), reverse=True))}. [default: text]",
+        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; or --json.",
     ),
     click.option(
-        "--json", is_flag=True, is_eager=True, expose_value=False,
+        "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
         callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
         help="--format json: schema 1, base units.",
+    ),
+    click.option(
+        "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
+        help="Also write a page with charts.",
     ),
 )  # fmt: skip
 set_option = stacked(
@@ -169,80 +181,3 @@ def examples(*lines: str) -> Callable[[Command], Command]:
         return function
 
     return add
-
-
-# -- handing over ---------------------------------------------------------------------------------
-
-
-def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
-    """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
-    command = click.get_current_context().command
-
-    def page() -> Page:
-        return report.page().worded(lambda text: flagged(text, command))
-
-    def document() -> Json:
-        document: Json = spoken(report.document(), command)
-        return document
-
-    if text := render(Report(page, document), form, screen()):
-        click.echo(text, file=sys.stderr if aside else sys.stdout)
-    if refusal:
-        raise KvplanError(refusal)
-
-
-def say(message: str, who: str = "kvplan") -> None:
-    """Tell the user something on stderr, on one line."""
-    click.echo(one_line(f"{who}: {message}"), file=sys.stderr)
-
-
-def screen() -> Screen:
-    """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
-    if sys.stdout.isatty():
-        from shutil import get_terminal_size  # loads three compressors
-
-        return Screen(width=get_terminal_size().columns, colour="NO_COLOR" not in environ)
-    columns = environ.get("COLUMNS", "")
-    width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
-    return Screen(width=width) if width >= NARROWEST else Screen()
-
-
-@cache
-def flags(command: click.Command) -> dict[str, tuple[str, bool]]:
-    """Return parameter -> (its longest flag, whether it takes no value)."""
-    return {
-        p.name: (max(p.opts, key=len), bool(p.is_flag))
-        for p in command.params
-        if isinstance(p, click.Option) and p.name
-    }
-
-
-def flagged(text: str, command: click.Command) -> str:
-    """Return a text with parameters it assigns named as this command's flags: `gpus=h200` becomes `--gpu h200`."""
-    known = flags(command)
-
-    def assigned(match: re.Match[str]) -> str:
-        flag, bare = known.get(match[1], ("", False))
-        return match[0] if not flag else flag if bare or not match[2] else f"{flag} {match[2]}"
-
-    return re.sub(r"(?<![\w.-])([a-z_0-9]+)=([^\s,;)]*)", assigned, text) if "=" in text else text
-
-
-def refused(text: str, command: click.Command) -> str:
-    """Return a refusal with its parameters named as flags, also those it is about: `ttft: must be ...`."""
-    known = flags(command)
-
-    def first(match: re.Match[str]) -> str:
-        names = match[1].split(", ")
-        return f"{', '.join(known[n][0] for n in names)}:" if all(n in known for n in names) else match[0]
-
-    return flagged(re.sub(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*):", first, text), command)
-
-
-def spoken(value: Any, command: click.Command) -> Any:
-    """Return a JSON value whose texts name this command's flags."""
-    if isinstance(value, str):
-        return flagged(value, command)
-    if isinstance(value, list):
-        return [spoken(item, command) for item in value]
-    return {key: spoken(item, command) for key, item in value.items()} if isinstance(value, dict) else value

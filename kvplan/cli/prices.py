@@ -6,7 +6,8 @@ import click
 
 from kvplan import catalog
 from kvplan.api.prices import prices, refreshed
-from kvplan.cli.options import day_option, deliver, examples, format_option, path, say
+from kvplan.cli.delivery import deliver, say
+from kvplan.cli.options import day_option, examples, format_option, path
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
 

@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from kvplan.api.profile import BUDGET, DEVICES, MOST_PROCESSES, Stopped, Watch, profile, seconds
-from kvplan.cli.options import TEXT, deliver, examples, flagged, format_option, path, say
+from kvplan.cli.delivery import deliver, say
+from kvplan.cli.flags import flagged
+from kvplan.cli.options import TEXT, examples, format_option, path
 from kvplan.report.formats import Report
 
 

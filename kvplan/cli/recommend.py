@@ -6,11 +6,12 @@ import click
 from click.core import ParameterSource
 
 from kvplan import catalog
+from kvplan.cli.delivery import deliver
+from kvplan.cli.flags import spoken
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
     day_option,
-    deliver,
     examples,
     format_option,
     gpus_option,
@@ -21,7 +22,6 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     spares_option,
-    spoken,
     techniques_option,
     term_option,
     weights_option,
@@ -74,14 +74,16 @@ def question() -> dict[str, Any]:
 @prices_option
 @own_option
 @click.option("--engine", default="vllm", metavar="NAME", show_default=True, help="vllm, sglang, trtllm, any.")
+@click.option("--speculative", metavar="DRAFT", help="Also try mtp, eagle3, a draft model; eagle3:3=2.4.")
 @click.option("--vary", multiple=True, metavar="NAME=A,B", help="What if, as load=1,3,10 or price=2,3.")
+@click.option("--simulate", is_flag=True, help="Replay the requests on the two best plans.")
 @profile_option
 @day_option
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
 @long_context_option
 @format_option
 @examples(
-    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 5s",
+    "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 10s",
     "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
 def command(save: str | None, form: str, **options: Any) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from kvplan.api.show import show
-from kvplan.cli.options import deliver, examples, format_option, online_option, path
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import examples, format_option, online_option, path
 from kvplan.perf.kernel_profile import KINDS
 from kvplan.report.formats import Report
 

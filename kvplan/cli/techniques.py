@@ -6,9 +6,9 @@ import click
 
 from kvplan.api.listing import listed
 from kvplan.api.techniques import techniques
+from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
     day_option,
-    deliver,
     engine_option,
     examples,
     format_option,

@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from kvplan.api.validate import validate
-from kvplan.cli.options import deliver, examples, format_option, kind_option, path, profiles_option, set_option
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import examples, format_option, kind_option, path, profiles_option, set_option
 from kvplan.report.formats import Report
 
 

@@ -34,6 +34,18 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Running:
+    """Options of an engine that change how a GPU's memory is used; those of a Deployment, under the same names."""
+
+    graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
+    prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
+    hybrid: bool = True  #: whether layers that see a window free what they no longer see
+    context_ranks: int = 1  #: GPUs of a tensor-parallel group that divide a request's tokens (decode context parallel)
+    kv_bytes: float | None = None  #: fixed size of the cache on a GPU, whatever the share [B]
+    offloaded: float = 0.0  #: weights that a GPU leaves in the host's memory [B]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """An engine on a GPU and how it is run. None leaves a choice to the engine (or, for weights, to the checkpoint)."""
 

@@ -62,7 +62,10 @@ def eagle3(model: ModelSpec) -> Draft:
         Weight(name="lm_head", shape=(min(EAGLE_VOCAB, model.vocab), width), split="vocab"),
     )
     mixer = Attention(heads=heads, kv_heads=kv, key_dim=key, value_dim=own.value_dim if own else key)
-    head = replace(model, layers=(Layer(mixers=(mixer,), weights=weights),), outer=outer, quantization=None, tied=False)
+    head = replace(
+        model, layers=(Layer(mixers=(mixer,), weights=weights),), outer=outer, quantization=None, tied=False,
+        vocab=min(EAGLE_VOCAB, model.vocab),
+    )  # fmt: skip
     note = f"an EAGLE-3 head of one layer, {kv} key/value heads, {inner:,} wide, {EAGLE_VOCAB:,} words, 16 bits"
     return Draft(kind="eagle3", model=head, note=note)
 

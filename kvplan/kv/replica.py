@@ -64,7 +64,21 @@ def check_parallel(model: ModelSpec, parallel: Parallel) -> str:
             return f"tensor parallelism {tensor} and the model's {kv_heads} key/value heads do not divide each other"
     if parallel.pipeline > len(model.layers):
         return f"{parallel.pipeline} pipeline stages are more than the model's {len(model.layers)} layers"
+    if parallel.split and sum(parallel.split) != len(model.layers):
+        stages = ",".join(map(str, parallel.split))
+        return f"pp_layers {stages} are {sum(parallel.split)} layers; {model.title} has {len(model.layers)}"
     return ""
+
+
+def check_ranks(model: ModelSpec, parallel: Parallel, ranks: int) -> str:
+    """Return why decode context parallelism has no GPUs with the same heads to divide tokens over, '' when it has."""
+    heads = max((kv for _, kv in model.head_counts), default=1)
+    if ranks == 1 or parallel.tensor % (heads * ranks) == 0:
+        return ""
+    return (
+        f"decode context parallelism {ranks} divides tokens over GPUs that hold the same key/value heads, of which "
+        f"{model.title} has {heads}; write tp={heads * ranks}"
+    )
 
 
 def stage_layouts(layout: KVLayout, cuts: tuple[tuple[int, int], ...]) -> list[KVLayout]:
@@ -100,7 +114,7 @@ def weight_format(model: ModelSpec, form: str | None) -> tuple[float, Quantizati
         return dtype, model.quantization
     if form not in FORMATS:
         raise Incompatible(f"weights {shown(form)}: write one of {', '.join(FORMATS)}")
-    quantization = FORMATS[form].quantization
+    quantization = FORMATS[form].stored(model)
     return (FORMATS[form].bits if quantization is None else dtype), quantization
 
 

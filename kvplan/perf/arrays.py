@@ -1,11 +1,14 @@
 """Many passes side by side: operators of arrays, which the formulas of `perf` take as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kvplan.perf.operators import Operator
+from kvplan.perf.step_time import device_time, hosting
+from kvplan.specs.calibration import Calibration
 
 Array = Any
 #: the amounts of an operator
@@ -34,3 +37,38 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount
     return [first[name]._replace(**columns) for name, columns in operators.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOperators:
+    """Operators that several rows share: each different list once, and which of them each row has."""
+
+    row: Array  #: of each row, the place of its list among the operators
+    operators: list[Operator]  #: [list, load or 1]
+
+    def spread(self, times: Any) -> Any:
+        """Return times of the different lists as times of the rows."""
+        return times[self.row] if np.ndim(times) else times
+
+    def device(self, c: Calibration, prompts: bool = False) -> Any:
+        """Return how long the device takes for each row's operators. [s]"""
+        return self.spread(device_time(self.operators, c, prompts))
+
+    def host(self, c: Calibration) -> Any:
+        """Return how long the host takes to launch them. [s]"""
+        return self.spread(hosting(self.operators, c))
+
+
+def alike_rows(
+    rows: Sequence[Any], key: Callable[[Any], Hashable], make: Callable[[Any], Any]
+) -> tuple[Array, list[Any]]:
+    """Return which different part each row has, and what is made of the first row of each."""
+    places: dict[Hashable, int] = {}
+    made: list[Any] = []
+    at = []
+    for row in rows:
+        place = places.setdefault(key(row), len(made))
+        if place == len(made):
+            made.append(make(row))
+        at.append(place)
+    return np.array(at), made

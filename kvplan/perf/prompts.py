@@ -15,7 +15,7 @@ from kvplan.kv.replica import Parallel, Weights
 from kvplan.perf.operators import Amount, Attended, Operator, attended_at, forward, larger, smaller
 from kvplan.perf.operators import attention as attention_of
 from kvplan.perf.serving import Load, PromptTimes, Steps, company
-from kvplan.perf.step_time import operator_time, step_time
+from kvplan.perf.step_time import device_time, step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
 
@@ -94,6 +94,18 @@ def prompt_attention(
     return tuple(whole(k) for k in classes)
 
 
+def halfway(classes: Sequence[PromptClass], output: float) -> int:
+    """Return the length of the mean sequence when half of its answer is there. [token]"""
+    return int(mean(classes, [float(k.total) for k in classes]) + output / 2)
+
+
+def decode_attention(
+    base: KVLayout, layout: KVLayout, tensor: int, classes: Sequence[PromptClass], output: float, batch: Amount
+) -> list[Operator]:
+    """Return the attention on one GPU of a step in which `batch` sequences decode: what a layout changes of it."""
+    return attention_of(attended_at(layout, base, tensor, halfway(classes, output), 0), batch, None)
+
+
 def prompt_passes(
     model: ModelSpec, base: KVLayout, layout: KVLayout, held: Weights, parallel: Parallel, *, batch: Amount,
     classes: Sequence[PromptClass], output: float, chunk: float, attention: tuple[list[Operator], ...] = (),
@@ -103,7 +115,7 @@ def prompt_passes(
     `attention` is `prompt_attention`, where it has been worked out before.
     """
     prompt, fresh = (mean(classes, [float(getattr(k, of)) for k in classes]) for of in ("total", "fresh"))
-    middle = int(prompt + output / 2)
+    middle = halfway(classes, output)
     decoding = attended_at(layout, base, parallel.tensor, middle, 0)
     bare = Attended(decode=decoding.decode, prompt=())
     widths = sizes(classes, chunk)
@@ -130,8 +142,13 @@ def prompt_steps(p: PromptPasses, c: Calibration, batch: Amount) -> PromptSteps:
         decode=decode - saved,
         mixed=tuple(step_time(o, c, batch, True) - saved for o in p.mixed),
         alone=tuple(step_time(o, c, 0.0, True) for o in p.alone),
-        attention=tuple(sum(operator_time(o, c, True) for o in each) for each in p.attention),
+        attention=tuple(attention_time(each, c) for each in p.attention),
     )
+
+
+def attention_time(operators: Sequence[Operator], c: Calibration) -> Amount:
+    """Return how long the attention of a whole prompt takes. [s]"""
+    return device_time(operators, c, True)
 
 
 def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amount:

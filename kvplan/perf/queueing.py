@@ -4,7 +4,7 @@ Everything works on floats and on arrays of one shape.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import e as EULER
 from math import pi
@@ -63,20 +63,25 @@ def serve_open(load: Load, s: PromptSteps, c: Calibration, m: Mixture) -> Served
 
 
 def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amount) -> Served:
-    """Return the means of an open loop at a rate, waits for memory left out."""
+    """Return the means of an open loop at a rate, waits for memory left out.
+
+    TPOT is the mean over requests: what came while a request waited and was read delays a short answer more a token.
+    """
     times, others = m.times, company(load)
     own, extra = times.own, times.extra
     queue, decodes = turn(s, c, times, m, rate), decoding(load, s, c, times, m, rate)
+    busy = smaller(rate * extra, BUSIEST)
+    even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
     ttft = c.request * c.pace + polled + arriving + own + queue
     return Served(
         ttft=ttft,
-        tpot=decodes / load.output,
+        tpot=(even + load.short * (decodes - even)) / load.output,
         cycle=own + decodes,
         queued=0.0 * ttft,
         wait=arriving + queue,
         own=own,
-        busy=smaller(rate * extra, BUSIEST),
+        busy=busy,
         prompt_seconds=extra,
         step=s.decode,
         arriving=arriving,
@@ -98,13 +103,17 @@ class OpenLoop:
 
 def open_loop(
     steps_at: Callable[[Amount], PromptSteps], classes: Sequence[PromptClass], c: Calibration, *, rate: Amount,
-    output: float, most: Amount,
+    output: float, most: Amount, short: float = 1.0,
 ) -> OpenLoop:  # fmt: skip
-    """Return the steady state of a rank at which requests come at a rate: as many run, `most` at most, as leave."""
+    """Return the steady state of a rank at which requests come at a rate: as many run, `most` at most, as leave.
+
+    A request runs beside as many others as run on average (Poisson arrivals see time averages), so its steps are those
+    of one more.
+    """
 
     def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
-        batch = larger(running, 1.0)
-        load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0)
+        batch = larger(smaller(running + 1.0, most + 0.0 * rate), 1.0)
+        load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0, short=short)
         s = steps_at(batch)
         return load, s, mixture(classes, s, c, load)
 
@@ -235,17 +244,6 @@ def variation(m: Mixture, burstiness: float) -> Amount:
     return (burstiness**2 + squared) / (1 + squared)
 
 
-def open_memory(running: Amount, slots: Amount, rate: Amount, most_rate: Amount, burstiness: float) -> Wait:
-    """Return the wait for memory in an open loop: all slots taken as in M/M/c, then one after the other becomes free.
-
-    Source: Sakasegawa, Annals of the Institute of Statistical Mathematics 29, 1977.
-    """
-    load = smaller(running / slots, 1.0)
-    chance = larger(load ** ((2 * (slots + 1)) ** 0.5 - 1), TINY)
-    longer = (1 + burstiness**2) / 2
-    return Wait(chance=chance, mean=chance * longer / larger(most_rate - rate, 1e-9 * most_rate))
-
-
 def closed_memory(backlog: float, rate: float) -> Wait:
     """Return the wait for memory in a closed loop: the whole backlog leaves first, an Erlang time of as many stages.
 
@@ -264,27 +262,26 @@ class FirstToken:
 
     fixed: Amount  #: what every request spends: its overhead, the scheduler, the step it arrives in [s]
     mixture: Mixture  #: its own prompt, by class
-    queue: Wait  #: behind other prompts
-    memory: Wait  #: for memory
+    queue: Wait  #: behind other prompts, of those that do not wait for memory
+    memory: Wait  #: for memory, and behind the prompts of those that wait for it before
+    behind: Amount = 0.0  #: mean wait behind other prompts besides, of those that wait for memory [s]
 
     @property
     def mean(self) -> Amount:
         """Mean TTFT. [s]"""
         own = mean(self.mixture.classes, self.mixture.own)
-        return self.fixed + own + self.queue.mean + self.memory.mean
+        q = self.memory.chance
+        return self.fixed + own + (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
 
     def beyond(self, t: Amount) -> Amount:
-        """Return the share of requests whose first token takes longer than `t`.
-
-        Those that wait for memory wait for their turn of the prompts a mean time besides.
-        """
+        """Return the share of requests whose first token takes longer than `t`."""
         q, left = self.memory.chance, t - self.fixed
         total: Amount = 0.0
         for k, own in zip(self.mixture.classes, self.mixture.own, strict=True):
             rest = left - own
             total = total + k.weight * (1.0 - q) * self.queue.beyond(rest)
             if self.crowded:
-                total = total + k.weight * self.memory.longer(rest - self.queue.mean)
+                total = total + k.weight * self.memory.longer(rest - self.behind)
         return total
 
     @cached_property
@@ -300,7 +297,7 @@ class FirstToken:
         for own in self.mixture.own[1:]:
             longest = larger(longest, own)
         tail = min((1 - share) / 2, FARTHEST)  # one bound for all percentiles: they come out in order
-        high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.queue.mean
+        high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.behind
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             over = 1.0 * (self.beyond(middle) > 1 - share)
@@ -311,32 +308,42 @@ class FirstToken:
 def first_token(
     m: Mixture, served: Served, c: Calibration, load: Load, memory: Wait, burstiness: float | None
 ) -> FirstToken:
-    """Return the distribution of TTFT at a load; a closed loop has no `burstiness`."""
+    """Return the distribution of TTFT at a load; a closed loop has no `burstiness`.
+
+    In an open loop prompts stop being read once all slots are taken: the queue before those that find one free is as
+    much shorter as that is often.
+    """
     queue = prompt_wait(m, served, c, load, burstiness)
     fixed = c.request * c.pace + served.polled + served.arriving
-    return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory)
+    if burstiness is None:
+        return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
+    shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))
+    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory)
 
 
-def token_time(
-    served: Served, m: Mixture, output: Amount, z: float, crowded: Amount, queue: Wait | None = None
-) -> Amount:
+def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:
     """Return TPOT at z standard deviations from its mean. [s]
 
     The prompts of others that a request meets are a compound Poisson number of delays: a gamma distribution with their
     mean and variance (Wilson and Hilferty, PNAS 17, 1931). In an open loop, where `queue` is the wait for a turn, those
-    that came meanwhile are met too, and every delay lets others come. `crowded` is the mean TPOT when as many requests
-    run as z standard deviations from the mean, which counts for the part that lasts a request's life.
+    that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as lognormal.
+    `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
+    request's life.
     """
-    delays = larger(served.tpot - served.step, 0.0)
+    delays, output = larger(served.tpot - served.step, 0.0), load.output
     extra = mean(m.classes, m.extra)
     uneven = mean(m.classes, [x * x for x in m.extra]) / larger(extra * extra, TINY**2)
     total = larger(delays * output, TINY)
-    squared = uneven * larger(extra, TINY) / larger(total, extra + TINY)
+    squared = load.short * uneven * larger(extra, TINY) / larger(total, extra + TINY)
+    left = 1.0
     if queue is not None:
-        waits = (served.busy / total) ** 2 * queue.variance
-        squared = (squared + waits) / (1 - smaller(served.busy, BUSIEST)) ** 2
+        own, left = served.own, 1 - smaller(served.busy, BUSIEST)
+        varied = mean(m.classes, [x * x for x in m.own]) - own * own + queue.variance
+        before = (own + queue.mean) ** 2
+        waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
+        squared = (squared + waits) / left**2
     root = squared**0.5 / 3
     middle, there = (larger(1 - squared / 9 + at * root, 0.0) ** 3 - 1 for at in (0.0, z))
-    apart = ((delays * (there - middle)) ** 2 + (crowded - served.tpot) ** 2) ** 0.5
+    apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
     found = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
     return larger(found, smaller(served.step, served.tpot))

@@ -61,6 +61,7 @@ class Load:
     static: Amount = 0.0  #: 1: one batch that starts together and is read whole
     offline: Amount = 0.0  #: 1: all requests come at once
     open: Amount = 0.0  #: 1: requests come at a rate of their own
+    short: Amount = 1.0  #: mean of 1 / output times the mean output: what short answers make of a delay all share
     recv_interval: Amount = 1.0  #: decode steps from one look of the scheduler for new requests to the next
 
 

@@ -71,14 +71,23 @@ def overhead(c: Calibration, sequences: Amount) -> Amount:
     return (c.step + c.sequence * sequences) * c.pace
 
 
-def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
-    """Return the time of one step in which `sequences` sequences get a token. [s]
+def device_time(operators: Iterable[Operator], c: Calibration, prompts: bool = False) -> Amount:
+    """Return how long the device takes for operators one after the other. [s]"""
+    return sum(operator_time(o, c, prompts) for o in operators)
+
+
+def whole_step(device: Amount, host: Amount, c: Calibration, sequences: Amount) -> Amount:
+    """Return the time of a step from its device's and its host's. [s]
 
     Without CUDA graphs the host launches kernel by kernel while the device works: the longer of the two counts.
     """
+    return overlapped(device, host) + overhead(c, sequences)
+
+
+def step_time(operators: Iterable[Operator], c: Calibration, sequences: Amount, prompts: bool = False) -> Amount:
+    """Return the time of one step in which `sequences` sequences get a token. [s]"""
     known = list(operators)
-    device = sum(operator_time(o, c, prompts) for o in known)
-    return overlapped(device, hosting(known, c)) + overhead(c, sequences)
+    return whole_step(device_time(known, c, prompts), hosting(known, c), c, sequences)
 
 
 def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:

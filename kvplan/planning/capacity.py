@@ -6,15 +6,21 @@ from functools import cached_property
 from math import floor, log10
 
 from kvplan.planning.certainty import chance
+from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
+from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import GPUS, Candidates, Pair, candidates, configurations, grid_of, most_requests
-from kvplan.planning.site import Site
+from kvplan.planning.remedies import STEP
+from kvplan.planning.search import GPUS, Candidates, candidates
+from kvplan.planning.site import EVEN, Site
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
 DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
 #: how much more is too much
 MORE = 1.01
+#: a volume that a replica serves one by one [queries a day]
+RARE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class Capacity:
     plan: Plan | None  #: the plan on the fewest GPUs at that volume, None where none keeps the limits at any
     bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, or the engine's limit of sequences
     warnings: tuple[str, ...] = ()  #: what to know first
+    sought: float | None = None  #: the probability that was sought, where no volume reaches it
 
     @property
     def queries_per_day(self) -> float:
@@ -52,28 +59,55 @@ class Capacity:
         return f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
 
 
+def surest(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
+    """Return `capacity`, or where no volume is kept surely enough, at the surest: from even odds on, as `recommend`."""
+    found = capacity(demand, book, site, techniques, gpus)
+    if found.plan is not None:
+        return found
+    free, pairs, home = looked_at(
+        replace(demand, limits=replace(demand.limits, confidence=0.0)), book, site, techniques, gpus
+    )
+    if home is None:
+        return found
+    rare = candidates(at_volume(free, RARE), home)
+    sure = rare.sure[rare.feasible & rare.of(pairs)]
+    share = floor(float(sure.max()) / STEP + 1e-9) * STEP if sure.size else 0.0
+    if share < EVEN:
+        return found
+    lower = replace(demand, limits=replace(demand.limits, confidence=round(share, 2)))
+    again = capacity(lower, book, site, techniques, gpus)
+    return found if again.plan is None else replace(again, sought=demand.limits.confidence)
+
+
 def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
     """Return the most that GPUs serve under the demand's limits; its volume is where the search begins."""
-    limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
-    shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
-    known = {shape.pair for shape in shapes}
-    pairs = known - set(book.barred(known, limited))
-    grid = grid_of(limited, shapes, site.calibration.chunk, most_requests(demand.engine, [site])) if shapes else None
+    limited, pairs, home = looked_at(demand, book, site, techniques, gpus)
 
     def at(volume: float) -> Candidates | None:
-        return candidates(at_volume(limited, volume), grid, site) if grid else None
+        return candidates(at_volume(limited, volume), home) if home else None
 
     def served(volume: float) -> bool:
-        found = at(volume)
-        return found is not None and bool((found.feasible & found.of(pairs)).any())
+        tried = at(volume)
+        return tried is not None and bool((tried.feasible & tried.of(pairs)).any())
 
     volume = greatest(served, limited.workload.arrivals.queries_per_day)
     over = at(MORE * volume)
     binds = binding(over, pairs, limited) if over else "memory"
     there = at_volume(limited, volume)
-    found = at(volume)
-    plans = replace(book, demand=there).choices([found], pairs, "gpus") if found else []
+    tried = at(volume)
+    plans = replace(book, demand=there).choices([tried], pairs, "gpus") if tried else []
     return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds)
+
+
+def looked_at(
+    demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int
+) -> tuple[Demand, set[Pair], GpuGrid | None]:
+    """Return the demand on so many GPUs, what may be used, and the shapes there, None where no technique applies."""
+    limited = replace(demand, limits=replace(demand.limits, gpus=gpus))
+    shapes, _ = configurations(limited, list(techniques), site.gpu.gpus_per_node)
+    known = {shape.pair for shape in shapes}
+    homes = gpu_grids(limited, shapes, [site], most_requests(demand.engine, [site])) if shapes else [None]
+    return limited, known - set(book.barred(known, limited)), homes[0]
 
 
 def at_volume(demand: Demand, per_day: float) -> Demand:
@@ -102,14 +136,14 @@ def greatest(served: Callable[[float], bool], start: float) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if served(middle) else (low, middle)
     for _ in range(DOUBLINGS):  # a plan of another shape may serve a little more
-        if not served(MORE * told(low, served)):
+        if not served(MORE * in_few_digits(low, served)):
             break
-        low = MORE * told(low, served)
-    return told(low, served)
+        low = MORE * in_few_digits(low, served)
+    return in_few_digits(low, served)
 
 
-def told(volume: float, served: Callable[[float], bool]) -> float:
-    """Return a volume that is served as it is told: in its first digits where those are served."""
+def in_few_digits(volume: float, served: Callable[[float], bool]) -> float:
+    """Return a volume that is served as a report gives it: in its first digits where those are served."""
     short = rounded_down(volume)
     return short if served(short) else volume
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from kvplan.units import MILLION, MONTH
+from kvplan.units import MILLION, MONTH, show_percent
 
 if TYPE_CHECKING:
     from kvplan.planning.plan import Plan
@@ -45,6 +45,8 @@ def per_month(r: "Recommendation") -> float | None:
     return None if usd is None else usd * r.demand.mean * MONTH
 
 
+#: the figure that a budget is about
+COST = "a query"
 #: what is compared of two plans
 PLAN = (
     planned("technique", "technique", "word", lambda p: p.technique),
@@ -58,7 +60,7 @@ PLAN = (
     planned("TTFT", "ttft", "time", lambda p: p.ttft),
     planned("TPOT", "tpot", "time", lambda p: p.tpot),
     planned("end to end", "e2e", "time", lambda p: p.e2e),
-    planned("a query", "usd_per_query.expected", "usd", lambda p: p.usd),
+    planned(COST, "usd_per_query.expected", "usd", lambda p: p.usd),
     Quantity("P10", "usd_per_query.p10", "usd", lambda r: r.usd and r.usd[0]),
     Quantity("P90", "usd_per_query.p90", "usd", lambda r: r.usd and r.usd[2]),
     Quantity("a million tokens", "usd_per_million_tokens", "usd", per_million),
@@ -149,6 +151,21 @@ class Comparison:
     def changed(self) -> bool:
         """Whether any figure differs."""
         return any(change.changed for change in (*self.question, *self.plan, *self.lines))
+
+    @property
+    def rise(self) -> float | None:
+        """Relative change of the cost of a query, above zero where it rises; None where either cost is unknown."""
+        return next(change.relative for change in self.plan if change.name == COST)
+
+    def breach(self, limit: float) -> str:
+        """Return why the second plan is over a budget that lets the cost rise by a share, '' where it is not."""
+        if self.reasons[1]:
+            return f"{self.names[1]} has no plan: {self.reasons[1]}"
+        if self.rise is None:
+            return "the cost of a query is not known on both sides"
+        if self.rise <= limit:
+            return ""
+        return f"the cost of a query rises by {show_percent(self.rise, 1)}, more than {show_percent(limit, 1)}"
 
 
 def compare(before: Side, after: Side) -> Comparison:

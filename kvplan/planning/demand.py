@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.encoder import with_images
 from kvplan.planning.replica import default_kv_bits
 from kvplan.planning.site import Limits
+from kvplan.planning.speculation import Drafting
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
@@ -38,6 +40,7 @@ class Demand:
     #: replicas that stand in when others fail
     spares: int = 0
     prefix_cache: bool = True  #: whether prompts share a cached prefix
+    drafting: tuple[Drafting, ...] = ()  #: ways of speculative decoding to try beside decoding without
 
     @cached_property
     def prompt(self) -> int:
@@ -74,12 +77,12 @@ class Demand:
             return mean
         return np.min([surge * mean + spread * np.sqrt(mean) for surge, spread in self.streams], axis=0)
 
-    def sustained(self, flight: float) -> float:
+    def sustained(self, flight: Array) -> Array:
         """Return the mean requests in flight for which so many are planned: `crowd` read backwards."""
         if self.workload.offline:
             return flight
-        roots = ((np.sqrt(spread**2 + 4 * surge * flight) - spread) / (2 * surge) for surge, spread in self.streams)
-        return float(max(roots)) ** 2
+        roots = [(np.sqrt(spread**2 + 4 * surge * flight) - spread) / (2 * surge) for surge, spread in self.streams]
+        return np.max(roots, axis=0) ** 2
 
     @property
     def streams(self) -> tuple[tuple[float, float], ...]:

@@ -14,6 +14,7 @@ from kvplan.planning.suitability import beyond, within
 from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.units import show_bytes
 
 #: a price last seen longer ago than this is said to be old [day]
 STALE = 120
@@ -139,6 +140,11 @@ def pick_gpu(rows: Sequence[Evaluation]) -> str:
 def warnings(model: ModelSpec, context: int, sites: Sequence[Site], today: str) -> tuple[str, ...]:
     """Return what the reader must know: a context beyond the model's, unchecked figures, missing or old prices."""
     messages = context_warnings(model, context)
+    if sites and (moved := sites[0].running.offloaded):
+        messages.append(
+            f"each step also moves the {show_bytes(moved)} of weights left with the host to every GPU; times leave "
+            "that out and are too short by it"
+        )
     for site in sites:
         messages += no_bf16(site.gpu, model)
         if site.price is None and site.owned is None:

@@ -13,9 +13,10 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
+from kvplan.planning.converting import conversion_of
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import conversion_of, usd_per_query
+from kvplan.planning.search import usd_per_query
 from kvplan.planning.site import Site
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH
@@ -37,7 +38,7 @@ def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     batch = max(plan.in_flight / parallel.data, 1.0)
     totals = passes(
         demand.model, demand.base, shape.layout, weights(demand.model, plan.form), parallel, batch=batch,
-        prompt=demand.prompt, output=demand.output, chunk=c.chunk, cached=shape.cached,
+        prompt=demand.prompt, output=demand.output, chunk=c.chunk, cached=cached_by(demand, plan),
     )  # fmt: skip
     whole = step_time(totals.decode, c, batch)
     shares = dict.fromkeys(PARTS.values(), 0.0)
@@ -47,6 +48,11 @@ def seconds_by_part(demand: Demand, plan: Plan, site: Site) -> dict[str, float]:
     decode = plan.gpu_seconds * (1 - plan.prompt_share)
     parts = {"prefill": plan.gpu_seconds * plan.prompt_share, **{k: decode * v for k, v in shares.items()}}
     return {**parts, "overhead": decode * (1 - sum(shares.values()))}
+
+
+def cached_by(demand: Demand, plan: Plan) -> int:
+    """Return the tokens of a mean prompt that the plan's prefix cache still holds, evicted ones left out. [token]"""
+    return min(int(demand.prompt * plan.cached_share), demand.prompt - 1)
 
 
 def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
@@ -159,8 +165,7 @@ def volumes_of(
     """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one."""
     if bill is None or plan.usd is None:
         return []
-    shape = configuration_of(demand, plan)
-    tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(shape.cached))
+    tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(cached_by(demand, plan)))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
     same = [p for p in known if p.serves == demand.model.name]
     return [
@@ -175,6 +180,10 @@ def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[t
     peak_factor = demand.peak / demand.mean
     table = []
     for n in range(1, MOST_REPLICAS + 1):
-        rate = max(demand.sustained(n * held) / cycle for held, cycle in loads) / (1 + demand.headroom) / peak_factor
+        rate = (
+            max(float(demand.sustained(n * held)) / cycle for held, cycle in loads)
+            / (1 + demand.headroom)
+            / peak_factor
+        )
         table.append((rate * DAY, -(-(n + demand.spares) * each // bill.unit) * monthly))
     return table

@@ -4,16 +4,17 @@ Little's law ties everything: requests in flight = requests per second x seconds
 first, an open loop the second; `running` requests, those that hold memory, decide how fast both go.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
+from kvplan.perf.crowding import HeldSlots, held, open_memory, surge, swing
 from kvplan.perf.prompts import TINY
-from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, open_memory, token_time, variation
+from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
 from kvplan.perf.serving import BUSIEST
 from kvplan.planning.estimate import warnings
-from kvplan.planning.server import RankTimes, Server, bisect, rate_of, read_alone, timed
+from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.units import MILLION
 
@@ -74,13 +75,25 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     """
     t = timed(s, running, burstiness is not None)
     rate = rate_of(s, t, running)
-    memory = closed_memory(backlog, rate) if burstiness is None else open_memory(
-        running, s.most_running, rate, s.most_rate, burstiness
-    )  # fmt: skip
+    if burstiness is None:
+        memory = closed_memory(backlog, rate)
+    else:
+        full = full_slots(s, t, rate, burstiness)
+        memory = full.wait
+        t = t if s.split else replace(t, served=held(t.served, t.load, full, rate))
     first = disaggregated(s, t, rate, burstiness, memory) if s.split else first_token(
         t.mixture, t.served, s.site.calibration, t.load, memory, burstiness
     )  # fmt: skip
     return point(s, t, running, rate, first, burstiness)
+
+
+def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldSlots:
+    """Return what its slots make of an open loop; replicas that only decode stop for no prompts."""
+    none = replace(t.mixture, extra=tuple(0.0 for _ in s.classes))
+    return open_memory(
+        none if s.split else t.mixture, rate=rate, slots=s.most_running, ranks=float(s.ranks * s.decoders),
+        decode=lambda each: decode_step(s, each), output=s.output, squared=s.uneven, burstiness=burstiness,
+    )  # fmt: skip
 
 
 def disaggregated(s: Server, t: RankTimes, rate: float, burstiness: float | None, memory: Wait) -> FirstToken:
@@ -93,7 +106,7 @@ def disaggregated(s: Server, t: RankTimes, rate: float, burstiness: float | None
     scale = 1.0 if burstiness is None else variation(m, burstiness)
     waits = c.wait * each * m.times.squared * chance / (2 * ranks * (1 - busy)) * scale
     fixed = c.request * c.pace + (c.poll + 0.5) * t.steps.decode + s.transfer
-    return FirstToken(fixed=fixed, mixture=m, queue=Wait(chance=chance, mean=waits), memory=memory)
+    return FirstToken(fixed=fixed, mixture=m, queue=Wait(chance=chance, mean=waits), memory=memory, behind=waits)
 
 
 def tpot_of(s: Server, t: RankTimes) -> float:
@@ -101,12 +114,13 @@ def tpot_of(s: Server, t: RankTimes) -> float:
     return float(t.steps.decode if s.split else t.served.tpot)
 
 
-def crowded(s: Server, t: RankTimes, running: float, z: float, burstiness: float | None) -> float:
-    """Return TPOT when as many requests run as at z standard deviations; in an open loop their number varies. [s]"""
+def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: float | None) -> float:
+    """Return by how much a step is longer when as many requests run as at z standard deviations of an open loop. [s]"""
     if burstiness is None or not z:
-        return tpot_of(s, t)
-    swing = z * sqrt(running * (1 + burstiness**2) / 2)
-    return tpot_of(s, timed(s, min(max(running + swing, LEAST), s.most_running), opened=True))
+        return 0.0
+    each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness)
+    there = t.each + z * float(swing(t.load, t.served, each, decode_step(s, 1.0)))
+    return decode_step(s, min(max(there, 1.0), max(s.slots / s.ranks, 1.0))) - decode_step(s, t.each)
 
 
 def point(
@@ -120,12 +134,13 @@ def point(
 
     def tpot(share: float) -> float:
         z = NormalDist().inv_cdf(share)
-        full = crowded(s, t, running, z, burstiness)
+        longer = longer_step(s, t, rate, z, burstiness)
         if s.split:
-            return full
-        return float(token_time(t.served, t.mixture, s.output, z, full, queue))
+            return average + longer
+        return float(token_time(t.served, t.mixture, t.load, z, longer, queue))
 
-    cycle = ttft - before + s.output * average
+    writing = s.output * average if burstiness is None or s.split else float(t.served.cycle - t.served.own)
+    cycle = ttft - before + writing
     named = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "at_percentile": s.percentile}
     return Point(
         in_flight=rate * cycle,

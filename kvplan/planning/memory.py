@@ -6,9 +6,10 @@ from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
-from kvplan.kv.layout import ATTENTION_KINDS, KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
-from kvplan.kv.replica import check_parallel, weights
+from kvplan.kv.replica import check_parallel, check_ranks, weights
 from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
@@ -148,29 +149,11 @@ def draft_bytes(deployment: Deployment) -> float:
     return 0.0 if deployment.draft is None else weights(deployment.draft.model, deployment.draft.form).total
 
 
-def check_ranks(model: ModelSpec, deployment: Deployment) -> None:
-    """Refuse decode context parallelism that has no GPUs with the same heads to divide a request's tokens over."""
-    ranks, tensor = deployment.context_ranks, deployment.parallel.tensor
-    heads = max((kv for _, kv in model.head_counts), default=1)
-    if tensor % (heads * ranks):
-        raise Incompatible(
-            f"decode context parallelism {ranks} divides tokens over GPUs that hold the same key/value heads, of which "
-            f"{model.title} has {heads}; write tp={heads * ranks}"
-        )
-
-
 def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     """Return what a model holds at one context and batch; with a GPU, also how its memory is divided."""
-    refusal = check_parallel(model, deployment.parallel)
-    if refusal:
+    parallel = deployment.parallel
+    if refusal := check_parallel(model, parallel) or check_ranks(model, parallel, deployment.context_ranks):
         raise Incompatible(refusal)
-    if deployment.context_ranks > 1:
-        check_ranks(model, deployment)
-    if deployment.parallel.split and sum(deployment.parallel.split) != len(model.layers):
-        raise Incompatible(
-            f"pp_layers {','.join(map(str, deployment.parallel.split))} are {sum(deployment.parallel.split)} layers; "
-            f"{model.title} has {len(model.layers)}"
-        )
     layout = drafted(model, ask, deployment)
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None

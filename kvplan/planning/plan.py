@@ -10,9 +10,11 @@ import numpy as np
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
+from kvplan.planning.configurations import Configuration, Pair, cached_tokens
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import GPUS, Candidates, Configuration, Pair, cached_tokens
+from kvplan.planning.search import GPUS, Candidates
 from kvplan.planning.site import OBJECTIVES
+from kvplan.planning.speculation import Drafting
 from kvplan.quality.loss import Quality
 from kvplan.quality.weights import with_weights
 from kvplan.units import show_percent
@@ -65,6 +67,7 @@ class Plan:
     grounded: bool = True
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
+    drafting: Drafting | None = None  #: how it decodes speculatively, None where it does not
 
     @property
     def weighed(self) -> float | None:
@@ -80,7 +83,8 @@ class Plan:
     def label(self) -> str:
         """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
-        return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}"
+        drafts = f", {self.drafting.words}" if self.drafting else ""
+        return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
 
 
 def rank(objective: str, least: float = 0.0) -> Any:
@@ -100,7 +104,7 @@ def rank(objective: str, least: float = 0.0) -> Any:
     first: Any = keys[objective]
 
     def key(p: Plan) -> Any:
-        simple = (p.technique != spelling.BASELINE, p.form is not None, p.gpus, lost(p))
+        simple = (p.technique != spelling.BASELINE, p.form is not None, p.drafting is not None, p.gpus, lost(p))
         rest = (p.usd or 0.0, -p.slo_probability, p.ttft, p.technique, p.form or "", p.gpu)
         return (*first(p), -surely(p.slo_probability), *simple, *rest)
 
@@ -194,7 +198,8 @@ class Book:
         within = least * (1 + near) if least <= lowest <= least * (1 + near) else lowest * (1 + near)
         k = np.flatnonzero(score <= within)
         gpus, sure = one.gpus[i, j][k], one.sure[i, j][k]
-        order = np.lexsort((-sure, score[k], gpus, -surely(sure) if objective == "cost" else gpus))
+        drafts = np.array([s.drafts for s in one.grid.configurations])[i[k]]
+        order = np.lexsort((-sure, score[k], gpus, drafts, -surely(sure) if objective == "cost" else gpus))
         return self.plan(one, int(i[k[order[0]]]), int(j[k[order[0]]]))
 
     def plan(self, one: Candidates, i: int, j: int) -> Plan:
@@ -225,6 +230,7 @@ class Book:
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
             margin=one.site.margin,
+            drafting=shape.drafting,
             engine=self.demand.engine.name,
             served_by_engine=spelling.served_by(shape.technique, self.demand.engine),
         )
@@ -234,13 +240,17 @@ def configuration_of(demand: Demand, plan: Plan) -> Configuration:
     """Return the shape a plan was made of."""
     layout = spelling.apply(plan.technique, demand.base)
     cached = cached_tokens(demand, layout)
-    return Configuration(technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached)
+    return Configuration(
+        technique=plan.technique, form=plan.form, parallel=plan.parallel, layout=layout, cached=cached,
+        drafting=plan.drafting,
+    )  # fmt: skip
 
 
 def row_of(one: Candidates, plan: Plan) -> int:
     """Return which row of the candidates on its GPU a plan is from."""
-    mine = (plan.technique, plan.form, plan.parallel)
-    return next(k for k, s in enumerate(one.grid.configurations) if (s.technique, s.form, s.parallel) == mine)
+    mine = (plan.technique, plan.form, plan.parallel, plan.drafting)
+    shapes = ((s.technique, s.form, s.parallel, s.drafting) for s in one.grid.configurations)
+    return next(k for k, shape in enumerate(shapes) if shape == mine)
 
 
 def loads_of(one: Candidates, plan: Plan) -> tuple[tuple[int, float], ...]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from kvplan.kv import spelling
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan, row_of
-from kvplan.planning.search import CERTAINTY, Candidates, Pair, search
+from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
 from kvplan.units import show_percent, show_time, show_usd
@@ -55,6 +56,7 @@ def why(
     yield from bursts(d, smooth)
     yield from unmeasured(d)
     yield from caching(d)
+    yield from speculation(d)
     yield from looser_limits(d)
     yield from idle(d, bill)
     yield from apis(d, volumes)
@@ -194,6 +196,23 @@ def caching(d: Decision) -> Iterable[str]:
         yield f"{head} is needed: without it no plan on {plan.gpu} keeps the limits."
     elif plan.usd < (1 - SAME) * best.usd:
         yield f"{head} lowers the cost by {show_percent(1 - plan.usd / best.usd)}."
+
+
+def speculation(d: Decision) -> Iterable[str]:
+    """Yield what speculative decoding is worth where it was tried."""
+    if not d.demand.drafting or d.plan.usd is None:
+        return
+    plan, label = d.plan, d.demand.drafting[0].label
+    if plan.drafting is None:
+        yield f"Speculative decoding ({label}) was tried and does not lower the cost."
+        return
+    rated = [one.undrafted() for one in d.candidates if d.guesses or one.site.calibration.grounded]
+    without = next((p for p in d.book.choices(rated, d.pairs, d.objective) if p.usd is not None), None)
+    if without is None:
+        yield f"Speculative decoding ({label}) is needed: without it no plan keeps the limits."
+    else:
+        change = compared(usd(plan) / usd(without) - 1)
+        yield f"With speculative decoding ({label}) a query costs {change} than without it ({without.label})."
 
 
 def looser_limits(d: Decision) -> Iterable[str]:

@@ -6,19 +6,21 @@ are told why they were not. `hosting` bills it, `sensitivity` moves it about, `r
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from kvplan.architectures.formats import FORMATS
-from kvplan.kv import spelling
 from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
+from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
+from kvplan.planning.launch import Launch, launch
+from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import search
+from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
@@ -29,17 +31,6 @@ from kvplan.units import MONTH, show_usd
 NONE_APPLIES = "no technique can be applied to this model"
 #: changes that a message names
 REMEDIES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """A technique, a weight format or a GPU that cannot be, and why; '' stands for all of them."""
-
-    technique: str  #: '' for all
-    gpu: str  #: '' for all
-    reason: str  #: in words
-    #: weight format, '' for the checkpoint's own
-    weights: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +66,15 @@ class Recommendation:
     #: the probability that was sought, where no plan reaches it and the surest is given
     sought: float | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
+    launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
     engines: tuple["Recommendation", ...] = ()
     #: the same question with other values
     variations: tuple["Variation", ...] = ()
+    #: what simulations say of the best plan and the runner-up, where they were asked for
+    confirmed: tuple[Confirmation, ...] = ()
 
     @property
     def lacking(self) -> str:
@@ -130,92 +124,56 @@ def recommend(
     fallen back on, or a looser limit could raise the cost.
     """
     book = Book(demand, qualities, losses or {})
-    tried = [(name, form) for name in wanted for form in demand.forms]
-    barred = book.barred(tried)
-    # of a technique that may not be used the first weight format is enough to tell what it would cost
-    left_out = [pair for pair in barred if pair[1] != demand.forms[0]]
-    candidates, refused = search(demand, wanted, sites, left_out)
-    pairs = [pair for pair in tried if pair[0] not in refused and pair not in barred]
-    shown = [pair for pair in tried if pair[0] not in refused and pair not in left_out]
-    rated = [one for one in candidates if guesses or one.site.calibration.grounded]
-    least = book.least(rated, pairs, objective)
-    plans = book.choices(candidates, shown, objective, least)
-    able = [p for p in plans if p.pair in pairs]
-    allowed = [p for p in able if guesses or p.grounded]
-    chosen = allowed[0] if allowed else None
-    rejected = [Rejected(technique=name, gpu="", reason=reason) for name, reason in refused.items()]
-    rejected += [
-        Rejected(technique=name, weights=form or "", gpu="", reason=reason)
-        for (name, form), reason in barred.items()
-        if name not in refused and (form == demand.forms[0] or (name, demand.forms[0]) not in barred)
-    ]
-    rejected += [
-        Rejected(technique=name, weights=form or "", gpu="", reason=unkept(demand, sites, form))
-        for name, form in pairs
-        if not any(p.pair == (name, form) for p in plans)
-    ]
-    rejected += [
-        Rejected(technique=spelling.BASELINE, weights=form, gpu="", reason=reason)
-        for form, reason in (unsearched or {}).items()
-    ]
-    rejected += [
-        Rejected(technique="", gpu=one.site.gpu.name, reason=reason)
-        for one in candidates
-        if (reason := reason_of(one, demand, pairs, guesses))
-    ]
-    rejected += [Rejected(technique="", gpu=name, reason=reason) for name, reason in (absent or {}).items()]
-    count = sum(int((one.grid.usable & (one.room > 0)).sum()) for one in candidates)
-    if chosen is None:
-        impasse = Impasse(
-            demand=demand, book=book, candidates=candidates, pairs=pairs, barred=[p for p in shown if p in barred],
-            objective=objective, guesses=guesses, formats=tuple(unsearched or ()),
+    outcome = search_all(demand, wanted, sites, book, objective, guesses)
+    rejected = (
+        *outcome.rejected(sites, unsearched or {}),
+        *(Rejected(technique="", gpu=name, reason=reason) for name, reason in (absent or {}).items()),
+    )
+    if outcome.chosen is None:
+        return unanswered(
+            outcome, rejected, day, formats=tuple(unsearched or ()),
             techniques=[name for name in qualities if name not in wanted], sites=tuple(others),
         )  # fmt: skip
-        cures = remedies(impasse)
-        return Recommendation(
-            demand=demand, objective=objective, plan=None, site=None, bill=None, usd=None,
-            alternatives=runners_up(able, plans), rejected=tuple(rejected), why=(), front=front(allowed), swings=(),
-            break_even=(), tried=count, day=day, remedies=cures, cause=cause(impasse),
-        )  # fmt: skip
-    home = next(one for one in candidates if one.site.gpu.name == chosen.gpu)
-    bill = bill_of(demand, chosen, home.site)
-    loads = loads_of(home, chosen) if objective == "cost" else ((chosen.in_flight, cycle_of(chosen)),)
-    meant = CostRange(demand, chosen, home.site)
-    decision = Decision(
-        demand=demand, plan=chosen, home=home, candidates=candidates, plans=plans, pairs=pairs, book=book,
-        objective=objective, guesses=guesses,
+    return answered(outcome, outcome.chosen, rejected, day, apis)
+
+
+def unanswered(s: SearchOutcome, rejected: Sequence[Rejected], day: str, **others: Any) -> Recommendation:
+    """Return the answer where no plan keeps the limits: why, and what would make one possible; `others` to try."""
+    impasse = Impasse(
+        demand=s.demand, book=s.book, candidates=s.candidates, pairs=s.pairs,
+        barred=[pair for pair in s.shown if pair in s.barred], objective=s.objective, guesses=s.guesses, **others,
     )  # fmt: skip
-    volumes, smooth = volumes_of(demand, chosen, bill, loads, apis, day), smooth_cost(decision)
     return Recommendation(
-        demand=demand,
-        objective=objective,
-        plan=chosen,
-        site=home.site,
-        bill=bill,
-        usd=meant.range(),
-        alternatives=tuple(p for p in runners_up(able, plans) if p is not chosen),
-        rejected=tuple(rejected),
-        why=tuple(why(decision, bill, volumes, smooth)),
-        front=front(allowed),
-        swings=meant.swings(),
-        energy=energy_of(demand, chosen, home.site),
-        day=day,
-        break_even=tuple(volumes),
-        tried=count,
-        smooth=smooth,
-    )
+        demand=s.demand, objective=s.objective, plan=None, site=None, bill=None, usd=None,
+        alternatives=runners_up(s.able, s.plans), rejected=tuple(rejected), why=(), front=front(s.allowed), swings=(),
+        break_even=(), tried=s.count, day=day, remedies=remedies(impasse), cause=cause(impasse),
+    )  # fmt: skip
+
+
+def answered(
+    s: SearchOutcome, plan: Plan, rejected: Sequence[Rejected], day: str, apis: Iterable[ApiPrice]
+) -> Recommendation:
+    """Return the answer with a plan: its bill, its range, and the reasons."""
+    demand, home = s.demand, next(one for one in s.candidates if one.site.gpu.name == plan.gpu)
+    bill, meant = bill_of(demand, plan, home.site), CostRange(demand, plan, home.site)
+    loads = loads_of(home, plan) if s.objective == "cost" else ((plan.in_flight, cycle_of(plan)),)
+    decision = Decision(
+        demand=demand, plan=plan, home=home, candidates=s.candidates, plans=s.plans, pairs=s.pairs, book=s.book,
+        objective=s.objective, guesses=s.guesses,
+    )  # fmt: skip
+    volumes, smooth = volumes_of(demand, plan, bill, loads, apis, day), smooth_cost(decision)
+    return Recommendation(
+        demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
+        alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
+        why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
+        energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
+        launch=launch(demand, plan, home.site),
+    )  # fmt: skip
 
 
 def cycle_of(plan: Plan) -> float:
     """Return what a request takes from its slot. [s]"""
     return plan.gpu_seconds * plan.in_flight / plan.parallel.gpus
-
-
-def unkept(demand: Demand, sites: Sequence[Site], form: str | None) -> str:
-    """Return why no GPU serves a technique with some weights."""
-    if form and demand.native and not any(FORMATS[form].native(place.gpu) for place in sites):
-        return f"no GPU asked about runs {form} weights natively"
-    return "no GPU keeps every limit with it"
 
 
 def lacking(r: Recommendation) -> str:
@@ -251,10 +209,7 @@ def smooth_cost(d: Decision) -> float | None:
     if d.demand.workload.offline or d.demand.workload.arrivals.burstiness <= 1 or d.plan.usd is None:
         return None
     demand = d.demand.smooth
-    used = dict.fromkeys(technique for technique, _ in d.pairs)
-    left_out = [(t, form) for t in used for form in demand.forms if (t, form) not in d.pairs]
-    candidates, _ = search(demand, list(used), [one.site for one in d.candidates], left_out)
-    plans = replace(d.book, demand=demand).choices(
-        [one for one in candidates if d.guesses or one.site.calibration.grounded], d.pairs, d.objective
-    )
+    rated = [one for one in d.candidates if d.guesses or one.site.calibration.grounded]
+    again = [candidates_of(demand, one.gpu_grid) for one in rated]
+    plans = replace(d.book, demand=demand).choices(again, d.pairs, d.objective)
     return plans[0].usd if plans else None

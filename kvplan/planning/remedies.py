@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, inf, log10
 
+from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, Pair, search
+from kvplan.planning.search import Candidates, search
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.units import show_percent, show_time
 

@@ -9,8 +9,9 @@ from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.budget import Budget, Deployment, memory_budget
-from kvplan.kv.layout import KVLayout, kv_layout
-from kvplan.kv.replica import Parallel, check_parallel, native_formats, replica_shapes, weights
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
+from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.kv.speeds import interval
 from kvplan.money.cost import QueryCost, query_cost
 from kvplan.perf.operators import CACHE, Operator
@@ -198,10 +199,11 @@ class Case:
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
         s = self.site
-        where = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True
-        )
-        return memory_budget(self.model, layout, where, self.query.context)
+        deployment = Deployment(
+            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True,
+            **vars(s.running),
+        )  # fmt: skip
+        return memory_budget(self.model, layout, deployment, self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
         """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""
@@ -241,6 +243,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=lacking)
     shapes = case.shapes(layout)
     refused = check_parallel(case.model, shapes[0])
+    refused = refused or check_ranks(case.model, shapes[0], case.site.running.context_ranks)
     if refused:
         return replace(row, reason=refused)
     fitting = fit(case, layout, shapes)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import gpu_grids
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import candidates, grid_of
 from kvplan.planning.site import Site
 
 Array = Any
@@ -67,8 +68,9 @@ class CostRange:
         workload = self.demand.workload
         moved = replace(workload, input=workload.input.times(factor), output=workload.output.times(factor))
         demand, held = replace(self.demand, workload=moved), self.plan.in_flight
-        grid = grid_of(demand, [configuration_of(demand, self.plan)], self.site.calibration.chunk, held)
-        return float(candidates(demand, grid, self.site).served.cycle[0][list(grid.requests[0]).index(held)])
+        home = gpu_grids(demand, [configuration_of(demand, self.plan)], [self.site], held)[0]
+        served, _, _ = Crowd(demand=demand, gpu_grid=home).steady
+        return float(served.cycle[0][list(home.grid.requests[0]).index(held)])
 
     def cost(self, pace: Array = 1.0, price: Array = 1.0, load: Array = 1.0, length: Array = 1.0) -> Array:
         """Return what a query costs when these are multiplied; with none of them the plan's own cost. [USD]"""

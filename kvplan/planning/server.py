@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from kvplan.errors import Incompatible
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import CACHE, forward
 from kvplan.perf.prompts import (
@@ -20,13 +22,14 @@ from kvplan.perf.prompts import (
     slim,
 )
 from kvplan.perf.queueing import serve_open
-from kvplan.perf.serving import BUSIEST, Load, Served, serve
+from kvplan.perf.serving import BUSIEST, LENGTH_SPREAD, Load, Served, serve
 from kvplan.perf.step_time import step_time
 from kvplan.planning.replica import Case, default_kv_bits, evaluate
 from kvplan.planning.site import Query, Site
 from kvplan.planning.speculation import Speculation
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Lengths
 
 #: halvings of a bisection
 HALVINGS = 44
@@ -55,6 +58,19 @@ class Server:
     split: tuple[int, int] | None = None  #: replicas that only prefill and that only decode, None where each does both
     percentile: float = 0.95  #: share of requests for which limits must hold
     mixed: tuple[PromptClass, ...] = ()  #: classes of prompts, where not all are alike
+    answers: Lengths | None = None  #: lengths of the answers, None where all are about as long as `output`
+
+    @property
+    def uneven(self) -> float:
+        """Squared coefficient of variation of the answers' lengths."""
+        return self.answers.squared if self.answers else LENGTH_SPREAD**2 / 12
+
+    @cached_property
+    def decode_steps(self) -> tuple[tuple[float, float], ...]:
+        """(requests of one rank, time of a decode step [s]) up to all its slots."""
+        most = max(self.slots / self.ranks, 1.0)
+        loads = sorted({*(n for n in (2.0**i for i in range(32)) if n < most), most})
+        return tuple((n, float(timed(self, n * self.ranks * self.decoders).steps.decode)) for n in loads)
 
     @property
     def ranks(self) -> int:
@@ -115,7 +131,7 @@ def server(
     model: ModelSpec, site: Site, *, technique: str, prompt: int, output: float, hit: float = 0.0,
    
     speculation: Speculation | None = None, split: tuple[int, int] | None = None, percentile: float = 0.95,
-    mixed: tuple[PromptClass, ...] = (),
+    mixed: tuple[PromptClass, ...] = (), answers: Lengths | None = None,
 ) -> Server:  # fmt: skip
     """Return a server, on the replica that serves a query cheapest where none is fixed; Incompatible if none fits.
 
@@ -137,7 +153,7 @@ def server(
     return Server(
         model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
         prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
-        split=split, percentile=percentile, mixed=mixed,
+        split=split, percentile=percentile, mixed=mixed, answers=answers,
     )  # fmt: skip
 
 
@@ -156,20 +172,34 @@ class RankTimes:
 
 
 def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
-    """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one."""
+    """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one.
+
+    In an open loop a request runs beside as many others as run on average, in a closed one beside one less.
+    """
     c = s.site.calibration
     present = running / (s.ranks * s.decoders)
-    each = max(present, 1.0)
+    most = max(s.slots / s.ranks, 1.0)
+    each = max(min(present + 1.0, most), 1.0) if opened else max(present, 1.0)
     held = weights(s.model, s.site.weights)
     operators = prompt_passes(
         s.model, s.base, s.layout, held, s.parallel, batch=each, classes=s.classes, output=s.output, chunk=c.chunk
     )
     c = c.moved(accepted=gain(s, each, c)) if s.speculation else c
     steps = prompt_steps(operators, c, each)
-    load = Load(prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each, open=float(opened))
+    load = Load(prompt=s.fresh, output=s.output, batch=each, offered=present if opened else each,
+                open=float(opened), short=s.answers.short if s.answers else 1.0)  # fmt: skip
     m = mixture(s.classes, steps, c, load)
     served = serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
     return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served)
+
+
+def decode_step(s: Server, each: float) -> float:
+    """Return the time of a decode step of a rank, on straight lines between the loads it was worked out for. [s]"""
+    known = s.decode_steps
+    if each <= known[0][0]:
+        return known[0][1]
+    (a, low), (b, high) = next((pair for pair in pairwise(known) if each <= pair[1][0]), (known[-1], known[-1]))
+    return high if a == b else low + (high - low) * (each - a) / (b - a)
 
 
 def gain(s: Server, each: float, c: Calibration) -> float:

@@ -1,10 +1,11 @@
 """What every question of planning is made of: a query, a place to serve it, and the limits it must keep."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
+from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import median_offer, upper_end
 from kvplan.specs.calibration import Calibration
@@ -64,6 +65,7 @@ class Site:
     parallel: Parallel | None = None
     weights: str | None = None  #: weight format, None for the checkpoint's own
     utilization: float | None = None  #: share of GPU memory the engine may use, None for its default
+    running: Running = field(default_factory=Running)  #: options of the engine that change its memory
 
     @cached_property
     def price(self) -> Price | None:

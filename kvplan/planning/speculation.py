@@ -1,11 +1,35 @@
-"""Speculative decoding: what it gains, and how many tokens must be drafted for that."""
+"""Speculative decoding: what drafts, how many tokens a step yields, and which engines start it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from kvplan.errors import SpecError
+from kvplan.kv import spelling
+from kvplan.kv.budget import Draft
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
+from kvplan.planning.replica import default_kv_bits
+from kvplan.specs.hardware import Engine
+from kvplan.specs.model import ModelSpec
+from kvplan.units import show_count, show_percent
 
 #: share of drafted tokens that a usual draft gets right, one by one; says how many are drafted for a gain
 ACCEPTANCE = 0.8
+#: kind of draft -> (share of its tokens that the model accepts, what that rests on)
+ACCEPTED = {
+    "mtp": (0.85, "85 to 90 % of DeepSeek-V3's second tokens are accepted (arXiv 2412.19437, section 5.4.3)"),
+    # 2.77, 3.49, 3.34 and 2.88, 3.62, 3.29 tokens a step with 7 drafted: 3.23 is (1 - a^8) / (1 - a) of 0.71
+    "eagle3": (
+        0.71,
+        "two public EAGLE-3 heads of Llama 3 yield 3.2 tokens a step with 7 drafted, on MT-bench, HumanEval and GSM8K "
+        "(https://huggingface.co/nebius/EAGLE3-Llama-3.3-70B-Instruct, 2026-11-28)",
+    ),
+    "model": (0.71, "an assumption: as EAGLE-3 heads"),
+}
+#: names of the kinds of draft that are no model of their own
+LABELS = {"mtp": "MTP", "eagle3": "EAGLE-3"}
+#: tokens drafted a step that a search tries; next-token layers draft as many as there are layers
+TRIED = (1, 2, 3, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +60,83 @@ def speculation(accepted: float, draft: float, drafted: int | None) -> Speculati
     if accepted > drafted + 1:
         raise SpecError(f"speculative: {drafted} drafted tokens give at most {drafted + 1} a step, not {accepted:g}")
     return Speculation(accepted=accepted, draft=draft, drafted=drafted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafting:
+    """Speculative decoding as a search tries it: what drafts, how far ahead, and what a step yields."""
+
+    draft: Draft  #: next-token layers, a head or a smaller model
+    drafted: int  #: tokens drafted for each step [token]
+    accepted: float  #: tokens a step yields on average, the verifying model's own included [token/step]
+    basis: str  #: what that rests on, in words
+    kv_bits: float  #: of an element of the draft's cache [bit]
+
+    @property
+    def label(self) -> str:
+        """What drafts, in a few words: 'EAGLE-3', 'MTP', 'Llama 3.2 1B'."""
+        return LABELS.get(self.draft.kind, self.draft.model.title)
+
+    @property
+    def words(self) -> str:
+        """What it does, in words: 'EAGLE-3 drafting 3 tokens'."""
+        return f"{self.label} drafting {show_count(self.drafted, 'token')}"
+
+    @property
+    def spelled(self) -> str:
+        """It as options spell it: 'eagle3:3'."""
+        name = self.draft.model.name if self.draft.kind == "model" else self.draft.kind
+        return f"{name}:{self.drafted}"
+
+    def written_in(self, form: str | None) -> Draft:
+        """Return the draft beside weights in a format: a model's own layers are written as the others."""
+        return replace(self.draft, form=form) if self.draft.kind == "mtp" else self.draft
+
+    @lru_cache(maxsize=256)  # noqa: B019 (a search has a handful)
+    def layout(self, technique: str) -> KVLayout:
+        """Return the cache of the draft's own layers under a technique; Incompatible where it cannot act on them."""
+        return spelling.apply(technique, kv_layout(self.draft.model, self.kv_bits))
+
+
+def draftings(model: ModelSpec, draft: Draft, drafted: int | None, accepted: float | None) -> tuple[Drafting, ...]:
+    """Return the ways to draft that a search tries: as many tokens as asked for, or several numbers of them.
+
+    `accepted` tokens a step are as measured, for which as many are drafted as `speculation` takes where nobody says.
+    """
+    rate, source = ACCEPTED[draft.kind]
+    basis = "as asked for" if accepted else f"{show_percent(rate)} of the drafted tokens are accepted: {source}"
+    if accepted is not None:
+        counts = [speculation(accepted, 0.0, drafted).drafted]
+    elif drafted is not None:
+        counts = [drafted]
+    else:
+        counts = [len(draft.model.layers)] if draft.kind == "mtp" else list(TRIED)
+    bits = default_kv_bits(model)
+    return tuple(
+        Drafting(draft=draft, drafted=k, accepted=accepted or yielded(rate, k), basis=basis, kv_bits=bits)
+        for k in counts
+    )
+
+
+def yielded(rate: float, drafted: int) -> float:
+    """Return the tokens a step yields of `drafted` ones, each accepted with a probability. [token/step]
+
+    Source: Leviathan, Kalman and Matias, arXiv:2211.17192, eq. 1.
+    """
+    return (1 - rate ** (drafted + 1)) / (1 - rate)
+
+
+def not_started(engine: Engine, model: ModelSpec, draft: Draft) -> str:
+    """Return why an engine does not start a model with a draft, '' where it does."""
+    release = f"{engine.title} {engine.version}"
+    if draft.kind == "model" and not engine.draft_models:
+        return f"{release} does not start with a draft model"
+    if draft.kind == "model" and draft.model.vocab != model.vocab:
+        return (
+            f"{draft.model.title} has {draft.model.vocab:,} words and {model.title} {model.vocab:,}; "
+            "a draft model needs the same vocabulary"
+        )
+    known = {"eagle3": engine.eagle3_models, "mtp": engine.mtp_models}.get(draft.kind, ())
+    if known and not any(name in model.model_type for name in known):
+        return f"{release} starts {LABELS[draft.kind]} for {', '.join(known)}, not for {model.model_type}"
+    return ""

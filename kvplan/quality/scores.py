@@ -12,7 +12,8 @@ from math import asin, hypot, log2, pi, sin, sqrt
 
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
-from kvplan.kv.layout import Group, KVLayout, kv_layout
+from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.techniques import Technique
 from kvplan.specs.model import Attention, Compressed, Latent, ModelSpec
 from kvplan.specs.quality import AVERAGE, LEADING, LEADS, SHORT, TASKS, QualityTable, Score

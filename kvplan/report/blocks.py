@@ -98,9 +98,67 @@ class Chart:
     y_label: str  #: with its unit in brackets
     series: tuple[Series, ...]  #: drawn over each other
     log: bool = True  #: whether both axes are logarithmic
+    picture: bool = False  #: whether it only repeats a table beside it, which is enough where one reads text
 
 
-Block = Text | Notes | Table | Chart
+@dataclass(frozen=True)
+class Measure:
+    """One bar: its name, its value, and the range of the value where there is one."""
+
+    name: str  #: at the bar
+    value: float  #: in the unit of the axis
+    text: str  #: the value as it is written in tables, with its unit
+    low: float | None = None  #: lower end of its range
+    high: float | None = None  #: upper end of its range
+    tone: Tone = "plain"  #: how it is coloured
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Values side by side, from zero; it only repeats a table beside it, which is enough where one reads text."""
+
+    title: str  #: over the bars
+    label: str  #: of the axis, with its unit in brackets
+    bars: tuple[Measure, ...]  #: in the order of the table
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A quantity one may change on a page: a choice among values or a number between two."""
+
+    key: str  #: name of the column of `WhatIf.rows`, or of the factor in its formulas
+    label: str  #: with its unit
+    options: tuple[Any, ...] = ()  #: the values there are rows for; () for a number
+    labels: tuple[str, ...] = ()  #: how the options are written
+    low: float = 0.0  #: least number
+    high: float = 0.0  #: largest number
+    step: float = 0.0  #: between two numbers
+    start: Any = None  #: what it stands at first
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A figure that follows the sliders: a column of the rows, times and over the numbers one may set."""
+
+    key: str  #: column of the rows
+    label: str  #: of its axis, with its unit in brackets
+    times: tuple[str, ...] = ()  #: sliders it is proportional to
+    over: tuple[str, ...] = ()  #: sliders it is inversely proportional to
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """Figures of a grid computed beforehand, of which sliders choose rows; for pages that can be operated."""
+
+    title: str  #: over the sliders
+    note: str  #: what is held fixed
+    sliders: tuple[Slider, ...]  #: choices first
+    quantities: tuple[Readout, ...]  #: one chart each
+    name: str  #: column that names a bar
+    rows: tuple[Json, ...]  #: one of each bar and each combination of choices
+
+
+Block = Text | Notes | Table | Chart | Bars | WhatIf
 
 
 @dataclass(frozen=True)
@@ -114,7 +172,7 @@ class Page:
         """Return a page of blocks and groups of blocks; what is None or says nothing is left out."""
         blocks: list[Block] = []
         for part in parts:
-            blocks += [part] if isinstance(part, Text | Notes | Table | Chart) else part or ()
+            blocks += [part] if isinstance(part, Block) else part or ()
         return cls(tuple(b for b in blocks if says(b)))
 
     def worded(self, say: Callable[[str], str]) -> "Page":
@@ -136,7 +194,14 @@ def worded(block: Block, say: Callable[[str], str]) -> Block:
 
 def says(block: Block) -> bool:
     """Return whether a block has something to say."""
+    if isinstance(block, Bars | WhatIf):
+        return bool(block.bars if isinstance(block, Bars) else block.rows)
     return bool(block.lines if isinstance(block, Notes) else block.text if isinstance(block, Text) else True)
+
+
+def read(page: Page) -> tuple[Block, ...]:
+    """Return the blocks of a page that a format of text alone writes: those that only repeat a table are left out."""
+    return tuple(b for b in page.blocks if not (isinstance(b, Bars | WhatIf) or (isinstance(b, Chart) and b.picture)))
 
 
 @dataclass(frozen=True, kw_only=True)

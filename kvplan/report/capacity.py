@@ -28,7 +28,14 @@ def answer(found: Capacity) -> str:
         f"TTFT {show_time(plan.ttft)} and TPOT {show_time(plan.tpot)} at P{100 * demand.limits.percentile:g}, limits"
         f" kept with {show_percent(plan.slo_probability)} probability"
     )
-    return f"{head}: {rate}. More is bound by {found.bound_by}. The plan: {plan.label}, {plan.gpus} GPUs; {kept}."
+    sought = (
+        ""
+        if found.sought is None
+        else f" No volume keeps the latency limits with {show_percent(found.sought)} probability."
+    )
+    return (
+        f"{head}: {rate}. More is bound by {found.bound_by}. The plan: {plan.label}, {plan.gpus} GPUs; {kept}.{sought}"
+    )
 
 
 def basis(found: Capacity) -> list[str]:
@@ -64,7 +71,7 @@ def document(found: Capacity) -> Json:
         gpus=found.gpus,
         limits={
             "ttft": limits.ttft, "tpot": limits.tpot, "e2e": limits.e2e, "percentile": limits.percentile,
-            "confidence": limits.confidence,
+            "confidence": limits.confidence, "confidence_sought": found.sought or limits.confidence,
         },
         spares=demand.spares,
         seconds_between_questions=demand.workload.between_questions,

@@ -9,6 +9,7 @@ from kvplan.planning.estimate import Estimate
 from kvplan.planning.points import PATIENCE, READ
 from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Site
+from kvplan.report import drawings
 from kvplan.report.blocks import (
     Block,
     Json,
@@ -53,6 +54,7 @@ def page(e: Estimate, explained: bool = False) -> Page:
         (Text(f"Note: {sentence(w)}", "warning") for w in e.warnings),
         Text(standing(e), "quiet"),
         Text(limits_said(e) if e.feasible else "", "quiet"),
+        drawings.of_estimate(e),
         (block for site in e.sites for block in technique_tables(e, site)),
         Text(" ".join(legend(e)) if e.feasible else "", "quiet"),
         notes("Techniques that cannot be used", merged((r.technique, r.reason) for r in e.rows if r.reason)),

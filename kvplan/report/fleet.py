@@ -153,11 +153,33 @@ def page(p: FleetPlan) -> Page:
         Text(answer(p), "answer"),
         (Text(f"Note: {sentence(warning)}", "warning") for warning in p.warnings),
         Text(asked(p), "quiet"),
-        table("What would make a fleet possible", REMEDY, p.remedies) if p.remedies else None,
+        table(f"What would {change_for(p)}", REMEDY, p.remedies) if p.remedies else None,
         (assigned(p), Text(LEGEND, "quiet")) if p.uses else None,
         money(p),
         comparison(p),
         notes("Notes", remarks(p)),
+    )
+
+
+def change_for(p: FleetPlan) -> str:
+    """Return what the remedies are for."""
+    if p.sought is None:
+        return "make a fleet possible"
+    return f"keep the limits with {show_percent(p.sought)} probability"
+
+
+def odds(p: FleetPlan) -> str:
+    """Return which workloads are served less surely than was sought, '' where none is."""
+    if p.sought is None or p.bill is None:
+        return ""
+    sure = {w.task.name: w.sure for w in p.bill.workloads}
+    if len(p.unsure) == 1:
+        each = f"them with {show_percent(sure[p.unsure[0].name])} probability"
+    else:
+        each = " and ".join(f"those of {t.name} with {show_percent(sure[t.name])}" for t in p.unsure)
+    return (
+        f" No replica keeps the latency limits of {' and '.join(t.name for t in p.unsure)} with "
+        f"{show_percent(p.sought)} probability: this fleet keeps {each}."
     )
 
 
@@ -227,7 +249,7 @@ def answer(p: FleetPlan) -> str:
         text += f". No mix of GPU types is cheaper than {best.gpu} alone."
     else:
         text += f", {show_percent(saving, 1)} less than with {best.gpu} alone."
-    return f"{text}{servers(p)}{spares(p)}"
+    return f"{text}{servers(p)}{spares(p)}{odds(p)}"
 
 
 def servers(p: FleetPlan) -> str:
@@ -357,7 +379,9 @@ def document(p: FleetPlan) -> Json:
                 "queries_per_day": t.demand.workload.arrivals.queries_per_day, "peak_rate": t.demand.peak,
                 "ttft": t.demand.limits.ttft, "tpot": t.demand.limits.tpot, "e2e": t.demand.limits.e2e,
                 "percentile": t.demand.limits.percentile, "max_quality_drop": t.demand.limits.quality,
-                "confidence": t.demand.limits.confidence, "spares": t.demand.spares, "cost": costs.get(t.name),
+                "confidence": t.demand.limits.confidence,
+                "confidence_sought": p.sought or t.demand.limits.confidence,
+                "spares": t.demand.spares, "cost": costs.get(t.name),
                 "techniques": list(t.techniques), "barred": dict(t.barred),
             }
             for t in p.tasks

@@ -25,6 +25,7 @@ def answer(r: Recommendation) -> str:
     how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
     if p.form:
         how += f" with {p.form} weights" if p.technique == BASELINE else f" on the KV cache and {p.form} weights"
+    how += f" and {p.drafting.words} a step" if p.drafting else ""
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     if r.bill and r.bill.gpus > p.gpus:
         replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"

@@ -1,9 +1,10 @@
 """The fields `kvplan show` prints of each kind of thing."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 
 from kvplan.kv import spelling
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.report.fields import Field, finite
 from kvplan.specs.hardware import ENGINE_FIELDS, GPU_FIELDS, Engine, Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -84,7 +85,19 @@ def engine(e: Engine) -> list[Field]:
     return [
         Field(name, getattr(e, name), str(e.sources.get(name, "the engine's file")), ENGINE_UNITS.get(name, ""))
         for name in ENGINE_FIELDS
-    ]
+    ] + list(launched(e))
+
+
+def launched(e: Engine) -> Iterator[Field]:
+    """Yield the options that start an engine's server."""
+    if e.launch is None:
+        return
+    for f in fields(e.launch):
+        value = getattr(e.launch, f.name)
+        if isinstance(value, dict):
+            yield from (Field(f"launch.{f.name} {name}", told, str(e.launch.source)) for name, told in value.items())
+        elif value and f.name != "source":
+            yield Field(f"launch.{f.name}", value, str(e.launch.source))
 
 
 def price(prices: Iterable[Price]) -> list[Field]:

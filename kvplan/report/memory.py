@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from kvplan.kv.budget import Budget, Line
 from kvplan.kv.layout import equation
 from kvplan.planning.memory import LayerCache, Memory, draft_bytes
-from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, sentence, table
+from kvplan.report.blocks import Block, Column, Json, Page, Table, Text, notes, records, schema, sentence, table
+from kvplan.report.drawings import of_budget
 from kvplan.report.sources import about, brief, rules, whose
 from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 
@@ -51,9 +52,9 @@ def page(m: Memory, explained: bool = False) -> Page:
     sequences = "one sequence" if ask.batch == 1 else f"{ask.batch} sequences"
     what = f"{sequences} of {show_tokens(ask.context)} tokens ({READINGS[ask.reading]}; technique: {ask.technique})"
     size = f"{model.parameters / 1e9:,.2f} B parameters ({model.active_parameters / 1e9:,.2f} B active per token)"
-    room: list[Table | Text] = []
+    room: list[Block] = []
     if m.budget:
-        room = [budget_table(m.budget), *stages(m.budget), Text(capacity(m, m.budget))]
+        room = [budget_table(m.budget), of_budget(m.budget), *stages(m.budget), Text(capacity(m, m.budget))]
     lines = equation(m.layout, ask.context) if explained else ()
     return Page.of(
         Text(f"{model.title} needs {show_bytes(m.total)} of KV cache for {what}.", "answer"),

@@ -25,11 +25,17 @@ def marks(p: Plan) -> str:
     return f"{'' if p.grounded else '*'}{'^' if p.margin > 1 else ''}"
 
 
+def kept(p: Plan) -> str:
+    """Return the technique of a plan with what drafts for it; '+' where its engine does not serve the technique."""
+    drafts = f", {p.drafting.spelled}" if p.drafting else ""
+    return f"{p.technique}{drafts}{'' if p.served_by_engine else ' +'}"
+
+
 #: what a plan is and reaches; money per query
 PLAN = (
     Column[Plan](
         key="technique", heading="technique", value=lambda p: p.technique, align="left",
-        cell=lambda p: f"{p.technique}{'' if p.served_by_engine else ' +'}",
+        cell=kept,
     ),
     Column[Plan](
         key="gpu", heading="GPU", value=lambda p: p.gpu, align="left",
@@ -66,6 +72,10 @@ PLAN = (
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
     Column[Plan](key="price_margin", value=lambda p: p.margin),
+    Column[Plan](key="speculative.draft", value=lambda p: p.drafting and p.drafting.spelled),
+    Column[Plan](key="speculative.tokens_drafted", value=lambda p: p.drafting and p.drafting.drafted),
+    Column[Plan](key="speculative.tokens_per_step", value=lambda p: p.drafting and p.drafting.accepted),
+    Column[Plan](key="speculative.basis", value=lambda p: p.drafting and p.drafting.basis),
 )  # fmt: skip
 
 
@@ -93,6 +103,8 @@ def legend(plans: Sequence[Plan], limits: Limits) -> Block:
     ]
     if any(p.form for p in plans):
         lines.append("-: the checkpoint's own weights.")
+    if any(p.drafting for p in plans):
+        lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")
     if not all(p.grounded for p in plans):
         lines.append("* No server on this GPU was measured; its times are extrapolated.")
     if not all(p.served_by_engine for p in plans):

@@ -1,5 +1,6 @@
 """A progress bar with the time left, on stderr, and only when that is a terminal."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from kvplan.report.plain import Plain
-from kvplan.units import show_time
+from kvplan.units import show_count, show_time
+
+#: how often it is told how far a sweep is, where no bar can be drawn [s]
+EVERY = 30.0
 
 
 def quiet(share: float, text: str) -> None:
@@ -37,3 +41,39 @@ def bar(clock: Callable[[], float], deadline: float) -> Iterator[Callable[[float
             shown.update(task, completed=share, description=Text(text).plain, left=f"{show_time(left)} left")
 
         yield report
+
+
+@contextmanager
+def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], None]]:
+    """Give a function of (points done, of how many, how many of them went wrong): a bar, or a line now and then.
+
+    The time left is that of the points left at the pace of those that were done since the start.
+    """
+    console = Plain(stderr=True)
+    begun, first, told = time.monotonic(), -1, time.monotonic()
+
+    def line(done: int, total: int, wrong: int) -> str:
+        nonlocal first
+        first = done if first < 0 else first
+        spent, since = time.monotonic() - begun, done - first
+        left = f", {show_time(spent * (total - done) / since)} left" if since else ""
+        amiss = f", {show_count(wrong, 'point')} without an answer" if wrong else ""
+        return f"{done:,} of {total:,} points{amiss}{left}"
+
+    if not console.is_terminal or console.is_dumb_terminal:
+
+        def plain(done: int, total: int, wrong: int) -> None:
+            nonlocal told
+            text, now = line(done, total, wrong), time.monotonic()
+            if now - told >= EVERY:
+                told = now
+                say(text)
+
+        yield plain
+        return
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task("starts", total=1.0)
+        yield lambda done, total, wrong: shown.update(
+            task, completed=done / total, description=Text(line(done, total, wrong)).plain
+        )

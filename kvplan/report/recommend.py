@@ -7,8 +7,10 @@ from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
 from kvplan.planning.hosting import per_million
+from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
-from kvplan.planning.recommend import Recommendation, Rejected
+from kvplan.planning.recommend import Recommendation
+from kvplan.report import launch
 from kvplan.report.blocks import (
     Column,
     Json,
@@ -22,8 +24,10 @@ from kvplan.report.blocks import (
     sentence,
 )
 from kvplan.report.choices import engines_table, remedies_table, variations_table
+from kvplan.report.confirm import confirmed_records, confirmed_table
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
+from kvplan.report.plan_drawings import of_plans
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, plans_table
 from kvplan.report.sources import assumed, brief, calibration, price, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time
@@ -65,9 +69,12 @@ def page(r: Recommendation) -> Page:
         Text(asked(r), "quiet"),
         Text(waiting(r, r.plan), "quiet") if r.plan else None,
         standing(r),
+        launch.started(r),
+        of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
         variations_table(r),
         engines_table(r),
+        confirmed_table(r.confirmed),
         bill_table(r),
         billed(r),
         terms_table(r),
@@ -80,6 +87,7 @@ def page(r: Recommendation) -> Page:
         legend(marked, limits) if r.alternatives else None,
         plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
+        notes("Speculative decoding", speculative(r.plan)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
         notes("Sources", sources(r)),
     )
@@ -90,6 +98,24 @@ def named(x: Rejected) -> str:
     if x.weights:
         return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
     return x.technique or x.gpu
+
+
+def speculative(p: Plan | None) -> Iterator[str]:
+    """Yield what the speculative decoding of a plan rests on."""
+    if p is None or p.drafting is None:
+        return
+    used = p.drafting
+    yield f"{used.words[:1].upper()}{used.words[1:]}; a step yields {used.accepted:.2f} on average: {used.basis}."
+    if used.draft.note:
+        yield f"Assumed: {used.draft.note}."
+    yield (
+        "Its weights and its cache are counted in the memory of every GPU. A step takes the pass that verifies the "
+        "drafted tokens and one pass of the draft for each of them, at the same rates; no server was measured so."
+    )
+    yield (
+        "The probability of keeping the limits leaves out how far the acceptance of your requests differs: engines log "
+        f"how many tokens a step yields; give them, as in speculative={used.spelled}=2.4."
+    )
 
 
 def waiting(r: Recommendation, plan: Plan) -> str:
@@ -164,6 +190,7 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "price": price(r.site.price) if r.site else None,
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
+        "launch": launch.document(r.launch),
     }
 
 
@@ -198,6 +225,7 @@ def document(r: Recommendation, question: Json | None = None) -> Json:
         candidates=r.tried,
         recommended=chosen(r.plan, r) if r.plan else None,
         alternatives=[plan(p, r) for p in r.alternatives],
+        simulated=confirmed_records(r.confirmed),
         front=[plan(p, r) for p in r.front],
         rejected=records(REJECTED, r.rejected),
         remedies=[{"change": x.change, "plan": plan(x.plan, r)} for x in r.remedies],

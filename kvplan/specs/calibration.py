@@ -125,6 +125,10 @@ class Range:
     low: float  #: 10th percentile of measured over predicted
     high: float  #: 90th percentile
 
+    def wider(self, factor: float) -> "Range":
+        """Return the interval with both ends moved out by a factor."""
+        return Range(low=self.low / factor, high=self.high * factor)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:

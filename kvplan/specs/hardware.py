@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
 from kvplan.specs.fields import about, described
+from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.source import Source
 
 
@@ -110,10 +111,14 @@ class Engine:
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
+    draft_models: bool = False  #: whether it starts with a smaller model that drafts
+    eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
+    mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
+    launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 
     @property
@@ -170,7 +175,7 @@ def captured(sequences: int) -> int:
 
 
 #: fields of an engine file, in the order they are shown
-ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources"))
+ENGINE_FIELDS = tuple(f.name for f in fields(Engine) if f.name not in ("name", "sources", "launch"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from kvplan.units import DAY
 _NORMAL = NormalDist()
 #: shares of the requests, shortest first, at which a distribution is cut into points; its tail is cut finer
 EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+#: equally likely lengths that stand for a distribution
+SLICES = 400
 #: a lognormal's P95 cannot be further above its mean: exp(z^2 / 2)
 WIDEST = exp(_NORMAL.inv_cdf(0.95) ** 2 / 2)
 #: from this share of a prompt on that a prefix cache holds, it is compressed for questions yet to come
@@ -46,6 +48,21 @@ class Lengths(ABC):
     def points(self) -> tuple[tuple[float, float], ...]:
         """(length, weight) pairs that stand for the distribution; their mean is the mean, weights sum to 1."""
         return tuple((self.between(a, b), b - a) for a, b in pairwise(EDGES))
+
+    @cached_property
+    def squared(self) -> float:
+        """Squared coefficient of variation."""
+        return sum(length * length for length in self.even) / len(self.even) / self.mean**2 - 1
+
+    @cached_property
+    def short(self) -> float:
+        """Mean of 1 / length times the mean length: what short ones make of a delay that all share."""
+        return sum(1 / max(length, 1.0) for length in self.even) / len(self.even) * self.mean
+
+    @cached_property
+    def even(self) -> tuple[float, ...]:
+        """Lengths that are equally likely. [token]"""
+        return tuple(self.quantile((k + 0.5) / SLICES) for k in range(SLICES))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
 from kvplan.specs.model import Attention, Layer, Weight
 
+#: BART itself and those that differ from it by training alone
+LIKE_BART = ("bart", "mvp", "plbart")
 
-@family("bart", "mbart", "pegasus", "m2m_100", "blenderbot", "marian", "whisper")
+
+@family(*LIKE_BART, "mbart", "pegasus", "m2m_100", "blenderbot", "blenderbot-small", "marian", "whisper")
 def bart(c: Config) -> Body:
     """BART and its kin: LayerNorms and biases throughout; they differ in positions, embedding norms and final norms."""
     t, hidden = c.model_type, c.size("hidden_size")
@@ -18,9 +21,8 @@ def bart(c: Config) -> Body:
     speech = t == "whisper"
     tokens = c.size("max_source_positions" if speech else "max_position_embeddings")
     targets = c.size("max_target_positions") if speech else tokens
-    norms = 2 * (
-        (t in ("bart", "mbart")) + (t not in ("bart", "marian"))
-    )  # on the embeddings, and after the last layer
+    first = t in (*LIKE_BART, "mbart", "blenderbot-small")
+    norms = 2 * (first + (t not in (*LIKE_BART, "blenderbot-small", "marian")))  # on embeddings, after the last layer
 
     def attends(heads: Attention, prefix: str = "self_attn") -> tuple[Weight, ...]:
         weights = attention_weights(hidden, heads, qkv_bias=True, o_bias=True, prefix=prefix)
@@ -39,7 +41,7 @@ def bart(c: Config) -> Body:
         stated_count(c, "encoder_layers"),
     )
     if t != "m2m_100":  # its sinusoids are computed, the others' tables are stored (sinusoids too)
-        extra = 2 if t in ("bart", "mbart") else 0
+        extra = 2 if t in (*LIKE_BART, "mbart") else 0
         outer += (
             table("encoder.embed_positions", tokens + extra, hidden, "none"),
             table("embed_positions", targets + extra, hidden, "none"),

@@ -1,18 +1,23 @@
 """DeepSeek and others with multi-head latent attention (MLA)."""
 
+from collections.abc import Hashable
+
 from kvplan.architectures.attention import gqa, latent
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, decoder, drafting, layer_count
+from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight
 
 
-@family("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "mistral4")
+@family("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "mistral4", "sarvam_mla", "axk1")
 def deepseek(c: Config) -> Body:
-    """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer."""
+    """DeepSeek V2/V3/R1, Kimi K2, GLM-4.7-Flash, Mistral 4; V3.2 and GLM-5 add a sparse indexer.
+
+    A.X-K1 has one more norm after its experts.
+    """
     hidden, inner, count = c.size("hidden_size"), c.size("moe_intermediate_size"), layer_count(c)
     if c.model_type == "deepseek_v2" and not c.flag("use_mla", True):
         return ordinary(c)
@@ -22,6 +27,8 @@ def deepseek(c: Config) -> Body:
     parts = {kind: latent(c, index=kind) for kind in set(kinds)}
     bias = c.model_type == "deepseek_v2" and c.flag("mlp_bias")
     experts = moe(c, hidden, inner, shared=inner * c.size("n_shared_experts", 0, low=0), shared_bias=bias)
+    if c.model_type == "axk1":
+        experts += (vector("mlp.post_mlp_layernorm", hidden),)
     dense = mlp(hidden, c.size("intermediate_size"), bias=bias)
     is_moe = first_dense(c)
     return decoder(
@@ -72,6 +79,52 @@ def indexers(c: Config) -> list[str]:
     if unknown:
         raise SpecError(f"{c.where}: indexer_types has {shown(unknown[0])}; known: full, shared")
     return listed
+
+
+@family("hy_v4", "axk2")
+def gated_latent(c: Config) -> Body:
+    """Read latents with an indexer and a gate: Hunyuan 4 (sinks, four residual streams) and A.X-K2 (gated norms)."""
+    hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
+    hunyuan, value, rank = c.model_type == "hy_v4", c.size("v_head_dim"), c.size("q_lora_rank")
+    kinds = fourths(c) if hunyuan else ["full"] * count
+    streams, narrow = c.size("hc_mult", 4), c.size("gated_norm_rank", 16)
+
+    def mix(kind: Hashable) -> Part:
+        mixers, weights = latent(c, index=str(kind))
+        if hunyuan:
+            mixing = 2 * streams * streams * hidden + 2 * streams + 2
+            gate = linear("self_attn.gate_proj", heads * value, hidden, split="heads")
+            return mixers, weights + gate + (vector("self_attn.sinks", heads), vector("streams", mixing, 2))
+        query = heads * (c.size("qk_nope_head_dim") + c.size("qk_rope_head_dim") + value)
+        kept = tuple(w for w in weights if w.name != "self_attn.q_b_proj")
+        own = linear("self_attn.q_gate_proj", query, 2 * rank, split="heads")
+        return mixers, kept + own + (vector("input_layernorm.gate", 2 * narrow * hidden),)
+
+    experts = moe(
+        c, hidden, c.size("moe_intermediate_size"),
+        shared=c.size("moe_intermediate_size") * c.size("n_shared_experts", 0, low=0),
+    )  # fmt: skip
+    if not hunyuan:
+        experts += (vector("post_attention_layernorm.gate", 2 * narrow * hidden),)
+    dense, is_moe = mlp(hidden, c.size("intermediate_size")), first_dense(c)
+    listed = c.get("mlp_layer_types", None) is not None or c.stated("first_k_dense_replace")
+    head = (vector("hc_head", streams * streams * hidden + streams + 1),) if hunyuan else ()
+    return decoder(
+        c,
+        kinds,
+        mix,
+        ["moe" if (is_moe(i) if listed else i > 0) else "mlp" for i in range(count)],
+        lambda block: experts if block == "moe" else dense,
+        extra=head,
+        notes=drafting(c),
+    )
+
+
+def fourths(c: Config) -> list[str]:
+    """Return which layers of Hunyuan 4 run an indexer: as indexer_types lists, else the first, then each fourth."""
+    if c.get("indexer_types", None) is not None:
+        return indexers(c)
+    return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(layer_count(c))]
 
 
 @family("minicpm3", "youtu")

@@ -1,4 +1,4 @@
-"""Multimodal models whose files state the language model's sizes at the top: Phi-4-multimodal, MiniCPM-V and -o."""
+"""Multimodal models whose files state the language model's sizes at the top: Phi-3 and 4, MiniCPM-V and -o."""
 
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ from kvplan.architectures.parts import Body
 from kvplan.architectures.registry import family
 
 
-@family("phi4mm", "phi4_multimodal")
+@family("phi4mm", "phi4_multimodal", "phi3_v")
 def phi4_multimodal(c: Config) -> Body:
-    """Read the language model of Phi-4-multimodal, which is Phi-3's; towers and adapters are said to be missing."""
+    """Read the language model of Phi-3-vision and Phi-4-multimodal, which is Phi-3's; more is said to be left."""
     return replace(plain(c, *uniform(c)), notes=alone(c))
 
 

@@ -14,14 +14,14 @@ from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Vision, Weight
 
 
-@family("gemma4_text")
+@family("gemma4_text", "gemma4_unified_text")
 def gemma4(c: Config) -> Body:
     """Gemma 4: full layers with own head width and KV heads, shared caches, per-layer inputs, optional experts."""
     hidden, count = c.size("hidden_size"), layer_count(c)
     kinds = layer_kinds(c, every(6, "sliding"))
     kinds[-1] = "full"
     shared_from = count - c.size("num_kv_shared_layers", 0, low=0)
-    window, small = c.optional("sliding_window"), c.size("hidden_size_per_layer_input", 0, low=0)
+    window, small = c.optional("sliding_window"), per_layer(c)
     equal = c.flag("attention_k_eq_v")
     sizes = gemma4_sizes(c, kinds)
     inner, bias = c.size("intermediate_size"), c.flag("attention_bias")
@@ -64,6 +64,11 @@ def gemma4(c: Config) -> Body:
     shared = [i >= shared_from for i in range(count)]
     keys = [(kind, s, *size) for kind, s, size in zip(kinds, shared, sizes, strict=True)]
     return decoder(c, keys, mix, [s and c.flag("use_double_wide_mlp") for s in shared], ffn, norms=4, extra=extra)
+
+
+def per_layer(c: Config) -> int:
+    """Return the width of the inputs each layer has of its own, 0 without; the unified models have none."""
+    return 0 if c.model_type == "gemma4_unified_text" else c.size("hidden_size_per_layer_input", 0, low=0)
 
 
 def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | None]]:

@@ -12,7 +12,10 @@ from kvplan.specs.model import Recurrent, Weight
 
 @family("kimi_linear")
 def kimi_linear(c: Config) -> Body:
-    """Kimi Linear: KDA (three in four) and MLA layers; linear_attn_config counts layers from 1."""
+    """Kimi Linear: KDA (three in four) and MLA layers; linear_attn_config counts layers from 1.
+
+    Kimi K3's layers gate attention by full matrices, and its experts work on narrower vectors.
+    """
     hidden, count = c.size("hidden_size"), layer_count(c)
     linear_config = c.get("linear_attn_config", None) or {}
     listed = linear_config.get("full_attn_layers") if isinstance(linear_config, dict) else None
@@ -44,14 +47,17 @@ def kimi_linear(c: Config) -> Body:
         + linear("self_attn.f_b_proj", inner, dim, split="inner")
         + (vector("self_attn.dt_A", inner + heads),)
     )
-    weights += (
-        linear("self_attn.b_proj", heads, hidden, split="inner")
-        + linear("self_attn.g_a_proj", dim, hidden)
-        + linear("self_attn.g_b_proj", inner, dim, split="inner")
+    weights += linear("self_attn.b_proj", heads, hidden, split="inner") + (
+        linear("self_attn.g_proj", inner, hidden, split="inner")
+        if sizes.get("use_full_rank_gate")
+        else linear("self_attn.g_a_proj", dim, hidden) + linear("self_attn.g_b_proj", inner, dim, split="inner")
     )
     weights += (vector("self_attn.o_norm", dim), *linear("self_attn.o_proj", hidden, inner, split="inner"))
     state = Recurrent(name="KDA", conv_channels=3 * inner, conv_kernel=kernel, state=heads * dim * dim, state_bits=32)
     full = latent(c)
+    if c.flag("mla_use_output_gate"):
+        gate = linear("self_attn.g_proj", c.size("num_attention_heads") * c.size("v_head_dim"), hidden, split="heads")
+        full = (full[0], full[1] + gate)
     width = c.size("moe_intermediate_size")
     shared = c.size("num_shared_experts", c.size("n_shared_experts", 1, low=0), low=0)
     experts, dense, is_moe = (
@@ -77,12 +83,13 @@ def narrow(c: Config, hidden: int, width: int, *, shared: int) -> tuple[Weight, 
     experts = moe(c, hidden, width, shared=shared, read=read)
     if not read:
         return experts
-    return experts + linear("mlp.down_latent_proj", read, hidden) + linear("mlp.up_latent_proj", hidden, read)
+    experts += linear("mlp.down_latent_proj", read, hidden) + linear("mlp.up_latent_proj", hidden, read)
+    return (*experts, vector("mlp.latent_norm", read)) if c.flag("latent_moe_use_norm") else experts
 
 
-@tower("deepseek_v3", "kimi_k25", fixed=False, sees=native(14))
+@tower("deepseek_v3", "kimi_k25", "kimi_vl", fixed=False, sees=native(14))
 def kimi_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
-    """Kimi K2.5's MoonViT, under the class's names or the published file's.
+    """Kimi K2.5's and Kimi-VL's MoonViT, under the class's names or the published file's.
 
     The latter are vt_hidden_size, init_pos_emb_height, ...
     """

@@ -1,9 +1,11 @@
-"""LFM2."""
+"""LFM2 and LFM3."""
 
-from kvplan.architectures.attention import attends, gqa, layer_kinds
+from collections.abc import Hashable
+
+from kvplan.architectures.attention import attends, attention_weights, gqa, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import mlp, moe
-from kvplan.architectures.parts import Body, decoder, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.specs.model import Recurrent
 
@@ -36,4 +38,31 @@ def lfm2(c: Config) -> Body:
         lambda k: attends(hidden, gqa(c), qk_norm="head") if k == "full" else ((state,), weights),
         ["moe" if i >= first else "mlp" for i in range(count)],
         lambda b: experts if b == "moe" else dense,
+    )
+
+
+@family("lfm3")
+def lfm3(c: Config) -> Body:
+    """LFM3: short convolutions beside windowed and full attention with a gate a head, norms before and after blocks."""
+    hidden, kernel, bias = c.size("hidden_size"), c.size("conv_L_cache"), c.flag("conv_bias")
+    kinds = layer_kinds(c, lambda _: "conv")
+    attention = windowed(c, kinds)
+    state = Recurrent(name="short convolution", conv_channels=hidden, conv_kernel=kernel, state=0)
+    conv = (
+        linear("conv.in_proj", 3 * hidden, hidden, split="inner", bias=bias)
+        + linear("conv.out_proj", hidden, hidden, split="inner", bias=bias)
+        + (vector("conv.conv", kernel + bias, hidden),)
+    )
+
+    def mix(kind: Hashable) -> Part:
+        if kind == "conv":
+            return (state,), conv
+        a = attention(kind)
+        gate = linear("self_attn.g_proj", a.heads, hidden, split="heads") if c.flag("use_attention_gate", True) else ()
+        own = c.flag("attention_bias")
+        return (a,), attention_weights(hidden, a, qkv_bias=own, o_bias=own, qk_norm="head") + gate
+
+    dense = mlp(hidden, c.size("intermediate_size"), prefix="feed_forward")
+    return decoder(
+        c, kinds, mix, ["mlp"] * len(kinds), lambda _: dense, norms=4 if c.flag("use_sandwich_norm", True) else 2
     )

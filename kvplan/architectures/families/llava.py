@@ -2,7 +2,7 @@
 
 from kvplan.architectures.config import Config
 from kvplan.architectures.images import eye, tile, tiled
-from kvplan.architectures.towers import tensors, tower
+from kvplan.architectures.towers import part, patches, pixels, tensors, tower
 from kvplan.architectures.vision import eyes, llava_projector
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Vision, Weight
@@ -44,6 +44,27 @@ def internvl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
         *weights,
         *tensors("multi_modal_projector", norm=(2, width), linear_1=(hidden, width + 1), linear_2=(hidden, hidden + 1)),
     )
+
+
+@tower(
+    "qwen2", "internvl_chat", fixed=False, tied="text", nest="llm_config",
+    sees=tiled(448, 14, merge=2, tiles=12, overview=True),
+)  # fmt: skip
+def internvl_chat_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return InternViT (arXiv 2312.14238) and the projector under the names of InternVL's own files."""
+    c = part(outer, "vision_config", "intern_vit_6b")
+    d, inner, count = c.size("hidden_size"), c.size("intermediate_size"), c.size("num_hidden_layers")
+    rms, normed = c.text("norm_type", "layer_norm") == "rms_norm", c.flag("qk_normalization")
+    width = d * int(1 / min(max(outer.real("downsample_ratio", 0.5), 0.01), 1.0)) ** 2
+    hidden = text.size("hidden_size")
+    return (
+        *tensors("vision_tower", patch=(d, pixels(c) + 1), positions=(patches(c) + 1, d), first=(d,)),
+        *tensors(
+            "vision_tower.layers", count, qkv=(3 * d, d + c.flag("qkv_bias", True)), projection=(d, d + 1),
+            norms=(2 if rms else 4, d), qk_norm=(2 * normed, d), scales=(2, d), fc1=(inner, d + 1), fc2=(d, inner + 1),
+        ),
+        *tensors("multi_modal_projector", norm=(2, width), linear_1=(hidden, width + 1), linear_2=(hidden, hidden + 1)),
+    )  # fmt: skip
 
 
 def idefics3_sight(outer: Config) -> Vision:

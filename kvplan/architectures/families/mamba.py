@@ -1,13 +1,13 @@
-"""Mamba, Mamba-2 and Zamba2."""
+"""Mamba, Mamba-2, Zamba and Zamba2."""
 
-from kvplan.architectures.attention import layer_kinds
+from kvplan.architectures.attention import attention_weights, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import mlp
 from kvplan.architectures.parts import Body, decoder, kv_heads, layer_count, linear, vector
-from kvplan.architectures.recurrence import mamba1, mamba2, rank
+from kvplan.architectures.recurrence import mamba1, mamba2, rank, state_bits
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
-from kvplan.specs.model import Attention, Weight
+from kvplan.specs.model import Attention, Recurrent, Weight
 
 
 @family("mamba", "falcon_mamba")
@@ -46,6 +46,56 @@ def mamba_2(c: Config) -> Body:
         prefix="mixer",
     )
     return decoder(c, ["mamba"] * count, lambda _: part, ["none"] * count, lambda _: (), norms=1)
+
+
+@family("zamba")
+def zamba(c: Config) -> Body:
+    """Zamba: Mamba with heads everywhere; every attn_layer_period-th layer also runs one shared attention block.
+
+    The block reads [hidden, embedding]; its weights are held once, its cache in each layer that runs it.
+    """
+    hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
+    period, offset = c.size("attn_layer_period", 6), c.size("attn_layer_offset", 4, low=0)
+    listed = c.stated("layers_block_type") and c.get("layers_block_type") is not None
+    kinds = layer_kinds(
+        c,
+        lambda i: "hybrid" if i == 2 or (i > 2 and (i - 3) % period == offset) else "mamba",
+        field="layers_block_type" if listed else "layer_types",
+    )
+    kinds = ["hybrid" if k == "hybrid" else "mamba" for k in kinds]
+    dim = c.optional("attention_head_dim") or 2 * hidden // heads
+    a = Attention(heads=heads, kv_heads=kv_heads(c), key_dim=dim, value_dim=dim, rope=False)
+    inner, states = c.size("mamba_expand", 2) * hidden, c.size("mamba_d_state", 16)
+    groups, kernel = c.size("n_mamba_heads", 2), c.size("mamba_d_conv", 4)
+    step = rank(c, "mamba_dt_rank", hidden)
+    mixer = Recurrent(
+        name="mamba", conv_channels=inner, conv_kernel=kernel, state=inner * states, state_bits=state_bits(c)
+    )
+    bias = c.flag("mamba_proj_bias")
+    own = linear("mamba.in_proj", 2 * inner, hidden, split="inner", bias=bias)
+    own += (
+        Weight(
+            name="mamba.conv1d", shape=(inner, kernel + c.flag("mamba_conv_bias", True)), split="inner", matmul=False
+        ),
+        Weight(name="mamba.x_proj", shape=(groups * (step + 2 * states), inner // groups), split="inner"),
+        Weight(name="mamba.dt_proj", shape=(inner, step + 1), split="inner", matmul=False),
+        Weight(name="mamba.A_D", shape=(inner, states + 1), split="inner", matmul=False),
+        *linear("mamba.out_proj", hidden, inner, split="inner", bias=bias),
+        vector("input_layernorm", hidden),
+    )
+    block = attention_weights(2 * hidden, a, prefix="shared.self_attn")[:-1]
+    block += linear("shared.self_attn.o_proj", hidden, heads * dim, split="heads")
+    block += mlp(hidden, c.size("intermediate_size"), prefix="shared.feed_forward")
+    block += (vector("shared.norms", 3 * hidden),)
+    return decoder(
+        c,
+        kinds,
+        lambda k: ((a, mixer), own + linear("linear", hidden, hidden)) if k == "hybrid" else ((mixer,), own),
+        ["none"] * count,
+        lambda _: (),
+        norms=0,
+        extra=block if "hybrid" in kinds else (),
+    )
 
 
 @family("zamba2")

@@ -2,8 +2,8 @@
 
 from kvplan.architectures.attention import attends, every, full, gqa, layer_kinds, mixed
 from kvplan.architectures.config import Config
-from kvplan.architectures.decoders import plain, sparse
-from kvplan.architectures.feed_forward import always, mlp, moe
+from kvplan.architectures.decoders import plain, sparse_throughout
+from kvplan.architectures.feed_forward import mlp
 from kvplan.architectures.parts import Body, decoder, linear, vector
 from kvplan.architectures.recurrence import state_bits
 from kvplan.architectures.registry import family
@@ -23,16 +23,7 @@ def olmo(c: Config) -> Body:
 @family("olmoe", "flex_olmo")
 def olmoe(c: Config) -> Body:
     """Read OLMoE and FlexOlmo: experts in every layer, norms over all heads of q and k."""
-    bias = c.flag("attention_bias")
-    return sparse(
-        c,
-        *full(c),
-        always,
-        moe(c, c.size("hidden_size"), c.size("intermediate_size")),
-        qkv_bias=bias,
-        o_bias=bias,
-        qk_norm="full",
-    )
+    return sparse_throughout(c, full(c), qk_norm="full")
 
 
 @family("olmo_hybrid")

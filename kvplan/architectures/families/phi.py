@@ -2,8 +2,7 @@
 
 from kvplan.architectures.attention import full, gqa, uniform
 from kvplan.architectures.config import Config
-from kvplan.architectures.decoders import plain, sparse
-from kvplan.architectures.feed_forward import always, moe
+from kvplan.architectures.decoders import plain, sparse_throughout
 from kvplan.architectures.parts import Body, head_dim, layer_count
 from kvplan.architectures.registry import family
 
@@ -47,17 +46,7 @@ def persimmon(c: Config) -> Body:
 @family("phimoe")
 def phimoe(c: Config) -> Body:
     """Read Phi-3.5-MoE: Mixtral with norms and heads that have biases."""
-    bias = c.flag("attention_bias")
-    return sparse(
-        c,
-        *uniform(c),
-        always,
-        moe(c, c.size("hidden_size"), c.size("intermediate_size")),
-        qkv_bias=bias,
-        o_bias=bias,
-        norm=2,
-        head_bias=c.flag("lm_head_bias"),
-    )
+    return sparse_throughout(c, uniform(c), norm=2, head_bias=c.flag("lm_head_bias"))
 
 
 @family("phi3")

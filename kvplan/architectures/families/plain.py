@@ -2,28 +2,27 @@
 
 from dataclasses import replace
 
-from kvplan.architectures.attention import gqa
+from kvplan.architectures.attention import mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import first_dense, moe
-from kvplan.architectures.parts import Body, drafting, layer_count
+from kvplan.architectures.parts import Body, drafting
 from kvplan.architectures.registry import family
 
 
 @family("plain")
 def plain_decoder(c: Config) -> Body:
-    """Read an unknown decoder: attention over all tokens in every layer, gated feed-forwards or experts."""
-    hidden, count = c.size("hidden_size"), layer_count(c)
-    a = gqa(c)
+    """Read an unknown decoder: full attention where layer_types says nothing else, gated feed-forwards or experts."""
+    hidden = c.size("hidden_size")
+    kinds, attention = mixed(c, lambda _: "full")
     bias = any(c.flag(name) for name in ("attention_bias", "use_bias", "bias"))
     qkv_bias = bias or any(c.flag(name) for name in ("qkv_bias", "use_qkv_bias", "add_qkv_bias"))
     qk_norm = "head" if any(c.flag(name) for name in ("use_qk_norm", "qk_norm", "qk_layernorm")) else ""
-    kinds = ["full"] * count
     if not (c.optional("num_experts") or 0) > 1:
         inner = c.optional("intermediate_size") or 4 * hidden
         mlp_bias = c.flag("mlp_bias") or c.flag("use_bias")
         body = plain(
-            c, kinds, lambda _: a, qkv_bias=qkv_bias, o_bias=bias, qk_norm=qk_norm, mlp_bias=mlp_bias, inner=inner
+            c, kinds, attention, qkv_bias=qkv_bias, o_bias=bias, qk_norm=qk_norm, mlp_bias=mlp_bias, inner=inner
         )
         return replace(body, notes=drafting(c))
     inner = c.optional("moe_intermediate_size") or c.size("intermediate_size")
@@ -32,7 +31,7 @@ def plain_decoder(c: Config) -> Body:
     body = sparse(
         c,
         kinds,
-        lambda _: a,
+        attention,
         first_dense(c),
         moe(c, hidden, inner, shared=shared),
         dense=c.size("intermediate_size", inner),

@@ -1,8 +1,8 @@
-"""Qwen2, Qwen3 and Qwen3.5: dense, with experts, and with gated delta nets."""
+"""Qwen2, Qwen3 and Qwen3.5: dense, with experts, and with gated delta nets; Lara Mini, which joins them."""
 
 from collections.abc import Callable
 
-from kvplan.architectures.attention import attends, every, full, gqa, layer_kinds, mixed
+from kvplan.architectures.attention import attends, every, full, gqa, layer_kinds, mixed, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import mlp, moe
@@ -57,7 +57,7 @@ def qwen_moe(c: Config) -> Body:
     below = c.size("max_window_layers", 0, low=0)
     # Qwen2-MoE's class windows every other layer below max_window_layers, the dense Qwens' all layers from it on
     rule = (lambda i: "sliding" if windows and i % 2 == 0 and i < below else "full") if old else upper(c)
-    kinds, attention = mixed(c, rule) if c.model_type != "qwen3_vl_moe_text" else full(c)
+    kinds, attention = full(c) if c.model_type in ("qwen3_vl_moe_text", "qwen3_omni_moe_text") else mixed(c, rule)
     return sparse(
         c,
         kinds,
@@ -125,4 +125,21 @@ def qwen_hybrid(c: Config) -> Body:
         lambda k: attends(hidden, gqa(c), bias, qk_norm="head", gated=True) if k == "full" else state,
         blocks,
         lambda b: ffn if b == "moe" else dense,
+    )
+
+
+@family("lara_mini")
+def lara_mini(c: Config) -> Body:
+    """Read Lara Mini: gated delta nets beside windowed and full attention, experts with a shared one everywhere."""
+    hidden, bias = c.size("hidden_size"), c.flag("attention_bias")
+    pattern = ("linear", "sliding", "linear", "full", "sliding")
+    kinds = layer_kinds(c, lambda i: pattern[i % len(pattern)])
+    state, attention = delta_net(c, hidden, fused=False), windowed(c, kinds)
+    experts = moe(c, hidden, c.size("moe_intermediate_size"), shared=c.size("shared_expert_intermediate_size"))
+    return decoder(
+        c,
+        kinds,
+        lambda k: state if k == "linear" else attends(hidden, attention(k), bias, qk_norm="head"),
+        ["moe"] * len(kinds),
+        lambda _: experts,
     )

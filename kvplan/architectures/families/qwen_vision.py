@@ -1,4 +1,4 @@
-"""The vision towers of Qwen2-VL to Qwen3.5."""
+"""The vision towers of Qwen2-VL to Qwen3.5, and the audio towers of Qwen2.5-Omni and Qwen3-Omni."""
 
 from kvplan.architectures.config import Config
 from kvplan.architectures.images import native
@@ -27,7 +27,11 @@ def qwen2_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
 @tower("qwen2_5_vl_text", "qwen2_5_vl", tied="either", flat=True, sees=native(14, frames=2))
 def qwen2_5_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Return the vision tower and patch merger of Qwen2.5-VL."""
-    c = part(outer, "vision_config", "qwen2_5_vl_vision")
+    return qwen2_5_eyes(part(outer, "vision_config", "qwen2_5_vl_vision"))
+
+
+def qwen2_5_eyes(c: Config) -> tuple[Weight, ...]:
+    """Return the vision tower and patch merger that Qwen2.5-VL and Qwen2.5-Omni share."""
     d, inner = c.size("hidden_size"), c.size("intermediate_size")
     wide = d * c.size("spatial_merge_size") ** 2
     return (
@@ -50,10 +54,11 @@ def qwen2_5_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
 @tower("qwen3_5_moe_text", "qwen3_5_moe", sees=native(16, frames=2))
 def qwen3_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     """Qwen3-VL and Qwen3.5; Qwen3-VL has a merger for each of deepstack_visual_indexes too."""
-    c = part(outer, "vision_config", f"{outer.model_type}_vision")
+    omni = outer.model_type == "qwen3_omni_moe_thinker"
+    c = part(outer, "vision_config", "qwen3_omni_moe_vision_encoder" if omni else f"{outer.model_type}_vision")
     d, out = c.size("hidden_size"), c.size("out_hidden_size")
     wide = d * c.size("spatial_merge_size") ** 2
-    stacks = len(c.entries("deepstack_visual_indexes") or ()) if outer.model_type.startswith("qwen3_vl") else 0
+    stacks = len(c.entries("deepstack_visual_indexes") or ()) if omni or outer.model_type.startswith("qwen3_vl") else 0
     return (
         *tensors(
             "vision_tower", patch=(d, pixels(c, "in_channels") + 1), positions=(c.size("num_position_embeddings"), d)
@@ -62,3 +67,39 @@ def qwen3_vl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
         *qwen_merger("merger", wide, out, 2 * d),
         *qwen_merger("deepstack", wide, out, 2 * wide, stacks),
     )
+
+
+def listener(outer: Config, sizes: str) -> tuple[Config, tuple[Weight, ...]]:
+    """Return the audio part, and the layers of its encoder, which are Whisper's."""
+    c = part(outer, "audio_config", sizes)
+    d, inner = c.size("d_model"), c.size("encoder_ffn_dim")
+    layers = transformer("audio_tower.layers", d, inner, c.size("encoder_layers"))
+    return c, (*layers, *tensors("audio_tower", norm=(2, d)))
+
+
+@tower("qwen2_5_omni_text", "qwen2_5_omni_thinker", sees=native(14, frames=2))
+def qwen2_5_omni_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the thinker's towers: Qwen2.5-VL's eyes, and Whisper's encoder whose keys have no bias."""
+    c, layers = listener(outer, "qwen2_5_omni_audio_encoder")
+    d, out = c.size("d_model"), c.size("output_dim")
+    biases = tuple(w for w in layers if w.name.endswith(".attention"))
+    layers = tuple(w for w in layers if w not in biases) + tensors(
+        "audio_tower.layers", c.size("encoder_layers"), attention=(4 * d, d), biases=(3, d)
+    )
+    first = tensors("audio_tower", conv1=(d, 3 * c.size("num_mel_bins") + 1), conv2=(d, 3 * d + 1))
+    last = tensors("audio_tower", marks=(2, out), projection=(out, d + 1))
+    return (*layers, *first, *last, *qwen2_5_eyes(part(outer, "vision_config", "qwen2_5_omni_vision_encoder")))
+
+
+@tower("qwen3_omni_moe_text", "qwen3_omni_moe_thinker", sees=native(16, frames=2))
+def qwen3_omni_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
+    """Return the thinker's towers: Qwen3-VL's eyes, and an encoder behind three convolutions that halve the bands."""
+    c, layers = listener(outer, "qwen3_omni_moe_audio_encoder")
+    d, wide, bands = c.size("d_model"), c.size("downsample_hidden_size"), c.size("num_mel_bins")
+    for _ in range(3):
+        bands = (bands + 1) // 2
+    convolutions = tensors(
+        "audio_tower", conv1=(wide, 9 + 1), conv2=(2 * wide, 9 * wide + 1), merge=(d, wide * bands),
+        proj1=(d, d + 1), proj2=(c.size("output_dim"), d + 1),
+    )  # fmt: skip
+    return (*layers, *convolutions, *qwen3_vl_tower(outer, text))

@@ -6,7 +6,8 @@ from math import ceil
 from typing import Any
 
 from kvplan.kv.budget import Deployment, memory_budget
-from kvplan.kv.layout import KVLayout, kv_layout
+from kvplan.kv.layout import KVLayout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.measuring.serving.rows import OFFLINE, OPEN, STATIC, ServerRow
 from kvplan.perf.serving import Load, Passes, passes

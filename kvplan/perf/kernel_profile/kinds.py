@@ -46,15 +46,19 @@ class Kind:
 
     name: str  #: as tables and commands call it
     sizes: tuple[str, ...]  #: columns of sizes
-    texts: tuple[str, ...]  #: columns of names
-    kernel: str  #: column that names the kernel
-    dtypes: tuple[str, ...]  #: columns of dtypes
     coefficients: type  #: dataclass of its coefficients
     work: Callable[[KernelCall, Gpu, Any], Any]  #: a call's counted work on a GPU, under coefficients
     algebra: Callable[[Any, Any], Any]  #: time of counted work under coefficients [s]
-    #: name of the part a call is fitted with: (sizes, bits of an element, bytes of the L2)
-    part: Callable[[Mapping[str, int], float, float], str]
     regime: Callable[[Mapping[str, int]], str]  #: name of the interval a call has
+    #: name of the part a call is fitted with: (sizes, bits of an element, bytes of the L2)
+    part: Callable[[Mapping[str, int], float, float], str] = lambda sizes, bits, cache: "all"
+    kernel: str = "kernel"  #: column that names the kernel
+    dtypes: tuple[str, ...] = ("compute_dtype", "kv_dtype")  #: columns of dtypes, by default of an attention kernel
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns of names."""
+        return ("gpu", "engine", self.kernel, *self.dtypes)
 
 
 def sms(gpu: Gpu) -> int:
@@ -144,59 +148,44 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="decode_attention",
             sizes=("batch", "q_heads", "kv_heads", "head_dim", "kv_len"),
-            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
             coefficients=kt.DecodeCoefficients,
             work=_decode_work,
             algebra=kt.decode_algebra,
             part=_decode_part,
             regime=lambda s: "short" if s["kv_len"] <= 1024 else "long",
-            kernel="kernel",
-            dtypes=("compute_dtype", "kv_dtype"),
         ),
         Kind(
             name="mla_decode_attention",
             sizes=("batch", "q_heads", "kv_len"),
-            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
             coefficients=kt.LatentCoefficients,
             work=_latent_work,
             algebra=kt.latent_algebra,
             part=_latent_part,
             regime=lambda s: "few" if s["batch"] <= 32 else "many",
-            kernel="kernel",
-            dtypes=("compute_dtype", "kv_dtype"),
         ),
         Kind(
             name="prefill_attention",
             sizes=("batch", "q_heads", "kv_heads", "head_dim", "isl"),
-            texts=("gpu", "engine", "kernel", "compute_dtype", "kv_dtype"),
             coefficients=kt.PrefillCoefficients,
             work=_prefill_work,
             algebra=kt.prefill_algebra,
-            part=lambda s, bits, cache: "all",
             regime=lambda s: "short" if s["isl"] <= 1024 else "long",
-            kernel="kernel",
-            dtypes=("compute_dtype", "kv_dtype"),
         ),
         Kind(
             name="gemm",
             sizes=("m", "n", "k"),
-            texts=("gpu", "engine", "kernel", "dtype"),
             coefficients=kt.GemmCoefficients,
             work=_gemm_work,
             algebra=kt.gemm_algebra,
-            part=lambda s, bits, cache: "all",
             regime=lambda s: "few" if s["m"] <= 64 else "many",
-            kernel="kernel",
             dtypes=("dtype",),
         ),
         Kind(
             name="all_reduce",
             sizes=("n_gpus", "message_size"),
-            texts=("gpu", "engine", "op", "dtype"),
             coefficients=kt.AllReduceCoefficients,
             work=_all_reduce_work,
             algebra=kt.all_reduce_algebra,
-            part=lambda s, bits, cache: "all",
             regime=lambda s: "small" if s["message_size"] <= 65536 else "large",
             kernel="op",
             dtypes=("dtype",),

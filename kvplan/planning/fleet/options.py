@@ -5,16 +5,17 @@ neighbours is a group with a demand of its own; all of them together are the wor
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, Pair, search
+from kvplan.planning.search import Candidates, search
 from kvplan.planning.site import Site
 from kvplan.specs.fleet import Slice, cuts
 
@@ -171,14 +172,10 @@ class Option:
 
 
 def carried(demand: Demand, cycle: Array, requests: Array, replicas: Array) -> Array:
-    """Return the share of a demand that replicas carry: `Demand.in_flight` read backwards, by bisection."""
+    """Return the share of a demand that replicas carry: `Demand.in_flight` read backwards."""
     room = (np.asarray(replicas, float) + SLACK) * requests
-    low, high = np.zeros(np.shape(room + cycle)), np.ones(np.shape(room + cycle))
-    for _ in range(48):
-        middle = (low + high) / 2
-        within = demand.in_flight(cycle * middle) <= room
-        low, high = np.where(within, middle, low), np.where(within, high, middle)
-    return np.where(demand.in_flight(np.asarray(cycle * 1.0)) <= room, 1.0, low)
+    mean = demand.peak * (1 + demand.headroom) * np.asarray(cycle, float)
+    return np.minimum(demand.sustained(room) / mean, 1.0)
 
 
 def groups(task: FleetWorkload, buckets: int) -> tuple[BucketGroup, ...]:
@@ -208,10 +205,30 @@ def sliced(demand: Demand, start: float, end: float) -> Demand:
     return replace(demand, workload=workload, peak=demand.peak * share, mean=demand.mean * share)
 
 
-def options(group: BucketGroup) -> tuple[list[Option], dict[str, str]]:
+@dataclass(frozen=True)
+class Looked:
+    """Candidates of the groups that were looked at: other latency limits judge the same candidates anew."""
+
+    found: dict[Any, tuple[list[Candidates], dict[str, str]]] = field(default_factory=dict)
+
+    def candidates(self, group: BucketGroup) -> tuple[list[Candidates], dict[str, str]]:
+        """Return the candidates of a group on every GPU, and why some techniques could not be tried."""
+        task, demand = group.task, group.demand
+        if not task.techniques:
+            return [], {}
+        used = (task.techniques, frozenset(task.left_out), demand.forms)
+        key = (task.name, group.start, group.end, demand.limits.percentile, used)
+        if key in self.found:
+            found, refused = self.found[key]
+            return [one.under(demand) for one in found], refused
+        self.found[key] = search(demand, task.techniques, task.sites, task.left_out)
+        return self.found[key]
+
+
+def options(group: BucketGroup, looked: Looked | None = None) -> tuple[list[Option], dict[str, str]]:
     """Return the configurations worth choosing from on each GPU, and why a GPU has none."""
     task = group.task
-    found, refused = search(group.demand, task.techniques, task.sites, task.left_out) if task.techniques else ([], {})
+    found, refused = (looked or Looked()).candidates(group)
     kept, reasons = [], {}
     for one in found:
         mine = undominated(list(feasible(group, one)))

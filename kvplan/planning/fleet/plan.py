@@ -9,9 +9,11 @@ from functools import cached_property
 from math import ceil
 
 from kvplan.planning.fleet.bill import FleetBill, billed
-from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Option, groups, options
+from kvplan.planning.fleet.options import BucketGroup, FleetWorkload, Looked, Option, groups, options
 from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, covered, unused
 from kvplan.planning.fleet.remedies import FleetImpasse, FleetRemedy, fleet_remedies
+from kvplan.planning.remedies import STEP
+from kvplan.planning.site import EVEN
 from kvplan.units import HOUR, show_time, show_usd
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
@@ -57,6 +59,13 @@ class FleetPlan:
     reason: str = ""
     remedies: tuple[FleetRemedy, ...] = ()
     warnings: tuple[str, ...] = ()
+    #: the probability that was sought, where no replica reaches it for some workloads and the surest serve them
+    sought: float | None = None
+
+    @property
+    def unsure(self) -> tuple[FleetWorkload, ...]:
+        """Workloads that are served with less than the probability that was sought."""
+        return tuple(t for t in self.tasks if self.sought and t.demand.limits.confidence < self.sought)
 
     @property
     def usd(self) -> float | None:
@@ -113,9 +122,14 @@ def plan(
     *,
     seconds: float = SECONDS,
     gap: float = GAP,
+    looked: Looked | None = None,
 ) -> FleetPlan:
-    """Return the cheapest fleet of at most `stock` GPUs of each type, requests cut into buckets of input length."""
-    found = [(group, *options(group)) for t in tasks for group in groups(t, buckets)]
+    """Return the cheapest fleet of at most `stock` GPUs of each type, requests cut into buckets of input length.
+
+    `looked` holds candidates that were looked at before, under other latency limits.
+    """
+    seen = looked or Looked()
+    found = [(group, *options(group, seen)) for t in tasks for group in groups(t, buckets)]
     cut = [group for group, _, _ in found]
     able = [c for _, each, _ in found for c in each]
     asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
@@ -132,7 +146,7 @@ def plan(
         columns = {t.name: [c for c in able if c.group.task.name == t.name] for t in tasks}
         impasse = FleetImpasse(
             tasks=tasks, stock=stock, buckets=buckets, columns=columns, asked=asked, lacking=unserved(able, asked),
-            seconds=seconds * ASIDE, gap=gap,
+            seconds=seconds * ASIDE, gap=gap, looked=seen,
         )  # fmt: skip
         reason, cures = none_because(mixed, impasse, why), fleet_remedies(impasse)
     return FleetPlan(
@@ -151,6 +165,44 @@ def plan(
         reason=reason,
         remedies=cures,
     )  # fmt: skip
+
+
+def surest(
+    tasks: Sequence[FleetWorkload],
+    stock: Mapping[str, int],
+    buckets: int,
+    *,
+    seconds: float = SECONDS,
+    gap: float = GAP,
+) -> FleetPlan:
+    """Return `plan`, or where no replica keeps the limits of some workloads surely enough, with the surest for those.
+
+    Their changes of limits stand among the remedies. Where GPUs are short the answer stays a no, as in `recommend`.
+    """
+    looked = Looked()
+    answer = plan(tasks, stock, buckets, seconds=seconds, gap=gap, looked=looked)
+    lower = [likely(t, buckets, looked) for t in tasks] if not answer.uses else []
+    changed = [t for t in lower if t is not None]
+    if len(changed) < len(tasks) or [t.demand.limits for t in changed] == [t.demand.limits for t in tasks]:
+        return answer
+    again = plan(changed, stock, buckets, seconds=seconds, gap=gap, looked=looked)
+    if not again.uses:
+        return answer
+    more = tuple(r for r in answer.remedies if "confidence" not in r.change)
+    return replace(again, remedies=more, sought=max(t.demand.limits.confidence for t in tasks))
+
+
+def likely(t: FleetWorkload, buckets: int, looked: Looked) -> FleetWorkload | None:
+    """Return a workload at the greatest probability at which replicas serve all of it, None below even odds."""
+    asked = {(t.name, b) for g in groups(t, buckets) for b in (g.first, g.last)}
+    share = t.demand.limits.confidence
+    while share >= EVEN - 1e-9:
+        less = t.under(confidence=round(share, 2))
+        served = {b for g in groups(less, buckets) for c in options(g, looked)[0] for b in covered(c)}
+        if asked <= served:
+            return less
+        share -= STEP
+    return None
 
 
 def ordered(uses: Sequence[Use]) -> tuple[Use, ...]:

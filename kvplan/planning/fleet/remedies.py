@@ -1,9 +1,9 @@
 """What would make a fleet possible: more GPUs, a looser limit, other techniques or weights; the cheapest first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from kvplan.planning.fleet.options import FleetWorkload, Option, groups, options
+from kvplan.planning.fleet.options import FleetWorkload, Looked, Option, groups, options
 from kvplan.planning.fleet.program import Bucket, Solution, choose
 from kvplan.planning.remedies import TIMES, Impasse, Remedy, remedies, rounded_up, written
 from kvplan.planning.search import search
@@ -36,6 +36,22 @@ class FleetImpasse:
     lacking: Sequence[Bucket]
     seconds: float
     gap: float
+    looked: Looked = field(default_factory=Looked)  #: candidates of the groups
+
+    def columns_of(self, t: FleetWorkload, buckets: int) -> list[Option]:
+        """Return the columns of a workload cut into so many buckets."""
+        return [c for group in groups(t, buckets) for c in options(group, self.looked)[0]]
+
+    def anew(self, change: str, changed: Sequence[FleetWorkload]) -> FleetRemedy | None:
+        """Return the cheapest fleet where workloads have other candidates, None where there is none of whole workloads.
+
+        Every workload is looked at as a whole first: a fleet of its parts is looked for where one of wholes is found.
+        """
+        whole = [c for t in changed for c in self.columns_of(t, 1)]
+        parts = [c for t in changed for c in whole_as_parts([c for c in whole if c.group.task is t], self.buckets)]
+        others = [c for name, each in self.columns.items() if name not in {t.name for t in changed} for c in each]
+        found = choose([*others, *parts], self.asked, self.stock, seconds=self.seconds, gap=1.0)
+        return None if found.uses is None else self.fleet(change, changed)
 
     def fleet(
         self, change: str, changed: Iterable[FleetWorkload] = (), stock: Mapping[str, int] | None = None
@@ -43,7 +59,7 @@ class FleetImpasse:
         """Return the cheapest fleet where some workloads or the stock are others, None where there is none."""
         columns = dict(self.columns)
         for t in changed:
-            columns[t.name] = [c for group in groups(t, self.buckets) for c in options(group)[0]]
+            columns[t.name] = self.columns_of(t, self.buckets)
         found = self.choose(columns, stock or self.stock)
         if found.uses is None:
             return None
@@ -60,6 +76,11 @@ class FleetImpasse:
     def everywhere(self, **limits: object) -> list[FleetWorkload]:
         """Return all workloads under other limits."""
         return [t.under(**limits) for t in self.tasks]
+
+
+def whole_as_parts(columns: Sequence[Option], buckets: int) -> list[Option]:
+    """Return columns of a workload as a whole as those of all its buckets."""
+    return [replace(c, group=replace(c.group, last=buckets - 1)) for c in columns]
 
 
 def fleet_remedies(i: FleetImpasse) -> tuple[FleetRemedy, ...]:
@@ -132,7 +153,7 @@ def enough(i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]]) -> It
         changed: dict[str, FleetWorkload] = {}
         for t, remedy in each:
             changed |= {x.name: x for x in applied(i, t, remedy) if x.name == t.name or x.name not in changed}
-        again = {t.name: [c for group in groups(t, i.buckets) for c in options(group)[0]] for t in changed.values()}
+        again = {t.name: i.columns_of(t, i.buckets) for t in changed.values()}
         after = replace(i, columns={**i.columns, **again})
         if found := after.fleet(words):
             yield found
@@ -177,9 +198,9 @@ def short(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
             yield found
             break
     if any(not t.demand.limits.any_technique and t.barred for t in i.tasks):
-        yield i.fleet("any_technique=True", i.everywhere(any_technique=True))
+        yield i.anew("any_technique=True", i.everywhere(any_technique=True))
     for form in dict.fromkeys(form for t in i.tasks for form in t.formats):
-        yield i.fleet(f"weights={form}", [t.asked(replace(t.demand, forms=(form,))) for t in i.tasks])
+        yield i.anew(f"weights={form}", [t.asked(replace(t.demand, forms=(form,))) for t in i.tasks])
     for t in i.tasks:
         yield from looser(i, t)
 

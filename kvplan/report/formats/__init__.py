@@ -1,12 +1,12 @@
 """One file a format: its `render(report, screen)` returns the text to write. A format is called like its file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules  # importlib.resources takes six times as long to import
 
 from kvplan.errors import UnknownName
-from kvplan.report.blocks import Json, Page
+from kvplan.report.blocks import Block, Json, Page
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,9 @@ class Report:
 
     page: Callable[[], Page]  #: made for people when asked for
     document: Callable[[], Json]  #: made for scripts when asked for
+    studies: Callable[[], Iterable[Block]] = (
+        tuple  #: what a page that can be operated shows besides, made when asked for
+    )
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Screen:
 
     width: int = 100  #: columns of text
     colour: bool = False  #: whether text may be coloured
+    command: str = ""  #: command that was asked, as in 'estimate'
+    asked: str = ""  #: whole command line, to be typed again
 
 
 def names() -> list[str]:

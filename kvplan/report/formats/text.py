@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from kvplan.errors import visible
-from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Row, Table, Text
+from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Row, Table, Text, read
 from kvplan.report.formats import Report, Screen
 from kvplan.report.plain import Plain
 
@@ -42,7 +42,7 @@ def laid_out(page: Page, width: int) -> list[RenderableType]:
     """Return what to print: an empty line between blocks, none between paragraphs that follow each other."""
     renderables: list[RenderableType] = []
     last: Block | None = None
-    for block in page.blocks:
+    for block in read(page):
         if last is not None and not (isinstance(block, Text) and isinstance(last, Text)):
             renderables.append(RichText())
         renderables += drawn(block, width)
@@ -59,6 +59,8 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]
+    if not isinstance(block, Table):
+        return []
     tables = [ruled(table, widths) for table, widths in fitted(block, width)]
     return [part for n, t in enumerate(tables) for part in ([RichText(), *t] if n else t)]
 

@@ -1,0 +1,115 @@
+"""Latents of a model's keys and values, learned and written beside it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvplan.api import values
+from kvplan.api.evaluate import DTYPES, Progress, _room
+from kvplan.catalog.weights import write_latents
+from kvplan.errors import KvplanError, SpecError
+from kvplan.kv import spelling
+from kvplan.specs.model import ModelSpec
+
+#: what latents are learned from
+FROM = ("texts", "weights")
+#: more steps of healing than a sitting has, and texts they go over
+MOST_STEPS, TEXTS_HEALED = 100_000, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerHeld:
+    """What the latents of one layer hold."""
+
+    layer: int  #: position in the model, from 0
+    groups: int  #: of heads, each with latents of its own
+    key_rank: int  #: elements of a latent of keys
+    value_rank: int  #: elements of a latent of values
+    keys: float  #: share of the variance of keys that is held, of 1
+    values: float  #: of values, of 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsWritten:
+    """Latents as they were written."""
+
+    model: ModelSpec  #: whose they are
+    technique: str  #: in its one spelling
+    learned_from: str  #: of FROM
+    layers: tuple[LayerHeld, ...]  #: that store latents
+    healed: int  #: steps of distillation
+    output: str  #: the file
+    bytes: int  #: its size [B]
+
+
+def compress(
+    model: str,
+    technique: str,
+    output: str,
+    *,
+    learn_from: str = "texts",
+    heal: int = 0,
+    dtype: str | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _share, _what: None,
+) -> LatentsWritten:
+    """Learn the latents that a technique stores, and write them into the folder `output` as safetensors.
+
+    `model` is a folder with weights, or recall, the small model that is shipped. `learn_from` is texts (calibration
+    texts drawn by `seed`, read by the model) or weights (singular vectors of its projections); `heal` steps of
+    distillation train them afterwards. Raises KvplanError for values that cannot be understood, and where torch or
+    transformers are missing.
+
+        >>> from kvplan.api.compress import compress
+        >>> compress("recall", "mhc:2x", "latents").layers[0].key_rank  # doctest: +SKIP
+        32
+    """
+    evaluation, models = _room()
+    name = spelling.canonical(values.word(technique, "technique"))
+    if "mhc" not in {kind.name for kind, _ in spelling.parts(name)}:
+        raise SpecError(f"technique: {name} stores nothing that is learned; write mhc:4x, or run kvplan evaluate")
+    chosen = values.one_of(learn_from, "learn_from", FROM)
+    loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
+    learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31))
+    if not learned.latents:
+        raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
+    if steps := values.count(heal, "heal", 0, MOST_STEPS):
+        from kvplan.compress.healing import healed
+
+        texts = list(evaluation.calibration(loaded, seed, TEXTS_HEALED))
+        learned = healed(loaded, learned, texts, steps, progress)
+    from kvplan.compress.storing import saved
+
+    content = saved(learned, loaded)
+    file = write_latents(values.word(output, "output"), content)
+    return LatentsWritten(
+        model=loaded.spec,
+        technique=name,
+        learned_from=chosen,
+        layers=_layers(learned),
+        healed=steps,
+        output=file,
+        bytes=len(content),
+    )
+
+
+def _learned(evaluation: Any, loaded: Any, technique: str, how: str, seed: int) -> Any:
+    from kvplan.compress import latents
+
+    if how == "weights":
+        return latents.by_weights(loaded.model, loaded.spec, technique)
+    return latents.by_texts(loaded.model, loaded.spec, technique, evaluation.calibration(loaded, seed))
+
+
+def _layers(learned: Any) -> tuple[LayerHeld, ...]:
+    from kvplan.compress.latents import shape_of
+
+    rows = []
+    for place, pair in sorted(learned.latents.items()):
+        shape, (keys, held_values) = shape_of(pair), learned.held[place]
+        rows.append(
+            LayerHeld(
+                layer=place, groups=shape.groups, key_rank=shape.key_rank, value_rank=shape.value_rank, keys=keys,
+                values=held_values,
+            )
+        )  # fmt: skip
+    return tuple(rows)

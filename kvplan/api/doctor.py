@@ -1,0 +1,109 @@
+"""What kvplan finds on this machine: its release, optional packages, GPUs and the age of its data; what is missing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvplan import __version__, catalog
+from kvplan.api import values
+from kvplan.catalog.hub_files import cache
+from kvplan.errors import KvplanError
+from kvplan.measuring.device.present import Present, gpus, installed
+from kvplan.planning.estimate import STALE
+from kvplan.specs.money import age
+
+#: extra -> (packages, what one can do with them)
+EXTRAS = {
+    "profile": (("torch", "triton", "nvidia-ml-py"), "measure this machine with kvplan profile"),
+    "hf": (("torch", "transformers", "safetensors"), "run techniques on real models with kvplan evaluate"),
+    "lm_eval": (("lm_eval",), "score compressed models on the tasks of EleutherAI's harness"),
+    "fast": (("numba",), "simulate traces of 50,000 requests and more in seconds"),
+    "sweep": (("pyarrow",), "keep the answers of kvplan sweep"),
+    "ray": (("ray", "pyarrow"), "run kvplan sweep on a Ray cluster"),
+    "live": (("prometheus-client",), "watch a live server with kvplan watch"),
+    "svg": (("vl-convert-python",), "draw charts as SVG"),
+    "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
+    "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked for."""
+
+    topic: str  #: what it belongs to: kvplan, extras, GPUs or data
+    name: str  #: what was looked for
+    state: str  #: what was found, in words
+    well: bool  #: whether nothing is missing
+    advice: str = ""  #: what to type where something is, '' for nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """All that was found, and the day on which prices have an age."""
+
+    findings: tuple[Finding, ...]  #: in the order of a report
+    day: str  #: as in 2026-11-24
+
+
+def doctor(on: str | None = None) -> Doctor:
+    """Return what this machine has and lacks for kvplan, on a day; nothing is measured and no connection is opened."""
+    day = values.day(on)
+    return Doctor(findings=(*program(), *extras(), *devices(gpus()), *data(day)), day=day)
+
+
+def program() -> Iterator[Finding]:
+    """Yield kvplan's and Python's releases."""
+    from platform import machine, python_version, system
+
+    yield Finding(topic="kvplan", name="kvplan", state=__version__, well=True)
+    yield Finding(topic="kvplan", name="python", state=f"{python_version()} on {system()} {machine()}", well=True)
+
+
+def extras() -> Iterator[Finding]:
+    """Yield the optional packages by extra."""
+    for extra, (packages, use) in EXTRAS.items():
+        found = {name: installed(name) for name in packages}
+        lacking = [name for name, release in found.items() if release is None]
+        state = ", ".join(f"{name} {release}" for name, release in found.items() if release)
+        advice = f"to {use}: pip install 'kvplan[{extra}]'" if lacking else ""
+        yield Finding(topic="extras", name=extra, state=state or "not installed", well=not lacking, advice=advice)
+
+
+def devices(present: Present) -> Iterator[Finding]:
+    """Yield this machine's GPUs and what kvplan knows of each."""
+    if present.reason:
+        yield Finding(topic="GPUs", name="GPUs", state=f"none: {present.reason}", well=True)
+        return
+    yield Finding(topic="GPUs", name="driver", state=present.driver, well=True)
+    for name, count in Counter(present.names).items():
+        try:
+            gpu = catalog.gpu(name)
+        except KvplanError:
+            advice = "describe it in a YAML file (docs/files.md), or measure it: kvplan profile -o mine.yaml"
+            yield Finding(topic="GPUs", name=f"{count}x {name}", state="not on the shelf", well=False, advice=advice)
+            continue
+        shipped = gpu.name in catalog.names("calibrations")
+        state = f"known as {gpu.name}; its kernels were {'measured elsewhere' if shipped else 'never measured'}"
+        advice = "measure it in two minutes: kvplan profile -o mine.yaml"
+        yield Finding(topic="GPUs", name=f"{count}x {name}", state=state, well=True, advice=advice)
+
+
+def data(day: str) -> Iterator[Finding]:
+    """Yield what is shipped, the age of prices, and the cache of the Hugging Face hub."""
+    shelves = ("models", "gpus", "workloads", "engines", "calibrations", "serving")
+    counts = ", ".join(f"{len(catalog.names(shelf))} {shelf}" for shelf in shelves)
+    yield Finding(topic="data", name="shelves", state=counts, well=True)
+    ages = sorted(age(p, day) or 0 for p in catalog.prices() if p.current(day) and p.term == "on-demand")
+    if ages:
+        old = sum(days > STALE for days in ages)
+        state = f"{len(ages)} on-demand prices, last seen {ages[0]} to {ages[-1]} days ago, half within "
+        state += f"{ages[len(ages) // 2]} days; {old} are older than {STALE} days"
+        advice = "kvplan prices can renew them, or give prices of your own to every plan (docs/money.md)" if old else ""
+        yield Finding(topic="data", name="prices", state=state, well=not old, advice=advice)
+    else:
+        yield Finding(topic="data", name="prices", state="none on this day", well=False)
+    folder = cache()
+    there = folder.is_dir()
+    state = f"{folder}" if there else f"none at {folder}"
+    yield Finding(topic="data", name="hub cache", state=state, well=True)

@@ -1,0 +1,77 @@
+"""Where a recommendation may look: GPUs, and what they cost under the terms asked for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.places import others, split
+from kvplan.api.questions import Question
+from kvplan.api.sites import compared, gpus_of, one_price, price_list, site
+from kvplan.errors import SpecError
+from kvplan.planning.recommend import Recommendation, recommend
+from kvplan.planning.site import Site
+from kvplan.specs.hardware import Gpu, Price
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """GPUs and their prices."""
+
+    gpus: Mapping[str, Gpu]  #: by name
+    named: bool  #: whether the caller named them
+    price: float | None  #: the caller's own, of every one of them [USD/s]
+    listed: tuple[Price, ...]  #: the caller's own price lists
+    owned: str | None  #: file of what owning takes, None where GPUs are rented
+    term: str  #: of the rents
+    profile: str  #: of the servers whose rates count
+    day: str  #: of the prices
+
+    def sites(self, question: Question, engine: str) -> tuple[list[Site], dict[str, str]]:
+        """Return the GPUs to plan with, and why the others are left out."""
+        places = {
+            gpu.name: site(
+                gpu, question.demand.model, self.day, price=self.price, listed=self.listed, term=self.term,
+                owned=self.owned, power=True, engine=engine, profile=self.profile,
+            )
+            for gpu in self.gpus.values()
+        }  # fmt: skip
+        ranked = places if self.named else compared(places)
+        return split(ranked, question.objective, self.named, self.owned, self.term, self.day)
+
+    def elsewhere(self, question: Question, engine: str) -> tuple[Site, ...]:
+        """Return the GPUs to name where none of those asked about will do."""
+        if not self.named or self.price:
+            return ()
+        return others(
+            question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
+        )
+
+    def answered(self, question: Question, engine: str, confidence: float | None = None) -> Recommendation:
+        """Return the best plan on an engine under limits kept so surely, as the question asks for where none is given.
+
+        The GPUs that a caller named are planned with though no server on them was measured.
+        """
+        priced, unpriced = self.sites(question, engine)
+        sure = question.demand.limits.confidence if confidence is None else confidence
+        return recommend(
+            question.on(engine, sure), question.techniques, priced, question.losses, objective=question.objective,
+            apis=catalog.apis(), day=self.day, guesses=self.named, absent=unpriced, losses=question.formats.losses,
+            unsearched=question.formats.left, others=self.elsewhere(question, engine),
+        )  # fmt: skip
+
+
+def market_of(
+    gpus: str | Iterable[str], day: str, *, price: float | str | None, prices: str | Iterable[str], own: str | None,
+    term: str, profile: str,
+) -> Market:  # fmt: skip
+    """Return the GPUs named, or all of them, at the caller's price, owned, or at the day's offers."""
+    named, mine, owned = bool(values.several(gpus, "gpus")), values.price(price), values.given(values.word, own, "own")
+    known = gpus_of(gpus)
+    if mine and owned:
+        raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
+    one_price(mine, known, named)
+    return Market(
+        gpus=known, named=named, price=mine, listed=price_list(price, prices), owned=owned,
+        term=values.word(term, "term"), profile=values.word(profile, "profile"), day=day,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""What a recommendation is asked: a workload's limits, the techniques and weight formats that may be used, and why."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.demands import MOST_SPARES, demand_of, percentile_of
+from kvplan.api.forms import Formats, formats_of
+from kvplan.api.sites import ENGINES
+from kvplan.kv import spelling
+from kvplan.planning.demand import Demand
+from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits
+from kvplan.planning.speculation import Drafting, not_started
+from kvplan.quality.loss import Quality, checked
+from kvplan.quality.loss import quality as loss_of
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Workload
+
+#: what asks for every engine whose servers were measured
+ANY = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A demand, and what may be used to serve it."""
+
+    demand: Demand  #: what is to be served, and its limits
+    techniques: tuple[str, ...]  #: those to search
+    losses: Mapping[str, Quality]  #: technique -> what it loses, others that might do instead included
+    formats: Formats  #: weight formats to search, what each loses, and why others are left out
+    objective: str  #: what plans are ranked by
+
+    @property
+    def context(self) -> int:
+        """The longest sequence whose limits are to be kept. [token]"""
+        return int(self.demand.workload.context(self.demand.limits.percentile))
+
+    def on(self, engine: str, confidence: float) -> Demand:
+        """Return the demand on an engine that may be a release, under limits to be kept so surely."""
+        rules = catalog.engine(engine)
+        drafting = tuple(d for d in self.demand.drafting if not not_started(rules, self.demand.model, d.draft))
+        limits = replace(self.demand.limits, confidence=confidence)
+        return replace(self.demand, engine=rules, limits=limits, drafting=drafting)
+
+
+def engines_of(word: str) -> tuple[str, ...]:
+    """Return the engine asked for, or all whose servers were measured."""
+    return ENGINES if word == ANY else (values.engine(word, "engine", (*ENGINES, ANY)),)
+
+
+def limits_of(
+    traffic: Workload, *, ttft: float | str | None, tpot: float | str | None, e2e: float | str | None,
+    percentile: float | str | None, quality: float | str | None, gpus: int | None, confidence: float | str | None,
+    any_technique: bool,
+) -> Limits:  # fmt: skip
+    """Return what a plan must keep: the limits given, else the workload's own."""
+    return Limits(
+        ttft=values.limit(ttft, traffic.slo.ttft, "ttft"),
+        tpot=values.limit(tpot, traffic.slo.tpot, "tpot"),
+        e2e=values.limit(e2e, traffic.slo.e2e, "e2e"),
+        percentile=percentile_of(percentile, traffic),
+        quality=None if quality in (None, "none") else values.share(quality, "max_quality_drop"),
+        gpus=values.given(values.count, gpus, "max_gpus", 1, values.MOST_REQUESTS),
+        confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
+        any_technique=values.flag(any_technique, "any_technique"),
+    )
+
+
+def question_of(
+    model: ModelSpec, traffic: Workload, limits: Limits, *, techniques: str | Iterable[str],
+    weights: str | Iterable[str], quality: str | Iterable[str], objective: str, headroom: float | str,
+    spares: int | None, prefix_cache: bool, drafting: tuple[Drafting, ...],
+) -> Question:  # fmt: skip
+    """Return what is asked about a model and its traffic; `quality` are files of scores of one's own model."""
+    context = int(traffic.context(limits.percentile))
+    forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
+    names = values.technique_names(techniques, spelling.searched())
+    tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
+    formats = formats_of(model, traffic.task, context, forms, tables)
+    demand = demand_of(
+        model, traffic, limits, forms=formats.searched, native=not forms,
+        headroom=values.share(headroom, "headroom"),
+        spares=int(not traffic.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES),
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"),
+    )  # fmt: skip
+    about: tuple[Any, ...] = (model, traffic.task, context, catalog.quality_table(), *tables)
+    known: dict[str, Any] = {"seen": traffic.question_seen, "answer": int(traffic.output.mean)}
+    return Question(
+        demand=replace(demand, drafting=drafting), techniques=names, formats=formats,
+        losses={name: loss_of(name, *about, **known) for name in dict.fromkeys((*names, *spelling.searched()))},
+        objective=values.one_of(objective, "objective", OBJECTIVES),
+    )  # fmt: skip

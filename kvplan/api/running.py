@@ -1,0 +1,42 @@
+"""Options of an engine that change how it uses memory, as callers write them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kvplan.api import values
+from kvplan.errors import SpecError
+from kvplan.kv.budget import Running
+from kvplan.kv.replica import Parallel
+
+#: what an engine can be run without
+FEATURES = ("prefix-caching", "hybrid", "graphs")
+
+
+def running(
+    dcp: int, kv_cache_memory_bytes: float | str | None, cpu_offload: float | str | None, without: str | Iterable[str]
+) -> Running:
+    """Return the options: `dcp` GPUs divide a request's tokens, sizes are of one GPU, and features that are left out.
+
+    The features are prefix-caching, hybrid (the manager that frees what windows no longer see) and graphs (the memory
+    set aside for CUDA graphs).
+    """
+    left = {values.one_of(word, "without", FEATURES) for word in values.several(without, "without")}
+    return Running(
+        graphs="graphs" not in left,
+        prefix_caching="prefix-caching" not in left,
+        hybrid="hybrid" not in left,
+        context_ranks=values.count(dcp, "dcp", 1, values.MOST_GPUS),
+        kv_bytes=values.given(values.size, kv_cache_memory_bytes, "kv_cache_memory_bytes"),
+        offloaded=values.given(values.size, cpu_offload, "cpu_offload") or 0.0,
+    )
+
+
+def spread(tp: int | None, pp: int | None, dp: int | None, stages: str | Sequence[int]) -> Parallel | None:
+    """Return how a replica is spread, its stages of so many layers where they are given; None where nothing is."""
+    layers = values.layer_counts(stages, "pp_layers")
+    if not layers:
+        return values.parallel(tp, pp, dp)
+    if pp not in (None, len(layers)):
+        raise SpecError(f"pp, pp_layers: {pp} stages cannot have the layers of {len(layers)}; leave pp out")
+    whole = values.parallel(tp, len(layers), dp)
+    return replace(whole, split=layers) if whole else None

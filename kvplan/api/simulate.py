@@ -1,0 +1,218 @@
+"""A simulation: a trace, or a workload's own arrivals, served by a fleet step by step."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.api.load import speculated
+from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
+from kvplan.api.streams import RequestStream, requests_of
+from kvplan.catalog.compiled import compiled_folder
+from kvplan.catalog.traces import requests_file
+from kvplan.errors import SpecError, shown
+from kvplan.kv import spelling
+from kvplan.perf.simulate import compiled
+from kvplan.planning.estimate import warnings
+from kvplan.planning.scaling import Autoscale, Failure
+from kvplan.planning.server import server
+from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest
+from kvplan.planning.simulate import simulate as simulated
+from kvplan.planning.simulated import FOREVER, Asked, Replayed
+from kvplan.planning.simulated_server import ROUTERS, holding
+from kvplan.planning.site import Limits
+from kvplan.planning.suitability import check_context
+
+#: from the decision to start a replica to its first request, where nobody says [s]
+STARTUP = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """What `simulate` found: what became of the requests, and how the replicas were found if they were sought."""
+
+    outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits
+    search: Search | None  #: how the fewest were found, None where their number was given
+    requests: RequestStream  #: where the requests come from
+    warnings: tuple[str, ...]  #: what to know of the model, price, calibration and simulation
+    wall: float  #: time that it took [s]
+
+    @property
+    def refusal(self) -> str:
+        """Why the answer is a 'no', '' when it is none."""
+        o, limits = self.outcome, self.outcome.asked.limits
+        at = f"at P{limits.percentile * 100:g}"
+        if self.search is not None:
+            if self.search.found is not None:
+                return ""
+            if o.refused:
+                return f"{o.refused:,} requests fit no replica's memory; give it more GPUs with tp="
+            return f"no number of replicas keeps the limits: that of {o.binding} is broken {at} whatever their number"
+        return "" if o.kept or not o.measured else f"the limit of {o.binding} is broken {at}"
+
+
+def simulate(
+    model: str,
+    gpu: str,
+    *,
+    trace: str | None = None,
+    workload: str | None = None,
+    queries_per_day: float | str | None = None,
+    rate: float | str | None = None,
+    duration: float | str | None = None,
+    scale: float | str = 1.0,
+    speed: float | str = 1.0,
+    seed: int = 0,
+    concurrency: int | None = None,
+    replicas: int | None = None,
+    find_replicas: bool = False,
+    router: str | None = None,
+    prefix_cache: bool = True,
+    engine: str = "vllm",
+    technique: str = spelling.BASELINE,
+    tp: int | None = None,
+    pp: int | None = None,
+    dp: int | None = None,
+    weights: str | None = None,
+    utilization: float | str | None = None,
+    speculative: float | str | None = None,
+    draft_share: float | str | None = None,
+    draft_tokens: int | None = None,
+    disaggregated: tuple[int, int] | str | None = None,
+    autoscale: str | None = None,
+    fail: str | Iterable[str] = (),
+    ttft: float | str | None = None,
+    tpot: float | str | None = None,
+    e2e: float | str | None = None,
+    percentile: float | str | None = None,
+    per_request: str | None = None,
+    price: float | str | None = None,
+    prices: str | Iterable[str] = (),
+    profile: str = PUBLISHED,
+    on: str | None = None,
+    allow_long_context: bool = False,
+    told: Callable[[str], None] | None = None,
+) -> Simulated:
+    """Return what users of a fleet feel, request by request: a trace replayed, or a workload's busiest hour.
+
+    Give a `trace` (a file) or a `workload`, and `replicas` (1) or `find_replicas` with limits. A workload comes at its
+    own volume or another, for its busiest hour or the first `duration` of a day; its limits stand where none is given.
+    `scale` multiplies a trace's requests and `speed` divides its times. `fail` is as in '0@10min+5min': replica 0, ten
+    minutes after the start, for five; `autoscale` as in '1:8@16+3min': 1 to 8 replicas, 16 requests in flight each,
+    started in three minutes. Times are in seconds, `price` is USD per GPU-hour; `per_request` names a CSV file for
+    every request; `told` hears what takes long. Raises KvplanError for names and values that cannot be understood, and
+    for a trace that cannot be read, line by line; Incompatible where nothing fits.
+
+        >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
+        1
+    """
+    begun = perf_counter()
+    spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    device = catalog.gpu(values.word(gpu, "gpu"))
+    stream = requests_of(
+        trace, workload, spec, queries_per_day=queries_per_day, rate=rate, duration=duration, scale=scale, speed=speed,
+        seed=values.count(seed, "seed", 0, 2**32 - 1),
+    )  # fmt: skip
+    slo = stream.workload.slo if stream.workload else None
+    share = percentile if percentile is not None else slo.percentile if slo else 0.95
+    limits = Limits(
+        ttft=values.limit(ttft, slo.ttft if slo else None, "ttft"),
+        tpot=values.limit(tpot, slo.tpot if slo else None, "tpot"),
+        e2e=values.limit(e2e, slo.e2e if slo else None, "e2e"),
+        percentile=values.bounded_share(share, "percentile", 0.5, 0.9999),
+    )
+    if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
+        raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
+    x = stream.extent
+    whose = "trace" if trace else "workload"
+    check_context(spec, x.longest, values.flag(allow_long_context, "allow_long_context"), whose)
+    place = site(
+        device, spec, day, price=values.price(price), listed=price_list(price, prices), power=True,
+        engine=values.engine(engine, "engine", ENGINES), profile=values.word(profile, "profile"),
+        parallel=values.parallel(tp, pp, dp), weights=values.given(values.weight_format, weights),
+        utilization=values.utilization(utilization, "utilization"),
+    )  # fmt: skip
+    split = values.given(values.halves, disaggregated, "disaggregated")
+    scaled = values.given(autoscaled, autoscale)
+    many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
+    apart(find_replicas, many, split, scaled)
+    endpoint = server(
+        spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
+        output=max(x.output, 1.0), speculation=speculated(speculative, draft_share, draft_tokens), split=split,
+        percentile=limits.percentile,
+    )  # fmt: skip
+    endpoint = holding(endpoint, x)
+    usual = "prefix-aware" if x.chain and prefix_cache and not split else "least-loaded"
+    closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
+    asked = Asked(
+        server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title, warm=stream.warm,
+        until=FOREVER if closed else stream.until,
+        router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"), concurrency=closed or 0, autoscale=scaled,
+        failures=failing(fail, many or 1), told=told,
+    )  # fmt: skip
+    compiled.keep(compiled_folder(compiled.digest()))
+    search = fewest(asked) if find_replicas else None
+    found = search.found or search.less if search else None
+    if per_request is not None:
+        with requests_file(values.word(per_request, "per_request")) as write:
+            found = simulated(replace(asked, watch=write), found.replicas if found else many or 1)
+    found = found or simulated(asked, many or (scaled.least if scaled else 1))
+    said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(found))
+    return Simulated(outcome=found, search=search, requests=stream, warnings=said, wall=perf_counter() - begun)
+
+
+def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
+    """Refuse ways to say how many replicas there are that exclude each other."""
+    given = {"replicas": replicas, "find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise SpecError(f"{', '.join(names)}: each says how many replicas there are; give one of them")
+
+
+def autoscaled(word: object) -> Autoscale:
+    """Return replicas that come and go, of '1:8@16+3min': 1 to 8, 16 requests in flight each, started in 3 minutes."""
+    span, _, rest = values.word(word, "autoscale").partition("@")
+    target, _, startup = rest.partition("+")
+    if not target:
+        raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
+    least, most = values.halves(span, "autoscale")
+    if least > most:
+        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
+    return Autoscale(
+        least=least, most=most, target=values.number(target, "autoscale", 0.01, values.MOST_REQUESTS),
+        startup=values.seconds(startup, "autoscale") if startup else STARTUP,
+    )  # fmt: skip
+
+
+def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
+    """Return the failures that were asked for, as in '0@10min+5min'."""
+    found = []
+    for word in values.several(words, "fail"):
+        number, _, times = word.partition("@")
+        at, plus, lasts = times.partition("+")
+        if not number.strip().isdecimal() or not plus:
+            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
+        if replicas < 2 or int(number) >= replicas:
+            raise SpecError(
+                f"fail: there is no replica {number} of {replicas} whose requests others could take; write replicas=2 "
+                "or more"
+            )
+        found.append(Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail")))
+    return tuple(found)
+
+
+def cautions(o: Replayed) -> list[str]:
+    """Return what to know of a simulation before its figures are used."""
+    s, said = o.asked.server, []
+    if o.refused:
+        said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
+    if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
+        said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
+    if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
+        at = f"P{o.asked.limits.percentile * 100:g}"
+        said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")
+    if o.end > 1.2 * o.asked.extent.span + 60 and not o.asked.concurrency:
+        said.append("requests pile up: the fleet is slower than they come, and waits grow with the trace's length")
+    return said

@@ -1,0 +1,25 @@
+"""What callers write of speculative decoding, as ways for a search to try: `eagle3`, `mtp:1`, `llama3.2-1b:4=2.9`."""
+
+from kvplan.api import values
+from kvplan.api.memory import drafting
+from kvplan.planning.speculation import Drafting, draftings
+from kvplan.specs.model import ModelSpec
+
+#: more tokens than are drafted for a step
+MOST_DRAFTED = 64
+
+
+def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
+    """Return the ways of speculative decoding asked for, () where none was.
+
+    A draft may be followed by the tokens drafted for a step, and by those that a step yields on average.
+    """
+    if speculative is None:
+        return ()
+    draft, sign, tokens = values.word(speculative, "speculative").partition("=")
+    accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
+    name, colon, count = draft.rpartition(":")
+    if not (colon and count.isascii() and count.isdecimal()):
+        return draftings(model, drafting(draft, model, None), None, accepted)
+    many = values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)
+    return draftings(model, drafting(name, model, None), many, accepted)

@@ -1,0 +1,134 @@
+"""Where the requests of a simulation come from: a trace, or a workload's own arrivals."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kvplan.api import values
+from kvplan.api.demands import demanded
+from kvplan.catalog.tables import stem
+from kvplan.catalog.traces import pieces as trace_pieces
+from kvplan.errors import SpecError
+from kvplan.perf.simulate.arrivals import RateCourse, drawn, sharing, steady, uneven
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
+from kvplan.planning.simulated import FOREVER, Source
+from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Workload
+from kvplan.units import HOUR, MINUTE, show_count, show_time
+
+#: requests that are kept in memory between simulations; more are read or drawn anew
+KEPT = 400_000
+#: a trace times more, or faster, than anyone has
+LEAST, MOST = 1e-3, 1e4
+#: time before the one that is looked at, and the longest one that is drawn [s]
+WARM, LONGEST = 10 * MINUTE, 31 * 24 * HOUR
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestStream:
+    """A stream of requests that can be had again and again."""
+
+    title: str  #: in words
+    source: Source  #: gives it anew
+    extent: Extent  #: what is in it
+    workload: Workload | None  #: whose requests they are, None for a trace
+    warm: float  #: requests before this warm up caches and queues [s]
+    until: float  #: end of those that are counted [s]
+    notes: tuple[str, ...]  #: what to know of it
+
+
+def requests_of(
+    trace: str | None, workload: str | None, model: ModelSpec, *, queries_per_day: float | str | None,
+    rate: float | str | None, duration: float | str | None, scale: float | str, speed: float | str, seed: int,
+) -> RequestStream:  # fmt: skip
+    """Return the stream that was asked for."""
+    if (trace is None) == (workload is None):
+        raise SpecError("trace, workload: give one of them: a file of requests, or a workload whose requests are drawn")
+    more, faster = (times(value, name) for value, name in ((scale, "scale"), (speed, "speed")))
+    if trace is not None:
+        if queries_per_day is not None or rate is not None or duration is not None:
+            raise SpecError("queries_per_day, rate, duration: a trace has its own; write scale=10 or speed=2")
+        return traced(values.word(trace, "trace"), more, faster, seed)
+    if faster != 1.0 or more != 1.0:
+        raise SpecError("scale, speed: are of a trace; a workload's volume is set with rate= or queries_per_day=")
+    asked = demanded(values.word(workload, "workload"), model, values.per_day(queries_per_day, rate))
+    return of_workload(asked, values.given(values.seconds, duration, "duration"), seed)
+
+
+def times(value: float | str, name: str) -> float:
+    """Return a factor, as in '10x' or 10."""
+    text = values.plain(value, name)
+    return values.number(text.removesuffix("x"), name, LEAST, MOST)
+
+
+def traced(word: str, more: float, faster: float, seed: int) -> RequestStream:
+    """Return a trace's requests; it is read once from beginning to end before anything is simulated."""
+
+    def anew() -> Iterable[Piece]:
+        pieces: Iterable[Piece] = trace_pieces(word)
+        pieces = hastened(pieces, faster) if faster != 1.0 else pieces
+        return multiplied(pieces, more, seed) if more != 1.0 else pieces
+
+    known = extent(anew())
+    if not known.requests:
+        raise SpecError(f"{word}: none of its requests got an answer")
+    left = f"{show_count(known.failed, 'request')} of the trace got no answer and are left out"
+    changed = f", {more:g} times as many requests" * (more != 1) + f", {faster:g} times as fast" * (faster != 1)
+    return RequestStream(
+        title=f"{stem(word)}{changed}", source=kept(anew, known), extent=known, workload=None, warm=0.0,
+        until=FOREVER, notes=(left,) if known.failed else (),
+    )  # fmt: skip
+
+
+def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream:
+    """Return a workload's requests: its busiest hour, or a day from midnight on; an offline one's mean rate."""
+    a, seconds = w.arrivals, HOUR if duration is None else duration
+    if seconds > LONGEST:
+        raise SpecError(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
+    shared = sharing(w)
+    warm = max(WARM, MINUTE * round(2 * shared.each * shared.between / MINUTE) if shared else 0.0)
+    if seconds <= HOUR or w.offline:
+        warm = MINUTE * max(round(min(warm, 2 * seconds) / MINUTE), 1)
+        rates = [a.mean_rate if w.offline else a.peak_rate]
+        course, burstiness = course_of(w, rates * max(round(seconds / HOUR), 1), min(seconds, HOUR), warm, seed)
+    else:
+        course, burstiness = course_of(w, [a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm, seed)
+
+    def anew() -> Iterable[Piece]:
+        return drawn(w, course, burstiness=burstiness, seed=seed)
+
+    known = extent(anew())
+    if not known.requests:
+        raise SpecError(f"duration: no request of {w.name} comes in {show_time(seconds)}; simulate a longer time")
+    when = "at its mean rate" if w.offline else "in its busiest hour" if seconds <= HOUR else "from midnight on"
+    return RequestStream(
+        title=f"{w.title}, {show_time(seconds)} {when}", source=kept(anew, known), extent=known, workload=w, warm=warm,
+        until=course.duration, notes=tuple(notes(w)),
+    )  # fmt: skip
+
+
+def course_of(w: Workload, rates: list[float], step: float, warm: float, seed: int) -> tuple[RateCourse, float]:
+    """Return the rates over time and the variation of the arrivals, as plans have it (`Demand.waits_at`).
+
+    Where single gaps vary more than the busiest minute allows, minutes differ instead, and requests come at random.
+    """
+    a = w.arrivals
+    if (1 + a.burstiness**2) / 2 > a.busiest_minute > 1:
+        return uneven(rates, step, warm, a.busiest_minute, seed), 1.0
+    return steady(rates, step, warm), a.burstiness
+
+
+def notes(w: Workload) -> Iterable[str]:
+    """Yield what a drawn stream leaves out."""
+    if w.reused:
+        yield f"{w.name} says how much of its prompts is shared, not by which requests: no prefix hits are simulated"
+    if w.visual:
+        yield "the time that images are encoded in is not simulated"
+
+
+def kept(anew: Source, known: Extent) -> Source:
+    """Return a source that keeps a short stream in memory."""
+    if known.requests > KEPT:
+        return anew
+    pieces = list(anew())
+    return lambda: pieces

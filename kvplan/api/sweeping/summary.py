@@ -1,0 +1,218 @@
+"""What the answers of a study say: counts, the best points, a Pareto front, a map; read once, a batch at a time."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+from kvplan.api.sweeping.batches import ANSWERED, as_text
+from kvplan.api.sweeping.questions import QUESTIONS, TEXT, column
+from kvplan.catalog import parts
+from kvplan.catalog.keys import Ledger
+from kvplan.specs.sweep import HeatMap, Study
+
+#: a row of the table
+Row = Mapping[str, Any]
+#: best points that are kept, reasons that are told apart, and values of a parameter that are
+BEST, REASONS, VALUES = 10, 1000, 24
+#: points of a front that are kept: the first figure's least
+FRONT = 2000
+#: fields a span is cut into
+CUTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisValue:
+    """A value of a parameter, and the points that have it."""
+
+    label: str  #: as the study has it, or the ends of a part of a span
+    answered: int  #: points with an answer
+    others: int  #: points without one: infeasible, refused or failed
+    best: Row | None  #: the point with the least of the first figure, None where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field2D:
+    """A map: the least of a figure for every pair of values of two parameters."""
+
+    shown: HeatMap  #: its parameters and its figure
+    xs: tuple[str, ...]  #: values of the columns
+    ys: tuple[str, ...]  #: values of the rows
+    least: Mapping[tuple[str, str], float]  #: (x, y) -> least figure, in base units; missing where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the answers of a study say; all rows are those the study asks now, each point once."""
+
+    points: int  #: of the study
+    rows: int  #: of these that were asked
+    strangers: int  #: other rows of the folder: of other points, or of another kvplan, profile or price
+    statuses: Mapping[str, int]  #: how many ended how
+    reasons: tuple[tuple[str, int], ...]  #: why there was no answer, the most frequent first
+    minimize: tuple[str, ...]  #: figures of the front; the best points have the least of the first
+    shown: tuple[str, ...]  #: what a row of a report says besides: columns of the table
+    units: Mapping[str, str]  #: figure -> its unit
+    best: tuple[Row, ...]  #: the best points
+    front: tuple[Row, ...]  #: points that no other beats in one figure without losing in another
+    levels: Mapping[str, tuple[AxisValue, ...]]  #: parameter that varies -> its values
+    field: Field2D | None  #: the map, None where fewer than two parameters vary
+
+
+def ends(edge: float) -> str:
+    """Return an end of a part of a span."""
+    return f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}"
+
+
+class Labels:
+    """How the values of a parameter are told apart: one by one, or by the part of a span they lie in."""
+
+    def __init__(self, study: Study, parameter: str):
+        self.column = column(parameter)
+        axis = next((axis for axis in study.axes if axis.name == parameter), None)
+        self.edges: list[float] = []
+        self.all: list[str] = []
+        if axis is not None and axis.span is not None:
+            self.edges = [float(axis.span.at(n / CUTS)) for n in range(CUTS + 1)]
+            self.all = [f"{ends(low)} to {ends(high)}" for low, high in pairwise(self.edges)]
+        else:
+            listed = axis.choices if axis else [case[parameter] for case in study.cases]
+            self.all = list(dict.fromkeys(self.said(choice.value) for choice in listed))
+
+    @staticmethod
+    def said(value: Any) -> str:
+        """Return a value as the table of results spells it."""
+        return f"{value:g}" if isinstance(value, float) else as_text(value)
+
+    def of(self, row: Row) -> str:
+        """Return the label of a row."""
+        value: Any = row[self.column]
+        if not self.edges:
+            return self.said(value)
+        return str(self.all[min(sum(value >= edge for edge in self.edges[1:-1]), CUTS - 1)])
+
+
+def summary(study: Study, folder: parts.Folder, ledger: Ledger) -> Summary:
+    """Return what the rows of a folder say that a study asks for, each point once."""
+    question = QUESTIONS[study.ask]
+    minimize = study.minimize or question.minimize
+    labels = {name: Labels(study, name) for name in study.varied}
+    levels = {name: _Levels(minimize[0]) for name, told in labels.items() if 1 < len(told.all) <= VALUES}
+    shown = study.heat or usual_map(study, minimize[0], labels)
+    statuses, reasons, front = Counter[str](), Counter[str](), Front(minimize)
+    best: list[Row] = []
+    least: dict[tuple[str, str], float] = {}
+    for row in asked(study, folder, ledger):
+        statuses[row["status"]] += 1
+        if row["reason"] and (len(reasons) < REASONS or row["reason"] in reasons):
+            reasons[row["reason"]] += 1
+        for name, level in levels.items():
+            level.take(labels[name].of(row), row)
+        if row["status"] != ANSWERED:
+            continue
+        front.take(row)
+        if row[minimize[0]] is not None:
+            best.append(row)
+            if len(best) > 100 * BEST:
+                best = nsmallest(BEST, best, key=lambda r: (r[minimize[0]], r["point"]))
+        if shown is not None and (value := row[shown.figure]) is not None:
+            place = labels[shown.x].of(row), labels[shown.y].of(row)
+            least[place] = min(value, least.get(place, inf))
+    return Summary(
+        points=len(ledger),
+        rows=statuses.total(),
+        strangers=parts.rows_in(folder) - statuses.total(),
+        statuses=dict(statuses),
+        reasons=tuple(reasons.most_common()),
+        minimize=minimize,
+        shown=tuple(name for name in question.shown if name.removeprefix("chosen_") not in map(column, study.varied)),
+        units={name: figure.unit for name, figure in question.figures.items() if figure.kind != TEXT},
+        best=tuple(nsmallest(BEST, best, key=lambda r: (r[minimize[0]], r["point"]))),
+        front=front.sorted(),
+        levels={name: levels[name].all(labels[name].all) for name in levels},
+        field=None if shown is None else Field2D(
+            shown=shown, xs=tuple(labels[shown.x].all), ys=tuple(labels[shown.y].all), least=least
+        ),
+    )  # fmt: skip
+
+
+def asked(study: Study, folder: parts.Folder, ledger: Ledger) -> Iterator[Row]:
+    """Yield the rows of a folder that a study asks for, each point once."""
+    ledger.forget()
+    parameters = [column(name) for name in study.parameters]
+    wanted = list(dict.fromkeys(("key", "point", *parameters, "status", "reason", *QUESTIONS[study.ask].figures)))
+    for rows in parts.rows(folder, wanted):
+        for values in zip(*rows.values(), strict=True):
+            row = dict(zip(wanted, values, strict=True))
+            if ledger.note(bytes.fromhex(row["key"])):
+                yield row
+
+
+def usual_map(study: Study, figure: str, labels: Mapping[str, Labels]) -> HeatMap | None:
+    """Return the map of the first two parameters that vary over few values."""
+    fit = [name for name in study.varied if 1 < len(labels[name].all) <= VALUES]
+    return HeatMap(x=fit[0], y=fit[1], figure=figure) if len(fit) > 1 else None
+
+
+class _Levels:
+    """The points of every value of a parameter, as they come."""
+
+    def __init__(self, figure: str):
+        self.figure = figure
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        self.best: dict[str, Row] = {}
+
+    def take(self, label: str, row: Row) -> None:
+        """Count a row."""
+        self.counts[label, row["status"] == ANSWERED] += 1
+        value, best = row[self.figure], self.best.get(label)
+        if value is not None and (best is None or (value, row["point"]) < (best[self.figure], best["point"])):
+            self.best[label] = row
+
+    def all(self, labels: Sequence[str]) -> tuple[AxisValue, ...]:
+        """Return every value in the order of the study."""
+        return tuple(
+            AxisValue(
+                label=one, answered=self.counts[one, True], others=self.counts[one, False], best=self.best.get(one)
+            )
+            for one in labels
+        )
+
+
+class Front:
+    """Points that no other beats: at least as good in every figure and better in one. Less is better.
+
+    What beat the last point is tried first against the next, since it is likely to beat that too.
+    """
+
+    def __init__(self, figures: Sequence[str]):
+        self.figures = figures
+        self.kept: list[tuple[tuple[float, ...], Row]] = []
+
+    def take(self, row: Row) -> None:
+        """Keep a row unless it is beaten; drop those it beats. Of equal rows the first stays."""
+        values = [row[name] for name in self.figures]
+        if any(value is None for value in values):
+            return
+        mine = tuple(float(value) for value in values)
+        for n, (theirs, other) in enumerate(self.kept):
+            if all(a <= b for a, b in zip(theirs, mine, strict=True)):
+                if theirs != mine or other["point"] < row["point"]:
+                    self.kept.insert(0, self.kept.pop(n))
+                    return
+                break
+        self.kept = [(t, r) for t, r in self.kept if not all(a <= b for a, b in zip(mine, t, strict=True))]
+        self.kept.append((mine, row))
+        if len(self.kept) > 2 * FRONT:
+            self.kept = nsmallest(FRONT, self.kept, key=_order)
+
+    def sorted(self) -> tuple[Row, ...]:
+        """Return the rows, those with the least of the first figure first."""
+        return tuple(row for _, row in sorted(self.kept, key=_order)[:FRONT])
+
+
+def _order(pair: tuple[tuple[float, ...], Row]) -> tuple[tuple[float, ...], int]:
+    return pair[0], pair[1]["point"]

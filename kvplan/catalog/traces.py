@@ -1,0 +1,194 @@
+"""Traces: requests with their arrival, lengths and shared prefixes, read piece by piece from logs and results.
+
+Every format is read by `trace_rows.py`; here stand the files, and the order of arrival.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from kvplan.catalog.files import MAX_TABLE, path_of, read_json, read_text, reading, writing
+from kvplan.catalog.tables import LINE, csv_blocks
+from kvplan.catalog.trace_rows import (
+    Arrival,
+    Read,
+    Row,
+    aiperf,
+    azure,
+    burstgpt,
+    generic,
+    guidellm,
+    mooncake,
+    mooncake_csv,
+    vllm,
+)
+from kvplan.errors import SpecError, shown
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.state import Records
+
+#: rows that are read at once; characters of a line of JSON; seconds that no trace lasts
+ROWS, LONGEST, MOST_SECONDS = 16_384, 4_000_000, 1e10
+
+#: columns that tell a CSV format, and what reads its rows; the first whose columns are all there
+TABLES: tuple[tuple[tuple[str, ...], Read], ...] = (
+    (("TIMESTAMP", "ContextTokens", "GeneratedTokens"), azure),
+    (("timestamp_ms", "input_length", "output_length"), mooncake_csv),
+    (("Timestamp", "Request tokens", "Response tokens"), burstgpt),
+    (("arrival", "input", "output"), generic),
+)
+KNOWN = "arrival,input,output (seconds and tokens), or those of Azure's, Mooncake's or BurstGPT's traces"
+
+
+def _csv(word: str) -> Iterator[Arrival]:
+    location = path_of(word).name
+
+    def check(columns: list[str]) -> None:
+        if not any(set(names) <= set(columns) for names, _ in TABLES):
+            raise SpecError(f"{location}: line 1: no trace that kvplan reads; name the columns {KNOWN}")
+
+    for columns, rows in csv_blocks(word, ROWS, check):
+        read = next(read for names, read in TABLES if set(names) <= set(columns))
+        for row in rows:
+            yield read(row, f"{location}: line {row[LINE]}")
+
+
+def _json_lines(word: str) -> Iterator[Arrival]:
+    location = path_of(word).name
+    with _opened(word) as file:
+        number = 0
+        while line := _line(file, location, number + 1):
+            number += 1
+            if not line.strip():
+                continue
+            where = f"{location}: line {number}"
+            row = read_json(line, where) if line.endswith("\n") else _last(line, where)
+            yield (aiperf if "metrics" in row else mooncake)(row, where)
+
+
+def _last(line: str, where: str) -> Row:
+    """Return the last line of a file, which may end in the middle."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise SpecError(f"{where}: ends in the middle; the file was cut off, get it again") from None
+    if not isinstance(row, dict):
+        raise SpecError(f"{where}: expected an object, got {shown(row)}")
+    return row
+
+
+@contextmanager
+def _opened(word: str) -> Iterator[TextIO]:
+    """Give a text file, unzipped where its name ends in .gz."""
+    path = path_of(word)
+    if path.suffix != ".gz":
+        with reading(path, path.name, MAX_TABLE) as file:
+            yield file
+        return
+    try:
+        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
+            yield io.TextIOWrapper(io.BufferedReader(unzipped), "utf-8-sig", newline="")
+    except OSError as error:
+        raise SpecError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{path.name}: is not UTF-8 text") from None
+
+
+def _line(file: TextIO, location: str, number: int) -> str:
+    try:
+        line = file.readline(LONGEST)
+    except EOFError:
+        raise SpecError(f"{location}: line {number}: the compressed file ends in the middle; get it again") from None
+    if len(line) == LONGEST:
+        raise SpecError(f"{location}: line {number}: longer than {LONGEST:,} characters; expected a request a line")
+    return line
+
+
+def _json(word: str) -> Iterator[Arrival]:
+    path = path_of(word)
+    document = read_json(read_text(path, path.name), path.name)
+    if isinstance(document.get("benchmarks"), list):
+        found = guidellm(document, path.name)
+    elif "input_lens" in document:
+        found = vllm(document, path.name)
+    else:
+        raise SpecError(
+            f"{path.name}: no trace that kvplan reads; give a CSV, Mooncake's or AIPerf's JSON lines, or a result of "
+            "vLLM (--save-detailed) or GuideLLM"
+        )
+    yield from sorted(found, key=lambda one: one.at)
+
+
+# -- the whole ------------------------------------------------------------------------------------
+
+
+def arrivals(word: str) -> Iterator[Arrival]:
+    """Yield the requests of a trace, the first at 0, in the order of arrival; raise SpecError.
+
+    A file below is wrong only when it is reached: read it once before it is used.
+    """
+    name = Path(word).name
+    kind = _csv if name.endswith(".csv") else _json if name.endswith(".json") else _json_lines
+    if not name.endswith((".csv", ".json", ".jsonl", ".jsonl.gz")):
+        raise SpecError(f"{name}: expected a name that ends in .csv, .json, .jsonl or .jsonl.gz")
+    start, before, number = None, 0.0, 0
+    for one in kind(word):
+        number += 1
+        start = one.at if start is None else start
+        at = one.at - start
+        if at < before:
+            raise SpecError(f"{name}: request {number:,} comes {before - at:g} s before the one above; sort by arrival")
+        if at > MOST_SECONDS:
+            raise SpecError(f"{name}: request {number:,} comes {at:.3g} s after the first; give arrivals in seconds")
+        before = at
+        yield one._replace(at=at)
+    if not number:
+        raise SpecError(f"{name}: holds no requests")
+
+
+def pieces(word: str, size: int = ROWS) -> Iterator[Piece]:
+    """Yield the requests of a trace in pieces of so many; those that got no answer are only counted."""
+    rows = arrivals(word)
+    while whole := list(islice(rows, size)):
+        block = [one for one in whole if one.output]
+        ends, keys, tokens = [0], [], []
+        for one in block:
+            keys += [key for key, _ in one.chain]
+            tokens += [end for _, end in one.chain]
+            ends.append(len(keys))
+        yield Piece(
+            at=[one.at for one in block], prompt=[one.input for one in block], output=[one.output for one in block],
+            rank=[one.rank for one in block], start=ends if keys else (), keys=keys, tokens=tokens,
+            failed=len(whole) - len(block),
+        )  # fmt: skip
+
+
+# -- what became of them --------------------------------------------------------------------------
+
+#: columns of a file of every request: times in seconds from the first arrival on, lengths in tokens
+COLUMNS = (
+    "request", "arrival", "admitted", "first_token", "last_token", "input", "output", "prefix_hit", "lane",
+    "preemptions", "refused",
+)  # fmt: skip
+
+
+@contextmanager
+def requests_file(word: str) -> Iterator[Callable[[Records, int], None]]:
+    """Give a function that writes requests which have left to a CSV file; it is there when the block ends well."""
+    with writing(path_of(word)) as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+
+        def write(r: Records, n: int) -> None:
+            times = zip(r.came[:n], r.admitted[:n], r.first[:n], r.end[:n], strict=True)
+            rest = zip(r.prompt[:n], r.output[:n], r.hits[:n], r.lane[:n], r.again[:n], r.refused[:n], strict=True)
+            for name, moments, others in zip(r.name[:n], times, rest, strict=True):
+                told = ("" if t < 0 else f"{t:.9g}" for t in moments)
+                rows.writerow((int(name), *told, *(int(x) for x in others)))
+
+        yield write

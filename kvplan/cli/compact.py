@@ -1,0 +1,35 @@
+"""Help in as few lines as there can be, so that a command's fits a screen."""
+
+import re
+from collections.abc import Iterable
+
+import click
+
+#: columns of names in the help, at the least
+NARROW = 12
+#: what click says of a range of numbers, alone or behind a default
+RANGE = re.compile(r"  \[(?:\d+<=)?x[<>]=\d+\]$|; (?:\d+<=)?x[<>]=\d+(?=\]$)")
+
+
+class Compact(click.HelpFormatter):
+    """Help in as few lines as there can be: options stand beside their text where that is shorter."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str | None]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write names and their text in the width of the first column that takes the fewest lines.
+
+        Ranges of numbers are left out: whoever is out of one is told it.
+        """
+        short = [(name, RANGE.sub("", text or "")) for name, text in rows]
+        tried = []
+        for column in range(col_max, NARROW - 1, -1):
+            whole = click.HelpFormatter(width=self.width)
+            whole.current_indent = self.current_indent
+            whole.write_dl(short, column, col_spacing)
+            tried.append(whole.getvalue())
+        self.write(min(tried, key=lambda text: text.count("\n")))
+
+
+class Spoken(click.Context):
+    """A context whose help is compact."""
+
+    formatter_class = Compact

@@ -1,0 +1,64 @@
+"""Where answers go: to stdout in the format asked for, to a page beside it, one line of what went wrong to stderr."""
+
+import shlex
+import sys
+from os import environ
+
+import click
+
+from kvplan.catalog.files import path_of, write_whole
+from kvplan.cli.flags import flagged, spoken
+from kvplan.errors import KvplanError, one_line
+from kvplan.report.blocks import Json, Page
+from kvplan.report.formats import Report, Screen, render
+
+#: columns below which nothing can be laid out, and where nobody says how many there are
+NARROWEST, USUAL = 40, 100
+#: digits of the widest page
+MOST_DIGITS = 4
+#: where the file of --html and the words of the command line are kept
+HTML, WORDS = "kvplan.html", "kvplan.words"
+
+
+def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
+    """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
+    command = click.get_current_context().command
+
+    def page() -> Page:
+        return report.page().worded(lambda text: flagged(text, command))
+
+    def document() -> Json:
+        document: Json = spoken(report.document(), command)
+        return document
+
+    whole = Report(page, document, report.studies)
+    if file := click.get_current_context().meta.get(HTML):
+        write_whole(path_of(file), render(whole, "html", screen()))
+    if text := render(whole, form, screen()):
+        click.echo(text, file=sys.stderr if aside else sys.stdout)
+    if refusal:
+        raise KvplanError(refusal)
+
+
+def say(message: str, who: str = "kvplan") -> None:
+    """Tell the user something on stderr, on one line."""
+    click.echo(one_line(f"{who}: {message}"), file=sys.stderr)
+
+
+def screen() -> Screen:
+    """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
+    context = click.get_current_context()
+    if sys.stdout.isatty():
+        from shutil import get_terminal_size  # loads three compressors
+
+        width, colour = get_terminal_size().columns, "NO_COLOR" not in environ
+    else:
+        columns, colour = environ.get("COLUMNS", ""), False
+        width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
+        width = width if width >= NARROWEST else USUAL
+    return Screen(width, colour, command=context.info_name or "", asked=typed(context))
+
+
+def typed(context: click.Context) -> str:
+    """Return the command line as it can be typed again, but for where this answer goes."""
+    return shlex.join(["kvplan", *context.find_root().meta.get(WORDS, ())])

@@ -1,0 +1,52 @@
+"""How a command ends: its exit status, and one line on stderr of why there is no answer."""
+
+import os
+
+import click
+
+from kvplan.cli.streams import drop_output, tell
+from kvplan.errors import KvplanError
+
+#: set to see where an unexpected error came from
+TRACEBACK = "KVPLAN_TRACEBACK"
+#: exit statuses: a 'no', wrong usage, and interrupted by the user
+NO, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def ended(error: BaseException) -> int:
+    """Return the exit status of a command that raised, and say why; raise what is not for a user to read."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            return USAGE
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx else "kvplan"
+            tell(f"{path}: {error.format_message()} (see {path} --help)")
+            return USAGE
+        case click.Abort() | KeyboardInterrupt():
+            return INTERRUPTED
+        case click.ClickException():
+            tell(f"kvplan: {error.format_message()}")
+        case KvplanError():
+            tell(f"kvplan: {error}")
+        case BrokenPipeError():  # the reader of our output (head, less) has gone
+            drop_output()
+            return 0
+        case OSError():
+            drop_output()
+            tell(f"kvplan: {error.filename or 'cannot write to stdout'}: {error.strerror or error}")
+        case MemoryError():
+            tell("kvplan: there is too little memory for this")
+        case Exception():
+            return unexpected(error)
+        case _:
+            raise error
+    return NO
+
+
+def unexpected(bug: Exception) -> int:
+    """Say what went wrong in one line, as a user wants it; a developer asks for the traceback."""
+    if os.environ.get(TRACEBACK):
+        raise bug
+    tell(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where")
+    return NO

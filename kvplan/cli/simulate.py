@@ -1,0 +1,92 @@
+"""`kvplan simulate`: replay a trace, or a workload's busiest hour, on a fleet step by step."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kvplan.api.load import MOST_DRAFTED
+from kvplan.api.values import MOST_REQUESTS
+from kvplan.cli.delivery import deliver, say
+from kvplan.cli.options import (
+    day_option,
+    engine_option,
+    examples,
+    format_option,
+    long_context_option,
+    model_option,
+    price_option,
+    prices_option,
+    profile_option,
+    replica_options,
+)
+from kvplan.kv import spelling
+from kvplan.report.formats import Report
+
+#: the function of a command, before click makes a command of it
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return an option that is understood, but left out of the help: docs/simulate.md has it."""
+
+    def add(command: Command) -> Command:
+        added: Command = option(command)
+        added.__click_params__[-1].hidden = True  # type: ignore[attr-defined]
+        return added
+
+    return add
+
+
+@click.command("simulate")
+@model_option
+@click.option("--gpu", "-g", required=True, help="A GPU name, alias or YAML file.")
+@click.option("--trace", metavar="FILE", help="Requests: CSV, JSON lines (.gz), a benchmark's JSON.")
+@click.option("--workload", "-w", help="Instead: a workload, whose requests are drawn.")
+@click.option("--queries-per-day", hidden=True)
+@click.option("--rate", metavar="R", help="Of a workload, as in 2.5/s. Default: its own.")
+@click.option("--duration", metavar="TIME", help="Of a workload, as in 24h. Default: its busiest hour.")
+@click.option("--scale", default="1", metavar="10x", help="Of a trace: times as many requests.")
+@click.option("--speed", default="1", metavar="2x", help="Of a trace: times as fast.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Of random numbers.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, MOST_REQUESTS), metavar="C", help="Closed loop instead.", hidden=True
+)
+@click.option("--replicas", type=click.IntRange(1, 4096), metavar="R", help="Default: 1.")
+@click.option("--find-replicas", is_flag=True, help="The fewest that keep the limits.")
+@click.option("--router", metavar="NAME", help="round-robin, least-loaded or prefix-aware.")
+@click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
+              help="Compute every prompt whole.")  # fmt: skip
+@click.option("--autoscale", metavar="A:B@N", help="A to B replicas, N requests each; 1:8@16+3min: start in 3min.")
+@click.option("--fail", multiple=True, metavar="N@T+D", help="Replica N fails at T for D: 0@10min+5min.")
+@click.option("--disaggregated", metavar="P:D", help="P replicas only prefill, D only decode.")
+@click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
+@engine_option
+@replica_options
+@click.option("--speculative", metavar="N", help="Tokens accepted a step, as in 1.6.")
+@click.option("--draft-share", metavar="P", help="Time of the draft over a step's. [default: 0]", hidden=True)
+@click.option(
+    "--draft-tokens", type=click.IntRange(0, MOST_DRAFTED), metavar="K", help="Tokens drafted a step.", hidden=True
+)
+@click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
+@click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
+@click.option("--e2e", metavar="TIME", help="Limit of a whole request.", hidden=True)
+@click.option("--percentile", metavar="P", help="Share that keeps the limits. Default: 95%.")
+@click.option("--per-request", metavar="FILE", help="Write every request to a CSV file.")
+@profile_option
+@price_option
+@hidden(prices_option)
+@day_option
+@hidden(long_context_option)
+@format_option
+@examples(
+    "kvplan simulate -w chat -m llama3.1-8b -g h100 --rate 4 --find-replicas",
+    "kvplan simulate --trace my.csv -m llama3.1-8b -g h100 --replicas 4 --ttft 1s",
+)
+def command(form: str, **options: Any) -> None:
+    """A fleet's requests, one by one (docs/simulate.md has more options)."""
+    from kvplan.api.simulate import simulate
+    from kvplan.report import simulate as words
+
+    found = simulate(**options, told=say)
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)

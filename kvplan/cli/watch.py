@@ -1,0 +1,42 @@
+"""`kvplan watch`: a live server beside its prediction."""
+
+from typing import Any
+
+import click
+
+from kvplan.api.watch import Watched, saved, watch
+from kvplan.cli.delivery import deliver, say
+from kvplan.cli.options import examples, format_option, path, profiles_option, set_option
+from kvplan.report.formats import Report
+
+
+@click.command("watch")
+@click.argument("url")
+@click.option("--window", default="30s", metavar="TIME", help="From one look to the next. [default: 30s]")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Windows to watch. Default: until Ctrl-C.")
+@click.option("--output", "-o", type=path, help="Write the windows as rows for kvplan calibrate (CSV).")
+@set_option
+@profiles_option
+@format_option
+@examples(
+    "kvplan watch localhost:8000 --set gpu=h100 --set tp=1 --count 3",
+    "kvplan watch host:30000 --set gpu=h200 --set tp=8 --count 3 -o rows.csv",
+)
+def command(url: str, output: str | None, form: str, **options: Any) -> None:
+    """Load and times of a vLLM or SGLang server, beside what is predicted for that load.
+
+    The page of metrics is read at both ends of a window; nothing is sent to the server. Ctrl-C ends the watch with
+    its report.
+    """
+    from kvplan.report import watch as words
+
+    windows: list[Watched] = []
+    try:
+        for window in watch(url, **options):
+            windows.append(window)
+            say(words.answer(window), "watch")
+    except KeyboardInterrupt:
+        say("ended by Ctrl-C", "watch")
+    if output is not None and windows:
+        saved(windows, output)
+    deliver(Report(lambda: words.page(windows), lambda: words.document(windows)), form)

@@ -1,0 +1,188 @@
+"""Waits for memory in an open loop: how often all slots of a replica are taken, and for how long.
+
+While prompts are read next to nothing is decoded, so time is counted on a clock that runs only while nothing is read.
+On it requests come in surges: a prompt, and those that came while it and others before it were read. Between surges n
+requests leave one by one at the rate of n tokens a step, whose time grows with n. Everything works on floats and on
+arrays of one shape.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from kvplan.perf.operators import Amount, larger, smaller
+from kvplan.perf.prompts import TINY, Mixture, mean
+from kvplan.perf.queueing import Wait
+from kvplan.perf.serving import BUSIEST, Load, Served
+
+#: slots up to which requests are counted one by one, and the stretches that more of them are cut into
+EACH, STRETCHES = 128, 24
+#: a chance that is none
+NONE = 1e-30
+#: the least room that is left, as a share of what leaves a full replica
+LEAST = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surge:
+    """Requests that come at once on the clock of decoding: one, and with chance `more` a geometric number besides."""
+
+    rate: Amount  #: surges a second of that clock [1/s]
+    more: Amount  #: chance of more than one
+    again: Amount  #: chance of still another after the second
+    mean: Amount  #: mean number of requests
+    squared: Amount  #: mean of the number's square
+
+
+def surge(rate: Amount, m: Mixture, burstiness: float) -> Surge:
+    """Return the surges of prompts: the customers of an M/G/1 busy period, mean and variance.
+
+    Arrivals burstier than Poisson come in groups of geometric size with their index of dispersion. `rate` is that of
+    one rank. Source: Takacs, Introduction to the Theory of Queues, 1962.
+    """
+    group = max((burstiness**2 + 1) / 2, 1.0)
+    extra = mean(m.classes, m.extra)
+    uneven = mean(m.classes, [x * x for x in m.extra]) / larger(extra * extra, TINY**2)
+    busy = smaller(rate * extra, BUSIEST)
+    one = 1 / (1 - busy)
+    variance = group * (busy * (1 - busy) + busy**2 * uneven) * one**3 + (group * group - group) * one * one
+    many = group * one
+    beyond = larger(many - 1, TINY)
+    second = (variance + (many - 1) ** 2) / beyond
+    again = smaller(larger((second - 1) / (second + 1), 0.0), 1 - TINY)
+    return Surge(
+        rate=rate / group, more=beyond * (1 - again), again=again, mean=many, squared=variance + many * many
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowded:
+    """How often a request finds all slots taken, how many must leave before it is read, and how many run."""
+
+    chance: Amount  #: share of the requests that find all slots taken
+    ahead: Amount  #: requests that must leave first, on average
+    running: Amount  #: requests that run while nothing is read, on average; 0 where it was not counted
+
+
+def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> Crowded:
+    """Return how often all slots are taken; `leaving` is the rate at which n requests leave while nothing is read.
+
+    Up crossings of every level balance down crossings: s.rate (p(n) + more W(n)) = leaving(n + 1) p(n + 1), where W(n),
+    the sum of p(k) again^(n-1-k) below n, goes on as W(n + 1) = again W(n) + p(n).
+    """
+    full = smaller(s.rate * s.mean / leaving(slots), 1 - LEAST)  # load of full slots
+    each = full / s.mean  # surges for each that leaves
+    if isinstance(slots, float | int):
+        total, last, behind, running = counted(s, slots, leaving) if slots <= EACH else estimated(s, slots, leaving)
+    else:
+        few = 1.0 * (slots <= EACH)
+        one, other = counted(s, slots, leaving), estimated(s, slots, leaving)
+        total, last, behind, running = (few * a + (1 - few) * b for a, b in zip(one, other, strict=True))
+    # beyond the slots nothing changes with n: sums of the recursion
+    again, more = s.again, s.more
+    start = last * (1 + more / (1 - again)) + more / (1 - again) * behind
+    beyond = each * start / (1 - full)
+    later = (behind + last + beyond) / (1 - again)
+    moved = each * (last + beyond + more * (later + (again * later + last + beyond) / (1 - again)))
+    ahead = moved / (1 - full)
+    found = beyond / larger(total + beyond, TINY) / full
+    return Crowded(
+        chance=smaller(larger(found, TINY), 1.0), ahead=larger(ahead / larger(beyond, TINY**4), 1.0),
+        running=(running + (running > 0) * slots * beyond) / larger(total + beyond, TINY),
+    )  # fmt: skip
+
+
+def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:
+    """Return the sum of p up to the slots, p there, W there and the sum of n p, request by request, p(0) being 1."""
+    last, behind = 1.0 + 0.0 * slots, 0.0 * slots
+    total, running = last, behind
+    most = slots if isinstance(slots, float | int) else slots.max() if slots.size else 0
+    for n in range(min(int(most), EACH)):
+        there = 1.0 * (n < slots)
+        following = s.rate * (last + s.more * behind) / leaving(smaller(n + 1.0, slots))
+        behind = there * (s.again * behind + last) + (1 - there) * behind
+        last = there * following + (1 - there) * last
+        total, running = total + there * last, running + there * (n + 1) * last
+    return total, last, behind, running
+
+
+def estimated(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:
+    """Return the same for many slots, n p left out and p at the slots being 1, in stretches of a like growth.
+
+    The factor z solves s.rate (1 + more / (z - again)) = leaving z, and the root below is how far p follows it as z
+    moves (the first correction of a slowly varying recursion, as in WKB).
+    """
+    wide = slots / STRETCHES
+
+    def growth(n: Amount) -> Amount:
+        each = s.rate / leaving(n)
+        middle = s.again + each
+        return (middle + larger(middle**2 - 4 * each * (s.again - s.more), 0.0) ** 0.5) / 2
+
+    def follows(z: Amount) -> Amount:
+        y = larger(z - s.again, TINY)
+        return y / (y * y + 2 * s.more * y + s.more * s.again) ** 0.5
+
+    top = growth(slots)
+    reach = before = 1.0 + 0.0 * slots
+    total = 0.5 * reach
+    for k in range(STRETCHES):
+        at = slots - (k + 0.5) * wide
+        reach = 1 / (growth(at + 0.5) ** wide / reach + NONE)
+        here = reach * follows(growth(larger(at - wide / 2, 0.5))) / follows(top)
+        total = total + wide * (before + 4 * (before * here) ** 0.5 + here) / 6
+        before = here
+    return total, 1.0 + 0.0 * slots, 1 / larger(top - s.again, TINY), 0.0 * slots
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldSlots:
+    """What a replica's slots make of an open loop."""
+
+    wait: Wait  #: of those that find all slots taken, until they are read themselves
+    running: Amount  #: requests that run while nothing is read, on average; 0 where slots are too many to matter
+
+
+def open_memory(
+    m: Mixture, *, rate: Amount, slots: Amount, decode: Callable[[Amount], Amount], output: Amount, squared: float,
+    burstiness: float, ranks: Amount = 1.0,
+) -> HeldSlots:  # fmt: skip
+    """Return the wait for memory of an open loop, and the requests that run.
+
+    `decode` is a step's time by the requests of one of the `ranks`. Of every request before it a prompt is read and
+    another leaves; answers that are more alike than exponential ones (`squared`, the squared coefficient of variation
+    of their lengths) leave more evenly. Source: Lee and Longton, Operational Research Quarterly 10(1), 1959.
+    """
+
+    def leaving(n: Amount) -> Amount:
+        return n / (output * decode(n / ranks))
+
+    each = surge(rate / ranks, m, burstiness)
+    found = crowded(replace(each, rate=each.rate * ranks), slots, leaving)
+    one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
+    wait = Wait(chance=found.chance, mean=found.chance * found.ahead * one * (1 + squared) / 2)
+    return HeldSlots(wait=wait, running=found.running)
+
+
+def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:
+    """Return the means of an open loop whose slots bound the requests that run; `rate` is that of all ranks.
+
+    While nothing is read a request decodes for running / rate (Little), and those that came while it waited and was
+    read delay it besides, unless they find all slots taken.
+    """
+    counted, left = 1.0 * (memory.running > 0), 1 - served.busy
+    even = counted * memory.running / rate + (1 - counted) * load.output * served.step / left
+    met = served.busy * (served.queue + served.own) * (1 - memory.wait.chance) / left
+    return replace(
+        served, tpot=(even + load.short * met) / load.output, cycle=served.own + even + met,
+        step=even * left / load.output,
+    )  # fmt: skip
+
+
+def swing(load: Load, served: Served, each: Surge, least: Amount) -> Amount:
+    """Return the standard deviation of the requests that run on a rank of an open loop.
+
+    They come in surges and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
+    is a step's time for one. Of a linear noise approximation. Source: van Kampen, Stochastic Processes, 1981.
+    """
+    held = smaller(least / served.step, 1.0)
+    return (load.offered * (1 + each.squared / each.mean) / 2 / held) ** 0.5

@@ -1,0 +1,127 @@
+"""Where requests go: routers, queues of lanes, and the hand-over from prefill to decode."""
+
+from typing import Any
+
+from kvplan.perf.simulate.compiled import hot, inner
+from kvplan.perf.simulate.heaps import moved
+from kvplan.perf.simulate.lane import queued
+from kvplan.perf.simulate.prefixes import hashed
+from kvplan.perf.simulate.state import (
+    ACTIVE,
+    INSIDE,
+    LEAST_LOADED,
+    NEVER,
+    NONE,
+    ROUND,
+    ROUND_ROBIN,
+    SPAN,
+    TURN,
+    Cache,
+    Lanes,
+    Requests,
+    Ruleset,
+    Shared,
+    Tables,
+)
+from kvplan.perf.simulate.steps import reaching, shortened
+
+Array = Any
+#: a lane whose cache holds this share of a prompt gets it, unless it has this many requests more than the least loaded,
+#: and this many times as many (SGLang's cache-aware router: cache_threshold, balance_abs_threshold and
+#: balance_rel_threshold, the second one smaller: lanes are single GPUs' here)
+MATCH, MORE_LOADED, TIMES_LOADED = 0.3, 8, 1.5
+
+
+@hot
+def stands(lanes: Lanes, fleet: Shared, r: int) -> None:
+    """Find the lane's place among all by the end of its step."""
+    moved(fleet.lanes, fleet.place, lanes.end, 0, len(lanes.end), r)
+
+
+@inner
+def loaded(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, more: int) -> None:
+    """Count a request that came to a lane or left it."""
+    lanes.load[r] += more
+    fleet.count[INSIDE] += more
+    lanes.order[r] += more * SPAN
+    if more > 0:
+        fleet.count[TURN] += 1
+        lanes.order[r] = lanes.load[r] * SPAN + fleet.count[TURN]
+    if rules.router != ROUND_ROBIN and lanes.active[r]:
+        kind = 0 if r < rules.readers else 1
+        moved(fleet.loads, fleet.stand, lanes.order, kind * rules.readers, fleet.count[ACTIVE + kind], r)
+
+
+@inner
+def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, kind: int) -> int:
+    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1)."""
+    first = kind * rules.readers
+    if rules.router == ROUND_ROBIN:
+        many = rules.readers if kind == 0 else rules.lanes - rules.readers
+        while True:
+            turn = fleet.count[ROUND]
+            fleet.count[ROUND] += 1
+            r = first + turn % many
+            if lanes.active[r]:
+                return r
+    least = fleet.loads[first]
+    if rules.router == LEAST_LOADED or requests.chain[q] == 0 or kind * rules.readers:  # decode lanes share nothing
+        return least
+    mask, r = len(cache.seen_key) - 1, NONE
+    for i in range(requests.chain[q] - 1, -1, -1):
+        key = requests.keys[q * rules.width + i]
+        if requests.tokens[q * rules.width + i] < MATCH * requests.prompt[q]:
+            break
+        at = hashed(key, 0) & mask
+        if cache.seen_key[at] == key and lanes.active[cache.seen_lane[at]]:
+            r = cache.seen_lane[at]
+            break
+    if r == NONE or lanes.load[r] > max(lanes.load[least] + MORE_LOADED, int(lanes.load[least] * TIMES_LOADED)):
+        r = least
+    for i in range(requests.chain[q]):
+        key = requests.keys[q * rules.width + i]
+        at = hashed(key, 0) & mask
+        cache.seen_key[at], cache.seen_lane[at] = key, r
+    return r
+
+
+@inner
+def sent(
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, fleet: Shared, r: int, q: int, ready: float
+) -> None:
+    """Put a request into a lane's queue; a lane at rest wakes, a leap ends early where it can begin."""
+    if rules.poll > 0.0 and lanes.writing[r] > 0:
+        n, done = lanes.writing[r], 0
+        if lanes.planned[r] > 1:
+            done = reaching(lanes, tables, r, fleet.clock[0] - lanes.now[r]) - 1
+        ready += rules.poll * (tables.base[n] + tables.slope[n] * (lanes.context[r] + done * n))
+    ready = max(ready, lanes.known[r])
+    lanes.known[r], requests.ready[q] = ready, ready
+    queued(rules, lanes, requests, r, q, False)
+    loaded(rules, lanes, fleet, r, 1)
+    if lanes.end[r] >= NEVER:
+        lanes.planned[r], lanes.end[r] = 0, ready
+        stands(lanes, fleet, r)
+    elif lanes.head[r] == q and shortened(tables, lanes, r, ready):
+        stands(lanes, fleet, r)
+
+
+@inner
+def renewed(requests: Requests, q: int) -> None:
+    """Let a request begin from nothing."""
+    requests.prompt[q], requests.left[q], requests.done[q] = requests.asked[q], requests.wanted[q], 0
+    requests.held[q], requests.shared[q], requests.moved[q] = 0, 0, 0
+
+
+@inner
+def handed_over(
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int
+) -> None:
+    """Send a prompt's cache from a lane that only prefills to one that decodes; its first token comes after that."""
+    loaded(rules, lanes, fleet, r, -1)
+    requests.moved[q] = 1
+    requests.held[q], requests.shared[q] = 0, 0
+    arrives = lanes.now[r] + rules.transfer * requests.prompt[q]
+    requests.first[q] = arrives
+    other = routed(rules, lanes, requests, cache, fleet, q, 1)
+    sent(rules, tables, lanes, requests, fleet, other, q, arrives)

@@ -1,0 +1,82 @@
+"""What became of the requests: histograms of their times, and sums by the minute in which they came."""
+
+from typing import Any, NamedTuple
+
+from kvplan.perf.simulate.buckets import BUCKETS, bucket
+from kvplan.perf.simulate.compiled import outer
+from kvplan.perf.simulate.state import Records
+from kvplan.perf.simulate.store import filled
+
+Array = Any
+
+#: places in `sums`
+COUNTED, WITHIN, READ, WRITTEN, HITS, AGAIN, REFUSED, SUMS = range(8)
+
+
+class Tally(NamedTuple):
+    """Counts of requests that came in the window that is looked at."""
+
+    miss: Array  #: histogram of TTFT of those that found nothing in the prefix cache
+    hit: Array  #: histogram of TTFT of the others
+    tpot: Array  #: histogram of the mean time of a token after the first
+    e2e: Array  #: histogram of the whole time
+    queued: Array  #: histogram of the time to the first admission
+    came: Array  #: [bin] requests
+    late: Array  #: [bin] of these beyond a limit
+    first: Array  #: [bin] sum of TTFT [s]
+    slowest: Array  #: [bin] longest TTFT [s]
+    waited: Array  #: [bin] sum of times to the first admission [s]
+    read: Array  #: [bin] tokens of prompts that were computed [token]
+    found: Array  #: [bin] tokens of prompts found in a prefix cache [token]
+    sums: Array  #: totals, see COUNTED ...
+
+
+def tally(fast: bool, bins: int) -> Tally:
+    """Return counts of nothing."""
+    histograms = {"miss", "hit", "tpot", "e2e", "queued"}
+    times = {"first", "slowest", "waited"}
+
+    def zeros(name: str) -> Array:
+        size = BUCKETS if name in histograms else SUMS if name == "sums" else bins
+        return filled(fast, "at" if name in times else "count", size)
+
+    return Tally(**{name: zeros(name) for name in Tally._fields})
+
+
+@outer
+def counted(
+    t: Tally, records: Records, n: int, since: float, until: float, width: float, ttft: float, tpot: float, e2e: float
+) -> None:
+    """Count requests that came from one time to another; the limits of time are infinite where there is none."""
+    for i in range(n):
+        came = records.came[i]
+        if came < since or came >= until:
+            continue
+        at = min(int((came - since) / width), len(t.came) - 1)
+        t.sums[COUNTED] += 1
+        t.came[at] += 1
+        if records.refused[i]:
+            t.sums[REFUSED] += 1
+            t.late[at] += 1
+            continue
+        first, whole = records.first[i] - came, records.end[i] - came
+        each = 0.0
+        if records.output[i] > 1:
+            each = (records.end[i] - records.first[i]) / (records.output[i] - 1)
+            t.tpot[bucket(each)] += 1
+        (t.hit if records.hits[i] > 0 else t.miss)[bucket(first)] += 1
+        t.e2e[bucket(whole)] += 1
+        t.queued[bucket(records.admitted[i] - came)] += 1
+        if first <= ttft and each <= tpot and whole <= e2e:
+            t.sums[WITHIN] += 1
+        else:
+            t.late[at] += 1
+        t.first[at] += first
+        t.slowest[at] = max(t.slowest[at], first)
+        t.waited[at] += records.admitted[i] - came
+        t.read[at] += records.prompt[i] - records.hits[i]
+        t.found[at] += records.hits[i]
+        t.sums[READ] += records.prompt[i]
+        t.sums[WRITTEN] += records.output[i]
+        t.sums[HITS] += records.hits[i]
+        t.sums[AGAIN] += records.again[i]

@@ -1,0 +1,28 @@
+"""What converting a model to a technique adds to a plan: training or healing, spread over the months it serves."""
+
+from typing import Any
+
+import numpy as np
+
+from kvplan.kv import spelling
+from kvplan.kv.budget import Line
+from kvplan.money.conversion import conversion
+from kvplan.planning.demand import Demand
+from kvplan.planning.grid import SearchGrid
+from kvplan.planning.site import Site
+
+Array = Any
+
+
+def conversion_of(demand: Demand, technique: str, site: Site) -> Line | None:
+    """Return what converting the model takes as a line of a bill, None where nothing is to be converted or no price."""
+    tokens = spelling.heals(technique)
+    if site.cost is None or not tokens:
+        return None
+    return conversion(demand.model.active_parameters, tokens, site.gpu.rate(16), site.cost)
+
+
+def converting(demand: Demand, grid: SearchGrid, site: Site) -> Array:
+    """Return what the conversion of each configuration's model adds to a query, as a column. [USD]"""
+    lines = (conversion_of(demand, shape.technique, site) for shape in grid.configurations)
+    return np.array([line.amount / demand.mean if line else 0.0 for line in lines])[:, None]

@@ -1,0 +1,102 @@
+"""Replicas on one GPU under the demand's own load: how many there are, what stays cached, percentiles of times."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from kvplan.perf.crowding import held, open_memory, surge, swing
+from kvplan.perf.prompts import PromptSteps
+from kvplan.perf.queueing import first_token, open_loop, token_time
+from kvplan.perf.serving import Served
+from kvplan.planning.demand import Demand
+from kvplan.planning.gpu_grid import GpuGrid
+from kvplan.planning.grid import AlikePrompts, Between
+from kvplan.planning.prompts import kept_prefixes
+
+Array = Any
+#: candidates of one group that fit: their rows in the group, and their loads
+Places = tuple[Array, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """The replicas of one GPU, as many requests coming to each as the fleet gets a replica.
+
+    Arrays are of (configuration, load).
+    """
+
+    demand: Demand  #: what is to be served
+    gpu_grid: GpuGrid  #: configurations on the GPU
+
+    @cached_property
+    def steady(self) -> tuple[Served, Array, Array]:
+        """Means of full replicas, how many carry the demand without spares, and the share of prefixes they keep."""
+        served = self.gpu_grid.ideal
+        replicas = self.replicas(served)
+        kept = self.kept(served, replicas)
+        if (kept < 1).any():
+            served = self.gpu_grid.full(kept)
+            replicas = self.replicas(served)
+        return served, replicas, kept
+
+    def rate(self, replicas: Array) -> Array:
+        """Return the requests that come to a replica at the rate waits are planned for. [1/s]"""
+        return self.demand.waits_at[0] * self.demand.peak * (1 + self.demand.headroom) / replicas
+
+    def replicas(self, served: Served) -> Array:
+        """Return how many replicas carry the demand, without spares."""
+        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.grid.requests - 1e-9), 1.0)
+
+    def kept(self, served: Served, replicas: Array) -> Array:
+        """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
+        rate = self.rate(replicas)
+        room = np.maximum(self.gpu_grid.room - np.minimum(rate * served.cycle, self.gpu_grid.grid.requests), 0.0)
+        room = room + self.gpu_grid.beside
+        return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
+
+    def times(self) -> tuple[Array, Array, Served]:
+        """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
+        (served, replicas, kept), gpu_grid = self.steady, self.gpu_grid
+        ttft, tpot, mean_ttft, mean_tpot = (
+            np.array(served.ttft), np.array(served.tpot), np.array(served.ttft), np.array(served.tpot)
+        )  # fmt: skip
+        for group, steps in zip(gpu_grid.grid.groups, gpu_grid.steps, strict=True):
+            at: Places = np.nonzero(gpu_grid.fits[group.rows])  # type: ignore[assignment]
+            if at[0].size and not self.demand.workload.offline:
+                here = (group.rows[at[0]], at[1])
+                ttft[here], tpot[here], mean_ttft[here], mean_tpot[here] = self.group_times(
+                    group, steps, replicas[here], at, kept[here]
+                )
+        return ttft, tpot, replace(served, ttft=mean_ttft, tpot=mean_tpot)
+
+    def group_times(
+        self, group: AlikePrompts, steps: PromptSteps, replicas: Array, at: Places, kept: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return percentile and mean of TTFT and TPOT of those candidates that fit, one after the other. [s]"""
+        home = self.gpu_grid
+        c, rows = home.site.calibration, group.rows[at[0]]
+        here = (rows, at[1])
+        classes = home.classes(group, kept)
+        ranks, slots = home.busy[here], home.slots[rows, 0]
+        between = Between(steps=steps, row=at[0], batches=home.grid.batch[group.rows])
+        burst, share, output = self.demand.waits_at[1], self.demand.limits.percentile, self.demand.workload.output
+        rate, z = self.rate(replicas), NormalDist().inv_cdf(share)
+        state = open_loop(
+            between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks, short=output.short
+        )  # fmt: skip
+        away = swing(
+            state.load, state.served, surge(rate / ranks, state.mixture, burst), between.decode(np.ones(len(rows)))
+        )
+        there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
+        longer = between.decode(there) - between.decode(state.load.batch)
+        memory = open_memory(
+            state.mixture, rate=rate, slots=slots, decode=between.decode, output=self.demand.output,
+            squared=output.squared, burstiness=burst, ranks=ranks,
+        )  # fmt: skip
+        means = held(state.served, state.load, memory, rate)
+        ttft = first_token(state.mixture, means, c, state.load, memory.wait, burst)
+        tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue)
+        return ttft.quantile(share), tpot, ttft.mean, means.tpot

@@ -1,0 +1,108 @@
+"""Configurations installed on one GPU: what fits, and how fast it is when full, whatever requests come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kvplan.perf.prompts import PromptClass, PromptSteps, mixture, slim
+from kvplan.perf.queueing import serve_open
+from kvplan.perf.serving import Load, Served, serve
+from kvplan.planning.configurations import Configuration
+from kvplan.planning.demand import Demand
+from kvplan.planning.fitting import rooms, run_by
+from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
+from kvplan.planning.offloading import fetched, offloaded
+from kvplan.planning.prompts import prompt_classes
+from kvplan.planning.replica import NODE
+from kvplan.planning.site import Site
+
+Array = Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuGrid:
+    """The configurations of a grid on one GPU; how many requests come, and how they come, does not matter here.
+
+    Arrays are of (configuration, load).
+    """
+
+    demand: Demand  #: what is to be served
+    site: Site  #: the GPU with its rates and prices
+    grid: SearchGrid  #: configurations and loads
+    room: Array  #: mean requests that fit one replica, as a column
+
+    @cached_property
+    def most(self) -> int:
+        """Requests that the engine runs at once on a rank."""
+        return self.demand.engine.limits(self.site.gpu)[0]
+
+    @cached_property
+    def slots(self) -> Array:
+        """Requests that memory and engine let run at once, as a column."""
+        return np.minimum(self.room, self.most * self.grid.ranks)
+
+    @cached_property
+    def fits(self) -> Array:
+        """Whether memory, engine, node and weight format allow a candidate."""
+        grid, gpu = self.grid, self.site.gpu
+        small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (grid.batch <= self.most)
+        return grid.usable & (grid.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
+
+    @cached_property
+    def beside(self) -> Array:
+        """Mean requests whose prefixes a tier beside the GPUs keeps, as a column."""
+        return offloaded(self.demand, self.grid.configurations)
+
+    @cached_property
+    def fetching(self) -> Array:
+        """Time until a prefix has come from its tier, as a column. [s]"""
+        return fetched(self.grid.configurations, self.site.gpu)
+
+    @cached_property
+    def busy(self) -> Array:
+        """Attention-data-parallel ranks that have a request."""
+        return np.minimum(self.grid.ranks, self.grid.requests)
+
+    @cached_property
+    def steps(self) -> tuple[PromptSteps, ...]:
+        """Times of the steps of each group of rows. [s]"""
+        return tuple(g.steps(self.site.calibration, self.grid.batch[g.rows]) for g in self.grid.groups)
+
+    @cached_property
+    def ideal(self) -> Served:
+        """Means of full replicas from whose caches no prefix was evicted."""
+        return self.full(np.ones(self.grid.requests.shape))
+
+    def full(self, kept: Array) -> Served:
+        """Return the means of replicas that run `requests` requests; those of an offline load always do."""
+        whole = {f.name: np.zeros(self.grid.requests.shape) for f in fields(Served)}
+        for group, steps in zip(self.grid.groups, self.steps, strict=True):
+            served = self.group_full(group, steps, kept[group.rows])
+            for name, values in whole.items():
+                values[group.rows] = getattr(served, name)
+        return Served(**whole)
+
+    def group_full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
+        """Return the means of a group's replicas that run `requests` requests."""
+        c, batch = self.site.calibration, self.grid.batch[group.rows]
+        opened = 0.0 if self.demand.workload.offline else 1.0
+        load = Load(
+            prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened,
+            short=self.demand.workload.output.short,
+        )  # fmt: skip
+        m = mixture(self.classes(group, kept), steps, c, load)
+        return serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
+
+    def classes(self, group: AlikePrompts, kept: Array) -> tuple[PromptClass, ...]:
+        """Return the classes of a group's prompts where some of the shared prefixes were evicted."""
+        return prompt_classes(self.demand.workload, True, kept) if group.shared else group.classes
+
+
+def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:
+    """Return configurations on every GPU, up to `most` requests on a rank."""
+    grid = grid_of(demand, shapes, sites[0].calibration.chunk, most)
+    held = rooms(demand, shapes, [site.gpu for site in sites])
+    return [GpuGrid(demand=demand, site=site, grid=grid, room=room) for site, room in zip(sites, held, strict=True)]

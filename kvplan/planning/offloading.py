@@ -1,0 +1,34 @@
+"""Prefixes kept in a tier beside the GPUs: how many fit there, and how long one takes to come back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kvplan.kv.tiers import TIERS, bandwidth
+from kvplan.planning.configurations import Configuration
+from kvplan.planning.demand import Demand
+from kvplan.specs.hardware import Gpu
+
+Array = Any
+
+
+def offloaded(demand: Demand, shapes: Sequence[Configuration]) -> Array:
+    """Return the mean requests that fit the tier beside each configuration's GPUs, as a column; 0 without one."""
+    length = int(demand.workload.input.mean + demand.workload.output.mean)
+
+    def room(s: Configuration) -> float:
+        tier = TIERS.get(s.layout.offloads)
+        return tier.room * s.parallel.gpus / max(s.layout.stored(length), 1.0) if tier else 0.0
+
+    return np.array([room(s) for s in shapes], float)[:, None]
+
+
+def fetched(shapes: Sequence[Configuration], gpu: Gpu) -> Array:
+    """Return how long each waits for a prefix from its tier, for every one that is found: a bound, as a column. [s]"""
+
+    def wait(s: Configuration) -> float:
+        tier = TIERS.get(s.layout.offloads)
+        return s.layout.shared(s.cached) / (bandwidth(tier, gpu.name) * s.parallel.gpus) if tier and s.cached else 0.0
+
+    return np.array([wait(s) for s in shapes], float)[:, None]

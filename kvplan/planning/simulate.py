@@ -1,0 +1,173 @@
+"""Replays of requests against a fleet, and the fewest replicas that keep the limits of time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+
+from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate import tally as counts
+from kvplan.perf.simulate.run import Simulation
+from kvplan.perf.simulate.state import ASKED, FOUND, LEAPS, PREEMPTED, STEPS
+from kvplan.perf.simulate.tables import StepTable
+from kvplan.planning.scaling import Scaler, failures
+from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
+from kvplan.planning.simulated_server import LaneMemory, memory_of, rules_of, steps_of
+from kvplan.units import MINUTE
+
+#: most bins of the time series; from this many requests on compiled code is worth its start
+MOST_BINS, WORTH = 240, 50_000
+#: most replicas that are tried
+MOST_REPLICAS = 4096
+
+
+def bin_of(seconds: float) -> tuple[float, int]:
+    """Return the length of a bin, whole minutes from a minute on, and how many there are."""
+    each = MINUTE
+    if seconds < 3 * MINUTE:
+        each = max(seconds / 20, 0.05)
+    elif seconds / MINUTE > MOST_BINS:
+        each = MINUTE * -(-seconds // (MINUTE * MOST_BINS))
+    return each, max(int(-(-seconds // each)), 1)
+
+
+def simulate(
+    asked: Asked, replicas: int, known: tuple[LaneMemory, StepTable] | None = None, fast: bool | None = None
+) -> Replayed:
+    """Return what becomes of the requests on so many replicas."""
+    s, x = asked.server, asked.extent
+    memory, steps = known or (memory_of(s), steps_of(s, x))
+    span = min(asked.until, x.span + 1.0) - asked.warm
+    width, bins = bin_of(max(span, 1.0))
+    most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
+    r = rules_of(
+        s, x, memory, steps, replicas=most, router=asked.router, bin=width, bins=bins + int(asked.warm // width) + 2,
+        closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
+    )  # fmt: skip
+    quick = worth(x.requests) if fast is None else fast
+    if quick and not compiled.ready() and asked.told is not None:
+        asked.told("compiling the simulator: a minute the first time, seconds later (kvplan keeps it)")
+    scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
+    run = Simulation(
+        rules=r, steps=steps, fast=quick, concurrency=asked.concurrency, control=scaler,
+        events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
+        interval=scaler.interval if scaler else FOREVER,
+    )  # fmt: skip
+    t = counts.tally(quick, bins)
+    count, limits, end = run.calls["counted"], asked.limits, 0.0
+    bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
+    for records, n in run.finished(asked.source()):
+        count(t, records, n, asked.warm, asked.until, width, *bounds)
+        end = max(end, float(max(records.end[:n])))
+        if asked.watch is not None:
+            asked.watch(records, n)
+    return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory)
+
+
+def worth(requests: int) -> bool:
+    """Return whether compiled code is used: it is installed, and in use already or worth its start."""
+    return compiled.available() and (requests >= WORTH or compiled.ready())
+
+
+def outcome(
+    asked: Asked, run: Simulation, t: counts.Tally, replicas: int, end: float, scaler: Scaler | None, memory: LaneMemory
+) -> Replayed:  # fmt: skip
+    """Return the counts of a simulation that is over as what they mean."""
+    r, at, s = run.rules, asked.limits.percentile, asked.server
+    counted = asked.until < FOREVER
+    seconds = (asked.until if counted else end) - asked.warm
+    many = sum(s.split) if s.split else replicas
+    total = int(t.sums[counts.COUNTED])
+    held = sum(run.fleet.used)
+    paid = scaler.paid(asked.warm, asked.warm + seconds) if scaler else many * seconds
+    active = (scaler.paid(0.0, end) if scaler else many * end) * s.ranks
+    both = [int(a) + int(b) for a, b in zip(t.miss, t.hit, strict=True)]
+    count = run.fleet.count
+    return Replayed(
+        asked=asked, rules=r, memory=memory, steps=run.steps, replicas=many, requests=total,
+        completed=total - int(t.sums[counts.REFUSED]), refused=int(t.sums[counts.REFUSED]),
+        preemptions=int(count[PREEMPTED]), ttft=Percentiles.of(both, at), ttft_hit=Percentiles.of(t.hit, at),
+        ttft_miss=Percentiles.of(t.miss, at), tpot=Percentiles.of(t.tpot, at),
+        itl=Percentiles.of(run.fleet.gaps, at), e2e=Percentiles.of(t.e2e, at), queued=Percentiles.of(t.queued, at),
+        within=int(t.sums[counts.WITHIN]), input_tokens=int(t.sums[counts.READ]),
+        output_tokens=int(t.sums[counts.WRITTEN]), hit_rate=int(count[FOUND]) / max(int(count[ASKED]), 1),
+        peak=max(run.lanes.peak) / max(r.room, 1), occupancy=float(held / max(active * r.room, 1e-9)),
+        busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
+        end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
+        bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
+    )  # fmt: skip
+
+
+def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
+    """Return the time series of what is counted."""
+    width, lanes = run.rules.bin, run.rules.lanes
+    first, found = int(asked.warm // width), []
+    for i in range(len(t.came)):
+        if asked.warm + i * width > end:
+            break
+        many = int(t.came[i])
+        answered, at = max(many, 1), first + i
+        within = at < len(run.fleet.used)
+        found.append(
+            Bin(
+                start=i * width, seconds=width, came=many, late=int(t.late[i]), ttft=float(t.first[i]) / answered,
+                slowest=float(t.slowest[i]), queued=float(t.waited[i]) / width, read=float(t.read[i]),
+                found=float(t.found[i]),
+                occupancy=float(run.fleet.used[at]) / (width * lanes * max(run.rules.room, 1)) if within else 0.0,
+                busy=min(float(run.fleet.worked[at]) / (width * lanes), 1.0) if within else 0.0,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+# -- the fewest replicas --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The fewest replicas that keep the limits, and what one less does."""
+
+    found: Replayed | None  #: with the fewest, None where no number tried keeps the limits
+    less: Replayed | None  #: with one less, None where one is the fewest
+    seen: dict[int, Replayed]  #: every simulation, by replicas
+
+    @property
+    def tried(self) -> tuple[tuple[int, float], ...]:
+        """(replicas, margin) of every simulation, in the order of replicas."""
+        return tuple((n, self.seen[n].margin) for n in sorted(self.seen))
+
+
+def kept(o: Replayed) -> bool:
+    """Return whether a simulation keeps all limits."""
+    return o.kept
+
+
+def fewest(
+    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept
+) -> Search:  # fmt: skip
+    """Return the fewest replicas that keep the limits: more never make it worse, so halving finds them.
+
+    Requests that no memory holds end the search at once, and so does a limit that one request alone breaks.
+    """
+    known = memory_of(asked.server), steps_of(asked.server, asked.extent)
+    seen: dict[int, Replayed] = {}
+
+    def at(n: int) -> Replayed:
+        if n not in seen:
+            seen[n] = simulate(replace(asked, watch=None), n, known)
+        return seen[n]
+
+    low, high = 0, max(min(start, most), 1)
+    while not keeps(at(high)):
+        if seen[high].refused or high >= most or hopeless(seen):
+            return Search(found=None, less=seen[high], seen=seen)
+        low, high = high, min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if keeps(at(middle)) else (middle, high)
+    return Search(found=seen[high], less=seen.get(high - 1), seen=seen)
+
+
+def hopeless(seen: dict[int, Replayed]) -> bool:
+    """Return whether the last two doublings of the replicas changed nothing: a limit is broken by requests alone."""
+    margins = [seen[n].margin for n in sorted(seen)[-3:]]
+    return len(margins) == 3 and max(margins) - min(margins) < 1e-3

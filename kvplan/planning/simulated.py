@@ -1,0 +1,186 @@
+"""What a simulation is asked, and what it answers: percentiles, sums, and how it went over time."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from kvplan.perf.simulate import buckets
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.state import Records, Ruleset
+from kvplan.perf.simulate.streams import Extent
+from kvplan.perf.simulate.tables import StepTable
+from kvplan.planning.scaling import Autoscale, Failure
+from kvplan.planning.server import Server
+from kvplan.planning.simulated_server import LaneMemory
+from kvplan.planning.site import Limits
+
+#: percentiles that are told
+SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+#: seconds that no simulation lasts
+FOREVER = 1e11
+
+#: gives the stream of requests anew, for every simulation of it
+Source = Callable[[], Iterable[Piece]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentiles:
+    """Percentiles of a time, each within the histogram's relative error. [s]"""
+
+    p50: float  #: median [s]
+    p90: float  #: 90th percentile [s]
+    p95: float  #: 95th percentile [s]
+    p99: float  #: 99th percentile [s]
+    at_percentile: float  #: the percentile that limits are for [s]
+    count: int  #: requests, or times between tokens, that were counted
+
+    @classmethod
+    def of(cls, histogram: Any, share: float) -> "Percentiles":
+        """Return the percentiles of a histogram."""
+        named = {name: buckets.quantile(histogram, at) for name, at in SHARES.items()}
+        return cls(**named, at_percentile=buckets.quantile(histogram, share), count=int(sum(histogram)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """A minute, or a longer stretch of time, of a simulation."""
+
+    start: float  #: from the first arrival on [s]
+    seconds: float  #: its length [s]
+    came: int  #: requests that came
+    late: int  #: of these beyond a limit, or sent away
+    ttft: float  #: mean TTFT of these [s]
+    slowest: float  #: longest TTFT of these [s]
+    queued: float  #: requests that waited, on average (Little's law)
+    read: float  #: tokens of prompts computed [token]
+    found: float  #: tokens of prompts found in prefix caches [token]
+    occupancy: float  #: share of the cache's blocks in use
+    busy: float  #: share of the lanes' time in steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be simulated."""
+
+    server: Server  #: a replica, or prefill and decode replicas
+    extent: Extent  #: of the requests
+    source: Source  #: the requests
+    limits: Limits  #: limits of time, and the percentile they are for
+    title: str  #: the requests in words
+    warm: float = 0.0  #: requests before this are served, but not counted [s]
+    until: float = FOREVER  #: requests from this on likewise [s]
+    router: str = "least-loaded"  #: one of ROUTERS
+    prefix_cache: bool = True  #: whether prefixes are cached, where requests tell what they share
+    concurrency: int = 0  #: requests of a closed loop, 0 for the arrivals as they are
+    autoscale: Autoscale | None = None  #: replicas that come and go with the load
+    failures: tuple[Failure, ...] = ()  #: replicas that fail
+    leaping: bool = True  #: whether equal steps are taken together
+    watch: Callable[[Records, int], None] | None = None  #: sees the requests that leave
+    told: Callable[[str], None] | None = None  #: hears of what takes long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What became of the requests."""
+
+    asked: Asked  #: what was simulated
+    rules: Ruleset  #: the rules it ran by
+    memory: LaneMemory  #: blocks of a lane
+    steps: StepTable  #: times of steps
+    replicas: int  #: replicas, the most at once where they come and go
+    requests: int  #: requests counted
+    completed: int  #: of these that got all their tokens
+    refused: int  #: of these that no replica's memory holds
+    preemptions: int  #: times a request was sent back to the queue, of all requests
+    ttft: Percentiles  #: time to the first token [s]
+    ttft_hit: Percentiles  #: of requests that found a prefix in the cache [s]
+    ttft_miss: Percentiles  #: of the others [s]
+    tpot: Percentiles  #: mean time of a token after the first [s]
+    itl: Percentiles  #: times between two tokens, of all requests [s]
+    e2e: Percentiles  #: whole time of a request [s]
+    queued: Percentiles  #: time to admission [s]
+    within: int  #: requests that kept all limits
+    input_tokens: int  #: of requests counted [token]
+    output_tokens: int  #: of requests counted [token]
+    hit_rate: float  #: share of the prompts' tokens found in prefix caches, of all requests
+    peak: float  #: share of a lane's blocks in use, at most
+    occupancy: float  #: the same on average over lanes and time
+    busy_seconds: float  #: time of lanes in steps [s]
+    seconds: float  #: simulated time that is counted [s]
+    end: float  #: when the last request left [s]
+    replica_seconds: float  #: time of replicas that is paid for [s]
+    engine_steps: int  #: steps of engines
+    events: int  #: steps or leaps simulated
+    bins: tuple[Bin, ...]  #: over time
+    scaled: tuple[tuple[float, int], ...]  #: (time [s], replicas from then on) where they come and go
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.replicas * self.asked.server.parallel.gpus
+
+    @property
+    def gpu_seconds(self) -> float:
+        """GPU time that is paid for. [s]"""
+        return self.replica_seconds * self.asked.server.parallel.gpus
+
+    @property
+    def usd(self) -> float | None:
+        """Cost of the GPUs over the time counted, None without a price. [USD]"""
+        price = self.asked.server.site.price
+        return price.price * self.gpu_seconds if price else None
+
+    @property
+    def usd_per_query(self) -> float | None:
+        """Cost of a request, None without a price. [USD]"""
+        return None if self.usd is None or not self.completed else self.usd / self.completed
+
+    @property
+    def joules(self) -> float | None:
+        """Energy of the GPUs, None where their power is unknown. [J]"""
+        draw, s = self.asked.server.site.draw, self.asked.server
+        if draw is None:
+            return None
+        busy = min(self.busy_seconds / s.ranks * s.parallel.gpus, self.gpu_seconds)
+        return busy * draw.busy + (self.gpu_seconds - busy) * draw.idle
+
+    @property
+    def goodput(self) -> float:
+        """Requests a second that kept all limits. [1/s]"""
+        return self.within / self.seconds if self.seconds else 0.0
+
+    @property
+    def measured(self) -> tuple[tuple[str, float, float], ...]:
+        """(name, time at the percentile of the limits, limit) of every limit of time. [s]"""
+        limits = self.asked.limits
+        named = (
+            ("TTFT", self.ttft, limits.ttft),
+            ("TPOT", self.tpot, limits.tpot),
+            ("end to end", self.e2e, limits.e2e),
+        )
+        return tuple((name, times.at_percentile, limit) for name, times, limit in named if limit is not None)
+
+    @property
+    def margin(self) -> float:
+        """Room below the limit that is nearest, as a share of it; below 0 where one is broken, infinite without any."""
+        if self.refused:
+            return -1.0
+        return min((1 - time / limit for _, time, limit in self.measured), default=inf)
+
+    @property
+    def kept(self) -> bool:
+        """Whether all limits are kept at their percentile, and no request was sent away."""
+        return self.margin >= 0
+
+    @property
+    def binding(self) -> str:
+        """The limit that is nearest to being broken, '' without limits."""
+        if self.refused:
+            return "memory"
+        return max(self.measured, key=lambda m: m[1] / m[2], default=("", 0.0, 1.0))[0]
+
+    @property
+    def worst(self) -> Bin | None:
+        """The bin whose requests waited longest for their first token, on average; None where none came."""
+        return max((b for b in self.bins if b.came), key=lambda b: b.ttft, default=None)

@@ -1,0 +1,153 @@
+"""A server as a simulation runs it: lanes, blocks of memory, rules of the scheduler, and times of steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kvplan.errors import Incompatible
+from kvplan.kv.layout import Keep
+from kvplan.kv.paging import Paging, Spec
+from kvplan.kv.replica import weights
+from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Ruleset
+from kvplan.perf.simulate.streams import Extent
+from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, StepTable
+from kvplan.perf.simulate.tables import steps as step_table
+from kvplan.planning.replica import Case
+from kvplan.planning.server import Server, gain
+from kvplan.planning.site import Query
+
+#: routers as callers name them
+ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+#: engines that reserve a request's last length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT)
+RESERVING = ("trtllm",)
+#: more tokens than a prompt has
+ENDLESS = 1 << 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneMemory:
+    """The blocks of one lane, and how many a sequence takes."""
+
+    room: int  #: blocks of the lane [block]
+    unit: int  #: tokens after which a sequence takes `weight` more [token]
+    weight: int  #: blocks [block]
+    fixed: int  #: blocks whatever the length [block]
+    hold_unit: int  #: the same while a prompt is read [token]
+    hold_weight: int  #: blocks [block]
+    share: float = 1.0  #: of a prompt's tokens that are kept once it is read
+    cap: int = ENDLESS  #: the most of them [token]
+    evicts: bool = False  #: whether layers drop tokens they could still see
+
+    @property
+    def plain(self) -> bool:
+        """Whether a prompt keeps all it reads, so that others can share it."""
+        return not self.evicts and self.share == 1.0 and self.cap == ENDLESS and (self.unit, self.weight) == (
+            self.hold_unit, self.hold_weight,
+        )  # fmt: skip
+
+    def blocks(self, prompt: int, length: int) -> int:
+        """Return the blocks of a sequence of `length` tokens that began with a prompt. [block]"""
+        kept = min(max(int(prompt * self.share), 1), self.cap) + length - prompt
+        return -(-kept // self.unit) * self.weight + self.fixed
+
+
+def memory_of(s: Server) -> LaneMemory:
+    """Return the memory of a lane: of a data-parallel rank, and of a pipeline's turn its part."""
+    case = Case(model=s.model, base=s.base, query=Query(context=s.prompt + round(s.output), output=round(s.output)),
+                site=s.site)  # fmt: skip
+    budget = case.budget(s.layout, s.parallel)
+    paging, length = budget.paging, case.query.context
+    grows: list[tuple[int, float]] = []
+    holds: list[tuple[int, float]] = []
+    fixed, share, cap = 0, 1.0, ENDLESS
+    for count, spec in zip(paging.stacks, paging.specs, strict=True):
+        keep, block = paging.pinned(spec), float(spec.block * paging.ranks * spec.group.keep.every)
+        if spec.constant or keep.fixed is not None or keep.rest is not None or bounded(keep):
+            fixed += count * settled_blocks(paging, spec, s.prompt, length)
+            if keep.by_score:
+                holds.append((count, block))
+            continue
+        holds.append((count, block))
+        grows.append((count, block / float(keep.share) if keep.share else block))
+        share = min(share, float(keep.prompt_share) if keep.prompt_share else 1.0)
+        cap = min(cap, keep.prompt_budget or ENDLESS)
+    (weight, unit), (hold_weight, hold_unit) = together(grows), together(holds)
+    held = -(-s.prompt // hold_unit) * hold_weight + fixed
+    beyond = max(case.peak(s.layout, s.parallel) - (held * budget.paging.block_bytes - paging.reserved(s.prompt)), 0.0)
+    room = paging.slots(budget.kv_cache - beyond) // s.parallel.pipeline
+    return LaneMemory(room=room, unit=unit, weight=weight, fixed=fixed, hold_unit=hold_unit, hold_weight=hold_weight,
+                  share=share, cap=cap, evicts=any(x.group.keep.evicts for x in paging.specs))  # fmt: skip
+
+
+def bounded(keep: Keep) -> bool:
+    """Whether a sequence, however long, keeps no more than a number of tokens."""
+    return keep.window is not None or keep.budget is not None
+
+
+def settled_blocks(paging: Paging, spec: Spec, prompt: int, length: int) -> int:
+    """Return the blocks of layers that keep no more than a number of tokens, at the end of a usual request. [block]"""
+    return paging.spec_blocks(spec, max(length, prompt))
+
+
+def together(parts: Sequence[tuple[int, float]]) -> tuple[int, int]:
+    """Return (blocks, tokens after which a sequence takes them) of stacks of layers that take theirs side by side."""
+    blocks = sum(count for count, _ in parts)
+    rate = sum(count / tokens for count, tokens in parts)
+    return (blocks, max(round(blocks / rate), 1)) if rate else (0, 1)
+
+
+def steps_of(s: Server, extent: Extent) -> StepTable:
+    """Return the times of one lane's steps over the contexts of the requests that come."""
+    c = s.site.calibration
+    most = sequences_of(s)
+    machine = Machine(
+        model=s.model, base=s.base, layout=s.layout, held=weights(s.model, s.site.weights), parallel=s.parallel,
+        calibration=c, gain=tuple(gain(s, max(float(n), 1.0), c) for n in BATCHES) if s.speculation else (c.accepted,),
+    )  # fmt: skip
+    return step_table(machine, most, int(c.chunk), extent.shortest, max(extent.longest, extent.shortest + 1))
+
+
+def sequences_of(s: Server) -> int:
+    """Return how many sequences one lane runs at once."""
+    most, _ = s.site.engine.limits(s.site.gpu)
+    return max(most // s.parallel.pipeline, 1)
+
+
+def rules_of(
+    s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, *, replicas: int, router: str, bin: float,
+    bins: int,
+    closed: bool = False, prefix_cache: bool = True, leaping: bool = True,
+) -> Ruleset:  # fmt: skip
+    """Return the rules of a simulation of so many replicas, or of the server's prefill and decode replicas."""
+    c = s.site.calibration
+    many = sum(s.split) if s.split else replicas
+    sharing = prefix_cache and extent.chain > 0 and memory.plain and s.layout.shared(s.prompt) > 0
+    whole = s.layout.stored(s.prompt) / s.prompt / (s.parallel.tensor * s.parallel.pipeline)
+    return Ruleset(
+        lanes=many * s.ranks, readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
+        most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(closed),
+        router=ROUTERS[router], room=memory.room, unit=memory.unit, weight=memory.weight, fixed=memory.fixed,
+        share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
+        reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
+        width=max(extent.chain, 1), priorities=int(extent.ranked),
+        overhead=float(c.request * c.pace), poll=float(c.poll), transfer=float(whole / c.link), cell=CELL,
+        sizes=len(steps.grid), bin=bin, bins=bins,
+    )  # fmt: skip
+
+
+def holding(s: Server, extent: Extent) -> Server:
+    """Return the server on a replica that holds the longest request; Incompatible where none does."""
+    from kvplan.planning.replica import evaluate
+
+    output = max(round(s.output), 1)
+    case = Case(
+        model=s.model,
+        base=s.base,
+        site=s.site,
+        query=Query(context=extent.longest, output=min(output, extent.longest - 1)),
+    )
+    if case.sequences(s.layout, s.parallel):
+        return s
+    row = evaluate(case, s.technique)
+    if row.parallel is None or row.reason:
+        raise Incompatible(f"the longest request has {extent.longest:,} tokens: {row.reason}")
+    return replace(s, parallel=row.parallel, room=row.sequences, slots=row.batch)

@@ -1,0 +1,47 @@
+"""What simulations say of a recommendation: a table of its plans, and the same as JSON."""
+
+from collections.abc import Sequence
+
+from kvplan.planning.confirm import Confirmation
+from kvplan.report.blocks import Column, Json, Table, records, table
+from kvplan.units import show_percent, show_time
+
+CONFIRMED = (
+    Column[Confirmation](key="plan", heading="plan", value=lambda c: c.plan.label, align="left", wraps=True),
+    Column[Confirmation](key="planned.ttft", value=lambda c: c.plan.ttft),
+    Column[Confirmation](
+        key="ttft", heading="TTFT", value=lambda c: c.served.ttft.at_percentile,
+        cell=lambda c: f"{show_time(c.plan.ttft)} -> {show_time(c.served.ttft.at_percentile)}",
+    ),
+    Column[Confirmation](key="planned.tpot", value=lambda c: c.plan.tpot),
+    Column[Confirmation](
+        key="tpot", heading="TPOT", value=lambda c: c.served.tpot.at_percentile,
+        cell=lambda c: f"{show_time(c.plan.tpot)} -> {show_time(c.served.tpot.at_percentile)}",
+    ),
+    Column[Confirmation](key="planned.slo_probability", value=lambda c: c.plan.slo_probability),
+    Column[Confirmation](
+        key="slo_probability", heading="limits kept", value=lambda c: c.odds,
+        cell=lambda c: f"{show_percent(c.plan.slo_probability)} -> {show_percent(c.odds)}",
+    ),
+    Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
+    Column[Confirmation](
+        key="replicas", heading="replicas", value=lambda c: c.replicas,
+        cell=lambda c: f"{c.plan.replicas} -> {c.replicas if c.replicas is not None else 'none'}",
+    ),
+    Column[Confirmation](key="requests", value=lambda c: c.served.requests),
+    Column[Confirmation](key="sent_away", value=lambda c: c.served.refused),
+)  # fmt: skip
+
+
+def confirmed_table(rows: Sequence[Confirmation]) -> Table | None:
+    """Return the plans as planned and as simulated, None where none was simulated."""
+    if not rows:
+        return None
+    at = f"P{rows[0].served.asked.limits.percentile * 100:g}"
+    title = f"Confirmed by simulation: planned -> simulated, times at {at}; replicas: planned -> the fewest that are"
+    return table(f"{title} as sure of the limits, spares included", CONFIRMED, rows)
+
+
+def confirmed_records(rows: Sequence[Confirmation]) -> list[Json]:
+    """Return the same as JSON objects."""
+    return records(CONFIRMED, rows)

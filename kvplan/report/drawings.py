@@ -1,0 +1,98 @@
+"""Pictures that repeat tables, which formats of text alone leave out: memory and money as bars, and what-ifs."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from kvplan.kv.budget import Budget
+from kvplan.planning.estimate import Estimate
+from kvplan.planning.replica import Evaluation
+from kvplan.report.blocks import Bars, Measure, Readout, Slider, WhatIf
+from kvplan.units import GIB, HOUR, show_bytes, show_tokens, show_usd
+
+
+def of_estimate(e: Estimate) -> Iterator[Bars]:
+    """Yield the cache of a sequence by technique, and the cost of a query on each GPU shown."""
+    first = [r for r in e.rows if r.gpu == e.sites[0].gpu.name and r.stored is not None]
+    held = tuple(Measure(r.technique, (r.stored or 0.0) / GIB, show_bytes(r.stored or 0.0)) for r in first)
+    yield Bars("KV cache of one sequence", "GiB", held)
+    for site in e.sites:
+        rows = [r for r in e.rows if r.gpu == site.gpu.name]
+        title = f"Cost of a query within the limits on {site.gpu.title}, with its 80 % interval"
+        yield Bars(title, "USD a query", tuple(priced(rows, e.cheapest(site.gpu.name))))
+
+
+def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[Measure]:
+    """Yield the cost of a query within the limits, with its range, of the techniques that have one."""
+    for r in rows:
+        if r.same_limits is not None and (usd := r.same_limits.usd) is not None:
+            low, high = (usd * factor for factor in r.spread)
+            yield Measure(r.technique, usd, show_usd(usd), low, high, "best" if r is cheapest else "plain")
+
+
+def of_budget(b: Budget) -> Bars:
+    """Return how a GPU's memory is divided."""
+    lines = (line for line in b.lines if line.amount > 0)
+    return Bars(
+        "How the memory of a GPU is divided",
+        "GiB",
+        tuple(Measure(line.name.replace("_", " "), line.amount / GIB, show_bytes(line.amount)) for line in lines),
+    )
+
+
+# -- what a reader may change ---------------------------------------------------------------------
+
+#: prices a reader may try, as factors of today's, and shares of the time that GPUs are busy [%]
+PRICES, BUSY = (0.25, 2.0), (5, 100)
+
+
+def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
+    """Return the techniques' memory, times and cost at other contexts, prices and shares of busy time."""
+    site = asked.sites[0]
+    hourly = site.price.price * HOUR if site.price else 0.0
+    contexts = tuple(e.query.context for e in answers)
+    sliders = [
+        Slider("context", "Context [tokens]", contexts, tuple(map(show_tokens, contexts)), start=asked.query.context)
+    ]
+    quantities = [
+        Readout("stored", "KV cache of one sequence [GiB]"),
+        Readout("ttft", "TTFT of a lone query [s]"),
+        Readout("tpot", "TPOT of a lone query [ms]"),
+    ]
+    if hourly:
+        low, high = (round(hourly * factor, 2) for factor in PRICES)
+        sliders += [
+            Slider("price", "Price [USD per GPU-hour]", low=low, high=high, step=0.01, start=round(hourly, 2)),
+            Slider("busy", "Share of the time the GPUs are busy [%]", low=BUSY[0], high=BUSY[1], step=5, start=BUSY[1]),
+        ]
+        quantities.insert(1, Readout("gpu_hours", "Cost of a query within the limits [USD]", ("price",), ("busy",)))
+    rows = tuple(
+        {
+            "technique": r.technique,
+            "context": e.query.context,
+            "stored": None if r.stored is None else r.stored / GIB,
+            "ttft": r.lone.ttft if r.lone else None,
+            "tpot": r.lone.tpot * 1e3 if r.lone else None,
+            "gpu_hours": gpu_hours(r, hourly),
+        }
+        for e in answers
+        for r in e.rows
+        if r.gpu == site.gpu.name
+    )  # fmt: skip
+    note = (
+        f"On {site.gpu.title}, with the output and the limits of the question. Each context was computed beforehand; a "
+        "lone query runs on the GPUs that the uncompressed cache needs at that context. A missing bar: no load keeps "
+        "the limits, or the technique does not fit."
+    )
+    return WhatIf(
+        "What if the context, the price or the use were different",
+        note,
+        tuple(sliders),
+        tuple(quantities),
+        "technique",
+        rows,
+    )
+
+
+def gpu_hours(r: Evaluation, hourly: float) -> float | None:
+    """Return GPU-hours of a query times the full share of busy time, None where no load keeps the limits."""
+    p = r.same_limits
+    return p.usd / hourly * BUSY[1] if hourly and p is not None and p.usd is not None else None

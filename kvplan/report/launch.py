@@ -1,0 +1,58 @@
+"""The command that starts a plan, as a line to copy and as fields."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
+from typing import Any
+
+from kvplan.planning.launch import FILE, Launch
+from kvplan.planning.recommend import Recommendation
+from kvplan.report.blocks import Json, Notes, notes, sentence
+
+#: characters of a line of a command, its mark of continuation left out
+WIDE = 74
+
+
+def started(r: Recommendation) -> Notes | None:
+    """Return the command that starts each replica, its options file and what it leaves out; None without one."""
+    if r.launch is None:
+        return None
+    each = "Start" if r.launch.replicas == 1 else f"Start each of the {r.launch.replicas} replicas"
+    return notes(f"{each} with {r.demand.engine.title} {r.demand.engine.version}", lines(r.launch))
+
+
+def lines(found: Launch) -> Iterator[str]:
+    """Yield the command, its options file, and what must be given besides."""
+    yield from folded(found.argv)
+    if found.file:
+        yield f"{FILE}: {'; '.join(flat(found.file))}"
+    yield from (sentence(line) for line in found.missing)
+
+
+def folded(argv: Sequence[str]) -> Iterator[str]:
+    """Yield a command in lines that a shell takes as one, each fit for a narrow terminal."""
+    line = ""
+    for word in map(quote, argv):
+        if line and len(line) + len(word) + 1 > WIDE:
+            yield f"{line} \\"
+            line = f"  {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    yield line
+
+
+def flat(file: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the lines of an options file, names of groups before those inside."""
+    for name, value in file.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}: {str(value).lower() if isinstance(value, bool) else value}"
+
+
+def document(found: Launch | None) -> Json | None:
+    """Return the same as fields."""
+    if found is None:
+        return None
+    return {
+        "argv": list(found.argv), "file": dict(found.file), "missing": list(found.missing), "replicas": found.replicas,
+    }  # fmt: skip

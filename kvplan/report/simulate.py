@@ -1,0 +1,329 @@
+"""A simulation: what users felt, the worst minute and why, how it went over time, and the same as JSON."""
+
+from collections.abc import Iterator
+from math import inf
+
+from kvplan.api.simulate import Simulated
+from kvplan.perf.simulate.buckets import RELATIVE
+from kvplan.planning.simulated import Bin, Percentiles, Replayed
+from kvplan.report.blocks import (
+    Chart,
+    Column,
+    Json,
+    Page,
+    Series,
+    Table,
+    Text,
+    grid,
+    notes,
+    record,
+    records,
+    schema,
+    sentence,
+    table,
+)
+from kvplan.report.load import limit
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_percent, show_time, show_usd
+
+#: a row of the table of times: its name, its percentiles and the limit they must keep [s]
+Timed = tuple[str, Percentiles, float | None]
+
+
+def seconds(name: str, key: str) -> Column[Timed]:
+    """Return a column of one percentile. [s]"""
+    return Column(
+        key=key, heading=name, value=lambda row: getattr(row[1], key) if row[1].count else None, show=show_time
+    )
+
+
+TIMES = (
+    Column[Timed](heading="", value=lambda row: row[0], align="left"),
+    seconds("P50", "p50"), seconds("P90", "p90"), seconds("P95", "p95"), seconds("P99", "p99"),
+    Column[Timed](heading="limit", value=lambda row: row[2], show=show_time),
+)  # fmt: skip
+BINS = (
+    Column[Bin](key="start", value=lambda b: b.start),
+    Column[Bin](key="length", value=lambda b: b.seconds),
+    Column[Bin](key="requests", value=lambda b: b.came),
+    Column[Bin](key="over_limit", value=lambda b: b.late),
+    Column[Bin](key="ttft_mean", value=lambda b: b.ttft),
+    Column[Bin](key="ttft_max", value=lambda b: b.slowest),
+    Column[Bin](key="queued", value=lambda b: b.queued),
+    Column[Bin](key="prompt_tokens_computed", value=lambda b: b.read),
+    Column[Bin](key="prompt_tokens_found", value=lambda b: b.found),
+    Column[Bin](key="kv_occupancy", value=lambda b: b.occupancy),
+    Column[Bin](key="busy", value=lambda b: b.busy),
+)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def page(s: Simulated) -> Page:
+    """Return the report of `kvplan simulate`."""
+    o = s.outcome
+    return Page.of(
+        (Text(line, "answer") for line in answer(s)),
+        (Text(f"Note: {sentence(w)}", "warning") for w in s.warnings),
+        Text(standing(o), "quiet"),
+        table("Times of requests", TIMES, times(o)),
+        grid("In all", ("of all requests", "figure"), ((name, value) for name, value in sums(o))),
+        Text(worst(o)),
+        tried(s),
+        *charts(o),
+        Text(" ".join(legend(s)), "quiet"),
+        notes("Sources", sources(o)),
+    )
+
+
+def fleet(o: Replayed) -> str:
+    """Return the fleet in words."""
+    s = o.asked.server
+    technique = f", {s.technique}" if s.technique != "baseline" else ""
+    if s.split:
+        many = f"{show_count(s.split[0], 'prefill replica')} and {show_count(s.split[1], 'decode replica')}"
+    else:
+        many = show_count(o.replicas, "replica")
+    gpus = f"{o.gpus}x {s.site.gpu.title} ({s.parallel} each)"
+    return f"{many} of {s.model.title}{technique} on {gpus} with {s.site.engine.title}"
+
+
+def stream(o: Replayed) -> str:
+    """Return the requests in words."""
+    x = o.asked.extent
+    if o.asked.concurrency:
+        return f"{o.asked.title}: {x.requests:,} requests, {o.asked.concurrency:,} in flight at any time"
+    many = f"{o.requests:,} requests in {show_time(o.seconds)}"
+    rate = f"{x.rate:.3g}/s on average, {x.busiest / MINUTE:.3g}/s in the busiest minute"
+    return f"{o.asked.title}: {many}, {rate}; {x.prompt:,.0f} tokens in and {x.output:,.0f} out on average"
+
+
+def answer(s: Simulated) -> list[str]:
+    """Return what was asked for, in a few lines."""
+    o, limits = s.outcome, s.outcome.asked.limits
+    lines = [f"{fleet(o)}.", f"{stream(o)}."]
+    if not o.measured:
+        return lines
+    kept, at = limit(limits), f"P{limits.percentile * 100:g}"
+    if limits.e2e is not None:
+        kept = " and ".join(x for x in (kept, f"end to end <= {show_time(limits.e2e)}") if x)
+    if s.search is not None and s.search.found is not None:
+        less = s.search.less
+        lines.append(
+            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}), with "
+            f"{show_percent(o.margin)} to spare ({o.binding} binds)."
+        )
+        if less is not None:
+            lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
+    elif s.refusal:
+        lines.append(sentence(f"{s.refusal}: {broken(o)}"))
+    else:
+        lines.append(f"{kept} is kept at {at}, with {show_percent(o.margin)} to spare ({o.binding} binds).")
+    return lines
+
+
+def broken(o: Replayed) -> str:
+    """Return which limits are broken, and by how much."""
+    if o.refused:
+        return f"{show_count(o.refused, 'request')} fit no replica's memory"
+    at = f"P{o.asked.limits.percentile * 100:g}"
+    return ", ".join(
+        f"{at} of {name} is {show_time(time)}, limit {show_time(bound)}"
+        for name, time, bound in o.measured
+        if time > bound
+    )
+
+
+def standing(o: Replayed) -> str:
+    """Return what the times stand on."""
+    c = o.asked.server.site.calibration
+    return f"Times ({c.tier}): {c.evidence}. {interval(c)}."
+
+
+def times(o: Replayed) -> list[Timed]:
+    """Return the rows of the table of times; hits and misses apart where there are both."""
+    limits = o.asked.limits
+    rows: list[Timed] = [("TTFT", o.ttft, limits.ttft)]
+    if o.ttft_hit.count:
+        rows += [("  prefix hit", o.ttft_hit, None), ("  prefix miss", o.ttft_miss, None)]
+    rows += [("waiting", o.queued, None), ("TPOT", o.tpot, limits.tpot), ("ITL", o.itl, None)]
+    return [*rows, ("end to end", o.e2e, limits.e2e)]
+
+
+def sums(o: Replayed) -> Iterator[tuple[str, str]]:
+    """Yield names and figures of the whole simulation."""
+    done = f"{o.completed:,} of {o.requests:,} completed"
+    yield "requests", done + (f", {o.refused:,} sent away" if o.refused else "")
+    share = o.within / o.requests if o.requests else 0.0
+    yield (
+        "goodput",
+        f"{o.goodput:,.3g} requests/s" + (f", {show_percent(share, 1)} keep all limits" if o.measured else ""),
+    )
+    yield "throughput", f"{o.output_tokens / o.seconds:,.0f} output tokens/s" if o.seconds else "-"
+    yield "preemptions", f"{o.preemptions:,}"
+    if o.rules.sharing:
+        yield "prefix hits", f"{show_percent(o.hit_rate, 1)} of the prompts' tokens"
+    yield "KV in use", f"{show_percent(o.occupancy, 1)} on average, {show_percent(o.peak, 1)} at most"
+    yield "GPU time", f"{o.gpu_seconds / HOUR:,.3g} GPU-hours, {show_percent(busy(o))} of them at work"
+    if o.usd is not None and o.usd_per_query is not None:
+        yield "cost", f"{show_usd(o.usd)}, {show_usd(o.usd_per_query)} a query"
+    if o.joules is not None:
+        yield "energy", f"{show_energy(o.joules)}, {show_energy(o.joules / max(o.completed, 1))} a query"
+
+
+def busy(o: Replayed) -> float:
+    """Return the share of the paid time in which replicas work."""
+    lanes = o.replica_seconds * o.asked.server.ranks
+    return min(o.busy_seconds / lanes, 1.0) if lanes else 0.0
+
+
+def worst(o: Replayed) -> str:
+    """Return the worst minute, and what was different in it."""
+    b, many = o.worst, [x for x in o.bins if x.came]
+    if b is None or len(many) < 2:
+        return ""
+    usual = sum(x.came for x in many) / len(o.bins)
+    tokens = sum(x.read for x in many) / max(sum(x.came for x in many), 1)
+    reasons = [f"{show_count(b.came, 'request')} came, {b.came / usual:.2g} times the average"]
+    if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
+        reasons.append(f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}")
+    reasons.append(f"replicas worked {show_percent(b.busy)} of the time")
+    reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {b.queued:,.2g} requests waited")
+    span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
+    when = f"{int(b.start // HOUR)}:{int(b.start % HOUR // MINUTE):02d}:{int(b.start % MINUTE):02d}"
+    return (
+        f"The worst {span} began at {when} (h:mm:ss): mean TTFT {show_time(b.ttft)}, longest {show_time(b.slowest)}. "
+        f"{sentence(', '.join(reasons))}"
+    )
+
+
+def tried(s: Simulated) -> Table | None:
+    """Return the table of the replicas that were tried, None where their number was given."""
+    if s.search is None or len(s.search.tried) < 2:
+        return None
+    rows = ((f"{n:,}", show_percent(m) if m >= 0 else "broken") for n, m in s.search.tried)
+    return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
+
+
+def charts(o: Replayed) -> Iterator[Chart]:
+    """Yield charts over time: waits, load, memory, and replicas where they come and go."""
+    bins = o.bins
+    if len(bins) < 3:
+        return
+    at = tuple(b.start / MINUTE for b in bins)
+
+    def chart(title: str, unit: str, *series: Series) -> Chart:
+        return Chart(title, "time [min]", unit, series, log=False)
+
+    mean = Series("mean", at, tuple(b.ttft for b in bins))
+    yield chart(
+        "TTFT of the requests that came", "TTFT [s]", mean, Series("longest", at, tuple(b.slowest for b in bins))
+    )
+    rates = Series("came", at, tuple(b.came / b.seconds for b in bins))
+    yield chart("Requests", "requests/s, requests", rates, Series("waiting", at, tuple(b.queued for b in bins)))
+    shares = [Series("KV in use", at, tuple(100 * b.occupancy for b in bins))]
+    shares.append(Series("busy", at, tuple(100 * b.busy for b in bins)))
+    if o.rules.sharing:
+        hits = tuple(100 * b.found / max(b.found + b.read, 1.0) for b in bins)
+        shares.append(Series("prefix hits", at, hits))
+    yield chart("Shares over time", "%", *shares)
+    if len(o.scaled) > 1:
+        when = tuple(t / MINUTE for t, _ in o.scaled)
+        yield chart("Replicas", "replicas", Series("replicas", when, tuple(float(n) for _, n in o.scaled)))
+
+
+def legend(s: Simulated) -> Iterator[str]:
+    """Yield what the figures mean, how exact they are, and what is left out."""
+    o = s.outcome
+    yield f"Percentiles are exact within {show_percent(RELATIVE, 1)}: they are counted in buckets."
+    yield "ITL: time between two tokens of a request; waiting: to its first admission to memory."
+    error = "exactly" if o.steps.error < 1e-6 else f"within {show_percent(o.steps.error, 1)}"
+    yield f"Step times follow the calibrated step time {error} over the contexts simulated, on straight lines."
+    leaps = f"{o.engine_steps:,} engine steps were simulated in {o.events:,} leaps over equal ones"
+    yield f"{leaps}; {o.asked.router} routing."
+    c = o.rules
+    kind = "prompts share steps with decoding" if c.mixed else "decoding pauses while prompts are read"
+    yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; preempted requests are recomputed."
+    if o.asked.warm:
+        yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
+    if o.asked.extent.chain and not o.asked.server.split:
+        yield "A prefix is found from the moment on at which the first request that has it is read."
+    yield "Caches in CPU memory or on disk are not simulated."
+
+
+def sources(o: Replayed) -> list[str]:
+    """Return where the numbers come from."""
+    s = o.asked.server
+    return [
+        f"model: {brief(s.model.source)}",
+        *assumed(s.site.gpu),
+        price_source(s.site.gpu.name, s.site.price),
+        *([f"power: {s.site.draw.basis}"] if s.site.draw else []),
+        *(f"times: {x}" for x in s.site.calibration.sources),
+    ]
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def document(s: Simulated) -> Json:
+    """Return the document of `kvplan simulate`."""
+    o, limits, x = s.outcome, s.outcome.asked.limits, s.outcome.asked.extent
+    server, best = o.asked.server, s.search
+    named = {"ttft": o.ttft, "ttft_hit": o.ttft_hit, "ttft_miss": o.ttft_miss, "tpot": o.tpot, "itl": o.itl,
+             "e2e": o.e2e, "queued": o.queued}  # fmt: skip
+    return schema(
+        "simulate",
+        warnings=list(s.warnings),
+        model=about(server.model),
+        gpu=server.site.gpu.name,
+        engine=server.site.calibration.engine,
+        technique=server.technique,
+        parallel=str(server.parallel),
+        calibration=calibration(server.site.calibration),
+        price=price(server.site.price),
+        stream={
+            "title": o.asked.title, "requests": x.requests, "left_out": x.failed, "span": x.span,
+            "input_tokens_mean": x.prompt, "output_tokens_mean": x.output, "longest": x.longest,
+            "busiest_minute": x.busiest, "concurrency": o.asked.concurrency or None,
+        },
+        limits={"ttft": limits.ttft, "tpot": limits.tpot, "e2e": limits.e2e, "percentile": limits.percentile},
+        requests=o.requests,
+        completed=o.completed,
+        sent_away=o.refused,
+        preemptions=o.preemptions,
+        **{name: percentiles(p) for name, p in named.items()},
+        relative_error=RELATIVE,
+        goodput=o.goodput,
+        within_limits=o.within / o.requests if o.requests else None,
+        prefix_hit_rate=o.hit_rate,
+        kv_occupancy={"mean": o.occupancy, "max": o.peak},
+        busy=busy(o),
+        gpu_hours=o.gpu_seconds / HOUR,
+        usd=o.usd,
+        usd_per_query=o.usd_per_query,
+        joules=o.joules,
+        joules_per_query=None if o.joules is None else o.joules / max(o.completed, 1),
+        replicas=o.replicas,
+        gpus=o.gpus,
+        router=o.asked.router,
+        disaggregated=list(server.split) if server.split else None,
+        margin=o.margin if o.margin < inf else None,
+        binding=o.binding,
+        tried=[{"replicas": n, "margin": m} for n, m in best.tried] if best else [],
+        replicas_over_time=[{"start": t, "replicas": n} for t, n in o.scaled],
+        bins=records(BINS, o.bins),
+        worst=record(BINS, o.worst) if o.worst else None,
+        step_time_error=o.steps.error,
+        engine_steps=o.engine_steps,
+        simulated_seconds=o.end,
+        wall_seconds=s.wall,
+        feasible=not s.refusal,
+        reason=s.refusal,
+    )  # fmt: skip
+
+
+def percentiles(p: Percentiles) -> Json:
+    """Return percentiles as a JSON object, null where nothing was counted."""
+    return {name: getattr(p, name) if p.count else None for name in ("p50", "p90", "p95", "p99")}

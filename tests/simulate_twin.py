@@ -1,0 +1,229 @@
+"""A slow, obvious twin of the simulation: one replica, every step by itself, every request a plain object.
+
+Nothing of the product's engine is used but the tables of step times, read anew.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import ceil
+
+from kvplan.perf.simulate.tables import CELL, StepTable
+
+
+@dataclass
+class One:
+    """A request on its way."""
+
+    at: float
+    prompt: int
+    output: int
+    chain: list[tuple[int, int]] = field(default_factory=list)  # (hash, tokens up to the end)
+    rank: int = 0
+    ready: float = 0.0
+    to_read: int = 0
+    read: int = 0
+    told: int = 0  # tokens generated
+    cached: int = 0  # tokens whose keys and values are held while it decodes
+    first: float | None = None
+    end: float | None = None
+    hit: int | None = None
+    again: int = 0
+    uses: list[int] = field(default_factory=list)  # hashes it uses
+
+
+@dataclass
+class Replica:
+    """One replica, as vLLM's scheduler runs it."""
+
+    steps: StepTable
+    chunk: int
+    most: int
+    room: int
+    unit: int = 16
+    mixed: bool = True
+    sharing: bool = False
+    overhead: float = 0.0
+    poll: float = 0.0
+    reserving: bool = False
+
+    def attention(self, tokens: int) -> float:
+        i, rest = divmod(tokens, CELL)
+        a, b = self.steps.attention[i], self.steps.attention[i + 1]
+        return a + (b - a) * rest / CELL
+
+    def takes(self, contexts: list[int], tokens: int, attention: float) -> float:
+        n, s = len(contexts), self.steps
+        decode = s.base[n] + s.slope[n] * sum(contexts)
+        if not tokens:
+            return decode
+        j = min(bisect_right(s.grid, tokens) - 1, len(s.grid) - 2)
+        row = s.more[n * len(s.grid) : (n + 1) * len(s.grid)]
+        part = (tokens - s.grid[j]) / (s.grid[j + 1] - s.grid[j])
+        return decode + row[j] + (row[j + 1] - row[j]) * part + attention
+
+    # -- memory: what each request pins, counted anew whenever it is asked for ------------------------
+
+    def blocks(self, one: One, tokens: int) -> int:
+        shared = sum(self.sizes[key] for key in one.uses)
+        return ceil(tokens / self.unit) - shared
+
+    def free(self) -> int:
+        """Blocks that are free or can be freed by evicting."""
+        lengths = ((o, o.cached if o.read == o.to_read else o.to_read) for o in self.running)
+        if self.reserving:
+            lengths = ((o, o.prompt + o.output - 1) for o in self.running)
+        own = sum(self.blocks(o, length) for o, length in lengths)
+        used = {key for o in self.running for key in o.uses}
+        return self.room - own - sum(self.sizes[key] for key in used)
+
+    def more(self, batch: list[One]) -> int:
+        """Blocks that the next step takes."""
+        return 0 if self.reserving else sum(o.cached % self.unit == 0 for o in batch)
+
+    def evict(self) -> None:
+        """Drop the least recently used prefixes until everything fits."""
+        used = {key for o in self.running for key in o.uses}
+        while self.free() - sum(self.sizes[k] for k in self.lru if k not in used) < 0:
+            gone = next(k for k in self.lru if k not in used)
+            del self.lru[gone]
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def run(self, coming: list[One]) -> list[One]:
+        """Serve all requests; return them in the order in which they end."""
+        self.running: list[One] = []
+        self.lru: OrderedDict[int, None] = OrderedDict()
+        self.sizes: dict[int, int] = {}
+        self.peak, self.preemptions = 0, 0
+        waiting: list[One] = []
+        done: list[One] = []
+        now, known, coming = 0.0, 0.0, list(coming)
+        decoding = lambda: [o for o in self.running if o.read == o.to_read]  # noqa: E731
+
+        def arrive(until: float, started: float | None = None, base: float = 0.0) -> None:
+            """Take in what came while a step ran, at which so many decoded."""
+            nonlocal known
+            while coming and coming[0].at <= until:
+                o = coming.pop(0)
+                wait = self.poll * base if started is not None else 0.0
+                o.ready = max(o.at + self.overhead + wait, known)
+                known, o.to_read = o.ready, o.prompt
+                waiting.append(o)
+                waiting.sort(key=lambda x: x.rank)
+
+        while coming or waiting or self.running:
+            if not self.running:
+                arrive(now)
+                if not waiting:
+                    now = coming[0].at
+                    arrive(now)
+                while not waiting[0].ready <= now:  # others may come while the first is made ready
+                    until = waiting[0].ready
+                    if coming and coming[0].at <= until:
+                        arrive(coming[0].at)
+                        continue
+                    now = until
+            while self.more(decoding()) > self.free():
+                low = max(o.rank for o in self.running)
+                victim = [o for o in self.running if o.rank == low][-1]
+                self.running.remove(victim)
+                victim.to_read, victim.read, victim.again = victim.prompt + victim.told, 0, victim.again + 1
+                self.release(victim)
+                victim.ready = now
+                at = next((i for i, o in enumerate(waiting) if o.rank >= victim.rank), len(waiting))
+                waiting.insert(at, victim)
+                self.preemptions += 1
+            batch = decoding()
+            reserve = self.more(batch)
+            budget = self.chunk - len(batch) * self.mixed
+            parts: list[tuple[One, int]] = []
+            for o in self.running:
+                if o.read < o.to_read:
+                    part = min(budget, o.to_read - o.read)
+                    parts.append((o, part))
+                    budget -= part
+            while waiting and budget > 0 and len(self.running) < self.most and waiting[0].ready <= now:
+                if not self.admit(waiting[0], reserve):
+                    break
+                o = waiting.pop(0)
+                part = min(budget, o.to_read - o.read)
+                parts.append((o, part))
+                budget -= part
+            self.peak = max(self.peak, self.room - self.free())
+            tokens = sum(part for _, part in parts)
+            if not tokens and not batch:
+                continue
+            attention = sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
+            paused = tokens and not self.mixed
+            contexts = [] if paused else [o.cached for o in batch]
+            base = self.takes([o.cached for o in batch], 0, 0.0) if batch else 0.0
+            now += self.takes(contexts, tokens, attention)
+            arrive_before(coming, now, lambda base=base, now=now: arrive(coming[0].at, now, base))
+            if not paused:
+                for o in batch:
+                    o.cached, o.told = o.cached + 1, o.told + 1
+                self.evict()
+                self.peak = max(self.peak, self.room - self.free())
+                for o in sorted(batch, key=lambda o: o.output - o.told):
+                    if o.told == o.output:
+                        self.leave(o, now, done)
+            for o, part in parts:
+                o.read += part
+                if o.read == o.to_read:
+                    if self.sharing:
+                        self.share(o)
+                    o.cached, o.told = o.to_read, o.told + 1
+                    o.first = now if o.first is None else o.first
+                    if o.told == o.output:
+                        self.leave(o, now, done)
+        return done
+
+    def admit(self, o: One, reserve: int) -> bool:
+        held = []
+        if self.sharing:
+            for key, _ in o.chain:
+                if key not in self.lru:
+                    break
+                held.append(key)
+        o.uses = held
+        self.running.append(o)
+        o.read, o.cached = 0, o.to_read
+        if self.free() < reserve:
+            self.running.pop()
+            o.uses = []
+            return False
+        self.evict()
+        tokens = o.chain[len(held) - 1][1] // self.unit * self.unit if held else 0
+        hit = min(tokens, o.to_read - 1)
+        o.read = hit
+        o.hit = hit if o.hit is None else o.hit
+        return True
+
+    def share(self, o: One) -> None:
+        before = 0
+        for i, (key, tokens) in enumerate(o.chain):
+            self.sizes[key] = tokens // self.unit - before // self.unit
+            before = tokens
+            if i >= len(o.uses):
+                o.uses.append(key)
+                self.lru.setdefault(key)
+
+    def release(self, o: One) -> None:
+        others = {key for x in self.running for key in x.uses}
+        for key in reversed(o.uses):
+            if key not in others:
+                self.lru.move_to_end(key)
+        o.uses = []
+
+    def leave(self, o: One, now: float, done: list[One]) -> None:
+        o.end = now
+        self.running.remove(o)
+        self.release(o)
+        done.append(o)
+
+
+def arrive_before(coming: list[One], now: float, take) -> None:
+    """Take in what comes up to a time, one after another."""
+    while coming and coming[0].at <= now:
+        take()

@@ -1,0 +1,82 @@
+"""`kvplan doctor`: what is missing is named with what to type; GPUs by a stand-in for the driver's library."""
+
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from kvplan.api import doctor as api
+from kvplan.cli import group
+from kvplan.measuring.device import present
+
+
+class NVMLError(Exception):
+    pass
+
+
+def library(*names: str, fails: Exception | None = None) -> SimpleNamespace:
+    def init() -> None:
+        if fails:
+            raise fails
+
+    return SimpleNamespace(
+        NVMLError=NVMLError, _nvmlGetFunctionPointer=None, nvmlInit=init, nvmlDeviceGetCount=lambda: len(names),
+        nvmlDeviceGetHandleByIndex=lambda n: names[n], nvmlDeviceGetName=lambda name: name.encode(),
+        nvmlSystemGetDriverVersion=lambda: "595.12",
+    )  # fmt: skip
+
+
+def test_gpus_are_named_counted_and_known() -> None:
+    seen = present.gpus(library("NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3", "NVIDIA Nonesuch"))
+    assert seen == present.Present(("NVIDIA H100 80GB HBM3",) * 2 + ("NVIDIA Nonesuch",), "595.12")
+    driver, known, unknown = api.devices(seen)
+    assert driver.state == "595.12"
+    assert known.name == "2x NVIDIA H100 80GB HBM3" and known.well and "known as h100-sxm" in known.state
+    assert unknown.name == "1x NVIDIA Nonesuch" and not unknown.well and "kvplan profile" in unknown.advice
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (library(), "the driver sees no GPU"),
+        (library(fails=NVMLError("Driver Not Loaded")), "NVML says 'Driver Not Loaded'"),
+        (library(fails=OSError("no")), "NVML cannot be used (OSError)"),
+        (SimpleNamespace(), "another package than nvidia-ml-py answers to pynvml; remove it"),
+    ],
+)
+def test_why_there_is_no_gpu(found: object, reason: str) -> None:
+    assert present.gpus(found).reason == reason
+    (one,) = api.devices(present.gpus(found))
+    assert one.state == f"none: {reason}"
+
+
+def test_what_is_not_installed_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "installed", lambda name: None if name in ("triton", "gpuhunt") else "1.0")
+    found = {f.name: f for f in api.extras()}
+    assert found["profile"].advice.endswith("pip install 'kvplan[profile]'") and not found["profile"].well
+    assert found["profile"].state == "torch 1.0, nvidia-ml-py 1.0"
+    assert found["prices"].state == "not installed" and found["svg"].well and found["svg"].advice == ""
+
+
+def test_every_extra_is_one_of_the_projects_own() -> None:
+    import tomllib
+    from pathlib import Path
+
+    shipped = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text("utf-8"))["project"]
+    extras = shipped["optional-dependencies"]
+    assert set(api.EXTRAS) == set(extras) - {"dev"}
+    for extra, (packages, _) in api.EXTRAS.items():
+        assert [p for p in packages if not any(line.startswith(p) for line in extras[extra])] == []
+
+
+def test_old_prices_are_counted_on_the_day() -> None:
+    (early,) = (f for f in api.data("2026-11-24") if f.name == "prices")
+    (late,) = (f for f in api.data("2028-01-01") if f.name == "prices")
+    assert not late.well and late.advice
+    count = int(late.state.split()[0])
+    assert f"; {count} are older" in late.state and f"; {count} are older" not in early.state
+
+
+def test_the_command_answers_anywhere() -> None:
+    done = CliRunner().invoke(group, ["doctor", "--on", "2026-11-24"])
+    assert done.exit_code == 0 and "kvplan" in done.stdout and "What you can do" in done.stdout

@@ -1,0 +1,126 @@
+"""The command that starts a plan: only options that the engine's release knows, with what the plan counts on."""
+
+import shlex
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import kvplan
+from kvplan import catalog
+from kvplan.catalog.launching import launch_options
+from kvplan.errors import SpecError, UnknownName
+from kvplan.kv.replica import Parallel
+from kvplan.planning.launch import checkpoint, launch
+from kvplan.report.launch import folded
+
+ON = "2026-11-24"
+ENGINES = ("vllm", "sglang", "trtllm")
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="baseline", weights="bf16", on=ON)
+
+
+def started(answer, engine: str, model: str = "", **changes: Any):
+    """Return how a plan is started under an engine, parts of the plan changed."""
+    demand = replace(answer.demand, engine=catalog.engine(engine))
+    demand = replace(demand, model=catalog.model(model)) if model else demand
+    found = launch(demand, replace(answer.plan, **changes), answer.site)
+    assert found is not None
+    return found
+
+
+def after(argv: tuple[str, ...], option: str) -> str:
+    return argv[argv.index(option) + 1]
+
+
+def test_vllm_is_told_what_the_plan_counts_on(answer) -> None:
+    found = started(answer, "vllm", form="fp8", technique="fp8", parallel=Parallel(tensor=2), cached_share=0.0)
+    assert found.argv[:3] == ("vllm", "serve", checkpoint(answer.demand.model))
+    assert after(found.argv, "--tensor-parallel-size") == "2" and "--data-parallel-size" not in found.argv
+    assert after(found.argv, "--kv-cache-dtype") == after(found.argv, "--quantization") == "fp8"
+    assert after(found.argv, "--gpu-memory-utilization") == f"{answer.demand.engine.utilization:g}"
+    assert (after(found.argv, "--max-num-seqs"), after(found.argv, "--max-num-batched-tokens")) == ("1024", "8192")
+    assert "--no-enable-prefix-caching" in found.argv and not found.missing and not found.file
+    longest = answer.demand.workload.input.quantile(1.0) + answer.demand.workload.output.quantile(1.0)
+    assert int(after(found.argv, "--max-model-len")) == int(longest)
+    assert "--enable-prefix-caching" in started(answer, "vllm", cached_share=0.5).argv
+
+
+def test_attention_ranks_and_experts_are_each_engine_s_own(answer) -> None:
+    ranks = {"parallel": Parallel(tensor=1, data=8), "model": "deepseek-v3"}
+    vllm, sglang, trtllm = (started(answer, engine, **ranks) for engine in ENGINES)
+    assert (after(vllm.argv, "--tensor-parallel-size"), after(vllm.argv, "--data-parallel-size")) == ("1", "8")
+    assert "--enable-expert-parallel" in vllm.argv
+    assert (after(sglang.argv, "--tp-size"), after(sglang.argv, "--dp-size")) == ("8", "8")
+    assert "--enable-dp-attention" in sglang.argv and after(sglang.argv, "--ep-size") == "8"
+    assert after(trtllm.argv, "--tp_size") == after(trtllm.argv, "--ep_size") == "8"
+    assert trtllm.file["enable_attention_dp"] is True and trtllm.file["enable_chunked_prefill"] is True
+    assert after(trtllm.argv, "--extra_llm_api_options") == "options.yaml"
+    assert "--enable-expert-parallel" not in started(answer, "vllm", parallel=Parallel(data=8)).argv  # no experts
+
+
+def test_what_an_engine_cannot_be_told_is_said(answer) -> None:
+    many = started(answer, "vllm", technique="mhc:4x+fp8", form="nvfp4")
+    assert any("no option for mhc:4x" in line for line in many.missing)
+    assert any("checkpoint with nvfp4 weights" in line for line in many.missing)
+    assert after(many.argv, "--kv-cache-dtype") == "fp8" and "--quantization" not in many.argv
+    assert started(answer, "trtllm", technique="fp8").file["kv_cache_config"]["dtype"] == "fp8"
+    assert launch(replace(answer.demand, engine=catalog.engine("llamacpp")), answer.plan, answer.site) is None
+
+
+def test_a_release_knows_its_own_options_and_those_before_it() -> None:
+    new, old = (catalog.engine(engine).launch for engine in ("vllm@0.21", "vllm@0.11"))
+    assert new.techniques["nvfp4"] == "--kv-cache-dtype nvfp4" and "nvfp4" not in old.techniques
+    assert old.techniques == {"fp8": "--kv-cache-dtype fp8"} and new.techniques["fp8"] == old.techniques["fp8"]
+    assert new.command == old.command and new.source != old.source
+
+
+def test_a_replica_is_not_started_for_more_than_it_holds(answer) -> None:
+    """An engine refuses to start where its cache cannot hold one request of the length it was started for."""
+    small = replace(answer.site, gpu=replace(answer.site.gpu, memory=19e9, visible_memory=19e9))
+    found = launch(answer.demand, answer.plan, small)
+    assert found is not None and any("are refused" in line for line in found.missing)
+
+
+def test_a_command_is_folded_for_a_shell() -> None:
+    argv = ("vllm", "serve", "some model", *(f"--option-{n}" for n in range(20)))
+    lines = list(folded(argv))
+    assert max(map(len, lines)) < 78 and all(line.endswith(" \\") for line in lines[:-1])
+    assert tuple(shlex.split("\n".join(lines).replace("\\\n", ""))) == argv
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_reports_and_documents_hold_the_command(run, engine: str) -> None:
+    ask = (
+        "recommend",
+        "-w",
+        "chat",
+        "-m",
+        "llama3.1-8b",
+        "-g",
+        "h100",
+        "-t",
+        "baseline",
+        "--engine",
+        engine,
+        "--on",
+        ON,
+    )
+    doc = run(*ask, "--json").json["recommended"]["launch"]
+    assert doc["argv"][0] in ("vllm", "python", "trtllm-serve") and doc["replicas"] >= 1
+    text = run(*ask).out
+    assert "Start each of the" in text and doc["argv"][-1] in text
+
+
+def test_templates_name_only_what_a_plan_has() -> None:
+    good = {"command": "serve {model}", "tensor": "--tp {tensor}", "source": {"kind": "code", "ref": "x", "date": ON}}
+    assert launch_options(good, None, "x.yaml").tensor == "--tp {tensor}"
+    with pytest.raises(SpecError, match=r"no plan has \{gpus\}"):
+        launch_options(good | {"tensor": "--tp {gpus}"}, None, "x.yaml")
+    with pytest.raises(UnknownName):
+        launch_options(good | {"tensors": "--tp {tensor}"}, None, "x.yaml")
+    with pytest.raises(SpecError, match="missing command"):
+        launch_options({k: v for k, v in good.items() if k != "command"}, None, "x.yaml")

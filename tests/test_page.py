@@ -1,0 +1,225 @@
+"""The page, Markdown, CSV and SVG: self-contained, harmless, and the figures of the JSON document."""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from kvplan.cli import group
+from kvplan.report.blocks import Bars, Chart, Measure, Notes, Page, Series, Text, grid
+from kvplan.report.formats import Report, Screen, render
+from kvplan.units import GIB
+
+ASKED = "estimate -m llama3.1-8b -c 8k -g h100 --on 2026-11-24"
+PLAN = "recommend -w chat -m llama3.1-8b -g h100 -g h200 -t baseline -t fp8 --on 2026-11-24"
+
+
+def run(words: str) -> str:
+    done = CliRunner().invoke(group, words.split())
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+class Reader(HTMLParser):
+    """Gathers what a page shows, what it runs, what it refers to, and elements left open."""
+
+    VOID = ("meta", "input", "rect", "br", "link", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["script"]:
+            self.scripts[-1] += data
+        elif self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+    @property
+    def specs(self) -> list:
+        return json.loads(self.scripts[0]) if self.scripts else []
+
+    @property
+    def shown(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def estimate() -> Reader:
+    return Reader(run(f"{ASKED} --format html"))
+
+
+def page_of(*blocks: object) -> str:
+    return render(Report(lambda: Page(blocks), dict), "html", Screen())  # type: ignore[arg-type]
+
+
+def cells(words: str) -> list[str]:
+    """Return every sentence and every cell of a report, as Markdown gives them."""
+    lines = re.sub(r"\\(.)", lambda m: "\0" if m[1] == "|" else m[1], run(f"{words} --format md")).splitlines()
+    split = [cell for line in lines for cell in (line.strip("|").split("|") if line[:1] == "|" else [line])]
+    bare = (re.sub(r"^(#+|>|-|\d+\.) |^\*\*|\*\*$", "", c.replace("\0", "|").strip()) for c in split)
+    return [c for c in bare if c and set(c) - set(":- ")]
+
+
+def bars(reader: Reader, title: str) -> dict[str, dict]:
+    (spec,) = (s for s in reader.specs if s["description"].startswith(title))
+    return {row["name"]: row for row in spec["data"]["values"]}
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_is_whole_small_and_refers_to_nothing(estimate: Reader) -> None:
+    text = run(f"{ASKED} --format html")
+    assert estimate.open == [] and len(text.encode()) < 1_200_000
+    assert not [a for a in estimate.attributes if a[1] in ("src", "href", "action") and not a[2].startswith("#")]
+    assert "@import" not in text.split("<script")[0] and "url(" not in text.split("<script")[0]
+
+
+def test_only_the_pages_own_scripts_may_run(estimate: Reader) -> None:
+    (policy,) = (value for tag, name, value in estimate.attributes if tag == "meta" and "script-src" in value)
+    sums = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in estimate.scripts[1:]]
+    assert policy.endswith("script-src " + " ".join(f"'sha256-{s}'" for s in sums)) and len(sums) == 4
+    assert "unsafe-eval" not in policy and policy.startswith("default-src 'none';")
+
+
+def test_every_cell_and_sentence_of_the_report_is_on_the_page() -> None:
+    for words in (ASKED, PLAN, "audit --on 2026-11-24", "show gpu h100"):
+        shown = Reader(run(f"{words} --format html")).shown
+        assert [c for c in cells(words) if " ".join(c.split()) not in shown] == []
+
+
+def test_bars_are_the_figures_of_the_document(estimate: Reader) -> None:
+    rows = {row["technique"]: row for row in json.loads(run(f"{ASKED} --json"))["rows"]}
+    held, cost = bars(estimate, "KV cache of one sequence"), bars(estimate, "Cost of a query within")
+    assert {name: bar["value"] * GIB for name, bar in held.items()} == {
+        name: pytest.approx(row["kv_bytes_per_sequence"]) for name, row in rows.items()
+    }
+    for name, bar in cost.items():
+        row = rows[name]
+        share = [row[f"usd_per_query_{end}"] / row["usd_per_query"] for end in ("low", "high")]
+        assert bar["value"] == row["same_limits"]["usd_per_query"]
+        assert [bar["low"], bar["high"]] == pytest.approx([bar["value"] * s for s in share])
+    assert cost.keys() == {name for name, row in rows.items() if row["same_limits"]["usd_per_query"]}
+
+
+def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) -> None:
+    document = json.loads(run(f"{ASKED} --json"))
+    study = [s for s in estimate.specs if "params" in s]
+    starts = {p["name"]: p["value"] for p in study[0]["params"]}
+    assert starts["context"] == 8192 and starts["busy"] == 100
+    (money,) = (s for s in study if "Cost" in s["description"])
+    (formula,) = (t["calculate"] for t in money["transform"] if "calculate" in t)
+    assert formula == "datum.base*price/busy"
+    for row in document["rows"]:
+        (base,) = (
+            v["base"]
+            for v in money["data"]["values"]
+            if (v["name"], v["context"]) == (row["technique"], starts["context"])
+        )
+        usd = row["same_limits"]["usd_per_query"]
+        assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
+
+
+def test_a_context_beyond_the_asked_one_is_the_estimate_of_that_context(estimate: Reader) -> None:
+    other = json.loads(run(f"{ASKED.replace('8k', '16k')} --ttft 3s --tpot 50ms --json"))
+    (lone,) = (s for s in estimate.specs if "TPOT of a lone" in s["description"])
+    at = {v["name"]: v["base"] for v in lone["data"]["values"] if v["context"] == 16384}
+    assert at == {row["technique"]: pytest.approx(1e3 * row["lone"]["tpot"]) for row in other["rows"]}
+
+
+def test_the_front_and_the_plans_are_drawn() -> None:
+    reader, document = Reader(run(f"{PLAN} --format html")), json.loads(run(f"{PLAN} --json"))
+    best = bars(reader, "Cost of a query with the best plan on each GPU")
+    chosen = document["recommended"]
+    name = f"{chosen['technique']}{', ' + chosen['weights'] if chosen['weights'] else ''} on {chosen['gpu']}"
+    assert best[name]["value"] == chosen["usd_per_query"]["expected"]
+    (front,) = (s for s in reader.specs if s["description"] == "Cost against quality")
+    points = {(v["x"], v["y"]) for v in front["data"]["values"]}
+    assert points == {
+        (p["usd_per_query"], 100 * p["quality"]["drop"]) for p in document["front"] if p["quality"]["known"]
+    }
+
+
+def test_nothing_from_outside_becomes_part_of_the_page() -> None:
+    evil = '</script><script>alert(1)</script><img src=x onerror="a"> \x1b[31m \u202e'
+    text = page_of(
+        Text(evil), Notes(evil, (evil,)), grid(evil, (evil, "b"), [(evil, evil)]),
+        Chart(evil, evil, evil, (Series(evil, (1.0, 2.0), (1.0, 2.0)),)), Bars(evil, evil, (Measure(evil, 1.0, evil),)),
+    )  # fmt: skip
+    reader = Reader(text)
+    assert not [a for a in reader.attributes if a[1] in ("onerror", "src")]
+    assert len(reader.scripts) == 5 and reader.open == []
+    for shown in (text, json.dumps(reader.specs, ensure_ascii=False)):
+        assert "\x1b" not in shown and "\\u001b" not in shown and "\u202e" not in shown
+
+
+def test_a_page_is_written_beside_the_answer(tmp_path: Path) -> None:
+    file = tmp_path / "review.html"
+    said = run(f"{ASKED} --html {file}")
+    assert said == run(ASKED) and f"--html {file}" in Reader(file.read_text("utf-8")).shown
+    wrong = CliRunner().invoke(group, [*ASKED.split(), "--html", str(tmp_path / "none" / "x.html")])
+    assert wrong.exit_code == 1 and not wrong.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here")
+def test_a_browser_draws_every_chart(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(run(f"{ASKED} --format html"), "utf-8")
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    dom = subprocess.run([*words, file.as_uri()], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert 'data-drawn="yes"' in dom and dom.count('<svg xmlns="http://www.w3.org/2000/svg"') == dom.count("data-spec=")
+
+
+# -- other formats --------------------------------------------------------------------------------
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    table = grid("*a*", ("b|c", "d"), [("e|f", "<g>")])
+    shown = render(Report(lambda: Page((Text("# not [a](b) heading"), table)), dict), "md", Screen())
+    assert shown == "\\# not \\[a\\](b) heading\n\n### \\*a\\*\n\n| b\\|c | d |\n| :-- | :-- |\n| e\\|f | \\<g\\> |"
+
+
+def test_csv_holds_the_rows_of_the_document_and_no_formula() -> None:
+    rows = list(csv.DictReader(io.StringIO(run(f"{ASKED} --format csv"))))
+    document = json.loads(run(f"{ASKED} --json"))["rows"]
+    assert [r["technique"] for r in rows] == [r["technique"] for r in document]
+    assert [float(r["lone.ttft"]) for r in rows] == [r["lone"]["ttft"] for r in document]
+    plans = list(csv.DictReader(io.StringIO(run(f"{PLAN} --format csv"))))
+    asked = json.loads(run(f"{PLAN} --json"))
+    assert [p["gpu"] for p in plans] == [p["gpu"] for p in (asked["recommended"], *asked["alternatives"])]
+    evil = render(Report(lambda: Page(()), lambda: {"rows": [{"a": "=1+1", "b": -1}]}), "csv", Screen())
+    assert evil == "a,b\n'=1+1,-1"
+
+
+def test_svg_draws_all_charts_or_says_why_not() -> None:
+    picture = run(f"{ASKED} --format svg")
+    assert picture.startswith("<svg") and picture.count("mhc:4x") >= 2 and "<script" not in picture
+    none = CliRunner().invoke(group, ["list", "models", "--format", "svg"])
+    assert none.exit_code == 1 and none.stdout == ""
+    assert not re.search(r'href="http', picture)

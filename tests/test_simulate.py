@@ -1,0 +1,337 @@
+"""The simulation: leaps are equal to single steps and to a slow twin, to queueing theory, and lose nothing."""
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulate_twin import One, Replica
+
+from kvplan.perf.simulate import buckets, state
+from kvplan.perf.simulate.run import Event, Piece, Simulation
+from kvplan.perf.simulate.state import NONE, Ruleset
+from kvplan.perf.simulate.tables import CELL, TOKENS, StepTable
+
+#: step times that are simple to follow: 5 ms, 60 us a sequence, 10 ns a token of context, 80 us a token of a prompt
+MOST, CHUNK, LONGEST = 64, 512, 40_000
+
+
+def steps(most: int = MOST, chunk: int = CHUNK, pairs: float = 2e-9, context: float = 1e-7) -> StepTable:
+    grid = (*(n for n in TOKENS if n < chunk), chunk)
+    return StepTable(
+        base=tuple(5e-3 + 6e-5 * n for n in range(most + 1)),
+        slope=tuple(context * (1 + 1e-3 * n) for n in range(most + 1)),
+        more=tuple(8e-5 * t * (1 + 1e-4 * n) for n in range(most + 1) for t in grid),
+        grid=grid,
+        attention=tuple(pairs * (CELL * i) ** 2 / 2 for i in range(LONGEST // CELL + 3)),
+        error=0.0,
+    )
+
+
+STEPS = steps()
+
+
+def rules(**more: object) -> Ruleset:
+    usual: dict[str, object] = {
+        "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
+        "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
+        "hold_weight": 1, "reserving": 0, "sharing": 0, "width": 1, "priorities": 0,
+        "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
+        "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
+    }  # fmt: skip
+    return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
+
+
+def piece(coming: list[One]) -> Piece:
+    chains = [o.chain for o in coming]
+    ends = [0]
+    for c in chains:
+        ends.append(ends[-1] + len(c))
+    return Piece(
+        at=[o.at for o in coming], prompt=[o.prompt for o in coming], output=[o.output for o in coming],
+        rank=[o.rank for o in coming], start=ends, keys=[k for c in chains for k, _ in c],
+        tokens=[t for c in chains for _, t in c],
+    )  # fmt: skip
+
+
+def served(
+    r: Ruleset, coming: list[One], s: StepTable = STEPS, size: int | None = None, **more
+) -> tuple[dict, Simulation]:
+    """Return what became of every request, by number, and the simulation at its end."""
+    run = Simulation(rules=r, steps=s, **more)
+    whole = [coming] if size is None else [coming[i : i + size] for i in range(0, len(coming), size)]
+    found: dict[int, tuple[float, ...]] = {}
+    for records, n in run.finished(map(piece, whole)):
+        for i in range(n):
+            assert records.name[i] not in found, "a request ends once"
+            found[int(records.name[i])] = tuple(
+                float(getattr(records, f)[i])
+                for f in ("first", "end", "hits", "again", "lane", "admitted", "refused", "came")
+            )
+    return found, run
+
+
+def drawn(seed: int, n: int, rate: float, prompt: int = 1500, output: int = 60, ranks: int = 1) -> list[One]:
+    rng, at, coming = random.Random(seed), 0.0, []
+    for _ in range(n):
+        at += rng.expovariate(rate)
+        coming.append(One(at, rng.randint(1, prompt), rng.randint(1, output), rank=rng.randrange(ranks)))
+    return coming
+
+
+def chained(seed: int, n: int, rate: float, contents: int = 12) -> list[One]:
+    """Requests with chains of prefix blocks of uneven sizes, some contents asked often."""
+    rng, coming = random.Random(seed), drawn(seed, n, rate, output=30)
+    for o in coming:
+        topic, ends, at, key = min(rng.randrange(contents), rng.randrange(contents)), [], 0, 7
+        for i in range(rng.randint(0, 5)):
+            at += 40 + 37 * (topic + i)
+            if at > o.prompt:
+                break
+            key = key * 1000 + topic + 1
+            ends.append((key, at))
+        o.chain = ends
+    return coming
+
+
+def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS) -> Replica:
+    return Replica(
+        s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll, bool(r.reserving)
+    )
+
+
+SETTINGS = {
+    "easy": {},
+    "tight": {"room": 220},
+    "few slots": {"most": 5},
+    "paused": {"mixed": 0, "room": 300},
+    "late": {"overhead": 0.02, "poll": 2.5, "room": 250},
+    "prefixes": {"sharing": 1, "width": 5, "room": 260},
+    "reserving": {"reserving": 1, "room": 220},
+    "reserving prefixes": {"reserving": 1, "sharing": 1, "width": 5, "room": 260},
+    "priorities": {"priorities": 1, "room": 240},
+    "wide blocks": {"unit": 64, "hold_unit": 64, "room": 60},
+}
+
+
+@pytest.mark.parametrize("named", SETTINGS)
+def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
+    r = rules(**SETTINGS[named])
+    for seed in range(3):
+        coming = chained(seed, 150, 6.0) if r.sharing else drawn(seed, 150, 9.0, ranks=1 + r.priorities)
+        leaps, run = served(r, coming)
+        single, _ = served(r._replace(leaping=0), coming)
+        slow = twin(r, coming)
+        ends = slow.run(coming)
+        assert len(ends) == len(leaps) == len(single) == 150
+        for i, o in enumerate(coming):
+            assert leaps[i][:2] == pytest.approx((o.first, o.end), rel=1e-9, abs=1e-9), i
+            assert leaps[i][:2] == pytest.approx(single[i][:2], rel=1e-9, abs=1e-9)
+            assert leaps[i][3] == o.again and leaps[i][2] == o.hit
+        assert run.fleet.count[state.PREEMPTED] == slow.preemptions
+        assert run.fleet.count[state.LEAPS] < run.fleet.count[state.STEPS]
+        if r.room < 10_000 and named != "wide blocks":
+            assert slow.preemptions > 0 or r.sharing or r.reserving
+            assert not (r.reserving and slow.preemptions)
+
+
+# -- theory -----------------------------------------------------------------------------------------
+
+
+def lindley(came: list[float], service: list[float]) -> list[float]:
+    """Return when each customer of a queue of one server leaves (Lindley, 1952)."""
+    now, ends = 0.0, []
+    for at, takes in zip(came, service, strict=True):
+        now = max(now, at) + takes
+        ends.append(now)
+    return ends
+
+
+@pytest.mark.parametrize("law", ["M/D/1", "M/G/1"])
+def test_one_sequence_at_a_time_is_a_queue_of_one_server(law: str) -> None:
+    r, s = rules(most=1), steps(most=1)
+    coming = drawn(3, 400, 4.0, prompt=700, output=40)
+    if law == "M/D/1":
+        for o in coming:
+            o.prompt, o.output = 400, 30
+    alone = Replica(s, CHUNK, 1, 10_000)
+    service = [alone.run([One(0.0, o.prompt, o.output)])[0].end for o in coming]
+    assert all(x is not None for x in service)
+    found, _ = served(r, coming, s)
+    expected = lindley([o.at for o in coming], service)  # type: ignore[arg-type]
+    assert [found[i][1] for i in range(400)] == pytest.approx(expected, rel=1e-12)
+    waits = [found[i][5] - found[i][7] for i in range(400)]
+    assert max(waits) > 0.5 and waits.count(0.0) > 20, "the queue was both empty and long"
+
+
+# -- conservation -----------------------------------------------------------------------------------
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]:
+    """Return rules of several lanes, requests, failures of a lane, and the size of a piece of the stream."""
+    lanes, seed = draw(st.integers(1, 5)), draw(st.integers(0, 10_000))
+    readers = draw(st.integers(0, lanes - 1))
+    sharing, many = draw(st.booleans()), draw(st.integers(1, 60))
+    r = rules(
+        lanes=lanes, readers=readers, router=draw(st.integers(0, 2)), sharing=int(sharing), width=5,
+        reserving=draw(st.integers(0, 1)),
+        mixed=draw(st.integers(0, 1)), leaping=draw(st.integers(0, 1)), room=draw(st.integers(110, 400)),
+        most=draw(st.integers(1, 20)), priorities=draw(st.integers(0, 1)), poll=draw(st.sampled_from([0.0, 1.5])),
+        overhead=draw(st.sampled_from([0.0, 0.01])), transfer=1e-5, closed=draw(st.integers(0, 1)),
+    )  # fmt: skip
+    coming = chained(seed, many, draw(st.sampled_from([1.0, 8.0, 100.0])))
+    if r.priorities:
+        for i, o in enumerate(coming):
+            o.rank = i % 3
+    events: tuple[Event, ...] = ()
+    if readers == 0 and lanes > 1 and draw(st.booleans()):
+        at = draw(st.floats(0.0, 20.0))
+        events = (Event(at=at, lanes=(0,), kind="fail"), Event(at=at + 3.0, lanes=(0,), kind="open"))
+    return r, coming, events, draw(st.sampled_from([1, 7, 100]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(fleets())
+def test_nothing_is_lost_and_memory_is_never_exceeded(case) -> None:
+    r, coming, events, size = case
+    found, run = served(r, coming, size=size, events=events, concurrency=6)
+    assert sorted(found) == list(range(len(coming)))
+    gone = {i for i, x in found.items() if x[6]}
+    for i, o in enumerate(coming):
+        first, end, hits, _, lane, begun, refused, at = found[i]
+        if refused:
+            assert (max(o.prompt, o.prompt + o.output - 1) + 15) // 16 > r.room
+            continue
+        assert at <= begun < first <= end and 0 <= hits < o.prompt
+        assert lane >= r.readers or o.output == 1
+        assert (end > first) == (o.output > 1) or (lane >= r.readers > 0)
+    lanes, fleet = run.lanes, run.fleet
+    assert len(gone) == fleet.count[state.REFUSED]
+    assert fleet.count[state.INSIDE] == 0 and list(lanes.load) == [0] * r.lanes
+    for lane in range(r.lanes):
+        assert lanes.free[lane] + lanes.idle[lane] == r.room, "no block leaks"
+        assert 0 <= lanes.peak[lane] <= r.room
+        assert lanes.running[lane] == lanes.reading[lane] == lanes.writing[lane] == lanes.context[lane] == 0
+        assert lanes.head[lane] == lanes.last[lane] == NONE and lanes.end[lane] == state.NEVER
+    assert not any(lanes.residues) and not any(run.cache.users[i] > 0 for i in cached(run))
+    inside = sum(run.cache.blocks[i] for i in cached(run))
+    assert inside == sum(lanes.idle)
+    assert sum(1 for i in run.cache.table if i != NONE) == len(cached(run))
+    assert fleet.count[state.SLOTS] == len(run.requests.name)
+
+
+def cached(run: Simulation) -> list[int]:
+    """Return the items of all prefix caches."""
+    spare = {run.cache.spare[i] for i in range(run.fleet.count[state.ITEMS])}
+    return [i for i in range(len(run.cache.spare)) if i not in spare]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.5, 3.0, 12.0]), st.sampled_from([130, 10_000]), st.integers(0, 1))
+def test_a_lane_works_while_anyone_is_there(seed: int, rate: float, room: int, mixed: int) -> None:
+    coming = drawn(seed, 50, rate)
+    found, run = served(rules(room=room, mixed=mixed), coming)
+    spans = sorted((coming[i].at, x[1]) for i, x in found.items())
+    busy, until = 0.0, 0.0
+    for start, end in spans:
+        busy += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    assert run.lanes.busy[0] == pytest.approx(busy, rel=1e-9)
+    assert sum(run.fleet.worked) == pytest.approx(busy, rel=1e-9)
+    gaps = sum(run.fleet.gaps)
+    more = sum(o.output - 1 for o in coming)
+    assert more - run.fleet.count[state.PREEMPTED] <= gaps <= more
+
+
+def test_requests_that_are_sent_away_are_those_that_fit_no_memory() -> None:
+    coming = [One(0.0, 100, 10), One(0.1, 3000, 10), One(0.2, 100, 3000), One(0.3, 64, 1)]
+    found, _ = served(rules(room=100), coming)
+    assert [found[i][6] for i in range(4)] == [0, 1, 1, 0]
+
+
+def test_slots_grow_when_requests_pile_up() -> None:
+    coming = [One(1e-6 * i, 20, 3) for i in range(3000)]
+    found, run = served(rules(), coming)
+    assert len(found) == 3000 and len(run.requests.name) == 4096
+
+
+def test_routers_send_where_they_say() -> None:
+    coming = [One(0.01 * i, 100, 200, chain=[(i % 3 + 1, 96)]) for i in range(12)]
+    turns, _ = served(rules(lanes=3), coming)
+    assert [turns[i][4] for i in range(6)] == [0, 1, 2, 0, 1, 2]
+    aware, _ = served(rules(lanes=4, router=state.PREFIX_AWARE, sharing=1, width=1), coming)
+    homes = [{aware[i][4] for i in range(k, 12, 3)} for k in range(3)]
+    assert all(len(h) == 1 for h in homes) and len(set.union(*homes)) == 3
+    assert [aware[i][2] for i in range(12)] == [0.0] * 3 + [96.0] * 9 or sum(aware[i][2] for i in range(12)) > 0
+    long = [One(0.0, 400, 400), One(0.001, 16, 2), One(0.5, 16, 2), One(0.8, 16, 2)]
+    least, _ = served(rules(lanes=2, router=state.LEAST_LOADED), long)
+    assert [least[i][4] for i in range(4)] == [0, 1, 1, 1]
+
+
+def test_a_failed_lane_s_requests_begin_again_elsewhere() -> None:
+    coming = [One(0.0, 300, 100), One(0.0, 300, 100)]
+    whole, _ = served(rules(lanes=2), coming)
+    broken, _ = served(rules(lanes=2), coming, events=(Event(at=0.4, lanes=(0,), kind="fail"),))
+    assert [broken[i][4] for i in range(2)] == [1, 1]
+    assert broken[0][0] > 0.4 > whole[0][0] and broken[1][1] > whole[1][1]
+
+
+def test_disaggregated_lanes_hand_a_prompt_over() -> None:
+    coming = [One(0.0, 1000, 50), One(0.2, 200, 1)]
+    found, _ = served(rules(lanes=2, readers=1, transfer=1e-4), coming)
+    alone = Replica(STEPS, CHUNK, MOST, 10_000).run([One(0.0, 1000, 1)])[0]
+    assert found[0][0] == pytest.approx(alone.end + 0.1)
+    assert [found[i][4] for i in range(2)] == [1, 0]
+    decode = sum(STEPS.base[1] + STEPS.slope[1] * (1000 + i) for i in range(49))
+    assert found[0][1] == pytest.approx(found[0][0] + decode)
+
+
+def test_techniques_hold_the_whole_prompt_first_and_keep_part_of_it() -> None:
+    """Twelve prompts of 1,024 tokens: 64 blocks each while read, 16 and what is generated afterwards."""
+    coming = [One(0.0, 1024, 33) for _ in range(12)]
+    _, run = served(rules(cap=256, room=512), coming)
+    assert 64 + 16 < run.lanes.peak[0] <= 12 * 18 + 2 * 64
+    _, whole = served(rules(room=10_000), coming)
+    assert 12 * 64 < whole.lanes.peak[0] <= 12 * 66
+
+
+# -- histograms -------------------------------------------------------------------------------------
+
+
+def test_percentiles_of_a_histogram_are_within_the_stated_error() -> None:
+    rng = random.Random(1)
+    values = [rng.lognormvariate(-2, 1.5) for _ in range(5000)]
+    histogram = [0] * buckets.BUCKETS
+    for x in values:
+        histogram[buckets.bucket(x)] += 1
+    ranked = sorted(values)
+    for share in (0.01, 0.5, 0.9, 0.99, 0.999):
+        true = ranked[min(int(share * 5000 + 0.999999), 5000) - 1]
+        assert buckets.quantile(histogram, share) == pytest.approx(true, rel=buckets.RELATIVE * 1.01)
+    ends = [buckets.LEAST * 2.718281828459045 ** (i / buckets.PER_E) for i in range(5)]
+    assert all(b / a - 1 < 2.02 * buckets.RELATIVE for a, b in pairwise(ends))
+
+
+def test_step_tables_are_the_product_s_own_step_time() -> None:
+    from test_load import made
+
+    from kvplan.kv.replica import weights
+    from kvplan.perf.simulate.tables import Machine
+    from kvplan.perf.simulate.tables import steps as tabulated
+
+    s = made(isl=2000, osl=200)
+    machine = Machine(
+        model=s.model, base=s.base, layout=s.layout, held=weights(s.model, None), parallel=s.parallel,
+        calibration=s.site.calibration,
+    )  # fmt: skip
+    found = tabulated(machine, 256, 2048, 200, 16_000)
+    assert found.error < 0.008
+    for n, length in ((1, 500), (20, 4000), (256, 12_000)):
+        assert found.base[n] + found.slope[n] * n * length == pytest.approx(machine.step(n, 0, length), rel=0.008)
+    sizes = len(found.grid)
+    assert found.more[24 * sizes + found.grid.index(512)] == pytest.approx(
+        machine.step(24, 512, 8100) - machine.step(24, 0, 8100)
+    )
+    assert found.attention[8] == pytest.approx(machine.prompt(8 * CELL))

@@ -1,0 +1,281 @@
+"""What simulate answers: the closed form within stated bounds, fleets that grow, files, refusals, and the plan."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from reports import FILES
+from test_load import made
+
+import kvplan
+from kvplan import catalog
+from kvplan.api.demands import alike
+from kvplan.errors import Incompatible, KvplanError, SpecError
+from kvplan.kv.layout import kv_layout
+from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate.arrivals import drawn, steady
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.streams import extent
+from kvplan.planning.load import at_rate
+from kvplan.planning.scaling import Autoscale, Scaler
+from kvplan.planning.simulate import bin_of, fewest, simulate
+from kvplan.planning.simulated import Asked, Replayed
+from kvplan.planning.simulated_server import memory_of, sequences_of
+from kvplan.planning.site import Limits
+
+ON = "2026-11-24"
+TRACE = str(FILES / "trace.csv")
+SMALL = {"trace": TRACE, "on": ON}
+
+
+def asked(s, rate: float, requests: int, warm: float = 600.0, **more) -> Asked:
+    """Return Poisson requests of the server's lengths, after a time that warms up."""
+    course = steady([rate], max(60.0 * round(requests / rate / 60), 60.0), warm)
+
+    def source():
+        return drawn(alike(s.prompt, int(s.output), ON), course, burstiness=1.0, seed=1)
+
+    return Asked(
+        server=s, extent=extent(source()), source=source, limits=more.pop("limits", Limits(percentile=0.95)), title="",
+        warm=warm, until=course.duration, **more,
+    )  # fmt: skip
+
+
+# -- the closed form ------------------------------------------------------------------------------
+
+#: how far the closed form's percentiles are from the simulated ones, at shares of the most requests a second
+BOUNDS = {"p50": 0.1, "p95": 0.17, "p99": 0.3}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.3, 0.7])
+@pytest.mark.parametrize("name", ["8b", "70b", "sglang"])
+def test_the_closed_form_is_within_stated_bounds_of_the_simulation(name: str, share: float) -> None:
+    servers = {"8b": {}, "70b": {"name": "llama3.1-70b", "gpu": "h200", "isl": 4000, "osl": 500, "tp": 4},
+               "sglang": {"engine": "sglang"}}  # fmt: skip
+    s = made(**servers[name])
+    rate = share * s.most_rate
+    o, p = simulate(asked(s, rate, 3000), 1, fast=False), at_rate(s, rate)
+    for kind in ("ttft", "tpot"):
+        for at, bound in BOUNDS.items():
+            closed, replayed = getattr(getattr(p, kind), at), getattr(getattr(o, kind), at)
+            assert closed == pytest.approx(replayed, rel=bound), (kind, at)
+
+
+def test_a_seldom_request_takes_what_the_closed_form_says_of_a_lone_one() -> None:
+    s = made()
+    o, p = simulate(asked(s, 0.05, 30), 1), at_rate(s, 0.05)
+    assert o.ttft.p50 == pytest.approx(p.ttft.p50, rel=0.05) and o.tpot.p50 == pytest.approx(p.tpot.p50, rel=0.03)
+    assert o.queued.p50 == pytest.approx(o.rules.overhead, rel=0.01)
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("technique", ["baseline", "fp8", "h2o:20%", "streaming:4,4096"])
+def test_a_lane_holds_as_many_requests_as_the_planner_says(technique: str) -> None:
+    s = made(isl=8000, osl=200, technique=technique)
+    m = memory_of(s)
+    assert m.room // m.blocks(s.prompt, s.prompt + int(s.output)) == pytest.approx(s.room, rel=0.02)
+    assert m.plain == (technique in ("baseline", "fp8"))
+
+
+def test_ranks_and_stages_share_a_replica_s_memory_and_sequences() -> None:
+    ranks = made("deepseek-v3", "b200", "sglang", dp=8)
+    assert ranks.ranks == 8
+    m = memory_of(ranks)
+    held = m.room // m.blocks(ranks.prompt, ranks.prompt + int(ranks.output))
+    assert 8 * held == pytest.approx(ranks.room, rel=0.02)
+    staged = replace(ranks, parallel=replace(ranks.parallel, data=1, tensor=8, pipeline=2))
+    assert sequences_of(staged) == sequences_of(ranks) // 2
+
+
+def test_windows_and_states_take_blocks_whatever_the_length() -> None:
+    for name in ("gemma3-27b", "qwen3-next-80b"):
+        model = catalog.model(name)
+        s = made(name, "h200", isl=16_000, osl=200, tp=4)
+        m = memory_of(s)
+        assert m.fixed > 0 and m.weight > 0
+        assert m.room // m.blocks(s.prompt, s.prompt + 200) == pytest.approx(s.room, rel=0.03)
+        assert kv_layout(model, 16.0).stored(16_000) > 0
+
+
+# -- fleets ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_fewest_replicas_are_the_fewest() -> None:
+    s = made()
+    a = asked(s, 2.2 * s.most_rate, 800, 60.0, limits=Limits(ttft=0.4, tpot=0.03, percentile=0.9))
+    search = fewest(a)
+    assert search.found is not None and search.less is not None
+    many = search.found.replicas
+    assert many > 2 and search.found.kept and not search.less.kept and search.less.replicas == many - 1
+    margins = [m for n, m in search.tried if n >= many - 1]
+    assert margins == sorted(margins) and search.found.margin == margins[1]
+    again = fewest(a, start=many + 3)
+    assert again.found is not None and again.found.replicas == many
+    hopeless = fewest(replace(a, limits=Limits(ttft=1e-4)))
+    assert hopeless.found is None and len(hopeless.tried) < 12
+
+
+def test_one_seed_gives_one_answer_and_another_another() -> None:
+    def at(seed: int) -> Replayed:
+        return kvplan.simulate(
+            "llama3.1-8b", "h100", workload="chat", rate=4, duration="3min", seed=seed, on=ON
+        ).outcome
+
+    first, again, other = at(0), at(0), at(1)
+    assert (first.ttft, first.bins, first.usd) == (again.ttft, again.bins, again.usd)
+    assert first.requests != other.requests
+
+
+def table(path: str | Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
+
+
+def test_sums_add_up() -> None:
+    o = kvplan.simulate("llama3.1-8b", "h100", replicas=2, ttft=0.12, **SMALL).outcome
+    rows = table(TRACE)
+    assert o.requests == o.completed == len(rows) == sum(b.came for b in o.bins) == o.ttft.count
+    assert o.ttft_hit.count + o.ttft_miss.count == o.ttft.count and o.ttft_hit.count > 0
+    assert o.input_tokens == sum(int(r["input"]) for r in rows) == sum(b.read + b.found for b in o.bins)
+    assert o.output_tokens == sum(int(r["output"]) for r in rows)
+    assert o.itl.count == sum(int(r["output"]) - 1 for r in rows)
+    assert o.requests - o.within == sum(b.late for b in o.bins)
+    assert o.goodput == pytest.approx(o.within / o.seconds)
+    assert o.gpu_seconds == pytest.approx(2 * o.seconds) and 0 < o.busy_seconds < o.gpu_seconds
+    assert o.usd == pytest.approx(o.asked.server.site.price.price * o.gpu_seconds)
+    assert o.usd_per_query == pytest.approx(o.usd / o.requests)
+    draw = o.asked.server.site.draw
+    assert draw.idle * o.gpu_seconds < o.joules < draw.busy * o.gpu_seconds
+    assert o.worst.ttft == max(b.ttft for b in o.bins)
+    assert 0 < o.occupancy < o.peak < 1
+
+
+def test_every_request_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    o = kvplan.simulate("llama3.1-8b", "h100", per_request=str(path), **SMALL).outcome
+    rows = table(path)
+    assert sorted(int(r["request"]) for r in rows) == list(range(o.requests))
+    first = sorted(float(r["first_token"]) - float(r["arrival"]) for r in rows)
+    assert first[len(first) // 2] == pytest.approx(o.ttft.p50, rel=0.02)
+    assert sum(int(r["prefix_hit"]) > 0 for r in rows) == o.ttft_hit.count
+    with pytest.raises(SpecError, match="cannot be written"):
+        kvplan.simulate("llama3.1-8b", "h100", per_request=str(tmp_path / "no" / "out.csv"), **SMALL)
+
+
+@pytest.mark.slow
+def test_more_replicas_less_memory_and_pauses_do_what_they_must() -> None:
+    def p95(**more) -> float:
+        return kvplan.simulate("llama3.1-8b", "h100", scale=8, **{**SMALL, **more}).outcome.ttft.p95
+
+    assert p95(replicas=1) > p95(replicas=2) > p95(replicas=6)
+    tight = kvplan.simulate("llama3.1-8b", "h100", scale=30, utilization=0.235, **SMALL).outcome
+    assert tight.preemptions > 0 and tight.peak > 0.95
+    speculated = kvplan.simulate("llama3.1-8b", "h100", speculative=1.6, **SMALL).outcome
+    plain = kvplan.simulate("llama3.1-8b", "h100", **SMALL).outcome
+    assert 1.3 < plain.tpot.p50 / speculated.tpot.p50 < 1.7
+    whole = kvplan.simulate("llama3.1-8b", "h100", prefix_cache=False, **SMALL).outcome
+    assert whole.hit_rate == 0 and whole.ttft.p50 > plain.ttft.p50
+
+
+def test_replicas_come_and_go_with_the_load() -> None:
+    o = kvplan.simulate("llama3.1-8b", "h100", autoscale="1:4@2+20s", scale=6, speed=2, **SMALL).outcome
+    assert o.scaled[0] == (0.0, 1) and o.replicas == max(n for _, n in o.scaled) > 1
+    assert 1 < o.replica_seconds / o.seconds < o.replicas
+    fixed = kvplan.simulate("llama3.1-8b", "h100", replicas=o.replicas, scale=6, speed=2, **SMALL).outcome
+    assert o.ttft.p99 > fixed.ttft.p99 and o.requests == fixed.requests
+
+
+def test_a_scaler_pays_from_the_decision_on() -> None:
+    scaler = Scaler(Autoscale(least=1, most=4, target=2.0, startup=30.0), 1, 1)
+    scaler.changes += [(10.0, 3), (50.0, 2)]
+    assert scaler.paid(0.0, 100.0) == 10 * 1 + 40 * 3 + 50 * 2
+    assert scaler.paid(20.0, 60.0) == 30 * 3 + 10 * 2 and scaler.highest == 3
+
+
+def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
+    for seconds in (1.0, 100.0, 3600.0, 86_400.0, 2_000_000.0):
+        each, many = bin_of(seconds)
+        assert each * many >= seconds > each * (many - 1) and many <= 240
+        assert seconds < 180 or each % 60 == 0
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"find_replicas": True}, "find_replicas: for which limits"),
+        ({"replicas": 2, "find_replicas": True, "ttft": 1}, "replicas, find_replicas: each says how many"),
+        ({"replicas": 2, "disaggregated": "1:1"}, "replicas, disaggregated: each says how many"),
+        ({"autoscale": "1:8"}, "autoscale: write fewest:most@requests"),
+        ({"autoscale": "8:1@4"}, "autoscale: write the fewest replicas first"),
+        ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
+        ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
+        ({"router": "random"}, "router: expected round-robin, least-loaded or prefix-aware"),
+        ({"scale": "0"}, "scale: must be from"), ({"seed": -1}, "seed: expected from 0"),
+        ({"workload": "chat"}, "trace, workload: give one of them"),
+        ({"technique": "nonesuch"}, "nonesuch"), ({"percentile": "20%"}, "percentile: expected a share"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_understood_is_refused(change: dict, said: str) -> None:
+    with pytest.raises(KvplanError, match=said):
+        kvplan.simulate("llama3.1-8b", "h100", **{**SMALL, **change})
+
+
+def test_a_request_that_fits_nowhere_is_refused_or_sent_away(tmp_path: Path) -> None:
+    huge = {"trace": str(FILES / "huge.csv"), "on": ON, "allow_long_context": True}
+    with pytest.raises(Incompatible, match="short by"):
+        kvplan.simulate("llama3.1-8b", "l4", tp=1, **huge)
+    with pytest.raises(SpecError, match="supports 8,192 tokens, not"):
+        kvplan.simulate("llama3-8b", "h100", trace=str(FILES / "huge.csv"), on=ON)
+    s = made()
+    pieces = [Piece(at=[0.0, 1.0], prompt=[500, 10_000_000], output=[20, 20])]
+    a = Asked(server=s, extent=extent(pieces), source=lambda: pieces, limits=Limits(ttft=1.0), title="")
+    o = simulate(a, 1)
+    assert (o.requests, o.completed, o.refused, o.margin, o.binding) == (2, 1, 1, -1.0, "memory")
+    assert fewest(a).found is None
+
+
+def test_the_document_has_the_fields_that_scripts_rely_on(run) -> None:
+    found = json.loads(run("simulate", "--trace", TRACE, "-m", "llama3.1-8b", "-g", "h100", "--json").out)
+    assert found["schema"] == 1 and set(found["ttft"]) == {"p50", "p90", "p95", "p99"} == set(found["tpot"])
+    names = ("requests", "completed", "preemptions", "e2e", "goodput", "prefix_hit_rate", "gpu_hours", "usd_per_query",
+             "replicas", "simulated_seconds", "wall_seconds")  # fmt: skip
+    assert all(found[name] is not None for name in names) and set(found["kv_occupancy"]) == {"mean", "max"}
+    no = run("simulate", "--trace", TRACE, "-m", "llama3.1-8b", "-g", "h100", "--ttft", "1ms", "--json")
+    assert no.code == 1 and not json.loads(no.out)["feasible"] and "the limit of TTFT is broken at P95" in no.err
+
+
+# -- the plan -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
+    asked = {"gpus": "h100", "techniques": ["baseline", "fp8"], "on": ON, "queries_per_day": 100_000}
+    found = kvplan.recommend("chat", "llama3.1-8b", simulate=True, **asked)
+    assert [c.plan for c in found.confirmed] == [found.plan, found.alternatives[0]]
+    best = found.confirmed[0]
+    assert best.spares == 1 and best.served.replicas == found.plan.replicas - 1
+    assert best.served.ttft.at_percentile == pytest.approx(found.plan.ttft, rel=0.5)
+    assert best.odds == pytest.approx(found.plan.slo_probability, abs=0.25)
+    assert best.replicas is not None and 2 <= best.replicas <= found.plan.replicas + 2
+    assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == ()
+
+
+# -- compiled -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiled.available(), reason="needs numba (kvplan[fast])")
+def test_compiled_code_gives_the_same_to_the_last_bit() -> None:
+    for more in ({"replicas": 3}, {"utilization": 0.235, "scale": 30}, {"disaggregated": "1:2"}, {"engine": "sglang"}):
+        a = kvplan.simulate("llama3.1-8b", "h100", **SMALL, **more).outcome
+        plain, fast = (simulate(a.asked, a.replicas, fast=quick) for quick in (False, True))
+        for name in ("ttft", "tpot", "itl", "e2e", "bins", "preemptions", "busy_seconds", "hit_rate", "events"):
+            assert getattr(plain, name) == getattr(fast, name), (more, name)

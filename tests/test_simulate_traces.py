@@ -1,0 +1,268 @@
+"""Traces: every format is read as it is written, a wrong line is named, nothing is read by halves; drawn streams."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvplan import catalog
+from kvplan.api.streams import requests_of, times
+from kvplan.catalog.trace_rows import hash_of
+from kvplan.catalog.traces import COLUMNS, arrivals, pieces
+from kvplan.errors import SpecError
+from kvplan.perf.simulate.arrivals import drawn, minutes_of, sampler, sharing, spread_gaps, steady, uneven
+from kvplan.perf.simulate.run import Piece
+from kvplan.perf.simulate.streams import extent, hastened, multiplied
+
+AZURE = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,1\n"
+)
+LINE = {"timestamp": 500, "input_length": 1100, "output_length": 3, "hash_ids": [0, 7, 9]}
+AIPERF = {
+    "metadata": {"request_start_ns": 1_500_000_000}, "error": None,
+    "metrics": {"input_sequence_length": {"value": 50}, "output_sequence_length": {"value": 9, "unit": "tokens"}},
+}  # fmt: skip
+LOG = {"requests": {"successful": [
+    {"request_start_time": 12.5, "prompt_tokens": 9, "output_tokens": 2},
+    {"info": {"timings": {"request_start": 12.0}}, "input_metrics": {"text_tokens": 8},
+     "output_metrics": {"text_tokens": 5}},
+]}}  # fmt: skip
+#: file -> its text, and the requests in it
+FILES = {
+    "azure.csv": (AZURE, [(0.0, 374, 44), (4.314579, 396, 1)]),
+    "zoned.csv": (AZURE.replace("6805900", "68+00:00").replace("9951690", "99+00:00"), [(0, 374, 44), (4.31, 396, 1)]),
+    "mooncake.csv": (
+        "timestamp_ms,input_length,output_length,reusable_prefix_tokens\n0,6758,500,0\n27,732,49,512\n",
+        [(0, 6758, 500), (0.027, 732, 49)],
+    ),
+    "burst.csv": (
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n"
+        "45,GPT-4,1087,230,1317,Conversation log\n",
+        [(0, 472, 18), (40, 1087, 230)],
+    ),
+    "own.csv": ("arrival,input,output\n1.5,10,20\n2.25,11,21\n", [(0, 10, 20), (0.75, 11, 21)]),
+    "lines.jsonl": (
+        json.dumps(LINE) + "\n" + json.dumps({**LINE, "timestamp": 700}) + "\n", [(0, 1100, 3), (0.2, 1100, 3)]
+    ),
+    "aiperf.jsonl": (json.dumps(AIPERF) + "\n", [(0, 50, 9)]),
+    "vllm.json": (
+        json.dumps({"start_times": [10.0, 9.0], "input_lens": [5, 6], "output_lens": [7, 8]}),
+        [(0, 6, 8), (1.0, 5, 7)],
+    ),
+    "guidellm.json": (json.dumps({"benchmarks": [LOG]}), [(0, 8, 5), (0.5, 9, 2)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_is_read_as_it_is_written(name: str, tmp_path: Path) -> None:
+    text, expected = FILES[name]
+    (tmp_path / name).write_text(text, "utf-8")
+    found = [(a.at, a.input, a.output) for a in arrivals(str(tmp_path / name))]
+    assert [one[1:] for one in found] == [one[1:] for one in expected]
+    assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], abs=1e-5)
+
+
+def test_chains_of_blocks_are_read_and_zipped_files_too(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "t.jsonl.gz", "wt") as file:
+        file.write(json.dumps(LINE) + "\n")
+    (one,) = arrivals(str(tmp_path / "t.jsonl.gz"))
+    assert one.chain == ((0, 512), (7, 1024), (9, 1100))
+    (tmp_path / "p.csv").write_text(
+        "arrival,input,output,prefix,prefix_tokens,priority\n0,100,5,terms,60,1\n1,90,5,terms,,0\n2,80,5,,,2\n"
+    )
+    first, second, third = arrivals(str(tmp_path / "p.csv"))
+    assert first.chain == ((hash_of("terms"), 60),) and second.chain == ((hash_of("terms"), 90),)
+    assert third.chain == () and [x.rank for x in (first, second, third)] == [1, 0, 2]
+
+
+WRONG = {
+    "azure.csv": [
+        (lambda t: t.replace(",396,", ",39x6,"), "azure.csv: line 3: ContextTokens: expected a number, got '39x6'"),
+        (lambda t: t[:-15], "azure.csv: line 3: expected 3 values"),
+        (lambda t: t.replace("18:15:50.9951690", "noon:"), "azure.csv: line 3: TIMESTAMP: expected a date and time"),
+        (lambda t: t.replace("18:15:50", "18:15:40"), "request 2 comes 5.68542 s before the one above"),
+        (lambda t: t.replace("ContextTokens", "Context"), "line 1: no trace that kvplan reads; name the columns"),
+        (lambda t: t.replace(",374,", ",0,"), "line 2: ContextTokens: expected a whole number of tokens from 1"),
+        (lambda t: t.replace(",44\n", ",4.5\n"), "line 2: GeneratedTokens: expected a whole number of tokens from 0"),
+        (lambda t: t.split("\n")[0] + "\n", "holds no rows below its header"),
+    ],
+    "lines.jsonl": [
+        (lambda t: t[:-9], "lines.jsonl: line 2: ends in the middle; the file was cut off"),
+        (lambda t: t.replace("[0, 7, 9]", '[0, "x"]'), "line 1: hash_ids: expected a list of whole numbers"),
+        (lambda t: t.replace('"input_length": 1100', '"input_length": null'), "line 1: input_length: expected"),
+        (lambda t: "[1]\n" + t, "lines.jsonl: line 1: expected an object"),
+    ],
+    "aiperf.jsonl": [(lambda t: t.replace("request_start_ns", "start"), "metadata.request_start_ns: expected")],
+    "vllm.json": [
+        (lambda t: t.replace("start_times", "starts"), "start_times: not there, so when its requests came is unknown"),
+        (lambda t: t.replace("[5, 6]", "[5]"), "start_times, input_lens and output_lens differ in length"),
+    ],
+    "guidellm.json": [
+        (lambda t: json.dumps({"benchmarks": [LOG, LOG]}), "holds 2 loads; give a result of one"),
+        (lambda t: t.replace("successful", "ok"), "benchmarks\\[0\\].requests.successful: not there"),
+        (lambda t: t.replace("12.5", "null"), "successful\\[0\\].request_start_time: expected a number, got None"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"), [(n, c, s) for n, many in WRONG.items() for c, s in many], ids=lambda v: str(v)[:40]
+)
+def test_a_wrong_line_is_named(name: str, change: Callable[[str], str], said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(change(FILES[name][0]), "utf-8")
+    with pytest.raises(SpecError, match=said):
+        list(pieces(str(tmp_path / name)))
+
+
+def test_a_zipped_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "t.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({**LINE, "timestamp": i, "hash_ids": [i * 7919 % 4096]}) + "\n" for i in range(2000))
+    whole = (tmp_path / "t.jsonl.gz").read_bytes()
+    (tmp_path / "t.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SpecError, match=r"t.jsonl.gz: line \d+: the compressed file ends in the middle"):
+        list(pieces(str(tmp_path / "t.jsonl.gz")))
+    (tmp_path / "u.jsonl.gz").write_text("no gzip")
+    with pytest.raises(SpecError, match=r"u.jsonl.gz: cannot be read"):
+        list(pieces(str(tmp_path / "u.jsonl.gz")))
+
+
+def test_requests_without_an_answer_are_counted_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("arrival,input,output\n0,10,5\n1,10,0\n2,10,5\n")
+    (piece,) = pieces(str(tmp_path / "own.csv"))
+    assert (len(piece), piece.failed) == (2, 1)
+
+
+def test_a_file_is_what_its_name_says(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"ends in \.csv"):
+        list(pieces("trace.txt"))
+    with pytest.raises(SpecError, match="cannot be read"):
+        list(pieces(str(tmp_path / "none.csv")))
+    assert COLUMNS[0] == "request"
+
+
+# -- streams made from others -----------------------------------------------------------------------
+
+
+def long_trace(n: int = 4000) -> list[Piece]:
+    at = np.arange(n) * 0.5
+    chains = {"start": np.arange(n + 1), "keys": np.arange(n) % 7, "tokens": np.full(n, 64)}
+    whole = Piece(at=at, prompt=np.full(n, 100), output=np.full(n, 5), **chains)
+    half = n // 2
+    first = Piece(at=at[:half], prompt=whole.prompt[:half], output=whole.output[:half], start=whole.start[: half + 1],
+                  keys=whole.keys[:half], tokens=whole.tokens[:half])  # fmt: skip
+    second = Piece(at=at[half:], prompt=whole.prompt[half:], output=whole.output[half:],
+                   start=whole.start[half:] - half, keys=whole.keys[half:], tokens=whole.tokens[half:])  # fmt: skip
+    return [first, second]
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.5, 10.0])
+def test_a_trace_is_multiplied_and_hastened(factor: float) -> None:
+    plain = extent(long_trace())
+    more = list(multiplied(long_trace(), factor, seed=3))
+    known = extent(more)
+    assert known.requests == pytest.approx(factor * plain.requests, rel=0.06 if factor < 3 else 1e-9)
+    at = np.concatenate([p.at for p in more])
+    assert (np.diff(at) >= 0).all() and known.chain == 1
+    keys = {k >> 58 for p in more for k in p.keys}
+    assert keys == set(range(max(int(np.ceil(factor)), 1)))
+    fast = extent(hastened(long_trace(), 4.0))
+    assert fast.span == pytest.approx(plain.span / 4) and fast.busiest == pytest.approx(4 * plain.busiest, rel=0.05)
+
+
+def test_an_extent_says_what_is_in_a_stream() -> None:
+    x = extent([Piece(at=[0.0, 30.0], prompt=[5, 9], output=[2, 3], rank=[0, 1]),
+                Piece(at=[50.0, 70.0], prompt=[7, 7], output=[9, 2], failed=4)])  # fmt: skip
+    assert (x.requests, x.failed, x.span, x.prompt, x.output) == (4, 4, 70.0, 7.0, 4.0)
+    assert (x.shortest, x.longest, x.chain, x.ranked, x.busiest) == (5, 16, 0, True, 3)
+
+
+# -- drawn streams ----------------------------------------------------------------------------------
+
+
+def columns(found: list[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return tuple(np.concatenate([getattr(p, n) for p in found]) for n in ("at", "prompt", "output"))
+
+
+def test_a_workload_is_drawn_as_it_says() -> None:
+    w = catalog.workload("chat")
+    course = steady([20.0], 3600.0)
+    found = list(drawn(w, course, burstiness=1.09, seed=1, size=5000))
+    at, prompt, output = columns(found)
+    assert len(found) > 5 and (np.diff(at) >= 0).all() and at[-1] < 3600
+    assert len(at) == pytest.approx(20 * 3600, rel=0.02)
+    assert prompt.mean() == pytest.approx(w.input.mean, rel=0.02)
+    assert output.mean() == pytest.approx(w.output.mean, rel=0.02)
+    gap = np.diff(at)
+    assert gap.std() / gap.mean() == pytest.approx(1.09, rel=0.03)
+    again = list(drawn(w, course, burstiness=1.09, seed=1, size=5000))
+    assert all((a.at == b.at).all() for a, b in zip(found, again, strict=True))
+    other = next(drawn(w, course, burstiness=1.09, seed=2, size=5000))
+    assert not np.array_equal(other.at, found[0].at)
+
+
+def test_a_day_has_its_shape_and_bursts_their_minutes() -> None:
+    w = catalog.workload("code-assistant")
+    day = steady([w.arrivals.rate(h) for h in range(24)], 3600.0)
+    at, _, _ = columns(list(drawn(w, day, burstiness=1.0, seed=0)))
+    hours = np.histogram(at, bins=24, range=(0, 86_400))[0]
+    weights = np.array(w.arrivals.hours)
+    assert hours / hours.sum() == pytest.approx(weights / weights.sum(), abs=0.003)
+    minutes = minutes_of(4.1)
+    assert minutes.mean() == pytest.approx(1.0) and minutes.max() == pytest.approx(4.1, rel=1e-3)
+    assert (minutes_of(1.0) == 1).all()
+    burst = uneven([10.0], 3600.0, 120.0, 4.1, seed=5)
+    assert len(burst.rates) == 62 and max(burst.rates) == pytest.approx(41.0, rel=1e-3)
+    assert burst.requests == pytest.approx(36_000 + 120 * burst.rates[0])
+
+
+def test_gaps_have_their_variation() -> None:
+    rng = np.random.default_rng(0)
+    for cv in (0.0, 0.5, 1.0, 3.0):
+        sample = spread_gaps(rng, 200_000, cv)
+        assert sample.mean() == pytest.approx(1.0, rel=0.03) and sample.std() == pytest.approx(cv, rel=0.05, abs=1e-12)
+
+
+def test_sessions_ask_again_about_what_they_share() -> None:
+    w = catalog.workload("doc-qa")
+    s = sharing(w)
+    assert s is not None and s.each == 5 and s.session == pytest.approx(w.prefix_share / 0.8, rel=0.02)
+    assert sharing(catalog.workload("chat")) is None
+    at, prompt, _ = columns(found := list(drawn(w, steady([2.0], 7200.0), burstiness=1.0, seed=1, size=2000)))
+    keys = np.concatenate([p.keys for p in found]).reshape(-1, 2)
+    ends = np.concatenate([p.tokens for p in found]).reshape(-1, 2)
+    assert ((keys[:, 0] == 1).all() and (ends[:, 0] == round(300 * 1.0)).all()) or (ends[:, 0] > 0).all()
+    assert (ends[:, 0] <= ends[:, 1]).all() and (ends[:, 1] <= prompt).all()
+    sessions, counts = np.unique(keys[:, 1], return_counts=True)
+    assert counts.max() == 5 and counts.mean() > 4
+    whole = sessions[counts == 5]
+    late = [np.diff(np.sort(at[keys[:, 1] == k])).mean() for k in whole[:400]]
+    assert np.mean(late) == pytest.approx(w.between_questions, rel=0.1)
+    steady_part = at[(at > 1200) & (at < 6000)]
+    assert len(steady_part) / 4800 == pytest.approx(2.0, rel=0.06)
+
+
+def test_lengths_are_drawn_at_their_quantiles() -> None:
+    for name in ("chat", "doc-qa"):
+        lengths = catalog.workload(name).input
+        draw = sampler(lengths)
+        shares = np.array([0.05, 0.5, 0.95])
+        assert draw(shares) == pytest.approx([lengths.quantile(float(q)) for q in shares], rel=0.01)
+
+
+def test_what_is_asked_is_refused_where_it_says_too_much(tmp_path: Path) -> None:
+    model = catalog.model("llama3.1-8b")
+    usual = {"queries_per_day": None, "rate": None, "duration": None, "scale": 1, "speed": 1, "seed": 0}
+    for trace, workload, change, said in (
+        (None, None, {}, "give one of them"), ("a.csv", "chat", {}, "give one of them"),
+        ("a.csv", None, {"rate": 2}, "a trace has its own"), (None, "chat", {"scale": "2x"}, "are of a trace"),
+        (None, "chat", {"duration": "900h"}, "at most 744h"), 
+        (None, "chat", {"rate": 1e-6, "duration": 60}, "no request"),
+    ):  # fmt: skip
+        with pytest.raises(SpecError, match=said):
+            requests_of(trace, workload, model, **{**usual, **change})
+    assert times("10x", "scale") == 10.0
+    with pytest.raises(SpecError, match=r"scale: must be from 0\.001"):
+        times("0x", "scale")

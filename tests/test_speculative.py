@@ -1,0 +1,111 @@
+"""Speculative decoding as a dimension of the search: what it yields, takes and rests on, and what engines refuse."""
+
+from dataclasses import replace
+
+import pytest
+from test_recommend import asked
+
+import kvplan
+from kvplan import catalog
+from kvplan.api.memory import drafting
+from kvplan.api.speculating import drafted
+from kvplan.errors import Incompatible, SpecError
+from kvplan.kv.replica import weights
+from kvplan.planning.configurations import configurations
+from kvplan.planning.fitting import rooms
+from kvplan.planning.speculation import ACCEPTED, draftings, not_started, yielded
+
+ON = "2026-11-24"
+CHAT = {"workload": "chat", "gpus": "h200", "techniques": "baseline", "weights": "fp8", "on": ON}
+DEEPSEEK = ("recommend", "-w", "chat", "-m", "deepseek-v3", "-g", "h200", "-t", "baseline", "--on", ON)
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "tokens"), [(0.85, 1, 1.85), (0.5, 2, 1.75), (0.71, 7, 3.226), (0.0, 4, 1.0)]
+)
+def test_a_step_yields_what_is_accepted_in_a_row_and_one_token_more(rate: float, count: int, tokens: float) -> None:
+    assert yielded(rate, count) == pytest.approx(tokens, abs=1e-3)
+
+
+def test_the_share_taken_of_eagle_heads_is_that_of_two_published_heads() -> None:
+    lengths = (2.77, 3.49, 3.34, 2.88, 3.62, 3.29)  # MT-bench, HumanEval and GSM8K, 7 tokens drafted
+    assert yielded(ACCEPTED["eagle3"][0], 7) == pytest.approx(sum(lengths) / 6, abs=0.01)
+
+
+def test_next_token_layers_draft_one_each_and_heads_several_numbers_of_tokens() -> None:
+    deepseek, llama = catalog.model("deepseek-v3"), catalog.model("llama3.1-8b")
+    assert [d.drafted for d in drafted("mtp", deepseek)] == [1]
+    assert [d.drafted for d in drafted("eagle3", llama)] == [1, 2, 3, 5]
+    assert [(d.drafted, d.accepted) for d in drafted("eagle3:4=2.4", llama)] == [(4, 2.4)]
+    assert [d.drafted for d in drafted("eagle3=2.4", llama)] == [2]  # as `load --speculative 2.4` has it
+    with pytest.raises(Incompatible, match="no next-token layers"):
+        drafted("mtp", llama)
+    for word in ("eagle3:0", "eagle3:3=0.5", "eagle3:3=", "eagle3:1=2.5"):
+        with pytest.raises(SpecError, match="speculative: "):
+            drafted(word, llama)
+
+
+@pytest.mark.parametrize("kind", ["eagle3", "llama3.1-8b"])
+def test_weights_and_cache_of_the_draft_count_in_memory(kind: str) -> None:
+    """Requests on two H200 are those of the room that the draft's weights leave, each with the draft's cache beside."""
+    demand = asked("chat", "llama3.1-70b", forms=("fp8",))
+    way = draftings(demand.model, drafting(kind, demand.model, None), 3, None)
+    demand = replace(demand, drafting=way)
+    shapes, _ = configurations(demand, ["baseline"], 8)
+    held = rooms(demand, shapes, [catalog.gpu("h200")])[0][:, 0]
+    fits = {s.drafts: float(n) for s, n in zip(shapes, held, strict=True) if s.parallel.tensor == 2}
+    length = int(demand.prompt + demand.output)
+    each, more = (layout.stored(length) / 2 for layout in (demand.base, way[0].layout("baseline")))
+    room = fits[False] * each - weights(way[0].draft.model, None).total / 2
+    assert fits[True] == pytest.approx(room / (each + more), rel=0.02)
+    assert fits[True] < fits[False]
+
+
+def test_it_is_tried_beside_decoding_without_and_never_raises_the_cost() -> None:
+    plain = kvplan.recommend(model="llama3.1-70b", **CHAT)
+    more = kvplan.recommend(model="llama3.1-70b", speculative="eagle3", **CHAT)
+    assert plain.plan.drafting is None and not plain.demand.drafting
+    assert more.tried > 4 * plain.tried
+    assert more.plan.usd < plain.plan.usd and more.plan.drafting is not None
+    assert any("With speculative decoding (EAGLE-3) a query costs" in line for line in more.why)
+    bad = kvplan.recommend(model="llama3.1-70b", speculative="eagle3:16=1.01", **CHAT)
+    assert bad.plan == replace(plain.plan, slo_probability=bad.plan.slo_probability)
+    assert any("was tried and does not lower the cost" in line for line in bad.why)
+
+
+@pytest.mark.parametrize(
+    ("engine", "model", "kind", "reason"),
+    [
+        ("vllm", "llama3.1-70b", "eagle3", ""),
+        ("vllm", "deepseek-v3", "eagle3", "starts EAGLE-3 for llama, qwen"),
+        ("vllm", "deepseek-v3", "mtp", ""),
+        ("vllm@0.11", "llama3.1-70b", "llama3.1-8b", "does not start with a draft model"),
+        ("vllm", "llama3.1-70b", "llama3.1-8b", ""),
+        ("sglang", "llama3.1-70b", "qwen3-0.6b", "needs the same vocabulary"),
+        ("sglang", "deepseek-v3", "eagle3", ""),
+        ("trtllm", "qwen3-32b", "eagle3", "starts EAGLE-3 for llama, not for qwen3"),
+        ("trtllm", "deepseek-v3", "mtp", ""),
+        ("trtllm", "glm-4.5", "mtp", "starts MTP for deepseek"),
+    ],
+)
+def test_what_an_engine_would_refuse_to_start_is_told(engine: str, model: str, kind: str, reason: str) -> None:
+    spec = catalog.model(model)
+    refusal = not_started(catalog.engine(engine), spec, drafting(kind, spec, None))
+    assert (reason in refusal) if reason else not refusal
+
+
+def test_a_plan_that_would_not_start_is_not_given_and_the_reader_is_told(run) -> None:
+    document = run(*DEEPSEEK, "--speculative", "eagle3", "--json").json
+    assert set(document["recommended"]["speculative"].values()) == {None}
+    assert any("planned without speculative decoding: vLLM" in line for line in document["warnings"])
+
+
+def test_what_it_rests_on_is_said(run) -> None:
+    document = run(*DEEPSEEK, "--speculative", "mtp", "--json").json
+    used = document["recommended"]["speculative"]
+    assert not any("not counted" in line for line in document["warnings"])  # its next-token layer is
+    assert (used["draft"], used["tokens_drafted"]) == ("mtp:1", 1)
+    assert used["tokens_per_step"] == pytest.approx(1.85)
+    assert "85 %" in used["basis"] and "arXiv 2412.19437" in used["basis"]
+    text = " ".join(run(*DEEPSEEK, "--speculative", "mtp").out.split())
+    assert "MTP drafting 1 token; a step yields 1.85 on average" in text
