@@ -40,7 +40,8 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "perf/mixtures", "planning/search", "planning/grid", "planning/crowd",
-        "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/converting", "planning/offloading", "planning/plan", "planning/demand",
+        "planning/drafting", "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand",
+        "planning/converting", "planning/offloading",
         "planning/certainty", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
