@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from kvplan import catalog
 from kvplan.catalog.scores import quality_table
 from kvplan.kv.techniques import TECHNIQUES, Technique
-from kvplan.quality.loss import Asked, estimated
+from kvplan.quality.loss import AskedLoss, estimated
 from kvplan.quality.scores import pools, relatives
 from kvplan.specs.quality import AVERAGE, QualityTable, Score
 
@@ -61,7 +61,7 @@ def models_out(table: QualityTable) -> Iterator[Tried]:
         left = replace(table, scores=tuple(s for s in table.scores if s.model != row.model))
         kind, model, context = kind_of(row), catalog.model(row.model or ""), row.context or 4096
         found, _ = pools(left, kind, row.technique, model, context, seen=row.query == "seen")
-        asked = Asked(name=row.technique, kind=kind, share=row.share or 1.0, task=task_of(row), context=context)
+        asked = AskedLoss(name=row.technique, kind=kind, share=row.share or 1.0, task=task_of(row), context=context)
         quality = next((q for p in found if (q := estimated(asked, p, found, own=False)).known), None)
         if quality is not None:
             yield Tried(row, max(1 - row.retained, 0.0), quality.drop, quality.low, quality.high)

@@ -65,8 +65,10 @@ def test_heads_are_replicated_and_latents_never_divided() -> None:
 
 
 def test_a_compressed_latent_is_stored_whole_on_every_rank() -> None:
-    group = apply("mhc:4x", kv_layout(catalog.model("llama3-70b"), 16)).groups[0]
-    assert share(group, 8) == 1
+    joint, grouped = (
+        apply(t, kv_layout(catalog.model("llama3-70b"), 16)).groups[0] for t in ("mhc:4x:joint", "mhc:4x")
+    )
+    assert share(joint, 8) == 1 and share(grouped, 8) == 0.5, "one latent for all heads; one for each 4 of 8"
 
 
 @pytest.mark.parametrize(("name", "tensor"), [("phi4-14b", 4), ("llama3.2-3b", 3), ("qwen2.5-0.5b", 7)])

@@ -7,7 +7,8 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.errors import KvplanError
 from kvplan.kv.replica import Parallel
-from kvplan.planning.ratios import FLOOR, UNMEASURED, interval, step_ratio
+from kvplan.kv.speeds import UNMEASURED, interval
+from kvplan.planning.ratios import FLOOR, step_ratio
 from kvplan.planning.replica import case_of
 from kvplan.planning.site import Query
 
@@ -47,6 +48,14 @@ def test_a_ratio_has_the_interval_of_its_cache_and_no_more_than_its_part_of_the_
     assert fp8.low < 1 < fp8.high and turbo.measured
     assert interval("int4:token") == (UNMEASURED, "") == interval("kivi:2") == interval("h2o:20%")
     assert interval("fp8+h2o:20%")[0] == UNMEASURED != interval("fp8")[0]
+
+
+def test_the_range_of_an_estimate_is_as_wide_as_what_was_measured_of_its_cache() -> None:
+    found = kvplan.estimate("llama3.1-8b", "64k", gpus="h100", tp=1, techniques=["fp8", "kvzip:25%"], on=DAY)
+    plain, fp8, kvzip = (row.spread[1] - row.spread[0] for row in found.rows)
+    assert plain < fp8 and plain < kvzip, "their caches' speeds are less sure than that of 16 bits"
+    middle = found.rows[1]
+    assert middle.tpot_range == pytest.approx((middle.tpot * middle.spread[0], middle.tpot * middle.spread[1]))
 
 
 def test_a_longer_context_is_slower_under_a_scale_per_token_as_measured() -> None:

@@ -8,7 +8,10 @@ from kvplan.errors import SpecError
 from kvplan.specs.launch import LaunchOptions
 
 #: what a template may name
-PLACES = ("model", "tensor", "pipeline", "data", "ranks", "expert", "tokens", "sequences", "chunk", "share")
+PLACES = (
+    "model", "tensor", "pipeline", "data", "ranks", "expert", "tokens", "sequences", "chunk", "share",
+    "host", "host_rank",
+)  # fmt: skip
 TABLES = ("techniques", "weights")
 KNOWN = tuple(f.name for f in fields(LaunchOptions))
 NEEDED = ("command", "tensor", "source")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kvplan.specs.source import Source
 
-GB, TB = 1e9, 1e12
+GB = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,12 @@ TIERS = {
             source=_assumed("2 TB a server of 8 GPUs, a fifth for the rest; PCIe 5 x16 at 80 % of 64 GB/s; 8 USD/GB"),
         ),
         Tier(
-            name="ssd", title="local SSD", room=3.0 * TB, bandwidth=6 * GB, usd=0.01,
+            name="ssd", title="local SSD", room=3_000 * GB, bandwidth=6 * GB, usd=0.01,
             engines="LMCache, SGLang HiCache, Mooncake",
             source=_assumed("one 3.84 TB NVMe disk a GPU, PCIe 4 x4 at 6 GB/s; 0.4 USD/GB, 4 years"),
         ),
         Tier(
-            name="remote", title="remote store", room=20.0 * TB, bandwidth=25 * GB, usd=0.023,
+            name="remote", title="remote store", room=20_000 * GB, bandwidth=25 * GB, usd=0.023,
             engines="Mooncake, LMCache, SGLang HiCache",
             source=_assumed("a network card of 400 Gbit/s a GPU at half its rate; object storage's list price"),
         ),

@@ -8,13 +8,17 @@ from typing import Any
 
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.tiers import TIERS
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.plan import Plan
 from kvplan.planning.site import Site
 from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.model import ModelSpec
+from kvplan.units import GIB
 
+#: what offloading keeps prefixes in, and the unit of engines that are told a rank's part of it [B]
+HOST, HOST_GB = TIERS["cpu"], 1e9
 #: where models' configs are read; what stands between it and the second mark is the checkpoint's name
 HUB, BLOB = "https://huggingface.co/", "/blob/"
 #: the options file, where an engine takes some of its options from one
@@ -76,6 +80,7 @@ def places(demand: Demand, plan: Plan, site: Site, length: int) -> dict[str, obj
         "tensor": p.tensor, "pipeline": p.pipeline, "data": p.data, "ranks": p.tensor * p.data,
         "expert": p.expert_ranks, "tokens": length, "sequences": sequences, "chunk": chunk,
         "share": demand.engine.utilization,
+        "host": int(HOST.room * p.gpus / GIB), "host_rank": int(HOST.room / HOST_GB),
     }  # fmt: skip
 
 

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, weights
+from kvplan.kv.speeds import interval
 from kvplan.perf.operators import CACHE
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.replica import Case
 
-#: 80 % interval of measured over predicted time of a cache nobody measured: as wide as the widest measured
-UNMEASURED = (0.6, 1.4)
-#: the same of 16 bits, whose error both steps of a ratio share
-PLAIN = (1.0, 1.0)
 #: error of a ratio where the cache hardly counts: 1k tokens on RTX 3090 came out 0 to 4 % below the model
 FLOOR = 0.02
 
@@ -52,14 +49,3 @@ def step(case: Case, layout: KVLayout, parallel: Parallel, batch: int) -> tuple[
     ).decode  # fmt: skip
     cache = sum(float(operator_time(o, c)) for o in operators if o.limit == CACHE)
     return float(step_time(operators, c, each)), cache
-
-
-def interval(technique: str) -> tuple[tuple[float, float], str]:
-    """Return the 80 % interval of a technique's cache time, measured over predicted, and where it was measured."""
-    parts = [part for part in spelling.parts(technique) if part[0].factor != "tier"]
-    if not parts:
-        return PLAIN, "16 bits"
-    known = spelling.speeds(technique)
-    if len(parts) == len(known) and all(speed.measured for speed in known):
-        return (min(s.low for s in known), max(s.high for s in known)), "; ".join(s.measured for s in known)
-    return UNMEASURED, ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, hypot
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
@@ -12,9 +12,11 @@ from kvplan.kv.budget import Budget, Deployment, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
+from kvplan.kv.speeds import interval
 from kvplan.money.cost import QueryCost, query_cost
-from kvplan.perf.operators import Operator
+from kvplan.perf.operators import CACHE, Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
+from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.model import ModelSpec
@@ -321,6 +323,16 @@ def at_load(
     return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=timing, chunks=chunks, served=served)
 
 
+def spread_of(case: Case, technique: str, t: Timing) -> tuple[float, float]:
+    """Return the 80 % interval of TPOT as factors: the server's, and that of reading a compressed cache beside it."""
+    c = case.site.calibration
+    each = max(t.batch / (t.parallel.pipeline * t.parallel.data), 1.0)
+    cache = sum(float(operator_time(o, c)) for o in t.passes.decode if o.limit == CACHE)
+    part = cache / float(step_time(t.passes.decode, c, each))
+    (low, high), _ = interval(technique)
+    return (1 - hypot(1 - c.tpot.low, part * (1 - low)), 1 + hypot(c.tpot.high - 1, part * (high - 1)))
+
+
 def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     """Return a row with the memory, time and money of its replica.
 
@@ -335,6 +347,7 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
         cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
     return replace(
         row,
+        spread=spread_of(case, row.technique, t),
         parallel=parallel,
         sequences=t.sequences,
         batch=t.batch,

@@ -152,7 +152,7 @@ def _part(
         others = (*quotes(table, kind), *guards(kind, task, seen=seen))
         if not found:
             return _of_relatives(unknown(name, task, why_none, caveats=others), table, kind, share, seen=seen)
-        asked = Asked(name=name, kind=kind, share=share, task=task, context=context)
+        asked = AskedLoss(name=name, kind=kind, share=share, task=task, context=context)
         estimates = [estimated(asked, pool, found, own=table.own) for pool in found]
         pool, estimate = next(
             ((p, e) for p, e in zip(found, estimates, strict=True) if e.known), (found[0], estimates[0])
@@ -178,7 +178,7 @@ def _of_relatives(lost: Quality, table: QualityTable, kind: Technique, share: fl
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class AskedLoss:
     """One technique at one share on one task family."""
 
     name: str  #: in its one spelling
@@ -188,7 +188,7 @@ class Asked:
     context: int  #: prompt [token]
 
 
-def estimated(asked: Asked, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
+def estimated(asked: AskedLoss, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
     """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
 
     Rows of other families, of `every` pool, say how much worse a single family can be.

@@ -35,7 +35,7 @@ LEGEND = (
     "GPUs: the replica on which a query costs least at its largest load within the limits; batch: requests in "
     "flight; -: not even a lone query keeps the limits. Times are means in steady state, without prefix caching. "
     "Quality loss: expected, with the most it may be, on questions that come after the cache was compressed; "
-    "`kvplan techniques -w WORKLOAD` shows that of a workload."
+    "kvplan techniques shows that of a workload's own tasks."
 )
 PREDICTED = (
     "Measured servers used 16-bit or quantised caches only; times of all other techniques are model predictions."
