@@ -39,7 +39,7 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 
 
 #: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow, and so
-#: is attention of prompts, which kernels tell. Engines differ by their kernels and most by their schedulers; kernels are
+#: is attention of prompts, which kernels tell. Engines differ by kernels and most by schedulers; kernels are
 #: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
 #: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
 #: engines by how well they were tuned for one and by their kernels for a number format. A server keeps its launch
