@@ -12,7 +12,7 @@ from serving_rows import entries, moved, read, servers, timed, write
 
 from kvplan import catalog
 from kvplan.measuring.serving.arrays import stack
-from kvplan.measuring.serving.load import link_of, load_of, room_of
+from kvplan.measuring.serving.load import in_a_run, link_of, load_of, measured_load, room_of
 from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
@@ -82,6 +82,43 @@ def test_the_interval_of_a_scheduler_is_stated_or_that_of_published_scripts() ->
     assert good(**known, scheduler_recv_interval="4").recv_interval == 4
     for change in ({"source": "a page"}, {"lengths": "exact"}, {"gpu": "h200"}, {"engine": "vllm"}, {"model": "glm-5"}):
         assert good(**{**known, **change}).recv_interval == 1, change
+
+
+def test_ranks_that_read_prompts_together_wait_for_each_other_in_published_scripts() -> None:
+    """TensorRT-LLM's attention data parallelism, balanced: up to 60 steps. One rank has nobody to wait for."""
+    known = {"model": "deepseek-r1", "gpu": "b200", "engine": "trtllm"}
+    assert good(**known, tp="1", attention_dp="8", moe_ep="8").recv_interval == 60
+    assert good(**known, tp="8").recv_interval == 1
+    assert good(**known, tp="1", attention_dp="8", moe_ep="8", source="a page").recv_interval == 1
+    assert good(**known, tp="1", attention_dp="8", moe_ep="8", source="a/InferenceX-app@1").recv_interval == 60
+
+
+def test_runs_called_by_their_model_have_exact_lengths() -> None:
+    """They stay in lock-step where prompts have steps of their own; elsewhere requests end one after the other."""
+    known = {"isl": "1000", "osl": "100", "date": "", "sweep": "Qwen_Qwen3-32B"}
+    apart, mixed = good(**known, engine="sglang"), good(**known, engine="vllm")
+    assert (apart.prompt, apart.output, apart.spread) == (1000, 100.0, 0.0)
+    assert (mixed.prompt, mixed.output, mixed.spread) == (1000, 100.0, 0.2)
+    for change in ({"date": "2026-01-01"}, {"sweep": "2026-01-01#7"}, {"sweep": ""}):
+        assert good(**{**known, **change}).prompt == 900, change
+
+
+def test_a_run_of_so_many_requests_has_no_more_in_flight_and_no_steady_queue() -> None:
+    """300 requests at 25/s on 256 slots: the last 44 wait for a slot, half of all do not."""
+    assert in_a_run(1e6, 300.0) == 300 and in_a_run(10.0, 0.0) == 10
+    assert in_a_run(10.0, 300.0) == pytest.approx(10 / (1 + 10 / 600))
+    known = {"arrival": "poisson", "concurrency": "", "requests": "300", "engine_version": "0.7.3", "lengths": "data",
+             "isl": "236", "osl": "355", "ttft_ms": "260", "tpot_ms": "72"}  # fmt: skip
+    half, mean, free = (
+        measured_load(row, catalog.engine())
+        for row in servers(
+            {**ROW, **known, "rate": rate, "ttft_meaning": word}
+            for rate, word in (("25", "p50"), ("25", "mean"), ("5", "mean"))
+        )
+    )
+    assert half.load.batch == half.load.offered == 256 and half.late == 0
+    assert mean.late == pytest.approx(44 / 300 * (355 * 0.072 - 256 / 25))
+    assert free.load.batch < 256 and free.late == 0
 
 
 def test_a_request_waits_half_the_interval_on_average() -> None:

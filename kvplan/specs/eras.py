@@ -42,21 +42,27 @@ class Recipe:
     """How a published serving benchmark set an engine's scheduler, where that is not the engine's default."""
 
     engine: str  #: its name in the catalogue
-    architectures: tuple[str, ...]  #: of the GPUs it was set for
-    models: tuple[str, ...]  #: what the model types begin with that it was set for
-    crowd: float  #: requests in flight from which `many` holds
-    few: float  #: decode steps from one look for new requests to the next, for fewer requests
+    architectures: tuple[str, ...] = ()  #: of the GPUs it was set for, () for all
+    models: tuple[str, ...] = ("",)  #: what the model types begin with that it was set for
+    ranks: int = 1  #: attention-data-parallel ranks from which it was set
+    crowd: float = 1.0  #: requests in flight from which `many` holds
+    few: float = 1.0  #: decode steps from one look for new requests to the next, for fewer requests
     many: float  #: the same, for so many or more
 
 
-#: InferenceX's scripts start SGLang on Blackwell with scheduler-recv-interval 10, and 30 from 16 requests on
-#: (SemiAnalysisAI/InferenceX@843c625: benchmarks/single_node/fixed_seq_len/dsr1_fp4_b200.sh and its siblings; not those
-#: of GLM-5, nor those of Hopper, which keep SGLang's default of 1)
+#: SemiAnalysisAI/InferenceX@843c625, benchmarks/single_node/fixed_seq_len
 RECIPES = (
+    # dsr1_fp4_b200.sh and its siblings: scheduler-recv-interval 10, and 30 from 16 requests on (not those of GLM-5, nor
+    # those of Hopper, which keep SGLang's default of 1)
     Recipe(
         engine="sglang", architectures=("blackwell",), models=("deepseek_v3", "qwen3_5"), crowd=16.0, few=10.0,
         many=30.0,
     ),
+    # qwen3.5_fp8_mi300x.sh and its siblings
+    Recipe(engine="sglang", architectures=("cdna3", "cdna4"), models=("qwen3_5",), many=30.0),
+    # dsr1_fp8_h200_trt.sh and its siblings balance the ranks of attention data parallelism: a prompt waits up to
+    # timeout_iters = 60 steps until the others have one too
+    Recipe(engine="trtllm", ranks=2, many=60.0),
 )  # fmt: skip
 
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
@@ -119,10 +125,10 @@ def launch_of(engine: str, version: str, architecture: str) -> float:
     return launch * OLD_HOSTS.get(architecture, 1.0)
 
 
-def recv_interval(engine: str, architecture: str, model_type: str, concurrency: float) -> float:
+def recv_interval(engine: str, architecture: str, model_type: str, ranks: int, concurrency: float) -> float:
     """Return the decode steps from one look for new requests to the next in published benchmarks, 1 by default."""
     for recipe in RECIPES:
-        named = engine == recipe.engine and architecture in recipe.architectures
-        if named and model_type.startswith(recipe.models):
+        here = not recipe.architectures or architecture in recipe.architectures
+        if engine == recipe.engine and here and ranks >= recipe.ranks and model_type.startswith(recipe.models):
             return recipe.many if concurrency >= recipe.crowd else recipe.few
     return 1.0

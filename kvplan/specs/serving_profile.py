@@ -38,20 +38,23 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
     return {HARDWARE: hardware, OVERHEAD: overhead, SCHEDULING: scheduling}
 
 
-#: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow. Engines
-#: differ by their kernels and most by their schedulers. Models differ by what the physics leaves out (shapes of their
-#: products, balance of their experts), engines by how well they were tuned for one and by their kernels for a number
-#: format. A server keeps its launch script from release to release. A run differs by what its record leaves out.
+#: A datasheet is the prior of a GPU, and kernels measured on a dozen of them reach alike shares of it: narrow, and so
+#: is attention of prompts, which kernels tell. Engines differ by kernels and most by schedulers; kernels are
+#: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
+#: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
+#: engines by how well they were tuned for one and by their kernels for a number format. A server keeps its launch
+#: script from release to release. A run differs by what its record leaves out.
 LEVELS = (
-    Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20)),
-    Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05)),
+    Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
+    Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
     Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.05)),
     Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
+    Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
-    Level(name="releases", named={"request": 0.4, "poll": 0.4, "burst": 0.4, "pace": 0.07}),
-    Level(name="models", kinds=_kinds(0.08, 0.06, 0.10)),
-    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.20)),
+    Level(name="releases", kinds={OVERHEAD: 0.25}, named={"request": 0.2, "poll": 0.2, "burst": 0.2, "pace": 0.07}),
+    Level(name="models", kinds=_kinds(0.12, 0.12, 0.30), named={"prompt": 0.05}),
+    Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10)),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
     Level(name="own", named={"poll": 0.4, "request": 0.25, "burst": 0.3}),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
@@ -141,6 +144,7 @@ class Identity:
             "architectures": self.architecture,
             "gpus": self.gpu,
             "engines": self.engine,
+            "platforms": f"{self.architecture} {self.engine}" if self.architecture else "",
             "servers": f"{self.gpu} {self.engine}",
             "eras": era_of(self.engine, self.version),
             "releases": f"{self.engine} {release_of(self.version)}" if self.version else "",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.measuring.serving.load import RankLoad, in_flight, link_of, load_of, mixes
+from kvplan.measuring.serving.load import RankLoad, link_of, measured_load, mixes
 from kvplan.measuring.serving.rows import ServerRow
 from kvplan.perf import arrays
 from kvplan.perf.serving import Load, Passes, Served, Steps, serve, steps
@@ -42,6 +42,7 @@ class RowArrays:
     launch: Any  #: host time to launch a kernel without CUDA graphs [s, row]
     medians: Any  #: whether a row states the median TTFT [row]
     host_work: Any  #: share left of the host's work for a sequence [row]
+    late: Any  #: wait for a slot where more requests come than can leave [s, row]
 
     def calibrated(self, values: Mapping[str, Any]) -> Calibration:
         """Return effective rates and overheads of every row, from arrays of its terms' values. [row]"""
@@ -54,7 +55,7 @@ class RowArrays:
 
     def ttft(self, served: Served) -> Any:
         """Return TTFT as each row states it: the mean, or the median. [s, row]"""
-        return np.where(self.medians, served.median, served.ttft)
+        return np.where(self.medians, served.median, served.ttft) + self.late
 
     def steps(self, c: Calibration) -> Steps:
         """Return the times of the five steps of every row. [s, row]"""
@@ -63,7 +64,7 @@ class RowArrays:
 
 def stack(rows: Sequence[ServerRow], engine: Engine) -> tuple[RowArrays, list[RankLoad]]:
     """Return measured rows as arrays, and the load of each; an open loop has as many in flight as Little's law."""
-    loads = [load_of(row, engine, in_flight(row)) for row in rows]
+    loads = [measured_load(row, engine) for row in rows]
     return side_by_side(rows, loads), loads
 
 
@@ -84,4 +85,5 @@ def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArr
         launch=np.array([launch_of(r.engine, r.version, r.gpu.architecture) for r in rows]),
         medians=np.array([r.medians for r in rows]),
         host_work=np.array([r.host_work for r in rows]),
+        late=np.array([a.late for a in loads]),
     )

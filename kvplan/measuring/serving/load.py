@@ -105,7 +105,35 @@ def in_a_run(steady: float, requests: float) -> float:
 
     In flight on average are N C / (N / R + C) = R C / (1 + R C / N); a request meets what lies halfway to the most.
     """
-    return steady / (1 + steady / (2 * requests)) if requests else steady
+    return min(steady / (1 + steady / (2 * requests)), requests) if requests else steady
+
+
+def measured_load(row: ServerRow, engine: Engine) -> RankLoad:
+    """Return the load of a measured row: an open loop has as many in flight as Little's law, and those too many wait.
+
+    A run of so many requests has no steady queue: a request waits a cycle for every time the slots were filled before.
+    """
+    flying = in_flight(row)
+    load = load_of(row, engine, flying)
+    beyond = flying is not None and load.load.offered > load.load.batch
+    if not beyond or not row.requests:
+        return load
+    slots = load.load.batch * row.parallel.data * row.parallel.pipeline
+    cycle = row.output * (row.tpot or 0.0)
+    late = cycles_before(row, slots) * max(cycle - slots / row.rate, 0.0)
+    return replace(load, load=replace(load.load, offered=load.load.batch), late=late)
+
+
+def cycles_before(row: ServerRow, slots: float) -> float:
+    """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
+
+    The mean over a run of so many requests, or the median one's.
+    """
+    filled = row.requests / slots
+    if row.medians:
+        return float(int(filled / 2))
+    full = int(filled)
+    return (full * (full - 1) / 2 + (filled - full) * full) / filled if filled else 0.0
 
 
 def mixes(row: ServerRow) -> bool:

@@ -9,7 +9,16 @@ import numpy as np
 
 from kvplan.errors import KvplanError
 from kvplan.measuring.serving.arrays import EXACT, RowArrays, side_by_side
-from kvplan.measuring.serving.load import RankLoad, in_a_run, in_flight, load_of, loads_at, mixes, room_of
+from kvplan.measuring.serving.load import (
+    RankLoad,
+    cycles_before,
+    in_a_run,
+    in_flight,
+    load_of,
+    loads_at,
+    mixes,
+    room_of,
+)
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
 from kvplan.perf.serving import Served, serve, steps
 from kvplan.specs.calibration import ALL
@@ -72,8 +81,7 @@ def predict(
     if not pairs:
         return [refused for refused in each if isinstance(refused, Refused)]
     arrays, served = _served(pairs, term_values([row for row, _ in pairs], profile))
-    late = np.array([load.late for _, load in pairs])
-    times = zip((arrays.ttft(served) + late).tolist(), served.tpot.tolist(), strict=True)
+    times = zip(arrays.ttft(served).tolist(), served.tpot.tolist(), strict=True)
     return [pair if isinstance(pair, Refused) else _timed(*pair, profile, *next(times)) for pair in each]
 
 
@@ -139,18 +147,6 @@ def open_loop_load(row: ServerRow, engine: Engine, profile: ServingProfile) -> R
     if row.rate > leaving[-1]:
         late = cycles_before(row, most * ranks) * max(float(cycle[-1]) - most * ranks / row.rate, 0.0)
     return replace(load_of(row, engine, in_a_run(running, row.requests)), late=late)
-
-
-def cycles_before(row: ServerRow, slots: float) -> float:
-    """Return how many cycles a request waits where more come than can leave: one for every time the slots were filled.
-
-    The mean over a run of so many requests, or the median one's.
-    """
-    filled = row.requests / slots
-    if row.medians:
-        return float(int(filled / 2))
-    full = int(filled)
-    return (full * (full - 1) / 2 + (filled - full) * full) / filled if filled else 0.0
 
 
 def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[RowArrays, Served]:

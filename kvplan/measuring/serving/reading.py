@@ -15,6 +15,7 @@ from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import recv_interval
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import APART
 from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
@@ -26,6 +27,8 @@ MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
 WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
+#: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
+PUBLISHED = "InferenceX"
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
 #: what names of quantised checkpoints, or of one among several, end in
@@ -93,8 +96,8 @@ def _server(
     weight_format = weight_format_of(spec, precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
-    load, unusual = load_columns(entry, arrival, spec)
-    interval, scheduled = recv_interval_of(entry, spec, device, engine)
+    load, unusual = load_columns(entry, arrival, spec, engine)
+    interval, scheduled = recv_interval_of(entry, spec, device, engine, parallel.data)
     times: dict[str, Any] = times_of(entry) if measured else {}
     return ServerRow(
         line=line,
@@ -117,24 +120,28 @@ def _server(
     )
 
 
-def recv_interval_of(entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str) -> tuple[float, tuple[str, ...]]:
+def recv_interval_of(
+    entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, ranks: int
+) -> tuple[float, tuple[str, ...]]:
     """Return the decode steps from one look of the scheduler for new requests to the next, and what was assumed.
 
-    Rows that name no source and count no requests are taken as published serving benchmarks ran them.
+    Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
+    collected from one.
     """
     if entry.text("scheduler_recv_interval"):
         return entry.size("scheduler_recv_interval"), ()
-    if any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths")):
+    stated = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
+    if stated and PUBLISHED not in entry.text("source"):
         return 1.0, ()
-    interval = recv_interval(engine, gpu.architecture, model.model_type, entry.size("concurrency", 1.0))
+    interval = recv_interval(engine, gpu.architecture, model.model_type, ranks, entry.size("concurrency", 1.0))
     if interval == 1.0:
         return interval, ()
     return interval, (f"scheduler_recv_interval taken as {interval:.0f}, as published benchmarks set it",)
 
 
-def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:
+def load_columns(entry: RawRow, arrival: str, model: ModelSpec, engine: str) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a row's load, and what is odd about it."""
-    shortened, spread = length_spread(entry)
+    shortened, spread = length_spread(entry, engine)
     factor = MEAN_LENGTH if shortened else 1.0
     rate, requests = plain(entry.text("rate")) or 0.0, plain(entry.text("requests")) or 0.0
     if arrival == OPEN and not (rate or entry.text("concurrency")):
@@ -206,13 +213,17 @@ def arrival_of(word: str) -> str:
     return arrival
 
 
-def length_spread(entry: RawRow) -> tuple[bool, float]:
+def length_spread(entry: RawRow, engine: str) -> tuple[bool, float]:
     """Return whether lengths are nominal ones to shorten, and how far output lengths differ.
 
     Without a word they are as published serving benchmarks take them, 80 % to 100 % of the nominal ones, and as they
     are where the file counts requests (a result file). The latter is the width of their distribution over their mean.
+    Runs without a day that are called by their model were taken with exact lengths by those who collected the rows:
+    requests that end together start together, unless prompts share steps with decoding and so end one after the other.
     """
     word = entry.text("lengths").lower()
+    if not word and "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep"):
+        return False, 0.0 if engine in APART else LENGTH_SPREAD
     if not word:
         return not (entry.text("requests") or entry.text("mean_lengths")), LENGTH_SPREAD
     if word.startswith(("exact", "nominal")):

@@ -18,7 +18,7 @@ from kvplan.specs.calibration import ALL
 #: told what is done, of how many, and what is next
 Progress = Callable[[int, int, str], None]
 #: rounds at most; a fit is at its optimum when one gains less than this share of the loss
-ROUNDS, SETTLED = 30, 1e-3
+ROUNDS, SETTLED = 30, 5e-4
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
 #: odds that a run that could speculate did, and the evidence (twice a logarithm) that changes a mind
