@@ -19,9 +19,9 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
-    running_options,
     techniques_option,
 )
+from kvplan.cli.running import running_options
 from kvplan.report.formats import Report
 
 

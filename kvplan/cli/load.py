@@ -21,8 +21,8 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
-    running_options,
 )
+from kvplan.cli.running import running_options
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.report.formats import Report

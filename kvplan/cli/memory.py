@@ -14,8 +14,8 @@ from kvplan.cli.options import (
     format_option,
     model_option,
     replica_options,
-    running_options,
 )
+from kvplan.cli.running import running_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS
 from kvplan.report.formats import Report

@@ -115,33 +115,13 @@ replica_options = stacked(
 )  # fmt: skip
 
 
-def running_options(hidden: bool = False) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options of an engine that change its memory."""
-    return stacked(
-        click.option(
-            "--pp-layers", default="", metavar="N,N", hidden=hidden, help="Layers of each pipeline stage: 16,32."
-        ),
-        click.option(
-            "--dcp", type=COUNT, default=1, metavar="N", hidden=hidden, help="Decode-context-parallel GPUs, of tp."
-        ),
-        click.option(
-            "--kv-cache-memory-bytes", metavar="SIZE", hidden=hidden, help="Of the cache on a GPU, as in 20GiB."
-        ),
-        click.option("--cpu-offload", metavar="SIZE", hidden=hidden, help="Weights a GPU leaves on the host."),
-        click.option(
-            "--without", multiple=True, metavar="NAME", hidden=hidden,
-            help="prefix-caching, hybrid or graphs; repeatable.",
-        ),
-    )  # fmt: skip
-
-
 engine_option = click.option(
     "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
 )  # fmt: skip
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; or --json.",
+        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; --json, --html FILE.",
     ),
     click.option(
         "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
@@ -150,7 +130,7 @@ format_option = stacked(
     ),
     click.option(
         "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
-        help="Also write a page with charts.",
+        hidden=True, help="Also write a page with charts.",
     ),
 )  # fmt: skip
 set_option = stacked(

@@ -30,7 +30,7 @@ class Drafted:
         return self.accepted / self.proposed if self.proposed else 0.0
 
 
-class Stream:
+class Continuation:
     """One of the two caches, and what it finds likeliest behind tokens."""
 
     def __init__(self, under: Under, cache: Cache):
@@ -57,7 +57,7 @@ class Stream:
 def speculated(under: Under, prompt: Tensor, count: int, ahead: int = 4) -> Drafted:
     """Return `count` tokens behind a prompt [tokens], `ahead` drafted at a time under the technique."""
     ids = prompt.tolist()
-    whole, draft = Stream(under, DynamicCache(config=under.model.config)), Stream(under, under.cache())
+    whole, draft = Continuation(under, DynamicCache(config=under.model.config)), Continuation(under, under.cache())
     whole.cache.activate_past_recording()  # so that a sliding layer can take tokens back
     written = [whole.feed(ids)[-1]]
     whole.cache.crop(0)
