@@ -256,7 +256,8 @@ OTHERS = {
     "measuring/benchmarks/files": ("--save-result", "--output-len"), "measuring/benchmarks/aiperf": ("--streaming",),
     "measuring/benchmarks/vllm": ("--request-rate", "--metadata", "--save-result"),
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
-    "catalog/launching": ("--tp", "--kv-cache-dtype"), "catalog/trace_rows": ("--save-detailed",), "catalog/traces": ("--save-detailed",),
+    "catalog/launching": ("--tp", "--kv-cache-dtype"), "catalog/trace_rows": ("--save-detailed",),
+    "catalog/traces": ("--save-detailed",),
 }  # fmt: skip
 
 

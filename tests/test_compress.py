@@ -514,6 +514,20 @@ def test_bytes_held_are_the_planners_to_the_byte(family: str, padding: tuple[int
         assert cache.stored == under.planned(43, len(padding), 40), technique
 
 
+def test_bytes_of_a_16_bit_model_are_the_planners_too() -> None:
+    import copy
+
+    from kvplan.compress.models import described
+
+    model = copy.deepcopy(tiny("llama")[0]).to(torch.bfloat16)
+    spec = described(model, "llama")
+    for technique in ("baseline", "h2o:50%", "int4", "nvfp4", "snapkv:50%", "mqa"):
+        with running(model, spec, technique) as under:
+            cache = under.cache()
+            forward(model, texts(0, 7)[0], texts(0, 7)[1], cache)
+        assert cache.stored == under.planned(40, 2), technique
+
+
 def test_tokens_dropped_are_freed() -> None:
     """What is held are tensors of their own: no view keeps a larger one alive."""
     model, spec = tiny("llama")

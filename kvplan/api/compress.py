@@ -69,14 +69,15 @@ def compress(
         raise SpecError(f"technique: {name} stores nothing that is learned; write mhc:4x, or run kvplan evaluate")
     chosen = values.one_of(learn_from, "learn_from", FROM)
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
-    learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31))
-    if not learned.latents:
-        raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
-    if steps := values.count(heal, "heal", 0, MOST_STEPS):
-        from kvplan.compress.healing import healed
+    steps = values.count(heal, "heal", 0, MOST_STEPS)
+    with models.threads(loaded.model):
+        learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31))
+        if not learned.latents:
+            raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
+        if steps:
+            from kvplan.compress.healing import healed
 
-        texts = list(evaluation.calibration(loaded, seed, TEXTS_HEALED))
-        learned = healed(loaded, learned, texts, steps, progress)
+            learned = healed(loaded, learned, [*evaluation.calibration(loaded, seed, TEXTS_HEALED)], steps, progress)
     from kvplan.compress.storing import saved
 
     content = saved(learned, loaded)

@@ -87,7 +87,8 @@ def evaluate(
     )
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
     asked = _with_latents(asked, loaded, latents)
-    outcome = evaluation.evaluate(loaded, asked, progress)
+    with models.threads(loaded.model):
+        outcome = evaluation.evaluate(loaded, asked, progress)
     if not outcome.scores and outcome.refused and not outcome.stopped:
         raise KvplanError("; ".join(why for _, why in outcome.refused))
     command = f"kvplan evaluate of {loaded.spec.name}, seed {seed}"

@@ -39,7 +39,7 @@ FOREVER = 1e6
 @format_option
 @examples(
     "kvplan evaluate --model ./my-model -t h2o:20% --samples 4 -o quality.yaml",
-    "kvplan evaluate -m recall -t h2o:20% -t random:20% --question both",
+    "kvplan evaluate -m recall -t h2o:20% -t random:20% --samples 6",
 )
 def command(form: str, techniques: tuple[str, ...], **options: Any) -> None:
     """Run a real model under techniques and measure its answers and its cache.

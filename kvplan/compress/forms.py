@@ -79,12 +79,12 @@ class Basis:
         """Return latents [batch, groups, tokens, rank] of [batch, heads, tokens, width]."""
         groups = len(self.mean)
         joined = x.unflatten(1, (groups, -1)).transpose(2, 3).flatten(3)
-        return (joined - self.mean[:, None].to(x.dtype)) @ self.directions.to(x.dtype)
+        return (joined - self.mean[:, None].to(x)) @ self.directions.to(x)
 
     def widen(self, latent: Tensor, width: int) -> Tensor:
         """Return vectors [batch, heads, tokens, width] of latents."""
         back = self.directions if self.rebuilding is None else self.rebuilding
-        joined = latent @ back.to(latent.dtype).mT + self.mean[:, None].to(latent.dtype)
+        joined = latent @ back.to(latent).mT + self.mean[:, None].to(latent)
         return joined.unflatten(3, (-1, width)).transpose(2, 3).flatten(1, 2)
 
 

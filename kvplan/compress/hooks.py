@@ -79,13 +79,19 @@ def over(name: str) -> Any:
     """Return an attention function that lets a layer of a compressed cache attend, and any other as before."""
 
     def attention(
-        module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **told: Any
+        module: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *more: Any,
+        **told: Any,
     ) -> tuple[Tensor, Tensor | None]:
         layer = getattr(module, "_kvplan_layer", None)
         if layer is None or layer.plan.rule is None:
             eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
             before = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
-            answer: tuple[Tensor, Tensor | None] = before(module, query, key, value, attention_mask, **told)
+            answer: tuple[Tensor, Tensor | None] = before(module, query, key, value, attention_mask, *more, **told)
             return answer
         scale = told.get("scaling")
         asked = AttentionPass(

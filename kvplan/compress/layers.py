@@ -12,6 +12,7 @@ from kvplan.compress.attention import AttentionPass, attended, drawn, greatest
 from kvplan.compress.forms import Bits, Form
 from kvplan.compress.rotation import Angles, Turn
 from kvplan.compress.rules import PageReads, Places, Repeated, Rule, chosen, pyramid_within
+from kvplan.compress.visibility import View
 from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
 
@@ -147,7 +148,11 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             return self._watched(asked, given)
         past = self.slots - count
         self._find_padding(given, count)
-        asked = self._placed(replace(asked, seen=self._seen(asked, given, past, count)), past)
+        pads = torch.zeros(1, dtype=torch.long) if self.pads is None else self.pads
+        view = View(past=past, count=count, seen=self.seen, first=self._first(past), pads=pads)
+        asked = replace(asked, seen=view.visible(rule, given))
+        if isinstance(rule, Places) and self.plan.angles is not None:
+            asked = view.inside(rule, self.plan.angles, asked)
         if isinstance(rule, PageReads):
             asked = self._pages(rule, asked, past)
         out = attended(asked)
@@ -220,65 +225,11 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.pads = pads if bool(pads.any()) else None
         self.empty = pads
 
-    def _seen(self, asked: AttentionPass, given: Tensor | None, past: int, count: int) -> Tensor | None:
-        """Return which slots each query sees: bool [batch, 1, queries, slots], None for plain causal."""
-        rule, device = self.plan.rule, asked.keys.device
-        sliding = isinstance(rule, Places) and rule.window is not None and self.seen > rule.sinks + rule.window
-        if past + count == self.seen and not sliding:
-            return None if given is None else given if given.dtype == torch.bool else given == 0
-        if count == 1 and self.pads is None and not sliding:
-            return None
-        own = torch.ones(count, count, dtype=torch.bool, device=device).tril()[None]
-        if given is not None:
-            tail = given[..., -count:]
-            own = own & (tail if tail.dtype == torch.bool else tail == 0)[:, 0]
-        slots = torch.arange(past, device=device)
-        dead = self._first(past).to(device) if past else torch.zeros(1, dtype=torch.long, device=device)
-        rows = max(len(dead), own.shape[0])
-        earlier = (slots >= dead[:, None])[:, None].expand(-1, count, -1)
-        seen = torch.cat([earlier.expand(rows, -1, -1), own.expand(rows, -1, -1)], -1)
-        if sliding and isinstance(rule, Places) and rule.window is not None:
-            columns = torch.arange(self.seen - past - count, self.seen, device=device)
-            queries = torch.arange(self.seen - count, self.seen, device=device)
-            first = self._first(past).to(device)
-            sink = torch.arange(past + count, device=device) < (first + rule.sinks)[:, None]
-            near = columns > queries[:, None] - rule.window
-            seen = seen & (near[None] | sink[:, None])
-        return seen[:, None]
-
     def _first(self, past: int) -> Tensor:
         """Return the slot of each row's first token, with `past` slots before this pass; it has not dropped any yet."""
         if self.pads is None:
             return torch.zeros(1, dtype=torch.long, device=self.device)
         return self.pads if past + self.latest == self.seen else self.empty
-
-    def _placed(self, asked: AttentionPass, past: int) -> AttentionPass:
-        """Return attention with positions inside the cache, where the rule has it so and tokens have left.
-
-        A token that has left moves the first ones nearer: their logits are those of the query rotated back by as many
-        positions. All others keep their distance.
-        """
-        rule, angles = self.plan.rule, self.plan.angles
-        if not isinstance(rule, Places) or not rule.inside or not rule.sinks or rule.window is None or angles is None:
-            return asked
-        if self.seen <= rule.sinks + rule.window:
-            return asked
-        first = self._first(past)
-        pads = torch.zeros(1, dtype=torch.long) if self.pads is None else self.pads.cpu()
-        sinks, keys_of = rule.sinks, first[:, None].cpu() + torch.arange(rule.sinks)
-
-        def correct(logits: Tensor, queries: Tensor, start: int) -> Tensor:
-            own = torch.arange(queries.shape[2]) + self.seen - self.latest + start
-            gone = (own - pads[:, None] - (sinks + (rule.window or 0)) + 1).clamp(min=0)
-            turned = angles.at(gone.to(queries.device)).back(queries)
-            where = keys_of.to(queries.device)[:, None, :, None].clamp(max=asked.keys.shape[2] - 1)
-            where = where.expand(queries.shape[0], asked.keys.shape[1], -1, asked.keys.shape[3])
-            keys = asked.keys.gather(2, where).repeat_interleave(queries.shape[1] // asked.keys.shape[1], 1)
-            near = (turned @ keys.mT) * asked.scale
-            columns = where[:, :1, :, 0].unsqueeze(2).expand(-1, near.shape[1], near.shape[2], -1)
-            return logits.scatter(3, columns, near.to(logits.dtype))
-
-        return replace(asked, correct=correct)
 
     # -- dropping ---------------------------------------------------------------------------------
 

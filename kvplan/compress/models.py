@@ -1,6 +1,8 @@
 """Models with their weights: a folder of a user's, or the small one that is shipped."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +23,8 @@ from kvplan.specs.source import Source
 
 #: the oldest release whose interfaces this room was run on, and the first it may not be
 OLDEST, BEHIND = (5, 20), (6, 0)
+#: parameters below which one thread is the fastest
+SMALL = 5_000_000
 SHIPPED = Source(kind="code", ref="kvplan's own recall model (kvplan/compress/recall.py)", date="2026-11-28")
 
 
@@ -62,6 +66,18 @@ def load(word: str, dtype: str | None = None) -> Loaded:
         raise SpecError(f"{word}: cannot be loaded: {one_line(str(error))}") from None
     loaded = replace(spec, dtype=str(model.dtype).removeprefix("torch."))
     return Loaded(model=model.to(device).eval(), spec=loaded, language=Sentences(tokenizer))
+
+
+@contextmanager
+def threads(model: PreTrainedModel) -> Iterator[None]:
+    """Run a small model on one thread of a CPU: its products end before more have woken. As before afterwards."""
+    before = torch.get_num_threads()
+    small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < SMALL
+    torch.set_num_threads(1 if small else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shipped(word: str, content: bytes) -> Loaded:

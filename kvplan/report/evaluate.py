@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api.evaluate import FAMILIES, Evaluated
-from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes, records, schema, sentence, table
+from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes, records, schema, table
 from kvplan.units import show_bytes, show_count, show_percent, show_time, show_tokens
 
 if TYPE_CHECKING:
@@ -59,16 +59,23 @@ def page(e: Evaluated) -> Page:
         Text("Stopped before the end: what was measured until then follows.", "warning") if done.stopped else None,
         table("Scores", SCORE, done.scores, keys=2) if done.scores else None,
         depths(done.scores),
-        table("Cache after the text was read", MEMORY, done.memories) if done.memories else None,
+        table("Cache after the text was read", MEMORY, done.memories, keys=2) if done.memories else None,
         notes("What differs from the planner, and why", differences(done.memories)),
         chart(done.scores, done.memories),
         notes("Layers left as they are", (f"{name}: {why}" for name, why in done.left)),
-        notes("Not run", (sentence(f"{name}: {why.removeprefix(f'{name}: ')}") for name, why in done.refused)),
+        notes("Not run", (f"{name}: {reason(name, why)}" for name, why in done.refused)),
         Text(how(e), "quiet"),
         Text(f"The scores were written to {e.output}, a quality file that kvplan recommend plans with.")
         if e.output
         else None,
     )
+
+
+def reason(name: str, why: str) -> str:
+    """Return why a technique does not run, without the name in front that is said already."""
+    for said in (name, name.partition(":")[0]):
+        why = why.removeprefix(f"{said}: ")
+    return why
 
 
 def headline(e: Evaluated) -> str:
