@@ -111,8 +111,7 @@ WRONG = {
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [(n, c, s) for n, many in WRONG.items() for c, s in many],
-    ids=lambda v: str(v)[:40],
-    ids=lambda v: "damaged" if callable(v) else str(v),  # a function's own name holds its address
+    ids=lambda v: "damaged" if callable(v) else str(v)[:40],  # a function's own name holds its address
 )
 def test_a_wrong_line_is_named(name: str, change: Callable[[str], str], said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(change(FILES[name][0]), "utf-8")
