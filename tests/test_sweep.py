@@ -534,6 +534,18 @@ def test_processes_killed_at_any_moment_leave_the_same_table(place: Path) -> Non
     assert table("killed") == table("alone")
 
 
+@pytest.mark.slow
+def test_processes_use_the_kvplan_that_asks_and_not_one_they_stand_beside(place: Path) -> None:
+    Path("kvplan").mkdir()
+    Path("kvplan/__init__.py").write_text("__version__ = 'another'\n")
+    script = f"import sys; sys.path.insert(0, {str(Path(kvplan.__file__).parent.parent)!r}); import kvplan\n"
+    script += "if __name__ == '__main__': print(kvplan.sweep('study.yaml', 'results', workers=2).asked)"
+    write(script, "script.py")
+    write(LOADS)
+    with processes.python("script.py", stdout=-1) as asked:
+        assert asked.communicate(timeout=processes.PATIENCE)[0] == "12\n"
+
+
 def gone_already(process: Any) -> bool:
     return process.poll() is not None
 

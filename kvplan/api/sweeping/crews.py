@@ -67,7 +67,7 @@ class ProcessCrew:
     def __init__(self, size: int):
         self.size = size
         self.context = get_context("forkserver")
-        self.context.set_forkserver_preload(["kvplan.api.sweeping.batches", "kvplan.api.estimate", "kvplan.api.load"])
+        self.context.set_forkserver_preload([])  # the server would look for modules in the folder it stands in
         self.running: dict[Future[Portion | KvplanError], Batch] = {}
         self.pool = self.started()
 
