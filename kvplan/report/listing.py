@@ -67,7 +67,7 @@ PROFILE = (
 STUDY = (
     Column[Study](key="name", heading="name", value=lambda s: s.name, align="left"),
     Column[Study](key="title", heading="title", value=lambda s: s.title, align="left", wraps=True),
-    Column[Study](key="ask", heading="asks", value=lambda s: s.ask, align="left"),
+    Column[Study](key="ask", heading="ask", value=lambda s: s.ask, align="left"),
     Column[Study](key="points", heading="points", value=count, show=commas),
 )
 
