@@ -293,7 +293,7 @@ def test_rows_that_are_asked_no_more_are_put_aside(place: Path) -> None:
     kvplan.sweep(write(LOADS), "results", workers=1)
     fewer = kvplan.sweep(write(LOADS.replace("8, 64", "8")), "results", workers=1)
     assert (fewer.asked, fewer.superseded, fewer.summary.rows) == (0, 4, 8)
-    assert len(table("results")) == 8 and len(list(Path("results/superseded").glob("*.parquet"))) == 1
+    assert len(table("results")) == 8 and len(list(Path("results/_superseded").glob("*.parquet"))) == 1
 
 
 def test_a_changed_file_recomputes_its_points_alone(place: Path) -> None:
@@ -356,6 +356,12 @@ def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest
     (path,) = Path("results").glob("part-*.parquet")
     assert parquet.read_table(path).to_pylist() == rows and swept.asked == 0
     assert kvplan.sweep("study.yaml", "results", workers=1).asked == 0
+
+
+def test_the_folder_is_read_as_one_table(place: Path) -> None:
+    kvplan.sweep(write(LOADS), "results", workers=1)
+    kvplan.sweep(write(LOADS.replace("8, 64", "8")), "results", workers=1)
+    assert parquet.read_table("results").num_rows == 8  # as pandas.read_parquet("results/") does
 
 
 def test_a_damaged_part_is_named(place: Path) -> None:
