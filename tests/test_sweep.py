@@ -617,6 +617,13 @@ def test_what_goes_only_with_ray_is_refused_without(place: Path) -> None:
         kvplan.sweep(write(LOADS), "results", address="auto")
 
 
+def test_without_pyarrow_it_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SpecError, match=r"install pyarrow with: pip install 'kvplan\[sweep\]'"):
+        kvplan.sweep(write(LOADS), "results", workers=1)
+    assert not Path("results").exists()
+
+
 def test_without_ray_it_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(
