@@ -89,7 +89,7 @@ def killed(place: Path, kills: int, workers: int, points: int, seed: int) -> Non
     again, done, ends, died = place / "again", 0, 0, 0
     while done < kills:
         process = started(path, again)
-        time.sleep(draw.uniform(0, 1.2 * took / max(kills / 8, 1)))
+        time.sleep(draw.uniform(0, 0.8 * took))
         below = children(process.pid)
         if died < workers and below:
             kill(below[-1], signal.SIGKILL)

@@ -193,6 +193,7 @@ LISTS = {
     "architectures": ("llama",),
     "engines": ("vllm",),
     "profiles": ("h100-sxm", "published"),
+    "studies": ("load-curves",),
 }
 #: characters of a field's values in an outline
 SHOWN = 70

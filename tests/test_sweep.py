@@ -293,7 +293,7 @@ def test_rows_that_are_asked_no_more_are_put_aside(place: Path) -> None:
     kvplan.sweep(write(LOADS), "results", workers=1)
     fewer = kvplan.sweep(write(LOADS.replace("8, 64", "8")), "results", workers=1)
     assert (fewer.asked, fewer.superseded, fewer.summary.rows) == (0, 4, 8)
-    assert len(table("results")) == 8 and len(list(Path("results/superseded").glob("*.parquet"))) == 1
+    assert len(table("results")) == 8 and len(list(Path("results/_superseded").glob("*.parquet"))) == 1
 
 
 def test_a_changed_file_recomputes_its_points_alone(place: Path) -> None:
@@ -356,6 +356,12 @@ def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest
     (path,) = Path("results").glob("part-*.parquet")
     assert parquet.read_table(path).to_pylist() == rows and swept.asked == 0
     assert kvplan.sweep("study.yaml", "results", workers=1).asked == 0
+
+
+def test_the_folder_is_read_as_one_table(place: Path) -> None:
+    kvplan.sweep(write(LOADS), "results", workers=1)
+    kvplan.sweep(write(LOADS.replace("8, 64", "8")), "results", workers=1)
+    assert parquet.read_table("results").num_rows == 8  # as pandas.read_parquet("results/") does
 
 
 def test_a_damaged_part_is_named(place: Path) -> None:
@@ -534,6 +540,18 @@ def test_processes_killed_at_any_moment_leave_the_same_table(place: Path) -> Non
     assert table("killed") == table("alone")
 
 
+@pytest.mark.slow
+def test_processes_use_the_kvplan_that_asks_and_not_one_they_stand_beside(place: Path) -> None:
+    Path("kvplan").mkdir()
+    Path("kvplan/__init__.py").write_text("__version__ = 'another'\n")
+    script = f"import sys; sys.path.insert(0, {str(Path(kvplan.__file__).parent.parent)!r}); import kvplan\n"
+    script += "if __name__ == '__main__': print(kvplan.sweep('study.yaml', 'results', workers=2).asked)"
+    write(script, "script.py")
+    write(LOADS)
+    with processes.python("script.py", stdout=-1) as asked:
+        assert asked.communicate(timeout=processes.PATIENCE)[0] == "12\n"
+
+
 def gone_already(process: Any) -> bool:
     return process.poll() is not None
 
@@ -597,6 +615,13 @@ def test_an_interruption_says_how_to_go_on(run, place: Path, monkeypatch: pytest
 def test_what_goes_only_with_ray_is_refused_without(place: Path) -> None:
     with pytest.raises(SpecError, match="address: is that of a Ray cluster; say engine=ray with it"):
         kvplan.sweep(write(LOADS), "results", address="auto")
+
+
+def test_without_pyarrow_it_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SpecError, match=r"install pyarrow with: pip install 'kvplan\[sweep\]'"):
+        kvplan.sweep(write(LOADS), "results", workers=1)
+    assert not Path("results").exists()
 
 
 def test_without_ray_it_says_what_to_install(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

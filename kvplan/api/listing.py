@@ -8,6 +8,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.errors import UnknownName
 from kvplan.kv import techniques
+from kvplan.specs.sweep import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,13 @@ def profiles() -> list[tuple[str, str]]:
     return [(name, of) for shelf, of in shelves for name in catalog.names(shelf)]
 
 
+def studies() -> list[Study]:
+    """Return the shipped studies."""
+    from kvplan.api.sweeping.questions import askable, unavailable
+
+    return [catalog.study(name, askable(), unavailable()) for name in catalog.names("studies")]
+
+
 #: what there is of each kind; report/listing.py says what is shown of it
 KINDS: dict[str, Callable[[], Sequence[Any]]] = {
     "models": lambda: [catalog.model(name) for name in catalog.names("models")],
@@ -42,6 +50,7 @@ KINDS: dict[str, Callable[[], Sequence[Any]]] = {
     "architectures": architectures,
     "engines": lambda: catalog.names("engines"),
     "profiles": profiles,
+    "studies": studies,
 }
 
 

@@ -15,8 +15,9 @@ from kvplan.catalog.files import path_of, read_json, read_text, write_bytes, wri
 from kvplan.catalog.marks import digest
 from kvplan.errors import SpecError
 
-#: parts of a study, what a compacted one is called, where rows go that the study asks no more, and what else is there
-PARTS, COMPACT, SUPERSEDED, ABOUT, LOCK = "part-*.parquet", "part-all", "superseded", "study.json", ".lock"
+#: parts of a study, what a compacted one is called, where rows go that the study asks no more, and what else is there;
+#: readers of Parquet folders pass over names that begin with _ or a dot
+PARTS, COMPACT, SUPERSEDED, ABOUT, LOCK = "part-*.parquet", "part-all", "_superseded", "_study.json", ".lock"
 #: rows that are read at once, and rows of a group in a compacted file
 ROWS, GROUP = 20_000, 100_000
 #: kinds of columns

@@ -15,7 +15,7 @@ from kvplan.report.formats import Report
 @format_option
 @examples("kvplan list models", "kvplan list gpus --json", "kvplan list techniques --for llama3.1-8b -w rag")
 def command(kind: str | None, model: str | None, workload: str | None, form: str) -> None:
-    """List models, gpus, workloads, prices, techniques, engines, profiles or architectures."""
+    """List models, gpus, workloads, prices, techniques, engines, profiles, studies or architectures."""
     if kind is None:
         raise click.UsageError(f"name what to list: {', '.join(KINDS)}")
     if model is not None or workload is not None:

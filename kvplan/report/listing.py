@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvplan.kv import techniques
+from kvplan.planning.design import count
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.sweep import Study
 from kvplan.specs.workload import Workload
 from kvplan.units import HOUR, show_bytes, show_rate, show_tokens
 
@@ -62,6 +64,12 @@ PROFILE = (
     Column[tuple[str, str]](key="name", heading="name", value=lambda p: p[0], align="left"),
     Column[tuple[str, str]](key="of", heading="of", value=lambda p: p[1], align="left"),
 )
+STUDY = (
+    Column[Study](key="name", heading="name", value=lambda s: s.name, align="left"),
+    Column[Study](key="title", heading="title", value=lambda s: s.title, align="left", wraps=True),
+    Column[Study](key="ask", heading="ask", value=lambda s: s.ask, align="left"),
+    Column[Study](key="points", heading="points", value=count, show=commas),
+)
 
 
 def prices(today: str) -> tuple[Column[Price], ...]:
@@ -96,6 +104,7 @@ def columns(kind: str, today: str) -> tuple[Column[Any], ...]:
         "architectures": named("model_type"),
         "engines": named("name"),
         "profiles": PROFILE,
+        "studies": STUDY,
     }
     return known[kind]
 

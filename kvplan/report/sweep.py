@@ -94,7 +94,7 @@ def where(swept: Swept) -> str:
     """Return where the table is, how it is read, and what was done this time."""
     new = f"{show_count(swept.asked, 'point')} asked now, in {show_time(swept.seconds)}."
     took = new if swept.asked else "Nothing was asked now."
-    gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/superseded."
+    gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/_superseded."
     aside = gone if swept.superseded else ""
     if swept.summary.strangers:
         rows = show_count(swept.summary.strangers, "row")

@@ -7,8 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.forkserver import ensure_running
 from os import _exit
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Protocol
 
 from kvplan.api.sweeping.batches import Batch, Portion, answered
@@ -61,13 +62,26 @@ def live_with_parent() -> None:
         Thread(target=follow, daemon=True).start()
 
 
+def serve_deaf() -> None:
+    """Start the server of processes with Ctrl-C ignored, as what it forks inherits: who asks decides."""
+    if current_thread() is not main_thread():  # only it may set what a signal does
+        ensure_running()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class ProcessCrew:
     """Processes that a server forks: none inherits threads, locks or open files of the one that asks."""
 
     def __init__(self, size: int):
         self.size = size
         self.context = get_context("forkserver")
-        self.context.set_forkserver_preload(["kvplan.api.sweeping.batches", "kvplan.api.estimate", "kvplan.api.load"])
+        self.context.set_forkserver_preload([])  # the server would look for modules in the folder it stands in
+        serve_deaf()
         self.running: dict[Future[Portion | KvplanError], Batch] = {}
         self.pool = self.started()
 
