@@ -13,7 +13,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.demands import alike
 from kvplan.errors import Incompatible, KvplanError, SpecError
-from kvplan.kv.layout import kv_layout
+from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate.arrivals import drawn, steady
 from kvplan.perf.simulate.run import Piece
