@@ -283,7 +283,7 @@ def test_compiled_code_gives_the_same_to_the_last_bit() -> None:
 
 
 def test_more_requests_than_anyone_waits_for_are_refused_at_once() -> None:
-    with pytest.raises(SpecError, match="rate, .*would draw 101,1.*write a lower rate"):
+    with pytest.raises(SpecError, match=r"rate, .*would draw 101,1.*write a lower rate"):
         kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=1e9, duration="1s", on=ON)
 
 
