@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from os.path import exists
 from pathlib import Path
 
 from kvplan.catalog.files import path_of
@@ -49,7 +50,8 @@ def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
             return aliases[tried]
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
-    other = f"see `kvplan list {listed}`, or give a path{fetched}"
+    here = f"write ./{word} for the file here" if "/" not in word and exists(word) else "give a path"
+    other = f"see `kvplan list {listed}`, or {here}{fetched}"
     raise UnknownName(noun, word, (*names(kind), *aliases), other, location)
 
 
