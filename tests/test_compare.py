@@ -211,3 +211,13 @@ def test_a_budget_gate_fails_where_a_query_costs_more(run, saved) -> None:
     assert "not known on both sides" in Comparison(
         names=("a", "b"), question=(), plan=unknown, lines=(), reasons=("", "")
     ).breach(0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"a": "b', "line 1: the file ends too early"), ("a,b", r"line 1: expected JSON \(Expecting value\)")],
+)
+def test_a_plan_that_was_cut_or_is_no_json_is_named(text: str, said: str, tmp_path) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(KvplanError, match=said):
+        kvplan.compare(str(tmp_path / "plan.json"))

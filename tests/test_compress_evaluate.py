@@ -320,3 +320,8 @@ def test_a_report_says_why_bytes_differ_and_what_was_not_run() -> None:
     assert [name for name, _ in done.outcome.refused] == ["gqa:2"] and "already shares" in told
     with pytest.raises(KvplanError, match="already shares"):
         kvplan.evaluate("recall", "gqa:2")
+
+
+def test_texts_longer_than_the_context_are_refused() -> None:
+    with pytest.raises(KvplanError, match="lengths: 100,000 tokens are more than the 4,096 of recall"):
+        kvplan.evaluate("recall", "h2o:20%", lengths="480,100000")

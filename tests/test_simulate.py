@@ -136,6 +136,20 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
             assert not (r.reserving and slow.preemptions)
 
 
+def test_a_leap_counts_in_every_bin_that_it_passes() -> None:
+    coming = [
+        One(at=0.0, prompt=500, output=3000),
+        One(at=0.1, prompt=200, output=2500),
+        One(at=90.0, prompt=9, output=9),
+    ]
+    r = rules(bin=2.0, bins=60)
+    (_, leaps), (_, single) = served(r, coming), served(r._replace(leaping=0), coming)
+    assert max(leaps.fleet.worked) <= r.bin * (1 + 1e-9)
+    assert sum(leaps.fleet.worked) == pytest.approx(sum(leaps.lanes.busy), rel=1e-9)
+    assert list(leaps.fleet.worked) == pytest.approx(list(single.fleet.worked), rel=1e-9, abs=1e-9)
+    assert list(leaps.fleet.used) == pytest.approx(list(single.fleet.used), rel=0.05, abs=2.0)
+
+
 # -- theory -----------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
+from kvplan.report.simulate import stream
 from kvplan.units import show_percent, show_time
 
 ON = "2026-11-24"
@@ -325,3 +326,16 @@ def test_compiled_code_gives_the_same_to_the_last_bit() -> None:
         plain, fast = (simulate(a.asked, a.replicas, fast=quick) for quick in (False, True))
         for name in ("ttft", "tpot", "itl", "e2e", "bins", "preemptions", "busy_seconds", "hit_rate", "events"):
             assert getattr(plain, name) == getattr(fast, name), (more, name)
+
+
+def test_more_requests_than_anyone_waits_for_are_refused_at_once() -> None:
+    with pytest.raises(SpecError, match=r"rate, .*would draw 101,1.*write a lower rate"):
+        kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=1e9, duration="1s", on=ON)
+
+
+@pytest.mark.parametrize(("asked_for", "told"), [("1min", False), ("3min", True)])
+def test_the_average_rate_is_that_of_the_requests_counted(asked_for: str, told: bool) -> None:
+    s = kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=2, duration=asked_for, on=ON)
+    said, o = stream(s.outcome), s.outcome
+    assert f"{o.requests:,} requests in" in said and f"{o.requests / o.seconds:.3g}/s on average" in said
+    assert ("in the busiest minute" in said) == told

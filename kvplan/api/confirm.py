@@ -1,6 +1,7 @@
 """The best plan and the runner-up of a recommendation, simulated on the workload's own arrivals."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 from kvplan import catalog
 from kvplan.api.sites import site
@@ -25,8 +26,10 @@ def confirmed(answer: Recommendation, day: str, profile: str) -> tuple[Confirmat
 
 
 def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
-    """Return the best plan, and the first of the others."""
-    return [best, *list(others)[:1]]
+    """Return the best plan, and the first of the others that a simulation can tell from it: other times or GPUs."""
+    shape = (best.gpu, best.replicas, best.parallel, best.form, best.ttft, best.tpot)
+    apart = (p for p in others if (p.gpu, p.replicas, p.parallel, p.form, p.ttft, p.tpot) != shape)
+    return [best, *islice(apart, 1)]
 
 
 def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirmation:

@@ -86,6 +86,7 @@ def evaluate(
         inside=None if positions is None else POSITIONS[values.one_of(positions, "positions", POSITIONS)],
     )
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
+    _check_lengths(asked.lengths, loaded.spec)
     asked = _with_latents(asked, loaded, latents)
     with models.threads(loaded.model):
         outcome = evaluation.evaluate(loaded, asked, progress)
@@ -138,6 +139,15 @@ def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
         for w in words
         for part in (w.split(",") if isinstance(w, str) else [w])
     ]
+
+
+def _check_lengths(lengths: tuple[int, ...], spec: ModelSpec) -> None:
+    """Refuse (SpecError) texts longer than the model's context."""
+    if spec.max_context and max(lengths) > spec.max_context:
+        raise SpecError(
+            f"lengths: {max(lengths):,} tokens are more than the {spec.max_context:,} of {spec.name}'s context; "
+            "write fewer"
+        )
 
 
 def _protocols(question: str) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from kvplan.units import HOUR, MINUTE, show_count, show_time
 KEPT = 400_000
 #: a trace times more, or faster, than anyone has
 LEAST, MOST = 1e-3, 1e4
+#: requests that are drawn at most: more take hours
+MOST_DRAWN = 1e8
 #: time before the one that is looked at, and the longest one that is drawn [s]
 WARM, LONGEST = 10 * MINUTE, 31 * 24 * HOUR
 
@@ -94,6 +96,8 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
     else:
         course, burstiness = course_of(w, [a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm, seed)
 
+    check_volume((a.peak_rate if seconds <= HOUR and not w.offline else a.mean_rate) * (seconds + warm))
+
     def anew() -> Iterable[Piece]:
         return drawn(w, course, burstiness=burstiness, seed=seed)
 
@@ -105,6 +109,15 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
         title=f"{w.title}, {show_time(seconds)} {when}", source=kept(anew, known), extent=known, workload=w, warm=warm,
         until=course.duration, notes=tuple(notes(w)),
     )  # fmt: skip
+
+
+def check_volume(requests: float) -> None:
+    """Refuse more requests than anyone waits for."""
+    if requests > MOST_DRAWN:
+        raise SpecError(
+            f"rate, queries_per_day, duration: would draw {requests:,.0f} requests, warm-up included, and "
+            f"{MOST_DRAWN:,.0f} are the most; write a lower rate or a shorter duration"
+        )
 
 
 def course_of(w: Workload, rates: list[float], step: float, warm: float, seed: int) -> tuple[RateCourse, float]:

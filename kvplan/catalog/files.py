@@ -157,7 +157,9 @@ def read_json(text: str, location: str) -> Document:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SpecError(f"{location}: line {error.lineno}: {error.msg}") from None
+        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        more = "the file ends too early: was it saved whole?" if cut else f"expected JSON ({error.msg})"
+        raise SpecError(f"{location}: line {error.lineno}: {more}") from None
     except (ValueError, RecursionError):
         raise SpecError(f"{location}: nested too deeply, or a number too large") from None
     if not isinstance(document, dict):

@@ -38,6 +38,14 @@ def every_name(kind: str) -> dict[str, str]:
     return {**_aliases(kind), **{name: name for name in names(kind)}}
 
 
+def _exists(word: str) -> bool:
+    """Return whether a file of this name is here; a word too long for a name is none."""
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
     """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `location` it stands."""
     for tried in (word, word.strip().lower(), plain(word)):
@@ -49,7 +57,8 @@ def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
             return aliases[tried]
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
-    other = f"see `kvplan list {listed}`, or give a path{fetched}"
+    here = f"write ./{word} for the file here" if "/" not in word and _exists(word) else "give a path"
+    other = f"see `kvplan list {listed}`, or {here}{fetched}"
     raise UnknownName(noun, word, (*names(kind), *aliases), other, location)
 
 

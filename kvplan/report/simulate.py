@@ -95,7 +95,9 @@ def stream(o: Replayed) -> str:
     if o.asked.concurrency:
         return f"{o.asked.title}: {x.requests:,} requests, {o.asked.concurrency:,} in flight at any time"
     many = f"{o.requests:,} requests in {show_time(o.seconds)}"
-    rate = f"{x.rate:.3g}/s on average, {x.busiest / MINUTE:.3g}/s in the busiest minute"
+    rate = f"{o.requests / o.seconds if o.seconds else 0.0:.3g}/s on average"
+    if o.seconds >= 2 * MINUTE:
+        rate += f", {x.busiest / MINUTE:.3g}/s in the busiest minute"
     return f"{o.asked.title}: {many}, {rate}; {x.prompt:,.0f} tokens in and {x.output:,.0f} out on average"
 
 

@@ -162,12 +162,25 @@ def shortened(tables: Tables, lanes: Lanes, r: int, ready: float) -> bool:
 
 
 @hot
+def spread(rules: Ruleset, fleet: Shared, start: float, end: float, held: int, blocks: int) -> None:
+    """Count a step or leap in every bin that it passes: its time, and blocks, which grow evenly from those held."""
+    first, last = min(int(start / rules.bin), rules.bins - 1), min(int(end / rules.bin), rules.bins - 1)
+    if first == last:
+        fleet.used[first] += (end - start) * (held + 0.5 * blocks)
+        fleet.worked[first] += end - start
+        return
+    for at in range(first, last + 1):
+        since, until = max(start, at * rules.bin), end if at == last else (at + 1) * rules.bin
+        grown = blocks * (0.5 * (since + until) - start) / (end - start)
+        fleet.used[at] += (until - since) * (held + grown)
+        fleet.worked[at] += until - since
+
+
+@hot
 def counted(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, blocks: int) -> None:
     """Count the lane's step or leap: its time, blocks in use and gaps between tokens."""
     k, span = lanes.planned[r], lanes.end[r] - lanes.now[r]
-    at = min(int((lanes.now[r] + 0.5 * span) / rules.bin), rules.bins - 1)
-    fleet.used[at] += span * (rules.room - lanes.free[r] - lanes.idle[r] + 0.5 * blocks)
-    fleet.worked[at] += span
+    spread(rules, fleet, lanes.now[r], lanes.end[r], rules.room - lanes.free[r] - lanes.idle[r], blocks)
     lanes.busy[r] += span
     fleet.count[STEPS] += k
     fleet.count[LEAPS] += 1
