@@ -50,7 +50,7 @@ def asked(s, rate: float, requests: int, warm: float = 600.0, **more) -> Asked:
 # -- the closed form ------------------------------------------------------------------------------
 
 #: how far the closed form's percentiles are from the simulated ones, at shares of the most requests a second
-BOUNDS = {"p50": 0.1, "p95": 0.17, "p99": 0.3}
+BOUNDS = {"p50": 0.12, "p95": 0.17, "p99": 0.3}
 
 
 @pytest.mark.slow
