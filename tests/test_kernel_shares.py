@@ -38,8 +38,12 @@ def test_the_shipped_profile_uses_them_on_gpus_without_servers() -> None:
     told, plain = profile.moves["kernels"]["ampere"], catalog.gpu("mi300x").architecture
     assert plain not in profile.moves["kernels"]
     known_as, unknown = (Identity(gpu="nonesuch", engine="vllm", architecture=a) for a in ("ampere", ""))
-    share = [profile.moved(who)["cache"] - profile.moves["architectures"].get(who.architecture, {}).get("cache", 0.0)
-             for who in (known_as, unknown)]  # fmt: skip
+    levels = ("architectures", "platforms")
+    share = [
+        profile.moved(who)["cache"]
+        - sum(profile.moves.get(level, {}).get(who.members()[level], {}).get("cache", 0.0) for level in levels)
+        for who in (known_as, unknown)
+    ]
     assert share[0] - share[1] == pytest.approx(told["cache"])
 
 

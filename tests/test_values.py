@@ -25,11 +25,17 @@ ASKED: dict[Callable[..., Any], dict[str, Any]] = {
     kvplan.fleet: {"file": "one.yaml"}, kvplan.load: {**MODEL, "gpu": "h100", "isl": 2000, "osl": 200},
     kvplan.memory: {**MODEL, "context": 8192}, kvplan.predict: {"rows": "gemm.csv", "output": "out.csv"},
     kvplan.profile: {"device": "cpu"}, kvplan.recommend: {**MODEL, "workload": "chat", "gpus": "h100"},
-    kvplan.validate: {"rows": "gemm.csv"}, prices: {}, show: {"kind": "gpu", "names": "h100"}, listed: {"kind": "gpus"},
+    kvplan.evaluate: {"model": "recall", "samples": 2, "questions": 2},
+    kvplan.simulate: {**MODEL, "gpu": "h100", "workload": "chat"}, kvplan.sweep: {"file": "study.yaml"},
+    kvplan.techniques: {**MODEL, "workload": "chat"}, kvplan.validate: {"rows": "gemm.csv"},
+    prices: {}, show: {"kind": "gpu", "names": "h100"}, listed: {"kind": "gpus"},
 }  # fmt: skip
 #: values that no parameter takes, and what only a flag, a pair and text take
 NEVER: tuple[Any, ...] = (object(), [None], [1], {1: 2}, (1, 2, 3), 10**5000)
-TRUTHS = {"allow_long_context", "any_technique", "apis", "from_scratch", "prefix_cache", "resume"}
+TRUTHS = {
+    "allow_long_context", "any_technique", "apis", "compact", "find_replicas", "from_scratch", "prefix_cache", "resume",
+    "simulate", "so_far",
+}  # fmt: skip
 WORDS = {"model", "gpu", "technique", "profile", "term", "output", "rows", "name", "title", "ref", "tier"}
 #: numbers that a quantity or a count does not take
 BOUNDS: dict[str, tuple[Any, ...]] = {
@@ -58,6 +64,8 @@ def cases() -> list[Any]:
             wrong += [1, "yes"] if name in TRUTHS else [True]
             if name in WORDS and (question, name) not in ((kvplan.calibrate, "rows"), (kvplan.estimate, "output")):
                 wrong += [["a"], 1]
+            if name == "pp_layers":  # layers of stages, which a model refuses
+                wrong = [value for value in wrong if value not in ([1], (1, 2, 3))]
             found += [
                 pytest.param(question, least, name, value, id=f"{question.__name__}-{name}-{n}")
                 for n, value in enumerate(wrong)
@@ -97,7 +105,7 @@ def test_a_wrong_value_is_refused_by_its_parameter(
         (lambda: kvplan.memory(**MODEL, context=8192, batch=-3), "batch: expected from 1 to 1,000,000, got -3"),
         (lambda: kvplan.recommend("chat", **MODEL, objective="speed"),
          "objective: expected cost, energy, gpus or latency, got 'speed'"),
-        (lambda: kvplan.calibrate([]), "rows: name at least one file of measured rows"),
+        (lambda: kvplan.calibrate([]), "rows: name at least one file of measured rows, or the metrics of a server"),
         (lambda: show("gpu", []), "names: name the gpu to show"),
         (lambda: kvplan.load(**MODEL, gpu="h100", isl=2000, osl=200, disaggregated="0:1"),
          "disaggregated: write prefill:decode replicas from 1 to 1,024, as in 1:2, got '0:1'"),

@@ -102,7 +102,7 @@ def calibrate(
     words, given, versions = (
         values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
     )  # fmt: skip
-    metrics = values.given(values.word, metrics, "metrics")
+    metrics, length = values.given(values.word, metrics, "metrics"), values.seconds(window, "window")
     if not words and metrics is None:
         raise SpecError("rows: name at least one file of measured rows, or the metrics of a server")
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
@@ -127,7 +127,7 @@ def calibrate(
         about = None if output is None else described(output, name, title or "", tier, source)
         from kvplan.api.watch import looked
 
-        live = [looked(metrics, window, given)] if metrics else []
+        live = [looked(metrics, length, given)] if metrics else []
         return calibrate_servers(words, live, output, kind, gpu, given, from_scratch, versions, about, progress)
     refuse_settings(given)
     if from_scratch or versions:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kvplan.api import values
 from kvplan.catalog.tables import write_profile
 from kvplan.catalog.weights import running_text
-from kvplan.errors import KvplanError, SpecError
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
 
@@ -71,6 +71,7 @@ def evaluate(
         >>> kvplan.evaluate("recall", "h2o:50%", samples=2, questions=2).outcome.memories[0].technique
         'baseline'
     """
+    progress, output = values.called(progress, "progress"), values.given(values.word, output, "output")
     evaluation, models = _room()
     names = _techniques(techniques)
     asked = evaluation.EvaluationPlan(
@@ -133,6 +134,8 @@ def _listed(given: str | Iterable[str], name: str) -> list[str]:
 def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
     if isinstance(given, int):
         return [given]
+    if not isinstance(given, Iterable):
+        raise SpecError(f"lengths: expected tokens, as in 480 or '512,4k', got {shown(given)}")
     words = [given] if isinstance(given, str) else [*given]
     return [
         part.strip() if isinstance(part, str) else part

@@ -108,6 +108,7 @@ def simulate(
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
     """
+    told, find_replicas = values.given(values.called, told, "told"), values.flag(find_replicas, "find_replicas")
     begun = perf_counter()
     spec, day = catalog.model(values.word(model, "model")), values.day(on)
     device = catalog.gpu(values.word(gpu, "gpu"))

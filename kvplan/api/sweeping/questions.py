@@ -255,7 +255,7 @@ RECOMMEND = StudyQuestion(
 SIMULATE = StudyQuestion(
     name="simulate",
     figures={
-        "replicas": whole("outcome.replicas"), "gpu_count": whole("outcome.gpus"),
+        "replica_count": whole("outcome.replicas"), "gpu_count": whole("outcome.gpus"),
         "requests": whole("outcome.requests"), "completed": whole("outcome.completed"),
         "preemptions": whole("outcome.preemptions"), "goodput": real("outcome.goodput"),
         **{
@@ -266,7 +266,7 @@ SIMULATE = StudyQuestion(
         "usd_per_query": real("outcome.usd_per_query", "USD"),
     },
     minimize=("usd_per_query", "p95_ttft"),
-    shown=("replicas", "gpu_count", "goodput"),
+    shown=("replica_count", "gpu_count", "goodput"),
     refusal=lambda s: s.refusal,
     needed=(("model",), ("gpu",), ("trace", "workload")),
 )  # fmt: skip
