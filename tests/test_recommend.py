@@ -507,7 +507,7 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:
-    ask = (*ASK, "-g", "b200", "-t", "baseline", "-t", "fp8")
+    ask = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "-t", "baseline", "-t", "fp8")
     found = run(*ask, "--spares", "0", "--max-gpus", "8", "--confidence", "85%", "--tpot", "80ms")
     assert found.code == 1 and "GPUs are needed to keep the other limits, more than --max-gpus 8" in found.err
     assert "The cheapest change that is enough: --" in found.err and "--max-gpus" in found.out
