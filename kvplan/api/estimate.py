@@ -16,6 +16,7 @@ from kvplan.api.sites import (
     one_price,
     price_list,
     site,
+    word_of,
 )
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
@@ -114,11 +115,6 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
         for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))
     }
     return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
-
-
-def word_of(gpu: str, words: Iterable[str]) -> str:
-    """Return the word that named a GPU, which may be a file; its name where none did."""
-    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)
 
 
 def expected(technique: str, model: ModelSpec, context: int) -> Quality:

@@ -10,7 +10,7 @@ from kvplan.api.confirm import confirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of
 from kvplan.api.markets import market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
-from kvplan.api.sites import ON_DEMAND, PUBLISHED
+from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
 from kvplan.api.speculating import drafted
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
@@ -139,6 +139,20 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
         )
         return replace(answer, remedies=tuple(named))
     return answer
+
+
+#: factors of the load that a page may ask about
+LOADS = (0.5, 1.0, 2.0, 4.0)
+
+
+def at_loads(question: Mapping[str, Any], answer: Recommendation) -> list[tuple[float, Recommendation]]:
+    """Return (factor, answer) for the question at other loads, on the recommended GPU alone; none without a plan."""
+    if answer.plan is None or answer.site is None:
+        return []
+    gpu = word_of(answer.plan.gpu, question.get("gpus") or ())
+    fixed = {**question, "gpus": [gpu], "simulate": False}
+    load = values.number(question.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
+    return [(factor, recommend(**varied(fixed, {"load": load * factor}))) for factor in LOADS]
 
 
 def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:

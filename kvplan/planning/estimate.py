@@ -84,8 +84,9 @@ class Estimate:
         return measured if measured.cost.per_query < shown.cost.per_query else None
 
     def cheapest(self, gpu: str) -> Evaluation | None:
-        """Return the row of a GPU on which a query costs least within the limits, None where no row keeps them."""
-        return leading(r for r in self.rows if r.gpu == gpu and r.same_limits and r.same_limits.usd)
+        """Return the row of a GPU that the engine serves and where a query costs least within the limits, or None."""
+        served = (r for r in self.rows if spelling.served_by(r.technique, self.engine))
+        return leading(r for r in served if r.gpu == gpu and r.same_limits and r.same_limits.usd)
 
 
 def leading(rows: Iterable[Evaluation]) -> Evaluation | None:

@@ -12,9 +12,11 @@ from kvplan.planning.fleet.remedies import FleetRemedy
 from kvplan.planning.site import Site
 from kvplan.report.blocks import (
     Bar,
+    Bars,
     Block,
     Column,
     Json,
+    Measure,
     Page,
     Table,
     Text,
@@ -156,6 +158,7 @@ def page(p: FleetPlan) -> Page:
         table(f"What would {change_for(p)}", REMEDY, p.remedies) if p.remedies else None,
         (assigned(p), Text(LEGEND, "quiet")) if p.uses else None,
         money(p),
+        spent(p),
         comparison(p),
         notes("Notes", remarks(p)),
     )
@@ -214,6 +217,25 @@ def money(p: FleetPlan) -> tuple[Block, ...]:
         table("What each workload costs", cost, p.bill.workloads),
         Text(MONEY, "quiet"),
         table("Where each dollar goes", columns, lines, total=total),
+    )
+
+
+def spent(p: FleetPlan) -> Iterator[Bars]:
+    """Yield what each workload costs, and what this fleet and simpler ones cost."""
+    if p.bill is None or p.usd is None:
+        return
+    each = tuple(Measure(w.task.name, w.usd * MONTH, show_usd(w.usd * MONTH)) for w in p.bill.workloads)
+    yield Bars("Cost of each workload", "USD a month", each)
+    fleets = [("this fleet", p.usd), ("one pool per workload", p.separate.usd)]
+    fleets += [(f"{s.gpu} alone", s.usd) for s in p.singles]
+    yield Bars(
+        "Cost of this fleet and of simpler ones",
+        "USD an hour",
+        tuple(
+            Measure(name, usd * HOUR, show_usd(usd * HOUR), tone="best" if name == "this fleet" else "plain")
+            for name, usd in fleets
+            if usd is not None
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kvplan.planning.ratios import Ratio
 from kvplan.planning.techniques import TechniqueSurvey, Weighed
 from kvplan.planning.tiers import Waiting
-from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
+from kvplan.report.blocks import Bars, Block, Column, Json, Measure, Page, Text, notes, records, schema, table
 from kvplan.report.evaluations import CACHE
 from kvplan.report.sources import source
 from kvplan.specs.quality import TASKS
@@ -109,6 +109,19 @@ def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
     return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(TIERS_SAID, "quiet"))
 
 
+def drawn(t: TechniqueSurvey) -> Iterator[Bars]:
+    """Yield what a decode step reads, and what is lost with its 80 % interval, technique by technique."""
+    able = [w for w in t.rows if w.row.layout is not None]
+    read = (Measure(w.row.technique, 100 * w.read, show_percent(w.read)) for w in able if w.read is not None)
+    yield Bars("What a decode step reads of the uncompressed cache", "%", tuple(read))
+    known = (
+        Measure(w.row.technique, 100 * w.quality.drop, lost(w), 100 * w.quality.low, 100 * w.quality.high)
+        for w in able
+        if w.quality.drop is not None
+    )
+    yield Bars("Quality lost on this workload's tasks, with its 80 % interval", "%", tuple(known))
+
+
 def headline(t: TechniqueSurvey) -> str:
     """Return what is asked: the tasks, and whether questions are known when a cache is compressed."""
     w, query = t.workload, t.estimate.query
@@ -147,6 +160,7 @@ def page(t: TechniqueSurvey) -> Page:
         Text(headline(t), "answer"),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
+        drawn(t),
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
         notes("Served by", served),
