@@ -34,7 +34,7 @@ def roofline(site: Site, rows: Sequence[Evaluation]) -> Iterator[Chart]:
         return
     g = site.gpu
     peak = g.rate(16)
-    ends = (0.25, peak / g.bandwidth, 16 * peak / g.bandwidth)
+    ends = (0.25, peak / g.bandwidth, 100 * peak / g.bandwidth)
     roof = Series(f"roof of the {g.name}", ends, tuple(min(peak, g.bandwidth * x) / TERA for x in ends))
     both = [steps_of(r, site.calibration) for r in rows]
     names = tuple(r.technique for r in rows)

@@ -22,7 +22,14 @@ CONFIG: Json = {
     "padding": {"left": 5, "top": 5, "bottom": 5, "right": 80},  # the value behind the longest bar
     "autosize": {"type": "fit-x", "contains": "padding"},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},
-    "legend": {"labelFontSize": 12, "titleFontSize": 12, "orient": "bottom", "columns": 3, "labelLimit": 300},
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "orient": "bottom",
+        "columns": 3,
+        "labelLimit": 300,
+        "columnPadding": 30,
+    },
     "range": {"category": list(COLOURS)},
 }
 
@@ -80,7 +87,13 @@ def charted(chart: Chart) -> Json:
 def axis(field: str, label: str, log: bool) -> Json:
     """Return a quantitative axis; a logarithmic one does not begin at zero."""
     scale = {"type": "log", "nice": False} if log else {"zero": True}
-    return {"field": field, "type": "quantitative", "title": label, "scale": scale, "axis": {"labelExpr": NUMBER}}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": label,
+        "scale": scale,
+        "axis": {"labelExpr": NUMBER, "labelSeparation": 8},
+    }
 
 
 def barred(block: Bars) -> Json:
