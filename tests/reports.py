@@ -309,8 +309,14 @@ def pinned(gpus: tuple[str, ...]) -> Iterator[None]:
     from kvplan import catalog
 
     catalog.gpu("h200")  # names and aliases are read once: before some of them are hidden
-    names = catalog.names
-    with patch.object(catalog, "names", lambda kind: gpus if gpus and kind == "gpus" else names(kind)):
+    if not gpus:
+        yield
+        return
+    names, prices = catalog.names, tuple(p for p in catalog.prices() if p.gpu in gpus)
+    with (
+        patch.object(catalog, "names", lambda kind: gpus if kind == "gpus" else names(kind)),
+        patch.object(catalog, "prices", lambda: prices),
+    ):
         yield
 
 
