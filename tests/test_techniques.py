@@ -19,6 +19,7 @@ from kvplan.perf.step_time import operator_time
 from kvplan.planning.configurations import configurations
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
+from kvplan.report.evaluations import part
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]
 NAMES = st.sampled_from(catalog.names("models"))
@@ -104,6 +105,15 @@ def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first
             spelling.parts(f"{first}+{second}")
     else:
         assert len(spelling.parts(f"{first}+{second}")) == 2
+
+
+def test_a_document_names_the_techniques_that_do_not_compose_with_one() -> None:
+    kinds = techniques.TECHNIQUES.values()
+    for kind in kinds:
+        assert part(kind)["excludes"] == [k.name for k in kinds if k.factor == kind.factor]
+    assert (
+        {"h2o", "streaming"} <= set(part(techniques.TECHNIQUES["h2o"])["excludes"]) <= {k.name for k in kinds} - {"fp8"}
+    )
 
 
 @pytest.mark.parametrize(
