@@ -356,7 +356,7 @@ def printed(arguments: list[str], width: int = 100) -> Printed:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, value) of everything a document holds, timings and lists that grow left out; an element of a list is `[3]`."""
+    """Yield (path, value) of what a document holds but timings and lists that grow; an element of a list is `[3]`."""
     if isinstance(value, dict) and value:
         for key, below in value.items():
             if key not in TIMINGS | GROWING:
