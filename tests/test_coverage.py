@@ -570,7 +570,7 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
         ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "llama3.1-8b", "fp8", 8 + 32 / 128**2),
         ("neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8", "llama3.1-70b", "fp8", 8 + 32 / 128**2),
         ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16", "qwen2.5-7b", "int4", 4 + 20 / 128),
-        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "int8", 8.125),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "w8a8", 8 + 32 / 8192),
         ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", "llama3.1-8b", "bnb-4bit", 4.5),
         ("TheBloke/Llama-2-70B-Chat-AWQ", "llama2-70b", "int4", 4 + 20 / 128),
         ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),

@@ -32,6 +32,7 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row: Llama 3.3 70B takes as much as fp8
     **{
         name: WeightFormat(name=name, bits=bits, everywhere=True)
         for name, bits in {
@@ -53,9 +54,10 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
-            r"(?:quantized[-.])?(?:gptq-)?w8a(?:16|8)|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit|quantized[-.]w8a8",
+            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit",
             "int8",
         ),
+        (r"(?:quantized[-.])?w8a8", "w8a8"),
         (
             r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
             r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-auto-?round|-awq|-gptq|-mixed(?:-auto-?round)?)?|auto-?round|4bit",
