@@ -890,3 +890,36 @@ def test_language_models_at_the_top_of_multimodal_files(model_type: str) -> None
 def test_a_16_bit_upload_of_a_model_in_four_bits_is_16_bits_wide() -> None:
     wide, own = (weights(catalog.model(name), None).total for name in ("unsloth/gpt-oss-120b-BF16", "gpt-oss-120b"))
     assert wide == pytest.approx(2 * 116_829_156_672) and own < 0.3 * wide
+
+
+# -- files that say the same in another way ----------------------------------------------------------------------------
+
+
+def plain_config(**changes: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 97, "head_dim": 16}
+    return {**sizes, "num_key_value_heads": 2, "max_position_embeddings": 64, "intermediate_size": 80, **changes}
+
+
+def test_an_unknown_type_is_read_by_the_class_it_names() -> None:
+    model = read(plain_config(model_type="deepseek_ref", architectures=["Qwen3ForCausalLM"]))
+    assert model.model_type == "qwen3" and not model.assumed
+    assert "'deepseek_ref' is read as qwen3, by the class the file names" in model.notes
+
+
+def test_a_multimodal_type_may_state_its_language_model_at_the_top() -> None:
+    """Step-3.7-Flash in a public file without a text_config: its own sizes, not those of the class."""
+    stated = {"model_type": "step3p7", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    model = read(plain_config(**stated, share_expert_dim=24, max_position_embeddings=65536))
+    assert (len(model.layers), model.max_context, model.hidden) == (4, 65536, 64)
+    assert {w.copies for _, w in model.weights() if w.split == "expert"} == {8}
+
+
+def test_a_text_type_may_nest_its_language_model() -> None:
+    model = read({"model_type": "ministral3", "text_config": plain_config(model_type="ministral3")})
+    assert len(model.layers) == 4
+
+
+def test_halves_of_an_unknown_encoder_and_decoder_are_refused() -> None:
+    halves = {"encoder": plain_config(model_type="bert"), "decoder": plain_config(model_type="unheard")}
+    with pytest.raises(UnknownName, match="an encoder and a decoder"):
+        read({"model_type": "pair", **halves})

@@ -32,7 +32,7 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
-    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row: Llama 3.3 70B takes as much as fp8
+    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
     **{
         name: WeightFormat(name=name, bits=bits, everywhere=True)
         for name, bits in {
