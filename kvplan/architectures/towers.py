@@ -64,7 +64,7 @@ def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes:
     flat = kind.nest not in outer.raw and (kind.flat or states_decoder(outer.raw))
     stated = dict(raw) if flat else outer.nested(kind.nest, model_type=kind.text).raw
     inner = Config(
-        {**stated, "model_type": kind.text} if kind.fixed else stated,
+        {**stated, "model_type": kind.text} if kind.fixed or flat else stated,
         where if flat else f"{where}: {kind.nest}",
         FAMILIES,
         outer,
