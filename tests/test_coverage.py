@@ -640,12 +640,12 @@ def test_a_release_is_read_with_what_its_own_file_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("Qwen/Qwen3-VL-4B-Instruct", "'vl' in its name says another shape than qwen3-4b"),
+        ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
-        ("Qwen/Qwen2.5-7B-Instruct-1M", "'1m' in its name"),
+        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
-        ("allenai/Olmo-3-32B-Think", "its published config is not one that kvplan ships"),
+        ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )
 def test_a_name_that_is_refused_says_why(name: str, why: str) -> None:
@@ -923,3 +923,30 @@ def test_halves_of_an_unknown_encoder_and_decoder_are_refused() -> None:
     halves = {"encoder": plain_config(model_type="bert"), "decoder": plain_config(model_type="unheard")}
     with pytest.raises(UnknownName, match="an encoder and a decoder"):
         read({"model_type": "pair", **halves})
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("VAGOsolutions/Llama-3.1-SauerkrautLM-70b-Instruct", "llama3.1-70b", 131072),
+        ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "llama3.1-8b", 131072),
+        ("Sao10K/L3.3-70B-Euryale-v2.3", "llama3.3-70b", 131072),
+        ("Qwen/Qwen2.5-14B-Instruct-1M", "qwen2.5-14b", 2**20),
+    ],
+)
+def test_a_tune_may_stand_between_a_name_and_its_size(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context) and f"the shape of {base}" in model.assumed[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["Snowflake/Llama-3.1-SwiftKV-8B-Instruct", "Qwen/Qwen3-Big-Omni-8B", "Llama-3.1-2-8B"]
+)
+def test_words_of_another_shape_keep_a_name_apart(name: str) -> None:
+    with pytest.raises(UnknownName):
+        catalog.model(name)
+
+
+def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
+    model = catalog.model("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4")
+    assert (model.name, model.assumed) == ("nemotron3-ultra-550b", ())

@@ -254,6 +254,11 @@ def _parted(words: tuple[str, ...]) -> tuple[str, str]:
             for start in range(max(end - 3, 0), end):
                 known = _shapes().get((*words[start:end], size))
                 rest, inside = (*words[:start], *words[end:place], *words[place + 1 :]), words[end:place]
-                if known and end - start > 1 and not any(w.isdigit() for w in inside) and not any(map(_OTHER.match, rest)):
+                if (
+                    known
+                    and end - start > 1
+                    and not any(w.isdigit() for w in inside)
+                    and not any(map(_OTHER.match, rest))
+                ):
                     found.setdefault(*known)
     return next(iter(found.items())) if len(found) == 1 else ("", "")
