@@ -226,6 +226,30 @@ def test_rwkv_7_keeps_a_matrix_a_head() -> None:
     assert round(model.parameters / 1e9, 2) == 1.53
 
 
+def test_rwkv_6_keeps_a_matrix_a_head() -> None:
+    """RWKV-6 World 1.6B and RWKV-5 World 3B by their names: heads of 64 x 64 numbers in 32 bits, two tokens in 16."""
+    finch = {"model_type": "rwkv6", "hidden_size": 2048, "head_size": 64, "num_hidden_layers": 24, "vocab_size": 65536}
+    eagle = {**finch, "model_type": "rwkv5", "hidden_size": 2560, "num_hidden_layers": 32}
+    model = read(finch)
+    assert kv_layout(model, 16).stored(5000) == 24 * (32 * 64 * 64 * 4 + 2 * 2048 * 2)
+    assert (round(model.parameters / 1e9, 2), round(read(eagle).parameters / 1e9, 2)) == (1.6, 3.06)
+
+
+def test_plamo_2_attends_in_every_other_layer() -> None:
+    """PLaMo 2 8B (9.1 B parameters published): 16 of 32 layers cache 4 heads of 128, within a window but for one."""
+    plamo = {
+        "model_type": "plamo2", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 4, "hidden_size_per_head": 128, "mamba_num_heads": 64,
+        "mamba_d_state": 64, "mamba_d_conv": 4, "mamba_step": 2, "attention_window_size": 2048,
+        "full_attention_idx": [31], "vocab_size": 100000, "max_position_embeddings": 10485760,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    model = read(plamo)
+    assert round(model.parameters / 1e9, 1) == 9.1
+    state = 16 * (8192 * 3 + 8192 * 64) * 2
+    assert kv_layout(model, 16).stored(10_000) == state + (15 * 2048 + 10_000) * 2 * 4 * 128 * 2
+
+
 def test_jais_is_gpt_2_with_a_gate() -> None:
     jais = {
         "model_type": "jais",
