@@ -100,7 +100,7 @@ def test_the_allocator_rounds_large_tensors_up(name: str, tensor: int, weight: f
     assert found.line("weights") / GIB == pytest.approx(weight, abs=0.01)
 
 
-# Qwen3-14B on one H100, utilisation 0.95: activation peak, outside torch, KV left, tokens (llm-d-planner, version-sweep)
+# Qwen3-14B on one H100, utilisation 0.95: peak, outside torch, KV left, tokens (llm-d-planner, version-sweep)
 @pytest.mark.parametrize(
     ("release", "activation", "runtime", "room", "tokens"),
     [("0.15", 5.64, 0.13, 41.94, 274848), ("0.16", 5.64, 0.13, 41.94, 274848), ("0.17", 2.23, 0.13, 45.34, 297152),

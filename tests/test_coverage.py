@@ -924,6 +924,14 @@ def plain_config(**changes: Any) -> dict[str, Any]:
     return {**sizes, "num_key_value_heads": 2, "max_position_embeddings": 64, "intermediate_size": 80, **changes}
 
 
+def test_experts_of_an_unknown_decoder_may_work_in_a_latent() -> None:
+    experts = {"num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    model, wide = (
+        read(plain_config(model_type="unheard", **experts, **latent)) for latent in ({"moe_hidden_size": 16}, {})
+    )
+    assert wide.parameters - model.parameters == 4 * (3 * 8 * 24 * (64 - 16) - 2 * 16 * 64)
+
+
 def test_an_unknown_type_is_read_by_the_class_it_names() -> None:
     model = read(plain_config(model_type="deepseek_ref", architectures=["Qwen3ForCausalLM"]))
     assert model.model_type == "qwen3" and not model.assumed

@@ -14,7 +14,7 @@ from kvplan.specs.model import Recurrent, Weight
 
 @family("plamo2")
 def plamo2(c: Config) -> Body:
-    """Read PLaMo 2: the middle layer of every mamba_step attends, within a window unless full_attention_idx names it."""
+    """Read PLaMo 2: one layer of every mamba_step attends, within a window unless full_attention_idx names it."""
     hidden, count, dim = c.size("hidden_size"), layer_count(c), c.size("hidden_size_per_head", 128)
     step, window = c.size("mamba_step", 2), c.optional("attention_window_size")
     whole = {c.whole("full_attention_idx", i, low=0) for i in c.entries("full_attention_idx") or []}
