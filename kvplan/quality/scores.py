@@ -100,11 +100,14 @@ def alike(rows: Sequence[Score], kind: Technique, model: ModelSpec, table: Quali
 
 def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     """Return a row with its share of the factor: stated, or that of its own spelling; None for a composition."""
-    if row.share is not None:
-        return row
+    return row if row.share is not None else _shared(row, model, row.context or context)
+
+
+@lru_cache(maxsize=4096)
+def _shared(row: Score, model: ModelSpec, context: int) -> Score | None:
     try:
         parts = spelling.parts(row.technique)
-        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(parts) == 1 else None
+        return replace(row, share=share_left(row.technique, model, context)) if len(parts) == 1 else None
     except KvplanError:
         return None
 
