@@ -347,15 +347,23 @@ def test_the_day_is_that_of_the_folder_until_another_is_named(place: Path) -> No
     assert (later.day, later.asked) == ("2026-11-25", 12)
 
 
-def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("group", [1, 5, 50_000])
+def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
     monkeypatch.setattr(sys.modules["kvplan.api.sweep"], "MOST", 2)
+    monkeypatch.setattr(sys.modules["kvplan.catalog.parts"], "GROUP", group)
     kvplan.sweep(write(LOADS), "results", workers=1)
     rows = table("results")
     assert len(list(Path("results").glob("part-*.parquet"))) == 6
     swept = kvplan.sweep("study.yaml", "results", workers=1, compact=True)
     (path,) = Path("results").glob("part-*.parquet")
     assert parquet.read_table(path).to_pylist() == rows and swept.asked == 0
+    assert parquet.ParquetFile(path).num_row_groups == -(-len(rows) // group)
     assert kvplan.sweep("study.yaml", "results", workers=1).asked == 0
+    more = write(LOADS.replace("8, 64", "2, 8, 64"))
+    kvplan.sweep(more, "results", workers=1, compact=True)  # one file again, of the old one and of what is new
+    assert len(list(Path("results").glob("part-*.parquet"))) == 1
+    assert [row["point"] for row in table("results")] == sorted(row["point"] for row in table("results"))
+    assert kvplan.sweep(more, "results", workers=1).summary.rows == len(table("results"))
 
 
 def test_the_folder_is_read_as_one_table(place: Path) -> None:
