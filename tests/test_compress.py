@@ -13,7 +13,7 @@ from compress_families import FAMILIES, texts, tiny  # noqa: E402
 from kvplan.compress import hooks, latents  # noqa: E402
 from kvplan.compress.attention import AttentionPass  # noqa: E402
 from kvplan.compress.caches import Settings, rotations, running  # noqa: E402
-from kvplan.compress.forms import AsIs, Basis, Float4, Float8, Integers, PooledHeads, Whole  # noqa: E402
+from kvplan.compress.forms import AsIs, Basis, Float4, Float8, Integers, PooledHeads, Recent, Whole  # noqa: E402
 from kvplan.compress.layers import CompressedLayer, LayerPlan  # noqa: E402
 from kvplan.compress.rules import HeavyHitters, ObservationWindow, PageReads, chosen, pyramid_within  # noqa: E402
 from kvplan.errors import Incompatible  # noqa: E402
@@ -435,6 +435,37 @@ def test_integers_are_within_half_a_step_of_a_slow_rounding(bits: int, width: in
             )
 
 
+@pytest.mark.parametrize("bits", [4, 2])
+def test_kivi_rounds_what_a_slow_reading_of_its_rule_rounds(bits: int) -> None:
+    """Keys by channel, 32 tokens at a time once 128 stand behind them; values by token, all before the last 128."""
+    x = torch.randn(1, 2, 203, 16, generator=torch.Generator().manual_seed(bits)) * 5
+    found = {}
+    for channels in (True, False):
+        form = Recent(bits, channels)
+        stored = form.pack(x[:, :, :150])
+        for i in range(150, 203):
+            stored = form.add(stored, x[:, :, i : i + 1])
+        found[channels] = form.unpack(stored, x[:, :, :0])
+        assert torch.equal(found[channels], form.unpack(form.pack(x), x[:, :, :0]))
+        for tensor in stored:
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+    def rounded(values: list[float]) -> list[float]:
+        low = float(torch.tensor(min(values)).to(torch.bfloat16))
+        step = float((max(max(values) - low, 1e-6) / torch.tensor(2.0**bits - 1)).to(torch.bfloat16))
+        return [min(2**bits - 1, max(0, round((v - low) / step))) * step + low for v in values]
+
+    for head in range(2):
+        for channel in range(16):
+            for start in (0, 32):  # 203 - 128 = 75 tokens, of which 64 make groups
+                slow = rounded([float(v) for v in x[0, head, start : start + 32, channel]])
+                assert torch.allclose(found[True][0, head, start : start + 32, channel], torch.tensor(slow), atol=1e-4)
+        for token in range(75):
+            slow = rounded([float(v) for v in x[0, head, token]])
+            assert torch.allclose(found[False][0, head, token], torch.tensor(slow), atol=1e-4)
+    assert torch.equal(found[True][:, :, 64:], x[:, :, 64:]) and torch.equal(found[False][:, :, 75:], x[:, :, 75:])
+
+
 def test_eight_bit_floats_keep_three_bits_of_mantissa_under_one_scale() -> None:
     form = Float8()
     x = torch.randn(2, 2, 9, 16, generator=torch.Generator().manual_seed(1))
@@ -495,6 +526,8 @@ STORED = (
     "snapkv:25%+nvfp4",
     "fp8+h2o:20%",
 )
+#: for texts of more than 128 tokens
+LONG = ("kivi:4",)
 
 
 @pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
@@ -512,6 +545,22 @@ def test_bytes_held_are_the_planners_to_the_byte(family: str, padding: tuple[int
             cache = under.cache()
             steps(model, ids, mask, cache, texts(*(0 for _ in padding), length=3, seed=2)[0])
         assert cache.stored == under.planned(43, len(padding), 40), technique
+
+
+@pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bytes_of_long_texts_are_the_planners_to_the_byte(family: str, padding: tuple[int, ...]) -> None:
+    """What leaves the last tokens alone: some are rounded, some not, and some keys wait for others."""
+    model, spec = tiny(family)
+    ids, mask = texts(*padding, length=171)
+    for technique in LONG:
+        with running(model, spec, technique) as under:
+            cache = under.cache()
+            forward(model, ids, mask, cache, position_ids=positions(mask))
+            more = torch.cat([mask, mask.new_ones(len(mask), 3)], 1)
+            forward(model, texts(*(0 for _ in padding), length=3, seed=2)[0], more, cache,
+                    position_ids=positions(more)[:, -3:])  # fmt: skip
+        assert cache.stored == under.planned(174, len(padding), 171), technique
 
 
 def test_bytes_of_a_16_bit_model_are_the_planners_too() -> None:
@@ -555,6 +604,7 @@ def test_tokens_dropped_are_freed() -> None:
         ("llama", "h2o:20%+quest:64", "both choose tokens"),
         ("llama", "mqa+quest:64", "leave gqa, mqa and mhc out"),
         ("gemma3", "kvzip:50%", "would store twice"),
+        ("llama", "kivi:2+h2o:20%", "32 tokens share the scales of their keys, so h2o cannot drop one of them"),
         ("llama", "duo:50%", "not run on real models yet"),
     ],
 )

@@ -15,7 +15,19 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.compress import hooks
-from kvplan.compress.forms import AsIs, Basis, Bits, Float4, Float8, Form, Integers, LatentForm, PooledHeads, Whole
+from kvplan.compress.forms import (
+    AsIs,
+    Basis,
+    Bits,
+    Float4,
+    Float8,
+    Form,
+    Integers,
+    LatentForm,
+    PooledHeads,
+    Recent,
+    Whole,
+)
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
 from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, PageReads, Places, Repeated, Rule
@@ -202,15 +214,18 @@ def _plan(
 ) -> LayerPlan | str | None:
     """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
     rule = next((make(parts[name], new, settings, angles) for name, make in RULES.items() if name in parts), None)
-    bits: Callable[[], Bits] = next((BITS[f"{n}:{a}" if a else n] for n, a in parts.items() if n in BITS), AsIs)
+    name = next((word for n, a in parts.items() if (word := f"{n}:{a}" if a else n) in BITS), "")
+    bits, value_bits = BITS.get(name, AsIs), VALUE_BITS.get(name)
     form = _form(place, old, new, parts, settings, angles)
     if old.kind in SLIDING:
+        if value_bits is not None:
+            return "its own window stays as it is"
         if not isinstance(form, Whole) or bits is not AsIs:
             return LayerPlan(form=form, bits=bits, keep=old.keep, window=_window(old), angles=angles)
         return "its own window stays as it is" if rule is not None else None
     if rule is None and bits is AsIs and isinstance(form, Whole):
         return None
-    return LayerPlan(form=form, bits=bits, keep=new.keep, rule=rule, angles=angles)
+    return LayerPlan(form=form, bits=bits, value_bits=value_bits, keep=new.keep, rule=rule, angles=angles)
 
 
 def _window(group: Group) -> int:
@@ -249,6 +264,8 @@ def refuse(model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], pl
         raise Incompatible(
             f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift"
         )
+    if "kivi" in parts and any(name != "quest" for name in drops):
+        raise Incompatible(f"kivi: 32 tokens share the scales of their keys, so {drops[0]} cannot drop one of them")
     if len(drops) > 1:
         raise Incompatible(f"{' and '.join(drops)} both choose tokens; run one of them")
     if "quest" in parts and any(name in parts for name in ("gqa", "mqa", "mhc")):
@@ -292,6 +309,10 @@ BITS: dict[str, Callable[[], Bits]] = {
     "int4": partial(Integers, 4),
     "int8:token": partial(Integers, 8, 0),
     "int4:token": partial(Integers, 4, 0),
+    "kivi:4": partial(Recent, 4, True),
+    "kivi:2": partial(Recent, 2, True),
 }
+#: how values are written, where not as keys are
+VALUE_BITS: dict[str, Callable[[], Bits]] = {"kivi:4": partial(Recent, 4, False), "kivi:2": partial(Recent, 2, False)}
 #: techniques that run on real models
-BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4")
+BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4", "kivi")

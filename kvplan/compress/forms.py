@@ -129,6 +129,14 @@ class Bits(Protocol):
         """Return what was stored in the type and width of `like`."""
 
 
+def added(bits: Bits, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+    """Return what is stored once the tokens `x` have come; () is what a new cache stores."""
+    if isinstance(bits, Recent):
+        return bits.add(stored, x)
+    packed = bits.pack(x)
+    return tuple(torch.cat(pair, -2) for pair in zip(stored, packed, strict=True)) if stored else packed
+
+
 @dataclass
 class AsIs:
     """Elements of the model's own type."""
@@ -162,12 +170,12 @@ class Float8:
 
 @dataclass
 class Integers:
-    """Integers of 8 or 4 bits; 64 elements of a vector share a bf16 scale and zero point, rounded before they are used.
+    """Integers of 8, 4 or 2 bits; 64 elements of a vector share a bf16 scale and zero point, rounded before their use.
 
-    Two elements of 4 bits share a byte: a vector of an odd width takes one element more.
+    Two elements of 4 bits share a byte, or four of 2: a vector that does not fill its last byte takes all of it.
     """
 
-    bits: int  #: 8 or 4
+    bits: int  #: 8, 4 or 2
     group: int = GROUP  #: elements that share a scale; 0: those of a vector, which is one token's of one head
 
     def pack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -185,19 +193,70 @@ class Integers:
         return self._joined(levels), scale, zero
 
     def _joined(self, levels: Tensor) -> Tensor:
-        if self.bits == 8:
+        each = 8 // self.bits
+        if each == 1:
             return levels.contiguous()
-        even = torch.nn.functional.pad(levels, (0, levels.shape[-1] % 2))
-        return even[..., 0::2] | (even[..., 1::2] << 4)
+        even = torch.nn.functional.pad(levels, (0, -levels.shape[-1] % each)).unflatten(-1, (-1, each))
+        return (even << self._shifts(levels)).sum(-1, dtype=torch.uint8)
+
+    def _shifts(self, levels: Tensor) -> Tensor:
+        return torch.arange(0, 8, self.bits, dtype=torch.uint8, device=levels.device)
 
     def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
         """Return elements x scale + zero point."""
         stored, scale, zero = packed
-        if self.bits == 4:
-            stored = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)[..., : like.shape[-1]]
+        if self.bits < 8:
+            split = (stored[..., None] >> self._shifts(stored)) & (2**self.bits - 1)
+            stored = split.flatten(-2)[..., : like.shape[-1]]
         size = self.group or like.shape[-1]
         each = [t.float().repeat_interleave(size, -1)[..., : like.shape[-1]] for t in (scale, zero)]
         return (stored.float() * each[0] + each[1]).to(like.dtype)
+
+
+#: KIVI: tokens of a channel, or elements of a value, that share a scale, and the last tokens left as they are
+#: (arXiv 2402.02750, section 4.1; the planner reckons the same)
+TOGETHER, UNROUNDED = 32, 128
+
+
+@dataclass
+class Recent:
+    """KIVI: the last 128 tokens as they are; of those before them 32 keys of a channel, or of a value, share a scale.
+
+    Keys are rounded 32 tokens at a time, so that up to 31 tokens more stand as they came. What is stored are elements,
+    scales and zero points of the rounded tokens, then the others: tokens are in the third dimension of each.
+    """
+
+    bits: int  #: 4 or 2
+    channels: bool  #: whether the elements of a group are of one channel (keys), else of one token (values)
+
+    @property
+    def _rounded(self) -> Integers:
+        return Integers(self.bits, TOGETHER)
+
+    def add(self, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored once the tokens `x` have come."""
+        *old, fresh = stored if stored else (x[:, :, :0],)
+        fresh = torch.cat([fresh, x], 2)
+        over = max(fresh.shape[2] - UNROUNDED, 0)
+        if self.channels:
+            over -= over % TOGETHER
+        packed = self._rounded.pack(self._grouped(fresh[:, :, :over]))
+        whole = [torch.cat(pair, 2) for pair in zip(old, packed, strict=True)] if old else packed
+        return (*whole, fresh[:, :, over:].clone(memory_format=torch.contiguous_format))
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (-1, TOGETHER)).transpose(3, 4) if self.channels else x
+
+    def pack(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored of a first pass."""
+        return self.add((), x)
+
+    def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Return what was stored."""
+        *rounded, fresh = packed
+        wide = like.new_empty(0, TOGETHER) if self.channels else like
+        back = self._rounded.unpack(rounded, wide).to(like.dtype)
+        return torch.cat([back.transpose(3, 4).flatten(2, 3) if self.channels else back, fresh], 2)
 
 
 #: magnitudes of a 4-bit float with two bits of exponent and one of mantissa (OCP microscaling formats, 1.0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from kvplan.compress.attention import AttentionPass, attended, drawn, greatest
-from kvplan.compress.forms import Bits, Form
+from kvplan.compress.forms import Bits, Form, Recent, added
 from kvplan.compress.rotation import Angles, Turn
 from kvplan.compress.rules import PageReads, Places, Repeated, Rule, chosen, pyramid_within
 from kvplan.compress.visibility import View
@@ -23,6 +23,7 @@ class LayerPlan:
 
     form: Form  #: which vectors of a token are stored
     bits: Callable[[], Bits]  #: makes how elements are written, of keys and of values
+    value_bits: Callable[[], Bits] | None = None  #: of values, where they are written in another way
     keep: Keep  #: how many tokens, by the planner's own rule
     rule: Rule | None = None  #: which tokens, None for all
     window: int | None = None  #: of a model's own sliding layer [token]
@@ -49,7 +50,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.is_initialized: bool = False
         self.plan = plan
         self.is_sliding = plan.window is not None
-        self.bits = (plan.bits(), plan.bits())
+        self.bits = (plan.bits(), (plan.value_bits or plan.bits)())
         self.parts: tuple[tuple[Tensor, ...], ...] = ((), ())  #: what is stored of keys and of values
         self.like: tuple[Tensor, ...] = ()  #: empty tensors of their types and widths
         self.scores: Tensor | None = None  #: fp32 [batch, stored heads, slots]
@@ -78,11 +79,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         if self.repeating:
             self.latest = count
             return plan.form.widen(whole[0], whole[1], self._turns(count))
-        packed = [bits.pack(t) for bits, t in zip(self.bits, new, strict=True)]
-        self.parts = tuple(
-            tuple(torch.cat(pair, -2) for pair in zip(old, added, strict=True)) if old else added
-            for old, added in zip(self.parts, packed, strict=True)
-        )
+        self.parts = tuple(added(bits, old, t) for bits, old, t in zip(self.bits, self.parts, new, strict=True))
         self.seen, self.slots, self.latest = self.seen + count, self.slots + count, count
         keys, values = plan.form.widen(whole[0], whole[1], self._turns(count))
         if plan.window is not None:
@@ -126,8 +123,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         if not tokens_to_remove:
             return
         count = abs(tokens_to_remove)
-        if self.slots != self.seen:
-            raise Incompatible("a layer that has dropped tokens cannot be cut back to an earlier state")
+        if self.slots != self.seen or isinstance(self.bits[0], Recent):
+            raise Incompatible("a layer that has dropped or rounded tokens cannot be cut back to an earlier state")
         self._take(lambda t: t[..., : t.shape[-2] - count, :])
         if self.scores is not None:
             self.scores = self.scores[..., :-count]
