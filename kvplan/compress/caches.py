@@ -30,7 +30,18 @@ from kvplan.compress.forms import (
 )
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
-from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, PageReads, Places, Repeated, Rule
+from kvplan.compress.rules import (
+    AdaptiveWindow,
+    Chance,
+    ChunkWindow,
+    HeavyHitters,
+    ObservationWindow,
+    PageReads,
+    Places,
+    Repeated,
+    RetrievalHeads,
+    Rule,
+)
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, KVLayout
@@ -56,6 +67,8 @@ class Settings:
     #: StreamingLLM: whether positions are places inside the cache or those in the text; None: inside where it is known
     #: how the model rotates keys
     inside: bool | None = None
+    #: DuoAttention: layer -> stored heads that keep all; None: found in each prompt
+    heads: Mapping[int, tuple[int, ...]] | None = None
     seed: int = 0  #: of the control that drops by chance
 
 
@@ -182,10 +195,22 @@ def planned(
     if "pyramidkv" in parts:
         falling = [place for place, plan in plans.items() if plan.rule is not None]
         plans |= {p: replace(plans[p], steep=(i, len(falling))) for i, p in enumerate(falling)}
+    if "duo" in parts and settings.heads is not None:
+        plans |= {p: _with_heads(p, plan, settings.heads) for p, plan in plans.items()}
     refuse(model, spec, parts, plans)
     layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
     canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
     return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout)
+
+
+def _with_heads(place: int, plan: LayerPlan, heads: Mapping[int, tuple[int, ...]]) -> LayerPlan:
+    """Return a layer's plan with the heads that keep all, where the technique has some."""
+    rule = plan.rule
+    if not isinstance(rule, RetrievalHeads):
+        return plan
+    if place not in heads:
+        raise Incompatible(f"duo: no heads are named for layer {place}; name those that keep all for every layer")
+    return replace(plan, rule=replace(rule, heads=tuple(heads[place])))
 
 
 def _by_layer(layout: KVLayout) -> dict[int, Group]:
@@ -266,6 +291,8 @@ def refuse(model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], pl
         )
     if "kivi" in parts and any(name != "quest" for name in drops):
         raise Incompatible(f"kivi: 32 tokens share the scales of their keys, so {drops[0]} cannot drop one of them")
+    if "mhc" in parts and any(name in parts for name in UNEVEN):
+        raise Incompatible(f"{drops[0]}: heads differ in length, and latents are of heads together; leave mhc out")
     if len(drops) > 1:
         raise Incompatible(f"{' and '.join(drops)} both choose tokens; run one of them")
     if "quest" in parts and any(name in parts for name in ("gqa", "mqa", "mhc")):
@@ -291,12 +318,24 @@ def _streaming(argument: str, group: Group, settings: Settings, angles: Angles |
     return Places(sinks, (group.keep.budget or 0) - sinks, inside=inside)
 
 
+def _duo(argument: str, group: Group, settings: Settings, angles: Angles | None) -> Rule:
+    """Return the rule of 'duo:P%', refused where that is no whole number of the heads that a layer stores."""
+    share = group.keep.share or 1
+    if (share * group.vectors).denominator != 1:
+        some = f"{group.vectors} heads that a layer stores" if group.vectors > 1 else "the one vector of a layer"
+        raise Incompatible(f"duo: {argument} of {some} is no whole number of heads")
+    return RetrievalHeads(share=float(share))
+
+
 #: which tokens, and how elements are written, by the technique's name
 RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
     "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
     CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
     "snapkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
     "pyramidkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
+    "adakv": lambda _argument, _group, _settings, _angles: AdaptiveWindow(),
+    "duo": _duo,
+    "chunkkv": lambda _argument, _group, _settings, _angles: ChunkWindow(),
     "kvzip": lambda _argument, _group, _settings, _angles: Repeated(),
     "quest": lambda _argument, group, _settings, _angles: PageReads(group.reads or 0),
     "streaming": _streaming,
@@ -314,5 +353,7 @@ BITS: dict[str, Callable[[], Bits]] = {
 }
 #: how values are written, where not as keys are
 VALUE_BITS: dict[str, Callable[[], Bits]] = {"kivi:4": partial(Recent, 4, False), "kivi:2": partial(Recent, 2, False)}
+#: techniques whose heads hold different numbers of tokens
+UNEVEN = ("adakv", "duo")
 #: techniques that run on real models
 BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4", "kivi")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -129,9 +129,17 @@ class Bits(Protocol):
         """Return what was stored in the type and width of `like`."""
 
 
+@runtime_checkable
+class Growing(Bits, Protocol):
+    """Bits whose stored tensors do not grow by a slot for each token."""
+
+    def add(self, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored once the tokens `x` have come."""
+
+
 def added(bits: Bits, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
     """Return what is stored once the tokens `x` have come; () is what a new cache stores."""
-    if isinstance(bits, Recent):
+    if isinstance(bits, Growing):
         return bits.add(stored, x)
     packed = bits.pack(x)
     return tuple(torch.cat(pair, -2) for pair in zip(stored, packed, strict=True)) if stored else packed
