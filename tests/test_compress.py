@@ -563,6 +563,23 @@ def test_latents_by_weights_are_the_truncated_svd_of_the_projection() -> None:
     assert float(lost) == pytest.approx(float(best), rel=1e-3)
 
 
+@pytest.mark.parametrize("energy", [0.5, 0.9])
+def test_energy_takes_the_least_rank_that_holds_it_in_every_layer(energy: float) -> None:
+    model, spec = tiny("llama")
+    sums = latents.sums_of_weights(model, spec, "mhc:2x:g1")
+    found = latents.by_energy(model, spec, ":g1", energy, sums)
+    wide = int(found.technique.removeprefix("mhc:").removesuffix(":g1"))
+    assert min(min(pair) for pair in found.held.values()) >= energy
+    for size, enough in ((wide, True), (wide - 4, False)):  # two latents, each of a key and a value
+        least = 1.0
+        for layer in model.model.layers:
+            for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
+                for head in projection.weight.unflatten(0, (2, 16)):
+                    spread = torch.linalg.svdvals(head.double()).square()
+                    least = min(least, float(spread[: size // 4].sum() / spread.sum()))
+        assert (least >= energy) is enough
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("width", [16, 63, 64, 65, 130])
 def test_integers_are_within_half_a_step_of_a_slow_rounding(bits: int, width: int) -> None:
