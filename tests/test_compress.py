@@ -188,6 +188,24 @@ def test_latents_of_full_rank_lose_nothing(family: str) -> None:
             close(steps(model, ids, mask, under.cache(), new), plain, 1e-3)
 
 
+@pytest.mark.parametrize("family", [n for n in ROTATING if n not in ("falcon", "mistral-sliding")])
+def test_values_are_absorbed_into_the_output_and_not_rebuilt(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, spec = tiny(family)
+    ids, mask = texts(0, 7, 23)
+    new = texts(0, 0, 0, length=4, seed=2)[0]
+    rebuilt_of: set[int] = set()
+    rebuild = Basis.widen
+    monkeypatch.setattr(Basis, "widen", lambda b, x, width: rebuilt_of.add(id(b)) or rebuild(b, x, width))
+    for technique in ("mhc:3x", "mhc:3x+h2o:50%", "mhc:3x:g1+fp8"):
+        found = latents.by_texts(model, spec, technique, [texts(0, 0, seed=9)[0]]).latents
+        with running(model, spec, technique, Settings(latents=found, absorb=False)) as under:
+            rebuilt = steps(model, ids, mask, under.cache(), new)
+        rebuilt_of.clear()
+        with running(model, spec, technique, Settings(latents=found)) as under:
+            close(steps(model, ids, mask, under.cache(), new), rebuilt, 1e-3)
+        assert rebuilt_of == {id(keys) for keys, _ in found.values()}
+
+
 # -- against slow references ----------------------------------------------------------------------
 
 

@@ -69,6 +69,7 @@ class Settings:
     inside: bool | None = None
     #: DuoAttention: layer -> stored heads that keep all; None: found in each prompt
     heads: Mapping[int, tuple[int, ...]] | None = None
+    absorb: bool = True  #: MHC: whether values are read as latents, where the model's attention lets itself be replaced
     seed: int = 0  #: of the control that drops by chance
 
 
@@ -140,9 +141,14 @@ def running(
     """Run a model under a technique; Incompatible says why it cannot. As before afterwards."""
     angles = rotations(model)
     under = planned(model, spec, technique, settings, angles)
-    drops = any(plan.rule is not None for plan in under.plans.values())
-    with hooks.hung(model, angles, drops=drops):
+    attends = any(plan.rule is not None or absorbed(plan) for plan in under.plans.values())
+    with hooks.hung(model, angles, drops=attends):
         yield under
+
+
+def absorbed(plan: LayerPlan) -> bool:
+    """Whether a layer's attention is over latents of values."""
+    return isinstance(plan.form, LatentForm) and plan.form.absorbed
 
 
 def rotations(model: PreTrainedModel) -> dict[int, Angles]:
@@ -197,6 +203,9 @@ def planned(
         plans |= {p: replace(plans[p], steep=(i, len(falling))) for i, p in enumerate(falling)}
     if "duo" in parts and settings.heads is not None:
         plans |= {p: _with_heads(p, plan, settings.heads) for p, plan in plans.items()}
+    if "mhc" in parts and settings.absorb and hooks.absorbs(model) and "reconstruct" not in parts["mhc"].split(":"):
+        plans = {p: replace(x, form=replace(x.form, absorbed=True)) if isinstance(x.form, LatentForm) else x
+                 for p, x in plans.items()}  # fmt: skip
     refuse(model, spec, parts, plans)
     layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
     canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)

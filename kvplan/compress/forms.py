@@ -87,12 +87,31 @@ class Basis:
         joined = latent @ back.to(latent).mT + self.mean[:, None].to(latent)
         return joined.unflatten(3, (-1, width)).transpose(2, 3).flatten(1, 2)
 
+    def handed(self, latent: Tensor, width: int) -> Tensor:
+        """Return latents as values of the heads they serve, a one behind each: [batch, heads, tokens, rank + 1]."""
+        heads = self.mean.shape[1] // width
+        ones = latent.new_ones((*latent.shape[:-1], 1))
+        return torch.cat([latent, ones], -1).repeat_interleave(heads, 1)
+
+    def read(self, out: Tensor, width: int) -> Tensor:
+        """Return what attention over vectors gives, [batch, queries, query heads, width], from that over `handed` ones.
+
+        Sums over tokens and the way back from latents commute; the ones have summed up what the mean counts for.
+        """
+        back = self.directions if self.rebuilding is None else self.rebuilding
+        each = back.unflatten(1, (-1, width)).flatten(0, 1)
+        mean = self.mean.reshape(-1, width)
+        shared = out.shape[2] // len(mean)
+        each, mean = (t.repeat_interleave(shared, 0).to(out) for t in (each, mean))
+        return torch.einsum("bqhr,hwr->bqhw", out[..., :-1], each) + out[..., -1:] * mean
+
 
 @dataclass(frozen=True)
 class LatentForm:
     """MHC: keys before their rotation, and values, as low-rank latents of groups of heads.
 
-    Keys are rebuilt and rotated when they are read, values rebuilt (Palu, arXiv 2407.21118).
+    Keys are rebuilt and rotated when they are read (Palu, arXiv 2407.21118). Values are not where they are `absorbed`:
+    attention sums up latents, and what is read back is its output, a vector a query instead of one a token.
     """
 
     keys: Basis  #: of keys before rotation
@@ -100,6 +119,11 @@ class LatentForm:
     key_width: int  #: elements of a key of one head
     value_width: int  #: elements of a value of one head
     needs_turn: bool = True  #: False where the model rotates nothing
+    absorbed: bool = False  #: whether attention is over latents of values; its output needs `read` then
+
+    def read(self, out: Tensor) -> Tensor:
+        """Return the output of attention as the model expects it."""
+        return self.values.read(out, self.value_width) if self.absorbed else out
 
     def narrow(self, keys: Tensor, values: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
         """Return the latents of keys and of values."""
@@ -107,8 +131,9 @@ class LatentForm:
         return self.keys.narrow(plain), self.values.narrow(values)
 
     def widen(self, first: Tensor, second: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
-        """Return keys rebuilt and rotated, and values rebuilt."""
-        keys, values = self.keys.widen(first, self.key_width), self.values.widen(second, self.value_width)
+        """Return keys rebuilt and rotated, and values rebuilt or as they are read without that."""
+        keys = self.keys.widen(first, self.key_width)
+        values = (self.values.handed if self.absorbed else self.values.widen)(second, self.value_width)
         if turn is None:
             return keys, values
         if turn.cos.ndim == 4:  # groups of heads hold different tokens
