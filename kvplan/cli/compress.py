@@ -41,6 +41,6 @@ def command(form: str, **options: Any) -> None:
 
     if sys.stderr.isatty():
         say("loads torch and the model")
-    with bar(time.monotonic, time.monotonic() + FOREVER) as progress:
+    with bar(time.monotonic, time.monotonic() + FOREVER, say) as progress:
         result = compress(progress=progress, **options)
     deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)

@@ -107,6 +107,7 @@ class Under:
     plans: Mapping[int, LayerPlan]  #: of the layers that are compressed
     left: Mapping[int, str]  #: the other layers, and why they are left as they are
     layout: KVLayout  #: the planner's cache of a sequence
+    before: KVLayout  #: the same without the technique
 
     def cache(self) -> CompressedCache:
         """Return an empty cache."""
@@ -209,7 +210,7 @@ def planned(
     refuse(model, spec, parts, plans)
     layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
     canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
-    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout)
+    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout, before=before)
 
 
 def _with_heads(place: int, plan: LayerPlan, heads: Mapping[int, tuple[int, ...]]) -> LayerPlan:
