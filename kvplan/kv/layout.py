@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+#: a scale and a zero point of 16 bits, for a channel of those keys that are rounded together [B]
+KEY_SCALES = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
@@ -122,7 +125,8 @@ class Group:
     key_width: float = 0.0  #: elements of it that are keys
     bits: float = 16.0  #: per element, scales aside [bit]
     keep: Keep = field(default_factory=Keep)  #: which tokens
-    recent: int = 0  #: the last tokens, kept in `full_bits` until there are enough to round them together [token]
+    recent: int = 0  #: the last tokens, kept in `full_bits` [token]
+    together: int = 1  #: tokens whose keys share scales, channel by channel, and so wait for each other [token]
     full_bits: float = 16.0  #: of an element of those tokens [bit]
     side: float = 0.0  #: scales and scores beside a token's elements [B]
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
@@ -160,7 +164,9 @@ class Group:
     def held(self, kept: int) -> float:
         """Return the bytes of so many kept tokens, the recent ones unrounded. [B]"""
         fresh = min(kept, self.recent)
-        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes
+        more = self.vectors * self.key_width * ((self.full_bits - self.bits) / 8 - KEY_SCALES / self.together)
+        waiting = (kept - fresh) % self.together  # their values are rounded, their keys not yet
+        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes + waiting * more
 
     def at(self, length: int) -> "Group":
         """Return the group as it is kept at this length: left alone where evicting would store no less."""

@@ -43,7 +43,7 @@ def with_points(case: Case, row: Evaluation, first: Evaluation, limits: Limits) 
     def at(full: Timing, batch: int) -> Timing:
         key = full.parallel, batch
         if key not in seen:
-            seen[key] = at_load(case, layout, full.parallel, full.sequences, batch, full.passes)
+            seen[key] = at_load(case, layout, full.parallel, full.sequences, batch, full.lines)
         return seen[key]
 
     lone = same = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, hypot
 
 from kvplan.architectures.formats import FORMATS
@@ -14,8 +15,9 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.kv.speeds import interval
 from kvplan.money.cost import QueryCost, query_cost
+from kvplan.perf.lines import LoadLines, TokenLines, load_lines, token_lines
 from kvplan.perf.operators import CACHE, Operator
-from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
+from kvplan.perf.serving import Load, Passes, Served, passes, serve
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.quality.loss import Quality
@@ -131,7 +133,7 @@ class Timing:
     parallel: Parallel  #: the ranks of the replica
     sequences: int  #: that fit in memory
     batch: int  #: sequences the engine runs at once
-    passes: Passes  #: operators of its prefill and decode
+    lines: LoadLines  #: its steps at any load
     chunks: int  #: passes that prefill a prompt
     served: Served  #: its times in steady state
 
@@ -195,6 +197,17 @@ class Case:
     def chunk(self) -> int:
         """Tokens of prompts that the engine takes into one step. [token]"""
         return self.site.engine.limits(self.site.gpu)[1]
+
+    @cached_property
+    def _token_lines(self) -> dict[Parallel, TokenLines]:
+        return {}
+
+    def token_lines(self, parallel: Parallel) -> TokenLines:
+        """Return what a step takes for its tokens on a replica of this shape, worked out once for all techniques."""
+        if parallel not in self._token_lines:
+            held = weights(self.model, self.site.weights)
+            self._token_lines[parallel] = token_lines(self.model, self.base, held, parallel, self.site.calibration)
+        return self._token_lines[parallel]
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
@@ -306,29 +319,45 @@ def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> T
     return at_load(case, layout, parallel, sequences, min(sequences, most * parallel.data))
 
 
+def lines_of(case: Case, layout: KVLayout, parallel: Parallel) -> LoadLines:
+    """Return the steps of a replica under a technique, at any load."""
+    query, c = case.query, case.site.calibration
+    return load_lines(
+        case.model, case.base, layout, parallel, case.token_lines(parallel), c, prompt=query.prompt, output=query.output
+    )
+
+
+def each_of(parallel: Parallel, batch: int) -> float:
+    """Return the sequences of one rank and stage: while it prefills a prompt, the others work on other prompts."""
+    return max(batch / (parallel.pipeline * parallel.data), 1.0)
+
+
 def at_load(
-    case: Case, layout: KVLayout, parallel: Parallel, sequences: int, batch: int, known: Passes | None = None
+    case: Case, layout: KVLayout, parallel: Parallel, sequences: int, batch: int, known: LoadLines | None = None
 ) -> Timing:
-    """Return the times of a replica with `batch` requests in flight; `known` are its passes at another load."""
-    query, site, c = case.query, case.site, case.site.calibration
-    # while one rank or stage prefills a prompt, the others work on other prompts
-    each = max(batch / (parallel.pipeline * parallel.data), 1.0)
-    timing = passes(
-        case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
-        output=query.output, chunk=c.chunk, known=known,
-    )  # fmt: skip
+    """Return the times of a replica with `batch` requests in flight; `known` are its steps at any load."""
+    query, c = case.query, case.site.calibration
+    each, lines = each_of(parallel, batch), known or lines_of(case, layout, parallel)
     chunks = ceil(query.prompt / c.chunk)
     load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
-    served = serve(load, steps(timing, c, each), c)
-    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=timing, chunks=chunks, served=served)
+    served = serve(load, lines.steps(each), c)
+    return Timing(parallel=parallel, sequences=sequences, batch=batch, lines=lines, chunks=chunks, served=served)
 
 
-def spread_of(case: Case, technique: str, t: Timing) -> tuple[float, float]:
+def passes_of(case: Case, layout: KVLayout, t: Timing) -> Passes:
+    """Return the operators of a replica's five steps at its load."""
+    query, site = case.query, case.site
+    return passes(
+        case.model, case.base, layout, weights(case.model, site.weights), t.parallel,
+        batch=each_of(t.parallel, t.batch), prompt=query.prompt, output=query.output, chunk=site.calibration.chunk,
+    )  # fmt: skip
+
+
+def spread_of(case: Case, technique: str, decode: Sequence[Operator], each: float) -> tuple[float, float]:
     """Return the 80 % interval of TPOT as factors: the server's, and that of reading a compressed cache beside it."""
     c = case.site.calibration
-    each = max(t.batch / (t.parallel.pipeline * t.parallel.data), 1.0)
-    cache = sum(float(operator_time(o, c)) for o in t.passes.decode if o.limit == CACHE)
-    part = cache / float(step_time(t.passes.decode, c, each))
+    cache = sum(float(operator_time(o, c)) for o in decode if o.limit == CACHE)
+    part = cache / float(step_time(decode, c, each))
     (low, high), _ = interval(technique)
     return (1 - hypot(1 - c.tpot.low, part * (1 - low)), 1 + hypot(c.tpot.high - 1, part * (high - 1)))
 
@@ -345,9 +374,10 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     if price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
         cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
+    known = passes_of(case, row.layout, t)
     return replace(
         row,
-        spread=spread_of(case, row.technique, t),
+        spread=spread_of(case, row.technique, known.decode, each_of(parallel, t.batch)),
         parallel=parallel,
         sequences=t.sequences,
         batch=t.batch,
@@ -358,8 +388,8 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
         query_seconds=t.query_seconds,
         cost=cost,
         served=t.served,
-        decode=tuple(t.passes.decode),
-        prefill=tuple(t.passes.alone),
+        decode=tuple(known.decode),
+        prefill=tuple(known.alone),
         chunks=t.chunks,
     )
 

@@ -396,7 +396,7 @@ def guards(kind: Technique, task: str, *, seen: bool = True) -> tuple[str, ...]:
 
 def quotes(table: QualityTable, kind: Technique) -> tuple[str, ...]:
     """Return published scores of a technique that cannot be interpolated, since more was changed than the technique."""
-    rows = [r for r in table.scores if r.technique == kind.name and r.share is None and r.grade != "C"]
+    rows = [r for r in table.answering.get(kind.name, ()) if r.technique == kind.name and r.share is None]
     return (
         ()
         if table.own

@@ -45,16 +45,15 @@ def pools(
     was seen rows measured so before others. What needs the question and was measured with it alone says nothing of
     caches that are compressed without.
     """
-    usable = [s for s in table.scores if s.grade != "C"]
     if table.own:
-        mine = [s for s in usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
+        mine = [s for s in table.usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
         placed = tuple(s for s in (_placed(row, model, context) for row in mine) if s is not None)
         return ([Evidenced(placed, very=True)] if placed else []), ""
     found: list[Evidenced] = []
     reasons: list[str] = []
     for family in dict.fromkeys((name, kind.name, STAND_INS.get(kind.name, ""))):
         placed = tuple(
-            s for s in (_placed(r, model, context) for r in usable if _is_of(r, family)) if s is not None
+            s for s in (_placed(r, model, context) for r in table.answering.get(family, ())) if s is not None
         )  # fmt: skip
         for rows, label in by_query(placed, kind, seen=seen):
             same = tuple(r for r in rows if r.model == model.name)
@@ -68,11 +67,6 @@ def pools(
                 "which it is not here"
             )
     return found, "" if found else next(iter(reasons), f"no score of {kind.title} alone was published")
-
-
-def _is_of(row: Score, family: str) -> bool:
-    """Whether a row is of a technique's family or spelling; one without a share names a whole spelling."""
-    return row.technique == family or (row.share is None and row.technique.partition(":")[0] == family)
 
 
 def by_query(rows: Sequence[Score], kind: Technique, *, seen: bool) -> list[tuple[list[Score], str]]:
@@ -106,11 +100,14 @@ def alike(rows: Sequence[Score], kind: Technique, model: ModelSpec, table: Quali
 
 def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     """Return a row with its share of the factor: stated, or that of its own spelling; None for a composition."""
-    if row.share is not None:
-        return row
+    return row if row.share is not None else _shared(row, model, row.context or context)
+
+
+@lru_cache(maxsize=4096)
+def _shared(row: Score, model: ModelSpec, context: int) -> Score | None:
     try:
         parts = spelling.parts(row.technique)
-        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(parts) == 1 else None
+        return replace(row, share=share_left(row.technique, model, context)) if len(parts) == 1 else None
     except KvplanError:
         return None
 

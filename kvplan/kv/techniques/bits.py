@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import ceil
 
 from kvplan.errors import Incompatible, UnknownName
-from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.layout import KEY_SCALES, Group, KVLayout
 from kvplan.kv.techniques.technique import Speed, paper, require_groups, served, technique
 
 #: elements that share one bf16 scale and one bf16 zero point in int8 and int4 caches (quanto, hqq)
@@ -215,14 +215,18 @@ def kivi(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys rounded per channel and values per token in 2 or 4 bits; a scale and zero point per 32 of them."""
     if argument not in ("2", "4"):
         raise UnknownName("technique", f"kivi:{argument}", ["kivi:2", "kivi:4"], "write kivi:2 or kivi:4")
-    each = 32.0 / KIVI_GROUP / 8  # of an element, keys and values alike [B]
+
+    def side(g: Group) -> float:
+        return g.vectors * KEY_SCALES * (g.key_width / KIVI_GROUP + ceil((g.width - g.key_width) / KIVI_GROUP))
+
     rounded = quantised(
-        layout, float(argument), f"kivi:{argument}", side=lambda g: g.vectors * g.width * each,
-        speed=replace(TOKEN, measured=""),
+        layout, float(argument), f"kivi:{argument}", side=side, speed=replace(TOKEN, measured="")
     )  # fmt: skip
 
     def change(old: Group, g: Group) -> Group:
-        return replace(g, recent=KIVI_RECENT, full_bits=old.bits) if g.vectors and not old.recent else g
+        if not g.vectors or old.recent:
+            return g
+        return replace(g, recent=KIVI_RECENT, together=KIVI_GROUP, full_bits=old.bits)
 
     return replace(rounded, groups=tuple(map(change, layout.groups, rounded.groups)))
 
