@@ -5,7 +5,9 @@ Editors complete and check by it; readers stay the judges, since a schema cannot
 
 from collections.abc import Callable, Iterable
 
+from kvplan import CODE
 from kvplan.catalog import claim_files, engines, fleets, launching, rental, scores, sweeps, workloads
+from kvplan.catalog.files import read_json
 from kvplan.catalog.gpus import NEEDED, RATES
 from kvplan.catalog.shapes import (
     Shape,
@@ -304,7 +306,24 @@ KINDS: dict[str, tuple[Callable[[], Shape], str, str]] = {
 }
 
 
-def schema(kind: str) -> Shape:
-    """Return the schema of a kind of file."""
+def schema(kind: str, asked: Iterable[str] = ()) -> Shape:
+    """Return the schema of a kind of file; `asked` are the questions that a study may ask."""
     made, title, _ = KINDS[kind]
-    return file_of(kind, title, made())
+    return file_of(kind, title, study(asked) if kind == "study" else made())
+
+
+# -- documents ------------------------------------------------------------------------------------
+
+#: folder with the schema of every command's document; `pytest --update-golden` writes them
+DOCUMENTS = CODE / "schemas"
+
+
+def documents() -> tuple[str, ...]:
+    """Return the commands whose documents have a schema."""
+    return tuple(sorted(path.stem for path in DOCUMENTS.glob("*.json")))
+
+
+def document_schema(command: str) -> Shape:
+    """Return the schema of a command's document."""
+    schema: Shape = read_json((DOCUMENTS / f"{command}.json").read_text("utf-8"), f"{command}.json")
+    return schema
