@@ -6,9 +6,18 @@ read off the answers that the golden files hold: `pytest --update-golden` writes
 
 import json
 import re
+from collections.abc import Mapping
+from contextlib import ExitStack, chdir
+from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from jsonschema import Draft202012Validator
+from metric_pages import REQUESTS, SECONDS, served, vllm
+from reports import printed
+
+from kvplan.catalog.schemas import document_schema
 from kvplan.catalog.shapes import DRAFT
 from kvplan.report.dictionary import meaning
 
@@ -101,3 +110,44 @@ def closed(shape: Any) -> Any:
 def written(schema: Shape) -> str:
     """Return a schema as its file holds it."""
     return json.dumps(schema, indent=1) + "\n"
+
+
+def keeps(document: Any) -> list[str]:
+    """Return where a document leaves its schema, which here knows every name."""
+    check = Draft202012Validator(closed(document_schema(document["command"])))
+    return [f"{e.json_path}: {e.message}"[:200] for e in check.iter_errors(document)]
+
+
+# -- answers without a golden file ----------------------------------------------------------------
+
+#: commands whose answers depend on the machine, on a server, or take a model
+BESIDE = {
+    "doctor": "doctor", "schema": "schema gpu", "tour": "tour",
+    "evaluate": "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96",
+    "compress": "compress -m recall -t mhc:2x -o latents",
+    "watch": "watch ADDRESS --set gpu=h100 --set tp=1 --count 1",
+}  # fmt: skip
+
+
+def beside(command: str, folder: Path) -> Any:
+    """Return the document of a command of BESIDE, asked in a folder."""
+    clock = count(0.0, SECONDS)
+    with ExitStack() as stack:
+        stack.enter_context(chdir(folder))
+        line = BESIDE[command]
+        if "ADDRESS" in line:
+            stack.enter_context(patch("kvplan.catalog.metrics.time.monotonic", lambda: next(clock)))
+            stack.enter_context(patch("kvplan.api.watch.time.sleep", lambda _: None))
+            address = stack.enter_context(served(*(vllm(REQUESTS * n) for n in range(9))))
+            line = line.replace("ADDRESS", address)
+        return printed([*line.split(), "--json"]).json
+
+
+def write_anew(told: Mapping[str, list[Any]], folder: Path) -> None:
+    """Write the schema of every command, those of BESIDE from answers given now."""
+    for command in BESIDE:
+        told = {**told, command: [beside(command, folder)]}
+    for path in SCHEMAS.glob("*.json"):
+        path.unlink()
+    for command, documents in told.items():
+        (SCHEMAS / f"{command}.json").write_text(written(schema_of(command, documents)), "utf-8")

@@ -288,7 +288,8 @@ for words in json.loads(sys.argv[1]):
 """
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
-    "list engines", "doctor", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "list engines", "doctor", "schema gpu", "tour", "show profile mine.yaml", "prices --apis",
+    "calibrate mine.csv -o out.yaml",
     "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96", "compress -m recall -t mhc:2x -o latents",
     *{line.split()[0]: line for line in reversed(REPORTS.values())}.values(),
 ]  # fmt: skip

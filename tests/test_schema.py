@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from document_schemas import SCHEMAS, closed, inferred, joined
+from document_schemas import BESIDE, SCHEMAS, beside, inferred, joined, keeps
 from jsonschema import Draft202012Validator
 
 from kvplan import catalog
@@ -123,12 +123,6 @@ def test_the_words_of_a_schema_are_those_of_its_reader() -> None:
 # -- answers --------------------------------------------------------------------------------------
 
 
-def keeps(document: Any) -> list[str]:
-    """Return where a document leaves its schema, which knows every name."""
-    check = Draft202012Validator(closed(document_schema(document["command"])))
-    return [f"{e.json_path}: {e.message}"[:200] for e in check.iter_errors(document)]
-
-
 def test_a_document_that_gains_a_name_or_changes_a_type_leaves_its_schema(run) -> None:
     document = run("memory", "-m", "llama3.1-8b", "-c", "8k", "--json").json
     assert keeps(document) == []
@@ -139,21 +133,11 @@ def test_a_document_that_gains_a_name_or_changes_a_type_leaves_its_schema(run) -
     assert check.is_valid({**document, "new": 1}), "a published schema lets later releases say more"
 
 
-#: commands whose answers depend on the machine or take a model, and so have no golden file
-BESIDE = {
-    "doctor": "doctor", "schema": "schema gpu", "tour": "tour",
-    "evaluate": "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96",
-    "compress": "compress -m recall -t mhc:2x -o latents",
-}  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("command", BESIDE)
-def test_an_answer_without_a_golden_file_keeps_to_its_schema(
-    run, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert keeps(run(*BESIDE[command].split(), "--json").json) == []
+def test_an_answer_without_a_golden_file_keeps_to_its_schema(command: str, tmp_path: Path) -> None:
+    document = beside(command, tmp_path)
+    assert document["command"] == command and keeps(document) == []
 
 
 def test_every_command_has_a_schema() -> None:
@@ -189,3 +173,56 @@ def test_a_schema_as_a_table_has_a_row_for_every_field(run) -> None:
     for name in ("gpus", "workloads", r"workloads\[\].max\_quality\_drop", r"gpus.\*.count"):
         assert f"| {name} |" in table
     assert {f"{path.stem}" for path in SCHEMAS.glob("*.json")} == set(documents())
+
+
+# -- the data dictionary --------------------------------------------------------------------------
+
+FILES_PAGE = """# Fields of files
+
+Every kind of YAML file that you write, made from its [schema](schemas.md). A dot nests, `[]` is an element of a list,
+`*` any name. Quantities carry their unit; a figure may be written as `{value: ..., source: ...}`.
+"""
+DOCUMENTS_PAGE = """# Fields of documents
+
+What every command prints with `--json`, made from its [schema](schemas.md). A dot nests, `[]` is an element of a list,
+`*` any name; unknown figures are null.
+"""
+
+
+def dictionary(head: str, found: list[Any]) -> str:
+    """Return a page with a table for every schema."""
+    from kvplan.report.formats.md import marked
+    from kvplan.report.schema import page
+
+    parts = [f"## {one.kind}\n\n{marked(page(one)).replace('**', '')}\n" for one in found]
+    return "\n".join([head, *parts])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data-files", lambda: dictionary(FILES_PAGE, [schema(kind) for kind in KINDS])),
+        ("data-documents", lambda: dictionary(DOCUMENTS_PAGE, [schema(answer=name) for name in documents()])),
+    ],
+)
+def test_the_data_dictionary_is_that_of_the_schemas(request: pytest.FixtureRequest, name: str, text: Any) -> None:
+    path = ROOT / "docs" / f"{name}.md"
+    if request.config.getoption("--update-golden"):
+        path.write_text(text(), "utf-8")
+    assert path.read_text("utf-8") == text(), "run pytest tests/test_schema.py --update-golden"
+
+
+#: commands whose documents scripts rely on: every figure of theirs is explained
+RELIED_ON = ("estimate", "memory", "recommend", "load", "simulate", "techniques")
+
+
+@pytest.mark.parametrize("command", RELIED_ON)
+def test_figures_that_scripts_rely_on_are_explained(command: str) -> None:
+    from kvplan.report.schema import rows
+
+    silent = {
+        field.rpartition(".")[2].removesuffix("[]")
+        for field, kind, said in rows(document_schema(command))
+        if kind.startswith("number") and not said and "*" not in field
+    }
+    assert not silent

@@ -25,4 +25,4 @@ def page(text: str) -> None:
     if wanted := os.environ.get(PAGER):
         os.environ["PAGER"] = wanted
     os.environ.setdefault("LESS", LESS)
-    click.echo_via_pager(text if text.endswith("\n") else f"{text}\n")
+    click.echo_via_pager(text)
