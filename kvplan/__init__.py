@@ -12,7 +12,7 @@ from importlib import import_module as _import
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
     "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict",
