@@ -7,6 +7,7 @@ This module holds the only scale factors. GB is 10^9 bytes, GiB is 2^30, always;
 import re
 from fractions import Fraction
 from functools import cache
+from math import floor, log10
 
 from kvplan.errors import SpecError, shown
 
@@ -181,12 +182,14 @@ def show_energy(value: float) -> str:
 
 
 def show_usd(value: float) -> str:
-    """Return money with three significant digits below a dollar and cents above."""
+    """Return money with cents above a dollar, three significant digits below and two below a hundredth of a cent."""
     if value >= 100:
         return f"${value:,.0f}"
     if value >= 1:
         return f"${value:,.2f}"
-    return f"${value:#.3g}" if value >= 1e-4 else f"${value:.1e}"
+    if abs(value) >= 1e-4 or not value:
+        return f"${value:#.3g}"
+    return f"${value:.{1 - floor(log10(abs(value)))}f}"
 
 
 def show_tokens(value: int) -> str:

@@ -17,6 +17,7 @@ from kvplan.errors import SpecError
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.kernels.rows import MEASURED, KernelRow
 from kvplan.measuring.residuals import Residuals
+from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SERVER_COMMENT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedKernels:
+class FittedKernels(Result, of="calibrate"):
     """A fit of kernels to rows and where its profile is; `parts`: each part of a kernel with its errors."""
 
     kernels: int  #: kernels fitted
@@ -45,14 +46,14 @@ class FittedKernels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedKernels:
+class CheckedKernels(Result, of="calibrate"):
     """What was left out of fits of kernels, and the errors on it."""
 
     checks: Sequence[tuple[str, Sequence[Residuals]]]  #: (what was held out, errors on it by GPU, engine and dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedServers:
+class FittedServers(Result, of="calibrate"):
     """A fit of servers: where its profile is (nowhere when it was only tested) and the errors on rows left out.
 
     `shipped` is the profile it stands on, '' for none; `speculative` the engine versions with speculative decoding.

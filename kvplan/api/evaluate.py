@@ -12,6 +12,7 @@ from kvplan.catalog.weights import running_text
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 
 if TYPE_CHECKING:
     from kvplan.compress.evaluation import EvaluationPlan, Findings, TaskScore
@@ -32,7 +33,7 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class Evaluated(Result, of="evaluate"):
     """What was measured of a model, and where its scores were written."""
 
     model: ModelSpec  #: as the planner reads it

@@ -23,6 +23,7 @@ from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+from kvplan.specs.result import Result
 from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
@@ -30,7 +31,7 @@ STARTUP = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class Simulated(Result, of="simulate"):
     """What `simulate` found: what became of the requests, and how the replicas were found if they were sought."""
 
     outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits

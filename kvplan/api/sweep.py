@@ -20,6 +20,7 @@ from kvplan.catalog.keys import Ledger, key_of
 from kvplan.catalog.marks import foundation
 from kvplan.errors import SpecError
 from kvplan.planning.design import points
+from kvplan.specs.result import Result
 from kvplan.specs.sweep import Choice, Study
 from kvplan.units import show_count
 
@@ -34,7 +35,7 @@ Watch = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class Swept(Result, of="sweep"):
     """What became of a study: how many points have an answer, where, and what they say."""
 
     study: Study  #: as it was read, with the day of its prices

@@ -146,7 +146,9 @@ def bounded_share(value: float | str, name: str, least: float, most: float) -> f
     """Return a share between two others."""
     fraction = share(value, name)
     if not least <= fraction <= most:
-        raise SpecError(f"{name}: expected a share from {least:.0%} to {most:.4g}, as in 80%; got {shown(value)}")
+        raise SpecError(
+            f"{name}: expected a share from {100 * least:g}% to {100 * most:g}%, as in 80%; got {shown(value)}"
+        )
     return fraction
 
 

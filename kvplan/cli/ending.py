@@ -50,3 +50,8 @@ def unexpected(bug: Exception) -> int:
         raise bug
     tell(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where")
     return NO
+
+
+def terminated(number: int, _frame: object) -> None:
+    """End as an error would: what was begun is cleaned up, drafts of files too."""
+    raise SystemExit(128 + number)

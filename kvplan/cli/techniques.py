@@ -53,4 +53,5 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
     from kvplan.report import techniques as words
 
     found = techniques(model, workload, **options)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    refusal = "" if found.estimate.feasible else f"no technique can be served: {found.rows[0].row.reason}"
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, refusal)

@@ -14,6 +14,7 @@ from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import STEP
 from kvplan.planning.search import GPUS, Candidates, candidates
 from kvplan.planning.site import EVEN, Site
+from kvplan.specs.result import Result
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
 DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
@@ -24,7 +25,7 @@ RARE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capacity:
+class Capacity(Result, of="capacity"):
     """What GPUs serve at most: the demand at its greatest volume, the plan for it, and what more would break."""
 
     demand: Demand  #: with the greatest volume, where there is a plan

@@ -14,6 +14,7 @@ from kvplan.planning.suitability import beyond, within
 from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 from kvplan.units import show_bytes
 
 #: a price last seen longer ago than this is said to be old [day]
@@ -21,7 +22,7 @@ STALE = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(Result, of="estimate"):
     """All that `kvplan estimate` found.
 
     Every row stands at points that can be compared, the last within `limits`. `sites` are shown in detail; `by_gpu` is

@@ -17,6 +17,7 @@ from kvplan.perf.serving import BUSIEST
 from kvplan.planning.estimate import warnings
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
+from kvplan.specs.result import Result
 from kvplan.units import MILLION, show_percent
 
 #: the least load of an open loop that is tried [requests in flight]
@@ -236,7 +237,7 @@ def largest_rate(s: Server, limits: Limits, burstiness: float = 1.0) -> Largest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class Survey(Result, of="load"):
     """What `kvplan load` found: one load that was asked for, or a table of loads and the largest within limits."""
 
     server: Server  #: the server under load

@@ -25,6 +25,7 @@ from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.loss import Quality
 from kvplan.specs.money import ApiPrice
+from kvplan.specs.result import Result
 from kvplan.units import MONTH, show_usd
 
 #: why nothing can be planned
@@ -34,7 +35,7 @@ REMEDIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recommendation:
+class Recommendation(Result, of="recommend"):
     """The answer and all that stands behind it.
 
     `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `warnings` are what

@@ -13,6 +13,7 @@ from kvplan.planning.tiers import Waiting, tiers
 from kvplan.quality.loss import Quality
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 from kvplan.specs.workload import Workload
 
 
@@ -32,7 +33,7 @@ class Weighed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TechniqueSurvey:
+class TechniqueSurvey(Result, of="techniques"):
     """Techniques side by side for a model and a workload."""
 
     model: ModelSpec  #: the model served
