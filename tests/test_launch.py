@@ -28,7 +28,7 @@ def started(answer, engine: str, model: str = "", **changes: Any):
     """Return how a plan is started under an engine, parts of the plan changed."""
     demand = replace(answer.demand, engine=catalog.engine(engine))
     demand = replace(demand, model=catalog.model(model)) if model else demand
-    found = launch(demand, replace(answer.plan, **changes), answer.site)
+    found = launch(demand.engine, needs(demand, replace(answer.plan, **changes), answer.site))
     assert found is not None
     return found
 
@@ -71,7 +71,7 @@ def test_what_an_engine_cannot_be_told_is_said(answer) -> None:
     assert any("checkpoint with nvfp4 weights" in line for line in many.missing)
     assert after(many.argv, "--kv-cache-dtype") == "fp8" and "--quantization" not in many.argv
     assert started(answer, "trtllm", technique="fp8").file["kv_cache_config"]["dtype"] == "fp8"
-    assert launch(replace(answer.demand, engine=catalog.engine("llamacpp")), answer.plan, answer.site) is None
+    assert launch(catalog.engine("llamacpp"), answer.needs) is None
 
 
 def test_a_release_knows_its_own_options_and_those_before_it() -> None:
@@ -111,7 +111,7 @@ def test_speculative_decoding_is_asked_for_as_each_engine_spells_it(answer, engi
 def test_a_replica_is_not_started_for_more_than_it_holds(answer) -> None:
     """An engine refuses to start where its cache cannot hold one request of the length it was started for."""
     small = replace(answer.site, gpu=replace(answer.site.gpu, memory=19e9, visible_memory=19e9))
-    found = launch(answer.demand, answer.plan, small)
+    found = launch(answer.demand.engine, needs(answer.demand, answer.plan, small))
     assert found is not None and any("are refused" in line for line in found.missing)
 
 
@@ -140,7 +140,7 @@ def test_reports_and_documents_hold_the_command(run, engine: str) -> None:
         ON,
     )
     doc = run(*ask, "--json").json["recommended"]["launch"]
-    assert doc["argv"][0] in ("vllm", "python", "trtllm-serve") and doc["replicas"] >= 1
+    assert doc["argv"][0] in ("vllm", "python3", "trtllm-serve") and doc["replicas"] >= 1
     text = run(*ask).out
     assert "Start each of the" in text and doc["argv"][-1] in text
 

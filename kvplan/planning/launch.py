@@ -80,13 +80,11 @@ class Launch:
     file: Mapping[str, Any]  #: what FILE holds, nothing where none is needed
     missing: tuple[str, ...]  #: in sentences without their full stop
     replicas: int  #: how many are started, spares included
-    needs: Needs  #: what was asked of the engine
 
 
-def launch(demand: Demand, plan: Plan, site: Site) -> Launch | None:
+def launch(engine: Engine, n: Needs) -> Launch | None:
     """Return how a plan's replicas are started, None where kvplan does not know the engine's options."""
-    known = demand.engine.launch
-    return None if known is None else command(known, demand.engine.title, needs(demand, plan, site))
+    return None if engine.launch is None else command(engine.launch, engine.title, n)
 
 
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
@@ -118,7 +116,7 @@ def command(known: LaunchOptions, title: str, n: Needs, **placed: object) -> Lau
         argv += [*split(known.file), FILE]
     begun = [word.format(**told) for word in split(known.command)]
     missing = tuple(absent(known, title, n))
-    return Launch(argv=(*begun, *argv), file=file, missing=missing, replicas=n.replicas, needs=n)
+    return Launch(argv=(*begun, *argv), file=file, missing=missing, replicas=n.replicas)
 
 
 def options(known: LaunchOptions, n: Needs, placed: Mapping[str, object]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The command that starts a plan, as a line to copy and as fields."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from shlex import quote
 from typing import Any
 
@@ -62,5 +61,4 @@ def document(found: Launch | None) -> Json | None:
         return None
     return {
         "argv": list(found.argv), "file": dict(found.file), "missing": list(found.missing), "replicas": found.replicas,
-        "needs": asdict(found.needs),
     }  # fmt: skip
