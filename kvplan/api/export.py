@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.errors import SpecError, UnknownName, WrongUse
-from kvplan.planning.exporting import COMMAND, Exported, Measured, Served, client, forms, server, tools
+from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
 from kvplan.planning.launch import Needs, adapted
 from kvplan.planning.promise import Promise
 from kvplan.specs.hardware import Engine
@@ -33,7 +33,8 @@ def export(
 ) -> Exported:
     """Return a plan as a target has it: an engine's command or manifests, or the command of a tool that measures it.
 
-    `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own), or a tool (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
+    `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own), or a tool
+    (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
     engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
     where they have fewer than the usual ones. `url` is where the replica answers that a tool measures with so many
     `requests`. Raises KvplanError for what is not known, and for a form that cannot hold a replica.
@@ -42,7 +43,7 @@ def export(
     if target in tools():
         refuse(target, as_form=as_form, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
-        return client(target, Measured(promise=promise, url=url or URL, requests=count))
+        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
     refuse(target, url=url, requests=requests)
@@ -87,14 +88,14 @@ def form_of(target: str, form: str | None, needs: Needs) -> str:
     return name
 
 
-def served(word: str, needs: Needs, port: int, image: str | None) -> Served:
+def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
     engine = catalog.engine(word)
     if engine.launch is None:
         raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
     told = needs if own else adapted(needs, engine, engine.limits(catalog.gpu(needs.gpu)))
-    return Served(
+    return ServerPlan(
         engine=engine.name, title=engine.title, release=engine.release, known=engine.launch, needs=told,
         port=values.count(port, "port", 1, 65535), image=image or engine.launch.images.get(needs.vendor, ""),
         notes=() if own else (moved(engine, needs),),

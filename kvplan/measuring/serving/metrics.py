@@ -11,6 +11,7 @@ from itertools import pairwise
 from math import isinf, isnan
 
 from kvplan.errors import SpecError
+from kvplan.measuring.benchmarks.fields import CACHED
 from kvplan.specs.metrics import Scrape
 
 #: engine -> what we look for -> names of its samples, the newest first; histograms without their ending
@@ -46,8 +47,6 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 #: requests that must end between two looks, for their mean to say anything
 FEWEST = 5
-#: prompts found in a prefix cache beyond this share tell no prefill's time
-CACHED = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

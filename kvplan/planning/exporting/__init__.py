@@ -8,8 +8,8 @@ from pkgutil import iter_modules
 
 from kvplan.errors import UnknownName
 from kvplan.planning.exporting.values import Exported as Exported
-from kvplan.planning.exporting.values import Measured as Measured
-from kvplan.planning.exporting.values import Served as Served
+from kvplan.planning.exporting.values import LoadPlan as LoadPlan
+from kvplan.planning.exporting.values import ServerPlan as ServerPlan
 
 #: how a server is started where nobody says
 COMMAND = "command"
@@ -30,7 +30,7 @@ def called(folder: str) -> list[str]:
     return sorted(m.name for m in iter_modules(import_module(f"{__name__}.{folder}").__path__))
 
 
-def server(form: str, served: Served) -> Exported:
+def server(form: str, served: ServerPlan) -> Exported:
     """Return a server in a form; raise UnknownName, and KvplanError for a form that cannot hold it."""
     if form not in forms():
         raise UnknownName("form", form, forms())
@@ -38,7 +38,7 @@ def server(form: str, served: Served) -> Exported:
     return exported
 
 
-def client(tool: str, measured: Measured) -> Exported:
+def client(tool: str, measured: LoadPlan) -> Exported:
     """Return the command of a tool that measures what a plan promises; raise UnknownName."""
     if tool not in tools():
         raise UnknownName("tool", tool, tools())

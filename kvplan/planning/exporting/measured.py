@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import ceil
 
-from kvplan.planning.exporting.values import Measured
+from kvplan.planning.exporting.values import LoadPlan
 from kvplan.planning.promise import Promise
 from kvplan.units import show_count, show_percent, show_time
 
@@ -31,12 +31,12 @@ def columns(p: Promise) -> Iterator[tuple[str, str]]:
         yield "prefix_hit", f"{p.hit:.3g}"
 
 
-def prefixes(m: Measured) -> int:
+def prefixes(m: LoadPlan) -> int:
     """Return how many prefixes the requests share: the first request to each finds nothing of it."""
     return 1 if m.promise.sharing is None else max(ceil(m.requests / m.promise.sharing), 1)
 
 
-def about(m: Measured) -> tuple[str, ...]:
+def about(m: LoadPlan) -> tuple[str, ...]:
     """Return what the load is, and what the plan expects of it."""
     p = m.promise
     load = f"{p.concurrency} requests in flight" if p.rate is None else f"{p.rate:.3g} requests a second"

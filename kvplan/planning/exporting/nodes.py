@@ -1,11 +1,11 @@
 """Replicas over several servers: what an engine can, and how many GPUs each gives."""
 
 from kvplan.errors import Incompatible
-from kvplan.planning.exporting.values import Served
+from kvplan.planning.exporting.values import ServerPlan
 from kvplan.units import show_count
 
 
-def across(s: Served) -> int:
+def across(s: ServerPlan) -> int:
     """Return the GPUs of each node of a replica that spans several; raise Incompatible where that has no command."""
     n = s.needs
     if n.gpus % n.nodes:
@@ -26,7 +26,7 @@ def across(s: Served) -> int:
     return n.gpus // n.nodes
 
 
-def within(s: Served, form: str, instead: str) -> None:
+def within(s: ServerPlan, form: str, instead: str) -> None:
     """Refuse a replica that spans servers, in a form that cannot."""
     if s.needs.nodes > 1:
         raise Incompatible(

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvplan.errors import Incompatible
 from kvplan.kv.tiers import TIERS
-from kvplan.planning.exporting.values import Inline, Served
+from kvplan.planning.exporting.values import Inline, ServerPlan
 from kvplan.planning.launch import FILE
 from kvplan.units import GIB, show_count
 
@@ -27,7 +27,7 @@ SECRET, KEY = "hf-token", "token"
 HOST = TIERS["cpu"]
 
 
-def resource(s: Served) -> str:
+def resource(s: ServerPlan) -> str:
     """Return the resource that stands for the plan's GPU; raise Incompatible where none is known."""
     if s.needs.vendor not in RESOURCES:
         vendor = s.needs.vendor or "no known vendor"
@@ -35,7 +35,7 @@ def resource(s: Served) -> str:
     return RESOURCES[s.needs.vendor]
 
 
-def image(s: Served) -> str:
+def image(s: ServerPlan) -> str:
     """Return the container's image; raise Incompatible where none is known for the GPU's vendor."""
     if not s.image:
         raise Incompatible(
@@ -45,7 +45,7 @@ def image(s: Served) -> str:
     return s.image
 
 
-def container(s: Served, argv: Sequence[str], gpus: int, file: Mapping[str, Any], name: str = "server") -> Json:
+def container(s: ServerPlan, argv: Sequence[str], gpus: int, file: Mapping[str, Any], name: str = "server") -> Json:
     """Return the container of one server: the plain command, its GPUs, its probes and its volumes."""
     limits: Json = {resource(s): str(gpus)}
     offloads = any(part.startswith("offload:cpu") for part in s.needs.parts)
@@ -68,7 +68,7 @@ def container(s: Served, argv: Sequence[str], gpus: int, file: Mapping[str, Any]
     return whole
 
 
-def probes(s: Served) -> Json:
+def probes(s: ServerPlan) -> Json:
     """Return the probes: a server answers once its model is loaded, and is started anew where it no longer does."""
     asked = {"httpGet": {"path": s.known.health, "port": "http"}, "periodSeconds": PERIOD}
     return {
@@ -78,7 +78,7 @@ def probes(s: Served) -> Json:
     }
 
 
-def volumes(s: Served, file: Mapping[str, Any]) -> list[Json]:
+def volumes(s: ServerPlan, file: Mapping[str, Any]) -> list[Json]:
     """Return the volumes of a pod: shared memory, checkpoints, the options file."""
     found: list[Json] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
@@ -87,24 +87,24 @@ def volumes(s: Served, file: Mapping[str, Any]) -> list[Json]:
     return [*found, {"name": "config", "configMap": {"name": s.name}}] if file else found
 
 
-def config_map(s: Served, file: Mapping[str, Any]) -> list[Json]:
+def config_map(s: ServerPlan, file: Mapping[str, Any]) -> list[Json]:
     """Return the options file as a ConfigMap, nothing without one."""
     if not file:
         return []
     return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(s), "data": {FILE: Inline(file)}}]
 
 
-def labels(s: Served) -> dict[str, str]:
+def labels(s: ServerPlan) -> dict[str, str]:
     """Return the labels that tell a plan's servers from others."""
     return {"app.kubernetes.io/name": s.name}
 
 
-def metadata(s: Served, **more: Any) -> Json:
+def metadata(s: ServerPlan, **more: Any) -> Json:
     """Return a manifest's name and labels."""
     return {"name": s.name, "labels": labels(s), **more}
 
 
-def service(s: Served, selector: Mapping[str, str]) -> Json:
+def service(s: ServerPlan, selector: Mapping[str, str]) -> Json:
     """Return the Service before the replicas."""
     ports = [{"name": "http", "port": s.port, "targetPort": "http"}]
     return {
@@ -113,7 +113,7 @@ def service(s: Served, selector: Mapping[str, str]) -> Json:
     }  # fmt: skip
 
 
-def wanted(s: Served) -> tuple[str, ...]:
+def wanted(s: ServerPlan) -> tuple[str, ...]:
     """Return what the cluster has to have."""
     return (
         f"the pods go to nodes with {s.needs.gpu} GPUs; where a cluster has others, add a nodeSelector",

@@ -38,7 +38,7 @@ class Exported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServerPlan:
     """What a server is exported from."""
 
     engine: str  #: as options spell it
@@ -62,7 +62,7 @@ class Served:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class LoadPlan:
     """What a load is exported from."""
 
     promise: Promise  #: what the plan promises of a replica

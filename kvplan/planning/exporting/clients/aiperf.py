@@ -8,7 +8,7 @@ chats: their prompts have the stated length.
 from collections.abc import Iterator
 
 from kvplan.planning.exporting.measured import about, at_random, prefixes, steady
-from kvplan.planning.exporting.values import Exported, Measured
+from kvplan.planning.exporting.values import Exported, LoadPlan
 from kvplan.planning.promise import GROUPS, Promise
 
 #: where it writes, what is read from there, and the profile fitted to it
@@ -18,7 +18,7 @@ RESULT = f"{FOLDER}/profile_export_aiperf.json"
 LIMITS = {"ttft_limit": "time_to_first_token", "tpot_limit": "inter_token_latency", "e2e_limit": "request_latency"}
 
 
-def export(m: Measured) -> Exported:
+def export(m: LoadPlan) -> Exported:
     """Return the command, and those that read its result."""
     p = m.promise
     argv = [
@@ -65,7 +65,7 @@ def whole(tokens: float) -> int:
     return max(round(tokens), 1)
 
 
-def prefix(m: Measured) -> list[str]:
+def prefix(m: LoadPlan) -> list[str]:
     """Return the options of shared prefixes."""
     if not m.promise.prefix:
         return []
@@ -78,6 +78,6 @@ def goodput(p: Promise) -> list[str]:
     return ["--goodput", " ".join(held)] if held else []
 
 
-def missing(m: Measured) -> Iterator[str]:
+def missing(m: LoadPlan) -> Iterator[str]:
     """Yield where its load differs from the plan's."""
     yield from at_random(m.promise)

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from kvplan.planning.exporting import clipped
 from kvplan.planning.exporting.measured import about, at_random, prefixes, steady
-from kvplan.planning.exporting.values import Exported, Measured
+from kvplan.planning.exporting.values import Exported, LoadPlan
 from kvplan.planning.promise import Spread
 
 #: what it writes, and the profile fitted to it
 RESULT, PROFILE = "benchmarks.json", "mine.yaml"
 
 
-def export(m: Measured) -> Exported:
+def export(m: LoadPlan) -> Exported:
     """Return the command, and those that read its result."""
     p = m.promise
     load = (
@@ -36,7 +36,7 @@ def export(m: Measured) -> Exported:
     )  # fmt: skip
 
 
-def data(m: Measured) -> Iterator[str]:
+def data(m: LoadPlan) -> Iterator[str]:
     """Yield the fields of its synthetic requests: lengths of the new part and of the answer, and the shared prefix."""
     p = m.promise
     yield "kind=synthetic_text"
@@ -60,7 +60,7 @@ def lengths(name: str, s: Spread) -> Iterator[str]:
     yield f"{name}_max={high}"
 
 
-def missing(m: Measured) -> Iterator[str]:
+def missing(m: LoadPlan) -> Iterator[str]:
     """Yield where its load differs from the plan's."""
     p = m.promise
     if p.rate is not None and p.burstiness != 1:

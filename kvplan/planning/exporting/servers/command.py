@@ -1,14 +1,14 @@
 """The plain command, one a node where a replica spans several."""
 
 from kvplan.planning.exporting.nodes import across
-from kvplan.planning.exporting.values import Exported, Served
+from kvplan.planning.exporting.values import Exported, ServerPlan
 from kvplan.planning.launch import FILE
 
 #: what stands for the address of the first node
 LEADER = "LEADER"
 
 
-def export(s: Served) -> Exported:
+def export(s: ServerPlan) -> Exported:
     """Return the command of a replica; on several nodes one each, the first node's first."""
     if s.needs.nodes == 1:
         launches = [s.launch()]

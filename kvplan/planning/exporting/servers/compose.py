@@ -9,7 +9,7 @@ from typing import Any
 
 from kvplan.planning.exporting import pod
 from kvplan.planning.exporting.nodes import within
-from kvplan.planning.exporting.values import Exported, Inline, Served
+from kvplan.planning.exporting.values import Exported, Inline, ServerPlan
 from kvplan.planning.launch import FILE
 from kvplan.units import show_count
 
@@ -17,7 +17,7 @@ from kvplan.units import show_count
 AMD = {"devices": ["/dev/kfd", "/dev/dri"], "group_add": ["video"], "security_opt": ["seccomp=unconfined"]}
 
 
-def export(s: Served) -> Exported:
+def export(s: ServerPlan) -> Exported:
     """Return compose.yaml for one server; raise Incompatible for a replica that spans servers."""
     within(s, "Docker Compose", "leaderworkerset")
     found = s.launch()
@@ -35,7 +35,7 @@ def export(s: Served) -> Exported:
     )  # fmt: skip
 
 
-def service(s: Served, n: int, argv: tuple[str, ...], file: Mapping[str, Any]) -> dict[str, Any]:
+def service(s: ServerPlan, n: int, argv: tuple[str, ...], file: Mapping[str, Any]) -> dict[str, Any]:
     """Return the n-th replica of a server: its own GPUs and its own port."""
     ids = [str(n * s.needs.gpus + k) for k in range(s.needs.gpus)]
     asked = f"import urllib.request as r; r.urlopen('http://localhost:{s.port}{s.known.health}', timeout=5)"

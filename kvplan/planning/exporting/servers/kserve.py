@@ -6,13 +6,13 @@ with containers; a container called kserve-container is the one that serves (202
 
 from kvplan.planning.exporting import pod
 from kvplan.planning.exporting.nodes import within
-from kvplan.planning.exporting.values import Exported, Served
+from kvplan.planning.exporting.values import Exported, ServerPlan
 
 #: plain Deployments instead of Knative, and no autoscaling: the plan says how many replicas there are
 ANNOTATIONS = {"serving.kserve.io/deploymentMode": "RawDeployment", "serving.kserve.io/autoscalerClass": "none"}
 
 
-def export(s: Served) -> Exported:
+def export(s: ServerPlan) -> Exported:
     """Return the manifest; raise Incompatible for a replica that spans servers."""
     within(s, "an InferenceService of one pod", "leaderworkerset")
     found = s.launch()

@@ -5,10 +5,10 @@ Source: Kubernetes API reference v1.34, apps/v1 Deployment, core/v1 Service (202
 
 from kvplan.planning.exporting import pod
 from kvplan.planning.exporting.nodes import within
-from kvplan.planning.exporting.values import Exported, Served
+from kvplan.planning.exporting.values import Exported, ServerPlan
 
 
-def export(s: Served) -> Exported:
+def export(s: ServerPlan) -> Exported:
     """Return the manifests; raise Incompatible for a replica that spans servers."""
     within(s, "a Deployment", "leaderworkerset")
     found = s.launch()

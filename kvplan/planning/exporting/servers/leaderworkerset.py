@@ -8,7 +8,7 @@ from typing import Any
 
 from kvplan.planning.exporting import pod
 from kvplan.planning.exporting.nodes import across
-from kvplan.planning.exporting.values import Exported, Served
+from kvplan.planning.exporting.values import Exported, ServerPlan
 
 #: label of the set's pods, and of leaders
 SET, ROLE = "leaderworkerset.sigs.k8s.io/name", {"role": "leader"}
@@ -16,7 +16,7 @@ SET, ROLE = "leaderworkerset.sigs.k8s.io/name", {"role": "leader"}
 GROUP = {"nodes": "$(LWS_GROUP_SIZE)", "rank": "$(LWS_WORKER_INDEX)", "leader": "$(LWS_LEADER_ADDRESS)"}
 
 
-def export(s: Served) -> Exported:
+def export(s: ServerPlan) -> Exported:
     """Return the manifests; raise Incompatible where the engine has no command for a replica over several servers."""
     nodes = s.needs.nodes
     gpus = across(s) if nodes > 1 else s.needs.gpus
