@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, sqrt
+from math import sqrt
 
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan
@@ -100,6 +100,5 @@ def together(held: float, found: float) -> float | None:
 
     The first request to a prefix finds nothing: found = held x (1 - 1 / requests). None where all requests share one.
     """
-    alone = 1 - found / held if held else 1.0
-    requests = inf if alone <= 0 else 1 / alone
-    return None if requests == inf else requests
+    alone = 1 - found / held if held else 0.0
+    return 1 / alone if alone > 0 else None
