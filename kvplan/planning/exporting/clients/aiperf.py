@@ -12,7 +12,7 @@ from kvplan.planning.exporting.values import Exported, LoadPlan
 from kvplan.planning.promise import GROUPS, Promise
 
 #: where it writes, what is read from there, and the profile fitted to it
-FOLDER, PROFILE = "artifacts", "mine.yaml"
+FOLDER, PROFILE = "artifacts", "measured.yaml"
 RESULT = f"{FOLDER}/profile_export_aiperf.json"
 #: metric of a limit, in ms
 LIMITS = {"ttft_limit": "time_to_first_token", "tpot_limit": "inter_token_latency", "e2e_limit": "request_latency"}

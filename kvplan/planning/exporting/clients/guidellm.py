@@ -12,7 +12,7 @@ from kvplan.planning.exporting.values import Exported, LoadPlan
 from kvplan.planning.promise import Spread
 
 #: what it writes, and the profile fitted to it
-RESULT, PROFILE = "benchmarks.json", "mine.yaml"
+RESULT, PROFILE = "benchmarks.json", "measured.yaml"
 
 
 def export(m: LoadPlan) -> Exported:
