@@ -14,9 +14,10 @@ from kvplan.money.bill import Bill
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
-from kvplan.planning.launch import Launch, launch
+from kvplan.planning.launch import Launch, Needs, launch, needs
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
+from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
@@ -68,6 +69,8 @@ class Recommendation(Result, of="recommend"):
     sought: float | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
     launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
+    needs: Needs | None = None  #: what any engine must be told to serve the plan
+    promise: Promise | None = None  #: the load of a replica for which the limits are kept
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
@@ -163,12 +166,13 @@ def answered(
         objective=s.objective, guesses=s.guesses,
     )  # fmt: skip
     volumes, smooth = volumes_of(demand, plan, bill, loads, apis, day), smooth_cost(decision)
+    told = needs(demand, plan, home.site)
     return Recommendation(
         demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
         energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
-        launch=launch(demand, plan, home.site),
+        launch=launch(demand.engine, told), needs=told, promise=promise(demand, plan, told.model),
     )  # fmt: skip
 
 

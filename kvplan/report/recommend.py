@@ -1,6 +1,7 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from math import isfinite
 
 from kvplan.kv.budget import Line
@@ -192,6 +193,8 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
         "launch": launch.document(r.launch),
+        "server": asdict(r.needs) if r.needs else None,
+        "promise": asdict(r.promise) if r.promise else None,
     }
 
 

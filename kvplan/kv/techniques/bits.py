@@ -179,7 +179,7 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     risk="0 to 3 % lost",
     engines=(
         served("lmdeploy", "0.4", "2024-04-23", "quant_policy=4", only=""),
-        served("vllm", "0.24", "2026-06-15", "kv_cache_dtype=int4_per_token_head", only="token"),
+        served("vllm", "0.25", "2026-07-11", "kv_cache_dtype=int4_per_token_head", only="token"),
         served("llamacpp", "b1480", "2023-12-07", "cache_type_k=q4_0, cache_type_v=q4_0", only=""),
     ),
     quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys), GSM8K 1.01 (35B-A3B, scale per token and "
