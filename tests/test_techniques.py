@@ -12,7 +12,7 @@ from kvplan.api.sites import site
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
-from kvplan.kv.layout import KVLayout
+from kvplan.kv.layout import KVLayout, Unpacking
 from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.operators import attended_at
 from kvplan.perf.step_time import operator_time
@@ -414,8 +414,18 @@ def test_bytes_of_layers_that_share() -> None:
 
 
 def test_what_unpacking_takes_is_time_and_no_bytes() -> None:
-    plain, packed = (spelling.apply(text, layout(EIGHT)).groups[0] for text in ("int4", "int4:token"))
-    assert plain.unpacks == 0 < packed.unpacks == pytest.approx(8 * 256 * 2 * 6.1)
+    """VLLM unpacks int8 once for a group's heads, TurboQuant for each of 32 query heads, which every rank divides."""
+    names = ("fp8", "int8:token", "turboquant:4")
+    plain, packed, turbo = (spelling.apply(text, layout(EIGHT)).groups[0] for text in names)
+    assert plain.unpacks == Unpacking() and packed.unpacks.work == pytest.approx(8 * 256 * 6e-11)
+    assert turbo.unpacks.work == pytest.approx(32 * 256 * 1.1e-10) and turbo.unpacks.by_query
+    base = layout(EIGHT)
+    one, eight, sixteen = (
+        attended_at(spelling.apply("turboquant:4", base), base, ranks, 1000, 0).decode[0] for ranks in (1, 8, 16)
+    )
+    assert one.unpacks == pytest.approx(28 * 1000 * 32 * 256 * 1.1e-10), "28 layers inside"
+    assert one.unpacks == pytest.approx(8 * eight.unpacks) and eight.unpacks == pytest.approx(2 * sixteen.unpacks)
+    assert one.lags == eight.lags == pytest.approx(28 * 1000 * 12.8e-9), "however many heads"
 
 
 # -- one place to add a technique -----------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import ceil
 
 from kvplan.errors import Incompatible, UnknownName
-from kvplan.kv.layout import Group, KVLayout
+from kvplan.kv.layout import Group, KVLayout, Unpacking
 from kvplan.kv.techniques.technique import Speed, paper, require_groups, served, technique
 
 #: elements that share one bf16 scale and one bf16 zero point in int8 and int4 caches (quanto, hqq)
@@ -42,11 +42,17 @@ def quantised(
         if g.bits <= bits:
             raise Incompatible(f"{spelled}: the cache is already stored in {g.bits:g} bits")
         alone = change(g.alone) if g.alone is not None else None
-        unpacks = g.vectors * g.width * 2 * speed.unpack if speed else 0.0
-        return replace(g, bits=bits, side=g.side + (side or grouped)(g), alone=alone, unpacks=g.unpacks + unpacks)
+        unpacks = unpacking(g, speed) if speed else g.unpacks
+        return replace(g, bits=bits, side=g.side + (side or grouped)(g), alone=alone, unpacks=unpacks)
 
     changed = layout.each(change)
     return replace(changed, prefill_flops=changed.prefill_flops * (speed.prefill if speed else 1.0))
+
+
+def unpacking(g: Group, speed: Speed) -> Unpacking:
+    """Return what unpacking one token of a group takes."""
+    heads = max(g.query_heads, g.vectors) if speed.by_query else g.vectors
+    return Unpacking(work=heads * g.width * speed.work, by_query=speed.by_query, lag=speed.lag, fixed=speed.fixed)
 
 
 def per_head(g: Group) -> float:
@@ -70,20 +76,29 @@ def rotated(bits: float) -> Side:
     return side
 
 
-#: reading an 8- or 4-bit integer cache with a scale per token and head in vLLM's Triton kernels
+#: vLLM's Triton kernel cuts a sequence into 16 parts and unpacks for all heads of a group at once
 TOKEN = Speed(
-    unpack=6.1, prefill=2.3, low=0.75, high=1.2,
-    measured="vLLM 0.23 on RTX 3090, Qwen3.5-27B and Qwen3.6-27B, 1k to 128k tokens",
+    work=6e-11, lag=9.3e-9, prefill=2.3, low=0.75, high=1.2,
+    measured="vLLM 0.23 on RTX 3090, Qwen3.5-27B and Qwen3.6-27B, 1k to 128k tokens, one sequence",
 )  # fmt: skip
+#: its kernel for TurboQuant cuts into 32 parts, and unpacks keys and values anew for every query head
 TURBO4 = Speed(
-    unpack=8.0, prefill=1.0, low=0.6, high=1.3,
-    measured="vLLM 0.20 and 0.23 on RTX 3090 and H100, five models, 512 to 32k tokens",
+    work=1.1e-10, by_query=True, lag=12.8e-9, fixed=20e-6, low=0.7, high=1.55,
+    measured="vLLM 0.19 to 0.23 on RTX 3090, A100 and H100, seven models, 128 to 41k tokens, 1 to 80 sequences",
 )  # fmt: skip
-TURBO3 = replace(TURBO4, unpack=11.0)
+TURBO3 = replace(TURBO4, work=1.5e-10, lag=17e-9)
 FP8 = Speed(
-    unpack=0.0, prefill=1.0, low=0.85, high=1.35,
+    low=0.85, high=1.35,
     measured="vLLM 0.19 on H100 and 0.23 on RTX 3090, Llama-3.1-8B, gpt-oss-20b and Qwen3.6-27B",
 )  # fmt: skip
+#: nobody published times of NVFP4 on the GPUs whose units multiply it; on RTX PRO 6000 steps took 1.18 times fp8's, on
+#: GB10 1.3 times (vLLM pull request 46329, SGLang issue 36797)
+NVFP4 = Speed(low=0.7, high=2.5)
+#: integers in groups: LMDeploy 2023 took 1.07 times the 16-bit step on A800, llama.cpp 1.28 times at 55k on RTX 3090,
+#: LMDeploy 0.4 served 1.3 times the requests: taken for a kernel that unpacks while it reads, as wide as those
+GROUPED = Speed(work=6e-11, low=0.6, high=3.0)
+#: 4-bit integers in kernels like those of `TOKEN`
+TOKEN4 = replace(TOKEN, low=0.6, high=2.0, measured="")
 
 
 @technique(
@@ -127,6 +142,7 @@ def fp8(layout: KVLayout, argument: str) -> KVLayout:
     ),
     quality="less than 1 % lost on RULER 64k, LiveCodeBench, MBPP and MMLU-Pro (Qwen3-Coder-480B, NVIDIA's own)",
     searched=("nvfp4",),
+    speed={"": NVFP4},
     source=paper("Optimizing Inference for Long Context with NVFP4 KV Cache, NVIDIA developer blog", "2025-12-08"),
 )
 def nvfp4(layout: KVLayout, argument: str) -> KVLayout:
@@ -158,14 +174,14 @@ def scaled(argument: str, name: str) -> bool:
     ),
     quality="GSM8K retained 1.00 with a scale per token and head (35B-A3B); 4-bit caches 0.97 to 1.00 of LongBench",
     searched=("int8", "int8:token"),
-    speed={"token": TOKEN},
+    speed={"": GROUPED, "token": TOKEN},
     source=paper("KIVI, arXiv 2402.02750; group scales as in quanto and hqq; vLLM pull request 38378", "2024-02-05"),
 )
 def int8(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 8-bit integers: a scale and zero point per 64, or a scale per token and head."""
     if scaled(argument, "int8"):
         return quantised(layout, 8.0, "int8:token", side=per_head, speed=TOKEN)
-    return quantised(layout, 8.0, "int8", GROUP)
+    return quantised(layout, 8.0, "int8", GROUP, speed=GROUPED)
 
 
 @technique(
@@ -186,7 +202,7 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     "head); 1B models 0.34 with 2-bit values",
     compared=("int4",),
     searched=("int4", "int4:token"),
-    speed={"token": replace(TOKEN, measured="")},
+    speed={"": GROUPED, "token": TOKEN4},
     source=paper(
         "KIVI, arXiv 2402.02750; KV Cache Compression, But What Must We Give in Return?, arXiv 2407.01527; vLLM pull "
         "request 40835", "2024-02-05"
@@ -195,8 +211,8 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
 def int4(layout: KVLayout, argument: str) -> KVLayout:
     """Store keys and values as 4-bit integers: a scale and zero point per 64, or a scale per token and head."""
     if scaled(argument, "int4"):
-        return quantised(layout, 4.0, "int4:token", side=per_head, speed=replace(TOKEN, measured=""))
-    return quantised(layout, 4.0, "int4", GROUP)
+        return quantised(layout, 4.0, "int4:token", side=per_head, speed=TOKEN4)
+    return quantised(layout, 4.0, "int4", GROUP, speed=GROUPED)
 
 
 @technique(
@@ -209,6 +225,7 @@ def int4(layout: KVLayout, argument: str) -> KVLayout:
     needs="kernels that dequantise; the last 128 tokens stay in 16 bits",
     risk="0 to 4 % lost",
     quality="LongBench retained 1.00 at 4 bits, 0.96 to 0.99 at 2; passage retrieval 0.90 at 2 (Mistral-7B)",
+    speed={"2": GROUPED, "4": GROUPED},
     source=paper("KIVI, arXiv 2402.02750", "2024-02-05"),
 )
 def kivi(layout: KVLayout, argument: str) -> KVLayout:
@@ -218,7 +235,7 @@ def kivi(layout: KVLayout, argument: str) -> KVLayout:
     each = 32.0 / KIVI_GROUP / 8  # of an element, keys and values alike [B]
     rounded = quantised(
         layout, float(argument), f"kivi:{argument}", side=lambda g: g.vectors * g.width * each,
-        speed=replace(TOKEN, measured=""),
+        speed=GROUPED,
     )  # fmt: skip
 
     def change(old: Group, g: Group) -> Group:

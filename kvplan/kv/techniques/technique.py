@@ -11,6 +11,8 @@ from kvplan.specs.source import Source
 #: what is kept depends on the tokens it has seen, the question among them if it is there (aware), on nothing that was
 #: asked (agnostic), or is chosen anew for each token generated (each step); '' for what drops no token
 QUERY = ("aware", "agnostic", "each step", "")
+#: stands for whatever argument a technique is given
+ANY = "*"
 Apply = Callable[[KVLayout, str], KVLayout]
 
 
@@ -37,14 +39,20 @@ class Support:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What unpacking a format costs, fitted to published times of servers."""
+    """What unpacking a format takes a decode kernel beside reading its bytes, fitted to published times of servers.
 
-    #: of an element, as 16-bit elements that take as long to read
-    unpack: float
-    prefill: float  #: attention of prompts over that of a 16-bit cache
+    With many sequences all processors unpack at once (`work`). With few, each sequence is cut into a fixed number of
+    parts, so that most processors wait while the others read token by token (`lag`).
+    """
+
+    work: float = 0.0  #: of an element, of one of a GPU's processors [s]
+    by_query: bool = False  #: whether a kernel unpacks an element again for each query head that reads it
+    lag: float = 0.0  #: of a token of one sequence in one layer, however many heads there are [s]
+    fixed: float = 0.0  #: of a layer's step, for kernels that rotate and store [s]
+    prefill: float = 1.0  #: attention of prompts over that of a 16-bit cache
     low: float  #: 80 % interval of measured over predicted cache time: its lower end
     high: float  #: and its upper end
-    measured: str  #: where, '' where it is taken from a format like it
+    measured: str = ""  #: where, '' where it is taken from a format like it
 
 
 @dataclass(frozen=True, kw_only=True)
