@@ -10,8 +10,9 @@ from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
 from kvplan.kv.techniques import TECHNIQUES
 from kvplan.planning.techniques import TechniqueSurvey, weigh
-from kvplan.quality.loss import Quality, checked
+from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable
 

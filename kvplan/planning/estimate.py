@@ -11,7 +11,7 @@ from kvplan.planning.points import compared, usual_limits
 from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes

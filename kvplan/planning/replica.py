@@ -18,7 +18,7 @@ from kvplan.perf.operators import CACHE, Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.site import Limits, Query, Site
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_bytes, show_tokens
 

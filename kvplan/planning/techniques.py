@@ -10,7 +10,7 @@ from kvplan.planning.ratios import Ratio, step_ratio
 from kvplan.planning.replica import Evaluation, case_of
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.tiers import Waiting, tiers
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
