@@ -137,6 +137,11 @@ def evicts(text: str) -> bool:
     return any(kind.factor == "tokens" for kind, _ in parts(text))
 
 
+def offloads(text: str) -> str:
+    """Return the tier in which a technique keeps prefixes, '' for none."""
+    return next((argument for kind, argument in parts(text) if kind.factor == "tier"), "")
+
+
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     """Return what a technique can and cannot do for this very model."""
     said = [argument for kind, argument in parts(text) if kind.name == "mhc"]

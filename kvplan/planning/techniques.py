@@ -8,6 +8,7 @@ from kvplan.kv.layout import KVLayout
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.ratios import Ratio, step_ratio
 from kvplan.planning.replica import Evaluation, case_of
+from kvplan.planning.reuse import Chain
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.tiers import Waiting, tiers
 from kvplan.quality.results import Quality
@@ -44,9 +45,10 @@ class TechniqueSurvey:
 
 
 def weigh(
-    model: ModelSpec, workload: Workload, site: Site, names: Sequence[str], losses: Callable[[str], Quality], today: str
-) -> TechniqueSurvey:
-    """Return techniques for a workload on one kind of GPU."""
+    model: ModelSpec, workload: Workload, site: Site, names: Sequence[str], losses: Callable[[str], Quality],
+    today: str, trace: Sequence[Chain] | None = None,
+) -> TechniqueSurvey:  # fmt: skip
+    """Return techniques for a workload on one kind of GPU; a `trace` says how often prefixes are found in tiers."""
     output = max(round(workload.output.mean), 1)
     query = Query(context=max(round(workload.input.mean), 1) + output, output=output)
     found = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses)
@@ -77,7 +79,7 @@ def weigh(
         engine=site.engine,
         estimate=found,
         rows=rows,
-        tiers=tiers(case, workload, first),
+        tiers=tiers(case, workload, first, trace),
     )
 
 

@@ -92,13 +92,19 @@ TIER = (
     Column[Waiting](key="ttft_miss", heading="miss", value=lambda w: w.miss, show=show_time),
     Column[Waiting](key="usd_per_month", heading="a month", value=lambda w: w.month, show=show_usd, absent="-"),
     Column[Waiting](key="worth_keeping", heading="worth", value=lambda w: w.worth, show=show_span, absent="-"),
+    Column[Waiting](key="found_by", value=lambda w: w.by),
     Column[Waiting](key="engines", value=lambda w: w.engines),
     Column[Waiting](key="basis", value=lambda w: w.basis),
 )
+FOUND = {
+    "Che": "prefixes still there when the next question to them comes, at the load of a full replica (Che's "
+    "approximation)",
+    "trace": "of the trace's tokens that come again, those still there, all its requests on one replica",
+}
 TIERS_SAID = (
-    "Room: of a replica, with the tiers above it. Found: prefixes still there when the next question to them comes, at "
-    "the load of a full replica (Che's approximation). TTFT: of a question whose prefix is found, alone; miss: of one "
-    "whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is cheaper."
+    "Room: of a replica, with the tiers above it. Found: {found}. TTFT: of a question whose prefix is found, alone; "
+    "miss: of one whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is "
+    "cheaper."
 )
 
 
@@ -106,7 +112,8 @@ def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
     """Return where prefixes may wait, nothing where none are shared."""
     if not t.tiers:
         return ()
-    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(TIERS_SAID, "quiet"))
+    words = TIERS_SAID.format(found=FOUND[t.tiers[0].by])
+    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(words, "quiet"))
 
 
 def headline(t: TechniqueSurvey) -> str:
