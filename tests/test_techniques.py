@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.errors import Incompatible, KvplanError, UnknownName
@@ -25,7 +27,8 @@ NAMES = st.sampled_from(catalog.names("models"))
 
 
 def layout(name: str = "llama2-7b") -> KVLayout:
-    return kv_layout(catalog.model(name), 16.0)
+    """Return a model's layout, nine tenths of whose prompts are images: only what prunes those looks at it."""
+    return replace(kv_layout(catalog.model(name), 16.0), visual=0.9)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -521,3 +524,26 @@ def test_the_search_knows_where_a_workload_s_prompt_ends() -> None:
     assert not refused and shapes
     for shape in shapes:
         assert shape.layout.stored(demand.prompt + 100) == 32 * (1024 + 100) * 4096
+
+
+def test_bytes_of_pruned_images_and_of_images_beside_the_prompt() -> None:
+    """Qwen2.5-VL reads video-qa's 30,720 visual tokens of 31k; a third of them stays, and every token of text.
+
+    Llama 3.2 11B Vision holds 8 layers x 30,720 tokens x 8 heads x 2 x 128 x 2 B beside its prompt, for 3 questions.
+    """
+    found = kvplan.techniques("qwen2.5-vl-7b", "video-qa", techniques=["visual:25%"], tp=1, on="2026-11-24")
+    prompt, (plain, pruned) = found.estimate.query.prompt, found.rows
+    parts = found.workload.parts
+    share = sum(p.tokens for p in parts if p.visual) / sum(p.tokens for p in parts)
+    kept = int(prompt * (1 - Fraction(share).limit_denominator(10_000) * Fraction(3, 4)))
+    each = plain.row.stored / found.estimate.query.context
+    assert pruned.row.stored == pytest.approx((kept + found.estimate.query.output) * each)
+    assert plain.row.layout.visual == pytest.approx(share) and pruned.row.layout.shared(prompt) == kept * each
+    assert pruned.quality.known and 0.015 < pruned.quality.drop < 0.05 and not pruned.engines
+    with pytest.raises(Incompatible, match="name a workload that has some"):
+        spelling.apply("visual:25%", kv_layout(catalog.model(EIGHT), 16.0))
+    vision = kvplan.techniques("llama3.2-11b-vision", "video-qa", techniques=["fp8"], tp=1, on="2026-11-24")
+    visual = round(vision.workload.visual_tokens)
+    assert vision.beside.bytes == 8 * visual * 8 * 2 * 128 * 2 and vision.beside.questions == 3
+    assert vision.beside.each == vision.beside.bytes / 3
+    assert kvplan.techniques("llama3.1-8b", "rag", techniques=["fp8"], on="2026-11-24").beside is None

@@ -229,6 +229,7 @@ class KVLayout:
     offloads: str = ""  #: tier that keeps prefixes beside the GPU, '' for none
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
+    visual: float = 0.0  #: share of a prompt's tokens that images and frames became, of 1
 
     @property
     def end(self) -> int:

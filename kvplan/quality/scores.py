@@ -147,9 +147,11 @@ def share_left(name: str, model: ModelSpec, context: int, answer: int | None = N
     Of several kinds of layer, the one that loses most. What evicts of the answer alone is told its length; without it
     all of the context is taken for the answer.
     """
-    base = _layout(model)
+    kind, argument = spelling.parts(name)[0]
+    if kind.left is not None:
+        return kind.left(argument)
+    base, factor = _layout(model), kind.factor
     after = spelling.apply(name, base)
-    factor = spelling.parts(name)[0][0].factor
     # layers that a technique leaves alone or adds come after those it found
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=False) if b.vectors and a != b]
     if factor == "layers":

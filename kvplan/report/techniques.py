@@ -133,6 +133,19 @@ def headline(t: TechniqueSurvey) -> str:
     )
 
 
+def images(t: TechniqueSurvey) -> str:
+    """Return what cross-attention holds beside the prompt, '' for nothing."""
+    if t.beside is None:
+        return ""
+    held = f"Cross-attention holds {show_bytes(t.beside.bytes)} for the images of a request"
+    if t.beside.questions <= 1:
+        return f"{held}, uncompressed."
+    return (
+        f"{held}, uncompressed: {show_bytes(t.beside.each)} a question where {t.beside.questions:g} questions to the "
+        "same images share one copy. The times here are of one copy for every request."
+    )
+
+
 def rests(t: TechniqueSurvey) -> Iterator[str]:
     """Yield what each loss rests on."""
     for w in t.rows[1:]:
@@ -154,6 +167,7 @@ def page(t: TechniqueSurvey) -> Page:
         Text(headline(t), "answer"),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
+        Text(said) if (said := images(t)) else None,
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
         notes("Served by", served),
@@ -174,5 +188,7 @@ def document(t: TechniqueSurvey) -> Json:
         gpu=t.estimate.sites[0].gpu.name,
         rows=records(columns(), t.rows),
         tiers=records(TIER, t.tiers),
+        cross_attention=t.beside
+        and {"bytes": t.beside.bytes, "questions": t.beside.questions, "bytes_per_question": t.beside.each},
         sources=[source(s) for s in dict.fromkeys(s for w in t.rows for s in w.quality.source)],
     )

@@ -77,6 +77,7 @@ class Technique:
     heals: float = 0.0  #: tokens a model is trained on before it serves so, 0 where none are needed [token]
     implied: str = ""  #: what an argument may leave out, as it is spelled in one
     query: str = ""  #: whether what it keeps depends on the question, one of QUERY
+    left: Callable[[str], float] | None = None  #: share that an argument names, where a layout does not tell it
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout
 
@@ -104,6 +105,7 @@ def technique(
     query: str = "",
     implied: str = "",
     heals: float = 0.0,
+    left: Callable[[str], float] | None = None,
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -127,6 +129,7 @@ def technique(
             query=query,
             implied=implied,
             heals=heals,
+            left=left,
             summary=summary(apply),
             apply=apply,
         )
