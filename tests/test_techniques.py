@@ -547,3 +547,28 @@ def test_bytes_of_pruned_images_and_of_images_beside_the_prompt() -> None:
     assert vision.beside.bytes == 8 * visual * 8 * 2 * 128 * 2 and vision.beside.questions == 3
     assert vision.beside.each == vision.beside.bytes / 3
     assert kvplan.techniques("llama3.1-8b", "rag", techniques=["fp8"], on="2026-11-24").beside is None
+
+
+@pytest.mark.parametrize("length", [1000, 4096, 16_383])
+@pytest.mark.parametrize("percent", [10, 25, 50, 75])
+def test_tokens_kept_are_those_of_kvpress_rules(length: int, percent: int) -> None:
+    """Rules of kvpress's presses, read at 82cc93e (score), f865ecd (pyramid), 5c6d1c5 (chunks), 4b0ca7a (heads)."""
+    share, layers = Fraction(percent, 100), 32
+
+    def kept(text: str) -> float:
+        return spelling.apply(text, layout(EIGHT)).stored(length) / (layers * 4096)
+
+    by_score = max(1, int(length * share))
+    assert kept(f"snapkv:{percent}%") == kept(f"kvzip:{percent}%") == kept(f"adakv:{percent}%") == by_score
+    # a pyramid falls in equal steps around the mean: layers round theirs
+    least = length * float(share) / 20
+    most = min(2 * length * float(share) - least, length - 64)
+    least = 2 * length * float(share) - most if most == length - 64 else least
+    steps = [round(most - i * (most - least) / (layers - 1)) for i in range(layers)]
+    usual = [round(length * float(share))] * layers
+    pyramid = steps if length >= most >= least >= 64 else usual
+    assert kept(f"pyramidkv:{percent}%") == pytest.approx(sum(pyramid) / layers, abs=1.0)
+    chunks = max(1, int(-(-length // 10) * share)) * 10
+    assert abs(kept(f"chunkkv:{percent}%") - chunks) <= 10
+    # all tokens in the heads that retrieve, sinks and recent ones in the others
+    assert kept(f"duo:{percent}%") == pytest.approx(length * (1 - (1 - float(share)) * (1 - 320 / length)), abs=1.0)

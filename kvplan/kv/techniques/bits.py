@@ -111,7 +111,7 @@ TOKEN4 = replace(TOKEN, low=0.6, high=2.0, measured="")
     needs="nothing (one scale per tensor)",
     risk="small",
     engines=(
-        served("vllm", "0.3", "2024-01-28", "kv_cache_dtype=fp8"),
+        served("vllm", "0.3", "2024-01-28", "kv_cache_dtype=fp8", ref="https://github.com/vllm-project/vllm/pull/2279"),
         served("sglang", "0.4.2", "2025-01-27", "kv_cache_dtype=fp8_e4m3"),
         served("trtllm", "0.6", "2023-12-04", "kv_cache_config.dtype=fp8"),
     ),
@@ -136,9 +136,23 @@ def fp8(layout: KVLayout, argument: str) -> KVLayout:
     native="fp4",
     risk="small",
     engines=(
-        served("trtllm", "1.1", "2025-09-24", "kv_cache_config.dtype=nvfp4"),
-        served("vllm", "0.21", "2026-05-01", "kv_cache_dtype=nvfp4"),
-        served("sglang", "0.5.6", "2025-12-02", "kv_cache_dtype=fp4_e2m1"),
+        served(
+            "trtllm",
+            "1.1",
+            "2025-09-24",
+            "kv_cache_config.dtype=nvfp4",
+            ref="https://github.com/NVIDIA/TensorRT-LLM/pull/6244",
+        ),
+        served(
+            "vllm", "0.21", "2026-05-01", "kv_cache_dtype=nvfp4", ref="https://github.com/vllm-project/vllm/pull/40177"
+        ),
+        served(
+            "sglang",
+            "0.5.6",
+            "2025-12-02",
+            "kv_cache_dtype=fp4_e2m1",
+            ref="https://github.com/sgl-project/sglang/pull/12612",
+        ),
     ),
     quality="less than 1 % lost on RULER 64k, LiveCodeBench, MBPP and MMLU-Pro (Qwen3-Coder-480B, NVIDIA's own)",
     searched=("nvfp4",),
@@ -167,9 +181,23 @@ def scaled(argument: str, name: str) -> bool:
     needs="a kernel that dequantises",
     risk="small",
     engines=(
-        served("vllm", "0.20", "2026-04-27", "kv_cache_dtype=int8_per_token_head", only="token"),
+        served(
+            "vllm",
+            "0.20",
+            "2026-04-27",
+            "kv_cache_dtype=int8_per_token_head",
+            only="token",
+            ref="https://github.com/vllm-project/vllm/pull/38378",
+        ),
         served("trtllm", "0.5", "2023-10-19", "int8_kv_cache", until="1.2", only=""),
-        served("lmdeploy", "0.4", "2024-04-23", "quant_policy=8", only=""),
+        served(
+            "lmdeploy",
+            "0.4",
+            "2024-04-23",
+            "quant_policy=8",
+            only="",
+            ref="https://github.com/InternLM/lmdeploy/pull/1377",
+        ),
         served("llamacpp", "b1480", "2023-12-07", "cache_type_k=q8_0, cache_type_v=q8_0", only=""),
     ),
     quality="GSM8K retained 1.00 with a scale per token and head (35B-A3B); 4-bit caches 0.97 to 1.00 of LongBench",
@@ -194,8 +222,8 @@ def int8(layout: KVLayout, argument: str) -> KVLayout:
     needs="a kernel that dequantises (slower per byte)",
     risk="0 to 3 % lost",
     engines=(
-        served("lmdeploy", "0.4", "2024-04-23", "quant_policy=4", only=""),
-        served("vllm", "0.24", "2026-06-15", "kv_cache_dtype=int4_per_token_head", only="token"),
+        served("lmdeploy", "0.4", "2024-04-23", "quant_policy=4", only="", ref="https://github.com/InternLM/lmdeploy/pull/1377"),
+        served("vllm", "0.24", "2026-06-15", "kv_cache_dtype=int4_per_token_head", only="token", ref="https://github.com/vllm-project/vllm/pull/40835"),
         served("llamacpp", "b1480", "2023-12-07", "cache_type_k=q4_0, cache_type_v=q4_0", only=""),
     ),
     quality="LongBench retained 1.00 (KIVI-4bit) to 0.97 (per-token keys), GSM8K 1.01 (35B-A3B, scale per token and "
@@ -253,7 +281,15 @@ def kivi(layout: KVLayout, argument: str) -> KVLayout:
     granularity="a token's head, rotated",
     needs="kernels that rotate and look up",
     risk="8 % (4 bits) to 32 % (3 bits) of MRCR lost",
-    engines=(served("vllm", "0.20", "2026-04-27", "kv_cache_dtype=turboquant_4bit_nc, turboquant_3bit_nc"),),
+    engines=(
+        served(
+            "vllm",
+            "0.20",
+            "2026-04-27",
+            "kv_cache_dtype=turboquant_4bit_nc, turboquant_3bit_nc",
+            ref="https://github.com/vllm-project/vllm/pull/38479",
+        ),
+    ),
     quality="MRCR retained 0.92 at 4 bits, 0.68 at 3 (30B-A3B, 256k); reasoning 0.96 at 4",
     searched=("turboquant:4",),
     speed={"3": TURBO3, "4": TURBO4},

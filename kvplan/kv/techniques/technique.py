@@ -30,11 +30,12 @@ class Support:
     until: str = ""  #: first release that no longer serves it, '' where it still does
     option: str = ""  #: what switches it on
     only: str | None = None  #: the argument it serves alone, None for any
+    ref: str = ""  #: who says so; '': release and date are remembered, an assumption
 
     def __str__(self) -> str:
         title = TITLES.get(self.engine, self.engine)
         gone = f", gone from {self.until}" if self.until else ""
-        return f"{title} from {self.since} ({self.date}){gone}"
+        return f"{title} from {self.since} ({'' if self.ref else '~'}{self.date}){gone}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +140,10 @@ def technique(
 
 
 def served(
-    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None
+    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None, ref: str = ""
 ) -> Support:
     """Return an engine that serves a technique."""
-    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only)
+    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only, ref=ref)
 
 
 def paper(title: str, date: str) -> Source:

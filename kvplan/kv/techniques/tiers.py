@@ -18,8 +18,14 @@ from kvplan.kv.tiers import TIERS
     needs="host memory, and a link that is faster than computing the prefix again",
     risk="none",
     engines=(
-        served("vllm", "0.11", "2025-10-02", "kv_offloading_size", only="cpu"),
-        served("sglang", "0.5", "2025-09-10", "enable_hierarchical_cache"),
+        served("vllm", "0.11", "2025-10-02", "kv_offloading_size", only="cpu", ref="vLLM blog, 2026-01-08"),
+        served(
+            "sglang",
+            "0.5",
+            "2025-09-10",
+            "enable_hierarchical_cache",
+            ref="SGLang documentation, HiCache best practices",
+        ),
         served("trtllm", "0.14", "2024-11-01", "kv_cache_config.host_cache_size", only="cpu"),
     ),
     searched=("offload:cpu",),
