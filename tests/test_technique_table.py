@@ -8,9 +8,11 @@ from kvplan.api.sites import site
 from kvplan.errors import KvplanError
 from kvplan.kv.replica import Parallel
 from kvplan.kv.speeds import UNMEASURED, interval
+from kvplan.planning.choosing import choose
 from kvplan.planning.ratios import FLOOR, step_ratio
 from kvplan.planning.replica import Case, case_of
 from kvplan.planning.site import Query
+from kvplan.report.techniques import advice
 
 DAY = "2026-11-24"
 
@@ -116,3 +118,18 @@ def test_the_list_takes_a_model_and_a_workload(run) -> None:
     assert wrong.code == 2 and "go together" in wrong.err
     with pytest.raises(KvplanError, match="no technique named"):
         kvplan.techniques("llama3.1-8b", "rag", techniques="nonesuch")
+
+
+def test_the_table_says_what_to_choose_and_why_not_the_others() -> None:
+    names = ["fp8", "int8:token", "turboquant:4", "kvzip:25%", "h2o:20%", "mhc:8x"]
+    found = kvplan.techniques("llama3.1-70b", "doc-qa", techniques=names, on=DAY)
+    choice = choose(found.rows[1:])
+    each = {kind: [w.row.technique for w in getattr(choice, kind)] for kind in vars(choice)}
+    assert each["good"] == ["fp8"] and each["slow"] == ["int8:token", "turboquant:4"], "served, but unpacked slowly"
+    assert each["elsewhere"] == ["kvzip:25%"] and each["ruinous"] == ["h2o:20%"], "an unknown loss is in none"
+    assert all(w.load.middle > 1.05 for w in choice.slow) and not each["lossy"]
+    said = list(advice(found))
+    assert said[0].startswith("fp8 is the first to try: vLLM serves it, it keeps 50 % of the bytes")
+    assert any("before the question is known" in line for line in said)
+    none = kvplan.techniques("llama3.1-70b", "doc-qa", techniques=["h2o:20%"], on=DAY)
+    assert next(advice(none)).startswith("vLLM serves nothing that is expected to lose 1 % or less")

@@ -12,7 +12,7 @@ def found_again(chains: Iterable[Chain], rooms: Sequence[float]) -> tuple[list[f
     A chain is a prompt's shared blocks as (hash, tokens up to its end); only a run of blocks from the start is found.
     All requests come to one memory. Blocks are found as whole ones, in the order of the trace.
     """
-    memories = [Memory(room) for room in (*rooms, float("inf"))]
+    memories = [PrefixMemory(room) for room in (*rooms, float("inf"))]
     asked = 0
     for chain in chains:
         asked += chain[-1][1] if chain else 0
@@ -22,7 +22,7 @@ def found_again(chains: Iterable[Chain], rooms: Sequence[float]) -> tuple[list[f
     return [m.found / most if most else 0.0 for m in memories[:-1]], most / asked if asked else 0.0
 
 
-class Memory:
+class PrefixMemory:
     """Blocks of prefixes, the least recently used one first, in a room of so many tokens."""
 
     def __init__(self, room: float) -> None:

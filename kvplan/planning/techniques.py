@@ -34,7 +34,7 @@ class Weighed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class CrossImages:
     """Keys and values of images that cross-attention reads beside the prompt."""
 
     bytes: float  #: of the images of one request, uncompressed [B]
@@ -56,7 +56,7 @@ class TechniqueSurvey:
     estimate: Estimate  #: the same techniques at the workload's mean lengths
     rows: tuple[Weighed, ...]  #: one a technique, the baseline first
     tiers: tuple[Waiting, ...]  #: where the workload's uncompressed prefixes may wait, () where none are shared
-    beside: Beside | None = None  #: what cross-attention holds, None where the model has none or no images come
+    beside: CrossImages | None = None  #: what cross-attention holds, None where the model has none or no images come
 
 
 def weigh(
@@ -99,11 +99,11 @@ def weigh(
     )
 
 
-def crossed(base: KVLayout, workload: Workload) -> Beside | None:
+def crossed(base: KVLayout, workload: Workload) -> CrossImages | None:
     """Return what cross-attention holds of a workload's images, None where it holds nothing."""
     held = base.part("cross").stored(0)
     shared = [part.requests for part in workload.beside if part.visual and isfinite(part.requests)]
-    return Beside(bytes=held, questions=max(shared, default=1.0)) if held and workload.beside else None
+    return CrossImages(bytes=held, questions=max(shared, default=1.0)) if held and workload.beside else None
 
 
 def over(row: Evaluation, base: KVLayout, amount: Callable[[KVLayout, int], float]) -> float | None:

@@ -1,7 +1,8 @@
 """`kvplan techniques` as a report and JSON: one table, what the losses rest on, and who serves what."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from kvplan.planning.choosing import LITTLE, choose
 from kvplan.planning.ratios import Ratio
 from kvplan.planning.techniques import TechniqueSurvey, Weighed
 from kvplan.planning.tiers import Waiting
@@ -146,6 +147,39 @@ def images(t: TechniqueSurvey) -> str:
     )
 
 
+def advice(t: TechniqueSurvey) -> Iterator[str]:
+    """Yield what the table speaks for, a sentence a point."""
+    found, engine = choose(t.rows[1:]), t.engine.title
+    if found.good:
+        first, *others = found.good
+        besides = f" {joined(others)} would do as well." if others else ""
+        yield (
+            f"{first.row.technique} is the first to try: {engine} serves it, it keeps "
+            f"{show_percent(first.stored or 0)} of the bytes, is expected to lose {lost(first)} (at most "
+            f"{most(first)}), and a decode step at load takes "
+            f"{first.load.middle if first.load else 1:.2f} of the time.{besides}"
+        )
+    else:
+        yield f"{engine} serves nothing that is expected to lose {show_percent(LITTLE)} or less here and is no slower."
+    if found.lossy:
+        yield f"{joined(found.lossy, lost)} lose more than {show_percent(LITTLE)}."
+    if found.slow:
+        times = joined(found.slow, lambda w: f"{w.load.middle if w.load else 1:.1f} times")
+        yield f"Steps at load are longer with {times}: they buy room for more requests, and no speed."
+    if found.elsewhere:
+        kept = joined(found.elsewhere[:3], lambda w: f"{show_percent(w.stored or 0)}, loss {lost(w)}")
+        yield f"{engine} does not serve {kept}, which would keep fewer bytes at little loss."
+    if found.ruinous:
+        why = "" if t.workload.question_seen else ": those that choose tokens do so before the question is known"
+        yield f"Not for these tasks: {joined(found.ruinous, lost)}{why}."
+
+
+def joined(rows: Sequence[Weighed], figure: Callable[[Weighed], str] | None = None) -> str:
+    """Return techniques in a row, each with a figure in brackets."""
+    names = [w.row.technique + (f" ({figure(w)})" if figure else "") for w in rows]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def rests(t: TechniqueSurvey) -> Iterator[str]:
     """Yield what each loss rests on."""
     for w in t.rows[1:]:
@@ -167,10 +201,11 @@ def page(t: TechniqueSurvey) -> Page:
         Text(headline(t), "answer"),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
+        notes("What to choose", advice(t)),
         Text(said) if (said := images(t)) else None,
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
-        notes("Served by", served),
+        notes("Served by (~: a date from memory, without a source)", served),
         notes("Not here", refused(t)),
     )
 
@@ -187,6 +222,7 @@ def document(t: TechniqueSurvey) -> Json:
         context=t.estimate.query.context,
         gpu=t.estimate.sites[0].gpu.name,
         rows=records(columns(), t.rows),
+        choose=list(advice(t)),
         tiers=records(TIER, t.tiers),
         cross_attention=t.beside
         and {"bytes": t.beside.bytes, "questions": t.beside.questions, "bytes_per_question": t.beside.each},
