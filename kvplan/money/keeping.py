@@ -11,7 +11,7 @@ def keeping(tier: Tier, gpus: float) -> Line:
     """Return the tier beside so many GPUs as a line of a bill: its bytes at their price by the month. [USD/s]"""
     month = tier.room * gpus / GB * tier.usd
     basis = (
-        f"prefixes kept in {tier.room / GB:,.0f} GB a GPU at ${tier.usd:.3g} per GB and month: {tier.source.ref}; a "
-        "rented server's price may include it"
+        f"{tier.room / GB:,.0f} GB a GPU for prefixes, at ${tier.usd:.3g} per GB and month ({tier.source.kind}); a "
+        "rent may include it"
     )
     return Line(name=tier.title, amount=month / MONTH, basis=basis)

@@ -14,9 +14,8 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.converting import conversion_of
+from kvplan.planning.converting import besides
 from kvplan.planning.demand import Demand
-from kvplan.planning.offloading import kept_by
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import usd_per_query
 from kvplan.planning.site import Site
@@ -72,11 +71,9 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
         peak=serving, spares=demand.spares * plan.parallel.gpus, unused=site.cost.whole(plan.gpus) - plan.gpus
     )
     bill = fleet_bill(fleet, load, site.cost)
-    besides = (conversion_of(demand, plan.technique, site), kept_by(plan.technique, plan.gpus))
     cells = (
         Cell(use=line.name, kind=line.name, amount=line.amount, use_basis=line.basis, kind_basis=line.basis)
-        for line in besides
-        if line is not None
+        for line in besides(demand, plan.technique, plan.gpus, site)
     )
     return replace(bill, cells=(*bill.cells, *cells))
 
@@ -134,8 +131,8 @@ def tenures(
     do on the plan's own bill.
     """
     rows = []
-    besides = {CONVERSION, *(tier.title for tier in TIERS.values())}
-    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name in besides)
+    others = {CONVERSION, *(tier.title for tier in TIERS.values())}
+    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name in others)
     for (term, provider), (cost, basis) in costs.items():
         usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds)) + once
         rows.append(
