@@ -22,8 +22,8 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
-from kvplan.quality.loss import Quality
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 
 #: the task family whose loss is shown where no workload tells it

@@ -220,6 +220,8 @@ def cautions(o: Replayed) -> list[str]:
         said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
         said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
+    if spelling.offloads(s.technique):
+        said.append(f"only prefixes on the GPU are simulated: those that {s.technique} keeps beside it count as lost")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
         said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")

@@ -114,6 +114,17 @@ def _capped(tokens: int, share: Fraction | None, budget: int | None) -> int:
     return tokens if budget is None else min(tokens, budget)
 
 
+@dataclass(frozen=True)
+class Unpacking:
+    """What unpacking one cached token takes a decode kernel in one layer, reading its bytes aside."""
+
+    work: float = 0.0  #: of a whole GPU's processors, as long as one of them would take alone [s]
+    by_query: bool = False  #: whether each query head unpacks it anew, else all heads of a group once
+    #: of one sequence whatever else runs: a kernel cuts its cache into so many parts and reads each token by token [s]
+    lag: float = 0.0
+    fixed: float = 0.0  #: of a layer's step, for kernels that rotate and store [s]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """Layers that cache alike: vectors x width elements of `bits` bits per kept token, and what goes with them."""
@@ -136,7 +147,7 @@ class Group:
     rebuilds: float = 0.0  #: of dense products per cached token that rebuild keys and values from a latent [FLOP]
     pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
-    unpacks: float = 0.0  #: bytes that take as long to read as a cached token takes to unpack [B]
+    unpacks: Unpacking = Unpacking()  #: what unpacking a cached token takes
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
     host: float = 0.0  #: of a kept token, in the host's memory; of those read a step fetches it [B]
     rope: bool = True  #: whether cached keys are rotated
@@ -224,6 +235,7 @@ class KVLayout:
     offloads: str = ""  #: tier that keeps prefixes beside the GPU, '' for none
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
+    visual: float = 0.0  #: share of a prompt's tokens that images and frames became, of 1
 
     @property
     def end(self) -> int:

@@ -6,7 +6,7 @@ The slow twin is `serving.passes` with `serving.steps`, one list of operators a 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from kvplan.kv.layout import KVLayout
@@ -16,6 +16,7 @@ from kvplan.perf.operators import (
     ELEMENTS,
     EXPERTS,
     NETWORK,
+    Attended,
     Operator,
     attended_at,
     attention,
@@ -113,6 +114,7 @@ class LoadLines:
     tokens: TokenLines  #: what the tokens take
     corners: tuple[Corner, ...]  #: the technique's own products
     sequence: float  #: attention of a decode step, for a sequence [s]
+    uneven: Attended  #: attention that does not grow evenly with the sequences: unpacking has a least time
     prompt: float  #: attention of a whole prompt over itself [s]
     fixed: tuple[float, float]  #: launches of attention and of the technique, without and with prompts [s]
     host: float  #: these by the host [s]
@@ -126,6 +128,8 @@ class LoadLines:
         device = self.tokens.time(tokens, rows, prompts)
         device += sum((k.moved + (k.token * tokens) ** OVERLAP) ** (1 / OVERLAP) for k in self.corners)
         device += self.sequence * sequences + self.prompt * part + self.fixed[prompts]
+        if self.uneven.decode:
+            device += summed(attention(self.uneven, sequences, None), c)
         return float(whole_step(device * c.pace, self.tokens.host + self.host, c, sequences))
 
     def steps(self, sequences: float) -> Steps:
@@ -154,13 +158,19 @@ def load_lines(
         c=c,
         tokens=tokens,
         corners=tuple(corner(none, token, none, c) for none, token in zip(*own, strict=True)),
-        sequence=summed(attended.decode, c),
+        sequence=summed([o for o in attended.decode if not least(o)], c),
+        uneven=replace(attended, decode=tuple(o for o in attended.decode if least(o))),
         prompt=summed(attended.prompt, c),
         fixed=tuple(sum(launching(o, c, prompts) for o in still) for prompts in (False, True)),
         host=float(hosting(still, c)),
         share=prompt / ceil(prompt / c.chunk),
         fresh=prompt,
     )
+
+
+def least(o: Operator) -> bool:
+    """Return whether an operator takes a least time, however few the sequences."""
+    return bool(o.lags or o.fixed)
 
 
 def summed(operators: Sequence[Operator], c: Calibration) -> float:

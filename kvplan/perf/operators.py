@@ -44,7 +44,9 @@ class Operator(NamedTuple):
     messages: Amount = 0.0  #: messages between GPUs
     message: Amount = 0.0  #: bytes of all messages [B]
     dense: Amount = 0.0  #: operations of dense 16-bit products among the rest: vectors rebuilt from a latent [FLOP]
-    unpacks: Amount = 0.0  #: bytes that take as long to read as its packed elements take to unpack [B]
+    unpacks: Amount = 0.0  #: time that unpacking takes one of the GPU's processors alone [s]
+    lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
+    fixed: Amount = 0.0  #: of kernels that unpacking needs besides, whatever there is to unpack [s]
     fetched: Amount = 0.0  #: from the host's memory [B]
 
 
@@ -201,7 +203,9 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
                 flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
                 dense=sum(g.count * visible(g, length) * g.rebuilds * share(g, tensor) for g in groups),
                 fetched=sum(g.count * g.fetched(length) * share(g, tensor) for g in groups),
-                unpacks=sum(g.count * visible(g, length) * g.unpacks * share(g, tensor) for g in groups),
+                unpacks=sum(unpacking(g, length, tensor) for g in groups),
+                lags=sum(g.count * visible(g, length) * g.unpacks.lag for g in groups),
+                fixed=sum(g.count * g.unpacks.fixed for g in groups),
                 bits=max((g.bits for g in groups if g.vectors), default=16.0),
                 kernels=kind if kind in ("latent", "index", "state") else "attention",
                 launches=len({layer for g in groups for layer in g.layers}),
@@ -228,7 +232,7 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
         Operator(
             name=o.name, limit=CACHE, bytes=decode * o.bytes, flops=decode * o.flops, bits=o.bits, kernels=o.kernels,
             launches=o.launches, dense=decode * o.dense, unpacks=decode * o.unpacks,
-            fetched=decode * o.fetched,
+            lags=smaller(decode, 1.0) * o.lags, fixed=smaller(decode, 1.0) * o.fixed, fetched=decode * o.fetched,
         )
         for o in each.decode
     ]  # fmt: skip
@@ -237,6 +241,12 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
             Operator(name=o.name, limit=o.limit, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt
         ]
     return operators
+
+
+def unpacking(g: Group, length: int, tensor: int) -> float:
+    """Return what unpacking a group's cache takes one processor of a rank alone. [s]"""
+    part = 1 / tensor if g.unpacks.by_query else share(g, tensor)
+    return g.count * visible(g, length) * g.unpacks.work * part
 
 
 def visible(g: Group, length: int) -> int:

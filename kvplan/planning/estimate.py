@@ -11,10 +11,11 @@ from kvplan.planning.points import compared, usual_limits
 from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
+from kvplan.specs.workload import Workload
 from kvplan.units import show_bytes
 
 #: a price last seen longer ago than this is said to be old [day]
@@ -102,19 +103,19 @@ def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
 
 def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
-    named: bool, losses: Callable[[str], Quality] | None = None,
+    named: bool, losses: Callable[[str], Quality] | None = None, workload: Workload | None = None,
 ) -> Estimate:  # fmt: skip
     """Compare techniques on every site the user named, or on the best of all sites when none was.
 
-    `losses` says what a technique is expected to lose, if anyone asks.
+    `losses` says what a technique is expected to lose, if anyone asks; a `workload` what images requests have.
     """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
-        by_gpu = tuple(estimate(model, (), query, site)[0] for site in sites)
+        by_gpu = tuple(estimate(model, (), query, site, workload)[0] for site in sites)
         sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu)]
     rows: list[Evaluation] = []
     for site in sites:
-        case = case_of(model, query, site)
+        case = case_of(model, query, site, workload)
         known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
         each = compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)

@@ -24,7 +24,7 @@ from kvplan.planning.remedies import reason as reason_of
 from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.money import ApiPrice
 from kvplan.specs.result import Result
 from kvplan.units import MONTH, show_usd

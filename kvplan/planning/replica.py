@@ -14,14 +14,18 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.kv.speeds import interval
+from kvplan.kv.tiers import TIERS
 from kvplan.money.cost import QueryCost, query_cost
+from kvplan.money.keeping import keeping
+from kvplan.perf.encoder import with_images
 from kvplan.perf.lines import LoadLines, TokenLines, load_lines, token_lines
 from kvplan.perf.operators import CACHE, Operator
 from kvplan.perf.serving import Load, Passes, Served, passes, serve
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.planning.site import Limits, Query, Site
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Workload
 from kvplan.units import show_bytes, show_tokens
 
 
@@ -374,6 +378,10 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     if price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
         cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
+        if tier := TIERS.get(row.layout.offloads):
+            kept = keeping(tier, parallel.gpus)
+            line = replace(kept, amount=kept.amount * t.query_seconds)
+            cost = replace(cost, lines=(*cost.lines, line))
     known = passes_of(case, row.layout, t)
     return replace(
         row,
@@ -394,14 +402,19 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     )
 
 
-def case_of(model: ModelSpec, query: Query, site: Site) -> Case:
-    """Return what stays the same while techniques are compared."""
-    return Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+def case_of(model: ModelSpec, query: Query, site: Site, workload: Workload | None = None) -> Case:
+    """Return what stays the same while techniques are compared, the images of a workload's requests included."""
+    base = kv_layout(model, default_kv_bits(model))
+    return Case(
+        model=model, base=base if workload is None else with_images(base, model, workload), query=query, site=site
+    )
 
 
-def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Evaluation]:
+def estimate(
+    model: ModelSpec, wanted: Sequence[str], query: Query, site: Site, workload: Workload | None = None
+) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""
-    case = case_of(model, query, site)
+    case = case_of(model, query, site, workload)
     names = dict.fromkeys([spelling.BASELINE, *(spelling.canonical(t) for t in wanted)])
     return [evaluate(case, name) for name in names]
 

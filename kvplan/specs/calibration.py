@@ -153,6 +153,7 @@ class Calibration:
     chunk: float  #: prompt tokens that one step takes [token]
     tpot: Range  #: 80 % interval of TPOT
     ttft: Range  #: 80 % interval of TTFT
+    processors: Amount = 100.0  #: the GPU's streaming multiprocessors, or compute units
     launch: Amount = 0.0  #: host time to launch a kernel without CUDA graphs [s]
     narrowed: bool = True  #: whether narrow caches read at a lower rate (CACHE8, CACHE4)
     basis: str = ""  #: what the intervals rest on, one of WAYS of serving_profile.py
