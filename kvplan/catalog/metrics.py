@@ -28,6 +28,10 @@ class _SamePlace(HTTPRedirectHandler):
         return None
 
 
+#: hosts whose GPUs are this machine's
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
 def address(url: str) -> str:
     """Return a metrics page's address; a bare host gets http:// and /metrics. Raises SpecError for what is none."""
     word = url if "//" in url else f"http://{url}"
@@ -35,6 +39,11 @@ def address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SpecError(f"metrics: {shown(url)} is no address; write one like http://localhost:8000/metrics")
     return word if parts.path.strip("/") else f"{word.rstrip('/')}/metrics"
+
+
+def is_here(place: str) -> bool:
+    """Return whether an address is of this machine."""
+    return urlsplit(place).hostname in HERE
 
 
 def scrape(url: str) -> Scrape:
