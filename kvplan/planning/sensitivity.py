@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.planning.converting import conversion_of
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import gpu_grids
@@ -62,6 +63,7 @@ class CostRange:
         self.demand, self.plan, self.site = demand, plan, site
         self.cycles = [self._cycle(f) for f in LENGTHS]
         self.pace = site.calibration.tpot
+        self.once = conversion_of(demand, plan.technique, site)
 
     def _cycle(self, factor: float) -> float:
         """Return what a request takes from its slot, all lengths multiplied. [s]"""
@@ -82,7 +84,8 @@ class CostRange:
         serving = np.maximum(plan.replicas - demand.spares + more, 1.0)
         gpus = (serving + demand.spares - plan.replicas) * each + cost.whole(plan.gpus)
         waiting, working = cost.rate(None), cost.rate("")
-        paid = np.maximum(gpus, cost.unit) * waiting / (demand.mean * load)
+        once = self.once.amount if self.once else 0.0
+        paid = (np.maximum(gpus, cost.unit) * waiting + once) / (demand.mean * load)
         return (paid + cycle / plan.in_flight * each * (working - waiting)) * price
 
     def range(self) -> tuple[float, float, float] | None:

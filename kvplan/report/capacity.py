@@ -79,6 +79,7 @@ def document(found: Capacity) -> Json:
         peak_rate=demand.peak if found.plan else 0.0,
         users=found.users,
         bound_by=found.bound_by,
+        remedies=[{"change": x.change, "plan": record(PLAN, x.plan)} for x in found.remedies],
         plan=record(PLAN, found.plan) if found.plan else None,
         calibration=calibration(found.site.calibration),
         price=price(found.site.price),
