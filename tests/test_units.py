@@ -80,7 +80,7 @@ def test_time_and_money_read_well() -> None:
         "10.0 min",
     ]
     assert [units.show_usd(u) for u in (0.00001, 0.0276, 0.5, 2.5, 1234.5)] == [
-        "$1.0e-05",
+        "$0.000010",
         "$0.0276",
         "$0.500",
         "$2.50",
