@@ -163,6 +163,13 @@ def show_percent(share: float, digits: int = 0, signed: bool = False) -> str:
     return f"{share:{'+' if signed else ''}.{digits}%}".replace("%", " %")
 
 
+def show_odds(share: float) -> str:
+    """Return a probability in whole percent, 'over 99 %' and 'under 1 %' at the ends: no model's tail is certain."""
+    if share >= 0.995:
+        return "over 99 %"
+    return "under 1 %" if share < 0.005 else show_percent(share)
+
+
 def show_count(count: int, noun: str) -> str:
     """Return a number of things with its noun: '1 row', '1,024 rows'."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kvplan.planning.demand import Demand
 from kvplan.planning.fleet.plan import FleetPlan
-from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
+from kvplan.units import HOUR, MONTH, show_odds, show_percent, show_time, show_usd
 
 
 def taken(gpus: Mapping[str, int]) -> str:
@@ -71,9 +71,9 @@ def odds(p: FleetPlan) -> str:
         return ""
     sure = {w.task.name: w.sure for w in p.bill.workloads}
     if len(p.unsure) == 1:
-        each = f"them with {show_percent(sure[p.unsure[0].name])} probability"
+        each = f"them with {show_odds(sure[p.unsure[0].name])} probability"
     else:
-        each = " and ".join(f"those of {t.name} with {show_percent(sure[t.name])}" for t in p.unsure)
+        each = " and ".join(f"those of {t.name} with {show_odds(sure[t.name])}" for t in p.unsure)
     return (
         f" No replica keeps the latency limits of {' and '.join(t.name for t in p.unsure)} with "
         f"{show_percent(p.sought)} probability: this fleet keeps {each}."
