@@ -1,8 +1,8 @@
 """Other plans than the one recommended: under other values, on other engines, and what would make one possible."""
 
 from kvplan.planning.recommend import Recommendation, Variation
-from kvplan.planning.remedies import Remedy
-from kvplan.report.blocks import Column, Table, table
+from kvplan.planning.remedies import TIMES, Remedy
+from kvplan.report.blocks import Column, Table, Text, table
 from kvplan.units import MONTH, show_odds, show_percent, show_usd
 
 
@@ -74,3 +74,19 @@ def remedies_table(r: Recommendation) -> Table | None:
         "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"
     )
     return table(f"What would {wanted}", columns, r.remedies)
+
+
+def remedies_words(r: Recommendation) -> Text | None:
+    """Return how the changes were found, and which of them lose quality nobody knows; None where nothing is needed."""
+    if not r.remedies:
+        return None
+    share = show_percent(r.demand.limits.confidence if r.sought is None else r.sought)
+    words = "Each line is enough by itself."
+    if any(x.parameters & set(TIMES) for x in r.remedies):
+        words += (
+            " A limit of time is the least, rounded up to two digits, at which some plan keeps every limit with"
+            f" {share} probability."
+        )
+    if unknown := [x.change for x in r.remedies if x.plan.quality.drop is None]:
+        words += f" What is lost with {' or '.join(unknown)} is not known."
+    return Text(words, "quiet")
