@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout
 from kvplan.planning.estimate import Estimate, survey
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.ratios import Ratio, step_ratio
-from kvplan.planning.replica import Evaluation, case_of
+from kvplan.planning.replica import case_of
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.tiers import Waiting, tiers
 from kvplan.quality.loss import Quality

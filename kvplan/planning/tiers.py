@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.prompts import kept_prefixes
-from kvplan.planning.replica import Case, Evaluation
+from kvplan.planning.replica import Case
 from kvplan.specs.workload import Workload
 from kvplan.units import MONTH
 

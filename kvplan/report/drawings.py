@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kvplan.kv.budget import Budget
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.report.blocks import Bars, Measure, Readout, Slider, WhatIf
 from kvplan.units import GIB, HOUR, show_bytes, show_tokens, show_usd
 
