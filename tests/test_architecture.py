@@ -40,7 +40,7 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
+        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand", "planning/certainty",
         "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},

@@ -7,7 +7,8 @@ import pytest
 import kvplan
 from kvplan import catalog
 from kvplan.planning.load import at_rate, survey
-from kvplan.planning.percentiles import NEAR_FULL, PlannedReplica, jump, near_full, sides
+from kvplan.planning.percentiles import NEAR_FULL, jump, near_full, sides
+from kvplan.planning.planned import PlannedReplica
 from kvplan.planning.site import Limits
 
 ON = "2026-11-24"

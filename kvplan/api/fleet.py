@@ -14,8 +14,8 @@ from kvplan.kv import spelling
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.fleet.options import FleetWorkload, task
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
-from kvplan.planning.percentiles import trust
 from kvplan.planning.plan import Book
+from kvplan.planning.planned import trust
 from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality

@@ -16,7 +16,7 @@ from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
-from kvplan.planning.percentiles import trust
+from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.speculation import not_started

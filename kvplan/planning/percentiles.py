@@ -1,27 +1,10 @@
-"""How far a percentile of TTFT can be trusted: what lies beside it, and how near the replicas are to their limit."""
+"""How far a percentile of TTFT can be trusted: what lies beside it, and how near a server is to its limit."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
-
-import numpy as np
-
-from kvplan.perf.prompts import mixture
-from kvplan.perf.queueing import serve_open
-from kvplan.perf.serving import Load
-from kvplan.planning.crowd import Crowd
-from kvplan.planning.demand import Demand
-from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
-from kvplan.planning.grid import Between, most_requests
-from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.site import Site
 from kvplan.units import show_percent, show_time
 
-Array = Any
 #: how far beside a percentile is looked, and the ratio of the times there that is a jump
 BESIDE, JUMP = 0.02, 2.0
-#: a share of what a server can do from which the longest waits come out short (tests/test_queueing.py)
+#: a share of what a server can do from which waits swing from hour to hour (benchmarks/NOTES.md)
 NEAR_FULL = 0.8
 
 
@@ -46,68 +29,5 @@ def near_full(share: float) -> str:
     """Say that a server is near the most it can do, '' where it is not."""
     if share <= NEAR_FULL:
         return ""
-    swings = "waits are long and swing: beside a simulation their P95 was up to a quarter short"
+    swings = "waits are long and swing: in simulations the P95 of 10,000 requests lay between two thirds and twice this"
     return f"at {show_percent(share)} of the most this server can do, {swings}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedReplica:
-    """One replica of a plan under its part of the load, as the search had it."""
-
-    demand: Demand  #: what is to be served
-    plan: Plan  #: how
-    site: Site  #: the plan's GPU
-
-    @cached_property
-    def home(self) -> GpuGrid:
-        """Its configuration at all loads."""
-        shape = configuration_of(self.demand, self.plan)
-        return gpu_grids(self.demand, [shape], [self.site], most_requests(self.demand.engine, [self.site]))[0]
-
-    @cached_property
-    def crowd(self) -> Crowd:
-        """The replica under the load."""
-        return Crowd(demand=self.demand, gpu_grid=self.home)
-
-    @cached_property
-    def column(self) -> int:
-        """Where its requests in flight stand in the grid."""
-        return list(self.home.grid.requests[0]).index(self.plan.in_flight)
-
-    @cached_property
-    def serving(self) -> Array:
-        """Replicas of the plan, spares left out, as an array."""
-        return np.array([float(self.plan.replicas - self.demand.spares)])
-
-    def ttft(self, share: float) -> float:
-        """Return the TTFT that a share of the requests keep. [s]"""
-        limits = replace(self.demand.limits, percentile=share)
-        crowd = replace(self.crowd, demand=replace(self.demand, limits=limits))
-        at, kept = (np.array([0]), np.array([self.column])), self.crowd.steady[2][:, self.column]
-        return float(crowd.group_times(self.home.grid.groups[0], self.home.steps[0], self.serving, at, kept)[0][0])
-
-    @property
-    def fullness(self) -> float:
-        """Its requests a second over the most that it can serve, all slots taken."""
-        grid, c, group = self.home.grid, self.site.calibration, self.home.grid.groups[0]
-        ranks = grid.ranks[:, 0]
-        batch = np.maximum(self.home.slots[:, 0] / ranks, 1.0)
-        steps = Between(steps=self.home.steps[0], row=np.array([0]), loads=grid.requests[0], ranks=ranks).at(batch)
-        load = Load(
-            prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=1.0,
-            short=self.demand.workload.output.short,
-        )  # fmt: skip
-        m = mixture(self.home.classes(group, self.crowd.steady[2][:, self.column]), steps, c, load)
-        most = batch * ranks / serve_open(load, steps, c, m).cycle
-        return float((self.crowd.rate(self.serving) / most)[0])
-
-    def notes(self) -> Iterator[str]:
-        """Yield what to know of its percentile of TTFT."""
-        share = self.demand.limits.percentile
-        low, high = (self.ttft(side) for side in sides(share))
-        yield from filter(None, (jump(share, low, high), near_full(self.fullness)))
-
-
-def trust(demand: Demand, plan: Plan, site: Site) -> tuple[str, ...]:
-    """Return what to know of a plan's percentile of TTFT, nothing where nobody waits."""
-    return () if demand.workload.offline else tuple(PlannedReplica(demand=demand, plan=plan, site=site).notes())
