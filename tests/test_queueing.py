@@ -268,7 +268,7 @@ def test_requests_that_came_together_stay_until_the_shorter_answer_ends(squared:
     rng, sigma = np.random.default_rng(3), np.log(1 + squared) ** 0.5
     a, b = (rng.lognormal(-(sigma**2) / 2, sigma, 200_000) for _ in range(2))
     assert together(squared) == pytest.approx(2 * np.minimum(a, b).mean(), rel=0.01)
-    assert together(0.0) == 2.0
+    assert together(0.0) == 2.0 == together(-1e-17)
 
 
 @pytest.mark.parametrize("alike", [1.0, 1.6])

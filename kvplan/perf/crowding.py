@@ -45,7 +45,7 @@ def together(squared: float) -> float:
     infinite server with arrivals in groups). Source: Takagi, Queueing Analysis 1, 1991; Aitchison and Brown, The
     Lognormal Distribution, 1957.
     """
-    return 2 * (1 - erf(log(1 + squared) ** 0.5 / 2))
+    return 2 * (1 - erf(log(1 + max(squared, 0.0)) ** 0.5 / 2))  # rounding leaves less than 0 of equal lengths
 
 
 def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Surge:
@@ -98,9 +98,9 @@ def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount], waitin
     # beyond the slots nothing changes with n: sums of the recursion
     ahead = moved_by(waiting or s, each, full, last, behind)
     beyond = each * started(s, last, behind) / (1 - full)
-    found = beyond / larger(total + beyond, TINY) / full
+    share = beyond / larger(total + beyond, TINY) / full
     return Crowded(
-        chance=smaller(larger(found, TINY), 1.0), ahead=larger(ahead, 1.0),
+        chance=smaller(larger(share, TINY), 1.0), ahead=larger(ahead, 1.0),
         running=(running + (running > 0) * slots * beyond) / larger(total + beyond, TINY),
     )  # fmt: skip
 
@@ -185,10 +185,10 @@ def open_memory(
         return n / (output * decode(n / ranks))
 
     each, plain = (surge(rate / ranks, m, burstiness, x) for x in (together(squared), 1.0))
-    found = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
+    crowd = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
     one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
-    wait = Wait(chance=found.chance, mean=found.chance * found.ahead * one * (1 + squared) / 2, squared=SPREAD)
-    return HeldSlots(wait=wait, running=found.running)
+    wait = Wait(chance=crowd.chance, mean=crowd.chance * crowd.ahead * one * (1 + squared) / 2, squared=SPREAD)
+    return HeldSlots(wait=wait, running=crowd.running)
 
 
 def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:

@@ -121,8 +121,8 @@ def changes(
         demand=demand, book=replace(book, demand=demand), candidates=[candidates(demand, home)],
         pairs=sorted(pairs, key=str), barred=(), objective="gpus", guesses=True, formats=formats,
     )  # fmt: skip
-    found = sorted(remedies(stuck), key=lambda way: way.plan.gpus)
-    return tuple(replace(way, change=way.change.replace("max_gpus=", "gpus=")) for way in found)
+    ways = sorted(remedies(stuck), key=lambda way: way.plan.gpus)
+    return tuple(replace(way, change=way.change.replace("max_gpus=", "gpus=")) for way in ways)
 
 
 def looked_at(

@@ -50,8 +50,8 @@ def weigh(
     """Return techniques for a workload on one kind of GPU."""
     output = max(round(workload.output.mean), 1)
     query = Query(context=max(round(workload.input.mean), 1) + output, output=output)
-    found = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses)
-    case, first = case_of(model, query, site), found.rows[0]
+    answer = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses)
+    case, first = case_of(model, query, site), answer.rows[0]
 
     def ratio(row: Evaluation, batch: int) -> Ratio | None:
         if not row.feasible or first.parallel is None or row.layout is None:
@@ -70,13 +70,13 @@ def weigh(
             lone=ratio(row, 1),
             load=ratio(row, first.batch),
         )
-        for row in found.rows
+        for row in answer.rows
     )
     return TechniqueSurvey(
         model=model,
         workload=workload,
         engine=site.engine,
-        estimate=found,
+        estimate=answer,
         rows=rows,
         tiers=tiers(case, workload, first),
     )
