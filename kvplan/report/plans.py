@@ -82,7 +82,8 @@ PLAN = (
 def plans_table(title: str, plans: Sequence[Plan], limits: Limits) -> Table:
     """Return plans side by side; the first is the best, unless all of them are barred."""
     first = plans[0] if title != BARRED else None
-    return table(title, columns(plans, limits), plans, keys=2, tone=lambda p: "best" if p is first else "plain")
+    keys = 3 if any(p.form for p in plans) else 2  # technique, GPU and weights tell plans apart
+    return table(title, columns(plans, limits), plans, keys=keys, tone=lambda p: "best" if p is first else "plain")
 
 
 def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
