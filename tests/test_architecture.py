@@ -41,8 +41,9 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
+        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
+        "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
+        "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},

@@ -16,6 +16,7 @@ from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.speculation import not_started
@@ -163,6 +164,7 @@ def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     warnings = [*context_warnings(model, question.context), *notes]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
+        warnings += trust(r.demand, r.plan, r.site) if r.plan is not None else ()
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)

@@ -7,8 +7,9 @@ from math import inf
 
 from kvplan.kv import spelling
 from kvplan.money.offers import old
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
-from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
+from kvplan.planning.replica import best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
 from kvplan.quality.results import Quality

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isclose
 
-from kvplan.planning.replica import Case, Evaluation, OperatingPoint, Timing, at_load, timed
+from kvplan.planning.evaluation import Evaluation, OperatingPoint, Timing
+from kvplan.planning.replica import Case, at_load, timed
 from kvplan.planning.site import Limits, Query
 
 #: the limit of TTFT where none is given: what a reader of a chat waits, and a second for every so many prompt tokens

@@ -16,11 +16,12 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, Needs, launch, needs
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
-from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
+from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up, surely
 from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
+from kvplan.planning.search import Candidates
 from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
@@ -191,14 +192,19 @@ def lacking(r: Recommendation) -> str:
 
 
 def cause(i: Impasse) -> str:
-    """Return what the fastest GPU that holds the model fails on, where nothing keeps the limits."""
+    """Return what the GPU fails on that comes nearest to keeping the latency limits, of equals the fastest."""
     if not i.pairs:
         barred = i.book.barred(i.barred)
         return next((f"{name} may not be used: {why}" for (name, _), why in barred.items()), NONE_APPLIES)
     holding = [one for one in i.candidates if (one.fits & one.of(i.pairs)).any()]
     if not holding:
         return NO_REPLICA
-    best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(i.pairs)].min()))
+
+    def far(one: Candidates) -> tuple[float, float]:
+        mine = one.fits & one.of(i.pairs)
+        return -float(surely(one.sure[mine].max())), float(one.e2e[mine].min())
+
+    best = min(holding, key=far)
     return f"the nearest is on {best.site.gpu.name}, where {reason_of(best, i.demand, i.pairs, i.guesses)}"
 
 

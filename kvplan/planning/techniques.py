@@ -7,8 +7,9 @@ from math import isfinite
 from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout
 from kvplan.planning.estimate import Estimate, survey
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.ratios import Ratio, step_ratio
-from kvplan.planning.replica import Evaluation, case_of
+from kvplan.planning.replica import case_of
 from kvplan.planning.reuse import Chain
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.tiers import Waiting, tiers
@@ -67,8 +68,8 @@ def weigh(
     """Return techniques for a workload on one kind of GPU; a `trace` says how often prefixes are found in tiers."""
     output = max(round(workload.output.mean), 1)
     query = Query(context=max(round(workload.input.mean), 1) + output, output=output)
-    found = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses, workload=workload)
-    case, first = case_of(model, query, site, workload), found.rows[0]
+    answer = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses, workload=workload)
+    case, first = case_of(model, query, site, workload), answer.rows[0]
 
     def ratio(row: Evaluation, batch: int) -> Ratio | None:
         if not row.feasible or first.parallel is None or row.layout is None:
@@ -87,13 +88,13 @@ def weigh(
             lone=ratio(row, 1),
             load=ratio(row, first.batch),
         )
-        for row in found.rows
+        for row in answer.rows
     )
     return TechniqueSurvey(
         model=model,
         workload=workload,
         engine=site.engine,
-        estimate=found,
+        estimate=answer,
         rows=rows,
         tiers=tiers(case, workload, first, trace),
         beside=crossed(case.base, workload),

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.prompts import kept_prefixes
-from kvplan.planning.replica import Case, Evaluation
+from kvplan.planning.replica import Case
 from kvplan.planning.reuse import Chain, found_again
 from kvplan.specs.workload import Workload
 from kvplan.units import MONTH

@@ -106,9 +106,9 @@ def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
     stand_in = STAND_INS.get(kind.name) if all(r.technique == STAND_INS.get(kind.name) for r in rows) else None
     stand_in_words = f"no score of {kind.title} itself was published for such tasks; {stand_in} " if stand_in else ""
     tests = " and ".join(sorted({r.benchmark for r in rows if r.benchmark}))
-    where = f" in {tests}" if tests else ""
+    tested = f" in {tests}" if tests else ""
     unseen = ", the question unseen" if all(r.query == "unseen" for r in rows) else ""
-    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)}{where}{unseen} (asked: {share:.3g})"
+    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)}{tested}{unseen} (asked: {share:.3g})"
 
 
 def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:

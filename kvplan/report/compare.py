@@ -45,7 +45,7 @@ def answer(c: Comparison) -> str:
     if missing:
         return f"{' and '.join(missing)}: no plan keeps every limit."
     if not c.changed:
-        return f"{after} is the same as {before}."
+        return f"The plan {'' if after.startswith('on ') else 'of '}{after} is that of {before}: nothing changed."
     figures = {x.name: x for x in c.plan}
     moved = [
         f"{text(x, x.after)} instead of {text(x, x.before)}{' GPUs' * (x.kind == 'count')}"

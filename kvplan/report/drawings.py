@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from kvplan.kv.budget import Budget
 from kvplan.perf.step_parts import Step, parts
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
 from kvplan.report.operators import steps_of

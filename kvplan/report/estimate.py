@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from kvplan.kv import spelling
 from kvplan.kv.layout import equation
 from kvplan.planning.estimate import Estimate
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import PATIENCE, READ
-from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report import drawings
 from kvplan.report.blocks import (

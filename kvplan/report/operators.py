@@ -1,7 +1,7 @@
 """Where the time of a step goes, operator by operator, as a table and as JSON."""
 
 from kvplan.perf.step_parts import Step, StepPart, parts
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.report.blocks import Column, Json, Table, records, table
 from kvplan.specs.calibration import Calibration
 from kvplan.units import show_bytes, show_percent, show_rate, show_time

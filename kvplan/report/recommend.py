@@ -24,7 +24,7 @@ from kvplan.report.blocks import (
     schema,
     sentence,
 )
-from kvplan.report.choices import engines_table, remedies_table, variations_table
+from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
@@ -73,6 +73,7 @@ def page(r: Recommendation) -> Page:
         launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
+        remedies_words(r),
         variations_table(r),
         engines_table(r),
         confirmed_table(r.confirmed),
