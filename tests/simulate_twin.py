@@ -46,6 +46,7 @@ class Replica:
     overhead: float = 0.0
     poll: float = 0.0
     reserving: bool = False
+    occupied: float = 0.0
 
     def attention(self, tokens: int) -> float:
         i, rest = divmod(tokens, CELL)
@@ -138,6 +139,7 @@ class Replica:
             reserve = self.more(batch)
             budget = self.chunk - len(batch) * self.mixed
             parts: list[tuple[One, int]] = []
+            busy = 0.0
             for o in self.running:
                 if o.read < o.to_read:
                     part = min(budget, o.to_read - o.read)
@@ -150,11 +152,12 @@ class Replica:
                 part = min(budget, o.to_read - o.read)
                 parts.append((o, part))
                 budget -= part
+                busy += self.occupied * (o.again == 0)
             self.peak = max(self.peak, self.room - self.free())
             tokens = sum(part for _, part in parts)
             if not tokens and not batch:
                 continue
-            attention = sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
+            attention = busy + sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
             paused = tokens and not self.mixed
             contexts = [] if paused else [o.cached for o in batch]
             base = self.takes([o.cached for o in batch], 0, 0.0) if batch else 0.0

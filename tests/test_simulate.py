@@ -37,7 +37,7 @@ def rules(**more: object) -> Ruleset:
         "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
         "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
         "hold_weight": 1, "reserving": 0, "sharing": 0, "width": 1, "priorities": 0,
-        "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
+        "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "transfer": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
@@ -97,7 +97,8 @@ def chained(seed: int, n: int, rate: float, contents: int = 12) -> list[One]:
 
 def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS) -> Replica:
     return Replica(
-        s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll, bool(r.reserving)
+        s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll, bool(r.reserving),
+        r.occupied,
     )
 
 
@@ -107,6 +108,7 @@ SETTINGS = {
     "few slots": {"most": 5},
     "paused": {"mixed": 0, "room": 300},
     "late": {"overhead": 0.02, "poll": 2.5, "room": 250},
+    "in one process": {"mixed": 0, "overhead": 0.02, "occupied": 0.01, "room": 250},
     "prefixes": {"sharing": 1, "width": 5, "room": 260},
     "reserving": {"reserving": 1, "room": 220},
     "reserving prefixes": {"reserving": 1, "sharing": 1, "width": 5, "room": 260},

@@ -129,7 +129,7 @@ def rules_of(
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(c.request * c.pace), poll=float(c.poll), transfer=float(whole / c.link), cell=CELL,
+        overhead=float(c.request * c.pace), occupied=0.0, poll=float(c.poll), transfer=float(whole / c.link), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
 

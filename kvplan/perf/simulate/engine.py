@@ -67,15 +67,18 @@ def came(
             requests.tokens[q * rules.width + j] = stream.tokens[stream.start[i] + j]
     renewed(requests, q)
     r = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
-    sent(rules, tables, lanes, requests, fleet, r, q, at + rules.overhead)
+    sent(rules, tables, lanes, requests, fleet, r, q, at + (0.0 if rules.closed else rules.overhead))
 
 
 @inner
 def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Shared, records: Records, r: int, q: int) -> None:
-    """Record a request that has its last token, and give its slot back."""
-    j = fleet.count[RECORDS]
+    """Record a request that has its last token, and give its slot back.
+
+    In a closed loop its overhead is on the way of its tokens: the next request does not wait for it (`serve` has it so).
+    """
+    j, late = fleet.count[RECORDS], rules.overhead if rules.closed else 0.0
     records.name[j], records.came[j], records.admitted[j] = requests.name[q], requests.came[q], requests.admitted[q]
-    records.first[j], records.end[j] = requests.first[q], lanes.now[r]
+    records.first[j], records.end[j] = requests.first[q] + late, lanes.now[r] + late
     records.prompt[j], records.output[j], records.hits[j] = requests.asked[q], requests.wanted[q], requests.hits[q]
     records.lane[j], records.again[j], records.refused[j] = r, requests.again[q], 0
     fleet.count[RECORDS] += 1

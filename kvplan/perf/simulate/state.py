@@ -50,6 +50,7 @@ class Ruleset(NamedTuple):
     width: int  #: items of the longest chain of prefix blocks
     priorities: int  #: 1: requests have priorities
     overhead: float  #: of a request before its first step [s]
+    occupied: float  #: of a request in its first step, in which nothing else happens [s]
     poll: float  #: decode steps that a request among others waits for the scheduler
     transfer: float  #: time that a token of a prompt's cache takes from prefill to decode [s/token]
     cell: int  #: tokens between two entries of `attention` [token]
