@@ -37,8 +37,8 @@ CUT, CUT_SPREAD = "suite_D", 0.04
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
 #: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
 OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
-#: share of a request's overhead for which the engine itself stands still there, before V1: it turns texts into tokens on
-#: the thread that runs its steps. Tried: 0, 0.3, 0.5 and 1
+#: share of a request's overhead for which the engine itself stands still there, before V1: texts become tokens on the
+#: thread that runs its steps. Tried: 0, 0.3, 0.5 and 1
 OCCUPIED = 0.3
 #: time from one run to the next, by which all have left [s]
 APART_BY = 1e6
@@ -121,8 +121,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(c.request * c.pace) * (1 - own), occupied=float(c.request * c.pace) * own,
-        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0,
-        bins=1,
+        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []
     sim = Simulation(rules=rules, steps=table, concurrency=max(round(row.concurrency), 1))

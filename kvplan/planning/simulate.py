@@ -7,11 +7,11 @@ from math import inf
 from kvplan.perf.simulate import compiled
 from kvplan.perf.simulate import tally as counts
 from kvplan.perf.simulate.run import Simulation
-from kvplan.perf.simulate.state import ASKED, FOUND, LEAPS, PREEMPTED, STEPS
+from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
-from kvplan.planning.simulated_server import LaneMemory, memory_of, rules_of, steps_of
+from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
 from kvplan.units import MINUTE
 
 #: most bins of the time series
@@ -41,16 +41,18 @@ def simulate(
     span = min(asked.until, x.span + 1.0) - asked.warm
     width, bins = bin_of(max(span, 1.0))
     most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
+    shared = shares_of(s, x, memory, asked.prefix_cache)
+    tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
-        s, x, memory, steps, replicas=most, router=asked.router, bin=width, bins=bins + int(asked.warm // width) + 2,
-        closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
+        s, x, memory, steps, tiers=len(tiers), replicas=most, router=asked.router, bin=width,
+        bins=bins + int(asked.warm // width) + 2, closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast
     if quick and not compiled.at_hand() and asked.told is not None:
         asked.told("compiling the simulator, which takes half a minute once (later runs find it on disk)")
     scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
     run = Simulation(
-        rules=r, steps=steps, fast=quick, concurrency=asked.concurrency, control=scaler,
+        rules=r, steps=steps, tiers=tiers, fast=quick, concurrency=asked.concurrency, control=scaler,
         events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
         interval=scaler.interval if scaler else FOREVER,
     )  # fmt: skip
@@ -93,6 +95,7 @@ def outcome(
         itl=Percentiles.of(run.fleet.gaps, at), e2e=Percentiles.of(t.e2e, at), queued=Percentiles.of(t.queued, at),
         within=int(t.sums[counts.WITHIN]), input_tokens=int(t.sums[counts.READ]),
         output_tokens=int(t.sums[counts.WRITTEN]), hit_rate=int(count[FOUND]) / max(int(count[ASKED]), 1),
+        fetched=int(count[FETCHED]) / max(int(count[ASKED]), 1),
         peak=max(run.lanes.peak) / max(r.room, 1), occupancy=float(held / max(active * r.room, 1e-9)),
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),

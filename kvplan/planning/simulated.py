@@ -72,6 +72,7 @@ class Asked:
     until: float = FOREVER  #: requests from this on likewise [s]
     router: str = "least-loaded"  #: one of ROUTERS
     prefix_cache: bool = True  #: whether prefixes are cached, where requests tell what they share
+    tiers: tuple[str, ...] = ()  #: tiers that keep prefixes besides, the nearest first
     concurrency: int = 0  #: requests of a closed loop, 0 for the arrivals as they are
     autoscale: Autoscale | None = None  #: replicas that come and go with the load
     failures: tuple[Failure, ...] = ()  #: replicas that fail
@@ -94,7 +95,7 @@ class Replayed:
     refused: int  #: of these that no replica's memory holds
     preemptions: int  #: times a request was sent back to the queue, of all requests
     ttft: Percentiles  #: time to the first token [s]
-    ttft_hit: Percentiles  #: of requests that found a prefix in the cache [s]
+    ttft_hit: Percentiles  #: of requests that found half of what they may share in a cache, or more [s]
     ttft_miss: Percentiles  #: of the others [s]
     tpot: Percentiles  #: mean time of a token after the first [s]
     itl: Percentiles  #: times between two tokens, of all requests [s]
@@ -104,6 +105,7 @@ class Replayed:
     input_tokens: int  #: of requests counted [token]
     output_tokens: int  #: of requests counted [token]
     hit_rate: float  #: share of the prompts' tokens found in prefix caches, of all requests
+    fetched: float  #: share of the prompts' tokens that came from tiers, of all requests
     peak: float  #: share of a lane's blocks in use, at most
     occupancy: float  #: the same on average over lanes and time
     busy_seconds: float  #: time of lanes in steps [s]
