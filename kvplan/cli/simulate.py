@@ -44,7 +44,7 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--trace", metavar="FILE", help="Requests: CSV, JSON lines (.gz), a benchmark's JSON.")
 @click.option("--workload", "-w", help="Instead: a workload, whose requests are drawn.")
 @click.option("--queries-per-day", hidden=True)
-@click.option("--rate", metavar="R", help="A workload's daily mean, as in 2.5/s.")
+@click.option("--rate", metavar="R", help="A workload's day's mean, as in 2.5/s.")
 @click.option("--duration", metavar="TIME", help="Of a workload, as in 24h. Default: its busiest hour.")
 @click.option("--scale", default="1", metavar="10x", help="Of a trace: times as many requests.")
 @click.option("--speed", default="1", metavar="2x", help="Of a trace: times as fast.")
@@ -54,7 +54,7 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 )
 @click.option("--replicas", type=click.IntRange(1, 4096), metavar="R", help="Default: 1.")
 @click.option("--find-replicas", is_flag=True, help="The fewest that keep the limits.")
-@click.option("--router", metavar="NAME", help="round-robin, least-loaded or prefix-aware.")
+@click.option("--router", metavar="NAME", help="round-robin, random, least-loaded, prefix-aware.")
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @click.option("--tiers", metavar="NAMES", help="Keep prefixes in cpu, ssd or remote too.", hidden=True)

@@ -45,7 +45,8 @@ def simulate(
     tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
         s, x, memory, steps, tiers=len(tiers), replicas=most, router=asked.router, bin=width,
-        bins=bins + int(asked.warm // width) + 2, closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
+        bins=bins + int(asked.warm // width) + 2, closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache,
+        leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast
     if quick and not compiled.at_hand() and asked.told is not None:

@@ -8,7 +8,7 @@ from kvplan.kv.layout import Keep
 from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
-from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Ruleset
+from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
 from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
 from kvplan.perf.simulate.tables import steps as step_table
@@ -17,7 +17,7 @@ from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Query
 
 #: routers as callers name them
-ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE, "random": RANDOM}
 #: engines that reserve a request's last length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT)
 RESERVING = ("trtllm",)
 #: engines that keep what a preempted request has on a replica that only decodes in the host's memory

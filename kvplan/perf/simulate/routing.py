@@ -12,6 +12,7 @@ from kvplan.perf.simulate.state import (
     LEAST_LOADED,
     NEVER,
     NONE,
+    RANDOM,
     ROUND,
     ROUND_ROBIN,
     SPAN,
@@ -55,7 +56,10 @@ def loaded(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, more: int) -> No
 
 @inner
 def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, kind: int) -> int:
-    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1)."""
+    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1).
+
+    At random, requests that share most of their prompts go to one lane, which is drawn once for them.
+    """
     first = kind * rules.readers
     if rules.router == ROUND_ROBIN:
         many = rules.readers if kind == 0 else rules.lanes - rules.readers
@@ -63,6 +67,18 @@ def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet
             turn = fleet.count[ROUND]
             fleet.count[ROUND] += 1
             r = first + turn % many
+            if lanes.active[r]:
+                return r
+    if rules.router == RANDOM:
+        many = rules.readers if kind == 0 else rules.lanes - rules.readers
+        drawn, n = requests.name[q], requests.chain[q]
+        if n and requests.tokens[q * rules.width + n - 1] >= MATCH * requests.prompt[q]:
+            drawn = requests.keys[q * rules.width + n - 1]
+        while True:
+            drawn = hashed(drawn, kind)
+            drawn = hashed(drawn ^ (drawn >> 21), kind)
+            drawn ^= drawn >> 19
+            r = first + drawn % many
             if lanes.active[r]:
                 return r
     least = fleet.loads[first]

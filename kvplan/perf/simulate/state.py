@@ -18,7 +18,7 @@ SPAN = 1 << 40
 #: states of a request
 FREE, WAITING, READING, WRITING = 0, 1, 2, 3
 #: routers
-ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = 0, 1, 2
+ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE, RANDOM = 0, 1, 2, 3
 #: places in `count`: next arrival, free slots, requests routed, records, requests a closed loop may send, admissions,
 #: preemptions, steps, leaps, requests inside, active lanes of either kind, prefix tokens found and asked, free items,
 #: requests sent away, turns of the round robin, prefix tokens that came from a tier
@@ -36,7 +36,7 @@ class Ruleset(NamedTuple):
     mixed: int  #: 1: prompts share steps with decoding; 0: decoding pauses for them
     leaping: int  #: 1: equal steps are taken together
     closed: int  #: 1: a request comes when another has left
-    router: int  #: ROUND_ROBIN, LEAST_LOADED or PREFIX_AWARE
+    router: int  #: ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE or RANDOM
     room: int  #: blocks of a lane [block]
     unit: int  #: tokens after which a sequence takes more blocks [token]
     weight: int  #: blocks that it then takes [block]
