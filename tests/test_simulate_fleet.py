@@ -27,6 +27,7 @@ from kvplan.planning.simulated_server import memory_of, sequences_of
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate import stream
+from kvplan.report.simulate import answer
 from kvplan.units import show_percent, show_time
 
 ON = "2026-11-24"
@@ -318,6 +319,21 @@ def test_plan_and_simulation_mean_one_router(
         assert planned == pytest.approx(random.at_percentile, rel=bound), name
         assert watched.at_percentile < 1.02 * random.at_percentile, "a router that looks at the load does no worse"
     assert best.watchful is not None and best.replicas is not None and best.watchful <= best.replicas
+
+
+@pytest.mark.slow
+def test_a_burst_is_told_apart_from_its_hour_and_planned_for() -> None:
+    found = kvplan.simulate(
+        "llama3.1-8b", "h100", workload="code-assistant", weights="fp8", find_replicas=True, router="random", on=ON
+    )
+    hour, burst = found.outcome, found.burst.found
+    assert hour.surge > 3 and hour.kept and not hour.kept_in_busiest
+    assert burst.kept_in_busiest and not found.search.seen[burst.replicas - 1].kept_in_busiest
+    assert f"{burst.replicas} replicas would let 95 % of them" in " ".join(answer(found))
+    plan = kvplan.recommend("code-assistant", "llama3.1-8b", gpus="h100", techniques=["baseline"], weights="fp8", on=ON)
+    assert plan.plan.replicas - plan.demand.spares in (burst.replicas, burst.replicas + 1), "as sure as 90 %"
+    calm = kvplan.simulate("llama3.1-8b", "h100", **SMALL, find_replicas=True, ttft=0.3)
+    assert calm.burst is None
 
 
 # -- compiled -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from kvplan.perf.simulate import compiled
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
 from kvplan.planning.server import Server, server
-from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest
+from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
@@ -36,6 +36,7 @@ class Simulated:
 
     outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits
     search: Search | None  #: how the fewest were found, None where their number was given
+    burst: Search | None  #: the same for the busiest minute alone, None where it is not much busier than the others
     requests: RequestStream  #: where the requests come from
     warnings: tuple[str, ...]  #: what to know of the model, price, calibration and simulation
     wall: float  #: time that it took [s]
@@ -161,13 +162,16 @@ def simulate(
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
+    burst = through_burst(asked, search) if search else None
     found = search.found or search.less if search else None
     if per_request is not None:
         with requests_file(values.word(per_request, "per_request")) as write:
             found = simulated(replace(asked, watch=write), found.replicas if found else many or 1)
     found = found or simulated(asked, many or (scaled.least if scaled else 1))
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(found))
-    return Simulated(outcome=found, search=search, requests=stream, warnings=said, wall=perf_counter() - begun)
+    return Simulated(
+        outcome=found, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
+    )
 
 
 def tiered(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
-from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate import buckets, compiled
 from kvplan.perf.simulate import tally as counts
 from kvplan.perf.simulate.run import Simulation
 from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
-from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
+from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, Percentiles, Replayed
 from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
 from kvplan.units import MINUTE
 
@@ -20,6 +21,8 @@ MOST_BINS = 240
 WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
 MOST_REPLICAS = 4096
+#: a minute of so many times the mean rate is a burst
+BURST = 2.0
 
 
 def bin_of(seconds: float) -> tuple[float, int]:
@@ -100,8 +103,14 @@ def outcome(
         peak=max(run.lanes.peak) / max(r.room, 1), occupancy=float(held / max(active * r.room, 1e-9)),
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
+        courses={"first token": course(both), "whole answer": course(t.e2e)},
         bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
     )  # fmt: skip
+
+
+def course(histogram: Any) -> tuple[float, ...]:
+    """Return the times that the SHARES_SHOWN of requests do not exceed. [s]"""
+    return buckets.quantiles(histogram, SHARES_SHOWN)
 
 
 def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
@@ -149,14 +158,16 @@ def kept(o: Replayed) -> bool:
 
 
 def fewest(
-    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept
+    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept,
+    seen: dict[int, Replayed] | None = None,
 ) -> Search:  # fmt: skip
     """Return the fewest replicas that keep the limits: more never make it worse, so halving finds them.
 
-    Requests that no memory holds end the search at once, and so does a limit that one request alone breaks.
+    Requests that no memory holds end the search at once, and so does a limit that one request alone breaks. `seen` are
+    simulations of an earlier search, to which this one adds its own.
     """
     known = memory_of(asked.server), steps_of(asked.server, asked.extent)
-    seen: dict[int, Replayed] = {}
+    seen = {} if seen is None else seen
 
     def at(n: int) -> Replayed:
         if n not in seen:
@@ -172,6 +183,14 @@ def fewest(
         middle = (low + high) // 2
         low, high = (low, middle) if keeps(at(middle)) else (middle, high)
     return Search(found=seen[high], less=seen.get(high - 1), seen=seen)
+
+
+def through_burst(asked: Asked, search: Search) -> Search | None:
+    """Return the search for the fewest replicas that keep the limits in the busiest minute too, None if it is calm."""
+    o = search.found
+    if o is None or not o.measured or o.surge < BURST or o.rules.bin < MINUTE:
+        return None
+    return fewest(asked, start=o.replicas, keeps=lambda x: x.kept_in_busiest, seen=search.seen)
 
 
 def hopeless(seen: dict[int, Replayed]) -> bool:

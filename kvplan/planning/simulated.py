@@ -17,6 +17,8 @@ from kvplan.planning.site import Limits
 
 #: percentiles that are told
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+#: shares of the requests at which charts have their times
+SHARES_SHOWN = (0.001, *(i / 50 for i in range(1, 50)), 0.99, 0.995, 0.999)
 #: seconds that no simulation lasts
 FOREVER = 1e11
 
@@ -114,6 +116,7 @@ class Replayed:
     replica_seconds: float  #: time of replicas that is paid for [s]
     engine_steps: int  #: steps of engines
     events: int  #: steps or leaps simulated
+    courses: dict[str, tuple[float, ...]]  #: times that SHARES_SHOWN of the requests do not exceed, by their name [s]
     bins: tuple[Bin, ...]  #: over time
     scaled: tuple[tuple[float, int], ...]  #: (time [s], replicas from then on) where they come and go
 
@@ -181,6 +184,23 @@ class Replayed:
         if self.refused:
             return "memory"
         return max(self.measured, key=lambda m: m[1] / m[2], default=("", 0.0, 1.0))[0]
+
+    @property
+    def busiest(self) -> Bin | None:
+        """The bin in which most requests came, None where none came."""
+        return max((b for b in self.bins if b.came), key=lambda b: b.came, default=None)
+
+    @property
+    def surge(self) -> float:
+        """Rate of the busiest bin over the mean rate, 0 where none came."""
+        b = self.busiest
+        return b.came / b.seconds / (self.requests / self.seconds) if b and self.seconds else 0.0
+
+    @property
+    def kept_in_busiest(self) -> bool:
+        """Whether as many requests of the busiest bin as the limits' percentile keep them too."""
+        b = self.busiest
+        return self.kept and (b is None or b.late <= (1 - self.asked.limits.percentile) * b.came)
 
     @property
     def worst(self) -> Bin | None:

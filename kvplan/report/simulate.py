@@ -6,7 +6,8 @@ from math import inf
 from kvplan.api.simulate import Simulated
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate.buckets import RELATIVE
-from kvplan.planning.simulated import Bin, Percentiles, Replayed
+from kvplan.planning.simulate import BURST
+from kvplan.planning.simulated import SHARES_SHOWN, Bin, Percentiles, Replayed
 from kvplan.report.blocks import (
     Chart,
     Column,
@@ -117,13 +118,34 @@ def answer(s: Simulated) -> list[str]:
             f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}), with "
             f"{show_percent(o.margin)} to spare ({o.binding} binds)."
         )
+        if b := o.busiest if s.burst else None:
+            lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
         if less is not None:
             lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
     else:
         lines.append(f"{kept} is kept at {at}, with {show_percent(o.margin)} to spare ({o.binding} binds).")
+        if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
+            lines.append(f"In {busy_minute(o, b)}.")
     return lines
+
+
+def busy_minute(o: Replayed, b: Bin) -> str:
+    """Return how the requests of the busiest stretch of time fare."""
+    span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
+    times = f"{o.surge:.2g} times the average rate"
+    return f"the busiest {span}, of {times}, {show_percent(1 - b.late / b.came)} of the requests keep the limits"
+
+
+def needed(s: Simulated) -> str:
+    """Return how many replicas the busiest minute needs."""
+    found, at = s.burst.found if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
+    if found is None:
+        return ""
+    if found.replicas == s.outcome.replicas:
+        return ""
+    return f"; {show_count(found.replicas, 'replica')} would let {at} keep them there too"
 
 
 def broken(o: Replayed) -> str:
@@ -219,6 +241,10 @@ def tried(s: Simulated) -> Table | None:
 
 def charts(o: Replayed) -> Iterator[Chart]:
     """Yield charts over time: waits, load, memory, and replicas where they come and go."""
+    at = tuple(100 * x for x in SHARES_SHOWN)
+    times = tuple(Series(name, at, course) for name, course in o.courses.items())
+    if o.completed:
+        yield Chart("Times by share of requests", "share of requests [%]", "time [s]", times, log=False, picture=True)
     bins = o.bins
     if len(bins) < 3:
         return
@@ -327,6 +353,11 @@ def document(s: Simulated) -> Json:
         disaggregated=list(server.split) if server.split else None,
         margin=o.margin if o.margin < inf else None,
         binding=o.binding,
+        busiest=None if o.busiest is None else {
+            "start": o.busiest.start, "length": o.busiest.seconds, "times_the_mean": o.surge,
+            "within_limits": 1 - o.busiest.late / o.busiest.came,
+            "replicas": s.burst.found.replicas if s.burst and s.burst.found else None,
+        },
         tried=[{"replicas": n, "margin": m} for n, m in best.tried] if best else [],
         replicas_over_time=[{"start": t, "replicas": n} for t, n in o.scaled],
         bins=records(BINS, o.bins),
