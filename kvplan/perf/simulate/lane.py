@@ -205,7 +205,7 @@ def admitted(
     if known:
         hit = min(requests.tokens[q * width + known - 1] // rules.unit * rules.unit, prompt - 1)
     if requests.moved[q]:
-        need = above(kept(rules, prompt), rules.unit) * rules.weight + rules.fixed
+        need = above(kept(rules, prompt) + 1, rules.unit) * rules.weight + rules.fixed  # and the next token's block
     else:
         need = above(prompt, rules.hold_unit) * rules.hold_weight + rules.fixed - shared
     if rules.reserving:
