@@ -7,6 +7,7 @@ from math import isfinite
 from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
+from kvplan.planning.confirm import ROUTER
 from kvplan.planning.hosting import per_million
 from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
@@ -77,7 +78,7 @@ def page(r: Recommendation) -> Page:
         variations_table(r),
         engines_table(r),
         confirmed_table(r.confirmed),
-        confirmed_words(r.confirmed),
+        confirmed_words(r.confirmed, r.demand),
         bill_table(r),
         billed(r),
         terms_table(r),
@@ -130,7 +131,8 @@ def waiting(r: Recommendation, plan: Plan) -> str:
         surge, burstiness = r.demand.waits_at
         kind = "Poisson arrivals" if burstiness == 1 else f"arrivals whose gaps have a CV of {burstiness:g}"
         minute = f" at {surge:g}x the rate of the busiest hour (its busiest minute)" if surge > 1 else ""
-        arrivals = f"Waits: {kind}{minute}, first come, first served."
+        sent = "" if plan.replicas - r.demand.spares <= 1 else ", sent to replicas at random"
+        arrivals = f"Waits: {kind}{minute}{sent}, first come, first served."
     if not plan.cached_share:
         return arrivals
     hit = f"{show_percent(plan.cached_share)} of the input tokens are found in the prefix cache"
@@ -168,6 +170,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
     document["usd_per_million_input_tokens"], document["usd_per_million_output_tokens"] = per_million(demand, p)
     document["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
     document["spares"] = demand.spares
+    document["router"] = ROUTER
     if item := demand.workload.item:
         each = demand.workload.requests_per_item
         document |= {
