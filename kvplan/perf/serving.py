@@ -275,7 +275,7 @@ def passing_prompts(load: Load, extra: Amount, c: Calibration) -> Amount:
 
 
 def held(load: Load) -> Amount:
-    """Return the mean steps for which a prompt is held: the first for `hold`, those that come meanwhile for the rest."""
+    """Return the mean steps a prompt is held: the first `hold` of them, those that come meanwhile the rest."""
     joining = load.hold * load.batch / load.output
     return load.hold * (1.0 + joining / 2) / (1.0 + joining)
 

@@ -15,7 +15,6 @@ from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import Setting, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import APART
 from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
@@ -98,7 +97,7 @@ def _server(
     weight_format = weight_format_of(spec, precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
-    load, unusual = load_columns(entry, arrival, spec, engine)
+    load, unusual = load_columns(entry, arrival, spec)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     times: dict[str, Any] = times_of(entry) if measured else {}
     return ServerRow(
@@ -124,7 +123,7 @@ def _server(
 
 def scheduler_of(
     entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel
-) -> tuple[dict[str, float], tuple[str, ...]]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return how the scheduler was set, as fields of a row in decode steps, and what was assumed.
 
     Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
@@ -149,9 +148,9 @@ def scheduler_of(
     return {**assumed, **stated}, tuple(words)
 
 
-def load_columns(entry: RawRow, arrival: str, model: ModelSpec, engine: str) -> tuple[dict[str, Any], list[str]]:
+def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a row's load, and what is odd about it."""
-    shortened, spread = length_spread(entry, engine)
+    shortened, spread = length_spread(entry)
     factor = MEAN_LENGTH if shortened else 1.0
     rate, requests = plain(entry.text("rate")) or 0.0, plain(entry.text("requests")) or 0.0
     if arrival == OPEN and not (rate or entry.text("concurrency")):
@@ -223,13 +222,12 @@ def arrival_of(word: str) -> str:
     return arrival
 
 
-def length_spread(entry: RawRow, engine: str) -> tuple[bool, float]:
+def length_spread(entry: RawRow) -> tuple[bool, float]:
     """Return whether lengths are nominal ones to shorten, and how far output lengths differ.
 
     Without a word they are as published serving benchmarks take them, 80 % to 100 % of the nominal ones, and as they
     are where the file counts requests (a result file). The latter is the width of their distribution over their mean.
-    Runs without a day that are called by their model were taken with exact lengths by those who collected the rows:
-    requests that end together start together, unless prompts share steps with decoding and so end one after the other.
+    Runs without a day that are called by their model were taken with exact lengths by those who collected the rows.
     """
     word = entry.text("lengths").lower()
     if not word and "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep"):
