@@ -129,6 +129,18 @@ def test_a_run_of_so_many_requests_has_no_more_in_flight_and_no_steady_queue() -
     assert free.load.batch < 256 and free.late == 0
 
 
+def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
+    """The k-th of them waits k times what reading one takes longer than the next takes to come: 150 on average."""
+    known = {"arrival": "poisson", "concurrency": "", "requests": "300", "lengths": "data", "isl": "2000", "osl": "20",
+             "ttft_ms": "500", "tpot_ms": "20"}  # fmt: skip
+    rows = servers({**ROW, **known, "rate": rate} for rate in ("1000", "1"))
+    many, _ = stack(rows, catalog.engine())
+    values = {name: np.full(2, value) for name, value in catalog.serving_profile().values(rows[0].identity).items()}
+    served = many.served(many.calibrated(values))
+    waited = many.ttft(served) - served.ttft
+    assert waited == pytest.approx([150 * (served.prompt_seconds[0] - 1 / 1000), 0.0])
+
+
 def test_a_request_waits_half_the_interval_on_average() -> None:
     """Others' decode steps pass while it waits: of 30 steps 14.5 more than under the default, times 15 in 16."""
     rows = [good(concurrency="16", engine="sglang", scheduler_recv_interval=n) for n in ("1", "30")]
