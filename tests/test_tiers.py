@@ -58,9 +58,7 @@ def test_offloading_finds_more_prefixes_and_each_waits_for_its_transfer() -> Non
     assert line.amount * MONTH == pytest.approx(beside.gpus * 200 * 0.17), "200 GB a GPU at 17 cents"
     assert bill.total == pytest.approx(sum(each.amount for each in bill.lines))
     assert bill.per("query") == pytest.approx(beside.usd) and "host memory" not in [x.name for x in first.bill.lines]
-    assert second.usd[1] == pytest.approx(beside.usd), (
-        "the point is the middle of the range"
-    )
+    assert second.usd[1] == pytest.approx(beside.usd), "the point is the middle of the range"
     kept = next(each.amount for each in bill.lines_per("query") if each.name == "host memory")
     assert beside.cached_share >= plain.cached_share and beside.usd - kept <= plain.usd * 1.001
 
