@@ -166,11 +166,12 @@ def advice(t: TechniqueSurvey) -> Iterator[str]:
     if found.good:
         first, *others = found.good
         besides = f" {joined(others)} would do as well." if others else ""
+        unmeasured = "" if first.load and first.load.measured else ", as its bytes say: nobody measured it"
         yield (
             f"{first.row.technique} is the first to try: {engine} serves it, it keeps "
             f"{show_percent(first.stored or 0)} of the bytes, is expected to lose {lost(first)} (at most "
             f"{most(first)}), and a decode step at load takes "
-            f"{first.load.middle if first.load else 1:.2f} of the time.{besides}"
+            f"{first.load.middle if first.load else 1:.2f} of the time{unmeasured}.{besides}"
         )
     else:
         yield f"{engine} serves nothing that is expected to lose {show_percent(LITTLE)} or less here and is no slower."
