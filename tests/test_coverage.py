@@ -972,7 +972,8 @@ def test_a_tune_may_stand_between_a_name_and_its_size(name: str, base: str, cont
 
 
 @pytest.mark.parametrize(
-    "name", ["Snowflake/Llama-3.1-SwiftKV-8B-Instruct", "Qwen/Qwen3-Big-Omni-8B", "Llama-3.1-2-8B"]
+    "name",
+    ["Snowflake/Llama-3.1-SwiftKV-8B-Instruct", "Qwen/Qwen3-Big-Omni-8B", "Llama-3.1-2-8B", "a/Llama-2-Mamba-7B"],
 )
 def test_words_of_another_shape_keep_a_name_apart(name: str) -> None:
     with pytest.raises(UnknownName):

@@ -93,6 +93,7 @@ SINCE = {
     "flint": "5.21",
     "dory": "5.24",
     "mistral_large4": "5.24",
+    "inkling_text": "5.24",
 }
 
 # fmt: off
@@ -506,6 +507,13 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
     "ministral": ({}, {"layer_types": SF}, {"sliding_window": 3, "head_dim": 6, "tie_word_embeddings": True}),
     "ministral3": ({"sliding_window": None}, {}, {"head_dim": 6, "tie_word_embeddings": True}),
     "mistral": ({}, {"sliding_window": None, "head_dim": None}, {"sliding_window": 1}),
+    "inkling_text": (
+        {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 12, "sliding_window_size": 8,
+         "num_hidden_layers": 7},
+        {"swa_num_attention_heads": 2, "swa_num_key_value_heads": 1, "swa_head_dim": 24, "sliding_window_size": 5,
+         "layer_types": ["hybrid_sliding", "hybrid", "hybrid", "hybrid_sliding"], "conv_kernel_size": 3, "d_rel": 6,
+         "rel_extent": 11, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], **TIED},
+    ),
     "dory": (
         {"num_hidden_layers": 6, "n_input_layers": 2, "n_output_layers": 2},
         {"num_hidden_layers": 6, "n_input_layers": 1, "n_output_layers": 2, "n_recurrent_layers": 3,

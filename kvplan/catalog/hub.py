@@ -241,24 +241,20 @@ def _held(name: str) -> tuple[str, str]:
 
 #: words that a tuner may put between a model's name and its size, as in Llama-3.1-SauerkrautLM-70b
 MOST_BETWEEN = 2
+#: words that make another family of a model there, as in Falcon-Mamba-7B and Mistral-Small-7B
+_APART = re.compile(
+    r"^(?:\d+|mamba\d*|rwkv\d*|hybrid|linear|next|delta|h\d|bitnet|tiny|mini|small|medium|large|nemo|lite|flash|max)$"
+)
 
 
 def _parted(words: tuple[str, ...]) -> tuple[str, str]:
     """Return the one known model whose name another holds with words before its size, and that name; '' for none."""
     found: dict[str, str] = {}
     for place, size in enumerate(words):
-        if not re.fullmatch(r"\d+b", size):
-            continue
-        for between in range(1, MOST_BETWEEN + 1):
-            end = place - between
-            for start in range(max(end - 3, 0), end):
-                known = _shapes().get((*words[start:end], size))
-                rest, inside = (*words[:start], *words[end:place], *words[place + 1 :]), words[end:place]
-                if (
-                    known
-                    and end - start > 1
-                    and not any(w.isdigit() for w in inside)
-                    and not any(map(_OTHER.match, rest))
-                ):
+        for end in range(max(place - MOST_BETWEEN, 0), place):
+            for start in range(max(end - 3, 0), end - 1):
+                rest = (*words[:start], *words[end:place], *words[place + 1 :])
+                known = _shapes().get((*words[start:end], size)) if re.fullmatch(r"\d+b", size) else None
+                if known and not any(map(_APART.match, words[end:place])) and not any(map(_OTHER.match, rest)):
                     found.setdefault(*known)
     return next(iter(found.items())) if len(found) == 1 else ("", "")

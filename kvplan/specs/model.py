@@ -78,6 +78,7 @@ class Recurrent:
     state_bits: int | None = None  #: of such an element in engines, None: as the model's dtype [bit]
     transformers_bits: int | None = 32  #: of such an element in Hugging Face's cache, None: as the dtype [bit]
     in_transformers: bool = True  #: whether Hugging Face's cache holds the state at all
+    conv_bits: int | None = None  #: of an element of the convolution in Hugging Face's cache, None: as the dtype [bit]
 
     kind = "state"
 
