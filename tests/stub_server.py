@@ -163,6 +163,7 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
     task = loop.create_task(run())
 
     def work() -> None:
+        asyncio.set_event_loop(loop)
         loop.run_until_complete(task)
         left = asyncio.all_tasks(loop)
         for each in left:

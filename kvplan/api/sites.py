@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
@@ -101,7 +101,7 @@ def price_list(price: float | str | None, prices: str | Iterable[str]) -> tuple[
     """Return the prices of the user's lists; refuse them beside a price of one GPU."""
     words = several(prices, "prices")
     if price is not None and words:
-        raise SpecError("price, prices: give one of them; write the price into the list")
+        raise WrongUse("price, prices: give one of them; write the price into the list")
     return catalog.price_list(words)
 
 
@@ -127,7 +127,7 @@ def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
 def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
     """Refuse a price that is not for one GPU."""
     if price and not (named and len(chosen) == 1):
-        raise SpecError("price: name the one GPU it is for with gpus=h100")
+        raise WrongUse("price: name the one GPU it is for with gpus=h100")
 
 
 def calibrated(
