@@ -109,5 +109,5 @@ def moved(engine: Engine, needs: Needs) -> str:
     """Return what is not known of a plan on another engine or release."""
     return (
         f"the plan was made for {needs.engine}@{needs.release}: whether it fits under {engine.title} {engine.release}, "
-        f"and how fast that is, was not asked; kvplan recommend --engine {engine.spelled} plans for it"
+        f"and how fast that is, was not asked; recommend plans for it with engine={engine.spelled}"
     )

@@ -180,8 +180,8 @@ def fixed(fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, 
     given = {"find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
     if fail and (name := next((name for name, value in given.items() if value is not None), "")):
         raise WrongUse(
-            f"fail, {name}: a failure names one of a fixed number of replicas that serve whole requests; give replicas=2 "
-            "or more instead"
+            f"fail, {name}: a failure names one of a fixed number of replicas that serve whole requests; "
+            "give replicas=2 or more instead"
         )
 
 

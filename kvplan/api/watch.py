@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
-from kvplan.catalog.metrics import address, scrape
+from kvplan.catalog.metrics import address, is_here, scrape
 from kvplan.catalog.metrics_range import endpoint, history
 from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
@@ -30,8 +29,6 @@ WINDOW = 30.0
 UNSAID = ("gpu", "tp")
 #: a load with which it is tried whether what a user says of a server can be read
 TRIED = {"model": "llama3.1-8b", "engine": "vllm", "gpu": "h100", "isl": "1", "osl": "2", "concurrency": "1", "tp": "1"}
-#: hosts whose GPUs are this machine's
-HERE = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +86,7 @@ def watch(
     if since or until or select:
         raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
     place = address(values.word(url, "url"))
-    gauges = (every() if urlsplit(place).hostname in HERE else []) if meters is None else meters
+    gauges = (every() if is_here(place) else []) if meters is None else meters
     return windows(place, length, count, given, profile.name, named, wait or (lambda s: time.sleep(s)), gauges)
 
 

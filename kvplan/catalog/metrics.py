@@ -18,6 +18,8 @@ LARGEST = 16 * 2**20
 PATIENCE = 10.0
 #: formats asked for, the one whose parser knows more types first
 ACCEPTED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
+#: hosts that are this machine
+HERE = ("localhost", "127.0.0.1", "::1")
 NEEDS = "metrics: needs the package prometheus-client: pip install 'kvplan[live]'"
 
 
@@ -35,6 +37,11 @@ def address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SpecError(f"metrics: {shown(url)} is no address; write one like http://localhost:8000/metrics")
     return word if parts.path.strip("/") else f"{word.rstrip('/')}/metrics"
+
+
+def is_here(place: str) -> bool:
+    """Whether an address is of this machine."""
+    return urlsplit(place).hostname in HERE
 
 
 def scrape(url: str) -> Scrape:

@@ -25,7 +25,10 @@ ORDER = (
     "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES, NONE = {"list": "listing"}, {"options", "delivery", "flags", "compact", "ending", "running", "streams"}
+MODULES, NONE = (
+    {"list": "listing"},
+    {"options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams"},
+)
 
 
 def module_of(command: str) -> str:
