@@ -14,7 +14,7 @@ from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import ended
 from kvplan.cli.streams import steady_streams
-from kvplan.errors import KvplanError, WrongUse
+from kvplan.errors import KvplanError
 
 #: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
 COLLECT = 50_000
@@ -25,10 +25,8 @@ ORDER = (
     "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES, NONE = (
-    {"list": "listing"},
-    {"options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams"},
-)
+MODULES = {"list": "listing"}
+NONE = {"options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams"}
 
 
 def module_of(command: str) -> str:
@@ -86,11 +84,9 @@ class Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except KvplanError as refusal:
-            from kvplan.cli.flags import refused
+            from kvplan.cli.flags import reworded
 
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            said = refused(str(refusal), command) if command else str(refusal)
-            raise (WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)) from None
+            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or "")) from None
 
 
 @click.group(
