@@ -38,18 +38,31 @@ def measure(argv: Sequence[str]) -> dict[str, Any]:
 
 
 async def _measure(argv: Sequence[str]) -> dict[str, Any]:
-    backend, load, data = (fields(argv, name) for name in ("--backend", "--profile", "--data"))
-    count = int(fields(argv, "--constraint")["count"])
-    assert load["kind"] == "poisson" and backend["request_format"] == "/v1/completions"
+    load = fields(argv, "--profile")
+    assert load["kind"] == "poisson"
+    rates = [load["rate"]]
+    if "--override" in argv:
+        assert argv[argv.index("--override") + 1] == "profile.rate"
+        rates = argv[argv.index("--override") + 2].split(",")
     draw = random.Random(int(fields(argv, "--seed")["value"]))
+    runs = [await _run(argv, float(rate), draw) for rate in rates]
+    spec = {"backend": fields(argv, "--backend")}
+    return {"metadata": {}, "config": {"metadata": {"labels": labels(argv)}, "spec": spec}, "benchmarks": runs}
+
+
+async def _run(argv: Sequence[str], rate: float, draw: random.Random) -> dict[str, Any]:
+    """Send one load to its end."""
+    backend, data = fields(argv, "--backend"), fields(argv, "--data")
+    count = int(fields(argv, "--constraint")["count"])
+    assert backend["request_format"] == "/v1/completions"
     begun = time.monotonic()
     at, tasks = 0.0, []
     for _ in range(count):
-        at += draw.expovariate(float(load["rate"]))
+        at += draw.expovariate(rate)
         sizes = lengths(data, "prompt_tokens", draw), lengths(data, "output_tokens", draw)
         tasks.append(asyncio.create_task(_request(backend, sizes, begun + at)))
     times = await asyncio.gather(*tasks)
-    return result(argv, times, time.monotonic() - begun)
+    return result(rate, times, time.monotonic() - begun)
 
 
 async def _request(backend: dict[str, str], sizes: tuple[int, int], due: float) -> dict[str, float]:
@@ -80,8 +93,8 @@ async def _request(backend: dict[str, str], sizes: tuple[int, int], due: float) 
     }  # fmt: skip
 
 
-def result(argv: Sequence[str], times: Sequence[dict[str, float]], duration: float) -> dict[str, Any]:
-    """Return measured times as a result of GuideLLM."""
+def result(rate: float, times: Sequence[dict[str, float]], duration: float) -> dict[str, Any]:
+    """Return the measured times of one load as GuideLLM writes them."""
 
     def block(name: str, scale: float = 1.0) -> dict[str, Any]:
         values = [t[name] * scale for t in times]
@@ -95,7 +108,5 @@ def result(argv: Sequence[str], times: Sequence[dict[str, float]], duration: flo
         "output_token_count": block("output"), "time_to_first_token_ms": block("ttft", 1e3),
         "inter_token_latency_ms": block("gap", 1e3),
     }  # fmt: skip
-    strategy = {"type_": "poisson", "rate": float(fields(argv, "--profile")["rate"]), "max_concurrency": 10240}
-    run = {"type_": "generative_benchmark", "config": {"strategy": strategy}, "metrics": metrics, "duration": duration}
-    spec = {"backend": fields(argv, "--backend")}
-    return {"metadata": {}, "config": {"metadata": {"labels": labels(argv)}, "spec": spec}, "benchmarks": [run]}
+    strategy = {"type_": "poisson", "rate": rate, "max_concurrency": 10240}
+    return {"type_": "generative_benchmark", "config": {"strategy": strategy}, "metrics": metrics, "duration": duration}

@@ -105,6 +105,8 @@ REPORTS: dict[str, str] = {
     "recommend-own-scores": f"{CHAT} -g h100 -t baseline -t fp8 --quality scores.yaml --max-quality-drop 3%",
     "recommend-old-prices": f"{CHAT.replace('2026-11-24', '2028-01-01')} -g h100 -t baseline",
     "recommend-no-price": f"{CHAT} -g rtx-4090",
+    "export": "export vllm plan.json",
+    "export-elsewhere": "export sglang plan.json",
     "compare": "compare before.json after.json",
     "compare-no-plan": "compare before.json none.json",
     "compare-same": "compare before.json before.json",

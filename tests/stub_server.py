@@ -161,9 +161,21 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
             await server.serve_forever()
 
     task = loop.create_task(run())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(task), daemon=True)
+
+    def work() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(task)
+        left = asyncio.all_tasks(loop)
+        for each in left:
+            each.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     assert ready.wait(10)
-    yield f"http://127.0.0.1:{place[0]}"
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(10)
+    try:
+        yield f"http://127.0.0.1:{place[0]}"
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(10)
+        loop.close()

@@ -354,6 +354,15 @@ OTHERS = {
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
     "catalog/launching": ("--tp", "--kv-cache-dtype"), "catalog/trace_rows": ("--save-detailed",),
     "catalog/traces": ("--save-detailed",),
+    "planning/exporting/clients/guidellm": (
+        "--help", "--backend", "--profile", "--constraint", "--data", "--seed", "--label", "--output", "--override",
+    ),
+    "planning/exporting/clients/aiperf": (
+        "--help", "--model", "--url", "--endpoint-type", "--streaming", "--request-rate", "--arrival-pattern",
+        "--arrival-smoothness", "--concurrency", "--request-count", "--isl", "--osl", "--sequence-distribution",
+        "--num-prefix-prompts", "--prefix-prompt-length", "--extra-inputs", "--random-seed", "--goodput",
+        "--artifact-dir", "--ui", "--set",
+    ),
 }  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_what_an_engine_cannot_run_is_said_and_never_written(chat) -> None:
 
 def test_a_plan_on_another_engine_says_that_it_was_not_asked(chat) -> None:
     other = export("sglang", chat)
-    assert any("was not asked" in note and "--engine sglang" in note for note in other.notes)
+    assert any("was not asked" in note and "engine=sglang" in note for note in other.notes)
     assert other.commands[0][other.commands[0].index("--max-running-requests") + 1] == "2048"  # SGLang's own
     older = export("vllm@0.19", chat)
     assert any("vllm@" in note for note in older.notes)

@@ -208,8 +208,8 @@ def test_a_machine_without_a_gpu_says_nothing(monkeypatch: pytest.MonkeyPatch) -
         ({"settings": ("gpu=h10000",)}, "settings: no GPU named 'h10000'"),
         ({"settings": ("gpus=h100",)}, "no column to set"),
         ({"settings": ("tp=two",)}, "settings: tp"),
-        ({"output": "no/such/folder/rows.csv"}, "no folder"),
-        ({"output": "."}, "is a folder"),
+        ({"output": "no/such/folder/rows.csv"}, "cannot be written"),
+        ({"output": "."}, "it is a folder"),
         ({"profiles": "nobody.yaml"}, "nobody.yaml"),
     ],
 )  # fmt: skip
@@ -220,7 +220,7 @@ def test_what_is_wrong_is_said_before_the_server_is_asked(options: dict[str, Any
 
 
 def test_calibrate_checks_its_output_before_it_waits(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no folder"):
+    with pytest.raises(SpecError, match="cannot be written"):
         kvplan.calibrate(metrics="127.0.0.1:9", output=str(tmp_path / "no" / "mine.yaml"), settings=SERVER)
 
 

@@ -10,10 +10,10 @@ from kvplan.api import values
 from kvplan.api.kernel_profiles import known
 from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.api.profile import Profiled, base, recalibrated
-from kvplan.catalog.files import distinct, path_of, writable
-from kvplan.catalog.samples import holds_samples
+from kvplan.catalog.files import distinct
+from kvplan.catalog.samples import holds_samples, must_be_writable
 from kvplan.catalog.tables import stem, write_profile
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.kernels.rows import MEASURED, KernelRow
 from kvplan.measuring.residuals import Residuals
@@ -113,7 +113,7 @@ def calibrate(
     )  # fmt: skip
     live, length = metrics or prometheus, values.seconds(window, "window")
     if not words and live is None:
-        raise SpecError("rows: name at least one file of measured rows, or the metrics of a server")
+        raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
     output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
     name, title, ref = (
@@ -129,7 +129,7 @@ def calibrate(
     distinct(words, output)
     servers = [word for word in words if holds_servers(word, kind)]
     if output is not None:
-        writable(path_of(output))
+        must_be_writable(output)
     if servers or live:
         if other := next((word for word in words if word not in servers), ""):
             raise SpecError(
@@ -145,7 +145,7 @@ def calibrate(
         return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)
     refuse_settings(given)
     if from_scratch or versions:
-        raise SpecError("from_scratch, speculative: are for end-to-end rows")
+        raise WrongUse("from_scratch, speculative: are for end-to-end rows")
     if any(holds_samples(word, COLUMNS) for word in words):
         if output is None or len(words) > 1 or kind or gpu or title or ref or on:
             raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")

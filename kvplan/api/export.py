@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: stands for the plan's own engine in a form of Kubernetes, whichever its replicas need
 K8S = "k8s"
 #: requests that are sent where nobody says: twenty of them are above P95
-REQUESTS, MOST_REQUESTS = 400, 1_000_000
+REQUESTS, MOST_REQUESTS, MOST_LOADS = 400, 1_000_000, 20
 PORT, URL = 8000, "http://localhost:8000"
 
 
@@ -30,6 +30,7 @@ def export(
     gpus_per_node: int | None = None,
     url: str | None = None,
     requests: int | None = None,
+    loads: int | None = None,
 ) -> Exported:
     """Return a plan as a target has it: an engine's command or manifests, or the command of a tool that measures it.
 
@@ -37,16 +38,18 @@ def export(
     (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
     engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
     where they have fewer than the usual ones. `url` is where the replica answers that a tool measures with so many
-    `requests`. Raises KvplanError for what is not known, and for a form that cannot hold a replica.
+    `requests`, at so many `loads` up to the promised one, in equal steps. Raises KvplanError for what is not known, and
+    for a form that cannot hold a replica.
     """
     needs, promise = given(plan)
     if target in tools():
         refuse(target, as_form=as_form, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
-        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count))
+        steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
+        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
-    refuse(target, url=url, requests=requests)
+    refuse(target, url=url, requests=requests, loads=loads)
     nodes = (
         needs.gpus_per_node
         if gpus_per_node is None
@@ -106,5 +109,5 @@ def moved(engine: Engine, needs: Needs) -> str:
     """Return what is not known of a plan on another engine or release."""
     return (
         f"the plan was made for {needs.engine}@{needs.release}: whether it fits under {engine.title} {engine.release}, "
-        f"and how fast that is, was not asked; kvplan recommend --engine {engine.spelled} plans for it"
+        f"and how fast that is, was not asked; recommend plans for it with engine={engine.spelled}"
     )

@@ -18,7 +18,7 @@ from kvplan.api.sweeping.summary import Summary, summary
 from kvplan.catalog import parts
 from kvplan.catalog.keys import Ledger, key_of
 from kvplan.catalog.marks import foundation
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.planning.design import points
 from kvplan.specs.result import Result
 from kvplan.specs.sweep import Choice, Study
@@ -90,7 +90,7 @@ def sweep(
     quiet, whole = values.flag(so_far, "so_far"), values.flag(compact, "compact")
     where, told = values.given(values.word, address, "address"), values.given(values.called, progress, "progress")
     if where is not None and who != "ray":
-        raise SpecError("address: is that of a Ray cluster; say engine=ray with it")
+        raise WrongUse("address: is that of a Ray cluster; say engine=ray with it")
     parts.parquet()
     if who == "ray" and not quiet:
         from kvplan.api.sweeping.cluster import library
@@ -121,7 +121,7 @@ def dated(study: Study, on: str | None, kept: object) -> tuple[Study, str]:
     """Return a study with the day of its prices: the one asked for, the file's, the folder's, else today."""
     varied = "on" in study.varied
     if varied and on is not None:
-        raise SpecError("on: the study varies the day; leave it out")
+        raise WrongUse("on: the study varies the day; leave it out")
     if varied:
         return study, ""
     own = study.fixed["on"].value if "on" in study.fixed else kept

@@ -11,7 +11,7 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
@@ -174,7 +174,7 @@ def number(value: float | str, name: str, least: float, most: float) -> float:
 def per_day(queries_per_day: float | str | None, rate: float | str | None) -> float | None:
     """Return queries a day, given as such ('40,000') or per second ('2.5/s'); None where neither was given."""
     if queries_per_day is not None and rate is not None:
-        raise SpecError("queries_per_day, rate: give one of them, not both")
+        raise WrongUse("queries_per_day, rate: give one of them, not both")
     if rate is not None:
         return per_second(rate) * DAY
     return None if queries_per_day is None else _volume(queries_per_day, "queries_per_day", "/day", "40000")

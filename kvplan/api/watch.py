@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
-from kvplan.catalog.files import path_of, writable
 from kvplan.catalog.metrics import address, is_here, scrape
 from kvplan.catalog.metrics_range import endpoint, history
+from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
 from kvplan.errors import SpecError, WrongUse
 from kvplan.measuring.benchmarks.fields import SETTABLE
@@ -72,7 +72,7 @@ def watch(
     named = values.several(profiles, "profiles")
     profile = profile_of(named)
     if output is not None:
-        writable(path_of(output))
+        must_be_writable(output)
     if (url is None) == (prometheus is None):
         raise WrongUse("url, prometheus: give one of them: a server's own address, or a Prometheus server's")
     if prometheus is not None:

@@ -13,7 +13,7 @@ from kvplan.planning.promise import Promise
 
 #: letters of the longest name
 LONGEST = 300
-AGAIN = "save the plan again with kvplan recommend --save"
+AGAIN = "save the plan again"
 #: figures that count something there must be one of
 COUNTS = (
     "tensor", "pipeline", "data", "expert", "tokens", "sequences", "chunk", "replicas", "gpus_per_node", "serving",

@@ -18,6 +18,8 @@ LARGEST = 16 * 2**20
 PATIENCE = 10.0
 #: formats asked for, the one whose parser knows more types first
 ACCEPTED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
+#: hosts that are this machine
+HERE = ("localhost", "127.0.0.1", "::1")
 NEEDS = "metrics: needs the package prometheus-client: pip install 'kvplan[live]'"
 
 

@@ -14,7 +14,7 @@ from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import ended, terminated
 from kvplan.cli.streams import steady_streams
-from kvplan.errors import KvplanError, WrongUse
+from kvplan.errors import KvplanError
 
 #: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
 COLLECT = 50_000
@@ -26,10 +26,11 @@ ORDER = (
     "tour", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES, NONE = (
-    {"list": "listing"},
-    {"options", "delivery", "flags", "compact", "ending", "running", "streams", "notebook", "completion", "paging"},
-)
+MODULES = {"list": "listing"}
+NONE = {
+    "options", "delivery", "flags", "compact", "ending", "running", "ranges", "serving", "streams", "notebook",
+    "completion", "paging",
+}  # fmt: skip
 
 
 def module_of(command: str) -> str:
@@ -91,11 +92,9 @@ class Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except KvplanError as refusal:
-            from kvplan.cli.flags import refused
+            from kvplan.cli.flags import reworded
 
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            said = refused(str(refusal), command) if command else str(refusal)
-            raise (WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)) from None
+            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or "")) from None
 
 
 @click.group(

@@ -19,7 +19,8 @@ from kvplan.report.formats import Report
 @click.option("--image", metavar="NAME", help="Container image. Default: the engine release's own.")
 @click.option("--gpus-per-node", type=COUNT, metavar="N", help="GPUs of your servers. Default: the GPU's usual ones.")
 @click.option("--url", metavar="URL", help="Where the replica answers. [default: http://localhost:8000]")
-@click.option("--requests", type=click.IntRange(1), metavar="N", help="Requests that are sent. [default: 400]")
+@click.option("--requests", type=click.IntRange(1), metavar="N", help="Requests of each load. [default: 400]")
+@click.option("--loads", type=click.IntRange(1, 20), metavar="N", help="Loads up to the promised one. [default: 1]")
 @format_option
 @examples(
     "kvplan export vllm plan.json",

@@ -6,13 +6,14 @@ import click
 
 from kvplan.api.watch import Watched, saved, watch
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.options import examples, format_option, path, profiles_option, prometheus_options, set_option
+from kvplan.cli.options import examples, format_option, path, profiles_option, set_option
+from kvplan.cli.ranges import prometheus_options
 from kvplan.report.formats import Report
 
 
 @click.command("watch")
 @click.argument("url", required=False)
-@prometheus_options
+@prometheus_options()
 @click.option("--window", default="30s", metavar="TIME", help="From one look to the next. [default: 30s]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Windows to watch. Default: until Ctrl-C.")
 @click.option("--output", "-o", type=path, help="Write the windows as rows for kvplan calibrate (CSV).")
@@ -21,7 +22,7 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan watch localhost:8000 --set gpu=h100 --set tp=1 --count 3",
-    "kvplan watch --prometheus localhost:9090 --from now-2h --window 5m --set gpu=h200 --set tp=8 -o rows.csv",
+    "kvplan watch --prometheus host:9090 --from now-2h --window 5m -o rows.csv",
 )
 def command(output: str | None, form: str, **options: Any) -> None:
     """Load and times of a vLLM or SGLang server, beside what is predicted for that load.

@@ -21,6 +21,8 @@ Progress = Callable[[int, int, str], None]
 ROUNDS, SETTLED = 30, 5e-4
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
+#: steps of a start at which all rows are believed
+BELIEVING = 8
 #: odds that a run that could speculate did, and the evidence (twice a logarithm) that changes a mind
 ODDS, CERTAIN = 0.3, 2.0
 #: the shortest step tried, as a share of Gauss-Newton's
@@ -55,6 +57,8 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     observed = np.flatnonzero(problem.known.ravel())
     zero = tuple(np.zeros((len(level.members), len(ALL))) for level in problem.levels)
     point = problem.at(zero, problem.speculative)
+    if not deciding:
+        point = better_start(problem, point, observed)
     for turn in range(ROUNDS):
         if progress:
             progress(turn, ROUNDS, "fit")
@@ -75,17 +79,30 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     return Solved(point, observed // 2, step.derivative, inverse, step.weights)
 
 
-def linear(problem: Problem, point: Iterate, observed: Array) -> LinearStep:
+def better_start(problem: Problem, point: Iterate, observed: Array) -> Iterate:
+    """Return where rows lead that are all believed, where their loss is less there than at the profile.
+
+    A server far from its prediction looks like nothing but outliers from there, and would not be moved.
+    """
+    trial = point
+    for _ in range(BELIEVING):
+        step = linear(problem, trial, observed, believed=True)
+        trial = problem.at(problem.effects(step.derivative, observed // 2, step.weights), point.speculative)
+    return trial if trial.loss < point.loss else point
+
+
+def linear(problem: Problem, point: Iterate, observed: Array, believed: bool = False) -> LinearStep:
     """Return the step that solves the problem made linear at a point: derivatives times deviations explain the rest.
 
-    `observed` are places of measured times in the rows' [row, 2], flattened. [observation]
+    `observed` are places of measured times in the rows' [row, 2], flattened [observation]. Rows that are `believed`
+    count alike however far they are; else Student's t takes weight from those that are far.
     """
     rows = observed // 2
     derivative = problem.derivative(point).reshape(-1, len(ALL))[observed]
     residual = point.residual.ravel()[observed]
     noise = problem.noise.ravel()[observed]
     covariance = problem.kernel(derivative, rows)
-    covariance[np.diag_indices_from(covariance)] += noise**2 * (1 + residual**2 / FREEDOM)
+    covariance[np.diag_indices_from(covariance)] += noise**2 * (1.0 if believed else 1 + residual**2 / FREEDOM)
     target = ((point.moves - problem.start)[rows] * derivative).sum(1) - residual * noise
     factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     return LinearStep(derivative, factor, cho_solve(factor, target, check_finite=False))

@@ -67,4 +67,13 @@ class LoadPlan:
 
     promise: Promise  #: what the plan promises of a replica
     url: str  #: where the replica answers
-    requests: int  #: how many are sent
+    requests: int  #: how many are sent at each load
+    loads: int = 1  #: loads up to the promised one, in equal steps
+
+    @property
+    def rates(self) -> list[str]:
+        """The rates that are tried [1/s], or the requests in flight, the promised one last."""
+        steps = [n / self.loads for n in range(1, self.loads + 1)]
+        if self.promise.rate is None:
+            return list(dict.fromkeys(str(max(round(self.promise.concurrency * s), 1)) for s in steps))
+        return [f"{self.promise.rate * s:.6g}" for s in steps]

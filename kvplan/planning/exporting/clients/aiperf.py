@@ -13,7 +13,7 @@ from kvplan.planning.promise import GROUPS, Promise
 
 #: where it writes, what is read from there, and the profile fitted to it
 FOLDER, PROFILE = "artifacts", "measured.yaml"
-RESULT = f"{FOLDER}/profile_export_aiperf.json"
+RESULT, SWEEP = f"{FOLDER}/profile_export_aiperf.json", f"{FOLDER}/sweep_aggregate/profile_export_aiperf_sweep.json"
 #: metric of a limit, in ms
 LIMITS = {"ttft_limit": "time_to_first_token", "tpot_limit": "inter_token_latency", "e2e_limit": "request_latency"}
 
@@ -23,23 +23,26 @@ def export(m: LoadPlan) -> Exported:
     p = m.promise
     argv = [
         "aiperf", "profile", "--model", p.model, "--url", m.url, "--endpoint-type", "completions", "--streaming",
-        *load(p), "--request-count", str(m.requests), *sizes(p),
+        *load(m), "--request-count", str(m.requests), *sizes(p),
         *(word for word in prefix(m)), "--extra-inputs", "ignore_eos:true", "--random-seed", "1",
         *goodput(p), "--artifact-dir", FOLDER, "--ui", "none",
     ]  # fmt: skip
-    said = [word for name, value in steady(p).items() for word in ("--set", f"{name}={value}")]
+    several = len(m.rates) > 1
+    result, known = (SWEEP, {"model": p.model}) if several else (RESULT, {})  # a sweep's file does not name the model
+    said = [word for name, value in {**known, **steady(p)}.items() for word in ("--set", f"{name}={value}")]
     return Exported(
         target="aiperf", release="", form="command", commands=(tuple(argv),), files={}, missing=tuple(missing(m)),
         notes=about(m),
-        then=(("kvplan", "validate", RESULT, *said), ("kvplan", "calibrate", RESULT, *said, "-o", PROFILE)),
+        then=(("kvplan", "validate", result, *said), ("kvplan", "calibrate", result, *said, "-o", PROFILE)),
     )  # fmt: skip
 
 
-def load(p: Promise) -> list[str]:
+def load(m: LoadPlan) -> list[str]:
     """Return the options of the arrivals: a closed loop, Poisson, or gaps of a gamma distribution of the plan's CV."""
+    p = m.promise
     if p.rate is None:
-        return ["--concurrency", str(p.concurrency)]
-    rate = ["--request-rate", f"{p.rate:.6g}"]
+        return ["--concurrency", ",".join(m.rates)]
+    rate = ["--request-rate", ",".join(m.rates)]
     if p.burstiness == 1:
         return [*rate, "--arrival-pattern", "poisson"]
     # a gamma distribution of shape k has a CV of 1 / sqrt(k)

@@ -18,13 +18,13 @@ RESULT, PROFILE = "benchmarks.json", "measured.yaml"
 def export(m: LoadPlan) -> Exported:
     """Return the command, and those that read its result."""
     p = m.promise
-    load = (
-        f"kind=concurrent,streams={p.concurrency}" if p.rate is None else f"kind=poisson,rate={p.rate:.6g}"
-    )  # fmt: skip
+    kind, figure = ("concurrent", "streams") if p.rate is None else ("poisson", "rate")
+    several = ["--override", f"profile.{figure}", ",".join(m.rates)] if len(m.rates) > 1 else []
     argv = [
         "guidellm", "run",
         "--backend", f"kind=openai_http,target={m.url},model={p.model},request_format=/v1/completions",
-        "--profile", load, "--constraint", f"kind=max_requests,count={m.requests}",
+        "--profile", f"kind={kind},{figure}={m.rates[-1]}", *several,
+        "--constraint", f"kind=max_requests,count={m.requests}",
         "--data", ",".join(data(m)), "--seed", "kind=static,value=1",
         *(word for name, value in steady(p).items() for word in ("--label", f"{name}={value}")),
         "--output", f"kind=json,path={RESULT}",
