@@ -38,8 +38,8 @@ CUT, CUT_SPREAD = "suite_D", 0.04
 #: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
 OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
 #: share of a request's overhead for which the engine itself stands still there, before V1: texts become tokens on the
-#: thread that runs its steps. Tried: 0, 0.3, 0.5 and 1
-OCCUPIED = 0.3
+#: thread that runs its steps. Tried: 0, 0.3, 0.4, 0.5 and 1
+OCCUPIED = 0.4
 #: time from one run to the next, by which all have left [s]
 APART_BY = 1e6
 #: a server whose TTFT is longer does not keep up with what comes [ms]
@@ -107,10 +107,11 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     rng = np.random.default_rng(seed)
     run = int(row.requests) or 10 * max(int(row.concurrency), 1)
     runs = max(-(-LEAST // run), 1) if row.arrival == OPEN else 1
-    kept = row.arrival == OPEN and caches(row)
+    known = room >= 1.1 * (row.prompt + row.output) / 16  # else it did not run with our memory rules: taken to hold all
+    kept = row.arrival == OPEN and known and caches(row) and OWN_PROCESS in words
     prompts, outputs = lengths(row, words, run if kept else run * runs, rng)
     most = min(sequences(row, words), 1024)
-    if room < 4 * (row.prompt + row.output) / 16:
+    if not known:
         room = 10**7
     own = OCCUPIED if OWN_PROCESS in words and row.engine == "vllm" and not caches(row) else 0.0
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
@@ -139,8 +140,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
 def sent(row, prompts, outputs, run: int, runs: int, kept: bool, rng):
     """Yield the runs, each of which begins and ends empty.
 
-    A benchmark sends one server the same prompts at every rate: what an engine with a prefix cache still has of them is
-    found. A run before, which is not counted, leaves them there.
+    AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py): what an engine with a prefix
+    cache still has of them is found. A run before, which is not counted, leaves them there.
     """
     for k in range(runs + kept):
         at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)

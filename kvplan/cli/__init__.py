@@ -28,7 +28,7 @@ ORDER = (
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES = {"list": "listing"}
 NONE = {
-    "options", "delivery", "flags", "compact", "ending", "running", "ranges", "serving", "streams", "notebook",
+    "options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams", "notebook",
     "completion", "paging",
 }  # fmt: skip
 

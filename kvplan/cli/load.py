@@ -22,8 +22,14 @@ from kvplan.cli.options import (
     profile_option,
     replica_options,
 )
-from kvplan.cli.running import running_options
-from kvplan.cli.serving import closed_option, drafting_options, limit_options, split_option, technique_option
+from kvplan.cli.running import (
+    closed_option,
+    drafting_options,
+    limit_options,
+    running_options,
+    split_option,
+    technique_option,
+)
 from kvplan.errors import WrongUse
 from kvplan.report.formats import Report
 

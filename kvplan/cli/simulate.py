@@ -18,7 +18,7 @@ from kvplan.cli.options import (
     profile_option,
     replica_options,
 )
-from kvplan.cli.serving import closed_option, drafting_options, limit_options, split_option, technique_option
+from kvplan.cli.running import closed_option, drafting_options, limit_options, split_option, technique_option
 from kvplan.report.formats import Report
 
 #: the function of a command, before click makes a command of it
