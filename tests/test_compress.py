@@ -791,7 +791,8 @@ def test_tokens_dropped_are_freed() -> None:
         ("llama", "mqa+quest:64", "leave gqa, mqa and mhc out"),
         ("gemma3", "kvzip:50%", "would store twice"),
         ("llama", "kivi:2+h2o:20%", "32 tokens share the scales of their keys, so h2o cannot drop one of them"),
-        ("llama", "turboquant:4", "not run on real models yet"),
+        ("llama", "turboquant:4", "not run on real models yet: vectors would be rotated and looked up by a kernel"),
+        ("llama", "yoco", "not run on real models yet: layers share what they store by training"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_reason(family: str, technique: str, said: str) -> None:

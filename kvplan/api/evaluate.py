@@ -39,7 +39,8 @@ class Evaluated(Result, of="evaluate"):
     model: ModelSpec  #: as the planner reads it
     asked: "EvaluationPlan"  #: what was measured
     outcome: "Findings"  #: scores, bytes and refusals
-    output: str | None  #: the file of the scores, None where none was asked for
+    output: str | None  #: the file of the scores, None where none was written
+    unwritten: str  #: why none was written though one was asked for, '' otherwise
     command: str  #: what measured it
 
 
@@ -99,10 +100,13 @@ def evaluate(
     if not outcome.scores and outcome.refused and not outcome.stopped:
         raise KvplanError("; ".join(why for _, why in outcome.refused))
     command = f"kvplan evaluate of {loaded.spec.name}, seed {seed}"
-    if output is not None and outcome.scores:
+    speaks = any(_speaks(s) for s in outcome.scores)
+    if output is not None and speaks:
         write_profile(output, quality_document(loaded.spec, asked, outcome, command), COMMENT)
-    written = output if outcome.scores else None
-    return Evaluated(model=loaded.spec, asked=asked, outcome=outcome, output=written, command=command)
+    return Evaluated(
+        model=loaded.spec, asked=asked, outcome=outcome, output=output if speaks else None,
+        unwritten=_unwritten(outcome) if output is not None and not speaks else "", command=command,
+    )  # fmt: skip
 
 
 def _operators(word: str) -> Any:
@@ -203,6 +207,15 @@ def _speaks(score: "TaskScore") -> bool:
     """Whether a score says something that a plan can be made of."""
     named = score.technique != "baseline" and not score.technique.startswith("random:")
     return named and score.task in FAMILIES and score.baseline > 0
+
+
+def _unwritten(outcome: "Findings") -> str:
+    """Return why no score is one that a plan can be made of."""
+    asked = [s for s in outcome.scores if s.task in FAMILIES]
+    if asked and not any(s.baseline > 0 for s in asked):
+        tasks = " and ".join(dict.fromkeys(s.task for s in asked))
+        return f"the uncompressed model itself finds none of {tasks}, so nothing can be said of what is kept"
+    return f"plans are made of {', '.join(FAMILIES)} under techniques, none of which was measured"
 
 
 def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:

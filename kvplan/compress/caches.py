@@ -180,7 +180,8 @@ def planned(
         raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
     unknown = [n for n in parts if n not in BUILT]
     if unknown:
-        raise Incompatible(f"{unknown[0]}: not run on real models yet; those that are: {', '.join(BUILT)}")
+        why = UNBUILT.get(unknown[0], "nobody wrote it")
+        raise Incompatible(f"{unknown[0]}: not run on real models yet: {why}; those that are: {', '.join(BUILT)}")
     before = kv_layout(spec, spec_bits(model), reading="transformers")
     after = spelling.apply(name, before)
     if technique.startswith(f"{CONTROL}:"):
@@ -363,6 +364,16 @@ BITS: dict[str, Callable[[], Bits]] = {
 }
 #: how values are written, where not as keys are
 VALUE_BITS: dict[str, Callable[[], Bits]] = {"kivi:4": partial(Recent, 4, False), "kivi:2": partial(Recent, 2, False)}
+#: why others do not
+UNBUILT = {
+    "r1kv": "it evicts from answers of thousands of tokens, longer than any task asks for",
+    "shadowkv": "values would be fetched from the host's memory by a kernel",
+    "turboquant": "vectors would be rotated and looked up by a kernel",
+    "offload": "where a prefix waits changes no answer",
+    "dsa": "its index is learned while the model is trained",
+    "cla": "layers share what they store by training",
+    "yoco": "layers share what they store by training",
+}
 #: techniques whose heads hold different numbers of tokens
 UNEVEN = ("adakv", "duo")
 #: techniques that run on real models

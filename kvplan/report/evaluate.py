@@ -79,6 +79,7 @@ def page(e: Evaluated) -> Page:
         Text(f"The scores were written to {e.output}, a quality file that kvplan recommend plans with.")
         if e.output
         else None,
+        Text(f"No quality file was written: {e.unwritten}.", "warning") if e.unwritten else None,
     )
 
 
@@ -205,4 +206,5 @@ def document(e: Evaluated) -> Json:
         left=[{"technique": name, "reason": why} for name, why in done.left],
         stopped=done.stopped,
         output=e.output,
+        unwritten=e.unwritten or None,
     )
