@@ -170,6 +170,11 @@ def show_odds(share: float) -> str:
     return "under 1 %" if share < 0.005 else show_percent(share)
 
 
+def short_odds(share: float) -> str:
+    """Return a probability as a table has room for it: '92 %', '>99 %', '<1 %'."""
+    return show_odds(share).replace("over ", ">").replace("under ", "<")
+
+
 def show_count(count: int, noun: str) -> str:
     """Return a number of things with its noun: '1 row', '1,024 rows'."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

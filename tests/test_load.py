@@ -170,12 +170,12 @@ def test_an_open_loop_waits_without_end_as_it_nears_the_most() -> None:
 
 def test_bursts_lengthen_waits_as_allen_and_cunneen_say() -> None:
     s = SERVERS["8b"]
-    rate = 0.7 * s.most_rate
+    rate = 0.5 * s.most_rate
     regular, poisson, bursty = (at_rate(s, rate, cv) for cv in (0.0, 1.0, 3.0))
     assert regular.ttft.mean < poisson.ttft.mean < bursty.ttft.mean
     assert bursty.ttft.mean - poisson.ttft.mean == pytest.approx(
         8 * (poisson.ttft.mean - regular.ttft.mean), rel=1e-3
-    )  # and a little for memory
+    )  # at half the largest rate next to none waits for memory
     assert bursty.tpot.p95 > poisson.tpot.p95 > poisson.tpot.mean
     assert bursty.tpot.mean == pytest.approx(poisson.tpot.mean)
 

@@ -630,6 +630,21 @@ def test_candidates_do_not_depend_on_what_else_is_searched() -> None:
     assert int(alone[0].feasible.sum()) == int(beside[0].feasible.sum())
 
 
+@pytest.mark.parametrize("technique", ["baseline", "int8:token", "turboquant:4", "mhc:4x:reconstruct", "mhc:4x+fp8"])
+def test_a_technique_takes_as_long_beside_others_as_alone(technique: str) -> None:
+    """Unpacking, rebuilding and fetching are amounts that the uncompressed cache beside it does not have."""
+    demand, place = asked("doc-qa", forms=("fp8",), any_technique=True), site("h100")
+    (alone,), _ = search(demand, [technique], [place])
+    others = dict.fromkeys(("baseline", technique, "int4"))
+    (beside,), _ = search(demand, list(others), [place])
+    rows = [
+        i for i, s in enumerate(beside.grid.configurations) if s.technique == alone.grid.configurations[0].technique
+    ]
+    assert len(rows) == len(alone.grid.configurations)
+    for name in ("ttft", "tpot", "usd", "sure"):
+        assert np.allclose(getattr(beside, name)[rows], getattr(alone, name), rtol=1e-9, atol=0), name
+
+
 # -- money ----------------------------------------------------------------------------------------
 
 

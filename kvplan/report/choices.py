@@ -3,7 +3,7 @@
 from kvplan.planning.recommend import Recommendation, Variation
 from kvplan.planning.remedies import TIMES, Remedy
 from kvplan.report.blocks import Column, Table, Text, table
-from kvplan.units import MONTH, show_odds, show_percent, show_usd
+from kvplan.units import MONTH, short_odds, show_percent, show_usd
 
 
 def variations_table(r: Recommendation) -> Table | None:
@@ -29,7 +29,7 @@ def variations_table(r: Recommendation) -> Table | None:
         Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
         Column[Variation](heading="a month", value=monthly, show=show_usd),
         Column[Variation](
-            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=show_odds
+            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
         ),
     )  # fmt: skip
     return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
@@ -46,7 +46,7 @@ def engines_table(r: Recommendation) -> Table | None:
         ),
         Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
         Column[Recommendation](
-            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=show_odds
+            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=short_odds
         ),
         Column[Recommendation](
             heading="times rest on", value=lambda x: x.site and x.site.calibration.evidence, align="left", wraps=True
@@ -68,7 +68,7 @@ def remedies_table(r: Recommendation) -> Table | None:
             heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
             absent="no price",
         ),
-        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_odds),
+        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=short_odds),
     )  # fmt: skip
     wanted = (
         "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
-from kvplan.units import show_count, show_odds, show_time
+from kvplan.units import short_odds, show_count, show_time
 
 CONFIRMED = (
     Column[Confirmation](key="plan", heading="plan", value=lambda c: c.plan.label, align="left", wraps=True),
@@ -22,7 +22,7 @@ CONFIRMED = (
     Column[Confirmation](key="planned.slo_probability", value=lambda c: c.plan.slo_probability),
     Column[Confirmation](
         key="slo_probability", heading="limits kept", value=lambda c: c.odds,
-        cell=lambda c: f"{show_odds(c.plan.slo_probability)} -> {show_odds(c.odds)}",
+        cell=lambda c: f"{short_odds(c.plan.slo_probability)} -> {short_odds(c.odds)}",
     ),
     Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
     Column[Confirmation](
