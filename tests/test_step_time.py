@@ -11,7 +11,7 @@ from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.kv import spelling
 from kvplan.kv.model_cache import kv_layout
-from kvplan.perf.arrays import FIELDS, stack
+from kvplan.perf.arrays import FEW, FIELDS, stack
 from kvplan.perf.operators import (
     CACHE,
     ELEMENTS,
@@ -192,4 +192,4 @@ def test_operators_side_by_side_take_as_long_as_one_by_one() -> None:
     for order in (lists, lists[::-1]):
         together = device_time(stack(order), c)
         assert together == pytest.approx([device_time(each, c) for each in order])
-    assert set(FIELDS) == {f for f, kind in Operator.__annotations__.items() if kind is Amount}
+    assert {*FIELDS, *FEW} == {f for f, kind in Operator.__annotations__.items() if kind is Amount}
