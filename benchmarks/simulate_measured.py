@@ -25,11 +25,23 @@ from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
 from kvplan.perf.simulate.tables import CELL, Machine, steps
-from kvplan.specs.eras import launch_of
+from kvplan.specs.eras import era_of, launch_of
 from kvplan.specs.serving_profile import CHUNK, calibration
 
 #: output lengths beyond which answers are cut, by the words of `lengths`
 CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
+#: the longest prompt that vLLM's benchmark keeps of ShareGPT [token]
+LONGEST = 1024
+#: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
+CUT, CUT_SPREAD = "suite_D", 0.04
+#: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
+#: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
+OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
+#: share of a request's overhead for which the engine itself stands still there, before V1: texts become tokens on the
+#: thread that runs its steps. Tried: 0, 0.3, 0.5 and 1
+OCCUPIED = 0.3
+#: time from one run to the next, by which all have left [s]
+APART_BY = 1e6
 #: a server whose TTFT is longer does not keep up with what comes [ms]
 CALM = 1000.0
 #: requests of a replay, at least: short runs are replayed several times
@@ -37,18 +49,45 @@ LEAST = 600
 
 
 def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Return prompts and answers of a run; answers that may end early lie between a shortest one and the cap."""
+    """Return prompts and answers of a run.
+
+    Prompts of a data set are as uneven as exponential ones; answers that may end early too, cut at the cap: one
+    parameter, which the stated mean gives.
+    """
     cap = next((most for text, most in CAPS.items() if text in words), None)
-    if "sharegpt" in words:
-        return (np.maximum(rng.exponential(x, n), 2).astype(int) for x in (row.prompt, row.output))
     if cap is not None:
-        low = max(2 * row.output - cap, 1.0)
-        high = min(cap, 2 * row.output - low)
-        return np.maximum(row.prompt * rng.uniform(0.6, 1.4, n), 2).astype(int), rng.uniform(low, high, n).astype(int)
-    spread = row.spread / 2
-    return tuple(
-        np.maximum(x * rng.uniform(1 - spread, 1 + spread, n), 2).astype(int) for x in (row.prompt, row.output)
-    )
+        spread = CUT_SPREAD if CUT in words else 0.0
+        prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else rng.exponential(1.0, n))
+        outputs = np.minimum(rng.exponential(uncut(row.output, cap), n), cap)
+    elif "sharegpt" in words:
+        prompts = np.minimum(rng.exponential(uncut(row.prompt, LONGEST), n), LONGEST)
+        outputs = rng.exponential(row.output, n)
+    else:
+        spread = row.spread / 2
+        prompts, outputs = (x * rng.uniform(1 - spread, 1 + spread, n) for x in (row.prompt, row.output))
+    return np.maximum(prompts, 2).astype(int), np.maximum(outputs, 2).astype(int)
+
+
+def uncut(mean: float, cap: float) -> float:
+    """Return the mean of an exponential length that has a mean once it is cut at a cap; endless where that is it."""
+    low, high = mean, 1e3 * cap
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if middle * -np.expm1(-cap / middle) < mean else (low, middle)
+    return high
+
+
+def caches(row) -> bool:
+    """Return whether the engine keeps prefixes unless told not to: vLLM from V1 on, SGLang."""
+    return row.engine == "sglang" or (row.engine == "vllm" and not era_of(row.engine, row.version))
+
+
+def sequences(row, words: str) -> int:
+    """Return how many requests the engine ran at once."""
+    if OWN_PROCESS in words and row.engine == "vllm":
+        return min(row.max_num_seqs, OWN_SEQUENCES) if caches(row) else row.max_num_seqs
+    told = re.search(r"max_num_seqs (\d+)", words)
+    return int(told[1]) if told else row.max_num_seqs
 
 
 def simulated(row, words: str, profile, engine, seed: int = 0):
@@ -67,36 +106,47 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     room = int(paging.slots(budget.kv_cache) / per / 16) // parallel.pipeline
     rng = np.random.default_rng(seed)
     run = int(row.requests) or 10 * max(int(row.concurrency), 1)
-    n = run * max(-(-LEAST // run), 1) if row.arrival == OPEN else run
-    prompts, outputs = lengths(row, words, n, rng)
-    told = re.search(r"max_num_seqs (\d+)", words)
-    most = min(int(told[1]) if told else row.max_num_seqs, 1024)
+    runs = max(-(-LEAST // run), 1) if row.arrival == OPEN else 1
+    kept = row.arrival == OPEN and caches(row)
+    prompts, outputs = lengths(row, words, run if kept else run * runs, rng)
+    most = min(sequences(row, words), 1024)
     if room < 4 * (row.prompt + row.output) / 16:
         room = 10**7
+    own = OCCUPIED if OWN_PROCESS in words and row.engine == "vllm" and not caches(row) else 0.0
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
     table = steps(machine, most, int(CHUNK), int(prompts.min()), int((prompts + outputs).max()) + 1)
     rules = Ruleset(
         lanes=ranks, readers=0, chunk=int(CHUNK), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
-        hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=0, width=1, priorities=0,
-        overhead=float(c.request * c.pace),
-        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, cell=CELL, sizes=len(table.grid), bin=60.0,
-        bins=1,
+        hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
+        overhead=float(c.request * c.pace) * (1 - own), occupied=float(c.request * c.pace) * own,
+        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []
-    for start in range(0, n, run):  # every run begins and ends empty
-        at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)
-        part = Piece(at=at, prompt=prompts[start : start + run], output=outputs[start : start + run])
-        sim = Simulation(rules=rules, steps=table, concurrency=max(round(row.concurrency), 1))
-        for r, many in sim.finished([part]):
-            for i in range(many):
-                if r.refused[i]:
-                    continue
-                first.append(r.first[i] - r.came[i])
-                if r.output[i] > 1:
-                    each.append((r.end[i] - r.first[i]) / (r.output[i] - 1))
+    sim = Simulation(rules=rules, steps=table, concurrency=max(round(row.concurrency), 1))
+    for records, many in sim.finished(list(sent(row, prompts, outputs, run, runs, kept, rng))):
+        for i in range(many):
+            if records.refused[i] or (kept and records.name[i] < run):
+                continue
+            first.append(records.first[i] - records.came[i])
+            if records.output[i] > 1:
+                each.append((records.end[i] - records.first[i]) / (records.output[i] - 1))
     return np.array(first), np.array(each)
+
+
+def sent(row, prompts, outputs, run: int, runs: int, kept: bool, rng):
+    """Yield the runs, each of which begins and ends empty.
+
+    A benchmark sends one server the same prompts at every rate: what an engine with a prefix cache still has of them is
+    found. A run before, which is not counted, leaves them there.
+    """
+    for k in range(runs + kept):
+        at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)
+        part = slice(0, run) if kept else slice(k * run, (k + 1) * run)
+        chains = {"start": np.arange(run + 1), "keys": np.arange(run), "tokens": prompts[part]} if kept else {}
+        yield Piece(at=at + k * APART_BY, prompt=prompts[part], output=outputs[part], **chains)
 
 
 def error(pairs: list[tuple[float, float]]) -> str:

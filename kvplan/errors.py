@@ -47,6 +47,10 @@ class KvplanError(Exception):
         super().__init__(one_line(message))
 
 
+class WrongUse(KvplanError):
+    """Options or values that contradict each other, or one without which another says nothing; exits with 2."""
+
+
 class SpecError(KvplanError):
     """A file or a value in it cannot be understood."""
 

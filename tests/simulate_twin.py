@@ -30,6 +30,7 @@ class One:
     hit: int | None = None
     again: int = 0
     uses: list[int] = field(default_factory=list)  # hashes it uses
+    near: int = 0  # items of its chain in memory or a tier when it came
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Replica:
     overhead: float = 0.0
     poll: float = 0.0
     reserving: bool = False
+    occupied: float = 0.0
+    tiers: tuple[tuple[int, float], ...] = ()  # (blocks, seconds a token), the nearest first
 
     def attention(self, tokens: int) -> float:
         i, rest = divmod(tokens, CELL)
@@ -96,6 +99,8 @@ class Replica:
         self.lru: OrderedDict[int, None] = OrderedDict()
         self.sizes: dict[int, int] = {}
         self.peak, self.preemptions = 0, 0
+        self.kept: list[OrderedDict[int, int]] = [OrderedDict() for _ in self.tiers]  # hash to blocks
+        self.link = 0.0
         waiting: list[One] = []
         done: list[One] = []
         now, known, coming = 0.0, 0.0, list(coming)
@@ -109,8 +114,14 @@ class Replica:
                 wait = self.poll * base if started is not None else 0.0
                 o.ready = max(o.at + self.overhead + wait, known)
                 known, o.to_read = o.ready, o.prompt
-                waiting.append(o)
-                waiting.sort(key=lambda x: x.rank)
+                if seconds := self.fetching(o):
+                    self.link = max(self.link, o.at) + seconds
+                    o.ready = max(o.ready, self.link)
+                at = len(waiting)
+                if waiting and (waiting[-1].ready > o.ready or any(x.rank > o.rank for x in waiting)):
+                    behind = (x.rank > o.rank or (x.rank == o.rank and x.ready > o.ready) for x in waiting)
+                    at = next((i for i, is_behind in enumerate(behind) if is_behind), at)
+                waiting.insert(at, o)
 
         while coming or waiting or self.running:
             if not self.running:
@@ -138,6 +149,7 @@ class Replica:
             reserve = self.more(batch)
             budget = self.chunk - len(batch) * self.mixed
             parts: list[tuple[One, int]] = []
+            busy = 0.0
             for o in self.running:
                 if o.read < o.to_read:
                     part = min(budget, o.to_read - o.read)
@@ -150,11 +162,12 @@ class Replica:
                 part = min(budget, o.to_read - o.read)
                 parts.append((o, part))
                 budget -= part
+                busy += self.occupied * (o.again == 0)
             self.peak = max(self.peak, self.room - self.free())
             tokens = sum(part for _, part in parts)
             if not tokens and not batch:
                 continue
-            attention = sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
+            attention = busy + sum(self.attention(o.read + part) - self.attention(o.read) for o, part in parts)
             paused = tokens and not self.mixed
             contexts = [] if paused else [o.cached for o in batch]
             base = self.takes([o.cached for o in batch], 0, 0.0) if batch else 0.0
@@ -194,7 +207,8 @@ class Replica:
             o.uses = []
             return False
         self.evict()
-        tokens = o.chain[len(held) - 1][1] // self.unit * self.unit if held else 0
+        known = max(len(held), o.near)
+        tokens = o.chain[known - 1][1] // self.unit * self.unit if known else 0
         hit = min(tokens, o.to_read - 1)
         o.read = hit
         o.hit = hit if o.hit is None else o.hit
@@ -208,6 +222,28 @@ class Replica:
             if i >= len(o.uses):
                 o.uses.append(key)
                 self.lru.setdefault(key)
+        for (room, _), kept in zip(self.tiers, self.kept, strict=True):
+            for key, _ in o.chain:
+                if key in kept:
+                    kept.move_to_end(key)
+                    continue
+                if self.sizes[key] > room:
+                    break
+                while sum(kept.values()) + self.sizes[key] > room:
+                    kept.popitem(last=False)
+                kept[key] = self.sizes[key]
+
+    def fetching(self, o: One) -> float:
+        """Time for what tiers have of its prompt beyond what memory has."""
+        o.near, seconds, before, here = 0, 0.0, 0, bool(self.tiers)
+        for i, (key, tokens) in enumerate(o.chain):
+            here = here and key in self.lru
+            tier = next((t for t, kept in enumerate(self.kept) if key in kept), None)
+            if not here and tier is None:
+                break
+            seconds += 0.0 if here else (tokens - before) * self.tiers[tier][1]
+            o.near, before = i + 1, tokens
+        return seconds
 
     def release(self, o: One) -> None:
         others = {key for x in self.running for key in x.uses}

@@ -25,8 +25,8 @@ ONLY = {
     "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
-        "architectures/registry", "catalog/", "cli/__init__", "cli/notebook", "measuring/device/",
-        "report/formats/__init__",
+        "architectures/registry", "catalog/", "cli/__init__", "cli/notebook", "planning/exporting/__init__",
+        "measuring/device/", "report/formats/__init__",
         "report/formats/html/",  # the page's own files
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
@@ -41,8 +41,9 @@ ONLY = {
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
+        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
+        "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
+        "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},

@@ -17,7 +17,8 @@ from kvplan.claims.judging import CHECKS, QUOTE, verdicts
 from kvplan.claims.replicas import change
 from kvplan.claims.verdicts import FAILS, HOLDS, IN_PART, OPEN, VERDICTS, WITHIN
 from kvplan.errors import KvplanError
-from kvplan.planning.replica import Evaluation, estimate
+from kvplan.planning.evaluation import Evaluation
+from kvplan.planning.replica import estimate
 from kvplan.planning.site import Query
 from kvplan.specs.claims import CASE_FIELDS
 

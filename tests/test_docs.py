@@ -145,6 +145,21 @@ def test_the_reports_in_the_pages_are_what_the_commands_print(run, monkeypatch, 
     assert count >= 2
 
 
+#: a picture and the command that draws it: `pytest --update-golden` draws it anew
+PICTURE = re.compile(r"<!-- picture: (.*?) -->\n!\[.*?\]\((.*?\.svg)\)")
+
+
+def test_the_pictures_in_the_pages_are_what_the_commands_draw(run, request) -> None:
+    drawn = [(page, *found) for page in PAGES for found in PICTURE.findall(page.read_text("utf-8"))]
+    assert drawn
+    for page, command, name in drawn:
+        file, picture = page.parent / name, run(*shlex.split(command)[1:]).out
+        if request.config.getoption("--update-golden"):
+            file.write_text(picture, "utf-8")
+        words = [re.findall(r">([^<>]+)<", text) for text in (file.read_text("utf-8"), picture)]
+        assert words[0] == words[1], f"{file.name}: run pytest tests/test_docs.py --update-golden"
+
+
 def test_the_python_examples_run(capsys) -> None:
     examples = [
         code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)

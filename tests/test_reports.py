@@ -29,6 +29,13 @@ def test_a_document_is_as_it_was(shown: Report, golden: Callable[[str, str], Non
     golden(f"json/{shown.name}", document + "".join(f"stderr: {line}\n" for line in found.err.splitlines()))
 
 
+def test_charts_are_as_they_were(shown: Report, golden: Callable[[str, str], None]) -> None:
+    if shown.charts:
+        golden(f"charts/{shown.name}", shown.charts)
+    else:
+        assert not (GOLDEN / "charts" / f"{shown.name}.txt").exists()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Any]]]:
     """Collect documents by command; where all golden files are written anew, so are the schemas of documents."""
@@ -66,6 +73,7 @@ def test_every_command_has_a_report_and_no_golden_file_is_left_over() -> None:
     assert {line.split()[0] for line in REPORTS.values()} | measured == set(commands())
     texts = {f"{name}.{width}.txt" for name in REPORTS for width in WIDTHS}
     assert {p.name for p in (GOLDEN / "reports").iterdir()} == texts
+    assert {p.stem for p in (GOLDEN / "charts").iterdir()} <= set(REPORTS)
     assert {p.stem for p in (GOLDEN / "json").iterdir()} == {*REPORTS, *(f"list-{kind}" for kind in LISTS)}
 
 

@@ -1,6 +1,7 @@
 """The simulation: leaps are equal to single steps and to a slow twin, to queueing theory, and lose nothing."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from simulate_twin import One, Replica
 from kvplan.perf.simulate import buckets, state
 from kvplan.perf.simulate.run import Event, Piece, Simulation
 from kvplan.perf.simulate.state import NONE, Ruleset
-from kvplan.perf.simulate.tables import CELL, TOKENS, StepTable
+from kvplan.perf.simulate.tables import CELL, TOKENS, Shelf, StepTable
 
 #: step times that are simple to follow: 5 ms, 60 us a sequence, 10 ns a token of context, 80 us a token of a prompt
 MOST, CHUNK, LONGEST = 64, 512, 40_000
@@ -37,7 +38,7 @@ def rules(**more: object) -> Ruleset:
         "lanes": 1, "readers": 0, "chunk": CHUNK, "most": MOST, "mixed": 1, "leaping": 1, "closed": 0, "router": 0,
         "room": 10_000, "unit": 16, "weight": 1, "fixed": 0, "share": 1.0, "cap": 1 << 40, "hold_unit": 16,
         "hold_weight": 1, "reserving": 0, "sharing": 0, "width": 1, "priorities": 0,
-        "overhead": 0.0, "poll": 0.0, "transfer": 0.0,
+        "overhead": 0.0, "occupied": 0.0, "poll": 0.0, "transfer": 0.0, "tiers": 0, "reload": 0.0,
         "cell": CELL, "sizes": len(STEPS.grid), "bin": 60.0, "bins": 8,
     }  # fmt: skip
     return Ruleset(**{**usual, **more})  # type: ignore[arg-type]
@@ -95,19 +96,35 @@ def chained(seed: int, n: int, rate: float, contents: int = 12) -> list[One]:
     return coming
 
 
-def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS) -> Replica:
+def twin(r: Ruleset, coming: list[One], s: StepTable = STEPS, tiers: tuple[tuple[int, float], ...] = ()) -> Replica:
     return Replica(
-        s, r.chunk, r.most, r.room, r.unit, bool(r.mixed), bool(r.sharing), r.overhead, r.poll, bool(r.reserving)
+        s,
+        r.chunk,
+        r.most,
+        r.room,
+        r.unit,
+        bool(r.mixed),
+        bool(r.sharing),
+        r.overhead,
+        r.poll,
+        bool(r.reserving),
+        r.occupied,
+        tiers,
     )
 
 
+#: blocks and seconds a token of two tiers: the first holds a few prefixes, the second all of them
+TIERS = ((90, 1e-5), (2_000, 2e-5))
 SETTINGS = {
     "easy": {},
     "tight": {"room": 220},
     "few slots": {"most": 5},
     "paused": {"mixed": 0, "room": 300},
     "late": {"overhead": 0.02, "poll": 2.5, "room": 250},
+    "in one process": {"mixed": 0, "overhead": 0.02, "occupied": 0.01, "room": 250},
     "prefixes": {"sharing": 1, "width": 5, "room": 260},
+    "one tier": {"sharing": 1, "width": 5, "room": 260, "tiers": 1},
+    "two tiers": {"sharing": 1, "width": 5, "room": 230, "tiers": 2, "overhead": 0.01, "poll": 1.5},
     "reserving": {"reserving": 1, "room": 220},
     "reserving prefixes": {"reserving": 1, "sharing": 1, "width": 5, "room": 260},
     "priorities": {"priorities": 1, "room": 240},
@@ -120,9 +137,11 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
     r = rules(**SETTINGS[named])
     for seed in range(3):
         coming = chained(seed, 150, 6.0) if r.sharing else drawn(seed, 150, 9.0, ranks=1 + r.priorities)
-        leaps, run = served(r, coming)
-        single, _ = served(r._replace(leaping=0), coming)
-        slow = twin(r, coming)
+        tiers = TIERS[: r.tiers]
+        shelves = tuple(Shelf(name="", room=room, seconds=each, common=False) for room, each in tiers)
+        leaps, run = served(r, coming, tiers=shelves)
+        single, _ = served(r._replace(leaping=0), coming, tiers=shelves)
+        slow = twin(r, coming, tiers=tiers)
         ends = slow.run(coming)
         assert len(ends) == len(leaps) == len(single) == 150
         for i, o in enumerate(coming):
@@ -130,6 +149,7 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
             assert leaps[i][:2] == pytest.approx(single[i][:2], rel=1e-9, abs=1e-9)
             assert leaps[i][3] == o.again and leaps[i][2] == o.hit
         assert run.fleet.count[state.PREEMPTED] == slow.preemptions
+        assert (run.fleet.count[state.FETCHED] > 0) == bool(tiers)
         assert run.fleet.count[state.LEAPS] < run.fleet.count[state.STEPS]
         if r.room < 10_000 and named != "wide blocks":
             assert slow.preemptions > 0 or r.sharing or r.reserving
@@ -182,6 +202,13 @@ def test_one_sequence_at_a_time_is_a_queue_of_one_server(law: str) -> None:
 # -- conservation -----------------------------------------------------------------------------------
 
 
+#: tiers of a few prefixes each, the second one of all lanes
+SHELVES = (
+    Shelf(name="own", room=60, seconds=1e-5, common=False),
+    Shelf(name="all", room=90, seconds=2e-5, common=True),
+)
+
+
 @st.composite
 def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]:
     """Return rules of several lanes, requests, failures of a lane, and the size of a piece of the stream."""
@@ -194,6 +221,7 @@ def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]
         mixed=draw(st.integers(0, 1)), leaping=draw(st.integers(0, 1)), room=draw(st.integers(110, 400)),
         most=draw(st.integers(1, 20)), priorities=draw(st.integers(0, 1)), poll=draw(st.sampled_from([0.0, 1.5])),
         overhead=draw(st.sampled_from([0.0, 0.01])), transfer=1e-5, closed=draw(st.integers(0, 1)),
+        tiers=draw(st.integers(0, 2)) * sharing, reload=draw(st.sampled_from([0.0, 1e-5])),
     )  # fmt: skip
     coming = chained(seed, many, draw(st.sampled_from([1.0, 8.0, 100.0])))
     if r.priorities:
@@ -210,7 +238,7 @@ def fleets(draw: st.DrawFn) -> tuple[Ruleset, list[One], tuple[Event, ...], int]
 @given(fleets())
 def test_nothing_is_lost_and_memory_is_never_exceeded(case) -> None:
     r, coming, events, size = case
-    found, run = served(r, coming, size=size, events=events, concurrency=6)
+    found, run = served(r, coming, size=size, events=events, concurrency=6, tiers=SHELVES[: r.tiers])
     assert sorted(found) == list(range(len(coming)))
     gone = {i for i, x in found.items() if x[6]}
     for i, o in enumerate(coming):
@@ -229,6 +257,9 @@ def test_nothing_is_lost_and_memory_is_never_exceeded(case) -> None:
         assert 0 <= lanes.peak[lane] <= r.room
         assert lanes.running[lane] == lanes.reading[lane] == lanes.writing[lane] == lanes.context[lane] == 0
         assert lanes.head[lane] == lanes.last[lane] == NONE and lanes.end[lane] == state.NEVER
+    for t, tier in enumerate(SHELVES[: r.tiers]):
+        for s in range(r.lanes * (t + 1), r.lanes * (t + 2)):
+            assert 0 <= lanes.free[s] == tier.room - lanes.idle[s]
     assert not any(lanes.residues) and not any(run.cache.users[i] > 0 for i in cached(run))
     inside = sum(run.cache.blocks[i] for i in cached(run))
     assert inside == sum(lanes.idle)
@@ -310,6 +341,30 @@ def test_disaggregated_lanes_hand_a_prompt_over() -> None:
     assert [found[i][4] for i in range(2)] == [1, 0]
     decode = sum(STEPS.base[1] + STEPS.slope[1] * (1000 + i) for i in range(49))
     assert found[0][1] == pytest.approx(found[0][0] + decode)
+
+
+def test_a_preempted_request_comes_back_from_the_host_where_the_engine_keeps_it() -> None:
+    """Three sequences of up to 12 blocks in 30: the last one gives its memory back, and finds its tokens again."""
+    coming = [One(0.0, 64, 128) for _ in range(3)]
+    r = rules(lanes=2, readers=1, room=30)
+    (anew, first), (copied, second) = served(r, coming), served(r._replace(reload=1e-6), coming)
+    assert first.fleet.count[state.PREEMPTED] == second.fleet.count[state.PREEMPTED] > 0
+    assert second.lanes.busy[1] < first.lanes.busy[1] and copied[2][1] < anew[2][1]
+    late, _ = served(r._replace(reload=1e-2), coming)
+    assert late[2][1] > copied[2][1] + 1.0, "it waits for more than 64 tokens, 10 ms each"
+
+
+def test_what_memory_dropped_comes_from_a_tier_and_others_pass_it_meanwhile() -> None:
+    whole = [(7, 640)]
+    coming = [One(0.0, 640, 2, chain=whole), One(5.0, 790, 2), One(10.0, 640, 2, chain=whole), One(10.001, 16, 2)]
+    r = rules(room=50, sharing=1, tiers=1)
+    tier = Shelf(name="", room=100, seconds=1e-4, common=False)
+    found, run = served(r, coming, tiers=(tier,))
+    assert found[2][2] == 639 and run.fleet.count[state.FETCHED] == 639
+    assert found[2][5] == pytest.approx(10.064), "admitted once 640 tokens are there, 0.1 ms each"
+    assert found[3][0] < 10.03
+    small, _ = served(r, coming, tiers=(replace(tier, room=39),))
+    assert small[2][2] == 0, "40 blocks do not fit 39"
 
 
 def test_techniques_hold_the_whole_prompt_first_and_keep_part_of_it() -> None:

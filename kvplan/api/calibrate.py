@@ -10,7 +10,7 @@ from kvplan.api import values
 from kvplan.api.kernel_profiles import known
 from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.api.profile import Profiled, base, recalibrated
-from kvplan.catalog.files import distinct
+from kvplan.catalog.files import distinct, path_of, writable
 from kvplan.catalog.samples import holds_samples
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import SpecError
@@ -76,6 +76,10 @@ def calibrate(
     output: str | None = None,
     *,
     metrics: str | None = None,
+    prometheus: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    select: str | Iterable[str] = (),
     window: float | str = "30s",
     kind: str | None = None,
     gpu: str | None = None,
@@ -94,8 +98,9 @@ def calibrate(
     End-to-end rows move the shipped profile's servers unless the fit is `from_scratch`; `speculative` names the engine
     versions that ran speculative decoding. `gpu` picks the rows of one GPU, `ref` and `on` say where and on which day
     the rows were obtained. `metrics` is the address of a live server whose load and times within a `window` make one
-    more row. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values that
-    cannot be understood, and for too few rows.
+    more row; a `prometheus` server's are the windows it kept from `since` to `until`, of servers under the labels that
+    `select` names. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values
+    that cannot be understood, and for too few rows.
 
         >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
@@ -103,8 +108,11 @@ def calibrate(
     words, given, versions = (
         values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
     )  # fmt: skip
-    metrics, length = values.given(values.word, metrics, "metrics"), values.seconds(window, "window")
-    if not words and metrics is None:
+    metrics, prometheus = (
+        values.given(values.word, metrics, "metrics"), values.given(values.word, prometheus, "prometheus"),
+    )  # fmt: skip
+    live, length = metrics or prometheus, values.seconds(window, "window")
+    if not words and live is None:
         raise SpecError("rows: name at least one file of measured rows, or the metrics of a server")
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
     output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
@@ -116,20 +124,25 @@ def calibrate(
         values.flag(from_scratch, "from_scratch"),
         values.given(values.called, progress, "progress"),
     )
-    named = ", ".join([*map(base, words), *([metrics] if metrics else [])])
+    named = ", ".join([*map(base, words), *([live] if live else [])])
     source = Source(kind=KINDS[0], ref=ref or named, date=values.day(on))
     distinct(words, output)
     servers = [word for word in words if holds_servers(word, kind)]
-    if servers or metrics:
+    if output is not None:
+        writable(path_of(output))
+    if servers or live:
         if other := next((word for word in words if word not in servers), ""):
             raise SpecError(
-                f"{metrics or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
+                f"{live or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
             )
         about = None if output is None else described(output, name, title or "", tier, source)
-        from kvplan.api.watch import looked
+        from kvplan.api.watch import looked, watch
 
-        live = [looked(metrics, length, given)] if metrics else []
-        return calibrate_servers(words, live, output, kind, gpu, given, from_scratch, versions, about, progress)
+        ranges: dict[str, Any] = {"prometheus": prometheus, "since": since, "until": until, "select": select}
+        once = None if prometheus else 1
+        seen = list(watch(metrics, window=length, settings=given, count=once, **ranges)) if live else []
+        tables = [looked(seen, live)] if live else []
+        return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)
     refuse_settings(given)
     if from_scratch or versions:
         raise SpecError("from_scratch, speculative: are for end-to-end rows")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from kvplan import catalog
+from kvplan.api.simulate import tiered
 from kvplan.api.sites import site
 from kvplan.api.streams import of_workload
 from kvplan.planning.confirm import Confirmation, confirm
@@ -49,7 +50,7 @@ def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirma
     x = stream.extent
     asked = Asked(
         server=holding(one, x), extent=x, source=stream.source, limits=demand.limits, title=stream.title,
-        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache,
+        warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tiered(None, one),
         router="prefix-aware" if x.chain and demand.prefix_cache else "least-loaded",
     )  # fmt: skip
     return confirm(demand, plan, asked)

@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api import values
+from kvplan.catalog.samples import measured_profile
 from kvplan.catalog.tables import write_profile
 from kvplan.catalog.weights import running_text
 from kvplan.errors import KvplanError, SpecError, shown
@@ -56,6 +57,7 @@ def evaluate(
     latents: str | None = None,
     text: str | None = None,
     dtype: str | None = None,
+    profile: str | None = None,
     seed: int = 0,
     output: str | None = None,
     progress: Progress = lambda _share, _what: None,
@@ -65,7 +67,8 @@ def evaluate(
     `model` is a folder with weights, or recall, the small model that is shipped. `question` is unseen (the text is
     compressed before it is asked), seen or both; `samples` texts with `questions` each, `batch` texts read together;
     `positions` of StreamingLLM are those inside the cache or of the text; `latents` is a folder that compress wrote;
-    `text` is a file perplexity is measured on; `dtype` of the weights is the file's own; `output` is where the scores
+    `text` is a file perplexity is measured on; `dtype` of the weights is the file's own; `profile` is what kvplan
+    profile wrote of this CPU, whose times are set beside those measured; `output` is where the scores
     go for recommend to read. An interruption keeps what is done. Raises KvplanError for values that cannot be
     understood, and where torch or transformers are missing.
 
@@ -85,6 +88,7 @@ def evaluate(
         batch=values.count(batch, "batch", 1, MOST_ASKED),
         seed=values.count(seed, "seed", 0, 2**31),
         text="" if text is None else running_text(values.word(text, "text")),
+        operators=None if profile is None else _operators(values.word(profile, "profile")),
         inside=None if positions is None else POSITIONS[values.one_of(positions, "positions", POSITIONS)],
     )
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
@@ -99,6 +103,14 @@ def evaluate(
         write_profile(output, quality_document(loaded.spec, asked, outcome, command), COMMENT)
     written = output if outcome.scores else None
     return Evaluated(model=loaded.spec, asked=asked, outcome=outcome, output=written, command=command)
+
+
+def _operators(word: str) -> Any:
+    """Return the groups of operators of a CPU's profile; raise SpecError where it is none."""
+    found = measured_profile(word)
+    if found is None or found[0].get("device", {}).get("kind") != "cpu":
+        raise SpecError(f"profile: {word}: expected what `kvplan profile --device cpu` wrote on this machine")
+    return found[0]["groups"]
 
 
 def _room() -> tuple[Any, Any]:

@@ -13,11 +13,12 @@ from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
 from kvplan.errors import SpecError, shown
 from kvplan.kv import spelling
+from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
 from kvplan.planning.estimate import warnings
 from kvplan.planning.scaling import Autoscale, Failure
-from kvplan.planning.server import server
-from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest
+from kvplan.planning.server import Server, server
+from kvplan.planning.simulate import MOST_REPLICAS, Search, fewest, through_burst
 from kvplan.planning.simulate import simulate as simulated
 from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
@@ -36,6 +37,7 @@ class Simulated(Result, of="simulate"):
 
     outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits
     search: Search | None  #: how the fewest were found, None where their number was given
+    burst: Search | None  #: the same for the busiest minute alone, None where it is not much busier than the others
     requests: RequestStream  #: where the requests come from
     warnings: tuple[str, ...]  #: what to know of the model, price, calibration and simulation
     wall: float  #: time that it took [s]
@@ -71,6 +73,7 @@ def simulate(
     find_replicas: bool = False,
     router: str | None = None,
     prefix_cache: bool = True,
+    tiers: str | Iterable[str] | None = None,
     engine: str = "vllm",
     technique: str = spelling.BASELINE,
     tp: int | None = None,
@@ -102,9 +105,10 @@ def simulate(
     own volume or another, for its busiest hour or the first `duration` of a day; its limits stand where none is given.
     `scale` multiplies a trace's requests and `speed` divides its times. `fail` is as in '0@10min+5min': replica 0, ten
     minutes after the start, for five; `autoscale` as in '1:8@16+3min': 1 to 8 replicas, 16 requests in flight each,
-    started in three minutes. Times are in seconds, `price` is USD per GPU-hour; `per_request` names a CSV file for
-    every request; `told` hears what takes long. Raises KvplanError for names and values that cannot be understood, and
-    for a trace that cannot be read, line by line; Incompatible where nothing fits.
+    started in three minutes; `tiers` as in 'cpu,ssd': prefixes are kept there besides. Times are in seconds, `price` is
+    USD per GPU-hour; `per_request` names a CSV file for every request; `told` hears what takes long. Raises KvplanError
+    for names and values that cannot be understood, and for a trace that cannot be read, line by line; Incompatible
+    where nothing fits.
 
         >>> kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=4, duration="3min").outcome.replicas
         1
@@ -152,19 +156,31 @@ def simulate(
         server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
         warm=0.0 if closed else stream.warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
-        prefix_cache=values.flag(prefix_cache, "prefix_cache"), concurrency=closed or 0, autoscale=scaled,
+        prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tiered(tiers, endpoint),
+        concurrency=closed or 0, autoscale=scaled,
         failures=failing(fail, many or 1), told=told,
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
+    burst = through_burst(asked, search) if search else None
     found = search.found or search.less if search else None
     if per_request is not None:
         with requests_file(values.word(per_request, "per_request")) as write:
             found = simulated(replace(asked, watch=write), found.replicas if found else many or 1)
     found = found or simulated(asked, many or (scaled.least if scaled else 1))
     said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(found))
-    return Simulated(outcome=found, search=search, requests=stream, warnings=said, wall=perf_counter() - begun)
+    return Simulated(
+        outcome=found, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
+    )
+
+
+def tiered(words: str | Iterable[str] | None, server: Server) -> tuple[str, ...]:
+    """Return the tiers that keep prefixes, the nearest first: those named, as in 'cpu,ssd', and the technique's own."""
+    named = [x.strip() for word in values.several(words or (), "tiers") for x in word.split(",")]
+    for name in named:
+        values.one_of(name, "tiers", tuple(TIERS))
+    return tuple(name for name in TIERS if name in named or name == server.layout.offloads)
 
 
 def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
@@ -220,6 +236,8 @@ def cautions(o: Replayed) -> list[str]:
         said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
         said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
+    elif o.asked.tiers and not o.rules.sharing:
+        said.append("no request shares a prefix with another: tiers keep nothing that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
         said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")

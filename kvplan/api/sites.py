@@ -208,3 +208,8 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     for name in gpus:
         servers = measured_here(servers, mine_alone, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus
+
+
+def word_of(gpu: str, words: Iterable[str]) -> str:
+    """Return the word that named a GPU, which may be a file; its name where none did."""
+    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)

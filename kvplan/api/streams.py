@@ -104,11 +104,21 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
     known = extent(anew())
     if not known.requests:
         raise SpecError(f"duration: no request of {w.name} comes in {show_time(seconds)}; simulate a longer time")
-    when = "at its mean rate" if w.offline else "in its busiest hour" if seconds <= HOUR else "from midnight on"
     return RequestStream(
-        title=f"{w.title}, {show_time(seconds)} {when}", source=kept(anew, known), extent=known, workload=w, warm=warm,
+        title=title(w, seconds), source=kept(anew, known), extent=known, workload=w, warm=warm,
         until=course.duration, notes=tuple(notes(w)),
     )  # fmt: skip
+
+
+def title(w: Workload, seconds: float) -> str:
+    """Return a workload's requests in words: which rate is the day's mean, and which part of the day is drawn."""
+    a = w.arrivals
+    if w.offline:
+        return f"{w.title}, {show_time(seconds)} at its mean rate of {a.mean_rate:.3g}/s"
+    day = f"{w.title} at {a.mean_rate:.3g}/s on the day's average, {show_time(seconds)}"
+    if seconds > HOUR:
+        return f"{day} from midnight on"
+    return f"{day} in its busiest hour ({a.peak_rate / a.mean_rate:.3g} times that)"
 
 
 def check_volume(requests: float) -> None:

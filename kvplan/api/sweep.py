@@ -92,6 +92,10 @@ def sweep(
     if where is not None and who != "ray":
         raise SpecError("address: is that of a Ray cluster; say engine=ray with it")
     parts.parquet()
+    if who == "ray" and not quiet:
+        from kvplan.api.sweeping.cluster import library
+
+        library()
     study = catalog.study(values.word(file, "file"), askable(), unavailable())
     check(study)
     name = values.word(output, "output") if output is not None else f"{study.file.rpartition('.')[0]}.sweep"

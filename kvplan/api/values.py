@@ -5,8 +5,9 @@ A message names the parameter first, `ttft: must be above zero ...`; the command
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from math import inf
+from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
@@ -217,6 +218,22 @@ def day(value: str | None, name: str = "on") -> str:
         return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError):
         raise SpecError(f"{name}: expected a date such as 2026-11-23, got {shown(value)}") from None
+
+
+def instant(value: str | None, name: str) -> float:
+    """Return a moment in seconds since 1970: 'now', 'now-2h', or a date with or without a time (UTC unless said)."""
+    text = value if isinstance(value, str) else "now"
+    if text == "now":
+        return time()
+    if text.startswith("now-"):
+        return time() - seconds(text.removeprefix("now-"), name)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SpecError(
+            f"{name}: expected now, now-2h or a time such as 2026-11-29T10:00, got {shown(value)}"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def several(value: str | Iterable[str], name: str) -> tuple[str, ...]:

@@ -155,6 +155,8 @@ APART = {
     "step3_text",
     "step3p5",
     "step3",
+    "rwkv5",
+    "rwkv6",
     "rwkv7",
     "ernie4_5_moe_vl",
 }

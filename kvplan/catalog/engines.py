@@ -44,6 +44,7 @@ UNITS = {
     "expert_padding": "#",
     "rope_table_bytes": "B",
     "absorbed_bytes": "B",
+    "allocation_step": "B",
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")

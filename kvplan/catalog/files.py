@@ -176,6 +176,17 @@ def check_size(text: str, location: str) -> None:
 # -- writing --------------------------------------------------------------------------------------
 
 
+def writable(path: Path) -> None:
+    """Raise SpecError where a file could not be written later: no folder to be in, or none that may be written to."""
+    folder = path.parent
+    if path.is_dir():
+        raise SpecError(f"{path}: is a folder; name a file")
+    if not folder.is_dir():
+        raise SpecError(f"{path}: cannot be written, there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise SpecError(f"{path}: cannot be written, it is not allowed")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all; a device, a pipe or the process's own output is written to directly.
 

@@ -14,16 +14,16 @@ from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import ended, terminated
 from kvplan.cli.streams import steady_streams
-from kvplan.errors import KvplanError
+from kvplan.errors import KvplanError, WrongUse
 
 #: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
 COLLECT = 50_000
 
 #: commands in the order of the help; others follow by name
 ORDER = (
-    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "simulate", "compare", "fleet",
-    "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema", "tour",
-    "doctor",
+    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "export", "simulate", "compare",
+    "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema",
+    "tour", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES, NONE = (
@@ -91,7 +91,8 @@ class Lazy(click.Group):
             from kvplan.cli.flags import refused
 
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            raise KvplanError(refused(str(refusal), command) if command else str(refusal)) from None
+            said = refused(str(refusal), command) if command else str(refusal)
+            raise (WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)) from None
 
 
 @click.group(

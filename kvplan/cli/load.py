@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 from kvplan.api.capacity import capacity
-from kvplan.api.load import MOST_DRAFTED, load
+from kvplan.api.load import load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
 from kvplan.cli.options import (
@@ -23,8 +23,8 @@ from kvplan.cli.options import (
     replica_options,
 )
 from kvplan.cli.running import running_options
+from kvplan.cli.serving import closed_option, drafting_options, limit_options, split_option, technique_option
 from kvplan.errors import SpecError
-from kvplan.kv import spelling
 from kvplan.report.formats import Report
 
 
@@ -35,22 +35,17 @@ from kvplan.report.formats import Report
 @click.option("--osl", metavar="TOKENS", help="Tokens of an answer.")
 @click.option("--workload", "-w", help="Instead: a workload, served by --gpus GPUs,")
 @click.option("--gpus", type=click.IntRange(1, MOST_REQUESTS), metavar="N", help="for the queries a day they serve.")
-@click.option(
-    "--concurrency", type=click.IntRange(1, MOST_REQUESTS), metavar="C", help="Closed loop: requests in flight."
-)
+@closed_option("Closed loop: requests in flight.")
 @click.option("--rate", metavar="R", help="Open loop: requests per second, 2.5/s.")
 @click.option("--burstiness", metavar="CV", help="Spread of arrivals, 1 for Poisson. [default: 1]")
 @engine_option
 @running_options(hidden=True)
-@click.option("--technique", "-t", default=spelling.BASELINE, help="A KV-cache technique, as in fp8 or mhc:4x.")
+@technique_option
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
-@click.option("--speculative", metavar="N", help="Tokens accepted a step, as in 1.6.")
-@click.option("--draft-share", metavar="P", help="Time of the draft over a step's. [default: 0]")
-@click.option("--draft-tokens", type=click.IntRange(0, MOST_DRAFTED), metavar="K", help="Tokens drafted a step.")
-@click.option("--disaggregated", metavar="P:D", help="P replicas only prefill, D only decode.")
-@click.option("--ttft", metavar="TIME", help="Limit of the first token, as in 2s.")
-@click.option("--tpot", metavar="TIME", help="Limit of the time per token, as in 50ms.")
+@drafting_options()
+@split_option
+@limit_options
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
 @confidence_option
 @profile_option

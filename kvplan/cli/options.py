@@ -146,6 +146,12 @@ set_option = stacked(
     ),
     online_option,
 )  # fmt: skip
+prometheus_options = stacked(
+    click.option("--prometheus", metavar="URL", help="A Prometheus server that kept the metrics."),
+    click.option("--from", "since", metavar="TIME", help="Its first moment: now-2h, 2026-11-29T10:00 (UTC)."),
+    click.option("--to", "until", metavar="TIME", help="Its last moment. [default: now]"),
+    click.option("--select", multiple=True, metavar="LABEL=VALUE", help="Only series with it; repeatable."),
+)  # fmt: skip
 profiles_option = click.option(
     "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
 )

@@ -28,6 +28,7 @@ from kvplan.report.formats import Report
 @click.option("--tp", type=click.IntRange(1), metavar="N", help="Tensor parallelism. Default: the cheapest.")
 @engine_option
 @click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win.")
+@click.option("--trace", metavar="FILE", help="Requests whose prefixes fill memories beside the GPU.")
 @day_option
 @profile_option
 @format_option

@@ -77,6 +77,8 @@ def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
         pair_flops=2.0 * m.heads * (m.nope_dim + m.rope_dim + m.value_dim),
         reads=m.index_top or None,
     )
+    if not m.stored:
+        main = Group(kind="shared", layers=(), query_heads=m.heads, reads=m.index_top or None)
     if not m.index_dim:
         return (main,)
     return main, _indexer(m, bits)

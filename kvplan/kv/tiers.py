@@ -18,6 +18,7 @@ class Tier:
     usd: float  #: of a gigabyte and month [USD]
     engines: str  #: what serves it
     source: Source  #: who says so
+    common: bool = False  #: whether all replicas read one, not each its own
 
 
 def _assumed(text: str) -> Source:
@@ -42,6 +43,7 @@ TIERS = {
             name="remote", title="remote store", room=20_000 * GB, bandwidth=25 * GB, usd=0.023,
             engines="Mooncake, LMCache, SGLang HiCache",
             source=_assumed("a network card of 400 Gbit/s a GPU at half its rate; object storage's list price"),
+            common=True,
         ),
     )
 }  # fmt: skip

@@ -12,7 +12,9 @@ from kvplan.specs.calibration import Calibration
 
 Array = Any
 #: the amounts of an operator
-FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
+FIELDS = (
+    "bytes", "flops", "bits", "launches", "messages", "message", "dense", "unpacks", "lags", "fixed", "fetched",
+)  # fmt: skip
 #: width of the operands of an operator a pass does not have [bit]
 NONE_BITS = 16.0
 

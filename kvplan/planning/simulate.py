@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any
 
-from kvplan.perf.simulate import compiled
+from kvplan.perf.simulate import buckets, compiled
 from kvplan.perf.simulate import tally as counts
 from kvplan.perf.simulate.run import Simulation
-from kvplan.perf.simulate.state import ASKED, FOUND, LEAPS, PREEMPTED, STEPS
+from kvplan.perf.simulate.state import ASKED, FETCHED, FOUND, LEAPS, PREEMPTED, STEPS
 from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
-from kvplan.planning.simulated import FOREVER, Asked, Bin, Percentiles, Replayed
-from kvplan.planning.simulated_server import LaneMemory, memory_of, rules_of, steps_of
+from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, Percentiles, Replayed
+from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
 from kvplan.units import MINUTE
 
 #: most bins of the time series
@@ -20,6 +21,8 @@ MOST_BINS = 240
 WORTH, COMPILING = 50_000, 500_000
 #: most replicas that are tried
 MOST_REPLICAS = 4096
+#: a minute of so many times the mean rate is a burst
+BURST = 2.0
 
 
 def bin_of(seconds: float) -> tuple[float, int]:
@@ -41,16 +44,19 @@ def simulate(
     span = min(asked.until, x.span + 1.0) - asked.warm
     width, bins = bin_of(max(span, 1.0))
     most = max(replicas, asked.autoscale.most) if asked.autoscale else replicas
+    shared = shares_of(s, x, memory, asked.prefix_cache)
+    tiers = shelves_of(s, memory, asked.tiers, lanes_of(s, most)) if shared else ()
     r = rules_of(
-        s, x, memory, steps, replicas=most, router=asked.router, bin=width, bins=bins + int(asked.warm // width) + 2,
-        closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache, leaping=asked.leaping,
+        s, x, memory, steps, tiers=len(tiers), replicas=most, router=asked.router, bin=width,
+        bins=bins + int(asked.warm // width) + 2, closed=asked.concurrency > 0, prefix_cache=asked.prefix_cache,
+        leaping=asked.leaping,
     )  # fmt: skip
     quick = worth(x.requests) if fast is None else fast
     if quick and not compiled.at_hand() and asked.told is not None:
         asked.told("compiling the simulator, which takes half a minute once (later runs find it on disk)")
     scaler = Scaler(asked.autoscale, s.ranks, replicas) if asked.autoscale else None
     run = Simulation(
-        rules=r, steps=steps, fast=quick, concurrency=asked.concurrency, control=scaler,
+        rules=r, steps=steps, tiers=tiers, fast=quick, concurrency=asked.concurrency, control=scaler,
         events=(*failures(asked.failures, s.ranks), *(scaler.first() if scaler else ())),
         interval=scaler.interval if scaler else FOREVER,
     )  # fmt: skip
@@ -93,11 +99,18 @@ def outcome(
         itl=Percentiles.of(run.fleet.gaps, at), e2e=Percentiles.of(t.e2e, at), queued=Percentiles.of(t.queued, at),
         within=int(t.sums[counts.WITHIN]), input_tokens=int(t.sums[counts.READ]),
         output_tokens=int(t.sums[counts.WRITTEN]), hit_rate=int(count[FOUND]) / max(int(count[ASKED]), 1),
+        fetched=int(count[FETCHED]) / max(int(count[ASKED]), 1),
         peak=max(run.lanes.peak) / max(r.room, 1), occupancy=float(held / max(active * r.room, 1e-9)),
         busy_seconds=float(sum(run.lanes.busy)) * min(seconds / max(end, 1e-9), 1.0), seconds=float(seconds),
         end=float(end), replica_seconds=float(paid), engine_steps=int(count[STEPS]), events=int(count[LEAPS]),
+        courses={"first token": course(both), "whole answer": course(t.e2e)},
         bins=bins_of(asked, run, t, end), scaled=scaler.history() if scaler else (),
     )  # fmt: skip
+
+
+def course(histogram: Any) -> tuple[float, ...]:
+    """Return the times that the SHARES_SHOWN of requests do not exceed. [s]"""
+    return buckets.quantiles(histogram, SHARES_SHOWN)
 
 
 def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
@@ -145,14 +158,16 @@ def kept(o: Replayed) -> bool:
 
 
 def fewest(
-    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept
+    asked: Asked, start: int = 1, most: int = MOST_REPLICAS, keeps: Callable[[Replayed], bool] = kept,
+    seen: dict[int, Replayed] | None = None,
 ) -> Search:  # fmt: skip
     """Return the fewest replicas that keep the limits: more never make it worse, so halving finds them.
 
-    Requests that no memory holds end the search at once, and so does a limit that one request alone breaks.
+    Requests that no memory holds end the search at once, and so does a limit that one request alone breaks. `seen` are
+    simulations of an earlier search, to which this one adds its own.
     """
     known = memory_of(asked.server), steps_of(asked.server, asked.extent)
-    seen: dict[int, Replayed] = {}
+    seen = {} if seen is None else seen
 
     def at(n: int) -> Replayed:
         if n not in seen:
@@ -168,6 +183,14 @@ def fewest(
         middle = (low + high) // 2
         low, high = (low, middle) if keeps(at(middle)) else (middle, high)
     return Search(found=seen[high], less=seen.get(high - 1), seen=seen)
+
+
+def through_burst(asked: Asked, search: Search) -> Search | None:
+    """Return the search for the fewest replicas that keep the limits in the busiest minute too, None if it is calm."""
+    o = search.found
+    if o is None or not o.measured or o.surge < BURST or o.rules.bin < MINUTE:
+        return None
+    return fewest(asked, start=o.replicas, keeps=lambda x: x.kept_in_busiest, seen=search.seen)
 
 
 def hopeless(seen: dict[int, Replayed]) -> bool:

@@ -17,6 +17,8 @@ from kvplan.planning.site import Limits
 
 #: percentiles that are told
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+#: shares of the requests at which charts have their times
+SHARES_SHOWN = (0.001, *(i / 50 for i in range(1, 50)), 0.99, 0.995, 0.999)
 #: seconds that no simulation lasts
 FOREVER = 1e11
 
@@ -72,6 +74,7 @@ class Asked:
     until: float = FOREVER  #: requests from this on likewise [s]
     router: str = "least-loaded"  #: one of ROUTERS
     prefix_cache: bool = True  #: whether prefixes are cached, where requests tell what they share
+    tiers: tuple[str, ...] = ()  #: tiers that keep prefixes besides, the nearest first
     concurrency: int = 0  #: requests of a closed loop, 0 for the arrivals as they are
     autoscale: Autoscale | None = None  #: replicas that come and go with the load
     failures: tuple[Failure, ...] = ()  #: replicas that fail
@@ -94,7 +97,7 @@ class Replayed:
     refused: int  #: of these that no replica's memory holds
     preemptions: int  #: times a request was sent back to the queue, of all requests
     ttft: Percentiles  #: time to the first token [s]
-    ttft_hit: Percentiles  #: of requests that found a prefix in the cache [s]
+    ttft_hit: Percentiles  #: of requests that found half of what they may share in a cache, or more [s]
     ttft_miss: Percentiles  #: of the others [s]
     tpot: Percentiles  #: mean time of a token after the first [s]
     itl: Percentiles  #: times between two tokens, of all requests [s]
@@ -104,6 +107,7 @@ class Replayed:
     input_tokens: int  #: of requests counted [token]
     output_tokens: int  #: of requests counted [token]
     hit_rate: float  #: share of the prompts' tokens found in prefix caches, of all requests
+    fetched: float  #: share of the prompts' tokens that came from tiers, of all requests
     peak: float  #: share of a lane's blocks in use, at most
     occupancy: float  #: the same on average over lanes and time
     busy_seconds: float  #: time of lanes in steps [s]
@@ -112,6 +116,7 @@ class Replayed:
     replica_seconds: float  #: time of replicas that is paid for [s]
     engine_steps: int  #: steps of engines
     events: int  #: steps or leaps simulated
+    courses: dict[str, tuple[float, ...]]  #: times that SHARES_SHOWN of the requests do not exceed, by their name [s]
     bins: tuple[Bin, ...]  #: over time
     scaled: tuple[tuple[float, int], ...]  #: (time [s], replicas from then on) where they come and go
 
@@ -179,6 +184,23 @@ class Replayed:
         if self.refused:
             return "memory"
         return max(self.measured, key=lambda m: m[1] / m[2], default=("", 0.0, 1.0))[0]
+
+    @property
+    def busiest(self) -> Bin | None:
+        """The bin in which most requests came, None where none came."""
+        return max((b for b in self.bins if b.came), key=lambda b: b.came, default=None)
+
+    @property
+    def surge(self) -> float:
+        """Rate of the busiest bin over the mean rate, 0 where none came."""
+        b = self.busiest
+        return b.came / b.seconds / (self.requests / self.seconds) if b and self.seconds else 0.0
+
+    @property
+    def kept_in_busiest(self) -> bool:
+        """Whether as many requests of the busiest bin as the limits' percentile keep them too."""
+        b = self.busiest
+        return self.kept and (b is None or b.late <= (1 - self.asked.limits.percentile) * b.came)
 
     @property
     def worst(self) -> Bin | None:

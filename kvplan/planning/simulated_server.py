@@ -7,18 +7,21 @@ from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
 from kvplan.kv.paging import Paging, Spec
 from kvplan.kv.replica import weights
-from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, ROUND_ROBIN, Ruleset
+from kvplan.kv.tiers import TIERS, Tier, bandwidth
+from kvplan.perf.simulate.state import LEAST_LOADED, PREFIX_AWARE, RANDOM, ROUND_ROBIN, Ruleset
 from kvplan.perf.simulate.streams import Extent
-from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, StepTable
+from kvplan.perf.simulate.tables import BATCHES, CELL, Machine, Shelf, StepTable
 from kvplan.perf.simulate.tables import steps as step_table
 from kvplan.planning.replica import Case
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Query
 
 #: routers as callers name them
-ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE}
+ROUTERS = {"round-robin": ROUND_ROBIN, "least-loaded": LEAST_LOADED, "prefix-aware": PREFIX_AWARE, "random": RANDOM}
 #: engines that reserve a request's last length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT)
 RESERVING = ("trtllm",)
+#: engines that keep what a preempted request has on a replica that only decodes in the host's memory
+RELOADING = ("sglang",)
 #: more tokens than a prompt has
 ENDLESS = 1 << 40
 
@@ -112,24 +115,59 @@ def sequences_of(s: Server) -> int:
     return max(most // s.parallel.pipeline, 1)
 
 
+def lanes_of(s: Server, replicas: int) -> int:
+    """Return the lanes of so many replicas, or of the server's prefill and decode replicas."""
+    return (sum(s.split) if s.split else replicas) * s.ranks
+
+
+def shelves_of(s: Server, memory: LaneMemory, names: Sequence[str], lanes: int) -> tuple[Shelf, ...]:
+    """Return tiers as a lane sees them: its part of their room, and its GPUs' links to them side by side."""
+    gpus = s.parallel.tensor * s.parallel.pipeline
+    token = s.layout.stored(s.prompt) / s.prompt
+
+    def shelf(tier: Tier) -> Shelf:
+        tokens = tier.room * s.parallel.gpus / s.ranks / token * (lanes if tier.common else 1)
+        seconds = token / (bandwidth(tier, s.site.gpu.name) * gpus)
+        return Shelf(name=tier.name, room=int(tokens / memory.unit * memory.weight), seconds=seconds,
+                     common=tier.common)  # fmt: skip
+
+    return tuple(shelf(TIERS[name]) for name in names)
+
+
+def shares_of(s: Server, extent: Extent, memory: LaneMemory, prefix_cache: bool) -> bool:
+    """Return whether requests find prefixes of others."""
+    return prefix_cache and extent.chain > 0 and memory.plain and s.layout.shared(s.prompt) > 0
+
+
+def reload_of(s: Server) -> float:
+    """Return how long a token of a preempted request takes back to a replica that only decodes; 0: read anew. [s/token]
+
+    SGLang copies the cache of requests that a decode server retracts to the host, and back
+    (https://github.com/sgl-project/sglang/pull/34801, 2026-08); vLLM V1 recomputes (https://docs.vllm.ai, Preemption).
+    """
+    if not s.split or s.site.engine.name not in RELOADING:
+        return 0.0
+    each = s.layout.stored(s.prompt) / s.prompt / (s.parallel.tensor * s.parallel.pipeline)
+    return each / bandwidth(TIERS["cpu"], s.site.gpu.name)
+
+
 def rules_of(
     s: Server, extent: Extent, memory: LaneMemory, steps: StepTable, *, replicas: int, router: str, bin: float,
-    bins: int,
-    closed: bool = False, prefix_cache: bool = True, leaping: bool = True,
+    bins: int, tiers: int = 0, closed: bool = False, prefix_cache: bool = True, leaping: bool = True,
 ) -> Ruleset:  # fmt: skip
     """Return the rules of a simulation of so many replicas, or of the server's prefill and decode replicas."""
     c = s.site.calibration
-    many = sum(s.split) if s.split else replicas
-    sharing = prefix_cache and extent.chain > 0 and memory.plain and s.layout.shared(s.prompt) > 0
+    sharing = shares_of(s, extent, memory, prefix_cache)
     whole = s.layout.stored(s.prompt) / s.prompt / (s.parallel.tensor * s.parallel.pipeline)
     return Ruleset(
-        lanes=many * s.ranks, readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
+        lanes=lanes_of(s, replicas), readers=s.split[0] * s.ranks if s.split else 0, chunk=int(c.chunk),
         most=sequences_of(s), mixed=int(bool(c.mixes)), leaping=int(leaping), closed=int(closed),
         router=ROUTERS[router], room=memory.room, unit=memory.unit, weight=memory.weight, fixed=memory.fixed,
         share=memory.share, cap=memory.cap, hold_unit=memory.hold_unit, hold_weight=memory.hold_weight,
         reserving=int(s.site.engine.name in RESERVING), sharing=int(sharing),
         width=max(extent.chain, 1), priorities=int(extent.ranked),
-        overhead=float(c.request * c.pace), poll=float(c.poll), transfer=float(whole / c.link), cell=CELL,
+        overhead=float(c.request * c.pace), occupied=0.0, poll=float(c.poll), transfer=float(whole / c.link),
+        tiers=tiers * sharing, reload=reload_of(s), cell=CELL,
         sizes=len(steps.grid), bin=bin, bins=bins,
     )  # fmt: skip
 

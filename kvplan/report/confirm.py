@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from kvplan.planning.confirm import Confirmation
+from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
-from kvplan.units import show_count, show_percent, show_time
+from kvplan.units import show_count, show_odds, show_time
 
 CONFIRMED = (
     Column[Confirmation](key="plan", heading="plan", value=lambda c: c.plan.label, align="left", wraps=True),
@@ -21,13 +22,20 @@ CONFIRMED = (
     Column[Confirmation](key="planned.slo_probability", value=lambda c: c.plan.slo_probability),
     Column[Confirmation](
         key="slo_probability", heading="limits kept", value=lambda c: c.odds,
-        cell=lambda c: f"{show_percent(c.plan.slo_probability)} -> {show_percent(c.odds)}",
+        cell=lambda c: f"{show_odds(c.plan.slo_probability)} -> {show_odds(c.odds)}",
     ),
     Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
     Column[Confirmation](
         key="replicas", heading="replicas", value=lambda c: c.replicas,
         cell=lambda c: f"{c.plan.replicas} -> {c.replicas if c.replicas is not None else 'none'}",
     ),
+    Column[Confirmation](
+        key="watchful.replicas", heading="by load", value=lambda c: c.watchful,
+        cell=lambda c: "none" if c.watchful is None else str(c.watchful),
+    ),
+    Column[Confirmation](key="watchful.router", value=lambda c: c.watched.asked.router),
+    Column[Confirmation](key="watchful.ttft", value=lambda c: c.watched.ttft.at_percentile),
+    Column[Confirmation](key="watchful.tpot", value=lambda c: c.watched.tpot.at_percentile),
     Column[Confirmation](key="requests", value=lambda c: c.served.requests),
     Column[Confirmation](key="sent_away", value=lambda c: c.served.refused),
 )  # fmt: skip
@@ -38,17 +46,20 @@ def confirmed_table(rows: Sequence[Confirmation]) -> Table | None:
     return table("Confirmed by simulation: planned -> simulated", CONFIRMED, rows) if rows else None
 
 
-def confirmed_words(rows: Sequence[Confirmation]) -> Text | None:
+def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None:
     """Return what was simulated and what the table's figures are, None where nothing was."""
     if not rows:
         return None
     asked, best = rows[0].served.asked, rows[0]
     at = f"P{asked.limits.percentile * 100:g}"
     missing = "" if best.replicas is not None else " No number of replicas is as sure."
+    surge, _ = demand.waits_at
+    busier = f" The plan stands for {surge:g} times the rate of that hour all along: its busiest minute." * (surge > 1)
     return Text(
-        f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas. Times at {at}; "
-        f"limits kept: from them and the calibration's errors; the fewest replicas that are as sure as was asked, "
-        f"{show_count(best.spares, 'spare')} included.{missing}",
+        f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
+        f"the plan has it.{busier} Times at {at}; limits kept: from them and the calibration's errors; replicas: the "
+        f"fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included; by load: the same with "
+        f"{best.watched.asked.router} routing.{missing}",
         "quiet",
     )
 

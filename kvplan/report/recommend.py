@@ -1,11 +1,13 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from math import isfinite
 
 from kvplan.kv.budget import Line
 from kvplan.kv.spelling import BASELINE
 from kvplan.money.api import BreakEven
+from kvplan.planning.confirm import ROUTER
 from kvplan.planning.hosting import per_million
 from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
@@ -23,7 +25,7 @@ from kvplan.report.blocks import (
     schema,
     sentence,
 )
-from kvplan.report.choices import engines_table, remedies_table, variations_table
+from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
@@ -72,10 +74,11 @@ def page(r: Recommendation) -> Page:
         launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
+        remedies_words(r),
         variations_table(r),
         engines_table(r),
         confirmed_table(r.confirmed),
-        confirmed_words(r.confirmed),
+        confirmed_words(r.confirmed, r.demand),
         bill_table(r),
         billed(r),
         terms_table(r),
@@ -128,7 +131,8 @@ def waiting(r: Recommendation, plan: Plan) -> str:
         surge, burstiness = r.demand.waits_at
         kind = "Poisson arrivals" if burstiness == 1 else f"arrivals whose gaps have a CV of {burstiness:g}"
         minute = f" at {surge:g}x the rate of the busiest hour (its busiest minute)" if surge > 1 else ""
-        arrivals = f"Waits: {kind}{minute}, first come, first served."
+        sent = "" if plan.replicas - r.demand.spares <= 1 else ", sent to replicas at random"
+        arrivals = f"Waits: {kind}{minute}{sent}, first come, first served."
     if not plan.cached_share:
         return arrivals
     hit = f"{show_percent(plan.cached_share)} of the input tokens are found in the prefix cache"
@@ -166,6 +170,7 @@ def plan(p: Plan, r: Recommendation) -> Json:
     document["usd_per_million_input_tokens"], document["usd_per_million_output_tokens"] = per_million(demand, p)
     document["usd_per_month"] = None if p.usd is None else p.usd * demand.mean * MONTH
     document["spares"] = demand.spares
+    document["router"] = ROUTER
     if item := demand.workload.item:
         each = demand.workload.requests_per_item
         document |= {
@@ -192,6 +197,8 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
         "launch": launch.document(r.launch),
+        "server": asdict(r.needs) if r.needs else None,
+        "promise": asdict(r.promise) if r.promise else None,
     }
 
 

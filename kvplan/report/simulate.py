@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from math import inf
 
 from kvplan.api.simulate import Simulated
+from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate.buckets import RELATIVE
-from kvplan.planning.simulated import Bin, Percentiles, Replayed
+from kvplan.planning.simulate import BURST
+from kvplan.planning.simulated import SHARES_SHOWN, Bin, Percentiles, Replayed
 from kvplan.report.blocks import (
     Chart,
     Column,
@@ -116,13 +118,34 @@ def answer(s: Simulated) -> list[str]:
             f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}), with "
             f"{show_percent(o.margin)} to spare ({o.binding} binds)."
         )
+        if b := o.busiest if s.burst else None:
+            lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
         if less is not None:
             lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
     else:
         lines.append(f"{kept} is kept at {at}, with {show_percent(o.margin)} to spare ({o.binding} binds).")
+        if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
+            lines.append(f"In {busy_minute(o, b)}.")
     return lines
+
+
+def busy_minute(o: Replayed, b: Bin) -> str:
+    """Return how the requests of the busiest stretch of time fare."""
+    span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
+    times = f"{o.surge:.2g} times the average rate"
+    return f"the busiest {span}, of {times}, {show_percent(1 - b.late / b.came)} of the requests keep the limits"
+
+
+def needed(s: Simulated) -> str:
+    """Return how many replicas the busiest minute needs."""
+    found, at = s.burst.found if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
+    if found is None:
+        return ""
+    if found.replicas == s.outcome.replicas:
+        return ""
+    return f"; {show_count(found.replicas, 'replica')} would let {at} keep them there too"
 
 
 def broken(o: Replayed) -> str:
@@ -147,7 +170,7 @@ def times(o: Replayed) -> list[Timed]:
     """Return the rows of the table of times; hits and misses apart where there are both."""
     limits = o.asked.limits
     rows: list[Timed] = [("TTFT", o.ttft, limits.ttft)]
-    if o.ttft_hit.count:
+    if o.ttft_hit.count and o.ttft_miss.count:
         rows += [("  prefix hit", o.ttft_hit, None), ("  prefix miss", o.ttft_miss, None)]
     rows += [("waiting", o.queued, None), ("TPOT", o.tpot, limits.tpot), ("ITL", o.itl, None)]
     return [*rows, ("end to end", o.e2e, limits.e2e)]
@@ -166,12 +189,20 @@ def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     yield "preemptions", f"{o.preemptions:,}"
     if o.rules.sharing:
         yield "prefix hits", f"{show_percent(o.hit_rate, 1)} of the prompts' tokens"
+    if o.rules.tiers:
+        yield "from tiers", f"{show_percent(o.fetched, 1)} of the prompts' tokens ({tiers(o)})"
     yield "KV in use", f"{show_percent(o.occupancy, 1)} on average, {show_percent(o.peak, 1)} at most"
     yield "GPU time", f"{o.gpu_seconds / HOUR:,.3g} GPU-hours, {show_percent(busy(o))} of them at work"
     if o.usd is not None and o.usd_per_query is not None:
         yield "cost", f"{show_usd(o.usd)}, {show_usd(o.usd_per_query)} a query"
     if o.joules is not None:
         yield "energy", f"{show_energy(o.joules)}, {show_energy(o.joules / max(o.completed, 1))} a query"
+
+
+def tiers(o: Replayed) -> str:
+    """Return the tiers that keep prefixes, in words."""
+    *others, last = (TIERS[name].title for name in o.asked.tiers)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def busy(o: Replayed) -> float:
@@ -215,6 +246,10 @@ def tried(s: Simulated) -> Table | None:
 
 def charts(o: Replayed) -> Iterator[Chart]:
     """Yield charts over time: waits, load, memory, and replicas where they come and go."""
+    at = tuple(100 * x for x in SHARES_SHOWN)
+    times = tuple(Series(name, at, course) for name, course in o.courses.items())
+    if o.completed:
+        yield Chart("Times by share of requests", "share of requests [%]", "time [s]", times, log=False, picture=True)
     bins = o.bins
     if len(bins) < 3:
         return
@@ -251,12 +286,15 @@ def legend(s: Simulated) -> Iterator[str]:
     yield f"{leaps}; {o.asked.router} routing."
     c = o.rules
     kind = "prompts share steps with decoding" if c.mixed else "decoding pauses while prompts are read"
-    yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; preempted requests are recomputed."
+    copied = ", on decode replicas copied to the host and back" if c.reload else ""
+    again = "no request is preempted" if c.reserving else f"preempted requests are recomputed{copied}"
+    yield f"At most {c.chunk:,} tokens and {c.most:,} sequences a step; {kind}; {again}."
     if o.asked.warm:
         yield f"{show_time(o.asked.warm)} before these requests warm up queues and caches and are not counted."
     if o.asked.extent.chain and not o.asked.server.split:
         yield "A prefix is found from the moment on at which the first request that has it is read."
-    yield "Caches in CPU memory or on disk are not simulated."
+    if o.rules.sharing:
+        yield "A hit: a request that found half of what it may share with others, or more."
 
 
 def sources(o: Replayed) -> list[str]:
@@ -305,6 +343,8 @@ def document(s: Simulated) -> Json:
         goodput=o.goodput,
         within_limits=o.within / o.requests if o.requests else None,
         prefix_hit_rate=o.hit_rate,
+        prefix_fetched_rate=o.fetched if o.rules.tiers else None,
+        tiers=list(o.asked.tiers) if o.rules.tiers else [],
         kv_occupancy={"mean": o.occupancy, "max": o.peak},
         busy=busy(o),
         gpu_hours=o.gpu_seconds / HOUR,
@@ -318,6 +358,11 @@ def document(s: Simulated) -> Json:
         disaggregated=list(server.split) if server.split else None,
         margin=o.margin if o.margin < inf else None,
         binding=o.binding,
+        busiest=None if o.busiest is None else {
+            "start": o.busiest.start, "length": o.busiest.seconds, "times_the_mean": o.surge,
+            "within_limits": 1 - o.busiest.late / o.busiest.came,
+            "replicas": s.burst.found.replicas if s.burst and s.burst.found else None,
+        },
         tried=[{"replicas": n, "margin": m} for n, m in best.tried] if best else [],
         replicas_over_time=[{"start": t, "replicas": n} for t, n in o.scaled],
         bins=records(BINS, o.bins),

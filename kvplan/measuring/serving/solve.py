@@ -109,23 +109,24 @@ def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array)
     A run changes where that raises the evidence of the whole fit: with y what is to be explained and v what a change of
     mind does to it, (y - v) A^-1 (y - v) against y A^-1 y, most telling run first.
     """
-    names = sorted({problem.runs[i] for i in np.flatnonzero(problem.undecided & problem.known[:, 0])})
     speculative = point.speculative.copy()
-    if not names:
+    mine = candidates(problem)
+    if not mine:
         return speculative
-    runs = np.array(problem.runs)
     without, with_it = (
         problem.predict(point.moves, np.where(problem.undecided, mode, speculative)) for mode in (False, True)
     )
     gains = (with_it - without).ravel()[observed]
-    mine = {name: (runs == name) & problem.undecided for name in names}
-    changes = {name: gains * mine[name][observed // 2] for name in names}
+    changes = {name: gains * rows[observed // 2] for name, rows in mine.items()}
     answers = {name: cho_solve(step.factor, change, check_finite=False) for name, change in changes.items()}
     weights, odds = step.weights, 2 * log(ODDS / (1 - ODDS))
-    for _ in names:
+    for _ in mine:
         evidence = {}
         for name, change in changes.items():
-            sign = -1.0 if speculative[mine[name]].any() else 1.0
+            modes = speculative[mine[name]]
+            if modes.any() != modes.all():
+                continue  # a release whose runs differ: they change one by one
+            sign = -1.0 if modes.any() else 1.0
             evidence[name] = -2 * sign * (change @ weights) + change @ answers[name] - sign * odds
         best = min(evidence, key=lambda name: evidence[name])
         if evidence[best] > -CERTAIN:
@@ -134,3 +135,15 @@ def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array)
         weights = weights - sign * answers[best]
         speculative[mine[best]] = sign > 0
     return speculative
+
+
+def candidates(problem: Problem) -> dict[str, Array]:
+    """Return which rows may change their minds together: a run, or all runs of a model under a release. [name][row]"""
+    mine: dict[str, Array] = {}
+    for names in (problem.runs, problem.ports):
+        each = np.array(names)
+        for name in sorted({names[i] for i in np.flatnonzero(problem.undecided & problem.known[:, 0])} - {""}):
+            rows = (each == name) & problem.undecided
+            if not any((rows == other).all() for other in mine.values()):
+                mine[name] = rows
+    return mine

@@ -3,6 +3,7 @@
 As HdrHistogram has it: memory does not grow with what is counted.
 """
 
+from collections.abc import Sequence
 from math import exp, log
 from typing import Any
 
@@ -35,10 +36,14 @@ def middle(i: int) -> float:
 
 def quantile(histogram: Array, share: float) -> float:
     """Return the time that a share of those counted do not exceed, 0 where none was. [s]"""
-    total = int(sum(histogram))
-    rank, seen = share * total, 0
+    return quantiles(histogram, (share,))[0]
+
+
+def quantiles(histogram: Array, shares: Sequence[float]) -> tuple[float, ...]:
+    """Return the times that growing shares of those counted do not exceed, 0 where none was. [s]"""
+    total, seen, found = int(sum(histogram)), 0, list[float]()
     for i, count in enumerate(histogram):
         seen += int(count)
-        if count and seen >= rank:
-            return middle(i)
-    return 0.0
+        while count and len(found) < len(shares) and seen >= shares[len(found)] * total:
+            found.append(middle(i))
+    return (*found, *[0.0] * (len(shares) - len(found)))

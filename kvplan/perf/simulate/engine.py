@@ -30,6 +30,7 @@ from kvplan.perf.simulate.state import (
     Tables,
 )
 from kvplan.perf.simulate.steps import counted, planned
+from kvplan.perf.simulate.tiers import shelf
 
 Array = Any
 #: why `advance` returns: it wants more requests, slots or room for records; its time is up; all have left
@@ -48,7 +49,7 @@ def came(
         j = fleet.count[RECORDS]
         records.name[j], records.came[j], records.prompt[j], records.output[j] = name, at, tokens, output
         records.admitted[j], records.first[j], records.end[j], records.refused[j] = -1.0, -1.0, at, 1
-        records.hits[j], records.lane[j], records.again[j] = 0, NONE, 0
+        records.hits[j], records.whole[j], records.lane[j], records.again[j] = 0, 0, NONE, 0
         fleet.count[RECORDS] += 1
         fleet.count[REFUSED] += 1
         if rules.closed:
@@ -58,7 +59,7 @@ def came(
     q = fleet.slots[fleet.count[SLOTS]]
     requests.name[q], requests.came[q], requests.asked[q], requests.wanted[q] = name, at, tokens, output
     requests.first[q], requests.admitted[q], requests.rank[q] = -1.0, -1.0, stream.rank[i]
-    requests.hits[q], requests.again[q], requests.chain[q] = 0, 0, 0
+    requests.hits[q], requests.again[q], requests.chain[q], requests.near[q] = 0, 0, 0, 0
     if rules.sharing or rules.router > LEAST_LOADED:
         n = min(stream.start[i + 1] - stream.start[i], rules.width)
         requests.chain[q] = n
@@ -67,17 +68,22 @@ def came(
             requests.tokens[q * rules.width + j] = stream.tokens[stream.start[i] + j]
     renewed(requests, q)
     r = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
-    sent(rules, tables, lanes, requests, fleet, r, q, at + rules.overhead)
+    sent(rules, tables, lanes, requests, cache, fleet, r, q, at + (0.0 if rules.closed else rules.overhead))
 
 
 @inner
 def left(rules: Ruleset, lanes: Lanes, requests: Requests, fleet: Shared, records: Records, r: int, q: int) -> None:
-    """Record a request that has its last token, and give its slot back."""
-    j = fleet.count[RECORDS]
+    """Record a request that has its last token, and give its slot back.
+
+    In a closed loop its overhead is on the way of its tokens: the next request does not wait for it, as in `serve`.
+    """
+    j, late = fleet.count[RECORDS], rules.overhead if rules.closed else 0.0
     records.name[j], records.came[j], records.admitted[j] = requests.name[q], requests.came[q], requests.admitted[q]
-    records.first[j], records.end[j] = requests.first[q], lanes.now[r]
+    records.first[j], records.end[j] = requests.first[q] + late, lanes.now[r] + late
     records.prompt[j], records.output[j], records.hits[j] = requests.asked[q], requests.wanted[q], requests.hits[q]
     records.lane[j], records.again[j], records.refused[j] = r, requests.again[q], 0
+    n = requests.chain[q]
+    records.whole[j] = requests.tokens[q * rules.width + n - 1] if n else 0
     fleet.count[RECORDS] += 1
     fleet.slots[fleet.count[SLOTS]] = q
     fleet.count[SLOTS] += 1
@@ -126,7 +132,7 @@ def applied(
             stay += 1
             continue
         lanes.reading[r] = stay
-        read(rules, lanes, requests, cache, fleet, r, q)
+        read(rules, tables, lanes, requests, cache, fleet, r, q)
         begun(rules, lanes, requests, r, q)
         if requests.left[q] <= 0 or r < rules.readers:
             ended(rules, lanes, requests, cache, r, q)
@@ -215,8 +221,11 @@ def failed(
         else:
             abandoned(rules, lanes, requests, cache, r, q)
         queued(rules, lanes, requests, r, q, True)
-    while lanes.cold[r] != NONE:
-        evicted(lanes, cache, fleet, r)
+    for t in range(rules.tiers + 1):
+        s = shelf(rules, tables, t - 1, r) if t else r
+        while lanes.cold[s] != NONE and (t == 0 or tables.own[t - 1]):
+            evicted(lanes, cache, fleet, s)
+    lanes.link[r] = at
     q = lanes.head[r]
     lanes.head[r], lanes.tail[r], lanes.end[r], lanes.planned[r] = NONE, NONE, NEVER, 0
     lanes.stalled[r], lanes.paused[r], lanes.cut[r], lanes.known[r] = 0.0, 0, 0, at
@@ -227,5 +236,5 @@ def failed(
         renewed(requests, q)
         requests.first[q] = -1.0
         other = routed(rules, lanes, requests, cache, fleet, q, 0 if rules.readers else 1)
-        sent(rules, tables, lanes, requests, fleet, other, q, at)
+        sent(rules, tables, lanes, requests, cache, fleet, other, q, at)
         q = after

@@ -6,6 +6,7 @@ from kvplan.perf.simulate.prefixes import added, leading, released, taken, used
 from kvplan.perf.simulate.state import (
     ADMITTED,
     ASKED,
+    FETCHED,
     FOUND,
     NONE,
     PREEMPTED,
@@ -18,7 +19,9 @@ from kvplan.perf.simulate.state import (
     Requests,
     Ruleset,
     Shared,
+    Tables,
 )
+from kvplan.perf.simulate.tiers import written
 
 
 @inner
@@ -55,12 +58,13 @@ def growth(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
 
 @inner
 def queued(rules: Ruleset, lanes: Lanes, requests: Requests, r: int, q: int, front: bool) -> None:
-    """Put a request into the lane's queue: last, or first, of those of its priority."""
+    """Put a request into the lane's queue: last, or first, of those of its priority that are ready before it."""
     before, after = lanes.tail[r], NONE
-    if rules.priorities or front:
+    if rules.priorities or front or (before != NONE and requests.ready[before] > requests.ready[q]):
         before, after = NONE, lanes.head[r]
         while after != NONE and (
-            requests.rank[after] < requests.rank[q] or (not front and requests.rank[after] == requests.rank[q])
+            requests.rank[after] < requests.rank[q]
+            or (not front and requests.rank[after] == requests.rank[q] and requests.ready[after] <= requests.ready[q])
         ):
             before, after = after, requests.following[after]
     requests.following[q] = after
@@ -163,16 +167,21 @@ def victim(rules: Ruleset, lanes: Lanes, requests: Requests, r: int) -> int:
 
 @inner
 def preempted(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int) -> None:
-    """Send a request back to the queue: its prompt and what it has generated are read again."""
+    """Send a request back to the queue: its prompt and what it has generated are read again.
+
+    On a lane that decodes only, they may come back from the host's memory instead (SGLang; docs/simulate.md).
+    """
     q = victim(rules, lanes, requests, r)
+    requests.done[q], requests.moved[q], requests.ready[q] = 0, 0, lanes.now[r]
     if requests.state[q] == WRITING:
         requests.left[q] = requests.last[q] // TURNS - lanes.steps[r]
         requests.prompt[q] = requests.context[q] + lanes.steps[r] + 1
+        if rules.reload > 0.0 and r >= rules.readers:
+            requests.prompt[q] -= 1
+            requests.moved[q], requests.ready[q] = 1, lanes.now[r] + rules.reload * requests.prompt[q]
         ended(rules, lanes, requests, cache, r, q)
     else:
         abandoned(rules, lanes, requests, cache, r, q)
-    requests.done[q], requests.moved[q] = 0, 0
-    requests.ready[q] = lanes.now[r]
     requests.again[q] += 1
     fleet.count[PREEMPTED] += 1
     queued(rules, lanes, requests, r, q, True)
@@ -192,10 +201,11 @@ def admitted(
         shared += cache.blocks[item]
         if cache.users[item] == 0:
             idle += cache.blocks[item]
-    if n:
-        hit = min(requests.tokens[q * width + n - 1] // rules.unit * rules.unit, prompt - 1)
+    known = max(n, requests.near[q]) if rules.sharing and not requests.moved[q] else n
+    if known:
+        hit = min(requests.tokens[q * width + known - 1] // rules.unit * rules.unit, prompt - 1)
     if requests.moved[q]:
-        need = above(kept(rules, prompt), rules.unit) * rules.weight + rules.fixed
+        need = above(kept(rules, prompt) + 1, rules.unit) * rules.weight + rules.fixed  # and the next token's block
     else:
         need = above(prompt, rules.hold_unit) * rules.hold_weight + rules.fixed - shared
     if rules.reserving:
@@ -211,6 +221,7 @@ def admitted(
         requests.admitted[q] = lanes.now[r]
         requests.hits[q] = hit
         fleet.count[FOUND] += hit
+        fleet.count[FETCHED] += hit - (min(requests.tokens[q * width + n - 1], hit) if n else 0)
         fleet.count[ASKED] += prompt
     requests.turn[q] = fleet.count[ADMITTED] % TURNS
     fleet.count[ADMITTED] += 1
@@ -224,10 +235,14 @@ def admitted(
 
 
 @inner
-def read(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int) -> None:
+def read(
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int
+) -> None:
     """Note that a prompt is read: its first token is there, and its blocks go into the prefix cache."""
     if rules.sharing:
         added(lanes, requests, cache, fleet, q, r, rules.width, rules.unit, rules.weight)
+        if rules.tiers:
+            written(rules, tables, lanes, requests, cache, fleet, q, r)
     if requests.first[q] < 0.0:
         requests.first[q] = lanes.now[r]
     requests.left[q] -= 1

@@ -85,6 +85,21 @@ def evicted(lanes: Lanes, cache: Cache, fleet: Shared, r: int) -> None:
     fleet.count[ITEMS] += 1
 
 
+@inner
+def placed(cache: Cache, fleet: Shared, key: int, r: int, blocks: int) -> int:
+    """Return a free item that now stands for a content in a lane's cache; nobody uses it, and it is in no list yet."""
+    fleet.count[ITEMS] -= 1
+    item = cache.spare[fleet.count[ITEMS]]
+    cache.key[item], cache.lane[item] = key, r
+    cache.blocks[item], cache.users[item] = blocks, 0
+    mask = len(cache.table) - 1
+    i = hashed(key, r) & mask
+    while cache.table[i] != NONE:
+        i = (i + 1) & mask
+    cache.table[i] = item
+    return item
+
+
 @hot
 def taken(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
     """Take blocks of a lane, evicting what it must."""
@@ -133,15 +148,7 @@ def added(
                 if lanes.cold[r] == NONE:
                     break
                 evicted(lanes, cache, fleet, r)
-            fleet.count[ITEMS] -= 1
-            item = cache.spare[fleet.count[ITEMS]]
-            cache.key[item], cache.lane[item] = requests.keys[at], r
-            cache.blocks[item], cache.users[item] = blocks, 0
-            mask = len(cache.table) - 1
-            j = hashed(requests.keys[at], r) & mask
-            while cache.table[j] != NONE:
-                j = (j + 1) & mask
-            cache.table[j] = item
+            item = placed(cache, fleet, requests.keys[at], r, blocks)
         else:
             if cache.users[item] == 0:
                 unlinked(lanes, cache, item)

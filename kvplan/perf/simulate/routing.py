@@ -5,13 +5,14 @@ from typing import Any
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.heaps import moved
 from kvplan.perf.simulate.lane import queued
-from kvplan.perf.simulate.prefixes import hashed
+from kvplan.perf.simulate.prefixes import hashed, leading
 from kvplan.perf.simulate.state import (
     ACTIVE,
     INSIDE,
     LEAST_LOADED,
     NEVER,
     NONE,
+    RANDOM,
     ROUND,
     ROUND_ROBIN,
     SPAN,
@@ -24,6 +25,7 @@ from kvplan.perf.simulate.state import (
     Tables,
 )
 from kvplan.perf.simulate.steps import reaching, shortened
+from kvplan.perf.simulate.tiers import looked_up
 
 Array = Any
 #: a lane whose cache holds this share of a prompt gets it, unless it has this many requests more than the least loaded,
@@ -54,7 +56,10 @@ def loaded(rules: Ruleset, lanes: Lanes, fleet: Shared, r: int, more: int) -> No
 
 @inner
 def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, q: int, kind: int) -> int:
-    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1)."""
+    """Return the lane that a request goes to: of those that only prefill (kind 0), or of the others (1).
+
+    At random, requests that share most of their prompts go to one lane, which is drawn once for them.
+    """
     first = kind * rules.readers
     if rules.router == ROUND_ROBIN:
         many = rules.readers if kind == 0 else rules.lanes - rules.readers
@@ -62,6 +67,18 @@ def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet
             turn = fleet.count[ROUND]
             fleet.count[ROUND] += 1
             r = first + turn % many
+            if lanes.active[r]:
+                return r
+    if rules.router == RANDOM:
+        many = rules.readers if kind == 0 else rules.lanes - rules.readers
+        drawn, n = requests.name[q], requests.chain[q]
+        if n and requests.tokens[q * rules.width + n - 1] >= MATCH * requests.prompt[q]:
+            drawn = requests.keys[q * rules.width + n - 1]
+        while True:
+            drawn = hashed(drawn, kind)
+            drawn = hashed(drawn ^ (drawn >> 21), kind)
+            drawn ^= drawn >> 19
+            r = first + drawn % many
             if lanes.active[r]:
                 return r
     least = fleet.loads[first]
@@ -87,9 +104,13 @@ def routed(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet
 
 @inner
 def sent(
-    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, fleet: Shared, r: int, q: int, ready: float
-) -> None:
-    """Put a request into a lane's queue; a lane at rest wakes, a leap ends early where it can begin."""
+    rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int,
+    ready: float,
+) -> None:  # fmt: skip
+    """Put a request into a lane's queue; a lane at rest wakes, a leap ends early where it can begin.
+
+    What a tier has of its prompt comes first, one prefix after the other over the lane's link; others may pass it.
+    """
     if rules.poll > 0.0 and lanes.writing[r] > 0:
         n, done = lanes.writing[r], 0
         if lanes.planned[r] > 1:
@@ -97,9 +118,16 @@ def sent(
         ready += rules.poll * (tables.base[n] + tables.slope[n] * (lanes.context[r] + done * n))
     ready = max(ready, lanes.known[r])
     lanes.known[r], requests.ready[q] = ready, ready
+    if rules.tiers and requests.moved[q] == 0:
+        n = leading(requests, cache, q, r, rules.width)
+        seconds = looked_up(rules, tables, requests, cache, q, r, n)
+        if seconds > 0.0:
+            lanes.link[r] = max(lanes.link[r], fleet.clock[0]) + seconds
+            requests.ready[q] = max(ready, lanes.link[r])
+    ready = requests.ready[q]
     queued(rules, lanes, requests, r, q, False)
     loaded(rules, lanes, fleet, r, 1)
-    if lanes.end[r] >= NEVER:
+    if lanes.end[r] >= NEVER or (lanes.planned[r] == 0 and ready < lanes.end[r]):
         lanes.planned[r], lanes.end[r] = 0, ready
         stands(lanes, fleet, r)
     elif lanes.head[r] == q and shortened(tables, lanes, r, ready):
@@ -124,4 +152,4 @@ def handed_over(
     arrives = lanes.now[r] + rules.transfer * requests.prompt[q]
     requests.first[q] = arrives
     other = routed(rules, lanes, requests, cache, fleet, q, 1)
-    sent(rules, tables, lanes, requests, fleet, other, q, arrives)
+    sent(rules, tables, lanes, requests, cache, fleet, other, q, arrives)

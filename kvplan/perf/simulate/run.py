@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.perf.simulate import buckets, compiled, state, store
 from kvplan.perf.simulate.engine import DONE, MORE, SLOTS_FULL, UNTIL
 from kvplan.perf.simulate.state import NEVER, NEXT, RECORDS, TICKETS, Records, Ruleset, Stream
-from kvplan.perf.simulate.tables import StepTable
+from kvplan.perf.simulate.tables import Shelf, StepTable
 
 #: slots and records at the start, items of prefix caches in all, contents a router remembers
 SLOTS, ROOM, MOST_ITEMS, SEEN = 1024, 4096, 1 << 20, 1 << 16
@@ -58,6 +58,7 @@ class Simulation:
     fast: bool = False  #: whether compiled code runs
     events: tuple[Event, ...] = ()  #: what is done to lanes, in the order of time
     concurrency: int = 0  #: requests of a closed loop
+    tiers: tuple[Shelf, ...] = ()  #: where prefixes are kept besides, the nearest first
     control: "Callable[[Simulation, float], Iterable[Event]] | None" = None  #: asked at intervals what to do to lanes
     interval: float = NEVER  #: between two questions [s]
     calls: dict[str, Callable[..., Any]] = field(init=False)  #: functions of the engine
@@ -70,9 +71,10 @@ class Simulation:
     def __post_init__(self) -> None:
         r, fast = self.rules, self.fast
         self.calls = compiled.fast() if fast else compiled.plain()
-        self.tables = self.steps.tables(r.chunk, fast)
-        items = min(MOST_ITEMS, r.lanes * max(r.room, 1)) if r.sharing else 1
-        self.lanes = store.lanes(r, fast)
+        self.tables = self.steps.tables(r.chunk, fast, self.tiers)
+        blocks = r.lanes * sum((max(r.room, 1), *(t.room for t in self.tiers)))
+        items = min(MOST_ITEMS, blocks) if r.sharing else 1
+        self.lanes = store.lanes(r, fast, [t.room for t in self.tiers])
         self.fleet = store.fleet(r, fast, SLOTS, items, buckets.BUCKETS)
         self.cache = store.cache(r, fast, items, SEEN if r.router == state.PREFIX_AWARE else 1)
         self.requests = store.requests(r, fast, SLOTS)

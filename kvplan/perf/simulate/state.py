@@ -18,12 +18,12 @@ SPAN = 1 << 40
 #: states of a request
 FREE, WAITING, READING, WRITING = 0, 1, 2, 3
 #: routers
-ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = 0, 1, 2
+ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE, RANDOM = 0, 1, 2, 3
 #: places in `count`: next arrival, free slots, requests routed, records, requests a closed loop may send, admissions,
 #: preemptions, steps, leaps, requests inside, active lanes of either kind, prefix tokens found and asked, free items,
-#: requests sent away, turns of the round robin
+#: requests sent away, turns of the round robin, prefix tokens that came from a tier
 NEXT, SLOTS, TURN, RECORDS, TICKETS, ADMITTED, PREEMPTED, STEPS, LEAPS, INSIDE = range(10)
-ACTIVE, FOUND, ASKED, ITEMS, REFUSED, ROUND, COUNTS = 10, 12, 13, 14, 15, 16, 17
+ACTIVE, FOUND, ASKED, ITEMS, REFUSED, ROUND, FETCHED, COUNTS = 10, 12, 13, 14, 15, 16, 17, 18
 
 
 class Ruleset(NamedTuple):
@@ -36,7 +36,7 @@ class Ruleset(NamedTuple):
     mixed: int  #: 1: prompts share steps with decoding; 0: decoding pauses for them
     leaping: int  #: 1: equal steps are taken together
     closed: int  #: 1: a request comes when another has left
-    router: int  #: ROUND_ROBIN, LEAST_LOADED or PREFIX_AWARE
+    router: int  #: ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE or RANDOM
     room: int  #: blocks of a lane [block]
     unit: int  #: tokens after which a sequence takes more blocks [token]
     weight: int  #: blocks that it then takes [block]
@@ -50,8 +50,11 @@ class Ruleset(NamedTuple):
     width: int  #: items of the longest chain of prefix blocks
     priorities: int  #: 1: requests have priorities
     overhead: float  #: of a request before its first step [s]
+    occupied: float  #: of a request in its first step, in which nothing else happens [s]
     poll: float  #: decode steps that a request among others waits for the scheduler
     transfer: float  #: time that a token of a prompt's cache takes from prefill to decode [s/token]
+    tiers: int  #: tiers beside the memory that keep prefixes
+    reload: float  #: a preempted token's way back to a lane that only decodes; 0: it is computed again [s/token]
     cell: int  #: tokens between two entries of `attention` [token]
     sizes: int  #: entries of `grid`
     bin: float  #: length of a bin of the time series [s]
@@ -67,10 +70,15 @@ class Tables(NamedTuple):
     grid: Array  #: [j] tokens of prompts [token]
     cells: Array  #: [tokens] j of the last entry of the grid below
     attention: Array  #: [length / cell] time of the attention of a whole prompt [s]
+    fetch: Array  #: [tier] time in which a token of a prefix comes from it [s/token]
+    own: Array  #: [tier] 1: every lane has its own, 0: all lanes share one
 
 
 class Lanes(NamedTuple):
-    """Lanes, one entry each; lists of several a lane lie one after the other."""
+    """Lanes, one entry each; lists of several a lane lie one after the other.
+
+    `free`, `idle`, `cold` and `warm` have entries for the tiers' shelves besides (`tiers.shelf`).
+    """
 
     now: Array  #: time up to which its steps are done [s]
     end: Array  #: end of the step or leap it is in, NEVER when idle [s]
@@ -93,6 +101,7 @@ class Lanes(NamedTuple):
     tail: Array  #: last of the queue
     last: Array  #: last admitted of those running
     known: Array  #: when its last request became ready [s]
+    link: Array  #: when the link to its tiers is free [s]
     cold: Array  #: least recently used item of its prefix cache
     warm: Array  #: most recently used
     residues: Array  #: [lane * unit + x] decoding sequences whose length less `steps` is x modulo `unit`
@@ -129,6 +138,7 @@ class Requests(NamedTuple):
     shared: Array  #: blocks it shares through the prefix cache [block]
     held: Array  #: items of its chain that it uses
     chain: Array  #: items of its chain
+    near: Array  #: of these in memory or in a tier when it came
     hits: Array  #: prompt tokens found in the cache at its first admission [token]
     again: Array  #: preemptions
     rank: Array  #: priority, the lowest first
@@ -191,6 +201,7 @@ class Records(NamedTuple):
     prompt: Array  #: tokens read [token]
     output: Array  #: tokens generated [token]
     hits: Array  #: of the prompt found in a prefix cache [token]
+    whole: Array  #: of the prompt that it may share with others [token]
     lane: Array  #: the lane that finished it
     again: Array  #: preemptions
     refused: Array  #: 1: it fits no lane's memory and was sent away

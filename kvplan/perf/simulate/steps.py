@@ -113,7 +113,7 @@ def planned(
             budget -= rules.mixed
             reserve = growth(rules, lanes, r, 1)
             continue
-        extra += chunk_of(rules, tables, requests, q, budget)
+        extra += chunk_of(rules, tables, requests, q, budget) + (rules.occupied if requests.again[q] == 0 else 0.0)
         budget -= requests.part[q]
         tokens += requests.part[q]
     lanes.peak[r] = max(lanes.peak[r], rules.room - lanes.free[r] - lanes.idle[r])

@@ -1,5 +1,6 @@
 """Room for a simulation's state: lists in plain Python, arrays under numba."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kvplan.perf.simulate.state import (
@@ -21,7 +22,7 @@ Array = Any
 #: fields that hold times, not whole numbers
 FLOATS = {
     "now", "end", "each", "stalled", "busy", "known", "came", "ready", "admitted", "first", "clock", "used", "worked",
-    "base", "slope", "more", "attention", "at",
+    "base", "slope", "more", "attention", "fetch", "link", "at",
 }  # fmt: skip
 
 
@@ -43,12 +44,15 @@ def column(fast: bool, name: str, values: Any) -> Array:
     return np.ascontiguousarray(values, dtype=np.float64 if name in FLOATS else np.int64)
 
 
-def lanes(r: Ruleset, fast: bool) -> Lanes:
-    """Return idle lanes with empty memory."""
+def lanes(r: Ruleset, fast: bool, rooms: Sequence[int] = ()) -> Lanes:
+    """Return idle lanes with empty memory, and empty tiers of so many blocks."""
     sizes = {"residues": r.lanes * r.unit, "prompts": r.lanes * (r.most + 1), "ends": r.lanes * (r.most + 1)}
+    sizes |= dict.fromkeys(("free", "idle", "cold", "warm"), r.lanes * (r.tiers + 1))
     values = {"end": NEVER, "head": NONE, "tail": NONE, "last": NONE, "cold": NONE, "warm": NONE, "active": 1,
               "free": r.room}  # fmt: skip
     made = {f: filled(fast, f, sizes.get(f, r.lanes), values.get(f, 0)) for f in Lanes._fields}
+    for t, room in enumerate(rooms):
+        made["free"][r.lanes * (t + 1) : r.lanes * (t + 2)] = filled(fast, "free", r.lanes, room)
     return Lanes(**{**made, "order": column(fast, "order", range(r.lanes))})
 
 

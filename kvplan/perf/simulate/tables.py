@@ -24,6 +24,16 @@ PLACES = (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """A tier beside the memory of a lane, or of all."""
+
+    name: str  #: as options spell it
+    room: int  #: what prefixes may take [block]
+    seconds: float  #: time in which a token comes from it to a lane [s/token]
+    common: bool  #: whether all lanes share it
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepTable:
     """Times of one lane's steps, and how far the straight lines are from the product's own step time."""
 
@@ -34,7 +44,7 @@ class StepTable:
     attention: tuple[float, ...]  #: [length / CELL] attention of a whole prompt [s]
     error: float  #: greatest relative error of a decode step over the contexts it was worked out at
 
-    def tables(self, chunk: int, fast: bool) -> Tables:
+    def tables(self, chunk: int, fast: bool, tiers: Sequence["Shelf"] = ()) -> Tables:
         """Return the tables as a simulation reads them."""
         cells = [max(bisect_right(self.grid, n) - 1, 0) for n in range(chunk + 1)]
         last = len(self.grid) - 2
@@ -43,6 +53,8 @@ class StepTable:
             more=column(fast, "more", self.more), grid=column(fast, "grid", self.grid),
             cells=column(fast, "cells", [min(j, last) for j in cells]),
             attention=column(fast, "attention", self.attention),
+            fetch=column(fast, "fetch", [t.seconds for t in tiers]),
+            own=column(fast, "own", [int(not t.common) for t in tiers]),
         )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ COUNTED, WITHIN, READ, WRITTEN, HITS, AGAIN, REFUSED, SUMS = range(8)
 class Tally(NamedTuple):
     """Counts of requests that came in the window that is looked at."""
 
-    miss: Array  #: histogram of TTFT of those that found nothing in the prefix cache
-    hit: Array  #: histogram of TTFT of the others
+    miss: Array  #: histogram of TTFT of the others
+    hit: Array  #: histogram of TTFT of those that found half of what they may share, or more, in a prefix cache
     tpot: Array  #: histogram of the mean time of a token after the first
     e2e: Array  #: histogram of the whole time
     queued: Array  #: histogram of the time to the first admission
@@ -64,7 +64,7 @@ def counted(
         if records.output[i] > 1:
             each = (records.end[i] - records.first[i]) / (records.output[i] - 1)
             t.tpot[bucket(each)] += 1
-        (t.hit if records.hits[i] > 0 else t.miss)[bucket(first)] += 1
+        (t.hit if 0 < records.whole[i] <= 2 * records.hits[i] else t.miss)[bucket(first)] += 1
         t.e2e[bucket(whole)] += 1
         t.queued[bucket(records.admitted[i] - came)] += 1
         if first <= ttft and each <= tpot and whole <= e2e:

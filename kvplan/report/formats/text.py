@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from kvplan.errors import visible
-from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Row, Table, Text, read
+from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Row, Table, Text, read
 from kvplan.report.formats import Report, Screen
 from kvplan.report.plain import Plain
 
@@ -63,8 +63,9 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
     """Return what to print for a block."""
     if isinstance(block, Text):
         return [plain(block.text, STYLES[block.tone])]
-    if isinstance(block, Notes):
-        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in block.lines)
+    if isinstance(block, Notes | Code):
+        said = block.lines if isinstance(block, Notes) else (*block.lines, *block.remarks)
+        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in said)
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]
