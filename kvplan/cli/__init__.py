@@ -25,11 +25,12 @@ ORDER = (
     "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema",
     "tour", "doctor",
 )  # fmt: skip
-#: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES, NONE = (
-    {"list": "listing"},
-    {"options", "delivery", "flags", "compact", "ending", "running", "streams", "notebook", "completion", "paging"},
-)
+#: what is not called like its command (`list` is Python's own), and what is no command
+MODULES = {"list": "listing"}
+NONE = {
+    "options", "delivery", "flags", "compact", "ending", "running", "serving", "streams", "notebook", "paging",
+    "completion",
+}  # fmt: skip
 
 
 def module_of(command: str) -> str:
