@@ -25,8 +25,7 @@ ORDER = (
     "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema",
     "tour", "doctor",
 )  # fmt: skip
-#: what is not called like its command (`list` is Python's own), and what is no command
-MODULES = {"list": "listing"}
+MODULES = {"list": "listing"}  # `list` is Python's own
 NONE = {
     "options", "delivery", "flags", "compact", "ending", "running", "serving", "streams", "notebook", "paging",
     "completion",
