@@ -122,11 +122,13 @@ def keeps(document: Any) -> list[str]:
 
 #: commands whose answers depend on the machine, on a server, or take a model
 BESIDE = {
-    "doctor": "doctor", "schema": "schema gpu", "tour": "tour",
+    "doctor": "doctor", "schema": "schema gpu", "tour": "tour", "export": "export vllm plan.json",
     "evaluate": "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96",
     "compress": "compress -m recall -t mhc:2x -o latents",
     "watch": "watch ADDRESS --set gpu=h100 --set tp=1 --count 1",
 }  # fmt: skip
+#: what writes the plan that others read
+PLAN = "recommend -w chat -m llama3.1-8b -g h100 -t fp8 --on 2026-11-24 --save plan.json"
 
 
 def beside(command: str, folder: Path) -> Any:
@@ -135,6 +137,8 @@ def beside(command: str, folder: Path) -> Any:
     with ExitStack() as stack:
         stack.enter_context(chdir(folder))
         line = BESIDE[command]
+        if "plan.json" in line:
+            printed(PLAN.split())
         if "ADDRESS" in line:
             stack.enter_context(patch("kvplan.catalog.metrics.time.monotonic", lambda: next(clock)))
             stack.enter_context(patch("kvplan.api.watch.time.sleep", lambda _: None))

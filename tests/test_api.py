@@ -288,6 +288,7 @@ for words in json.loads(sys.argv[1]):
 """
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
+    "recommend -w chat -m llama3.1-8b -g h100 -t fp8 --save plan.json", "export vllm plan.json",
     "list engines", "doctor", "schema gpu", "tour", "show profile mine.yaml", "prices --apis",
     "calibrate mine.csv -o out.yaml",
     "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96", "compress -m recall -t mhc:2x -o latents",

@@ -21,6 +21,7 @@ EXTRAS = {
     "sweep": (("pyarrow",), "keep the answers of kvplan sweep"),
     "ray": (("ray", "pyarrow"), "run kvplan sweep on a Ray cluster"),
     "live": (("prometheus-client",), "watch a live server with kvplan watch"),
+    "pandas": (("pandas",), "turn results into tables of pandas"),
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
     "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),

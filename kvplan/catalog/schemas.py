@@ -314,7 +314,7 @@ def schema(kind: str, asked: Iterable[str] = ()) -> Shape:
 
 # -- documents ------------------------------------------------------------------------------------
 
-#: folder with the schema of every command's document; `pytest --update-golden` writes them
+#: folder with the schema of every command's document, which the tests write together with golden files
 DOCUMENTS = CODE / "schemas"
 
 

@@ -47,10 +47,7 @@ def commands() -> tuple[str, ...]:
 
 
 def line_of(command: str) -> str:
-    """Return a command's line in the help, which is what the first line of its module says behind its name.
-
-    The file is read, not imported: no command starts for the sake of another's line.
-    """
+    """Return a command's line in the help: what the first line of its module says. The file is read, not imported."""
     from importlib.resources import files
 
     first = files(__name__).joinpath(f"{MODULES.get(command, command)}.py").read_text("utf-8").partition("\n")[0]

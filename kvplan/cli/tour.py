@@ -69,7 +69,7 @@ STOPS = (
 
 @click.command("tour")
 @format_option
-@examples("kvplan tour", "kvplan tour --format md", "kvplan tour --plain")
+@examples("kvplan tour", "kvplan tour --plain")
 def command(form: str) -> None:
     """Three minutes with kvplan: five commands on models, GPUs and prices that it ships, each explained.
 

@@ -10,7 +10,7 @@ from kvplan.report.formats import Report
 BEFORE = "Five commands, and how to read their answers. Nothing is fetched, and no GPU is needed."
 AFTER = (
     "That was the tour. With your own model, ./config.json stands for its name; with your own GPU, kvplan profile "
-    "measures it; kvplan COMMAND --help has two examples of each, and kvplan doctor says what is installed."
+    "measures it; the help of every command has examples, and kvplan doctor says what is installed."
 )
 
 
