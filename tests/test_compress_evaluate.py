@@ -381,7 +381,7 @@ def test_times_stand_beside_those_of_a_profile_of_this_cpu(run, tmp_path: Path) 
     assert whole["prefill_seconds_by_profile"] == few["prefill_seconds_by_profile"] < 0.1
     (tmp_path / "gpu.yaml").write_text(text.replace("cpu", "cuda"))
     refused = run(*words, "--profile", tmp_path / "gpu.yaml")
-    assert refused.code == 1 and "expected what `kvplan profile --device cpu` wrote" in refused.err
+    assert refused.code == 1 and "is no profile of a CPU; kvplan profile with device=cpu writes one" in refused.err
 
 
 def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is() -> None:

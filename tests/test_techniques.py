@@ -340,10 +340,11 @@ def test_bytes_of_rounded_caches(text: str, each: float) -> None:
 def test_bytes_of_kivi_leave_the_last_tokens_whole() -> None:
     """2 bits and 32 bits of scale and zero per 32 elements are 3: 768 B a token, but 4,096 B of the last 128.
 
-    Keys are rounded 32 tokens at a time: of 1,000 tokens 864 keys are, and 872 values.
+    Keys are rounded 32 tokens at a time: of 872 tokens 8 wait, whose keys take 2,048 B in place of 384.
     """
     kivi = spelling.apply("kivi:2", layout(EIGHT))
-    assert kivi.stored(1000) == kivi.read(1000) == LAYERS * ((864 + 872) * 384 + (136 + 128) * TOKEN // 2)
+    assert kivi.stored(1000) == kivi.read(1000) == LAYERS * (872 * 768 + 128 * TOKEN + 8 * (2048 - 384))
+    assert kivi.stored(992) == LAYERS * (864 * 768 + 128 * TOKEN)
     assert kivi.stored(100) == layout(EIGHT).stored(100)
     assert (kivi.growth(100), kivi.growth(1000)) == (LAYERS * TOKEN, LAYERS * 768)
     assert spelling.apply("kivi:4", layout(EIGHT)).growth(1000) == LAYERS * 5 / 16 * TOKEN

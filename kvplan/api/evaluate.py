@@ -113,7 +113,9 @@ def _operators(word: str) -> Any:
     """Return the groups of operators of a CPU's profile; raise SpecError where it is none."""
     found = measured_profile(word)
     if found is None or found[0].get("device", {}).get("kind") != "cpu":
-        raise SpecError(f"profile: {word}: expected what `kvplan profile --device cpu` wrote on this machine")
+        raise SpecError(
+            f"profile: {word}: is no profile of a CPU; kvplan profile with device=cpu writes one of this machine"
+        )
     return found[0]["groups"]
 
 
