@@ -744,7 +744,7 @@ def test_your_prices_stand_in_every_plan(run, tmp_path: Path) -> None:
     assert kept["recommended"]["price"]["usd_per_second"] == pytest.approx(1 / HOUR)
     assert kept["recommended"]["offers"][0]["source"]["ref"] == "ours.csv"
     both = run(*asked["recommend"], *ON, "--prices", path, "--price", "2/h")
-    assert both.code == 1 and "--price, --prices: give one of them" in both.err
+    assert both.code == 2 and "--price, --prices: give one of them" in both.err
     other = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h200", *ON, "--json")
     again = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h200", *ON, "--json", "--prices", path)
     assert other.json["recommended"]["usd_per_query"] == again.json["recommended"]["usd_per_query"]

@@ -111,6 +111,12 @@ def calibrate(
     metrics, prometheus = (
         values.given(values.word, metrics, "metrics"), values.given(values.word, prometheus, "prometheus"),
     )  # fmt: skip
+    since, until, select = (
+        values.given(values.word, since, "since"), values.given(values.word, until, "until"),
+        values.several(select, "select"),
+    )  # fmt: skip
+    if (since or until or select) and prometheus is None:
+        raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
     live, length = metrics or prometheus, values.seconds(window, "window")
     if not words and live is None:
         raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
