@@ -284,7 +284,7 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert (row["planned"]["replicas"], row["replicas"]) == (best.plan.replicas, best.replicas)
     assert (row["planned"]["slo_probability"], row["slo_probability"]) == (best.plan.slo_probability, best.odds)
     cells = shown.rows[0].cells
-    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas}"
+    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas} ({best.watchful})"
     assert cells[1] == f"{show_time(best.plan.ttft)} -> {show_time(best.served.ttft.at_percentile)}"
     assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
     assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
