@@ -2,7 +2,8 @@
 
     python benchmarks/sweep.py --kills 50 --workers-killed 5      # the same final table, each point once
     python benchmarks/sweep.py --cost                             # CPU time of a point of every question
-    python benchmarks/sweep.py --points 100000                    # how long so many closed-form points take
+    python benchmarks/sweep.py --points 100000 --ask estimate     # how long so many closed-form points take
+    python benchmarks/sweep.py --points 1000000 --compact         # and the memory of one file of all of them
 
 Figures: benchmarks/NOTES.md.
 """
@@ -16,10 +17,11 @@ import sys
 import tempfile
 import time
 from itertools import islice
-from os import kill
+from os import getloadavg, kill, wait4
 from pathlib import Path
 
 import pyarrow.dataset
+import pyarrow.parquet
 
 STUDY = """name: loads
 ask: load
@@ -40,7 +42,7 @@ fixed: {on: 2026-11-24}
 vary:
   model: [llama3.1-8b, llama3.1-70b, qwen3-32b]
   gpu: [h100, h200, b200]
-  context: {from: 1000, to: 32000, steps: 40, scale: log}
+  context: {from: 1000, to: 32000, steps: STEPS, scale: log}
   technique: [baseline, fp8, int4, "mhc:4x", "h2o:20%", "streaming:4,4096"]
 """
 RECOMMEND = """name: recommendations
@@ -50,10 +52,14 @@ vary: {load: [0.5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}
 """
 
 
-def study(folder: Path, points: int) -> Path:
+#: question -> its study, and the points of a step of its range
+STUDIES = {"load": (STUDY, PER_STEP), "estimate": (ESTIMATE, 3 * 3 * 6)}
+
+
+def study(folder: Path, points: int, ask: str = "load") -> Path:
     """Write a study of about so many points."""
-    path = folder / "loads.yaml"
-    path.write_text(STUDY.replace("STEPS", str(max(round(points / PER_STEP), 2))))
+    path, (text, each) = folder / f"{ask}s.yaml", STUDIES[ask]
+    path.write_text(text.replace("STEPS", str(max(round(points / each), 2))))
     return path
 
 
@@ -121,7 +127,7 @@ def cost(place: Path) -> None:
     from kvplan.api.sweeping.batches import Batch, answer, columns_of
     from kvplan.api.sweeping.questions import askable
 
-    for text, wanted in ((STUDY.replace("STEPS", "10"), 4000), (ESTIMATE, 600), (RECOMMEND, 12)):
+    for text, wanted in ((STUDY.replace("STEPS", "10"), 4000), (ESTIMATE.replace("STEPS", "40"), 600), (RECOMMEND, 12)):
         path = place / "study.yaml"
         path.write_text(text)
         asked, _ = dated(catalog.study(str(path), askable(), {}), None, None)
@@ -140,15 +146,23 @@ def cost(place: Path) -> None:
         print(f"{asked.ask}: {each * 1e3:.3f} ms a point, {keys * 1e6:.0f} us for its key, {size:.0f} bytes on disk")
 
 
-def large(place: Path, points: int) -> None:
+def large(place: Path, points: int, ask: str, compact: bool) -> None:
     """Print how long a study of so many points takes on this machine, and the memory of the process that asks."""
-    path, begun = study(place, points), time.monotonic()
+    path, begun, load = study(place, points, ask), time.monotonic(), getloadavg()[0]
     process = started(path, place / "large")
     assert process.wait() == 0
     took = time.monotonic() - begun
-    below, rows = resource.getrusage(resource.RUSAGE_CHILDREN), len(table(place / "large"))
+    below = resource.getrusage(resource.RUSAGE_CHILDREN)
+    rows = sum(pyarrow.parquet.read_metadata(part).num_rows for part in (place / "large").glob("part-*"))
     cpu = below.ru_utime + below.ru_stime
-    print(f"{rows:,} points in {took:.1f} s; {cpu:.1f} s of CPU in the asking process; at most {below.ru_maxrss:,} KiB")
+    print(f"{rows:,} points of {ask} in {took:.1f} s (load average {load:.1f} before, {getloadavg()[0]:.1f} after); "
+          f"{cpu:.1f} s of CPU in the asking process; at most {below.ru_maxrss:,} KiB")  # fmt: skip
+    if compact:
+        begun = time.monotonic()
+        process = started(path, place / "large", "--compact")
+        _, status, used = wait4(process.pid, 0)
+        assert status == 0
+        print(f"--compact: {time.monotonic() - begun:.1f} s, at most {used.ru_maxrss:,} KiB")
 
 
 def main() -> None:
@@ -157,6 +171,8 @@ def main() -> None:
     words.add_argument("--kills", type=int, default=0)
     words.add_argument("--workers-killed", type=int, default=0)
     words.add_argument("--points", type=int, default=0)
+    words.add_argument("--ask", choices=STUDIES, default="load")
+    words.add_argument("--compact", action="store_true")
     words.add_argument("--cost", action="store_true")
     words.add_argument("--seed", type=int, default=1)
     given = words.parse_args()
@@ -166,7 +182,7 @@ def main() -> None:
         if given.kills:
             killed(Path(place), given.kills, given.workers_killed, given.points or 20_000, given.seed)
         elif given.points:
-            large(Path(place), given.points)
+            large(Path(place), given.points, given.ask, given.compact)
 
 
 if __name__ == "__main__":

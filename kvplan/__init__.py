@@ -4,14 +4,15 @@
     plan = kvplan.recommend("doc-qa", "llama3.1-70b", queries_per_day=40_000, ttft="5s")
     print(plan.plan.gpu, plan.plan.gpus, plan.usd)
 
-Each name takes names and values (`"llama3.1-70b"`, `"128k"`, `"5s"`) and returns a frozen result in base units.
+Each name takes names and values (`"llama3.1-70b"`, `"128k"`, `"5s"`) and returns a frozen result in base units,
+which shows itself: in a notebook as its report, `.to_dict()` as the document of the command, `.to_pandas()` as a table.
 """
 
 from importlib import import_module as _import
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 #: what one can call; each stands in the file of its name in `kvplan.api` and is imported when it is used
 __all__ = [
     "audit", "calibrate", "capacity", "compare", "estimate", "evaluate", "fleet", "load", "memory", "predict",
@@ -48,6 +49,11 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'kvplan' has no attribute {name!r}")
     return getattr(_import(f"kvplan.api.{name}"), name)
+
+
+def _shown(result: object, form: str) -> object:
+    """Return a result in a form of `kvplan.cli.notebook`: results know this door alone, and rooms import one way."""
+    return getattr(_import("kvplan.cli.notebook"), form)(result)
 
 
 def __dir__() -> list[str]:

@@ -51,6 +51,10 @@ class SpecError(KvplanError):
     """A file or a value in it cannot be understood."""
 
 
+class WrongUse(SpecError):
+    """Options or values that contradict each other, or one without which another says nothing; exits with 2."""
+
+
 class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 

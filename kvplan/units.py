@@ -5,8 +5,10 @@ This module holds the only scale factors. GB is 10^9 bytes, GiB is 2^30, always;
 """
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from math import floor, log10
 
 from kvplan.errors import SpecError, shown
 
@@ -145,20 +147,32 @@ def show_bytes(value: float) -> str:
     return scaled(value, ((1024.0**4, "TiB"), (GIB, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB")))
 
 
-def show_time(value: float) -> str:
-    """Return seconds as people say them: '24.0 h', '14.0 min', '2.1 s', '34.0 ms', '80.0 us'."""
+def show_time(value: float, more: int = 0) -> str:
+    """Return seconds as people say them: '24.0 h', '14.0 min', '2.1 s', '34.0 ms', '80.0 us'; `more` are digits."""
     if value >= 2 * HOUR:
-        return f"{value / HOUR:.1f} h"
+        return f"{value / HOUR:.{1 + more}f} h"
     if value >= 600:
-        return f"{value / 60:.1f} min"
+        return f"{value / 60:.{1 + more}f} min"
     if value >= 1:
-        return f"{value:.1f} s"
-    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.1f} us"
+        return f"{value:.{1 + more}f} s"
+    return f"{value * 1e3:.{1 + more}f} ms" if value >= 1e-3 else f"{value * 1e6:.{1 + more}f} us"
 
 
 def show_percent(share: float, digits: int = 0, signed: bool = False) -> str:
     """Return a share in percent: '59 %', '0.8 %' with one digit, '+3 %' with its sign."""
     return f"{share:{'+' if signed else ''}.{digits}%}".replace("%", " %")
+
+
+def show_odds(share: float) -> str:
+    """Return a probability in whole percent, 'over 99 %' and 'under 1 %' at the ends: no model's tail is certain."""
+    if share >= 0.995:
+        return "over 99 %"
+    return "under 1 %" if share < 0.005 else show_percent(share)
+
+
+def short_odds(share: float) -> str:
+    """Return a probability as a table has room for it: '92 %', '>99 %', '<1 %'."""
+    return show_odds(share).replace("over ", ">").replace("under ", "<")
 
 
 def show_count(count: int, noun: str) -> str:
@@ -181,12 +195,26 @@ def show_energy(value: float) -> str:
 
 
 def show_usd(value: float) -> str:
-    """Return money with three significant digits below a dollar and cents above."""
+    """Return money with cents above a dollar, three significant digits below and two below a hundredth of a cent."""
     if value >= 100:
         return f"${value:,.0f}"
     if value >= 1:
         return f"${value:,.2f}"
-    return f"${value:#.3g}" if value >= 1e-4 else f"${value:.1e}"
+    if abs(value) >= 1e-4 or not value:
+        return f"${value:#.3g}"
+    return f"${value:.{1 - floor(log10(abs(value)))}f}" if abs(value) >= LEAST_USD else f"${value:.1g}"
+
+
+#: below it money is written with an exponent [USD]
+LEAST_USD = 1e-8
+
+
+def show_apart(value: float, bound: float, show: Callable[[float, int], str]) -> tuple[str, str]:
+    """Return two numbers with as many digits as it takes to tell them apart, few where a few do."""
+    if value == bound:
+        return show(value, 0), show(bound, 0)
+    digits = next((n for n in range(7) if show(value, n) != show(bound, n)), 7)
+    return show(value, digits), show(bound, digits)
 
 
 def show_tokens(value: int) -> str:

@@ -1,7 +1,7 @@
 """Metrics pages as vLLM and SGLang write them, and a server of such pages on this machine."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from itertools import count
@@ -12,46 +12,60 @@ MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 SECONDS, REQUESTS, ISL, OSL, TTFT, TPOT = 60.0, 120, 1000, 201, 0.2, 0.010
 
 
+#: of the histogram of TTFT [s]
+BOUNDS = (0.1, 0.25, 0.5)
+
+
 def vllm(n: float, ttft: float = TTFT, tpot: float = TPOT, kept: float = 0.0) -> str:
     """Return a page as vLLM writes it after `n` requests."""
-    label = f'{{engine="0",model_name="{MODEL}"}}'
-    e2e = ttft + (OSL - 1) * tpot
-    bounds = [0.1, 0.25, 0.5, "+Inf"]
+    return page_of(
+        MODEL, requests=n, prompt=n * ISL, output=n * OSL, ttft=n * ttft, gaps=n * (OSL - 1) * tpot,
+        e2e=n * (ttft + (OSL - 1) * tpot), running=4.0, waiting=1.0, kept=kept,
+        below={le: n if le >= ttft else 0.0 for le in BOUNDS},
+    )  # fmt: skip
+
+
+def page_of(
+    model: str, *, requests: float, prompt: float, output: float, ttft: float, gaps: float, e2e: float, running: float,
+    waiting: float, kept: float, below: Mapping[float, float],
+) -> str:  # fmt: skip
+    """Return a page as vLLM writes it: counters, and sums of histograms [s]."""
+    label = f'{{engine="0",model_name="{model}"}}'
+    counts = {**{str(le): count for le, count in below.items()}, "+Inf": requests}
     buckets = "\n".join(
-        f'vllm:time_to_first_token_seconds_bucket{{engine="0",le="{le}",model_name="{MODEL}"}} '
-        f"{n if le == '+Inf' or float(le) >= ttft else 0.0}"
-        for le in bounds
+        f'vllm:time_to_first_token_seconds_bucket{{engine="0",le="{le}",model_name="{model}"}} {count}'
+        for le, count in counts.items()
     )
     return f"""\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{label} 4.0
+vllm:num_requests_running{label} {running}
 # TYPE vllm:num_requests_waiting gauge
-vllm:num_requests_waiting{label} 1.0
+vllm:num_requests_waiting{label} {waiting}
 # TYPE vllm:kv_cache_usage_perc gauge
 vllm:kv_cache_usage_perc{label} 0.25
 # TYPE vllm:prefix_cache_queries_total counter
-vllm:prefix_cache_queries_total{label} {n * ISL}
+vllm:prefix_cache_queries_total{label} {prompt}
 # TYPE vllm:prefix_cache_hits_total counter
-vllm:prefix_cache_hits_total{label} {n * ISL * kept}
+vllm:prefix_cache_hits_total{label} {prompt * kept}
 # TYPE vllm:num_preemptions_total counter
-vllm:num_preemptions_total{label} {n / 60}
+vllm:num_preemptions_total{label} {requests / 60}
 # TYPE vllm:prompt_tokens_total counter
-vllm:prompt_tokens_total{label} {n * ISL}
+vllm:prompt_tokens_total{label} {prompt}
 # TYPE vllm:generation_tokens_total counter
-vllm:generation_tokens_total{label} {n * OSL}
+vllm:generation_tokens_total{label} {output}
 # TYPE vllm:time_to_first_token_seconds histogram
 {buckets}
-vllm:time_to_first_token_seconds_count{label} {n}
-vllm:time_to_first_token_seconds_sum{label} {n * ttft}
+vllm:time_to_first_token_seconds_count{label} {requests}
+vllm:time_to_first_token_seconds_sum{label} {ttft}
 # TYPE vllm:inter_token_latency_seconds histogram
-vllm:inter_token_latency_seconds_bucket{{engine="0",le="+Inf",model_name="{MODEL}"}} {n * (OSL - 1)}
-vllm:inter_token_latency_seconds_count{label} {n * (OSL - 1)}
-vllm:inter_token_latency_seconds_sum{label} {n * (OSL - 1) * tpot}
+vllm:inter_token_latency_seconds_bucket{{engine="0",le="+Inf",model_name="{model}"}} {output - requests}
+vllm:inter_token_latency_seconds_count{label} {output - requests}
+vllm:inter_token_latency_seconds_sum{label} {gaps}
 # TYPE vllm:e2e_request_latency_seconds histogram
-vllm:e2e_request_latency_seconds_bucket{{engine="0",le="+Inf",model_name="{MODEL}"}} {n}
-vllm:e2e_request_latency_seconds_count{label} {n}
-vllm:e2e_request_latency_seconds_sum{label} {n * e2e}
+vllm:e2e_request_latency_seconds_bucket{{engine="0",le="+Inf",model_name="{model}"}} {requests}
+vllm:e2e_request_latency_seconds_count{label} {requests}
+vllm:e2e_request_latency_seconds_sum{label} {e2e}
 """
 
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from kvplan.errors import KvplanError
+from kvplan.report.blocks import Bars, Chart
 
 GOLDEN = Path(__file__).parent / "golden"
 #: what the commands below read; they are run in a copy of it
@@ -104,6 +105,8 @@ REPORTS: dict[str, str] = {
     "recommend-own-scores": f"{CHAT} -g h100 -t baseline -t fp8 --quality scores.yaml --max-quality-drop 3%",
     "recommend-old-prices": f"{CHAT.replace('2026-11-24', '2028-01-01')} -g h100 -t baseline",
     "recommend-no-price": f"{CHAT} -g rtx-4090",
+    "export": "export vllm plan.json",
+    "export-elsewhere": "export sglang plan.json",
     "compare": "compare before.json after.json",
     "compare-no-plan": "compare before.json none.json",
     "compare-same": "compare before.json before.json",
@@ -200,6 +203,8 @@ LISTS = {
 SHOWN = 70
 #: keys of documents that hold how long something took
 TIMINGS = {"seconds", "wall_seconds"}
+#: keys that name the other techniques of the catalogue, which grow with it (tests/test_techniques.py)
+GROWING = {"excludes"}
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,7 @@ class Report:
     name: str
     texts: dict[int, Printed]
     json: Printed
+    charts: str = ""
 
 
 def words(name: str) -> list[str]:
@@ -247,7 +253,7 @@ def report(name: str, folder: Path) -> Report:
         if not forms:  # it ended before there was anything to deliver
             return Report(name, dict.fromkeys((*WIDTHS, WIDE), once), printed([*arguments, "--json"]))
     texts = {width: Printed(once.code, once.out + forms[width], once.err) for width in (*WIDTHS, WIDE)}
-    return Report(name, texts, Printed(once.code, forms["json"], once.err))
+    return Report(name, texts, Printed(once.code, forms["json"], once.err), forms["charts"])
 
 
 @contextmanager
@@ -264,6 +270,7 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
             with settings(terminal(width)), redirect_stdout(io.StringIO()) as out:
                 handed_over(report, "json" if form == "json" else "text")
             forms[form] = out.getvalue()
+        forms["charts"] = charted(report.page().blocks)
         if refusal:
             raise KvplanError(refusal)
 
@@ -272,6 +279,24 @@ def every_form(forms: dict[int | str, str]) -> Iterator[None]:
         for module in map(import_module, map(module_of, commands())):
             patches.enter_context(patch.object(module, "deliver", deliver))
         yield
+
+
+def charted(blocks: Iterable[Any]) -> str:
+    """Return the figures of charts and bars as text, a line a series or a bar."""
+    lines = []
+    for block in blocks:
+        if isinstance(block, Chart):
+            scale = "logarithmic" if block.log else "linear"
+            lines.append(f"{block.title}: {block.y_label} over {block.x_label}, {scale}")
+            for s in block.series:
+                points = zip(s.x, s.y, s.names or ("",) * len(s.x), strict=True)
+                lines.append(f"  {s.label}: {', '.join(f'{name} {x:.4g} {y:.4g}'.strip() for x, y, name in points)}")
+        elif isinstance(block, Bars):
+            lines.append(f"{block.title}: {block.label}")
+            for b in block.bars:
+                ends = "" if b.low is None or b.high is None else f", {b.low:.4g} to {b.high:.4g}"
+                lines.append(f"  {b.name}: {b.value:.4g} ({b.text}{ends}) {b.tone}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def spoken_by(name: str, result: Any) -> Any:
@@ -289,8 +314,14 @@ def pinned(gpus: tuple[str, ...]) -> Iterator[None]:
     from kvplan import catalog
 
     catalog.gpu("h200")  # names and aliases are read once: before some of them are hidden
-    names = catalog.names
-    with patch.object(catalog, "names", lambda kind: gpus if gpus and kind == "gpus" else names(kind)):
+    if not gpus:
+        yield
+        return
+    names, prices = catalog.names, tuple(p for p in catalog.prices() if p.gpu in gpus)
+    with (
+        patch.object(catalog, "names", lambda kind: gpus if kind == "gpus" else names(kind)),
+        patch.object(catalog, "prices", lambda: prices),
+    ):
         yield
 
 
@@ -328,10 +359,10 @@ def printed(arguments: list[str], width: int = 100) -> Printed:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, value) of everything a document holds, timings left out; an element of a list is `[3]`."""
+    """Yield (path, value) of what a document holds but timings and lists that grow; an element of a list is `[3]`."""
     if isinstance(value, dict) and value:
         for key, below in value.items():
-            if key not in TIMINGS:
+            if key not in TIMINGS | GROWING:
                 yield from leaves(below, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and value:
         for n, below in enumerate(value):

@@ -11,7 +11,7 @@ from kvplan.api.profile import Profiled
 from kvplan.api.validate import KernelErrors, ServerErrors
 from kvplan.measuring.residuals import Residuals
 from kvplan.measuring.serving.check import Beside
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.report import (
     calibrate,
     fields,

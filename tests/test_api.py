@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from reports import FILES, REPORTS, spoken_by
@@ -19,7 +22,11 @@ from reports import FILES, REPORTS, spoken_by
 import kvplan
 from kvplan.api import values
 from kvplan.cli import commands
+from kvplan.cli.notebook import report as report_of
 from kvplan.errors import KvplanError
+from kvplan.report import fragments
+from kvplan.report.blocks import Bar, Heading, Notes, Page, Row, Table, Text
+from kvplan.specs.result import Result
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "kvplan"
@@ -163,7 +170,95 @@ def test_a_call_gives_the_document_of_the_command(run, files: Path, line: str) -
     day = () if name in ("compare", "memory", "validate", "predict") else ("--on", ON)
     shown = run(*shlex.split(line), *day, "--json")
     assert shown.code == 0
-    assert json.loads(json.dumps(spoken_by(name, call()))) == shown.json
+    result = call()
+    assert json.loads(json.dumps(spoken_by(name, result))) == result.to_dict() == shown.json
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def results_of(name: str) -> list[type]:
+    """Return the classes that a name may return."""
+    returned = inspect.signature(getattr(kvplan, name)).return_annotation
+    return list(get_args(returned)) or [returned]
+
+
+@pytest.mark.parametrize("name", kvplan.__all__)
+def test_what_a_name_returns_shows_itself(name: str) -> None:
+    for kind in results_of(name):
+        assert issubclass(kind, Result)
+        assert name == kind.answers or (name, kind.answers) == ("calibrate", "profile")
+    assert {"page", "document"} <= set(dir(import_module(f"kvplan.report.{name}")))
+
+
+@pytest.mark.parametrize("method", ["to_dict", "to_pandas"])
+def test_the_examples_of_results_run(method: str) -> None:
+    (found,) = doctest.DocTestFinder().find(getattr(Result, method), method, globs={"kvplan": kvplan})
+    out: list[str] = []
+    assert found.examples and doctest.DocTestRunner().run(found, out=out.append).failed == 0, "".join(out)
+
+
+def test_a_table_of_pandas_is_the_csv_of_the_command(run, files: Path) -> None:
+    import pandas
+
+    table = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=["baseline", "fp8"], on=ON).to_pandas()
+    words = shlex.split(f"recommend -w chat -m llama3.1-8b -g h100 -t baseline -t fp8 --on {ON} --format csv")
+    written = pandas.read_csv(StringIO(run(*words).out))
+    assert list(table.columns) == list(written.columns) and len(table) == len(written) > 1
+    assert table["usd_per_query.p50"].tolist() == pytest.approx(written["usd_per_query.p50"].tolist(), nan_ok=True)
+    assert table["technique"].tolist() == written["technique"].tolist()
+
+
+def test_without_pandas_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(KvplanError, match=re.escape("to_pandas needs pandas: pip install 'kvplan[pandas]'")):
+        kvplan.memory("llama3.1-8b", "8k").to_pandas()
+
+
+class Reading(HTMLParser):
+    """Reads a fragment: its texts, and whether its tags close in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "img", "iframe") and {name for name, _ in attrs} <= {"style", "scope"}
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_a_notebook_shows_every_word_of_the_report() -> None:
+    result = kvplan.estimate("llama3.1-70b", "32k", gpus="h200", techniques=["fp8", "h2o:20%"], on=ON)
+    fragment = Reading(result._repr_html_())
+    assert not fragment.open
+    shown = " ".join(" ".join(fragment.texts).split())
+    for block in report_of(result).page().blocks:
+        cells = [cell for row in block.rows for cell in row.cells] if isinstance(block, Table) else []
+        lines = [line.removeprefix("- ") for line in block.lines] if isinstance(block, Notes) else []
+        said = [block.text] if isinstance(block, Text) else [*cells, *lines]
+        assert all(" ".join(text.split()) in shown for text in said if isinstance(text, str))
+
+
+def test_a_fragment_obeys_nothing_that_a_file_says() -> None:
+    rows = (Row(("<b>&", Bar(0.5))),)
+    blocks = (Text("<script>alert(1)</script>\x1b[31m"), Table("<i>", (Heading('"'), Heading("", picture=True)), rows))
+    text = fragments.fragment(Page.of(*blocks, Notes("", ("- <u>",))))
+    assert not Reading(text).open and "\x1b" not in text
+    assert "&lt;script&gt;" in text and '<td style="text-align:left">&lt;b&gt;&amp;</td></tr>' in text
+
+
+def test_importing_kvplan_takes_a_tenth_of_a_second_at_most() -> None:
+    code = "import time; t = time.perf_counter(); import kvplan; print(time.perf_counter() - t)"
+    took = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) for _ in "123"]
+    assert min(took) < 0.1
 
 
 # -- formats --------------------------------------------------------------------------------------
@@ -193,7 +288,8 @@ for words in json.loads(sys.argv[1]):
 """
 #: a question for every command: the first of its reports; and what `list`, which has none, and other kinds answer
 QUESTIONS = [
-    "list engines", "doctor", "show profile mine.yaml", "prices --apis", "calibrate mine.csv -o out.yaml",
+    "list engines", "doctor", "schema gpu", "tour", "show profile mine.yaml", "prices --apis",
+    "calibrate mine.csv -o out.yaml",
     "evaluate -m recall -t mhc:2x --samples 2 --questions 1 --lengths 96", "compress -m recall -t mhc:2x -o latents",
     *{line.split()[0]: line for line in reversed(REPORTS.values())}.values(),
 ]  # fmt: skip
@@ -244,9 +340,9 @@ def test_a_saved_question_does_not_say_how_it_was_written(run, files: Path) -> N
 def test_help_fits_a_screen_and_has_two_examples(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = run(command, "--help").out.splitlines()
-    assert len(lines) <= {"recommend": 44, "load": 42, "simulate": 44}.get(
+    assert len(lines) <= {"recommend": 46, "load": 44, "simulate": 46}.get(
         command, 40
-    )  # these have 35 to 38 options, a line each
+    )  # these have 35 to 38 options, a line each, and one more format takes a line
     assert [line for line in lines if len(line) > 80] == []
     assert sum(line.startswith(f"  kvplan {command} ") or line == f"  kvplan {command}" for line in lines) >= 2
 
@@ -258,6 +354,15 @@ OTHERS = {
     "measuring/benchmarks/trtllm": ("--streaming", "--report"), "measuring/serving/metrics": ("--enable-metrics",),
     "catalog/launching": ("--tp", "--kv-cache-dtype"), "catalog/trace_rows": ("--save-detailed",),
     "catalog/traces": ("--save-detailed",),
+    "planning/exporting/clients/guidellm": (
+        "--help", "--backend", "--profile", "--constraint", "--data", "--seed", "--label", "--output", "--override",
+    ),
+    "planning/exporting/clients/aiperf": (
+        "--help", "--model", "--url", "--endpoint-type", "--streaming", "--request-rate", "--arrival-pattern",
+        "--arrival-smoothness", "--concurrency", "--request-count", "--isl", "--osl", "--sequence-distribution",
+        "--num-prefix-prompts", "--prefix-prompt-length", "--extra-inputs", "--random-seed", "--goodput",
+        "--artifact-dir", "--ui", "--set",
+    ),
 }  # fmt: skip
 
 

@@ -18,30 +18,32 @@ ROOMS = [
 ONLY = {
     "click": {"cli"}, "rich": {"report/formats/text", "report/plain", "report/progress"},
     "plotext": {"report/formats/text"}, "yaml": {"catalog/"}, "pathlib": {"catalog/"},
-    "json": {"catalog/", "compress/storing", "report/formats/"},
+    "json": {"catalog/", "compress/storing", "report/formats/", "cli/notebook"}, "pandas": {"cli/notebook"},
     "jinja2": {"report/formats/html"}, "markupsafe": {"report/formats/html"}, "vl_convert": {"report/formats/svg"},
     "csv": {"catalog/", "report/formats/csv"}, "io": {"catalog/", "report/formats/csv"},
     "subprocess": set(), "socket": set(),
     "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
-        "architectures/registry", "catalog/", "cli/__init__", "measuring/device/", "report/formats/__init__",
+        "architectures/registry", "catalog/", "cli/__init__", "cli/notebook", "planning/exporting/__init__",
+        "measuring/device/", "report/formats/__init__",
         "report/formats/html/",  # the page's own files
     },
     "kvplan.kernels": {"measuring/device/"}, "kvplan.CODE": {"catalog/"}, "kvplan.DATA": {"catalog/"},
     # fleet/program silences what its solver's own code prints, which only os.dup can
     # api/sweep counts cores, ends with the process that asks, and reads the settings of a cluster
     "os": {
-        "catalog/", "cli/delivery", "cli/ending", "cli/streams", "measuring/device/", "planning/fleet/program",
-        "api/sweep",
+        "catalog/", "cli/delivery", "cli/ending", "cli/paging", "cli/streams", "measuring/device/",
+        "planning/fleet/program", "api/sweep",
     },
     "torch": {"measuring/device/", "compress/"}, "transformers": {"compress/"}, "safetensors": {"compress/"},
     "triton": {"measuring/device/"},
     "pynvml": {"measuring/device/"},
     "numpy": {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
-        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/demand", "planning/certainty",
-        "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/", "perf/simulate/",
+        "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
+        "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
+        "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},

@@ -72,7 +72,7 @@ LOGS_19 = [
     ("phi4-14b", 1, None, 27.39, 1.52, 0.25, 241568),
     ("granite3.3-8b", 1, None, 15.25, 0.85, 0.25, 384432),
     ("mistral-small-3.1-24b", 1, None, 44.76, 2.03, 0.25, 184752),
-    ("mistral-small-3.1-24b", 2, "int8", 12.11, 2.03, 2.07, 773584),
+    ("RedHatAI/Mistral-Small-3.1-24B-Instruct-2503-quantized.w8a8", 2, None, 12.11, 2.03, 2.07, 773584),
     ("gpt-oss-20b", 1, None, 13.64, 2.87, 0.25, 1277184),
 ]
 
@@ -87,6 +87,30 @@ def test_budget_of_vllm_019_logs(
     assert found.line("activations") / GIB == pytest.approx(activation, rel=0.04)
     assert found.line("runtime") / GIB == pytest.approx(runtime, abs=0.05)
     assert found.line("weights") / GIB == pytest.approx(weight, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "weight"),
+    [("qwen2.5-72b", 2, 67.80), ("moonshotai/Kimi-Dev-72B", 4, 34.01), ("qwen2.5-7b", 1, 14.25), ("phi4-14b", 1, 27.39),
+     ("gemma3-12b", 1, 23.31), ("gemma2-2b", 1, 4.90), ("llama3.1-8b", 1, 14.99)],
+)  # fmt: skip
+def test_the_allocator_rounds_large_tensors_up(name: str, tensor: int, weight: float) -> None:
+    """Weights of vLLM 0.19 logs to the printed digit: without rounding Qwen2.5-72B would take 67.72 GiB."""
+    found = budget(name, engine=catalog.engine("vllm@0.19"), parallel=Parallel(tensor=tensor))
+    assert found.line("weights") / GIB == pytest.approx(weight, abs=0.01)
+
+
+# Qwen3-14B on one H100, utilisation 0.95: peak, outside torch, KV left, tokens (llm-d-planner, version-sweep)
+@pytest.mark.parametrize(
+    ("release", "activation", "runtime", "room", "tokens"),
+    [("0.15", 5.64, 0.13, 41.94, 274848), ("0.16", 5.64, 0.13, 41.94, 274848), ("0.17", 2.23, 0.13, 45.34, 297152),
+     ("0.18.1", 2.23, 0.25, 45.23, 296400)],
+)  # fmt: skip
+def test_rules_by_release(release: str, activation: float, runtime: float, room: float, tokens: int) -> None:
+    found = budget("qwen3-14b", engine=catalog.engine(f"vllm@{release}"), utilization=0.95)
+    assert found.line("activations") / GIB == pytest.approx(activation, abs=0.01)
+    assert found.line("runtime") / GIB == pytest.approx(runtime)
+    assert found.kv_cache / GIB == pytest.approx(room, abs=0.02) and found.kv_tokens == pytest.approx(tokens, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +174,9 @@ def test_tensorrt_llm_takes_a_share_of_what_is_left() -> None:
     ("release", "chosen"),
     [
         ("0.11", "0.11"),
-        ("0.18.2", "0.11"),
+        ("0.16.1", "0.11"),
+        ("0.17", "0.17"),
+        ("0.18.2", "0.18"),
         ("v0.19.0", "0.19"),
         ("0.20", "0.19"),
         ("0.21", "0.21"),

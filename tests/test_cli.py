@@ -213,3 +213,37 @@ def test_a_profile_is_shown_with_meanings_and_two_are_compared(run, tmp_path) ->
     assert drawn.code == 0 and "gemm: rows.csv against l40s" in drawn.out
     assert run("show", "profile", "h100-sxm", "h200", "l40s").code == 1
     assert "did you mean" in run("show", "profile", "h100-sxn").err
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "recommend -w chat -m llama3.1-8b --isl 100",
+        "recommend -w chat -m llama3.1-8b --queries-per-day 100 --rate 2/s",
+        "load -w chat -m llama3.1-8b -g h100 --gpus 8 --concurrency 3",
+        "load -m llama3.1-8b -g h100 --isl 100",
+        "simulate -w chat --trace x.csv -m llama3.1-8b -g h100",
+        "simulate -w chat -m llama3.1-8b -g h100 --replicas 2 --find-replicas --ttft 2s",
+        "simulate -w chat -m llama3.1-8b -g h100 --disaggregated 2:2 --fail 0@10min+5min",
+        "prices --own --apis",
+        "compare a.json b.json --on 2026-01-01",
+        "watch",
+        "techniques -m llama3.1-8b",
+        "calibrate x.csv",
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage_everywhere(run, ask: str) -> None:
+    found = run(*ask.split())
+    assert (found.code, found.out) == (2, "") and found.err.count("\n") == 1
+    assert "there is no replica" not in found.err
+
+
+def test_a_release_newer_than_any_known_is_said_to_get_the_newest_rules(run) -> None:
+    words = ("memory", "-m", "llama3.1-8b", "-c", "4k", "-g", "h100")
+    newest = run("show", "engine", "vllm", "--json").json
+    for release in ("vllm@9.9", "vllm@0.99"):
+        text = run(*words, "--engine", release).out
+        assert f"{release.removeprefix('vllm@')}, by the newest rules known" in " ".join(text.split())
+    assert "by the newest" not in run(*words, "--engine", "vllm@0.25.1").out and newest["kind"] == "engine"
+    exact, known = (run(*words, "--engine", r, "--json").json["budget"] for r in ("vllm@9.9", "vllm"))
+    assert exact == known

@@ -13,9 +13,18 @@ from compress_families import FAMILIES, texts, tiny  # noqa: E402
 from kvplan.compress import hooks, latents  # noqa: E402
 from kvplan.compress.attention import AttentionPass  # noqa: E402
 from kvplan.compress.caches import Settings, rotations, running  # noqa: E402
-from kvplan.compress.forms import AsIs, Basis, Float4, Float8, Integers, PooledHeads, Whole  # noqa: E402
+from kvplan.compress.forms import AsIs, Basis, Float4, Float8, Integers, PooledHeads, Recent, Whole  # noqa: E402
 from kvplan.compress.layers import CompressedLayer, LayerPlan  # noqa: E402
-from kvplan.compress.rules import HeavyHitters, ObservationWindow, PageReads, chosen, pyramid_within  # noqa: E402
+from kvplan.compress.rules import (  # noqa: E402
+    AdaptiveWindow,
+    ChunkWindow,
+    HeavyHitters,
+    ObservationWindow,
+    PageReads,
+    RetrievalHeads,
+    chosen,
+    pyramid_within,
+)
 from kvplan.errors import Incompatible  # noqa: E402
 from kvplan.kv.layout import Keep  # noqa: E402
 
@@ -113,6 +122,10 @@ FULL = (
     "snapkv:400",
     "snapkv:100%",
     "pyramidkv:100%",
+    "chunkkv:100%",
+    "adakv:100%",
+    "duo:100%",
+    "duo:50%",
     "quest:400",
     "kvzip:100%",
 )
@@ -131,6 +144,8 @@ def test_with_room_for_all_logits_and_texts_are_the_models_own(family: str) -> N
     for technique in FULL:
         if technique.startswith("quest") and family == "deepseek-v3":
             continue  # refused: it has no keys per head
+        if technique == "duo:50%" and family in ("falcon", "deepseek-v3"):
+            continue  # refused: one vector serves all heads
         if technique.startswith("kvzip") and "sliding" in str(FAMILIES[family][1]):
             continue  # refused: its sliding layers would store the text twice
         if technique.startswith("quest") and family == "mistral-sliding":
@@ -173,6 +188,24 @@ def test_latents_of_full_rank_lose_nothing(family: str) -> None:
             close(steps(model, ids, mask, under.cache(), new), plain, 1e-3)
 
 
+@pytest.mark.parametrize("family", [n for n in ROTATING if n not in ("falcon", "mistral-sliding")])
+def test_values_are_absorbed_into_the_output_and_not_rebuilt(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, spec = tiny(family)
+    ids, mask = texts(0, 7, 23)
+    new = texts(0, 0, 0, length=4, seed=2)[0]
+    rebuilt_of: set[int] = set()
+    rebuild = Basis.widen
+    monkeypatch.setattr(Basis, "widen", lambda b, x, width: rebuilt_of.add(id(b)) or rebuild(b, x, width))
+    for technique in ("mhc:3x", "mhc:3x+h2o:50%", "mhc:3x:g1+fp8"):
+        found = latents.by_texts(model, spec, technique, [texts(0, 0, seed=9)[0]]).latents
+        with running(model, spec, technique, Settings(latents=found, absorb=False)) as under:
+            rebuilt = steps(model, ids, mask, under.cache(), new)
+        rebuilt_of.clear()
+        with running(model, spec, technique, Settings(latents=found)) as under:
+            close(steps(model, ids, mask, under.cache(), new), rebuilt, 1e-3)
+        assert rebuilt_of == {id(keys) for keys, _ in found.values()}
+
+
 # -- against slow references ----------------------------------------------------------------------
 
 
@@ -191,6 +224,35 @@ def test_a_padded_row_is_answered_as_it_is_alone() -> None:
                     model, ids[row : row + 1, pads:], mask[row : row + 1, pads:], under.cache(), new[row : row + 1]
                 )
                 close(together[row : row + 1], alone)
+
+
+def test_a_padded_row_of_a_long_text_is_answered_as_it_is_alone() -> None:
+    """Budgets that hold the whole window of 64 queries."""
+    model, spec = tiny("llama")
+    ids, mask = texts(0, 7, 23, length=330)
+    new = texts(0, 0, 0, length=2, seed=2)[0]
+    for technique in ("snapkv:50%", "chunkkv:50%", "adakv:50%", "duo:50%", "adakv:50%+fp8"):
+        with running(model, spec, technique) as under:
+            together = steps(model, ids, mask, under.cache(), new)
+            for row, pads in enumerate((0, 7, 23)):
+                alone = steps(
+                    model, ids[row : row + 1, pads:], mask[row : row + 1, pads:], under.cache(), new[row : row + 1]
+                )
+                close(together[row : row + 1], alone, 2e-2 if "fp8" in technique else 2e-4)
+
+
+@pytest.mark.parametrize("technique", ["adakv:50%", "duo:50%"])
+def test_beams_take_heads_of_different_lengths_along(technique: str) -> None:
+    """Two beams of one row are what two rows are: the text of a search is that of a search over copies."""
+    model, spec = tiny("llama")
+    ids, mask = texts(0, length=340)
+    asked = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None, "num_beams": 2}
+    with running(model, spec, technique) as under:
+        alone = model.generate(ids, attention_mask=mask, past_key_values=under.cache(), **asked)
+        both = model.generate(
+            ids.repeat(2, 1), attention_mask=mask.repeat(2, 1), past_key_values=under.cache(), **asked
+        )
+    assert torch.equal(both[0], both[1]) and torch.equal(alone[0], both[0])
 
 
 def test_h2o_keeps_what_a_slow_reading_of_its_rule_keeps() -> None:
@@ -316,6 +378,110 @@ def test_snapkv_keeps_its_window_and_what_a_slow_pooling_ranks_first() -> None:
     assert layer.scores is None
 
 
+def test_chunkkv_keeps_the_chunks_that_a_slow_count_ranks_first_in_all_heads_alike() -> None:
+    generator = torch.Generator().manual_seed(5)
+    prompt, budget = 75, 34
+    keys = torch.randn(1, 2, prompt + 3, 8, generator=generator)
+    queries = torch.randn(1, 4, prompt + 3, 8, generator=generator) * 2
+    layer = CompressedLayer(
+        LayerPlan(form=Whole(), bits=AsIs, keep=Keep(prompt_budget=budget), rule=ChunkWindow(watching=8))
+    )
+    for start, stop in [(0, prompt), *((i, i + 1) for i in range(prompt, prompt + 3))]:
+        k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
+        layer.attend(AttentionPass(queries[:, :, start:stop], k, v, None, 0.3), None)
+    votes = [0.0] * prompt
+    for q in range(4):
+        for i in range(prompt - 8, prompt):
+            raw = [math.exp(0.3 * float(queries[0, q, i] @ keys[0, q // 2, j])) for j in range(i + 1)]
+            for j in range(i + 1):
+                votes[j] += raw[j] / sum(raw)
+    ends = range(prompt - 8, 0, -10)
+    chunks = sorted((list(range(max(0, end - 10), end)) for end in ends), key=lambda c: -sum(votes[j] for j in c))
+    best = sorted([j for c in chunks for j in c][: budget - 8])
+    wanted = [*best, *range(prompt - 8, prompt + 3)]
+    for head in range(2):
+        assert torch.equal(layer.parts[0][0][0, head], keys[0, head, wanted])
+    assert best != list(range(prompt - budget, prompt - 8)), "chunks were chosen, not the last tokens"
+
+
+def test_adakv_keeps_what_a_slow_ranking_over_all_heads_keeps() -> None:
+    generator = torch.Generator().manual_seed(8)
+    prompt, budget, window = 60, 20, 8
+    keys = torch.randn(1, 2, prompt + 3, 8, generator=generator)
+    queries = torch.randn(1, 4, prompt + 3, 8, generator=generator)
+    queries[:, 2:] *= 4  # the second head's attention is in few places
+    rule = AdaptiveWindow(watching=window)
+    layer = CompressedLayer(LayerPlan(form=Whole(), bits=AsIs, keep=Keep(prompt_budget=budget), rule=rule))
+    for start, stop in [(0, prompt), *((i, i + 1) for i in range(prompt, prompt + 3))]:
+        k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
+        out = layer.attend(AttentionPass(queries[:, :, start:stop], k, v, None, 0.3), None)
+    ranked = []
+    for head in range(2):
+        votes = [0.0] * prompt
+        for q in (2 * head, 2 * head + 1):
+            for i in range(prompt - window, prompt):
+                raw = [math.exp(0.3 * float(queries[0, q, i] @ keys[0, head, j])) for j in range(i + 1)]
+                for j in range(i + 1):
+                    votes[j] += raw[j] / sum(raw)
+        before = votes[: prompt - window]
+        pooled = [sum(before[max(0, j - 2) : j + 3]) / 5 for j in range(len(before))]
+        ranked.append(sorted(((-p, head, j) for j, p in enumerate(pooled))))
+    own = [entry for entries in ranked for entry in entries[: int(0.2 * (budget - window))]]
+    rest = sorted(entry for entries in ranked for entry in entries if entry not in own)
+    kept = [*own, *rest[: 2 * (budget - window) - len(own)]]
+    counts = []
+    for head in range(2):
+        places = [*sorted(j for _, h, j in kept if h == head), *range(prompt - window, prompt + 3)]
+        counts.append(len(places))
+        for q in (2 * head, 2 * head + 1):
+            raw = torch.tensor([0.3 * float(queries[0, q, -1] @ keys[0, head, j]) for j in places]).softmax(0)
+            assert torch.allclose(out[0, -1, q], raw @ keys[0, head, places], atol=1e-5)
+    assert counts[0] != counts[1] and sum(counts) == 2 * (budget + 3)
+    assert layer.stored == 2 * sum(counts) * 8 * 4
+
+
+@pytest.mark.parametrize("named", [None, {0: (1,), 1: (0,), 2: (1,)}])
+def test_duo_keeps_all_in_some_heads_and_ends_in_the_others(named) -> None:
+    """Of 420 tokens the others keep 64 and 256; what a step gives is what a mask over the whole cache gives."""
+    generator = torch.Generator().manual_seed(9)
+    total = 424
+    keys = torch.randn(1, 2, total, 8, generator=generator)
+    queries = torch.randn(1, 4, total, 8, generator=generator) * 2
+    rule = RetrievalHeads(share=0.5, heads=None if named is None else named[0])
+    keep = Keep(share=Fraction(1, 2), others=320)
+    layer = CompressedLayer(LayerPlan(form=Whole(), bits=AsIs, keep=keep, rule=rule))
+    for start, stop in [(0, 300), *((i, i + 1) for i in range(300, total))]:
+        k, v = layer.update(keys[:, :, start:stop], keys[:, :, start:stop])
+        out = layer.attend(AttentionPass(queries[:, :, start:stop], k, v, None, 0.3), None)
+    whole = layer.whole[0].tolist()
+    assert sum(whole) == 1 and (named is None or whole == [False, True])
+    for q in range(4):
+        places = [*range(total)] if whole[q // 2] else [*range(64), *range(total - 257, total)]
+        raw = torch.tensor([0.3 * float(queries[0, q, -1] @ keys[0, q // 2, j]) for j in places]).softmax(0)
+        assert torch.allclose(out[0, -1, q], raw @ keys[0, q // 2, places], atol=1e-5)
+    assert layer.stored == 2 * (total + 320) * 8 * 4 == 2 * 2 * keep.tokens(total) * 8 * 4
+
+
+def test_duo_finds_the_heads_that_look_between() -> None:
+    scores = torch.zeros(1, 3, 400)
+    scores[0, 1, 100] = 5.0  # between the first 64 and the last 256
+    scores[0, 2, 20] = 9.0
+    assert RetrievalHeads(share=1 / 3).found(scores, torch.tensor([0])).tolist() == [[False, True, False]]
+    assert RetrievalHeads(share=1 / 3).found(scores, torch.tensor([60])).tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
+@pytest.mark.parametrize("family", ["llama", "qwen3-moe", "gemma3", "gpt-neox"])
+def test_heads_of_two_kinds_hold_the_planners_bytes(family: str, padding: tuple[int, ...]) -> None:
+    model, spec = tiny(family)
+    ids, mask = texts(*padding, length=400)
+    for technique in ("duo:50%", "duo:50%+int8"):
+        with running(model, spec, technique) as under:
+            cache = under.cache()
+            steps(model, ids, mask, cache, texts(*(0 for _ in padding), length=2, seed=2)[0])
+        assert cache.stored == under.planned(402, len(padding), 400), technique
+
+
 def test_quest_reads_the_pages_a_slow_bound_ranks_first_and_stores_their_bounds() -> None:
     generator = torch.Generator().manual_seed(7)
     tokens, page = 70, 16
@@ -415,6 +581,23 @@ def test_latents_by_weights_are_the_truncated_svd_of_the_projection() -> None:
     assert float(lost) == pytest.approx(float(best), rel=1e-3)
 
 
+@pytest.mark.parametrize("energy", [0.5, 0.9])
+def test_energy_takes_the_least_rank_that_holds_it_in_every_layer(energy: float) -> None:
+    model, spec = tiny("llama")
+    sums = latents.sums_of_weights(model, spec, "mhc:2x:g1")
+    found = latents.by_energy(model, spec, ":g1", energy, sums)
+    wide = int(found.technique.removeprefix("mhc:").removesuffix(":g1"))
+    assert min(min(pair) for pair in found.held.values()) >= energy
+    for size, enough in ((wide, True), (wide - 4, False)):  # two latents, each of a key and a value
+        least = 1.0
+        for layer in model.model.layers:
+            for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
+                for head in projection.weight.unflatten(0, (2, 16)):
+                    spread = torch.linalg.svdvals(head.double()).square()
+                    least = min(least, float(spread[: size // 4].sum() / spread.sum()))
+        assert (least >= energy) is enough
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("width", [16, 63, 64, 65, 130])
 def test_integers_are_within_half_a_step_of_a_slow_rounding(bits: int, width: int) -> None:
@@ -433,6 +616,37 @@ def test_integers_are_within_half_a_step_of_a_slow_rounding(bits: int, width: in
             assert torch.allclose(
                 back[0, 0, token, start : start + 64], torch.tensor([n * step + low for n in levels]), atol=1e-4
             )
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_kivi_rounds_what_a_slow_reading_of_its_rule_rounds(bits: int) -> None:
+    """Keys by channel, 32 tokens at a time once 128 stand behind them; values by token, all before the last 128."""
+    x = torch.randn(1, 2, 203, 16, generator=torch.Generator().manual_seed(bits)) * 5
+    found = {}
+    for channels in (True, False):
+        form = Recent(bits, channels)
+        stored = form.pack(x[:, :, :150])
+        for i in range(150, 203):
+            stored = form.add(stored, x[:, :, i : i + 1])
+        found[channels] = form.unpack(stored, x[:, :, :0])
+        assert torch.equal(found[channels], form.unpack(form.pack(x), x[:, :, :0]))
+        for tensor in stored:
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+    def rounded(values: list[float]) -> list[float]:
+        low = float(torch.tensor(min(values)).to(torch.bfloat16))
+        step = float((max(max(values) - low, 1e-6) / torch.tensor(2.0**bits - 1)).to(torch.bfloat16))
+        return [min(2**bits - 1, max(0, round((v - low) / step))) * step + low for v in values]
+
+    for head in range(2):
+        for channel in range(16):
+            for start in (0, 32):  # 203 - 128 = 75 tokens, of which 64 make groups
+                slow = rounded([float(v) for v in x[0, head, start : start + 32, channel]])
+                assert torch.allclose(found[True][0, head, start : start + 32, channel], torch.tensor(slow), atol=1e-4)
+        for token in range(75):
+            slow = rounded([float(v) for v in x[0, head, token]])
+            assert torch.allclose(found[False][0, head, token], torch.tensor(slow), atol=1e-4)
+    assert torch.equal(found[True][:, :, 64:], x[:, :, 64:]) and torch.equal(found[False][:, :, 75:], x[:, :, 75:])
 
 
 def test_eight_bit_floats_keep_three_bits_of_mantissa_under_one_scale() -> None:
@@ -490,11 +704,16 @@ STORED = (
     "window:12",
     "snapkv:50%",
     "pyramidkv:50%",
+    "chunkkv:50%",
+    "adakv:50%",
+    "adakv:30%+int4",
     "int8+h2o:50%",
     "int4+streaming:2,12",
     "snapkv:25%+nvfp4",
     "fp8+h2o:20%",
 )
+#: for texts of more than 128 tokens
+LONG = ("kivi:4", "kivi:2", "chunkkv:30%", "chunkkv:30%+fp8")
 
 
 @pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
@@ -512,6 +731,22 @@ def test_bytes_held_are_the_planners_to_the_byte(family: str, padding: tuple[int
             cache = under.cache()
             steps(model, ids, mask, cache, texts(*(0 for _ in padding), length=3, seed=2)[0])
         assert cache.stored == under.planned(43, len(padding), 40), technique
+
+
+@pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bytes_of_long_texts_are_the_planners_to_the_byte(family: str, padding: tuple[int, ...]) -> None:
+    """What leaves the last tokens alone: some are rounded, some not, and some keys wait for others."""
+    model, spec = tiny(family)
+    ids, mask = texts(*padding, length=171)
+    for technique in LONG:
+        with running(model, spec, technique) as under:
+            cache = under.cache()
+            forward(model, ids, mask, cache, position_ids=positions(mask))
+            more = torch.cat([mask, mask.new_ones(len(mask), 3)], 1)
+            forward(model, texts(*(0 for _ in padding), length=3, seed=2)[0], more, cache,
+                    position_ids=positions(more)[:, -3:])  # fmt: skip
+        assert cache.stored == under.planned(174, len(padding), 171), technique
 
 
 def test_bytes_of_a_16_bit_model_are_the_planners_too() -> None:
@@ -555,7 +790,9 @@ def test_tokens_dropped_are_freed() -> None:
         ("llama", "h2o:20%+quest:64", "both choose tokens"),
         ("llama", "mqa+quest:64", "leave gqa, mqa and mhc out"),
         ("gemma3", "kvzip:50%", "would store twice"),
-        ("llama", "duo:50%", "not run on real models yet"),
+        ("llama", "kivi:2+h2o:20%", "32 tokens share the scales of their keys, so h2o cannot drop one of them"),
+        ("llama", "turboquant:4", "not run on real models yet: vectors would be rotated and looked up by a kernel"),
+        ("llama", "yoco", "not run on real models yet: layers share what they store by training"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_reason(family: str, technique: str, said: str) -> None:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers", minversion="5.20")
@@ -325,3 +326,73 @@ def test_a_report_says_why_bytes_differ_and_what_was_not_run() -> None:
 def test_texts_longer_than_the_context_are_refused() -> None:
     with pytest.raises(KvplanError, match="lengths: 100,000 tokens are more than the 4,096 of recall"):
         kvplan.evaluate("recall", "h2o:20%", lengths="480,100000")
+
+
+def test_scores_that_say_nothing_are_not_written(folder: Path, run, tmp_path: Path) -> None:
+    """Random weights find nothing: a file without rows would be refused by recommend."""
+    out = tmp_path / "quality.yaml"
+    ran = run(
+        "evaluate", "-m", folder, "-t", "h2o:50%", "--samples", "2", "--questions", "1", "--lengths", "96", "-o", out
+    )
+    assert ran.code == 0 and not out.exists()
+    assert "No quality file was written: the uncompressed model itself finds none of needle and multihop" in ran.out
+
+
+OPERATORS = {
+    "gemv float32": {"coefficients": {"start": "1 us", "bandwidth": "10 GB/s"}},
+    "gemm float32": {"coefficients": {"rate": "100 GFLOP/s", "packing": "1e9 elements/s"}},
+    "decode gqa 2x4x64 float32": {"coefficients": {"start": "5 us", "bandwidth": "10 GB/s"}},
+    "decode gqa 4x4x64 float32": {"coefficients": {"start": "7 us", "bandwidth": "10 GB/s"}},
+    "prefill float32": {"coefficients": {"rate": "50 GFLOP/s"}},
+}
+
+
+def test_a_pass_takes_what_its_operators_take_by_hand() -> None:
+    """Three layers of q 64x64, k and v 64x32, o 64x64, three of 64x80; 97 words; four heads ask two of 16 elements."""
+    from compress_families import tiny
+
+    from kvplan.kv.model_cache import kv_layout
+    from kvplan.measuring.passes import ModelPass, pass_time
+
+    _, spec = tiny("llama")
+    layout = kv_layout(spec, 32.0)
+    shapes = [(64, 64), (64, 32), (64, 32), (64, 64), (64, 80), (64, 80), (64, 80)] * 3 + [(64, 97)]
+    products = sum(1e-6 + 4 * (k + n + k * n) / 10e9 for k, n in shapes)
+    attention = 3 * (5e-6 + 100 * 2 * 32 * 4 / 10e9)
+    step = ModelPass(batch=1, tokens=1, length=100)
+    assert pass_time(OPERATORS, spec, layout, "float32", step) == pytest.approx(products + attention, rel=1e-9)
+    tokens = 50
+    whole = (
+        sum(2 * tokens * k * n / 100e9 + k * n / 1e9 for k, n in shapes[:-1]) + 1e-6 + 4 * (64 + 97 + 64 * 97) / 10e9
+    )
+    whole += 3 * 4 * 4 * 16 * tokens * (tokens + 1) / 2 / 50e9
+    prompt = ModelPass(batch=1, tokens=tokens, length=tokens)
+    assert pass_time(OPERATORS, spec, layout, "float32", prompt) == pytest.approx(whole, rel=1e-9)
+    assert pass_time({}, spec, layout, "float32", step) is None
+
+
+def test_times_stand_beside_those_of_a_profile_of_this_cpu(run, tmp_path: Path) -> None:
+    text = yaml.safe_dump({"device": {"kind": "cpu"}, "groups": OPERATORS, "samples": {}, "rows": "cpu.csv"})
+    (tmp_path / "cpu.yaml").write_text(text)
+    words = ("evaluate", "-m", "recall", "-t", "h2o:20%", "--samples", "2", "--questions", "1", "--lengths", "96")
+    ran = run(*words, "--profile", tmp_path / "cpu.yaml", "--json")
+    whole, few = ran.json["memory"]
+    assert 0 < few["step_seconds_by_profile"] < whole["step_seconds_by_profile"] < 1e-3
+    assert whole["prefill_seconds_by_profile"] == few["prefill_seconds_by_profile"] < 0.1
+    (tmp_path / "gpu.yaml").write_text(text.replace("cpu", "cuda"))
+    refused = run(*words, "--profile", tmp_path / "gpu.yaml")
+    assert refused.code == 1 and "expected what `kvplan profile --device cpu` wrote" in refused.err
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is() -> None:
+    from kvplan.report.progress import OFTEN, bar
+
+    now, said = [0.0], []
+    with bar(lambda: now[0], 1e6, said.append) as progress:
+        for step in range(4):
+            now[0] = step * OFTEN
+            progress(step / 4, "fp8, 480 tokens")
+    assert said == [
+        "25 % done, 30.0 s left: fp8, 480 tokens", "50 % done, 20.0 s left: fp8, 480 tokens",
+        "75 % done, 10.0 s left: fp8, 480 tokens",
+    ]  # fmt: skip

@@ -226,6 +226,30 @@ def test_rwkv_7_keeps_a_matrix_a_head() -> None:
     assert round(model.parameters / 1e9, 2) == 1.53
 
 
+def test_rwkv_6_keeps_a_matrix_a_head() -> None:
+    """RWKV-6 World 1.6B and RWKV-5 World 3B by their names: heads of 64 x 64 numbers in 32 bits, two tokens in 16."""
+    finch = {"model_type": "rwkv6", "hidden_size": 2048, "head_size": 64, "num_hidden_layers": 24, "vocab_size": 65536}
+    eagle = {**finch, "model_type": "rwkv5", "hidden_size": 2560, "num_hidden_layers": 32}
+    model = read(finch)
+    assert kv_layout(model, 16).stored(5000) == 24 * (32 * 64 * 64 * 4 + 2 * 2048 * 2)
+    assert (round(model.parameters / 1e9, 2), round(read(eagle).parameters / 1e9, 2)) == (1.6, 3.06)
+
+
+def test_plamo_2_attends_in_every_other_layer() -> None:
+    """PLaMo 2 8B (9.1 B parameters published): 16 of 32 layers cache 4 heads of 128, within a window but for one."""
+    plamo = {
+        "model_type": "plamo2", "hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 4, "hidden_size_per_head": 128, "mamba_num_heads": 64,
+        "mamba_d_state": 64, "mamba_d_conv": 4, "mamba_step": 2, "attention_window_size": 2048,
+        "full_attention_idx": [31], "vocab_size": 100000, "max_position_embeddings": 10485760,
+        "tie_word_embeddings": True,
+    }  # fmt: skip
+    model = read(plamo)
+    assert round(model.parameters / 1e9, 1) == 9.1
+    state = 16 * (8192 * 3 + 8192 * 64) * 2
+    assert kv_layout(model, 16).stored(10_000) == state + (15 * 2048 + 10_000) * 2 * 4 * 128 * 2
+
+
 def test_jais_is_gpt_2_with_a_gate() -> None:
     jais = {
         "model_type": "jais",
@@ -570,7 +594,7 @@ def test_other_formats(block: dict[str, Any], bits: float, head: float) -> None:
         ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "llama3.1-8b", "fp8", 8 + 32 / 128**2),
         ("neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8", "llama3.1-70b", "fp8", 8 + 32 / 128**2),
         ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16", "qwen2.5-7b", "int4", 4 + 20 / 128),
-        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "int8", 8.125),
+        ("RedHatAI/Qwen2.5-7B-Instruct-quantized.w8a8", "qwen2.5-7b", "w8a8", 8 + 32 / 8192),
         ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", "llama3.1-8b", "bnb-4bit", 4.5),
         ("TheBloke/Llama-2-70B-Chat-AWQ", "llama2-70b", "int4", 4 + 20 / 128),
         ("Qwen/Qwen3-235B-A22B-GPTQ-Int4", "qwen3-235b-a22b", "int4", 4 + 20 / 128),
@@ -640,12 +664,12 @@ def test_a_release_is_read_with_what_its_own_file_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("Qwen/Qwen3-VL-4B-Instruct", "'vl' in its name says another shape than qwen3-4b"),
+        ("Qwen/Qwen3-VL-14B-Instruct", "'vl' in its name says another shape than qwen3-14b"),
         ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name says another shape than qwen3-8b"),
-        ("Qwen/Qwen2.5-7B-Instruct-1M", "'1m' in its name"),
+        ("Qwen/Qwen3-Embedding-8B", "'embedding' in its name"),
         ("turboderp/Llama-3.1-8B-Instruct-exl2", "each width on a branch"),
         ("unsloth/Qwen3-8B-GGUF:UD-Q4_K_XL", "no width of GGUF whose bits kvplan knows"),
-        ("allenai/Olmo-3-32B-Think", "its published config is not one that kvplan ships"),
+        ("allenai/Olmo-Hybrid-7B", "its published config is not one that kvplan ships"),
     ],
 )
 def test_a_name_that_is_refused_says_why(name: str, why: str) -> None:
@@ -890,3 +914,72 @@ def test_language_models_at_the_top_of_multimodal_files(model_type: str) -> None
 def test_a_16_bit_upload_of_a_model_in_four_bits_is_16_bits_wide() -> None:
     wide, own = (weights(catalog.model(name), None).total for name in ("unsloth/gpt-oss-120b-BF16", "gpt-oss-120b"))
     assert wide == pytest.approx(2 * 116_829_156_672) and own < 0.3 * wide
+
+
+# -- files that say the same in another way ----------------------------------------------------------------------------
+
+
+def plain_config(**changes: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 97, "head_dim": 16}
+    return {**sizes, "num_key_value_heads": 2, "max_position_embeddings": 64, "intermediate_size": 80, **changes}
+
+
+def test_experts_of_an_unknown_decoder_may_work_in_a_latent() -> None:
+    experts = {"num_local_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    model, wide = (
+        read(plain_config(model_type="unheard", **experts, **latent)) for latent in ({"moe_hidden_size": 16}, {})
+    )
+    assert wide.parameters - model.parameters == 4 * (3 * 8 * 24 * (64 - 16) - 2 * 16 * 64)
+
+
+def test_an_unknown_type_is_read_by_the_class_it_names() -> None:
+    model = read(plain_config(model_type="deepseek_ref", architectures=["Qwen3ForCausalLM"]))
+    assert model.model_type == "qwen3" and not model.assumed
+    assert "'deepseek_ref' is read as qwen3, by the class the file names" in model.notes
+
+
+def test_a_multimodal_type_may_state_its_language_model_at_the_top() -> None:
+    """Step-3.7-Flash in a public file without a text_config: its own sizes, not those of the class."""
+    stated = {"model_type": "step3p7", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    model = read(plain_config(**stated, share_expert_dim=24, max_position_embeddings=65536))
+    assert (len(model.layers), model.max_context, model.hidden) == (4, 65536, 64)
+    assert {w.copies for _, w in model.weights() if w.split == "expert"} == {8}
+
+
+def test_a_text_type_may_nest_its_language_model() -> None:
+    model = read({"model_type": "ministral3", "text_config": plain_config(model_type="ministral3")})
+    assert len(model.layers) == 4
+
+
+def test_halves_of_an_unknown_encoder_and_decoder_are_refused() -> None:
+    halves = {"encoder": plain_config(model_type="bert"), "decoder": plain_config(model_type="unheard")}
+    with pytest.raises(UnknownName, match="an encoder and a decoder"):
+        read({"model_type": "pair", **halves})
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "context"),
+    [
+        ("VAGOsolutions/Llama-3.1-SauerkrautLM-70b-Instruct", "llama3.1-70b", 131072),
+        ("nvidia/Llama-3.1-Nemotron-Nano-8B-v1", "llama3.1-8b", 131072),
+        ("Sao10K/L3.3-70B-Euryale-v2.3", "llama3.3-70b", 131072),
+        ("Qwen/Qwen2.5-14B-Instruct-1M", "qwen2.5-14b", 2**20),
+    ],
+)
+def test_a_tune_may_stand_between_a_name_and_its_size(name: str, base: str, context: int) -> None:
+    model = catalog.model(name)
+    assert (model.name, model.max_context) == (base, context) and f"the shape of {base}" in model.assumed[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Snowflake/Llama-3.1-SwiftKV-8B-Instruct", "Qwen/Qwen3-Big-Omni-8B", "Llama-3.1-2-8B", "a/Llama-2-Mamba-7B"],
+)
+def test_words_of_another_shape_keep_a_name_apart(name: str) -> None:
+    with pytest.raises(UnknownName):
+        catalog.model(name)
+
+
+def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
+    model = catalog.model("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4")
+    assert (model.name, model.assumed) == ("nemotron3-ultra-550b", ())

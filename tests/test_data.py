@@ -147,7 +147,8 @@ def test_a_gpu_without_a_rate_is_refused(tmp_path: Path, lines: tuple[str, ...],
         ("rtx_5070_ti", 15.68, 896e9), ("L20", 44.4, 864e9), ("h20-3e", 139.8, 4.8e12), ("A16", 14.75, 200e9),
         ("A2", 14.75, 200e9), ("Quadro RTX 8000", 47.46, 672e9), ("rtx-pro-5000", 47.49, 1344e9),
         ("rtx-pro-4500", 31.66, 896e9), ("MI250", 63.98, 1.6e12), ("mi250x", 63.98, 1.6e12), ("mi210", 63.98, 1.6e12),
-        ("gaudi3", 119.21, 3.67e12), ("jetson-thor", 121.69, 273e9),
+        ("gaudi3", 119.21, 3.67e12), ("jetson-thor", 121.69, 273e9), ("ascend_910b2", 64, 1.6e12),
+        ("ascend_910c", 128, 3.2e12),
     ],
 )  # fmt: skip
 def test_gpus_people_have(word: str, visible: float, bandwidth: float) -> None:

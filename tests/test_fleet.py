@@ -30,7 +30,7 @@ from kvplan.planning.fleet.program import choose, covered, quiet, ranges, unused
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import search
 from kvplan.planning.site import Limits, Site
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source

@@ -434,7 +434,8 @@ def test_closed_and_broken_outputs_end_quietly() -> None:
     line = f"{sys.executable} -m kvplan"
     for shell, code, said in (
         (f"{line} list models | head -1; echo ${{PIPESTATUS[0]}}", "0", ""),
-        (f"{line} list models >&-; echo $?", "0", ""),
+        (f"{line} list models >&-; echo $?", "1", "cannot write to stdout: Bad file descriptor"),
+        (f"{line} --help >&-; echo $?", "1", "cannot write to stdout: Bad file descriptor"),
         (f"{line} list nothing >&-; echo $?", "1", "no shelf"),
         (f"{line} list models 2>&- >/dev/null; echo $?", "0", ""),
         (f"{line} list nothing 2>&-; echo $?", "1", ""),

@@ -1,5 +1,6 @@
 """The command that starts a plan: only options that the engine's release knows, with what the plan counts on."""
 
+import json
 import shlex
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from kvplan import catalog
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv.replica import Parallel
-from kvplan.planning.launch import checkpoint, launch
+from kvplan.planning.launch import HEAD, checkpoint, command, launch, needs
 from kvplan.report.launch import folded
 
 ON = "2026-11-24"
@@ -27,7 +28,7 @@ def started(answer, engine: str, model: str = "", **changes: Any):
     """Return how a plan is started under an engine, parts of the plan changed."""
     demand = replace(answer.demand, engine=catalog.engine(engine))
     demand = replace(demand, model=catalog.model(model)) if model else demand
-    found = launch(demand, replace(answer.plan, **changes), answer.site)
+    found = launch(demand.engine, needs(demand, replace(answer.plan, **changes), answer.site))
     assert found is not None
     return found
 
@@ -54,8 +55,10 @@ def test_attention_ranks_and_experts_are_each_engine_s_own(answer) -> None:
     vllm, sglang, trtllm = (started(answer, engine, **ranks) for engine in ENGINES)
     assert (after(vllm.argv, "--tensor-parallel-size"), after(vllm.argv, "--data-parallel-size")) == ("1", "8")
     assert "--enable-expert-parallel" in vllm.argv
-    assert (after(sglang.argv, "--tp-size"), after(sglang.argv, "--dp-size")) == ("8", "8")
-    assert "--enable-dp-attention" in sglang.argv and after(sglang.argv, "--ep-size") == "8"
+    assert (after(sglang.argv, "--tp-size"), after(sglang.argv, "--attn-dp-size")) == ("8", "8")
+    assert "--enable-dp-attention" not in sglang.argv and after(sglang.argv, "--ep-size") == "8"
+    before = started(answer, "sglang@0.5.16", **ranks).argv  # the spelling that 0.5.22 replaces
+    assert after(before, "--dp-size") == "8" and "--enable-dp-attention" in before
     assert after(trtllm.argv, "--tp_size") == after(trtllm.argv, "--ep_size") == "8"
     assert trtllm.file["enable_attention_dp"] is True and trtllm.file["enable_chunked_prefill"] is True
     assert after(trtllm.argv, "--extra_llm_api_options") == "options.yaml"
@@ -68,21 +71,47 @@ def test_what_an_engine_cannot_be_told_is_said(answer) -> None:
     assert any("checkpoint with nvfp4 weights" in line for line in many.missing)
     assert after(many.argv, "--kv-cache-dtype") == "fp8" and "--quantization" not in many.argv
     assert started(answer, "trtllm", technique="fp8").file["kv_cache_config"]["dtype"] == "fp8"
-    assert launch(replace(answer.demand, engine=catalog.engine("llamacpp")), answer.plan, answer.site) is None
+    assert launch(catalog.engine("llamacpp"), answer.needs) is None
 
 
 def test_a_release_knows_its_own_options_and_those_before_it() -> None:
     new, old = (catalog.engine(engine).launch for engine in ("vllm@0.21", "vllm@0.11"))
     assert new.techniques["nvfp4"] == "--kv-cache-dtype nvfp4" and "nvfp4" not in old.techniques
-    assert set(old.techniques) == {"fp8", "offload:cpu"} and old.techniques["fp8"] == "--kv-cache-dtype fp8"
-    assert new.techniques["fp8"] == old.techniques["fp8"]
+    # the wheel of vLLM 0.11.0 has no --kv-offloading-size, that of 0.24.0 no int4_per_token_head
+    assert set(old.techniques) == {"fp8"} and old.techniques["fp8"] == "--kv-cache-dtype fp8"
+    assert new.techniques["fp8"] == old.techniques["fp8"] and "offload:cpu" in new.techniques
+    assert "int4:token" not in new.techniques and "int4:token" in catalog.engine("vllm").launch.techniques
     assert new.command == old.command and new.source != old.source
+    spelled = [catalog.engine(f"sglang@{release}").launch.techniques["nvfp4"] for release in ("0.5.15", "0.5.16")]
+    assert spelled == ["--kv-cache-dtype fp4_e2m1", "--kv-cache-dtype nvfp4"]
+
+
+@pytest.mark.parametrize(("engine", "kind"), [(e, k) for e in ENGINES for k in ("mtp", "eagle3", "model")])
+def test_speculative_decoding_is_asked_for_as_each_engine_spells_it(answer, engine: str, kind: str) -> None:
+    """One drafted token more is verified than drafted; only TensorRT-LLM takes it from its options file."""
+    known = catalog.engine(engine).launch
+    asked = replace(
+        needs(answer.demand, answer.plan, answer.site), draft=kind, drafted=3, draft_model="org/x" * (kind == "model")
+    )
+    found = command(known, engine, asked)
+    told = " ".join(found.argv) + str(dict(found.file))
+    name = {"mtp": "", "eagle3": HEAD, "model": "org/x"}[kind]
+    assert name in told and any(HEAD in line for line in found.missing) == (kind == "eagle3")
+    if engine == "vllm":
+        config = json.loads(after(found.argv, "--speculative-config"))
+        assert config["num_speculative_tokens"] == 3 and config.get("model", "") == name
+        assert config["method"] == {"model": "draft_model"}.get(kind, kind)
+    elif engine == "sglang":
+        assert after(found.argv, "--speculative-num-steps") == "3"
+        assert after(found.argv, "--speculative-num-draft-tokens") == "4"
+    else:
+        assert 3 in found.file["speculative_config"].values()
 
 
 def test_a_replica_is_not_started_for_more_than_it_holds(answer) -> None:
     """An engine refuses to start where its cache cannot hold one request of the length it was started for."""
     small = replace(answer.site, gpu=replace(answer.site.gpu, memory=19e9, visible_memory=19e9))
-    found = launch(answer.demand, answer.plan, small)
+    found = launch(answer.demand.engine, needs(answer.demand, answer.plan, small))
     assert found is not None and any("are refused" in line for line in found.missing)
 
 
@@ -111,7 +140,7 @@ def test_reports_and_documents_hold_the_command(run, engine: str) -> None:
         ON,
     )
     doc = run(*ask, "--json").json["recommended"]["launch"]
-    assert doc["argv"][0] in ("vllm", "python", "trtllm-serve") and doc["replicas"] >= 1
+    assert doc["argv"][0] in ("vllm", "python3", "trtllm-serve") and doc["replicas"] >= 1
     text = run(*ask).out
     assert "Start each of the" in text and doc["argv"][-1] in text
 

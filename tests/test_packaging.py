@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -53,6 +54,8 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         "kvplan/py.typed",
         "kvplan/architectures/class_defaults.json",
     }
+    for folder in ("schemas", "report/formats/html"):
+        wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "kvplan" / folder).rglob("*.*") if p.suffix != ".pyc"}
     for folder in ("kernels", "models", "profiles"):
         wanted |= {
             f"kvplan/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".yaml", ".csv")
@@ -173,3 +176,49 @@ def test_the_commands_in_the_readme_install_what_is_locked() -> None:
         "-c constraints.txt -e '.[dev]'",
     ]
     assert len(torch) == 1
+
+
+# -- the release ----------------------------------------------------------------------------------
+
+
+def test_the_version_stands_in_one_place_and_the_others_follow() -> None:
+    import kvplan
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["dynamic"] == ["version"] and "version" not in project["project"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "kvplan.__version__"}
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    released = re.findall(r"^## (\d[\d.]*) - (\d{4}-\d{2}-\d{2})$", changes, re.MULTILINE)
+    assert released[0][0] == kvplan.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert (citation["version"], citation["date-released"]) == released[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda p: p.stem)
+def test_an_issue_asks_what_is_installed(path: Path) -> None:
+    template = yaml.safe_load(path.read_text("utf-8"))
+    if path.stem != "config":
+        labels = [part["attributes"]["label"] for part in template["body"]]
+        assert {"name", "description", "body"} <= set(template) and any("kvplan doctor --json" in t for t in labels)
+        assert len({part["id"] for part in template["body"]}) == len(labels)
+
+
+#: page of exports, which a checkout of a part of the work may lack
+LOOP = "loop.md"
+
+
+def test_every_page_of_the_docs_stands_in_the_site_and_every_link_leads_somewhere() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+
+    def pages(entries: list[dict[str, object]]) -> set[str]:
+        found: set[str] = set()
+        for entry in entries:
+            for below in entry.values():
+                found |= pages(below) if isinstance(below, list) else {str(below)}
+        return found
+
+    held = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert pages(site["nav"]) == held | {LOOP}
+    for path in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\((?!https?://)([^)#\s]+)(?:#[\w-]+)?\)", path.read_text("utf-8")):
+            assert target == LOOP or (path.parent / target).exists(), f"{path.name}: {target}"

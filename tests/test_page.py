@@ -3,9 +3,11 @@
 import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -15,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from kvplan.cli import group
-from kvplan.report.blocks import Bars, Chart, Measure, Notes, Page, Series, Text, grid
+from kvplan.report.blocks import Bars, Chart, Code, Measure, Notes, Page, Series, Text, grid
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB
 
@@ -80,6 +82,7 @@ def page_of(*blocks: object) -> str:
 def cells(words: str) -> list[str]:
     """Return every sentence and every cell of a report, as Markdown gives them."""
     lines = re.sub(r"\\(.)", lambda m: "\0" if m[1] == "|" else m[1], run(f"{words} --format md")).splitlines()
+    lines = [line for line in lines if not line.startswith("```")]
     split = [cell for line in lines for cell in (line.strip("|").split("|") if line[:1] == "|" else [line])]
     bare = (re.sub(r"^(#+|>|-|\d+\.) |^\*\*|\*\*$", "", c.replace("\0", "|").strip()) for c in split)
     return [c for c in bare if c and set(c) - set(":- ")]
@@ -165,11 +168,39 @@ def test_the_front_and_the_plans_are_drawn() -> None:
     }
 
 
+def test_a_plan_at_another_load_is_the_recommendation_for_that_load() -> None:
+    asked = json.loads(run(f"{PLAN} --json"))["recommended"]
+    more = f"{PLAN.replace('-g h100 -g h200', '-g ' + asked['gpu'])} --vary load=2 --json"
+    (double,) = (v["recommended"] for v in json.loads(run(more))["variations"])
+    study = [s for s in Reader(run(f"{PLAN} --format html")).specs if "params" in s]
+    assert {p["name"]: p["value"] for p in study[0]["params"]} == {"load": 1, "rent": 100}
+    for plan, load in ((asked, 1), (double, 2)):
+        name = f"{plan['technique']}{', ' + plan['weights'] if plan['weights'] else ''}"
+        wanted = {"Cost": plan["usd_per_query"], "GPUs": plan["gpus"], "TTFT": 1e3 * plan["ttft"]}
+        if load == 1:
+            wanted["Cost"] = plan["usd_per_query"]["expected"]
+        for word, value in wanted.items():
+            (spec,) = (s for s in study if s["description"].partition(": ")[2].startswith(word))
+            (base,) = (v["base"] for v in spec["data"]["values"] if (v["name"], v["load"]) == (name, load))
+            assert base * (100 if word == "Cost" else 1) == pytest.approx(value)
+
+
+def test_a_command_is_a_block_to_copy() -> None:
+    launch = json.loads(run(f"{PLAN} --json"))["recommended"]["launch"]["argv"]
+    shown = run(f"{PLAN} --format html").partition('<pre tabindex="0"><code>')[2].partition("</code>")[0]
+    assert shlex.split(html.unescape(shown).replace("\\\n", "")) == launch
+    marked = run(f"{PLAN} --format md").partition("```sh\n")[2].partition("\n```")[0]
+    assert shlex.split(marked.replace("\\\n", "")) == launch
+    fenced = render(Report(lambda: Page((Code("a", ("echo '```'",), ("b",)),)), dict), "md", Screen())
+    assert fenced == "### a\n\n````sh\necho '```'\n````\n\nb"
+
+
 def test_nothing_from_outside_becomes_part_of_the_page() -> None:
     evil = '</script><script>alert(1)</script><img src=x onerror="a"> \x1b[31m \u202e'
     text = page_of(
-        Text(evil), Notes(evil, (evil,)), grid(evil, (evil, "b"), [(evil, evil)]),
-        Chart(evil, evil, evil, (Series(evil, (1.0, 2.0), (1.0, 2.0)),)), Bars(evil, evil, (Measure(evil, 1.0, evil),)),
+        Text(evil), Notes(evil, (evil,)), Code(evil, (evil,), (evil,)), grid(evil, (evil, "b"), [(evil, evil)]),
+        Chart(evil, evil, evil, (Series(evil, (1.0, 2.0), (1.0, 2.0), True, (evil, evil)),)),
+        Bars(evil, evil, (Measure(evil, 1.0, evil),)),
     )  # fmt: skip
     reader = Reader(text)
     assert not [a for a in reader.attributes if a[1] in ("onerror", "src")]

@@ -630,6 +630,21 @@ def test_candidates_do_not_depend_on_what_else_is_searched() -> None:
     assert int(alone[0].feasible.sum()) == int(beside[0].feasible.sum())
 
 
+@pytest.mark.parametrize("technique", ["baseline", "int8:token", "turboquant:4", "mhc:4x:reconstruct", "mhc:4x+fp8"])
+def test_a_technique_takes_as_long_beside_others_as_alone(technique: str) -> None:
+    """Unpacking, rebuilding and fetching are amounts that the uncompressed cache beside it does not have."""
+    demand, place = asked("doc-qa", forms=("fp8",), any_technique=True), site("h100")
+    (alone,), _ = search(demand, [technique], [place])
+    others = dict.fromkeys(("baseline", technique, "int4"))
+    (beside,), _ = search(demand, list(others), [place])
+    rows = [
+        i for i, s in enumerate(beside.grid.configurations) if s.technique == alone.grid.configurations[0].technique
+    ]
+    assert len(rows) == len(alone.grid.configurations)
+    for name in ("ttft", "tpot", "usd", "sure"):
+        assert np.allclose(getattr(beside, name)[rows], getattr(alone, name), rtol=1e-9, atol=0), name
+
+
 # -- money ----------------------------------------------------------------------------------------
 
 
@@ -696,6 +711,28 @@ def test_the_point_is_the_middle_of_its_range(workload: str, owned: bool) -> Non
         assert paces == sorted(paces) and paces[-1] > paces[0]
         widths = [abs(s.high - s.low) for s in doubt.swings()]
         assert widths == sorted(widths, reverse=True)
+
+
+#: questions that a search for broken rules found: a converted model is in the bill, and was not in the range
+CONVERTED = [
+    {"workload": "legal-contracts", "model": "qwen3-30b-a3b", "gpus": "mi300x", "techniques": ("baseline", "mhc:4x"),
+     "queries_per_day": 189_170, "ttft": 27.15, "tpot": 0.0376, "max_quality_drop": 0.03, "confidence": 0.5,
+     "allow_long_context": True},
+    {"workload": "medical-summaries", "model": "llama3.1-8b", "gpus": "h200", "techniques": "mhc:4x",
+     "queries_per_day": 212_571, "ttft": 5, "tpot": 0.0327, "weights": "int4", "confidence": 0.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("question", CONVERTED, ids=lambda q: q["workload"])
+def test_what_a_conversion_costs_is_in_the_bill_and_in_the_range(question) -> None:
+    from kvplan.api.recommend import recommend as question_of
+
+    r = question_of(**question, any_technique=True, on=ON)
+    assert r.plan.technique == "mhc:4x" and "conversion" in " ".join(x.name for x in r.bill.lines)
+    low, middle, high = r.usd
+    assert low <= middle <= high and middle == pytest.approx(r.plan.usd, rel=1e-9)
+    assert sum(x.amount for x in r.bill.lines) / r.demand.mean == pytest.approx(middle, rel=1e-9)
+    assert sum(x.amount for x in r.energy) == pytest.approx(r.plan.joules, rel=1e-6)
 
 
 def test_one_offer_is_as_uncertain_as_those_of_other_gpus() -> None:

@@ -1,9 +1,11 @@
 """The text and the document of every report, as they are printed at three widths."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from document_schemas import BESIDE, keeps, write_anew
 from reports import GOLDEN, LISTS, REPORTS, WIDE, WIDTHS, Report, cut, outline, printed, report
 
 from kvplan.cli import commands
@@ -27,6 +29,33 @@ def test_a_document_is_as_it_was(shown: Report, golden: Callable[[str, str], Non
     golden(f"json/{shown.name}", document + "".join(f"stderr: {line}\n" for line in found.err.splitlines()))
 
 
+def test_charts_are_as_they_were(shown: Report, golden: Callable[[str, str], None]) -> None:
+    if shown.charts:
+        golden(f"charts/{shown.name}", shown.charts)
+    else:
+        assert not (GOLDEN / "charts" / f"{shown.name}.txt").exists()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[Any]]]:
+    """Collect documents by command; where all golden files are written anew, so are the schemas of documents."""
+    documents: dict[str, list[Any]] = {}
+    yield documents
+    if request.config.getoption("--update-golden") and sum(map(len, documents.values())) >= ANSWERS:
+        write_anew(documents, tmp_path_factory.mktemp("beside"))
+
+
+#: documents that a whole run of this file sees at the least
+ANSWERS = 0.8 * (len(REPORTS) + len(LISTS))
+
+
+def test_a_document_keeps_to_its_schema(shown: Report, told: dict[str, list[Any]], request) -> None:
+    if not shown.json.out:
+        return
+    told.setdefault(shown.json.json["command"], []).append(shown.json.json)
+    assert request.config.getoption("--update-golden") or keeps(shown.json.json) == []
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_is_wider_than_the_terminal(shown: Report, width: int) -> None:
     assert [line for line in shown.texts[width].out.splitlines() if len(line) > width] == []
@@ -40,10 +69,11 @@ def test_no_heading_name_or_figure_is_cut(shown: Report, width: int) -> None:
 
 
 def test_every_command_has_a_report_and_no_golden_file_is_left_over() -> None:
-    measured = {"list", "profile", "doctor", "watch", "evaluate", "compress"}  # answers depend on machine or server
+    measured = {"list", "profile", *BESIDE}  # answers depend on machine or server
     assert {line.split()[0] for line in REPORTS.values()} | measured == set(commands())
     texts = {f"{name}.{width}.txt" for name in REPORTS for width in WIDTHS}
     assert {p.name for p in (GOLDEN / "reports").iterdir()} == texts
+    assert {p.stem for p in (GOLDEN / "charts").iterdir()} <= set(REPORTS)
     assert {p.stem for p in (GOLDEN / "json").iterdir()} == {*REPORTS, *(f"list-{kind}" for kind in LISTS)}
 
 
@@ -92,6 +122,13 @@ def listed(request: pytest.FixtureRequest) -> tuple[str, dict[int, list[str]], l
     kind = request.param
     texts = {width: printed(["list", kind], width).out.splitlines() for width in (*WIDTHS, BEYOND)}
     return kind, texts, printed(["list", kind, "--json"]).json[kind]
+
+
+def test_a_list_keeps_to_its_schema(listed, told: dict[str, list[Any]], request) -> None:
+    kind, _, rows = listed
+    document = {"schema": 1, "command": "list", "kind": kind, kind: rows}
+    told.setdefault("list", []).append(document)
+    assert request.config.getoption("--update-golden") or keeps(document) == []
 
 
 def test_a_list_has_a_row_for_every_entry(listed) -> None:

@@ -14,7 +14,7 @@ from kvplan.catalog.models import class_defaults
 from kvplan.catalog.shelves import names
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, weights
-from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, passes, serve, steps
+from kvplan.perf.serving import BUSIEST, Load, Served, Steps, first_wave, held, passes, serve, steps
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.serving_profile import RELEASE, SERVER, family, shape
@@ -141,7 +141,8 @@ def test_requests_that_start_together_wait_for_each_other() -> None:
     one = first_wave(load(1024, 1024.0, 32.0), s, s.mixed, c)
     assert one == pytest.approx(2.5 * s.full_alone, rel=0.02)
     steady, ten, first = (serve(load(1024, 1024.0, 32.0, waves=w), s, c).ttft for w in (0.0, 10.0, 1.0))
-    assert steady < ten < first == pytest.approx(one + c.request * c.pace + c.poll * s.decode * 31 / 32)
+    passed = s.decode + 32 / 1024 * (s.mixed - s.decode)  # a step: one in 32 reads a prompt
+    assert steady < ten < first == pytest.approx(one + c.request * c.pace + c.poll * passed * 31 / 32)
     assert ten == pytest.approx(0.1 * first + 0.9 * steady)
     assert serve(load(1024, 1024.0, 32.0, waves=0.5), s, c).ttft == first  # half of the slots were ever used
 
@@ -158,7 +159,8 @@ def test_a_lone_request_waits_for_nobody() -> None:
         found = serve(load(1024, 256.0, 1.0, waves=10.0), s, c)
         assert found.ttft == pytest.approx(c.request * c.pace + s.alone) == pytest.approx(found.median)
         two = served(1024, 256.0, 2.0, c)
-        assert two.polled == pytest.approx(c.poll * two.step / 2)
+        passed = two.step + 2 / 256 * two.prompt_seconds
+        assert two.polled == pytest.approx(c.poll * passed / 2) and two.arriving == pytest.approx(passed / 4)
 
 
 def test_a_static_batch_is_read_whole_before_its_first_token() -> None:
@@ -174,14 +176,34 @@ def test_a_static_batch_is_read_whole_before_its_first_token() -> None:
 
 def test_lengths_alike_stay_in_lock_step_and_others_do_not() -> None:
     """N requests that end together start together: the mean waits for (N + 1) / 2 prompts; spread ones drift apart."""
-    for c in ENGINES.values():
-        c, n = c.moved(wait=0.0), 16.0
-        s = timed(8192, 64.0, n, c)
-        alike, near, far = (serve(load(8192, 64.0, n, spread=w), s, c) for w in (0.0, 0.2, 1.0))
-        prompt = alike.prompt_seconds
-        lock = c.request * c.pace + alike.own + alike.arriving + alike.polled + (n - 1) / 2 * prompt
-        assert alike.ttft == pytest.approx(lock, rel=0.02)
-        assert alike.ttft > near.ttft > far.ttft
+    c, n = ENGINES["sglang"].moved(wait=0.0), 16.0
+    s = timed(8192, 64.0, n, c)
+    alike, near, far = (serve(load(8192, 64.0, n, spread=w), s, c) for w in (0.0, 0.2, 1.0))
+    lock = c.request * c.pace + alike.own + alike.arriving + alike.polled + (n - 1) / 2 * alike.prompt_seconds
+    assert alike.ttft == pytest.approx(lock, rel=0.02)
+    assert alike.ttft > near.ttft > far.ttft
+
+
+def test_lengths_alike_pass_one_by_one_where_prompts_share_steps_with_decoding() -> None:
+    """Requests end step by step, as their prompts were read: each meets a few prompts of others, however many run."""
+    c = ENGINES["vllm"].moved(wait=0.0)
+    waits = []
+    for n in (2.0, 16.0, 64.0):
+        s = timed(4096, 512.0, n, c)
+        alike, spread = (serve(load(4096, 512.0, n, spread=w), s, c) for w in (0.0, 1.0))
+        waits.append((alike.polled - spread.polled) / (alike.prompt_seconds * (1 - 1 / n)))
+    assert waits == pytest.approx([1.0, c.met, c.met]), "the only other one, then `met` of them"
+
+
+def test_a_prompt_is_held_for_others_to_come_with_it() -> None:
+    """The first waits all 20 steps; at 64 requests of 1,280 tokens another comes, which waits half of them."""
+    assert held(load(1024, 1280.0, 1e-9, hold=20.0)) == pytest.approx(20)
+    assert held(load(1024, 1280.0, 64.0, hold=20.0)) == pytest.approx((20 + 10) / 2)
+    c = ENGINES["vllm"]
+    s = timed(1024, 1280.0, 64.0, c)
+    plain, late = (serve(load(1024, 1280.0, 64.0, hold=n), s, c) for n in (0.0, 20.0))
+    passed = s.decode + 64 / 1280 * plain.prompt_seconds
+    assert late.polled - plain.polled == pytest.approx(15 * passed * 63 / 64)
 
 
 def test_requests_that_all_come_at_once_leave_one_crowd_after_the_other() -> None:
@@ -206,7 +228,8 @@ def test_an_open_loop_meets_others_by_chance() -> None:
     c = ENGINES["vllm"]
     s = timed(1024, 256.0, 1.0, c)
     seldom, often = (serve(load(1024, 256.0, 1.0, offered=n, open=1.0), s, c) for n in (0.1, 1.0))
-    assert seldom.polled == pytest.approx(c.poll * s.decode * 0.095, rel=0.01)
+    passed = s.decode + 0.1 / 256 * seldom.prompt_seconds
+    assert seldom.polled == pytest.approx(c.poll * passed * 0.095, rel=0.01)
     assert seldom.busy == pytest.approx(0.1 * often.busy) and seldom.ttft < often.ttft
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kvplan.api import values
+from kvplan.errors import SpecError
 from kvplan.units import DAY, HOUR, parse_tokens, show_tokens
 
 DAY_OF_PRICES = ("--on", "2026-11-24")
@@ -135,3 +136,23 @@ def test_help_stands_beside_its_options_where_that_is_shorter() -> None:
     plain.write_dl([(name, text.replace("; 1<=x<=1000", "")) for name, text in rows])
     assert compact.getvalue().split() == plain.getvalue().split()
     assert compact.getvalue().count("\n") < plain.getvalue().count("\n")
+
+
+def test_a_share_is_refused_in_one_unit() -> None:
+    from kvplan.api.values import bounded_share
+
+    with pytest.raises(SpecError, match=re.escape("expected a share from 50% to 99.99%, as in 80%; got '10%'")):
+        bounded_share("10%", "percentile", 0.5, 0.9999)
+
+
+@pytest.mark.parametrize(("times", "said"), [(1.004, "as many as on average"), (2.34, "2.3 times the average")])
+def test_a_busy_minute_is_compared_in_words(times: float, said: str) -> None:
+    from kvplan.report.simulate import often
+
+    assert often(times) == said
+
+
+def test_techniques_that_no_gpu_holds_are_a_no(run) -> None:
+    asked = run("techniques", "-m", "llama3.1-405b", "-w", "doc-qa", "-g", "t4", "--tp", "1", "-t", "fp8", "--json")
+    assert asked.code == 1 and asked.json["rows"][0]["technique"] == "baseline"
+    assert asked.err.startswith("kvplan: no technique can be served: ")

@@ -9,11 +9,12 @@ import kvplan
 from kvplan import catalog
 from kvplan.api.memory import drafting
 from kvplan.api.speculating import drafted
+from kvplan.catalog.drafts import draft_file
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import weights
 from kvplan.planning.configurations import configurations
 from kvplan.planning.fitting import rooms
-from kvplan.planning.speculation import ACCEPTED, draftings, not_started, yielded
+from kvplan.planning.speculation import accepted_share, draftings, not_started, share_of, yielded
 
 ON = "2026-11-24"
 CHAT = {"workload": "chat", "gpus": "h200", "techniques": "baseline", "weights": "fp8", "on": ON}
@@ -27,9 +28,42 @@ def test_a_step_yields_what_is_accepted_in_a_row_and_one_token_more(rate: float,
     assert yielded(rate, count) == pytest.approx(tokens, abs=1e-3)
 
 
-def test_the_share_taken_of_eagle_heads_is_that_of_two_published_heads() -> None:
-    lengths = (2.77, 3.49, 3.34, 2.88, 3.62, 3.29)  # MT-bench, HumanEval and GSM8K, 7 tokens drafted
-    assert yielded(ACCEPTED["eagle3"][0], 7) == pytest.approx(sum(lengths) / 6, abs=0.01)
+def test_the_share_taken_is_the_median_of_what_is_published_of_the_nearest_models() -> None:
+    def share(name: str, kind: str) -> tuple[float, str]:
+        return accepted_share(catalog.model(name), kind, catalog.acceptances())
+
+    heads = sorted(share_of(t, k) for t, k in ((3.20, 7), (3.26, 7), (4.66, 7), (2.60, 3)))
+    assert share("llama3.1-70b", "eagle3")[0] == pytest.approx((heads[1] + heads[2]) / 2)  # of its family
+    assert share("llama3.1-8b", "eagle3")[0] == pytest.approx((share_of(3.20, 7) + share_of(2.60, 3)) / 2)  # its own
+    assert share("qwen3-32b", "eagle3") == share("qwen3-14b", "eagle3")
+    assert share("deepseek-v3", "mtp")[0] == pytest.approx(0.85)
+    assert "other models" in share("falcon-40b", "eagle3")[1]
+    assert share("llama3.1-70b", "model")[1].startswith("an assumption, as EAGLE-3 heads: the median of 4 published")
+    for name in catalog.names("models"):
+        for kind in ("eagle3", "mtp", "model"):
+            assert 0.3 < share(name, kind)[0] < 0.95
+
+
+@pytest.mark.parametrize(("tokens", "drafted"), [(1.85, 1), (3.2, 7), (1.0, 4), (2.99, 3)])
+def test_the_share_accepted_is_that_at_which_a_step_yields_as_many(tokens: float, drafted: int) -> None:
+    assert yielded(share_of(tokens, drafted), drafted) == pytest.approx(tokens, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("{draft: medusa, model: a, family: a, drafted: 1, tokens: 1.5, task: t}", "draft"),
+        ("{draft: mtp, model: a, family: a, drafted: 1, tokens: 2.5, task: t}", "1 drafted tokens yield less than 2"),
+        ("{draft: mtp, model: a, drafted: 1, tokens: 1.5, task: t}", "family"),
+    ],
+)
+def test_a_wrong_row_of_drafts_is_one_line(row: str, says: str, tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"name: mine\ntitle: t\nsource: {{kind: paper, ref: r, date: 2026-11-29}}\nrows:\n  - {row}\n", "utf-8"
+    )
+    with pytest.raises(SpecError, match=says):
+        draft_file(str(path))
 
 
 def test_next_token_layers_draft_one_each_and_heads_several_numbers_of_tokens() -> None:
@@ -49,7 +83,7 @@ def test_next_token_layers_draft_one_each_and_heads_several_numbers_of_tokens() 
 def test_weights_and_cache_of_the_draft_count_in_memory(kind: str) -> None:
     """Requests on two H200 are those of the room that the draft's weights leave, each with the draft's cache beside."""
     demand = asked("chat", "llama3.1-70b", forms=("fp8",))
-    way = draftings(demand.model, drafting(kind, demand.model, None), 3, None)
+    way = draftings(demand.model, drafting(kind, demand.model, None), 3, None, catalog.acceptances())
     demand = replace(demand, drafting=way)
     shapes, _ = configurations(demand, ["baseline"], 8)
     held = rooms(demand, shapes, [catalog.gpu("h200")])[0][:, 0]

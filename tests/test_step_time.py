@@ -7,8 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Operator
-from kvplan.perf.step_time import bound, hosting, operator_time, overhead, overlapped, reach, step_time
+from kvplan import catalog
+from kvplan.api.sites import site
+from kvplan.kv import spelling
+from kvplan.kv.model_cache import kv_layout
+from kvplan.perf.arrays import FEW, FIELDS, stack
+from kvplan.perf.operators import (
+    CACHE,
+    ELEMENTS,
+    EXPERTS,
+    NETWORK,
+    PROMPT,
+    WEIGHTS,
+    Amount,
+    Operator,
+    attended_at,
+    attention,
+)
+from kvplan.perf.step_time import bound, device_time, hosting, operator_time, overhead, overlapped, reach, step_time
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
 
 TERA = 1e12
@@ -163,3 +179,17 @@ def test_arrays_and_floats_agree() -> None:
     for i in range(3):
         one = step_time([product(float(sizes[i]), float(works[i]), bits=float(bits[i]))], c, i + 1.0, True)
         assert one == pytest.approx(many[i], rel=1e-12)
+
+
+def test_operators_side_by_side_take_as_long_as_one_by_one() -> None:
+    """Of every technique: what one of them unpacks, rebuilds or fetches is its own, wherever it stands in the list."""
+    model = catalog.model("llama3.1-8b")
+    base, c = kv_layout(model, 16.0), site(catalog.gpu("h100-sxm"), model, "2026-11-24").calibration
+    lists = [
+        attention(attended_at(spelling.apply(name, base), base, 1, 16_384, 0), 8.0, None)
+        for name in ("baseline", "turboquant:4", "mhc:2x", "shadowkv", "fp8")
+    ]
+    for order in (lists, lists[::-1]):
+        together = device_time(stack(order), c)
+        assert together == pytest.approx([device_time(each, c) for each in order])
+    assert {*FIELDS, *FEW} == {f for f, kind in Operator.__annotations__.items() if kind is Amount}

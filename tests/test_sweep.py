@@ -12,6 +12,7 @@ from typing import Any
 
 import processes
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("pyarrow")
 
@@ -27,6 +28,7 @@ from kvplan.api.sweeping.crews import LoneCrew
 from kvplan.api.sweeping.questions import COLUMNS, QUESTIONS, askable, parameters, unavailable
 from kvplan.api.sweeping.summary import Front
 from kvplan.catalog.keys import Ledger
+from kvplan.cli import group
 from kvplan.errors import KvplanError, SpecError
 from kvplan.planning import design
 from kvplan.specs.sweep import Sampling
@@ -89,7 +91,11 @@ def table(folder: str) -> list[dict[str, Any]]:
         ("[1, 8, 64]", "{from: 1, to: 9, steps: 3, scale: lgo}", "scale: no scale named 'lgo'; did you mean 'log'"),
         ("fixed: {model: llama3.1-8b, ", "fixed: {", "line 4: fixed: missing model, as in fixed: {model: "),
         ("isl: 2k", "gpu: h100, isl: 2k", "line 5: vary: gpu stands in two of fixed, cases and vary"),
-        ("[baseline, fp8]", "[baseline, fp8", "study.yaml: line 8: "),
+        ("[baseline, fp8]", "[baseline, fp8", "line 8: expected , or ]: the list that begins in line 7 is not closed"),
+        ("  technique", "\ttechnique", "line 7: a tab; indent with spaces"),
+        ("name: loads", "name: @loads", "line 2: @ cannot begin a value; put the value in quotes"),
+        ("name: loads", "name: a: b", "put texts with : in quotes"),
+        ("name: loads", "name: 'loads", "the quote that begins in line 2 is not closed"),
         ("name: loads", "name: loads\nminimize: usd_per_qery", "line 3: minimize: no figure named 'usd_per_qery'"),
         ("name: loads", "name: loads\nheat: {x: gpu, y: isl, figure: p95_ttft}", "heat: y: no varied parameter"),
         ("name: loads", "name: loads\nsample: {method: sobl, points: 8}", "sample: method: no method named 'sobl'"),
@@ -347,15 +353,23 @@ def test_the_day_is_that_of_the_folder_until_another_is_named(place: Path) -> No
     assert (later.day, later.asked) == ("2026-11-25", 12)
 
 
-def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("group", [1, 5, 50_000])
+def test_compacting_keeps_every_row_in_one_file(place: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
     monkeypatch.setattr(sys.modules["kvplan.api.sweep"], "MOST", 2)
+    monkeypatch.setattr(sys.modules["kvplan.catalog.parts"], "GROUP", group)
     kvplan.sweep(write(LOADS), "results", workers=1)
     rows = table("results")
     assert len(list(Path("results").glob("part-*.parquet"))) == 6
     swept = kvplan.sweep("study.yaml", "results", workers=1, compact=True)
     (path,) = Path("results").glob("part-*.parquet")
     assert parquet.read_table(path).to_pylist() == rows and swept.asked == 0
+    assert parquet.ParquetFile(path).num_row_groups == -(-len(rows) // group)
     assert kvplan.sweep("study.yaml", "results", workers=1).asked == 0
+    more = write(LOADS.replace("8, 64", "2, 8, 64"))
+    kvplan.sweep(more, "results", workers=1, compact=True)  # one file again, of the old one and of what is new
+    assert len(list(Path("results").glob("part-*.parquet"))) == 1
+    assert [row["point"] for row in table("results")] == sorted(row["point"] for row in table("results"))
+    assert kvplan.sweep(more, "results", workers=1).summary.rows == len(table("results"))
 
 
 def test_the_folder_is_read_as_one_table(place: Path) -> None:
@@ -387,6 +401,9 @@ def test_so_far_asks_nothing(place: Path) -> None:
     with pytest.raises(SpecError, match="results: no such folder; no point of this study has been asked yet"):
         kvplan.sweep(write(LOADS), "results", so_far=True)
     assert not Path("results").exists()
+    Path("results").mkdir()
+    said = CliRunner().invoke(group, ["sweep", write(LOADS), "-o", "results", "--so-far"]).stdout
+    assert "There are no points in results yet: the same without --so-far asks them." in said and "duckdb" not in said
 
 
 # -- the ledger, the front ------------------------------------------------------------------------
@@ -630,6 +647,7 @@ def test_without_ray_it_says_what_to_install(place: Path, monkeypatch: pytest.Mo
         SpecError, match=r"engine: needs Ray 2.60 or newer; install it with: pip install 'kvplan\[ray\]'"
     ):
         kvplan.sweep(write(LOADS), "results", engine="ray")
+    assert not Path("results").exists()
 
 
 @pytest.mark.slow

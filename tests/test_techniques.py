@@ -2,30 +2,34 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from kvplan import catalog
 from kvplan.api.sites import site
 from kvplan.errors import Incompatible, KvplanError, UnknownName
 from kvplan.kv import spelling, techniques
 from kvplan.kv.budget import Deployment
-from kvplan.kv.layout import KVLayout
+from kvplan.kv.layout import KVLayout, Unpacking
 from kvplan.kv.model_cache import kv_layout
 from kvplan.perf.operators import attended_at
 from kvplan.perf.step_time import operator_time
 from kvplan.planning.configurations import configurations
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
+from kvplan.report.evaluations import part
 
 EXAMPLES = [kind.example for kind in techniques.TECHNIQUES.values()]
 NAMES = st.sampled_from(catalog.names("models"))
 
 
 def layout(name: str = "llama2-7b") -> KVLayout:
-    return kv_layout(catalog.model(name), 16.0)
+    """Return a model's layout, nine tenths of whose prompts are images: only what prunes those looks at it."""
+    return replace(kv_layout(catalog.model(name), 16.0), visual=0.9)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -104,6 +108,15 @@ def test_two_techniques_compose_exactly_when_they_act_on_different_factors(first
             spelling.parts(f"{first}+{second}")
     else:
         assert len(spelling.parts(f"{first}+{second}")) == 2
+
+
+def test_a_document_names_the_techniques_that_do_not_compose_with_one() -> None:
+    kinds = techniques.TECHNIQUES.values()
+    for kind in kinds:
+        assert part(kind)["excludes"] == [k.name for k in kinds if k.factor == kind.factor]
+    assert (
+        {"h2o", "streaming"} <= set(part(techniques.TECHNIQUES["h2o"])["excludes"]) <= {k.name for k in kinds} - {"fp8"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -295,7 +308,7 @@ def test_a_release_serves_what_had_come_and_had_not_gone() -> None:
     assert spelling.served_by("turboquant:4", catalog.engine("vllm"))
     assert spelling.served_by("fp8", catalog.engine("vllm@0.11"))
     assert spelling.supporting(techniques.TECHNIQUES["streaming"], "4,4096", "trtllm") is None, "gone with its backend"
-    assert "TensorRT-LLM from 0.8 (2024-02-29), gone from 1.2" in spelling.needs("streaming:4,4096")[0]
+    assert "TensorRT-LLM from 0.8 (~2024-02-29), gone from 1.2" in spelling.needs("streaming:4,4096")[0]
 
 
 def test_a_format_the_gpu_lacks_is_not_planned_on_it() -> None:
@@ -325,9 +338,12 @@ def test_bytes_of_rounded_caches(text: str, each: float) -> None:
 
 
 def test_bytes_of_kivi_leave_the_last_tokens_whole() -> None:
-    """2 bits and 32 bits of scale and zero per 32 elements are 3: 768 B a token, but 4,096 B of the last 128."""
+    """2 bits and 32 bits of scale and zero per 32 elements are 3: 768 B a token, but 4,096 B of the last 128.
+
+    Keys are rounded 32 tokens at a time: of 1,000 tokens 864 keys are, and 872 values.
+    """
     kivi = spelling.apply("kivi:2", layout(EIGHT))
-    assert kivi.stored(1000) == kivi.read(1000) == LAYERS * (872 * 768 + 128 * TOKEN)
+    assert kivi.stored(1000) == kivi.read(1000) == LAYERS * ((864 + 872) * 384 + (136 + 128) * TOKEN // 2)
     assert kivi.stored(100) == layout(EIGHT).stored(100)
     assert (kivi.growth(100), kivi.growth(1000)) == (LAYERS * TOKEN, LAYERS * 768)
     assert spelling.apply("kivi:4", layout(EIGHT)).growth(1000) == LAYERS * 5 / 16 * TOKEN
@@ -414,8 +430,18 @@ def test_bytes_of_layers_that_share() -> None:
 
 
 def test_what_unpacking_takes_is_time_and_no_bytes() -> None:
-    plain, packed = (spelling.apply(text, layout(EIGHT)).groups[0] for text in ("int4", "int4:token"))
-    assert plain.unpacks == 0 < packed.unpacks == pytest.approx(8 * 256 * 2 * 6.1)
+    """VLLM unpacks int8 once for a group's heads, TurboQuant for each of 32 query heads, which every rank divides."""
+    names = ("fp8", "int8:token", "turboquant:4")
+    plain, packed, turbo = (spelling.apply(text, layout(EIGHT)).groups[0] for text in names)
+    assert plain.unpacks == Unpacking() and packed.unpacks.work == pytest.approx(8 * 256 * 6e-11)
+    assert turbo.unpacks.work == pytest.approx(32 * 256 * 1.1e-10) and turbo.unpacks.by_query
+    base = layout(EIGHT)
+    one, eight, sixteen = (
+        attended_at(spelling.apply("turboquant:4", base), base, ranks, 1000, 0).decode[0] for ranks in (1, 8, 16)
+    )
+    assert one.unpacks == pytest.approx(28 * 1000 * 32 * 256 * 1.1e-10), "28 layers inside"
+    assert one.unpacks == pytest.approx(8 * eight.unpacks) and eight.unpacks == pytest.approx(2 * sixteen.unpacks)
+    assert one.lags == eight.lags == pytest.approx(28 * 1000 * 12.8e-9), "however many heads"
 
 
 # -- one place to add a technique -----------------------------------------------------------------
@@ -511,3 +537,51 @@ def test_the_search_knows_where_a_workload_s_prompt_ends() -> None:
     assert not refused and shapes
     for shape in shapes:
         assert shape.layout.stored(demand.prompt + 100) == 32 * (1024 + 100) * 4096
+
+
+def test_bytes_of_pruned_images_and_of_images_beside_the_prompt() -> None:
+    """Qwen2.5-VL reads video-qa's 30,720 visual tokens of 31k; a third of them stays, and every token of text.
+
+    Llama 3.2 11B Vision holds 8 layers x 30,720 tokens x 8 heads x 2 x 128 x 2 B beside its prompt, for 3 questions.
+    """
+    found = kvplan.techniques("qwen2.5-vl-7b", "video-qa", techniques=["visual:25%"], tp=1, on="2026-11-24")
+    prompt, (plain, pruned) = found.estimate.query.prompt, found.rows
+    parts = found.workload.parts
+    share = sum(p.tokens for p in parts if p.visual) / sum(p.tokens for p in parts)
+    kept = int(prompt * (1 - Fraction(share).limit_denominator(10_000) * Fraction(3, 4)))
+    each = plain.row.stored / found.estimate.query.context
+    assert pruned.row.stored == pytest.approx((kept + found.estimate.query.output) * each)
+    assert plain.row.layout.visual == pytest.approx(share) and pruned.row.layout.shared(prompt) == kept * each
+    assert pruned.quality.known and 0.015 < pruned.quality.drop < 0.05 and not pruned.engines
+    with pytest.raises(Incompatible, match="name a workload that has some"):
+        spelling.apply("visual:25%", kv_layout(catalog.model(EIGHT), 16.0))
+    vision = kvplan.techniques("llama3.2-11b-vision", "video-qa", techniques=["fp8"], tp=1, on="2026-11-24")
+    visual = round(vision.workload.visual_tokens)
+    assert vision.beside.bytes == 8 * visual * 8 * 2 * 128 * 2 and vision.beside.questions == 3
+    assert vision.beside.each == vision.beside.bytes / 3
+    assert kvplan.techniques("llama3.1-8b", "rag", techniques=["fp8"], on="2026-11-24").beside is None
+
+
+@pytest.mark.parametrize("length", [1000, 4096, 16_383])
+@pytest.mark.parametrize("percent", [10, 25, 50, 75])
+def test_tokens_kept_are_those_of_kvpress_rules(length: int, percent: int) -> None:
+    """Rules of kvpress's presses, read at 82cc93e (score), f865ecd (pyramid), 5c6d1c5 (chunks), 4b0ca7a (heads)."""
+    share, layers = Fraction(percent, 100), 32
+
+    def kept(text: str) -> float:
+        return spelling.apply(text, layout(EIGHT)).stored(length) / (layers * 4096)
+
+    by_score = max(1, int(length * share))
+    assert kept(f"snapkv:{percent}%") == kept(f"kvzip:{percent}%") == kept(f"adakv:{percent}%") == by_score
+    # a pyramid falls in equal steps around the mean: layers round theirs
+    least = length * float(share) / 20
+    most = min(2 * length * float(share) - least, length - 64)
+    least = 2 * length * float(share) - most if most == length - 64 else least
+    steps = [round(most - i * (most - least) / (layers - 1)) for i in range(layers)]
+    usual = [round(length * float(share))] * layers
+    pyramid = steps if length >= most >= least >= 64 else usual
+    assert kept(f"pyramidkv:{percent}%") == pytest.approx(sum(pyramid) / layers, abs=1.0)
+    chunks = max(1, int(-(-length // 10) * share)) * 10
+    assert abs(kept(f"chunkkv:{percent}%") - chunks) <= 10
+    # all tokens in the heads that retrieve, sinks and recent ones in the others
+    assert kept(f"duo:{percent}%") == pytest.approx(length * (1 - (1 - float(share)) * (1 - 320 / length)), abs=1.0)

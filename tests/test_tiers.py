@@ -1,10 +1,14 @@
 """Tiers of prefix caches: their sizes and times by hand, and what they change in a plan."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kvplan
+from kvplan.errors import KvplanError
 from kvplan.kv.tiers import C2C, TIERS, bandwidth
 from kvplan.planning.prompts import kept_prefixes
+from kvplan.planning.reuse import found_again
 from kvplan.units import MONTH
 
 DAY = "2026-11-24"
@@ -44,10 +48,62 @@ def test_no_tiers_without_shared_prefixes_and_superchips_read_faster() -> None:
 
 def test_offloading_finds_more_prefixes_and_each_waits_for_its_transfer() -> None:
     asked = {"gpus": "h100", "ttft": "30s", "weights": "bf16", "on": DAY}
-    plain, beside = (
-        kvplan.recommend("doc-qa", "llama3.1-70b", techniques=name, **asked).plan
-        for name in ("baseline", "offload:cpu")
+    first, second = (
+        kvplan.recommend("doc-qa", "llama3.1-70b", techniques=name, **asked) for name in ("baseline", "offload:cpu")
     )
+    plain, beside, bill = first.plan, second.plan, second.bill
     assert plain is not None and beside is not None
-    assert beside.cached_share >= plain.cached_share and beside.usd <= plain.usd * 1.001
     assert beside.quality.drop == 0 and beside.served_by_engine
+    line = next(line for line in bill.lines if line.name == "host memory")
+    assert line.amount * MONTH == pytest.approx(beside.gpus * 200 * 0.17), "200 GB a GPU at 17 cents"
+    assert bill.total == pytest.approx(sum(each.amount for each in bill.lines))
+    assert bill.per("query") == pytest.approx(beside.usd) and "host memory" not in [x.name for x in first.bill.lines]
+    assert second.usd[1] == pytest.approx(beside.usd), "the point is the middle of the range"
+    kept = next(each.amount for each in bill.lines_per("query") if each.name == "host memory")
+    assert beside.cached_share >= plain.cached_share and beside.usd - kept <= plain.usd * 1.001
+
+
+def test_a_tier_is_a_line_of_an_estimate_that_sums() -> None:
+    found = kvplan.estimate("llama3.1-8b", "32k", gpus="h100", tp=1, techniques=["offload:ssd"], on=DAY)
+    plain, disk = (row.cost for row in found.rows)
+    line = disk.lines[-1]
+    assert [each.name for each in disk.lines] == ["prefill", "decode", "local SSD"]
+    assert line.amount == pytest.approx(3000 * 0.01 / MONTH * found.rows[1].query_seconds)
+    assert disk.per_query == pytest.approx(plain.per_query + line.amount)
+    with pytest.raises(KvplanError, match="did you mean 'offload:cpu' or 'offload:ssd'"):
+        kvplan.estimate("llama3.1-8b", "32k", gpus="h100", techniques=["offload:tape"], on=DAY)
+
+
+CHAINS = st.lists(st.lists(st.integers(0, 6), max_size=4, unique=True), max_size=30)
+
+
+@given(CHAINS, st.integers(0, 2000))
+def test_prefixes_of_a_trace_are_found_as_by_hand(prompts: list[list[int]], room: int) -> None:
+    """A list of blocks in the order of their last use, cut from its old end."""
+    chains = [tuple((key, 100 * (i + 1)) for i, key in enumerate(keys)) for keys in prompts]
+    found = dict.fromkeys((room, 10**9), 0)
+    for size in found:
+        order: list[int] = []
+        for keys in prompts:
+            here = next((i for i, key in enumerate(keys) if key not in order), len(keys))
+            found[size] += 100 * here
+            order = ([key for key in order if key not in keys] + keys)[-(size // 100) :] if size >= 100 else []
+    shares, again = found_again(chains, [room])
+    tokens = sum(100 * len(keys) for keys in prompts)
+    assert shares[0] == pytest.approx(found[room] / found[10**9] if found[10**9] else 0.0)
+    assert again == pytest.approx(found[10**9] / tokens if tokens else 0.0)
+
+
+def test_a_trace_says_how_often_prefixes_are_found(tmp_path) -> None:
+    """Two documents in turn, both of which fit every memory but that of a GPU whose batch fills it."""
+    blocks = ([0, 1], [2, 3])
+    rows = [
+        f'{{"timestamp": {i}, "input_length": 1024, "output_length": 8, "hash_ids": {blocks[i % 2]}}}' for i in range(6)
+    ]
+    file = tmp_path / "turns.jsonl"
+    file.write_text("\n".join(rows))
+    found = kvplan.techniques("llama3.1-8b", "doc-qa", techniques="fp8", tp=1, trace=str(file), on=DAY)
+    assert [t.by for t in found.tiers] == ["trace"] * 4 and [t.found for t in found.tiers[1:]] == [1.0] * 3
+    file.write_text(rows[0].replace(', "hash_ids": [0, 1]', ""))
+    with pytest.raises(KvplanError, match="names no shared blocks"):
+        kvplan.techniques("llama3.1-8b", "doc-qa", techniques="fp8", tp=1, trace=str(file), on=DAY)

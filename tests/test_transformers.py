@@ -40,7 +40,10 @@ UNTESTED = {
     "yi": "transformers has no class (read as llama)",
     "nemotron_nas": "transformers has no class",
     "kimi_k3": "transformers has no class",
+    "rwkv5": "transformers has no class",
+    "rwkv6": "transformers has no class",
     "rwkv7": "transformers has no class",
+    "plamo2": "transformers has no class",
     "jais": "transformers has no class",
     "phi3_v": "transformers has no class",
     "phi4flash": "transformers has no class",
@@ -50,6 +53,8 @@ UNTESTED = {
     "kimi_vl": "transformers has no class (its tower is kimi_k25's)",
     "ernie4_5_moe_vl": "transformers has no class (Baidu's own files; ernie4_5_vl_moe_text is compared)",
     "plain": "what an architecture without a reader is read as",
+    "deepseek": "transformers has no class",
+    "minimax_m3": "transformers has no class (its text part alone; minimax_m3_vl_text is compared)",
     "bailing_moe": "transformers has no class",
     "bailing_moe_v2": "transformers has no class",
     "chatglm": "transformers has no class",
@@ -86,6 +91,9 @@ SINCE = {
     "lfm3": "5.23",
     "beam": "5.21",
     "flint": "5.21",
+    "dory": "5.24",
+    "mistral_large4": "5.24",
+    "inkling_text": "5.24",
 }
 
 # fmt: off
@@ -105,6 +113,7 @@ MLA = {"head_dim": 8, "num_key_value_heads": 4}
 CSA, HCA = "compressed_sparse_attention", "heavily_compressed_attention"
 V4 = {"num_key_value_heads": 1, "head_dim": 24, "partial_rotary_factor": 0.25, "o_groups": 2, "o_lora_rank": 10,
     "index_head_dim": 12, "index_n_heads": 2, "index_topk": 4, "hc_mult": 2, "compress_rates": {CSA: 4, HCA: 16}}
+LARGE = {"num_key_value_heads": 4, "index_topk": 4, "index_head_dim": 12, "index_n_heads": 2}
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 6, "mamba_n_groups": 2, "mamba_d_conv": 4,
     "mamba_chunk_size": 8}
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10}
@@ -498,6 +507,18 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
     "ministral": ({}, {"layer_types": SF}, {"sliding_window": 3, "head_dim": 6, "tie_word_embeddings": True}),
     "ministral3": ({"sliding_window": None}, {}, {"head_dim": 6, "tie_word_embeddings": True}),
     "mistral": ({}, {"sliding_window": None, "head_dim": None}, {"sliding_window": 1}),
+    "inkling_text": (
+        {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 12, "sliding_window_size": 8,
+         "num_hidden_layers": 7},
+        {"swa_num_attention_heads": 2, "swa_num_key_value_heads": 1, "swa_head_dim": 24, "sliding_window_size": 5,
+         "layer_types": ["hybrid_sliding", "hybrid", "hybrid", "hybrid_sliding"], "conv_kernel_size": 3, "d_rel": 6,
+         "rel_extent": 11, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], **TIED},
+    ),
+    "dory": (
+        {"num_hidden_layers": 6, "n_input_layers": 2, "n_output_layers": 2},
+        {"num_hidden_layers": 6, "n_input_layers": 1, "n_output_layers": 2, "n_recurrent_layers": 3,
+         "n_recurrent_loops": 3, "layer_types": ["full_attention", *SF, "full_attention"], **BIAS, **TIED},
+    ),
     "mistral4": (
         {"num_key_value_heads": 4, "qk_nope_head_dim": 8, "first_k_dense_replace": 1},
         {"num_key_value_heads": 4, "qk_nope_head_dim": 8, "q_lora_rank": None, "first_k_dense_replace": 0,
@@ -657,6 +678,14 @@ CONFIGS |= {
         {"text_config": ("qwen2", {}), "vision_config": SIGLIP},
         {"text_config": ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}), "vision_config": SIGLIP,
          "tie_word_embeddings": True},
+    ),
+    "mistral_large4": (
+        {"text_config": ("mistral_large4_text", LARGE), "vision_config": PIXTRAL},
+        {"text_config": ("mistral_large4_text", {**LARGE, "num_hidden_layers": 6,
+            "kv_source_layers": [0, 0, 2, 2, 2, 5], "no_rope_layers": [1, 1, 0, 0, 0, 1], "attention_bias": True,
+            "indexer_types": ["full", "shared", "full", "full", "shared", "full"]}), "vision_config": PIXTRAL},
+        {"text_config": ("mistral_large4_text", {**LARGE, "first_k_dense_replace": 2, "n_shared_experts": 2}),
+         "vision_config": PIXTRAL, "multimodal_projector_bias": True},
     ),
     "mistral3": (
         {"text_config": ("mistral", {}), "vision_config": PIXTRAL},

@@ -79,10 +79,25 @@ def test_time_and_money_read_well() -> None:
         "84.0 s",
         "10.0 min",
     ]
-    assert [units.show_usd(u) for u in (0.00001, 0.0276, 0.5, 2.5, 1234.5)] == [
-        "$1.0e-05",
+    assert [units.show_usd(u) for u in (0, 0.00001, 0.0000216, -0.0000216, 0.0276, 0.5, 2.5, 1234.5)] == [
+        "$0.00",
+        "$0.000010",
+        "$0.000022",
+        "$-0.000022",
         "$0.0276",
         "$0.500",
         "$2.50",
         "$1,234",
     ]
+
+
+def test_odds_are_never_certain() -> None:
+    assert [units.show_odds(p) for p in (0.92, 0.996, 1.0, 0.001)] == ["92 %", "over 99 %", "over 99 %", "under 1 %"]
+    assert [units.short_odds(p) for p in (0.92, 1.0, 0.001)] == ["92 %", ">99 %", "<1 %"]
+
+
+def test_two_numbers_are_told_apart_by_as_many_digits_as_it_takes() -> None:
+    assert units.show_apart(5.3, 5.0, units.show_time) == ("5.3 s", "5.0 s")
+    assert units.show_apart(5.004, 5.0, units.show_time) == ("5.004 s", "5.000 s")
+    assert units.show_apart(0.8996, 0.9, units.show_percent) == ("89.96 %", "90.00 %")
+    assert units.show_apart(2.0, 2.0, units.show_time) == ("2.0 s", "2.0 s")

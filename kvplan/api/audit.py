@@ -10,13 +10,14 @@ from kvplan.claims.checks import Evidence
 from kvplan.claims.judging import verdicts
 from kvplan.claims.verdicts import Verdict
 from kvplan.specs.claims import Claims
+from kvplan.specs.result import Result
 
 #: the claims checked when no file is named: the article kvplan started from
 ARTICLE = "article"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit:
+class Audit(Result, of="audit"):
     """Claims and what became of each, in the same order."""
 
     claims: Claims  #: as the file has them

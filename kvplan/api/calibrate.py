@@ -11,12 +11,13 @@ from kvplan.api.kernel_profiles import known
 from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.api.profile import Profiled, base, recalibrated
 from kvplan.catalog.files import distinct
-from kvplan.catalog.samples import holds_samples
+from kvplan.catalog.samples import holds_samples, must_be_writable
 from kvplan.catalog.tables import stem, write_profile
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.measuring.device.course import COLUMNS
 from kvplan.measuring.kernels.rows import MEASURED, KernelRow
 from kvplan.measuring.residuals import Residuals
+from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS, Source
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SERVER_COMMENT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedKernels:
+class FittedKernels(Result, of="calibrate"):
     """A fit of kernels to rows and where its profile is; `parts`: each part of a kernel with its errors."""
 
     kernels: int  #: kernels fitted
@@ -45,14 +46,14 @@ class FittedKernels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedKernels:
+class CheckedKernels(Result, of="calibrate"):
     """What was left out of fits of kernels, and the errors on it."""
 
     checks: Sequence[tuple[str, Sequence[Residuals]]]  #: (what was held out, errors on it by GPU, engine and dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedServers:
+class FittedServers(Result, of="calibrate"):
     """A fit of servers: where its profile is (nowhere when it was only tested) and the errors on rows left out.
 
     `shipped` is the profile it stands on, '' for none; `speculative` the engine versions with speculative decoding.
@@ -75,6 +76,10 @@ def calibrate(
     output: str | None = None,
     *,
     metrics: str | None = None,
+    prometheus: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    select: str | Iterable[str] = (),
     window: float | str = "30s",
     kind: str | None = None,
     gpu: str | None = None,
@@ -93,8 +98,9 @@ def calibrate(
     End-to-end rows move the shipped profile's servers unless the fit is `from_scratch`; `speculative` names the engine
     versions that ran speculative decoding. `gpu` picks the rows of one GPU, `ref` and `on` say where and on which day
     the rows were obtained. `metrics` is the address of a live server whose load and times within a `window` make one
-    more row. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values that
-    cannot be understood, and for too few rows.
+    more row; a `prometheus` server's are the windows it kept from `since` to `until`, of servers under the labels that
+    `select` names. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values
+    that cannot be understood, and for too few rows.
 
         >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
@@ -102,9 +108,12 @@ def calibrate(
     words, given, versions = (
         values.several(rows, "rows"), values.settings(settings), values.several(speculative, "speculative"),
     )  # fmt: skip
-    metrics, length = values.given(values.word, metrics, "metrics"), values.seconds(window, "window")
-    if not words and metrics is None:
-        raise SpecError("rows: name at least one file of measured rows, or the metrics of a server")
+    metrics, prometheus = (
+        values.given(values.word, metrics, "metrics"), values.given(values.word, prometheus, "prometheus"),
+    )  # fmt: skip
+    live, length = metrics or prometheus, values.seconds(window, "window")
+    if not words and live is None:
+        raise WrongUse("rows: name at least one file of measured rows, or the metrics of a server")
     kind, tier = values.given(values.one_of, kind, "kind", ROWS), values.one_of(tier, "tier", TIERS)
     output, gpu = values.given(values.word, output, "output"), values.given(values.word, gpu, "gpu")
     name, title, ref = (
@@ -115,23 +124,28 @@ def calibrate(
         values.flag(from_scratch, "from_scratch"),
         values.given(values.called, progress, "progress"),
     )
-    named = ", ".join([*map(base, words), *([metrics] if metrics else [])])
+    named = ", ".join([*map(base, words), *([live] if live else [])])
     source = Source(kind=KINDS[0], ref=ref or named, date=values.day(on))
     distinct(words, output)
     servers = [word for word in words if holds_servers(word, kind)]
-    if servers or metrics:
+    if output is not None:
+        must_be_writable(output)
+    if servers or live:
         if other := next((word for word in words if word not in servers), ""):
             raise SpecError(
-                f"{metrics or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
+                f"{live or servers[0]} holds end-to-end rows and {other} does not; calibrate them one after another"
             )
         about = None if output is None else described(output, name, title or "", tier, source)
-        from kvplan.api.watch import looked
+        from kvplan.api.watch import looked, watch
 
-        live = [looked(metrics, length, given)] if metrics else []
-        return calibrate_servers(words, live, output, kind, gpu, given, from_scratch, versions, about, progress)
+        ranges: dict[str, Any] = {"prometheus": prometheus, "since": since, "until": until, "select": select}
+        once = None if prometheus else 1
+        seen = list(watch(metrics, window=length, settings=given, count=once, **ranges)) if live else []
+        tables = [looked(seen, live)] if live else []
+        return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)
     refuse_settings(given)
     if from_scratch or versions:
-        raise SpecError("from_scratch, speculative: are for end-to-end rows")
+        raise WrongUse("from_scratch, speculative: are for end-to-end rows")
     if any(holds_samples(word, COLUMNS) for word in words):
         if output is None or len(words) > 1 or kind or gpu or title or ref or on:
             raise SpecError("samples of `kvplan profile` are fitted alone: one file, its output and at most a name")

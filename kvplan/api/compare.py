@@ -5,7 +5,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from kvplan import catalog
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.planning.compare import Comparison, Side, answered, saved
 from kvplan.planning.compare import compare as compared
 
@@ -27,7 +27,7 @@ def compare(
         (True, ())
     """
     if after is not None and on is not None:
-        raise SpecError("on: is for asking again; give one plan, or two plans without a day")
+        raise WrongUse("on: is for asking again; give one plan, or two plans without a day")
     if after is None:
         if not isinstance(before, str):
             raise SpecError("before: name the file of a saved plan to ask its question again, or give two plans")

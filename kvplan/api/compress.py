@@ -1,6 +1,7 @@
 """Latents of a model's keys and values, learned and written beside it."""
 
 from dataclasses import dataclass
+from re import fullmatch
 from typing import Any
 
 from kvplan.api import values
@@ -14,6 +15,8 @@ from kvplan.specs.model import ModelSpec
 FROM = ("texts", "weights")
 #: more steps of healing than a sitting has, and texts they go over
 MOST_STEPS, TEXTS_HEALED = 100_000, 64
+#: size of latents until their own is known; it says which heads share one
+UNTIL = "2x"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class LatentsWritten:
     technique: str  #: in its one spelling
     learned_from: str  #: of FROM
     layers: tuple[LayerHeld, ...]  #: that store latents
+    energy: float | None  #: share of the variance that their size was chosen for, of 1; None: the size was named
     healed: int  #: steps of distillation
     output: str  #: the file
     bytes: int  #: its size [B]
@@ -47,6 +51,7 @@ def compress(
     output: str,
     *,
     learn_from: str = "texts",
+    energy: float | str | None = None,
     heal: int = 0,
     dtype: str | None = None,
     seed: int = 0,
@@ -55,23 +60,25 @@ def compress(
     """Learn the latents that a technique stores, and write them into the folder `output` as safetensors.
 
     `model` is a folder with weights, or recall, the small model that is shipped. `learn_from` is texts (calibration
-    texts drawn by `seed`, read by the model) or weights (singular vectors of its projections); `heal` steps of
-    distillation train them afterwards. Raises KvplanError for values that cannot be understood, and where torch or
-    transformers are missing.
+    texts drawn by `seed`, read by the model) or weights (singular vectors of its projections). With `energy` (95%) they
+    are as narrow as lets every layer hold that share of its variance: the technique is mhc, or mhc:gN, without a size.
+    `heal` steps of distillation train them afterwards. Raises KvplanError for values that cannot be understood, and
+    where torch or transformers are missing.
 
         >>> from kvplan.api.compress import compress
         >>> compress("recall", "mhc:2x", "latents").layers[0].key_rank  # doctest: +SKIP
         32
     """
     evaluation, models = _room()
-    name = spelling.canonical(values.word(technique, "technique"))
+    share = values.given(values.share, energy, "energy")
+    name = spelling.canonical(_sized(values.word(technique, "technique"), share))
     if "mhc" not in {kind.name for kind, _ in spelling.parts(name)}:
         raise SpecError(f"technique: {name} stores nothing that is learned; write mhc:4x, or run kvplan evaluate")
     chosen = values.one_of(learn_from, "learn_from", FROM)
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
     steps = values.count(heal, "heal", 0, MOST_STEPS)
     with models.threads(loaded.model):
-        learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31))
+        learned = _learned(evaluation, loaded, name, chosen, values.count(seed, "seed", 0, 2**31), share)
         if not learned.latents:
             raise KvplanError(f"{name}: no layer of {loaded.spec.title} stores latents")
         if steps:
@@ -84,8 +91,9 @@ def compress(
     file = write_latents(values.word(output, "output"), content)
     return LatentsWritten(
         model=loaded.spec,
-        technique=name,
+        technique=learned.technique,
         learned_from=chosen,
+        energy=share,
         layers=_layers(learned),
         healed=steps,
         output=file,
@@ -93,12 +101,27 @@ def compress(
     )
 
 
-def _learned(evaluation: Any, loaded: Any, technique: str, how: str, seed: int) -> Any:
+def _sized(technique: str, energy: float | None) -> str:
+    """Return a technique with a size that serves until its own is known, where `energy` is to choose it."""
+    if energy is None:
+        return technique
+    options = technique.removeprefix("mhc")
+    if not technique.startswith("mhc") or not fullmatch(r"(:g\d+|:joint|:fused|:reconstruct)*", options):
+        raise SpecError(f"technique: energy chooses the size; write mhc or mhc:g4 in place of {technique}")
+    return f"mhc:{UNTIL}{options}"
+
+
+def _learned(evaluation: Any, loaded: Any, technique: str, how: str, seed: int, energy: float | None) -> Any:
     from kvplan.compress import latents
 
     if how == "weights":
-        return latents.by_weights(loaded.model, loaded.spec, technique)
-    return latents.by_texts(loaded.model, loaded.spec, technique, evaluation.calibration(loaded, seed))
+        sums = latents.sums_of_weights(loaded.model, loaded.spec, technique)
+    else:
+        sums = latents.sums_of_texts(loaded.model, loaded.spec, technique, evaluation.calibration(loaded, seed))
+    if energy is None:
+        return latents.learned(technique, sums)
+    options = technique.removeprefix("mhc").removeprefix(f":{UNTIL}")
+    return latents.by_energy(loaded.model, loaded.spec, options, energy, sums)
 
 
 def _layers(learned: Any) -> tuple[LayerHeld, ...]:

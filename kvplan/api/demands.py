@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import read_by
@@ -24,10 +24,10 @@ def spoken_of(workload: str | None, isl: int | str | None, osl: int | str | None
     read, written = values.optional_tokens(isl, "isl"), values.optional_tokens(osl, "osl")
     if read is None and written is None:
         if workload is None:
-            raise SpecError("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
+            raise WrongUse("workload: name one, or give isl= and osl= (tokens in and out) and rate= instead")
         return values.word(workload, "workload")
     if workload is not None or read is None or written is None:
-        raise SpecError("workload, isl, osl: give either a workload, or both isl and osl")
+        raise WrongUse("workload, isl, osl: give either a workload, or both isl and osl")
     return alike(read, written, day)
 
 
@@ -55,7 +55,7 @@ def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load
     demand = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)
     volume = load * (demand.arrivals.queries_per_day if per_day is None else per_day)
     if not volume:
-        raise SpecError(
+        raise WrongUse(
             "rate, queries_per_day: give one of them; requests without a workload have no volume of their own"
         )
     return replace(demand, arrivals=replace(demand.arrivals, queries_per_day=volume))

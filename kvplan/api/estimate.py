@@ -16,13 +16,14 @@ from kvplan.api.sites import (
     one_price,
     price_list,
     site,
+    word_of,
 )
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, survey
 from kvplan.planning.points import usual_limits
 from kvplan.planning.site import Limits, Query
-from kvplan.quality.loss import Quality
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 
 #: the task family whose loss is shown where no workload tells it
@@ -114,11 +115,6 @@ def at_contexts(question: Mapping[str, Any], answer: Estimate) -> list[Estimate]
         for name, limit in (("ttft", answer.limits.ttft), ("tpot", answer.limits.tpot))
     }
     return [answer if c == asked else estimate(**{**fixed, "context": c}) for c in sorted({*contexts, asked})]
-
-
-def word_of(gpu: str, words: Iterable[str]) -> str:
-    """Return the word that named a GPU, which may be a file; its name where none did."""
-    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)
 
 
 def expected(technique: str, model: ModelSpec, context: int) -> Quality:

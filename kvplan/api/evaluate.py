@@ -6,11 +6,13 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api import values
+from kvplan.catalog.samples import measured_profile
 from kvplan.catalog.tables import write_profile
 from kvplan.catalog.weights import running_text
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 
 if TYPE_CHECKING:
     from kvplan.compress.evaluation import EvaluationPlan, Findings, TaskScore
@@ -31,13 +33,14 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
+class Evaluated(Result, of="evaluate"):
     """What was measured of a model, and where its scores were written."""
 
     model: ModelSpec  #: as the planner reads it
     asked: "EvaluationPlan"  #: what was measured
     outcome: "Findings"  #: scores, bytes and refusals
-    output: str | None  #: the file of the scores, None where none was asked for
+    output: str | None  #: the file of the scores, None where none was written
+    unwritten: str  #: why none was written though one was asked for, '' otherwise
     command: str  #: what measured it
 
 
@@ -55,6 +58,7 @@ def evaluate(
     latents: str | None = None,
     text: str | None = None,
     dtype: str | None = None,
+    profile: str | None = None,
     seed: int = 0,
     output: str | None = None,
     progress: Progress = lambda _share, _what: None,
@@ -64,7 +68,8 @@ def evaluate(
     `model` is a folder with weights, or recall, the small model that is shipped. `question` is unseen (the text is
     compressed before it is asked), seen or both; `samples` texts with `questions` each, `batch` texts read together;
     `positions` of StreamingLLM are those inside the cache or of the text; `latents` is a folder that compress wrote;
-    `text` is a file perplexity is measured on; `dtype` of the weights is the file's own; `output` is where the scores
+    `text` is a file perplexity is measured on; `dtype` of the weights is the file's own; `profile` is what kvplan
+    profile wrote of this CPU, whose times are set beside those measured; `output` is where the scores
     go for recommend to read. An interruption keeps what is done. Raises KvplanError for values that cannot be
     understood, and where torch or transformers are missing.
 
@@ -84,6 +89,7 @@ def evaluate(
         batch=values.count(batch, "batch", 1, MOST_ASKED),
         seed=values.count(seed, "seed", 0, 2**31),
         text="" if text is None else running_text(values.word(text, "text")),
+        operators=None if profile is None else _operators(values.word(profile, "profile")),
         inside=None if positions is None else POSITIONS[values.one_of(positions, "positions", POSITIONS)],
     )
     loaded = models.load(values.word(model, "model"), values.given(values.one_of, dtype, "dtype", DTYPES))
@@ -94,10 +100,21 @@ def evaluate(
     if not outcome.scores and outcome.refused and not outcome.stopped:
         raise KvplanError("; ".join(why for _, why in outcome.refused))
     command = f"kvplan evaluate of {loaded.spec.name}, seed {seed}"
-    if output is not None and outcome.scores:
+    speaks = any(_speaks(s) for s in outcome.scores)
+    if output is not None and speaks:
         write_profile(output, quality_document(loaded.spec, asked, outcome, command), COMMENT)
-    written = output if outcome.scores else None
-    return Evaluated(model=loaded.spec, asked=asked, outcome=outcome, output=written, command=command)
+    return Evaluated(
+        model=loaded.spec, asked=asked, outcome=outcome, output=output if speaks else None,
+        unwritten=_unwritten(outcome) if output is not None and not speaks else "", command=command,
+    )  # fmt: skip
+
+
+def _operators(word: str) -> Any:
+    """Return the groups of operators of a CPU's profile; raise SpecError where it is none."""
+    found = measured_profile(word)
+    if found is None or found[0].get("device", {}).get("kind") != "cpu":
+        raise SpecError(f"profile: {word}: expected what `kvplan profile --device cpu` wrote on this machine")
+    return found[0]["groups"]
 
 
 def _room() -> tuple[Any, Any]:
@@ -190,6 +207,15 @@ def _speaks(score: "TaskScore") -> bool:
     """Whether a score says something that a plan can be made of."""
     named = score.technique != "baseline" and not score.technique.startswith("random:")
     return named and score.task in FAMILIES and score.baseline > 0
+
+
+def _unwritten(outcome: "Findings") -> str:
+    """Return why no score is one that a plan can be made of."""
+    asked = [s for s in outcome.scores if s.task in FAMILIES]
+    if asked and not any(s.baseline > 0 for s in asked):
+        tasks = " and ".join(dict.fromkeys(s.task for s in asked))
+        return f"the uncompressed model itself finds none of {tasks}, so nothing can be said of what is kept"
+    return f"plans are made of {', '.join(FAMILIES)} under techniques, none of which was measured"
 
 
 def _row(score: "TaskScore", spec: ModelSpec, asked: "EvaluationPlan") -> dict[str, Any]:

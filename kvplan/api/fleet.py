@@ -15,6 +15,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.fleet.options import FleetWorkload, task
 from kvplan.planning.fleet.plan import SECONDS, FleetPlan, plan, surest
 from kvplan.planning.plan import Book
+from kvplan.planning.planned import trust
 from kvplan.planning.site import CONFIDENCE, Limits, Site
 from kvplan.planning.suitability import check_context, read_by
 from kvplan.quality.loss import quality
@@ -80,6 +81,9 @@ def fleet(
         tasks.append(demanded(job, names, sites, limits, forms, stands))
     stock = {s.gpu.name: s.count for s in request.stocks}
     answer = (surest if confidence is None else plan)(tasks, stock, request.buckets, seconds=at_most)
+    for u in answer.uses:
+        notes = trust(u.option.group.demand, u.option.plan, u.option.site)
+        warnings |= dict.fromkeys(f"for {u.option.group.task.name}: {line}" for line in notes)
     return replace(answer, warnings=tuple(warnings))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kvplan import catalog
 from kvplan.kv.replica import native_formats
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.quality.weights import FREE, weight_loss
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable

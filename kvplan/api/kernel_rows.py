@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from kvplan import catalog
 from kvplan.catalog.results import holds_results
 from kvplan.catalog.tables import LINE, csv_blocks, csv_columns
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.measuring.kernels.rows import KernelRow, is_serving, kind_of, read_rows
 from kvplan.perf.kernel_profile import KINDS, Kind
 
@@ -18,7 +18,7 @@ Block = tuple[Kind, list[str], list[dict[str, object]], list[KernelRow]]
 def refuse_settings(given: Mapping[str, str]) -> None:
     """Refuse settings for rows of kernels."""
     if given:
-        raise SpecError(f"settings={next(iter(given))}: only end-to-end rows and result files take it")
+        raise WrongUse(f"settings={next(iter(given))}: only end-to-end rows and result files take it")
 
 
 def holds_servers(word: str, stated: str | None) -> bool:

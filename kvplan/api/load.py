@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.running import running, spread
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.kv import spelling
 from kvplan.planning.load import Survey, survey
 from kvplan.planning.server import Server, server
@@ -121,9 +121,9 @@ def loaded(
 def apart(concurrency: int | None, rate: float | str | None, burstiness: float | str | None) -> None:
     """Refuse a load that is both a closed and an open loop."""
     if concurrency is not None and rate is not None:
-        raise SpecError("concurrency, rate: give one of them, not both")
+        raise WrongUse("concurrency, rate: give one of them, not both")
     if burstiness is not None and concurrency is not None:
-        raise SpecError("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
+        raise WrongUse("burstiness: a closed loop has no arrivals of its own; give rate instead of concurrency")
 
 
 def speculated(accepted: float | str | None, draft: float | str | None, drafted: int | None) -> Speculation | None:
@@ -134,5 +134,5 @@ def speculated(accepted: float | str | None, draft: float | str | None, drafted:
     if most is not None:
         return speculation(most, slowed or 0.0, ahead)
     if draft is not None or drafted is not None:
-        raise SpecError("draft_share, draft_tokens: say how many tokens are accepted a step with speculative=2")
+        raise WrongUse("draft_share, draft_tokens: say how many tokens are accepted a step with speculative=2")
     return None

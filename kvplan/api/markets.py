@@ -8,7 +8,7 @@ from kvplan.api import values
 from kvplan.api.places import others, split
 from kvplan.api.questions import Question
 from kvplan.api.sites import compared, gpus_of, one_price, price_list, site
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.planning.recommend import Recommendation, recommend
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
@@ -69,7 +69,7 @@ def market_of(
     named, mine, owned = bool(values.several(gpus, "gpus")), values.price(price), values.given(values.word, own, "own")
     known = gpus_of(gpus)
     if mine and owned:
-        raise SpecError("price, own: give one of them; the price of an owned server stands in the file of own=")
+        raise WrongUse("price, own: give one of them; the price of an owned server stands in the file of own=")
     one_price(mine, known, named)
     return Market(
         gpus=known, named=named, price=mine, listed=price_list(price, prices), owned=owned,

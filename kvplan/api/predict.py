@@ -14,6 +14,7 @@ from kvplan.catalog.files import distinct
 from kvplan.catalog.tables import write_csv
 from kvplan.measuring.kernels.rows import MEASURED
 from kvplan.perf.kernel_profile import Prediction
+from kvplan.specs.result import Result
 from kvplan.units import MILLION
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SERVED = tuple(f"{name}{end}" for name in ("ttft_ms", "tpot_ms") for end in ("",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predicted:
+class Predicted(Result, of="predict"):
     """Rows of a kind that were predicted into `output`, those with a note, and how many rest on what.
 
     `profile` is the profile of servers that end-to-end rows stand on, '' for rows of kernels.

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.errors import KvplanError, SpecError, UnknownName
+from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.money import ApiPrice, Ownership
 
@@ -63,11 +63,11 @@ def prices(
     own, apis = values.given(values.word, own, "own"), values.flag(apis, "apis")
     if own:
         if apis or sellers or rentals or mine:
-            raise SpecError("own: shows servers, which only names of GPUs narrow; leave the others out")
+            raise WrongUse("own: shows servers, which only names of GPUs narrow; leave the others out")
         return owned(own, named, day)
     if apis:
         if named or rentals:
-            raise SpecError("apis: what an API charges has no GPU and no term; leave them out")
+            raise WrongUse("apis: what an API charges has no GPU and no term; leave them out")
         return api_prices(sellers, mine, day)
     return gpu_prices(tuple(catalog.gpu(name).name for name in named), sellers, rentals, mine, day)
 

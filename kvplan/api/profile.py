@@ -11,6 +11,7 @@ from kvplan.api import values
 from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
 from kvplan.catalog.tables import stem, write_profile
 from kvplan.errors import KvplanError, SpecError, shown
+from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS
 from kvplan.units import DAY, parse, show_time
 
@@ -45,7 +46,7 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profiled:
+class Profiled(Result, of="profile"):
     """A measured profile as it was written to `output`, where its samples are, and the time it took."""
 
     document: dict[str, Any]  #: the profile as its file holds it

@@ -13,8 +13,9 @@ from kvplan.kv import spelling
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import CONFIDENCE, OBJECTIVES, Limits
 from kvplan.planning.speculation import Drafting, not_started
-from kvplan.quality.loss import Quality, checked
+from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
 

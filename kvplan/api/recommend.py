@@ -10,12 +10,13 @@ from kvplan.api.confirm import confirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of
 from kvplan.api.markets import market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
-from kvplan.api.sites import ON_DEMAND, PUBLISHED
+from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
 from kvplan.api.speculating import drafted
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.speculation import not_started
@@ -141,6 +142,20 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
     return answer
 
 
+#: factors of the load that a page may ask about
+LOADS = (0.5, 1.0, 2.0, 4.0)
+
+
+def at_loads(question: Mapping[str, Any], answer: Recommendation) -> list[tuple[float, Recommendation]]:
+    """Return (factor, answer) for the question at other loads, on the recommended GPU alone; none without a plan."""
+    if answer.plan is None or answer.site is None:
+        return []
+    gpu = word_of(answer.plan.gpu, question.get("gpus") or ())
+    fixed = {**question, "gpus": [gpu], "simulate": False}
+    load = values.number(question.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
+    return [(factor, recommend(**varied(fixed, {"load": load * factor}))) for factor in LOADS]
+
+
 def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     """Return what the reader must know first: a context beyond the model's, an old price, drafts an engine refuses."""
     model = question.demand.model
@@ -149,6 +164,7 @@ def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     warnings = [*context_warnings(model, question.context), *notes]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
+        warnings += trust(r.demand, r.plan, r.site) if r.plan is not None else ()
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)

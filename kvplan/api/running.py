@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kvplan.api import values
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 
@@ -37,6 +37,6 @@ def spread(tp: int | None, pp: int | None, dp: int | None, stages: str | Sequenc
     if not layers:
         return values.parallel(tp, pp, dp)
     if pp not in (None, len(layers)):
-        raise SpecError(f"pp, pp_layers: {pp} stages cannot have the layers of {len(layers)}; leave pp out")
+        raise WrongUse(f"pp, pp_layers: {pp} stages cannot have the layers of {len(layers)}; leave pp out")
     whole = values.parallel(tp, len(layers), dp)
     return replace(whole, split=layers) if whole else None

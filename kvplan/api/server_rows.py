@@ -7,7 +7,7 @@ from typing import TypeVar
 from kvplan import catalog
 from kvplan.catalog.results import holds_results
 from kvplan.catalog.tables import LINE, csv_blocks
-from kvplan.errors import KvplanError, SpecError, shown
+from kvplan.errors import KvplanError, SpecError, WrongUse, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results
 from kvplan.measuring.serving.predict import with_load
@@ -50,7 +50,7 @@ def tables(
     name = word.rsplit("/", 1)[-1]
     if holds_results(word):
         if kind not in (None, "e2e"):
-            raise SpecError(f"{name}: result files hold e2e rows, not {kind}; leave out kind={kind}")
+            raise WrongUse(f"{name}: result files hold e2e rows, not {kind}; leave out kind={kind}")
         points = load_results(word, settings)
         columns = list(dict.fromkeys(column for point in points for column in point))
         raw: list[dict[str, object]] = [{column: point.get(column, "") for column in columns} for point in points]

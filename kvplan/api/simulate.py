@@ -11,7 +11,7 @@ from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
@@ -24,6 +24,7 @@ from kvplan.planning.simulated import FOREVER, Asked, Replayed
 from kvplan.planning.simulated_server import ROUTERS, holding
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import check_context
+from kvplan.specs.result import Result
 from kvplan.units import show_time
 
 #: from the decision to start a replica to its first request, where nobody says [s]
@@ -31,7 +32,7 @@ STARTUP = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class Simulated(Result, of="simulate"):
     """What `simulate` found: what became of the requests, and how the replicas were found if they were sought."""
 
     outcome: Replayed  #: of the replicas asked for, or of the fewest that keep the limits
@@ -143,6 +144,7 @@ def simulate(
     scaled = values.given(autoscaled, autoscale)
     many = values.given(values.count, replicas, "replicas", 1, MOST_REPLICAS)
     apart(find_replicas, many, split, scaled)
+    fixed(fail, find_replicas, split, scaled)
     endpoint = server(
         spec, place, technique=values.word(technique, "technique"), prompt=max(round(x.prompt), 1),
         output=max(x.output, 1.0), speculation=speculated(speculative, draft_share, draft_tokens), split=split,
@@ -187,7 +189,17 @@ def apart(find: bool, replicas: int | None, split: tuple[int, int] | None, scale
     given = {"replicas": replicas, "find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
-        raise SpecError(f"{', '.join(names)}: each says how many replicas there are; give one of them")
+        raise WrongUse(f"{', '.join(names)}: each says how many replicas there are; give one of them")
+
+
+def fixed(fail: str | Iterable[str], find: bool, split: tuple[int, int] | None, scaled: Autoscale | None) -> None:
+    """Refuse failures where it is not said how many replicas there are that could stand in for each other."""
+    given = {"find_replicas": find or None, "disaggregated": split, "autoscale": scaled}
+    if fail and (name := next((name for name, value in given.items() if value is not None), "")):
+        raise WrongUse(
+            f"fail, {name}: a failure names one of a fixed number of replicas that serve whole requests; "
+            "give replicas=2 or more instead"
+        )
 
 
 def autoscaled(word: object) -> Autoscale:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
@@ -101,7 +101,7 @@ def price_list(price: float | str | None, prices: str | Iterable[str]) -> tuple[
     """Return the prices of the user's lists; refuse them beside a price of one GPU."""
     words = several(prices, "prices")
     if price is not None and words:
-        raise SpecError("price, prices: give one of them; write the price into the list")
+        raise WrongUse("price, prices: give one of them; write the price into the list")
     return catalog.price_list(words)
 
 
@@ -208,3 +208,8 @@ def with_kernels_of(profile: str) -> tuple[ServingProfile, str, tuple[str, ...]]
     for name in gpus:
         servers = measured_here(servers, mine_alone, shipped, catalog.gpu(name), references)
     return servers, mine.name, gpus
+
+
+def word_of(gpu: str, words: Iterable[str]) -> str:
+    """Return the word that named a GPU, which may be a file; its name where none did."""
+    return next((word for word in words if catalog.gpu(word).name == gpu), gpu)

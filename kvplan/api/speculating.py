@@ -1,5 +1,6 @@
 """What callers write of speculative decoding, as ways for a search to try: `eagle3`, `mtp:1`, `llama3.2-1b:4=2.9`."""
 
+from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.memory import drafting
 from kvplan.planning.speculation import Drafting, draftings
@@ -20,6 +21,6 @@ def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
     accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
     name, colon, count = draft.rpartition(":")
     if not (colon and count.isascii() and count.isdecimal()):
-        return draftings(model, drafting(draft, model, None), None, accepted)
+        return draftings(model, drafting(draft, model, None), None, accepted, catalog.acceptances())
     many = values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)
-    return draftings(model, drafting(name, model, None), many, accepted)
+    return draftings(model, drafting(name, model, None), many, accepted, catalog.acceptances())

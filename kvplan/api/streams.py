@@ -7,7 +7,7 @@ from kvplan.api import values
 from kvplan.api.demands import demanded
 from kvplan.catalog.tables import stem
 from kvplan.catalog.traces import pieces as trace_pieces
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.perf.simulate.arrivals import RateCourse, drawn, sharing, steady, uneven
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
@@ -45,14 +45,14 @@ def requests_of(
 ) -> RequestStream:  # fmt: skip
     """Return the stream that was asked for."""
     if (trace is None) == (workload is None):
-        raise SpecError("trace, workload: give one of them: a file of requests, or a workload whose requests are drawn")
+        raise WrongUse("trace, workload: give one of them: a file of requests, or a workload whose requests are drawn")
     more, faster = (times(value, name) for value, name in ((scale, "scale"), (speed, "speed")))
     if trace is not None:
         if queries_per_day is not None or rate is not None or duration is not None:
-            raise SpecError("queries_per_day, rate, duration: a trace has its own; write scale=10 or speed=2")
+            raise WrongUse("queries_per_day, rate, duration: a trace has its own; write scale=10 or speed=2")
         return traced(values.word(trace, "trace"), more, faster, seed)
     if faster != 1.0 or more != 1.0:
-        raise SpecError("scale, speed: are of a trace; a workload's volume is set with rate= or queries_per_day=")
+        raise WrongUse("scale, speed: are of a trace; a workload's volume is set with rate= or queries_per_day=")
     asked = demanded(values.word(workload, "workload"), model, values.per_day(queries_per_day, rate))
     return of_workload(asked, values.given(values.seconds, duration, "duration"), seed)
 

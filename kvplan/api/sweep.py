@@ -18,8 +18,9 @@ from kvplan.api.sweeping.summary import Summary, summary
 from kvplan.catalog import parts
 from kvplan.catalog.keys import Ledger, key_of
 from kvplan.catalog.marks import foundation
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.planning.design import points
+from kvplan.specs.result import Result
 from kvplan.specs.sweep import Choice, Study
 from kvplan.units import show_count
 
@@ -34,7 +35,7 @@ Watch = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class Swept(Result, of="sweep"):
     """What became of a study: how many points have an answer, where, and what they say."""
 
     study: Study  #: as it was read, with the day of its prices
@@ -89,8 +90,12 @@ def sweep(
     quiet, whole = values.flag(so_far, "so_far"), values.flag(compact, "compact")
     where, told = values.given(values.word, address, "address"), values.given(values.called, progress, "progress")
     if where is not None and who != "ray":
-        raise SpecError("address: is that of a Ray cluster; say engine=ray with it")
+        raise WrongUse("address: is that of a Ray cluster; say engine=ray with it")
     parts.parquet()
+    if who == "ray" and not quiet:
+        from kvplan.api.sweeping.cluster import library
+
+        library()
     study = catalog.study(values.word(file, "file"), askable(), unavailable())
     check(study)
     name = values.word(output, "output") if output is not None else f"{study.file.rpartition('.')[0]}.sweep"
@@ -116,7 +121,7 @@ def dated(study: Study, on: str | None, kept: object) -> tuple[Study, str]:
     """Return a study with the day of its prices: the one asked for, the file's, the folder's, else today."""
     varied = "on" in study.varied
     if varied and on is not None:
-        raise SpecError("on: the study varies the day; leave it out")
+        raise WrongUse("on: the study varies the day; leave it out")
     if varied:
         return study, ""
     own = study.fixed["on"].value if "on" in study.fixed else kept

@@ -7,11 +7,14 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.demands import demanded
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
+from kvplan.catalog.traces import arrivals
+from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.techniques import TECHNIQUES
 from kvplan.planning.techniques import TechniqueSurvey, weigh
-from kvplan.quality.loss import Quality, checked
+from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
+from kvplan.quality.results import Quality
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable
 
@@ -26,6 +29,7 @@ def techniques(
     engine: str = "vllm",
     weights: str | None = None,
     quality: str | Iterable[str] = (),
+    trace: str | None = None,
     profile: str = PUBLISHED,
     on: str | None = None,
 ) -> TechniqueSurvey:
@@ -33,7 +37,9 @@ def techniques(
 
     Times are of `gpu` at the workload's mean lengths, losses at its longest prompts that count (the percentile of its
     limits), on its own tasks, its questions seen or not as `Workload.question_seen` says. All of kvplan's techniques
-    stand in it unless some are named. Raises KvplanError for names and values that cannot be understood.
+    stand in it unless some are named. A `trace` file with hashes of blocks says how often prefixes are found in
+    memories beside the GPU, in place of Che's approximation. Raises KvplanError for names and values that cannot be
+    understood.
 
         >>> table = kvplan.techniques("llama3.1-8b", "doc-qa", techniques=["h2o:20%", "kvzip:25%"], on="2026-11-24")
         >>> [(r.row.technique, round(r.quality.drop, 2)) for r in table.rows[1:]]
@@ -57,7 +63,16 @@ def techniques(
         lost, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
         seen=asked.question_seen, answer=int(asked.output.mean),
     )  # fmt: skip
-    return weigh(spec, asked, place, names, losses, day)
+    chains = None if trace is None else reused(values.word(trace, "trace"))
+    return weigh(spec, asked, place, names, losses, day, chains)
+
+
+def reused(word: str) -> list[tuple[tuple[int, int], ...]]:
+    """Return the shared blocks of a trace's requests; SpecError where it names none."""
+    chains = [one.chain for one in arrivals(word)]
+    if not any(chains):
+        raise SpecError(f"{word}: names no shared blocks (hash_ids), so that nothing says which prefixes come again")
+    return chains
 
 
 def usual() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from kvplan.api import values
 from kvplan.api.kernel_profiles import predictor
 from kvplan.api.kernel_rows import ROWS, holds_servers, load, refuse_settings
 from kvplan.measuring.residuals import Residuals, by_kernel
+from kvplan.specs.result import Result
 
 if TYPE_CHECKING:
     from kvplan.measuring.serving.check import Beside
@@ -18,7 +19,7 @@ FEW = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelErrors:
+class KernelErrors(Result, of="validate"):
     """Errors on rows of one kind of kernel, by GPU, engine, kernel and dtype, all rows last."""
 
     kind: str  #: kind of kernel
@@ -26,7 +27,7 @@ class KernelErrors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerErrors:
+class ServerErrors(Result, of="validate"):
     """Errors on end-to-end rows under a profile, by metric, then by GPU, engine and model; why rows were left out.
 
     `few` are the rows one by one beside their predictions, () where there are more than a few.

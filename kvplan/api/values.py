@@ -5,12 +5,13 @@ A message names the parameter first, `ttft: must be above zero ...`; the command
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from math import inf
+from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
@@ -146,7 +147,9 @@ def bounded_share(value: float | str, name: str, least: float, most: float) -> f
     """Return a share between two others."""
     fraction = share(value, name)
     if not least <= fraction <= most:
-        raise SpecError(f"{name}: expected a share from {least:.0%} to {most:.4g}, as in 80%; got {shown(value)}")
+        raise SpecError(
+            f"{name}: expected a share from {100 * least:g}% to {100 * most:g}%, as in 80%; got {shown(value)}"
+        )
     return fraction
 
 
@@ -171,7 +174,7 @@ def number(value: float | str, name: str, least: float, most: float) -> float:
 def per_day(queries_per_day: float | str | None, rate: float | str | None) -> float | None:
     """Return queries a day, given as such ('40,000') or per second ('2.5/s'); None where neither was given."""
     if queries_per_day is not None and rate is not None:
-        raise SpecError("queries_per_day, rate: give one of them, not both")
+        raise WrongUse("queries_per_day, rate: give one of them, not both")
     if rate is not None:
         return per_second(rate) * DAY
     return None if queries_per_day is None else _volume(queries_per_day, "queries_per_day", "/day", "40000")
@@ -215,6 +218,22 @@ def day(value: str | None, name: str = "on") -> str:
         return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError):
         raise SpecError(f"{name}: expected a date such as 2026-11-23, got {shown(value)}") from None
+
+
+def instant(value: str | None, name: str) -> float:
+    """Return a moment in seconds since 1970: 'now', 'now-2h', or a date with or without a time (UTC unless said)."""
+    text = value if isinstance(value, str) else "now"
+    if text == "now":
+        return time()
+    if text.startswith("now-"):
+        return time() - seconds(text.removeprefix("now-"), name)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SpecError(
+            f"{name}: expected now, now-2h or a time such as 2026-11-29T10:00, got {shown(value)}"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def several(value: str | Iterable[str], name: str) -> tuple[str, ...]:

@@ -1,19 +1,24 @@
 """A live server's load and times from its metrics page, beside what kvplan predicts for that load."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
-from kvplan.catalog.metrics import address, scrape
+from kvplan.catalog.metrics import address, is_here, scrape
+from kvplan.catalog.metrics_range import endpoint, history
+from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, WrongUse
 from kvplan.measuring.benchmarks.fields import SETTABLE
-from kvplan.measuring.serving.metrics import Observed, observed, row_of
+from kvplan.measuring.device.nvml import Meter, every
+from kvplan.measuring.serving.metrics import Observed, Spent, observed, row_of, samples_of, spent
 from kvplan.measuring.serving.reading import read_server
+from kvplan.measuring.serving.rows import Refused
 
 if TYPE_CHECKING:
     from kvplan.measuring.serving.predict import PredictedRow
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 WINDOW = 30.0
 #: what a page does not say, and a prediction needs
 UNSAID = ("gpu", "tp")
+#: a load with which it is tried whether what a user says of a server can be read
+TRIED = {"model": "llama3.1-8b", "engine": "vllm", "gpu": "h100", "isl": "1", "osl": "2", "concurrency": "1", "tp": "1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,60 +40,149 @@ class Watched:
     predicted: "PredictedRow | None"  #: TTFT and TPOT with their 80 % intervals
     reason: str  #: why nothing is predicted, '' where something is
     profile: str  #: the profile of servers it rests on
+    server: str = ""  #: instance of a Prometheus server's target, '' for the server that was asked
+    ended: float | None = None  #: end of the window, seconds since 1970; None for now
+    spent: Spent | None = None  #: power and energy of this machine's GPUs, None where nobody says
 
 
 def watch(
-    url: str,
+    url: str | None = None,
     *,
     window: float | str = WINDOW,
     count: int | None = None,
     settings: str | Iterable[str] | Mapping[str, object] = (),
     profiles: str | Iterable[str] = (),
+    output: str | None = None,
+    prometheus: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    select: str | Iterable[str] = (),
     wait: Callable[[float], None] | None = None,
+    meters: Sequence[Meter] | None = None,
 ) -> Iterator[Watched]:
     """Yield a server's load and times in every window, beside the prediction; endless unless a `count` is given.
 
-    `settings` say what the page does not: the GPU and tp, as in 'gpu=h100'. Raises KvplanError for an address that
-    does not answer, a page of another kind, and a window in which too few requests ended.
+    `settings` say what the page does not: the GPU and tp, as in 'gpu=h100'. With the address of a `prometheus` server
+    in place of a `url` the windows are those it kept from `since` to `until` (now, now-2h, 2026-11-29T10:00), of every
+    server under the labels that `select` names (job=vllm). All but the server is checked before the first look, also
+    whether `output` can be written. Raises KvplanError for an address that does not answer, a page of another kind, and
+    a window in which too few requests ended.
     """
-    place, length = address(values.word(url, "url")), values.seconds(window, "window")
-    given, named = said(values.settings(settings)), values.several(profiles, "profiles")
-    profile, done = profile_of(named), 0
-    before = scrape(place)
+    length, given = values.seconds(window, "window"), said(values.settings(settings))
+    named = values.several(profiles, "profiles")
+    profile = profile_of(named)
+    if output is not None:
+        must_be_writable(output)
+    if (url is None) == (prometheus is None):
+        raise WrongUse("url, prometheus: give one of them: a server's own address, or a Prometheus server's")
+    if prometheus is not None:
+        if count is not None:
+            raise WrongUse("count, prometheus: a range has as many windows as it holds; leave count out")
+        labels = values.settings(select, "select")
+        place, begin, end = endpoint(prometheus), values.instant(since, "since"), values.instant(until, "until")
+        if since is None or end - begin < length:
+            raise SpecError("since, until: name a range of at least one window, as in since=now-2h")
+        return ranged(place, labels, begin, end, length, given, profile.name, named)
+    if since or until or select:
+        raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
+    place = address(values.word(url, "url"))
+    gauges = (every() if is_here(place) else []) if meters is None else meters
+    return windows(place, length, count, given, profile.name, named, wait or (lambda s: time.sleep(s)), gauges)
+
+
+def windows(
+    place: str,
+    length: float,
+    count: int | None,
+    given: Mapping[str, str],
+    profile: str,
+    named: Iterable[str],
+    wait: Callable[[float], None],
+    meters: Sequence[Meter],
+) -> Iterator[Watched]:
+    """Yield window after window of a live server."""
+    done, before, read = 0, scrape(place), [m.read() for m in meters]
     while count is None or done < count:
-        (wait or time.sleep)(length)
-        after = scrape(place)
-        yield beside(observed(before, after), given, profile.name, named)
-        before, done = after, done + 1
+        wait(length)
+        after, now = scrape(place), [m.read() for m in meters]
+        o = observed(before, after)
+        yield beside(o, given, profile, named, spent=spent(o, read, now))
+        before, read, done = after, now, done + 1
+
+
+def ranged(
+    place: str,
+    labels: Mapping[str, str],
+    begin: float,
+    end: float,
+    length: float,
+    given: Mapping[str, str],
+    profile: str,
+    named: Iterable[str],
+) -> Iterator[Watched]:
+    """Yield the windows that a Prometheus server kept; one in which too few requests ended is left out.
+
+    Raises SpecError where it kept none that says anything.
+    """
+    found, why = 0, "no server's metrics are kept there in this range; name another range, or other labels"
+    for server, looks in history(place, samples_of(), labels, begin, end, length).items():
+        for before, after in pairwise(looks):
+            try:
+                o = observed(before, after)
+            except SpecError as lacking:
+                why = str(lacking).removeprefix("metrics: ")
+                continue
+            found += 1
+            yield beside(o, given, profile, named, server=server, ended=after.at)
+    if not found:
+        raise SpecError(f"prometheus: {place}: {why}")
 
 
 def said(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return what the user says of a server; raise SpecError for a column that cannot be said."""
+    """Return what the user says of a server; raise SpecError for what cannot be said, or not be read."""
     if unknown := [column for column in given if column not in SETTABLE]:
         raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
+    tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False)
+    if isinstance(tried, Refused):
+        raise SpecError(f"settings: {tried.reason}")
     return given
 
 
-def beside(o: Observed, given: Mapping[str, str], name: str, profiles: Iterable[str]) -> Watched:
+def beside(
+    o: Observed,
+    given: Mapping[str, str],
+    name: str,
+    profiles: Iterable[str],
+    *,
+    server: str = "",
+    ended: float | None = None,
+    spent: Spent | None = None,
+) -> Watched:
     """Return what was observed beside its prediction."""
+    row = {**row_of(o), **given}
+    made, reason = predicted(row, profiles)
+    return Watched(
+        observed=o, row=row, predicted=made, reason=reason, profile=name, server=server, ended=ended, spent=spent
+    )  # fmt: skip
+
+
+def predicted(row: Mapping[str, str], profiles: Iterable[str]) -> "tuple[PredictedRow | None, str]":
+    """Return what is predicted for an end-to-end row, or why nothing is."""
     from kvplan.measuring.serving.predict import PredictedRow, predict
 
-    row = {**row_of(o), **given}
     if missing := [column for column in UNSAID if column not in row]:
-        reason = f"say what the page does not: settings={missing[0]}=..."
-        return Watched(observed=o, row=row, predicted=None, reason=reason, profile=name)
+        return None, f"say what the page does not: settings={missing[0]}=..."
     read = read_server(row, 1, catalog.model, catalog.gpu, True)
     (made,) = predict([read], profile_of(list(profiles)), catalog.fitted_engine())
-    if isinstance(made, PredictedRow):
-        return Watched(observed=o, row=row, predicted=made, reason="", profile=name)
-    return Watched(observed=o, row=row, predicted=None, reason=made.reason, profile=name)
+    return (made, "") if isinstance(made, PredictedRow) else (None, made.reason)
 
 
-def looked(url: str, window: float | str, given: Mapping[str, str]) -> RowFile:
-    """Return one window of a server as a table of one end-to-end row, for a fit."""
-    (seen,) = watch(url, window=window, count=1, settings=given)
-    read = read_server(seen.row, 1, catalog.model, catalog.gpu, True)
-    return RowFile(name=address(url), columns=list(seen.row), raw=[dict(seen.row)], rows=[read], noun="load")
+def looked(seen: Sequence[Watched], name: str) -> RowFile:
+    """Return windows of servers as a table of end-to-end rows, for a fit."""
+    raw = [dict(w.row) for w in seen]
+    rows = [read_server(row, n, catalog.model, catalog.gpu, True) for n, row in enumerate(raw, 1)]
+    columns = list(dict.fromkeys(column for row in raw for column in row))
+    return RowFile(name=name, columns=columns, raw=[dict(row) for row in raw], rows=rows, noun="load")
 
 
 def saved(windows: Iterable[Watched], output: str) -> None:

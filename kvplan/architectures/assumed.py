@@ -109,6 +109,14 @@ def read_as(raw: Mapping[str, Any], stated: str, where: str, known: Mapping[str,
     raise UnknownName("architecture", stated, (), f"{why}; {advice}", where)
 
 
+def refuse_halves(raw: Mapping[str, Any], stated: str, where: str) -> None:
+    """Raise UnknownName for a file of an encoder and a decoder, which caches keys of the source as well."""
+    halves = (f"{half}{ending}" for half in ("encoder", "text_encoder") for ending in ("", "_config"))
+    if raw.get("is_encoder_decoder") or any(isinstance(raw.get(half), Mapping) for half in halves):
+        why = "it is an encoder and a decoder, whose cross-attention kvplan would misread"
+        raise UnknownName("architecture", stated, (), f"{why}; as_family=NAME reads it as NAME", where)
+
+
 def nearest(raw: Mapping[str, Any], known: Mapping[str, object], classes: Defaults, count: int = 3) -> list[str]:
     """Return the families whose fields are most like a file's, best first; a field counts more the fewer have it."""
     fields = {SPELT.get(str(name), str(name)) for name in raw}

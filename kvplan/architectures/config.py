@@ -85,6 +85,7 @@ SYNONYMS = {
     "kimi_k25": "kimi_k25",
     "phi-msft": "phi",
     "deepseek_v32": "deepseek_v32",
+    "exaone4_5_text": "exaone4",
     "nemotron-nas": "nemotron_nas",
     "gpt_bigcode": "gpt_bigcode",
     "internlm2": "llama",  # no published file sets its bias

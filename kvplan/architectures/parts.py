@@ -139,7 +139,7 @@ def embeddings(
 
 
 #: classes that keep a head of their own whatever tie_word_embeddings says
-UNTIED = {"kimi_linear", "nemotron_h", "mllama_text_model", "xlstm"}
+UNTIED = {"inkling_text", "kimi_linear", "nemotron_h", "mllama_text_model", "xlstm"}
 #: classes outside transformers that keep a head of their own unless tie_word_embeddings says otherwise
 APART = {
     "aquila",
@@ -155,6 +155,8 @@ APART = {
     "step3_text",
     "step3p5",
     "step3",
+    "rwkv5",
+    "rwkv6",
     "rwkv7",
     "ernie4_5_moe_vl",
 }

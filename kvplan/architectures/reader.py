@@ -1,5 +1,6 @@
 """From a config.json (already parsed) to a ModelSpec."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_model(
         outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
-        notes=assumed + body.notes + remarks(config),
+        notes=assumed + body.notes + remarks(config) + (by_class(raw) if as_family is None else ()),
         assumed=assumed,
         vision=sight(config),
         source=source,
@@ -118,18 +119,18 @@ def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family
     thinker = raw.get("thinker_config")  # what engines serve of Qwen's Omni models; the talker stands beside it
     if isinstance(thinker, Mapping) and stated_type(thinker) in TOWERS:
         raw, where = thinker, f"{where}: thinker_config"
-    stated = stated_type(raw)
+    stated = known_type(raw)
     if as_family is not None:
         from kvplan.architectures.assumed import forced
 
         return read_under(raw, where, classes, forced(raw, as_family, where, FAMILIES))
-    if stated in FAMILIES:
+    inside = inner_model(raw, where)
+    if stated in FAMILIES and (inside is None or any(raw.get(name) for name in SPELLINGS["num_hidden_layers"])):
         return Config({**raw, "model_type": stated}, where, FAMILIES, classes=classes)
     if stated in TOWERS:
         from kvplan.architectures.towers import language_model
 
         return language_model(raw, stated, where, classes)
-    inside = inner_model(raw, where)
     if inside is not None:
         inner, place = inside
         outer = stated or "unnamed"
@@ -168,6 +169,25 @@ def stated_type(raw: Mapping[str, Any]) -> str:
     return ARCHITECTURES.get(first, first)
 
 
+#: endings of class names behind what is the model type
+_ROLES = re.compile(r"(ForCausalLM|ForConditionalGeneration|LMHeadModel|LMModel|Model)$")
+
+
+def known_type(raw: Mapping[str, Any]) -> str:
+    """Return the architecture a file names; where that is unknown but its class is not, that of the class."""
+    stated, named = stated_type(raw), raw.get("architectures")
+    if not stated or stated in FAMILIES or stated in TOWERS or not isinstance(named, (list, tuple)):
+        return stated
+    classes = {_ROLES.sub("", str(name)).lower() for name in named}
+    return next((t for t in (*FAMILIES, *TOWERS) if t != PLAIN and re.sub(r"[-_]", "", t) in classes), stated)
+
+
+def by_class(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the remark that a file is read by the class it names, none where by its model_type."""
+    stated, read = stated_type(from_params(raw)), known_type(from_params(raw))
+    return () if stated == read else (f"{shown(stated)} is read as {read}, by the class the file names",)
+
+
 def inner_model(raw: Mapping[str, Any], where: str, depth: int = 2) -> tuple[Mapping[str, Any], str] | None:
     """Return the nested language model of a known family, and where it stands; None without one."""
     for nest in NESTS:
@@ -191,8 +211,9 @@ def read_under(raw: Mapping[str, Any], where: str, classes: Defaults, family: st
         inner, place = inner[nest], f"{place}: {nest}"
     outer, read = stated_type(raw) or "unnamed", family
     if read is None:
-        from kvplan.architectures.assumed import read_as
+        from kvplan.architectures.assumed import read_as, refuse_halves
 
+        refuse_halves(raw, outer, where)
         read = read_as(inner, stated_type(inner) or outer, place, FAMILIES, classes)
     holder = None if inner is raw else Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
     return Config({**inner, "model_type": read}, place, FAMILIES, holder, classes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvplan.architectures.config import Config, Defaults
+from kvplan.architectures.config import SPELLINGS, Config, Defaults
 from kvplan.architectures.registry import FAMILIES, TOWERS
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Vision, Weight
@@ -61,10 +61,10 @@ def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes:
         {model_type: None},
         classes=classes,
     )
-    flat = kind.flat and kind.nest not in outer.raw
+    flat = kind.nest not in outer.raw and (kind.flat or states_decoder(outer.raw))
     stated = dict(raw) if flat else outer.nested(kind.nest, model_type=kind.text).raw
     inner = Config(
-        {**stated, "model_type": kind.text} if kind.fixed else stated,
+        {**stated, "model_type": kind.text} if kind.fixed or flat else stated,
         where if flat else f"{where}: {kind.nest}",
         FAMILIES,
         outer,
@@ -81,6 +81,11 @@ def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes:
     )
     outer.raw = {**outer.raw, "tie_word_embeddings": tied}
     return inner
+
+
+def states_decoder(raw: Mapping[str, Any]) -> bool:
+    """Whether a file states the sizes of a decoder at its top."""
+    return all(any(raw.get(s) for s in SPELLINGS[name]) for name in ("hidden_size", "num_hidden_layers"))
 
 
 def text_only(outer: Config) -> bool:

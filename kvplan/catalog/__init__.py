@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
+    from kvplan.catalog.drafts import acceptances as acceptances
     from kvplan.catalog.engines import engine as engine
     from kvplan.catalog.engines import fitted_engine as fitted_engine
     from kvplan.catalog.fleets import fleet as fleet
     from kvplan.catalog.gpus import gpu as gpu
+    from kvplan.catalog.handed import handed_over as handed_over
     from kvplan.catalog.hub_files import online as online
     from kvplan.catalog.lookup import resolve as resolve
+    from kvplan.catalog.manifests import manifest_text as manifest_text
     from kvplan.catalog.models import all_models as all_models
     from kvplan.catalog.models import model as model
     from kvplan.catalog.owning import DEFAULT as DEFAULT
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 #: file -> what it offers
 _OFFERS = {
     "claim_files": ("claim_list",),
+    "drafts": ("acceptances",),
     "engines": ("engine", "fitted_engine"),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
@@ -62,6 +66,8 @@ _OFFERS = {
         "prices",
         "write_prices",
     ),
+    "manifests": ("manifest_text",),
+    "handed": ("handed_over",),
     "saved": ("save_plan", "saved_plan"),
     "scores": ("quality_file", "quality_table"),
     "serving": ("calibration", "is_serving", "serving_profile"),

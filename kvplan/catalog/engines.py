@@ -44,6 +44,7 @@ UNITS = {
     "expert_padding": "#",
     "rope_table_bytes": "B",
     "absorbed_bytes": "B",
+    "allocation_step": "B",
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
@@ -107,6 +108,8 @@ def engine(word: str = "vllm") -> Engine:
         raise SpecError(f"{location}: missing utilization; compare with the engine file kvplan ships")
     after = next((r for r in known if _number(r) > _number(chosen)), None)
     version = f"{chosen} and later" if after is None else f"{chosen} to before {after}"
+    newer = after is None and _number(wanted)[:2] > _number(chosen)[:2]
+    version = f"{wanted}, by the newest rules known: those of {version}" if newer else version
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
     return Engine(name=name, release=chosen, version=version, sources=sources, **values)
 

@@ -32,6 +32,7 @@ UPLOADED = {
     "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
     "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
     "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
     **{
         name: WeightFormat(name=name, bits=bits, everywhere=True)
         for name, bits in {
@@ -53,12 +54,13 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
-            r"(?:quantized[-.])?(?:gptq-)?w8a(?:16|8)|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit|quantized[-.]w8a8",
+            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit",
             "int8",
         ),
+        (r"(?:quantized[-.])?w8a8", "w8a8"),
         (
             r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
-            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-auto-?round|-awq|-gptq|-mixed(?:-auto-?round)?)?|auto-?round|4bit",
+            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bit",
             "int4",
         ),
         *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in UPLOADED if name[0] in "qi"),
@@ -73,7 +75,7 @@ _TUNING = re.compile(
 _OTHER = re.compile(
     r"^(?:eagle\d?|medusa|draft|drafter|dflash|speculator|assistant|mtp|lora|qlora|adapter|peft|reward|rm|reranker|"
     r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
-    r"guard|classifier|prm|diffusion|mla|mhc|\d+x\d*|x\d+|\d+(?:b|m)|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
+    r"guard|classifier|prm|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
 )
 
 
@@ -122,6 +124,8 @@ def upload(word: str) -> Upload | None:
 
 def _context(name: str) -> int | None:
     """Return the context that a tuned model's name states, as in 'Yi-34B-200K': 1,024s for a power of two. [token]"""
+    if "1m" in _words(name):
+        return 2**20
     stated = next((w[:-1] for w in _words(name) if re.fullmatch(r"[1-9]\d{0,3}k", w)), None)
     if stated is None:
         return None
@@ -188,15 +192,21 @@ _MIXED = re.compile(r"-(?:int4-int8|int8-int4|w4w8|mixed)(?:-|$)")
 
 
 def _known(name: str) -> str:
-    """Return the shelf name of a model, '' for a name that is none."""
-    try:
-        return resolve("models", name, "model")
-    except UnknownName:
-        return ""
+    """Return the shelf name of a model, '' for a name that is none; a maker's name may end with its 16 bits."""
+    for tried in (name, f"{name}-bf16"):
+        try:
+            return resolve("models", tried, "model")
+        except UnknownName:
+            continue
+    return ""
+
+
+#: how tuners write Llama 3 and its releases
+_SHORT = re.compile(r"(?:^|(?<=-))l(3(?:[-.][123])?)(?=-\d+b)")
 
 
 def _words(name: str) -> tuple[str, ...]:
-    return tuple(w for w in re.split(r"[-_. ]+", name.lower()) if w)
+    return tuple(w for w in re.split(r"[-_. ]+", _SHORT.sub(r"llama-\1", name.lower())) if w)
 
 
 @cache
@@ -219,9 +229,32 @@ def _held(name: str) -> tuple[str, str]:
     words, shapes = _words(name), _shapes()
     spans = [(a, b) for a in range(len(words)) for b in range(a + 2, len(words) + 1) if words[a:b] in shapes]
     widest = [s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans)]
+    if not widest:
+        return _parted(words)
     if len(widest) != 1:
         return "", ""
     first, last = widest[0]
     rest = words[:first] + words[last:]
     release = any(re.fullmatch(r"v\d+", w) for w in rest) and all(_RELEASE.fullmatch(w) for w in rest)
     return ("", "") if release or any(_OTHER.match(w) for w in rest) else shapes[words[first:last]]
+
+
+#: words that a tuner may put between a model's name and its size, as in Llama-3.1-SauerkrautLM-70b
+MOST_BETWEEN = 2
+#: words that make another family of a model there, as in Falcon-Mamba-7B and Mistral-Small-7B
+_APART = re.compile(
+    r"^(?:\d+|mamba\d*|rwkv\d*|hybrid|linear|next|delta|h\d|bitnet|tiny|mini|small|medium|large|nemo|lite|flash|max)$"
+)
+
+
+def _parted(words: tuple[str, ...]) -> tuple[str, str]:
+    """Return the one known model whose name another holds with words before its size, and that name; '' for none."""
+    found: dict[str, str] = {}
+    for place, size in enumerate(words):
+        for end in range(max(place - MOST_BETWEEN, 0), place):
+            for start in range(max(end - 3, 0), end - 1):
+                rest = (*words[:start], *words[end:place], *words[place + 1 :])
+                known = _shapes().get((*words[start:end], size)) if re.fullmatch(r"\d+b", size) else None
+                if known and not any(map(_APART.match, words[end:place])) and not any(map(_OTHER.match, rest)):
+                    found.setdefault(*known)
+    return next(iter(found.items())) if len(found) == 1 else ("", "")

@@ -10,9 +10,9 @@ from kvplan.specs.launch import LaunchOptions
 #: what a template may name
 PLACES = (
     "model", "tensor", "pipeline", "data", "ranks", "expert", "tokens", "sequences", "chunk", "share",
-    "host", "host_rank",
+    "host", "host_rank", "host_bytes", "draft", "drafted", "verified", "host_name", "port", "nodes", "rank", "leader",
 )  # fmt: skip
-TABLES = ("techniques", "weights")
+TABLES = ("images", "techniques", "weights", "drafts")
 KNOWN = tuple(f.name for f in fields(LaunchOptions))
 NEEDED = ("command", "tensor", "source")
 

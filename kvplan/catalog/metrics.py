@@ -1,6 +1,6 @@
 """Metrics pages of engines, fetched over HTTP and read by prometheus-client: the one connection a command opens.
 
-It is opened to the address a user names, for metrics alone; nothing is sent.
+It is opened to the address a user names, for metrics alone; nothing but a query is sent.
 """
 
 import time
@@ -18,6 +18,8 @@ LARGEST = 16 * 2**20
 PATIENCE = 10.0
 #: formats asked for, the one whose parser knows more types first
 ACCEPTED = "application/openmetrics-text; version=1.0.0, text/plain; version=0.0.4; q=0.5"
+#: hosts that are this machine
+HERE = ("localhost", "127.0.0.1", "::1")
 NEEDS = "metrics: needs the package prometheus-client: pip install 'kvplan[live]'"
 
 
@@ -26,6 +28,10 @@ class _SamePlace(HTTPRedirectHandler):
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         return None
+
+
+#: hosts whose GPUs are this machine's
+HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def address(url: str) -> str:
@@ -37,21 +43,33 @@ def address(url: str) -> str:
     return word if parts.path.strip("/") else f"{word.rstrip('/')}/metrics"
 
 
+def is_here(place: str) -> bool:
+    """Return whether an address is of this machine."""
+    return urlsplit(place).hostname in HERE
+
+
 def scrape(url: str) -> Scrape:
     """Return the figures of a page; raise SpecError, in one line, for what goes wrong."""
     place = address(url)
-    request = Request(place, headers={"Accept": ACCEPTED})  # noqa: S310  only http and https pass `address`
+    text, kind = fetched(place, place, "metrics")
+    return Scrape(time.monotonic(), parsed(text, kind, place))
+
+
+def fetched(place: str, shown_as: str, name: str) -> tuple[str, str]:
+    """Return what an address answers and its content type; raise SpecError, `name` and `shown_as` in front."""
+    request = Request(place, headers={"Accept": ACCEPTED if name == "metrics" else "application/json"})  # noqa: S310
     try:
         with build_opener(_SamePlace).open(request, timeout=PATIENCE) as answer:
             text, kind = answer.read(LARGEST + 1), answer.headers.get("Content-Type", "")
     except HTTPError as error:
-        raise SpecError(f"metrics: {place} answers {error.code} {error.reason}; is it the metrics page?") from None
+        what = {"metrics": "the metrics page"}.get(name, "a Prometheus server")
+        raise SpecError(f"{name}: {shown_as} answers {error.code} {error.reason}; is it {what}?") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
-        raise SpecError(f"metrics: {place} does not answer: {why}") from None
+        raise SpecError(f"{name}: {shown_as} does not answer: {why}") from None
     if len(text) > LARGEST:
-        raise SpecError(f"metrics: {place} sends more than {LARGEST // 2**20} MiB; that is no metrics page")
-    return Scrape(time.monotonic(), parsed(text.decode("utf-8", "replace"), kind, place))
+        raise SpecError(f"{name}: {shown_as} sends more than {LARGEST // 2**20} MiB; that is too much to be right")
+    return text.decode("utf-8", "replace"), kind
 
 
 def parsed(text: str, kind: str, place: str) -> tuple[MetricSample, ...]:

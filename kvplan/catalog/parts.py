@@ -11,15 +11,15 @@ from os import chdir
 from pathlib import Path
 from typing import Any
 
-from kvplan.catalog.files import path_of, read_json, read_text, write_bytes, write_whole
+from kvplan.catalog.files import path_of, read_json, read_text, write_bytes, write_whole, writing_bytes
 from kvplan.catalog.marks import digest
 from kvplan.errors import SpecError
 
 #: parts of a study, what a compacted one is called, where rows go that the study asks no more, and what else is there;
 #: readers of Parquet folders pass over names that begin with _ or a dot
 PARTS, COMPACT, SUPERSEDED, ABOUT, LOCK = "part-*.parquet", "part-all", "_superseded", "_study.json", ".lock"
-#: rows that are read at once, and rows of a group in a compacted file
-ROWS, GROUP = 20_000, 100_000
+#: rows that are read at once, and rows of a group in a compacted file, which are held at once while it is written
+ROWS, GROUP = 20_000, 50_000
 #: kinds of columns
 REAL, WHOLE, TEXT, FLAG = "real", "whole", "text", "flag"
 #: what holds the parts of a study
@@ -170,23 +170,36 @@ def tidy(folder: Path, keep: Callable[[str], bool]) -> int:
 
 
 def compact(folder: Path) -> None:
-    """Write all parts as one, sorted by point, and remove them."""
+    """Write all parts as one, sorted by point, and remove them; no more than a group of rows is held at once."""
     import pyarrow
 
     old = parts(folder)
     if len(old) < 2:
         return
-    tables = [_table(path) for path in old]
-    whole = pyarrow.concat_tables(tables, promote_options="permissive").sort_by("point")
-    _save(folder / f"{COMPACT}.parquet", whole)
+    points = {path: _table(path, ["point"])["point"] for path in old}
+    ends = {path: (held[0].as_py(), held[-1].as_py()) for path, column in points.items() if (held := column.sort())}
+    ordered = pyarrow.chunked_array([c for column in points.values() for c in column.chunks]).sort()
+    edges = sorted({ordered[n].as_py() for n in range(0, len(ordered), GROUP)})
+    schema = pyarrow.unify_schemas([_schema(path) for path in old], promote_options="permissive")
+    target = folder / f"{COMPACT}.parquet"
+    with writing_bytes(target) as file, parquet().ParquetWriter(file, schema, compression="zstd") as out:
+        for low, beyond in zip(edges, [*edges[1:], ordered[-1].as_py() + 1], strict=True):
+            span = [("point", ">=", low), ("point", "<", beyond)]
+            some = [_table(p, filters=span) for p, (first, last) in ends.items() if first < beyond and last >= low]
+            table = pyarrow.concat_tables([*some, schema.empty_table()], promote_options="permissive")
+            out.write_table(table.select(schema.names).sort_by("point"), row_group_size=GROUP)
     for path in old:
         if path.stem != COMPACT:
             path.unlink()
 
 
-def _table(path: Path) -> Any:
+def _schema(path: Path) -> Any:
+    return parquet().read_schema(path).remove_metadata()
+
+
+def _table(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> Any:
     try:
-        return parquet().read_table(path)
+        return parquet().read_table(path, columns=columns, filters=filters, use_threads=False)
     except (OSError, ValueError) as error:
         raise SpecError(f"{path.name}: cannot be read ({str(error).partition(chr(10))[0]}); remove it") from None
 

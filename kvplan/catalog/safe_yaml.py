@@ -42,16 +42,36 @@ def read_yaml(text: str, location: str, *, typed: bool) -> Document:
             building.take(event)
         document = building.found()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f" line {mark.line + 1}:" if mark else ""
-        raise SpecError(f"{location}:{at} {getattr(error, 'problem', None) or 'is not valid YAML'}") from None
+        raise SpecError(f"{location}: {malformed(error, text)}") from None
     except _Refused as refusal:
         raise SpecError(f"{location}: line {line}: {refusal}") from None
     except (ValueError, RecursionError, OverflowError):
         raise SpecError(f"{location}: line {line or 1}: a value that cannot be read") from None
     if not isinstance(document, dict):
-        raise SpecError(f"{location}: expected a mapping of fields, got {type(document).__name__}")
+        got = {type(None): "nothing", str: "a text", list: "a list"}.get(type(document), "a single value")
+        raise SpecError(f"{location}: expected a mapping of fields, as in name: value; got {got}")
     return document
+
+
+def malformed(error: yaml.YAMLError, text: str) -> str:
+    """Return where a text is no YAML, and what to write: the parser's own words name neither cause nor remedy."""
+    mark, begun = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    problem, context = getattr(error, "problem", None) or "is not valid YAML", getattr(error, "context", None) or ""
+    if mark is None:
+        return str(problem)
+    row = [*text.splitlines(), ""][min(mark.line, text.count("\n"))]
+    wrong = row[mark.column : mark.column + 1]
+    opened = f"that begins in line {begun.line + 1} is not closed" if begun else "is not closed"
+    remedies = (
+        ("flow sequence" in context, f"expected , or ]: the list {opened}"),
+        ("flow mapping" in context, f"expected , or }}: the mapping {opened}"),
+        ("quoted scalar" in context, f"the quote {opened}"),
+        ("cannot start any token" in problem and wrong == "\t", "a tab; indent with spaces"),
+        ("cannot start any token" in problem, f"{wrong} cannot begin a value; put the value in quotes"),
+        ("mapping values" in problem, "a : that begins no field; indent fields alike, and put texts with : in quotes"),
+    )
+    said = next((words for fits, words in remedies if fits), str(problem))
+    return f"line {mark.line + 1}: {said}"
 
 
 class _Building:

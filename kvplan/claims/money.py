@@ -22,7 +22,7 @@ from kvplan.errors import SpecError, UnknownName
 from kvplan.money.api import Tokens, api_cost, applicable
 from kvplan.money.bill import kinds_of
 from kvplan.money.gpu_cost import own
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Query
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.money import ApiPrice

@@ -7,7 +7,8 @@ from kvplan.claims.checks import Answer, Evidence, check, exact, need, unknown
 from kvplan.claims.figures import show, show_span
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
-from kvplan.quality.loss import Quality, quality
+from kvplan.quality.loss import quality
+from kvplan.quality.results import Quality
 from kvplan.specs.claims import ClaimCase
 from kvplan.specs.quality import SHORT, TASKS, Score
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from kvplan.claims.checks import Answer, Evidence, need, unknown
 from kvplan.kv.replica import Parallel
-from kvplan.planning.replica import Evaluation, estimate
+from kvplan.planning.evaluation import Evaluation
+from kvplan.planning.replica import estimate
 from kvplan.planning.server import Server, server
 from kvplan.planning.site import Query, Site
 from kvplan.planning.speculation import Speculation

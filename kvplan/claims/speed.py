@@ -18,7 +18,7 @@ from kvplan.claims.replicas import (
     site_sources,
 )
 from kvplan.kv.replica import Parallel, weights
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.site import Query
 from kvplan.planning.speculation import speculation
 from kvplan.specs.claims import ClaimCase

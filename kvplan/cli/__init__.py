@@ -12,7 +12,7 @@ import click
 
 from kvplan import __version__
 from kvplan.cli.compact import Spoken
-from kvplan.cli.ending import ended
+from kvplan.cli.ending import ended, terminated
 from kvplan.cli.streams import steady_streams
 from kvplan.errors import KvplanError
 
@@ -21,11 +21,16 @@ COLLECT = 50_000
 
 #: commands in the order of the help; others follow by name
 ORDER = (
-    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "simulate", "compare", "fleet",
-    "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "doctor",
+    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "export", "simulate", "compare",
+    "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema",
+    "tour", "doctor",
 )  # fmt: skip
 #: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES, NONE = {"list": "listing"}, {"options", "delivery", "flags", "compact", "ending", "running", "streams"}
+MODULES = {"list": "listing"}
+NONE = {
+    "options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams", "notebook",
+    "completion", "paging",
+}  # fmt: skip
 
 
 def module_of(command: str) -> str:
@@ -71,6 +76,10 @@ class Lazy(click.Group):
             return None
         command: click.Command = import_module(module_of(cmd_name)).command
         command.context_class = Spoken
+        if ctx.resilient_parsing:  # a shell asks how a word goes on
+            from kvplan.cli.completion import completing
+
+            completing(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -83,10 +92,9 @@ class Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except KvplanError as refusal:
-            from kvplan.cli.flags import refused
+            from kvplan.cli.flags import reworded
 
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            raise KvplanError(refused(str(refusal), command) if command else str(refusal)) from None
+            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or "")) from None
 
 
 @click.group(
@@ -98,11 +106,6 @@ class Lazy(click.Group):
 @click.version_option(__version__, prog_name="kvplan")
 def group() -> None:
     """Hold the commands."""
-
-
-def terminated(number: int, _frame: object) -> None:
-    """End as an error would: what was begun is cleaned up, drafts of files too."""
-    raise SystemExit(128 + number)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,6 +10,7 @@ import click
 from kvplan.api.calibrate import TIERS, calibrate
 from kvplan.cli.delivery import deliver
 from kvplan.cli.options import examples, format_option, kind_option, path, set_option
+from kvplan.cli.ranges import prometheus_options
 from kvplan.errors import visible
 from kvplan.report.formats import Report
 from kvplan.units import show_time
@@ -37,7 +38,8 @@ def bar() -> Callable[[int, int, str], None]:
 
 @click.command("calibrate")
 @click.argument("rows", nargs=-1, type=path)
-@click.option("--metrics", metavar="URL", help="A live server's metrics: one more end-to-end row.")
+@click.option("--metrics", metavar="URL", help="A live server's metrics, one row; --prometheus URL: docs/loop.md.")
+@prometheus_options(hidden=True)
 @click.option("--window", default="30s", metavar="TIME", help="How long it is watched. [default: 30s]")
 @click.option("--output", "-o", type=path, help="Where the profile goes (YAML).")
 @click.option("--check", is_flag=True, help="Report errors on rows and shapes left out of the fit; no profile.")

@@ -18,6 +18,8 @@ NARROWEST, USUAL = 40, 100
 MOST_DIGITS = 4
 #: where the file of --html and the words of the command line are kept
 HTML, WORDS = "kvplan.html", "kvplan.words"
+#: where --plain and --no-pager are kept
+PLAIN, NO_PAGER = "kvplan.plain", "kvplan.no-pager"
 
 
 def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
@@ -35,9 +37,22 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
     if file := click.get_current_context().meta.get(HTML):
         write_whole(path_of(file), render(whole, "html", screen()))
     if text := render(whole, form, screen()):
-        click.echo(text, file=sys.stderr if aside else sys.stdout)
+        put(text, form, aside)
     if refusal:
         raise KvplanError(refusal)
+
+
+def put(text: str, form: str, aside: bool) -> None:
+    """Write an answer; one for people that is longer than their screen goes through a pager."""
+    if form == "text" and not aside and sys.stdout.isatty():
+        from shutil import get_terminal_size
+
+        from kvplan.cli.paging import page, paged
+
+        if paged(text, get_terminal_size().lines):
+            page(text)
+            return
+    click.echo(text, file=sys.stderr if aside else sys.stdout)
 
 
 def say(message: str, who: str = "kvplan") -> None:
@@ -46,17 +61,19 @@ def say(message: str, who: str = "kvplan") -> None:
 
 
 def screen() -> Screen:
-    """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, plain."""
+    """Return where stdout goes: a terminal's width in colour, else COLUMNS where it is set, else 100, uncoloured."""
     context = click.get_current_context()
+    bare = bool(context.meta.get(PLAIN))
     if sys.stdout.isatty():
         from shutil import get_terminal_size  # loads three compressors
 
-        width, colour = get_terminal_size().columns, "NO_COLOR" not in environ
+        width = get_terminal_size().columns
+        colour = not (bare or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
     else:
         columns, colour = environ.get("COLUMNS", ""), False
         width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) <= MOST_DIGITS else 0
         width = width if width >= NARROWEST else USUAL
-    return Screen(width, colour, command=context.info_name or "", asked=typed(context))
+    return Screen(width, colour, command=context.info_name or "", asked=typed(context), plain=bare)
 
 
 def typed(context: click.Context) -> str:

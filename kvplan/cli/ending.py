@@ -5,7 +5,7 @@ import os
 import click
 
 from kvplan.cli.streams import drop_output, tell
-from kvplan.errors import KvplanError
+from kvplan.errors import KvplanError, WrongUse
 
 #: set to see where an unexpected error came from
 TRACEBACK = "KVPLAN_TRACEBACK"
@@ -27,6 +27,9 @@ def ended(error: BaseException) -> int:
             return INTERRUPTED
         case click.ClickException():
             tell(f"kvplan: {error.format_message()}")
+        case WrongUse():
+            tell(f"kvplan: {error}")
+            return USAGE
         case KvplanError():
             tell(f"kvplan: {error}")
         case BrokenPipeError():  # the reader of our output (head, less) has gone
@@ -50,3 +53,8 @@ def unexpected(bug: Exception) -> int:
         raise bug
     tell(f"kvplan: unexpected {type(bug).__name__}: {bug}; this is a bug, {TRACEBACK}=1 shows where")
     return NO
+
+
+def terminated(number: int, _frame: object) -> None:
+    """End as an error would: what was begun is cleaned up, drafts of files too."""
+    raise SystemExit(128 + number)

@@ -34,6 +34,7 @@ FOREVER = 1e6
 @click.option("--latents", type=path, metavar="FOLDER", help="What kvplan compress wrote. Default: learned now.")
 @click.option("--text", type=path, metavar="FILE", help="Running text for perplexity. Default: the answers.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights. Default: the file's.")
+@click.option("--profile", type=path, metavar="FILE", help="Of kvplan profile --device cpu: its times beside these.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of texts and intervals.")
 @click.option("--output", "-o", type=path, metavar="FILE", help="Where recommend finds the scores: quality.yaml.")
 @format_option
@@ -51,7 +52,7 @@ def command(form: str, techniques: tuple[str, ...], **options: Any) -> None:
 
     if sys.stderr.isatty():
         say("loads torch and the model")
-    with bar(time.monotonic, time.monotonic() + FOREVER) as progress:
+    with bar(time.monotonic, time.monotonic() + FOREVER, say) as progress:
         result = evaluate(techniques=techniques or TECHNIQUES, progress=progress, **options)
     deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
     if result.outcome.stopped:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from kvplan.errors import KvplanError, WrongUse
+
 
 @cache
 def flags(command: click.Command) -> dict[str, tuple[str, bool]]:
@@ -37,6 +39,12 @@ def refused(text: str, command: click.Command) -> str:
         return f"{', '.join(known[n][0] for n in names)}:" if all(n in known for n in names) else match[0]
 
     return flagged(re.sub(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*):", first, text), command)
+
+
+def reworded(refusal: KvplanError, command: click.Command | None) -> KvplanError:
+    """Return a refusal as this command's flags say it; wrong use stays wrong use."""
+    said = refused(str(refusal), command) if command else str(refusal)
+    return WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)
 
 
 def spoken(value: Any, command: click.Command) -> Any:

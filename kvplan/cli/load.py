@@ -30,7 +30,7 @@ from kvplan.cli.running import (
     split_option,
     technique_option,
 )
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.report.formats import Report
 
 
@@ -72,10 +72,10 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
         serve_workload(form, workload, gpus, options)
         return
     if options.pop("confidence") is not None:
-        raise SpecError("confidence: is for a workload, with workload= and gpus=; leave it out")
+        raise WrongUse("confidence: is for a workload, with workload= and gpus=; leave it out")
     for name in ("isl", "osl"):
         if options[name] is None:
-            raise SpecError(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
+            raise WrongUse(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
     from kvplan.report import load as words
 
     survey = load(**options)
@@ -92,10 +92,10 @@ def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dic
     from kvplan.report import capacity as words
 
     if workload is None or gpus is None:
-        raise SpecError("workload, gpus: give both, as in workload=doc-qa gpus=8")
+        raise WrongUse("workload, gpus: give both, as in workload=doc-qa gpus=8")
     source = click.get_current_context().get_parameter_source
     given = {k: v for k, v in asked.items() if source(k) not in (ParameterSource.DEFAULT, None)}
     if wrong := [name for name in given if name not in (*ASKED, "model", "gpu")]:
-        raise SpecError(f"{', '.join(wrong)}: a workload's replicas, lengths and arrivals are its own; leave it out")
+        raise WrongUse(f"{', '.join(wrong)}: a workload's replicas, lengths and arrivals are its own; leave it out")
     found = capacity(workload, gpus=gpus, **given)
     deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)

@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.catalog.hub_files import online
-from kvplan.cli.delivery import HTML
+from kvplan.cli.delivery import HTML, NO_PAGER, PLAIN
 from kvplan.docstrings import docstring
 from kvplan.errors import SpecError
 from kvplan.report.formats import names
@@ -19,6 +19,8 @@ Command = TypeVar("Command", bound=Callable[..., object])
 COUNT = click.IntRange(1, values.MOST_GPUS)
 #: the format that stands where none is named, and where `--json` is kept until the format is known
 TEXT, JSON = "text", "kvplan.json"
+#: formats that have no option of their own
+SHORT = (TEXT, *(name for name in names() if name not in (TEXT, "html", "json")))
 
 
 def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -121,7 +123,7 @@ engine_option = click.option(
 format_option = stacked(
     click.option(
         "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{', '.join((TEXT, *(name for name in names() if name != TEXT)))}; --json, --html FILE.",
+        help=f"{', '.join(SHORT)}; --json, --html FILE, --plain.",
     ),
     click.option(
         "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
@@ -132,6 +134,10 @@ format_option = stacked(
         "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
         hidden=True, help="Also write a page with charts.",
     ),
+    click.option("--plain", is_flag=True, hidden=True, expose_value=False,
+                 callback=lambda ctx, _, value: ctx.meta.update({PLAIN: value}), help="Text without drawings."),
+    click.option("--no-pager", is_flag=True, hidden=True, expose_value=False,
+                 callback=lambda ctx, _, value: ctx.meta.update({NO_PAGER: value}), help="Print long answers at once."),
 )  # fmt: skip
 set_option = stacked(
     click.option(

@@ -88,11 +88,16 @@ def question() -> dict[str, Any]:
 )
 def command(save: str | None, form: str, **options: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
-    from kvplan.api.recommend import recommend
+    from kvplan.api.recommend import at_loads, recommend
     from kvplan.report import recommend as wording
+    from kvplan.report.plan_drawings import what_if
 
     result, call = recommend(**options), question()
-    report = Report(lambda: wording.page(result), lambda: wording.document(result, call))
+    report = Report(
+        lambda: wording.page(result),
+        lambda: wording.document(result, call),
+        lambda: what_if(at_loads(options, result), result),
+    )
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))
     deliver(report, form, result.lacking)

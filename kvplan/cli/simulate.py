@@ -53,7 +53,7 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--router", metavar="NAME", help="round-robin, random, least-loaded, prefix-aware.")
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
-@click.option("--tiers", metavar="NAMES", help="Keep prefixes in cpu, ssd or remote too.", hidden=True)
+@click.option("--tiers", metavar="NAMES", help="Keep prefixes in cpu, ssd or remote too.")
 @click.option("--autoscale", metavar="A:B@N", help="A to B replicas, N requests each; 1:8@16+3min: start in 3min.")
 @click.option("--fail", multiple=True, metavar="N@T+D", help="Replica N fails at T for D: 0@10min+5min.")
 @split_option

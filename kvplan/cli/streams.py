@@ -12,12 +12,13 @@ from kvplan.errors import one_line
 def steady_streams() -> None:
     """Make output never fail for a character its encoding lacks, and give a stream that was closed a place to go.
 
-    A file opened later would otherwise become the standard output, and be written into.
+    A file opened later would otherwise become the standard output, and be written into. An answer that nobody can get
+    is an error, as of a full disk: writing to a standard output that was closed fails.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            os.dup2(nowhere := os.open(os.devnull, os.O_RDWR), number)
+            os.dup2(nowhere := os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR), number)
             if nowhere != number:
                 os.close(nowhere)
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))

@@ -24,7 +24,7 @@ from kvplan.report.progress import counted
 @format_option
 @examples("kvplan sweep study.yaml --report", "kvplan sweep study.yaml -o results --engine ray --address auto")
 def command(form: str, report: bool, **options: Any) -> None:
-    """Ask every point of a study that has no answer yet: estimate, load or recommend over a grid or a sample.
+    """Ask every point of a study that has no answer yet: a plan or a simulation at each point of a grid or a sample.
 
     FILE is a YAML file or a shipped study. Answers go to disk as they come: after an interruption the same command goes
     on. What stands on a changed profile, price or file is asked again.

@@ -28,6 +28,7 @@ from kvplan.report.formats import Report
 @click.option("--tp", type=click.IntRange(1), metavar="N", help="Tensor parallelism. Default: the cheapest.")
 @engine_option
 @click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win.")
+@click.option("--trace", metavar="FILE", help="Requests whose prefixes fill memories beside the GPU.")
 @day_option
 @profile_option
 @format_option
@@ -53,4 +54,5 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
     from kvplan.report import techniques as words
 
     found = techniques(model, workload, **options)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    refusal = "" if found.estimate.feasible else f"no technique can be served: {found.rows[0].row.reason}"
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, refusal)

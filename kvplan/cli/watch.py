@@ -7,11 +7,13 @@ import click
 from kvplan.api.watch import Watched, saved, watch
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.options import examples, format_option, path, profiles_option, set_option
+from kvplan.cli.ranges import prometheus_options
 from kvplan.report.formats import Report
 
 
 @click.command("watch")
-@click.argument("url")
+@click.argument("url", required=False)
+@prometheus_options()
 @click.option("--window", default="30s", metavar="TIME", help="From one look to the next. [default: 30s]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Windows to watch. Default: until Ctrl-C.")
 @click.option("--output", "-o", type=path, help="Write the windows as rows for kvplan calibrate (CSV).")
@@ -20,19 +22,19 @@ from kvplan.report.formats import Report
 @format_option
 @examples(
     "kvplan watch localhost:8000 --set gpu=h100 --set tp=1 --count 3",
-    "kvplan watch host:30000 --set gpu=h200 --set tp=8 --count 3 -o rows.csv",
+    "kvplan watch --prometheus host:9090 --from now-2h --window 5m -o rows.csv",
 )
-def command(url: str, output: str | None, form: str, **options: Any) -> None:
+def command(output: str | None, form: str, **options: Any) -> None:
     """Load and times of a vLLM or SGLang server, beside what is predicted for that load.
 
     The page of metrics is read at both ends of a window; nothing is sent to the server. Ctrl-C ends the watch with
-    its report.
+    its report. On the server's own machine NVML adds power and energy a token. URL is left out with --prometheus.
     """
     from kvplan.report import watch as words
 
     windows: list[Watched] = []
     try:
-        for window in watch(url, **options):
+        for window in watch(output=output, **options):
             windows.append(window)
             say(words.answer(window), "watch")
     except KeyboardInterrupt:

@@ -15,10 +15,33 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.compress import hooks
-from kvplan.compress.forms import AsIs, Basis, Bits, Float4, Float8, Form, Integers, LatentForm, PooledHeads, Whole
+from kvplan.compress.forms import (
+    AsIs,
+    Basis,
+    Bits,
+    Float4,
+    Float8,
+    Form,
+    Integers,
+    LatentForm,
+    PooledHeads,
+    Recent,
+    Whole,
+)
 from kvplan.compress.layers import CompressedLayer, LayerPlan
 from kvplan.compress.rotation import Angles
-from kvplan.compress.rules import Chance, HeavyHitters, ObservationWindow, PageReads, Places, Repeated, Rule
+from kvplan.compress.rules import (
+    AdaptiveWindow,
+    Chance,
+    ChunkWindow,
+    HeavyHitters,
+    ObservationWindow,
+    PageReads,
+    Places,
+    Repeated,
+    RetrievalHeads,
+    Rule,
+)
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, KVLayout
@@ -44,6 +67,9 @@ class Settings:
     #: StreamingLLM: whether positions are places inside the cache or those in the text; None: inside where it is known
     #: how the model rotates keys
     inside: bool | None = None
+    #: DuoAttention: layer -> stored heads that keep all; None: found in each prompt
+    heads: Mapping[int, tuple[int, ...]] | None = None
+    absorb: bool = True  #: MHC: whether values are read as latents, where the model's attention lets itself be replaced
     seed: int = 0  #: of the control that drops by chance
 
 
@@ -81,6 +107,7 @@ class Under:
     plans: Mapping[int, LayerPlan]  #: of the layers that are compressed
     left: Mapping[int, str]  #: the other layers, and why they are left as they are
     layout: KVLayout  #: the planner's cache of a sequence
+    before: KVLayout  #: the same without the technique
 
     def cache(self) -> CompressedCache:
         """Return an empty cache."""
@@ -115,9 +142,14 @@ def running(
     """Run a model under a technique; Incompatible says why it cannot. As before afterwards."""
     angles = rotations(model)
     under = planned(model, spec, technique, settings, angles)
-    drops = any(plan.rule is not None for plan in under.plans.values())
-    with hooks.hung(model, angles, drops=drops):
+    attends = any(plan.rule is not None or absorbed(plan) for plan in under.plans.values())
+    with hooks.hung(model, angles, drops=attends):
         yield under
+
+
+def absorbed(plan: LayerPlan) -> bool:
+    """Whether a layer's attention is over latents of values."""
+    return isinstance(plan.form, LatentForm) and plan.form.absorbed
 
 
 def rotations(model: PreTrainedModel) -> dict[int, Angles]:
@@ -148,7 +180,8 @@ def planned(
         raise Incompatible("mhc: keys are rotated behind the latent, so the absorbed form needs a retrained model")
     unknown = [n for n in parts if n not in BUILT]
     if unknown:
-        raise Incompatible(f"{unknown[0]}: not run on real models yet; those that are: {', '.join(BUILT)}")
+        why = UNBUILT.get(unknown[0], "nobody wrote it")
+        raise Incompatible(f"{unknown[0]}: not run on real models yet: {why}; those that are: {', '.join(BUILT)}")
     before = kv_layout(spec, spec_bits(model), reading="transformers")
     after = spelling.apply(name, before)
     if technique.startswith(f"{CONTROL}:"):
@@ -170,10 +203,25 @@ def planned(
     if "pyramidkv" in parts:
         falling = [place for place, plan in plans.items() if plan.rule is not None]
         plans |= {p: replace(plans[p], steep=(i, len(falling))) for i, p in enumerate(falling)}
+    if "duo" in parts and settings.heads is not None:
+        plans |= {p: _with_heads(p, plan, settings.heads) for p, plan in plans.items()}
+    if "mhc" in parts and settings.absorb and hooks.absorbs(model) and "reconstruct" not in parts["mhc"].split(":"):
+        plans = {p: replace(x, form=replace(x.form, absorbed=True)) if isinstance(x.form, LatentForm) else x
+                 for p, x in plans.items()}  # fmt: skip
     refuse(model, spec, parts, plans)
     layout = replace(after, groups=tuple(g for g in _kept(before, after, plans)))
     canonical = technique if technique.startswith(f"{CONTROL}:") else spelling.canonical(name)
-    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout)
+    return Under(technique=canonical, model=model, plans=plans, left=left, layout=layout, before=before)
+
+
+def _with_heads(place: int, plan: LayerPlan, heads: Mapping[int, tuple[int, ...]]) -> LayerPlan:
+    """Return a layer's plan with the heads that keep all, where the technique has some."""
+    rule = plan.rule
+    if not isinstance(rule, RetrievalHeads):
+        return plan
+    if place not in heads:
+        raise Incompatible(f"duo: no heads are named for layer {place}; name those that keep all for every layer")
+    return replace(plan, rule=replace(rule, heads=tuple(heads[place])))
 
 
 def _by_layer(layout: KVLayout) -> dict[int, Group]:
@@ -202,15 +250,18 @@ def _plan(
 ) -> LayerPlan | str | None:
     """Return what a layer does, why it is left as it is, or None where nothing is asked of it."""
     rule = next((make(parts[name], new, settings, angles) for name, make in RULES.items() if name in parts), None)
-    bits: Callable[[], Bits] = next((BITS[f"{n}:{a}" if a else n] for n, a in parts.items() if n in BITS), AsIs)
+    name = next((word for n, a in parts.items() if (word := f"{n}:{a}" if a else n) in BITS), "")
+    bits, value_bits = BITS.get(name, AsIs), VALUE_BITS.get(name)
     form = _form(place, old, new, parts, settings, angles)
     if old.kind in SLIDING:
+        if value_bits is not None:
+            return "its own window stays as it is"
         if not isinstance(form, Whole) or bits is not AsIs:
             return LayerPlan(form=form, bits=bits, keep=old.keep, window=_window(old), angles=angles)
         return "its own window stays as it is" if rule is not None else None
     if rule is None and bits is AsIs and isinstance(form, Whole):
         return None
-    return LayerPlan(form=form, bits=bits, keep=new.keep, rule=rule, angles=angles)
+    return LayerPlan(form=form, bits=bits, value_bits=value_bits, keep=new.keep, rule=rule, angles=angles)
 
 
 def _window(group: Group) -> int:
@@ -249,6 +300,10 @@ def refuse(model: PreTrainedModel, spec: ModelSpec, parts: Mapping[str, str], pl
         raise Incompatible(
             f"{drops[0] if drops else 'mhc'}: {spec.title} adds ALiBi biases, which dropped tokens shift"
         )
+    if "kivi" in parts and any(name != "quest" for name in drops):
+        raise Incompatible(f"kivi: 32 tokens share the scales of their keys, so {drops[0]} cannot drop one of them")
+    if "mhc" in parts and any(name in parts for name in UNEVEN):
+        raise Incompatible(f"{drops[0]}: heads differ in length, and latents are of heads together; leave mhc out")
     if len(drops) > 1:
         raise Incompatible(f"{' and '.join(drops)} both choose tokens; run one of them")
     if "quest" in parts and any(name in parts for name in ("gqa", "mqa", "mhc")):
@@ -274,12 +329,24 @@ def _streaming(argument: str, group: Group, settings: Settings, angles: Angles |
     return Places(sinks, (group.keep.budget or 0) - sinks, inside=inside)
 
 
+def _duo(argument: str, group: Group, settings: Settings, angles: Angles | None) -> Rule:
+    """Return the rule of 'duo:P%', refused where that is no whole number of the heads that a layer stores."""
+    share = group.keep.share or 1
+    if (share * group.vectors).denominator != 1:
+        some = f"{group.vectors} heads that a layer stores" if group.vectors > 1 else "the one vector of a layer"
+        raise Incompatible(f"duo: {argument} of {some} is no whole number of heads")
+    return RetrievalHeads(share=float(share))
+
+
 #: which tokens, and how elements are written, by the technique's name
 RULES: dict[str, Callable[[str, Group, Settings, Angles | None], Rule]] = {
     "h2o": lambda _argument, _group, _settings, _angles: HeavyHitters(),
     CONTROL: lambda _argument, _group, settings, _angles: Chance(torch.Generator().manual_seed(settings.seed)),
     "snapkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
     "pyramidkv": lambda _argument, _group, _settings, _angles: ObservationWindow(),
+    "adakv": lambda _argument, _group, _settings, _angles: AdaptiveWindow(),
+    "duo": _duo,
+    "chunkkv": lambda _argument, _group, _settings, _angles: ChunkWindow(),
     "kvzip": lambda _argument, _group, _settings, _angles: Repeated(),
     "quest": lambda _argument, group, _settings, _angles: PageReads(group.reads or 0),
     "streaming": _streaming,
@@ -292,6 +359,22 @@ BITS: dict[str, Callable[[], Bits]] = {
     "int4": partial(Integers, 4),
     "int8:token": partial(Integers, 8, 0),
     "int4:token": partial(Integers, 4, 0),
+    "kivi:4": partial(Recent, 4, True),
+    "kivi:2": partial(Recent, 2, True),
 }
+#: how values are written, where not as keys are
+VALUE_BITS: dict[str, Callable[[], Bits]] = {"kivi:4": partial(Recent, 4, False), "kivi:2": partial(Recent, 2, False)}
+#: why others do not
+UNBUILT = {
+    "r1kv": "it evicts from answers of thousands of tokens, longer than any task asks for",
+    "shadowkv": "values would be fetched from the host's memory by a kernel",
+    "turboquant": "vectors would be rotated and looked up by a kernel",
+    "offload": "where a prefix waits changes no answer",
+    "dsa": "its index is learned while the model is trained",
+    "cla": "layers share what they store by training",
+    "yoco": "layers share what they store by training",
+}
+#: techniques whose heads hold different numbers of tokens
+UNEVEN = ("adakv", "duo")
 #: techniques that run on real models
-BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4")
+BUILT = ("gqa", "mqa", "mhc", *(name for name in RULES if name != CONTROL), "fp8", "int8", "int4", "nvfp4", "kivi")

@@ -1,7 +1,9 @@
 """A model's techniques measured one after the other: memory, scores, and how far each is from the uncompressed one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from kvplan.compress.speculation import speculated
 from kvplan.compress.texts import Sentences
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling
+from kvplan.measuring.passes import SIZES, ModelPass, pass_time
 
 #: what is measured -> what its score is
 TASKS = {
@@ -48,6 +51,8 @@ class EvaluationPlan:
     text: str = ""  #: a running text for perplexity, '' for answers of the other texts
     inside: bool | None = None  #: positions of StreamingLLM, None by the model
     learned: "latents.Learned | None" = None  #: latents made beforehand
+    #: groups of operators of a profile of this CPU, whose times are set beside those measured; None: no profile
+    operators: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,8 @@ class Memories:
     baseline: int  #: the uncompressed cache of as many sequences [B]
     prefill: float  #: median time to read the texts [s]
     step: float  #: median time of a decode step [s]
+    prefill_by_profile: float | None = None  #: its operators by a profile of this CPU, None without one [s]
+    step_by_profile: float | None = None  #: of a decode step, likewise [s]
 
 
 @dataclass
@@ -105,13 +112,27 @@ def evaluate(loaded: Loaded, asked: EvaluationPlan, progress: Progress = lambda 
         for technique in runs:
             with running(loaded.model, loaded.spec, technique, settings(loaded, asked, technique)) as under:
                 for length in asked.lengths:
-                    progress(done / (len(runs) * len(asked.lengths)), f"{technique}, {length:,} tokens")
-                    _measure(loaded, asked, under, length, references, outcome)
+                    told = _Told(asked, progress, done, len(runs), f"{technique}, {length:,} tokens")
+                    _measure(loaded, asked, under, length, references, outcome, told)
                     done += 1
                 outcome.left += _left(under)
     except KeyboardInterrupt:
         outcome.stopped = True
     return outcome
+
+
+class _Told:
+    """Says how far a measurement is, batch by batch."""
+
+    def __init__(self, asked: EvaluationPlan, progress: Progress, done: int, runs: int, what: str):
+        kinds = max(1, sum(task in ("needle", "multihop") for task in asked.tasks)) * len(asked.protocols)
+        self.batches, self.all = kinds * ceil(asked.samples / asked.batch), runs * len(asked.lengths)
+        self.progress, self.done, self.what, self.begun = progress, done, what, 0
+        progress(done / self.all, what)
+
+    def __call__(self) -> None:
+        self.progress((self.done + min(self.begun / self.batches, 1.0)) / self.all, self.what)
+        self.begun += 1
 
 
 def refusal(loaded: Loaded, asked: EvaluationPlan, technique: str) -> str:
@@ -167,11 +188,12 @@ def _measure(
     length: int,
     references: dict[int, Reference],
     outcome: Findings,
+    told: Callable[[], object],
 ) -> None:
     """Measure one technique at one length; the first one is the reference of the others."""
     first = length not in references
     reference = references.setdefault(length, Reference())
-    reader = Reader(under, Held())
+    reader = Reader(under, Held(), told)
     for protocol in asked.protocols:
         for task, values, depths in _values(loaded, asked, reader, length, protocol, reference, first):
             value = interval(values, asked.seed)
@@ -191,13 +213,27 @@ def _measure(
     if first:
         reference.stored = held.stored
     if not first or "baseline" in asked.techniques:
+        by_profile = _by_profile(loaded, asked, under, held)
         outcome.memories.append(
             Memories(
                 technique=under.technique, length=held.tokens, sequences=held.sequences, stored=held.stored,
                 beside=held.beside, planned=held.planned, baseline=reference.stored,
-                prefill=_median(held.reading), step=_median(held.step),
+                prefill=_median(held.reading), step=_median(held.step), prefill_by_profile=by_profile[0],
+                step_by_profile=by_profile[1],
             )
         )  # fmt: skip
+
+
+def _by_profile(loaded: Loaded, asked: EvaluationPlan, under: Under, held: Held) -> tuple[float | None, float | None]:
+    """Return what a profile's operators take for reading the texts, and for a decode step behind them. [s]"""
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    if asked.operators is None or dtype not in SIZES or loaded.model.device.type != "cpu":
+        return None, None
+    prompt = ModelPass(batch=held.sequences, tokens=held.tokens, length=held.tokens)
+    step = ModelPass(batch=held.sequences, tokens=1, length=held.tokens + 1)
+    layouts = (under.before, prompt), (under.layout.with_prompt(held.tokens), step)
+    times = [pass_time(asked.operators, loaded.spec, layout, dtype, one) for layout, one in layouts]
+    return times[0], times[1]
 
 
 def _median(times: Sequence[float]) -> float:

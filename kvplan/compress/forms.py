@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -87,12 +87,31 @@ class Basis:
         joined = latent @ back.to(latent).mT + self.mean[:, None].to(latent)
         return joined.unflatten(3, (-1, width)).transpose(2, 3).flatten(1, 2)
 
+    def handed(self, latent: Tensor, width: int) -> Tensor:
+        """Return latents as values of the heads they serve, a one behind each: [batch, heads, tokens, rank + 1]."""
+        heads = self.mean.shape[1] // width
+        ones = latent.new_ones((*latent.shape[:-1], 1))
+        return torch.cat([latent, ones], -1).repeat_interleave(heads, 1)
+
+    def read(self, out: Tensor, width: int) -> Tensor:
+        """Return what attention over vectors gives, [batch, queries, query heads, width], from that over `handed` ones.
+
+        Sums over tokens and the way back from latents commute; the ones have summed up what the mean counts for.
+        """
+        back = self.directions if self.rebuilding is None else self.rebuilding
+        each = back.unflatten(1, (-1, width)).flatten(0, 1)
+        mean = self.mean.reshape(-1, width)
+        shared = out.shape[2] // len(mean)
+        each, mean = (t.repeat_interleave(shared, 0).to(out) for t in (each, mean))
+        return torch.einsum("bqhr,hwr->bqhw", out[..., :-1], each) + out[..., -1:] * mean
+
 
 @dataclass(frozen=True)
 class LatentForm:
     """MHC: keys before their rotation, and values, as low-rank latents of groups of heads.
 
-    Keys are rebuilt and rotated when they are read, values rebuilt (Palu, arXiv 2407.21118).
+    Keys are rebuilt and rotated when they are read (Palu, arXiv 2407.21118). Values are not where they are `absorbed`:
+    attention sums up latents, and what is read back is its output, a vector a query instead of one a token.
     """
 
     keys: Basis  #: of keys before rotation
@@ -100,6 +119,11 @@ class LatentForm:
     key_width: int  #: elements of a key of one head
     value_width: int  #: elements of a value of one head
     needs_turn: bool = True  #: False where the model rotates nothing
+    absorbed: bool = False  #: whether attention is over latents of values; its output needs `read` then
+
+    def read(self, out: Tensor) -> Tensor:
+        """Return the output of attention as the model expects it."""
+        return self.values.read(out, self.value_width) if self.absorbed else out
 
     def narrow(self, keys: Tensor, values: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
         """Return the latents of keys and of values."""
@@ -107,8 +131,9 @@ class LatentForm:
         return self.keys.narrow(plain), self.values.narrow(values)
 
     def widen(self, first: Tensor, second: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor]:
-        """Return keys rebuilt and rotated, and values rebuilt."""
-        keys, values = self.keys.widen(first, self.key_width), self.values.widen(second, self.value_width)
+        """Return keys rebuilt and rotated, and values rebuilt or as they are read without that."""
+        keys = self.keys.widen(first, self.key_width)
+        values = (self.values.handed if self.absorbed else self.values.widen)(second, self.value_width)
         if turn is None:
             return keys, values
         if turn.cos.ndim == 4:  # groups of heads hold different tokens
@@ -127,6 +152,22 @@ class Bits(Protocol):
 
     def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
         """Return what was stored in the type and width of `like`."""
+
+
+@runtime_checkable
+class Growing(Bits, Protocol):
+    """Bits whose stored tensors do not grow by a slot for each token."""
+
+    def add(self, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored once the tokens `x` have come."""
+
+
+def added(bits: Bits, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+    """Return what is stored once the tokens `x` have come; () is what a new cache stores."""
+    if isinstance(bits, Growing):
+        return bits.add(stored, x)
+    packed = bits.pack(x)
+    return tuple(torch.cat(pair, -2) for pair in zip(stored, packed, strict=True)) if stored else packed
 
 
 @dataclass
@@ -162,12 +203,12 @@ class Float8:
 
 @dataclass
 class Integers:
-    """Integers of 8 or 4 bits; 64 elements of a vector share a bf16 scale and zero point, rounded before they are used.
+    """Integers of 8, 4 or 2 bits; 64 elements of a vector share a bf16 scale and zero point, rounded before their use.
 
-    Two elements of 4 bits share a byte: a vector of an odd width takes one element more.
+    Two elements of 4 bits share a byte, or four of 2: a vector that does not fill its last byte takes all of it.
     """
 
-    bits: int  #: 8 or 4
+    bits: int  #: 8, 4 or 2
     group: int = GROUP  #: elements that share a scale; 0: those of a vector, which is one token's of one head
 
     def pack(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -185,19 +226,70 @@ class Integers:
         return self._joined(levels), scale, zero
 
     def _joined(self, levels: Tensor) -> Tensor:
-        if self.bits == 8:
+        each = 8 // self.bits
+        if each == 1:
             return levels.contiguous()
-        even = torch.nn.functional.pad(levels, (0, levels.shape[-1] % 2))
-        return even[..., 0::2] | (even[..., 1::2] << 4)
+        even = torch.nn.functional.pad(levels, (0, -levels.shape[-1] % each)).unflatten(-1, (-1, each))
+        return (even << self._shifts(levels)).sum(-1, dtype=torch.uint8)
+
+    def _shifts(self, levels: Tensor) -> Tensor:
+        return torch.arange(0, 8, self.bits, dtype=torch.uint8, device=levels.device)
 
     def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
         """Return elements x scale + zero point."""
         stored, scale, zero = packed
-        if self.bits == 4:
-            stored = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)[..., : like.shape[-1]]
+        if self.bits < 8:
+            split = (stored[..., None] >> self._shifts(stored)) & (2**self.bits - 1)
+            stored = split.flatten(-2)[..., : like.shape[-1]]
         size = self.group or like.shape[-1]
         each = [t.float().repeat_interleave(size, -1)[..., : like.shape[-1]] for t in (scale, zero)]
         return (stored.float() * each[0] + each[1]).to(like.dtype)
+
+
+#: KIVI: tokens of a channel, or elements of a value, that share a scale, and the last tokens left as they are
+#: (arXiv 2402.02750, section 4.1; the planner reckons the same)
+TOGETHER, UNROUNDED = 32, 128
+
+
+@dataclass
+class Recent:
+    """KIVI: the last 128 tokens as they are; of those before them 32 keys of a channel, or of a value, share a scale.
+
+    Keys are rounded 32 tokens at a time, so that up to 31 tokens more stand as they came. What is stored are elements,
+    scales and zero points of the rounded tokens, then the others: tokens are in the third dimension of each.
+    """
+
+    bits: int  #: 4 or 2
+    channels: bool  #: whether the elements of a group are of one channel (keys), else of one token (values)
+
+    @property
+    def _rounded(self) -> Integers:
+        return Integers(self.bits, TOGETHER)
+
+    def add(self, stored: Sequence[Tensor], x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored once the tokens `x` have come."""
+        *old, fresh = stored if stored else (x[:, :, :0],)
+        fresh = torch.cat([fresh, x], 2)
+        over = max(fresh.shape[2] - UNROUNDED, 0)
+        if self.channels:
+            over -= over % TOGETHER
+        packed = self._rounded.pack(self._grouped(fresh[:, :, :over]))
+        whole = [torch.cat(pair, 2) for pair in zip(old, packed, strict=True)] if old else packed
+        return (*whole, fresh[:, :, over:].clone(memory_format=torch.contiguous_format))
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (-1, TOGETHER)).transpose(3, 4) if self.channels else x
+
+    def pack(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what is stored of a first pass."""
+        return self.add((), x)
+
+    def unpack(self, packed: Sequence[Tensor], like: Tensor) -> Tensor:
+        """Return what was stored."""
+        *rounded, fresh = packed
+        wide = like.new_empty(0, TOGETHER) if self.channels else like
+        back = self._rounded.unpack(rounded, wide).to(like.dtype)
+        return torch.cat([back.transpose(3, 4).flatten(2, 3) if self.channels else back, fresh], 2)
 
 
 #: magnitudes of a 4-bit float with two bits of exponent and one of mantissa (OCP microscaling formats, 1.0)

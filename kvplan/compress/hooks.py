@@ -19,11 +19,14 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from kvplan.compress.attention import AttentionPass
+from kvplan.compress.forms import LatentForm
 from kvplan.compress.layers import CompressedLayer
 from kvplan.compress.rotation import Angles, half_turned
 
 #: our attention function beside each of the model's own; the masks a model makes for it are those of its own
 NAMES = {"sdpa": "kvplan_over_sdpa", "eager": "kvplan_over_eager"}
+#: what the file of a model imports where its attention asks for registered functions
+ASKED = "ALL_ATTENTION_FUNCTIONS"
 _MASKS = {"sdpa": sdpa_mask, "eager": eager_mask}
 
 
@@ -51,6 +54,12 @@ def cache_name(model: PreTrainedModel) -> str:
 def takes_functions(model: PreTrainedModel) -> bool:
     """Whether the model calls registered attention functions; Falcon computes attention in its own class."""
     return bool(model.config.model_type != "falcon")
+
+
+def absorbs(model: PreTrainedModel) -> bool:
+    """Whether our attention function can stand for the model's own in all layers, and so read latents of values."""
+    asks = all(hasattr(sys.modules[type(m).__module__], ASKED) for m in attention_modules(model).values())
+    return asks and takes_functions(model) and bool(base(model))
 
 
 def rotates(module: torch.nn.Module) -> Angles | None:
@@ -88,17 +97,19 @@ def over(name: str) -> Any:
         **told: Any,
     ) -> tuple[Tensor, Tensor | None]:
         layer = getattr(module, "_kvplan_layer", None)
+        form = None if layer is None else layer.plan.form
+        read = form.read if isinstance(form, LatentForm) else lambda out: out
         if layer is None or layer.plan.rule is None:
             eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
             before = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
-            answer: tuple[Tensor, Tensor | None] = before(module, query, key, value, attention_mask, *more, **told)
-            return answer
+            out, weights = before(module, query, key, value, attention_mask, *more, **told)
+            return read(out), weights
         scale = told.get("scaling")
         asked = AttentionPass(
             query, key, value, None, query.shape[-1] ** -0.5 if scale is None else scale,
             softcap=told.get("softcap"), sinks=told.get("s_aux"),
         )  # fmt: skip
-        return layer.attend(asked, attention_mask), None
+        return read(layer.attend(asked, attention_mask)), None
 
     return attention
 
@@ -128,7 +139,7 @@ class OwnAttention(TorchFunctionMode):  # type: ignore[misc]
 
 @contextmanager
 def hung(model: PreTrainedModel, angles: dict[int, Angles], *, drops: bool) -> Iterator[None]:
-    """Hang the hooks in, and where tokens are dropped the attention function; all is as before afterwards."""
+    """Hang the hooks in, and where a layer attends itself (`drops`) our function; all is as before afterwards."""
     modules, text = attention_modules(model), model.config.get_text_config()
     before, latest = text._attn_implementation, {}
     with ExitStack() as stack:

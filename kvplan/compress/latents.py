@@ -21,6 +21,7 @@ from kvplan.errors import Incompatible
 from kvplan.kv import spelling
 from kvplan.kv.layout import Group, Keep
 from kvplan.kv.model_cache import kv_layout
+from kvplan.kv.techniques.width import SMALLEST_RANK
 from kvplan.specs.model import ModelSpec
 
 
@@ -72,12 +73,23 @@ class Moments:
         self.sum = self.sum + rows.sum(1)
         self.products = self.products + rows.mT @ rows
 
-    def basis(self, rank: int) -> tuple[Basis, float]:
-        """Return the `rank` directions of most variance, and the share of it they hold, of 1."""
+    def spectrum(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (mean, variances from the least, their directions) of each group."""
         mean = torch.as_tensor(self.sum) / self.count
         spread = torch.as_tensor(self.products) / self.count - mean[:, :, None] * mean[:, None, :]
         values, directions = torch.linalg.eigh(spread)
-        kept = values[:, -rank:].clamp(min=0).sum() / values.clamp(min=0).sum().clamp(min=1e-30)
+        return mean, values.clamp(min=0), directions
+
+    def rank_for(self, energy: float) -> int:
+        """Return the least rank with which every group holds this share of its variance, of 1."""
+        _, values, _ = self.spectrum()
+        held = values.flip(-1).cumsum(-1) / values.sum(-1, keepdim=True).clamp(min=1e-30)
+        return int((held < energy - 1e-9).sum(-1).max()) + 1
+
+    def basis(self, rank: int) -> tuple[Basis, float]:
+        """Return the `rank` directions of most variance, and the share of it they hold, of 1."""
+        mean, values, directions = self.spectrum()
+        kept = values[:, -rank:].sum() / values.sum().clamp(min=1e-30)
         return Basis(directions[..., -rank:].flip(-1).float().contiguous(), mean.float()), float(kept)
 
 
@@ -105,8 +117,32 @@ class Learned:
     held: Mapping[int, tuple[float, float]]  #: share of the variance of keys and of values, of 1
 
 
+#: layer -> sums of its keys and of its values, and the shape asked for
+Sums = Mapping[int, tuple[Moments, Moments, Shape]]
+
+
 def by_texts(model: PreTrainedModel, spec: ModelSpec, technique: str, texts: Iterable[Tensor]) -> Learned:
     """Return latents learned from token ids [batch, tokens], each batch read on its own."""
+    return learned(technique, sums_of_texts(model, spec, technique, texts))
+
+
+def by_energy(model: PreTrainedModel, spec: ModelSpec, options: str, energy: float, sums: Sums) -> Learned:
+    """Return latents as narrow as lets each group of every layer hold a share of its variance, of 1; Incompatible.
+
+    `options` are what a spelling of MHC says behind its size, `sums` are of the same groups of heads.
+    """
+    wanted = [2 * s.groups * max(k.rank_for(energy), v.rank_for(energy)) for k, v, s in sums.values()]
+    size = max(max(wanted, default=0), SMALLEST_RANK + 1)
+    technique = spelling.canonical(f"mhc:{size}{options}")
+    try:
+        narrowed = shapes(spec, technique, spec_bits(model))
+    except Incompatible as why:
+        raise Incompatible(f"energy: {energy:.1%} takes {size} elements a token and layer; {why}") from None
+    return learned(technique, {i: (k, v, narrowed[i]) for i, (k, v, _) in sums.items()})
+
+
+def sums_of_texts(model: PreTrainedModel, spec: ModelSpec, technique: str, texts: Iterable[Tensor]) -> Sums:
+    """Return sums over texts of what passes through the layers that store latents."""
     wanted, angles = shapes(spec, technique, spec_bits(model)), rotations(model)
     rotated = {i: g.rope for g in kv_layout(spec, 16.0).groups for i in g.layers}
     if missing := [i for i in wanted if rotated[i] and i not in angles]:
@@ -118,11 +154,16 @@ def by_texts(model: PreTrainedModel, spec: ModelSpec, technique: str, texts: Ite
             for i, (keys, values) in sums.items():
                 layers[i] = Passing(keys, values, turned=rotated[i])
             model(text, **{hooks.cache_name(model): CompressedCache(layers=layers)}, use_cache=True)
-    return _learned(technique, {i: (*sums[i], s) for i, s in wanted.items()})
+    return {i: (*sums[i], s) for i, s in wanted.items()}
 
 
 def by_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Learned:
     """Return latents by the singular vectors of k_proj and v_proj; refused where keys are normalised behind it."""
+    return learned(technique, sums_of_weights(model, spec, technique))
+
+
+def sums_of_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Sums:
+    """Return sums of keys and values as if every hidden state were equally likely."""
     modules = hooks.attention_modules(model)
     found: dict[int, tuple[Moments, Moments, Shape]] = {}
     for i, shape in shapes(spec, technique, spec_bits(model)).items():
@@ -133,7 +174,7 @@ def by_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Learn
             )
         sums = [_of_rows(p, shape.groups, int(module.head_dim)) for p in (module.k_proj, module.v_proj)]
         found[i] = (sums[0], sums[1], shape)
-    return _learned(technique, found)
+    return found
 
 
 def _of_rows(projection: torch.nn.Linear, groups: int, width: int) -> Moments:
@@ -151,7 +192,8 @@ def _of_rows(projection: torch.nn.Linear, groups: int, width: int) -> Moments:
     return moments
 
 
-def _learned(technique: str, sums: Mapping[int, tuple[Moments, Moments, Shape]]) -> Learned:
+def learned(technique: str, sums: Sums) -> Learned:
+    """Return the bases of a technique's shapes, and how much of the variance they hold."""
     latents: dict[int, tuple[Basis, Basis]] = {}
     held: dict[int, tuple[float, float]] = {}
     for i, (keys, values, shape) in sums.items():

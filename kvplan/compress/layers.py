@@ -9,9 +9,19 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from kvplan.compress.attention import AttentionPass, attended, drawn, greatest
-from kvplan.compress.forms import Bits, Form
+from kvplan.compress.forms import Bits, Form, Recent, added
 from kvplan.compress.rotation import Angles, Turn
-from kvplan.compress.rules import PageReads, Places, Repeated, Rule, chosen, pyramid_within
+from kvplan.compress.rules import (
+    AdaptiveWindow,
+    PageReads,
+    Places,
+    Repeated,
+    RetrievalHeads,
+    Rule,
+    chosen,
+    pyramid_within,
+)
+from kvplan.compress.uneven import Uneven, held_by, seen_by, uneven
 from kvplan.compress.visibility import View
 from kvplan.errors import Incompatible
 from kvplan.kv.layout import Keep
@@ -23,6 +33,7 @@ class LayerPlan:
 
     form: Form  #: which vectors of a token are stored
     bits: Callable[[], Bits]  #: makes how elements are written, of keys and of values
+    value_bits: Callable[[], Bits] | None = None  #: of values, where they are written in another way
     keep: Keep  #: how many tokens, by the planner's own rule
     rule: Rule | None = None  #: which tokens, None for all
     window: int | None = None  #: of a model's own sliding layer [token]
@@ -49,7 +60,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.is_initialized: bool = False
         self.plan = plan
         self.is_sliding = plan.window is not None
-        self.bits = (plan.bits(), plan.bits())
+        self.bits: tuple[Bits, Bits] = (plan.bits(), (plan.value_bits or plan.bits)())
         self.parts: tuple[tuple[Tensor, ...], ...] = ((), ())  #: what is stored of keys and of values
         self.like: tuple[Tensor, ...] = ()  #: empty tensors of their types and widths
         self.scores: Tensor | None = None  #: fp32 [batch, stored heads, slots]
@@ -57,6 +68,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self.pads: Tensor | None = None  #: padding on the left of each row [token]
         self.empty = torch.zeros(1, dtype=torch.long)  #: slots of each row that hold nothing since tokens were dropped
         self.bounds: Tensor | None = None  #: of pages, where a rule reads few of them
+        self.heads: int | None = None  #: stored heads, once they hold different numbers of tokens
+        self.whole: Tensor | None = None  #: heads that keep all, bool [batch, heads] (DuoAttention)
         self.repeating = self.repeated = False  #: whether the prompt is being read again, or was (KVzip)
         self.seen = self.prompt = self.slots = self.latest = 0
         self.turn: Turn | None = None  #: of the tokens of this pass, set by a hook before each pass
@@ -78,11 +91,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         if self.repeating:
             self.latest = count
             return plan.form.widen(whole[0], whole[1], self._turns(count))
-        packed = [bits.pack(t) for bits, t in zip(self.bits, new, strict=True)]
-        self.parts = tuple(
-            tuple(torch.cat(pair, -2) for pair in zip(old, added, strict=True)) if old else added
-            for old, added in zip(self.parts, packed, strict=True)
-        )
+        self.parts = tuple(added(bits, old, t) for bits, old, t in zip(self.bits, self.parts, new, strict=True))
         self.seen, self.slots, self.latest = self.seen + count, self.slots + count, count
         keys, values = plan.form.widen(whole[0], whole[1], self._turns(count))
         if plan.window is not None:
@@ -126,8 +135,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         if not tokens_to_remove:
             return
         count = abs(tokens_to_remove)
-        if self.slots != self.seen:
-            raise Incompatible("a layer that has dropped tokens cannot be cut back to an earlier state")
+        if self.slots != self.seen or isinstance(self.bits[0], Recent):
+            raise Incompatible("a layer that has dropped or rounded tokens cannot be cut back to an earlier state")
         self._take(lambda t: t[..., : t.shape[-2] - count, :])
         if self.scores is not None:
             self.scores = self.scores[..., :-count]
@@ -150,13 +159,16 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self._find_padding(given, count)
         pads = torch.zeros(1, dtype=torch.long) if self.pads is None else self.pads
         view = View(past=past, count=count, seen=self.seen, first=self._first(past), pads=pads)
-        asked = replace(asked, seen=view.visible(rule, given))
+        heads = self.parts[0][0].shape[1] if self.heads is None else self.heads
+        if isinstance(self.bits[0], Uneven):
+            asked = replace(asked, seen=seen_by(self.bits[0], self.slots, count, asked.queries.shape[1]))
+        else:
+            asked = replace(asked, seen=view.visible(rule, given))
         if isinstance(rule, Places) and self.plan.angles is not None:
             asked = view.inside(rule, self.plan.angles, asked)
         if isinstance(rule, PageReads):
             asked = self._pages(rule, asked, past)
         out = attended(asked)
-        heads = self.parts[0][0].shape[1]
         queries = rule.queries(count, past, self._budgets()[1])
         if rule.keeps_scores or queries:
             added = drawn(asked, queries, heads) if queries else asked.keys.new_zeros(())
@@ -238,6 +250,10 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         rule, device = self.plan.rule, self.device
         if isinstance(rule, Repeated) and not self.repeated:
             return
+        if isinstance(rule, (AdaptiveWindow, RetrievalHeads)):
+            self._drop_unevenly(rule)
+            self.scores = None
+            return
         budget, size = self._budgets()
         batch, heads = self.parts[0][0].shape[:2]
         dead = self._first(self.slots - self.latest).to(device).expand(batch)
@@ -253,6 +269,27 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             self.slots, self.empty = size, size - budget if self.pads is not None else self.empty
         if rule is None or not rule.keeps_scores:
             self.scores = None
+
+    def _drop_unevenly(self, rule: AdaptiveWindow | RetrievalHeads) -> None:
+        """Drop what is more than a layer's heads may keep together."""
+        batch, device = self.parts[0][0].shape[0], self.device
+        heads = self.heads or self.parts[0][0].shape[1]
+        dead = self._first(self.slots - self.latest).to(device).expand(batch)
+        held = held_by(self.bits[0], self.slots, dead, heads)
+        if isinstance(rule, RetrievalHeads):
+            if self.whole is None and self.scores is not None:
+                self.whole = rule.found(self.scores, dead)
+            kept = held if self.whole is None else rule.uneven(held, self.whole)
+        elif self.scores is not None and self.slots == self.seen == self.latest:
+            budget = torch.minimum(self._budgets()[0].to(device).expand(batch), self.slots - dead)
+            kept = rule.uneven(self.scores, dead, budget)
+        else:
+            return
+        if torch.equal(kept, held):
+            return
+        found = [uneven(bits, parts, kept) for bits, parts in zip(self.bits, self.parts, strict=True)]
+        self.bits, self.parts = (found[0][0], found[1][0]), tuple(parts for _, parts in found)
+        self.heads, self.slots = heads, int(kept.sum(-1).max())
 
     def _gather(self, slots: Tensor) -> None:
         """Keep the tokens of some slots, [batch, stored heads, kept]."""
@@ -292,7 +329,10 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         """Change the rows of everything that has rows."""
         self._take(change)
         self.like = tuple(change(t) for t in self.like)
-        for name in ("scores", "places", "pads"):
+        if isinstance(self.bits[0], Uneven):
+            counts = change(self.bits[0].counts)
+            self.bits = tuple(replace(b, counts=counts) for b in self.bits if isinstance(b, Uneven))  # type: ignore[assignment]
+        for name in ("scores", "places", "pads", "whole"):
             if (value := getattr(self, name)) is not None:
                 setattr(self, name, change(value))
         if len(self.empty) > 1:

@@ -9,6 +9,10 @@ from torch import Tensor
 #: queries at the end of a prompt whose attention chooses for SnapKV, and how far scores are pooled
 #: (SnapKV, arXiv 2404.14469, section 4 and its code)
 WINDOW, POOL = 64, 5
+#: tokens of a chunk of ChunkKV (arXiv 2502.00299, section 4.1)
+CHUNK = 10
+#: of its even part of a layer's budget that a head keeps at least (Ada-KV, arXiv 2407.11550, section 4.1: alpha 0.2)
+SAFEGUARD = 0.2
 
 
 class Rule(Protocol):
@@ -92,6 +96,84 @@ class ObservationWindow:
         window = self.kept_by_place(kept)
         pooled = torch.nn.functional.avg_pool1d(scores[..., :-window], self.pool, 1, self.pool // 2)
         return torch.nn.functional.pad(pooled, (0, window)), window
+
+
+@dataclass(frozen=True)
+class ChunkWindow(ObservationWindow):
+    """ChunkKV: once, after the prompt, whole chunks that its last queries look at (arXiv 2502.00299, algorithm 1).
+
+    All heads keep the same tokens. Chunks are counted back from the window; of the last one that stays as many tokens
+    as fit, so that as many are kept as the planner reckons.
+    """
+
+    chunk: int = CHUNK  #: tokens that stay or go together
+
+    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
+        """Return the scores of all heads before the window summed by chunk, and the window."""
+        window = self.kept_by_place(kept)
+        each = scores[..., :-window].sum(1, keepdim=True)
+        short = -each.shape[-1] % self.chunk
+        chunks = torch.nn.functional.pad(each, (short, 0)).unflatten(-1, (-1, self.chunk)).sum(-1)
+        whole = chunks.repeat_interleave(self.chunk, -1)[..., short:]
+        return torch.nn.functional.pad(whole, (0, window)), window
+
+
+@dataclass(frozen=True)
+class AdaptiveWindow(ObservationWindow):
+    """Ada-KV: as SnapKV, but the heads of a layer share its budget (arXiv 2407.11550).
+
+    The tokens of all heads are ranked together (algorithm 1); each keeps at least a fifth of its even part.
+    """
+
+    least: float = SAFEGUARD  #: of a head's even part of the budget that stays with it, of 1
+
+    def uneven(self, scores: Tensor, dead: Tensor, budget: Tensor) -> Tensor:
+        """Return the slots kept by each head, bool [batch, heads, slots], `budget` of them a row on average."""
+        kept = torch.zeros_like(scores, dtype=torch.bool)
+        for row, (first, part) in enumerate(zip(dead.tolist(), budget.tolist(), strict=True)):
+            ranked, window = self.ranking(scores[row : row + 1, :, first:], part)
+            ranks = ranked[0].clone()
+            ranks[:, ranks.shape[1] - window :] = torch.inf
+            own = ranks.topk(window + int(self.least * (part - window)), 1).indices
+            ranks.scatter_(1, own, torch.inf)
+            best = torch.argsort(ranks.flatten(), descending=True, stable=True)[: part * len(ranks)]
+            chosen_slots = torch.zeros(ranks.numel(), dtype=torch.bool, device=ranks.device).index_fill_(0, best, True)
+            kept[row, :, first:] = chosen_slots.view_as(ranks)
+        return kept
+
+
+@dataclass(frozen=True)
+class RetrievalHeads(ObservationWindow):
+    """DuoAttention: some heads keep all tokens, the others the first and the last ones (arXiv 2410.10819).
+
+    Without a pattern of heads those are taken whose last queries look most at what lies between.
+    """
+
+    share: float = 0.5  #: of the heads that keep all, of 1
+    heads: tuple[int, ...] | None = None  #: which they are; None: found in each prompt
+    sinks: int = 64  #: first tokens that the others keep
+    recent: int = 256  #: last tokens that the others keep
+
+    def queries(self, count: int, past: int, kept: int) -> int:
+        """Return those of the window, of a prompt."""
+        return 0 if past else min(self.watching, count)
+
+    def uneven(self, held: Tensor, whole: Tensor) -> Tensor:
+        """Return the slots kept of those held, bool [batch, heads, slots]; the `whole` heads keep all."""
+        places = held.cumsum(-1)
+        near = places > held.sum(-1, keepdim=True) - self.recent
+        return held & (near | (places <= self.sinks) | whole[..., None])
+
+    def found(self, scores: Tensor, dead: Tensor) -> Tensor:
+        """Return which heads keep all: bool [batch, heads]."""
+        batch, heads, slots = scores.shape
+        places = torch.arange(slots, device=scores.device)
+        between = (places >= dead[:, None] + self.sinks) & (places < slots - self.recent)
+        most = (scores * between[:, None]).sum(-1)
+        best = torch.argsort(most, dim=1, descending=True, stable=True)[:, : round(heads * self.share)]
+        if self.heads is not None:
+            best = torch.tensor([self.heads] * batch, device=scores.device)
+        return torch.zeros(batch, heads, dtype=torch.bool, device=scores.device).scatter(1, best, True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ chain counts as right where the model would have said all of it.
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import exp
 
@@ -69,8 +69,8 @@ class Held:
 class Reader:
     """Reads texts and answers questions under one technique."""
 
-    def __init__(self, under: Under, held: Held):
-        self.under, self.held, self.name = under, held, cache_name(under.model)
+    def __init__(self, under: Under, held: Held, told: Callable[[], object] = lambda: None):
+        self.under, self.held, self.name, self.told = under, held, cache_name(under.model), told
 
     def feed(self, ids: Tensor, cache: CompressedCache) -> Tensor:
         """Return the logits behind the last token, fp32 [batch, vocabulary]."""
@@ -101,6 +101,7 @@ class Reader:
 
     def ask(self, passages: Sequence[Passage], protocol: str) -> list[list[Answered]]:
         """Return what each passage's questions got; passages must be of one length."""
+        self.told()
         ask = self._unseen if protocol == "unseen" else self._seen
         return ask(passages)
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+#: a scale and a zero point of 16 bits, for a channel of those keys that are rounded together [B]
+KEY_SCALES = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
@@ -111,6 +114,17 @@ def _capped(tokens: int, share: Fraction | None, budget: int | None) -> int:
     return tokens if budget is None else min(tokens, budget)
 
 
+@dataclass(frozen=True)
+class Unpacking:
+    """What unpacking one cached token takes a decode kernel in one layer, reading its bytes aside."""
+
+    work: float = 0.0  #: of a whole GPU's processors, as long as one of them would take alone [s]
+    by_query: bool = False  #: whether each query head unpacks it anew, else all heads of a group once
+    #: of one sequence whatever else runs: a kernel cuts its cache into so many parts and reads each token by token [s]
+    lag: float = 0.0
+    fixed: float = 0.0  #: of a layer's step, for kernels that rotate and store [s]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """Layers that cache alike: vectors x width elements of `bits` bits per kept token, and what goes with them."""
@@ -122,7 +136,8 @@ class Group:
     key_width: float = 0.0  #: elements of it that are keys
     bits: float = 16.0  #: per element, scales aside [bit]
     keep: Keep = field(default_factory=Keep)  #: which tokens
-    recent: int = 0  #: the last tokens, kept in `full_bits` until there are enough to round them together [token]
+    recent: int = 0  #: the last tokens, kept in `full_bits` [token]
+    together: int = 1  #: tokens whose keys share scales, channel by channel, and so wait for each other [token]
     full_bits: float = 16.0  #: of an element of those tokens [bit]
     side: float = 0.0  #: scales and scores beside a token's elements [B]
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
@@ -132,7 +147,7 @@ class Group:
     rebuilds: float = 0.0  #: of dense products per cached token that rebuild keys and values from a latent [FLOP]
     pair_flops: float = 0.0  #: of a prefill per (query, visible token) pair [FLOP]
     rereads: float = 0.0  #: read by a decode step per cached token, beyond the token's own bytes [B]
-    unpacks: float = 0.0  #: bytes that take as long to read as a cached token takes to unpack [B]
+    unpacks: Unpacking = Unpacking()  #: what unpacking a cached token takes
     reads: int | None = None  #: the most tokens a decode step reads (sparse attention) [token]
     host: float = 0.0  #: of a kept token, in the host's memory; of those read a step fetches it [B]
     rope: bool = True  #: whether cached keys are rotated
@@ -160,7 +175,9 @@ class Group:
     def held(self, kept: int) -> float:
         """Return the bytes of so many kept tokens, the recent ones unrounded. [B]"""
         fresh = min(kept, self.recent)
-        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes
+        more = self.vectors * self.key_width * ((self.full_bits - self.bits) / 8 - KEY_SCALES / self.together)
+        waiting = (kept - fresh) % self.together  # their values are rounded, their keys not yet
+        return (kept - fresh) * self.token_bytes + fresh * self.full_bytes + waiting * more
 
     def at(self, length: int) -> "Group":
         """Return the group as it is kept at this length: left alone where evicting would store no less."""
@@ -218,6 +235,7 @@ class KVLayout:
     offloads: str = ""  #: tier that keeps prefixes beside the GPU, '' for none
     encoder_flops: float = 0.0  #: of encoding the images of one request before its prompt is read [FLOP]
     encoder_bytes: float = 0.0  #: weights of the encoder that does it [B]
+    visual: float = 0.0  #: share of a prompt's tokens that images and frames became, of 1
 
     @property
     def end(self) -> int:

@@ -77,6 +77,8 @@ def _latent(m: Latent, bits: float) -> tuple[Group, ...]:
         pair_flops=2.0 * m.heads * (m.nope_dim + m.rope_dim + m.value_dim),
         reads=m.index_top or None,
     )
+    if not m.stored:
+        main = Group(kind="shared", layers=(), query_heads=m.heads, reads=m.index_top or None)
     if not m.index_dim:
         return (main,)
     return main, _indexer(m, bits)
@@ -148,5 +150,6 @@ def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
         return Group(kind="state", layers=(), split=1)
     columns = r.conv_kernel if hugging and r.conv_channels else r.conv_kernel - 1
     state_bits = r.transformers_bits if hugging else r.state_bits
-    constant = (r.conv_channels * columns * dtype + r.state * (state_bits or dtype)) / 8
+    conv_bits = r.conv_bits if hugging and r.conv_bits else dtype
+    constant = (r.conv_channels * columns * conv_bits + r.state * (state_bits or dtype)) / 8
     return Group(kind="state", layers=(), constant=constant, split=1_000_000, shareable=False)

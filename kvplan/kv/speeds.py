@@ -14,6 +14,8 @@ def interval(technique: str) -> tuple[tuple[float, float], str]:
     if not parts:
         return PLAIN, "16 bits"
     known = spelling.speeds(technique)
-    if len(parts) == len(known) and all(speed.measured for speed in known):
-        return (min(s.low for s in known), max(s.high for s in known)), "; ".join(s.measured for s in known)
-    return UNMEASURED, ""
+    if len(parts) == len(known):
+        measured = "; ".join(s.measured for s in known) if all(s.measured for s in known) else ""
+        return (min(s.low for s in known), max(s.high for s in known)), measured
+    lows, highs = (s.low for s in known), (s.high for s in known)
+    return (min((UNMEASURED[0], *lows)), max((UNMEASURED[1], *highs))), ""

@@ -6,6 +6,7 @@ from re import findall
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
+from kvplan.kv.techniques.technique import ANY
 from kvplan.specs.hardware import Engine, Gpu
 
 BASELINE = "baseline"
@@ -126,8 +127,19 @@ def runs_on(text: str, gpu: Gpu) -> str:
 
 
 def speeds(text: str) -> tuple[Speed, ...]:
-    """Return what was fitted of the parts of a technique that take time to unpack."""
-    return tuple(kind.speed[argument] for kind, argument in parts(text) if argument in kind.speed)
+    """Return what is known of the speed of a technique's parts, of those of which anything is."""
+    known = (kind.speed.get(argument, kind.speed.get(ANY)) for kind, argument in parts(text))
+    return tuple(speed for speed in known if speed is not None)
+
+
+def evicts(text: str) -> bool:
+    """Whether a technique drops tokens."""
+    return any(kind.factor == "tokens" for kind, _ in parts(text))
+
+
+def offloads(text: str) -> str:
+    """Return the tier in which a technique keeps prefixes, '' for none."""
+    return next((argument for kind, argument in parts(text) if kind.factor == "tier"), "")
 
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:

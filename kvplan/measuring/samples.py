@@ -57,9 +57,13 @@ def quantities(row: Mapping[str, Any]) -> dict[str, float]:
 
 def predicted(row: Mapping[str, Any], coefficients: Mapping[str, str]) -> float:
     """Return the time of a reduced row by the coefficients of its group, as a profile spells them. [s]"""
+    return time_of(quantities(row), coefficients)
+
+
+def time_of(has: Mapping[str, float], coefficients: Mapping[str, str]) -> float:
+    """Return the time of an operator by what it moves and does, as `quantities` has it, and its group's fit. [s]"""
     from kvplan.measuring.linear import TERMS, number
 
-    has = quantities(row)
     shares = [
         number(name, coefficients[name]) if of is None else has[of] / number(name, coefficients[name])
         for name, of in TERMS

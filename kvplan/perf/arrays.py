@@ -11,8 +11,9 @@ from kvplan.perf.step_time import device_time, hosting
 from kvplan.specs.calibration import Calibration
 
 Array = Any
-#: the amounts of an operator
+#: the amounts of every operator, and those that few have
 FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
+FEW = ("dense", "unpacks", "lags", "fixed", "fetched")
 #: width of the operands of an operator a pass does not have [bit]
 NONE_BITS = 16.0
 
@@ -20,7 +21,7 @@ NONE_BITS = 16.0
 def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list[Operator]:
     """Return operators of the same name side by side, [list] or, over `loads` loads each, [list, load or 1].
 
-    A list without one has zeros. An amount that no load changes keeps one column.
+    A list without one has zeros. An amount that no load changes keeps one column, and one that no list has none.
     """
     size = (len(lists),) if loads is None else (len(lists), 1)
     first: dict[str, Operator] = {}
@@ -31,8 +32,12 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
                 first[o.name] = o
                 operators[o.name] = {f: np.zeros(size) for f in FIELDS} | {"bits": np.full(size, NONE_BITS)}
             columns = operators[o.name]
-            for f in FIELDS:
+            for f in (*FIELDS, *FEW):
                 amount = getattr(o, f)
+                if f not in columns:
+                    if not np.any(amount):
+                        continue
+                    columns[f] = np.zeros(size)
                 if loads is not None and np.ndim(amount) and columns[f].shape[1] == 1:
                     columns[f] = np.repeat(columns[f], loads, axis=1)
                 columns[f][i] = amount

@@ -8,6 +8,7 @@ arrays of one shape.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import erf, log
 
 from kvplan.perf.operators import Amount, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, mean
@@ -16,6 +17,9 @@ from kvplan.perf.serving import BUSIEST, Load, Served
 
 #: slots up to which requests are counted one by one, and the stretches that more of them are cut into
 EACH, STRETCHES = 128, 24
+#: squared coefficient of variation of waits for memory: what blocked requests of simulated replicas had, at 70 to 85 %
+#: of the largest rate 0.52 to 0.59 (benchmarks/NOTES.md)
+SPREAD = 0.6
 #: a chance that is none
 NONE = 1e-30
 #: the least room that is left, as a share of what leaves a full replica
@@ -33,11 +37,23 @@ class Surge:
     squared: Amount  #: mean of the number's square
 
 
-def surge(rate: Amount, m: Mixture, burstiness: float) -> Surge:
+def together(squared: float) -> float:
+    """Return how much longer requests that came together run together than with exponential answers, which is 1.
+
+    Of answers with this squared coefficient of variation, taken as lognormal, the shorter of two takes 1 - G of the
+    mean, G being Gini's coefficient; of exponential ones half. The number that runs varies by it (the variance of an
+    infinite server with arrivals in groups). Source: Takagi, Queueing Analysis 1, 1991; Aitchison and Brown, The
+    Lognormal Distribution, 1957.
+    """
+    return 2 * (1 - erf(log(1 + max(squared, 0.0)) ** 0.5 / 2))  # rounding leaves less than 0 of equal lengths
+
+
+def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Surge:
     """Return the surges of prompts: the customers of an M/G/1 busy period, mean and variance.
 
     Arrivals burstier than Poisson come in groups of geometric size with their index of dispersion. `rate` is that of
-    one rank. Source: Takacs, Introduction to the Theory of Queues, 1962.
+    one rank, `alike` how much longer than with exponential answers those of a surge stay `together`.
+    Source: Takacs, Introduction to the Theory of Queues, 1962.
     """
     group = max((burstiness**2 + 1) / 2, 1.0)
     extra = mean(m.classes, m.extra)
@@ -46,6 +62,7 @@ def surge(rate: Amount, m: Mixture, burstiness: float) -> Surge:
     one = 1 / (1 - busy)
     variance = group * (busy * (1 - busy) + busy**2 * uneven) * one**3 + (group * group - group) * one * one
     many = group * one
+    variance = variance + (alike - 1) * (variance + many * many - many)
     beyond = larger(many - 1, TINY)
     second = (variance + (many - 1) ** 2) / beyond
     again = smaller(larger((second - 1) / (second + 1), 0.0), 1 - TINY)
@@ -63,11 +80,12 @@ class Crowded:
     running: Amount  #: requests that run while nothing is read, on average; 0 where it was not counted
 
 
-def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> Crowded:
+def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount], waiting: Surge | None = None) -> Crowded:
     """Return how often all slots are taken; `leaving` is the rate at which n requests leave while nothing is read.
 
     Up crossings of every level balance down crossings: s.rate (p(n) + more W(n)) = leaving(n + 1) p(n + 1), where W(n),
-    the sum of p(k) again^(n-1-k) below n, goes on as W(n + 1) = again W(n) + p(n).
+    the sum of p(k) again^(n-1-k) below n, goes on as W(n + 1) = again W(n) + p(n). Those that wait came in surges as
+    they are (`waiting`), whatever keeps those of one surge together once they run.
     """
     full = smaller(s.rate * s.mean / leaving(slots), 1 - LEAST)  # load of full slots
     each = full / s.mean  # surges for each that leaves
@@ -78,17 +96,27 @@ def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> Cro
         one, other = counted(s, slots, leaving), estimated(s, slots, leaving)
         total, last, behind, running = (few * a + (1 - few) * b for a, b in zip(one, other, strict=True))
     # beyond the slots nothing changes with n: sums of the recursion
-    again, more = s.again, s.more
-    start = last * (1 + more / (1 - again)) + more / (1 - again) * behind
-    beyond = each * start / (1 - full)
-    later = (behind + last + beyond) / (1 - again)
-    moved = each * (last + beyond + more * (later + (again * later + last + beyond) / (1 - again)))
-    ahead = moved / (1 - full)
-    found = beyond / larger(total + beyond, TINY) / full
+    ahead = moved_by(waiting or s, each, full, last, behind)
+    beyond = each * started(s, last, behind) / (1 - full)
+    share = beyond / larger(total + beyond, TINY) / full
     return Crowded(
-        chance=smaller(larger(found, TINY), 1.0), ahead=larger(ahead / larger(beyond, TINY**4), 1.0),
+        chance=smaller(larger(share, TINY), 1.0), ahead=larger(ahead, 1.0),
         running=(running + (running > 0) * slots * beyond) / larger(total + beyond, TINY),
     )  # fmt: skip
+
+
+def started(s: Surge, last: Amount, behind: Amount) -> Amount:
+    """Return the sum of p at the slots and below, each times the requests of a surge that go beyond the slots."""
+    return last * (1 + s.more / (1 - s.again)) + s.more / (1 - s.again) * behind
+
+
+def moved_by(s: Surge, each: Amount, full: Amount, last: Amount, behind: Amount) -> Amount:
+    """Return how many requests must leave before one that finds all slots taken is read, on average."""
+    again, more = s.again, s.more
+    beyond = each * started(s, last, behind) / (1 - full)
+    later = (behind + last + beyond) / (1 - again)
+    moved = each * (last + beyond + more * (later + (again * later + last + beyond) / (1 - again)))
+    return moved / (1 - full) / larger(beyond, TINY**4)
 
 
 def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:
@@ -156,11 +184,11 @@ def open_memory(
     def leaving(n: Amount) -> Amount:
         return n / (output * decode(n / ranks))
 
-    each = surge(rate / ranks, m, burstiness)
-    found = crowded(replace(each, rate=each.rate * ranks), slots, leaving)
+    each, plain = (surge(rate / ranks, m, burstiness, x) for x in (together(squared), 1.0))
+    crowd = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
     one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
-    wait = Wait(chance=found.chance, mean=found.chance * found.ahead * one * (1 + squared) / 2)
-    return HeldSlots(wait=wait, running=found.running)
+    wait = Wait(chance=crowd.chance, mean=crowd.chance * crowd.ahead * one * (1 + squared) / 2, squared=SPREAD)
+    return HeldSlots(wait=wait, running=crowd.running)
 
 
 def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:

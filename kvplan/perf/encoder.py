@@ -23,9 +23,12 @@ def with_images(layout: KVLayout, model: ModelSpec, workload: Workload) -> KVLay
     layout = layout.with_source(round(workload.visual_tokens))
     if not workload.visual:
         return layout
+    read = sum(p.tokens for p in workload.parts)
+    seen = sum(p.tokens for p in workload.parts if p.visual)
     flops = sum(encoding(model, part) for part in workload.visual)
     held = sum(w.parameters for w in model.outer if w.name.startswith(("vision_tower", "multi_modal_projector")))
-    return replace(layout, encoder_flops=flops, encoder_bytes=WIDTH * held)
+    share = seen / read if read else 0.0
+    return replace(layout, encoder_flops=flops, encoder_bytes=WIDTH * held, visual=share)
 
 
 def encoding(model: ModelSpec, part: Part) -> float:

@@ -4,6 +4,7 @@ Every amount may be a float or an array of equal shape (many batches at once): t
 raise to powers, so that one reading of the physics serves one plan, a search over thousands, and a fit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
@@ -43,7 +44,9 @@ class Operator(NamedTuple):
     messages: Amount = 0.0  #: messages between GPUs
     message: Amount = 0.0  #: bytes of all messages [B]
     dense: Amount = 0.0  #: operations of dense 16-bit products among the rest: vectors rebuilt from a latent [FLOP]
-    unpacks: Amount = 0.0  #: bytes that take as long to read as its packed elements take to unpack [B]
+    unpacks: Amount = 0.0  #: time that unpacking takes one of the GPU's processors alone [s]
+    lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
+    fixed: Amount = 0.0  #: of kernels that unpacking needs besides, whatever there is to unpack [s]
     fetched: Amount = 0.0  #: from the host's memory [B]
 
 
@@ -101,8 +104,13 @@ def forward(
     each = attended or attended_at(layout, base or layout, parallel.tensor, length, prompt, cached)
     operators += attention(each, decode, part)
     operators += messages(model, held, parallel, tokens)
+    return [*operators, hidden_states(model, tokens)]
+
+
+def hidden_states(model: ModelSpec, tokens: Amount) -> Operator:
+    """Return the reads and writes of the hidden states of so many tokens."""
     hidden = HIDDEN_PASSES * len(model.layers) * model.hidden * 2.0
-    return [*operators, Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)]
+    return Operator(name="norms, residuals", limit=ELEMENTS, bytes=tokens * hidden)
 
 
 def products(
@@ -112,17 +120,35 @@ def products(
 
     Experts see the tokens of all attention-data-parallel ranks, and the slowest rank's share of them counts.
     """
+    known = parts(held)
+    own = projected(model, layout, parallel, tokens)
+    operators = [*by_part(known.matrices, held, parallel, tokens), *([own] if own else [])]
+    head = model.vocab * model.hidden / parallel.tensor
+    width = held.dtype_bits
+    return [
+        *operators,
+        Operator(name="norms of queries, keys", limit=ELEMENTS, kernels="qk norm", launches=known.normed),
+        Operator(name="quantise", limit=ELEMENTS, kernels="quantise", launches=known.quantised),
+        Operator(
+            name="output head", limit=WEIGHTS, bytes=head * width / 8, flops=2 * rows * head, bits=width,
+            kernels="head", launches=1.0,
+        ),
+    ]  # fmt: skip
+
+
+def by_part(matrices: Sequence[Matrices], held: Weights, parallel: Parallel, tokens: Amount) -> list[Operator]:
+    """Return the products of `tokens` tokens with a model's matrices, those of one part of a layer together."""
     known, tensor = parts(held), parallel.tensor
     sums: dict[str, list[Amount]] = {}
     widths: dict[str, float] = {}
-    for m in known.matrices:
+    for m in matrices:
         amount, work = routed(m, parallel, tokens) if m.part == "experts" else plain(m, tensor, held.kv_heads, tokens)
         entry = sums.setdefault(m.part, [0.0, 0.0])
         entry[0] = entry[0] + amount
         entry[1] = entry[1] + work
         if m.parameters:
             widths[m.part] = min(m.bits, widths.get(m.part, 16.0))
-    operators = [
+    return [
         Operator(
             name=part,
             limit=EXPERTS if part == "experts" else WEIGHTS,
@@ -134,25 +160,15 @@ def products(
         )
         for part, (amount, work) in sums.items()
     ]
-    if layout.parameters:
-        share_of = layout.parameters / tensor
-        operators.append(
-            Operator(
-                name="technique's projections", limit=WEIGHTS, bytes=2 * share_of, flops=2 * tokens * share_of,
-                kernels="router", launches=len(model.layers),
-            )
-        )  # fmt: skip
-    head = model.vocab * model.hidden / tensor
-    width = held.dtype_bits
-    return [
-        *operators,
-        Operator(name="norms of queries, keys", limit=ELEMENTS, kernels="qk norm", launches=known.normed),
-        Operator(name="quantise", limit=ELEMENTS, kernels="quantise", launches=known.quantised),
-        Operator(
-            name="output head", limit=WEIGHTS, bytes=head * width / 8, flops=2 * rows * head, bits=width,
-            kernels="head", launches=1.0,
-        ),
-    ]  # fmt: skip
+
+
+def projected(model: ModelSpec, layout: KVLayout, parallel: Parallel, tokens: Amount) -> Operator | None:
+    """Return the product of `tokens` tokens with a technique's own matrices, None where it has none."""
+    share_of = layout.parameters / parallel.tensor
+    return Operator(
+        name="technique's projections", limit=WEIGHTS, bytes=2 * share_of, flops=2 * tokens * share_of,
+        kernels="router", launches=len(model.layers),
+    ) if share_of else None  # fmt: skip
 
 
 def plain(m: Matrices, tensor: int, kv_heads: int, tokens: Amount) -> tuple[float, Amount]:
@@ -187,7 +203,9 @@ def attended_at(layout: KVLayout, base: KVLayout, tensor: int, length: int, prom
                 flops=sum(g.count * visible(g, length) * g.flops for g in groups) / tensor,
                 dense=sum(g.count * visible(g, length) * g.rebuilds * share(g, tensor) for g in groups),
                 fetched=sum(g.count * g.fetched(length) * share(g, tensor) for g in groups),
-                unpacks=sum(g.count * visible(g, length) * g.unpacks * share(g, tensor) for g in groups),
+                unpacks=sum(unpacking(g, length, tensor) for g in groups),
+                lags=sum(g.count * visible(g, length) * g.unpacks.lag for g in groups),
+                fixed=sum(g.count * g.unpacks.fixed for g in groups),
                 bits=max((g.bits for g in groups if g.vectors), default=16.0),
                 kernels=kind if kind in ("latent", "index", "state") else "attention",
                 launches=len({layer for g in groups for layer in g.layers}),
@@ -214,7 +232,7 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
         Operator(
             name=o.name, limit=CACHE, bytes=decode * o.bytes, flops=decode * o.flops, bits=o.bits, kernels=o.kernels,
             launches=o.launches, dense=decode * o.dense, unpacks=decode * o.unpacks,
-            fetched=decode * o.fetched,
+            lags=smaller(decode, 1.0) * o.lags, fixed=smaller(decode, 1.0) * o.fixed, fetched=decode * o.fetched,
         )
         for o in each.decode
     ]  # fmt: skip
@@ -223,6 +241,12 @@ def attention(each: Attended, decode: Amount, part: Amount | None) -> list[Opera
             Operator(name=o.name, limit=o.limit, bytes=o.bytes * part, flops=o.flops * part) for o in each.prompt
         ]
     return operators
+
+
+def unpacking(g: Group, length: int, tensor: int) -> float:
+    """Return what unpacking a group's cache takes one processor of a rank alone. [s]"""
+    part = 1 / tensor if g.unpacks.by_query else share(g, tensor)
+    return g.count * visible(g, length) * g.unpacks.work * part
 
 
 def visible(g: Group, length: int) -> int:

@@ -53,8 +53,8 @@ def sizes(classes: Sequence[PromptClass], chunk: float) -> tuple[float, ...]:
     least = min(k.part(chunk) for k in classes)
     most = max(k.part(chunk) for k in classes)
     middle = (max(least, 1.0) * chunk) ** 0.5
-    found = {least, most, float(chunk)} | ({middle} if most > 1.5 * least else set())
-    return tuple(sorted(found))
+    tried = {least, most, float(chunk)} | ({middle} if most > 1.5 * least else set())
+    return tuple(sorted(tried))
 
 
 @dataclass(frozen=True, kw_only=True)

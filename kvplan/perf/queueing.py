@@ -32,12 +32,12 @@ def root(excess: Callable[[Amount], Amount], low: Amount, high: Amount) -> Amoun
     for _ in range(LINES):
         at = low - less * (high - low) / larger(more - less, TINY)
         at = smaller(larger(at, low), high)
-        found = excess(at)
-        over = 1.0 * (found > 0)
+        value = excess(at)
+        over = 1.0 * (value > 0)
         again = over * (side > 0) + (1 - over) * (side < 0)
         less, more = (
-            over * less * (1 - again / 2) + (1 - over) * found,
-            over * found + (1 - over) * more * (1 - again / 2),
+            over * less * (1 - again / 2) + (1 - over) * value,
+            over * value + (1 - over) * more * (1 - again / 2),
         )
         low, high, side = over * low + (1 - over) * at, over * at + (1 - over) * high, 2 * over - 1
     return at
@@ -345,5 +345,5 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
     root = squared**0.5 / 3
     middle, there = (larger(1 - squared / 9 + at * root, 0.0) ** 3 - 1 for at in (0.0, z))
     apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
-    found = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
-    return larger(found, smaller(served.step, served.tpot))
+    at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
+    return larger(at_z, smaller(served.step, served.tpot))

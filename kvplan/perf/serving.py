@@ -63,6 +63,7 @@ class Load:
     open: Amount = 0.0  #: 1: requests come at a rate of their own
     short: Amount = 1.0  #: mean of 1 / output times the mean output: what short answers make of a delay all share
     recv_interval: Amount = 1.0  #: decode steps from one look of the scheduler for new requests to the next
+    hold: Amount = 0.0  #: decode steps for which a prompt is held for others to be read with it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +181,11 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     A request's cycle is its decode steps and the prompts of the `batch` requests served meanwhile (each delays all
     decoding by `extra`): nothing is lost, so TPOT is what the cycle leaves after TTFT, but at least a decode step; a
     cycle too short for that is longer. TTFT is the request's own chunks and, where others run, the rest of a step it
-    arrives in, `poll` steps of the scheduler, and waiting for other prompts: a queue of one server (M/D/1, with a
-    finite population in a closed loop), and what remains of a start together (`burst`), which a spread of lengths
-    dissolves (`jitter`): lengths all alike stay in lock-step. In all: cycle = TTFT - the request's overhead - waiting
-    for memory + output x TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean.
+    arrives in, `poll` steps of the scheduler (mean ones: some read a prompt), and waiting for other prompts: a queue of
+    one server (M/D/1, with a finite population in a closed loop), and what remains of a start together (`burst`), which
+    a spread of lengths dissolves (`jitter`): lengths all alike stay in lock-step, or pass one by one (`met`) where
+    prompts share steps with decoding. In all: cycle = TTFT - the request's overhead - waiting for memory + output x
+    TPOT. `prompts` are the means of prompts that differ; without it all are as long as the mean.
     """
     batch = load.batch
     known = prompts or alike(load, s, c)
@@ -195,9 +197,10 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     ahead = known.service * known.squared
     queue = c.wait * behind * ahead / (2 * (1 - busy) + 2 * (1.0 - load.open) / larger(batch, 1.0))
     clump = burst_wait(load, s, extra, c) * others * (1.0 - load.open)
-    iteration = s.decode * c.accepted
-    polled = (c.poll + (load.recv_interval - 1.0) / 2) * iteration * others
-    rest = others * iteration / 2
+    found = s.decode * c.accepted + smaller(present * c.accepted / load.output, 1.0) * extra
+    looks = (c.poll + (load.recv_interval - 1.0) / 2 + held(load)) * found * others
+    polled = looks + passing_prompts(load, extra, c) * others * (1.0 - load.open)
+    rest = others * found / 2
     arriving = own + rest
     first = first_wave(load, s, own, c)
     whole = load.static
@@ -205,7 +208,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     steady = arriving + polled + queue + clump
     request = c.request * c.pace
     batched = larger(batch * batched_prompt(load, s, c), own)
-    ttft = request + whole * batched + begun * (first + polled) + (1 - begun - whole) * steady
+    ttft = request + whole * batched + begun * (first + looks) + (1 - begun - whole) * steady
     slot = ttft - request
     tpot = larger((cycle - slot) / load.output, s.decode)
     cycle = slot + load.output * tpot
@@ -245,12 +248,36 @@ def company(load: Load) -> Amount:
 
 
 def burst_wait(load: Load, s: Steps, extra: Amount, c: Calibration) -> Amount:
-    """Return the mean wait that remains of a common start: all of it for lengths alike, little once they differ. [s]"""
-    loose = smaller(load.spread / LENGTH_SPREAD, 1.0)
-    kept = (c.burst * (1.0 - c.mixes + MIXED_BURST * c.mixes)) ** loose
+    """Return the mean wait that remains of a common start, little once lengths differ. [s]
+
+    All of it remains for lengths alike, but none where prompts share steps with decoding: see `passing_prompts`.
+    """
+    loose = looseness(load)
+    kept = (1.0 - c.mixes) * c.burst**loose + c.mixes * MIXED_BURST * c.burst * loose
     every = load.batch * extra
     dissolved = load.spread * load.output * s.decode * c.jitter
     return kept * every / 2 * every / (every + dissolved + TINY)
+
+
+def looseness(load: Load) -> Amount:
+    """Return how far lengths differ: 0 where all are alike, 1 where they do as in published benchmarks, or more."""
+    return smaller(load.spread / LENGTH_SPREAD, 1.0)
+
+
+def passing_prompts(load: Load, extra: Amount, c: Calibration) -> Amount:
+    """Return what others' prompts add to the steps for which a request waits, where lengths are all alike. [s]
+
+    Where prompts share steps with decoding, requests that started together end one step after the other, as their
+    prompts were read: each new one arrives amid those of the others, and meets `met` of them before its own.
+    """
+    met = smaller(c.met, larger(load.batch - 1.0, 0.0))
+    return c.mixes * (1.0 - looseness(load)) * met * extra / load.chunks
+
+
+def held(load: Load) -> Amount:
+    """Return the mean steps a prompt is held: the first `hold` of them, those that come meanwhile the rest."""
+    joining = load.hold * load.batch / load.output
+    return load.hold * (1.0 + joining / 2) / (1.0 + joining)
 
 
 def batched_prompt(load: Load, s: Steps, c: Calibration) -> Amount:

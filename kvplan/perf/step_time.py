@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Amount, Operator
+from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Amount, Operator, larger
 from kvplan.specs.calibration import Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
@@ -22,7 +22,7 @@ def moving(o: Operator, c: Calibration) -> Amount:
         return o.bytes / (c.weights * c.narrow(o.bits) * faster)
     if o.limit != CACHE:
         return o.bytes / c.elements
-    return o.bytes / c.read(o.bits) + o.unpacks / c.cache + o.fetched / HOST_LINK
+    return o.bytes / c.read(o.bits) + larger(o.unpacks / c.processors, o.lags) + o.fixed + o.fetched / HOST_LINK
 
 
 def computing(o: Operator, c: Calibration) -> Amount:

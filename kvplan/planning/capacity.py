@@ -1,6 +1,6 @@
 """Capacity asked the other way round: the most queries a day that so many GPUs serve within limits, and what binds."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import floor, log10
@@ -11,9 +11,11 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.remedies import STEP
+from kvplan.planning.remedies import STEP, Impasse, Remedy, remedies
 from kvplan.planning.search import GPUS, Candidates, candidates
 from kvplan.planning.site import EVEN, Site
+from kvplan.specs.result import Result
+from kvplan.units import show_count
 
 #: doublings until a volume is too much or small enough, halvings between, and digits a volume is rounded down to
 DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
@@ -21,10 +23,12 @@ DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
 MORE = 1.01
 #: a volume that a replica serves one by one [queries a day]
 RARE = 1.0
+#: changes that a message names
+REMEDIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capacity:
+class Capacity(Result, of="capacity"):
     """What GPUs serve at most: the demand at its greatest volume, the plan for it, and what more would break."""
 
     demand: Demand  #: with the greatest volume, where there is a plan
@@ -34,6 +38,7 @@ class Capacity:
     bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, or the engine's limit of sequences
     warnings: tuple[str, ...] = ()  #: what to know first
     sought: float | None = None  #: the probability that was sought, where no volume reaches it
+    remedies: tuple[Remedy, ...] = ()  #: changes that let a query now and then be served, where none is
 
     @property
     def queries_per_day(self) -> float:
@@ -56,12 +61,16 @@ class Capacity:
         """Why the answer is a 'no', '' when it is none."""
         if self.plan is not None:
             return ""
-        return f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
+        why = f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
+        ways = [f"{x.change} ({x.plan.label}, {show_count(x.plan.gpus, 'GPU')})" for x in self.remedies[:REMEDIES]]
+        return f"{why}. The least change that lets them serve one now and then: {', or '.join(ways)}" if ways else why
 
 
-def surest(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
+def surest(
+    demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int, formats: Sequence[str] = ()
+) -> Capacity:
     """Return `capacity`, or where no volume is kept surely enough, at the surest: from even odds on, as `recommend`."""
-    found = capacity(demand, book, site, techniques, gpus)
+    found = capacity(demand, book, site, techniques, gpus, formats)
     if found.plan is not None:
         return found
     free, pairs, home = looked_at(
@@ -79,8 +88,13 @@ def surest(demand: Demand, book: Book, site: Site, techniques: Collection[str], 
     return found if again.plan is None else replace(again, sought=demand.limits.confidence)
 
 
-def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int) -> Capacity:
-    """Return the most that GPUs serve under the demand's limits; its volume is where the search begins."""
+def capacity(
+    demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int, formats: Sequence[str] = ()
+) -> Capacity:
+    """Return the most that GPUs serve under the demand's limits; its volume is where the search begins.
+
+    Where they serve nothing it names what would let them; `formats` are weight formats that might.
+    """
     limited, pairs, home = looked_at(demand, book, site, techniques, gpus)
 
     def at(volume: float) -> Candidates | None:
@@ -96,7 +110,20 @@ def capacity(demand: Demand, book: Book, site: Site, techniques: Collection[str]
     there = at_volume(limited, volume)
     tried = at(volume)
     plans = replace(book, demand=there).choices([tried], pairs, "gpus") if tried else []
-    return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds)
+    ways = () if plans or home is None else changes(at_volume(limited, RARE), book, home, pairs, formats)
+    return Capacity(demand=there, site=site, gpus=gpus, plan=plans[0] if plans else None, bound_by=binds, remedies=ways)
+
+
+def changes(
+    demand: Demand, book: Book, home: GpuGrid, pairs: Collection[Pair], formats: Sequence[str]
+) -> tuple[Remedy, ...]:
+    """Return what lets GPUs that keep the limits at no volume serve a query now and then."""
+    stuck = Impasse(
+        demand=demand, book=replace(book, demand=demand), candidates=[candidates(demand, home)],
+        pairs=sorted(pairs, key=str), barred=(), objective="gpus", guesses=True, formats=formats,
+    )  # fmt: skip
+    ways = sorted(remedies(stuck), key=lambda way: way.plan.gpus)
+    return tuple(replace(way, change=way.change.replace("max_gpus=", "gpus=")) for way in ways)
 
 
 def looked_at(

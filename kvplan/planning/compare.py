@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from kvplan.specs.result import Result
 from kvplan.units import MILLION, MONTH, show_percent
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result, of="compare"):
     """Two recommendations: what was asked differently, the plans, and where each dollar of a query goes."""
 
     names: tuple[str, str]  #: short names of the two

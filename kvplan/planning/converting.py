@@ -9,6 +9,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.conversion import conversion
 from kvplan.planning.demand import Demand
 from kvplan.planning.grid import SearchGrid
+from kvplan.planning.offloading import kept_by
 from kvplan.planning.site import Site
 
 Array = Any
@@ -20,6 +21,12 @@ def conversion_of(demand: Demand, technique: str, site: Site) -> Line | None:
     if site.cost is None or not tokens:
         return None
     return conversion(demand.model.active_parameters, tokens, site.gpu.rate(16), site.cost)
+
+
+def besides(demand: Demand, technique: str, gpus: float, site: Site) -> tuple[Line, ...]:
+    """Return what a plan pays beside its GPUs: a conversion, and memory that keeps prefixes. [USD/s]"""
+    lines = (conversion_of(demand, technique, site), kept_by(technique, gpus))
+    return tuple(line for line in lines if line is not None)
 
 
 def converting(demand: Demand, grid: SearchGrid, site: Site) -> Array:

@@ -7,13 +7,16 @@ from math import inf
 
 from kvplan.kv import spelling
 from kvplan.money.offers import old
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
-from kvplan.planning.replica import Evaluation, best, case_of, estimate, evaluate
+from kvplan.planning.replica import best, case_of, estimate, evaluate
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.suitability import beyond, within
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.hardware import Engine, Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
+from kvplan.specs.workload import Workload
 from kvplan.units import show_bytes
 
 #: a price last seen longer ago than this is said to be old [day]
@@ -21,7 +24,7 @@ STALE = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(Result, of="estimate"):
     """All that `kvplan estimate` found.
 
     Every row stands at points that can be compared, the last within `limits`. `sites` are shown in detail; `by_gpu` is
@@ -84,8 +87,9 @@ class Estimate:
         return measured if measured.cost.per_query < shown.cost.per_query else None
 
     def cheapest(self, gpu: str) -> Evaluation | None:
-        """Return the row of a GPU on which a query costs least within the limits, None where no row keeps them."""
-        return leading(r for r in self.rows if r.gpu == gpu and r.same_limits and r.same_limits.usd)
+        """Return the row of a GPU that the engine serves and where a query costs least within the limits, or None."""
+        served = (r for r in self.rows if spelling.served_by(r.technique, self.engine))
+        return leading(r for r in served if r.gpu == gpu and r.same_limits and r.same_limits.usd)
 
 
 def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
@@ -100,19 +104,19 @@ def leading(rows: Iterable[Evaluation]) -> Evaluation | None:
 
 def survey(
     model: ModelSpec, query: Query, sites: Sequence[Site], wanted: Sequence[str], limits: Limits, *, today: str,
-    named: bool, losses: Callable[[str], Quality] | None = None,
+    named: bool, losses: Callable[[str], Quality] | None = None, workload: Workload | None = None,
 ) -> Estimate:  # fmt: skip
     """Compare techniques on every site the user named, or on the best of all sites when none was.
 
-    `losses` says what a technique is expected to lose, if anyone asks.
+    `losses` says what a technique is expected to lose, if anyone asks; a `workload` what images requests have.
     """
     by_gpu: tuple[Evaluation, ...] = ()
     if not named:
-        by_gpu = tuple(estimate(model, (), query, site)[0] for site in sites)
+        by_gpu = tuple(estimate(model, (), query, site, workload)[0] for site in sites)
         sites = [site for site in sites if site.gpu.name == pick_gpu(by_gpu)]
     rows: list[Evaluation] = []
     for site in sites:
-        case = case_of(model, query, site)
+        case = case_of(model, query, site, workload)
         known = {row.technique: row for row in by_gpu if row.gpu == site.gpu.name}
         names = dict.fromkeys((spelling.BASELINE, *map(spelling.canonical, wanted)))
         each = compared(case, [known.get(name) or evaluate(case, name) for name in names], limits)

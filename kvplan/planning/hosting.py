@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from kvplan.kv.budget import Line
 from kvplan.kv.replica import weights
+from kvplan.kv.tiers import TIERS
 from kvplan.money.api import BreakEven, Tokens, api_cost, applicable, break_even
 from kvplan.money.bill import Bill, Cell, Fleet, Usage, fleet_bill
 from kvplan.money.conversion import CONVERSION
@@ -13,7 +14,7 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.converting import conversion_of
+from kvplan.planning.converting import besides
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.search import usd_per_query
@@ -70,11 +71,11 @@ def bill_of(demand: Demand, plan: Plan, site: Site) -> Bill | None:
         peak=serving, spares=demand.spares * plan.parallel.gpus, unused=site.cost.whole(plan.gpus) - plan.gpus
     )
     bill = fleet_bill(fleet, load, site.cost)
-    line = conversion_of(demand, plan.technique, site)
-    if line is None:
-        return bill
-    once = Cell(use=line.name, kind=line.name, amount=line.amount, use_basis=line.basis, kind_basis=line.basis)
-    return replace(bill, cells=(*bill.cells, once))
+    cells = (
+        Cell(use=line.name, kind=line.name, amount=line.amount, use_basis=line.basis, kind_basis=line.basis)
+        for line in besides(demand, plan.technique, plan.gpus, site)
+    )
+    return replace(bill, cells=(*bill.cells, *cells))
 
 
 def energy_of(demand: Demand, plan: Plan, site: Site) -> tuple[Line, ...]:
@@ -126,10 +127,12 @@ def tenures(
     """Return what a plan costs under each of the terms its GPUs can be had, and what APIs charge for the same queries.
 
     `costs`: (term, provider) -> what a GPU costs, and in words what that rests on. A plan whose GPUs are those of
-    another term may not be the cheapest under this one. A conversion costs what it does on the plan's own bill.
+    another term may not be the cheapest under this one. A conversion, and prefixes kept beside the GPUs, cost what they
+    do on the plan's own bill.
     """
     rows = []
-    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name == CONVERSION)
+    others = {CONVERSION, *(tier.title for tier in TIERS.values())}
+    once = sum(line.amount for line in (bill.lines_per("query") if bill else None) or () if line.name in others)
     for (term, provider), (cost, basis) in costs.items():
         usd = float(usd_per_query(demand, cost, plan.gpus, plan.gpu_seconds)) + once
         rows.append(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from math import ceil
 from shlex import split
 from typing import Any
 
@@ -13,6 +14,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.plan import Plan
 from kvplan.planning.site import Site
+from kvplan.specs.hardware import Engine
 from kvplan.specs.launch import LaunchOptions
 from kvplan.specs.model import ModelSpec
 from kvplan.units import GIB
@@ -23,6 +25,51 @@ HOST, HOST_GB = TIERS["cpu"], 1e9
 HUB, BLOB = "https://huggingface.co/", "/blob/"
 #: the options file, where an engine takes some of its options from one
 FILE = "options.yaml"
+#: what stands for a head that the reader has to choose
+HEAD = "EAGLE3-HEAD"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a server must be told to be one replica of a plan, whatever the engine."""
+
+    engine: str  #: that the plan was made for
+    release: str  #: first release whose rules were used
+    model: str  #: name of the checkpoint, or its path
+    gpu: str  #: name of the GPU
+    vendor: str  #: who makes it
+    gpus_per_node: int  #: GPUs of a server
+    technique: str  #: on the cache
+    weights: str | None  #: format, None for the checkpoint's own
+    tensor: int  #: GPUs that divide matrices
+    pipeline: int  #: stages of layers
+    data: int  #: ranks that attend to different sequences
+    expert: int  #: GPUs that hold different experts, 1 without any
+    tokens: int  #: longest request [token]
+    refuses: bool  #: whether the longest requests are longer
+    sequences: int  #: most in a step
+    chunk: int  #: most tokens in a step [token]
+    share: float | None  #: of the GPU's memory, None for the engine's own
+    prefixes: bool  #: whether prefixes are cached
+    draft: str  #: what drafts: '', mtp, eagle3 or model
+    draft_model: str  #: checkpoint that drafts, '' where none does
+    drafted: int  #: tokens drafted a step [token]
+    replicas: int  #: that are started, spares included
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the replica."""
+        return self.tensor * self.pipeline * self.data
+
+    @property
+    def nodes(self) -> int:
+        """Servers that the replica takes."""
+        return ceil(self.gpus / self.gpus_per_node)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the technique, none of the baseline."""
+        return [] if self.technique == spelling.BASELINE else self.technique.split("+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,53 +82,73 @@ class Launch:
     replicas: int  #: how many are started, spares included
 
 
-def launch(demand: Demand, plan: Plan, site: Site) -> Launch | None:
+def launch(engine: Engine, n: Needs) -> Launch | None:
     """Return how a plan's replicas are started, None where kvplan does not know the engine's options."""
-    known = demand.engine.launch
-    if known is None:
-        return None
-    length, cut = longest(demand, plan, site)
-    told = places(demand, plan, site, length)
-    lines = [line.format(**told) for each in options(known, demand, plan) for line in each.split("; ") if line]
-    argv = [word for line in lines if line.startswith("-") for word in split(line)]
-    file: dict[str, Any] = {}
-    for line in (line for line in lines if not line.startswith("-")):
-        written(file, line)
-    if file:
-        argv += [*split(known.file), FILE]
-    command = split(known.command.format(model=checkpoint(demand.model)))
-    return Launch(
-        argv=(*command, *argv), file=file, missing=(*absent(known, demand, plan), *cut), replicas=plan.replicas
+    return None if engine.launch is None else command(engine.launch, engine.title, n)
+
+
+def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
+    """Return what a plan asks of a server."""
+    p, (sequences, chunk), drafts = plan.parallel, demand.engine.limits(site.gpu), plan.drafting
+    length, refuses = longest(demand, plan, site)
+    experts = any(w.split == "expert" for _, w in demand.model.weights())
+    return Needs(
+        engine=demand.engine.name, release=demand.engine.release, model=checkpoint(demand.model),
+        gpu=site.gpu.name, vendor=site.gpu.vendor, gpus_per_node=site.gpu.gpus_per_node,
+        technique=plan.technique, weights=plan.form, tensor=p.tensor, pipeline=p.pipeline, data=p.data,
+        expert=p.expert_ranks if experts else 1, tokens=length, refuses=refuses, sequences=sequences, chunk=chunk,
+        share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
+        draft=drafts.draft.kind if drafts else "",
+        draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
+        drafted=drafts.drafted if drafts else 0,
     )  # fmt: skip
 
 
-def options(known: LaunchOptions, demand: Demand, plan: Plan) -> Iterator[str]:
+def command(known: LaunchOptions, title: str, n: Needs, **placed: object) -> Launch:
+    """Return the command of one server; `placed` say where it listens, and where the other nodes are."""
+    told = {**places(n), **placed}
+    lines = [line for each in options(known, n, placed) for line in each.split("; ") if line]
+    argv = [word.format(**told) for line in lines if line.startswith("-") for word in split(line)]
+    file: dict[str, Any] = {}
+    for line in (line for line in lines if not line.startswith("-")):
+        written(file, line, told)
+    if file:
+        argv += [*split(known.file), FILE]
+    begun = [word.format(**told) for word in split(known.command)]
+    missing = tuple(absent(known, title, n))
+    return Launch(argv=(*begun, *argv), file=file, missing=missing, replicas=n.replicas)
+
+
+def options(known: LaunchOptions, n: Needs, placed: Mapping[str, object]) -> Iterator[str]:
     """Yield the templates of a plan's options."""
-    p = plan.parallel
-    yield known.data if p.data > 1 else known.tensor
-    yield known.pipeline if p.pipeline > 1 else ""
-    yield known.expert if p.expert_ranks > 1 and any(w.split == "expert" for _, w in demand.model.weights()) else ""
+    yield known.data if n.data > 1 else known.tensor
+    yield known.pipeline if n.pipeline > 1 else ""
+    yield known.expert if n.expert > 1 else ""
     yield from (known.length, known.sequences, known.chunk)
-    yield known.share if demand.engine.utilization is not None else ""
-    yield from (known.weights.get(plan.form or "", ""), *(known.techniques.get(t, "") for t in parts(plan)))
-    yield known.prefixes if plan.cached_share else known.no_prefixes
+    yield known.share if n.share is not None else ""
+    yield from (known.weights.get(n.weights or "", ""), *(known.techniques.get(t, "") for t in n.parts))
+    yield known.drafts.get(n.draft, "")
+    yield known.prefixes if n.prefixes else known.no_prefixes
     yield known.always
+    yield known.address if "port" in placed else ""
+    yield known.nodes if "nodes" in placed else ""
+    yield known.follower if placed.get("follows") else ""
 
 
-def parts(plan: Plan) -> list[str]:
-    """Return the parts of a plan's technique, none of the baseline."""
-    return [] if plan.technique == spelling.BASELINE else plan.technique.split("+")
-
-
-def places(demand: Demand, plan: Plan, site: Site, length: int) -> dict[str, object]:
+def places(n: Needs) -> dict[str, object]:
     """Return what templates may name."""
-    p, (sequences, chunk) = plan.parallel, demand.engine.limits(site.gpu)
     return {
-        "tensor": p.tensor, "pipeline": p.pipeline, "data": p.data, "ranks": p.tensor * p.data,
-        "expert": p.expert_ranks, "tokens": length, "sequences": sequences, "chunk": chunk,
-        "share": demand.engine.utilization,
-        "host": int(HOST.room * p.gpus / GIB), "host_rank": int(HOST.room / HOST_GB),
+        "model": n.model, "tensor": n.tensor, "pipeline": n.pipeline, "data": n.data, "ranks": n.tensor * n.data,
+        "expert": n.expert, "tokens": n.tokens, "sequences": n.sequences, "chunk": n.chunk, "share": n.share,
+        "host": int(HOST.room * n.gpus / GIB), "host_rank": int(HOST.room / HOST_GB), "host_bytes": int(HOST.room),
+        "draft": n.draft_model or HEAD, "drafted": n.drafted, "verified": n.drafted + 1,
     }  # fmt: skip
+
+
+def adapted(n: Needs, engine: Engine, limits: tuple[int, int]) -> Needs:
+    """Return what a plan asks of a server of another engine or release, which takes steps of its own size."""
+    sequences, chunk = limits
+    return Needs(**{**vars(n), "sequences": sequences, "chunk": chunk, "share": engine.utilization})
 
 
 def checkpoint(model: ModelSpec) -> str:
@@ -90,8 +157,8 @@ def checkpoint(model: ModelSpec) -> str:
     return ref.removeprefix(HUB).partition(BLOB)[0] if ref.startswith(HUB) and BLOB in ref else model.name
 
 
-def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, list[str]]:
-    """Return the longest request a replica is started for [token], and what is refused where memory holds no longer.
+def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
+    """Return the longest request a replica is started for [token], and whether longer ones are refused.
 
     An engine does not start when its cache cannot hold one request of that length.
     """
@@ -103,28 +170,35 @@ def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, list[str]]:
     layout = spelling.apply(plan.technique, demand.base).with_prompt(int(lengths[0].quantile(1.0)))
     limit = demand.model.max_context
     within = limit is None or whole <= limit
-    if within and memory_budget(demand.model, layout, where, whole).sequences(whole, 0.0):
-        return whole, []
-    return usual, [f"requests of more than {usual:,} tokens, one in a hundred, are refused"]
+    fits = within and bool(memory_budget(demand.model, layout, where, whole).sequences(whole, 0.0))
+    return (whole, False) if fits else (usual, True)
 
 
-def absent(known: LaunchOptions, demand: Demand, plan: Plan) -> Iterator[str]:
+def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     """Yield what the engine cannot be told, or must be given besides."""
-    title = demand.engine.title
-    for part in parts(plan):
+    for part in n.parts:
         if part not in known.techniques:
             yield f"{title} has no option for {part}: it cannot be started with it as it is"
-    if plan.form and plan.form not in known.weights:
-        yield f"the command needs a checkpoint with {plan.form} weights in place of {checkpoint(demand.model)}"
+    if n.weights and n.weights not in known.weights:
+        yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
+    if n.draft and n.draft not in known.drafts:
+        yield f"{title} has no option for speculative decoding by {n.draft}: it decodes without"
+    elif n.draft == "eagle3":
+        yield f"the command needs the name of an EAGLE-3 head of {n.model} in place of {HEAD}"
+    if n.refuses:
+        yield f"requests of more than {n.tokens:,} tokens, one in a hundred, are refused"
 
 
-def written(file: dict[str, Any], line: str) -> None:
+def written(file: dict[str, Any], line: str, told: Mapping[str, object]) -> None:
     """Add a line such as 'kv_cache_config.dtype: fp8' to the options file."""
     path, _, value = line.partition(": ")
     *outer, last = path.split(".")
-    reduce(lambda inner, name: inner.setdefault(name, {}), outer, file)[last] = plain(value)
+    reduce(lambda inner, name: inner.setdefault(name, {}), outer, file)[last] = plain(value, told)
 
 
-def plain(value: str) -> object:
-    """Return a value as YAML has it: true and false, else the word."""
-    return {"true": True, "false": False}.get(value, value)
+def plain(value: str, told: Mapping[str, object]) -> object:
+    """Return a value as YAML has it: true and false, what a plan has where it is that alone, else the words."""
+    alone = value.removeprefix("{").removesuffix("}")
+    if alone in told and value == f"{{{alone}}}":
+        return told[alone]
+    return {"true": True, "false": False}.get(value, value.format(**told))

@@ -15,16 +15,18 @@ from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
 from kvplan.perf.serving import BUSIEST
 from kvplan.planning.estimate import warnings
+from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
-from kvplan.units import MILLION, show_percent
+from kvplan.specs.result import Result
+from kvplan.units import MILLION
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
+#: percentiles that are shown
+SHOWN = (0.5, 0.95, 0.99)
 #: an open loop is asked for at most this share of what a server can do: beyond it waits have no end
 FULL = 0.9999
-#: a share of what a server can do from which the longest waits come out short (tests/test_queueing.py)
-NEAR_FULL = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,12 @@ class Point:
     occupancy: float  #: share of the cache's memory in use
     usd_per_query: float | None  #: cost of a request [USD], None without a price
     usd_per_million_tokens: float | None  #: cost of a million tokens, input and output [USD], None without a price
+    first: FirstToken  #: the distribution of TTFT
+
+    def beside(self, share: float) -> tuple[float, float]:
+        """Return the TTFT a little to either side of a percentile. [s]"""
+        less, more = sides(share)
+        return float(self.first.quantile(less)), float(self.first.quantile(more))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +165,7 @@ def point(
         occupancy=min(running / (s.room * s.decoders), 1.0),
         usd_per_query=usd,
         usd_per_million_tokens=usd / (s.prompt + s.output) * MILLION if usd is not None else None,
+        first=first,
     )
 
 
@@ -236,7 +245,7 @@ def largest_rate(s: Server, limits: Limits, burstiness: float = 1.0) -> Largest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
+class Survey(Result, of="load"):
     """What `kvplan load` found: one load that was asked for, or a table of loads and the largest within limits."""
 
     server: Server  #: the server under load
@@ -264,12 +273,13 @@ class Survey:
         return f"this load breaks the limit of {wrong} {share}" if wrong else ""
 
 
-def near_full(s: Server, opened: Sequence[Point]) -> Iterator[str]:
-    """Yield what to know of open loops near saturation."""
+def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterator[str]:
+    """Yield what to know of percentiles of TTFT: jumps, and open loops near saturation."""
+    jumps = (jump(share, *p.beside(share)) for p in points for share in dict.fromkeys((*SHOWN, s.percentile)))
+    yield from dict.fromkeys(filter(None, jumps))
     most = max((p.rate / s.most_rate for p in opened), default=0.0)
-    if most > NEAR_FULL and s.split is None:
-        swings = "waits are long and swing: beside a simulation their P95 was up to a quarter short"
-        yield f"at {show_percent(most)} of the most this server can do, {swings}"
+    if s.split is None and (note := near_full(most)):
+        yield note
 
 
 def survey(
@@ -292,5 +302,8 @@ def survey(
         points=tuple(points),
         concurrency=largest_concurrency(s, limits) if table and bounded else None,
         rate=largest,
-        warnings=(*warnings(s.model, s.prompt + round(s.output), [s.site], today), *near_full(s, opened)),
+        warnings=(
+            *warnings(s.model, s.prompt + round(s.output), [s.site], today),
+            *notes(s, points if len(points) == 1 else (), opened),
+        ),
     )

@@ -14,6 +14,7 @@ from kvplan.planning.estimate import context_warnings
 from kvplan.planning.replica import default_kv_bits
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 from kvplan.units import show_bytes, show_tokens
 
 LAYOUTS = ("architecture", "engine", "transformers")
@@ -58,7 +59,7 @@ class Ask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class Memory(Result, of="memory"):
     """A model's memory at one context and batch, in one reading. Cache bytes are of the whole replica and batch."""
 
     model: ModelSpec  #: the model read

@@ -1,11 +1,14 @@
-"""Prefixes kept in a tier beside the GPUs: how many fit there, and how long one takes to come back."""
+"""Prefixes kept in a tier beside the GPUs: how many fit there, how long one takes to come back, and what it costs."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from kvplan.kv import spelling
+from kvplan.kv.budget import Line
 from kvplan.kv.tiers import TIERS, bandwidth
+from kvplan.money.keeping import keeping
 from kvplan.planning.configurations import Configuration
 from kvplan.planning.demand import Demand
 from kvplan.specs.hardware import Gpu
@@ -22,6 +25,19 @@ def offloaded(demand: Demand, shapes: Sequence[Configuration]) -> Array:
         return tier.room * s.parallel.gpus / max(s.layout.stored(length), 1.0) if tier else 0.0
 
     return np.array([room(s) for s in shapes], float)[:, None]
+
+
+def kept_by(technique: str, gpus: float) -> Line | None:
+    """Return what a technique's tier beside so many GPUs costs as a line of a bill, None without one. [USD/s]"""
+    tier = TIERS.get(spelling.offloads(technique))
+    return keeping(tier, gpus) if tier else None
+
+
+def kept_cost(demand: Demand, shapes: Sequence[Configuration], gpus: Array) -> Array:
+    """Return what the tier of each configuration adds to a query, on the GPUs of each load. [USD]"""
+    tiers = [TIERS.get(s.layout.offloads) for s in shapes]
+    each = np.array([keeping(tier, 1).amount / demand.mean if tier else 0.0 for tier in tiers])
+    return each[:, None] * gpus
 
 
 def fetched(shapes: Sequence[Configuration], gpu: Gpu) -> Array:

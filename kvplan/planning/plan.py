@@ -15,7 +15,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.search import GPUS, Candidates
 from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.quality.weights import with_weights
 from kvplan.units import show_percent
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isclose
 
-from kvplan.planning.replica import Case, Evaluation, OperatingPoint, Timing, at_load, timed
+from kvplan.planning.evaluation import Evaluation, OperatingPoint, Timing
+from kvplan.planning.replica import Case, at_load, timed
 from kvplan.planning.site import Limits, Query
 
 #: the limit of TTFT where none is given: what a reader of a chat waits, and a second for every so many prompt tokens
@@ -43,7 +44,7 @@ def with_points(case: Case, row: Evaluation, first: Evaluation, limits: Limits) 
     def at(full: Timing, batch: int) -> Timing:
         key = full.parallel, batch
         if key not in seen:
-            seen[key] = at_load(case, layout, full.parallel, full.sequences, batch, full.passes)
+            seen[key] = at_load(case, layout, full.parallel, full.sequences, batch, full.lines)
         return seen[key]
 
     lone = same = None

@@ -23,18 +23,35 @@ class Ratio:
     low: float  #: 10th percentile
     high: float  #: 90th percentile
     measured: str  #: where the speed of its cache was measured, '' where it was not
+    plain: float = 0.0  #: the uncompressed step [s]
 
 
 def step_ratio(case: Case, technique: str, parallel: Parallel, batch: int) -> Ratio:
     """Return a technique's decode step over the uncompressed one, `batch` requests on a replica."""
-    layout = spelling.apply(technique, case.base).with_prompt(case.query.prompt)
-    (mine, cache), (plain, _) = (step(case, one, parallel, batch) for one in (layout, case.base))
+    return ratio_of(case, technique, spelling.apply(technique, case.base), parallel, batch)
+
+
+def ratio_of(
+    case: Case, technique: str, layout: KVLayout, parallel: Parallel, batch: int,
+    known: tuple[float, float] | None = None,
+) -> Ratio:  # fmt: skip
+    """Return the same of a technique's layout; `known` is the interval of its cache's time, None: the technique's own.
+
+    What drops tokens and was not measured may take as long as without: no engine reads such a cache by its bytes alone.
+    """
+    layout = layout.with_prompt(case.query.prompt)
+    (mine, cache), (plain, before) = (step(case, one, parallel, batch) for one in (layout, case.base))
     (low, high), measured = interval(technique)
+    low, high = known or (low, high)
+    slowest = cache * high
+    if not measured and spelling.evicts(technique):
+        slowest = max(slowest, before)
     return Ratio(
         middle=mine / plain,
         low=(mine - cache * (1 - low)) / plain * (1 - FLOOR),
-        high=(mine + cache * (high - 1)) / plain * (1 + FLOOR),
+        high=(mine - cache + slowest) / plain * (1 + FLOOR),
         measured=measured,
+        plain=plain,
     )
 
 

@@ -12,7 +12,7 @@ from kvplan.planning.plan import Book, Plan, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
-from kvplan.units import show_percent, show_time, show_usd
+from kvplan.units import show_odds, show_percent, show_time, show_usd
 
 #: shares of the cost below which a difference is not worth a sentence
 SMALL = 0.03
@@ -137,7 +137,7 @@ def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[s
         return
     change = usd(plan) / usd(other) - 1
     if abs(change) < SAME:
-        less, more = show_percent(other.slo_probability), show_percent(plan.slo_probability)
+        less, more = show_odds(other.slo_probability), show_odds(plan.slo_probability)
         sure = f", which keeps the limits with {less} probability, not {more}" if less != more else ""
         yield f"{what} {verb} the same as {which} to within {show_percent(SAME, 1)} ({other.label}){sure}."
     else:

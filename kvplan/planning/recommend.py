@@ -14,17 +14,20 @@ from kvplan.money.bill import Bill
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
-from kvplan.planning.launch import Launch, launch
+from kvplan.planning.launch import Launch, Needs, launch, needs
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
-from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up
+from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up, surely
+from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
+from kvplan.planning.search import Candidates
 from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.money import ApiPrice
+from kvplan.specs.result import Result
 from kvplan.units import MONTH, show_usd
 
 #: why nothing can be planned
@@ -34,7 +37,7 @@ REMEDIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recommendation:
+class Recommendation(Result, of="recommend"):
     """The answer and all that stands behind it.
 
     `usd` are P10, P50, P90 of a query; `front` is not beaten in all of cost, quality and latency. `warnings` are what
@@ -67,6 +70,8 @@ class Recommendation:
     sought: float | None = None
     smooth: float | None = None  #: cost of a query with Poisson arrivals, None where unknown [USD]
     launch: Launch | None = None  #: how the plan's replicas are started, None where that is not known
+    needs: Needs | None = None  #: what any engine must be told to serve the plan
+    promise: Promise | None = None  #: the load of a replica for which the limits are kept
     #: GPUs that were asked about by name
     named: int = 0
     #: the same question asked of every engine that was tried, where several were
@@ -162,12 +167,13 @@ def answered(
         objective=s.objective, guesses=s.guesses,
     )  # fmt: skip
     volumes, smooth = volumes_of(demand, plan, bill, loads, apis, day), smooth_cost(decision)
+    told = needs(demand, plan, home.site)
     return Recommendation(
         demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
         energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
-        launch=launch(demand, plan, home.site),
+        launch=launch(demand.engine, told), needs=told, promise=promise(demand, plan, told.model),
     )  # fmt: skip
 
 
@@ -186,14 +192,19 @@ def lacking(r: Recommendation) -> str:
 
 
 def cause(i: Impasse) -> str:
-    """Return what the fastest GPU that holds the model fails on, where nothing keeps the limits."""
+    """Return what the GPU fails on that comes nearest to keeping the latency limits, of equals the fastest."""
     if not i.pairs:
         barred = i.book.barred(i.barred)
         return next((f"{name} may not be used: {why}" for (name, _), why in barred.items()), NONE_APPLIES)
     holding = [one for one in i.candidates if (one.fits & one.of(i.pairs)).any()]
     if not holding:
         return NO_REPLICA
-    best = min(holding, key=lambda one: float(one.e2e[one.fits & one.of(i.pairs)].min()))
+
+    def far(one: Candidates) -> tuple[float, float]:
+        mine = one.fits & one.of(i.pairs)
+        return -float(surely(one.sure[mine].max())), float(one.e2e[mine].min())
+
+    best = min(holding, key=far)
     return f"the nearest is on {best.site.gpu.name}, where {reason_of(best, i.demand, i.pairs, i.guesses)}"
 
 

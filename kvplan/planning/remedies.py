@@ -9,7 +9,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import Candidates, search
 from kvplan.planning.site import EVEN, Limits, Site
-from kvplan.units import show_percent, show_time
+from kvplan.units import show_apart, show_percent, show_time
 
 #: latency limits and the names of their times
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
@@ -236,13 +236,11 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
     for name, what in TIMES.items():
         least_time, limit = float(getattr(one, name)[fits].min()), getattr(limits, name)
         if limit is not None and least_time > limit:
-            return (
-                f"{what} is at least {show_time(least_time)} at P{100 * limits.percentile:g}, over {show_time(limit)}"
-            )
+            reached, allowed = show_apart(least_time, limit, show_time)
+            return f"{what} is at least {reached} at P{100 * limits.percentile:g}, over {allowed}"
     sure = float(one.sure[fits].max())
     if sure < limits.confidence:
-        kept = f"the limits are kept with at most {show_percent(sure)} probability"
-        return f"{kept}, less than confidence={limits.confidence:.0%}"
+        return f"the limits are kept with {too_little(sure, limits.confidence)}"
     if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
         return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
     any_number = one.under(replace(demand, limits=replace(limits, gpus=None)))
@@ -263,14 +261,16 @@ def together(one: Candidates, demand: Demand, mine: object) -> str:
         able = keeping & (getattr(one, name) <= limit)
         if not able.any():
             reached = float(getattr(one, name)[keeping].min())
+            least_time, allowed = show_apart(reached, limit, show_time)
             kept = " and ".join(before)
-            return (
-                f"where the limit of {kept} is kept, {what} is at least {show_time(reached)}, over {show_time(limit)}"
-            )
+            return f"where the limit of {kept} is kept, {what} is at least {least_time}, over {allowed}"
         keeping = able
         before.append(what)
     sure = float(one.sure[keeping].max())
-    return (
-        f"where the limits are kept at the median, it is with at most {show_percent(sure)} probability, "
-        f"less than confidence={limits.confidence:.0%}"
-    )
+    return f"where the limits are kept at the median, it is with {too_little(sure, limits.confidence)}"
+
+
+def too_little(sure: float, sought: float) -> str:
+    """Say that a probability is below the one that is sought."""
+    reached, _ = show_apart(sure, sought, show_percent)
+    return f"at most {reached} probability, less than confidence={sought:.0%}"

@@ -1,7 +1,8 @@
-"""One technique at one context on one GPU: its bytes, the replica that serves it, time, money, quality."""
+"""From one technique at one context on one GPU to the replica that serves it: bytes, time, money."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, hypot
 
 from kvplan.architectures.formats import FORMATS
@@ -13,163 +14,19 @@ from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
 from kvplan.kv.speeds import interval
-from kvplan.money.cost import QueryCost, query_cost
+from kvplan.kv.tiers import TIERS
+from kvplan.money.cost import query_cost
+from kvplan.money.keeping import keeping
+from kvplan.perf.encoder import with_images
+from kvplan.perf.lines import LoadLines, TokenLines, load_lines, token_lines
 from kvplan.perf.operators import CACHE, Operator
-from kvplan.perf.serving import Load, Passes, Served, passes, serve, steps
+from kvplan.perf.serving import Load, Passes, passes, serve
 from kvplan.perf.step_time import operator_time, step_time
-from kvplan.planning.site import Limits, Query, Site
-from kvplan.quality.loss import Quality
+from kvplan.planning.evaluation import Evaluation, Timing
+from kvplan.planning.site import Query, Site
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.workload import Workload
 from kvplan.units import show_bytes, show_tokens
-
-
-def scaled(figure: float | None, spread: tuple[float, float]) -> tuple[float, float] | None:
-    """Return a figure times the ends of its interval, None where it is unknown."""
-    return None if figure is None else (figure * spread[0], figure * spread[1])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """One technique on one GPU; unknown figures are None."""
-
-    technique: str  #: in its one spelling
-    gpu: str  #: name of the GPU
-    #: tokens of one sequence
-    context: int = 0
-    layout: KVLayout | None = None  #: what each layer keeps, None where the technique cannot act on the model
-    #: most bytes a sequence ever holds, its prompt read in the engine's chunks [B]
-    peak: float | None = None
-    #: share of the uncompressed cache that is saved
-    reduction: float | None = None
-    #: the replica with the lowest cost per query
-    parallel: Parallel | None = None
-    #: GPUs of the smallest replica that holds a sequence
-    fewest_gpus: int | None = None
-    #: sequences that fit the replica, and those the engine runs at once
-    sequences: int = 0
-    batch: int = 0  #: sequences in one step
-    #: mean times of a full replica [s]
-    ttft: float | None = None
-    tpot: float | None = None  #: [s/token]
-    #: output of the replica [token/s]
-    tokens_per_second: float | None = None
-    #: time of the replica that a query takes [s]
-    query_seconds: float = 0.0
-    cost: QueryCost | None = None  #: of a query, by line [USD]
-    budget: Budget | None = None  #: how a GPU's memory is divided
-    served: Served | None = None  #: times of the replica in steady state
-    #: operators of a decode step, and of a chunk of a prompt
-    decode: tuple[Operator, ...] = ()
-    prefill: tuple[Operator, ...] = ()  #: of a chunk of a prompt
-    #: passes that prefill a prompt
-    chunks: int = 1
-    #: 80 % interval of TPOT and cost, and of TTFT, as factors
-    spread: tuple[float, float] = (1.0, 1.0)
-    ttft_spread: tuple[float, float] = (1.0, 1.0)  #: of TTFT, as factors
-    #: whether servers on this GPU were measured
-    grounded: bool = True
-    #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
-    margin: float = 1.0
-    quality: str = ""  #: published loss, in words
-    loss: Quality | None = None  #: what it is expected to lose, None where nobody asked
-    needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
-    #: why it is infeasible, '' where it is not
-    reason: str = ""
-    #: the replicas it was chosen among, each full
-    full: "tuple[Timing, ...]" = ()
-    #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the
-    #: GPUs where a query then costs least: None where it does not fit, or keeps no limit
-    lone: "OperatingPoint | None" = None
-    same_load: "OperatingPoint | None" = None  #: the baseline's load on the baseline's GPUs
-    same_limits: "OperatingPoint | None" = None  #: the largest load within the limits
-
-    @property
-    def stored(self) -> float | None:
-        """Cache bytes of one sequence, None when the technique cannot act on the model. [B]"""
-        return self.layout.stored(self.context) if self.layout else None
-
-    @property
-    def feasible(self) -> bool:
-        """Whether the technique can be served."""
-        return not self.reason
-
-    @property
-    def gpu_seconds(self) -> float:
-        """GPU time one query takes on a busy replica. [s]"""
-        return (self.gpus or 0) * self.query_seconds
-
-    @property
-    def gpus(self) -> int | None:
-        """GPUs of the replica, None where infeasible."""
-        return self.parallel.gpus if self.parallel else None
-
-    @property
-    def ttft_range(self) -> tuple[float, float] | None:
-        """80 % interval of TTFT, None where it is unknown. [s]"""
-        return scaled(self.ttft, self.ttft_spread)
-
-    @property
-    def tpot_range(self) -> tuple[float, float] | None:
-        """80 % interval of TPOT, None where it is unknown. [s]"""
-        return scaled(self.tpot, self.spread)
-
-    @property
-    def usd_range(self) -> tuple[float, float] | None:
-        """80 % interval of the cost of a query, None where it is unknown. [USD]"""
-        return scaled(self.cost.per_query if self.cost else None, self.spread)
-
-    @property
-    def each(self) -> float:
-        """Sequences of one attention-data-parallel rank and pipeline stage."""
-        return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """A busy replica: the sequences that fit into it, those the engine runs at once, its passes and times."""
-
-    parallel: Parallel  #: the ranks of the replica
-    sequences: int  #: that fit in memory
-    batch: int  #: sequences the engine runs at once
-    passes: Passes  #: operators of its prefill and decode
-    chunks: int  #: passes that prefill a prompt
-    served: Served  #: its times in steady state
-
-    @property
-    def query_seconds(self) -> float:
-        """Time of the whole replica one query takes. [s]"""
-        return float(self.served.cycle) / self.batch
-
-    @property
-    def gpu_seconds(self) -> float:
-        """GPU time one query takes. [s]"""
-        return self.parallel.gpus * self.query_seconds
-
-    def keeps(self, limits: Limits) -> bool:
-        """Return whether the mean TTFT and TPOT are within limits."""
-        pairs = ((self.served.ttft, limits.ttft), (self.served.tpot, limits.tpot))
-        return all(limit is None or time <= limit for time, limit in pairs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatingPoint:
-    """A replica under one load that techniques can be compared at."""
-
-    parallel: Parallel  #: the ranks of the replica
-    #: requests in flight
-    batch: int
-    #: mean times [s]
-    ttft: float
-    tpot: float  #: mean [s/token]
-    #: GPU time one query takes [s]
-    gpu_seconds: float
-    #: cost of a query, None without a price [USD]
-    usd: float | None
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of the replica."""
-        return self.parallel.gpus
 
 
 def default_kv_bits(model: ModelSpec) -> float:
@@ -195,6 +52,17 @@ class Case:
     def chunk(self) -> int:
         """Tokens of prompts that the engine takes into one step. [token]"""
         return self.site.engine.limits(self.site.gpu)[1]
+
+    @cached_property
+    def _token_lines(self) -> dict[Parallel, TokenLines]:
+        return {}
+
+    def token_lines(self, parallel: Parallel) -> TokenLines:
+        """Return what a step takes for its tokens on a replica of this shape, worked out once for all techniques."""
+        if parallel not in self._token_lines:
+            held = weights(self.model, self.site.weights)
+            self._token_lines[parallel] = token_lines(self.model, self.base, held, parallel, self.site.calibration)
+        return self._token_lines[parallel]
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
@@ -306,29 +174,45 @@ def timed(case: Case, layout: KVLayout, parallel: Parallel, sequences: int) -> T
     return at_load(case, layout, parallel, sequences, min(sequences, most * parallel.data))
 
 
+def lines_of(case: Case, layout: KVLayout, parallel: Parallel) -> LoadLines:
+    """Return the steps of a replica under a technique, at any load."""
+    query, c = case.query, case.site.calibration
+    return load_lines(
+        case.model, case.base, layout, parallel, case.token_lines(parallel), c, prompt=query.prompt, output=query.output
+    )
+
+
+def each_of(parallel: Parallel, batch: int) -> float:
+    """Return the sequences of one rank and stage: while it prefills a prompt, the others work on other prompts."""
+    return max(batch / (parallel.pipeline * parallel.data), 1.0)
+
+
 def at_load(
-    case: Case, layout: KVLayout, parallel: Parallel, sequences: int, batch: int, known: Passes | None = None
+    case: Case, layout: KVLayout, parallel: Parallel, sequences: int, batch: int, known: LoadLines | None = None
 ) -> Timing:
-    """Return the times of a replica with `batch` requests in flight; `known` are its passes at another load."""
-    query, site, c = case.query, case.site, case.site.calibration
-    # while one rank or stage prefills a prompt, the others work on other prompts
-    each = max(batch / (parallel.pipeline * parallel.data), 1.0)
-    timing = passes(
-        case.model, case.base, layout, weights(case.model, site.weights), parallel, batch=each, prompt=query.prompt,
-        output=query.output, chunk=c.chunk, known=known,
-    )  # fmt: skip
+    """Return the times of a replica with `batch` requests in flight; `known` are its steps at any load."""
+    query, c = case.query, case.site.calibration
+    each, lines = each_of(parallel, batch), known or lines_of(case, layout, parallel)
     chunks = ceil(query.prompt / c.chunk)
     load = Load(prompt=query.prompt, output=query.output, batch=each, offered=each, chunks=chunks)
-    served = serve(load, steps(timing, c, each), c)
-    return Timing(parallel=parallel, sequences=sequences, batch=batch, passes=timing, chunks=chunks, served=served)
+    served = serve(load, lines.steps(each), c)
+    return Timing(parallel=parallel, sequences=sequences, batch=batch, lines=lines, chunks=chunks, served=served)
 
 
-def spread_of(case: Case, technique: str, t: Timing) -> tuple[float, float]:
+def passes_of(case: Case, layout: KVLayout, t: Timing) -> Passes:
+    """Return the operators of a replica's five steps at its load."""
+    query, site = case.query, case.site
+    return passes(
+        case.model, case.base, layout, weights(case.model, site.weights), t.parallel,
+        batch=each_of(t.parallel, t.batch), prompt=query.prompt, output=query.output, chunk=site.calibration.chunk,
+    )  # fmt: skip
+
+
+def spread_of(case: Case, technique: str, decode: Sequence[Operator], each: float) -> tuple[float, float]:
     """Return the 80 % interval of TPOT as factors: the server's, and that of reading a compressed cache beside it."""
     c = case.site.calibration
-    each = max(t.batch / (t.parallel.pipeline * t.parallel.data), 1.0)
-    cache = sum(float(operator_time(o, c)) for o in t.passes.decode if o.limit == CACHE)
-    part = cache / float(step_time(t.passes.decode, c, each))
+    cache = sum(float(operator_time(o, c)) for o in decode if o.limit == CACHE)
+    part = cache / float(step_time(decode, c, each))
     (low, high), _ = interval(technique)
     return (1 - hypot(1 - c.tpot.low, part * (1 - low)), 1 + hypot(c.tpot.high - 1, part * (high - 1)))
 
@@ -345,9 +229,14 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
     if price:
         tokens = {"input_tokens": query.prompt, "output_tokens": query.output}
         cost = query_cost(price, parallel.gpus, prefill=busy, decode=t.query_seconds - busy, **tokens)
+        if tier := TIERS.get(row.layout.offloads):
+            kept = keeping(tier, parallel.gpus)
+            line = replace(kept, amount=kept.amount * t.query_seconds)
+            cost = replace(cost, lines=(*cost.lines, line))
+    known = passes_of(case, row.layout, t)
     return replace(
         row,
-        spread=spread_of(case, row.technique, t),
+        spread=spread_of(case, row.technique, known.decode, each_of(parallel, t.batch)),
         parallel=parallel,
         sequences=t.sequences,
         batch=t.batch,
@@ -358,20 +247,25 @@ def filled(case: Case, row: Evaluation, t: Timing) -> Evaluation:
         query_seconds=t.query_seconds,
         cost=cost,
         served=t.served,
-        decode=tuple(t.passes.decode),
-        prefill=tuple(t.passes.alone),
+        decode=tuple(known.decode),
+        prefill=tuple(known.alone),
         chunks=t.chunks,
     )
 
 
-def case_of(model: ModelSpec, query: Query, site: Site) -> Case:
-    """Return what stays the same while techniques are compared."""
-    return Case(model=model, base=kv_layout(model, default_kv_bits(model)), query=query, site=site)
+def case_of(model: ModelSpec, query: Query, site: Site, workload: Workload | None = None) -> Case:
+    """Return what stays the same while techniques are compared, the images of a workload's requests included."""
+    base = kv_layout(model, default_kv_bits(model))
+    return Case(
+        model=model, base=base if workload is None else with_images(base, model, workload), query=query, site=site
+    )
 
 
-def estimate(model: ModelSpec, wanted: Sequence[str], query: Query, site: Site) -> list[Evaluation]:
+def estimate(
+    model: ModelSpec, wanted: Sequence[str], query: Query, site: Site, workload: Workload | None = None
+) -> list[Evaluation]:
     """Return one row per technique on one site, the baseline first."""
-    case = case_of(model, query, site)
+    case = case_of(model, query, site, workload)
     names = dict.fromkeys([spelling.BASELINE, *(spelling.canonical(t) for t in wanted)])
     return [evaluate(case, name) for name in names]
 

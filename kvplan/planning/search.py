@@ -20,6 +20,7 @@ from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import SearchGrid, most_requests
+from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.specs.workload import Workload
@@ -124,6 +125,7 @@ def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     fetching = kept * gpu_grid.fetching
     ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching)
     usd = usd_per_query(demand, site.cost, gpus, gpu_seconds) + converting(demand, grid, site)
+    usd = usd + kept_cost(demand, grid.configurations, gpus)
     e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
     sure = certainty(demand, site.calibration, ttft, tpot)
     return Candidates(

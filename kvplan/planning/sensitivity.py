@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kvplan.planning.converting import besides
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import gpu_grids
@@ -83,7 +84,8 @@ class CostRange:
         gpus = (serving + demand.spares - plan.replicas) * each + cost.whole(plan.gpus)
         waiting, working = cost.rate(None), cost.rate("")
         paid = np.maximum(gpus, cost.unit) * waiting / (demand.mean * load)
-        return (paid + cycle / plan.in_flight * each * (working - waiting)) * price
+        others = sum(line.amount for line in besides(demand, plan.technique, plan.gpus, self.site))
+        return (paid + cycle / plan.in_flight * each * (working - waiting)) * price + others / (demand.mean * load)
 
     def range(self) -> tuple[float, float, float] | None:
         """Return P10, P50 and P90 of the cost of a query; P50 is the point. [USD]

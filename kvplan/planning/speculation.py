@@ -1,7 +1,9 @@
 """Speculative decoding: what drafts, how many tokens a step yields, and which engines start it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import median
 
 from kvplan.errors import SpecError
 from kvplan.kv import spelling
@@ -9,27 +11,21 @@ from kvplan.kv.budget import Draft
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.planning.replica import default_kv_bits
+from kvplan.specs.drafts import Acceptance
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
 from kvplan.units import show_count, show_percent
 
 #: share of drafted tokens that a usual draft gets right, one by one; says how many are drafted for a gain
 ACCEPTANCE = 0.8
-#: kind of draft -> (share of its tokens that the model accepts, what that rests on)
-ACCEPTED = {
-    "mtp": (0.85, "85 to 90 % of DeepSeek-V3's second tokens are accepted (arXiv 2412.19437, section 5.4.3)"),
-    # 2.77, 3.49, 3.34 and 2.88, 3.62, 3.29 tokens a step with 7 drafted: 3.23 is (1 - a^8) / (1 - a) of 0.71
-    "eagle3": (
-        0.71,
-        "two public EAGLE-3 heads of Llama 3 yield 3.2 tokens a step with 7 drafted, on MT-bench, HumanEval and GSM8K "
-        "(https://huggingface.co/nebius/EAGLE3-Llama-3.3-70B-Instruct, 2026-11-28)",
-    ),
-    "model": (0.71, "an assumption: as EAGLE-3 heads"),
-}
+#: what smaller models are taken to be as good as
+AS_GOOD_AS = {"model": "eagle3"}
 #: names of the kinds of draft that are no model of their own
 LABELS = {"mtp": "MTP", "eagle3": "EAGLE-3"}
 #: tokens drafted a step that a search tries; next-token layers draft as many as there are layers
 TRIED = (1, 2, 3, 5)
+#: halvings of a bisection
+HALVINGS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +94,15 @@ class Drafting:
         return spelling.apply(technique, kv_layout(self.draft.model, self.kv_bits))
 
 
-def draftings(model: ModelSpec, draft: Draft, drafted: int | None, accepted: float | None) -> tuple[Drafting, ...]:
+def draftings(
+    model: ModelSpec, draft: Draft, drafted: int | None, accepted: float | None, known: Sequence[Acceptance]
+) -> tuple[Drafting, ...]:
     """Return the ways to draft that a search tries: as many tokens as asked for, or several numbers of them.
 
-    `accepted` tokens a step are as measured, for which as many are drafted as `speculation` takes where nobody says.
+    `accepted` tokens a step are as measured, for which as many are drafted as `speculation` takes where nobody says;
+    `known` are those that published drafts yield.
     """
-    rate, source = ACCEPTED[draft.kind]
+    rate, source = accepted_share(model, draft.kind, known)
     basis = "as asked for" if accepted else f"{show_percent(rate)} of the drafted tokens are accepted: {source}"
     if accepted is not None:
         counts = [speculation(accepted, 0.0, drafted).drafted]
@@ -116,6 +115,33 @@ def draftings(model: ModelSpec, draft: Draft, drafted: int | None, accepted: flo
         Drafting(draft=draft, drafted=k, accepted=accepted or yielded(rate, k), basis=basis, kv_bits=bits)
         for k in counts
     )
+
+
+def accepted_share(model: ModelSpec, kind: str, known: Sequence[Acceptance]) -> tuple[float, str]:
+    """Return the share of drafted tokens that a model accepts, and what that rests on, in words.
+
+    It is the median over what is published of this very model, else of its family, else of this kind of draft.
+    """
+    alike = [row for row in known if row.draft == AS_GOOD_AS.get(kind, kind)]
+    own = [row for row in alike if row.model == model.name]
+    family = [row for row in alike if row.family in model.model_type]
+    rows = own or family or alike
+    shares = [share_of(row.tokens, row.drafted) for row in rows]
+    count = show_count(len(rows), "published figure")
+    spread = "" if len(rows) == 1 else f", {show_percent(min(shares))} to {show_percent(max(shares))}"
+    of = model.title if own else "models of its family" if family else "other models"
+    which = f"the median of {count} of {of}{spread}" if len(rows) > 1 else f"{count} of {of}"
+    refs = ", ".join(dict.fromkeys(f"{row.source.ref} ({row.source.date})" for row in rows))
+    return median(shares), f"{'an assumption, as EAGLE-3 heads: ' if kind in AS_GOOD_AS else ''}{which}; {refs}"
+
+
+def share_of(tokens: float, drafted: int) -> float:
+    """Return the probability of accepting each drafted token at which a step yields so many: `yielded` backwards."""
+    low, high = 0.0, 1.0 - 1e-12
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if yielded(middle, drafted) < tokens else (low, middle)
+    return high
 
 
 def yielded(rate: float, drafted: int) -> float:

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from kvplan.kv import spelling
 from kvplan.kv.layout import KVLayout
 from kvplan.planning.estimate import Estimate, survey
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.ratios import Ratio, step_ratio
-from kvplan.planning.replica import Evaluation, case_of
+from kvplan.planning.replica import case_of
+from kvplan.planning.reuse import Chain
 from kvplan.planning.site import Limits, Query, Site
 from kvplan.planning.tiers import Waiting, tiers
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.specs.hardware import Engine
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.result import Result
 from kvplan.specs.workload import Workload
 
 
@@ -32,7 +36,20 @@ class Weighed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TechniqueSurvey:
+class CrossImages:
+    """Keys and values of images that cross-attention reads beside the prompt."""
+
+    bytes: float  #: of the images of one request, uncompressed [B]
+    questions: float  #: requests in a row to the same images, which may share them
+
+    @property
+    def each(self) -> float:
+        """Bytes a question where all of them share one copy. [B]"""
+        return self.bytes / self.questions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TechniqueSurvey(Result, of="techniques"):
     """Techniques side by side for a model and a workload."""
 
     model: ModelSpec  #: the model served
@@ -41,16 +58,18 @@ class TechniqueSurvey:
     estimate: Estimate  #: the same techniques at the workload's mean lengths
     rows: tuple[Weighed, ...]  #: one a technique, the baseline first
     tiers: tuple[Waiting, ...]  #: where the workload's uncompressed prefixes may wait, () where none are shared
+    beside: CrossImages | None = None  #: what cross-attention holds, None where the model has none or no images come
 
 
 def weigh(
-    model: ModelSpec, workload: Workload, site: Site, names: Sequence[str], losses: Callable[[str], Quality], today: str
-) -> TechniqueSurvey:
-    """Return techniques for a workload on one kind of GPU."""
+    model: ModelSpec, workload: Workload, site: Site, names: Sequence[str], losses: Callable[[str], Quality],
+    today: str, trace: Sequence[Chain] | None = None,
+) -> TechniqueSurvey:  # fmt: skip
+    """Return techniques for a workload on one kind of GPU; a `trace` says how often prefixes are found in tiers."""
     output = max(round(workload.output.mean), 1)
     query = Query(context=max(round(workload.input.mean), 1) + output, output=output)
-    found = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses)
-    case, first = case_of(model, query, site), found.rows[0]
+    answer = survey(model, query, [site], names, Limits(), today=today, named=True, losses=losses, workload=workload)
+    case, first = case_of(model, query, site, workload), answer.rows[0]
 
     def ratio(row: Evaluation, batch: int) -> Ratio | None:
         if not row.feasible or first.parallel is None or row.layout is None:
@@ -69,16 +88,24 @@ def weigh(
             lone=ratio(row, 1),
             load=ratio(row, first.batch),
         )
-        for row in found.rows
+        for row in answer.rows
     )
     return TechniqueSurvey(
         model=model,
         workload=workload,
         engine=site.engine,
-        estimate=found,
+        estimate=answer,
         rows=rows,
-        tiers=tiers(case, workload, first),
+        tiers=tiers(case, workload, first, trace),
+        beside=crossed(case.base, workload),
     )
+
+
+def crossed(base: KVLayout, workload: Workload) -> CrossImages | None:
+    """Return what cross-attention holds of a workload's images, None where it holds nothing."""
+    held = base.part("cross").stored(0)
+    shared = [part.requests for part in workload.beside if part.visual and isfinite(part.requests)]
+    return CrossImages(bytes=held, questions=max(shared, default=1.0)) if held and workload.beside else None
 
 
 def over(row: Evaluation, base: KVLayout, amount: Callable[[KVLayout, int], float]) -> float | None:

@@ -1,10 +1,13 @@
 """Tiers for a workload's prefixes: what they hold, how often a prefix is found there, and what it costs to keep it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from kvplan.kv.tiers import TIERS, Tier, bandwidth
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.prompts import kept_prefixes
-from kvplan.planning.replica import Case, Evaluation
+from kvplan.planning.replica import Case
+from kvplan.planning.reuse import Chain, found_again
 from kvplan.specs.workload import Workload
 from kvplan.units import MONTH
 
@@ -26,12 +29,14 @@ class Waiting:
     worth: float | None  #: time for which keeping a prefix costs less than computing it again, None without a price [s]
     engines: str  #: that serve it
     basis: str  #: what the figures of the tier rest on
+    by: str = "Che"  #: what says how often a prefix is found: Che's approximation, or a trace
 
 
-def tiers(case: Case, workload: Workload, row: Evaluation) -> tuple[Waiting, ...]:
+def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain] | None = None) -> tuple[Waiting, ...]:
     """Return the tiers of a row's replica, each with those before it; () where no prefix is shared.
 
-    A prefix is found by Che's approximation (`kept_prefixes`), at as many questions as the replica answers when full.
+    A prefix is found by Che's approximation (`kept_prefixes`), at as many questions as the replica answers when full;
+    or as often as the prefixes of a `trace` are, all of whose requests come to the replica.
     """
     share = workload.prefix_share
     if not share or row.parallel is None or row.layout is None or row.lone is None or row.budget is None:
@@ -49,7 +54,11 @@ def tiers(case: Case, workload: Workload, row: Evaluation) -> tuple[Waiting, ...
     for tier in TIERS.values():
         room += tier.room * gpus
         found.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
-    return tuple(found)
+    if trace is None:
+        return tuple(found)
+    token = size / prefix
+    shares, _ = found_again(trace, [w.room / token for w in found])
+    return tuple(replace(w, found=each, by="trace") for w, each in zip(found, shares, strict=True))
 
 
 def _waiting(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import asin, hypot, log2, pi, sin, sqrt
+from math import log2
 
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
@@ -45,16 +45,15 @@ def pools(
     was seen rows measured so before others. What needs the question and was measured with it alone says nothing of
     caches that are compressed without.
     """
-    usable = [s for s in table.scores if s.grade != "C"]
     if table.own:
-        mine = [s for s in usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
+        mine = [s for s in table.usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
         placed = tuple(s for s in (_placed(row, model, context) for row in mine) if s is not None)
         return ([Evidenced(placed, very=True)] if placed else []), ""
     found: list[Evidenced] = []
     reasons: list[str] = []
     for family in dict.fromkeys((name, kind.name, STAND_INS.get(kind.name, ""))):
         placed = tuple(
-            s for s in (_placed(r, model, context) for r in usable if _is_of(r, family)) if s is not None
+            s for s in (_placed(r, model, context) for r in table.answering.get(family, ())) if s is not None
         )  # fmt: skip
         for rows, label in by_query(placed, kind, seen=seen):
             same = tuple(r for r in rows if r.model == model.name)
@@ -68,11 +67,6 @@ def pools(
                 "which it is not here"
             )
     return found, "" if found else next(iter(reasons), f"no score of {kind.title} alone was published")
-
-
-def _is_of(row: Score, family: str) -> bool:
-    """Whether a row is of a technique's family or spelling; one without a share names a whole spelling."""
-    return row.technique == family or (row.share is None and row.technique.partition(":")[0] == family)
 
 
 def by_query(rows: Sequence[Score], kind: Technique, *, seen: bool) -> list[tuple[list[Score], str]]:
@@ -106,11 +100,14 @@ def alike(rows: Sequence[Score], kind: Technique, model: ModelSpec, table: Quali
 
 def _placed(row: Score, model: ModelSpec, context: int) -> Score | None:
     """Return a row with its share of the factor: stated, or that of its own spelling; None for a composition."""
-    if row.share is not None:
-        return row
+    return row if row.share is not None else _shared(row, model, row.context or context)
+
+
+@lru_cache(maxsize=4096)
+def _shared(row: Score, model: ModelSpec, context: int) -> Score | None:
     try:
         parts = spelling.parts(row.technique)
-        return replace(row, share=share_left(row.technique, model, row.context or context)) if len(parts) == 1 else None
+        return replace(row, share=share_left(row.technique, model, context)) if len(parts) == 1 else None
     except KvplanError:
         return None
 
@@ -147,9 +144,11 @@ def share_left(name: str, model: ModelSpec, context: int, answer: int | None = N
     Of several kinds of layer, the one that loses most. What evicts of the answer alone is told its length; without it
     all of the context is taken for the answer.
     """
-    base = _layout(model)
+    kind, argument = spelling.parts(name)[0]
+    if kind.left is not None:
+        return kind.left(argument)
+    base, factor = _layout(model), kind.factor
     after = spelling.apply(name, base)
-    factor = spelling.parts(name)[0][0].factor
     # layers that a technique leaves alone or adds come after those it found
     pairs = [(a, b) for a, b in zip(after.groups, base.groups, strict=False) if b.vectors and a != b]
     if factor == "layers":
@@ -231,67 +230,3 @@ def leading(rows: Sequence[Score], task: str, *, stands_in: bool) -> list[Score]
         if found := exact or averages:
             return found
     return []
-
-
-# -- carrying a score -------------------------------------------------------------------------------
-
-#: how far a score on another model lies from the one carried, in asin(sqrt(loss)), as a share of that angle plus
-#: OFFSET: of 100 pairs of losses (Llama-3.1-8B and Qwen3-8B, ten evicting techniques, five tests of RULER) 18 % are
-#: milder by more than MILDER, 8 % harsher by more than HARSHER
-MILDER, HARSHER, OFFSET = 0.2, 0.7, 0.15
-#: the same for rounded and narrowed caches, whose losses on MRCR (fp8: 0 to 7 %) lie within it of one another; no
-#: series over models is long enough to fit it
-ROUNDED, ROUNDED_OFFSET = 0.35, 0.05
-#: the same for each doubling of the prompt beyond what was measured: SnapKV and StreamingLLM moved by 0.02 to 0.05
-#: from 4,096 to 16,384 tokens (Qwen3-8B); an assumption beyond
-DOUBLING = 0.05
-
-
-def angle(loss: float) -> float:
-    """Return asin(sqrt(loss)): shares near 0 and 1 scatter less than those between, angles alike (Freeman-Tukey)."""
-    return asin(sqrt(min(max(loss, 0.0), 1.0)))
-
-
-def loss_at(turned: float) -> float:
-    """Return the loss of an angle."""
-    return sin(min(max(turned, 0.0), pi / 2)) ** 2
-
-
-def carried(low: float, high: float, *, factor: str, very: bool, doublings: float) -> tuple[float, float]:
-    """Return a range of losses widened for another model and for longer prompts than were measured.
-
-    The two errors are taken as independent.
-    """
-    mild, harsh = angle(low), angle(high)
-    far = DOUBLING * max(doublings, 0.0)
-    more, offset = (HARSHER, OFFSET) if factor == "tokens" else (ROUNDED, ROUNDED_OFFSET)
-    down, up = (0.0, 0.0) if very else (MILDER * (mild + offset), more * (harsh + offset))
-    return loss_at(mild - hypot(down, far)), loss_at(harsh + hypot(up, far))
-
-
-#: of the techniques like one that was not measured, one in so many, the mildest, does not count
-TRIMMED = 3
-
-
-def relatives(table: QualityTable, kind: Technique, share: float, task: str, *, seen: bool) -> tuple[float, float, int]:
-    """Return the least and the most that other techniques which choose tokens by score lost, and how many they are.
-
-    (0, 1, 0) where fewer than three were measured at the share, or the technique is no such one. The mildest
-    third is left out: a technique nobody measured is not promised to be among the best.
-    """
-    if kind.query != "aware" or table.own:
-        return 0.0, 1.0, 0
-    state = "seen" if seen else "unseen"
-    names = {r.technique for r in table.scores if r.query == state and r.technique not in (kind.name, "random")}
-    losses = []
-    for name in sorted(names):
-        rows = [r for r in table.scores if r.technique == name and r.query == state and r.share and r.grade != "C"]
-        answer = leading(rows, task, stands_in=True)
-        points = curve(answer) if answer else ()
-        if points and points[-1].share <= share * 1.001:
-            at = retained_at(points, share)
-            losses.append((1 - at.high, 1 - at.low))
-    if len(losses) < 3:
-        return 0.0, 1.0, 0
-    mildest = sorted(max(low, 0.0) for low, _ in losses)[len(losses) // TRIMMED]
-    return mildest, max(high for _, high in losses), len(losses)

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kvplan.kv.replica import FEWER, bits_of
-from kvplan.quality.loss import NOISE, ONE_MODEL, WEIGHTS, Quality, composed, distances, unknown
+from kvplan.quality.caveats import distances
+from kvplan.quality.estimates import NOISE, ONE_MODEL
+from kvplan.quality.loss import WEIGHTS, composed
+from kvplan.quality.results import Quality, unknown
 from kvplan.quality.scores import SAME_SIZE
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import AVERAGE, SHORT, TASKS, QualityTable, Score

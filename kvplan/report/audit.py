@@ -5,7 +5,22 @@ from math import isfinite
 
 from kvplan.api.audit import Audit
 from kvplan.claims.verdicts import FAILS, HOLDS, IN_PART, OPEN, VERDICTS, WITHIN, Outcome, Verdict, beyond
-from kvplan.report.blocks import Block, Column, Heading, Json, Page, Table, Text, grid, notes, records, schema, table
+from kvplan.report.blocks import (
+    Bars,
+    Block,
+    Column,
+    Heading,
+    Json,
+    Measure,
+    Page,
+    Table,
+    Text,
+    grid,
+    notes,
+    records,
+    schema,
+    table,
+)
 from kvplan.report.sources import brief, source
 from kvplan.specs.source import Source
 from kvplan.units import show_count
@@ -87,6 +102,7 @@ def page(audit: Audit, *, full: bool = False) -> Page:
         Text(count_sentence(verdicts), "answer"),
         Text(f"{claims.title}: {claims.source.ref}."),
         Text(LEGEND, "quiet"),
+        verdict_bars(verdicts),
         topic_table(verdicts) if len(topics(verdicts)) > 1 else None,
         every_claim(verdicts) if full else summary(verdicts),
     )
@@ -101,6 +117,12 @@ def counts(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """Return how many claims have each verdict."""
     words = [v.verdict for v in verdicts]
     return {word: words.count(word) for word in VERDICTS}
+
+
+def verdict_bars(verdicts: Sequence[Verdict]) -> Bars:
+    """Return how many claims have each verdict."""
+    named = zip(COLUMNS, counts(verdicts).values(), strict=True)
+    return Bars("Verdicts", "claims", tuple(Measure(name, number, f"{number}") for name, number in named))
 
 
 def topic_table(verdicts: Sequence[Verdict]) -> Table:

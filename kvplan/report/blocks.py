@@ -31,6 +31,15 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Lines to copy, kept as they are, and what is said of them below."""
+
+    heading: str  #: over the lines
+    lines: tuple[str, ...]  #: as a shell or a file takes them
+    remarks: tuple[str, ...] = ()  #: sentences below the lines
+
+
+@dataclass(frozen=True)
 class Bar:
     """A share of a whole, drawn beside the figure that says it."""
 
@@ -87,6 +96,7 @@ class Series:
     x: tuple[float, ...]  #: in the unit of the axis
     y: tuple[float, ...]  #: in the unit of the axis
     joined: bool = True  #: whether lines join the points
+    names: tuple[str, ...] = ()  #: what each point is, where the label does not say it; told when pointed at
 
 
 @dataclass(frozen=True)
@@ -158,7 +168,7 @@ class WhatIf:
     rows: tuple[Json, ...]  #: one of each bar and each combination of choices
 
 
-Block = Text | Notes | Table | Chart | Bars | WhatIf
+Block = Text | Notes | Code | Table | Chart | Bars | WhatIf
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,8 @@ def worded(block: Block, say: Callable[[str], str]) -> Block:
         return replace(block, text=say(block.text))
     if isinstance(block, Notes):
         return replace(block, heading=say(block.heading), lines=tuple(map(say, block.lines)))
+    if isinstance(block, Code):
+        return replace(block, heading=say(block.heading), remarks=tuple(map(say, block.remarks)))
     if isinstance(block, Table):
         rows = (replace(r, cells=tuple(say(c) if isinstance(c, str) else c for c in r.cells)) for r in block.rows)
         return replace(block, rows=tuple(rows))

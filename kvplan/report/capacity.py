@@ -4,7 +4,7 @@ from kvplan.planning.capacity import Capacity
 from kvplan.report.blocks import Json, Page, Text, record, schema, sentence
 from kvplan.report.plans import PLAN
 from kvplan.report.sources import about, calibration, interval, price
-from kvplan.units import show_percent, show_time
+from kvplan.units import show_odds, show_percent, show_time
 
 
 def page(found: Capacity) -> Page:
@@ -26,7 +26,7 @@ def answer(found: Capacity) -> str:
     rate = f"{found.queries_per_day:,.0f} queries a day at most ({demand.peak:.3g}/s in the busiest hour){users}"
     kept = (
         f"TTFT {show_time(plan.ttft)} and TPOT {show_time(plan.tpot)} at P{100 * demand.limits.percentile:g}, limits"
-        f" kept with {show_percent(plan.slo_probability)} probability"
+        f" kept with {show_odds(plan.slo_probability)} probability"
     )
     sought = (
         ""
@@ -79,6 +79,7 @@ def document(found: Capacity) -> Json:
         peak_rate=demand.peak if found.plan else 0.0,
         users=found.users,
         bound_by=found.bound_by,
+        remedies=[{"change": x.change, "plan": record(PLAN, x.plan)} for x in found.remedies],
         plan=record(PLAN, found.plan) if found.plan else None,
         calibration=calibration(found.site.calibration),
         price=price(found.site.price),

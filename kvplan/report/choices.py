@@ -1,9 +1,9 @@
 """Other plans than the one recommended: under other values, on other engines, and what would make one possible."""
 
 from kvplan.planning.recommend import Recommendation, Variation
-from kvplan.planning.remedies import Remedy
-from kvplan.report.blocks import Column, Table, table
-from kvplan.units import MONTH, show_percent, show_usd
+from kvplan.planning.remedies import TIMES, Remedy
+from kvplan.report.blocks import Column, Table, Text, table
+from kvplan.units import MONTH, short_odds, show_percent, show_usd
 
 
 def variations_table(r: Recommendation) -> Table | None:
@@ -29,7 +29,7 @@ def variations_table(r: Recommendation) -> Table | None:
         Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
         Column[Variation](heading="a month", value=monthly, show=show_usd),
         Column[Variation](
-            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=show_percent
+            heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
         ),
     )  # fmt: skip
     return table("What if", columns, r.variations, keys=len(r.variations[0].changed))
@@ -46,7 +46,7 @@ def engines_table(r: Recommendation) -> Table | None:
         ),
         Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
         Column[Recommendation](
-            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=show_percent
+            heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=short_odds
         ),
         Column[Recommendation](
             heading="times rest on", value=lambda x: x.site and x.site.calibration.evidence, align="left", wraps=True
@@ -68,9 +68,25 @@ def remedies_table(r: Recommendation) -> Table | None:
             heading="a month", value=lambda x: None if x.plan.usd is None else x.plan.usd * month, show=show_usd,
             absent="no price",
         ),
-        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=show_percent),
+        Column[Remedy](heading="limits kept", value=lambda x: x.plan.slo_probability, show=short_odds),
     )  # fmt: skip
     wanted = (
         "make a plan possible" if r.sought is None else f"keep the limits with {show_percent(r.sought)} probability"
     )
     return table(f"What would {wanted}", columns, r.remedies)
+
+
+def remedies_words(r: Recommendation) -> Text | None:
+    """Return how the changes were found, and which of them lose quality nobody knows; None where nothing is needed."""
+    if not r.remedies:
+        return None
+    share = show_percent(r.demand.limits.confidence if r.sought is None else r.sought)
+    words = "Each line is enough by itself."
+    if any(x.parameters & set(TIMES) for x in r.remedies):
+        words += (
+            " A limit of time is the least, rounded up to two digits, at which some plan keeps every limit with"
+            f" {share} probability."
+        )
+    if unknown := [x.change for x in r.remedies if x.plan.quality.drop is None]:
+        words += f" What is lost with {' or '.join(unknown)} is not known."
+    return Text(words, "quiet")

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from kvplan.planning.compare import Change, Comparison, Value
-from kvplan.report.blocks import Column, Json, Page, Table, Text, notes, records, schema, table
+from kvplan.planning.compare import COST, Change, Comparison, Value
+from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
 from kvplan.units import show_energy, show_percent, show_time, show_usd
 
 #: how a figure of each kind is printed
@@ -25,8 +25,17 @@ def page(c: Comparison) -> Page:
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
         side_by_side(c, "The plans", c.plan) if c.plan else None,
         side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
+        sides(c),
         notes("No plan", refusals),
     )
+
+
+def sides(c: Comparison) -> Bars:
+    """Return what a query costs with either plan, nothing where one is unknown."""
+    money = next((x for x in c.plan if x.name == COST), None)
+    values = (money.before, money.after) if money else ()
+    both = [(name, v) for name, v in zip(c.names, values, strict=False) if isinstance(v, int | float)]
+    return Bars("Cost of a query", "USD", tuple(Measure(name, v, show_usd(v)) for name, v in both))
 
 
 def answer(c: Comparison) -> str:
@@ -36,7 +45,7 @@ def answer(c: Comparison) -> str:
     if missing:
         return f"{' and '.join(missing)}: no plan keeps every limit."
     if not c.changed:
-        return f"{after} is the same as {before}."
+        return f"The plan {'' if after.startswith('on ') else 'of '}{after} is that of {before}: nothing changed."
     figures = {x.name: x for x in c.plan}
     moved = [
         f"{text(x, x.after)} instead of {text(x, x.before)}{' GPUs' * (x.kind == 'count')}"

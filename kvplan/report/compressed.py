@@ -31,6 +31,7 @@ def page(c: LatentsWritten) -> Page:
             f"{show_count(len(c.layers), 'layer')}, {show_bytes(c.bytes)} in {c.output}.",
             "answer",
         ),
+        Text(f"They are as narrow as holds {percent(c.energy)} in every layer.") if c.energy is not None else None,
         Text(f"They were healed by {show_count(c.healed, 'step')} of distillation.") if c.healed else None,
         Text(f"The layer that loses most keeps {percent(worst)} of what varies in its keys or values."),
         table("Latents by layer", LAYER, c.layers),
@@ -46,6 +47,6 @@ def folder(file: str) -> str:
 def document(c: LatentsWritten) -> Json:
     """Return it as one JSON document."""
     return schema(
-        "compress", model=c.model.name, technique=c.technique, learned_from=c.learned_from, healed=c.healed,
-        output=c.output, bytes=c.bytes, layers=records(LAYER, c.layers),
+        "compress", model=c.model.name, technique=c.technique, learned_from=c.learned_from, energy=c.energy,
+        healed=c.healed, output=c.output, bytes=c.bytes, layers=records(LAYER, c.layers),
     )  # fmt: skip

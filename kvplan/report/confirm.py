@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
-from kvplan.units import show_count, show_percent, show_time
+from kvplan.units import short_odds, show_count, show_time
 
 
 def many(replicas: int | None) -> str:
@@ -28,7 +28,7 @@ CONFIRMED = (
     Column[Confirmation](key="planned.slo_probability", value=lambda c: c.plan.slo_probability),
     Column[Confirmation](
         key="slo_probability", heading="limits kept", value=lambda c: c.odds,
-        cell=lambda c: f"{show_percent(c.plan.slo_probability)} -> {show_percent(c.odds)}",
+        cell=lambda c: f"{short_odds(c.plan.slo_probability)} -> {short_odds(c.odds)}",
     ),
     Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
     Column[Confirmation](

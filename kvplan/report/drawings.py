@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from kvplan.kv.budget import Budget
+from kvplan.perf.step_parts import Step, parts
 from kvplan.planning.estimate import Estimate
-from kvplan.planning.replica import Evaluation
-from kvplan.report.blocks import Bars, Measure, Readout, Slider, WhatIf
-from kvplan.units import GIB, HOUR, show_bytes, show_tokens, show_usd
+from kvplan.planning.evaluation import Evaluation
+from kvplan.planning.site import Site
+from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
+from kvplan.report.operators import steps_of
+from kvplan.units import GIB, HOUR, TERA, show_bytes, show_tokens, show_usd
 
 
-def of_estimate(e: Estimate) -> Iterator[Bars]:
-    """Yield the cache of a sequence by technique, and the cost of a query on each GPU shown."""
+def of_estimate(e: Estimate) -> Iterator[Block]:
+    """Yield the cache of a sequence by technique, and the cost of a query and the roofline on each GPU shown."""
     first = [r for r in e.rows if r.gpu == e.sites[0].gpu.name and r.stored is not None]
     held = tuple(Measure(r.technique, (r.stored or 0.0) / GIB, show_bytes(r.stored or 0.0)) for r in first)
     yield Bars("KV cache of one sequence", "GiB", held)
@@ -18,6 +21,34 @@ def of_estimate(e: Estimate) -> Iterator[Bars]:
         rows = [r for r in e.rows if r.gpu == site.gpu.name]
         title = f"Cost of a query within the limits on {site.gpu.title}, with its 80 % interval"
         yield Bars(title, "USD a query", tuple(priced(rows, e.cheapest(site.gpu.name))))
+        yield from roofline(site, [r for r in rows if r.decode])
+
+
+def roofline(site: Site, rows: Sequence[Evaluation]) -> Iterator[Chart]:
+    """Yield the roof of a GPU (its datasheet's bandwidth and 16-bit rate) and what steps reach under it.
+
+    A step's intensity is the FLOP of all its operators over their bytes, its rate those FLOP over the step's whole
+    time, messages and the engine's own time included: https://doi.org/10.1145/1498765.1498785.
+    """
+    if not rows:
+        return
+    g = site.gpu
+    peak = g.rate(16)
+    ends = (0.25, peak / g.bandwidth, 100 * peak / g.bandwidth)
+    roof = Series(f"roof of the {g.name}", ends, tuple(min(peak, g.bandwidth * x) / TERA for x in ends))
+    both = [steps_of(r, site.calibration) for r in rows]
+    names = tuple(r.technique for r in rows)
+    reached = []
+    for name, steps in zip(("decode step of a full replica", "prompt"), zip(*both, strict=True), strict=True):
+        intensities, rates = zip(*map(place, steps), strict=True)
+        reached.append(Series(name, intensities, rates, joined=False, names=names))
+    yield Chart(f"Roofline on {g.title}", "FLOP per byte", "TFLOP/s a GPU", (roof, *reached), picture=True)
+
+
+def place(step: Step) -> tuple[float, float]:
+    """Return a step's FLOP per byte, and the rate it reaches. [TFLOP/s]"""
+    flops, moved = (sum(float(getattr(o, of)) for o in step.operators) for of in ("flops", "bytes"))
+    return flops / moved, flops / sum(p.seconds for p in parts(step)) / TERA
 
 
 def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[Measure]:

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from kvplan.kv import spelling
 from kvplan.kv.layout import equation
-from kvplan.perf.step_parts import Step
 from kvplan.planning.estimate import Estimate
+from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import PATIENCE, READ
-from kvplan.planning.replica import Evaluation
 from kvplan.planning.site import Site
 from kvplan.report import drawings
 from kvplan.report.blocks import (
@@ -25,7 +24,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
-from kvplan.report.operators import documents, step_table
+from kvplan.report.operators import documents, step_table, steps_of
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
@@ -225,15 +224,6 @@ def source_lines(e: Estimate) -> Iterator[str]:
 # -- where the time goes --------------------------------------------------------------------------
 
 
-def steps(e: Estimate, row: Evaluation) -> tuple[Step, Step]:
-    """Return a row's decode step and the part of a prompt that one pass reads."""
-    c = e.site(row).calibration
-    return (
-        Step(operators=row.decode, calibration=c, sequences=row.each, prompts=False),
-        Step(operators=row.prefill, calibration=c, sequences=0.0, prompts=True),
-    )
-
-
 def explain(e: Estimate) -> Iterator[Block]:
     """Yield each technique's memory equation with its numbers, and where its steps' time goes."""
     for row in e.rows:
@@ -243,7 +233,7 @@ def explain(e: Estimate) -> Iterator[Block]:
             f"{row.technique}: {EQUATION}, at {show_tokens(e.query.context)}", equation(row.layout, e.query.context)
         )
         if row.decode:
-            decode, prefill = steps(e, row)
+            decode, prefill = steps_of(row, e.site(row).calibration)
             many = f"{row.batch:,} sequences" if row.batch > 1 else "1 sequence"
             yield step_table(f"{row.technique}: one decode step on {row.parallel}, {many}", decode)
             part = f"one of {row.chunks} chunks of a prompt" if row.chunks > 1 else "one prompt"
@@ -275,7 +265,7 @@ def row(e: Estimate, r: Evaluation, explained: bool) -> Json:
     """Return one technique's figures under the fixed spellings."""
     document = record(TECHNIQUE, r)
     if explained and r.layout is not None:
-        decode, prefill = steps(e, r)
+        decode, prefill = steps_of(r, e.site(r).calibration)
         lines = list(equation(r.layout, e.query.context))
         document["explain"] = {"equation": lines, "decode": documents(decode), "prefill": documents(prefill)}
     return document

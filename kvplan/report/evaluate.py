@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvplan.api.evaluate import FAMILIES, Evaluated
-from kvplan.report.blocks import Chart, Column, Json, Page, Series, Text, notes, records, schema, table
+from kvplan.report.blocks import Block, Chart, Column, Json, Page, Series, Text, notes, records, schema, table
 from kvplan.units import show_bytes, show_count, show_percent, show_time, show_tokens
 
 if TYPE_CHECKING:
@@ -49,6 +49,16 @@ MEMORY: tuple[Column["Memories"], ...] = (
     Column(key="prefill_seconds", heading="prefill", value=lambda m: m.prefill or None, show=show_time),
     Column(key="step_seconds", heading="step", value=lambda m: m.step or None, show=show_time),
 )
+TIMES: tuple[Column["Memories"], ...] = (
+    MEMORY[0],
+    MEMORY[1],
+    Column(heading="prefill", value=lambda m: m.prefill or None, show=show_time),
+    Column(
+        key="prefill_seconds_by_profile", heading="by profile", value=lambda m: m.prefill_by_profile, show=show_time
+    ),
+    Column(heading="decode step", value=lambda m: m.step or None, show=show_time),
+    Column(key="step_seconds_by_profile", heading="by profile", value=lambda m: m.step_by_profile, show=show_time),
+)
 
 
 def page(e: Evaluated) -> Page:
@@ -60,6 +70,7 @@ def page(e: Evaluated) -> Page:
         table("Scores", SCORE, done.scores, keys=2) if done.scores else None,
         depths(done.scores),
         table("Cache after the text was read", MEMORY, done.memories, keys=2) if done.memories else None,
+        *times(done.memories),
         notes("What differs from the planner, and why", differences(done.memories)),
         chart(done.scores, done.memories),
         notes("Layers left as they are", (f"{name}: {why}" for name, why in done.left)),
@@ -68,6 +79,7 @@ def page(e: Evaluated) -> Page:
         Text(f"The scores were written to {e.output}, a quality file that kvplan recommend plans with.")
         if e.output
         else None,
+        Text(f"No quality file was written: {e.unwritten}.", "warning") if e.unwritten else None,
     )
 
 
@@ -131,6 +143,18 @@ def differences(memories: Sequence["Memories"]) -> list[str]:
     return lines
 
 
+def times(memories: Sequence["Memories"]) -> tuple[Block, ...]:
+    """Return times beside those of a profile, where one was given."""
+    known = [m for m in memories if m.prefill_by_profile is not None or m.step_by_profile is not None]
+    if not known:
+        return ()
+    said = (
+        "By profile: the operators one after the other on one thread. What Python and transformers take for "
+        "themselves, and rounding, unpacking and ranking, is in the measured times alone."
+    )
+    return table("Times beside those of the profile's operators", TIMES, known, keys=2), Text(said)
+
+
 def why_other(m: "Memories") -> str:
     """Return why one cache holds other bytes than planned."""
     if m.stored > m.planned and ("h2o" in m.technique or "random" in m.technique):
@@ -177,9 +201,10 @@ def document(e: Evaluated) -> Json:
         parameters=e.model.parameters,
         seed=e.asked.seed,
         scores=records(SCORE, done.scores),
-        memory=records(MEMORY, done.memories),
+        memory=[{**a, **b} for a, b in zip(*(records(c, done.memories) for c in (MEMORY, TIMES)), strict=True)],
         refused=[{"technique": name, "reason": why} for name, why in done.refused],
         left=[{"technique": name, "reason": why} for name, why in done.left],
         stopped=done.stopped,
         output=e.output,
+        unwritten=e.unwritten or None,
     )

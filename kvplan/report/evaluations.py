@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from kvplan.kv import spelling, techniques
-from kvplan.planning.replica import Evaluation, OperatingPoint
+from kvplan.planning.evaluation import Evaluation, OperatingPoint
 from kvplan.report.blocks import Column, Json
 from kvplan.report.losses import at_most, loss
 from kvplan.report.sources import source

@@ -8,7 +8,7 @@ from kvplan.report.blocks import Text
 from kvplan.report.losses import loss
 from kvplan.report.sources import interval
 from kvplan.specs.workload import Workload
-from kvplan.units import HOUR, MONTH, show_percent, show_time, show_usd
+from kvplan.units import HOUR, MONTH, show_odds, show_percent, show_time, show_usd
 
 #: an API so many times cheaper than the plan is named with the plan
 FAR = 2.0
@@ -36,9 +36,9 @@ def answer(r: Recommendation) -> str:
         money += priced(r) + item_cost(p.usd, demand.workload)
     certainty = "No latency limit is set."
     if has_limits(r):
-        certainty = f"The latency limits are kept with {show_percent(p.slo_probability)} probability."
+        certainty = f"The latency limits are kept with {show_odds(p.slo_probability)} probability."
         if r.sought is not None:
-            kept, sought = show_percent(p.slo_probability), show_percent(r.sought)
+            kept, sought = show_odds(p.slo_probability), show_percent(r.sought)
             certainty = (
                 f"No plan keeps the latency limits with {sought} probability; this one keeps them with {kept}, and "
                 f"no plan reaches {100 * STEP:g} percentage points more."

@@ -6,23 +6,23 @@ from typing import Any
 
 from kvplan.planning.launch import FILE, Launch
 from kvplan.planning.recommend import Recommendation
-from kvplan.report.blocks import Json, Notes, notes, sentence
+from kvplan.report.blocks import Code, Json, sentence
 
 #: characters of a line of a command, its mark of continuation left out
 WIDE = 74
 
 
-def started(r: Recommendation) -> Notes | None:
+def started(r: Recommendation) -> Code | None:
     """Return the command that starts each replica, its options file and what it leaves out; None without one."""
     if r.launch is None:
         return None
     each = "Start" if r.launch.replicas == 1 else f"Start each of the {r.launch.replicas} replicas"
-    return notes(f"{each} with {r.demand.engine.title} {r.demand.engine.version}", lines(r.launch))
+    heading = f"{each} with {r.demand.engine.title} {r.demand.engine.version}"
+    return Code(heading, tuple(folded(r.launch.argv)), tuple(remarks(r.launch)))
 
 
-def lines(found: Launch) -> Iterator[str]:
-    """Yield the command, its options file, and what must be given besides."""
-    yield from folded(found.argv)
+def remarks(found: Launch) -> Iterator[str]:
+    """Yield the command's options file, and what must be given besides."""
     if found.file:
         yield f"{FILE}: {'; '.join(flat(found.file))}"
     yield from (sentence(line) for line in found.missing)

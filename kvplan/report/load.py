@@ -78,9 +78,9 @@ def page(survey: Survey) -> Page:
         (Text(line, "answer") for line in answer(survey)),
         (Text(f"Note: {sentence(w)}", "warning") for w in survey.warnings),
         Text(standing(s), "quiet"),
-        table("", TIMES, survey.points),
-        table("", THROUGHPUT, survey.points),
-        chart(survey.points) if len(survey.points) > 1 else None,
+        table("Times by load", TIMES, survey.points),
+        table("Throughput and cost by load", THROUGHPUT, survey.points),
+        charts(survey.points) if len(survey.points) > 1 else None,
         Text(" ".join(legend(survey)), "quiet"),
         notes("Sources", sources(s)),
     )
@@ -144,12 +144,17 @@ def standing(s: Server) -> str:
     return f"Times ({c.tier}): {c.evidence}. {interval(c)}. Percentiles were not measured."
 
 
-def chart(points: Sequence[Point]) -> Chart:
-    """Return TPOT and tokens per second by load."""
+def charts(points: Sequence[Point]) -> Iterator[Chart]:
+    """Yield tokens per second by load, and times by load."""
     loads = tuple(p.in_flight for p in points)
-    rates = Series("tokens/s", loads, tuple(p.tokens_per_second for p in points))
-    steps = Series("TPOT [ms]", loads, tuple(p.tpot.mean * 1e3 for p in points))
-    return Chart("Throughput and time per token", "requests in flight", "tokens/s, ms", (rates, steps))
+    rates = Series("output", loads, tuple(p.tokens_per_second for p in points))
+    yield Chart("Throughput by load", "requests in flight", "tokens/s", (rates,))
+    times = tuple(
+        Series(f"{name} {at.upper()}", loads, tuple(1e3 * getattr(getattr(p, of), at) for p in points))
+        for name, of in (("TTFT", "ttft"), ("TPOT", "tpot"))
+        for at in ("p50", "p95", "p99")
+    )
+    yield Chart("TTFT and TPOT by load", "requests in flight", "ms", times, picture=True)
 
 
 def legend(survey: Survey) -> Iterator[str]:

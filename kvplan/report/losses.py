@@ -1,6 +1,6 @@
 """A loss of quality in words."""
 
-from kvplan.quality.loss import Quality
+from kvplan.quality.results import Quality
 from kvplan.units import show_percent
 
 #: an unknown loss whose range starts below this, and ends this close to all, is simply unknown

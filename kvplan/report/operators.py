@@ -1,7 +1,9 @@
 """Where the time of a step goes, operator by operator, as a table and as JSON."""
 
 from kvplan.perf.step_parts import Step, StepPart, parts
+from kvplan.planning.evaluation import Evaluation
 from kvplan.report.blocks import Column, Json, Table, records, table
+from kvplan.specs.calibration import Calibration
 from kvplan.units import show_bytes, show_percent, show_rate, show_time
 
 #: operators below this share of a step are left out of its table
@@ -51,6 +53,14 @@ def step_table(title: str, step: Step) -> Table:
     whole = sum(p.seconds for p in rows)
     shown = [p for p in rows if p.share >= TRIFLE or p.operator is None]
     return table(title, COLUMNS, shown, total=("total", "", "", show_time(whole), show_percent(1.0), "", ""))
+
+
+def steps_of(row: Evaluation, c: Calibration) -> tuple[Step, Step]:
+    """Return a replica's decode step and the part of a prompt that one pass reads."""
+    return (
+        Step(operators=row.decode, calibration=c, sequences=row.each, prompts=False),
+        Step(operators=row.prefill, calibration=c, sequences=0.0, prompts=True),
+    )
 
 
 def documents(step: Step) -> list[Json]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from kvplan.planning.plan import Plan
+from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
-from kvplan.report.blocks import Bars, Block, Chart, Measure, Series
+from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
 from kvplan.units import show_usd
 
 
@@ -33,7 +33,58 @@ def label(p: Plan) -> str:
 
 
 def pareto(plans: Sequence[Plan]) -> Chart:
-    """Return plans as points: cost, and quality lost; one series a plan, since each is a choice with a name."""
-    known = [(p, p.usd, p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
-    points = tuple(Series(label(p), (usd,), (100 * drop,), joined=False) for p, usd, drop in known)
-    return Chart("Cost against quality", "USD a query", "quality lost [%]", points, log=False, picture=True)
+    """Return plans as points: cost, and quality lost; one series a technique, each point with its plan's name."""
+    known = [(p, p.usd, 100 * p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
+    series = tuple(
+        Series(technique, usd, lost, joined=False, names=tuple(p.label for p in chosen))
+        for technique in dict.fromkeys(p.technique for p, *_ in known)
+        for chosen, usd, lost in [zip(*(row for row in known if row[0].technique == technique), strict=True)]
+    )
+    return Chart("Cost against quality", "USD a query", "quality lost [%]", series, log=False, picture=True)
+
+
+#: plans a load is shown with
+TRIED = 8
+#: rents that a reader may try, as shares of today's [%]
+RENTS = (25, 200)
+
+
+def what_if(answers: Sequence[tuple[float, Recommendation]], asked: Recommendation) -> Iterator[WhatIf]:
+    """Yield GPUs, cost and TTFT of the best plans of each technique at other loads and rents; nothing without a plan.
+
+    `answers` are (factor of the load, answer on the recommended GPU).
+    """
+    if not answers or asked.site is None:
+        return
+    loads = tuple(factor for factor, _ in answers)
+    yield WhatIf(
+        "What if the load or the rent were different",
+        f"On {asked.site.gpu.title}, with the limits of the question. Each load was planned beforehand; a rent moves "
+        "all offers alike, so it changes no choice. A missing bar: no plan with this technique keeps the limits.",
+        (
+            Slider("load", "Load, times the asked one", loads, tuple(f"{x:g}x" for x in loads), start=1.0),
+            Slider("rent", "Rent, of today's [%]", low=RENTS[0], high=RENTS[1], step=5, start=100),
+        ),
+        (
+            Readout("usd", "Cost of a query [USD]", ("rent",)),
+            Readout("gpus", "GPUs"),
+            Readout("ttft", f"TTFT at P{100 * asked.demand.limits.percentile:g} [ms]"),
+        ),
+        "plan",
+        tuple(
+            {
+                "plan": f"{p.technique}{f', {p.form}' if p.form else ''}",
+                "load": factor,
+                "usd": None if p.usd is None else p.usd / 100,
+                "gpus": p.gpus,
+                "ttft": 1e3 * p.ttft,
+            }
+            for factor, answer in answers
+            for p in first_of([*([answer.plan] if answer.plan else []), *answer.alternatives], kind)[:TRIED]
+        ),
+    )
+
+
+def kind(p: Plan) -> tuple[str, str | None]:
+    """Return what tells plans apart on one GPU."""
+    return p.technique, p.form

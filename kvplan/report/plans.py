@@ -7,7 +7,7 @@ from kvplan.planning.plan import Plan
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.report.losses import at_most
-from kvplan.units import show_percent, show_time, show_usd
+from kvplan.units import short_odds, show_percent, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
@@ -67,7 +67,7 @@ PLAN = (
     Column[Plan](key="quality.known", value=lambda p: p.quality.known),
     Column[Plan](key="quality.basis", value=lambda p: p.quality.basis),
     Column[Plan](key="quality.caveats", value=lambda p: list(p.quality.caveats)),
-    Column[Plan](key="slo_probability", heading="kept", value=lambda p: p.slo_probability, show=show_percent),
+    Column[Plan](key="slo_probability", heading="kept", value=lambda p: p.slo_probability, show=short_odds),
     Column[Plan](key="engine", value=lambda p: p.engine),
     Column[Plan](key="served_by_engine", value=lambda p: p.served_by_engine),
     Column[Plan](key="measured_gpu", value=lambda p: p.grounded),
@@ -82,7 +82,8 @@ PLAN = (
 def plans_table(title: str, plans: Sequence[Plan], limits: Limits) -> Table:
     """Return plans side by side; the first is the best, unless all of them are barred."""
     first = plans[0] if title != BARRED else None
-    return table(title, columns(plans, limits), plans, keys=2, tone=lambda p: "best" if p is first else "plain")
+    keys = 3 if any(p.form for p in plans) else 2  # technique, GPU and weights tell plans apart
+    return table(title, columns(plans, limits), plans, keys=keys, tone=lambda p: "best" if p is first else "plain")
 
 
 def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:

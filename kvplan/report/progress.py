@@ -1,4 +1,4 @@
-"""A progress bar with the time left, on stderr, and only when that is a terminal."""
+"""A progress bar with the time left, on stderr; where that is no terminal a line now and then, or nothing."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +8,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from kvplan.report.plain import Plain
-from kvplan.units import show_count, show_time
+from kvplan.units import show_count, show_percent, show_time
 
 #: how often it is told how far a sweep is, where no bar can be drawn [s]
 EVERY = 30.0
+#: how often it is told how far a measurement is, where no bar can be drawn [s]
+OFTEN = 10.0
 
 
 def quiet(share: float, text: str) -> None:
@@ -19,11 +21,16 @@ def quiet(share: float, text: str) -> None:
 
 
 @contextmanager
-def bar(clock: Callable[[], float], deadline: float) -> Iterator[Callable[[float, str], None]]:
-    """Give a function of (share done, what is going on); `deadline` on `clock` bounds the time left [s]."""
+def bar(
+    clock: Callable[[], float], deadline: float, say: Callable[[str], object] | None = None
+) -> Iterator[Callable[[float, str], None]]:
+    """Give a function of (share done, what is going on); `deadline` on `clock` bounds the time left [s].
+
+    Where no bar can be drawn `say` gets a line every OFTEN seconds; without it nothing is shown.
+    """
     console = Plain(stderr=True)
     if not console.is_terminal:
-        yield quiet
+        yield quiet if say is None else _lines(clock, say)
         return
     columns = (
         TextColumn("{task.fields[left]}", markup=False),
@@ -41,6 +48,21 @@ def bar(clock: Callable[[], float], deadline: float) -> Iterator[Callable[[float
             shown.update(task, completed=share, description=Text(text).plain, left=f"{show_time(left)} left")
 
         yield report
+
+
+def _lines(clock: Callable[[], float], say: Callable[[str], object]) -> Callable[[float, str], None]:
+    """Return a function that says how far it is now and then."""
+    begun = told = clock()
+
+    def report(share: float, text: str) -> None:
+        nonlocal told
+        now = clock()
+        if now - told >= OFTEN:
+            told = now
+            left = f", {show_time((now - begun) * (1 - share) / share)} left" if share > 0 else ""
+            say(f"{show_percent(share)} done{left}: {text}")
+
+    return report
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from math import isfinite
 
 from kvplan.kv.budget import Line
@@ -24,7 +25,7 @@ from kvplan.report.blocks import (
     schema,
     sentence,
 )
-from kvplan.report.choices import engines_table, remedies_table, variations_table
+from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
@@ -73,6 +74,7 @@ def page(r: Recommendation) -> Page:
         launch.started(r),
         of_plans(r, gpus[: max(SHOWN, r.named)], kinds[:SHOWN]) if r.plan else None,
         remedies_table(r),
+        remedies_words(r),
         variations_table(r),
         engines_table(r),
         confirmed_table(r.confirmed),
@@ -195,6 +197,8 @@ def chosen(p: Plan, r: Recommendation) -> Json:
         "offers": [price(offer) for offer in r.site.offers] if r.site else [],
         "terms": records((*TERM, TERM_BASIS), r.terms),
         "launch": launch.document(r.launch),
+        "server": asdict(r.needs) if r.needs else None,
+        "promise": asdict(r.promise) if r.promise else None,
     }
 
 

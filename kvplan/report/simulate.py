@@ -211,6 +211,11 @@ def busy(o: Replayed) -> float:
     return min(o.busy_seconds / lanes, 1.0) if lanes else 0.0
 
 
+def often(times: float) -> str:
+    """Return how many came, against the average."""
+    return "as many as on average" if f"{times:.2g}" == "1" else f"{times:.2g} times the average"
+
+
 def worst(o: Replayed) -> str:
     """Return the worst minute, and what was different in it."""
     b, many = o.worst, [x for x in o.bins if x.came]
@@ -218,7 +223,7 @@ def worst(o: Replayed) -> str:
         return ""
     usual = sum(x.came for x in many) / len(o.bins)
     tokens = sum(x.read for x in many) / max(sum(x.came for x in many), 1)
-    reasons = [f"{show_count(b.came, 'request')} came, {b.came / usual:.2g} times the average"]
+    reasons = [f"{show_count(b.came, 'request')} came, {often(b.came / usual)}"]
     if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
         reasons.append(f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}")
     reasons.append(f"replicas worked {show_percent(b.busy)} of the time")

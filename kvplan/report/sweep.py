@@ -92,6 +92,8 @@ def answer(swept: Swept) -> str:
 
 def where(swept: Swept) -> str:
     """Return where the table is, how it is read, and what was done this time."""
+    if not swept.summary.rows and not swept.summary.strangers:
+        return f"There are no points in {swept.folder} yet: the same without so_far= asks them."
     new = f"{show_count(swept.asked, 'point')} asked now, in {show_time(swept.seconds)}."
     took = new if swept.asked else "Nothing was asked now."
     gone = f" {show_count(swept.superseded, 'row')} that it asks no more went to {swept.folder}/_superseded."

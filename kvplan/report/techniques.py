@@ -1,11 +1,12 @@
 """`kvplan techniques` as a report and JSON: one table, what the losses rest on, and who serves what."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from kvplan.planning.choosing import LITTLE, choose
 from kvplan.planning.ratios import Ratio
 from kvplan.planning.techniques import TechniqueSurvey, Weighed
 from kvplan.planning.tiers import Waiting
-from kvplan.report.blocks import Block, Column, Json, Page, Text, notes, records, schema, table
+from kvplan.report.blocks import Bars, Block, Column, Json, Measure, Page, Text, notes, records, schema, table
 from kvplan.report.evaluations import CACHE
 from kvplan.report.sources import source
 from kvplan.specs.quality import TASKS
@@ -92,13 +93,19 @@ TIER = (
     Column[Waiting](key="ttft_miss", heading="miss", value=lambda w: w.miss, show=show_time),
     Column[Waiting](key="usd_per_month", heading="a month", value=lambda w: w.month, show=show_usd, absent="-"),
     Column[Waiting](key="worth_keeping", heading="worth", value=lambda w: w.worth, show=show_span, absent="-"),
+    Column[Waiting](key="found_by", value=lambda w: w.by),
     Column[Waiting](key="engines", value=lambda w: w.engines),
     Column[Waiting](key="basis", value=lambda w: w.basis),
 )
+FOUND = {
+    "Che": "prefixes still there when the next question to them comes, at the load of a full replica (Che's "
+    "approximation)",
+    "trace": "of the trace's tokens that come again, those still there, all its requests on one replica",
+}
 TIERS_SAID = (
-    "Room: of a replica, with the tiers above it. Found: prefixes still there when the next question to them comes, at "
-    "the load of a full replica (Che's approximation). TTFT: of a question whose prefix is found, alone; miss: of one "
-    "whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is cheaper."
+    "Room: of a replica, with the tiers above it. Found: {found}. TTFT: of a question whose prefix is found, alone; "
+    "miss: of one whose prefix is computed again. Worth: how long a prefix may wait there before computing it again is "
+    "cheaper."
 )
 
 
@@ -106,7 +113,21 @@ def tier_blocks(t: TechniqueSurvey) -> tuple[Block | None, ...]:
     """Return where prefixes may wait, nothing where none are shared."""
     if not t.tiers:
         return ()
-    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(TIERS_SAID, "quiet"))
+    words = TIERS_SAID.format(found=FOUND[t.tiers[0].by])
+    return (table("Where an uncompressed prefix may wait", TIER, t.tiers), Text(words, "quiet"))
+
+
+def drawn(t: TechniqueSurvey) -> Iterator[Bars]:
+    """Yield what a decode step reads, and what is lost with its 80 % interval, technique by technique."""
+    able = [w for w in t.rows if w.row.layout is not None]
+    read = (Measure(w.row.technique, 100 * w.read, show_percent(w.read)) for w in able if w.read is not None)
+    yield Bars("What a decode step reads of the uncompressed cache", "%", tuple(read))
+    known = (
+        Measure(w.row.technique, 100 * w.quality.drop, lost(w), 100 * w.quality.low, 100 * w.quality.high)
+        for w in able
+        if w.quality.drop is not None
+    )
+    yield Bars("Quality lost on this workload's tasks, with its 80 % interval", "%", tuple(known))
 
 
 def headline(t: TechniqueSurvey) -> str:
@@ -124,6 +145,53 @@ def headline(t: TechniqueSurvey) -> str:
         f"tokens holds {held} uncompressed; times are on {place}{batch}, losses at "
         f"{show_tokens(int(w.context(w.slo.percentile)))} tokens."
     )
+
+
+def images(t: TechniqueSurvey) -> str:
+    """Return what cross-attention holds beside the prompt, '' for nothing."""
+    if t.beside is None:
+        return ""
+    held = f"Cross-attention holds {show_bytes(t.beside.bytes)} for the images of a request"
+    if t.beside.questions <= 1:
+        return f"{held}, uncompressed."
+    return (
+        f"{held}, uncompressed: {show_bytes(t.beside.each)} a question where {t.beside.questions:g} questions to the "
+        "same images share one copy. The times here are of one copy for every request."
+    )
+
+
+def advice(t: TechniqueSurvey) -> Iterator[str]:
+    """Yield what the table speaks for, a sentence a point."""
+    found, engine = choose(t.rows[1:]), t.engine.title
+    if found.good:
+        first, *others = found.good
+        besides = f" {joined(others)} would do as well." if others else ""
+        unmeasured = "" if first.load and first.load.measured else ", as its bytes say: nobody measured it"
+        yield (
+            f"{first.row.technique} is the first to try: {engine} serves it, it keeps "
+            f"{show_percent(first.stored or 0)} of the bytes, is expected to lose {lost(first)} (at most "
+            f"{most(first)}), and a decode step at load takes "
+            f"{first.load.middle if first.load else 1:.2f} of the time{unmeasured}.{besides}"
+        )
+    else:
+        yield f"{engine} serves nothing that is expected to lose {show_percent(LITTLE)} or less here and is no slower."
+    if found.lossy:
+        yield f"{joined(found.lossy, lost)} lose more than {show_percent(LITTLE)}."
+    if found.slow:
+        times = joined(found.slow, lambda w: f"{w.load.middle if w.load else 1:.1f} times")
+        yield f"Steps at load are longer with {times}: they buy room for more requests, and no speed."
+    if found.elsewhere:
+        kept = joined(found.elsewhere[:3], lambda w: f"{show_percent(w.stored or 0)}, loss {lost(w)}")
+        yield f"{engine} does not serve {kept}, which would keep fewer bytes at little loss."
+    if found.ruinous:
+        why = "" if t.workload.question_seen else ": those that choose tokens do so before the question is known"
+        yield f"Not for these tasks: {joined(found.ruinous, lost)}{why}."
+
+
+def joined(rows: Sequence[Weighed], figure: Callable[[Weighed], str] | None = None) -> str:
+    """Return techniques in a row, each with a figure in brackets."""
+    names = [w.row.technique + (f" ({figure(w)})" if figure else "") for w in rows]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def rests(t: TechniqueSurvey) -> Iterator[str]:
@@ -147,9 +215,12 @@ def page(t: TechniqueSurvey) -> Page:
         Text(headline(t), "answer"),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
+        drawn(t),
+        notes("What to choose", advice(t)),
+        Text(said) if (said := images(t)) else None,
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
-        notes("Served by", served),
+        notes("Served by (~: a date from memory, without a source)", served),
         notes("Not here", refused(t)),
     )
 
@@ -166,6 +237,9 @@ def document(t: TechniqueSurvey) -> Json:
         context=t.estimate.query.context,
         gpu=t.estimate.sites[0].gpu.name,
         rows=records(columns(), t.rows),
+        choose=list(advice(t)),
         tiers=records(TIER, t.tiers),
+        cross_attention=t.beside
+        and {"bytes": t.beside.bytes, "questions": t.beside.questions, "bytes_per_question": t.beside.each},
         sources=[source(s) for s in dict.fromkeys(s for w in t.rows for s in w.quality.source)],
     )

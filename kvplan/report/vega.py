@@ -12,6 +12,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a34f86", "#7a6a00", "#4d4d4d")
 TONES = {"best": "#00775a", "total": "#4d4d4d", "bad": "#b23a00", "quiet": "#767676"}
 #: height of a chart of points, and of one bar [px]
 HEIGHT, BAR = 300, 26
+#: how a number at an axis is written: large ones whole, small ones in four digits
+NUMBER = "abs(datum.value) < 1000 ? format(datum.value, '.4~g') : format(datum.value, ',.0f')"
 CONFIG: Json = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -20,7 +22,14 @@ CONFIG: Json = {
     "padding": {"left": 5, "top": 5, "bottom": 5, "right": 80},  # the value behind the longest bar
     "autosize": {"type": "fit-x", "contains": "padding"},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},
-    "legend": {"labelFontSize": 12, "titleFontSize": 12, "orient": "bottom", "columns": 3, "labelLimit": 300},
+    "legend": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "orient": "bottom",
+        "columns": 3,
+        "labelLimit": 300,
+        "columnPadding": 30,
+    },
     "range": {"category": list(COLOURS)},
 }
 
@@ -38,9 +47,9 @@ def framed(title: str, **fields: Any) -> Json:
 def charted(chart: Chart) -> Json:
     """Return series over two axes."""
     values = [
-        {"x": x, "y": y, "series": s.label}
+        {"x": x, "y": y, "series": s.label, "name": name}
         for s in chart.series
-        for x, y in zip(s.x, s.y, strict=True)
+        for x, y, name in zip(s.x, s.y, s.names or (s.label,) * len(s.x), strict=True)
         if not chart.log or (x > 0 and y > 0)
     ]
     labels = [s.label for s in chart.series]
@@ -66,7 +75,7 @@ def charted(chart: Chart) -> Json:
             "y": axis("y", chart.y_label, chart.log),
             "color": colour,
             "tooltip": [
-                {"field": "series", "title": " "},
+                {"field": "name", "title": " "},
                 {"field": "x", "type": "quantitative", "title": chart.x_label, "format": ".4~g"},
                 {"field": "y", "type": "quantitative", "title": chart.y_label, "format": ".4~g"},
             ],
@@ -78,7 +87,13 @@ def charted(chart: Chart) -> Json:
 def axis(field: str, label: str, log: bool) -> Json:
     """Return a quantitative axis; a logarithmic one does not begin at zero."""
     scale = {"type": "log", "nice": False} if log else {"zero": True}
-    return {"field": field, "type": "quantitative", "title": label, "scale": scale, "axis": {"format": ".4~g"}}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": label,
+        "scale": scale,
+        "axis": {"labelExpr": NUMBER, "labelSeparation": 8},
+    }
 
 
 def barred(block: Bars) -> Json:
@@ -115,7 +130,7 @@ def barred(block: Bars) -> Json:
 
 def bar_axis(label: str) -> Json:
     """Return the axis of bars, which begins at zero."""
-    return {"field": "value", "type": "quantitative", "title": label, "axis": {"format": ".4~g", "tickCount": 5}}
+    return {"field": "value", "type": "quantitative", "title": label, "axis": {"labelExpr": NUMBER, "tickCount": 5}}
 
 
 # -- what a reader may change ---------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`kvplan watch` in a table and JSON: load, measured and predicted times, and what to do where they differ."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from kvplan.api.watch import Watched
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
@@ -47,6 +48,20 @@ WINDOW = (
         key="preemptions", heading="preempted", value=lambda w: w.observed.preemptions, show=lambda x: f"{x:.0f}"
     ),
 )  # fmt: skip
+PLACE = (
+    Column[Watched](key="server", heading="server", value=lambda w: w.server or None),
+    Column[Watched](key="ended", heading="until (UTC)", value=lambda w: moment(w.ended)),
+)  # fmt: skip
+SPENT = (
+    Column[Watched](key="power.gpus", heading="GPUs", value=lambda w: w.spent and w.spent.gpus),
+    Column[Watched](
+        key="power.watts", heading="power", value=lambda w: w.spent and w.spent.power, show=lambda x: f"{x:,.0f} W"
+    ),
+    Column[Watched](
+        key="power.joules_per_output_token", heading="energy a token", value=lambda w: w.spent and w.spent.energy,
+        show=lambda x: f"{x:.3g} J",
+    ),
+)  # fmt: skip
 TIMES = (
     Column[Watched](key="ttft.mean", heading="TTFT", value=lambda w: w.observed.ttft.mean, show=show_time),
     Column[Watched](key="ttft.p50", value=lambda w: w.observed.ttft.p50),
@@ -64,15 +79,22 @@ TIMES = (
 )  # fmt: skip
 
 
+def moment(at: float | None) -> str | None:
+    """Return a moment as people read it, None for now."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+
+
 def page(windows: Sequence[Watched]) -> Page:
     """Return the report of the windows that were watched."""
     if not windows:
         return Page.of(Text("Nothing was watched to its end.", "warning"))
     last = windows[-1]
+    place = PLACE if last.ended is not None else ()
     return Page.of(
         Text(answer(last), "answer"),
-        table("Load", WINDOW, windows),
-        table("Times: measured, and predicted for that load with the 80 % interval", TIMES, windows),
+        table("Load", (*place, *WINDOW), windows),
+        table("Times: measured, and predicted for that load with the 80 % interval", (*place, *TIMES), windows),
+        table("Power of this machine's GPUs", SPENT, windows) if last.spent else None,
         Text(advice(last), "quiet"),
     )
 
@@ -110,4 +132,4 @@ def advice(w: Watched) -> str:
 
 def document(windows: Sequence[Watched]) -> Json:
     """Return the document of `kvplan watch`."""
-    return schema("watch", windows=records((*WINDOW, *TIMES), windows))
+    return schema("watch", windows=records((*PLACE, *WINDOW, *TIMES, *SPENT), windows))

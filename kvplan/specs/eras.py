@@ -47,7 +47,10 @@ class Recipe:
     ranks: int = 1  #: attention-data-parallel ranks from which it was set
     crowd: float = 1.0  #: requests in flight from which `many` holds
     few: float = 1.0  #: decode steps from one look for new requests to the next, for fewer requests
-    many: float  #: the same, for so many or more
+    many: float = 1.0  #: the same, for so many or more
+    lengths: tuple[float, ...] = ()  #: nominal prompt and output that it was set for [token], () for all
+    tensor: int = 1_000  #: tensor-parallel ranks below which it was set
+    hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
 
 
 #: SemiAnalysisAI/InferenceX@843c625, benchmarks/single_node/fixed_seq_len
@@ -63,6 +66,8 @@ RECIPES = (
     # dsr1_fp8_h200_trt.sh and its siblings balance the ranks of attention data parallelism: a prompt waits up to
     # timeout_iters = 60 steps until the others have one too
     Recipe(engine="trtllm", ranks=2, many=60.0),
+    # 70b_fp4_b200_trt_slurm.sh and its siblings (of 2025): batch_wait_timeout_iters 20 for 1,024 tokens in and out
+    Recipe(engine="trtllm", models=("llama",), lengths=(1024.0, 1024.0), tensor=8, hold=20.0),
 )  # fmt: skip
 
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")
@@ -125,10 +130,23 @@ def launch_of(engine: str, version: str, architecture: str) -> float:
     return launch * OLD_HOSTS.get(architecture, 1.0)
 
 
-def recv_interval(engine: str, architecture: str, model_type: str, ranks: int, concurrency: float) -> float:
-    """Return the decode steps from one look for new requests to the next in published benchmarks, 1 by default."""
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a benchmark's server was: what its recipe depends on."""
+
+    engine: str  #: its name in the catalogue
+    architecture: str  #: of its GPUs
+    model_type: str  #: of the model's config
+    tensor: int  #: tensor-parallel ranks
+    ranks: int  #: attention-data-parallel ranks
+    lengths: tuple[float, float]  #: nominal prompt and output [token]
+
+
+def recipe_of(who: Setting) -> Recipe | None:
+    """Return how published benchmarks set the scheduler of such a server, None where they left it as it was."""
     for recipe in RECIPES:
-        here = not recipe.architectures or architecture in recipe.architectures
-        if engine == recipe.engine and here and ranks >= recipe.ranks and model_type.startswith(recipe.models):
-            return recipe.many if concurrency >= recipe.crowd else recipe.few
-    return 1.0
+        here = not recipe.architectures or who.architecture in recipe.architectures
+        shape = who.ranks >= recipe.ranks and who.tensor < recipe.tensor and recipe.lengths in ((), who.lengths)
+        if who.engine == recipe.engine and here and shape and who.model_type.startswith(recipe.models):
+            return recipe
+    return None

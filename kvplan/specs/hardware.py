@@ -118,6 +118,7 @@ class Engine:
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
     absorbed_bytes: float = 0.0  #: of an element of a latent's up-projection, kept a second time to absorb it [B]
+    allocation_step: float = 0.0  #: its allocator rounds large tensors up to multiples of it, 0: it does not [B]
     launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
 

@@ -57,6 +57,7 @@ class Latent:
     index_dim: int = 0  #: elements of the indexer's key, 0 without an indexer
     index_heads: int = 0  #: query heads of the indexer
     index_top: int = 0  #: tokens that the indexer lets attention read [token]
+    stored: bool = True  #: False for a layer that reads an earlier layer's latent
 
     kind = "latent"
 
@@ -77,6 +78,7 @@ class Recurrent:
     state_bits: int | None = None  #: of such an element in engines, None: as the model's dtype [bit]
     transformers_bits: int | None = 32  #: of such an element in Hugging Face's cache, None: as the dtype [bit]
     in_transformers: bool = True  #: whether Hugging Face's cache holds the state at all
+    conv_bits: int | None = None  #: of an element of the convolution in Hugging Face's cache, None: as the dtype [bit]
 
     kind = "state"
 

@@ -1,6 +1,8 @@
 """What published evaluations say of compressed caches: rows of scores, base models at long context, small models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from kvplan.errors import UnknownName
 from kvplan.specs.source import Source
@@ -114,3 +116,18 @@ class QualityTable:
     bases: tuple[BaseScore, ...] = ()  #: of models before compression
     sizes: tuple[SizeScore, ...] = ()  #: series over model sizes
     own: bool = False  #: measured on the user's own model, and so wins over published rows
+
+    @cached_property
+    def usable(self) -> tuple[Score, ...]:
+        """Rows that may be calculated with: none of grade C."""
+        return tuple(s for s in self.scores if s.grade != "C")
+
+    @cached_property
+    def answering(self) -> Mapping[str, tuple[Score, ...]]:
+        """Usable rows by technique: its own spelling; one without a share names a whole spelling, and its family."""
+        found: dict[str, list[Score]] = {}
+        for row in self.usable:
+            family = row.technique.partition(":")[0] if row.share is None else row.technique
+            for name in dict.fromkeys((row.technique, family)):
+                found.setdefault(name, []).append(row)
+        return {name: tuple(rows) for name, rows in found.items()}

@@ -77,6 +77,8 @@ OWN = (
 APART = ("sglang",)
 #: tokens of prompts an engine takes into one step: vLLM's max_num_batched_tokens on large GPUs, taken for all engines
 CHUNK = 8192.0
+#: streaming multiprocessors of a GPU whose file states none: as many as an A100 has, rounded
+PROCESSORS = 100
 
 #: what a prediction rests on, best first, by what was measured
 SEEN, RELEASE, SIBLING, SERVER, PART, NOWHERE = "seen", "other release", "other GPU", "new model", "one half", "neither"
@@ -169,7 +171,7 @@ def calibration(
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
     return Calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
-        ttft=ttft, **note,
+        ttft=ttft, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from kvplan.api.load import endpoint, loaded
 from kvplan.errors import KvplanError
 from kvplan.kv import spelling
 from kvplan.planning.estimate import Estimate, leading
-from kvplan.planning.replica import Evaluation
+from kvplan.planning.evaluation import Evaluation
 from kvplan.specs.sweep import Askable
 from kvplan.units import MONTH
 

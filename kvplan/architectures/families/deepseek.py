@@ -41,8 +41,9 @@ def deepseek(c: Config) -> Body:
     )
 
 
+@family("deepseek")
 def ordinary(c: Config) -> Body:
-    """Read a DeepSeek V2 without latents (use_mla false, as in DeepSeek-OCR and DeepSeek-VL2's small ones).
+    """Read DeepSeek MoE, or V2 without latents (use_mla false, as in DeepSeek-OCR and DeepSeek-VL2's small ones).
 
     The null and zero sizes of latents that stand beside it mean nothing.
     """

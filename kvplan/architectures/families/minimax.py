@@ -48,7 +48,7 @@ def minimax_m2(c: Config) -> Body:
     return sparse(c, *full(c), always, moe(c, c.size("hidden_size"), c.size("intermediate_size")), qk_norm="full")
 
 
-@family("minimax_m3_vl_text")
+@family("minimax_m3_vl_text", "minimax_m3")
 def minimax_m3(c: Config) -> Body:
     """Read MiniMax-M3: in sparse layers an indexer caches one key a token, by which blocks of tokens are chosen.
 

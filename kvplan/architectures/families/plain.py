@@ -6,7 +6,7 @@ from kvplan.architectures.attention import mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import first_dense, moe
-from kvplan.architectures.parts import Body, drafting
+from kvplan.architectures.parts import Body, drafting, linear
 from kvplan.architectures.registry import family
 
 
@@ -28,12 +28,16 @@ def plain_decoder(c: Config) -> Body:
     inner = c.optional("moe_intermediate_size") or c.size("intermediate_size")
     several = next((c.optional(n) or 0 for n in ("n_shared_experts", "num_shared_experts") if c.stated(n)), 0)
     shared = c.optional("shared_expert_intermediate_size") or several * inner
+    narrow = next((c.optional(n) for n in ("routed_expert_hidden_size", "moe_hidden_size") if c.stated(n)), None)
+    experts = moe(c, hidden, inner, shared=shared, read=narrow)
+    if narrow:  # experts that work in a latent, as Kimi K3's and Muse Spark's do
+        experts += linear("mlp.down_proj", narrow, hidden) + linear("mlp.up_proj", hidden, narrow)
     body = sparse(
         c,
         kinds,
         attention,
         first_dense(c),
-        moe(c, hidden, inner, shared=shared),
+        experts,
         dense=c.size("intermediate_size", inner),
         qkv_bias=qkv_bias,
         o_bias=bias,

@@ -1,4 +1,4 @@
-"""Models of constant state alone: RWKV-4, RWKV-7 and xLSTM."""
+"""Models of constant state alone: RWKV-4 to RWKV-7, and xLSTM."""
 
 from math import ceil
 
@@ -37,6 +37,45 @@ def rwkv4(c: Config) -> Body:
         c,
         ["rwkv"] * count,
         lambda _: ((last_tokens(hidden), sums), weights),
+        ["mlp"] * count,
+        lambda _: ffn,
+        norm=2,
+        extra=(vector("pre_ln", hidden, 2),),
+    )
+
+
+@family("rwkv5", "rwkv6")
+def rwkv6(c: Config) -> Body:
+    """Read RWKV-5 and 6 (Eagle and Finch, arXiv 2404.05892): a matrix a head, and the last token of both blocks.
+
+    RWKV-6 mixes and decays by low-rank maps of what it reads, 5 x 32 and 64 wide.
+    """
+    hidden, count, dim = c.size("hidden_size"), layer_count(c), c.size("head_size", 64)
+    wide = c.optional("attention_hidden_size") or hidden
+    if wide % dim:
+        raise SpecError(f"{c.where}: head_size {dim} must divide attention_hidden_size {wide}")
+    inner = c.optional("intermediate_size") or int(hidden * 3.5) // 32 * 32
+    finch = c.model_type == "rwkv6"
+    state = Recurrent(name="rwkv", conv_channels=0, conv_kernel=1, state=wide * dim, state_bits=32)
+    weights: tuple[Weight, ...] = (
+        vector("attention.mix", hidden, 6 if finch else 4),
+        vector("attention.time", wide, 2),
+    )
+    if finch:
+        weights += linear("attention.maa", 2 * 5 * 32, hidden) + linear("attention.decay", 64, hidden + wide)
+    for name in ("receptance", "key", "value", "gate"):
+        weights += linear(f"attention.{name}", wide, hidden, split="inner")
+    weights += (*linear("attention.output", hidden, wide, split="inner"), vector("attention.ln_x", wide, 2))
+    ffn = (
+        vector("feed_forward.mix", hidden, 2),
+        *linear("feed_forward.key", inner, hidden, split="inner"),
+        *linear("feed_forward.receptance", hidden, hidden),
+        *linear("feed_forward.value", hidden, inner, split="inner"),
+    )
+    return decoder(
+        c,
+        ["rwkv"] * count,
+        lambda _: ((last_tokens(hidden), state), weights),
         ["mlp"] * count,
         lambda _: ffn,
         norm=2,

@@ -15,7 +15,7 @@ from kvplan.kv.techniques.width import FORMS
 from kvplan.kv.techniques.width import spelled as latents
 from kvplan.kv.techniques.bits import quantised
 from kvplan.kv.techniques.tokens import evicting
-from kvplan.kv.techniques import prompts, reads, layers, tiers  # noqa: F401
+from kvplan.kv.techniques import prompts, images, reads, layers, tiers  # noqa: F401
 # isort: on
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import Group, KVLayout
@@ -9,6 +10,9 @@ from kvplan.kv.techniques.technique import has_heads, paper, require_groups, tec
 
 #: YOCO: tokens that the layers of its first half see
 YOCO_WINDOW = 1024
+
+
+trained = partial(technique, factor="layers", granularity="whole model", risk="train first")
 
 
 def shares(layout: KVLayout, spelled: str) -> None:
@@ -27,15 +31,12 @@ def reader(g: Group, layers: tuple[int, ...]) -> Group:
     )
 
 
-@technique(
+@trained(
     "cla",
     spelling="cla:N",
     title="CLA",
-    factor="layers",
     example="cla:2",
-    granularity="whole model",
     needs="a model trained so; uptraining on about 5 % of pre-training tokens at the least",
-    risk="train first",
     heals=100e9,
     quality="perplexity as of the same cache by fewer heads, or better (1B and 3B trained from scratch)",
     source=paper("Cross-Layer Attention, arXiv 2405.12981", "2024-05-21"),
@@ -53,15 +54,12 @@ def cla(layout: KVLayout, argument: str) -> KVLayout:
     return replace(layout, groups=(*kept, *(g for g in readers if g.layers)))
 
 
-@technique(
+@trained(
     "yoco",
     spelling="yoco",
     title="YOCO",
-    factor="layers",
     example="yoco",
-    granularity="whole model",
     needs="a model trained so from the start",
-    risk="train first",
     heals=1.6e12,
     quality="on par with a Transformer at 3B and 1.6 trillion tokens, needle at 1M (its authors)",
     source=paper("You Only Cache Once, arXiv 2405.05254", "2024-05-08"),

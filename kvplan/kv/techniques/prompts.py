@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from kvplan.errors import UnknownName
 from kvplan.kv.layout import KVLayout
@@ -9,6 +10,8 @@ from kvplan.kv.techniques.technique import paper, technique
 from kvplan.kv.techniques.tokens import evicting, share_of, share_or_budget
 
 PER_HEAD = "token per KV head: a paged cache frees nothing until a whole block is empty"
+#: what chooses tokens by score, head by head, the question among what it looks at
+by_score = partial(technique, factor="tokens", granularity=PER_HEAD, query="aware", risk="drops tokens")
 #: KVzip reads its context twice more to see which tokens it needs to repeat it
 REPEATS = 3.0
 #: DuoAttention: what heads that are not for retrieval keep, attention sinks and the most recent tokens
@@ -36,16 +39,12 @@ def selected(
     )
 
 
-@technique(
+@by_score(
     "snapkv",
     spelling="snapkv:N|P%",
     title="SnapKV",
-    factor="tokens",
     example="snapkv:25%",
-    granularity=PER_HEAD,
-    query="aware",
     needs="attention of the prompt's last 64 queries; a compacting cache",
-    risk="drops tokens",
     quality="RULER retained 0.73 at 50 %, 0.45 at 25 % where the question was not known, 0.93 and 0.82 where it was "
     "(Llama-3.1-8B)",
     source=paper("SnapKV, arXiv 2404.14469", "2024-04-22"),
@@ -55,16 +54,12 @@ def snapkv(layout: KVLayout, argument: str) -> KVLayout:
     return selected(layout, f"snapkv:{argument}", *share_or_budget(argument, "snapkv"))
 
 
-@technique(
+@by_score(
     "pyramidkv",
     spelling="pyramidkv:P%",
     title="PyramidKV",
-    factor="tokens",
     example="pyramidkv:25%",
-    granularity=PER_HEAD,
-    query="aware",
     needs="attention of the prompt's last queries; budgets that differ by layer",
-    risk="drops tokens",
     quality="RULER retained 0.72 at 50 %, 0.45 at 25 % where the question was not known (Llama-3.1-8B)",
     source=paper("PyramidKV, arXiv 2406.02069", "2024-06-04"),
 )
@@ -73,16 +68,12 @@ def pyramidkv(layout: KVLayout, argument: str) -> KVLayout:
     return selected(layout, f"pyramidkv:{argument}", share_of(argument, "pyramidkv", "25%"))
 
 
-@technique(
+@by_score(
     "adakv",
     spelling="adakv:P%",
     title="Ada-KV",
-    factor="tokens",
     example="adakv:25%",
-    granularity=PER_HEAD,
-    query="aware",
     needs="attention of the prompt's last queries; a cache whose heads differ in length",
-    risk="drops tokens",
     quality="RULER retained 0.95 at 50 %, 0.86 at 25 % where the question was known (Llama-3.1-8B)",
     source=paper("Ada-KV, arXiv 2407.11550", "2024-07-16"),
 )

@@ -11,6 +11,8 @@ from kvplan.specs.source import Source
 #: what is kept depends on the tokens it has seen, the question among them if it is there (aware), on nothing that was
 #: asked (agnostic), or is chosen anew for each token generated (each step); '' for what drops no token
 QUERY = ("aware", "agnostic", "each step", "")
+#: stands for whatever argument a technique is given
+ANY = "*"
 Apply = Callable[[KVLayout, str], KVLayout]
 
 
@@ -28,23 +30,30 @@ class Support:
     until: str = ""  #: first release that no longer serves it, '' where it still does
     option: str = ""  #: what switches it on
     only: str | None = None  #: the argument it serves alone, None for any
+    ref: str = ""  #: who says so; '': release and date are remembered, an assumption
 
     def __str__(self) -> str:
         title = TITLES.get(self.engine, self.engine)
         gone = f", gone from {self.until}" if self.until else ""
-        return f"{title} from {self.since} ({self.date}){gone}"
+        return f"{title} from {self.since} ({'' if self.ref else '~'}{self.date}){gone}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What unpacking a format costs, fitted to published times of servers."""
+    """What unpacking a format takes a decode kernel beside reading its bytes, fitted to published times of servers.
 
-    #: of an element, as 16-bit elements that take as long to read
-    unpack: float
-    prefill: float  #: attention of prompts over that of a 16-bit cache
+    With many sequences all processors unpack at once (`work`). With few, each sequence is cut into a fixed number of
+    parts, so that most processors wait while the others read token by token (`lag`).
+    """
+
+    work: float = 0.0  #: of an element, of one of a GPU's processors [s]
+    by_query: bool = False  #: whether a kernel unpacks an element again for each query head that reads it
+    lag: float = 0.0  #: of a token of one sequence in one layer, however many heads there are [s]
+    fixed: float = 0.0  #: of a layer's step, for kernels that rotate and store [s]
+    prefill: float = 1.0  #: attention of prompts over that of a 16-bit cache
     low: float  #: 80 % interval of measured over predicted cache time: its lower end
     high: float  #: and its upper end
-    measured: str  #: where, '' where it is taken from a format like it
+    measured: str = ""  #: where, '' where it is taken from a format like it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,7 @@ class Technique:
     heals: float = 0.0  #: tokens a model is trained on before it serves so, 0 where none are needed [token]
     implied: str = ""  #: what an argument may leave out, as it is spelled in one
     query: str = ""  #: whether what it keeps depends on the question, one of QUERY
+    left: Callable[[str], float] | None = None  #: share that an argument names, where a layout does not tell it
     summary: str  #: what it does, in one line
     apply: Apply  #: (layout, what follows the name) -> layout
 
@@ -96,6 +106,7 @@ def technique(
     query: str = "",
     implied: str = "",
     heals: float = 0.0,
+    left: Callable[[str], float] | None = None,
 ) -> Callable[[Apply], Apply]:
     """Register a technique; the arguments are the fields of Technique."""
 
@@ -119,6 +130,7 @@ def technique(
             query=query,
             implied=implied,
             heals=heals,
+            left=left,
             summary=summary(apply),
             apply=apply,
         )
@@ -128,10 +140,10 @@ def technique(
 
 
 def served(
-    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None
+    engine: str, since: str, date: str, option: str = "", *, until: str = "", only: str | None = None, ref: str = ""
 ) -> Support:
     """Return an engine that serves a technique."""
-    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only)
+    return Support(engine=engine, since=since, date=date, until=until, option=option, only=only, ref=ref)
 
 
 def paper(title: str, date: str) -> Source:

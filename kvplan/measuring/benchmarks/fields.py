@@ -16,6 +16,10 @@ Row = dict[str, Value]
 TEXTS = ("model", "gpu", "engine", "engine_version", "precision", "gemm_quant", "moe_quant")
 MEANS = ("isl", "osl", "concurrency")
 COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "moe_ep")
+#: what a user may say besides: the cache's format, whether drafts ran, and the share of the input that was cached
+NOTED = ("kv_dtype", "spec_decode", "prefix_hit")
+#: prompts found in a prefix cache beyond this share tell no prefill's time
+CACHED = 0.05
 #: measured means, of which a file may lack one
 TIMES = ("ttft_ms", "tpot_ms")
 #: the time of a whole batch, where a tool measures nothing else
@@ -25,7 +29,7 @@ PROTOCOL = "protocol"
 #: the columns of an end-to-end row, in the order of a file of rows
 COLUMNS = (*TEXTS, *MEANS, *COUNTS, *TIMES)
 #: what a caller may say of a run
-SETTABLE = (*TEXTS, *MEANS, *COUNTS)
+SETTABLE = (*TEXTS, *MEANS, *COUNTS, *NOTED)
 #: percentiles of times that rows keep where files have them
 PERCENTILES = (50, 90, 95, 99)
 #: no time [ms], length [token] or count comes near; beyond it a number is a slip
@@ -86,7 +90,7 @@ def find(holder: Any, *keys: str) -> Any:
 def labels(holder: Any) -> Row:
     """Return what a user noted beside the results under a column's name, or a common one for it."""
     named = ((METADATA.get(name, name), value) for name, value in holder.items()) if isinstance(holder, dict) else ()
-    return {name: value for name, value in named if name in (*TEXTS, *COUNTS) and value is not None}
+    return {name: value for name, value in named if name in (*TEXTS, *COUNTS, *NOTED) and value is not None}
 
 
 def only_model(names: Any) -> str | None:

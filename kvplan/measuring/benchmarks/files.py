@@ -19,6 +19,7 @@ from kvplan.catalog.results import read_results
 from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.aiperf import read_aiperf_sweep, read_perf
 from kvplan.measuring.benchmarks.fields import (
+    CACHED,
     COLUMNS,
     COUNTS,
     LATENCY,
@@ -144,7 +145,7 @@ def _row(stated: Row, origin: str) -> Row:
         add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
         protocol = f" (backend {shown(spoken)} is a protocol that many engines speak)" if spoken else ""
         raise SpecError(f"{origin}: says nothing of {listed}{protocol if 'engine' in missing else ''}; add {add}")
-    stated = _with_latency(stated, origin)
+    stated = _without_cached(_with_latency(stated, origin), origin)
     row: Row = {name: _words(stated.get(name, ""), f"{origin}: {name}") for name in TEXTS}
     row |= {name: _mean(stated[name], f"{origin}: {name}") for name in MEANS}
     row |= _parallelism({name: _share(stated[name], f"{origin}: {name}") for name in COUNTS if name in stated}, origin)
@@ -157,6 +158,15 @@ def _with_latency(stated: Row, origin: str) -> Row:
     if LATENCY not in stated or _mean(stated["osl"], f"{origin}: osl") > 1:
         return stated
     return {**{name: value for name, value in stated.items() if name != LATENCY}, "ttft_ms": stated[LATENCY]}
+
+
+def _without_cached(stated: Row, origin: str) -> Row:
+    """Return a load without its TTFT where prompts came from the prefix cache: that tells no prefill's time."""
+    if "prefix_hit" not in stated or "tpot_ms" not in stated:
+        return stated
+    found = stated["prefix_hit"]
+    share = parse(found, "1", f"{origin}: prefix_hit") if isinstance(found, str) else float(found)
+    return {n: v for n, v in stated.items() if not n.startswith("ttft")} if share > CACHED else stated
 
 
 def _parallelism(stated: dict[str, int], origin: str) -> Row:

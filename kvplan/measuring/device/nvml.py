@@ -237,6 +237,20 @@ def open_nvml(own: frozenset[int], uuid: str = "", visible: str = "", library: A
         return NoMeter(f"{NOTHING}: NVML cannot be used ({reason(error)})")
 
 
+def every(library: Any = None) -> list[Meter]:
+    """Return a meter of each whole GPU of this machine, none where NVML says nothing."""
+    if library is None:
+        try:
+            import pynvml as library  # type: ignore[import-untyped,import-not-found,unused-ignore,no-redef]
+        except ImportError:
+            return []
+    try:
+        library.nvmlInit()
+        return [Nvml(library, handle, frozenset()) for _, handle, whole in devices(library) if whole is None]
+    except (library.NVMLError, AttributeError, OSError, ValueError):
+        return []
+
+
 class Replay:
     """A recorded trace on a virtual clock. It names itself a replay, and nothing measured with it may be saved."""
 

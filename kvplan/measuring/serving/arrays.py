@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.measuring.serving.load import RankLoad, link_of, measured_load, mixes
-from kvplan.measuring.serving.rows import ServerRow
+from kvplan.measuring.serving.rows import OPEN, ServerRow
 from kvplan.perf import arrays
 from kvplan.perf.serving import Load, Passes, Served, Steps, serve, steps
 from kvplan.specs.calibration import Calibration, Range
@@ -43,6 +43,8 @@ class RowArrays:
     medians: Any  #: whether a row states the median TTFT [row]
     host_work: Any  #: share left of the host's work for a sequence [row]
     late: Any  #: wait for a slot where more requests come than can leave [s, row]
+    behind: Any  #: prompts that came before the mean one of an open loop's run [row]
+    apart: Any  #: time between two of them, on one rank [s, row]
 
     def calibrated(self, values: Mapping[str, Any]) -> Calibration:
         """Return effective rates and overheads of every row, from arrays of its terms' values. [row]"""
@@ -55,7 +57,8 @@ class RowArrays:
 
     def ttft(self, served: Served) -> Any:
         """Return TTFT as each row states it: the mean, or the median. [s, row]"""
-        return np.where(self.medians, served.median, served.ttft) + self.late
+        backlog = self.behind * np.maximum(served.prompt_seconds - self.apart, 0.0)
+        return np.where(self.medians, served.median, served.ttft) + np.maximum(self.late, backlog)
 
     def steps(self, c: Calibration) -> Steps:
         """Return the times of the five steps of every row. [s, row]"""
@@ -86,4 +89,6 @@ def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArr
         medians=np.array([r.medians for r in rows]),
         host_work=np.array([r.host_work for r in rows]),
         late=np.array([a.late for a in loads]),
+        behind=np.array([r.requests / 2 / r.parallel.data if r.arrival == OPEN and r.rate else 0.0 for r in rows]),
+        apart=np.array([r.parallel.data / r.rate if r.rate else 0.0 for r in rows]),
     )

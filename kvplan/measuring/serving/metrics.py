@@ -9,9 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isinf, isnan
+from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
+from kvplan.measuring.benchmarks.fields import CACHED
 from kvplan.specs.metrics import Scrape
+
+if TYPE_CHECKING:
+    from kvplan.measuring.device.nvml import Reading
 
 #: engine -> what we look for -> names of its samples, the newest first; histograms without their ending
 NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -46,8 +51,14 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 #: requests that must end between two looks, for their mean to say anything
 FEWEST = 5
-#: prompts found in a prefix cache beyond this share tell no prefill's time
-CACHED = 0.05
+
+
+def samples_of() -> frozenset[str]:
+    """Return every name of a sample that is looked for, histograms with their endings."""
+    timed = ("ttft", "gap", "e2e")
+    plain = {n for known in NAMES.values() for what, names in known.items() if what not in timed for n in names}
+    whole = {n for known in NAMES.values() for what in timed for n in known[what]}
+    return frozenset({*plain, *(f"{n}{end}" for n in whole for end in ("_bucket", "_count", "_sum"))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +95,36 @@ class Observed:
     def rate(self) -> float:
         """Requests that ended. [1/s]"""
         return self.requests / self.seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What GPUs took in a window."""
+
+    gpus: int  #: that were read
+    power: float  #: mean of all of them together [W]
+    energy: float  #: of an output token [J]
+
+
+def spent(o: Observed, before: "Sequence[Reading]", after: "Sequence[Reading]") -> Spent | None:
+    """Return the power of GPUs between two readings, and the energy of an output token; None where one says neither.
+
+    By the counter of energy, or by the mean of the two powers where there is none.
+    """
+    taken = [joules(a, b, o.seconds) for a, b in zip(before, after, strict=True)]
+    known = [j for j in taken if j is not None]
+    if not known or len(known) < len(taken):
+        return None
+    return Spent(gpus=len(known), power=sum(known) / o.seconds, energy=sum(known) / (o.output * o.requests))
+
+
+def joules(before: "Reading", after: "Reading", seconds: float) -> float | None:
+    """Return the energy of a GPU between two readings, None where it does not say. [J]"""
+    if before.energy is not None and after.energy is not None and after.energy > before.energy:
+        return after.energy - before.energy
+    if before.power is None or after.power is None:
+        return None
+    return (before.power + after.power) / 2 * seconds
 
 
 class _Page:

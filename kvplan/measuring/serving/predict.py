@@ -38,7 +38,7 @@ from kvplan.specs.serving_profile import (
 
 #: terms of a plain roofline: shares and factors of 1, and no time for anything else
 IDEAL = {t.name: 0.0 if t.unit or t.name.startswith("kernels") else 1.0 for t in ALL}
-IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0}
+IDEAL |= {"wait": 0.0, "burst": 0.0, "jitter": 0.0, "met": 0.0}
 #: numbers of requests in flight that are tried for an open loop
 GRID = 14
 #: a load this much outside the measured ones is noted, as a factor

@@ -12,16 +12,17 @@ from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
-from kvplan.specs.eras import recv_interval
+from kvplan.specs.eras import Setting, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import APART
 from kvplan.units import parse
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
 TTFT, TPOT, LATENCY = "ttft_ms", "tpot_ms", "latency_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
+#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option
+SCHEDULER = {"recv_interval": "scheduler_recv_interval", "hold": "batch_wait_timeout_iters"}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
@@ -96,8 +97,8 @@ def _server(
     weight_format = weight_format_of(spec, precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
-    load, unusual = load_columns(entry, arrival, spec, engine)
-    interval, scheduled = recv_interval_of(entry, spec, device, engine, parallel.data)
+    load, unusual = load_columns(entry, arrival, spec)
+    scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     times: dict[str, Any] = times_of(entry) if measured else {}
     return ServerRow(
         line=line,
@@ -112,36 +113,44 @@ def _server(
         medians=entry.text("ttft_meaning").lower().startswith(("p50", "median")),
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
-        recv_interval=interval,
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
         notes=(*infeasible, *unusual, *misread, *scheduled),
         **load,
+        **scheduler,
         **times,
     )
 
 
-def recv_interval_of(
-    entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, ranks: int
-) -> tuple[float, tuple[str, ...]]:
-    """Return the decode steps from one look of the scheduler for new requests to the next, and what was assumed.
+def scheduler_of(
+    entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return how the scheduler was set, as fields of a row in decode steps, and what was assumed.
 
     Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
     collected from one.
     """
-    if entry.text("scheduler_recv_interval"):
-        return entry.size("scheduler_recv_interval"), ()
-    stated = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
-    if stated and PUBLISHED not in entry.text("source"):
-        return 1.0, ()
-    interval = recv_interval(engine, gpu.architecture, model.model_type, ranks, entry.size("concurrency", 1.0))
-    if interval == 1.0:
-        return interval, ()
-    return interval, (f"scheduler_recv_interval taken as {interval:.0f}, as published benchmarks set it",)
+    stated = {name: entry.size(column) for name, column in SCHEDULER.items() if entry.text(column)}
+    elsewhere = any(entry.text(column) for column in ("source", "lengths", "requests", "mean_lengths"))
+    if elsewhere and PUBLISHED not in entry.text("source"):
+        return stated, ()
+    lengths = (entry.size("isl"), entry.size("osl"))
+    who = Setting(
+        engine=engine, architecture=gpu.architecture, model_type=model.model_type, tensor=parallel.tensor,
+        ranks=parallel.data, lengths=lengths,
+    )  # fmt: skip
+    recipe = recipe_of(who)
+    if not recipe:
+        return stated, ()
+    crowd = entry.size("concurrency", 1.0) >= recipe.crowd
+    usual = {"recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
+    assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in stated}
+    words = (f"{SCHEDULER[name]} taken as {n:.0f}, as published benchmarks set it" for name, n in assumed.items())
+    return {**assumed, **stated}, tuple(words)
 
 
-def load_columns(entry: RawRow, arrival: str, model: ModelSpec, engine: str) -> tuple[dict[str, Any], list[str]]:
+def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a row's load, and what is odd about it."""
-    shortened, spread = length_spread(entry, engine)
+    shortened, spread = length_spread(entry)
     factor = MEAN_LENGTH if shortened else 1.0
     rate, requests = plain(entry.text("rate")) or 0.0, plain(entry.text("requests")) or 0.0
     if arrival == OPEN and not (rate or entry.text("concurrency")):
@@ -213,17 +222,16 @@ def arrival_of(word: str) -> str:
     return arrival
 
 
-def length_spread(entry: RawRow, engine: str) -> tuple[bool, float]:
+def length_spread(entry: RawRow) -> tuple[bool, float]:
     """Return whether lengths are nominal ones to shorten, and how far output lengths differ.
 
     Without a word they are as published serving benchmarks take them, 80 % to 100 % of the nominal ones, and as they
     are where the file counts requests (a result file). The latter is the width of their distribution over their mean.
-    Runs without a day that are called by their model were taken with exact lengths by those who collected the rows:
-    requests that end together start together, unless prompts share steps with decoding and so end one after the other.
+    Runs without a day that are called by their model were taken with exact lengths by those who collected the rows.
     """
     word = entry.text("lengths").lower()
     if not word and "date" in entry.values and not entry.text("date") and "_" in entry.text("sweep"):
-        return False, 0.0 if engine in APART else LENGTH_SPREAD
+        return False, 0.0
     if not word:
         return not (entry.text("requests") or entry.text("mean_lengths")), LENGTH_SPREAD
     if word.startswith(("exact", "nominal")):

@@ -49,6 +49,7 @@ class ServerRow:
     sweep: str = ""  #: benchmark run it is from
     source: str = ""  #: collection it is from, '' for rows of a known script
     recv_interval: float = 1.0  #: decode steps from one look of the scheduler for new requests to the next
+    hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
     host_work: float = 1.0  #: share left of the host's work for a sequence: less where no server streams its tokens
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 

@@ -21,6 +21,8 @@ Progress = Callable[[int, int, str], None]
 ROUNDS, SETTLED = 30, 5e-4
 #: rounds in which runs may change between with and without speculative decoding
 DECIDING = 6
+#: steps of a start at which all rows are believed
+BELIEVING = 8
 #: odds that a run that could speculate did, and the evidence (twice a logarithm) that changes a mind
 ODDS, CERTAIN = 0.3, 2.0
 #: the shortest step tried, as a share of Gauss-Newton's
@@ -55,6 +57,8 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     observed = np.flatnonzero(problem.known.ravel())
     zero = tuple(np.zeros((len(level.members), len(ALL))) for level in problem.levels)
     point = problem.at(zero, problem.speculative)
+    if not deciding:
+        point = better_start(problem, point, observed)
     for turn in range(ROUNDS):
         if progress:
             progress(turn, ROUNDS, "fit")
@@ -75,17 +79,30 @@ def solve(problem: Problem, progress: Progress | None = None, deciding: bool = T
     return Solved(point, observed // 2, step.derivative, inverse, step.weights)
 
 
-def linear(problem: Problem, point: Iterate, observed: Array) -> LinearStep:
+def better_start(problem: Problem, point: Iterate, observed: Array) -> Iterate:
+    """Return where rows lead that are all believed, where their loss is less there than at the profile.
+
+    A server far from its prediction looks like nothing but outliers from there, and would not be moved.
+    """
+    trial = point
+    for _ in range(BELIEVING):
+        step = linear(problem, trial, observed, believed=True)
+        trial = problem.at(problem.effects(step.derivative, observed // 2, step.weights), point.speculative)
+    return trial if trial.loss < point.loss else point
+
+
+def linear(problem: Problem, point: Iterate, observed: Array, believed: bool = False) -> LinearStep:
     """Return the step that solves the problem made linear at a point: derivatives times deviations explain the rest.
 
-    `observed` are places of measured times in the rows' [row, 2], flattened. [observation]
+    `observed` are places of measured times in the rows' [row, 2], flattened [observation]. Rows that are `believed`
+    count alike however far they are; else Student's t takes weight from those that are far.
     """
     rows = observed // 2
     derivative = problem.derivative(point).reshape(-1, len(ALL))[observed]
     residual = point.residual.ravel()[observed]
     noise = problem.noise.ravel()[observed]
     covariance = problem.kernel(derivative, rows)
-    covariance[np.diag_indices_from(covariance)] += noise**2 * (1 + residual**2 / FREEDOM)
+    covariance[np.diag_indices_from(covariance)] += noise**2 * (1.0 if believed else 1 + residual**2 / FREEDOM)
     target = ((point.moves - problem.start)[rows] * derivative).sum(1) - residual * noise
     factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
     return LinearStep(derivative, factor, cho_solve(factor, target, check_finite=False))
@@ -109,23 +126,24 @@ def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array)
     A run changes where that raises the evidence of the whole fit: with y what is to be explained and v what a change of
     mind does to it, (y - v) A^-1 (y - v) against y A^-1 y, most telling run first.
     """
-    names = sorted({problem.runs[i] for i in np.flatnonzero(problem.undecided & problem.known[:, 0])})
     speculative = point.speculative.copy()
-    if not names:
+    mine = candidates(problem)
+    if not mine:
         return speculative
-    runs = np.array(problem.runs)
     without, with_it = (
         problem.predict(point.moves, np.where(problem.undecided, mode, speculative)) for mode in (False, True)
     )
     gains = (with_it - without).ravel()[observed]
-    mine = {name: (runs == name) & problem.undecided for name in names}
-    changes = {name: gains * mine[name][observed // 2] for name in names}
+    changes = {name: gains * rows[observed // 2] for name, rows in mine.items()}
     answers = {name: cho_solve(step.factor, change, check_finite=False) for name, change in changes.items()}
     weights, odds = step.weights, 2 * log(ODDS / (1 - ODDS))
-    for _ in names:
+    for _ in mine:
         evidence = {}
         for name, change in changes.items():
-            sign = -1.0 if speculative[mine[name]].any() else 1.0
+            modes = speculative[mine[name]]
+            if modes.any() != modes.all():
+                continue  # a release whose runs differ: they change one by one
+            sign = -1.0 if modes.any() else 1.0
             evidence[name] = -2 * sign * (change @ weights) + change @ answers[name] - sign * odds
         best = min(evidence, key=lambda name: evidence[name])
         if evidence[best] > -CERTAIN:
@@ -134,3 +152,15 @@ def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array)
         weights = weights - sign * answers[best]
         speculative[mine[best]] = sign > 0
     return speculative
+
+
+def candidates(problem: Problem) -> dict[str, Array]:
+    """Return which rows may change their minds together: a run, or all runs of a model under a release. [name][row]"""
+    mine: dict[str, Array] = {}
+    for names in (problem.runs, problem.ports):
+        each = np.array(names)
+        for name in sorted({names[i] for i in np.flatnonzero(problem.undecided & problem.known[:, 0])} - {""}):
+            rows = (each == name) & problem.undecided
+            if not any((rows == other).all() for other in mine.values()):
+                mine[name] = rows
+    return mine

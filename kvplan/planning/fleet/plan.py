@@ -14,6 +14,7 @@ from kvplan.planning.fleet.program import ASIDE, Bucket, Solution, Use, choose, 
 from kvplan.planning.fleet.remedies import FleetImpasse, FleetRemedy, fleet_remedies
 from kvplan.planning.remedies import STEP
 from kvplan.planning.site import EVEN
+from kvplan.specs.result import Result
 from kvplan.units import HOUR, show_time, show_usd
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
@@ -39,7 +40,7 @@ class Simpler:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FleetPlan:
+class FleetPlan(Result, of="fleet"):
     """The answer: what serves what, what it costs, and what simpler fleets would.
 
     `uses` is empty where there is no fleet, `reason` says why, and `remedies` what would be enough. No fleet of these

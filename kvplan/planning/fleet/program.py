@@ -147,12 +147,14 @@ def choose(
     if not program.write(buckets):
         return Solution(uses=None, bound=np.inf, stopped=False)
     goal = program.lent if lend else program.cost
-    found = program.solve(goal, seconds, gap)
-    bound = found.mip_dual_bound if found.mip_dual_bound is not None and np.isfinite(found.mip_dual_bound) else 0.0
-    stopped, bound = found.status == 1, np.inf if found.status == 2 else float(bound) / HOUR
-    if found.x is None:
+    solution = program.solve(goal, seconds, gap)
+    bound = (
+        solution.mip_dual_bound if solution.mip_dual_bound is not None and np.isfinite(solution.mip_dual_bound) else 0.0
+    )
+    stopped, bound = solution.status == 1, np.inf if solution.status == 2 else float(bound) / HOUR
+    if solution.x is None:
         return Solution(uses=None, bound=bound, stopped=stopped)
-    x = found.x
+    x = solution.x
     if not lend and not at_once:
         again = program.simplest(x, seconds * ASIDE)
         x = again.x if again.x is not None else x

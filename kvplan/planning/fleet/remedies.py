@@ -50,8 +50,8 @@ class FleetImpasse:
         whole = [c for t in changed for c in self.columns_of(t, 1)]
         parts = [c for t in changed for c in whole_as_parts([c for c in whole if c.group.task is t], self.buckets)]
         others = [c for name, each in self.columns.items() if name not in {t.name for t in changed} for c in each]
-        found = choose([*others, *parts], self.asked, self.stock, seconds=self.seconds, gap=1.0)
-        return None if found.uses is None else self.fleet(change, changed)
+        solution = choose([*others, *parts], self.asked, self.stock, seconds=self.seconds, gap=1.0)
+        return None if solution.uses is None else self.fleet(change, changed)
 
     def fleet(
         self, change: str, changed: Iterable[FleetWorkload] = (), stock: Mapping[str, int] | None = None
@@ -60,13 +60,13 @@ class FleetImpasse:
         columns = dict(self.columns)
         for t in changed:
             columns[t.name] = self.columns_of(t, self.buckets)
-        found = self.choose(columns, stock or self.stock)
-        if found.uses is None:
+        solution = self.choose(columns, stock or self.stock)
+        if solution.uses is None:
             return None
         taken: dict[str, int] = {}
-        for u in found.uses:
+        for u in solution.uses:
             taken[u.option.site.gpu.name] = taken.get(u.option.site.gpu.name, 0) + u.gpus
-        return FleetRemedy(change=change, usd=found.usd, gpus=taken)
+        return FleetRemedy(change=change, usd=solution.usd, gpus=taken)
 
     def choose(self, columns: Mapping[str, Sequence[Option]], stock: Mapping[str, int], lend: str = "") -> Solution:
         """Return the cheapest replicas, or those that need the fewest GPUs of one type beyond the stock."""
@@ -85,8 +85,8 @@ def whole_as_parts(columns: Sequence[Option], buckets: int) -> list[Option]:
 
 def fleet_remedies(i: FleetImpasse) -> tuple[FleetRemedy, ...]:
     """Return the changes that make a fleet possible, the cheapest fleet first."""
-    found = [r for r in (cured(i) if i.lacking else short(i)) if r is not None]
-    return tuple(sorted(found, key=lambda r: r.usd))
+    ways = [r for r in (cured(i) if i.lacking else short(i)) if r is not None]
+    return tuple(sorted(ways, key=lambda r: r.usd))
 
 
 # -- a workload that nothing serves ---------------------------------------------------------------
@@ -181,10 +181,10 @@ def longer(remedy: Remedy, factor: float) -> Remedy:
 def lent(i: FleetImpasse, before: str = "") -> Iterator[FleetRemedy]:
     """Yield how many GPUs of a type would be enough, for each type that could be."""
     for gpu in i.stock:
-        found = i.choose(i.columns, i.stock, lend=gpu)
-        if found.uses is None:
+        solution = i.choose(i.columns, i.stock, lend=gpu)
+        if solution.uses is None:
             continue
-        count = i.stock[gpu] + found.extra
+        count = i.stock[gpu] + solution.extra
         if cheapest := i.fleet(f"{before}{count:,} {gpu} instead of {i.stock[gpu]:,}", stock={**i.stock, gpu: count}):
             yield cheapest
 

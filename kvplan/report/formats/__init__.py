@@ -28,6 +28,7 @@ class Screen:
     colour: bool = False  #: whether text may be coloured
     command: str = ""  #: command that was asked, as in 'estimate'
     asked: str = ""  #: whole command line, to be typed again
+    plain: bool = False  #: whether text has neither rules nor charts: for screen readers, logs and diffs
 
 
 def names() -> list[str]:

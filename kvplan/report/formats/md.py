@@ -3,7 +3,7 @@
 import re
 
 from kvplan.errors import visible
-from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Span, Table, Text, read
+from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Span, Table, Text, read
 from kvplan.report.formats import Report, Screen
 
 #: characters that would begin a style, a link, a cell or a tag
@@ -30,9 +30,19 @@ def written(block: Block) -> str:
     if isinstance(block, Notes):
         heading = [f"### {plain(block.heading)}", ""] if block.heading else []
         return "\n".join([*heading, *(f"- {plain(line.removeprefix('- '))}" for line in block.lines)])
+    if isinstance(block, Code):
+        return fenced(block)
     if isinstance(block, Table):
         return tabled(block)
     return f"*{plain(block.title)}: see the page (HTML).*" if isinstance(block, Chart) else ""
+
+
+def fenced(block: Code) -> str:
+    """Return lines to copy between fences longer than any run of backticks in them, and what is said of them."""
+    lines = [visible(line) for line in block.lines]
+    fence = "`" * max(3, 1 + max((len(run) for line in lines for run in re.findall("`+", line)), default=0))
+    code = "\n".join([f"{fence}sh", *lines, fence])
+    return "\n\n".join([f"### {plain(block.heading)}", code, *map(plain, block.remarks)])
 
 
 def plain(text: str) -> str:

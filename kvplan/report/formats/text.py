@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from kvplan.errors import visible
-from kvplan.report.blocks import Bar, Block, Cell, Chart, Notes, Page, Row, Table, Text, read
+from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Row, Table, Text, read
 from kvplan.report.formats import Report, Screen
 from kvplan.report.plain import Plain
 
@@ -20,6 +20,8 @@ STYLES = {
 }  # fmt: skip
 #: a space before a unit, at which a line must not end, and what stands for it while lines are made
 JOINT, GLUE = re.compile(r"(?<=\d) (?=(?:%|[KMGT]i?B|[mu]?s|min|[mkM]?Wh)(?![\w/]))"), "\ue000"
+#: what the line under headings is drawn with
+RULE = "─"
 #: columns between two cells
 GAP = 2
 #: columns that a cell of words keeps, at the least and where there is room
@@ -33,9 +35,16 @@ def render(report: Report, screen: Screen) -> str:
     colours = "standard" if screen.colour else None
     console = Plain(width=screen.width, force_terminal=screen.colour, color_system=colours)
     with console.capture() as captured:
-        for part in laid_out(report.page(), screen.width):
+        for part in laid_out(bare(report.page()) if screen.plain else report.page(), screen.width):
             console.print(part)
-    return "\n".join(line.rstrip() for line in captured.get().replace(GLUE, " ").splitlines())
+    text = captured.get().replace(GLUE, " ")
+    return "\n".join(line.rstrip() for line in (text.replace(RULE, "-") if screen.plain else text).splitlines())
+
+
+def bare(page: Page) -> Page:
+    """Return a page of words alone: a chart is a line that names it, and columns of drawings are left out."""
+    blocks = (Text(f"{b.title}: a chart, which is left out here.") if isinstance(b, Chart) else b for b in read(page))
+    return Page(tuple(without_pictures(b) if isinstance(b, Table) else b for b in blocks))
 
 
 def laid_out(page: Page, width: int) -> list[RenderableType]:
@@ -54,8 +63,9 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
     """Return what to print for a block."""
     if isinstance(block, Text):
         return [plain(block.text, STYLES[block.tone])]
-    if isinstance(block, Notes):
-        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in block.lines)
+    if isinstance(block, Notes | Code):
+        said = block.lines if isinstance(block, Notes) else (*block.lines, *block.remarks)
+        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in said)
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]

@@ -20,6 +20,7 @@ from kvplan.report.blocks import (
     Block,
     Cell,
     Chart,
+    Code,
     Heading,
     Json,
     Notes,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 #: what the page runs, in this order
 SCRIPTS = ("vega/vega.min.js", "vega/vega-lite.min.js", "vega/vega-embed.min.js", "page.js")
-KINDS = {Text: "text", Notes: "notes", Table: "table", Chart: "chart", Bars: "chart", WhatIf: "study"}
+KINDS = {Text: "text", Notes: "notes", Code: "code", Table: "table", Chart: "chart", Bars: "chart", WhatIf: "study"}
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,10 @@ def table_of(block: Chart | Bars) -> Table:
     if isinstance(block, Bars):
         return grid("", ("", Heading(block.label, "right")), [(b.name, b.text) for b in block.bars])
     rows = [
-        (s.label, f"{x:.4g}", f"{y:.4g}") for s in block.series for x, y in zip(s.x, s.y, strict=True)
-    ]  # fmt: skip
+        (name, f"{x:.4g}", f"{y:.4g}")
+        for s in block.series
+        for x, y, name in zip(s.x, s.y, s.names or (s.label,) * len(s.x), strict=True)
+    ]
     return grid("", ("series", Heading(block.x_label, "right"), Heading(block.y_label, "right")), rows)
 
 

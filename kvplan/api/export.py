@@ -1,0 +1,113 @@
+"""A plan as commands and manifests: what starts its servers, and what measures the load it promises."""
+
+from typing import TYPE_CHECKING
+
+from kvplan import catalog
+from kvplan.api import values
+from kvplan.errors import SpecError, UnknownName, WrongUse
+from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
+from kvplan.planning.launch import Needs, adapted
+from kvplan.planning.promise import Promise
+from kvplan.specs.hardware import Engine
+
+if TYPE_CHECKING:
+    from kvplan.planning.recommend import Recommendation
+
+#: stands for the plan's own engine in a form of Kubernetes, whichever its replicas need
+K8S = "k8s"
+#: requests that are sent where nobody says: twenty of them are above P95
+REQUESTS, MOST_REQUESTS, MOST_LOADS = 400, 1_000_000, 20
+PORT, URL = 8000, "http://localhost:8000"
+
+
+def export(
+    target: str,
+    plan: "str | Recommendation",
+    *,
+    as_form: str | None = None,
+    port: int = PORT,
+    image: str | None = None,
+    gpus_per_node: int | None = None,
+    url: str | None = None,
+    requests: int | None = None,
+    loads: int | None = None,
+) -> Exported:
+    """Return a plan as a target has it: an engine's command or manifests, or the command of a tool that measures it.
+
+    `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own), or a tool
+    (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
+    engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
+    where they have fewer than the usual ones. `url` is where the replica answers that a tool measures with so many
+    `requests`, at so many `loads` up to the promised one, in equal steps. Raises KvplanError for what is not known, and
+    for a form that cannot hold a replica.
+    """
+    needs, promise = given(plan)
+    if target in tools():
+        refuse(target, as_form=as_form, image=image, gpus_per_node=gpus_per_node)
+        count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
+        steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
+        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps))
+    if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
+        raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
+    refuse(target, url=url, requests=requests, loads=loads)
+    nodes = (
+        needs.gpus_per_node
+        if gpus_per_node is None
+        else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
+    )
+    needs = Needs(**{**vars(needs), "gpus_per_node": nodes})
+    wanted = needs.engine if target == K8S else target
+    return server(form_of(target, as_form, needs), served(wanted, needs, port, image))
+
+
+def starts() -> list[str]:
+    """Return the engines whose options are known."""
+    return [name for name in catalog.names("engines") if catalog.engine(name).launch is not None]
+
+
+def given(plan: "str | Recommendation") -> tuple[Needs, Promise]:
+    """Return what a plan asks of a server, and the load it promises; raise SpecError for an answer without a plan."""
+    if isinstance(plan, str):
+        return catalog.handed_over(plan)
+    if plan.needs is None or plan.promise is None:
+        raise SpecError(f"plan: {plan.lacking}")
+    return plan.needs, plan.promise
+
+
+def refuse(target: str, **given: object) -> None:
+    """Raise WrongUse for a value that says nothing to this target."""
+    if odd := next((name for name, value in given.items() if value is not None), None):
+        other = "an engine's server" if target in tools() else "a tool that measures"
+        raise WrongUse(f"{odd}: is for {other}, not for {target}; leave it out")
+
+
+def form_of(target: str, form: str | None, needs: Needs) -> str:
+    """Return the form that was asked for; raise UnknownName."""
+    if target == K8S and form is None:
+        return "leaderworkerset" if needs.nodes > 1 else "kubernetes"
+    name = values.word(form, "as_form") if form else COMMAND
+    if name not in forms():
+        raise UnknownName("form", name, forms(), location="as_form")
+    return name
+
+
+def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
+    """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
+    engine = catalog.engine(word)
+    if engine.launch is None:
+        raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
+    own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
+    told = needs if own else adapted(needs, engine, engine.limits(catalog.gpu(needs.gpu)))
+    return ServerPlan(
+        engine=engine.name, title=engine.title, release=engine.release, known=engine.launch, needs=told,
+        port=values.count(port, "port", 1, 65535), image=image or engine.launch.images.get(needs.vendor, ""),
+        notes=() if own else (moved(engine, needs),),
+    )  # fmt: skip
+
+
+def moved(engine: Engine, needs: Needs) -> str:
+    """Return what is not known of a plan on another engine or release."""
+    return (
+        f"the plan was made for {needs.engine}@{needs.release}: whether it fits under {engine.title} {engine.release}, "
+        f"and how fast that is, was not asked; recommend plans for it with engine={engine.spelled}"
+    )

@@ -1,0 +1,88 @@
+"""What a saved plan hands over: what a server must be told, and the load it promises; each figure read with suspicion.
+
+Both become words of a command line, so that texts are names alone: printable, of a bounded length, and no options.
+"""
+
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from kvplan.catalog.saved import MOST, saved_plan
+from kvplan.errors import SpecError, shown
+from kvplan.planning.launch import Needs
+from kvplan.planning.promise import Promise
+
+#: letters of the longest name
+LONGEST = 300
+AGAIN = "save the plan again"
+#: figures that count something there must be one of
+COUNTS = (
+    "tensor", "pipeline", "data", "expert", "tokens", "sequences", "chunk", "replicas", "gpus_per_node", "serving",
+    "concurrency",
+)  # fmt: skip
+
+
+def handed_over(word: str) -> tuple[Needs, Promise]:
+    """Return what a saved plan asks of a server, and the load it promises; raise SpecError where it has neither."""
+    document = saved_plan(word)
+    place = word.replace("\\", "/").rsplit("/", 1)[-1]
+    plan = document.get("recommended")
+    if not plan:
+        raise SpecError(f"{place}: holds no plan, only why there is none; ask again with other limits")
+    missing = next((name for name in ("server", "promise") if not isinstance(plan.get(name), dict)), None)
+    if missing:
+        raise SpecError(f"{place}: recommended.{missing}: is missing, as older releases saved plans; {AGAIN}")
+    return read(Needs, plan["server"], f"{place}: server"), read(Promise, plan["promise"], f"{place}: promise")
+
+
+def read(kind: Any, raw: object, place: str) -> Any:
+    """Return a frozen value of a JSON object; raise SpecError that names the field that is amiss."""
+    if not isinstance(raw, dict):
+        raise SpecError(f"{place}: expected an object, got {shown(raw)}; {AGAIN}")
+    hints, known = get_type_hints(kind), {f.name for f in fields(kind)}
+    if lost := next((name for name in hints if name not in raw), None):
+        raise SpecError(f"{place}.{lost}: is missing; {AGAIN}")
+    return kind(**{name: figure(hints[name], raw[name], f"{place}.{name}", name) for name in known})
+
+
+def figure(kind: Any, raw: object, place: str, name: str) -> Any:
+    """Return a field's value as its type has it; raise SpecError."""
+    if is_dataclass(kind):
+        return read(kind, raw, place)
+    if raw is None and type(None) in get_args(kind):
+        return None
+    kinds = {t for t in get_args(kind) if t is not type(None)} or {kind}
+    if name == "groups":
+        return groups(raw, place)
+    if kinds == {str}:
+        return text(raw, place)
+    if kinds == {bool}:
+        if not isinstance(raw, bool):
+            raise SpecError(f"{place}: expected true or false, got {shown(raw)}; {AGAIN}")
+        return raw
+    amount = number(raw, place, 1.0 if name in COUNTS else 0.0)
+    if kinds == {int} and amount != int(amount):
+        raise SpecError(f"{place}: expected a whole number, got {shown(raw)}; {AGAIN}")
+    return int(amount) if kinds == {int} else amount
+
+
+def text(raw: object, place: str) -> str:
+    """Return a name that can stand in a command: no option, nothing unprintable."""
+    if not isinstance(raw, str) or len(raw) > LONGEST or not raw.isprintable() or raw.startswith("-"):
+        raise SpecError(f"{place}: expected a name, got {shown(raw)}; {AGAIN}")
+    return raw
+
+
+def number(raw: object, place: str, least: float) -> float:
+    """Return a finite number from `least` on."""
+    counts = isinstance(raw, (int, float)) and not isinstance(raw, bool)
+    if not counts or not least <= float(raw) < MOST:  # type: ignore[arg-type]
+        raise SpecError(f"{place}: expected a number from {least:g}, got {shown(raw)}; {AGAIN}")
+    return float(raw)  # type: ignore[arg-type]
+
+
+def groups(raw: object, place: str) -> tuple[tuple[float, float], ...]:
+    """Return (mean, deviation) pairs."""
+    pairs: list[Any] = raw if isinstance(raw, list) and raw else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise SpecError(f"{place}: expected pairs of mean and deviation, got {shown(raw)}; {AGAIN}")
+    return tuple((number(mean, place, 0.0), number(spread, place, 0.0)) for mean, spread in pairs)

@@ -1,0 +1,45 @@
+"""Results for those who call Python: the document, rows and report of a result, in the words of its command."""
+
+from importlib import import_module
+from json import loads
+from typing import Any
+
+import click
+
+from kvplan.cli.flags import spoken
+from kvplan.errors import KvplanError
+from kvplan.report import fragments
+from kvplan.report.formats import Report, Screen, csv, render
+from kvplan.specs.result import Result
+
+NEEDS = "to_pandas needs pandas: pip install 'kvplan[pandas]'"
+
+
+def report(result: Result) -> Report:
+    """Return the report of a result, whatever its question."""
+    words = import_module(f"kvplan.report.{result.answers}")
+    return Report(lambda: words.page(result), lambda: words.document(result))
+
+
+def document(result: Result) -> dict[str, Any]:
+    """Return the document of a result as its command writes it: the same names, plain values, the same words."""
+    from kvplan.cli import group
+
+    plain: dict[str, Any] = loads(render(report(result), "json", Screen()))
+    command = group.get_command(click.Context(group), plain["command"])
+    said: dict[str, Any] = spoken(plain, command) if command else plain
+    return said
+
+
+def frame(result: Result) -> Any:
+    """Return the main rows of a result as a DataFrame; raise KvplanError where pandas is not installed."""
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise KvplanError(NEEDS) from None
+    return DataFrame([dict(csv.flattened(row)) for row in csv.rows_of(document(result))])
+
+
+def fragment(result: Result) -> str:
+    """Return the report of a result as a fragment of a page."""
+    return fragments.fragment(report(result).page())

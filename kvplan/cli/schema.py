@@ -1,0 +1,29 @@
+"""`kvplan schema`: JSON Schemas of YAML files and of answers, for editors and scripts."""
+
+import click
+
+from kvplan.api.schema import schema
+from kvplan.cli.delivery import deliver
+from kvplan.cli.options import TEXT, examples, format_option
+from kvplan.report.formats import Report
+
+
+@click.command("schema")
+@click.argument("kind", metavar="KIND", required=False)
+@click.option("--answer", metavar="COMMAND", help="Of the document that a command prints with --json.")
+@format_option
+@examples("kvplan schema", "kvplan schema workload", "kvplan schema --answer estimate", "kvplan schema gpu --format md")
+def command(kind: str | None, answer: str | None, form: str) -> None:
+    """The JSON Schema of a kind of YAML file that you write, or of a command's answer.
+
+    Without KIND: which there are. A schema is printed as it is; --format md prints its fields as a table.
+    """
+    from kvplan.report import schema as words
+
+    found = schema(kind, answer=answer)
+    if found.kind and form == TEXT:
+        from kvplan.report.formats.json import indented
+
+        click.echo(indented(found.shape))
+        return
+    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)

@@ -1,0 +1,17 @@
+"""What keeping prefixes beside the GPUs costs: the bytes of a tier, by the month."""
+
+from kvplan.kv.budget import Line
+from kvplan.kv.tiers import Tier
+from kvplan.units import MONTH
+
+GB = 1e9
+
+
+def keeping(tier: Tier, gpus: float) -> Line:
+    """Return the tier beside so many GPUs as a line of a bill: its bytes at their price by the month. [USD/s]"""
+    month = tier.room * gpus / GB * tier.usd
+    basis = (
+        f"{tier.room / GB:,.0f} GB a GPU for prefixes, at ${tier.usd:.3g} per GB and month ({tier.source.kind}); a "
+        "rent may include it"
+    )
+    return Line(name=tier.title, amount=month / MONTH, basis=basis)

@@ -1,0 +1,1 @@
+"""Forms of a server: one file each."""

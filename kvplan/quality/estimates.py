@@ -1,0 +1,126 @@
+"""From published rows to a loss: interpolated in the share left, never beyond the harshest measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+
+from kvplan.kv.techniques import Technique
+from kvplan.quality.carrying import carried
+from kvplan.quality.results import Quality, unknown
+from kvplan.quality.scores import STAND_INS, Evidenced, by_family, curve, leading, retained_at
+from kvplan.specs.quality import SHORT, TASKS, Score
+from kvplan.specs.source import Source
+from kvplan.units import show_percent
+
+#: half-width of a score of one other model: two models of one class differed by 0.019 (H2O, half of the tokens)
+ONE_MODEL = 0.02
+#: half-width of a score of the very model: KIVI-4bit, called lossless, came out 0.004 above the uncompressed score
+NOISE = 0.004
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedLoss:
+    """One technique at one share on one task family."""
+
+    name: str  #: in its one spelling
+    kind: Technique  #: its family
+    share: float  #: what it leaves of its factor, of 1
+    task: str  #: task family
+    context: int  #: prompt [token]
+
+
+def estimated(asked: AskedLoss, pool: Evidenced, every: Sequence[Evidenced], *, own: bool) -> Quality:
+    """Return the loss at a share from the task's own rows, or from averages over families where they may stand in.
+
+    Rows of other families, of `every` pool, say how much worse a single family can be.
+    """
+    name, kind, share, task = asked.name, asked.kind, asked.share, asked.task
+    family = TASKS[task]
+    stands_in = family.averaged or (family.name not in ("video", "reasoning") and kind.factor != "tokens") or own
+    scores = leading(pool.rows, task, stands_in=stands_in)
+    exact = any(r.task == task for r in scores)
+    sources = tuple(dict.fromkeys(r.source for r in scores or pool.rows))
+    if not scores:
+        return _unmeasured(name, kind, pool.rows, task, sources)
+    points = curve(scores)
+    mildest, harshest = points[1], points[-1]
+    at = retained_at(points, share)
+    low, high = 1 - at.high, 1 - at.low
+    slack = NOISE if pool.very or len({r.model for r in scores}) > 1 else ONE_MODEL
+    basis = _where(scores, kind, share)
+    recipes = sorted({r.condition for r in scores if r.condition and r.benchmark != "RULER"})
+    caveats = [f"the range spans {' and '.join(recipes)}"] if len(recipes) > 1 else []
+    speaking = list(scores)
+    if not exact:
+        lead = {r.benchmark for r in scores}
+        single = [
+            r
+            for p in every
+            for r in p.rows
+            if kind.factor != "tokens" or (r.benchmark in lead and r.query == scores[0].query)
+        ]
+        worst = [1 - retained_at(curve(other), share).low for other in by_family(single)]
+        high = max([high, *worst])
+        speaking += single
+        caveats.append(f"an average over task families stands for {family.title}, which alone may lose more")
+    if share < harshest.share * 0.999:
+        remaining, least = f"{100 * share:.3g} %", f"{100 * harshest.share:.3g} %"
+        reason = f"{name} leaves {remaining} of the {_of(kind)}; the harshest measured leaves {least}"
+        return unknown(name, task, reason, low=max(1 - harshest.high, 0.0), caveats=tuple(caveats), source=sources)
+    if share > mildest.share * 1.001:
+        low, high = 0.0, max(high, 1 - mildest.low)
+        basis += f"; {name} is milder and loses at most as much"
+    drop = min(max(1 - at.retained, 0.0), 1.0)
+    longest = max((r.context or 0 for r in speaking), default=0)
+    beyond = log2(asked.context / longest) if longest else 0.0
+    if not own:
+        low, high = carried(max(low, 0.0), max(high, 0.0), factor=kind.factor, very=pool.very, doublings=beyond)
+    return Quality(
+        technique=name,
+        task=task,
+        drop=drop,
+        low=min(max(low - slack, 0.0), drop),
+        high=max(min(high + slack, 1.0), drop),
+        known=True,
+        basis=basis,
+        caveats=tuple(caveats),
+        source=sources,
+    )
+
+
+def _of(kind: Technique) -> str:
+    return {
+        "tokens": "tokens",
+        "bits": "bits",
+        "heads": "key/value heads",
+        "width": "width",
+        "reads": "tokens read",
+        "layers": "cache",
+    }[kind.factor]
+
+
+def _where(rows: Sequence[Score], kind: Technique, share: float) -> str:
+    """Return in words which rows a loss rests on."""
+    models = ", ".join(sorted({r.model or "the user's file" for r in rows}))
+    shares = ", ".join(f"{s:.3g}" for s in sorted({r.share for r in rows if r.share}, reverse=True))
+    stand_in = STAND_INS.get(kind.name) if all(r.technique == STAND_INS.get(kind.name) for r in rows) else None
+    stand_in_words = f"no score of {kind.title} itself was published for such tasks; {stand_in} " if stand_in else ""
+    tests = " and ".join(sorted({r.benchmark for r in rows if r.benchmark}))
+    tested = f" in {tests}" if tests else ""
+    unseen = ", the question unseen" if all(r.query == "unseen" for r in rows) else ""
+    return f"{stand_in_words}measured on {models} at {shares} of the {_of(kind)}{tested}{unseen} (asked: {share:.3g})"
+
+
+def _unmeasured(name: str, kind: Technique, rows: Sequence[Score], task: str, sources: tuple[Source, ...]) -> Quality:
+    short = [r for r in rows if r.task == SHORT]
+    if len(short) == len(rows):
+        trained = ", uptrained or trained so from scratch" if kind.factor in ("heads", "width") else ""
+        least, most = (show_percent(1 - pick(r.retained for r in short), 1) for pick in (max, min))
+        reason = (
+            f"{kind.title} lost {least} to {most} in short prompts{trained}; such scores, MMLU for one, say nothing "
+            "of long prompts"
+        )
+    else:
+        tasks = ", ".join(sorted({r.task for r in rows}))
+        reason = f"{kind.title} was not measured on {TASKS[task].title}, only on: {tasks}"
+    return unknown(name, task, reason, source=sources)
