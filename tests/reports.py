@@ -136,6 +136,7 @@ REPORTS: dict[str, str] = {
     "simulate-fails": f"{TRACE} --replicas 3 --fail 1@1min+1min --router round-robin --technique fp8",
     "simulate-autoscale": f"{TRACE} --autoscale 1:3@2+20s --scale 3x --speed 2 --no-prefix-cache",
     "simulate-disaggregated": f"{TRACE} --disaggregated 1:2 --tpot 1ms",
+    "simulate-tiers": f"{TRACE} --tp 1 --gpu-memory-utilization 0.25 --scale 5x --tiers cpu,remote --ttft 2s",
     "simulate-closed": f"{TRACE} --concurrency 8 --engine sglang --price 2/h --speculative 1.6",
     "simulate-sent-away": f"simulate --trace huge.csv -m llama3.1-8b -g l4 --allow-long-context --tp 1 {DAY}",
     "simulate-wrong-trace": "simulate --trace wrong.csv -m llama3.1-8b -g h100",

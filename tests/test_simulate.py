@@ -325,6 +325,23 @@ def test_routers_send_where_they_say() -> None:
     assert [least[i][4] for i in range(4)] == [0, 1, 1, 1]
 
 
+def test_a_random_router_draws_lanes_like_a_die_and_keeps_what_shares_a_prefix_together() -> None:
+    """Requests on 16 lanes: chi squared of the counts, and of 10 in a row a lane has as many as a Poisson stream."""
+    coming = [One(0.001 * i, 10, 1) for i in range(8000)]
+    lanes = [x[4] for _, x in sorted(served(rules(lanes=16, router=state.RANDOM), coming)[0].items())]
+    counts = [lanes.count(lane) for lane in range(16)]
+    assert 3 < sum((n - 500) ** 2 / 500 for n in counts) < 40
+    rows = [lanes[i : i + 160].count(0) for i in range(0, 8000, 160)]
+    assert sum((n - 10) ** 2 for n in rows) / len(rows) == pytest.approx(10 * 15 / 16, rel=0.5)
+    mine = [One(0.01 * i, 100, 2, chain=[(1, 16), (i % 40 + 2, 64)]) for i in range(400)]
+    found, _ = served(rules(lanes=8, router=state.RANDOM, sharing=1, width=2), mine)
+    homes = [{found[i][4] for i in range(k, 400, 40)} for k in range(40)]
+    assert all(len(home) == 1 for home in homes) and len(set.union(*homes)) == 8
+    apart = [One(0.01 * i, 100, 2, chain=[(1, 16)]) for i in range(100)]
+    found, _ = served(rules(lanes=8, router=state.RANDOM, sharing=1, width=2), apart)
+    assert len({found[i][4] for i in range(100)}) == 8, "what all share binds nobody"
+
+
 def test_a_failed_lane_s_requests_begin_again_elsewhere() -> None:
     coming = [One(0.0, 300, 100), One(0.0, 300, 100)]
     whole, _ = served(rules(lanes=2), coming)

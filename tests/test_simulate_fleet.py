@@ -23,7 +23,7 @@ from kvplan.planning.load import at_rate
 from kvplan.planning.scaling import Autoscale, Scaler
 from kvplan.planning.simulate import bin_of, fewest, simulate, worth
 from kvplan.planning.simulated import Asked, Replayed
-from kvplan.planning.simulated_server import memory_of, sequences_of
+from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate import answer, stream
@@ -94,6 +94,22 @@ def test_ranks_and_stages_share_a_replica_s_memory_and_sequences() -> None:
     assert 8 * held == pytest.approx(ranks.room, rel=0.02)
     staged = replace(ranks, parallel=replace(ranks.parallel, data=1, tensor=8, pipeline=2))
     assert sequences_of(staged) == sequences_of(ranks) // 2
+
+
+def test_tiers_have_a_gpu_s_part_of_their_room_and_all_its_links() -> None:
+    """Llama 3.1 8B: 131,072 bytes a token; 200 GB a GPU at 51 GB/s, and a remote store of 20 TB for each at 25."""
+    s = made(tp=2)
+    near, far = shelves_of(s, memory_of(s), ("cpu", "remote"), lanes=3)
+    assert near.room == int(2 * 200e9 / 131_072 / 16) and near.seconds == pytest.approx(131_072 / (2 * 51e9))
+    assert far.room == int(3 * 2 * 20_000e9 / 131_072 / 16) and far.seconds == pytest.approx(131_072 / (2 * 25e9))
+    assert (near.common, far.common) == (False, True)
+
+
+def test_only_sglang_s_decode_replicas_keep_what_they_preempt() -> None:
+    split = made(split=(1, 1))
+    other = replace(split, site=replace(split.site, engine=catalog.engine("sglang")))
+    assert reload_of(other) == pytest.approx(131_072 / 51e9)
+    assert reload_of(split) == reload_of(replace(other, split=None)) == 0.0
 
 
 def test_windows_and_states_take_blocks_whatever_the_length() -> None:
@@ -230,6 +246,7 @@ def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
         ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
         ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
         ({"fail": ["0@10s+9s", "1@15s+9s"], "replicas": 2}, "fail: all 2 replicas are down 15.0 s after the start"),
+        ({"tiers": "cpu,tape"}, "tiers: expected cpu, ssd or remote, got .tape"),
         ({"router": "nearest"}, "router: expected round-robin, least-loaded, prefix-aware or random"),
         ({"scale": "0"}, "scale: must be from"), ({"seed": -1}, "seed: expected from 0"),
         ({"workload": "chat"}, "trace, workload: give one of them"),
@@ -284,7 +301,7 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert (row["planned"]["replicas"], row["replicas"]) == (best.plan.replicas, best.replicas)
     assert (row["planned"]["slo_probability"], row["slo_probability"]) == (best.plan.slo_probability, best.odds)
     cells = shown.rows[0].cells
-    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas}"
+    assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas} ({best.watchful})"
     assert cells[1] == f"{show_time(best.plan.ttft)} -> {show_time(best.served.ttft.at_percentile)}"
     assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
     assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
@@ -380,5 +397,6 @@ def test_more_requests_than_anyone_waits_for_are_refused_at_once() -> None:
 def test_the_average_rate_is_that_of_the_requests_counted(asked_for: str, told: bool) -> None:
     s = kvplan.simulate("llama3.1-8b", "h100", workload="chat", rate=2, duration=asked_for, on=ON)
     said, o = stream(s.outcome), s.outcome
+    assert "at 2/s on the day's average" in said and "in its busiest hour (1.66 times that)" in said
     assert f"{o.requests:,} requests in" in said and f"{o.requests / o.seconds:.3g}/s on average" in said
     assert ("in the busiest minute" in said) == told

@@ -7,6 +7,12 @@ from kvplan.planning.demand import Demand
 from kvplan.report.blocks import Column, Json, Table, Text, records, table
 from kvplan.units import short_odds, show_count, show_time
 
+
+def many(replicas: int | None) -> str:
+    """Return a number of replicas, or that none is enough."""
+    return "none" if replicas is None else str(replicas)
+
+
 CONFIRMED = (
     Column[Confirmation](key="plan", heading="plan", value=lambda c: c.plan.label, align="left", wraps=True),
     Column[Confirmation](key="planned.ttft", value=lambda c: c.plan.ttft),
@@ -27,12 +33,9 @@ CONFIRMED = (
     Column[Confirmation](key="planned.replicas", value=lambda c: c.plan.replicas),
     Column[Confirmation](
         key="replicas", heading="replicas", value=lambda c: c.replicas,
-        cell=lambda c: f"{c.plan.replicas} -> {c.replicas if c.replicas is not None else 'none'}",
+        cell=lambda c: f"{c.plan.replicas} -> {many(c.replicas)} ({many(c.watchful)})",
     ),
-    Column[Confirmation](
-        key="watchful.replicas", heading="by load", value=lambda c: c.watchful,
-        cell=lambda c: "none" if c.watchful is None else str(c.watchful),
-    ),
+    Column[Confirmation](key="watchful.replicas", value=lambda c: c.watchful),
     Column[Confirmation](key="watchful.router", value=lambda c: c.watched.asked.router),
     Column[Confirmation](key="watchful.ttft", value=lambda c: c.watched.ttft.at_percentile),
     Column[Confirmation](key="watchful.tpot", value=lambda c: c.watched.tpot.at_percentile),
@@ -58,7 +61,7 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
         f"the plan has it.{busier} Times at {at}; limits kept: from them and the calibration's errors; replicas: the "
-        f"fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included; by load: the same with "
+        f"fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets with "
         f"{best.watched.asked.router} routing.{missing}",
         "quiet",
     )
