@@ -50,7 +50,6 @@ def test_a_ratio_has_the_interval_of_its_cache_and_no_more_than_its_part_of_the_
     assert interval("fp8+h2o:20%")[0] == UNMEASURED != interval("fp8")[0]
 
 
-@pytest.mark.xfail(strict=True, reason="1.52 since servers were fitted again; unpacking was fitted to the steps before")
 def test_the_ratio_of_turboquant_is_the_measured_one() -> None:
     model = catalog.model("qwen3.5-27b")
     place = site(catalog.gpu("rtx-3090"), model, DAY, parallel=Parallel(tensor=4), weights="int4")
