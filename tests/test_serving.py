@@ -192,7 +192,7 @@ def test_lengths_alike_pass_one_by_one_where_prompts_share_steps_with_decoding()
         s = timed(4096, 512.0, n, c)
         alike, spread = (serve(load(4096, 512.0, n, spread=w), s, c) for w in (0.0, 1.0))
         waits.append((alike.polled - spread.polled) / (alike.prompt_seconds * (1 - 1 / n)))
-    assert waits == pytest.approx([1.0, c.met, c.met]), "the only other one, then `met` of them"
+    assert waits == pytest.approx([min(1.0, c.met), c.met, c.met]), "the only other one at most, then `met` of them"
 
 
 def test_a_prompt_is_held_for_others_to_come_with_it() -> None:
