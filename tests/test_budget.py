@@ -180,16 +180,17 @@ def test_tensorrt_llm_takes_a_share_of_what_is_left() -> None:
         ("v0.19.0", "0.19"),
         ("0.20", "0.19"),
         ("0.21", "0.21"),
-        ("0.99rc1", "0.21"),
+        ("0.24.1", "0.21"),
+        ("0.99rc1", "0.25"),
     ],
 )
 def test_the_rules_of_a_release_hold_until_the_next_known(release: str, chosen: str) -> None:
     assert catalog.engine(f"vllm@{release}").release == chosen
-    assert catalog.engine("vllm").release == "0.21"
+    assert catalog.engine("vllm").release == "0.25"
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("vllm@0.9", "write vllm@0.11"), ("vllm@new", "write vllm@0.21"), ("vlm", "did you mean 'vllm'")]
+    ("word", "said"), [("vllm@0.9", "write vllm@0.11"), ("vllm@new", "write vllm@0.25"), ("vlm", "did you mean 'vllm'")]
 )
 def test_unknown_releases_are_refused_with_what_to_write(word: str, said: str) -> None:
     with pytest.raises(KvplanError, match=said):

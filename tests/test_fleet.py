@@ -615,7 +615,7 @@ def test_spares_are_an_option(run, tmp_path) -> None:
 
 
 def test_owned_gpus_are_bought_in_servers(run, tmp_path) -> None:
-    path = written(tmp_path, FILE.replace("{count: 8, price: 3.80 USD/h}", "8"))
+    path = written(tmp_path, FILE.replace("{count: 8, price: 3.80 USD/h}", "8").replace("buckets: 2", "buckets: 1"))
     fleet = run("fleet", path, "-t", "baseline", "--own", "--json").json["fleet"]
     assert all(n % 8 == 0 for n in fleet["gpus_paid"].values())
     assert "In whole servers, 8 h" in run("fleet", path, "-t", "baseline", "--own").out.replace("\n", " ")

@@ -353,7 +353,7 @@ def test_calibrate_says_what_it_cannot_do(run, tmp_path) -> None:
     ran = run("calibrate", source, str(kernels), "-o", mine)
     assert ran.code == 1 and "calibrate them one after another" in ran.err
     ran = run("calibrate", str(kernels), "-o", mine, "--from-scratch")
-    assert ran.code == 1 and "are for end-to-end rows" in ran.err
+    assert ran.code == 2 and "are for end-to-end rows" in ran.err
     ran = run("calibrate", str(kernels), "-o", mine, "--set", "tp=1")
     assert ran.code == 1 and "only end-to-end rows" in ran.err
     ran = run("calibrate", source, "-o", mine, "--gpu", "b200")

@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.api.prices import prices, refreshed
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.options import day_option, examples, format_option, path
-from kvplan.errors import SpecError
+from kvplan.errors import WrongUse
 from kvplan.report.formats import Report
 
 
@@ -46,12 +46,12 @@ from kvplan.report.formats import Report
 def command(files: tuple[str, ...], refresh: bool, output: str | None, form: str, **options: Any) -> None:
     """Show dated prices of GPUs by provider and term, or of APIs; old ones are marked."""
     if output is not None and not refresh:
-        raise SpecError("-o: only --refresh writes a file")
+        raise WrongUse("-o: only --refresh writes a file")
     if refresh:
         if options["own"] or options["apis"]:
-            raise SpecError("--refresh: loads what GPUs rent for; leave --own and --apis out")
+            raise WrongUse("--refresh: loads what GPUs rent for; leave --own and --apis out")
         if output is None:
-            raise SpecError("--refresh: name the file to write with -o, as in -o prices.yaml")
+            raise WrongUse("--refresh: name the file to write with -o, as in -o prices.yaml")
         say(refreshed(output))
         files = (*files, output)
     from kvplan.report import prices as words

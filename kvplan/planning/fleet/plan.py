@@ -19,6 +19,8 @@ from kvplan.units import HOUR, show_time, show_usd
 
 #: the solver's time for the whole fleet [s], and by how much a better one may remain unfound, as a share of its cost
 SECONDS, GAP = 20.0, 0.001
+#: costs that differ by less are alike, and one pool for each workload is simpler to operate
+ALIKE = 5e-4
 #: changes that a message names
 REMEDIES = 3
 UNSERVED = "no replica can be had"
@@ -142,6 +144,8 @@ def plan(
     mixed = choose(able, asked, stock, seconds=seconds, gap=gap)
     known = [c for c in (mixed, separate, *(choice for _, choice in singles)) if c.uses is not None]
     best = min(known, key=lambda c: c.usd, default=None)
+    if best is not None and separate.uses is not None and separate.usd <= best.usd * (1 + ALIKE):
+        best = separate
     reason, cures = "", tuple[FleetRemedy, ...]()
     if best is None:
         columns = {t.name: [c for c in able if c.group.task.name == t.name] for t in tasks}
