@@ -83,7 +83,7 @@ def caches(row) -> bool:
 
 
 def holding(row) -> float:
-    """Return the mean decode steps for which the engine holds a prompt, for others to be read with it (`serving.held`)."""
+    """Return the mean decode steps for which a prompt is held for others to be read with it (`serving.held`)."""
     joining = row.hold * max(row.concurrency, 1.0) / row.output
     return row.hold * (1 + joining / 2) / (1 + joining)
 
