@@ -82,6 +82,12 @@ def caches(row) -> bool:
     return row.engine == "sglang" or (row.engine == "vllm" and not era_of(row.engine, row.version))
 
 
+def holding(row) -> float:
+    """Return the mean decode steps for which a prompt is held for others to be read with it (`serving.held`)."""
+    joining = row.hold * max(row.concurrency, 1.0) / row.output
+    return row.hold * (1 + joining / 2) / (1 + joining)
+
+
 def sequences(row, words: str) -> int:
     """Return how many requests the engine ran at once."""
     if OWN_PROCESS in words and row.engine == "vllm":
@@ -122,7 +128,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(c.request * c.pace) * (1 - own), occupied=float(c.request * c.pace) * own,
-        poll=float(c.poll) + (row.recv_interval - 1) / 2, transfer=0.0, tiers=0, reload=0.0, cell=CELL,
+        poll=float(c.poll) + (row.recv_interval - 1) / 2 + holding(row), transfer=0.0, tiers=0, reload=0.0, cell=CELL,
         sizes=len(table.grid), bin=60.0, bins=1,
     )  # fmt: skip
     first, each = [], []

@@ -27,7 +27,7 @@ from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of,
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate import answer, stream
-from kvplan.units import show_percent, show_time
+from kvplan.units import short_odds, show_time
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -304,7 +304,7 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert cells[0] == best.plan.label and cells[4] == f"{best.plan.replicas} -> {best.replicas} ({best.watchful})"
     assert cells[1] == f"{show_time(best.plan.ttft)} -> {show_time(best.served.ttft.at_percentile)}"
     assert cells[2] == f"{show_time(best.plan.tpot)} -> {show_time(best.served.tpot.at_percentile)}"
-    assert cells[3] == f"{show_percent(best.plan.slo_probability)} -> {show_percent(best.odds)}"
+    assert cells[3] == f"{short_odds(best.plan.slo_probability)} -> {short_odds(best.odds)}"
     assert kvplan.recommend("chat", "llama3.1-8b", **asked).confirmed == () and confirmed_table(()) is None
     assert (
         f"{best.served.requests:,} requests, without the spare" in confirmed_words(found.confirmed, found.demand).text
