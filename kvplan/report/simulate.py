@@ -258,10 +258,10 @@ def charts(o: Replayed) -> Iterator[Chart]:
     def chart(title: str, unit: str, *series: Series) -> Chart:
         return Chart(title, "time [min]", unit, series, log=False)
 
-    mean = Series("mean", at, tuple(b.ttft for b in bins))
-    yield chart(
-        "TTFT of the requests that came", "TTFT [s]", mean, Series("longest", at, tuple(b.slowest for b in bins))
-    )
+    asked = [b for b in bins if b.came]  # nobody waits for a first token while none come
+    when = tuple(b.start / MINUTE for b in asked)
+    waits = Series("mean", when, tuple(b.ttft for b in asked)), Series("longest", when, tuple(b.slowest for b in asked))
+    yield chart("TTFT of the requests that came", "TTFT [s]", *waits)
     rates = Series("came", at, tuple(b.came / b.seconds for b in bins))
     yield chart("Requests", "requests/s, requests", rates, Series("waiting", at, tuple(b.queued for b in bins)))
     shares = [Series("KV in use", at, tuple(100 * b.occupancy for b in bins))]
