@@ -78,7 +78,7 @@ class _Reading:
             self.axis(self.parameter(key, what, "vary"), entry, sample is not None, "vary", key)
             for key, entry in self.fields(raw, "vary").items()
         )
-        found = Study(
+        study = Study(
             file=self.location,
             name=raw["name"] if isinstance(raw.get("name"), str) else name,
             title=raw["title"] if isinstance(raw.get("title"), str) else "",
@@ -90,8 +90,8 @@ class _Reading:
             minimize=self.figures(raw["minimize"], what) if "minimize" in raw else (),
             heat=None,
         )
-        self.check(found, what)
-        return found if "heat" not in raw else replace(found, heat=self.heat(raw["heat"], found, what))
+        self.check(study, what)
+        return study if "heat" not in raw else replace(study, heat=self.heat(raw["heat"], study, what))
 
     def question(self, raw: object) -> str:
         """Return the question that is asked."""
@@ -126,26 +126,26 @@ class _Reading:
 
     def choices(self, raw: Document, what: Askable, *route: str | int) -> dict[str, Choice]:
         """Return the parameters of a mapping with one value each."""
-        found: dict[str, Choice] = {}
+        chosen: dict[str, Choice] = {}
         for key, entry in raw.items():
             name = self.parameter(key, what, *route)
-            if name in found:
+            if name in chosen:
                 raise SpecError(f"{self.at(*route, key)}: {name} stands twice; write it once")
-            found[name] = self.value(name, entry, *route, key)
-        return found
+            chosen[name] = self.value(name, entry, *route, key)
+        return chosen
 
     def cases(self, raw: object, what: Askable) -> tuple[dict[str, Choice], ...]:
         """Return parameters that differ together: all cases have the same."""
         example = "cases: [{model: llama3.1-8b, tp: 1}, {model: llama3.1-70b, tp: 4}]"
         if not isinstance(raw, list) or not raw or not all(isinstance(entry, dict) and entry for entry in raw):
             raise SpecError(f"{self.at('cases')}: expected a list, as in {example}")
-        found = tuple(self.choices(entry, what, "cases", n) for n, entry in enumerate(raw))
-        for n, case in enumerate(found):
-            if missing := next((name for name in found[0] if name not in case), None):
+        cases = tuple(self.choices(entry, what, "cases", n) for n, entry in enumerate(raw))
+        for n, case in enumerate(cases):
+            if missing := next((name for name in cases[0] if name not in case), None):
                 raise SpecError(f"{self.at('cases', n)}: missing {missing}, which the first case has")
-            if more := next((name for name in case if name not in found[0]), None):
+            if more := next((name for name in case if name not in cases[0]), None):
                 raise SpecError(f"{self.at('cases', n)}: {more} stands not in the first case; write it in all or none")
-        return found
+        return cases
 
     def axis(self, name: str, raw: object, sampled: bool, *route: str | int) -> Axis:
         """Return a parameter with its values, or with a span where points are drawn."""
@@ -159,11 +159,11 @@ class _Reading:
         entries = raw if isinstance(raw, list) else [raw]
         if not entries:
             raise SpecError(f"{self.at(*route)}: expected values, as in [1, 2, 4]")
-        found = [self.value(name, entry, *route, n) for n, entry in enumerate(entries)]
-        for n, choice in enumerate(found):
-            if any(choice.value == other.value for other in found[:n]):
+        each = [self.value(name, entry, *route, n) for n, entry in enumerate(entries)]
+        for n, choice in enumerate(each):
+            if any(choice.value == other.value for other in each[:n]):
                 raise SpecError(f"{self.at(*route, n)}: {shown(entries[n])} stands twice; write it once")
-        return Axis(name=name, choices=tuple(found), span=None)
+        return Axis(name=name, choices=tuple(each), span=None)
 
     def span(self, name: str, raw: Document, sampled: bool, *route: str | int) -> tuple[Stretch, int | None]:
         """Return a range, and its steps, None where points are drawn from all of it."""
@@ -227,7 +227,7 @@ class _Reading:
             raise UnknownName("figure", str(raw), what.figures, known, self.at(*route))
         return raw
 
-    def heat(self, raw: object, found: Study, what: Askable) -> HeatMap:
+    def heat(self, raw: object, study: Study, what: Askable) -> HeatMap:
         """Return what the heat map shows."""
         example = "{x: context, y: technique, figure: usd_per_query}"
         if not isinstance(raw, dict):
@@ -238,25 +238,25 @@ class _Reading:
                 raise SpecError(f"{self.at('heat')}: missing {key}, as in {example}")
         x, y = (self.parameter(raw[key], what, "heat", key) for key in ("x", "y"))
         for key, name in (("x", x), ("y", y)):
-            if name not in found.varied:
-                known = f"it varies {', '.join(found.varied)}"
-                raise UnknownName("varied parameter", raw[key], found.varied, known, self.at("heat", key))
+            if name not in study.varied:
+                known = f"it varies {', '.join(study.varied)}"
+                raise UnknownName("varied parameter", raw[key], study.varied, known, self.at("heat", key))
         return HeatMap(x=x, y=y, figure=self.figure(raw["figure"], what, "heat", "figure"))
 
-    def check(self, found: Study, what: Askable) -> None:
+    def check(self, study: Study, what: Askable) -> None:
         """Refuse a study that asks nothing, asks too much, or of which a parameter is missing or stands twice."""
         from kvplan.planning.design import count
 
-        places = [*found.fixed, *(found.cases[0] if found.cases else ()), *(axis.name for axis in found.axes)]
+        places = [*study.fixed, *(study.cases[0] if study.cases else ()), *(axis.name for axis in study.axes)]
         if twice := next((name for n, name in enumerate(places) if name in places[:n]), None):
             where = next(key for key in ("vary", "cases", "fixed") if (key,) in self.lines)
             raise SpecError(f"{self.at(where)}: {twice} stands in two of fixed, cases and vary; write it in one")
-        if not found.varied:
+        if not study.varied:
             raise SpecError(f"{self.at('vary')}: nothing varies; write what does, as in vary: {{context: [8k, 32k]}}")
         for group in what.needed:
             if not any(name in places for name in group):
                 raise SpecError(f"{self.at('fixed')}: missing {' or '.join(group)}, as in fixed: {{{_example(group)}}}")
-        if (points := count(found)) > MOST_POINTS:
+        if (points := count(study)) > MOST_POINTS:
             raise SpecError(f"{self.at('vary')}: {points:,} points are more than {MOST_POINTS:,}; take a sample")
 
 
