@@ -76,8 +76,8 @@ def charted(chart: Chart) -> Json:
             "color": colour,
             "tooltip": [
                 {"field": "name", "title": " "},
-                {"field": "x", "type": "quantitative", "title": chart.x_label, "format": ".4~g"},
-                {"field": "y", "type": "quantitative", "title": chart.y_label, "format": ".4~g"},
+                {"field": "x", "type": "quantitative", "title": chart.x_label, "format": ",.4~r"},
+                {"field": "y", "type": "quantitative", "title": chart.y_label, "format": ",.4~r"},
             ],
         },
         layer=marks,
@@ -164,7 +164,7 @@ def followed(block: WhatIf, quantity: Readout) -> Json:
                   "scale": {"domain": list(dict.fromkeys(row["name"] for row in rows))}},
             "tooltip": [
                 {"field": "name", "title": " "},
-                {"field": "value", "type": "quantitative", "title": quantity.label, "format": ".3~g"},
+                {"field": "value", "type": "quantitative", "title": quantity.label, "format": ",.3~r"},
             ],
         },
         layer=[
@@ -173,7 +173,7 @@ def followed(block: WhatIf, quantity: Readout) -> Json:
                 "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12},
                 "encoding": {
                     "x": bar_axis(quantity.label),
-                    "text": {"field": "value", "type": "quantitative", "format": ".3~g"},
+                    "text": {"field": "value", "type": "quantitative", "format": ",.3~r"},
                 },
             },
         ],
