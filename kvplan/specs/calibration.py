@@ -86,7 +86,8 @@ TERMS = (
     _row("poll", SCHEDULING, 2.0, 0.8, "wait of a request among others for the scheduler", "steps"),
     _row("wait", SCHEDULING, 1.0, 0.5, "queueing behind other prompts, relative to M/D/1"),
     _row("burst", SCHEDULING, 0.2, 0.7, "part of a common start that later waves keep"),
-    _row("met", SCHEDULING, 2.5, 0.5, "prompts of others that a request meets where lengths are alike"),
+    # a request that follows one which just ended comes into the step that reads its predecessor's prompt, and is in the next
+    _row("met", SCHEDULING, 1.0, 0.5, "prompts of others that a request meets where lengths are alike"),
     _row("jitter", SCHEDULING, 0.7, 0.5, "spread of completions that dissolves it, relative to lengths'"),
     _row("accepted", FACTOR, 1.6, 0.2, "steps saved by speculative decoding, as a factor"),
     _row("pace", FACTOR, 1.0, 0.02, "everything, as a factor"),
