@@ -45,6 +45,7 @@ class RowArrays:
     late: Any  #: wait for a slot where more requests come than can leave [s, row]
     behind: Any  #: prompts that came before the mean one of an open loop's run [row]
     apart: Any  #: time between two of them, on one rank [s, row]
+    occupied: Any  #: share of a request's overhead for which the engine itself stands still [row]
 
     def calibrated(self, values: Mapping[str, Any]) -> Calibration:
         """Return effective rates and overheads of every row, from arrays of its terms' values. [row]"""
@@ -57,7 +58,9 @@ class RowArrays:
 
     def ttft(self, served: Served) -> Any:
         """Return TTFT as each row states it: the mean, or the median. [s, row]"""
-        backlog = self.behind * np.maximum(served.prompt_seconds - self.apart, 0.0)
+        request = served.ttft - served.queued - served.wait - served.polled - served.own
+        taken = served.prompt_seconds + self.occupied * request
+        backlog = self.behind * np.maximum(taken - self.apart, 0.0)
         return np.where(self.medians, served.median, served.ttft) + np.maximum(self.late, backlog)
 
     def steps(self, c: Calibration) -> Steps:
@@ -91,4 +94,5 @@ def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArr
         late=np.array([a.late for a in loads]),
         behind=np.array([r.requests / 2 / r.parallel.data if r.arrival == OPEN and r.rate else 0.0 for r in rows]),
         apart=np.array([r.parallel.data / r.rate if r.rate else 0.0 for r in rows]),
+        occupied=np.array([r.occupied for r in rows]),
     )

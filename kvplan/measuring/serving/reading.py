@@ -12,7 +12,7 @@ from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
-from kvplan.specs.eras import Setting, recipe_of
+from kvplan.specs.eras import Setting, era_of, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import parse
@@ -30,6 +30,9 @@ WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
 PUBLISHED = "InferenceX"
+#: in the name of a collection: its rows were taken by the engine's own process, and before V1 of vLLM texts become tokens
+#: on the thread that runs its steps, which stands still for so much of a request's overhead: an assumption, from replays
+OWN_PROCESS, OCCUPIED = "AccelMark", 0.4
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
 #: what names of quantised checkpoints, or of one among several, end in
@@ -114,11 +117,18 @@ def _server(
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
+        occupied=occupied(entry, engine),
         notes=(*infeasible, *unusual, *misread, *scheduled),
         **load,
         **scheduler,
         **times,
     )
+
+
+def occupied(entry: RawRow, engine: str) -> float:
+    """Return for what share of a request's overhead the engine itself stands still."""
+    old = engine == "vllm" and bool(era_of(engine, entry.text("engine_version")))
+    return OCCUPIED if old and OWN_PROCESS in entry.text("source") else 0.0
 
 
 def scheduler_of(
