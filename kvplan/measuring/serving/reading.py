@@ -21,8 +21,12 @@ from kvplan.units import parse
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
 TTFT, TPOT, LATENCY = "ttft_ms", "tpot_ms", "latency_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
-#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option
-SCHEDULER = {"recv_interval": "scheduler_recv_interval", "hold": "batch_wait_timeout_iters"}
+#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
+SCHEDULER = {
+    "recv_interval": "scheduler_recv_interval",
+    "hold": "batch_wait_timeout_iters",
+    "chunk": "max_num_batched_tokens",
+}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
@@ -30,8 +34,8 @@ WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
 PUBLISHED = "InferenceX"
-#: in the name of a collection: its rows were taken by the engine's own process, and before V1 of vLLM texts become tokens
-#: on the thread that runs its steps, which stands still for so much of a request's overhead: an assumption, from replays
+#: in the name of a collection: its rows were taken inside the engine's process. Before V1 of vLLM texts become tokens
+#: on the thread that runs its steps, which stands still for so much of a request's overhead: assumed, from replays
 OWN_PROCESS, OCCUPIED = "AccelMark", 0.4
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
@@ -134,7 +138,7 @@ def occupied(entry: RawRow, engine: str) -> float:
 def scheduler_of(
     entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return how the scheduler was set, as fields of a row in decode steps, and what was assumed.
+    """Return how the scheduler was set, as fields of a row, in decode steps and tokens, and what was assumed.
 
     Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
     collected from one.
@@ -153,8 +157,9 @@ def scheduler_of(
         return stated, ()
     crowd = entry.size("concurrency", 1.0) >= recipe.crowd
     usual = {"recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
+    usual["chunk"] = recipe.budget or recipe.prompts * lengths[0]
     assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in stated}
-    words = (f"{SCHEDULER[name]} taken as {n:.0f}, as published benchmarks set it" for name, n in assumed.items())
+    words = (f"{SCHEDULER[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items())
     return {**assumed, **stated}, tuple(words)
 
 
