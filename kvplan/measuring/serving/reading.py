@@ -156,8 +156,8 @@ def scheduler_of(
     if not recipe:
         return stated, ()
     crowd = entry.size("concurrency", 1.0) >= recipe.crowd
-    usual = {"recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
-    usual["chunk"] = recipe.budget or recipe.prompts * lengths[0]
+    budget = recipe.budget or recipe.prompts * lengths[0]
+    usual = {"chunk": budget, "recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
     assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in stated}
     words = (f"{SCHEDULER[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items())
     return {**assumed, **stated}, tuple(words)
