@@ -158,7 +158,8 @@ def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
 
 def test_an_engine_that_stands_still_for_each_request_piles_them_up_too() -> None:
     """Of 300 prompts 150 came before the mean one; each takes 0.4 of its overhead from the engine's own process."""
-    known = {"arrival": "poisson", "requests": "300", "engine_version": "0.7.3", "rate": "1000", "concurrency": "64"}
+    known = {"arrival": "poisson", "requests": "300", "engine_version": "0.7.3", "rate": "1000", "concurrency": "",
+             "ttft_ms": "500", "tpot_ms": "20"}  # fmt: skip
     rows = servers({**ROW, **known, "source": source} for source in ("a page", "of/AccelMark@1"))
     many, _ = stack(rows, catalog.engine())
     values = {name: np.full(2, value) for name, value in catalog.serving_profile().values(rows[0].identity).items()}
