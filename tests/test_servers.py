@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import processes
@@ -251,6 +252,7 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     for row, found in zip(rows, many, strict=True):
         assert isinstance(found, PredictedRow)
         c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), load_of(row, engine)
+        c = replace(c, chunk=row.chunk)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 
