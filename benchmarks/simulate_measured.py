@@ -26,7 +26,7 @@ from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
 from kvplan.perf.simulate.tables import CELL, Machine, steps
 from kvplan.specs.eras import era_of, launch_of
-from kvplan.specs.serving_profile import CHUNK, calibration
+from kvplan.specs.serving_profile import calibration
 
 #: output lengths beyond which answers are cut, by the words of `lengths`
 CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
@@ -104,7 +104,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     )  # fmt: skip
     layout, parallel = layout_of(row.model, row.kv_bits), row.parallel
     where = Deployment(engine=engine, gpu=row.gpu, parallel=replace(parallel, expert=0), weights=row.weight_format,
-                       max_num_seqs=256, max_num_batched_tokens=int(CHUNK))  # fmt: skip
+                       max_num_seqs=256, max_num_batched_tokens=int(row.chunk))  # fmt: skip
     ranks = parallel.data * parallel.pipeline
     budget = memory_budget(row.model, layout, where, int(row.prompt + row.output))
     paging = budget.paging
@@ -122,9 +122,9 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     own = OCCUPIED if OWN_PROCESS in words and row.engine == "vllm" and not caches(row) else 0.0
     machine = Machine(model=row.model, base=layout, layout=layout, held=weights(row.model, row.weight_format),
                       parallel=parallel, calibration=c, gain=(float(c.accepted),))  # fmt: skip
-    table = steps(machine, most, int(CHUNK), int(prompts.min()), int((prompts + outputs).max()) + 1)
+    table = steps(machine, most, int(row.chunk), int(prompts.min()), int((prompts + outputs).max()) + 1)
     rules = Ruleset(
-        lanes=ranks, readers=0, chunk=int(CHUNK), most=most, mixed=int(mixes(row)), leaping=1,
+        lanes=ranks, readers=0, chunk=int(row.chunk), most=most, mixed=int(mixes(row)), leaping=1,
         closed=int(row.arrival != OPEN), router=1, room=room, unit=16, weight=1, fixed=0, share=1.0, cap=1 << 40,
         hold_unit=16, hold_weight=1, reserving=int(row.engine in RESERVING), sharing=int(kept), width=1, priorities=0,
         overhead=float(c.request * c.pace) * (1 - own), occupied=float(c.request * c.pace) * own,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import processes
@@ -93,6 +94,21 @@ def test_ranks_that_read_prompts_together_wait_for_each_other_in_published_scrip
     assert good(**known, tp="1", attention_dp="8", moe_ep="8", source="a/InferenceX-app@1").recv_interval == 60
 
 
+def test_prompts_are_read_in_the_budgets_that_published_scripts_set() -> None:
+    cases: list[tuple[dict[str, str], float]] = [
+        ({"model": "minimax-m2.5", "gpu": "h200", "engine": "vllm", "tp": "4", "isl": "1024"}, 2048),
+        ({"model": "gpt-oss-120b", "gpu": "b200", "engine": "trtllm"}, 20000),
+        ({"model": "qwen3.5-397b-a17b", "gpu": "b200", "engine": "sglang", "tp": "8"}, 16384),
+        ({"model": "glm-5", "gpu": "b200", "engine": "sglang", "tp": "8"}, 32768),
+        ({"model": "qwen3-32b", "gpu": "h100", "engine": "sglang"}, 8192),
+    ]
+    for known, tokens in cases:
+        assert good(**known).chunk == tokens, known
+        assert good(**known, source="a page").chunk == 8192, known
+        assert good(**known, max_num_batched_tokens="4096").chunk == 4096, known
+    assert any("max_num_batched_tokens taken as 20,000" in note for note in good(**cases[1][0]).notes)
+
+
 def test_prompts_are_held_for_a_batch_as_published_scripts_set_it() -> None:
     """TensorRT-LLM serving a Llama with 1,024 tokens in and out on fewer than eight GPUs: 20 steps."""
     known = {"model": "llama3.3-70b", "gpu": "b200", "engine": "trtllm", "tp": "4", "isl": "1024", "osl": "1024"}
@@ -139,6 +155,20 @@ def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
     served = many.served(many.calibrated(values))
     waited = many.ttft(served) - served.ttft
     assert waited == pytest.approx([150 * (served.prompt_seconds[0] - 1 / 1000), 0.0])
+
+
+def test_an_engine_that_stands_still_for_each_request_piles_them_up_too() -> None:
+    """Of 300 prompts 150 came before the mean one; each takes 0.4 of its overhead from the engine's own process."""
+    known = {"arrival": "poisson", "requests": "300", "engine_version": "0.7.3", "rate": "1000", "concurrency": "",
+             "ttft_ms": "500", "tpot_ms": "20"}  # fmt: skip
+    rows = servers({**ROW, **known, "source": source} for source in ("a page", "of/AccelMark@1"))
+    many, _ = stack(rows, catalog.engine())
+    values = {name: np.full(2, value) for name, value in catalog.serving_profile().values(rows[0].identity).items()}
+    c = many.calibrated(values)
+    served = many.served(c)
+    elsewhere, inside = many.ttft(served)
+    assert inside - elsewhere == pytest.approx(150 * 0.4 * (c.request * c.pace)[0])
+    assert good(engine_version="0.20.1", source="of/AccelMark@1").occupied == 0.0
 
 
 def test_a_request_waits_half_the_interval_on_average() -> None:
@@ -222,6 +252,7 @@ def test_rows_side_by_side_are_timed_as_one_plan_is() -> None:
     for row, found in zip(rows, many, strict=True):
         assert isinstance(found, PredictedRow)
         c, a = profile.calibrate(row.gpu, row.engine, row.model, row.version), load_of(row, engine)
+        c = replace(c, chunk=row.chunk)
         single = serve(a.load, steps(a.passes, c, a.load.batch), c)
         assert found.tpot == pytest.approx(single.tpot) and found.ttft == pytest.approx(single.ttft)
 

@@ -51,6 +51,8 @@ class Recipe:
     lengths: tuple[float, ...] = ()  #: nominal prompt and output that it was set for [token], () for all
     tensor: int = 1_000  #: tensor-parallel ranks below which it was set
     hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
+    budget: float = 0.0  #: prompt tokens that one step takes, 0 for the engine's default [token]
+    prompts: float = 0.0  #: the same in nominal prompts, 0 where it does not follow them
 
 
 #: SemiAnalysisAI/InferenceX@843c625, benchmarks/single_node/fixed_seq_len
@@ -59,15 +61,24 @@ RECIPES = (
     # those of Hopper, which keep SGLang's default of 1)
     Recipe(
         engine="sglang", architectures=("blackwell",), models=("deepseek_v3", "qwen3_5"), crowd=16.0, few=10.0,
-        many=30.0,
+        many=30.0, budget=16384.0,
     ),
+    # glm5_fp8_b200.sh and its siblings, and dsr1_fp8_h200.sh; qwen3.5_fp8_h200.sh
+    Recipe(engine="sglang", architectures=("blackwell",), models=("glm",), budget=32768.0),
+    Recipe(engine="sglang", architectures=("hopper",), models=("deepseek_v3",), budget=32768.0),
+    Recipe(engine="sglang", architectures=("hopper",), models=("qwen3_5",), budget=16384.0),
     # qwen3.5_fp8_mi300x.sh and its siblings
-    Recipe(engine="sglang", architectures=("cdna3", "cdna4"), models=("qwen3_5",), many=30.0),
+    Recipe(engine="sglang", architectures=("cdna3", "cdna4"), models=("qwen3_5",), many=30.0, budget=32768.0),
+    # gptoss_fp4_b200_trt.sh and gptoss_fp4_h200_trt.sh, whose ranks are balanced as the next ones
+    Recipe(engine="trtllm", models=("gpt_oss",), ranks=2, many=60.0, budget=20000.0),
+    Recipe(engine="trtllm", models=("gpt_oss",), budget=20000.0),
     # dsr1_fp8_h200_trt.sh and its siblings balance the ranks of attention data parallelism: a prompt waits up to
     # timeout_iters = 60 steps until the others have one too
     Recipe(engine="trtllm", ranks=2, many=60.0),
     # 70b_fp4_b200_trt_slurm.sh and its siblings (of 2025): batch_wait_timeout_iters 20 for 1,024 tokens in and out
     Recipe(engine="trtllm", models=("llama",), lengths=(1024.0, 1024.0), tensor=8, hold=20.0),
+    # minimaxm2.5_fp8_b200.sh and its siblings: max-num-batched-tokens of two prompts
+    Recipe(engine="vllm", models=("minimax",), prompts=2.0),
 )  # fmt: skip
 
 DAY = re.compile(r"\b(20\d\d)-(\d\d)(?:-(\d\d))?\b|\b(20\d\d)(\d\d)(\d\d)\b")

@@ -1,7 +1,7 @@
 """Many end-to-end rows side by side, as the arrays that `perf` times at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,13 @@ class RowArrays:
     late: Any  #: wait for a slot where more requests come than can leave [s, row]
     behind: Any  #: prompts that came before the mean one of an open loop's run [row]
     apart: Any  #: time between two of them, on one rank [s, row]
+    chunk: Any  #: prompt tokens that one step takes [token, row]
+    occupied: Any  #: share of a request's overhead for which the engine itself stands still [row]
 
     def calibrated(self, values: Mapping[str, Any]) -> Calibration:
         """Return effective rates and overheads of every row, from arrays of its terms' values. [row]"""
         exact = {"engine": "", "name": "", "tier": "", "tpot": EXACT, "ttft": EXACT, "launch": self.launch}
-        return calibration(values, gpu=self.gpus, mixes=self.mixes, **exact)
+        return replace(calibration(values, gpu=self.gpus, mixes=self.mixes, **exact), chunk=self.chunk)
 
     def served(self, c: Calibration) -> Served:
         """Return every row's means under a calibration of arrays. [s, row]"""
@@ -57,7 +59,9 @@ class RowArrays:
 
     def ttft(self, served: Served) -> Any:
         """Return TTFT as each row states it: the mean, or the median. [s, row]"""
-        backlog = self.behind * np.maximum(served.prompt_seconds - self.apart, 0.0)
+        request = served.ttft - served.queued - served.wait - served.polled - served.own
+        taken = served.prompt_seconds + self.occupied * request
+        backlog = self.behind * np.maximum(taken - self.apart, 0.0)
         return np.where(self.medians, served.median, served.ttft) + np.maximum(self.late, backlog)
 
     def steps(self, c: Calibration) -> Steps:
@@ -91,4 +95,6 @@ def side_by_side(rows: Sequence[ServerRow], loads: Sequence[RankLoad]) -> RowArr
         late=np.array([a.late for a in loads]),
         behind=np.array([r.requests / 2 / r.parallel.data if r.arrival == OPEN and r.rate else 0.0 for r in rows]),
         apart=np.array([r.parallel.data / r.rate if r.rate else 0.0 for r in rows]),
+        chunk=np.array([r.chunk for r in rows]),
+        occupied=np.array([r.occupied for r in rows]),
     )

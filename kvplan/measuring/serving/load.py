@@ -62,13 +62,13 @@ def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
     offered = batch if offered is None else offered
     steps = passes(
         row.model, layout, layout, weights(row.model, row.weight_format), row.parallel, batch=batch, prompt=row.prompt,
-        output=row.output, chunk=CHUNK,
+        output=row.output, chunk=row.chunk,
     )  # fmt: skip
     offline = row.arrival == OFFLINE
     load = Load(
         prompt=row.prompt, output=row.output, batch=batch, offered=offered,
         waves=offered / batch if offline else 0.0 if row.arrival in (OPEN, STATIC) else row.waves,
-        chunks=ceil(row.prompt / CHUNK), spread=row.spread, static=float(row.arrival == STATIC),
+        chunks=ceil(row.prompt / row.chunk), spread=row.spread, static=float(row.arrival == STATIC),
         offline=float(offline), open=float(row.arrival == OPEN), recv_interval=row.recv_interval, hold=row.hold,
     )  # fmt: skip
     return RankLoad(load=load, passes=steps)

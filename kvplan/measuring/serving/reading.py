@@ -12,7 +12,7 @@ from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
-from kvplan.specs.eras import Setting, recipe_of
+from kvplan.specs.eras import Setting, era_of, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
 from kvplan.units import parse
@@ -21,8 +21,12 @@ from kvplan.units import parse
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
 TTFT, TPOT, LATENCY = "ttft_ms", "tpot_ms", "latency_ms"
 TIMES = {"ttft": TTFT, "tpot": TPOT}
-#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option
-SCHEDULER = {"recv_interval": "scheduler_recv_interval", "hold": "batch_wait_timeout_iters"}
+#: fields of a row and the columns of how its scheduler was set: SGLang's flag, TensorRT-LLM's option, vLLM's name
+SCHEDULER = {
+    "recv_interval": "scheduler_recv_interval",
+    "hold": "batch_wait_timeout_iters",
+    "chunk": "max_num_batched_tokens",
+}
 #: lengths of published serving benchmarks are drawn between 80 % and 100 % of the nominal ones
 MEAN_LENGTH = 0.9
 #: requests every slot sends there, the first ones all at once
@@ -30,6 +34,9 @@ WAVES = 10.0
 ENGINES = {"tensorrt-llm": "trtllm", "tensorrt_llm": "trtllm", "trt-llm": "trtllm", "trt": "trtllm"}
 #: in the name of a collection: its rows were taken by the scripts that `eras.RECIPES` describes
 PUBLISHED = "InferenceX"
+#: in the name of a collection: its rows were taken inside the engine's process. Before V1 of vLLM texts become tokens
+#: on the thread that runs its steps, which stands still for so much of a request's overhead: assumed, from replays
+OWN_PROCESS, OCCUPIED = "AccelMark", 0.4
 #: words of formats inside longer ones, as files of checkpoints write them
 INSIDE = (("w4a16", "int4"), ("int4", "int4"), ("w8a16", "int8"), ("int8", "int8"), ("fp8", "fp8"))
 #: what names of quantised checkpoints, or of one among several, end in
@@ -114,6 +121,7 @@ def _server(
         sweep=entry.text("sweep") or entry.text("group"),
         source=entry.text("source").split("@")[0],
         host_work=IN_PROCESS if entry.text("arrival").lower().startswith(OFFLINE) else 1.0,
+        occupied=occupied(entry, engine),
         notes=(*infeasible, *unusual, *misread, *scheduled),
         **load,
         **scheduler,
@@ -121,10 +129,16 @@ def _server(
     )
 
 
+def occupied(entry: RawRow, engine: str) -> float:
+    """Return for what share of a request's overhead the engine itself stands still."""
+    old = engine == "vllm" and bool(era_of(engine, entry.text("engine_version")))
+    return OCCUPIED if old and OWN_PROCESS in entry.text("source") else 0.0
+
+
 def scheduler_of(
     entry: RawRow, model: ModelSpec, gpu: Gpu, engine: str, parallel: Parallel
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return how the scheduler was set, as fields of a row in decode steps, and what was assumed.
+    """Return how the scheduler was set, as fields of a row, in decode steps and tokens, and what was assumed.
 
     Rows that name no source and count no requests are taken as published serving benchmarks ran them, and so are those
     collected from one.
@@ -142,9 +156,10 @@ def scheduler_of(
     if not recipe:
         return stated, ()
     crowd = entry.size("concurrency", 1.0) >= recipe.crowd
-    usual = {"recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
+    budget = recipe.budget or recipe.prompts * lengths[0]
+    usual = {"chunk": budget, "recv_interval": recipe.many if crowd else recipe.few, "hold": recipe.hold}
     assumed = {name: steps for name, steps in usual.items() if steps > 1.0 and name not in stated}
-    words = (f"{SCHEDULER[name]} taken as {n:.0f}, as published benchmarks set it" for name, n in assumed.items())
+    words = (f"{SCHEDULER[name]} taken as {n:,.0f}, as published benchmarks set it" for name, n in assumed.items())
     return {**assumed, **stated}, tuple(words)
 
 

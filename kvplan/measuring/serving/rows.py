@@ -9,7 +9,7 @@ from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import era_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.specs.serving_profile import Identity, family, number_format, stored_bits
+from kvplan.specs.serving_profile import CHUNK, Identity, family, number_format, stored_bits
 
 #: no server has a larger value of any size
 LARGEST = 10**9
@@ -51,6 +51,8 @@ class ServerRow:
     recv_interval: float = 1.0  #: decode steps from one look of the scheduler for new requests to the next
     hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
     host_work: float = 1.0  #: share left of the host's work for a sequence: less where no server streams its tokens
+    chunk: float = CHUNK  #: prompt tokens that one step takes [token]
+    occupied: float = 0.0  #: share of a request's overhead for which the engine itself stands still
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 
     @property
