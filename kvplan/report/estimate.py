@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
+from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
@@ -66,7 +66,8 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what a query costs within the limits uncompressed, and with the technique that helps most."""
-    head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
+    served = f"{e.model.title}{converted(e.weights)}"
+    head = f"{served} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
     if not e.feasible:
         return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
     if e.overall is None:
@@ -251,6 +252,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
         answer=answer(e),
         warnings=list(e.warnings),
         model=about(e.model),
+        weights=e.weights,
         query={"context_tokens": e.query.context, "input_tokens": e.query.prompt, "output_tokens": e.query.output},
         limits={"ttft": e.limits.ttft, "tpot": e.limits.tpot, "usual": e.usual},
         calibration=[calibration(s.calibration) for s in e.sites],
@@ -264,6 +266,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
 def row(e: Estimate, r: Evaluation, explained: bool) -> Json:
     """Return one technique's figures under the fixed spellings."""
     document = record(TECHNIQUE, r)
+    document["weights"] = e.weights
     if explained and r.layout is not None:
         decode, prefill = steps_of(r, e.site(r).calibration)
         lines = list(equation(r.layout, e.query.context))

@@ -19,7 +19,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, price_source
 from kvplan.units import show_count, show_percent, show_time, show_usd
 
 
@@ -95,7 +95,7 @@ def title(s: Server) -> str:
     )
     held = f", {s.cached:,} of them cached" if s.cached else ""
     technique = f", {s.technique}" if s.technique != "baseline" else ""
-    server = f"{s.model.title}{technique} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
+    server = f"{s.model.title}{technique}{converted(s.site.weights)} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
     return f"{server} with {s.site.engine.title}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 

@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.load import limit
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, price_source
 from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_percent, show_time, show_usd
 
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
@@ -88,7 +88,7 @@ def fleet(o: Replayed) -> str:
     else:
         many = show_count(o.replicas, "replica")
     gpus = f"{o.gpus}x {s.site.gpu.title} ({s.parallel} each)"
-    return f"{many} of {s.model.title}{technique} on {gpus} with {s.site.engine.title}"
+    return f"{many} of {s.model.title}{technique}{converted(s.site.weights)} on {gpus} with {s.site.engine.title}"
 
 
 def stream(o: Replayed) -> str:
@@ -325,6 +325,7 @@ def document(s: Simulated) -> Json:
         gpu=server.site.gpu.name,
         engine=server.site.calibration.engine,
         technique=server.technique,
+        weights=server.site.weights,
         parallel=str(server.parallel),
         calibration=calibration(server.site.calibration),
         price=price(server.site.price),
