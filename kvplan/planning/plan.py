@@ -81,10 +81,10 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
+        """The plan in a few words: 'fp8 cache on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
         drafts = f", {self.drafting.words}" if self.drafting else ""
-        return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
+        return f"{spelling.in_words(self.technique)} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
 
 
 def rank(objective: str, least: float = 0.0) -> Any:

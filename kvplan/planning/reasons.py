@@ -116,7 +116,8 @@ def compression(d: Decision) -> Iterable[str]:
     usable = [p for p in alike if p.pair in d.pairs]
     if plan.technique != spelling.BASELINE:
         plain = [p for p in usable if p.technique == spelling.BASELINE]
-        yield from against(plan, plan.technique, min(plain, key=usd, default=None), "the best uncompressed plan")
+        what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
+        yield from against(plan, what, best, "the best uncompressed plan")
     if plan.form is not None:
         kept = [p for p in usable if p.form is None]
         best = min(kept, key=usd, default=None)
@@ -126,7 +127,8 @@ def compression(d: Decision) -> Iterable[str]:
         drop = best.quality.drop
         loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
         change = usd(best) / plan.usd - 1
-        yield f"{best.technique} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
+        name = spelling.in_words(best.technique)
+        yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
 
 
 def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[str]:

@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
-from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, rules, whose
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
 
 #: rows of the table of GPUs
@@ -66,18 +66,18 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what a query costs within the limits uncompressed, and with the technique that helps most."""
-    served = f"{e.model.title}{converted(e.weights)}"
+    served = f"{e.model.title}{spelling.clause(spelling.BASELINE, e.weights)}"
     head = f"{served} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
     if not e.feasible:
         return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
     if e.overall is None:
         return f"{head} {no_load(e)}"
     if e.served is None:
-        unserved = f"only with {e.overall.technique}, which {e.engine.title} does not serve"
+        unserved = f"only with {spelling.in_words(e.overall.technique)}, which {e.engine.title} does not serve"
         return f"{head} {within(e)}, it can be served {unserved}: {at_limits(e, e.overall)}."
     if e.uncompressed is None:
         cause = "does not fit" if not e.rows[0].feasible else "does not keep these limits"
-        chosen = f"with {e.served.technique}, {at_limits(e, e.served)}"
+        chosen = f"with {spelling.in_words(e.served.technique)}, {at_limits(e, e.served)}"
         return f"{head} {within(e)}, {chosen}. Uncompressed it {cause}."
     return (
         f"{head} {within(e)}, uncompressed, {at_limits(e, e.uncompressed)}. {compressed(e, e.uncompressed, e.served)}"
@@ -130,7 +130,8 @@ def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
         return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
     place = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
     many = f", with {show_count(new.batch, 'request')} at once{place}"
-    return f"{chosen.technique} costs {show_percent(change, 0)} less, {show_usd(new.usd)}{many}.{cheaper_guess(e)}"
+    less = f"{show_percent(change, 0)} less, {show_usd(new.usd)}"
+    return f"{spelling.in_words(chosen.technique)} costs {less}{many}.{cheaper_guess(e)}"
 
 
 def cheaper_guess(e: Estimate) -> str:
@@ -187,7 +188,7 @@ def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
     first = next((r for r in rows if r.lone and r.same_load), None)
     if first is None or first.lone is None or first.same_load is None:
         return
-    fills = "uncompressed" if first.technique == spelling.BASELINE else f"with {first.technique}"
+    fills = f"{'' if first.technique == spelling.BASELINE else 'with '}{spelling.in_words(first.technique)}"
     place = f"the same {show_count(first.lone.gpus, 'GPU')} ({first.lone.parallel})"
     title = f"{site.gpu.title}: a lone query, and as many as fit {fills} ({first.same_load.batch:,}), on {place}"
     yield table(title, (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible], tone=tone)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from kvplan.kv.spelling import clause
 from kvplan.planning.load import Largest, Point, Survey, Times
 from kvplan.planning.server import Server
 from kvplan.planning.site import Limits
@@ -19,7 +20,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
 from kvplan.units import show_count, show_percent, show_time, show_usd
 
 
@@ -94,8 +95,8 @@ def title(s: Server) -> str:
         else ""
     )
     held = f", {s.cached:,} of them cached" if s.cached else ""
-    technique = f", {s.technique}" if s.technique != "baseline" else ""
-    server = f"{s.model.title}{technique}{converted(s.site.weights)} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
+    served = f"{s.model.title}{clause(s.technique, s.site.weights)}"
+    server = f"{served} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
     return f"{server} with {s.site.engine.title}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 
 from kvplan.kv.budget import Line
-from kvplan.kv.spelling import BASELINE
+from kvplan.kv.spelling import BASELINE, in_words
 from kvplan.money.api import BreakEven
 from kvplan.planning.confirm import ROUTER
 from kvplan.planning.hosting import per_million
@@ -100,8 +100,10 @@ def page(r: Recommendation) -> Page:
 def named(x: Rejected) -> str:
     """Return what a reason is about: a technique, its weights, or a GPU."""
     if x.weights:
-        return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
-    return x.technique or x.gpu
+        return (
+            f"{x.weights} weights" if x.technique == BASELINE else f"{in_words(x.technique)} with {x.weights} weights"
+        )
+    return in_words(x.technique) if x.technique else x.gpu
 
 
 def speculative(p: Plan | None) -> Iterator[str]:

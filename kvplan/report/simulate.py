@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import inf
 
 from kvplan.api.simulate import Simulated
+from kvplan.kv.spelling import clause
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate.buckets import RELATIVE
 from kvplan.planning.simulate import BURST
@@ -25,7 +26,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.load import limit
-from kvplan.report.sources import about, assumed, brief, calibration, converted, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
 from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_percent, show_time, show_usd
 
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
@@ -82,13 +83,12 @@ def page(s: Simulated) -> Page:
 def fleet(o: Replayed) -> str:
     """Return the fleet in words."""
     s = o.asked.server
-    technique = f", {s.technique}" if s.technique != "baseline" else ""
     if s.split:
         many = f"{show_count(s.split[0], 'prefill replica')} and {show_count(s.split[1], 'decode replica')}"
     else:
         many = show_count(o.replicas, "replica")
     gpus = f"{o.gpus}x {s.site.gpu.title} ({s.parallel} each)"
-    return f"{many} of {s.model.title}{technique}{converted(s.site.weights)} on {gpus} with {s.site.engine.title}"
+    return f"{many} of {s.model.title}{clause(s.technique, s.site.weights)} on {gpus} with {s.site.engine.title}"
 
 
 def stream(o: Replayed) -> str:

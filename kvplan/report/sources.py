@@ -28,11 +28,6 @@ def source(s: Source) -> Json:
     return {"kind": s.kind, "ref": s.ref, "date": s.date or None}
 
 
-def converted(weights: str | None) -> str:
-    """Return what a model's name is followed by where its weights were converted, '' for the checkpoint's own."""
-    return f" with {weights} weights" if weights else ""
-
-
 def rules(e: Engine) -> str:
     """Return whose memory rules a report stands on, and where they come from."""
     return f"memory rules: {e.title}, {e.version}; {brief(e.sources['sampler_bytes_per_logit'])}"

@@ -1,0 +1,69 @@
+"""Words that must not be taken for other ones: caches and weights, marks in tables, and what a reader did not write."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+import kvplan
+from kvplan.kv.spelling import clause, in_words, together
+from kvplan.report import estimate as of_estimate
+from kvplan.report import load as of_load
+from kvplan.report import recommend as of_recommend
+from kvplan.report import simulate as of_simulate
+from kvplan.report.blocks import Bars, Page, Text
+
+DAY = "2026-11-24"
+SMALL = {"model": "llama3.1-8b", "gpu": "h100", "on": DAY}
+
+
+def said(page: Page) -> str:
+    """Return the paragraphs of a page."""
+    return " ".join(b.text for b in page.blocks if isinstance(b, Text))
+
+
+@cache
+def chat() -> Any:
+    """Return a recommendation whose plan has fp8 weights, asked with few techniques."""
+    return kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=("baseline", "fp8"), on=DAY)
+
+
+@pytest.mark.parametrize(
+    ("technique", "weights", "words", "label", "after"),
+    [
+        ("baseline", None, "uncompressed", "uncompressed", ""),
+        ("fp8", None, "fp8 cache", "fp8 cache", " with fp8 cache"),
+        ("fp8", "fp8", "fp8 cache", "fp8 cache, fp8 weights", " with fp8 cache and fp8 weights"),
+        ("baseline", "int4", "uncompressed", "uncompressed, int4 weights", " with int4 weights"),
+        ("mhc:4x+fp8", None, "mhc:4x+fp8 cache", "mhc:4x+fp8 cache", " with mhc:4x+fp8 cache"),
+        ("h2o:20%", None, "h2o:20%", "h2o:20%", " with h2o:20%"),
+    ],
+)
+def test_a_name_of_cache_and_weights_says_which(technique, weights, words, label, after) -> None:
+    assert in_words(technique) == words
+    assert together(technique, weights) == label
+    assert clause(technique, weights) == after
+
+
+@pytest.mark.parametrize("weights", [None, "fp8"])
+def test_answers_name_the_format_of_the_weights(weights) -> None:
+    asked = {**SMALL, "weights": weights}
+    e = kvplan.estimate(context="8k", gpus="h100", techniques="fp8", model="llama3.1-8b", weights=weights, on=DAY)
+    served = kvplan.load(isl=1000, osl=100, technique="fp8", **asked)
+    stream = kvplan.simulate(workload="chat", rate=1, duration="2min", **asked)
+    for words in (of_estimate.answer(e), of_load.answer(served)[0], of_simulate.answer(stream)[0]):
+        assert ("fp8 weights" in words) is (weights is not None)
+    document = of_estimate.document(e)
+    assert {document["weights"], *(r["weights"] for r in document["rows"])} == {weights}
+    assert of_load.document(served)["server"]["weights"] == weights
+    assert of_simulate.document(stream)["weights"] == weights
+
+
+def test_pictures_and_labels_of_plans_tell_caches_from_weights() -> None:
+    r = chat()
+    bars = next(b for b in of_recommend.page(r).blocks if isinstance(b, Bars) and "technique" in b.title)
+    assert {"uncompressed, fp8 weights on h100-sxm", "fp8 cache, fp8 weights on h100-sxm"} <= {
+        b.name for b in bars.bars
+    }
+    assert r.plan.label.startswith("uncompressed on ")
+    assert r.plan.label.endswith("h100-sxm, fp8 weights")
