@@ -1,5 +1,6 @@
 """Words that must not be taken for other ones: caches and weights, marks in tables, and what a reader did not write."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,9 +10,10 @@ import kvplan
 from kvplan.kv.spelling import clause, in_words, together
 from kvplan.report import estimate as of_estimate
 from kvplan.report import load as of_load
+from kvplan.report import plans
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
-from kvplan.report.blocks import Bars, Page, Text
+from kvplan.report.blocks import Bars, Page, Table, Text
 
 DAY = "2026-11-24"
 SMALL = {"model": "llama3.1-8b", "gpu": "h100", "on": DAY}
@@ -67,3 +69,30 @@ def test_pictures_and_labels_of_plans_tell_caches_from_weights() -> None:
     }
     assert r.plan.label.startswith("uncompressed on ")
     assert r.plan.label.endswith("h100-sxm, fp8 weights")
+
+
+def test_only_the_recommended_plan_is_marked_as_the_best() -> None:
+    r = chat()
+    tables = [b for b in of_recommend.page(r).blocks if isinstance(b, Table)]
+    front = next(b for b in tables if b.title == plans.FRONT)
+    best = [row.cells for row in front.rows if row.tone == "best"]
+    assert r.front[0] != r.plan, "a front that begins with another plan, or this test cannot fail"
+    assert best == [plans.plans_table(plans.FRONT, [r.plan], r.demand.limits, r.plan).rows[0].cells]
+    assert plans.off_front(r.plan, r.front, r.objective) is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "change", "reason"),
+    [
+        ("cost", {"slo_probability": 0.5}, "keeps the limits with"),
+        ("cost", {"margin": 1.5}, "rests on one offer"),
+        ("cost", {}, "within 1 % of the least count as equal"),
+        ("energy", {}, "ranked by energy"),
+    ],
+)
+def test_a_plan_off_the_front_says_why_it_is_taken(objective, change, reason) -> None:
+    plan = chat().plan
+    better = replace(plan, usd=0.995 * plan.usd, **change)
+    text = plans.off_front(plan, (better,), objective)
+    assert text is not None
+    assert reason in text.text
