@@ -96,3 +96,38 @@ def test_a_plan_off_the_front_says_why_it_is_taken(objective, change, reason) ->
     text = plans.off_front(plan, (better,), objective)
     assert text is not None
     assert reason in text.text
+
+
+def cells(page: Page, title: str, column: str) -> list[str]:
+    """Return a column of the table whose title begins so."""
+    found = next(b for b in page.blocks if isinstance(b, Table) and title in b.title)
+    at = [heading.text for heading in found.headings].index(column)
+    return [str(row.cells[at]) for row in found.rows]
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "limits", "technique", "cell"),
+    [
+        ("deepseek-v2-lite", "h100", {}, "mhc:4x", "not applicable"),
+        ("deepseek-v2-lite", "h100", {}, "nvfp4", "cannot run"),
+        ("llama3.1-8b", "h100", {"ttft": "1ms"}, "fp8", "too slow"),
+        ("llama3.1-405b", "l4", {"tp": 1}, "fp8", "does not fit"),
+    ],
+)
+def test_a_row_without_gpus_says_why(model, gpu, limits, technique, cell) -> None:
+    e = kvplan.estimate(model, context="8k", gpus=gpu, techniques=technique, on=DAY, **limits)
+    assert cells(of_estimate.page(e), "within the limits", "GPUs")[1] == cell
+    meaning = of_estimate.MARKS.get(cell, "")
+    assert not e.feasible or meaning in " ".join(of_estimate.legend(e))
+
+
+def test_a_missing_price_is_called_so_in_every_table() -> None:
+    e = kvplan.estimate("llama3.1-8b", context="8k", gpus="rtx-4090", techniques="fp8", on=DAY)
+    assert set(cells(of_estimate.page(e), "within the limits", "$ / query")) == {"no price"}
+    assert set(cells(of_estimate.page(e), "lone query", "batch 1\n$ / query")) == {"no price"}
+
+
+def test_a_table_of_full_replicas_says_so_and_explains_its_brackets() -> None:
+    page = of_estimate.page(kvplan.estimate("llama3.1-70b", context="8k", techniques="fp8", on=DAY))
+    assert ("In brackets: the fewest GPUs" in said(page)) is any("(" in c for c in cells(page, "by GPU", "GPUs"))
+    assert "their times may be over the limits above" in said(page)

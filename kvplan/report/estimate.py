@@ -23,7 +23,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
+from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, limits_cell, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
@@ -32,7 +32,7 @@ from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, 
 SHOWN = 12
 LEGEND = (
     "GPUs: the replica on which a query costs least at its largest load within the limits; batch: requests in "
-    "flight; -: not even a lone query keeps the limits. Times are means in steady state, without prefix caching. "
+    "flight. Times are means in steady state, without prefix caching. "
     "Quality loss: expected, with the most it may be, on questions that come after the cache was compressed; "
     "kvplan techniques shows that of a workload's own tasks."
 )
@@ -40,6 +40,12 @@ PREDICTED = (
     "Measured servers used 16-bit or quantised caches only; times of all other techniques are model predictions."
 )
 EQUATION = "KV bytes = layers x kept tokens x vectors x width x bits / 8"
+#: what stands for the GPUs of a row that has none
+MARKS = {
+    "too slow": "not even a lone query keeps the limits",
+    "not applicable": "the technique is not for this model",
+    "cannot run": "below it says why",
+}
 UNMEASURED = "* No server on this GPU was measured; its times are extrapolated"
 
 
@@ -156,6 +162,8 @@ def standing(e: Estimate) -> str:
 def legend(e: Estimate) -> Iterator[str]:
     """Yield what the columns mean, and which techniques no measured server ran."""
     yield LEGEND
+    said = {limits_cell(row) for row in e.rows}
+    yield from (f"{mark[:1].upper()}{mark[1:]}: {meaning}." for mark, meaning in MARKS.items() if mark in said)
     kinds = [kind for row in e.rows for kind, _ in spelling.parts(row.technique)]
     if any(kind.factor != "bits" for kind in kinds):
         yield PREDICTED
@@ -200,8 +208,18 @@ def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
     if not rows:
         return
     yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN])
-    more = len(rows) - len(fit[:SHOWN])
-    yield Text(f"{UNMEASURED}.{' The JSON answer lists all that have a price.' if more > 0 else ''}", "quiet")
+    yield Text(" ".join(gpu_legend(rows, fit[:SHOWN])), "quiet")
+
+
+def gpu_legend(rows: Sequence[Evaluation], shown: Sequence[Evaluation]) -> Iterator[str]:
+    """Yield what the table of GPUs shows: full replicas, whatever they take, and the marks that occur."""
+    yield "These replicas are full, so that a query costs least: their times may be over the limits above."
+    if any(r.gpus != r.fewest_gpus for r in shown):
+        yield "In brackets: the fewest GPUs that hold a request."
+    if not all(r.grounded for r in shown):
+        yield f"{UNMEASURED}."
+    if len(rows) > len(shown):
+        yield "The JSON answer lists all that have a price."
 
 
 def source_lines(e: Estimate) -> Iterator[str]:

@@ -53,7 +53,7 @@ THROUGHPUT = (
     Column[Point](key="running", heading="running", value=lambda p: p.running, show=number),
     Column[Point](
         key="queued_seconds", heading="queueing time", value=lambda p: p.queued,
-        show=lambda t: show_time(t) if t >= 1e-3 else "-",
+        show=lambda t: show_time(t) if t >= 1e-3 else "none",
     ),
     Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=lambda x: f"{x:,.3g}"),
     Column[Point](key="request_seconds", value=lambda p: p.cycle),

@@ -31,6 +31,8 @@ def kept(p: Plan) -> str:
     return f"{p.technique}{drafts}{'' if p.served_by_engine else ' +'}"
 
 
+#: what weights are called that no plan converts
+OWN = "own"
 #: what a plan is and reaches; money per query
 PLAN = (
     Column[Plan](
@@ -44,7 +46,7 @@ PLAN = (
     Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
     Column[Plan](key="dp", value=lambda p: p.parallel.data),
     Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
-    Column[Plan](key="weights", value=lambda p: p.form, absent="-", align="left"),
+    Column[Plan](key="weights", value=lambda p: p.form, absent=OWN, align="left"),
     Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
     Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
     Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
@@ -124,7 +126,7 @@ def legend(plans: Sequence[Plan], limits: Limits) -> Block:
         "the latency limits are kept; in brackets the most that the quality loss may be."
     ]
     if any(p.form for p in plans):
-        lines.append("-: the checkpoint's own weights.")
+        lines.append(f"{OWN}: the checkpoint's weights.")
     if any(p.drafting for p in plans):
         lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")
     if not all(p.grounded for p in plans):

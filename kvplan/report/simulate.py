@@ -43,7 +43,7 @@ def seconds(name: str, key: str) -> Column[Timed]:
 TIMES = (
     Column[Timed](heading="", value=lambda row: row[0], align="left"),
     seconds("P50", "p50"), seconds("P90", "p90"), seconds("P95", "p95"), seconds("P99", "p99"),
-    Column[Timed](heading="limit", value=lambda row: row[2], show=show_time),
+    Column[Timed](heading="limit", value=lambda row: row[2], show=show_time, absent="none"),
 )  # fmt: skip
 BINS = (
     Column[Bin](key="start", value=lambda b: b.start),
