@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import kvplan
+from kvplan import catalog
 from kvplan.kv.spelling import clause, in_words, together
 from kvplan.report import estimate as of_estimate
 from kvplan.report import load as of_load
@@ -14,6 +15,7 @@ from kvplan.report import plans
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
 from kvplan.report.blocks import Bars, Page, Table, Text
+from kvplan.specs.serving_profile import PART, WAYS, Identity
 
 DAY = "2026-11-24"
 SMALL = {"model": "llama3.1-8b", "gpu": "h100", "on": DAY}
@@ -131,3 +133,23 @@ def test_a_table_of_full_replicas_says_so_and_explains_its_brackets() -> None:
     page = of_estimate.page(kvplan.estimate("llama3.1-70b", context="8k", techniques="fp8", on=DAY))
     assert ("In brackets: the fewest GPUs" in said(page)) is any("(" in c for c in cells(page, "by GPU", "GPUs"))
     assert "their times may be over the limits above" in said(page)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine", "words"),
+    [
+        ("no-such-gpu", "vllm", "this engine was measured on other GPUs; no server on this GPU was"),
+        ("h200", "no-such-engine", "this GPU was measured with other engines; no server of this engine was"),
+        ("mi300x", "trtllm", "and this GPU with other engines, but not both together"),
+    ],
+)
+def test_where_one_half_was_measured_it_is_named(gpu, engine, words) -> None:
+    who = Identity(gpu=gpu, engine=engine)
+    profile = catalog.serving_profile()
+    assert profile.basis(who) == PART
+    assert words in profile.evidence(PART, who)
+
+
+def test_every_basis_is_said_in_words() -> None:
+    who = Identity(gpu="h100-sxm", engine="vllm")
+    assert all(catalog.serving_profile().evidence(basis, who) for basis in WAYS)
