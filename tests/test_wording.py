@@ -10,12 +10,13 @@ import kvplan
 from kvplan import catalog
 from kvplan.kv.spelling import clause, in_words, together
 from kvplan.report import estimate as of_estimate
+from kvplan.report import launch, plans
 from kvplan.report import load as of_load
-from kvplan.report import plans
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
 from kvplan.report.blocks import Bars, Page, Table, Text
 from kvplan.specs.serving_profile import PART, WAYS, Identity
+from kvplan.units import show_percent, show_time
 
 DAY = "2026-11-24"
 SMALL = {"model": "llama3.1-8b", "gpu": "h100", "on": DAY}
@@ -153,3 +154,30 @@ def test_where_one_half_was_measured_it_is_named(gpu, engine, words) -> None:
 def test_every_basis_is_said_in_words() -> None:
     who = Identity(gpu="h100-sxm", engine="vllm")
     assert all(catalog.serving_profile().evidence(basis, who) for basis in WAYS)
+
+
+def test_a_limit_that_is_kept_says_by_how_much_in_a_sentence() -> None:
+    asked = {**SMALL, "workload": "chat", "rate": 1, "duration": "2min", "ttft": "10s"}
+    one = kvplan.simulate(**asked, tpot="none")
+    time = one.outcome.ttft.at_percentile
+    below = f"P95 of TTFT is {show_time(time)}, {show_percent(1 - time / 10)} below its limit."
+    assert of_simulate.answer(one)[2].endswith(below)
+    both = of_simulate.answer(kvplan.simulate(**asked, tpot="20ms", find_replicas=True))
+    assert "P95 of TPOT, the nearest to its limit, is" in both[2]
+    assert "spare" not in " ".join(both)
+
+
+def test_spares_that_are_much_of_the_bill_are_explained() -> None:
+    lines = [line for line in chat().why if line.startswith("Spares are 50 % of the bill: 1 replica that stands in")]
+    assert len(lines) == 1
+    assert "(spares=0)" in lines[0]
+    without = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="baseline", spares=0, on=DAY)
+    assert not any("Spares" in line for line in without.why)
+
+
+@pytest.mark.parametrize(("workload", "off"), [("chat", True), ("doc-qa", False)])
+def test_a_command_without_prefix_caching_says_why(workload, off) -> None:
+    r = kvplan.recommend(workload, "llama3.1-8b", gpus="h100", techniques="baseline", on=DAY)
+    assert r.launch is not None
+    assert ("--no-enable-prefix-caching" in r.launch.argv) is off
+    assert any("share no prefix" in line for line in launch.started(r).remarks) is off

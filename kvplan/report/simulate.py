@@ -115,8 +115,7 @@ def answer(s: Simulated) -> list[str]:
     if s.search is not None and s.search.found is not None:
         less = s.search.less
         lines.append(
-            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}), with "
-            f"{show_percent(o.margin)} to spare ({o.binding} binds)."
+            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
         )
         if b := o.busiest if s.burst else None:
             lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
@@ -125,10 +124,18 @@ def answer(s: Simulated) -> list[str]:
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
     else:
-        lines.append(f"{kept} is kept at {at}, with {show_percent(o.margin)} to spare ({o.binding} binds).")
+        lines.append(f"{kept} is kept at {at}. {nearest(o)}")
         if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
             lines.append(f"In {busy_minute(o, b)}.")
     return lines
+
+
+def nearest(o: Replayed) -> str:
+    """Return how far the time that is nearest to its limit is below it, as a sentence."""
+    name, time = max(o.measured, key=lambda m: m[1] / m[2])[:2]
+    which = ", the nearest to its limit," if len(o.measured) > 1 else ""
+    below = f"{show_percent(o.margin)} below {'it' if which else 'its limit'}"
+    return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
 
 
 def busy_minute(o: Replayed, b: Bin) -> str:
