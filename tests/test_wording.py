@@ -10,7 +10,7 @@ import kvplan
 from kvplan import catalog
 from kvplan.kv.spelling import clause, in_words, together
 from kvplan.report import estimate as of_estimate
-from kvplan.report import launch, plans
+from kvplan.report import items, launch, plans
 from kvplan.report import load as of_load
 from kvplan.report import recommend as of_recommend
 from kvplan.report import simulate as of_simulate
@@ -181,3 +181,31 @@ def test_a_command_without_prefix_caching_says_why(workload, off) -> None:
     assert r.launch is not None
     assert ("--no-enable-prefix-caching" in r.launch.argv) is off
     assert any("share no prefix" in line for line in launch.started(r).remarks) is off
+
+
+#: a workload that says no more than it must
+MINE = """
+task: qa-multi
+source: {kind: quote, ref: my own log, date: 2026-11-01}
+input: {quantiles: {0: 100, 50: 1000, 100: 4000}}
+output: {quantiles: {0: 10, 50: 100, 100: 400}}
+arrivals: {queries_per_day: 40000, burstiness: 1}
+slo: {ttft: 5s}
+"""
+
+
+def test_what_a_file_does_not_state_is_not_said_to_be_its_own(tmp_path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    sources = {f.name: f.source for f in items.workload(catalog.workload(str(file)))}
+    assert {n for n, s in sources.items() if s == "default"} == {
+        "title", "offline", "hours", "busiest_minute", "percentile",
+    }  # fmt: skip
+    assert all("my own log" in sources[n] for n in ("task", "queries_per_day", "burstiness", "ttft", "output_mean"))
+    r = kvplan.recommend(str(file), "llama3.1-8b", gpus="h100", techniques="baseline", on=DAY)
+    assert any("no hours given: the load is taken as flat over the day" in w for w in r.warnings)
+
+
+def test_a_file_that_states_its_hours_is_not_remarked_upon() -> None:
+    assert not any("hours" in w for w in chat().warnings)
+    assert {f.source for f in items.workload(catalog.workload("chat"))}.isdisjoint({"default"})
