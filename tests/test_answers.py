@@ -212,7 +212,7 @@ def test_a_quality_loss_is_written_with_both_ends_of_its_range() -> None:
 
 def test_a_wait_in_the_queue_is_written_as_a_time() -> None:
     (column,) = [c for c in load.THROUGHPUT if c.key == "queued_seconds"]
-    assert (column.show(0.25), column.show(3.2), column.show(0.0)) == ("250.0 ms", "3.2 s", "-")
+    assert (column.show(0.25), column.show(3.2), column.show(0.0)) == ("250.0 ms", "3.2 s", "none")
 
 
 def test_a_rent_is_listed_per_hour() -> None:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from kvplan.cli import group
+from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Measure, Notes, Page, Series, Text, grid
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB
@@ -159,7 +160,7 @@ def test_the_front_and_the_plans_are_drawn() -> None:
     reader, document = Reader(run(f"{PLAN} --format html")), json.loads(run(f"{PLAN} --json"))
     best = bars(reader, "Cost of a query with the best plan on each GPU")
     chosen = document["recommended"]
-    name = f"{chosen['technique']}{', ' + chosen['weights'] if chosen['weights'] else ''} on {chosen['gpu']}"
+    name = f"{together(chosen['technique'], chosen['weights'])} on {chosen['gpu']}"
     assert best[name]["value"] == chosen["usd_per_query"]["expected"]
     (front,) = (s for s in reader.specs if s["description"] == "Cost against quality")
     points = {(v["x"], v["y"]) for v in front["data"]["values"]}
@@ -175,7 +176,7 @@ def test_a_plan_at_another_load_is_the_recommendation_for_that_load() -> None:
     study = [s for s in Reader(run(f"{PLAN} --format html")).specs if "params" in s]
     assert {p["name"]: p["value"] for p in study[0]["params"]} == {"load": 1, "rent": 100}
     for plan, load in ((asked, 1), (double, 2)):
-        name = f"{plan['technique']}{', ' + plan['weights'] if plan['weights'] else ''}"
+        name = together(plan["technique"], plan["weights"])
         wanted = {"Cost": plan["usd_per_query"], "GPUs": plan["gpus"], "TTFT": 1e3 * plan["ttft"]}
         if load == 1:
             wanted["Cost"] = plan["usd_per_query"]["expected"]

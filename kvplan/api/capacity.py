@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of
+from kvplan.api.demands import MOST_SPARES, demand_of, demanded, percentile_of, unstated
 from kvplan.api.forms import formats_of
 from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.kv import spelling
@@ -83,5 +83,6 @@ def capacity(
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     find = surest if confidence is None else most
     found = find(replace(demand, engine=catalog.engine(word)), book, place, [name], count, list(formats.left))
-    warnings = (*context_warnings(spec, context), *spec.notes, *old_price(place, day), *no_bf16(place.gpu, spec))
+    warnings = (*context_warnings(spec, context), *spec.notes, *unstated(asked))
+    warnings += (*old_price(place, day), *no_bf16(place.gpu, spec))
     return replace(found, warnings=tuple(warnings))

@@ -50,6 +50,12 @@ def alike(isl: int, osl: int, day: str) -> Workload:
     )
 
 
+def unstated(workload: Workload) -> list[str]:
+    """Return what is assumed of a load whose file does not say when its requests come; nothing of an offline one."""
+    flat = "hours" in workload.defaults and not workload.offline
+    return ["no hours given: the load is taken as flat over the day; its file may have 24 weights, as hours"] * flat
+
+
 def demanded(word: str | Workload, model: ModelSpec, per_day: float | None, load: float = 1.0) -> Workload:
     """Return a workload at the volume asked for, times `load`, its images read as the model reads them."""
     demand = read_by(model, catalog.workload(word) if isinstance(word, str) else word, catalog.all_models)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.demands import MOST_SPARES, demand_of
+from kvplan.api.demands import MOST_SPARES, demand_of, unstated
 from kvplan.api.forms import formats_of
 from kvplan.api.places import no_price
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, price_list, site
@@ -61,9 +61,8 @@ def fleet(
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{request.name}: {job.name}")
-        warnings |= {
-            f"for {job.name}: {line}": None for line in (*context_warnings(job.model, longest), *job.model.notes)
-        }
+        said = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
+        warnings |= {f"for {job.name}: {line}": None for line in said}
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     listed, owned = price_list(None, prices), values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())

@@ -7,7 +7,7 @@ from typing import Any
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmed
-from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of
+from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of, unstated
 from kvplan.api.markets import market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
@@ -161,7 +161,7 @@ def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     model = question.demand.model
     counted = r.plan is not None and r.plan.drafting is not None and r.plan.drafting.draft.kind == "mtp"
     notes = [note for note in model.notes if not (counted and "multi-token" in note)]
-    warnings = [*context_warnings(model, question.context), *notes]
+    warnings = [*context_warnings(model, question.context), *notes, *unstated(r.demand.workload)]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
         warnings += trust(r.demand, r.plan, r.site) if r.plan is not None else ()

@@ -107,6 +107,15 @@ def _read(word: str) -> Workload:
         notes=tuple(str(n) for n in listed(raw.get("notes", []), f"{location}: notes", "[one sentence]")),
         source=source,
         sources=sources,
+        defaults=_defaults(raw),
+    )
+
+
+def _defaults(raw: Document) -> tuple[str, ...]:
+    """Return the names of the figures that a file, already read, does not state."""
+    places = {"": ("title", "offline"), "arrivals": ("hours", "burstiness", "busiest_minute"), "slo": ("percentile",)}
+    return tuple(
+        name for place, names in places.items() for name in names if name not in (raw[place] if place else raw)
     )
 
 

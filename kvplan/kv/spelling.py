@@ -3,6 +3,7 @@
 from functools import lru_cache
 from re import findall
 
+from kvplan.architectures.formats import FORMATS
 from kvplan.errors import Incompatible, UnknownName
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.techniques import TECHNIQUES, Speed, Support, Technique, has_heads, latents
@@ -70,6 +71,27 @@ def one_part(piece: str) -> tuple[Technique, str]:
 def canonical(text: str) -> str:
     """Return a technique's one spelling, parts in the order they act."""
     return "+".join(f"{kind.name}:{argument}" if argument else kind.name for kind, argument in parts(text)) or BASELINE
+
+
+def in_words(text: str) -> str:
+    """Return a technique as sentences and charts name it: 'uncompressed', 'mhc:4x', 'fp8 cache'.
+
+    What is also a format of weights is said to be the cache's.
+    """
+    name = canonical(text)
+    shared = any(kind.name in FORMATS for kind, _ in parts(name))
+    return "uncompressed" if name == BASELINE else f"{name} cache" if shared else name
+
+
+def together(text: str, weights: str | None) -> str:
+    """Return a technique and a weight format as charts name them: 'fp8 cache, fp8 weights'."""
+    return f"{in_words(text)}, {weights} weights" if weights else in_words(text)
+
+
+def clause(text: str, weights: str | None) -> str:
+    """Return what follows a model's name: ' with fp8 cache and fp8 weights'; '' where nothing was changed."""
+    changed = [in_words(text)] * (canonical(text) != BASELINE) + [f"{weights} weights"] * bool(weights)
+    return f" with {' and '.join(changed)}" if changed else ""
 
 
 #: the order in which techniques act: narrow the vectors, then choose tokens, then round the elements

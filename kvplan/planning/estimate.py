@@ -59,6 +59,11 @@ class Estimate(Result, of="estimate"):
         return self.sites[0].engine
 
     @property
+    def weights(self) -> str | None:
+        """Format of the weights, None for the checkpoint's own."""
+        return self.sites[0].weights
+
+    @property
     def usual(self) -> bool:
         """Whether the limits are those that stand where none is given."""
         return self.limits == usual_limits(self.query)

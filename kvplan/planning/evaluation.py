@@ -65,6 +65,7 @@ class Evaluation:
     needs: tuple[str, ...] = ()  #: what serving it takes, as sentences
     #: why it is infeasible, '' where it is not
     reason: str = ""
+    short: bool = False  #: whether memory is what it lacks
     #: the replicas it was chosen among, each full
     full: "tuple[Timing, ...]" = ()
     #: one query at a time, and the baseline's load, on the baseline's GPUs; the largest load within the limits on the

@@ -81,10 +81,10 @@ class Plan:
 
     @property
     def label(self) -> str:
-        """The plan in a few words: 'fp8 on 2 x tp4 b200'."""
+        """The plan in a few words: 'fp8 cache on 2 x tp4 b200'."""
         weights = f", {self.form} weights" if self.form else ""
         drafts = f", {self.drafting.words}" if self.drafting else ""
-        return f"{self.technique} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
+        return f"{spelling.in_words(self.technique)} on {self.replicas} x {self.parallel} {self.gpu}{weights}{drafts}"
 
 
 def rank(objective: str, least: float = 0.0) -> Any:
@@ -276,14 +276,16 @@ def runners_up(able: Sequence[Plan], plans: Sequence[Plan]) -> tuple[Plan, ...]:
     return tuple(p for p in plans if p in kept)
 
 
+def marks(p: Plan) -> tuple[float, float, float]:
+    """Return what makes a plan good, each the better the smaller: cost [USD], loss of quality, latency [s]."""
+    return (inf if p.usd is None else p.usd, lost(p), p.e2e)
+
+
+def beats(o: Plan, p: Plan) -> bool:
+    """Return whether a plan is at least as good as another in cost, quality and latency, and better in one."""
+    return marks(o) != marks(p) and all(a <= b for a, b in zip(marks(o), marks(p), strict=True))
+
+
 def front(plans: Sequence[Plan]) -> tuple[Plan, ...]:
-    """Return the plans no other is at least as good as in cost, quality and latency, and better in one."""
-
-    def marks(p: Plan) -> tuple[float, float, float]:
-        return (inf if p.usd is None else p.usd, lost(p), p.e2e)
-
-    def beaten(p: Plan) -> bool:
-        mine = marks(p)
-        return any(all(a <= b for a, b in zip(marks(o), mine, strict=True)) and marks(o) != mine for o in plans)
-
-    return tuple(sorted((p for p in plans if not beaten(p)), key=marks))
+    """Return the plans that no other one beats."""
+    return tuple(sorted((p for p in plans if not any(beats(o, p) for o in plans)), key=marks))

@@ -20,6 +20,12 @@ SMALL = 0.03
 SAME = 0.005
 
 
+#: share of a bill from which spare replicas are worth a sentence
+MUCH = 1 / 3
+#: the bill's line of them
+SPARES = "spares"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """A plan and what it was chosen from."""
@@ -59,6 +65,7 @@ def why(
     yield from speculation(d)
     yield from looser_limits(d)
     yield from idle(d, bill)
+    yield from spares(d, bill)
     yield from apis(d, volumes)
 
 
@@ -116,7 +123,8 @@ def compression(d: Decision) -> Iterable[str]:
     usable = [p for p in alike if p.pair in d.pairs]
     if plan.technique != spelling.BASELINE:
         plain = [p for p in usable if p.technique == spelling.BASELINE]
-        yield from against(plan, plan.technique, min(plain, key=usd, default=None), "the best uncompressed plan")
+        what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
+        yield from against(plan, what, best, "the best uncompressed plan")
     if plan.form is not None:
         kept = [p for p in usable if p.form is None]
         best = min(kept, key=usd, default=None)
@@ -126,7 +134,8 @@ def compression(d: Decision) -> Iterable[str]:
         drop = best.quality.drop
         loss = f"{show_percent(drop, 1)} quality loss" if drop is not None else "unknown quality loss"
         change = usd(best) / plan.usd - 1
-        yield f"{best.technique} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
+        name = spelling.in_words(best.technique)
+        yield f"{name} would cost {compared(change)} ({best.label}; {loss}), but {engine} does not serve it."
 
 
 def against(plan: Plan, what: str, other: Plan | None, which: str) -> Iterable[str]:
@@ -269,6 +278,19 @@ def idle(d: Decision, bill: Bill | None) -> Iterable[str]:
         causes += ["replicas cannot be divided"]
         listed = f"{', '.join(causes[:-1])} and {causes[-1]}" if len(causes) > 1 else causes[0]
         yield f"Idle GPUs are {show_percent(amount / bill.total)} of the bill, because {listed}."
+
+
+def spares(d: Decision, bill: Bill | None) -> Iterable[str]:
+    """Yield what spare replicas are, where they are a good part of the bill."""
+    amount = sum(line.amount for line in bill.lines if line.name == SPARES) if bill else 0.0
+    if bill is None or amount < MUCH * bill.total:
+        return
+    many = d.demand.spares
+    stand = "1 replica that stands" if many == 1 else f"{many} replicas that stand"
+    yield (
+        f"Spares are {show_percent(amount / bill.total)} of the bill: {stand} in when another fails. Without "
+        f"{'it' if many == 1 else 'them'} (spares=0) a failure leaves fewer replicas than the load is planned for."
+    )
 
 
 def apis(d: Decision, volumes: Sequence[tuple[ApiPrice, BreakEven]]) -> Iterable[str]:

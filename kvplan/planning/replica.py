@@ -116,7 +116,7 @@ def evaluate(case: Case, technique: str) -> Evaluation:
         return replace(row, reason=refused)
     fitting = fit(case, layout, shapes)
     if not fitting:
-        return replace(row, reason=does_not_fit(case, layout, shapes[-1]))
+        return replace(row, reason=does_not_fit(case, layout, shapes[-1]), short=True)
     timings = [timed(case, layout, p, n) for p, n in fitting]
     cheapest = min(timings, key=lambda t: (t.gpu_seconds, t.parallel.gpus))
     return filled(case, replace(row, fewest_gpus=fitting[0][0].gpus, full=tuple(timings)), cheapest)

@@ -6,6 +6,11 @@ from kvplan.report.blocks import Column, Table, Text, table
 from kvplan.units import MONTH, short_odds, show_percent, show_usd
 
 
+def money(usd: float | None) -> str:
+    """Return a plan's cost, or that no price is known. [USD]"""
+    return "no price" if usd is None else show_usd(usd)
+
+
 def variations_table(r: Recommendation) -> Table | None:
     """Return the plan for other values of what was varied, None where nothing was."""
     if not r.variations:
@@ -26,8 +31,10 @@ def variations_table(r: Recommendation) -> Table | None:
             wraps=True,
         ),
         Column[Variation](heading="GPUs", value=lambda v: v.answer.plan and v.answer.plan.gpus),
-        Column[Variation](heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd),
-        Column[Variation](heading="a month", value=monthly, show=show_usd),
+        Column[Variation](
+            heading="$ / query", value=lambda v: v.answer.plan, show=lambda p: money(p.usd), absent="no plan"
+        ),
+        Column[Variation](heading="a month", value=lambda v: v.answer.plan and v, show=lambda v: money(monthly(v))),
         Column[Variation](
             heading="limits kept", value=lambda v: v.answer.plan and v.answer.plan.slo_probability, show=short_odds
         ),
@@ -44,7 +51,9 @@ def engines_table(r: Recommendation) -> Table | None:
         Column[Recommendation](
             heading="plan", value=lambda x: x.plan.label if x.plan else x.lacking, align="left", wraps=True
         ),
-        Column[Recommendation](heading="$ / query", value=lambda x: x.plan and x.plan.usd, show=show_usd),
+        Column[Recommendation](
+            heading="$ / query", value=lambda x: x.plan, show=lambda p: money(p.usd), absent="no plan"
+        ),
         Column[Recommendation](
             heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=short_odds
         ),

@@ -19,7 +19,8 @@ def of_estimate(e: Estimate) -> Iterator[Block]:
     yield Bars("KV cache of one sequence", "GiB", held)
     for site in e.sites:
         rows = [r for r in e.rows if r.gpu == site.gpu.name]
-        title = f"Cost of a query within the limits on {site.gpu.title}, with its 80 % interval"
+        weights = f", {site.weights} weights" if site.weights else ""
+        title = f"Cost of a query within the limits on {site.gpu.title}{weights}, with its 80 % interval"
         yield Bars(title, "USD a query", tuple(priced(rows, e.cheapest(site.gpu.name))))
         yield from roofline(site, [r for r in rows if r.decode])
 

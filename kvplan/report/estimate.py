@@ -23,7 +23,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, same_gpus
+from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, limits_cell, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
 from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
@@ -32,7 +32,7 @@ from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, 
 SHOWN = 12
 LEGEND = (
     "GPUs: the replica on which a query costs least at its largest load within the limits; batch: requests in "
-    "flight; -: not even a lone query keeps the limits. Times are means in steady state, without prefix caching. "
+    "flight. Times are means in steady state, without prefix caching. "
     "Quality loss: expected, with the most it may be, on questions that come after the cache was compressed; "
     "kvplan techniques shows that of a workload's own tasks."
 )
@@ -40,6 +40,12 @@ PREDICTED = (
     "Measured servers used 16-bit or quantised caches only; times of all other techniques are model predictions."
 )
 EQUATION = "KV bytes = layers x kept tokens x vectors x width x bits / 8"
+#: what stands for the GPUs of a row that has none
+MARKS = {
+    "too slow": "not even a lone query keeps the limits",
+    "not applicable": "the technique is not for this model",
+    "cannot run": "below it says why",
+}
 UNMEASURED = "* No server on this GPU was measured; its times are extrapolated"
 
 
@@ -66,17 +72,18 @@ def page(e: Estimate, explained: bool = False) -> Page:
 
 def answer(e: Estimate) -> str:
     """Say what a query costs within the limits uncompressed, and with the technique that helps most."""
-    head = f"{e.model.title} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
+    served = f"{e.model.title}{spelling.clause(spelling.BASELINE, e.weights)}"
+    head = f"{served} at {show_tokens(e.query.context)} needs {show_bytes(e.stored)} of KV cache per sequence."
     if not e.feasible:
         return f"{head} It cannot be served this way: {next(r.reason for r in e.rows if r.reason)}."
     if e.overall is None:
         return f"{head} {no_load(e)}"
     if e.served is None:
-        unserved = f"only with {e.overall.technique}, which {e.engine.title} does not serve"
+        unserved = f"only with {spelling.in_words(e.overall.technique)}, which {e.engine.title} does not serve"
         return f"{head} {within(e)}, it can be served {unserved}: {at_limits(e, e.overall)}."
     if e.uncompressed is None:
         cause = "does not fit" if not e.rows[0].feasible else "does not keep these limits"
-        chosen = f"with {e.served.technique}, {at_limits(e, e.served)}"
+        chosen = f"with {spelling.in_words(e.served.technique)}, {at_limits(e, e.served)}"
         return f"{head} {within(e)}, {chosen}. Uncompressed it {cause}."
     return (
         f"{head} {within(e)}, uncompressed, {at_limits(e, e.uncompressed)}. {compressed(e, e.uncompressed, e.served)}"
@@ -129,7 +136,8 @@ def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
         return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
     place = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
     many = f", with {show_count(new.batch, 'request')} at once{place}"
-    return f"{chosen.technique} costs {show_percent(change, 0)} less, {show_usd(new.usd)}{many}.{cheaper_guess(e)}"
+    less = f"{show_percent(change, 0)} less, {show_usd(new.usd)}"
+    return f"{spelling.in_words(chosen.technique)} costs {less}{many}.{cheaper_guess(e)}"
 
 
 def cheaper_guess(e: Estimate) -> str:
@@ -154,6 +162,8 @@ def standing(e: Estimate) -> str:
 def legend(e: Estimate) -> Iterator[str]:
     """Yield what the columns mean, and which techniques no measured server ran."""
     yield LEGEND
+    said = {limits_cell(row) for row in e.rows}
+    yield from (f"{mark[:1].upper()}{mark[1:]}: {meaning}." for mark, meaning in MARKS.items() if mark in said)
     kinds = [kind for row in e.rows for kind, _ in spelling.parts(row.technique)]
     if any(kind.factor != "bits" for kind in kinds):
         yield PREDICTED
@@ -186,7 +196,7 @@ def technique_tables(e: Estimate, site: Site) -> Iterator[Table]:
     first = next((r for r in rows if r.lone and r.same_load), None)
     if first is None or first.lone is None or first.same_load is None:
         return
-    fills = "uncompressed" if first.technique == spelling.BASELINE else f"with {first.technique}"
+    fills = f"{'' if first.technique == spelling.BASELINE else 'with '}{spelling.in_words(first.technique)}"
     place = f"the same {show_count(first.lone.gpus, 'GPU')} ({first.lone.parallel})"
     title = f"{site.gpu.title}: a lone query, and as many as fit {fills} ({first.same_load.batch:,}), on {place}"
     yield table(title, (*NAME, *same_gpus(first.same_load.batch)), [r for r in rows if r.feasible], tone=tone)
@@ -198,8 +208,18 @@ def gpu_table(rows: Sequence[Evaluation]) -> Iterator[Block]:
     if not rows:
         return
     yield table("Uncompressed, by GPU, each replica kept full", GPU, fit[:SHOWN])
-    more = len(rows) - len(fit[:SHOWN])
-    yield Text(f"{UNMEASURED}.{' The JSON answer lists all that have a price.' if more > 0 else ''}", "quiet")
+    yield Text(" ".join(gpu_legend(rows, fit[:SHOWN])), "quiet")
+
+
+def gpu_legend(rows: Sequence[Evaluation], shown: Sequence[Evaluation]) -> Iterator[str]:
+    """Yield what the table of GPUs shows: full replicas, whatever they take, and the marks that occur."""
+    yield "These replicas are full, so that a query costs least: their times may be over the limits above."
+    if any(r.gpus != r.fewest_gpus for r in shown):
+        yield "In brackets: the fewest GPUs that hold a request."
+    if not all(r.grounded for r in shown):
+        yield f"{UNMEASURED}."
+    if len(rows) > len(shown):
+        yield "The JSON answer lists all that have a price."
 
 
 def source_lines(e: Estimate) -> Iterator[str]:
@@ -251,6 +271,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
         answer=answer(e),
         warnings=list(e.warnings),
         model=about(e.model),
+        weights=e.weights,
         query={"context_tokens": e.query.context, "input_tokens": e.query.prompt, "output_tokens": e.query.output},
         limits={"ttft": e.limits.ttft, "tpot": e.limits.tpot, "usual": e.usual},
         calibration=[calibration(s.calibration) for s in e.sites],
@@ -264,6 +285,7 @@ def document(e: Estimate, explained: bool = False) -> Json:
 def row(e: Estimate, r: Evaluation, explained: bool) -> Json:
     """Return one technique's figures under the fixed spellings."""
     document = record(TECHNIQUE, r)
+    document["weights"] = e.weights
     if explained and r.layout is not None:
         decode, prefill = steps_of(r, e.site(r).calibration)
         lines = list(equation(r.layout, e.query.context))

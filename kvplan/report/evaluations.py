@@ -35,10 +35,15 @@ def part(kind: techniques.Technique) -> Json:
     }
 
 
+def cannot(r: Evaluation) -> str:
+    """Return in two words why a technique cannot be served."""
+    return "not applicable" if r.layout is None else "does not fit" if r.short else "cannot run"
+
+
 def gpus_cell(r: Evaluation) -> str:
     """Return the GPUs of the replica, and in brackets the fewest that hold a sequence."""
     if not r.feasible:
-        return "does not fit"
+        return cannot(r)
     return f"{r.gpus}" if r.gpus == r.fewest_gpus else f"{r.gpus} ({r.fewest_gpus})"
 
 
@@ -60,12 +65,18 @@ def of_point(key: str, figure: Callable[[OperatingPoint], Any], **how: Any) -> C
 
 def limits_cell(r: Evaluation) -> str:
     """Return the GPUs on which a query costs least within the limits."""
-    return f"{r.same_limits.gpus}" if r.same_limits else "-" if r.feasible else "does not fit"
+    return f"{r.same_limits.gpus}" if r.same_limits else "too slow" if r.feasible else cannot(r)
 
 
 def limits_usd(r: Evaluation) -> str:
     """Return the cost of a query within the limits."""
     p = r.same_limits
+    return "-" if p is None else "no price" if p.usd is None else show_usd(p.usd)
+
+
+def lone_usd(r: Evaluation) -> str:
+    """Return the cost of a lone query."""
+    p = r.lone
     return "-" if p is None else "no price" if p.usd is None else show_usd(p.usd)
 
 
@@ -82,13 +93,13 @@ def same_gpus(batch: int) -> tuple[Column[Evaluation], ...]:
     """Return the columns of a lone query and of a load of `batch` requests, on the same GPUs."""
     many = f"batch {batch:,}"
     return (
-        of_point("lone.gpus", lambda p: p.gpus, heading="GPUs"),
+        of_point("lone.gpus", lambda p: p.gpus, heading="GPUs", absent="does not fit"),
         of_point("lone.ttft", lambda p: p.ttft, heading="batch 1\nTTFT", show=show_time),
         of_point("lone.tpot", lambda p: p.tpot, heading="batch 1\nTPOT", show=show_time),
-        of_point("lone.usd_per_query", lambda p: p.usd, heading="batch 1\n$ / query", show=show_usd),
+        of_point("lone.usd_per_query", lambda p: p.usd, heading="batch 1\n$ / query", cell=lone_usd),
         of_point("same_load.batch", lambda p: p.batch),
         of_point("same_load.gpus", lambda p: p.gpus),
-        of_point("same_load.ttft", lambda p: p.ttft, heading=f"{many}\nTTFT", show=show_time),
+        of_point("same_load.ttft", lambda p: p.ttft, heading=f"{many}\nTTFT", show=show_time, absent="does not fit"),
         of_point("same_load.tpot", lambda p: p.tpot, heading=f"{many}\nTPOT", show=show_time),
     )
 

@@ -10,7 +10,7 @@ from kvplan.units import HOUR, short_odds, show_percent, show_time, show_usd
 LEGEND = (
     "prompts: input tokens of the requests served there. share: of the workload's requests. replicas: those that serve "
     "+ spares. TTFT and TPOT: at the workload's percentile, with the replicas as full as planned. kept: "
-    "the probability that the latency limits are kept."
+    "the probability that the latency limits are kept. own: the checkpoint's weights."
 )
 
 
@@ -49,7 +49,7 @@ USE = (
     Column[Use](key="dp", value=lambda u: u.option.plan.parallel.data),
     Column[Use](key="technique", heading="technique", value=lambda u: u.option.plan.technique, align="left"),
     Column[Use](
-        key="weights", heading="weights", value=lambda u: u.option.plan.form, absent="-", align="left"
+        key="weights", heading="weights", value=lambda u: u.option.plan.form, absent="own", align="left"
     ),
     Column[Use](key="gpus", value=lambda u: u.gpus),
     Column[Use](key="requests_in_flight", value=lambda u: int(u.option.requests)),

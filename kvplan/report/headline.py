@@ -1,6 +1,6 @@
 """The sentences a recommendation begins with: the plan, its cost, its odds, and what was asked."""
 
-from kvplan.kv.spelling import BASELINE
+from kvplan.kv.spelling import BASELINE, clause
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.remedies import STEP
@@ -22,9 +22,7 @@ def answer(r: Recommendation) -> str:
     head = f"{demand.workload.title} on {demand.model.title}"
     if p is None or r.site is None:
         return f"{head}: {r.lacking}."
-    how = "uncompressed" if p.technique == BASELINE else f"with {p.technique}"
-    if p.form:
-        how += f" with {p.form} weights" if p.technique == BASELINE else f" on the KV cache and {p.form} weights"
+    how = f"{'uncompressed' if p.technique == BASELINE else ''}{clause(p.technique, p.form)}".strip()
     how += f" and {p.drafting.words} a step" if p.drafting else ""
     replicas = f"{p.gpus}x {r.site.gpu.title} ({p.replicas} replica{'s' * (p.replicas > 1)} of {p.parallel})"
     if r.bill and r.bill.gpus > p.gpus:

@@ -56,7 +56,7 @@ def model(m: ModelSpec) -> list[Field]:
 def gpu(g: Gpu) -> list[Field]:
     """Return the fields of a GPU that are known."""
     return [
-        Field(name, value, str(g.sources.get(name, "default")), unit)
+        Field(name, value, str(g.sources.get(name, DEFAULT)), unit)
         for name, unit in GPU_FIELDS.items()
         if (value := getattr(g, name)) is not None
     ]
@@ -112,6 +112,8 @@ def price(prices: Iterable[Price]) -> list[Field]:
     ]
 
 
+#: the source of what a file does not state
+DEFAULT = "default"
 #: the source of what a workload's figures imply
 DERIVED = "derived from the figures above"
 
@@ -120,7 +122,7 @@ def workload(w: Workload) -> list[Field]:
     """Return the fields of a workload: lengths and their parts, reuse, arrivals, limits."""
     own = str(w.source)
     return [
-        *(Field(name, getattr(w, name), own) for name in ("title", "task", "offline")),
+        *(Field(name, getattr(w, name), stated(w, name, own)) for name in ("title", "task", "offline")),
         *lengths(w, "input", w.parts, w.input, DERIVED if w.parts else str(w.sources["input"])),
         *lengths(w, "output", w.answer, w.output, DERIVED if w.answer else str(w.sources["output"])),
         *reuse(w),
@@ -128,6 +130,11 @@ def workload(w: Workload) -> list[Field]:
         *items(w),
         *(Field("note", note, own) for note in w.notes),
     ]
+
+
+def stated(w: Workload, name: str, source: str) -> str:
+    """Return the source of a figure, or that it is kvplan's default."""
+    return DEFAULT if name in w.defaults else source
 
 
 def items(w: Workload) -> Iterator[Field]:
@@ -164,11 +171,11 @@ def arrivals(w: Workload) -> Iterator[Field]:
     """Yield how requests arrive and how long they may take."""
     a, s, own = w.arrivals, w.slo, str(w.sources["arrivals"])
     yield Field("queries_per_day", a.queries_per_day, own)
-    yield Field("hours", a.hours, own, "hours")
+    yield Field("hours", a.hours, stated(w, "hours", own), "hours")
     yield Field("peak_factor", round(a.peak_factor, 4), DERIVED)
-    yield Field("burstiness", a.burstiness, own)
-    yield Field("busiest_minute", a.busiest_minute, own)
+    yield Field("burstiness", a.burstiness, stated(w, "burstiness", own))
+    yield Field("busiest_minute", a.busiest_minute, stated(w, "busiest_minute", own))
     limits = (("ttft", s.ttft, "s"), ("tpot", s.tpot, "s"), ("e2e", s.e2e, "s"))
     for name, value, unit in (*limits, ("percentile", round(100 * s.percentile, 6), "")):
         if value is not None:
-            yield Field(name, value, str(w.sources["slo"]), unit)
+            yield Field(name, value, stated(w, name, str(w.sources["slo"])), unit)

@@ -18,7 +18,7 @@ def started(r: Recommendation) -> Code | None:
         return None
     each = "Start" if r.launch.replicas == 1 else f"Start each of the {r.launch.replicas} replicas"
     heading = f"{each} with {r.demand.engine.title} {r.demand.engine.version}"
-    return Code(heading, tuple(folded(r.launch.argv)), tuple(remarks(r.launch)))
+    return Code(heading, tuple(folded(r.launch.argv)), (*remarks(r.launch), *alone(r)))
 
 
 def remarks(found: Launch) -> Iterator[str]:
@@ -26,6 +26,14 @@ def remarks(found: Launch) -> Iterator[str]:
     if found.file:
         yield f"{FILE}: {'; '.join(flat(found.file))}"
     yield from (sentence(line) for line in found.missing)
+
+
+def alone(r: Recommendation) -> Iterator[str]:
+    """Yield why prefixes are not cached, where the command says so and the requests share nothing."""
+    known = r.demand.engine.launch
+    off = known is not None and known.no_prefixes and r.needs is not None and not r.needs.prefixes
+    if off and not r.demand.workload.prefix_share:
+        yield "Prefix caching is off, because the requests of this workload share no prefix."
 
 
 def folded(argv: Sequence[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from kvplan.kv.spelling import clause
 from kvplan.planning.load import Largest, Point, Survey, Times
 from kvplan.planning.server import Server
 from kvplan.planning.site import Limits
@@ -52,7 +53,7 @@ THROUGHPUT = (
     Column[Point](key="running", heading="running", value=lambda p: p.running, show=number),
     Column[Point](
         key="queued_seconds", heading="queueing time", value=lambda p: p.queued,
-        show=lambda t: show_time(t) if t >= 1e-3 else "-",
+        show=lambda t: show_time(t) if t >= 1e-3 else "none",
     ),
     Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=lambda x: f"{x:,.3g}"),
     Column[Point](key="request_seconds", value=lambda p: p.cycle),
@@ -94,8 +95,8 @@ def title(s: Server) -> str:
         else ""
     )
     held = f", {s.cached:,} of them cached" if s.cached else ""
-    technique = f", {s.technique}" if s.technique != "baseline" else ""
-    server = f"{s.model.title}{technique} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
+    served = f"{s.model.title}{clause(s.technique, s.site.weights)}"
+    server = f"{served} on {s.gpus}x {s.site.gpu.title} ({s.parallel}{split})"
     return f"{server} with {s.site.engine.title}, {s.prompt:,} input tokens{held}, {s.output:,} output tokens"
 
 

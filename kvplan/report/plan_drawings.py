@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from kvplan.kv.spelling import in_words, together
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report.blocks import Bars, Block, Chart, Measure, Readout, Series, Slider, WhatIf
@@ -29,14 +30,14 @@ def compared(plans: Sequence[Plan], best: Plan | None) -> tuple[Measure, ...]:
 
 def label(p: Plan) -> str:
     """Return a plan's technique, weights where they were converted, and GPU."""
-    return f"{p.technique}{f', {p.form}' if p.form else ''} on {p.gpu}"
+    return f"{together(p.technique, p.form)} on {p.gpu}"
 
 
 def pareto(plans: Sequence[Plan]) -> Chart:
     """Return plans as points: cost, and quality lost; one series a technique, each point with its plan's name."""
     known = [(p, p.usd, 100 * p.quality.drop) for p in plans if p.usd is not None and p.quality.drop is not None]
     series = tuple(
-        Series(technique, usd, lost, joined=False, names=tuple(p.label for p in chosen))
+        Series(in_words(technique), usd, lost, joined=False, names=tuple(p.label for p in chosen))
         for technique in dict.fromkeys(p.technique for p, *_ in known)
         for chosen, usd, lost in [zip(*(row for row in known if row[0].technique == technique), strict=True)]
     )
@@ -73,7 +74,7 @@ def what_if(answers: Sequence[tuple[float, Recommendation]], asked: Recommendati
         "plan",
         tuple(
             {
-                "plan": f"{p.technique}{f', {p.form}' if p.form else ''}",
+                "plan": together(p.technique, p.form),
                 "load": factor,
                 "usd": None if p.usd is None else p.usd / 100,
                 "gpus": p.gpus,

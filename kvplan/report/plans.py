@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvplan.planning.plan import Plan
+from kvplan.planning.plan import TIE, Plan, beats, surely
 from kvplan.planning.site import Limits
 from kvplan.report.blocks import Block, Column, Table, Text, table
 from kvplan.report.losses import at_most
-from kvplan.units import short_odds, show_percent, show_time, show_usd
+from kvplan.units import short_odds, show_odds, show_percent, show_time, show_usd
 
 GPUS = "Best plan on each GPU"
 KINDS = "Best plan with each technique and weight format"
@@ -31,6 +31,8 @@ def kept(p: Plan) -> str:
     return f"{p.technique}{drafts}{'' if p.served_by_engine else ' +'}"
 
 
+#: what weights are called that no plan converts
+OWN = "own"
 #: what a plan is and reaches; money per query
 PLAN = (
     Column[Plan](
@@ -44,7 +46,7 @@ PLAN = (
     Column[Plan](key="tp", value=lambda p: p.parallel.tensor),
     Column[Plan](key="dp", value=lambda p: p.parallel.data),
     Column[Plan](key="pp", value=lambda p: p.parallel.pipeline),
-    Column[Plan](key="weights", value=lambda p: p.form, absent="-", align="left"),
+    Column[Plan](key="weights", value=lambda p: p.form, absent=OWN, align="left"),
     Column[Plan](key="replicas", heading="replicas", value=lambda p: p.replicas, cell=size),
     Column[Plan](key="gpus", heading="GPUs", value=lambda p: p.gpus),
     Column[Plan](key="requests_in_flight", value=lambda p: p.in_flight),
@@ -79,11 +81,32 @@ PLAN = (
 )  # fmt: skip
 
 
-def plans_table(title: str, plans: Sequence[Plan], limits: Limits) -> Table:
-    """Return plans side by side; the first is the best, unless all of them are barred."""
-    first = plans[0] if title != BARRED else None
+def plans_table(title: str, plans: Sequence[Plan], limits: Limits, best: Plan | None) -> Table:
+    """Return plans side by side; the recommended one alone is marked as the best."""
     keys = 3 if any(p.form for p in plans) else 2  # technique, GPU and weights tell plans apart
-    return table(title, columns(plans, limits), plans, keys=keys, tone=lambda p: "best" if p is first else "plain")
+    return table(title, columns(plans, limits), plans, keys=keys, tone=lambda p: "best" if p == best else "plain")
+
+
+def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Text | None:
+    """Return why a recommended plan is not on the Pareto front, None where it is."""
+    better = None if plan is None or plan in front else next((o for o in front if beats(o, plan)), None)
+    if plan is None or better is None:
+        return None
+    said = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
+    return Text(f"{said} {preferred(plan, better, objective)}.", "quiet")
+
+
+def preferred(plan: Plan, other: Plan, objective: str) -> str:
+    """Return why a plan is taken before one that is as good or better in cost, quality and latency."""
+    if objective != "cost":
+        return f"plans were ranked by {objective}"
+    if other.margin > plan.margin and (other.weighed or 0.0) > (plan.weighed or 0.0) * (1 + TIE):
+        return f"its price rests on one offer, so it is ranked at {other.margin:.2f} times its cost"
+    equal = f"costs within {show_percent(TIE)} of the least count as equal"
+    if surely(other.slo_probability) < surely(plan.slo_probability):
+        odds = f"{show_odds(plan.slo_probability)} probability, not {show_odds(other.slo_probability)}"
+        return f"{equal}, and this plan keeps the limits with {odds}"
+    return f"{equal}, and this plan changes less of the model or takes fewer GPUs"
 
 
 def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
@@ -103,7 +126,7 @@ def legend(plans: Sequence[Plan], limits: Limits) -> Block:
         "the latency limits are kept; in brackets the most that the quality loss may be."
     ]
     if any(p.form for p in plans):
-        lines.append("-: the checkpoint's own weights.")
+        lines.append(f"{OWN}: the checkpoint's weights.")
     if any(p.drafting for p in plans):
         lines.append("After a comma: what drafts tokens for speculative decoding, and how many for each step.")
     if not all(p.grounded for p in plans):

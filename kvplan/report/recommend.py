@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 
 from kvplan.kv.budget import Line
-from kvplan.kv.spelling import BASELINE
+from kvplan.kv.spelling import BASELINE, in_words
 from kvplan.money.api import BreakEven
 from kvplan.planning.confirm import ROUTER
 from kvplan.planning.hosting import per_million
@@ -30,7 +30,7 @@ from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_
 from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, billed, swing_table, terms_table
 from kvplan.report.headline import answer, asked, standing
 from kvplan.report.plan_drawings import of_plans
-from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, plans_table
+from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, off_front, plans_table
 from kvplan.report.sources import assumed, brief, calibration, price, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time
 
@@ -84,12 +84,13 @@ def page(r: Recommendation) -> Page:
         terms_table(r),
         notes("Why", (f"- {line}" for line in r.why)),
         swing_table(r),
-        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits)
+        plans_table(GPUS if r.plan else BARRED, gpus[: max(SHOWN, r.named)], limits, r.plan)
         if r.alternatives and gpus
         else None,
-        plans_table(KINDS, kinds[:SHOWN], limits) if r.plan and len(kinds) > 1 else None,
+        plans_table(KINDS, kinds[:SHOWN], limits, r.plan) if r.plan and len(kinds) > 1 else None,
         legend(marked, limits) if r.alternatives else None,
-        plans_table(FRONT, r.front[:SHOWN], limits) if len(r.front) > 1 else None,
+        plans_table(FRONT, r.front[:SHOWN], limits, r.plan) if len(r.front) > 1 else None,
+        off_front(r.plan, r.front, r.objective) if len(r.front) > 1 else None,
         notes("What cannot be used", merged((named(x), x.reason) for x in r.rejected)),
         notes("Speculative decoding", speculative(r.plan)),
         notes("Quality", r.plan.quality.caveats if r.plan else ()),
@@ -100,8 +101,10 @@ def page(r: Recommendation) -> Page:
 def named(x: Rejected) -> str:
     """Return what a reason is about: a technique, its weights, or a GPU."""
     if x.weights:
-        return f"{x.weights} weights" if x.technique == BASELINE else f"{x.technique} with {x.weights} weights"
-    return x.technique or x.gpu
+        return (
+            f"{x.weights} weights" if x.technique == BASELINE else f"{in_words(x.technique)} with {x.weights} weights"
+        )
+    return in_words(x.technique) if x.technique else x.gpu
 
 
 def speculative(p: Plan | None) -> Iterator[str]:

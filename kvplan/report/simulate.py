@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import inf
 
 from kvplan.api.simulate import Simulated
+from kvplan.kv.spelling import clause
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate.buckets import RELATIVE
 from kvplan.planning.simulate import BURST
@@ -42,7 +43,7 @@ def seconds(name: str, key: str) -> Column[Timed]:
 TIMES = (
     Column[Timed](heading="", value=lambda row: row[0], align="left"),
     seconds("P50", "p50"), seconds("P90", "p90"), seconds("P95", "p95"), seconds("P99", "p99"),
-    Column[Timed](heading="limit", value=lambda row: row[2], show=show_time),
+    Column[Timed](heading="limit", value=lambda row: row[2], show=show_time, absent="none"),
 )  # fmt: skip
 BINS = (
     Column[Bin](key="start", value=lambda b: b.start),
@@ -82,13 +83,12 @@ def page(s: Simulated) -> Page:
 def fleet(o: Replayed) -> str:
     """Return the fleet in words."""
     s = o.asked.server
-    technique = f", {s.technique}" if s.technique != "baseline" else ""
     if s.split:
         many = f"{show_count(s.split[0], 'prefill replica')} and {show_count(s.split[1], 'decode replica')}"
     else:
         many = show_count(o.replicas, "replica")
     gpus = f"{o.gpus}x {s.site.gpu.title} ({s.parallel} each)"
-    return f"{many} of {s.model.title}{technique} on {gpus} with {s.site.engine.title}"
+    return f"{many} of {s.model.title}{clause(s.technique, s.site.weights)} on {gpus} with {s.site.engine.title}"
 
 
 def stream(o: Replayed) -> str:
@@ -115,8 +115,7 @@ def answer(s: Simulated) -> list[str]:
     if s.search is not None and s.search.found is not None:
         less = s.search.less
         lines.append(
-            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}), with "
-            f"{show_percent(o.margin)} to spare ({o.binding} binds)."
+            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
         )
         if b := o.busiest if s.burst else None:
             lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
@@ -125,10 +124,18 @@ def answer(s: Simulated) -> list[str]:
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
     else:
-        lines.append(f"{kept} is kept at {at}, with {show_percent(o.margin)} to spare ({o.binding} binds).")
+        lines.append(f"{kept} is kept at {at}. {nearest(o)}")
         if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
             lines.append(f"In {busy_minute(o, b)}.")
     return lines
+
+
+def nearest(o: Replayed) -> str:
+    """Return how far the time that is nearest to its limit is below it, as a sentence."""
+    name, time = max(o.measured, key=lambda m: m[1] / m[2])[:2]
+    which = ", the nearest to its limit," if len(o.measured) > 1 else ""
+    below = f"{show_percent(o.margin)} below {'it' if which else 'its limit'}"
+    return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
 
 
 def busy_minute(o: Replayed, b: Bin) -> str:
@@ -325,6 +332,7 @@ def document(s: Simulated) -> Json:
         gpu=server.site.gpu.name,
         engine=server.site.calibration.engine,
         technique=server.technique,
+        weights=server.site.weights,
         parallel=str(server.parallel),
         calibration=calibration(server.site.calibration),
         price=price(server.site.price),

@@ -15,7 +15,8 @@ from kvplan.units import DAY, HOUR, show_bytes, show_count, show_percent, show_t
 LEGEND = (
     "Kept, read: bytes of a sequence, and of a decode step, over the uncompressed ones. Loss: expected, and the most "
     "it may be (80 % interval); ?: not known. Alone, at load: time of a decode step over the uncompressed one, with "
-    "one query and with as many as fit uncompressed; *: how fast such a cache is read was not measured."
+    "one query and with as many as fit uncompressed; *: how fast such a cache is read was not measured; -: it is not "
+    "for this model, or does not fit."
 )
 #: where no engine serves a technique
 NONE = "none"

@@ -294,10 +294,18 @@ class ServingProfile:
             ttft=ttft,
             launch=launch_of(engine, version, gpu.architecture),
             basis=basis,
-            evidence=EVIDENCE[basis] + ("" if basis == NOWHERE or self.knows(gpu.name) else UNKNOWN),
+            evidence=self.evidence(basis, who),
             grounded=self.knows(gpu.name),
             sources=(self.source,),
         )
+
+    def evidence(self, basis: str, who: Identity) -> str:
+        """Return what a prediction rests on, in words; where one half was measured, which."""
+        known = self.knows(who.gpu)
+        if basis == PART:
+            elsewhere = any(who.engine == e for _, e in self.measured)
+            return BOTH_APART if known and elsewhere else GPU_ALONE if known else ENGINE_ALONE
+        return EVIDENCE[basis] + ("" if known or basis == NOWHERE else UNKNOWN)
 
     def knows(self, gpu: str) -> bool:
         """Return whether any server on this GPU was measured."""
@@ -317,11 +325,14 @@ def wider(interval: Range) -> Range:
 
 #: added where nothing on the GPU was measured
 UNKNOWN = "; no server on this GPU was measured"
+#: which half was measured where GPU and engine were not together
+BOTH_APART = "this engine was measured on other GPUs, and this GPU with other engines, but not both together"
+GPU_ALONE = "this GPU was measured with other engines; no server of this engine was"
+ENGINE_ALONE = "this engine was measured on other GPUs; no server on this GPU was"
 EVIDENCE = {
     SEEN: "this model was measured on this GPU with this release of the engine",
     RELEASE: "this model was measured on this GPU and engine, with other releases",
     SIBLING: "this model was measured with this engine on other GPUs",
     SERVER: "this GPU and engine were measured with other models",
-    PART: "either this GPU or this engine was measured, but not both together",
     NOWHERE: "neither this GPU nor this engine was measured, so datasheet rates are scaled as on measured GPUs",
 }

@@ -256,6 +256,7 @@ class Workload:
     notes: tuple[str, ...] = ()  #: remarks for the user
     source: Source  #: of the file
     sources: dict[str, Source]  #: who gave each figure
+    defaults: tuple[str, ...] = ()  #: names of the figures that its file leaves to kvplan
 
     @property
     def prefix_share(self) -> float:

@@ -1,0 +1,211 @@
+"""Words that must not be taken for other ones: caches and weights, marks in tables, and what a reader did not write."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+import kvplan
+from kvplan import catalog
+from kvplan.kv.spelling import clause, in_words, together
+from kvplan.report import estimate as of_estimate
+from kvplan.report import items, launch, plans
+from kvplan.report import load as of_load
+from kvplan.report import recommend as of_recommend
+from kvplan.report import simulate as of_simulate
+from kvplan.report.blocks import Bars, Page, Table, Text
+from kvplan.specs.serving_profile import PART, WAYS, Identity
+from kvplan.units import show_percent, show_time
+
+DAY = "2026-11-24"
+SMALL = {"model": "llama3.1-8b", "gpu": "h100", "on": DAY}
+
+
+def said(page: Page) -> str:
+    """Return the paragraphs of a page."""
+    return " ".join(b.text for b in page.blocks if isinstance(b, Text))
+
+
+@cache
+def chat() -> Any:
+    """Return a recommendation whose plan has fp8 weights, asked with few techniques."""
+    return kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=("baseline", "fp8"), on=DAY)
+
+
+@pytest.mark.parametrize(
+    ("technique", "weights", "words", "label", "after"),
+    [
+        ("baseline", None, "uncompressed", "uncompressed", ""),
+        ("fp8", None, "fp8 cache", "fp8 cache", " with fp8 cache"),
+        ("fp8", "fp8", "fp8 cache", "fp8 cache, fp8 weights", " with fp8 cache and fp8 weights"),
+        ("baseline", "int4", "uncompressed", "uncompressed, int4 weights", " with int4 weights"),
+        ("mhc:4x+fp8", None, "mhc:4x+fp8 cache", "mhc:4x+fp8 cache", " with mhc:4x+fp8 cache"),
+        ("h2o:20%", None, "h2o:20%", "h2o:20%", " with h2o:20%"),
+    ],
+)
+def test_a_name_of_cache_and_weights_says_which(technique, weights, words, label, after) -> None:
+    assert in_words(technique) == words
+    assert together(technique, weights) == label
+    assert clause(technique, weights) == after
+
+
+@pytest.mark.parametrize("weights", [None, "fp8"])
+def test_answers_name_the_format_of_the_weights(weights) -> None:
+    asked = {**SMALL, "weights": weights}
+    e = kvplan.estimate(context="8k", gpus="h100", techniques="fp8", model="llama3.1-8b", weights=weights, on=DAY)
+    served = kvplan.load(isl=1000, osl=100, technique="fp8", **asked)
+    stream = kvplan.simulate(workload="chat", rate=1, duration="2min", **asked)
+    for words in (of_estimate.answer(e), of_load.answer(served)[0], of_simulate.answer(stream)[0]):
+        assert ("fp8 weights" in words) is (weights is not None)
+    document = of_estimate.document(e)
+    assert {document["weights"], *(r["weights"] for r in document["rows"])} == {weights}
+    assert of_load.document(served)["server"]["weights"] == weights
+    assert of_simulate.document(stream)["weights"] == weights
+
+
+def test_pictures_and_labels_of_plans_tell_caches_from_weights() -> None:
+    r = chat()
+    bars = next(b for b in of_recommend.page(r).blocks if isinstance(b, Bars) and "technique" in b.title)
+    assert {"uncompressed, fp8 weights on h100-sxm", "fp8 cache, fp8 weights on h100-sxm"} <= {
+        b.name for b in bars.bars
+    }
+    assert r.plan.label.startswith("uncompressed on ")
+    assert r.plan.label.endswith("h100-sxm, fp8 weights")
+
+
+def test_only_the_recommended_plan_is_marked_as_the_best() -> None:
+    r = chat()
+    tables = [b for b in of_recommend.page(r).blocks if isinstance(b, Table)]
+    front = next(b for b in tables if b.title == plans.FRONT)
+    best = [row.cells for row in front.rows if row.tone == "best"]
+    assert r.front[0] != r.plan, "a front that begins with another plan, or this test cannot fail"
+    assert best == [plans.plans_table(plans.FRONT, [r.plan], r.demand.limits, r.plan).rows[0].cells]
+    assert plans.off_front(r.plan, r.front, r.objective) is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "change", "reason"),
+    [
+        ("cost", {"slo_probability": 0.5}, "keeps the limits with"),
+        ("cost", {"margin": 1.5}, "rests on one offer"),
+        ("cost", {}, "within 1 % of the least count as equal"),
+        ("energy", {}, "ranked by energy"),
+    ],
+)
+def test_a_plan_off_the_front_says_why_it_is_taken(objective, change, reason) -> None:
+    plan = chat().plan
+    better = replace(plan, usd=0.995 * plan.usd, **change)
+    text = plans.off_front(plan, (better,), objective)
+    assert text is not None
+    assert reason in text.text
+
+
+def cells(page: Page, title: str, column: str) -> list[str]:
+    """Return a column of the table whose title begins so."""
+    found = next(b for b in page.blocks if isinstance(b, Table) and title in b.title)
+    at = [heading.text for heading in found.headings].index(column)
+    return [str(row.cells[at]) for row in found.rows]
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "limits", "technique", "cell"),
+    [
+        ("deepseek-v2-lite", "h100", {}, "mhc:4x", "not applicable"),
+        ("deepseek-v2-lite", "h100", {}, "nvfp4", "cannot run"),
+        ("llama3.1-8b", "h100", {"ttft": "1ms"}, "fp8", "too slow"),
+        ("llama3.1-405b", "l4", {"tp": 1}, "fp8", "does not fit"),
+    ],
+)
+def test_a_row_without_gpus_says_why(model, gpu, limits, technique, cell) -> None:
+    e = kvplan.estimate(model, context="8k", gpus=gpu, techniques=technique, on=DAY, **limits)
+    assert cells(of_estimate.page(e), "within the limits", "GPUs")[1] == cell
+    meaning = of_estimate.MARKS.get(cell, "")
+    assert not e.feasible or meaning in " ".join(of_estimate.legend(e))
+
+
+def test_a_missing_price_is_called_so_in_every_table() -> None:
+    e = kvplan.estimate("llama3.1-8b", context="8k", gpus="rtx-4090", techniques="fp8", on=DAY)
+    assert set(cells(of_estimate.page(e), "within the limits", "$ / query")) == {"no price"}
+    assert set(cells(of_estimate.page(e), "lone query", "batch 1\n$ / query")) == {"no price"}
+
+
+def test_a_table_of_full_replicas_says_so_and_explains_its_brackets() -> None:
+    page = of_estimate.page(kvplan.estimate("llama3.1-70b", context="8k", techniques="fp8", on=DAY))
+    assert ("In brackets: the fewest GPUs" in said(page)) is any("(" in c for c in cells(page, "by GPU", "GPUs"))
+    assert "their times may be over the limits above" in said(page)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine", "words"),
+    [
+        ("no-such-gpu", "vllm", "this engine was measured on other GPUs; no server on this GPU was"),
+        ("h200", "no-such-engine", "this GPU was measured with other engines; no server of this engine was"),
+        ("mi300x", "trtllm", "and this GPU with other engines, but not both together"),
+    ],
+)
+def test_where_one_half_was_measured_it_is_named(gpu, engine, words) -> None:
+    who = Identity(gpu=gpu, engine=engine)
+    profile = catalog.serving_profile()
+    assert profile.basis(who) == PART
+    assert words in profile.evidence(PART, who)
+
+
+def test_every_basis_is_said_in_words() -> None:
+    who = Identity(gpu="h100-sxm", engine="vllm")
+    assert all(catalog.serving_profile().evidence(basis, who) for basis in WAYS)
+
+
+def test_a_limit_that_is_kept_says_by_how_much_in_a_sentence() -> None:
+    asked = {**SMALL, "workload": "chat", "rate": 1, "duration": "2min", "ttft": "10s"}
+    one = kvplan.simulate(**asked, tpot="none")
+    time = one.outcome.ttft.at_percentile
+    below = f"P95 of TTFT is {show_time(time)}, {show_percent(1 - time / 10)} below its limit."
+    assert of_simulate.answer(one)[2].endswith(below)
+    both = of_simulate.answer(kvplan.simulate(**asked, tpot="20ms", find_replicas=True))
+    assert "P95 of TPOT, the nearest to its limit, is" in both[2]
+    assert "spare" not in " ".join(both)
+
+
+def test_spares_that_are_much_of_the_bill_are_explained() -> None:
+    lines = [line for line in chat().why if line.startswith("Spares are 50 % of the bill: 1 replica that stands in")]
+    assert len(lines) == 1
+    assert "(spares=0)" in lines[0]
+    without = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="baseline", spares=0, on=DAY)
+    assert not any("Spares" in line for line in without.why)
+
+
+@pytest.mark.parametrize(("workload", "off"), [("chat", True), ("doc-qa", False)])
+def test_a_command_without_prefix_caching_says_why(workload, off) -> None:
+    r = kvplan.recommend(workload, "llama3.1-8b", gpus="h100", techniques="baseline", on=DAY)
+    assert r.launch is not None
+    assert ("--no-enable-prefix-caching" in r.launch.argv) is off
+    assert any("share no prefix" in line for line in launch.started(r).remarks) is off
+
+
+#: a workload that says no more than it must
+MINE = """
+task: qa-multi
+source: {kind: quote, ref: my own log, date: 2026-11-01}
+input: {quantiles: {0: 100, 50: 1000, 100: 4000}}
+output: {quantiles: {0: 10, 50: 100, 100: 400}}
+arrivals: {queries_per_day: 40000, burstiness: 1}
+slo: {ttft: 5s}
+"""
+
+
+def test_what_a_file_does_not_state_is_not_said_to_be_its_own(tmp_path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(MINE)
+    sources = {f.name: f.source for f in items.workload(catalog.workload(str(file)))}
+    assert {n for n, s in sources.items() if s == "default"} == {
+        "title", "offline", "hours", "busiest_minute", "percentile",
+    }  # fmt: skip
+    assert all("my own log" in sources[n] for n in ("task", "queries_per_day", "burstiness", "ttft", "output_mean"))
+    r = kvplan.recommend(str(file), "llama3.1-8b", gpus="h100", techniques="baseline", on=DAY)
+    assert any("no hours given: the load is taken as flat over the day" in w for w in r.warnings)
+
+
+def test_a_file_that_states_its_hours_is_not_remarked_upon() -> None:
+    assert not any("hours" in w for w in chat().warnings)
+    assert {f.source for f in items.workload(catalog.workload("chat"))}.isdisjoint({"default"})
