@@ -1,6 +1,6 @@
 """One plan for a workload: a technique, a GPU count and a cost per query, with reasons and a range."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,14 @@ from kvplan.api.speculating import drafted
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
+from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
+from kvplan.units import show_odds
 
 
 def recommend(
@@ -101,12 +103,13 @@ def recommend(
         answer = less_sure(answer, [market.answered(question, word, odds) for word in engines])
     if answer.plan is None and not answer.remedies:
         answer = smaller(answer, again)
+    simulated = confirmed(answer, day, market.profile) if values.flag(simulate, "simulate") else ()
     return replace(
         answer,
-        warnings=warned(answer, question, day),
+        warnings=(*contradicted(simulated), *warned(answer, question, day)),
         terms=terms_of(answer, market.listed, market.owned or catalog.DEFAULT, market.profile, day),
         named=len(market.gpus) if market.named else 0,
-        confirmed=confirmed(answer, day, market.profile) if values.flag(simulate, "simulate") else (),
+        confirmed=simulated,
         variations=tuple(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),
@@ -142,6 +145,8 @@ def smaller(answer: Recommendation, call: Mapping[str, Any]) -> Recommendation:
     return answer
 
 
+#: difference in odds that is no longer one of rounding and luck
+APART = 0.1
 #: factors of the load that a page may ask about
 LOADS = (0.5, 1.0, 2.0, 4.0)
 
@@ -154,6 +159,17 @@ def at_loads(question: Mapping[str, Any], answer: Recommendation) -> list[tuple[
     fixed = {**question, "gpus": [gpu], "simulate": False}
     load = values.number(question.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
     return [(factor, recommend(**varied(fixed, {"load": load * factor}))) for factor in LOADS]
+
+
+def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
+    """Yield what a simulation says against the plan's odds, nothing where it confirms them."""
+    if rows and rows[0].odds < rows[0].plan.slo_probability - APART:
+        best = rows[0]
+        many = "no number of replicas" if best.replicas is None else f"{best.replicas} replicas"
+        yield (
+            f"a simulation of the busiest hour keeps the limits with {show_odds(best.odds)} probability, not "
+            f"{show_odds(best.plan.slo_probability)}: it takes {many} to be as sure as was asked"
+        )
 
 
 def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:

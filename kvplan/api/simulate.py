@@ -248,7 +248,8 @@ def cautions(o: Replayed) -> list[str]:
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:
         said.append(f"{s.technique} leaves no cache that a shared prefix can be read from: no hits are simulated")
     elif o.asked.tiers and not o.rules.sharing:
-        said.append("no request shares a prefix with another: tiers keep nothing that is asked for")
+        why = "no request shares a prefix with another" if o.asked.prefix_cache else "the prefix cache is off"
+        said.append(f"{why}: tiers keep nothing that is asked for")
     if o.completed and o.completed * (1 - o.asked.limits.percentile) < 10 and o.measured:
         at = f"P{o.asked.limits.percentile * 100:g}"
         said.append(f"{o.completed:,} requests say little of {at}; simulate more of them")

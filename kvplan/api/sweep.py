@@ -50,8 +50,10 @@ class Swept(Result, of="sweep"):
     @property
     def lacking(self) -> str:
         """Why the table is not complete, '' where it is."""
+        s = self.summary
         if not self.lost:
-            return ""
+            barred = s.rows and s.rows == sum(s.statuses.get(name, 0) for name in ("refused", "failed"))
+            return f"none of {show_count(s.rows, 'point')} could be asked: {s.reasons[0][0]}" if barred else ""
         some = ", ".join(f"{n:,}" for n in self.lost[:5])
         them = "it" if len(self.lost) == 1 else "them"
         ended = f"{show_count(len(self.lost), 'point')} ended every process that asked {them} (point {some})"
@@ -89,6 +91,8 @@ def sweep(
     )
     quiet, whole = values.flag(so_far, "so_far"), values.flag(compact, "compact")
     where, told = values.given(values.word, address, "address"), values.given(values.called, progress, "progress")
+    if quiet and whole:
+        raise WrongUse("so_far, compact: with so_far nothing is written; compact without it, once the study has ended")
     if where is not None and who != "ray":
         raise WrongUse("address: is that of a Ray cluster; say engine=ray with it")
     parts.parquet()

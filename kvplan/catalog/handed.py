@@ -11,6 +11,12 @@ from kvplan.errors import SpecError, shown
 from kvplan.planning.launch import Needs
 from kvplan.planning.promise import Promise
 
+#: figures that are a share, of 1
+SHARES = ("share", "hit", "percentile")
+#: names that must be there
+NAMED = ("model", "gpu", "engine", "release", "technique")
+#: figures that must be above 0: what divides, and lengths of requests
+ABOVE = ("burstiness", "rate", "sharing", "mean", "high", "percentile", "share")
 #: letters of the longest name
 LONGEST = 300
 AGAIN = "save the plan again"
@@ -54,12 +60,17 @@ def figure(kind: Any, raw: object, place: str, name: str) -> Any:
     if name == "groups":
         return groups(raw, place)
     if kinds == {str}:
-        return text(raw, place)
+        word = text(raw, place)
+        if name in NAMED and not word.strip():
+            raise SpecError(f"{place}: expected a name, got {shown(raw)}; {AGAIN}")
+        return word
     if kinds == {bool}:
         if not isinstance(raw, bool):
             raise SpecError(f"{place}: expected true or false, got {shown(raw)}; {AGAIN}")
         return raw
-    amount = number(raw, place, 1.0 if name in COUNTS else 0.0)
+    amount = number(raw, place, 1.0 if name in COUNTS else 0.0, 1.0 if name in SHARES else MOST)
+    if name in ABOVE and not amount:
+        raise SpecError(f"{place}: expected a number above 0, got {shown(raw)}; {AGAIN}")
     if kinds == {int} and amount != int(amount):
         raise SpecError(f"{place}: expected a whole number, got {shown(raw)}; {AGAIN}")
     return int(amount) if kinds == {int} else amount
@@ -72,11 +83,12 @@ def text(raw: object, place: str) -> str:
     return raw
 
 
-def number(raw: object, place: str, least: float) -> float:
-    """Return a finite number from `least` on."""
+def number(raw: object, place: str, least: float, most: float = MOST) -> float:
+    """Return a finite number from `least` to `most`."""
     counts = isinstance(raw, (int, float)) and not isinstance(raw, bool)
-    if not counts or not least <= float(raw) < MOST:  # type: ignore[arg-type]
-        raise SpecError(f"{place}: expected a number from {least:g}, got {shown(raw)}; {AGAIN}")
+    if not counts or not least <= raw <= most or raw == MOST:  # type: ignore[operator]
+        upto = f" to {most:g}" if most < MOST else ""
+        raise SpecError(f"{place}: expected a number from {least:g}{upto}, got {shown(raw)}; {AGAIN}")
     return float(raw)  # type: ignore[arg-type]
 
 

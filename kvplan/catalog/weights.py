@@ -62,4 +62,7 @@ def write_latents(word: str, content: bytes) -> str:
 
 def running_text(word: str) -> str:
     """Return a text file's words, of which perplexity is measured."""
-    return read_bytes(path_of(word), word).decode("utf-8", "replace")
+    text = read_bytes(path_of(word), word).decode("utf-8", "replace")
+    if not text.strip():
+        raise SpecError(f"{word}: the file holds no text to measure perplexity on")
+    return text

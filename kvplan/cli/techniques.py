@@ -44,6 +44,8 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
     """
     if (model is None) is not (workload is None):
         raise click.UsageError("--model and --workload go together")
+    if model is None and (lone := next((n for n in ("trace", "tp", "quality") if options[n]), None)):
+        raise click.UsageError(f"--{lone} is of a model and a workload; give --model and --workload with it")
     if model is None or workload is None:
         from kvplan.report import listing as known
 

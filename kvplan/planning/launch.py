@@ -178,11 +178,11 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     """Yield what the engine cannot be told, or must be given besides."""
     for part in n.parts:
         if part not in known.techniques:
-            yield f"{title} has no option for {part}: it cannot be started with it as it is"
+            yield f"this release of {title} has no option for {part}: it cannot be started with it as it is"
     if n.weights and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
     if n.draft and n.draft not in known.drafts:
-        yield f"{title} has no option for speculative decoding by {n.draft}: it decodes without"
+        yield f"this release of {title} has no option for speculative decoding by {n.draft}: it decodes without"
     elif n.draft == "eagle3":
         yield f"the command needs the name of an EAGLE-3 head of {n.model} in place of {HEAD}"
     if n.refuses:

@@ -46,7 +46,7 @@ CONFIRMED = (
 
 def confirmed_table(rows: Sequence[Confirmation]) -> Table | None:
     """Return the plans as planned and as simulated, None where none was simulated."""
-    return table("Confirmed by simulation: planned -> simulated", CONFIRMED, rows) if rows else None
+    return table("The plans simulated: planned -> simulated", CONFIRMED, rows) if rows else None
 
 
 def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None:

@@ -18,6 +18,8 @@ from kvplan.specs.serving_profile import APART, CHUNK
 
 #: a server that seems to hold fewer sequences than this did not run with our memory rules: taken to hold all
 FEWEST = 4
+#: requests at once that such a server is taken to run where nothing says how many came
+SLOTS = 256
 #: engines that reserve a request's final length when they admit it (TensorRT-LLM: GUARANTEED_NO_EVICT); the others
 #: take it in at its present length and push one back when memory runs out
 RESERVING = ("trtllm",)
@@ -89,7 +91,8 @@ def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
     held = max(2, int(row.prompt + (1.0 if row.engine in RESERVING else 0.5) * row.output))
     room = budget.sequences(held)
     if budget.sequences(length) < FEWEST * parallel.data:
-        return max(ceil(row.concurrency), 1), ("weights leave no room by kvplan's memory rules; taken to fit",)
+        few = f"by kvplan's memory rules fewer than {FEWEST} requests fit; taken to run all at once"
+        return ceil(row.concurrency) or SLOTS, (few,)
     return room, ()
 
 

@@ -183,7 +183,7 @@ def outside_measured(row: ServerRow, profile: ServingProfile) -> list[str]:
     notes = []
     for name, amount in (("prompt", row.prompt), ("output", row.output), ("concurrency", row.concurrency)):
         low, high = profile.loads.get(name, (0.0, inf))
-        if not low / SLACK <= amount <= high * SLACK:
+        if amount and not low / SLACK <= amount <= high * SLACK:
             notes.append(f"{name} {amount:,.0f} is outside the measured {low:,.0f} to {high:,.0f}")
     return notes
 

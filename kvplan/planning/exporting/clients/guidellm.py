@@ -50,7 +50,7 @@ def data(m: LoadPlan) -> Iterator[str]:
 def lengths(name: str, s: Spread) -> Iterator[str]:
     """Yield the fields of one length: the distribution before it is clipped, and where it is."""
     low, high = max(round(s.low), 1), max(round(s.high), 1)
-    if high == low:
+    if high == low or not s.deviation:
         yield f"{name}={max(round(s.mean), 1)}"
         return
     center, width = clipped.before_cut(s.mean, s.deviation, low, high)
