@@ -16,7 +16,7 @@ from test_live import growing, kept
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "loop.md").read_text("utf-8")
 #: of the stub: what plans expect is half of it [s]
-STEP, FIRST = 0.024, 0.06
+STEP, FIRST = 0.02, 0.05
 
 
 def block_commands() -> list[str]:
