@@ -221,7 +221,7 @@ def test_queries_count_in_thousands_wherever_they_are_read(tmp_path: Path, writt
     from kvplan.catalog.quantities import read_value
 
     (tmp_path / "mine.yaml").write_text(
-        f"{HEAD}input: {{quantiles: {{0: 1, 100: 9}}}}\n".replace("day: 9", f"day: {written}")
+        f"{HEAD}input: {{quantiles: {{0: 1, 100: 9}}}}\n".replace("day: 9", f"day: '{written}'")
     )
     assert workload(str(tmp_path / "mine.yaml")).arrivals.queries_per_day == count
     job = f"{{workload: chat, model: qwen3-8b, queries_per_day: '{written}'}}"
