@@ -48,6 +48,21 @@ def speaking(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
     ]
 
 
+def unheard(words: Sequence[str], tables: Sequence[QualityTable], model: ModelSpec) -> tuple[str, ...]:
+    """Return which of a user's tables, read from files of these names, hold no score that speaks for a model."""
+    silent = ((word, others) for word, table in zip(words, tables, strict=True) if (others := _others(table, model)))
+    return tuple(f"{word} has scores of {others} only; none applies to {model.name}" for word, others in silent)
+
+
+def _others(table: QualityTable, model: ModelSpec) -> str:
+    """Return the models that a table has scores of, as a sentence lists them; '' where some speak for this model."""
+    weights = [row for row in table.scores if row.technique.startswith(WEIGHTS)]
+    if speaking(weights, model) or any(r.model in (None, model.name) for r in (*table.scores, *table.bases)):
+        return ""
+    *others, last = sorted({row.model or "" for row in (*table.scores, *table.bases)}) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def nearest(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
     """Return the rows of the model itself, else those of its size, else all."""
     own = [r for r in rows if r.model == model.name]
