@@ -437,15 +437,15 @@ source: {kind: measured, ref: x, date: 2026-11-20}
 models: {qwen3-8b: {parameters: 8e9}, qwen3-14b: {parameters: 14e9}}
 rows: [{technique: fp8, task: average, retained: {qwen3-8b: 0.99, qwen3-14b: 0.99}}]
 """
-SAID = "has scores of qwen3-14b and qwen3-8b only; none applies to llama3.1-8b"
+SAID = "are of qwen3-14b and qwen3-8b only: none applies to llama3.1-8b"
 
 
 def test_scores_that_are_all_of_other_models_are_said_to_be_of_no_use(run, tmp_path) -> None:
     path = tmp_path / "quality.yaml"
     path.write_text(OTHERS)
     ask = ("-m", "llama3.1-8b", "-w", "chat", "-t", "fp8", "--on", "2026-11-24", "--quality", path)
-    assert f"{path} {SAID}" in run("recommend", *ask, "-g", "h100", "--json").json["warnings"]
-    assert f"{path} {SAID}" in run("techniques", *ask, "--json").json["warnings"]
+    assert f"the scores in {path} {SAID}" in run("recommend", *ask, "-g", "h100", "--json").json["warnings"]
+    assert f"the scores in {path} {SAID}" in run("techniques", *ask, "--json").json["warnings"]
     assert "Note: " in run("techniques", *ask).out
     path.write_text(OTHERS.replace("qwen3-14b", "llama3.1-8b"))
     assert not [w for w in run("recommend", *ask, "-g", "h100", "--json").json["warnings"] if str(path) in w]
@@ -466,4 +466,4 @@ def test_scores_of_no_one_model_and_of_smaller_ones_weights_apply(tmp_path, chan
     path = tmp_path / "quality.yaml"
     path.write_text(OTHERS.replace(*changed))
     found = unheard(["quality.yaml"], [catalog.quality_file(str(path))], catalog.model("llama3.1-8b"))
-    assert found == ((f"quality.yaml {SAID}",) if silent else ())
+    assert found == ((f"the scores in quality.yaml {SAID}",) if silent else ())

@@ -51,7 +51,7 @@ def speaking(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
 def unheard(words: Sequence[str], tables: Sequence[QualityTable], model: ModelSpec) -> tuple[str, ...]:
     """Return which of a user's tables, read from files of these names, hold no score that speaks for a model."""
     silent = ((word, others) for word, table in zip(words, tables, strict=True) if (others := _others(table, model)))
-    return tuple(f"{word} has scores of {others} only; none applies to {model.name}" for word, others in silent)
+    return tuple(f"the scores in {word} are of {others} only: none applies to {model.name}" for word, others in silent)
 
 
 def _others(table: QualityTable, model: ModelSpec) -> str:
