@@ -45,8 +45,9 @@ _MONEY = {
 }
 #: numbers of queries count in thousands, unlike tokens: 30k a day are 30,000
 _QUERIES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6}
-_NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
+#: a number as people write it, as a regular expression
+NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"\s*({NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
 
 #: what each dimension is called in messages, with an example to copy
 DIMENSIONS = {
@@ -85,6 +86,11 @@ def _scales(dimension: str) -> dict[str, float]:
     if dimension == "queries":
         return _QUERIES
     return {"": 1.0}
+
+
+def spellings(dimension: str) -> tuple[str, ...]:
+    """Return how the units of a dimension are spelled, '' where a bare number is one."""
+    return tuple(_scales(dimension))
 
 
 def parse(text: object, dimension: str, location: str = "") -> float:

@@ -165,7 +165,14 @@ def test_the_pictures_in_the_pages_are_what_the_commands_draw(run, request) -> N
         assert words[0] == words[1], f"{file.name}: run pytest tests/test_docs.py --update-golden"
 
 
-def test_the_python_examples_run(capsys) -> None:
+def test_the_python_examples_run(capsys, tmp_path, monkeypatch) -> None:
+    import json
+
+    from kvplan.api.schema import schema
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "myworkload.yaml").write_text(MY_WORKLOAD, "utf-8")
+    (tmp_path / "workload.schema.json").write_text(json.dumps(schema("workload").shape), "utf-8")
     examples = [
         code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     ]
