@@ -57,9 +57,10 @@ def unheard(words: Sequence[str], tables: Sequence[QualityTable], model: ModelSp
 def _others(table: QualityTable, model: ModelSpec) -> str:
     """Return the models that a table has scores of, as a sentence lists them; '' where some speak for this model."""
     weights = [row for row in table.scores if row.technique.startswith(WEIGHTS)]
-    if speaking(weights, model) or any(r.model in (None, model.name) for r in (*table.scores, *table.bases)):
+    models = {row.model for row in table.scores} | {row.model for row in table.bases}
+    if speaking(weights, model) or None in models or model.name in models:
         return ""
-    *others, last = sorted({row.model or "" for row in (*table.scores, *table.bases)}) or [""]
+    *others, last = sorted(name for name in models if name) or [""]
     return f"{', '.join(others)} and {last}" if others else last
 
 
