@@ -342,7 +342,7 @@ def test_a_task_and_a_file_that_do_not_exist(tmp_path: Path) -> None:
 def test_the_file_in_the_docs_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "workloads.md").read_text("utf-8")
     path = tmp_path / "contracts.yaml"
-    path.write_text(page.split("```yaml\n")[1].split("```")[0])
+    path.write_text(page.split("```yaml\n")[-1].split("```")[0])
     found = quality("fp8", catalog.model("qwen3-4b"), "qa-multi", 8192, TABLE, checked(quality_file(str(path))))
     assert found.drop == pytest.approx(1 - 81.0 / 81.2)
 
