@@ -43,8 +43,11 @@ _MONEY = {
     "USD/W/s": {"USD/kW/month": 1e-3 / MONTH, "USD/kW/year": 1e-3 / YEAR},
     "USD/token": {"USD/Mtok": 1e-6, "USD/ktok": 1e-3, "USD/tok": 1.0},
 }
-_NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
+#: numbers of queries count in thousands, unlike tokens: 30k a day are 30,000
+_QUERIES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6}
+#: a number as people write it, as a regular expression
+NUMBER = r"[+-]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_QUANTITY = re.compile(rf"\s*({NUMBER})\s*([A-Za-z$%/]*)\s*$", re.ASCII)
 
 #: what each dimension is called in messages, with an example to copy
 DIMENSIONS = {
@@ -58,6 +61,7 @@ DIMENSIONS = {
     "USD/J": "a price of electricity such as '0.08 USD/kWh'",
     "USD/W/s": "a price of power such as '200 USD/kW/month'",
     "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
+    "queries": "a number of queries such as '40,000', '40k' or '1.2M'",
     "1": "a plain number",
 }
 
@@ -79,7 +83,14 @@ def _scales(dimension: str) -> dict[str, float]:
         return {f"{money}/{unit}": 1 / f for money in ("USD", "$") for unit, f in _TIME.items()}
     if dimension in _MONEY:
         return _MONEY[dimension]
+    if dimension == "queries":
+        return _QUERIES
     return {"": 1.0}
+
+
+def spellings(dimension: str) -> tuple[str, ...]:
+    """Return how the units of a dimension are spelled, '' where a bare number is one."""
+    return tuple(_scales(dimension))
 
 
 def parse(text: object, dimension: str, location: str = "") -> float:

@@ -143,6 +143,7 @@ def test_energy_degrades_with_a_reason_where_memory_holds_no_anchor(monkeypatch:
     monkeypatch.setattr(cuda, "open_timer", partial(fake_cuda.open_timer, counts=True))
     found = cuda.cuda_device(frozenset())
     try:
+        assert found.energy and timer(counts=True).about()["energy"] and not timer().about()["energy"]
         assert found.more() == {
             "energy_note": "no energy: 134,217,728 elements of float32 are more than the pool holds"
         }

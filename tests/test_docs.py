@@ -17,6 +17,9 @@ from kvplan.cli import commands as named
 from kvplan.cli import group, line_of
 
 ROOT = Path(__file__).parent.parent
+WORKLOADS = (ROOT / "docs" / "workloads.md").read_text("utf-8")
+#: the whole workload that stands first on its page
+MY_WORKLOAD = re.findall(r"```yaml\n(.*?)```", WORKLOADS, re.DOTALL)[0]
 #: what no page may hold: paths and tools of a workplace
 NAMES = re.compile(r"/work/(main|shared|\.)|/opt/pypi|farm-(bench|studio)|/\.library")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,6 +99,7 @@ def test_commands_in_the_docs_run(run, tmp_path, monkeypatch, page: str, command
     (tmp_path / "study.yaml").write_text(example[1] if example else "", "utf-8")
     example = re.search(r"```yaml\n(name: mygpu.*?)```", (ROOT / "docs" / "files.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "mygpu.yaml").write_text(example[1] if example else "", "utf-8")
+    (tmp_path / "myworkload.yaml").write_text(MY_WORKLOAD, "utf-8")
     if "my-model" in command:
         from compress_families import write_folder
 
@@ -161,7 +165,14 @@ def test_the_pictures_in_the_pages_are_what_the_commands_draw(run, request) -> N
         assert words[0] == words[1], f"{file.name}: run pytest tests/test_docs.py --update-golden"
 
 
-def test_the_python_examples_run(capsys) -> None:
+def test_the_python_examples_run(capsys, tmp_path, monkeypatch) -> None:
+    import json
+
+    from kvplan.api.schema import schema
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "myworkload.yaml").write_text(MY_WORKLOAD, "utf-8")
+    (tmp_path / "workload.schema.json").write_text(json.dumps(schema("workload").shape), "utf-8")
     examples = [
         code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     ]
@@ -259,3 +270,17 @@ def test_the_rows_of_the_page_are_read(tmp_path) -> None:
     example = re.search(r"```csv\n(.*?)```", FILES, re.DOTALL)
     (tmp_path / "gemm.csv").write_text(example[1], "utf-8")
     assert kvplan.validate(str(tmp_path / "gemm.csv")).groups[-1].rows == len(example[1].splitlines()) - 1
+
+
+def test_the_workload_of_the_page_is_one_and_what_is_required_is_said(tmp_path) -> None:
+    from kvplan import catalog
+    from kvplan.catalog.workloads import FIELDS, NEEDED
+
+    (tmp_path / "myworkload.yaml").write_text(MY_WORKLOAD, "utf-8")
+    found = catalog.workload(str(tmp_path / "myworkload.yaml"))
+    assert (found.name, found.title, found.arrivals.queries_per_day) == ("myworkload", "Contract review", 30_000)
+    assert found.input.mean == pytest.approx(400 + 30 * 500 * 1.33 + 40)
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|(.*?)\|", WORKLOADS, re.MULTILINE)
+    required = {name: mark.strip() for names, mark in rows for name in re.findall(r"`(\w+)`", names)}
+    assert {name for name, mark in required.items() if mark == "required"} == {*NEEDED}
+    assert {*FIELDS} <= {*required}

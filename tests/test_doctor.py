@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from kvplan.api import doctor as api
 from kvplan.cli import group
 from kvplan.measuring.device import present
+from kvplan.report.doctor import page
 
 
 class NVMLError(Exception):
@@ -75,6 +76,26 @@ def test_old_prices_are_counted_on_the_day() -> None:
     assert not late.well and late.advice
     count = int(late.state.split()[0])
     assert f"; {count} are older" in late.state and f"; {count} are older" not in early.state
+
+
+@pytest.mark.parametrize(
+    ("lacking", "answer"),
+    [
+        ((), "Ready to plan. Nothing is missing."),
+        (("extras",), "Ready to plan. 1 optional extra is not installed."),
+        (("extras",) * 3, "Ready to plan. 3 optional extras are not installed."),
+        (("data", "extras", "extras"), "Ready to plan. 2 optional extras are not installed. 1 other thing could be "),
+    ],
+)
+def test_a_healthy_machine_is_called_so(lacking: tuple[str, ...], answer: str) -> None:
+    well = api.Finding(topic="kvplan", name="kvplan", state="1.0", well=True)
+    found = (well, *(api.Finding(topic=topic, name="x", state="none", well=False) for topic in lacking))
+    assert page(api.Doctor(findings=found, day="2026-11-24")).blocks[0].text.startswith(answer)
+
+
+def test_shelves_are_counted_in_words() -> None:
+    (shelves,) = (f for f in api.data("2026-11-24") if f.name == "shelves")
+    assert "profiles of a GPU's measured kernels, 1 profile of measured servers" in shelves.state
 
 
 def test_the_command_answers_anywhere() -> None:

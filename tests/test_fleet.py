@@ -523,6 +523,7 @@ def test_the_file_is_read(tmp_path) -> None:
         ("model: llama3.1-8b, ", "", "model is missing"),
         ("rate: 20", "rate: 20, queries_per_day: 5", "not both"),
         ("rate: 20", "rate: 0", "above zero"),
+        ("rate: 20", "queries_per_day: 30G", "expected a number of queries such as '40,000', '40k' or '1.2M'"),
         ("ttft: 1s", "ttft: 0s", "above zero"),
         ("ttft: 1s", "ttft: soon", "a time such as"),
         ("percentile: 90", "percentile: 20", "percentile"),

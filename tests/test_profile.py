@@ -239,7 +239,32 @@ def test_errors_are_one_line(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "torch", None)
     refused = run("profile", "--device", "cpu")
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "pip install kvplan[profile]" in refused.err
+    assert "pip install 'kvplan[profile]'" in refused.err
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_energy_is_said_to_be_measured_where_the_device_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    from contextlib import contextmanager
+    from types import SimpleNamespace
+
+    from kvplan.api import profile as api
+    from kvplan.measuring.device import machine as device
+
+    fake = SimpleNamespace(remark="", energy=counts, more=dict, close=lambda: None)
+    monkeypatch.setattr(device, "find", lambda *_: fake)
+    monkeypatch.setattr(device, "kind", lambda _: "cpu")
+    for name, stands_in in (("measure", None), ("must_hold_samples", None), ("finish", {}), ("prepare", ())):
+        monkeypatch.setattr(api, name, lambda *_, answer=stands_in: answer)
+    said: list[str] = []
+
+    @contextmanager
+    def bar(clock, deadline):
+        yield lambda share, text: said.append(text)
+
+    api.profile("cpu", output=str(tmp_path / "mine.yaml"), watch=api.Watch(bar))
+    assert said[-1] == "fitting" and ("measuring energy" in said) is counts
 
 
 def test_files_are_checked_before_anything_is_measured_and_the_hint_repeats_the_options(

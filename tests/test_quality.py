@@ -342,7 +342,7 @@ def test_a_task_and_a_file_that_do_not_exist(tmp_path: Path) -> None:
 def test_the_file_in_the_docs_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "workloads.md").read_text("utf-8")
     path = tmp_path / "contracts.yaml"
-    path.write_text(page.split("```yaml\n")[1].split("```")[0])
+    path.write_text(page.split("```yaml\n")[-1].split("```")[0])
     found = quality("fp8", catalog.model("qwen3-4b"), "qa-multi", 8192, TABLE, checked(quality_file(str(path))))
     assert found.drop == pytest.approx(1 - 81.0 / 81.2)
 
@@ -428,3 +428,42 @@ def test_fewer_bits_never_look_better(name: str, task: str) -> None:
     ):  # fmt: skip
         low, high = (quality(each, catalog.model(name), task, 65_536, TABLE) for each in (fewer, more))
         assert low.high >= high.high and (low.drop is None or high.drop is None or low.drop >= high.drop)
+
+
+# -- files of other models ------------------------------------------------------------------------
+
+OTHERS = """
+source: {kind: measured, ref: x, date: 2026-11-20}
+models: {qwen3-8b: {parameters: 8e9}, qwen3-14b: {parameters: 14e9}}
+rows: [{technique: fp8, task: average, retained: {qwen3-8b: 0.99, qwen3-14b: 0.99}}]
+"""
+SAID = "are of qwen3-14b and qwen3-8b only: none applies to llama3.1-8b"
+
+
+def test_scores_that_are_all_of_other_models_are_said_to_be_of_no_use(run, tmp_path) -> None:
+    path = tmp_path / "quality.yaml"
+    path.write_text(OTHERS)
+    ask = ("-m", "llama3.1-8b", "-w", "chat", "-t", "fp8", "--on", "2026-11-24", "--quality", path)
+    assert f"the scores in {path} {SAID}" in run("recommend", *ask, "-g", "h100", "--json").json["warnings"]
+    assert f"the scores in {path} {SAID}" in run("techniques", *ask, "--json").json["warnings"]
+    assert "Note: " in run("techniques", *ask).out
+    path.write_text(OTHERS.replace("qwen3-14b", "llama3.1-8b"))
+    assert not [w for w in run("recommend", *ask, "-g", "h100", "--json").json["warnings"] if str(path) in w]
+    assert "warnings" not in run("techniques", *ask, "--json").json
+
+
+@pytest.mark.parametrize(
+    ("changed", "silent"),
+    [
+        (("{qwen3-8b: 0.99, qwen3-14b: 0.99}", "0.99"), False),  # of whatever model is asked about
+        (("technique: fp8", 'technique: "weights:fp8"'), False),  # models no larger speak for weight formats
+        (("technique: fp8", "technique: int4"), True),
+    ],
+)
+def test_scores_of_no_one_model_and_of_smaller_ones_weights_apply(tmp_path, changed, silent: bool) -> None:
+    from kvplan.quality.weights import unheard
+
+    path = tmp_path / "quality.yaml"
+    path.write_text(OTHERS.replace(*changed))
+    found = unheard(["quality.yaml"], [catalog.quality_file(str(path))], catalog.model("llama3.1-8b"))
+    assert found == ((f"the scores in quality.yaml {SAID}",) if silent else ())

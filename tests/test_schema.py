@@ -111,6 +111,78 @@ def test_a_field_of_no_name_is_refused_wherever_its_reader_refuses_it(kind: str,
     assert tried > 1
 
 
+#: unit -> what readers take, and what they refuse
+WRITTEN = {
+    "s": (("5s", "50ms", "1.5 min", "2h", "1,000 s"), ("3 parsecs", "5", "s", "5 s s")),
+    "B": (("80 GB", "79.2 GiB", "0 B"), ("80", "80 GB/s", "80 gallons")),
+    "B/s": (("3.35 TB/s",), ("3.35 TB", "3.35")),
+    "W": (("700 W", "1.2kW"), ("700",)),
+    "USD": (("270,000 USD",), ("270000",)),
+    "USD/token": (("0.4 USD/Mtok",), ("0.4", "0.4 USD")),
+    "USD/J": (("0.08 USD/kWh",), ("0.08 USD/h",)),
+    "queries": (("30k", "1.2M", "40,000", "40"), ("30x", "k", "3 parsecs")),
+    "1": (("40,000", "1e-3", ".5"), ("3 parsecs", "many", "1 2")),
+}
+
+
+@pytest.mark.parametrize("unit", WRITTEN)
+def test_the_patterns_of_quantities_are_what_readers_take(unit: str) -> None:
+    from kvplan.catalog.fields import ANY, number
+    from kvplan.catalog.shapes import quantity
+
+    check = Draft202012Validator(quantity(unit))
+    for text in WRITTEN[unit][0]:
+        assert number(text, "here", ANY, unit) >= 0 and check.is_valid(text), text
+    for text in WRITTEN[unit][1]:
+        assert not check.is_valid(text), text
+        with pytest.raises(KvplanError):
+            number(text, "here", ANY, unit)
+    assert check.is_valid(5) == (unit in ("1", "queries"))
+
+
+@pytest.mark.parametrize(
+    ("text", "well"),
+    [("2.49 USD/h", True), ("$2.49/h", True), ("2.49/h", True), ("USD 2.49/h", True), ("2.49", False),
+     ("3 parsecs", False), ("2.49 USD", False), ("2.49 USD/kWh", False)],
+)  # fmt: skip
+def test_the_pattern_of_a_rent_is_what_readers_take(text: str, well: bool) -> None:
+    from kvplan.catalog.fields import rent
+    from kvplan.catalog.shapes import quantity
+
+    assert Draft202012Validator(quantity("USD/s")).is_valid(text) is well
+    if well:
+        assert rent(text, "here") == pytest.approx(2.49 / 3600)
+    else:
+        with pytest.raises(KvplanError):
+            rent(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("slo", "ttft"), "3 parsecs", "'3 parsecs' does not match"),
+        (("between_questions",), "3 parsecs", "'3 parsecs' does not match"),
+        (("arrivals", "queries_per_day"), "30x", "'30x' does not match"),
+        (("task",), "qa-sinlge", "'qa-sinlge' is not one of ['qa-single',"),
+        (("input", "low"), None, "'low' is a required property"),
+        (("slo", "ttft"), "800 ms", ""),
+        (("arrivals", "queries_per_day"), "30k", ""),
+    ],
+)
+def test_a_mistake_in_a_workload_is_named(place: tuple[str, ...], value: str | None, said: str) -> None:
+    document = plain(ROOT / "profiles" / "workloads" / "doc-qa.yaml")
+    *above, last = place
+    holder = document
+    for name in above:
+        holder = holder[name]
+    if value is None:
+        del holder[last]
+    else:
+        holder[last] = value
+    found = [error.message for error in validator("workload").iter_errors(document)]
+    assert len(found) == bool(said) and all(message.startswith(said) for message in found)
+
+
 def test_the_words_of_a_schema_are_those_of_its_reader() -> None:
     said = schema("study").shape["properties"]
     assert said["ask"]["enum"] == [*asked()] and len(asked()) > 3

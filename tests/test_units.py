@@ -19,6 +19,10 @@ from kvplan.errors import SpecError
         ("700 W", "W", 700.0),
         ("50ms", "s", 0.05),
         ("36 USD/h", "USD/s", 0.01),
+        ("30k", "queries", 30e3),
+        ("30 K", "queries", 30e3),
+        ("1.2M", "queries", 1.2e6),
+        ("40,000", "queries", 40e3),
         ("$36/h", "USD/s", None),
     ],
 )

@@ -172,9 +172,15 @@ def test_a_workload_of_ones_own_by_path(tmp_path: Path) -> None:
     assert workload(str(path)).name == "mine" and workload(str(path)).parts[1].tokens == pytest.approx(33_250)
 
 
+#: a workload's fields but for its input
+HEAD = (
+    "source: {kind: assumption, ref: x, date: 2026-11-29}\ntask: chat\noutput: {quantiles: {0: 1, 100: 9}}\n"
+    "arrivals: {queries_per_day: 9}\nslo: {ttft: 5s}\n"
+)
 BROKEN = {
     ("task: qa-single", "task: qa-sinlge"): "no task family named 'qa-sinlge'; did you mean 'qa-single'",
-    ("task: qa-single", ""): "task: no task family named ''",
+    ("task: qa-single", ""): "missing task, as in task: chat",
+    ("p95: 1.4", ""): "input: missing p95, as in p95: 1.5 (times the mean)",
     ("value: 100,", "value: -100,"): "input: document: factors: pages: must be above zero",
     ("value: 100,", "value: many,"): "expected a plain number, got 'many'",
     ("value: 100,", "value: 1000,"): "come to 665,340 tokens, which must lie between low 8,000 and high 126,000",
@@ -206,6 +212,47 @@ def test_a_broken_file_is_refused_on_one_line(tmp_path: Path, change: tuple[str,
     with pytest.raises(KvplanError) as refused:
         workload(str(path))
     assert said in str(refused.value) and "doc-qa.yaml" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("written", "count"), [("30k", 30_000), ("1.2M", 1_200_000), ("30,000", 30_000)])
+def test_queries_count_in_thousands_wherever_they_are_read(tmp_path: Path, written: str, count: int) -> None:
+    from kvplan.api import values
+    from kvplan.catalog.fleets import fleet
+    from kvplan.catalog.quantities import read_value
+
+    (tmp_path / "mine.yaml").write_text(
+        f"{HEAD}input: {{quantiles: {{0: 1, 100: 9}}}}\n".replace("day: 9", f"day: '{written}'")
+    )
+    assert workload(str(tmp_path / "mine.yaml")).arrivals.queries_per_day == count
+    job = f"{{workload: chat, model: qwen3-8b, queries_per_day: '{written}'}}"
+    (tmp_path / "fleet.yaml").write_text(f"gpus: {{h100: 8}}\nworkloads: [{job}]\n")
+    assert fleet(str(tmp_path / "fleet.yaml")).jobs[0].workload.arrivals.queries_per_day == count
+    assert values.per_day(f"{written}/day", None) == values.per_second(f"{written}/s") == count
+    assert read_value("queries_per_day", written, "vary") == read_value("rate", f"{written}/s", "vary") == count
+    with pytest.raises(KvplanError, match=r"expected a number of queries such as '40,000', '40k' or '1\.2M', got '3x'"):
+        values.per_day("3x", None)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("title: Mine\n", "missing source, task, input, output, arrivals and slo, as in source: {kind: "),
+        (
+            f"{HEAD}input: {{parts: []}}\n",
+            "input: missing p95, low and high, as in p95: 1.5 (times the mean), low: 100, high: 8000",
+        ),
+        (f"{HEAD}input: {{parts: [], low: 1}}\n", "input: missing p95 and high, as in p95: 1.5"),
+        (
+            f"{HEAD}input: {{parts: [{{name: a, factors: [{{}}]}}], p95: 2, low: 1, high: 9}}\n",
+            "a: factors: missing value and of, as in value: 100, of: pages",
+        ),
+    ],
+)
+def test_all_that_is_missing_of_a_level_is_named_at_once(tmp_path: Path, written: str, said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(written)
+    with pytest.raises(KvplanError) as refused:
+        workload(str(tmp_path / "mine.yaml"))
+    assert said in str(refused.value) and "mine.yaml: " in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kvplan.errors import KvplanError
 from kvplan.measuring.device.present import Present, gpus, installed
 from kvplan.planning.estimate import STALE
 from kvplan.specs.money import age
+from kvplan.units import show_count
 
 #: extra -> (packages, what one can do with them)
 EXTRAS = {
@@ -25,6 +26,16 @@ EXTRAS = {
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
     "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),
+}
+
+#: shelf -> what one entry of it is, and more about it
+SHELVES = {
+    "models": ("model", ""),
+    "gpus": ("GPU", ""),
+    "workloads": ("workload", ""),
+    "engines": ("engine", ""),
+    "calibrations": ("profile", " of a GPU's measured kernels"),
+    "serving": ("profile", " of measured servers"),
 }
 
 
@@ -92,8 +103,7 @@ def devices(present: Present) -> Iterator[Finding]:
 
 def data(day: str) -> Iterator[Finding]:
     """Yield what is shipped, the age of prices, and the cache of the Hugging Face hub."""
-    shelves = ("models", "gpus", "workloads", "engines", "calibrations", "serving")
-    counts = ", ".join(f"{len(catalog.names(shelf))} {shelf}" for shelf in shelves)
+    counts = ", ".join(show_count(len(catalog.names(shelf)), noun) + more for shelf, (noun, more) in SHELVES.items())
     yield Finding(topic="data", name="shelves", state=counts, well=True)
     ages = sorted(age(p, day) or 0 for p in catalog.prices() if p.current(day) and p.term == "on-demand")
     if ages:

@@ -111,7 +111,8 @@ def profile(
             measure(machine, begun, length, rows, watch)
             must_hold_samples(rows, opened, length)
             with watch.bar(time.monotonic, begun + length) as progress:
-                progress(1.0, "measuring energy")
+                if machine.energy:
+                    progress(1.0, "measuring energy")
                 more = machine.more()
         finally:
             machine.close()

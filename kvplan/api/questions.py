@@ -16,6 +16,7 @@ from kvplan.planning.speculation import Drafting, not_started
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.results import Quality
+from kvplan.quality.weights import unheard
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.workload import Workload
 
@@ -32,6 +33,7 @@ class Question:
     losses: Mapping[str, Quality]  #: technique -> what it loses, others that might do instead included
     formats: Formats  #: weight formats to search, what each loses, and why others are left out
     objective: str  #: what plans are ranked by
+    warnings: tuple[str, ...] = ()  #: files of scores that hold none of this model
 
     @property
     def context(self) -> int:
@@ -78,7 +80,8 @@ def question_of(
     context = int(traffic.context(limits.percentile))
     forms = tuple(values.weight_format(form) for form in values.several(weights, "weights"))
     names = values.technique_names(techniques, spelling.searched())
-    tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
+    files = values.several(quality, "quality")
+    tables = [checked(catalog.quality_file(word)) for word in files]
     formats = formats_of(model, traffic.task, context, forms, tables)
     demand = demand_of(
         model, traffic, limits, forms=formats.searched, native=not forms,
@@ -91,5 +94,5 @@ def question_of(
     return Question(
         demand=replace(demand, drafting=drafting), techniques=names, formats=formats,
         losses={name: loss_of(name, *about, **known) for name in dict.fromkeys((*names, *spelling.searched()))},
-        objective=values.one_of(objective, "objective", OBJECTIVES),
+        objective=values.one_of(objective, "objective", OBJECTIVES), warnings=unheard(files, tables, model),
     )  # fmt: skip

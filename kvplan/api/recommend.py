@@ -173,11 +173,12 @@ def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
 
 
 def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
-    """Return what the reader must know first: a context beyond the model's, an old price, drafts an engine refuses."""
+    """Return what the reader must know first: a context beyond the model's, scores of others, an old price ..."""
     model = question.demand.model
     counted = r.plan is not None and r.plan.drafting is not None and r.plan.drafting.draft.kind == "mtp"
     notes = [note for note in model.notes if not (counted and "multi-token" in note)]
-    warnings = [*context_warnings(model, question.context), *notes, *unstated(r.demand.workload)]
+    stated = (*context_warnings(model, question.context), *question.warnings, *notes)
+    warnings = [*stated, *unstated(r.demand.workload)]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
         warnings += trust(r.demand, r.plan, r.site) if r.plan is not None else ()

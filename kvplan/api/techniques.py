@@ -1,6 +1,7 @@
 """Every technique for one model and one workload, side by side."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from kvplan import catalog
@@ -15,6 +16,7 @@ from kvplan.planning.techniques import TechniqueSurvey, weigh
 from kvplan.quality.loss import checked
 from kvplan.quality.loss import quality as loss_of
 from kvplan.quality.results import Quality
+from kvplan.quality.weights import unheard
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.quality import QualityTable
 
@@ -58,13 +60,14 @@ def techniques(
         weights=values.given(values.weight_format, weights),
         engine=values.engine(engine, "engine", ENGINES),
     )
-    tables = [checked(catalog.quality_file(word)) for word in values.several(quality, "quality")]
+    files = values.several(quality, "quality")
+    tables = [checked(catalog.quality_file(word)) for word in files]
     losses = partial(
         lost, spec=spec, task=asked.task, context=int(asked.context(asked.slo.percentile)), tables=tables,
         seen=asked.question_seen, answer=int(asked.output.mean),
     )  # fmt: skip
     chains = None if trace is None else reused(values.word(trace, "trace"))
-    return weigh(spec, asked, place, names, losses, day, chains)
+    return replace(weigh(spec, asked, place, names, losses, day, chains), warnings=unheard(files, tables, spec))
 
 
 def reused(word: str) -> list[tuple[tuple[int, int], ...]]:

@@ -172,7 +172,7 @@ def number(value: float | str, name: str, least: float, most: float) -> float:
 
 
 def per_day(queries_per_day: float | str | None, rate: float | str | None) -> float | None:
-    """Return queries a day, given as such ('40,000') or per second ('2.5/s'); None where neither was given."""
+    """Return queries a day, given as such ('40,000', '40k') or per second ('2.5/s'); None where neither was given."""
     if queries_per_day is not None and rate is not None:
         raise WrongUse("queries_per_day, rate: give one of them, not both")
     if rate is not None:
@@ -187,7 +187,7 @@ def per_second(rate: float | str, name: str = "rate") -> float:
 
 def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = plain(value, name)
-    volume = parse(text.removesuffix(unit), "1", name)
+    volume = parse(text.removesuffix(unit), "queries", name)
     if not FEWEST <= volume < MOST:
         beyond = f"no service gets {MOST:g}" if volume >= MOST else f"{FEWEST:g} is the least"
         raise SpecError(f"{name}: {beyond}; write a number as in {example}, got {shown(text)}")

@@ -77,9 +77,23 @@ def required(raw: object, fields: Iterable[str], needed: Iterable[str], location
     """Return fields that hold all of the needed ones and none but the known ones; raise SpecError, UnknownName."""
     document = mapping(raw, location)
     known_fields(document, fields, location, kind)
-    if missing := next((f for f in needed if f not in document), None):
-        raise SpecError(f"{location}: missing {missing}")
+    if missing := [f for f in needed if f not in document]:
+        raise SpecError(f"{location}: missing {enumerated(missing)}")
     return document
+
+
+def complete(raw: Mapping[str, Any], examples: Mapping[str, str], location: str) -> None:
+    """Refuse fields that lack any of those of `examples` (field -> what it may hold), and name all that lack."""
+    missing = [field for field in examples if raw.get(field) in (None, "")]
+    if missing:
+        wanted = ", ".join(f"{field}: {examples[field]}" for field in missing)
+        raise SpecError(f"{location}: missing {enumerated(missing)}, as in {wanted}")
+
+
+def enumerated(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them: 'a', 'a and b', 'a, b and c'."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def listed(raw: object, location: str, example: str = "", fewest: int = 0) -> list[Any]:
@@ -167,6 +181,11 @@ def number(
 def count(raw: object, location: str, within: ValueRange, example: str = "") -> int:
     """Return a whole number; raise SpecError."""
     return int(number(raw, location, within, whole=True, example=example))
+
+
+def queries(raw: object, location: str, within: ValueRange) -> float:
+    """Return a number of queries such as 40000 or 40k; raise SpecError."""
+    return number(raw, location, within, "queries", example="40000")
 
 
 def share(raw: object, location: str, within: ValueRange = ANY, example: str = "50%") -> float:

@@ -12,8 +12,8 @@ from kvplan.catalog.fields import (
     listed,
     mapping,
     named,
-    number,
     percentile,
+    queries,
     rent,
     share,
     text,
@@ -29,7 +29,7 @@ from kvplan.units import DAY
 FIELDS = ("name", "gpus", "workloads", "buckets")
 STOCK = ("count", "price")
 JOB = ("name", "workload", "model", "queries_per_day", "rate", "ttft", "tpot", "e2e", "percentile", "max_quality_drop")
-EXAMPLE = "{workload: chat, model: llama3.1-8b, queries_per_day: 400,000, ttft: 1s}"
+EXAMPLE = "{workload: chat, model: llama3.1-8b, queries_per_day: 400k, ttft: 1s}"
 #: buckets of input length where the file does not say
 BUCKETS = 4
 #: buckets beyond which columns multiply and nothing is gained; jobs that one plan is asked for; GPUs of one type
@@ -108,9 +108,9 @@ def _volume(template: Workload, given: Document, location: str) -> Workload:
     if "queries_per_day" in given and "rate" in given:
         raise SpecError(f"{location}: write queries_per_day or rate, not both")
     if "rate" in given:
-        volume = DAY * number(given["rate"], f"{location}: rate", RATE)
+        volume = DAY * queries(given["rate"], f"{location}: rate", RATE)
     elif "queries_per_day" in given:
-        volume = number(given["queries_per_day"], f"{location}: queries_per_day", VOLUME)
+        volume = queries(given["queries_per_day"], f"{location}: queries_per_day", VOLUME)
     else:
         return template
     return replace(template, arrivals=replace(template.arrivals, queries_per_day=volume))

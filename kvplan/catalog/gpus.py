@@ -4,7 +4,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-from kvplan.catalog.fields import figures, shelf_document, text
+from kvplan.catalog.fields import complete, figures, shelf_document, text
 from kvplan.catalog.files import Document
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.errors import SpecError
@@ -35,9 +35,7 @@ def _read(word: str) -> Gpu:
     if path is not None and "source" not in raw:
         raw = {**raw, "source": _own(path)}
     values, sources = figures(raw, GPU_FIELDS, location, "gpu")
-    for field, example in NEEDED.items():
-        if values.get(field) is None:
-            raise SpecError(f"{location}: missing {field}, as in '{field}: {example}'")
+    complete(values, NEEDED, location)
     if not any(values.get(rate) for rate in RATES):
         raise SpecError(f"{location}: missing a rate, as in 'fp16: 989 TFLOP/s'; known: {', '.join(RATES)}")
     assumed = _derived(values)

@@ -42,8 +42,13 @@ def whole(raw: object, location: str) -> int:
 
 
 def number(raw: object, location: str) -> float:
-    """Return a plain number; a volume may say that it is per second or per day."""
-    return parse(written(raw).removesuffix("/s").removesuffix("/day"), "1", location)
+    """Return a plain number."""
+    return parse(raw, "1", location)
+
+
+def volume(raw: object, location: str) -> float:
+    """Return a number of queries such as '40k', which may say that it is per second or per day."""
+    return parse(written(raw).removesuffix("/s").removesuffix("/day"), "queries", location)
 
 
 def rent(raw: object, location: str) -> float:
@@ -86,7 +91,8 @@ READERS: dict[str, Callable[[object, str], Any]] = {
         ("percentile", "confidence", "headroom", "max_quality_drop", "prefix_hit", "utilization", "draft_share"), part
     ),
     **dict.fromkeys(("tp", "pp", "dp", "concurrency", "max_gpus", "spares", "draft_tokens"), whole),
-    **dict.fromkeys(("queries_per_day", "rate", "load", "burstiness"), number),
+    **dict.fromkeys(("queries_per_day", "rate"), volume),
+    **dict.fromkeys(("load", "burstiness"), number),
     **dict.fromkeys(("any_technique", "prefix_cache", "allow_long_context"), yes),
     **dict.fromkeys(
         (

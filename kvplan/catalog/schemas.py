@@ -31,7 +31,7 @@ from kvplan.specs.fields import described
 from kvplan.specs.hardware import GPU_FIELDS, Gpu
 from kvplan.specs.model import MODALITIES
 from kvplan.specs.money import OWNERSHIP_FIELDS, OWNERSHIP_MEANING
-from kvplan.specs.quality import ATTENTION, GRADES, QUERIES
+from kvplan.specs.quality import ATTENTION, AVERAGE, GRADES, OTHER_WORDS, QUERIES, SHORT, TASKS
 from kvplan.specs.sweep import METHODS
 
 NAMED = {"name": text("how options spell it; default: the file's name"), "title": text("how reports spell it")}
@@ -131,9 +131,10 @@ def workload() -> Shape:
         "reused": number("share that an earlier request brought"),
         "source": source(),
     }
-    either = {"oneOf": [{"required": ["parts", "p95", "low", "high"]}, {"required": ["quantiles"]}]}
+    log, derived = {"required": ["quantiles"]}, {"required": ["parts", *workloads.DERIVED]}
+    either = {"if": log, "then": {"not": {"required": ["parts"]}}, "else": derived}
     arrivals = {
-        "queries_per_day": number("mean volume"),
+        "queries_per_day": quantity("queries", "mean volume"),
         "burstiness": number("coefficient of variation of the time between requests; 1: Poisson"),
         "busiest_minute": number("load of the busiest minute, times its hour's mean"),
         "hours": {**listed(number(), "24 weights, midnight first", 24), "maxItems": 24},
@@ -142,7 +143,7 @@ def workload() -> Shape:
     slo = {**fields({**LIMITS, "source": source()}), "anyOf": [{"required": [n]} for n in ("ttft", "tpot", "e2e")]}
     parts: dict[str, Shape] = {
         **NAMED, **ALIASES,
-        "task": text("a task family of quality scores, as in qa-single"),
+        "task": one_of((*TASKS, *OTHER_WORDS), "a task family of quality scores"),
         "offline": yes("whether nobody waits"),
         "source": source(),
         "input": {**fields(lengths), **either, "description": "the prompt"},
@@ -165,8 +166,8 @@ def fleet() -> Shape:
         "name": text("of this load; default: the workload's"),
         "workload": text("a workload's name or file"),
         "model": text("a model's name or file"),
-        "queries_per_day": number("mean volume, in place of the workload's"),
-        "rate": number("the same a second"),
+        "queries_per_day": quantity("queries", "mean volume, in place of the workload's"),
+        "rate": quantity("queries", "the same a second"),
         **LIMITS,
         "max_quality_drop": number("greatest loss of quality, as in 1%"),
     }
@@ -208,7 +209,7 @@ def quality() -> Shape:
     row: dict[str, Shape] = {
         "technique": text("as options spell it, as in h2o:20%"),
         "share": number("share of the cache that it keeps"),
-        "task": text("a task family, as in qa-single"),
+        "task": one_of((AVERAGE, SHORT, *TASKS, *OTHER_WORDS), "a task family"),
         "context": text("tokens, as in 32k"),
         "condition": text("how it was measured"),
         "benchmark": text("whose score it is"),
@@ -220,7 +221,7 @@ def quality() -> Shape:
         "grade": one_of(GRADES),
     }
     rows = {**fields({n: row[n] for n in scores.ROW}, ("technique",))}
-    test = fields({"task": text(), "condition": text()})
+    test = fields({"task": row["task"], "condition": text()})
     curve = {
         **{n: row[n] for n in ("technique", "query", "condition")},
         "shares": listed(number(), "shares of the cache that were kept"),

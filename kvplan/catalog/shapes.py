@@ -1,9 +1,11 @@
 """Words of JSON Schema for what files say: a quantity with its unit, a date, a source, a list, fields."""
 
 from collections.abc import Iterable, Mapping
+from re import escape
 from typing import Any
 
 from kvplan.specs.source import KINDS
+from kvplan.units import NUMBER, spellings
 
 Shape = dict[str, Any]
 
@@ -13,6 +15,10 @@ WRITTEN = {
     "B": "80 GB", "B/s": "3.35 TB/s", "FLOP/s": "989 TFLOP/s", "W": "700 W", "s": "5s", "USD": "270000 USD",
     "USD/s": "2.49 USD/h", "USD/token": "0.4 USD/Mtok", "USD/J": "0.08 USD/kWh", "USD/W/s": "200 USD/kW/month",
 }  # fmt: skip
+
+
+#: a price by time: 2.49 USD/h, $2.49/h, 2.49/h, or with another currency whose rate is stated
+RENT = rf"^\s*\$?([A-Z]{{3}}\s*)?{NUMBER}\s*([A-Z]{{3}})?\s*/({'|'.join(spellings('s'))})\s*$"
 
 
 def told(shape: Shape, meaning: str) -> Shape:
@@ -26,13 +32,21 @@ def text(meaning: str = "") -> Shape:
 
 
 def quantity(unit: str, meaning: str = "") -> Shape:
-    """Return an amount with its unit; '' is text, '#' a whole number, '1' a plain number."""
+    """Return an amount with its unit; '' is text, '#' a whole number, '1' a plain number, 'queries' may count in k."""
     if not unit:
         return text(meaning)
+    if unit == "queries":
+        return told({"type": ["number", "string"], "pattern": amount(unit)}, f"{meaning} (as in 40000 or 40k)".strip())
     if unit in ("#", "1"):
-        return told({"type": ["number", "string"], "pattern": r"^\s*[-+$]?[\d.]"}, meaning)
+        return told({"type": ["number", "string"], "pattern": rf"^\s*{NUMBER}\s*%?\s*$"}, meaning)
     as_in = f"in {unit}, as in {WRITTEN[unit]}" if unit in WRITTEN else f"in {unit}"
-    return told({"type": ["string", "number"], "pattern": r"^\s*(USD\s*)?[-+$]?[\d.]"}, f"{meaning} ({as_in})".strip())
+    pattern = RENT if unit == "USD/s" else amount(unit)
+    return told({"type": "string", "pattern": pattern}, f"{meaning} ({as_in})".strip())
+
+
+def amount(unit: str) -> str:
+    """Return the pattern of a number with one of the units that readers know."""
+    return rf"^\s*{NUMBER}\s*({'|'.join(map(escape, spellings(unit)))})\s*$"
 
 
 def number(meaning: str = "") -> Shape:
@@ -86,7 +100,7 @@ def stated(shape: Shape) -> Shape:
     """Return a figure, plain or with a source of its own."""
     plain = {name: part for name, part in shape.items() if name != "description"}
     own = fields({"value": plain, "source": source()}, ("value", "source"))
-    return told({"anyOf": [plain, own]}, shape.get("description", ""))
+    return told({"if": {"type": "object"}, "then": own, "else": plain}, shape.get("description", ""))
 
 
 def with_source(shape: Shape) -> Shape:

@@ -4,7 +4,9 @@ from functools import cache
 from itertools import pairwise
 
 from kvplan.catalog.fields import (
+    SOURCE,
     ValueRange,
+    complete,
     duration,
     known_fields,
     listed,
@@ -12,6 +14,7 @@ from kvplan.catalog.fields import (
     number,
     one_of,
     percentile,
+    queries,
     read_source,
     shelf_document,
     source_of,
@@ -46,6 +49,17 @@ FIELDS = (
     "name", "title", "aliases", "task", "offline", "source", "input", "output", "arrivals", "slo", "item",
     "requests_per_item", "between_questions", "question", "notes",
 )  # fmt: skip
+#: fields of a workload that must be there, those of lengths that are derived, and those of a factor: with an example
+NEEDED = {
+    "source": SOURCE,
+    "task": "chat",
+    "input": "{quantiles: {0: 10, 50: 900, 100: 8000}}",
+    "output": "{quantiles: {0: 10, 50: 200, 100: 900}}",
+    "arrivals": "{queries_per_day: 40000}",
+    "slo": "{ttft: 5s}",
+}
+DERIVED = {"p95": "1.5 (times the mean)", "low": "100", "high": "8000"}
+FACTOR = {"value": "100", "of": "pages"}
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
 SOME, ONE, WEIGHT = ValueRange(open=True, most=MAX_TOKENS), ValueRange(1, MAX_TOKENS), ValueRange(0, MAX_TOKENS)
@@ -71,6 +85,7 @@ def _named(name: str) -> Workload:
 def _read(word: str) -> Workload:
     raw, name, location = shelf_document("workloads", word, "workload")
     known_fields(raw, FIELDS, location, "workload")
+    complete(raw, NEEDED, location)
     source = read_source(raw.get("source"), location)
     sources = {k: source_of(raw.get(k), source, f"{location}: {k}") for k in ("input", "output", "arrivals", "slo")}
     asked = mapping(raw.get("input"), f"{location}: input", "{parts: [...], p95: 1.5, low: 100, high: 8000}")
@@ -129,12 +144,12 @@ def _lengths(raw: Document, location: str, source: Source) -> tuple[tuple[Part, 
         raise SpecError(f"{location}: write either parts (a derivation) or quantiles (a log's)")
     if "quantiles" in raw:
         return (), _quantiles(raw["quantiles"], f"{location}: quantiles")
+    complete(raw, DERIVED, location)
     given = listed(raw["parts"], f"{location}: parts", "[{name: ..., factors: []}]")
     parts = tuple(_part(p, location, source) for p in given)
     mean = sum(p.tokens for p in parts)
-    low = number(raw.get("low"), f"{location}: low", ONE, example="100")
-    high = number(raw.get("high"), f"{location}: high", ONE, example="8000")
-    ratio = number(raw.get("p95"), f"{location}: p95", SOME, example="1.5 (times the mean)")
+    low, high = (number(raw[end], f"{location}: {end}", ONE, example=DERIVED[end]) for end in ("low", "high"))
+    ratio = number(raw["p95"], f"{location}: p95", SOME, example=DERIVED["p95"])
     if not low < mean < high:
         raise SpecError(
             f"{location}: its parts come to {mean:,.0f} tokens, which must lie between low {low:,.0f} and "
@@ -196,8 +211,9 @@ def _size(raw: object, location: str) -> tuple[int, int]:
 def _factor(raw: object, location: str, source: Source) -> Factor:
     fields = mapping(raw, location, "{value: 100, of: pages}")
     known_fields(fields, ("value", "of", "source"), location)
-    of = text(fields, "of", location, example="{value: 100, of: pages}")
-    value = number(fields.get("value"), f"{location}: {of}", SOME)
+    complete(fields, FACTOR, location)
+    of = text(fields, "of", location)
+    value = number(fields["value"], f"{location}: {of}", SOME)
     return Factor(value=value, of=of, source=source_of(fields, source, location))
 
 
@@ -212,7 +228,7 @@ def _arrivals(raw: object, location: str) -> Arrivals:
     if len(weights) != 24 or not sum(weights):
         raise SpecError(f"{location}: hours: expected 24 weights, midnight first, not all zero; got {len(weights)}")
     return Arrivals(
-        queries_per_day=number(fields.get("queries_per_day"), f"{location}: queries_per_day", SOME, example="40000"),
+        queries_per_day=queries(fields.get("queries_per_day"), f"{location}: queries_per_day", SOME),
         hours=weights,
         burstiness=number(fields.get("burstiness", "1"), f"{location}: burstiness", WEIGHT),
         busiest_minute=number(fields.get("busiest_minute", "1"), f"{location}: busiest_minute", ONE),

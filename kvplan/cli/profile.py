@@ -16,7 +16,12 @@ from kvplan.report.formats import Report
 @click.command("profile")
 @click.option("--device", type=click.Choice(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
 @click.option(
-    "--budget", default=f"{BUDGET:g}s", show_default=True, type=seconds, metavar="TIME", help="Time for all of it."
+    "--budget",
+    default=f"{BUDGET:g}s",
+    show_default=True,
+    type=seconds,
+    metavar="TIME",
+    help="At most this for all of it.",
 )
 @click.option("--output", "-o", type=path, help="Where the profile goes. Default: profile-<device>.yaml.")
 @click.option("--rows", type=path, help="Where every sample goes. Default: beside the profile.")

@@ -59,6 +59,7 @@ class TechniqueSurvey(Result, of="techniques"):
     rows: tuple[Weighed, ...]  #: one a technique, the baseline first
     tiers: tuple[Waiting, ...]  #: where the workload's uncompressed prefixes may wait, () where none are shared
     beside: CrossImages | None = None  #: what cross-attention holds, None where the model has none or no images come
+    warnings: tuple[str, ...] = ()  #: what the reader must know first
 
 
 def weigh(

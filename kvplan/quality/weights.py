@@ -48,6 +48,22 @@ def speaking(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
     ]
 
 
+def unheard(words: Sequence[str], tables: Sequence[QualityTable], model: ModelSpec) -> tuple[str, ...]:
+    """Return which of a user's tables, read from files of these names, hold no score that speaks for a model."""
+    silent = ((word, others) for word, table in zip(words, tables, strict=True) if (others := _others(table, model)))
+    return tuple(f"the scores in {word} are of {others} only: none applies to {model.name}" for word, others in silent)
+
+
+def _others(table: QualityTable, model: ModelSpec) -> str:
+    """Return the models that a table has scores of, as a sentence lists them; '' where some speak for this model."""
+    weights = [row for row in table.scores if row.technique.startswith(WEIGHTS)]
+    models = {row.model for row in table.scores} | {row.model for row in table.bases}
+    if speaking(weights, model) or None in models or model.name in models:
+        return ""
+    *others, last = sorted(name for name in models if name) or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def nearest(rows: Sequence[Score], model: ModelSpec) -> list[Score]:
     """Return the rows of the model itself, else those of its size, else all."""
     own = [r for r in rows if r.model == model.name]

@@ -1,5 +1,7 @@
 """`kvplan doctor` in a table and JSON: what was found, and what to type where something is missing."""
 
+from collections.abc import Iterator
+
 from kvplan.api.doctor import Doctor, Finding
 from kvplan.report.blocks import Column, Json, Page, Text, notes, records, schema, table
 from kvplan.units import show_count
@@ -15,13 +17,22 @@ FINDING = (
 
 def page(d: Doctor) -> Page:
     """Return the report of `kvplan doctor`."""
-    lacking = [f for f in d.findings if not f.well]
-    answer = f"{show_count(len(lacking), 'thing')} could be better." if lacking else "Nothing is missing."
     return Page.of(
-        Text(f"{answer} Planning needs no GPU and none of the extras.", "answer"),
+        Text(" ".join(("Ready to plan.", *answers(d))), "answer"),
         table("", FINDING, d.findings, keys=2, tone=lambda f: "plain" if f.well else "warning"),
         notes("What you can do", (f"{f.name}: {f.advice}" for f in d.findings if f.advice)),
     )
+
+
+def answers(d: Doctor) -> Iterator[str]:
+    """Yield what there is to know beside that plans can be made, which needs no GPU and none of the extras."""
+    lacking = [f.topic for f in d.findings if not f.well]
+    if extras := lacking.count("extras"):
+        yield f"{show_count(extras, 'optional extra')} {'is' if extras == 1 else 'are'} not installed."
+    if other := len(lacking) - extras:
+        yield f"{show_count(other, 'other thing')} could be better: see below."
+    if not lacking:
+        yield "Nothing is missing."
 
 
 def document(d: Doctor) -> Json:

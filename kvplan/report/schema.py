@@ -42,11 +42,19 @@ def inner(shape: Shape, place: str) -> Iterator[tuple[str, str, str]]:
         yield from inner(shape["items"], f"{place}[]")
     if isinstance(shape.get("additionalProperties"), dict):
         yield from inner(shape["additionalProperties"], f"{place}.*")
-    for option in shape.get("anyOf", ()):
+    for option in options_of(shape):
         if set(option.get("properties", {})) != {"value", "source"}:  # a figure with a source of its own
             yield from inner(option, place)
 
 
+def options_of(shape: Shape) -> list[Shape]:
+    """Return what a field may hold: one of several, or else fields of its own."""
+    chosen = [shape["else"], shape["then"]] if "if" in shape and "properties" not in shape else []
+    return [*shape.get("anyOf", chosen)]
+
+
+#: what patterns of quantities begin with, unlike those of dates and words
+QUANTITY = r"^\s*"
 #: how types are called; what YAML may read as a number or a truth value is text all the same
 TYPES = {"string": "text", "array": "list", "object": "fields", "boolean": "yes or no"}
 
@@ -57,12 +65,14 @@ def typed(shape: Shape) -> str:
         return str(shape["const"])
     if "enum" in shape:
         return ", ".join(dict.fromkeys(str(word).lower() for word in shape["enum"] if word != ""))
-    if options := shape.get("anyOf"):
+    if options := options_of(shape):
         own = " (or value and source)" if any("value" in option.get("properties", {}) for option in options) else ""
         plain = dict.fromkeys(typed(o) for o in options if "value" not in o.get("properties", {}))
         return " or ".join(plain) + own
     names = shape.get("type", "any")
     names = [names] if isinstance(names, str) else names
+    if names == ["string"] and shape.get("pattern", "").startswith(QUANTITY):
+        return "number with its unit"
     if {"string", "number"} <= set(names):
         return "number or text" if "pattern" in shape else "text"
     return " or ".join(TYPES.get(name, name) for name in sorted(names, key=lambda name: name == "null"))

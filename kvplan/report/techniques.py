@@ -214,6 +214,7 @@ def page(t: TechniqueSurvey) -> Page:
     served = (f"{w.row.technique}: {'; '.join(w.engines)}" for w in t.rows[1:] if w.engines)
     return Page.of(
         Text(headline(t), "answer"),
+        *(Text(f"Note: {warning}.", "warning") for warning in t.warnings),
         table("", columns(), t.rows, tone=lambda w: "best" if w.here and w.row.feasible else "plain"),
         Text(LEGEND, "quiet"),
         drawn(t),
@@ -237,6 +238,7 @@ def document(t: TechniqueSurvey) -> Json:
         engine=t.engine.spelled,
         context=t.estimate.query.context,
         gpu=t.estimate.sites[0].gpu.name,
+        **({"warnings": list(t.warnings)} if t.warnings else {}),
         rows=records(columns(), t.rows),
         choose=list(advice(t)),
         tiers=records(TIER, t.tiers),

@@ -49,12 +49,13 @@ TASKS = {
         Task(name="video", title="questions to images and video"),
     )
 }
-_OTHER_WORDS = {"needle": "retrieval", "summarization": "summarisation", "multi-hop": "qa-multi", "qa": "qa-single"}
+#: other names of task families
+OTHER_WORDS = {"needle": "retrieval", "summarization": "summarisation", "multi-hop": "qa-multi", "qa": "qa-single"}
 
 
 def task_named(word: str, location: str = "") -> str:
     """Return a task family's name; UnknownName says which there are."""
-    name = _OTHER_WORDS.get(word.strip().lower(), word.strip().lower())
+    name = OTHER_WORDS.get(word.strip().lower(), word.strip().lower())
     if name not in TASKS:
         raise UnknownName("task family", word, TASKS, f"known: {', '.join(TASKS)}", location)
     return name

@@ -56,5 +56,6 @@ def cuda_device(own: frozenset[int], visible: str = "") -> Device:
     return Device(
         kind="cuda", name=about["gpu"], timer=Remote(worker, about["gpu"], ENGINE), probes=kept,
         anchors=CUDA_ANCHORS, facts=facts, label="kvplan's kernels and torch's products",
-        remark="; ".join(filter(None, remarks)), reserve=RESERVE, more=more, close=worker.close,
+        remark="; ".join(filter(None, remarks)), reserve=RESERVE, more=more, energy=about["energy"],
+        close=worker.close,
     )  # fmt: skip

@@ -91,12 +91,13 @@ class CudaTimer:
             "memory": spell(properties.total_memory, "B"), "multiprocessors": str(properties.multi_processor_count),
             "sensors": self.meter.source,
         }  # fmt: skip
-        others = self.meter.read().others
+        seen = self.meter.read()
+        others = seen.others
         remarks = [self.meter.why, why_not and f"no fp8: {why_not}"]
         remarks += [f"{others} other process(es) compute on this GPU; their samples are rejected"] if others else []
         return {
             "gpu": self.gpu, "room": self.room, "fp8": not why_not, "facts": facts,
-            "remark": "; ".join(filter(None, remarks)),
+            "remark": "; ".join(filter(None, remarks)), "energy": seen.energy is not None,
         }  # fmt: skip
 
     def sample(self, probe: Probe) -> Sample:

@@ -24,7 +24,7 @@ LEAST = 2e-3
 MOST_REPEATS = 400
 #: a buffer no cache holds, which inputs are cut from in turn [elements]
 CPU_POOL = {"float32": 96 * 2**20, "bfloat16": 48 * 2**20}
-INSTALL = "`kvplan profile` needs torch; install it with: pip install kvplan[profile]"
+INSTALL = "`kvplan profile` needs torch; install it with: pip install 'kvplan[profile]'"
 
 
 class DeviceError(KvplanError):
@@ -35,7 +35,8 @@ class DeviceError(KvplanError):
 class Device:
     """A device to measure: its timer, what it can be asked for, and what a profile says about it.
 
-    reserve: time to keep for the fit [s]; close: to be called after the last sample; more: what else is measured then.
+    reserve: time to keep for the fit [s]; close: to be called after the last sample; more: what else is measured then;
+    energy: whether that is energy.
     """
 
     kind: str  #: "cuda" or "cpu"
@@ -48,6 +49,7 @@ class Device:
     remark: str = ""  #: for the user, in one line
     reserve: float = 2.0  #: time to keep for the fit [s]
     more: Callable[[], dict[str, Any]] = dict  #: what else is measured after the last sample, as fields of the profile
+    energy: bool = False  #: whether that is energy, which the device counts
     close: Callable[[], None] = lambda: None  #: to be called at the end
 
 
