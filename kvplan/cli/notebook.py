@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from json import loads
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -9,9 +10,12 @@ import click
 from kvplan.cli.flags import spoken
 from kvplan.errors import KvplanError
 from kvplan.report import fragments
+from kvplan.report.blocks import Text
 from kvplan.report.formats import Report, Screen, csv, render
 from kvplan.specs.result import Result
 
+#: characters of the line that a result is shown as
+LONGEST = 200
 NEEDS = "to_pandas needs pandas: pip install 'kvplan[pandas]'"
 
 
@@ -43,3 +47,10 @@ def frame(result: Result) -> Any:
 def fragment(result: Result) -> str:
     """Return the report of a result as a fragment of a page."""
     return fragments.fragment(report(result).page())
+
+
+def line(result: Result) -> str:
+    """Return the first words of a result's report, cut where they are many."""
+    texts = [block for block in report(result).page().blocks if isinstance(block, Text)]
+    said = [block.text for block in texts if block.tone == "answer"] or [block.text for block in texts[:1]]
+    return shorten(" ".join(said), LONGEST, placeholder=" ...")
