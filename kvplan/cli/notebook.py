@@ -36,12 +36,21 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def frame(result: Result) -> Any:
-    """Return the main rows of a result as a DataFrame; raise KvplanError where pandas is not installed."""
+    """Return the main rows of a result as a DataFrame, those that its report chose or its document's, one value a cell.
+
+    Raises KvplanError where pandas is not installed.
+    """
     try:
         from pandas import DataFrame
     except ImportError:
         raise KvplanError(NEEDS) from None
-    return DataFrame([dict(csv.flattened(row)) for row in csv.rows_of(document(result))])
+    words = import_module(f"kvplan.report.{result.answers}")
+    return DataFrame(words.rows(result) if hasattr(words, "rows") else flat(document(result)))
+
+
+def flat(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the main rows of a document without the lists in them; nested names are joined with dots."""
+    return [dict(csv.flattened(row, lists=False)) for row in csv.rows_of(document)]
 
 
 def fragment(result: Result) -> str:

@@ -40,7 +40,9 @@ class Result:
     def to_pandas(self) -> Any:
         """Return the main rows of the document as a pandas DataFrame, names of nested figures joined with dots.
 
-        They are the rows that format csv writes. Raises KvplanError where pandas is not installed.
+        They are the rows that format csv writes, without lists; those of a recommendation are its plans, the
+        recommended one first (`recommended` is true), with what tells plans apart. Raises KvplanError where pandas is
+        not installed.
 
         >>> found = kvplan.estimate("llama3.1-8b", "8k", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.to_pandas()[["technique", "kv_bytes_per_token", "reduction"]].values.tolist()
