@@ -12,11 +12,14 @@ from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import NAME, snapshot
-from kvplan.catalog.lookup import as_path, every_name, plain, resolve
+from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
+
+#: what no config.json has, but every file of a workload; a model that messages name
+WORKLOAD, EXAMPLE = ("task", "arrivals", "slo"), "llama3.1-8b"
 
 
 def model(word: str, as_family: str | None = None) -> ModelSpec:
@@ -40,9 +43,11 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
 
 
 def refuse_other(word: str) -> None:
-    """Raise UnknownName that says which word of a name keeps it from being read as a known model, where one does."""
+    """Raise what says why a name cannot be read as a known model, where that is known: a word of it; it is another's."""
     from kvplan.catalog.hub import why_not
 
+    if named("workloads", word):
+        raise swapped(word, "workload", "model", EXAMPLE)
     if reason := why_not(word) or _unpublished(word):
         raise UnknownName("model", word, (), f"{reason}; give its config.json, or fetch it with online=True")
 
@@ -111,6 +116,8 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         raw = read_yaml(content, path.name, typed=True)
         if "config" in raw:
             return _model_file(raw, path.stem, path.name, _here(path), as_family)
+        if not raw.keys().isdisjoint(WORKLOAD):
+            raise swapped(str(path), "workload", "model", EXAMPLE)
     else:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation
