@@ -43,7 +43,7 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
 
 
 def refuse_other(word: str) -> None:
-    """Raise what says why a name cannot be read as a known model, where that is known: a word of it; it is another's."""
+    """Raise what says why a name is not read as a known model, where that is known: a word of it, or a workload."""
     from kvplan.catalog.hub import why_not
 
     if named("workloads", word):
