@@ -21,6 +21,9 @@ from kvplan.specs.source import Source
 #: what no config.json has, but every file of a workload; a model that messages name
 WORKLOAD, EXAMPLE = ("task", "arrivals", "slo"), "llama3.1-8b"
 
+#: what names of base models end with, and of those tuned to follow instructions
+BASE, TUNED = "-base", ("-instruct", "-it", "-chat")
+
 
 def model(word: str, as_family: str | None = None) -> ModelSpec:
     """Return a model by name, alias, config.json, folder with one, or YAML file; raise SpecError, UnknownName.
@@ -61,6 +64,20 @@ def _unpublished(word: str) -> str:
     near = get_close_matches(word.lower(), sorted(every_name("models")), n=2, cutoff=0.6)
     close = f" (of a like name: {' and '.join(near)})" if near else ""
     return f"its published config is not one that kvplan ships{close}"
+
+
+def tuned(checkpoint: str) -> str:
+    """Return the instruction-tuned checkpoint that the shelf names beside a base one, '' where it names none."""
+    name = every_name("models").get(checkpoint.lower())
+    stem = bare(checkpoint).removesuffix(BASE)
+    wanted = {stem + ending for ending in (*TUNED, "")} - {bare(checkpoint)}
+    others = document("models", name).get("aliases") or () if name else ()
+    return next((other for other in others if bare(other) in wanted), "")
+
+
+def bare(checkpoint: str) -> str:
+    """Return a checkpoint's name in lower case, without the mark of transformers' own form."""
+    return checkpoint.lower().removesuffix("-hf")
 
 
 def all_models() -> tuple[ModelSpec, ...]:
