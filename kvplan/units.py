@@ -191,6 +191,11 @@ def show_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def show_number(value: float, digits: int = 3) -> str:
+    """Return a number in so many digits, whole where it has more before the point: '0.0123', '12.3', '1,020'."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
 def show_rate(value: float, unit: str) -> str:
     """Return a rate with a decimal prefix: '4.8 TB/s', '989 TFLOP/s'."""
     return scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"), (1.0, unit)), 2).replace(

@@ -198,15 +198,39 @@ def test_the_examples_of_results_run(method: str) -> None:
     assert found.examples and doctest.DocTestRunner().run(found, out=out.append).failed == 0, "".join(out)
 
 
-def test_a_table_of_pandas_is_the_csv_of_the_command(run, files: Path) -> None:
+def test_a_table_of_pandas_is_the_csv_of_the_command_without_its_lists(run, files: Path) -> None:
     import pandas
 
-    table = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=["baseline", "fp8"], on=ON).to_pandas()
-    words = shlex.split(f"recommend -w chat -m llama3.1-8b -g h100 -t baseline -t fp8 --on {ON} --format csv")
+    table = kvplan.estimate("llama3.1-8b", "8k", gpus="h100", techniques=["fp8", "h2o:20%"], on=ON).to_pandas()
+    words = shlex.split(f"estimate -m llama3.1-8b -c 8k -g h100 -t fp8 -t h2o:20% --on {ON} --format csv")
     written = pandas.read_csv(StringIO(run(*words).out))
-    assert list(table.columns) == list(written.columns) and len(table) == len(written) > 1
-    assert table["usd_per_query.p50"].tolist() == pytest.approx(written["usd_per_query.p50"].tolist(), nan_ok=True)
-    assert table["technique"].tolist() == written["technique"].tolist()
+    lists = [name for name in written if written[name].astype(str).str.startswith("[").any()]
+    assert lists and list(table.columns) == [name for name in written if name not in lists]
+    assert table["kv_bytes_per_token"].tolist() == pytest.approx(written["kv_bytes_per_token"].tolist())
+    assert table["technique"].tolist() == written["technique"].tolist() == ["baseline", "fp8", "h2o:20%"]
+
+
+def test_a_table_of_plans_has_a_row_a_plan_the_recommended_one_first() -> None:
+    found = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=["baseline", "fp8"], on=ON)
+    table = found.to_pandas()
+    assert found.plan is not None and len(table) == 1 + len(found.alternatives) > 2 and len(table.columns) <= 24
+    assert table["recommended"].tolist() == [True] + [False] * len(found.alternatives)
+    assert not any(isinstance(value, list | dict | tuple) or str(value)[:1] in "[{" for value in table.to_numpy().flat)
+    first, plan = table.iloc[0], found.plan
+    assert (first["weights"], first["tp"], first["gpus"]) == (plan.weights, plan.parallel.tensor, plan.gpus)
+    assert first["usd_per_query"] == plan.usd and first["quality.drop"] == plan.quality.drop
+    nothing = kvplan.recommend("chat", "llama3.1-70b", gpus="h100", techniques="baseline", max_gpus=1, on=ON)
+    assert nothing.plan is None and not any(nothing.to_pandas().get("recommended", ()))
+
+
+def test_a_result_is_printed_on_one_line_that_tells_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = kvplan.memory("llama3.1-8b", "8k")
+    assert repr(found).startswith("<Memory: Llama 3.1 8B needs 1.0 GiB of KV cache for one sequence of 8k tokens")
+    plan = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on=ON)
+    assert all(x in repr(plan) for x in ("<Recommendation: Real-time chat on Llama 3.1 8B: ", "H100", "a month"))
+    assert all(len(repr(x)) < 250 and "\n" not in repr(x) for x in (found, plan))
+    monkeypatch.delattr("kvplan.cli.notebook.line")  # whatever goes wrong: who debugs it prints it too
+    assert repr(found) == "<Memory>"
 
 
 def test_without_pandas_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import yaml
 from engine_options import FORMATS, OPTIONS
 
 import kvplan
+from kvplan import catalog
 from kvplan.api.export import export, starts
 from kvplan.catalog.handed import handed_over
 from kvplan.errors import KvplanError, SpecError, UnknownName, WrongUse
@@ -98,8 +99,47 @@ def test_the_plan_s_own_command_is_what_recommend_prints(chat) -> None:
     (argv,) = export("vllm", chat).commands
     assert argv[: len(chat.launch.argv)] == chat.launch.argv
     assert argv[len(chat.launch.argv) :] == ("--host", "0.0.0.0", "--port", "8000")
-    assert export("vllm", chat).missing == chat.launch.missing and not export("vllm", chat).notes
+    assert export("vllm", chat).missing == chat.launch.missing
+    assert not export("vllm", chat, checkpoint="meta-llama/Llama-3.1-70B-Instruct").notes
     assert "--port 9000" in words.text(export("vllm", chat, port=9000))
+
+
+def test_a_base_model_is_told_and_another_checkpoint_served_in_its_place(run, saved: Path, chat) -> None:
+    plain, tuned = run("export", "vllm", saved), "meta-llama/Llama-3.1-8B-Instruct"
+    assert f"is a base model, not tuned to follow instructions; --checkpoint {tuned} serves" in plain.err
+    other = run("export", "vllm", saved, "--checkpoint", tuned)
+    assert other.err == "" and tuned in other.out
+    assert shlex.split(other.out)[3:] == shlex.split(plain.out)[3:]
+    for target in tools():
+        assert "me/mine" in " ".join(export(target, chat, checkpoint="me/mine").commands[0])
+    (pod,) = export("k8s", chat, checkpoint="me/mine").documents[:1]
+    assert "me/mine" in json.dumps(pod, default=vars) and "meta-llama" not in json.dumps(pod, default=vars)
+    assert chat.launch.argv[2] == "meta-llama/Llama-3.1-70B"  # what recommend prints stays as it was planned
+    for odd in ("-x", "", "a\nb", "x" * 400):
+        with pytest.raises(SpecError, match="checkpoint: "):
+            export("vllm", chat, checkpoint=odd)
+
+
+def test_a_checkpoint_of_one_s_own_has_the_weights_it_has(chat) -> None:
+    plan = changed(chat, weights="nvfp4")
+    assert any("needs a checkpoint with nvfp4 weights" in line for line in export("vllm@0.11", plan).missing)
+    assert not export("vllm@0.11", plan, checkpoint="me/mine-nvfp4").missing
+    assert "fp8" in export("vllm", chat, checkpoint="me/mine").commands[0]  # what the engine does while it loads stays
+
+
+@pytest.mark.parametrize(
+    ("name", "tuned"),
+    [
+        ("meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-70B-Instruct"),
+        ("google/gemma-2-9b", "google/gemma-2-9b-it"),
+        ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf"),
+        ("meta-llama/Llama-3.1-70B-Instruct", ""),
+        ("openai/gpt-oss-20b", ""),
+        ("me/mine", ""),
+    ],
+)
+def test_the_shelf_names_the_tuned_checkpoint_beside_a_base_one(name: str, tuned: str) -> None:
+    assert catalog.tuned(name) == tuned
 
 
 def test_what_an_engine_cannot_run_is_said_and_never_written(chat) -> None:

@@ -268,3 +268,16 @@ def test_what_is_asked_is_refused_where_it_says_too_much(tmp_path: Path) -> None
     assert times("10x", "scale") == 10.0
     with pytest.raises(SpecError, match=r"scale: must be from 0\.001"):
         times("0x", "scale")
+
+
+BURSTS = [f"{60 * i + k * 0.001:.3f},20000,2\n" for i in range(10) for k in range(8)]
+ALONE = "The longest prompts alone take most of the limit; more replicas barely help: try --tp 8 or another limit."
+
+
+@pytest.mark.parametrize(("ttft", "told"), [("1.75s", True), ("3.2s", False)])
+def test_a_limit_that_lone_prompts_nearly_take_is_told(run, tmp_path: Path, ttft: str, told: bool) -> None:
+    (tmp_path / "bursts.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(BURSTS), "utf-8")
+    words = ["simulate", "--trace", str(tmp_path / "bursts.csv"), "-m", "llama3.1-70b", "-g", "h100", "--tp", "4"]
+    found = run(*words, "--ttft", ttft, "--find-replicas", "--on", "2026-11-24")
+    assert found.code == 0
+    assert (ALONE in " ".join(found.out.split())) == told

@@ -105,3 +105,9 @@ def test_two_numbers_are_told_apart_by_as_many_digits_as_it_takes() -> None:
     assert units.show_apart(5.004, 5.0, units.show_time) == ("5.004 s", "5.000 s")
     assert units.show_apart(0.8996, 0.9, units.show_percent) == ("89.96 %", "90.00 %")
     assert units.show_apart(2.0, 2.0, units.show_time) == ("2.0 s", "2.0 s")
+
+
+def test_numbers_of_any_size_read_without_powers_of_ten() -> None:
+    seen = {0.0123: "0.0123", 1.234: "1.23", 99.96: "100", 123.4: "123", 1020.4: "1,020", 1234567.8: "1,234,568"}
+    assert {value: units.show_number(value) for value in seen} == seen
+    assert [units.show_number(x, 2) for x in (0.123, 1.25, 9.96, 99.7, 120.0)] == ["0.12", "1.2", "10", "100", "120"]

@@ -272,3 +272,26 @@ def test_broken_quantiles_are_refused(tmp_path: Path, quantiles: str, said: str)
     with pytest.raises(KvplanError) as refused:
         workload(str(path))
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+# -- a model in its place, and it in a model's ------------------------------------------------------
+
+SWAPPED = {
+    "-w llama3.1-8b -m chat": "'chat' is a workload, not a model; give it as --workload chat and a model as --model",
+    "-w chat -m mine.yaml": "'mine.yaml' is a workload, not a model; give it as --workload mine.yaml and a model as",
+    "-w meta-llama/Llama-3.1-8B -m llama3.1-8b": "is a model, not a workload; give it as --model meta-llama/Llama",
+    "-w model.yaml -m llama3.1-8b": "'model.yaml' is a model, not a workload; give it as --model model.yaml and",
+    "-w ./config.json -m llama3.1-8b": "'./config.json' is a model, not a workload; give it as --model ./config.json",
+}
+
+
+@pytest.mark.parametrize("words", SWAPPED)
+def test_a_model_and_a_workload_that_were_swapped_are_told_in_one_line(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(catalog.shipped("workloads", "rag"), "utf-8")
+    Path("model.yaml").write_text(catalog.shipped("models", "llama3.1-8b"), "utf-8")
+    Path("config.json").write_text('{"model_type": "llama", "hidden_size": 4096}', "utf-8")
+    refused = run("recommend", *words.split())
+    assert refused.code == 1 and SWAPPED[words] in refused.err and refused.err.count("\n") == 1

@@ -1,5 +1,6 @@
 """Published claims, each with a verdict and its arithmetic."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvplan import catalog
@@ -24,16 +25,20 @@ class Audit(Result, of="audit"):
     verdicts: tuple[Verdict, ...]  #: one for each claim
 
 
-def audit(claims: str = ARTICLE, *, on: str | None = None) -> Audit:
+def audit(
+    claims: str = ARTICLE, *, on: str | None = None, progress: Callable[[float, str], object] | None = None
+) -> Audit:
     """Return a verdict on every claim of a YAML file or of a shipped list.
 
-    `on` is the day of the prices. Raises KvplanError for a file that cannot be understood.
+    `on` is the day of the prices, `progress` hears (share judged, what is next). Raises KvplanError for a
+    file that cannot be understood.
 
         >>> kvplan.audit("claims.yaml", on="2026-11-24").verdicts[0].verdict
         'holds in part'
     """
     listed = catalog.claim_list(values.word(claims, "claims"))
-    return Audit(claims=listed, verdicts=verdicts(listed, evidence(listed, values.day(on))))
+    hears = values.given(values.called, progress, "progress")
+    return Audit(claims=listed, verdicts=verdicts(listed, evidence(listed, values.day(on)), hears))
 
 
 def evidence(claims: Claims, day: str) -> Evidence:

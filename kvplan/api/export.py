@@ -1,9 +1,12 @@
 """A plan as commands and manifests: what starts its servers, and what measures the load it promises."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvplan import catalog
 from kvplan.api import values
+from kvplan.catalog.handed import LONGEST
+from kvplan.catalog.models import BASE
 from kvplan.errors import SpecError, UnknownName, WrongUse
 from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
 from kvplan.planning.launch import Needs, adapted
@@ -31,6 +34,7 @@ def export(
     url: str | None = None,
     requests: int | None = None,
     loads: int | None = None,
+    checkpoint: str | None = None,
 ) -> Exported:
     """Return a plan as a target has it: an engine's command or manifests, or the command of a tool that measures it.
 
@@ -38,10 +42,14 @@ def export(
     (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
     engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
     where they have fewer than the usual ones. `url` is where the replica answers that a tool measures with so many
-    `requests`, at so many `loads` up to the promised one, in equal steps. Raises KvplanError for what is not known, and
-    for a form that cannot hold a replica.
+    `requests`, at so many `loads` up to the promised one, in equal steps. `checkpoint` is served in place of the one
+    whose config the plan was made with: the name or path of another of the same shape. Raises KvplanError for what is
+    not known, and for a form that cannot hold a replica.
     """
     needs, promise = given(plan)
+    own = values.given(a_name, checkpoint, "checkpoint")
+    if own:
+        needs, promise = replace(needs, model=own), replace(promise, model=own)
     if target in tools():
         refuse(target, as_form=as_form, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
@@ -55,9 +63,11 @@ def export(
         if gpus_per_node is None
         else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
     )
-    needs = Needs(**{**vars(needs), "gpus_per_node": nodes})
+    needs = replace(needs, gpus_per_node=nodes)
     wanted = needs.engine if target == K8S else target
-    return server(form_of(target, as_form, needs), served(wanted, needs, port, image))
+    found = served(wanted, needs, port, image)
+    found = as_it_is(found) if own else replace(found, notes=(*found.notes, *base(needs.model)))
+    return server(form_of(target, as_form, needs), found)
 
 
 def starts() -> list[str]:
@@ -72,6 +82,31 @@ def given(plan: "str | Recommendation") -> tuple[Needs, Promise]:
     if plan.needs is None or plan.promise is None:
         raise SpecError(f"plan: {plan.lacking}")
     return plan.needs, plan.promise
+
+
+def a_name(value: object, name: str) -> str:
+    """Return a name that can stand in a command: no option, nothing unprintable."""
+    word = values.word(value, name).strip()
+    if not word or word.startswith("-") or not word.isprintable() or len(word) > LONGEST:
+        raise SpecError(f"{name}: write the name or path of a checkpoint, as in meta-llama/Llama-3.1-8B-Instruct")
+    return word
+
+
+def as_it_is(plan: ServerPlan) -> ServerPlan:
+    """Return a server of the caller's own checkpoint, whose weights are as they are where no option makes them so."""
+    form = plan.needs.weights
+    return plan if form in plan.known.weights else replace(plan, needs=replace(plan.needs, weights=None))
+
+
+def base(checkpoint: str) -> tuple[str, ...]:
+    """Return what to know where the checkpoint is a base model, nothing for any other."""
+    other = catalog.tuned(checkpoint)
+    if not other and not checkpoint.lower().endswith(BASE):
+        return ()
+    way = (
+        f"checkpoint={other} serves the tuned one of this shape" if other else "checkpoint= serves another of its shape"
+    )
+    return (f"the checkpoint {checkpoint} is a base model, not tuned to follow instructions; {way}",)
 
 
 def refuse(target: str, **given: object) -> None:

@@ -10,6 +10,7 @@ from kvplan.api.questions import Question
 from kvplan.api.sites import compared, gpus_of, one_price, price_list, site
 from kvplan.errors import WrongUse
 from kvplan.planning.recommend import Recommendation, recommend
+from kvplan.planning.search import Progress
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
 
@@ -47,7 +48,9 @@ class Market:
             question.demand.model, self.gpus, self.day, self.term, self.profile, engine, self.listed, self.owned
         )
 
-    def answered(self, question: Question, engine: str, confidence: float | None = None) -> Recommendation:
+    def answered(
+        self, question: Question, engine: str, confidence: float | None = None, progress: Progress | None = None
+    ) -> Recommendation:
         """Return the best plan on an engine under limits kept so surely, as the question asks for where none is given.
 
         The GPUs that a caller named are planned with though no server on them was measured.
@@ -58,6 +61,7 @@ class Market:
             question.on(engine, sure), question.techniques, priced, question.losses, objective=question.objective,
             apis=catalog.apis(), day=self.day, guesses=self.named, absent=unpriced, losses=question.formats.losses,
             unsearched=question.formats.left, others=self.elsewhere(question, engine),
+            progress=progress,
         )  # fmt: skip
 
 

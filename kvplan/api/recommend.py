@@ -20,6 +20,7 @@ from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
+from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
 from kvplan.units import show_odds
@@ -61,6 +62,7 @@ def recommend(
     load: float | str = 1.0,
     vary: Mapping[str, Iterable[Any]] | str | Iterable[str] = (),
     simulate: bool = False,
+    progress: Progress | None = None,
 ) -> Recommendation:
     """Return the best plan under the limits, and why; without one, what it fails on.
 
@@ -73,7 +75,8 @@ def recommend(
     `vary` asks again with other values, as in {"load": [1, 3], "price": ["1.99/h", "2.49/h"]} or "load=1,3".
     `speculative` also tries speculative decoding: mtp, eagle3 or a draft model, with as many tokens drafted a step as
     named (eagle3:3) or as come out best, and as many yielded as measured (eagle3:3=2.4) or published.
-    `simulate` replays the workload's busiest hour on the best plan and the runner-up. Raises KvplanError for names and
+    `simulate` replays the workload's busiest hour on the best plan and the runner-up. `progress` hears (share
+    searched, what is next). Raises KvplanError for names and
     values that cannot be understood.
 
         >>> best = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", on="2026-11-24")
@@ -82,6 +85,7 @@ def recommend(
     """
     again = dict(locals())
     spec, day = catalog.model(values.word(model, "model")), values.day(on)
+    hears = values.given(values.called, progress, "progress")
     axes, engines = axes_of(vary, again), engines_of(engine)
     traffic = demanded(
         spoken_of(workload, isl, osl, day), spec, values.per_day(queries_per_day, rate),
@@ -98,7 +102,9 @@ def recommend(
         headroom=headroom, spares=spares, prefix_cache=prefix_cache, drafting=drafted(speculative, spec),
     )  # fmt: skip
     market = market_of(gpus, day, price=price, prices=prices, own=own, term=term, profile=profile)
-    answer = best_of([market.answered(question, word) for word in engines])
+    answer = best_of(
+        [market.answered(question, word, progress=part(hears, i, len(engines))) for i, word in enumerate(engines)]
+    )
     if answer.plan is None and confidence is None and (odds := surest(answer.remedies)):
         answer = less_sure(answer, [market.answered(question, word, odds) for word in engines])
     if answer.plan is None and not answer.remedies:
@@ -114,6 +120,11 @@ def recommend(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),
     )
+
+
+def part(progress: Progress | None, done: int, of: int) -> Progress | None:
+    """Return the progress of one of several parts of the work, as progress of the whole."""
+    return progress and (lambda share, text: progress((done + share) / of, text))
 
 
 def less_sure(answer: Recommendation, again: Sequence[Recommendation]) -> Recommendation:

@@ -98,6 +98,7 @@ def simulate(
     on: str | None = None,
     allow_long_context: bool = False,
     told: Callable[[str], None] | None = None,
+    progress: Callable[[float, str], object] | None = None,
 ) -> Simulated:
     """Return what users of a fleet feel, request by request: a trace replayed, or a workload's busiest hour.
 
@@ -106,7 +107,8 @@ def simulate(
     `scale` multiplies a trace's requests and `speed` divides its times. `fail` is as in '0@10min+5min': replica 0, ten
     minutes after the start, for five; `autoscale` as in '1:8@16+3min': 1 to 8 replicas, 16 requests in flight each,
     started in three minutes; `tiers` as in 'cpu,ssd': prefixes are kept there besides. Times are in seconds, `price` is
-    USD per GPU-hour; `per_request` names a CSV file for every request; `told` hears what takes long. Raises KvplanError
+    USD per GPU-hour; `per_request` names a CSV file for every request; `told` hears what takes long, `progress` how far
+    each simulation is (share, in words). Raises KvplanError
     for names and values that cannot be understood, and for a trace that cannot be read, line by line; Incompatible
     where nothing fits.
 
@@ -160,6 +162,7 @@ def simulate(
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tiered(tiers, endpoint),
         concurrency=closed or 0, autoscale=scaled,
         failures=failing(fail, many or 1), told=told,
+        progress=values.given(values.called, progress, "progress"),
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())
     compiled.keep(folder, is_kept(folder))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.manifests import manifest_text as manifest_text
     from kvplan.catalog.models import all_models as all_models
     from kvplan.catalog.models import model as model
+    from kvplan.catalog.models import tuned as tuned
     from kvplan.catalog.owning import DEFAULT as DEFAULT
     from kvplan.catalog.owning import api_file as api_file
     from kvplan.catalog.owning import apis as apis
@@ -53,7 +54,7 @@ _OFFERS = {
     "fleets": ("fleet",),
     "gpus": ("gpu",),
     "hub_files": ("online",),
-    "models": ("all_models", "model"),
+    "models": ("all_models", "model", "tuned"),
     "lookup": ("resolve",),
     "owning": ("DEFAULT", "api_file", "apis", "ownership"),
     "rental": (

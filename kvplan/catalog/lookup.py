@@ -38,6 +38,18 @@ def every_name(kind: str) -> dict[str, str]:
     return {**_aliases(kind), **{name: name for name in names(kind)}}
 
 
+def named(kind: str, word: str) -> bool:
+    """Return whether a word is a name or an alias on a shelf."""
+    known = every_name(kind)
+    return word.strip().lower() in known or plain(word) in known
+
+
+def swapped(word: str, noun: str, other: str, example: str) -> SpecError:
+    """Return what to say of a `noun` given where the `other` is asked for."""
+    given = f"give it as {noun}={word} and a {other} as {other}={example}"
+    return SpecError(f"{shown(word)} is a {noun}, not a {other}; {given}")
+
+
 def _exists(word: str) -> bool:
     """Return whether a file of this name is here; a word too long for a name is none."""
     try:

@@ -12,11 +12,17 @@ from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
 from kvplan.catalog.files import Document, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import NAME, snapshot
-from kvplan.catalog.lookup import as_path, every_name, plain, resolve
+from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped
 from kvplan.catalog.shelves import document, names
 from kvplan.errors import SpecError, UnknownName, shown
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.source import Source
+
+#: what no config.json has, but every file of a workload; a model that messages name
+WORKLOAD, EXAMPLE = ("task", "arrivals", "slo"), "llama3.1-8b"
+
+#: what names of base models end with, and of those tuned to follow instructions
+BASE, TUNED = "-base", ("-instruct", "-it", "-chat")
 
 
 def model(word: str, as_family: str | None = None) -> ModelSpec:
@@ -40,9 +46,11 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
 
 
 def refuse_other(word: str) -> None:
-    """Raise UnknownName that says which word of a name keeps it from being read as a known model, where one does."""
+    """Raise what says why a name is not read as a known model, where that is known: a word of it, or a workload."""
     from kvplan.catalog.hub import why_not
 
+    if named("workloads", word):
+        raise swapped(word, "workload", "model", EXAMPLE)
     if reason := why_not(word) or _unpublished(word):
         raise UnknownName("model", word, (), f"{reason}; give its config.json, or fetch it with online=True")
 
@@ -56,6 +64,20 @@ def _unpublished(word: str) -> str:
     near = get_close_matches(word.lower(), sorted(every_name("models")), n=2, cutoff=0.6)
     close = f" (of a like name: {' and '.join(near)})" if near else ""
     return f"its published config is not one that kvplan ships{close}"
+
+
+def tuned(checkpoint: str) -> str:
+    """Return the instruction-tuned checkpoint that the shelf names beside a base one, '' where it names none."""
+    name = every_name("models").get(checkpoint.lower())
+    stem = bare(checkpoint).removesuffix(BASE)
+    wanted = {stem + ending for ending in (*TUNED, "")} - {bare(checkpoint)}
+    others = document("models", name).get("aliases") or () if name else ()
+    return next((other for other in others if bare(other) in wanted), "")
+
+
+def bare(checkpoint: str) -> str:
+    """Return a checkpoint's name in lower case, without the mark of transformers' own form."""
+    return checkpoint.lower().removesuffix("-hf")
 
 
 def all_models() -> tuple[ModelSpec, ...]:
@@ -111,6 +133,8 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         raw = read_yaml(content, path.name, typed=True)
         if "config" in raw:
             return _model_file(raw, path.stem, path.name, _here(path), as_family)
+        if not raw.keys().isdisjoint(WORKLOAD):
+            raise swapped(str(path), "workload", "model", EXAMPLE)
     else:
         raw = read_json(content, path.name)
     beside = path.with_name("hf_quant_config.json")  # where NVIDIA's checkpoints describe their quantisation

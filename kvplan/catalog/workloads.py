@@ -24,7 +24,7 @@ from kvplan.catalog.fields import (
     yes,
 )
 from kvplan.catalog.files import Document
-from kvplan.catalog.lookup import as_path, resolve
+from kvplan.catalog.lookup import as_path, named, resolve, swapped
 from kvplan.catalog.shelves import names
 from kvplan.errors import SpecError, UnknownName
 from kvplan.specs.model import IMAGE, MODALITIES, TEXT
@@ -60,6 +60,8 @@ NEEDED = {
 }
 DERIVED = {"p95": "1.5 (times the mean)", "low": "100", "high": "8000"}
 FACTOR = {"value": "100", "of": "pages"}
+#: what no workload has, but files of models; a workload that messages name
+MODEL, EXAMPLE = ("config", "model_type", "architectures"), "chat"
 LENGTHS = ("parts", "p95", "low", "high", "quantiles", "reused", "source")
 #: what a factor or a rate, a length or a ratio, a weight, and a share of 1 or of 100 may be
 SOME, ONE, WEIGHT = ValueRange(open=True, most=MAX_TOKENS), ValueRange(1, MAX_TOKENS), ValueRange(0, MAX_TOKENS)
@@ -69,7 +71,14 @@ SHARE, PERCENT = ValueRange(0, 1), ValueRange(0, 100)
 
 def workload(word: str) -> Workload:
     """Return a workload by name, alias or YAML file; raise SpecError, UnknownName."""
-    return _read(word) if as_path(word) else _named(resolve("workloads", word, "workload"))
+    if as_path(word):
+        return _read(word)
+    try:
+        return _named(resolve("workloads", word, "workload"))
+    except UnknownName:
+        if named("models", word):
+            raise swapped(word, "model", "workload", EXAMPLE) from None
+        raise
 
 
 def all_workloads() -> tuple[Workload, ...]:
@@ -84,6 +93,8 @@ def _named(name: str) -> Workload:
 
 def _read(word: str) -> Workload:
     raw, name, location = shelf_document("workloads", word, "workload")
+    if not raw.keys().isdisjoint(MODEL):
+        raise swapped(word, "model", "workload", EXAMPLE)
     known_fields(raw, FIELDS, location, "workload")
     complete(raw, NEEDED, location)
     source = read_source(raw.get("source"), location)

@@ -1,6 +1,6 @@
 """From claims to verdicts: each case is judged by its check, and the verdict follows from the cases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from kvplan.claims import memory, money, quality, speed
@@ -19,9 +19,19 @@ QUOTE = "quote"
 CHECKS = {c.name: c for topic in (memory, speed, money, quality) for c in vars(topic).values() if isinstance(c, Check)}
 
 
-def verdicts(claims: Claims, evidence: Evidence) -> tuple[Verdict, ...]:
-    """Return a verdict for every claim; raise SpecError or UnknownName where a claim cannot be understood."""
-    return tuple(judge(claim, evidence) for claim in claims.claims)
+def verdicts(
+    claims: Claims, evidence: Evidence, progress: Callable[[float, str], object] | None = None
+) -> tuple[Verdict, ...]:
+    """Return a verdict for every claim; raise SpecError or UnknownName where a claim cannot be understood.
+
+    `progress` hears of every claim before it is judged.
+    """
+    found = []
+    for done, claim in enumerate(claims.claims):
+        if progress is not None:
+            progress(done / len(claims.claims), f"claim {done + 1} of {len(claims.claims)}")
+        found.append(judge(claim, evidence))
+    return tuple(found)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:

@@ -29,7 +29,7 @@ ORDER = (
 MODULES = {"list": "listing"}
 NONE = {
     "options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams", "notebook",
-    "completion", "paging",
+    "completion", "paging", "waiting",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import click
 from kvplan.api.audit import ARTICLE, audit
 from kvplan.cli.delivery import deliver
 from kvplan.cli.options import day_option, examples, format_option
+from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
 
 
@@ -18,5 +19,6 @@ def command(claims: str, full: bool, on: str | None, form: str) -> None:
     """Check the claims of an article or a vendor with kvplan itself: those of a YAML file, or the built-in ones."""
     from kvplan.report import audit as report
 
-    answer = audit(claims, on=on)
+    with waiting() as progress:
+        answer = audit(claims, on=on, progress=progress)
     deliver(Report(lambda: report.page(answer, full=full), lambda: report.document(answer)), form)

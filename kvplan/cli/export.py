@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kvplan.cli.delivery import deliver, say
+from kvplan.cli.flags import flagged
 from kvplan.cli.options import COUNT, TEXT, examples, format_option, path
 from kvplan.report.formats import Report
 
@@ -15,6 +16,7 @@ from kvplan.report.formats import Report
 @click.option(
     "--as", "as_form", metavar="FORM", help="command (the default), compose, kubernetes, leaderworkerset, kserve."
 )
+@click.option("--checkpoint", metavar="NAME", help="Served in its place: one of the same shape. Default: the plan's.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, metavar="N", help="Of the server. [default: 8000]")
 @click.option("--image", metavar="NAME", help="Container image. Default: the engine release's own.")
 @click.option("--gpus-per-node", type=COUNT, metavar="N", help="GPUs of your servers. Default: the GPU's usual ones.")
@@ -39,7 +41,7 @@ def command(form: str, **options: Any) -> None:
 
     found = export(**options)
     for line in words.said(found):
-        say(line, "export")
+        say(flagged(line, click.get_current_context().command), "export")
     if form == TEXT:
         click.echo(words.text(found), nl=False)
     else:

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from json import loads
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -9,9 +10,12 @@ import click
 from kvplan.cli.flags import spoken
 from kvplan.errors import KvplanError
 from kvplan.report import fragments
+from kvplan.report.blocks import Text
 from kvplan.report.formats import Report, Screen, csv, render
 from kvplan.specs.result import Result
 
+#: characters of the line that a result is shown as
+LONGEST = 200
 NEEDS = "to_pandas needs pandas: pip install 'kvplan[pandas]'"
 
 
@@ -32,14 +36,30 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def frame(result: Result) -> Any:
-    """Return the main rows of a result as a DataFrame; raise KvplanError where pandas is not installed."""
+    """Return the main rows of a result as a DataFrame, those that its report chose or its document's, one value a cell.
+
+    Raises KvplanError where pandas is not installed.
+    """
     try:
         from pandas import DataFrame
     except ImportError:
         raise KvplanError(NEEDS) from None
-    return DataFrame([dict(csv.flattened(row)) for row in csv.rows_of(document(result))])
+    words = import_module(f"kvplan.report.{result.answers}")
+    return DataFrame(words.rows(result) if hasattr(words, "rows") else flat(document(result)))
+
+
+def flat(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the main rows of a document without the lists in them; nested names are joined with dots."""
+    return [dict(csv.flattened(row, lists=False)) for row in csv.rows_of(document)]
 
 
 def fragment(result: Result) -> str:
     """Return the report of a result as a fragment of a page."""
     return fragments.fragment(report(result).page())
+
+
+def line(result: Result) -> str:
+    """Return the first words of a result's report, cut where they are many."""
+    texts = [block for block in report(result).page().blocks if isinstance(block, Text)]
+    said = [block.text for block in texts if block.tone == "answer"] or [block.text for block in texts[:1]]
+    return shorten(" ".join(said), LONGEST, placeholder=" ...")

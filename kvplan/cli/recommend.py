@@ -26,6 +26,7 @@ from kvplan.cli.options import (
     term_option,
     weights_option,
 )
+from kvplan.cli.waiting import waiting
 from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
 
@@ -92,7 +93,8 @@ def command(save: str | None, form: str, **options: Any) -> None:
     from kvplan.report import recommend as wording
     from kvplan.report.plan_drawings import what_if
 
-    result, call = recommend(**options), question()
+    with waiting() as progress:
+        result, call = recommend(**options, progress=progress), question()
     report = Report(
         lambda: wording.page(result),
         lambda: wording.document(result, call),

@@ -19,6 +19,7 @@ from kvplan.cli.options import (
     replica_options,
 )
 from kvplan.cli.running import closed_option, drafting_options, limit_options, split_option, technique_option
+from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
 
 #: the function of a command, before click makes a command of it
@@ -80,5 +81,6 @@ def command(form: str, **options: Any) -> None:
     from kvplan.api.simulate import simulate
     from kvplan.report import simulate as words
 
-    found = simulate(**options, told=say)
+    with waiting(say) as progress:
+        found = simulate(**options, told=say, progress=progress)
     deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)

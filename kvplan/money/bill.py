@@ -7,7 +7,7 @@ from math import fsum, isfinite
 from kvplan.errors import SpecError, shown
 from kvplan.kv.budget import Line
 from kvplan.money.gpu_cost import POWER, GpuCost
-from kvplan.units import DAY, HOUR, MILLION, MONTH, YEAR
+from kvplan.units import DAY, HOUR, MILLION, MONTH, YEAR, show_number
 
 #: spans a bill can be expressed for [s]
 SPANS = {"second": 1.0, "hour": HOUR, "day": DAY, "month": MONTH, "year": YEAR}
@@ -148,13 +148,14 @@ def fleet_bill(fleet: Fleet, load: Usage, cost: GpuCost) -> Bill:
     at_work = load.rate * load.gpu_seconds
     if at_work > serving * (1 + SLACK):
         raise SpecError(f"the queries keep {at_work:.4g} GPUs at work, but only {serving:.4g} serve")
+    n = show_number
     shares: list[tuple[str, float, str | None, str]] = [
-        (part, load.rate * seconds, part, f"{seconds:.3g} GPU-s a query: {load.rate * seconds:.3g} GPUs on average")
+        (part, load.rate * seconds, part, f"{n(seconds)} GPU-s a query: {n(load.rate * seconds)} GPUs on average")
         for part, seconds in load.parts.items()
     ]
     waiting = max(serving - at_work, 0.0)
     shares += [
-        ("idle", waiting, None, f"{waiting:.3g} of {serving:.3g} GPUs: the load is below what they could serve"),
+        ("idle", waiting, None, f"{n(waiting)} of {n(serving)} GPUs: the load is below what they could serve"),
         ("headroom", fleet.headroom, None, f"{counted(fleet.headroom)} beyond the peak"),
         ("spares", fleet.spares, None, f"{counted(fleet.spares)} to stand in when others fail"),
         ("unused", fleet.unused, None, f"{counted(fleet.unused)} of servers of {cost.unit}, which are paid for whole"),

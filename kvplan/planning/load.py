@@ -19,7 +19,7 @@ from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION
+from kvplan.units import MILLION, show_number
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -187,7 +187,8 @@ def at_concurrency(s: Server, concurrency: float) -> Point:
 def at_rate(s: Server, rate: float, burstiness: float = 1.0) -> Point:
     """Return an open loop: the requests that run are those at which as many leave as come; refused if none are."""
     if rate > FULL * s.most_rate:
-        raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), at most {s.most_rate:.3g}/s")
+        most = f"at most {show_number(s.most_rate)}/s"
+        raise SpecError(f"rate: {rate:g}/s is too much for {s.gpus} GPUs ({s.parallel}), {most}")
 
     def keeps_up(running: float) -> bool:
         return rate_of(s, timed(s, running, opened=True), running) <= rate

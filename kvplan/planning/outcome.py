@@ -10,7 +10,7 @@ from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates, search
+from kvplan.planning.search import Candidates, Progress, search
 from kvplan.planning.site import Site
 
 
@@ -87,8 +87,9 @@ class SearchOutcome:
 
 
 def search_all(
-    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], book: Book, objective: str, guesses: bool
-) -> SearchOutcome:
+    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], book: Book, objective: str, guesses: bool,
+    progress: Progress | None = None,
+) -> SearchOutcome:  # fmt: skip
     """Search every technique that is wanted in every weight format, those that may not be used in one of them.
 
     Of a technique that may not be used the first weight format is enough to tell what it would cost.
@@ -96,7 +97,7 @@ def search_all(
     tried = [(name, form) for name in wanted for form in demand.forms]
     barred = book.barred(tried)
     left_out = [pair for pair in barred if pair[1] != demand.forms[0]]
-    candidates, refused = search(demand, wanted, sites, left_out)
+    candidates, refused = search(demand, wanted, sites, left_out, progress)
     return SearchOutcome(
         demand=demand, book=book, candidates=candidates, refused=refused, barred=barred, objective=objective,
         shown=[pair for pair in tried if pair[0] not in refused and pair not in left_out],

@@ -75,6 +75,11 @@ class Plan:
         return None if self.usd is None else self.usd * self.margin
 
     @property
+    def weights(self) -> str | None:
+        """Its weight format, None for the checkpoint's own: `form` under the name that it is asked for by."""
+        return self.form
+
+    @property
     def pair(self) -> Pair:
         """Its technique and its weight format."""
         return self.technique, self.form

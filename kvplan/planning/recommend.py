@@ -21,7 +21,7 @@ from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
 from kvplan.planning.remedies import reason as reason_of
-from kvplan.planning.search import Candidates
+from kvplan.planning.search import Candidates, Progress
 from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
@@ -120,16 +120,19 @@ def recommend(
     losses: Mapping[str | None, Quality] | None = None,
     unsearched: Mapping[str, str] | None = None,
     others: Sequence[Site] = (),
+    progress: Progress | None = None,
 ) -> Recommendation:
     """Return the best plan under the limits, and why.
 
     `qualities` hold the loss of every wanted technique and of those that might do instead, `losses` that of weight
     formats; `unsearched` says why other formats were not tried, `absent` why other GPUs were not, and `others` are GPUs
     to look at where nothing else helps. Without `guesses` a GPU nobody measured is only an alternative: it is never
-    fallen back on, or a looser limit could raise the cost.
+    fallen back on, or a looser limit could raise the cost. `progress` hears (share searched, what is next).
     """
     book = Book(demand, qualities, losses or {})
-    outcome = search_all(demand, wanted, sites, book, objective, guesses)
+    outcome = search_all(demand, wanted, sites, book, objective, guesses, progress)
+    if progress is not None:
+        progress(1.0, f"{demand.engine.title}: the plan and the reasons for it")
     rejected = (
         *outcome.rejected(sites, unsearched or {}),
         *(Rejected(technique="", gpu=name, reason=reason) for name, reason in (absent or {}).items()),

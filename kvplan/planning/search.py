@@ -4,7 +4,7 @@ What configurations share is worked out once for all GPUs (`grid`, `fitting`); a
 (`crowd`). The time of a search grows linearly with its candidates.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +26,8 @@ from kvplan.planning.site import Limits, Site
 from kvplan.specs.workload import Workload
 
 Array = Any
+#: hears the share of the work that is done, and what is next
+Progress = Callable[[float, str], object]
 #: the limit that both latency limits are kept with enough probability
 CERTAINTY = "certainty"
 #: and that of the number of GPUs
@@ -155,12 +157,21 @@ def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds
 
 
 def search(
-    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], left_out: Collection[Pair] = ()
-) -> tuple[list[Candidates], dict[str, str]]:
-    """Return every candidate on every GPU, some pairs left out, and why some techniques could not be tried."""
+    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], left_out: Collection[Pair] = (),
+    progress: Progress | None = None,
+) -> tuple[list[Candidates], dict[str, str]]:  # fmt: skip
+    """Return every candidate on every GPU, some pairs left out, and why some techniques could not be tried.
+
+    `progress` hears of every GPU before it is searched.
+    """
     node = max((min(site.gpu.gpus_per_node, NODE) for site in sites), default=1)
     shapes, refused = configurations(demand, wanted, node, left_out)
     if not shapes or not sites:
         return [], refused
     homes = gpu_grids(demand, shapes, sites, most_requests(demand.engine, sites))
-    return [candidates(demand, home) for home in homes], refused
+    found = []
+    for done, home in enumerate(homes):
+        if progress is not None:
+            progress(done / len(homes), f"{demand.engine.title} on {home.site.gpu.title}")
+        found.append(candidates(demand, home))
+    return found, refused

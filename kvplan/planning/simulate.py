@@ -13,7 +13,7 @@ from kvplan.perf.simulate.tables import StepTable
 from kvplan.planning.scaling import Scaler, failures
 from kvplan.planning.simulated import FOREVER, SHARES_SHOWN, Asked, Bin, Percentiles, Replayed
 from kvplan.planning.simulated_server import LaneMemory, lanes_of, memory_of, rules_of, shares_of, shelves_of, steps_of
-from kvplan.units import MINUTE
+from kvplan.units import MINUTE, show_count
 
 #: most bins of the time series
 MOST_BINS = 240
@@ -61,13 +61,16 @@ def simulate(
         interval=scaler.interval if scaler else FOREVER,
     )  # fmt: skip
     t = counts.tally(quick, bins)
-    count, limits, end = run.calls["counted"], asked.limits, 0.0
+    count, limits, end, left = run.calls["counted"], asked.limits, 0.0, 0
     bounds = [x if x is not None else inf for x in (limits.ttft, limits.tpot, limits.e2e)]
     for records, n in run.finished(asked.source()):
         count(t, records, n, asked.warm, asked.until, width, *bounds)
         end = max(end, float(max(records.end[:n])))
+        left += n
         if asked.watch is not None:
             asked.watch(records, n)
+        if asked.progress is not None:
+            asked.progress(left / x.requests, f"{left:,} of {x.requests:,} requests, {show_count(replicas, 'replica')}")
     return outcome(asked, run, t, replicas if scaler is None else scaler.highest, end, scaler, memory)
 
 

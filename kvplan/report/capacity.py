@@ -4,7 +4,7 @@ from kvplan.planning.capacity import Capacity
 from kvplan.report.blocks import Json, Page, Text, record, schema, sentence
 from kvplan.report.plans import PLAN
 from kvplan.report.sources import about, calibration, interval, price
-from kvplan.units import show_odds, show_percent, show_time
+from kvplan.units import show_number, show_odds, show_percent, show_time
 
 
 def page(capacity: Capacity) -> Page:
@@ -23,7 +23,8 @@ def answer(capacity: Capacity) -> str:
     if plan is None:
         return f"{head}: {sentence(capacity.refusal)}"
     users = "" if capacity.users is None else f", {capacity.users:,.0f} users at work in the busiest hour"
-    rate = f"{capacity.queries_per_day:,.0f} queries a day at most ({demand.peak:.3g}/s in the busiest hour){users}"
+    peak = f"{show_number(demand.peak)}/s in the busiest hour"
+    rate = f"{capacity.queries_per_day:,.0f} queries a day at most ({peak}){users}"
     kept = (
         f"TTFT {show_time(plan.ttft)} and TPOT {show_time(plan.tpot)} at P{100 * demand.limits.percentile:g}, limits"
         f" kept with {show_odds(plan.slo_probability)} probability"

@@ -21,12 +21,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
-from kvplan.units import show_count, show_percent, show_time, show_usd
-
-
-def number(value: float) -> str:
-    """Return a number in three digits, without decimals from 100."""
-    return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+from kvplan.units import show_count, show_number, show_percent, show_time, show_usd
 
 
 def times(name: str, of: str) -> Iterator[Column[Point]]:
@@ -46,16 +41,16 @@ def dollars(key: str, heading: str) -> Column[Point]:
     return Column(key=key, heading=heading, value=lambda p: getattr(p, key), show=show_usd, absent="no price")
 
 
-IN_FLIGHT = Column[Point](key="in_flight", heading="in flight", value=lambda p: p.in_flight, show=number)
+IN_FLIGHT = Column[Point](key="in_flight", heading="in flight", value=lambda p: p.in_flight, show=show_number)
 TIMES = (IN_FLIGHT, *times("TTFT", "ttft"), *times("TPOT", "tpot"))
 THROUGHPUT = (
     IN_FLIGHT,
-    Column[Point](key="running", heading="running", value=lambda p: p.running, show=number),
+    Column[Point](key="running", heading="running", value=lambda p: p.running, show=show_number),
     Column[Point](
         key="queued_seconds", heading="queueing time", value=lambda p: p.queued,
         show=lambda t: show_time(t) if t >= 1e-3 else "none",
     ),
-    Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=lambda x: f"{x:,.3g}"),
+    Column[Point](key="requests_per_second", heading="requests/s", value=lambda p: p.rate, show=show_number),
     Column[Point](key="request_seconds", value=lambda p: p.cycle),
     Column[Point](
         key="tokens_per_second", heading="tokens/s", value=lambda p: p.tokens_per_second, show=lambda x: f"{x:,.0f}"
@@ -106,7 +101,7 @@ def answer(survey: Survey) -> list[str]:
     if survey.concurrency is None or survey.rate is None:
         p = survey.points[-1]
         if not survey.opened and len(survey.points) > 1:
-            return [f"{title(s)}: at most {s.most_rate:.3g} requests/s, {p.tokens_per_second:,.0f} tokens/s."]
+            return [f"{title(s)}: at most {show_number(s.most_rate)} requests/s, {p.tokens_per_second:,.0f} tokens/s."]
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if survey.bounded:

@@ -66,6 +66,35 @@ def _lines(clock: Callable[[], float], say: Callable[[str], object]) -> Callable
 
 
 @contextmanager
+def shares(say: Callable[[str], object] | None = None) -> Iterator[Callable[[float, str], None]]:
+    """Give a function of (share done, what is going on) for work whose length nobody knows: a bar without a time left.
+
+    Where no bar can be drawn `say` gets a line every EVERY seconds; without it nothing is shown.
+    """
+    console = Plain(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield quiet if say is None else _now_and_then(say)
+        return
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task("", total=1.0)
+        yield lambda share, text: shown.update(task, completed=share, description=Text(text).plain)
+
+
+def _now_and_then(say: Callable[[str], object]) -> Callable[[float, str], None]:
+    """Return a function that says what is going on every EVERY seconds."""
+    told = time.monotonic()
+
+    def report(share: float, text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= EVERY:
+            told = time.monotonic()
+            say(text)
+
+    return report
+
+
+@contextmanager
 def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], None]]:
     """Give a function of (points done, of how many, how many of them went wrong): a bar, or a line now and then.
 

@@ -53,6 +53,11 @@ REJECTED = (
     Column[Rejected](key="weights", value=lambda x: x.weights or None),
     Column[Rejected](key="reason", value=lambda x: x.reason),
 )
+#: figures of a plan that stand in a data frame, and not in every table
+ALSO = (
+    "tp", "dp", "pp", "weights", "requests_in_flight", "ttft", "tpot", "e2e", "gpu_seconds_per_query",
+    "joules_per_query", "engine", "served_by_engine", "measured_gpu", "speculative.draft",
+)  # fmt: skip
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -182,6 +187,13 @@ def plan(p: Plan, r: Recommendation) -> Json:
             "usd_per_item": None if p.usd is None else p.usd * each,
         }
     return document
+
+
+def rows(r: Recommendation) -> list[Json]:
+    """Return the plans as one table for data frames, the recommended one first: what tells them apart, on one level."""
+    shown = [c for c in PLAN if c.heading is not None or c.key in ALSO]
+    plans = [*([r.plan] if r.plan else []), *r.alternatives]
+    return [{"recommended": p is r.plan} | {c.key: c.value(p) for c in shown} for p in plans]
 
 
 def chosen(p: Plan, r: Recommendation) -> Json:

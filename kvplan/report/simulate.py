@@ -27,8 +27,12 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.load import limit
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
-from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_percent, show_time, show_usd
+from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_number, show_percent, show_time, show_usd
 
+#: share of their time at work below which replicas are idle, and room below a limit [share] that is little
+IDLE, NEAR = 0.15, 0.1
+#: replicas from which on it is said that more of them barely help
+MANY = 4
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
 Timed = tuple[str, Percentiles, float | None]
 
@@ -97,9 +101,9 @@ def stream(o: Replayed) -> str:
     if o.asked.concurrency:
         return f"{o.asked.title}: {x.requests:,} requests, {o.asked.concurrency:,} in flight at any time"
     many = f"{o.requests:,} requests in {show_time(o.seconds)}"
-    rate = f"{o.requests / o.seconds if o.seconds else 0.0:.3g}/s on average"
+    rate = f"{show_number(o.requests / o.seconds if o.seconds else 0.0)}/s on average"
     if o.seconds >= 2 * MINUTE:
-        rate += f", {x.busiest / MINUTE:.3g}/s in the busiest minute"
+        rate += f", {show_number(x.busiest / MINUTE)}/s in the busiest minute"
     return f"{o.asked.title}: {many}, {rate}; {x.prompt:,.0f} tokens in and {x.output:,.0f} out on average"
 
 
@@ -121,6 +125,9 @@ def answer(s: Simulated) -> list[str]:
             lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
         if less is not None:
             lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
+        if alone(s):
+            way = f"try {faster(o)} or another limit"
+            lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
     else:
@@ -138,10 +145,30 @@ def nearest(o: Replayed) -> str:
     return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
 
 
+def alone(s: Simulated) -> bool:
+    """Return whether lone requests nearly take a limit: replicas are idle, or half as many are hardly too late."""
+    o = s.outcome
+    half = max((margin for n, margin in s.search.tried if 2 * n <= o.replicas), default=-1.0) if s.search else -1.0
+    return o.replicas >= MANY and o.margin < NEAR and (busy(o) < IDLE or half > -NEAR)
+
+
+def longest(o: Replayed) -> str:
+    """Return what takes most of the nearest limit by itself, and its verb."""
+    return {"TTFT": "The longest prompts alone take", "TPOT": "Decoding alone takes"}.get(
+        o.binding, "The longest requests alone take"
+    )
+
+
+def faster(o: Replayed) -> str:
+    """Return what makes a request that is alone faster: more ranks where the server has room for them."""
+    gpu, tp = o.asked.server.site.gpu, o.asked.server.parallel.tensor
+    return f"tp={2 * tp}" if 2 * o.asked.server.parallel.gpus <= gpu.gpus_per_node else "a faster GPU"
+
+
 def busy_minute(o: Replayed, b: Bin) -> str:
     """Return how the requests of the busiest stretch of time fare."""
     span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
-    times = f"{o.surge:.2g} times the average rate"
+    times = f"{show_number(o.surge, 2)} times the average rate"
     return f"the busiest {span}, of {times}, {show_percent(1 - b.late / b.came)} of the requests keep the limits"
 
 
@@ -190,7 +217,7 @@ def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     share = o.within / o.requests if o.requests else 0.0
     yield (
         "goodput",
-        f"{o.goodput:,.3g} requests/s" + (f", {show_percent(share, 1)} keep all limits" if o.measured else ""),
+        f"{show_number(o.goodput)} requests/s" + (f", {show_percent(share, 1)} keep all limits" if o.measured else ""),
     )
     yield "throughput", f"{o.output_tokens / o.seconds:,.0f} output tokens/s" if o.seconds else "-"
     yield "preemptions", f"{o.preemptions:,}"
@@ -199,7 +226,7 @@ def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     if o.rules.tiers:
         yield "from tiers", f"{show_percent(o.fetched, 1)} of the prompts' tokens ({tiers(o)})"
     yield "KV in use", f"{show_percent(o.occupancy, 1)} on average, {show_percent(o.peak, 1)} at most"
-    yield "GPU time", f"{o.gpu_seconds / HOUR:,.3g} GPU-hours, {show_percent(busy(o))} of them at work"
+    yield "GPU time", f"{show_number(o.gpu_seconds / HOUR)} GPU-hours, {show_percent(busy(o))} of them at work"
     if o.usd is not None and o.usd_per_query is not None:
         yield "cost", f"{show_usd(o.usd)}, {show_usd(o.usd_per_query)} a query"
     if o.joules is not None:
@@ -220,7 +247,7 @@ def busy(o: Replayed) -> float:
 
 def often(times: float) -> str:
     """Return how many came, against the average."""
-    return "as many as on average" if f"{times:.2g}" == "1" else f"{times:.2g} times the average"
+    return "as many as on average" if f"{times:.2g}" == "1" else f"{show_number(times, 2)} times the average"
 
 
 def worst(o: Replayed) -> str:
@@ -234,7 +261,8 @@ def worst(o: Replayed) -> str:
     if tokens and abs(b.read / b.came / tokens - 1) > 0.1:
         reasons.append(f"with {b.read / b.came:,.0f} prompt tokens to compute each instead of {tokens:,.0f}")
     reasons.append(f"replicas worked {show_percent(b.busy)} of the time")
-    reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {b.queued:,.2g} requests waited")
+    waited = f"{show_number(b.queued, 2)} requests waited"
+    reasons.append(f"{show_percent(b.occupancy)} of the KV cache was in use and {waited}")
     span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
     when = f"{int(b.start // HOUR)}:{int(b.start % HOUR // MINUTE):02d}:{int(b.start % MINUTE):02d}"
     return (

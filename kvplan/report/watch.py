@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from kvplan.api.watch import Watched
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
-from kvplan.units import show_percent, show_time
+from kvplan.units import show_number, show_percent, show_time
 
 TTFT, TPOT = "ttft", "tpot"
 
@@ -32,10 +32,10 @@ WINDOW = (
     Column[Watched](key="model", value=lambda w: w.observed.model or None),
     Column[Watched](key="requests", value=lambda w: w.observed.requests),
     Column[Watched](
-        key="requests_per_second", heading="req/s", value=lambda w: w.observed.rate, show=lambda x: f"{x:.3g}"
+        key="requests_per_second", heading="req/s", value=lambda w: w.observed.rate, show=show_number
     ),
     Column[Watched](
-        key="in_flight", heading="in flight", value=lambda w: w.observed.in_flight, show=lambda x: f"{x:.3g}"
+        key="in_flight", heading="in flight", value=lambda w: w.observed.in_flight, show=show_number
     ),
     Column[Watched](key="waiting", heading="queue", value=lambda w: w.observed.waiting, show=lambda x: f"{x:.0f}"),
     Column[Watched](key="input_tokens", heading="input", value=lambda w: w.observed.prompt, show=lambda x: f"{x:,.0f}"),
@@ -103,8 +103,8 @@ def answer(w: Watched) -> str:
     """Return what was measured in the last window, in a sentence."""
     o = w.observed
     text = (
-        f"{o.model or 'The server'} ({o.engine}) ended {o.rate:.3g} requests/s with {o.in_flight:.3g} in flight: mean "
-        f"TTFT {show_time(o.ttft.mean)}, mean TPOT {show_time(o.tpot)}."
+        f"{o.model or 'The server'} ({o.engine}) ended {show_number(o.rate)} requests/s with "
+        f"{show_number(o.in_flight)} in flight: mean TTFT {show_time(o.ttft.mean)}, mean TPOT {show_time(o.tpot)}."
     )
     if w.predicted is None:
         return f"{text} Nothing is predicted: {w.reason}."

@@ -16,6 +16,14 @@ class Result:
     def __init_subclass__(cls, of: str = "", **rest: Any) -> None:
         super().__init_subclass__(**rest)
         cls.answers = of or cls.answers
+        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]  # dataclass keeps what the class itself has
+
+    def __repr__(self) -> str:
+        """Return the class and the first words of the report, on one line; the class alone where it has none."""
+        try:
+            return f"<{type(self).__name__}: {_shown(self, 'line')}>"
+        except Exception:  # a debugger or a failed test asks too, and of results that were put together by hand
+            return f"<{type(self).__name__}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that the command prints with `json`: schema 1, base units, unknown figures None.
@@ -32,7 +40,9 @@ class Result:
     def to_pandas(self) -> Any:
         """Return the main rows of the document as a pandas DataFrame, names of nested figures joined with dots.
 
-        They are the rows that format csv writes. Raises KvplanError where pandas is not installed.
+        They are the rows that format csv writes, without lists; those of a recommendation are its plans, the
+        recommended one first (`recommended` is true), with what tells plans apart. Raises KvplanError where pandas is
+        not installed.
 
         >>> found = kvplan.estimate("llama3.1-8b", "8k", gpus="h100", techniques="fp8", on="2026-11-24")
         >>> found.to_pandas()[["technique", "kv_bytes_per_token", "reduction"]].values.tolist()

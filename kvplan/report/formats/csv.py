@@ -34,13 +34,15 @@ def rows_of(document: Json) -> list[Json]:
     return first if first is not None else [{k: v for k, v in document.items() if k not in ("schema", "command")}]
 
 
-def flattened(row: Json, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of an object and the objects in it."""
+def flattened(row: Json, before: str = "", lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of an object and the objects in it; lists as JSON, or not at all."""
     for name, value in row.items():
         if isinstance(value, dict):
-            yield from flattened(value, f"{before}{name}.")
-        else:
-            yield before + name, dumps(value) if isinstance(value, list) else value
+            yield from flattened(value, f"{before}{name}.", lists)
+        elif not isinstance(value, list):
+            yield before + name, value
+        elif lists:
+            yield before + name, dumps(value)
 
 
 def harmless(value: Any) -> Any:
