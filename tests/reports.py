@@ -107,6 +107,7 @@ REPORTS: dict[str, str] = {
     "recommend-no-price": f"{CHAT} -g rtx-4090",
     "export": "export vllm plan.json",
     "export-elsewhere": "export sglang plan.json",
+    "export-checkpoint": "export vllm plan.json --checkpoint meta-llama/Llama-3.1-8B-Instruct",
     "compare": "compare before.json after.json",
     "compare-no-plan": "compare before.json none.json",
     "compare-same": "compare before.json before.json",
