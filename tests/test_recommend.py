@@ -1071,7 +1071,7 @@ def test_a_cross_attention_model_keeps_pictures_out_of_its_prompt(run) -> None:
         (("--gpu", "h100", "--term", "lunar"), "no lunar price of h100-sxm"),
         (("--term", "lunar"), "no lunar price on"),
         (("--queries-per-day", "0"), "as in 40000"),
-        (("--queries-per-day", "many"), "--queries-per-day: expected a plain number"),
+        (("--queries-per-day", "many"), "--queries-per-day: expected a number of queries"),
         (("--rate", "1/s", "--queries-per-day", "5"), "give one of them, not both"),
         (("--percentile", "30%"), "from 50% to below 100%"),
         (("--confidence", "100%"), "--confidence: expected a share"),
