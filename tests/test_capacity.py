@@ -83,7 +83,7 @@ def test_a_workload_that_a_model_cannot_read_is_refused() -> None:
 
 @pytest.mark.slow
 def test_where_no_volume_is_sure_enough_the_surest_is_told(run) -> None:
-    ask = ("load", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--gpus", "16", "--on", "2026-11-24")
+    ask = ("load", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--gpus", "16", "--ttft", "4.5s", "--on", ON)
     found, strict = run(*ask, "--json"), run(*ask, "--confidence", "90%", "--json")
     assert (found.code, strict.code) == (0, 1) and strict.json["queries_per_day"] == 0
     limits = found.json["limits"]
@@ -91,4 +91,4 @@ def test_where_no_volume_is_sure_enough_the_surest_is_told(run) -> None:
     assert "No volume keeps the latency limits with 90 % probability" in " ".join(run(*ask).out.split())
     assert run(*ask, "--confidence", f"{limits['confidence'] + 0.05:.0%}").code == 1
     refused = run("load", "-m", "llama3.1-8b", "-g", "h100", "--isl", "100", "--osl", "10", "--confidence", "90%")
-    assert refused.code == 1 and "is for a workload" in refused.err
+    assert refused.code == 2 and "is for a workload" in refused.err

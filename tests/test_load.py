@@ -280,7 +280,7 @@ def test_one_load_and_every_option(run) -> None:
     every = run(*COMMAND, *more, "--disaggregated", "1:2", "--price", "2/h")
     assert (
         every.code == 0
-        and "1 prefill replica and 2 decode replicas" in every.out
+        and "1 prefill replica and 2 decode replicas" in " ".join(every.out.split())
         and "Speculative decoding" in every.out
     )
     free = run(*(w if w != "h100" else "l40s" for w in COMMAND), "--concurrency", "2")

@@ -27,7 +27,7 @@ def at_terminal(line: str, *, rows: int = 200, **settings: str) -> tuple[int, st
     """
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (rows, 90))
-    away = {"NO_COLOR", "COLUMNS", "PAGER", "LESS", "KVPLAN_PAGER", "FORCE_COLOR"}
+    away = {"NO_COLOR", "COLUMNS", "LINES", "PAGER", "LESS", "KVPLAN_PAGER", "FORCE_COLOR"}
     environment = {k: v for k, v in os.environ.items() if k not in away} | {"TERM": "xterm-256color"} | settings
     command = [sys.executable, "-m", "kvplan", *shlex.split(line)]
     process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
@@ -48,12 +48,12 @@ def at_terminal(line: str, *, rows: int = 200, **settings: str) -> tuple[int, st
 
 @pytest.mark.slow
 def test_colour_is_for_terminals_that_want_it() -> None:
-    assert "\x1b[" in at_terminal(ESTIMATE)[1]
+    assert "\x1b[" in at_terminal(ESTIMATE, KVPLAN_PAGER="")[1]  # a pager may write escapes of its own
     for settings in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):  # a process each
-        code, text = at_terminal(ESTIMATE, **settings)
+        code, text = at_terminal(ESTIMATE, KVPLAN_PAGER="", **settings)
         assert code == 0 and "\x1b[" not in text and "Llama 3.1 8B" in text
-    assert "\x1b[" in at_terminal(ESTIMATE, NO_COLOR="")[1]  # an empty value is none
-    assert "\x1b[" not in at_terminal(f"{ESTIMATE} --plain")[1]
+    assert "\x1b[" in at_terminal(ESTIMATE, NO_COLOR="", KVPLAN_PAGER="")[1]  # an empty value is none
+    assert "\x1b[" not in at_terminal(f"{ESTIMATE} --plain", KVPLAN_PAGER="")[1]
 
 
 @pytest.mark.parametrize(
