@@ -635,3 +635,19 @@ def test_gpu_day_tables_hold_what_was_measured_and_what_failed(tmp_path: Path) -
     assert "  wrong: y" in lines[1]
     assert any(line.split()[:6] == ["ours", "1000", "4000", "80%", "100%", "1000"] for line in lines)
     assert any("ZeroDivisionError" in line for line in lines)
+
+
+# -- the example ----------------------------------------------------------------------------------
+
+
+def test_the_example_is_what_its_samples_give_and_has_the_stated_errors(run, tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    example = root / "profiles" / "examples" / "cpu-2core.yaml"
+    again = tmp_path / "cpu-2core.yaml"
+    assert run("calibrate", str(example.with_suffix(".csv")), "-o", str(again)).code == 0
+    assert again.read_text("utf-8") == example.read_text("utf-8")
+    (shown,) = run("show", "profile", str(example), "--json").json["profiles"]
+    means = [g["held_out"]["mean"] for g in shown["groups"]]
+    page = " ".join((root / "docs" / "profiling.md").read_text("utf-8").split())
+    assert f"{100 * max(means):.0f} % and an interval" in page and f"{shown['samples']['taken']:,} samples" in page
+    assert f"is {100 * sum(means) / len(means):.1f} % on average" in page
