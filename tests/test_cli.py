@@ -247,3 +247,10 @@ def test_a_release_newer_than_any_known_is_said_to_get_the_newest_rules(run) -> 
     assert "by the newest" not in run(*words, "--engine", "vllm@0.25.1").out and newest["kind"] == "engine"
     exact, known = (run(*words, "--engine", r, "--json").json["budget"] for r in ("vllm@9.9", "vllm"))
     assert exact == known
+
+
+def test_a_mistyped_command_is_told_the_nearest_right_one(run) -> None:
+    for typed, meant in (("recomend", "recommend"), ("estimat", "estimate"), ("simulte", "simulate")):
+        found = run(typed)
+        assert found.code == 2 and f"did you mean '{meant}'?" in found.err and found.err.count("\n") == 1
+    assert "did you mean" not in run("zzzzzz").err

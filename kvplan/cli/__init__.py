@@ -79,6 +79,19 @@ class Lazy(click.Group):
             completing(command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed; refuse another word with the nearest right one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as refusal:
+            from difflib import get_close_matches
+
+            if near := get_close_matches(args[0], commands(), 1):
+                refusal.message = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?"
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their lines into the help without importing any of them."""
         with formatter.section("Commands"):
