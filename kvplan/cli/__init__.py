@@ -88,9 +88,11 @@ class Lazy(click.Group):
         except click.UsageError as refusal:
             from difflib import get_close_matches
 
-            if near := get_close_matches(args[0], commands(), 1):
-                refusal.message = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?"
-            raise
+            near = get_close_matches(args[0], commands(), 1)
+            if not near:
+                raise
+            said = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?"
+            raise click.UsageError(said, refusal.ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their lines into the help without importing any of them."""
