@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1239,3 +1240,25 @@ def test_of_equal_costs_the_surer_plan_is_taken(run) -> None:
     even = run(*ask, "--confidence", "50%", "--json").json["recommended"]["usd_per_query"]["expected"]
     assert even <= cost * (1 + TIE)
     assert "Even odds of keeping the limits (--confidence 50%)" in run(*ask).out
+
+
+def test_a_technique_that_no_gpu_runs_is_the_reason_not_the_memory(run) -> None:
+    found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "nvfp4", "--on", "2026-11-24")
+    assert found.code == 1 and "NVIDIA H100 SXM 80 GB is none" in found.err
+    assert "no replica within one node" not in found.out + found.err
+    large = run("recommend", "-w", "chat", "-m", "llama3.1-405b", "-g", "l4", "-t", "baseline", "--weights", "bf16")
+    assert "no replica within one node holds the model" in large.err
+
+
+def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
+    from kvplan.api.recommend import APART, contradicted
+
+    plan = SimpleNamespace(slo_probability=0.92)
+    told = list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
+    assert told == [
+        "a simulation of the busiest hour keeps the limits with 6 % probability, not 92 %: "
+        "it takes 14 replicas to be as sure as was asked"
+    ]
+    assert "takes no number of replicas" in next(contradicted([SimpleNamespace(odds=0.0, plan=plan, replicas=None)]))
+    assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8)])) == []
+    assert list(contradicted([])) == []

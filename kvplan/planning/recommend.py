@@ -19,7 +19,7 @@ from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
 from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up, surely
 from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
-from kvplan.planning.remedies import NO_REPLICA, Impasse, Remedy, remedies
+from kvplan.planning.remedies import Impasse, Remedy, no_room, remedies
 from kvplan.planning.remedies import reason as reason_of
 from kvplan.planning.search import Candidates, Progress
 from kvplan.planning.search import candidates as candidates_of
@@ -201,7 +201,7 @@ def cause(i: Impasse) -> str:
         return next((f"{name} may not be used: {why}" for (name, _), why in barred.items()), NONE_APPLIES)
     holding = [one for one in i.candidates if (one.fits & one.of(i.pairs)).any()]
     if not holding:
-        return NO_REPLICA
+        return no_room([one.site.gpu for one in i.candidates], i.pairs)
 
     def far(one: Candidates) -> tuple[float, float]:
         mine = one.fits & one.of(i.pairs)

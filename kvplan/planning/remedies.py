@@ -1,14 +1,16 @@
 """What would make an infeasible plan feasible: each limit moved just far enough, other weights, techniques and GPUs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, inf, log10
 
+from kvplan.kv import spelling
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import Candidates, search
 from kvplan.planning.site import EVEN, Limits, Site
+from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
 
 #: latency limits and the names of their times
@@ -219,6 +221,12 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
 NO_REPLICA = "no replica within one node holds the model and the longest request"
 
 
+def no_room(gpus: Iterable[Gpu], pairs: Sequence[Pair]) -> str:
+    """Return why no replica holds a request: that no GPU runs any of the techniques, else that memory is too small."""
+    lacking = dict.fromkeys(spelling.runs_on(technique, gpu) for gpu in gpus for technique, _ in pairs)
+    return "; ".join(lacking) if lacking and all(lacking) else NO_REPLICA
+
+
 def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool) -> str:
     """Return why no allowed technique can be served on a GPU, '' when one can."""
     if not pairs:
@@ -232,7 +240,7 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
         )
     fits = one.fits & mine
     if not fits.any():
-        return NO_REPLICA
+        return no_room([one.site.gpu], pairs)
     for name, what in TIMES.items():
         least_time, limit = float(getattr(one, name)[fits].min()), getattr(limits, name)
         if limit is not None and least_time > limit:
