@@ -20,7 +20,7 @@ from kvplan.kv.replica import weights
 from kvplan.measuring.serving.arrays import EXACT
 from kvplan.measuring.serving.load import RESERVING, layout_of, mixes
 from kvplan.measuring.serving.predict import predict, values_of
-from kvplan.measuring.serving.reading import read_server
+from kvplan.measuring.serving.reading import OCCUPIED, read_server
 from kvplan.measuring.serving.rows import OPEN, Refused
 from kvplan.perf.simulate.run import Piece, Simulation
 from kvplan.perf.simulate.state import Ruleset
@@ -37,9 +37,6 @@ CUT, CUT_SPREAD = "suite_D", 0.04
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
 #: default for that is 128 from V1 on (SchedulerConfig.DEFAULT_MAX_NUM_SEQS), 256 before
 OWN_PROCESS, OWN_SEQUENCES = "suite_", 128
-#: share of a request's overhead for which the engine itself stands still there, before V1: texts become tokens on the
-#: thread that runs its steps. Tried: 0, 0.3, 0.4, 0.5 and 1
-OCCUPIED = 0.4
 #: time from one run to the next, by which all have left [s]
 APART_BY = 1e6
 #: a server whose TTFT is longer does not keep up with what comes [ms]

@@ -177,34 +177,8 @@ class RetrievalHeads(ObservationWindow):
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """KVzip: once, after the prompt, what the model looks at most when it repeats it (arXiv 2505.23416).
-
-    All heads keep as many tokens (the paper's uniform budget); its other one lets heads differ in length.
-    """
-
-    keeps_scores: bool = False  #: nothing is dropped later
-
-    def fresh(self, like: Tensor) -> Tensor:
-        """Return zeros."""
-        return torch.zeros_like(like)
-
-    def queries(self, count: int, past: int, kept: int) -> int:
-        """Return none: the repetition is watched, not the prompt."""
-        return 0
-
-    def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
-        """Return the greatest attention each token drew, and no place."""
-        return scores, 0
-
-
-@dataclass(frozen=True)
-class PageReads:
-    """Quest: all tokens stay, each step reads those pages whose keys may match best (arXiv 2406.10774)."""
-
-    count: int  #: tokens read in a step
-    page: int = 16  #: tokens of a page
-    keeps_scores: bool = False  #: bounds of pages serve instead
+class Unwatched:
+    """A rule that watches no attention of the prompt: what it keeps is known otherwise."""
 
     def fresh(self, like: Tensor) -> Tensor:
         """Return zeros."""
@@ -215,8 +189,27 @@ class PageReads:
         return 0
 
     def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
-        """Return the scores: nothing is dropped."""
+        """Return the scores as they are, and no place."""
         return scores, 0
+
+
+@dataclass(frozen=True)
+class Repeated(Unwatched):
+    """KVzip: once, after the prompt, what the model looks at most when it repeats it (arXiv 2505.23416).
+
+    All heads keep as many tokens (the paper's uniform budget); its other one lets heads differ in length.
+    """
+
+    keeps_scores: bool = False  #: nothing is dropped later
+
+
+@dataclass(frozen=True)
+class PageReads(Unwatched):
+    """Quest: all tokens stay, each step reads those pages whose keys may match best (arXiv 2406.10774)."""
+
+    count: int  #: tokens read in a step
+    page: int = 16  #: tokens of a page
+    keeps_scores: bool = False  #: bounds of pages serve instead
 
     def bounds(self, keys: Tensor) -> Tensor:
         """Return each page's least and greatest element of every channel: [2, batch, heads, pages, width]."""
@@ -241,21 +234,13 @@ class PageReads:
 
 
 @dataclass(frozen=True)
-class Places:
+class Places(Unwatched):
     """StreamingLLM: the first tokens and the last ones (arXiv 2309.17453); with no first ones a sliding window."""
 
     sinks: int  #: first tokens that are kept
     window: int | None  #: last tokens that are kept
     inside: bool = True  #: whether positions are places inside the cache, else those in the text
     keeps_scores: bool = False  #: places need none
-
-    def fresh(self, like: Tensor) -> Tensor:
-        """Return zeros."""
-        return torch.zeros_like(like)
-
-    def queries(self, count: int, past: int, kept: int) -> int:
-        """Return none."""
-        return 0
 
     def ranking(self, scores: Tensor, kept: int) -> tuple[Tensor, int]:
         """Return what ranks the first tokens first, and the window."""

@@ -17,6 +17,25 @@ def last_tokens(hidden: int) -> Recurrent:
     )
 
 
+def gated(c: Config, state: Recurrent, weights: tuple[Weight, ...], hidden: int, inner: int, count: int) -> Body:
+    """Return RWKV-4 to 6: their time mixing, and a channel mixing with a gate."""
+    ffn = (
+        vector("feed_forward.mix", hidden, 2),
+        *linear("feed_forward.key", inner, hidden, split="inner"),
+        *linear("feed_forward.receptance", hidden, hidden),
+        *linear("feed_forward.value", hidden, inner, split="inner"),
+    )
+    return decoder(
+        c,
+        ["rwkv"] * count,
+        lambda _: ((last_tokens(hidden), state), weights),
+        ["mlp"] * count,
+        lambda _: ffn,
+        norm=2,
+        extra=(vector("pre_ln", hidden, 2),),
+    )
+
+
 @family("rwkv")
 def rwkv4(c: Config) -> Body:
     """Read RWKV-4 (arXiv 2305.13048): a layer keeps the last token of both blocks, and three 32-bit sums a channel."""
@@ -27,21 +46,7 @@ def rwkv4(c: Config) -> Body:
     for name in ("key", "value", "receptance"):
         weights += linear(f"attention.{name}", wide, hidden, split="inner")
     weights += linear("attention.output", hidden, wide, split="inner")
-    ffn = (
-        vector("feed_forward.mix", hidden, 2),
-        *linear("feed_forward.key", inner, hidden, split="inner"),
-        *linear("feed_forward.receptance", hidden, hidden),
-        *linear("feed_forward.value", hidden, inner, split="inner"),
-    )
-    return decoder(
-        c,
-        ["rwkv"] * count,
-        lambda _: ((last_tokens(hidden), sums), weights),
-        ["mlp"] * count,
-        lambda _: ffn,
-        norm=2,
-        extra=(vector("pre_ln", hidden, 2),),
-    )
+    return gated(c, sums, weights, hidden, inner, count)
 
 
 @family("rwkv5", "rwkv6")
@@ -66,21 +71,7 @@ def rwkv6(c: Config) -> Body:
     for name in ("receptance", "key", "value", "gate"):
         weights += linear(f"attention.{name}", wide, hidden, split="inner")
     weights += (*linear("attention.output", hidden, wide, split="inner"), vector("attention.ln_x", wide, 2))
-    ffn = (
-        vector("feed_forward.mix", hidden, 2),
-        *linear("feed_forward.key", inner, hidden, split="inner"),
-        *linear("feed_forward.receptance", hidden, hidden),
-        *linear("feed_forward.value", hidden, inner, split="inner"),
-    )
-    return decoder(
-        c,
-        ["rwkv"] * count,
-        lambda _: ((last_tokens(hidden), state), weights),
-        ["mlp"] * count,
-        lambda _: ffn,
-        norm=2,
-        extra=(vector("pre_ln", hidden, 2),),
-    )
+    return gated(c, state, weights, hidden, inner, count)
 
 
 @family("rwkv7")
