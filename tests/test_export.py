@@ -439,3 +439,22 @@ def test_one_file_adds_a_form_or_a_tool(chat) -> None:
         client("guidelm", LoadPlan(promise=chat.promise, url="http://x", requests=1))
     with pytest.raises(WrongUse):
         export("aiperf", chat, gpus_per_node=4)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("server", "share", 2.5), ("server", "model", " "), ("server", "gpus_per_node", 10**400),
+        ("promise", "burstiness", 0), ("promise", "hit", 2.5), ("promise", "percentile", 0), ("promise", "rate", 0),
+    ],
+)  # fmt: skip
+def test_figures_that_no_plan_has_are_refused_by_their_name(run, tmp_path, part: str, name: str, value: object) -> None:
+    ask = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "fp8", "--on", "2026-11-24")
+    file = tmp_path / "plan.json"
+    assert run(*ask, "--save", str(file)).code == 0
+    document = json.loads(file.read_text("utf-8"))
+    document["recommended"][part][name] = value
+    file.write_text(json.dumps(document), "utf-8")
+    for target in ("vllm", "aiperf"):
+        found = run("export", target, str(file))
+        assert found.code == 1 and f"{part}.{name}: expected" in found.err and found.err.count("\n") == 1

@@ -702,3 +702,11 @@ def test_the_solver_writes_nothing_to_stdout(capfd) -> None:
         os.write(1, b"a remark")
     os.write(1, b"after")
     assert capfd.readouterr().out == "after"
+
+
+def test_a_split_that_saves_nothing_is_not_made(run, tmp_path) -> None:
+    """Owned servers are bought whole: two pools a workload cost what one does, and one is simpler to operate."""
+    path = written(tmp_path, FILE.replace("{count: 8, price: 3.80 USD/h}", "8").replace("rate: 20", "rate: 8"))
+    found = run("fleet", path, "-t", "baseline", "--own", "--json", "--on", "2026-11-24").json
+    uses = found["fleet"]["assignments"]
+    assert [u["workload"] for u in uses] == ["chat", "second"] and all(u["share"] == pytest.approx(1) for u in uses)

@@ -673,3 +673,16 @@ def test_a_cluster_gives_the_table_of_one_process(place: Path) -> None:
         swept = kvplan.sweep("study.yaml", "many", engine="ray", address="local", workers=2, progress=told)
     assert killed and swept.asked == 480 and not ray.is_initialized()
     assert table("many") == table("alone")
+
+
+def test_a_study_of_which_no_point_can_be_asked_fails_and_a_look_writes_nothing(run, tmp_path) -> None:
+    text = (
+        "ask: load\nfixed: {model: llama3.1-8b, gpu: h100, isl: 1000, osl: 100, rate: 2, concurrency: 4}\n"
+        "vary: {technique: [baseline, fp8]}\n"
+    )
+    file = tmp_path / "both.yaml"
+    file.write_text(text, "utf-8")
+    found = run("sweep", str(file), "-o", str(tmp_path / "out"), "--workers", "1")
+    assert found.code == 1 and "none of 2 points could be asked" in found.err
+    wrong = run("sweep", str(file), "-o", str(tmp_path / "out"), "--so-far", "--compact")
+    assert wrong.code == 2 and "--so-far, --compact: a look writes nothing" in wrong.err

@@ -133,3 +133,9 @@ def test_the_table_says_what_to_choose_and_why_not_the_others() -> None:
     assert any("before the question is known" in line for line in said)
     none = kvplan.techniques("llama3.1-70b", "doc-qa", techniques=["h2o:20%"], on=DAY)
     assert next(advice(none)).startswith("vLLM serves nothing that is expected to lose 1 % or less")
+
+
+@pytest.mark.parametrize("lone", [("--trace", "t.csv"), ("--tp", "2"), ("--quality", "q.yaml")])
+def test_options_of_a_model_and_a_workload_are_not_ignored_without_them(run, lone: tuple[str, str]) -> None:
+    found = run("techniques", *lone)
+    assert found.code == 2 and f"{lone[0]} is of a model and a workload" in found.err

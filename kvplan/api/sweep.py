@@ -92,7 +92,7 @@ def sweep(
     quiet, whole = values.flag(so_far, "so_far"), values.flag(compact, "compact")
     where, told = values.given(values.word, address, "address"), values.given(values.called, progress, "progress")
     if quiet and whole:
-        raise WrongUse("so_far, compact: with so_far nothing is written; compact without it, once the study has ended")
+        raise WrongUse("so_far, compact: a look writes nothing; leave one of them out")
     if where is not None and who != "ray":
         raise WrongUse("address: is that of a Ray cluster; say engine=ray with it")
     parts.parquet()
