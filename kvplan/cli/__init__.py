@@ -3,9 +3,7 @@
 import gc
 import signal
 import sys
-from functools import cache
 from importlib import import_module
-from pkgutil import iter_modules  # importlib.resources takes six times as long to import
 from typing import Any
 
 import click
@@ -13,46 +11,15 @@ import click
 from kvplan import __version__
 from kvplan.cli.compact import Spoken
 from kvplan.cli.ending import ended, terminated
+from kvplan.cli.names import commands as commands
+from kvplan.cli.names import line_of as line_of
+from kvplan.cli.names import module_of as module_of
+from kvplan.cli.names import nearest
 from kvplan.cli.streams import steady_streams
 from kvplan.errors import KvplanError
 
 #: objects between two collections of garbage: Python's own 700 collect 50 times in an answer of a quarter second
 COLLECT = 50_000
-
-#: commands in the order of the help; others follow by name
-ORDER = (
-    "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "export", "simulate", "compare",
-    "fleet", "sweep", "audit", "predict", "validate", "calibrate", "watch", "profile", "evaluate", "compress", "schema",
-    "tour", "doctor",
-)  # fmt: skip
-#: modules that are not called like their command (`list` is Python's own), and what is no command
-MODULES = {"list": "listing"}
-NONE = {
-    "options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams", "notebook",
-    "completion", "paging", "waiting",
-}  # fmt: skip
-
-
-def module_of(command: str) -> str:
-    """Return the module a command is in."""
-    return f"kvplan.cli.{MODULES.get(command, command)}"
-
-
-@cache
-def commands() -> tuple[str, ...]:
-    """Return the names of the commands: one for every file of this folder."""
-    called = {module: name for name, module in MODULES.items()}
-    names = (called.get(entry.name, entry.name) for entry in iter_modules(__path__) if entry.name not in NONE)
-    return tuple(sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)))
-
-
-def line_of(command: str) -> str:
-    """Return a command's line in the help: what the first line of its module says. The file is read, not imported."""
-    from importlib.resources import files
-
-    first = files(__name__).joinpath(f"{MODULES.get(command, command)}.py").read_text("utf-8").partition("\n")[0]
-    summary = first.strip('"').partition(": ")[2]
-    return f"{summary[:1].upper()}{summary[1:]}"
 
 
 class Lazy(click.Group):
@@ -86,13 +53,7 @@ class Lazy(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as refusal:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], commands(), 1)
-            if not near:
-                raise
-            said = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?"
-            raise click.UsageError(said, refusal.ctx) from None
+            raise nearest(refusal, args[0]) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their lines into the help without importing any of them."""
