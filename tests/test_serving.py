@@ -149,7 +149,7 @@ def test_requests_that_start_together_wait_for_each_other() -> None:
 
 def test_a_first_wave_of_one_is_its_own_prompt() -> None:
     s = timed(1024, 1024.0, 1.0)
-    assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == s.mixed
+    assert first_wave(load(1024, 1024.0, 1.0), s, s.mixed, ENGINES["vllm"]) == pytest.approx(s.mixed)
 
 
 def test_a_lone_request_waits_for_nobody() -> None:
