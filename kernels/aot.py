@@ -595,7 +595,7 @@ def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], d
     A kernel stands under the variant that first needed it.
     """
     seen: set[str] = set()
-    found, refused = [], {}
+    compiled, refused = [], {}
     tiled: Asked = set()
     with capture(capability) as launched:
         asked = TARGET.get().asked
@@ -611,8 +611,8 @@ def compile_family(family: str, capability: int = 90) -> tuple[list[Compiled], d
                 if one.kernel.hash not in seen:
                     seen.add(one.kernel.hash)
                     predicted = sum(shared(*each, capability) for each in asked) if one is launched[0] else 0
-                    found.append(inspect(one.kernel, name, capability, predicted))
-    return found, refused, tiled
+                    compiled.append(inspect(one.kernel, name, capability, predicted))
+    return compiled, refused, tiled
 
 
 if __name__ == "__main__":

@@ -466,8 +466,8 @@ def test_duo_finds_the_heads_that_look_between() -> None:
     scores = torch.zeros(1, 3, 400)
     scores[0, 1, 100] = 5.0  # between the first 64 and the last 256
     scores[0, 2, 20] = 9.0
-    assert RetrievalHeads(share=1 / 3).found(scores, torch.tensor([0])).tolist() == [[False, True, False]]
-    assert RetrievalHeads(share=1 / 3).found(scores, torch.tensor([60])).tolist() == [[True, False, False]]
+    assert RetrievalHeads(share=1 / 3).retrieval_heads(scores, torch.tensor([0])).tolist() == [[False, True, False]]
+    assert RetrievalHeads(share=1 / 3).retrieval_heads(scores, torch.tensor([60])).tolist() == [[True, False, False]]
 
 
 @pytest.mark.parametrize("padding", [(0,), (0, 7, 23)], ids=["one", "three, padded"])

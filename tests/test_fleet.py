@@ -686,7 +686,7 @@ def test_limits_are_judged_anew_on_candidates_that_were_looked_at() -> None:
     for looser in (t, t.under(ttft=1.0), t.under(confidence=0.5), t.under(tpot=0.02)):
         (group,) = groups(looser, 1)
         assert options(group, seen) == options(group)
-    assert len(seen.found) == 1
+    assert len(seen.searched) == 1
 
 
 def test_the_report_gives_the_answer_first(run, tmp_path) -> None:

@@ -130,15 +130,15 @@ def test_the_fewest_replicas_are_the_fewest() -> None:
     s = made()
     a = asked(s, 2.2 * s.most_rate, 800, 60.0, limits=Limits(ttft=0.4, tpot=0.03, percentile=0.9))
     search = fewest(a)
-    assert search.found is not None and search.less is not None
-    many = search.found.replicas
-    assert many > 2 and search.found.kept and not search.less.kept and search.less.replicas == many - 1
+    assert search.smallest is not None and search.less is not None
+    many = search.smallest.replicas
+    assert many > 2 and search.smallest.kept and not search.less.kept and search.less.replicas == many - 1
     margins = [m for n, m in search.tried if n >= many - 1]
-    assert margins == sorted(margins) and search.found.margin == margins[1]
+    assert margins == sorted(margins) and search.smallest.margin == margins[1]
     again = fewest(a, start=many + 3)
-    assert again.found is not None and again.found.replicas == many
+    assert again.smallest is not None and again.smallest.replicas == many
     hopeless = fewest(replace(a, limits=Limits(ttft=1e-4)))
-    assert hopeless.found is None and len(hopeless.tried) < 12
+    assert hopeless.smallest is None and len(hopeless.tried) < 12
 
 
 def test_one_seed_gives_one_answer_and_another_another() -> None:

@@ -82,7 +82,7 @@ def capacity(
     book = Book(demand, {name: lost}, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     find = surest if confidence is None else most
-    found = find(replace(demand, engine=catalog.engine(word)), book, place, [name], count, list(formats.left))
+    answer = find(replace(demand, engine=catalog.engine(word)), book, place, [name], count, list(formats.left))
     warnings = (*context_warnings(spec, context), *spec.notes, *unstated(asked))
     warnings += (*old_price(place, day), *no_bf16(place.gpu, spec))
-    return replace(found, warnings=tuple(warnings))
+    return replace(answer, warnings=tuple(warnings))

@@ -75,9 +75,9 @@ def program() -> Iterator[Finding]:
 def extras() -> Iterator[Finding]:
     """Yield the optional packages by extra."""
     for extra, (packages, use) in EXTRAS.items():
-        found = {name: installed(name) for name in packages}
-        lacking = [name for name, release in found.items() if release is None]
-        state = ", ".join(f"{name} {release}" for name, release in found.items() if release)
+        releases = {name: installed(name) for name in packages}
+        lacking = [name for name, release in releases.items() if release is None]
+        state = ", ".join(f"{name} {release}" for name, release in releases.items() if release)
         advice = f"to {use}: pip install 'kvplan[{extra}]'" if lacking else ""
         yield Finding(topic="extras", name=extra, state=state or "not installed", well=not lacking, advice=advice)
 

@@ -111,12 +111,12 @@ def evaluate(
 
 def _operators(word: str) -> Any:
     """Return the groups of operators of a CPU's profile; raise SpecError where it is none."""
-    found = measured_profile(word)
-    if found is None or found[0].get("device", {}).get("kind") != "cpu":
+    profile = measured_profile(word)
+    if profile is None or profile[0].get("device", {}).get("kind") != "cpu":
         raise SpecError(
             f"profile: {word}: is no profile of a CPU; kvplan profile with device=cpu writes one of this machine"
         )
-    return found[0]["groups"]
+    return profile[0]["groups"]
 
 
 def _room() -> tuple[Any, Any]:
@@ -134,20 +134,20 @@ def _techniques(given: str | Iterable[str]) -> tuple[str, ...]:
     """Return techniques in their one spelling, controls as they are."""
     from kvplan.kv import spelling
 
-    found = []
+    read = []
     for name in values.several(given, "techniques"):
         control = name.strip().lower().startswith("random:")
         known = spelling.canonical(name.strip().lower().replace("random:", "h2o:", 1) if control else name)
-        found.append(known.replace("h2o:", "random:", 1) if control else known)
-    return tuple(dict.fromkeys(found))
+        read.append(known.replace("h2o:", "random:", 1) if control else known)
+    return tuple(dict.fromkeys(read))
 
 
 def _listed(given: str | Iterable[str], name: str) -> list[str]:
     """Return names written one by one or with commas between."""
-    found = [part.strip() for word in values.several(given, name) for part in word.split(",") if part.strip()]
-    if not found:
+    parts = [part.strip() for word in values.several(given, name) for part in word.split(",") if part.strip()]
+    if not parts:
         raise SpecError(f"{name}: expected at least one")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(parts))
 
 
 def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:

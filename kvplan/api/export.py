@@ -65,9 +65,9 @@ def export(
     )
     needs = replace(needs, gpus_per_node=nodes)
     wanted = needs.engine if target == K8S else target
-    found = served(wanted, needs, port, image)
-    found = as_it_is(found) if own else replace(found, notes=(*found.notes, *base(needs.model)))
-    return server(form_of(target, as_form, needs), found)
+    exported = served(wanted, needs, port, image)
+    exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
+    return server(form_of(target, as_form, needs), exported)
 
 
 def starts() -> list[str]:

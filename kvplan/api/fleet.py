@@ -75,8 +75,8 @@ def fleet(
     tasks = []
     for job in jobs:
         sites = [stocked(s, job.model, offered, day, servers, listed, owned) for s in request.stocks]
-        for found in sites:
-            warnings |= dict.fromkeys((*old_price(found, day), *no_bf16(found.gpu, job.model)))
+        for home in sites:
+            warnings |= dict.fromkeys((*old_price(home, day), *no_bf16(home.gpu, job.model)))
         tasks.append(demanded(job, names, sites, limits, forms, stands))
     stock = {s.gpu.name: s.count for s in request.stocks}
     answer = (surest if confidence is None else plan)(tasks, stock, request.buckets, seconds=at_most)

@@ -48,7 +48,7 @@ class Simulated(Result, of="simulate"):
         o, limits = self.outcome, self.outcome.asked.limits
         at = f"at P{limits.percentile * 100:g}"
         if self.search is not None:
-            if self.search.found is not None:
+            if self.search.smallest is not None:
                 return ""
             if o.refused:
                 return f"{o.refused:,} requests fit no replica's memory; give it more GPUs with tp="
@@ -168,14 +168,14 @@ def simulate(
     compiled.keep(folder, is_kept(folder))
     search = fewest(asked) if find_replicas else None
     burst = through_burst(asked, search) if search else None
-    found = search.found or search.less if search else None
+    outcome = search.smallest or search.less if search else None
     if per_request is not None:
         with requests_file(values.word(per_request, "per_request")) as write:
-            found = simulated(replace(asked, watch=write), found.replicas if found else many or 1)
-    found = found or simulated(asked, many or (scaled.least if scaled else 1))
-    said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(found))
+            outcome = simulated(replace(asked, watch=write), outcome.replicas if outcome else many or 1)
+    outcome = outcome or simulated(asked, many or (scaled.least if scaled else 1))
+    said = (*warnings(spec, round(x.prompt + x.output), [place], day), *stream.notes, *cautions(outcome))
     return Simulated(
-        outcome=found, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
+        outcome=outcome, search=search, burst=burst, requests=stream, warnings=said, wall=perf_counter() - begun
     )
 
 
@@ -222,7 +222,7 @@ def autoscaled(word: object) -> Autoscale:
 
 def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
     """Return the failures that were asked for, as in '0@10min+5min'."""
-    found = []
+    failures = []
     for word in values.several(words, "fail"):
         number, _, times = word.partition("@")
         at, plus, lasts = times.partition("+")
@@ -233,14 +233,16 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
                 f"fail: there is no replica {number} of {replicas} whose requests others could take; write replicas=2 "
                 "or more"
             )
-        found.append(Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail")))
-    for one in found:
-        down = {other.replica for other in found if other.at <= one.at < other.at + other.lasts}
+        failures.append(
+            Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail"))
+        )
+    for one in failures:
+        down = {other.replica for other in failures if other.at <= one.at < other.at + other.lasts}
         if len(down) == replicas:
             raise SpecError(
                 f"fail: all {replicas} replicas are down {show_time(one.at)} after the start; leave one to serve"
             )
-    return tuple(found)
+    return tuple(failures)
 
 
 def cautions(o: Replayed) -> list[str]:

@@ -114,10 +114,10 @@ def sweep(
             moved = tidied(folder, ledger) if not lost else 0
             if whole:
                 parts.compact(folder)
-        found = summary(study, folder, ledger)
+        result = summary(study, folder, ledger)
     return Swept(
         study=study, folder=str(folder), day=day, asked=asked, superseded=moved, lost=lost,
-        seconds=time.monotonic() - begun, summary=found,
+        seconds=time.monotonic() - begun, summary=result,
     )  # fmt: skip
 
 

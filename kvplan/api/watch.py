@@ -124,7 +124,7 @@ def ranged(
 
     Raises SpecError where it kept none that says anything.
     """
-    found, why = 0, "no server's metrics are kept there in this range; name another range, or other labels"
+    count, why = 0, "no server's metrics are kept there in this range; name another range, or other labels"
     for server, looks in history(place, samples_of(), labels, begin, end, length).items():
         for before, after in pairwise(looks):
             try:
@@ -132,9 +132,9 @@ def ranged(
             except SpecError as lacking:
                 why = str(lacking).removeprefix("metrics: ")
                 continue
-            found += 1
+            count += 1
             yield beside(o, given, profile, named, server=server, ended=after.at)
-    if not found:
+    if not count:
         raise SpecError(f"prometheus: {place}: {why}")
 
 

@@ -196,8 +196,8 @@ def inner_model(raw: Mapping[str, Any], where: str, depth: int = 2) -> tuple[Map
             place = f"{where}: {nest}"
             if stated_type(inner) in FAMILIES:
                 return inner, place
-            if depth and (found := inner_model(inner, place, depth - 1)) is not None:
-                return found
+            if depth and (decoder := inner_model(inner, place, depth - 1)) is not None:
+                return decoder
     return None
 
 
@@ -230,12 +230,12 @@ def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...
 
     seen = "full and windowed attention as layer_types lists it" if says_windows(c.raw) else ""
     seen = seen or "attention over all tokens everywhere"
-    found: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
+    assumed: tuple[str, ...] = (f"{UNKNOWN} {named} and reads it as a plain decoder: {seen}",)
     if not c.stated("num_key_value_heads"):
-        found += ("assumed: as many key/value heads as query heads, since the file states none",)
+        assumed += ("assumed: as many key/value heads as query heads, since the file states none",)
     if not c.stated("head_dim"):
-        found += ("assumed: a head is hidden_size / num_attention_heads wide",)
-    return (*found, "assumed: a gated feed-forward of three matrices and RMS norms, which only the weights depend on")
+        assumed += ("assumed: a head is hidden_size / num_attention_heads wide",)
+    return (*assumed, "assumed: a gated feed-forward of three matrices and RMS norms, which only the weights depend on")
 
 
 def max_context(c: Config) -> int | None:

@@ -65,8 +65,8 @@ OTHER = ("first_step", *MODELS, "steps", "runtime", "reserve", "releases", "laun
 
 def _number(release: str) -> tuple[int, ...]:
     """Return a release as numbers that compare: '0.21.1rc2' is (0, 21, 1)."""
-    found = re.match(RELEASE, release, re.ASCII)
-    return tuple(int(part) for part in re.findall(r"\d+", found[0], re.ASCII)) if found else ()
+    match = re.match(RELEASE, release, re.ASCII)
+    return tuple(int(part) for part in re.findall(r"\d+", match[0], re.ASCII)) if match else ()
 
 
 @cache

@@ -45,19 +45,19 @@ class _Reader:
 
     def bytes(self, count: int) -> bytes:
         self.left -= count
-        found = self.file.read(count) if self.left >= 0 else b""
-        if len(found) != count:
+        data = self.file.read(count) if self.left >= 0 else b""
+        if len(data) != count:
             raise SpecError(f"{self.where}: no GGUF header: it ends early, or is longer than any real one")
-        return found
+        return data
 
     def number(self, code: str) -> Any:
         return struct.unpack(f"<{code}", self.bytes(struct.calcsize(f"<{code}")))[0]
 
     def count(self, most: int, what: str) -> int:
-        found: int = self.number("Q")
-        if found > most:
-            raise SpecError(f"{self.where}: no GGUF header: it has {found:,} {what}, more than any real one")
-        return found
+        length: int = self.number("Q")
+        if length > most:
+            raise SpecError(f"{self.where}: no GGUF header: it has {length:,} {what}, more than any real one")
+        return length
 
     def text(self) -> str:
         return self.bytes(self.count(MOST_LETTERS, "letters in a text")).decode("utf-8", "replace")
@@ -76,12 +76,12 @@ class _Reader:
             for start in range(0, count, KEPT):
                 self.bytes(size * min(KEPT, count - start))
             return count
-        found = []
+        values = []
         for _ in range(count):
             element = self.value(inner, depth + 1)
             if count <= KEPT:
-                found.append(element)
-        return found if count <= KEPT else count
+                values.append(element)
+        return values if count <= KEPT else count
 
 
 def read_gguf(path: Path) -> Header:
@@ -194,5 +194,7 @@ def stored(held: Mapping[str, tuple[tuple[int, ...], int]], location: str) -> Qu
     inner = bits([name for name, (shape, _) in held.items() if len(shape) > 1 and name not in outer])
     if inner is None or inner >= 16:
         return None
-    pairs = tuple((ours, found) for name, ours in outer.items() if name in held and (found := bits([name])) is not None)
+    pairs = tuple(
+        (ours, theirs) for name, ours in outer.items() if name in held and (theirs := bits([name])) is not None
+    )
     return Quantization(method="gguf", bits=inner, overrides=pairs, head=True, embedding=True)

@@ -175,9 +175,9 @@ def _peeled(word: str) -> tuple[str, WeightFormat | None, float | None, tuple[st
     words = re.split(r"-", name)
     for left in range(min(len(words), MOST_LEFT + 1)):
         front = "-".join(words[: len(words) - left])
-        found = next(((m, form) for pattern, form in _ENDINGS if (m := pattern.search(front))), None)
-        if found is not None:
-            match, form = found
+        suffix = next(((m, form) for pattern, form in _ENDINGS if (m := pattern.search(front))), None)
+        if suffix is not None:
+            match, form = suffix
             cached = 8.0 if front.endswith("fp8-kv") else None
             return plain(front[: match.start()]), form, cached, tuple(words[len(words) - left :])
     return name, None, None, ()
@@ -249,12 +249,12 @@ _APART = re.compile(
 
 def _parted(words: tuple[str, ...]) -> tuple[str, str]:
     """Return the one known model whose name another holds with words before its size, and that name; '' for none."""
-    found: dict[str, str] = {}
+    parts: dict[str, str] = {}
     for place, size in enumerate(words):
         for end in range(max(place - MOST_BETWEEN, 0), place):
             for start in range(max(end - 3, 0), end - 1):
                 rest = (*words[:start], *words[end:place], *words[place + 1 :])
                 known = _shapes().get((*words[start:end], size)) if re.fullmatch(r"\d+b", size) else None
                 if known and not any(map(_APART.match, words[end:place])) and not any(map(_OTHER.match, rest)):
-                    found.setdefault(*known)
-    return next(iter(found.items())) if len(found) == 1 else ("", "")
+                    parts.setdefault(*known)
+    return next(iter(parts.items())) if len(parts) == 1 else ("", "")

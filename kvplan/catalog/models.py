@@ -36,8 +36,8 @@ def model(word: str, as_family: str | None = None) -> ModelSpec:
     try:
         return _model_named(resolve("models", word, "model"), as_family, word)
     except UnknownName:
-        if found := snapshot(word):
-            return found.told(_model_at(found.folder, as_family))
+        if folder := snapshot(word):
+            return folder.told(_model_at(folder.folder, as_family))
         variant = _variant(word, as_family)
         if variant is None:
             refuse_other(word)
@@ -190,27 +190,27 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     """
     from kvplan.catalog.hub import upload
 
-    found = upload(word)
-    if found is None:
+    variant = upload(word)
+    if variant is None:
         return None
-    spec = _model_named(found.base, as_family, found.known)
-    how = found.form.stored(spec) if found.form else None
-    if how is not None and found.kv_bits:
-        how = replace(how, kv_bits=found.kv_bits)
+    spec = _model_named(variant.base, as_family, variant.known)
+    how = variant.form.stored(spec) if variant.form else None
+    if how is not None and variant.kv_bits:
+        how = replace(how, kv_bits=variant.kv_bits)
     said = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
         said += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
-    if found.context:
-        said += f", for {found.context:,} tokens"
-    if found.remark:
-        said += f"; {found.remark}"
-    guessed = (f"assumed: {said}; its own config.json was not seen",) if found.tuned else ()
+    if variant.context:
+        said += f", for {variant.context:,} tokens"
+    if variant.remark:
+        said += f"; {variant.remark}"
+    guessed = (f"assumed: {said}; its own config.json was not seen",) if variant.tuned else ()
     return replace(
         spec,
         title=f"{spec.title} {how.method}" if how else spec.title,
-        quantization=how if found.form else spec.quantization,
+        quantization=how if variant.form else spec.quantization,
         assumed=guessed + spec.assumed,
-        max_context=found.context or spec.max_context,
+        max_context=variant.context or spec.max_context,
         notes=(*(guessed or (said,)), *spec.notes),
     )
 

@@ -126,8 +126,8 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Iterator[Rows]:
             there = file.schema_arrow.names
             wanted = there if columns is None else columns
             for batch in file.iter_batches(ROWS, columns=[name for name in wanted if name in there]):
-                found = batch.to_pydict()
-                yield {name: found.get(name) or [None] * batch.num_rows for name in wanted}
+                values = batch.to_pydict()
+                yield {name: values.get(name) or [None] * batch.num_rows for name in wanted}
     except (OSError, ValueError) as error:  # pyarrow's own are among these
         why = str(error).partition("\n")[0]
         again = "remove it, and its points are asked again"

@@ -88,14 +88,14 @@ def read_results(word: str) -> tuple[str, list[Document]]:
 def _lines(text: str, location: str) -> list[Document]:
     rows = csv.DictReader(text.splitlines())
     try:
-        found = list(rows)
+        lines = list(rows)
     except csv.Error as error:
         raise SpecError(f"{location}: line {rows.line_num}: {error}") from None
-    if short := next((n for n, row in enumerate(found, 2) if None in row or None in row.values()), None):
+    if short := next((n for n, row in enumerate(lines, 2) if None in row or None in row.values()), None):
         raise SpecError(f"{location}: line {short}: expected {len(rows.fieldnames or ())} values, as line 1 names")
-    if not found:
+    if not lines:
         raise SpecError(f"{location}: holds no rows below its header")
-    return list(found)
+    return list(lines)
 
 
 def _objects(text: str, location: str) -> list[Any]:

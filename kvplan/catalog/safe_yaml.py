@@ -40,7 +40,7 @@ def read_yaml(text: str, location: str, *, typed: bool) -> Document:
         for event in yaml.parse(text, Loader=_Events):
             line = building.line(event)
             building.take(event)
-        document = building.found()
+        document = building.document()
     except yaml.YAMLError as error:
         raise SpecError(f"{location}: {malformed(error, text)}") from None
     except _Refused as refusal:
@@ -118,7 +118,7 @@ class _Building:
             if self.documents > 1:
                 raise _Refused("a second document begins; give each a file of its own")
 
-    def found(self) -> object:
+    def document(self) -> object:
         """Return the document, None where the text holds none."""
         return self.whole
 

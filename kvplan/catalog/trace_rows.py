@@ -135,8 +135,8 @@ def aiperf(row: Row, where: str) -> Arrival:
     metrics, start = row.get("metrics") or {}, (row.get("metadata") or {}).get("request_start_ns")
 
     def tokens(name: str, least: int) -> int:
-        found = metrics.get(name)
-        return _count(found.get("value") if isinstance(found, dict) else found, f"{where}: metrics.{name}", least)
+        metric = metrics.get(name)
+        return _count(metric.get("value") if isinstance(metric, dict) else metric, f"{where}: metrics.{name}", least)
 
     failed = row.get("error") is not None
     output = 0 if failed else tokens("output_sequence_length", 0)
@@ -179,7 +179,7 @@ def guidellm(document: Row, location: str) -> list[Arrival]:
     requests = _at(document["benchmarks"][0], "requests", "successful")
     if not isinstance(requests, list) or not requests:
         raise SpecError(f"{here}: not there; save the result as JSON with all requests")
-    found = []
+    rows = []
     for i, one in enumerate(requests):
         starts = (
             _at(one, "request_start_time"), _at(one, "info", "timings", "request_start"),
@@ -190,10 +190,10 @@ def guidellm(document: Row, location: str) -> list[Arrival]:
             for kind, other in (("prompt", "input"), ("output", "output"))
         ]
         at = next((s for s in starts if s is not None), None)
-        found.append(
+        rows.append(
             Arrival(
                 _number(at, f"{here}[{i}].request_start_time"), _count(lengths[0], f"{here}[{i}].prompt_tokens", 1),
                 _count(lengths[1], f"{here}[{i}].output_tokens", 0),
             )
         )  # fmt: skip
-    return found
+    return rows

@@ -113,15 +113,15 @@ def _json(word: str) -> Iterator[Arrival]:
     path = path_of(word)
     document = read_json(read_text(path, path.name), path.name)
     if isinstance(document.get("benchmarks"), list):
-        found = guidellm(document, path.name)
+        rows = guidellm(document, path.name)
     elif "input_lens" in document:
-        found = vllm(document, path.name)
+        rows = vllm(document, path.name)
     else:
         raise SpecError(
             f"{path.name}: no trace that kvplan reads; give a CSV, Mooncake's or AIPerf's JSON lines, or a result of "
             "vLLM (--save-detailed) or GuideLLM"
         )
-    yield from sorted(found, key=lambda one: one.at)
+    yield from sorted(rows, key=lambda one: one.at)
 
 
 # -- the whole ------------------------------------------------------------------------------------

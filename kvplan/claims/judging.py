@@ -26,12 +26,12 @@ def verdicts(
 
     `progress` hears of every claim before it is judged.
     """
-    found = []
+    judged = []
     for done, claim in enumerate(claims.claims):
         if progress is not None:
             progress(done / len(claims.claims), f"claim {done + 1} of {len(claims.claims)}")
-        found.append(judge(claim, evidence))
-    return tuple(found)
+        judged.append(judge(claim, evidence))
+    return tuple(judged)
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:

@@ -22,8 +22,8 @@ class Known(click.types.StringParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the words that begin so; files too, where they may stand for a name and nothing else fits."""
-        found = [CompletionItem(word) for word in self.words(ctx) if word.startswith(incomplete)]
-        return found or ([CompletionItem(incomplete, type="file")] if self.files else [])
+        items = [CompletionItem(word) for word in self.words(ctx) if word.startswith(incomplete)]
+        return items or ([CompletionItem(incomplete, type="file")] if self.files else [])
 
 
 def shelf(kind: str) -> Words:

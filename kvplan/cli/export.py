@@ -39,10 +39,10 @@ def command(form: str, **options: Any) -> None:
     from kvplan.api.export import export
     from kvplan.report import export as words
 
-    found = export(**options)
-    for line in words.said(found):
+    exported = export(**options)
+    for line in words.said(exported):
         say(flagged(line, click.get_current_context().command), "export")
     if form == TEXT:
-        click.echo(words.text(found), nl=False)
+        click.echo(words.text(exported), nl=False)
     else:
-        deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+        deliver(Report(lambda: words.page(exported), lambda: words.document(exported)), form)

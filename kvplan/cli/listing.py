@@ -24,8 +24,8 @@ def command(kind: str | None, model: str | None, workload: str | None, form: str
         from kvplan.api.techniques import techniques
         from kvplan.report import techniques as side_by_side
 
-        found = techniques(model, workload)
-        deliver(Report(lambda: side_by_side.page(found), lambda: side_by_side.document(found)), form)
+        rows = techniques(model, workload)
+        deliver(Report(lambda: side_by_side.page(rows), lambda: side_by_side.document(rows)), form)
         return
     from kvplan.report import listing as words
 

@@ -97,5 +97,5 @@ def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dic
     given = {k: v for k, v in asked.items() if source(k) not in (ParameterSource.DEFAULT, None)}
     if wrong := [name for name in given if name not in (*ASKED, "model", "gpu")]:
         raise WrongUse(f"{', '.join(wrong)}: a workload's replicas, lengths and arrivals are its own; leave it out")
-    found = capacity(workload, gpus=gpus, **given)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)
+    answer = capacity(workload, gpus=gpus, **given)
+    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, answer.refusal)

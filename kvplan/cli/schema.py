@@ -20,10 +20,10 @@ def command(kind: str | None, answer: str | None, form: str) -> None:
     """
     from kvplan.report import schema as words
 
-    found = schema(kind, answer=answer)
-    if found.kind and form == TEXT:
+    document = schema(kind, answer=answer)
+    if document.kind and form == TEXT:
         from kvplan.report.formats.json import indented
 
-        click.echo(indented(found.shape))
+        click.echo(indented(document.shape))
         return
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form)
+    deliver(Report(lambda: words.page(document), lambda: words.document(document)), form)

@@ -82,5 +82,5 @@ def command(form: str, **options: Any) -> None:
     from kvplan.report import simulate as words
 
     with waiting(say) as progress:
-        found = simulate(**options, told=say, progress=progress)
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, found.refusal)
+        answer = simulate(**options, told=say, progress=progress)
+    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, answer.refusal)

@@ -55,6 +55,6 @@ def command(model: str | None, workload: str | None, form: str, **options: Any) 
         return
     from kvplan.report import techniques as words
 
-    found = techniques(model, workload, **options)
-    refusal = "" if found.estimate.feasible else f"no technique can be served: {found.rows[0].row.reason}"
-    deliver(Report(lambda: words.page(found), lambda: words.document(found)), form, refusal)
+    answer = techniques(model, workload, **options)
+    refusal = "" if answer.estimate.feasible else f"no technique can be served: {answer.rows[0].row.reason}"
+    deliver(Report(lambda: words.page(answer), lambda: words.document(answer)), form, refusal)

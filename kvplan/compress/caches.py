@@ -91,11 +91,11 @@ def stored(layer: object) -> int:
     """Return the bytes a layer of any cache holds: each tensor's own memory. [B]"""
     if isinstance(layer, CompressedLayer):
         return layer.stored
-    found = [v for v in vars(layer).values() if isinstance(v, torch.Tensor)]
+    tensors = [v for v in vars(layer).values() if isinstance(v, torch.Tensor)]
     for name in ("conv_states", "recurrent_states"):
         held = getattr(layer, name, None)
-        found += [t for t in (held.values() if isinstance(held, dict) else ()) if isinstance(t, torch.Tensor)]
-    return sum(t.numel() * t.element_size() for t in found if t.dim() > 1)
+        tensors += [t for t in (held.values() if isinstance(held, dict) else ()) if isinstance(t, torch.Tensor)]
+    return sum(t.numel() * t.element_size() for t in tensors if t.dim() > 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,14 +155,14 @@ def absorbed(plan: LayerPlan) -> bool:
 def rotations(model: PreTrainedModel) -> dict[int, Angles]:
     """Return layer -> angles of positions, one for all layers that rotate alike; layers not understood are left out."""
     shared: dict[object, Angles | None] = {}
-    found: dict[int, Angles] = {}
+    by_layer: dict[int, Angles] = {}
     for place, module in hooks.attention_modules(model).items():
         key = getattr(module, "layer_type", None)
         if key not in shared:
             shared[key] = hooks.rotates(module)
         if (angles := shared[key]) is not None:
-            found[place] = angles
-    return found
+            by_layer[place] = angles
+    return by_layer
 
 
 def spec_bits(model: PreTrainedModel) -> float:

@@ -288,13 +288,13 @@ def _running(loaded: Loaded, asked: EvaluationPlan, reader: Reader, length: int)
     """Return the surprise of what follows each stretch of a running text, token by token. [nat]"""
     if not isinstance(loaded.language, Sentences):
         raise SpecError("text: the shipped model reads no text; leave text out, or name a model with a tokenizer")
-    found = []
+    operators = []
     for stretch in loaded.language.running(asked.text, length + CONTINUED, asked.samples):
         cache = reader.under.cache()
         first = reader.feed(stretch[None, :length], cache)
         logits = reader.answers(first, stretch[None, length:], cache)[0]
-        found.append(Answered(logits=logits, answer=stretch[length:], depth=1.0).surprise)
-    return found
+        operators.append(Answered(logits=logits, answer=stretch[length:], depth=1.0).surprise)
+    return operators
 
 
 def _mean(values: Sequence[float]) -> float:

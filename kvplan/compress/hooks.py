@@ -32,12 +32,12 @@ _MASKS = {"sdpa": sdpa_mask, "eager": eager_mask}
 
 def attention_modules(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
     """Return layer -> its attention module."""
-    found: dict[int, torch.nn.Module] = {}
+    modules: dict[int, torch.nn.Module] = {}
     for module in model.modules():
         place = getattr(module, "layer_idx", None)
         if isinstance(place, int) and "Attention" in type(module).__name__:
-            found.setdefault(place, module)
-    return found
+            modules.setdefault(place, module)
+    return modules
 
 
 def base(model: PreTrainedModel) -> str:

@@ -165,7 +165,7 @@ def by_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Learn
 def sums_of_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> Sums:
     """Return sums of keys and values as if every hidden state were equally likely."""
     modules = hooks.attention_modules(model)
-    found: dict[int, tuple[Moments, Moments, Shape]] = {}
+    by_layer: dict[int, tuple[Moments, Moments, Shape]] = {}
     for i, shape in shapes(spec, technique, spec_bits(model)).items():
         module = modules[i]
         if not hasattr(module, "k_proj") or any(hasattr(module, n) for n in ("k_norm", "k_layernorm")):
@@ -173,8 +173,8 @@ def sums_of_weights(model: PreTrainedModel, spec: ModelSpec, technique: str) -> 
                 f"mhc: layer {i} of {spec.title} has no k_proj whose rows are its keys; learn from texts instead"
             )
         sums = [_of_rows(p, shape.groups, int(module.head_dim)) for p in (module.k_proj, module.v_proj)]
-        found[i] = (sums[0], sums[1], shape)
-    return found
+        by_layer[i] = (sums[0], sums[1], shape)
+    return by_layer
 
 
 def _of_rows(projection: torch.nn.Linear, groups: int, width: int) -> Moments:

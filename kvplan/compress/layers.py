@@ -278,7 +278,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         held = held_by(self.bits[0], self.slots, dead, heads)
         if isinstance(rule, RetrievalHeads):
             if self.whole is None and self.scores is not None:
-                self.whole = rule.found(self.scores, dead)
+                self.whole = rule.retrieval_heads(self.scores, dead)
             kept = held if self.whole is None else rule.uneven(held, self.whole)
         elif self.scores is not None and self.slots == self.seen == self.latest:
             budget = torch.minimum(self._budgets()[0].to(device).expand(batch), self.slots - dead)
@@ -287,8 +287,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             return
         if torch.equal(kept, held):
             return
-        found = [uneven(bits, parts, kept) for bits, parts in zip(self.bits, self.parts, strict=True)]
-        self.bits, self.parts = (found[0][0], found[1][0]), tuple(parts for _, parts in found)
+        cut = [uneven(bits, parts, kept) for bits, parts in zip(self.bits, self.parts, strict=True)]
+        self.bits, self.parts = (cut[0][0], cut[1][0]), tuple(parts for _, parts in cut)
         self.heads, self.slots = heads, int(kept.sum(-1).max())
 
     def _gather(self, slots: Tensor) -> None:

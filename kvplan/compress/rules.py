@@ -164,7 +164,7 @@ class RetrievalHeads(ObservationWindow):
         near = places > held.sum(-1, keepdim=True) - self.recent
         return held & (near | (places <= self.sinks) | whole[..., None])
 
-    def found(self, scores: Tensor, dead: Tensor) -> Tensor:
+    def retrieval_heads(self, scores: Tensor, dead: Tensor) -> Tensor:
         """Return which heads keep all: bool [batch, heads]."""
         batch, heads, slots = scores.shape
         places = torch.arange(slots, device=scores.device)

@@ -78,12 +78,12 @@ class Reader:
         first, begun = cache.get_seq_length() == 0, time.perf_counter()
         with torch.no_grad():
             logits = model(ids.to(model.device), **{self.name: cache}, use_cache=True, logits_to_keep=1).logits[:, -1]
-        found = logits.float().cpu()  # waits for a GPU
+        scores = logits.float().cpu()  # waits for a GPU
         if first:
             self.held.reading.append(time.perf_counter() - begun)
         elif ids.shape[1] == 1:
             self.held.step.append(time.perf_counter() - begun)
-        return found
+        return scores
 
     def read(self, ids: Tensor) -> CompressedCache:
         """Return a cache that has read texts [batch, tokens], and note what it holds."""
@@ -107,7 +107,7 @@ class Reader:
 
     def _unseen(self, passages: Sequence[Passage]) -> list[list[Answered]]:
         whole = self.read(torch.stack([p.text for p in passages]))
-        found: list[list[Answered]] = [[] for _ in passages]
+        answered: list[list[Answered]] = [[] for _ in passages]
         for places in alike(passages):
             cache = copy.deepcopy(whole)
             rows = torch.tensor([i for i, _ in places])
@@ -115,11 +115,11 @@ class Reader:
             questions = [passages[i].questions[j] for i, j in places]
             answer = torch.stack([q.answer for q in questions])
             logits = self.answers(self.feed(torch.stack([q.asked for q in questions]), cache), answer, cache)
-            _sort(found, places, questions, logits)
-        return found
+            _sort(answered, places, questions, logits)
+        return answered
 
     def _seen(self, passages: Sequence[Passage]) -> list[list[Answered]]:
-        found: list[list[Answered]] = [[] for _ in passages]
+        answered: list[list[Answered]] = [[] for _ in passages]
         for places in alike(passages):
             for start in range(0, len(places), len(passages)):
                 part = places[start : start + len(passages)]
@@ -129,8 +129,8 @@ class Reader:
                 first = self.feed(torch.stack(texts), cache)
                 self.under.finish(torch.stack(texts).to(self.under.model.device), cache)
                 answer = torch.stack([q.answer for q in questions])
-                _sort(found, part, questions, self.answers(first, answer, cache))
-        return found
+                _sort(answered, part, questions, self.answers(first, answer, cache))
+        return answered
 
     def continued(self, ids: Tensor, count: int) -> Tensor:
         """Return the `count` likeliest tokens behind texts [batch, tokens], each chosen on the one before."""
@@ -151,10 +151,10 @@ def alike(passages: Sequence[Passage]) -> list[list[tuple[int, int]]]:
 
 
 def _sort(
-    found: list[list[Answered]], places: Sequence[tuple[int, int]], questions: Sequence[TextQuestion], logits: Tensor
+    answered: list[list[Answered]], places: Sequence[tuple[int, int]], questions: Sequence[TextQuestion], logits: Tensor
 ) -> None:
     for (i, _), question, each in zip(places, questions, logits, strict=True):
-        found[i].append(Answered(logits=each, answer=question.answer, depth=question.depth))
+        answered[i].append(Answered(logits=each, answer=question.answer, depth=question.depth))
 
 
 # -- figures --------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ class Continuation:
         ids = torch.tensor([tokens], device=model.device)
         with torch.no_grad():
             logits = model(ids, **{cache_name(model): self.cache}, use_cache=True).logits
-        found: list[int] = logits[0].argmax(-1).tolist()
-        return found
+        likeliest: list[int] = logits[0].argmax(-1).tolist()
+        return likeliest
 
     def state(self) -> list[object]:
         """Return the layers as they are now: tensors are replaced, never written into."""

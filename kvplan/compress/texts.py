@@ -71,14 +71,14 @@ class RecallTexts:
         generator = torch.Generator().manual_seed(seed)
         written = recall.episodes(count, length, questions, generator)
         hops = 1 if task == "needle" else HOPS
-        found = []
+        passages = []
         for body, chains in zip(written.body, written.chains, strict=True):
             asked = [
                 TextQuestion(torch.tensor([recall.ASK, int(c[0])]), c[1 : hops + 1], _place(body, int(c[hops - 1])))
                 for c in chains
             ]
-            found.append(Passage(body, tuple(asked)))
-        return found
+            passages.append(Passage(body, tuple(asked)))
+        return passages
 
 
 def _place(body: Tensor, name: int) -> float:

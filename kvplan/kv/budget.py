@@ -257,8 +257,8 @@ def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, le
     # stages in the middle differ only in their layers: the fullest stands for all
     middle = sorted(range(1, len(cuts) - 1), key=lambda i: parts[i].stored(4096))[-1:]
     chosen = range(len(cuts)) if parallel.split else (0, *middle, len(cuts) - 1)
-    found = [_stage(model, parts[i], deployment, length, held, i, cuts) for i in chosen]
-    return replace(min(found, key=lambda b: (b.kv_tokens, b.kv_cache)), stages=tuple(found))
+    stages = [_stage(model, parts[i], deployment, length, held, i, cuts) for i in chosen]
+    return replace(min(stages, key=lambda b: (b.kv_tokens, b.kv_cache)), stages=tuple(stages))
 
 
 def _stage(

@@ -70,22 +70,22 @@ def surest(
     demand: Demand, book: Book, site: Site, techniques: Collection[str], gpus: int, formats: Sequence[str] = ()
 ) -> Capacity:
     """Return `capacity`, or where no volume is kept surely enough, at the surest: from even odds on, as `recommend`."""
-    found = capacity(demand, book, site, techniques, gpus, formats)
-    if found.plan is not None:
-        return found
+    best = capacity(demand, book, site, techniques, gpus, formats)
+    if best.plan is not None:
+        return best
     free, pairs, home = looked_at(
         replace(demand, limits=replace(demand.limits, confidence=0.0)), book, site, techniques, gpus
     )
     if home is None:
-        return found
+        return best
     rare = candidates(at_volume(free, RARE), home)
     sure = rare.sure[rare.feasible & rare.of(pairs)]
     share = floor(float(sure.max()) / STEP + 1e-9) * STEP if sure.size else 0.0
     if share < EVEN:
-        return found
+        return best
     lower = replace(demand, limits=replace(demand.limits, confidence=round(share, 2)))
     again = capacity(lower, book, site, techniques, gpus)
-    return found if again.plan is None else replace(again, sought=demand.limits.confidence)
+    return best if again.plan is None else replace(again, sought=demand.limits.confidence)
 
 
 def capacity(

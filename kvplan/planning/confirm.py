@@ -51,8 +51,8 @@ def confirm(demand: Demand, plan: Plan, asked: Asked) -> Confirmation:
     search = fewest(replace(asked, router=ROUTER), start=serving, keeps=sure)
     served, watched = search.seen[serving], fewest(asked, start=serving, keeps=sure)
     return Confirmation(
-        plan=plan, spares=demand.spares, served=served, fewest=search.found, odds=odds_of(demand, served),
-        watched=watched.seen[serving], fewer=watched.found,
+        plan=plan, spares=demand.spares, served=served, fewest=search.smallest, odds=odds_of(demand, served),
+        watched=watched.seen[serving], fewer=watched.smallest,
     )  # fmt: skip
 
 

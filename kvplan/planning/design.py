@@ -28,8 +28,8 @@ def points(study: Study, gathered: Collection[str] = ()) -> Iterator[StudyPoint]
     A point's number is its place in the file's order, in which the last axis changes first.
     """
     fixed = {name: choice.value for name, choice in study.fixed.items()}
-    found = _sampled(study, study.sample) if study.sample else _grid(study, gathered)
-    for number, values in found:
+    combinations = _sampled(study, study.sample) if study.sample else _grid(study, gathered)
+    for number, values in combinations:
         yield StudyPoint(number=number, values={**fixed, **values})
 
 

@@ -95,10 +95,10 @@ def deviation(values: tuple[float, ...]) -> float:
     return sqrt(sum((v - mean) ** 2 for v in values) / len(values))
 
 
-def together(held: float, found: float) -> float | None:
+def together(held: float, seen: float) -> float | None:
     """Return how many requests share a prefix of which a share `held` of the input is, and a share `found` is found.
 
     The first request to a prefix finds nothing: found = held x (1 - 1 / requests). None where all requests share one.
     """
-    alone = 1 - found / held if held else 0.0
+    alone = 1 - seen / held if held else 0.0
     return 1 / alone if alone > 0 else None

@@ -169,9 +169,9 @@ def search(
     if not shapes or not sites:
         return [], refused
     homes = gpu_grids(demand, shapes, sites, most_requests(demand.engine, sites))
-    found = []
+    by_gpu = []
     for done, home in enumerate(homes):
         if progress is not None:
             progress(done / len(homes), f"{demand.engine.title} on {home.site.gpu.title}")
-        found.append(candidates(demand, home))
-    return found, refused
+        by_gpu.append(candidates(demand, home))
+    return by_gpu, refused

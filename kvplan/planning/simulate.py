@@ -119,14 +119,14 @@ def course(histogram: Any) -> tuple[float, ...]:
 def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple[Bin, ...]:
     """Return the time series of what is counted."""
     width, lanes = run.rules.bin, run.rules.lanes
-    first, found = int(asked.warm // width), []
+    first, bins = int(asked.warm // width), []
     for i in range(len(t.came)):
         if asked.warm + i * width > end:
             break
         many = int(t.came[i])
         answered, at = max(many, 1), first + i
         within = at < len(run.fleet.used)
-        found.append(
+        bins.append(
             Bin(
                 start=i * width, seconds=width, came=many, late=int(t.late[i]), ttft=float(t.first[i]) / answered,
                 slowest=float(t.slowest[i]), queued=float(t.waited[i]) / width, read=float(t.read[i]),
@@ -135,7 +135,7 @@ def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple
                 busy=min(float(run.fleet.worked[at]) / (width * lanes), 1.0) if within else 0.0,
             )
         )  # fmt: skip
-    return tuple(found)
+    return tuple(bins)
 
 
 # -- the fewest replicas --------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def bins_of(asked: Asked, run: Simulation, t: counts.Tally, end: float) -> tuple
 class Search:
     """The fewest replicas that keep the limits, and what one less does."""
 
-    found: Replayed | None  #: with the fewest, None where no number tried keeps the limits
+    smallest: Replayed | None  #: with the fewest, None where no number tried keeps the limits
     less: Replayed | None  #: with one less, None where one is the fewest
     seen: dict[int, Replayed]  #: every simulation, by replicas
 
@@ -180,17 +180,17 @@ def fewest(
     low, high = 0, max(min(start, most), 1)
     while not keeps(at(high)):
         if seen[high].refused or high >= most or hopeless(seen):
-            return Search(found=None, less=seen[high], seen=seen)
+            return Search(smallest=None, less=seen[high], seen=seen)
         low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if keeps(at(middle)) else (middle, high)
-    return Search(found=seen[high], less=seen.get(high - 1), seen=seen)
+    return Search(smallest=seen[high], less=seen.get(high - 1), seen=seen)
 
 
 def through_burst(asked: Asked, search: Search) -> Search | None:
     """Return the search for the fewest replicas that keep the limits in the busiest minute too, None if it is calm."""
-    o = search.found
+    o = search.smallest
     if o is None or not o.measured or o.surge < BURST or o.rules.bin < MINUTE:
         return None
     return fewest(asked, start=o.replicas, keeps=lambda x: x.kept_in_busiest, seen=search.seen)

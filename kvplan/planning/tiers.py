@@ -49,16 +49,16 @@ def tiers(case: Case, workload: Workload, row: Evaluation, trace: Sequence[Chain
     spare = max(row.sequences - row.batch, 0) * each
     rate, miss = 1 / row.query_seconds, row.lone.ttft
     computing = miss * share * gpus * (case.site.price.price if case.site.price else 0.0)
-    found = [_waiting(None, case, workload, spare, spare / each, rate, size, miss, share, gpus, computing)]
+    levels = [_waiting(None, case, workload, spare, spare / each, rate, size, miss, share, gpus, computing)]
     room = spare
     for tier in TIERS.values():
         room += tier.room * gpus
-        found.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
+        levels.append(_waiting(tier, case, workload, room, room / each, rate, size, miss, share, gpus, computing))
     if trace is None:
-        return tuple(found)
+        return tuple(levels)
     token = size / prefix
-    shares, _ = found_again(trace, [w.room / token for w in found])
-    return tuple(replace(w, found=each, by="trace") for w, each in zip(found, shares, strict=True))
+    shares, _ = found_again(trace, [w.room / token for w in levels])
+    return tuple(replace(w, found=each, by="trace") for w, each in zip(levels, shares, strict=True))
 
 
 def _waiting(

@@ -99,16 +99,16 @@ def _part(
             technique=name, task=task, drop=0.0, low=0.0, high=0.0, known=True, basis=f"{name} removes nothing"
         )
     for table in tables:
-        found, why_none = pools(table, kind, name, model, context, seen=seen)
-        if not found and table.own:
+        evidence, why_none = pools(table, kind, name, model, context, seen=seen)
+        if not evidence and table.own:
             continue
         others = (*quotes(table, kind), *guards(kind, task, seen=seen))
-        if not found:
+        if not evidence:
             return _of_relatives(unknown(name, task, why_none, caveats=others), table, kind, share, seen=seen)
         asked = AskedLoss(name=name, kind=kind, share=share, task=task, context=context)
-        estimates = [estimated(asked, pool, found, own=table.own) for pool in found]
+        estimates = [estimated(asked, pool, evidence, own=table.own) for pool in evidence]
         pool, estimate = next(
-            ((p, e) for p, e in zip(found, estimates, strict=True) if e.known), (found[0], estimates[0])
+            ((p, e) for p, e in zip(evidence, estimates, strict=True) if e.known), (evidence[0], estimates[0])
         )
         far = distances(pool.rows, model, context, table)
         caveats = (*((pool.label,) if pool.label and estimate.known else ()), *estimate.caveats, *others, *far)

@@ -49,7 +49,7 @@ def pools(
         mine = [s for s in table.usable if s.technique.partition(":")[0] == kind.name and s.model in (None, model.name)]
         placed = tuple(s for s in (_placed(row, model, context) for row in mine) if s is not None)
         return ([Evidenced(placed, very=True)] if placed else []), ""
-    found: list[Evidenced] = []
+    evidence: list[Evidenced] = []
     reasons: list[str] = []
     for family in dict.fromkeys((name, kind.name, STAND_INS.get(kind.name, ""))):
         placed = tuple(
@@ -58,15 +58,15 @@ def pools(
         for rows, label in by_query(placed, kind, seen=seen):
             same = tuple(r for r in rows if r.model == model.name)
             others, why_none = alike(rows, kind, model, table)
-            found += [Evidenced(same, very=True, label=label)] if same else []
-            found += [Evidenced(tuple(others), very=False, label=label)] if others else []
+            evidence += [Evidenced(same, very=True, label=label)] if same else []
+            evidence += [Evidenced(tuple(others), very=False, label=label)] if others else []
             reasons += [why_none] if why_none else []
         if placed and not by_query(placed, kind, seen=seen):
             reasons.append(
                 f"{kind.title} was measured only where the question was known when the cache was compressed, "
                 "which it is not here"
             )
-    return found, "" if found else next(iter(reasons), f"no score of {kind.title} alone was published")
+    return evidence, "" if evidence else next(iter(reasons), f"no score of {kind.title} alone was published")
 
 
 def by_query(rows: Sequence[Score], kind: Technique, *, seen: bool) -> list[tuple[list[Score], str]]:
@@ -227,6 +227,6 @@ def leading(rows: Sequence[Score], task: str, *, stands_in: bool) -> list[Score]
     for some in ([r for r in rows if r.benchmark == lead], list(rows)):
         exact = [r for r in some if r.task == task]
         averages = [r for r in some if r.task == AVERAGE] if stands_in else []
-        if found := exact or averages:
-            return found
+        if scores := exact or averages:
+            return scores
     return []

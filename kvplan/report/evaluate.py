@@ -112,12 +112,12 @@ def headline(e: Evaluated) -> str:
 
 def depths(scores: Sequence["TaskScore"]) -> Any:
     """Return where in the text needles were found, a row a technique."""
-    found = [s for s in scores if s.by_depth]
-    if not found:
+    by_depth = [s for s in scores if s.by_depth]
+    if not by_depth:
         return None
     places = ("first quarter", "second", "third", "last")
     columns = (SCORE[0], SCORE[2], SCORE[3], *(quarter(name, i) for i, name in enumerate(places)))
-    return table("Needles found, by where they stand in the text", columns, found)
+    return table("Needles found, by where they stand in the text", columns, by_depth)
 
 
 def quarter(name: str, place: int) -> Column["TaskScore"]:

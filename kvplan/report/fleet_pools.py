@@ -80,6 +80,6 @@ def columns(p: FleetPlan) -> tuple[Column[Use], ...]:
 
 def assignment(u: Use, p: FleetPlan) -> Json:
     """Return one pool of replicas; `share` is of the workload's requests."""
-    found = record(USE, u)
-    found["bucket"]["of"] = p.buckets
-    return found
+    use = record(USE, u)
+    use["bucket"]["of"] = p.buckets
+    return use

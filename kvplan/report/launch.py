@@ -21,11 +21,11 @@ def started(r: Recommendation) -> Code | None:
     return Code(heading, tuple(folded(r.launch.argv)), (*remarks(r.launch), *alone(r)))
 
 
-def remarks(found: Launch) -> Iterator[str]:
+def remarks(launch: Launch) -> Iterator[str]:
     """Yield the command's options file, and what must be given besides."""
-    if found.file:
-        yield f"{FILE}: {'; '.join(flat(found.file))}"
-    yield from (sentence(line) for line in found.missing)
+    if launch.file:
+        yield f"{FILE}: {'; '.join(flat(launch.file))}"
+    yield from (sentence(line) for line in launch.missing)
 
 
 def alone(r: Recommendation) -> Iterator[str]:
@@ -63,10 +63,11 @@ def flat(file: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield f"{before}{name}: {str(value).lower() if isinstance(value, bool) else value}"
 
 
-def document(found: Launch | None) -> Json | None:
+def document(launch: Launch | None) -> Json | None:
     """Return the same as fields."""
-    if found is None:
+    if launch is None:
         return None
     return {
-        "argv": list(found.argv), "file": dict(found.file), "missing": list(found.missing), "replicas": found.replicas,
+        "argv": list(launch.argv), "file": dict(launch.file), "missing": list(launch.missing),
+        "replicas": launch.replicas,
     }  # fmt: skip

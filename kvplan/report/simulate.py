@@ -116,7 +116,7 @@ def answer(s: Simulated) -> list[str]:
     kept, at = limit(limits), f"P{limits.percentile * 100:g}"
     if limits.e2e is not None:
         kept = " and ".join(x for x in (kept, f"end to end <= {show_time(limits.e2e)}") if x)
-    if s.search is not None and s.search.found is not None:
+    if s.search is not None and s.search.smallest is not None:
         less = s.search.less
         lines.append(
             f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
@@ -174,12 +174,12 @@ def busy_minute(o: Replayed, b: Bin) -> str:
 
 def needed(s: Simulated) -> str:
     """Return how many replicas the busiest minute needs."""
-    found, at = s.burst.found if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
-    if found is None:
+    smallest, at = s.burst.smallest if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
+    if smallest is None:
         return ""
-    if found.replicas == s.outcome.replicas:
+    if smallest.replicas == s.outcome.replicas:
         return ""
-    return f"; {show_count(found.replicas, 'replica')} would let {at} keep them there too"
+    return f"; {show_count(smallest.replicas, 'replica')} would let {at} keep them there too"
 
 
 def broken(o: Replayed) -> str:
@@ -397,7 +397,7 @@ def document(s: Simulated) -> Json:
         busiest=None if o.busiest is None else {
             "start": o.busiest.start, "length": o.busiest.seconds, "times_the_mean": o.surge,
             "within_limits": 1 - o.busiest.late / o.busiest.came,
-            "replicas": s.burst.found.replicas if s.burst and s.burst.found else None,
+            "replicas": s.burst.smallest.replicas if s.burst and s.burst.smallest else None,
         },
         tried=[{"replicas": n, "margin": m} for n, m in best.tried] if best else [],
         replicas_over_time=[{"start": t, "replicas": n} for t, n in o.scaled],

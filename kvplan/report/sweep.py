@@ -227,10 +227,10 @@ def map_table(swept: Swept, field: Field2D) -> Table:
     return grid(f"Least {shown.figure} by {y} and {x}", headings, rows)
 
 
-def reasons(found: Sequence[tuple[str, int]]) -> Notes:
+def reasons(counts: Sequence[tuple[str, int]]) -> Notes:
     """Return why points have no answer, the most frequent first."""
-    lines = [f"{show_count(count, 'point')}: {reason}" for reason, count in found[:REASONS]]
-    more = len(found) - REASONS
+    lines = [f"{show_count(count, 'point')}: {reason}" for reason, count in counts[:REASONS]]
+    more = len(counts) - REASONS
     return notes("Why there is no answer", [*lines, f"and {show_count(more, 'other reason')}" if more > 0 else ""])
 
 

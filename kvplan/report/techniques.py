@@ -163,9 +163,9 @@ def images(t: TechniqueSurvey) -> str:
 
 def advice(t: TechniqueSurvey) -> Iterator[str]:
     """Yield what the table speaks for, a sentence a point."""
-    found, engine = choose(t.rows[1:]), t.engine.title
-    if found.good:
-        first, *others = found.good
+    choice, engine = choose(t.rows[1:]), t.engine.title
+    if choice.good:
+        first, *others = choice.good
         besides = f" {joined(others)} would do as well." if others else ""
         unmeasured = "" if first.load and first.load.measured else ", as its bytes say: nobody measured it"
         yield (
@@ -176,17 +176,17 @@ def advice(t: TechniqueSurvey) -> Iterator[str]:
         )
     else:
         yield f"{engine} serves nothing that is expected to lose {show_percent(LITTLE)} or less here and is no slower."
-    if found.lossy:
-        yield f"{joined(found.lossy, lost)} lose more than {show_percent(LITTLE)}."
-    if found.slow:
-        times = joined(found.slow, lambda w: f"{w.load.middle if w.load else 1:.1f} times")
+    if choice.lossy:
+        yield f"{joined(choice.lossy, lost)} lose more than {show_percent(LITTLE)}."
+    if choice.slow:
+        times = joined(choice.slow, lambda w: f"{w.load.middle if w.load else 1:.1f} times")
         yield f"Steps at load are longer with {times}: they buy room for more requests, and no speed."
-    if found.elsewhere:
-        kept = joined(found.elsewhere[:3], lambda w: f"{show_percent(w.stored or 0)}, loss {lost(w)}")
+    if choice.elsewhere:
+        kept = joined(choice.elsewhere[:3], lambda w: f"{show_percent(w.stored or 0)}, loss {lost(w)}")
         yield f"{engine} does not serve {kept}, which would keep fewer bytes at little loss."
-    if found.ruinous:
+    if choice.ruinous:
         why = "" if t.workload.question_seen else ": those that choose tokens do so before the question is known"
-        yield f"Not for these tasks: {joined(found.ruinous, lost)}{why}."
+        yield f"Not for these tasks: {joined(choice.ruinous, lost)}{why}."
 
 
 def joined(rows: Sequence[Weighed], figure: Callable[[Weighed], str] | None = None) -> str:

@@ -126,9 +126,9 @@ class QualityTable:
     @cached_property
     def answering(self) -> Mapping[str, tuple[Score, ...]]:
         """Usable rows by technique: its own spelling; one without a share names a whole spelling, and its family."""
-        found: dict[str, list[Score]] = {}
+        by_task: dict[str, list[Score]] = {}
         for row in self.usable:
             family = row.technique.partition(":")[0] if row.share is None else row.technique
             for name in dict.fromkeys((row.technique, family)):
-                found.setdefault(name, []).append(row)
-        return {name: tuple(rows) for name, rows in found.items()}
+                by_task.setdefault(name, []).append(row)
+        return {name: tuple(rows) for name, rows in by_task.items()}

@@ -116,14 +116,14 @@ def groups(question: StudyQuestion, points: Sequence[KeyedPoint]) -> Iterator[li
 def asked_together(question: StudyQuestion, group: Sequence[KeyedPoint], batch: Batch) -> Iterator[dict[str, Any]]:
     """Yield the row of each point of a group; one that fails does not take the others with it."""
     try:
-        found = question.ask([point.values for point in group])
+        answers = question.ask([point.values for point in group])
     except Exception as error:
         if len(group) > 1:
             for point in group:
                 yield from asked_together(question, [point], batch)
             return
-        found = [error]
-    for point, one in zip(group, found, strict=True):
+        answers = [error]
+    for point, one in zip(group, answers, strict=True):
         yield {**named(point, batch), **told(question, one)}
 
 
@@ -142,14 +142,14 @@ def as_text(value: Value) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def told(question: StudyQuestion, found: Any) -> dict[str, Any]:
+def told(question: StudyQuestion, answer: Any) -> dict[str, Any]:
     """Return the status and the figures of an answer, or why there is none."""
-    if isinstance(found, KvplanError):
-        return {"status": REFUSED, "reason": str(found)}
-    if isinstance(found, Exception):
-        return {"status": FAILED, "reason": one_line(f"unexpected {type(found).__name__}: {found}")}
-    no = question.refusal(found)
-    return {"status": INFEASIBLE if no else ANSWERED, "reason": no, **question.row(found)}
+    if isinstance(answer, KvplanError):
+        return {"status": REFUSED, "reason": str(answer)}
+    if isinstance(answer, Exception):
+        return {"status": FAILED, "reason": one_line(f"unexpected {type(answer).__name__}: {answer}")}
+    no = question.refusal(answer)
+    return {"status": INFEASIBLE if no else ANSWERED, "reason": no, **question.row(answer)}
 
 
 def answered(batch: Batch) -> Portion | KvplanError:

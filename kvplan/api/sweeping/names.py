@@ -65,10 +65,10 @@ def check(study: Study) -> None:
 
 def marks(study: Study) -> dict[tuple[str, Value], str]:
     """Return the digest of what each named value stands for."""
-    found: dict[tuple[str, Value], str] = {}
+    labels: dict[tuple[str, Value], str] = {}
     for parameter, choice in choices(study):
-        if isinstance(choice.value, (str, tuple)) and (parameter, choice.value) not in found:
+        if isinstance(choice.value, (str, tuple)) and (parameter, choice.value) not in labels:
             words = (choice.value,) if isinstance(choice.value, str) else choice.value
             if mark := standing(parameter, words):
-                found[parameter, choice.value] = mark
-    return found
+                labels[parameter, choice.value] = mark
+    return labels

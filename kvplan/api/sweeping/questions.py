@@ -113,7 +113,7 @@ def estimates(calls: Sequence[Call]) -> list[Found | KvplanError]:
     names = tuple(str(call["techniques"]) for call in calls)
     answer = attempted(lambda: kvplan.estimate(**{**calls[0], "techniques": names}))
     if isinstance(answer, KvplanError):  # one of them may be at fault: each is asked alone
-        return [found for call in calls for found in estimates([call])]
+        return [each for call in calls for each in estimates([call])]
     return [chosen_row(answer, call) for call in calls]
 
 

@@ -164,8 +164,8 @@ def _without_cached(stated: Row, origin: str) -> Row:
     """Return a load without its TTFT where prompts came from the prefix cache: that tells no prefill's time."""
     if "prefix_hit" not in stated or "tpot_ms" not in stated:
         return stated
-    found = stated["prefix_hit"]
-    share = parse(found, "1", f"{origin}: prefix_hit") if isinstance(found, str) else float(found)
+    hit = stated["prefix_hit"]
+    share = parse(hit, "1", f"{origin}: prefix_hit") if isinstance(hit, str) else float(hit)
     return {n: v for n, v in stated.items() if not n.startswith("ttft")} if share > CACHED else stated
 
 

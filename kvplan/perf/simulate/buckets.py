@@ -41,9 +41,9 @@ def quantile(histogram: Array, share: float) -> float:
 
 def quantiles(histogram: Array, shares: Sequence[float]) -> tuple[float, ...]:
     """Return the times that growing shares of those counted do not exceed, 0 where none was. [s]"""
-    total, seen, found = int(sum(histogram)), 0, list[float]()
+    total, seen, values = int(sum(histogram)), 0, list[float]()
     for i, count in enumerate(histogram):
         seen += int(count)
-        while count and len(found) < len(shares) and seen >= shares[len(found)] * total:
-            found.append(middle(i))
-    return (*found, *[0.0] * (len(shares) - len(found)))
+        while count and len(values) < len(shares) and seen >= shares[len(values)] * total:
+            values.append(middle(i))
+    return (*values, *[0.0] * (len(shares) - len(values)))

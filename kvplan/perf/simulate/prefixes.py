@@ -14,7 +14,7 @@ def hashed(key: int, lane: int) -> int:
 
 
 @inner
-def found(cache: Cache, key: int, lane: int) -> int:
+def lookup(cache: Cache, key: int, lane: int) -> int:
     """Return the item of this content in a lane's cache, NONE if it is not there."""
     mask = len(cache.table) - 1
     i = hashed(key, lane) & mask
@@ -113,7 +113,7 @@ def leading(requests: Requests, cache: Cache, q: int, r: int, width: int) -> int
     """Return how many items at the start of a request's chain the lane's cache holds."""
     n = 0
     while n < requests.chain[q]:
-        item = found(cache, requests.keys[q * width + n], r)
+        item = lookup(cache, requests.keys[q * width + n], r)
         if item == NONE:
             break
         requests.items[q * width + n] = item
@@ -142,7 +142,7 @@ def added(
         at = q * width + i
         below = requests.tokens[at - 1] // unit if i else 0
         blocks = (requests.tokens[at] // unit - below) * weight
-        item = found(cache, requests.keys[at], r)
+        item = lookup(cache, requests.keys[at], r)
         if item == NONE:
             if fleet.count[ITEMS] == 0:
                 if lanes.cold[r] == NONE:

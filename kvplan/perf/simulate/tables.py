@@ -134,7 +134,7 @@ def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 def between(batches: Sequence[int], values: Sequence[float], most: int) -> tuple[float, ...]:
     """Return values at every number up to `most`, straight lines between those known."""
-    found = [values[0]]
+    filled = [values[0]]
     for (a, b), (low, high) in zip(pairwise(batches), pairwise(values), strict=True):
-        found += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
-    return tuple(found[: most + 1])
+        filled += [low + (high - low) * (n - a) / (b - a) for n in range(a + 1, b + 1)]
+    return tuple(filled[: most + 1])

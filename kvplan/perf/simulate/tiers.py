@@ -7,7 +7,7 @@ have an entry for it. Vocabulary of the engines: vLLM's native offloading, SGLan
 from typing import Any
 
 from kvplan.perf.simulate.compiled import hot, inner
-from kvplan.perf.simulate.prefixes import evicted, found, linked, placed, unlinked
+from kvplan.perf.simulate.prefixes import evicted, linked, lookup, placed, unlinked
 from kvplan.perf.simulate.state import ITEMS, NONE, Cache, Lanes, Requests, Ruleset, Shared, Tables
 
 Array = Any
@@ -23,7 +23,7 @@ def shelf(rules: Ruleset, tables: Tables, t: int, r: int) -> int:
 def nearest(rules: Ruleset, tables: Tables, cache: Cache, key: int, r: int) -> int:
     """Return the first tier that holds a content, the number of tiers if none does."""
     t = 0
-    while t < rules.tiers and found(cache, key, shelf(rules, tables, t, r)) == NONE:
+    while t < rules.tiers and lookup(cache, key, shelf(rules, tables, t, r)) == NONE:
         t += 1
     return t
 
@@ -54,7 +54,7 @@ def written(
         s = shelf(rules, tables, t, r)
         for i in range(requests.chain[q]):
             at = q * rules.width + i
-            item = found(cache, requests.keys[at], s)
+            item = lookup(cache, requests.keys[at], s)
             if item != NONE:
                 unlinked(lanes, cache, item)
                 linked(lanes, cache, item)

@@ -80,11 +80,11 @@ def probes(s: ServerPlan) -> Json:
 
 def volumes(s: ServerPlan, file: Mapping[str, Any]) -> list[Json]:
     """Return the volumes of a pod: shared memory, checkpoints, the options file."""
-    found: list[Json] = [
+    mounts: list[Json] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
         {"name": "cache", "emptyDir": {}},
     ]
-    return [*found, {"name": "config", "configMap": {"name": s.name}}] if file else found
+    return [*mounts, {"name": "config", "configMap": {"name": s.name}}] if file else mounts
 
 
 def config_map(s: ServerPlan, file: Mapping[str, Any]) -> list[Json]:

@@ -59,9 +59,9 @@ class Pool:
     @cached_property
     def bill(self) -> Bill:
         """Its bill, GPUs of servers that nothing uses left out."""
-        found = bill_of(self.demand, self.plan, self.site)
-        assert found is not None
-        return found
+        bill = bill_of(self.demand, self.plan, self.site)
+        assert bill is not None
+        return bill
 
     @cached_property
     def range(self) -> CostRange:
@@ -175,8 +175,8 @@ def summed(pools: Sequence[Pool], left: Iterable[Unused]) -> tuple[Line, ...]:
         UNUSED: f"{servers}, which are paid for whole",
     }  # fmt: skip
     extra = [Line(name=UNUSED, amount=fsum(x.usd for x in idle), basis="")]
-    found = merged([line for p in pools for line in p.bill.lines] + extra)
-    return tuple(replace(line, basis=said.get(line.name, "")) for line in found)
+    lines = merged([line for p in pools for line in p.bill.lines] + extra)
+    return tuple(replace(line, basis=said.get(line.name, "")) for line in lines)
 
 
 # -- the range ------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def sliced(demand: Demand, start: float, end: float) -> Demand:
 class Looked:
     """Candidates of the groups that were looked at: other latency limits judge the same candidates anew."""
 
-    found: dict[Any, tuple[list[Candidates], dict[str, str]]] = field(default_factory=dict)
+    searched: dict[Any, tuple[list[Candidates], dict[str, str]]] = field(default_factory=dict)
 
     def candidates(self, group: BucketGroup) -> tuple[list[Candidates], dict[str, str]]:
         """Return the candidates of a group on every GPU, and why some techniques could not be tried."""
@@ -218,24 +218,24 @@ class Looked:
             return [], {}
         used = (task.techniques, frozenset(task.left_out), demand.forms)
         key = (task.name, group.start, group.end, demand.limits.percentile, used)
-        if key in self.found:
-            found, refused = self.found[key]
-            return [one.under(demand) for one in found], refused
-        self.found[key] = search(demand, task.techniques, task.sites, task.left_out)
-        return self.found[key]
+        if key in self.searched:
+            candidates, refused = self.searched[key]
+            return [one.under(demand) for one in candidates], refused
+        self.searched[key] = search(demand, task.techniques, task.sites, task.left_out)
+        return self.searched[key]
 
 
 def options(group: BucketGroup, looked: Looked | None = None) -> tuple[list[Option], dict[str, str]]:
     """Return the configurations worth choosing from on each GPU, and why a GPU has none."""
     task = group.task
-    found, refused = (looked or Looked()).candidates(group)
+    candidates, refused = (looked or Looked()).candidates(group)
     kept, reasons = [], {}
-    for one in found:
+    for one in candidates:
         mine = undominated(list(feasible(group, one)))
         kept += mine
         if not mine:
             reasons[one.site.gpu.name] = reason_of(one, group.demand, task.pairs, guesses=True)
-    if not found:
+    if not candidates:
         why = "; ".join(f"{name}: {reason}" for name, reason in {**refused, **task.barred}.items())
         reasons = {site.gpu.name: f"no technique may be used ({why})" for site in task.sites}
     return kept, reasons
@@ -265,22 +265,22 @@ def feasible(group: BucketGroup, one: Candidates) -> Iterator[Option]:
                 )
 
 
-def undominated(found: Sequence[Option]) -> list[Option]:
+def undominated(all_options: Sequence[Option]) -> list[Option]:
     """Return the columns of one GPU that no other carries as much as, whatever the number of GPUs, spares included.
 
     Nor for as little electricity, where it follows the work.
     """
-    most = max(((c.full + c.spares) * c.gpus for c in found), default=0)
+    most = max(((c.full + c.spares) * c.gpus for c in all_options), default=0)
     amounts = np.unique(np.concatenate([np.arange(1, 65), np.geomspace(64, max(most, 64), 64).round()]))
 
     def curve(c: Option) -> Array:
         serving = amounts // c.gpus - c.spares
         return np.clip(np.minimum(c.carried(np.maximum(serving, 1)), serving / c.full), 0.0, 1.0)
 
-    curves = [curve(c) for c in found]
+    curves = [curve(c) for c in all_options]
     kept: list[int] = []
-    for i in sorted(range(len(found)), key=lambda i: -float(curves[i].sum())):
-        mine = found[i].work * (1 + SLACK)
-        if not any(np.all(curves[k] >= curves[i] - SLACK) and found[k].work <= mine for k in kept):
+    for i in sorted(range(len(all_options)), key=lambda i: -float(curves[i].sum())):
+        mine = all_options[i].work * (1 + SLACK)
+        if not any(np.all(curves[k] >= curves[i] - SLACK) and all_options[k].work <= mine for k in kept):
             kept.append(i)
-    return [found[i] for i in sorted(kept)]
+    return [all_options[i] for i in sorted(kept)]

@@ -132,11 +132,11 @@ def plan(
     `looked` holds candidates that were looked at before, under other latency limits.
     """
     seen = looked or Looked()
-    found = [(group, *options(group, seen)) for t in tasks for group in groups(t, buckets)]
-    cut = [group for group, _, _ in found]
-    able = [c for _, each, _ in found for c in each]
+    choices = [(group, *options(group, seen)) for t in tasks for group in groups(t, buckets)]
+    cut = [group for group, _, _ in choices]
+    able = [c for _, each, _ in choices for c in each]
     asked = sorted({(g.task.name, b) for g in cut for b in (g.first, g.last)})
-    why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in found if g.first == g.last}
+    why = {(g.task.name, g.first): (g, reasons) for g, _, reasons in choices if g.first == g.last}
     singles = tuple(single(gpu, tasks, able, asked, stock, why, seconds * ASIDE, gap) for gpu in stock)
     separate = choose(
         [c for c in able if c.group.whole], asked, stock, seconds=seconds * ASIDE, gap=gap, at_once=True

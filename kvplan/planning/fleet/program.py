@@ -113,17 +113,17 @@ class Solution:
 
 def ranges(column: Option, most: int) -> list[ReplicaRange]:
     """Return a column's ranges of replicas: 1, 2 to 3, 4 to 7 ..., `full`, none above `most`."""
-    low, found = 1, []
+    low, spans = 1, []
     while low <= min(most, column.full - 1):
         high = min(2 * low - 1, most, column.full - 1)
         middle = (low + high) // 2
         here, there = (float(x) for x in column.carried(np.array([middle, middle + 1])))
         slope = there - here if high > low else 0.0
-        found.append(ReplicaRange(option=column, low=low, high=high, slope=slope, base=here - slope * middle))
+        spans.append(ReplicaRange(option=column, low=low, high=high, slope=slope, base=here - slope * middle))
         low = high + 1
     if column.full <= most:
-        found.append(ReplicaRange(option=column, low=column.full, high=column.full, slope=0.0, base=1.0))
-    return found
+        spans.append(ReplicaRange(option=column, low=column.full, high=column.full, slope=0.0, base=1.0))
+    return spans
 
 
 def choose(

@@ -96,13 +96,13 @@ def cured(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
     """Yield the changes that let every workload be served: each single one, the cheapest of each where several lack."""
     names = dict.fromkeys(name for name, _ in i.lacking)
     cures = [(t, remedies(impasse(t))) for t in i.tasks if t.name in names]
-    if not all(found for _, found in cures):
+    if not all(cure for _, cure in cures):
         return
     if len(cures) > 1:
-        yield from enough(i, [(t, found[0]) for t, found in cures])
+        yield from enough(i, [(t, cure[0]) for t, cure in cures])
         return
-    for t, found in cures:
-        for remedy in found:
+    for t, cure in cures:
+        for remedy in cure:
             yield from enough(i, [(t, remedy)])
 
 
@@ -110,10 +110,10 @@ def impasse(t: FleetWorkload) -> Impasse:
     """Return a workload by itself, on any number of its GPUs, as `recommend` would be asked about it."""
     wanted, book = t.wanted, t.book
     tried = [(name, form) for name in wanted for form in t.demand.forms]
-    found, refused = search(t.demand, wanted, t.sites)
+    candidates, refused = search(t.demand, wanted, t.sites)
     able = [pair for pair in tried if pair[0] not in refused]
     return Impasse(
-        demand=t.demand, book=book, candidates=found, pairs=[p for p in able if p not in t.left_out],
+        demand=t.demand, book=book, candidates=candidates, pairs=[p for p in able if p not in t.left_out],
         barred=[p for p in able if p in t.left_out], objective="cost", guesses=True, formats=t.formats,
         techniques=[name for name in t.others if name not in wanted],
     )  # fmt: skip
@@ -155,8 +155,8 @@ def enough(i: FleetImpasse, cures: Sequence[tuple[FleetWorkload, Remedy]]) -> It
             changed |= {x.name: x for x in applied(i, t, remedy) if x.name == t.name or x.name not in changed}
         again = {t.name: i.columns_of(t, i.buckets) for t in changed.values()}
         after = replace(i, columns={**i.columns, **again})
-        if found := after.fleet(words):
-            yield found
+        if fleet := after.fleet(words):
+            yield fleet
             return
         if factor == 1.0:
             yield from lent(after, f"{words} and ")
@@ -194,8 +194,8 @@ def short(i: FleetImpasse) -> Iterator[FleetRemedy | None]:
     yield from lent(i)
     for share in SURE:
         below = [t for t in i.tasks if t.demand.limits.confidence > share]
-        if below and (found := i.fleet(f"confidence={share:.0%}", [t.under(confidence=share) for t in below])):
-            yield found
+        if below and (fleet := i.fleet(f"confidence={share:.0%}", [t.under(confidence=share) for t in below])):
+            yield fleet
             break
     if any(not t.demand.limits.any_technique and t.barred for t in i.tasks):
         yield i.anew("any_technique=True", i.everywhere(any_technique=True))
@@ -211,6 +211,6 @@ def looser(i: FleetImpasse, t: FleetWorkload) -> Iterator[FleetRemedy]:
         limit = getattr(t.demand.limits, name)
         for factor in FACTORS if limit is not None else ():
             longer = rounded_up(factor * limit)
-            if found := i.fleet(f"{name}: {written(longer)} for {t.name}", [t.under(**{name: longer})]):
-                yield found
+            if fleet := i.fleet(f"{name}: {written(longer)} for {t.name}", [t.under(**{name: longer})]):
+                yield fleet
                 break

@@ -20,18 +20,18 @@ AMD = {"devices": ["/dev/kfd", "/dev/dri"], "group_add": ["video"], "security_op
 def export(s: ServerPlan) -> Exported:
     """Return compose.yaml for one server; raise Incompatible for a replica that spans servers."""
     within(s, "Docker Compose", "leaderworkerset")
-    found = s.launch()
+    launch = s.launch()
     here = min(s.needs.replicas, max(s.needs.gpus_per_node // s.needs.gpus, 1))
-    services = {f"{s.name}-{n}": service(s, n, found.argv, found.file) for n in range(here)}
+    services = {f"{s.name}-{n}": service(s, n, launch.argv, launch.file) for n in range(here)}
     document: dict[str, Any] = {"name": s.name, "services": services}
-    if found.file:
-        document["configs"] = {"options": {"content": Inline(found.file)}}
+    if launch.file:
+        document["configs"] = {"options": {"content": Inline(launch.file)}}
     others = -(-s.needs.replicas // here)
     spread = f": copy it to {show_count(others, 'server')}" if others > 1 else ""
     note = f"the file starts {here} of {show_count(s.needs.replicas, 'replica')}, as many as one server holds"
     return Exported(
-        target=s.engine, release=s.release, form="compose", commands=(found.argv,), documents=(document,), files={},
-        missing=found.missing, notes=(*s.notes, f"{note}{spread}"),
+        target=s.engine, release=s.release, form="compose", commands=(launch.argv,), documents=(document,), files={},
+        missing=launch.missing, notes=(*s.notes, f"{note}{spread}"),
     )  # fmt: skip
 
 

@@ -15,17 +15,17 @@ ANNOTATIONS = {"serving.kserve.io/deploymentMode": "RawDeployment", "serving.kse
 def export(s: ServerPlan) -> Exported:
     """Return the manifest; raise Incompatible for a replica that spans servers."""
     within(s, "an InferenceService of one pod", "leaderworkerset")
-    found = s.launch()
+    launch = s.launch()
     predictor = {
         "minReplicas": s.needs.replicas, "maxReplicas": s.needs.replicas,
-        "containers": [pod.container(s, found.argv, s.needs.gpus, found.file, name="kserve-container")],
-        "volumes": pod.volumes(s, found.file),
+        "containers": [pod.container(s, launch.argv, s.needs.gpus, launch.file, name="kserve-container")],
+        "volumes": pod.volumes(s, launch.file),
     }  # fmt: skip
     service = {
         "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService",
         "metadata": pod.metadata(s, annotations=dict(ANNOTATIONS)), "spec": {"predictor": predictor},
     }  # fmt: skip
     return Exported(
-        target=s.engine, release=s.release, form="kserve", commands=(found.argv,), files={},
-        documents=(*pod.config_map(s, found.file), service), missing=found.missing, notes=(*s.notes, *pod.wanted(s)),
+        target=s.engine, release=s.release, form="kserve", commands=(launch.argv,), files={},
+        documents=(*pod.config_map(s, launch.file), service), missing=launch.missing, notes=(*s.notes, *pod.wanted(s)),
     )  # fmt: skip

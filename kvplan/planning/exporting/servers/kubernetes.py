@@ -11,12 +11,12 @@ from kvplan.planning.exporting.values import Exported, ServerPlan
 def export(s: ServerPlan) -> Exported:
     """Return the manifests; raise Incompatible for a replica that spans servers."""
     within(s, "a Deployment", "leaderworkerset")
-    found = s.launch()
+    launch = s.launch()
     template = {
         "metadata": {"labels": pod.labels(s)},
         "spec": {
-            "containers": [pod.container(s, found.argv, s.needs.gpus, found.file)],
-            "volumes": pod.volumes(s, found.file),
+            "containers": [pod.container(s, launch.argv, s.needs.gpus, launch.file)],
+            "volumes": pod.volumes(s, launch.file),
         },
     }
     deployment = {
@@ -30,7 +30,7 @@ def export(s: ServerPlan) -> Exported:
         },
     }  # fmt: skip
     return Exported(
-        target=s.engine, release=s.release, form="kubernetes", commands=(found.argv,), files={},
-        documents=(*pod.config_map(s, found.file), deployment, pod.service(s, pod.labels(s))),
-        missing=found.missing, notes=(*s.notes, *pod.wanted(s)),
+        target=s.engine, release=s.release, form="kubernetes", commands=(launch.argv,), files={},
+        documents=(*pod.config_map(s, launch.file), deployment, pod.service(s, pod.labels(s))),
+        missing=launch.missing, notes=(*s.notes, *pod.wanted(s)),
     )  # fmt: skip

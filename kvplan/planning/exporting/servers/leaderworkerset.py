@@ -21,25 +21,25 @@ def export(s: ServerPlan) -> Exported:
     nodes = s.needs.nodes
     gpus = across(s) if nodes > 1 else s.needs.gpus
     placed: dict[str, Any] = dict(GROUP) if nodes > 1 else {}
-    found = s.launch(**placed)
+    launch = s.launch(**placed)
 
     def template(argv: tuple[str, ...], leads: bool) -> pod.Json:
-        server = pod.container(s, argv, gpus, found.file)
+        server = pod.container(s, argv, gpus, launch.file)
         if not leads:  # only the leader answers
             server = {k: v for k, v in server.items() if not k.endswith("Probe") and k != "ports"}
-        spec = {"containers": [server], "volumes": pod.volumes(s, found.file)}
+        spec = {"containers": [server], "volumes": pod.volumes(s, launch.file)}
         return {"metadata": {"labels": {**pod.labels(s), **ROLE} if leads else pod.labels(s)}, "spec": spec}
 
     group: pod.Json = {
-        "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart", "leaderTemplate": template(found.argv, True),
-        "workerTemplate": template(s.launch(**placed, follows=True).argv if nodes > 1 else found.argv, False),
+        "size": nodes, "restartPolicy": "RecreateGroupOnPodRestart", "leaderTemplate": template(launch.argv, True),
+        "workerTemplate": template(s.launch(**placed, follows=True).argv if nodes > 1 else launch.argv, False),
     }  # fmt: skip
     manifest = {
         "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": pod.metadata(s),
         "spec": {"replicas": s.needs.replicas, "leaderWorkerTemplate": group},
     }  # fmt: skip
     return Exported(
-        target=s.engine, release=s.release, form="leaderworkerset", commands=(found.argv,), files={},
-        documents=(*pod.config_map(s, found.file), manifest, pod.service(s, {SET: s.name, **ROLE})),
-        missing=found.missing, notes=(*s.notes, *pod.wanted(s)),
+        target=s.engine, release=s.release, form="leaderworkerset", commands=(launch.argv,), files={},
+        documents=(*pod.config_map(s, launch.file), manifest, pod.service(s, {SET: s.name, **ROLE})),
+        missing=launch.missing, notes=(*s.notes, *pod.wanted(s)),
     )  # fmt: skip
