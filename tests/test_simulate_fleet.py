@@ -269,7 +269,7 @@ def test_a_request_that_fits_nowhere_is_refused_or_sent_away(tmp_path: Path) -> 
     a = Asked(server=s, extent=extent(pieces), source=lambda: pieces, limits=Limits(ttft=1.0), title="")
     o = simulate(a, 1)
     assert (o.requests, o.completed, o.refused, o.margin, o.binding) == (2, 1, 1, -1.0, "memory")
-    assert fewest(a).found is None
+    assert fewest(a).smallest is None
 
 
 def test_the_document_has_the_fields_that_scripts_rely_on(run) -> None:
@@ -341,11 +341,11 @@ def test_plan_and_simulation_mean_one_router(
 def test_a_burst_is_told_apart_from_its_hour_and_planned_for() -> None:
     ask = {"workload": "code-assistant", "find_replicas": True, "router": "random", "on": ON}
     found = kvplan.simulate("llama3.1-8b", "h100", **ask)
-    hour, burst = found.outcome, found.burst.found
+    hour, burst = found.outcome, found.burst.smallest
     assert hour.surge > 3 and hour.kept and not hour.kept_in_busiest
     assert burst.kept_in_busiest and not found.search.seen[burst.replicas - 1].kept_in_busiest
     assert f"{burst.replicas} replicas would let 95 % of them" in " ".join(answer(found))
-    small = kvplan.simulate("llama3.1-8b", "h100", weights="fp8", **ask).burst.found
+    small = kvplan.simulate("llama3.1-8b", "h100", weights="fp8", **ask).burst.smallest
     plan = kvplan.recommend("code-assistant", "llama3.1-8b", gpus="h100", techniques=["baseline"], weights="fp8", on=ON)
     assert plan.plan.replicas - plan.demand.spares in (small.replicas, small.replicas + 1), "as sure as 90 %"
     calm = kvplan.simulate("llama3.1-8b", "h100", **SMALL, find_replicas=True, ttft=0.3)
