@@ -4,7 +4,8 @@ import click
 
 from kvplan.api.audit import ARTICLE, audit
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import day_option, examples, format_option
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import day_option, examples
 from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
 

@@ -9,8 +9,10 @@ import click
 
 from kvplan.api.calibrate import TIERS, calibrate
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import examples, format_option, kind_option, path, set_option
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import examples, path
 from kvplan.cli.ranges import prometheus_options
+from kvplan.cli.row_options import kind_option, set_option
 from kvplan.errors import visible
 from kvplan.report.formats import Report
 from kvplan.units import show_time

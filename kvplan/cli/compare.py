@@ -6,7 +6,8 @@ import click
 
 from kvplan import catalog
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import day_option, examples, format_option
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import day_option, examples
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
 

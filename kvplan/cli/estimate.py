@@ -6,13 +6,13 @@ import click
 
 from kvplan.api.estimate import at_contexts, estimate
 from kvplan.cli.delivery import deliver
+from kvplan.cli.format_options import format_option
 from kvplan.cli.options import (
     as_option,
     context_option,
     day_option,
     engine_option,
     examples,
-    format_option,
     gpus_option,
     model_option,
     price_option,

@@ -8,7 +8,8 @@ import click
 
 from kvplan.api.evaluate import DTYPES, MOST_ASKED, MOST_TEXTS, POSITIONS, QUESTIONS, TASKS, TECHNIQUES, evaluate
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.options import examples, format_option, path
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import examples, path
 from kvplan.report.formats import Report
 
 #: longest that a progress bar reckons with [s]

@@ -6,7 +6,8 @@ import click
 
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.flags import flagged
-from kvplan.cli.options import COUNT, TEXT, examples, format_option, path
+from kvplan.cli.format_options import TEXT, format_option
+from kvplan.cli.options import COUNT, examples, path
 from kvplan.report.formats import Report
 
 

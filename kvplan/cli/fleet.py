@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from kvplan.cli.delivery import deliver
+from kvplan.cli.format_options import format_option
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
     day_option,
     examples,
-    format_option,
     long_context_option,
     own_option,
     prices_option,

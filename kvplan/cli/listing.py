@@ -4,7 +4,8 @@ import click
 
 from kvplan.api.listing import KINDS, listed
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import examples, format_option
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import examples
 from kvplan.report.formats import Report
 
 

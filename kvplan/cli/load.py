@@ -9,12 +9,12 @@ from kvplan.api.capacity import capacity
 from kvplan.api.load import load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
+from kvplan.cli.format_options import format_option
 from kvplan.cli.options import (
     confidence_option,
     day_option,
     engine_option,
     examples,
-    format_option,
     long_context_option,
     model_option,
     price_option,

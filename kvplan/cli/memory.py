@@ -7,14 +7,8 @@ import click
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import (
-    as_option,
-    context_option,
-    examples,
-    format_option,
-    model_option,
-    replica_options,
-)
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import as_option, context_option, examples, model_option, replica_options
 from kvplan.cli.running import running_options
 from kvplan.kv import spelling
 from kvplan.planning.memory import KV_DTYPES, LAYOUTS

@@ -9,18 +9,11 @@ from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.catalog.hub_files import online
-from kvplan.cli.delivery import HTML, NO_PAGER, PLAIN
 from kvplan.docstrings import docstring
-from kvplan.errors import SpecError
-from kvplan.report.formats import names
 
 #: the function of a command, before click makes a command of it
 Command = TypeVar("Command", bound=Callable[..., object])
 COUNT = click.IntRange(1, values.MOST_GPUS)
-#: the format that stands where none is named, and where `--json` is kept until the format is known
-TEXT, JSON = "text", "kvplan.json"
-#: formats that have no option of their own
-SHORT = (TEXT, *(name for name in names() if name not in (TEXT, "html", "json")))
 
 
 def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
@@ -81,21 +74,6 @@ own_option = click.option(
 )
 
 
-def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str:
-    """Return the format of the answer: --json is --format json."""
-    if ctx.meta.get(JSON) and form not in (None, "json"):
-        raise click.UsageError(f"--json and --format {form}: give one of them", ctx)
-    return "json" if ctx.meta.get(JSON) else form or TEXT
-
-
-def settings(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    """Return what a user says of end-to-end rows."""
-    try:
-        return values.settings(words)
-    except SpecError as wrong:
-        raise click.BadParameter(str(wrong).removeprefix("settings: ")) from None
-
-
 def path(text: str) -> str:
     """Read a path as it was written; refuse one that no file can have."""
     path_of(text)
@@ -120,43 +98,9 @@ replica_options = stacked(
 engine_option = click.option(
     "--engine", default="vllm", metavar="NAME", help="vllm (the default), sglang or trtllm; vllm@0.19."
 )  # fmt: skip
-format_option = stacked(
-    click.option(
-        "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
-        help=f"{', '.join(SHORT)}; --json, --html FILE, --plain.",
-    ),
-    click.option(
-        "--json", is_flag=True, is_eager=True, expose_value=False, hidden=True,
-        callback=lambda ctx, _, value: ctx.meta.update({JSON: value}),
-        help="--format json: schema 1, base units.",
-    ),
-    click.option(
-        "--html", metavar="FILE", expose_value=False, callback=lambda ctx, _, value: ctx.meta.update({HTML: value}),
-        hidden=True, help="Also write a page with charts.",
-    ),
-    click.option("--plain", is_flag=True, hidden=True, expose_value=False,
-                 callback=lambda ctx, _, value: ctx.meta.update({PLAIN: value}), help="Text without drawings."),
-    click.option("--no-pager", is_flag=True, hidden=True, expose_value=False,
-                 callback=lambda ctx, _, value: ctx.meta.update({NO_PAGER: value}), help="Print long answers at once."),
-)  # fmt: skip
-set_option = stacked(
-    click.option(
-        "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
-        help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
-    ),
-    online_option,
-)  # fmt: skip
 profiles_option = click.option(
     "--profile", "profiles", multiple=True, metavar="FILE", help="A profile of your own; wins over the shipped ones."
 )
-
-
-def kind_option(command: Command) -> Command:
-    """Add --kind; only commands that read rows load what there is."""
-    from kvplan.api.kernel_rows import ROWS
-
-    kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
-    return click.option("--kind", type=click.Choice(ROWS), metavar="KIND", help=kinds)(command)
 
 
 def examples(*lines: str) -> Callable[[Command], Command]:

@@ -7,7 +7,9 @@ import click
 from kvplan.api.predict import predict
 from kvplan.catalog.tables import is_stdout
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import TEXT, examples, format_option, kind_option, path, profiles_option, set_option
+from kvplan.cli.format_options import TEXT, format_option
+from kvplan.cli.options import examples, path, profiles_option
+from kvplan.cli.row_options import kind_option, set_option
 from kvplan.errors import SpecError
 from kvplan.report.formats import Report
 

@@ -7,7 +7,8 @@ import click
 from kvplan import catalog
 from kvplan.api.prices import prices, refreshed
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.options import day_option, examples, format_option, path
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import day_option, examples, path
 from kvplan.errors import WrongUse
 from kvplan.report.formats import Report
 

@@ -9,7 +9,8 @@ import click
 from kvplan.api.profile import BUDGET, DEVICES, MOST_PROCESSES, Stopped, Watch, profile, seconds
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.flags import flagged
-from kvplan.cli.options import TEXT, examples, format_option, path
+from kvplan.cli.format_options import TEXT, format_option
+from kvplan.cli.options import examples, path
 from kvplan.report.formats import Report
 
 

@@ -8,12 +8,12 @@ from click.core import ParameterSource
 from kvplan import catalog
 from kvplan.cli.delivery import deliver
 from kvplan.cli.flags import spoken
+from kvplan.cli.format_options import format_option
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
     day_option,
     examples,
-    format_option,
     gpus_option,
     long_context_option,
     model_option,

@@ -4,7 +4,8 @@ import click
 
 from kvplan.api.schema import schema
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import TEXT, examples, format_option
+from kvplan.cli.format_options import TEXT, format_option
+from kvplan.cli.options import examples
 from kvplan.report.formats import Report
 
 

@@ -6,7 +6,8 @@ import click
 
 from kvplan.api.show import show
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import examples, format_option, online_option, path
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import examples, online_option, path
 from kvplan.perf.kernel_profile import KINDS
 from kvplan.report.formats import Report
 

@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 import click
 
 from kvplan.cli.delivery import deliver, say
+from kvplan.cli.format_options import format_option
 from kvplan.cli.options import (
     day_option,
     engine_option,
     examples,
-    format_option,
     long_context_option,
     model_option,
     price_option,

@@ -6,7 +6,8 @@ import click
 
 from kvplan.api.sweep import ENGINES, MOST_WORKERS, sweep
 from kvplan.cli.delivery import deliver, say, typed
-from kvplan.cli.options import day_option, examples, format_option, path
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import day_option, examples, path
 from kvplan.report.formats import Report
 from kvplan.report.progress import counted
 

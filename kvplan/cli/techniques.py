@@ -7,15 +7,8 @@ import click
 from kvplan.api.listing import listed
 from kvplan.api.techniques import techniques
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import (
-    day_option,
-    engine_option,
-    examples,
-    format_option,
-    online_option,
-    profile_option,
-    techniques_option,
-)
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import day_option, engine_option, examples, online_option, profile_option, techniques_option
 from kvplan.report.formats import Report
 
 

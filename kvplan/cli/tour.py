@@ -10,8 +10,9 @@ import click
 
 import kvplan
 from kvplan.cli.delivery import deliver
+from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.notebook import report
-from kvplan.cli.options import TEXT, examples, format_option
+from kvplan.cli.options import examples
 from kvplan.report import tour as words
 from kvplan.report.formats import Report
 from kvplan.specs.result import Result

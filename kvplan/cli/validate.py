@@ -6,7 +6,9 @@ import click
 
 from kvplan.api.validate import validate
 from kvplan.cli.delivery import deliver
-from kvplan.cli.options import examples, format_option, kind_option, path, profiles_option, set_option
+from kvplan.cli.format_options import format_option
+from kvplan.cli.options import examples, path, profiles_option
+from kvplan.cli.row_options import kind_option, set_option
 from kvplan.report.formats import Report
 
 

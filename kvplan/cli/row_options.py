@@ -1,0 +1,32 @@
+"""The options of commands that read rows: their kind, and what the rows do not say themselves."""
+
+import click
+
+from kvplan.api import values
+from kvplan.cli.options import Command, online_option, stacked
+from kvplan.errors import SpecError
+
+
+def settings(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """Return what a user says of end-to-end rows."""
+    try:
+        return values.settings(words)
+    except SpecError as wrong:
+        raise click.BadParameter(str(wrong).removeprefix("settings: ")) from None
+
+
+set_option = stacked(
+    click.option(
+        "--set", "settings", multiple=True, callback=settings, metavar="COLUMN=VALUE",
+        help="Say what end-to-end rows or a result file do not: gpu=h100, tp=4, engine=vllm; repeatable.",
+    ),
+    online_option,
+)  # fmt: skip
+
+
+def kind_option(command: Command) -> Command:
+    """Add --kind; only commands that read rows load what there is."""
+    from kvplan.api.kernel_rows import ROWS
+
+    kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
+    return click.option("--kind", type=click.Choice(ROWS), metavar="KIND", help=kinds)(command)
