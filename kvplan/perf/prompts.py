@@ -30,6 +30,8 @@ class PromptClass:
     weight: Amount  #: share of the prompts
     total: int  #: length [token]
     fresh: int  #: tokens to compute [token]
+    #: mean time from one prompt to the next that finds its prefix, for those that find one; None for the others [s]
+    between: float | None = None
 
     def chunks(self, chunk: float) -> int:
         """Return the engine steps over which it is computed, `chunk` tokens at most in each."""

@@ -194,6 +194,10 @@ class Wait:
         """Time by which all but 1 / e of those that wait have left, beyond `least`. [s]"""
         return self.rest / gamma(1.0 / self.power)
 
+    def over(self, t: Amount) -> Amount:
+        """Return the mean of what it is longer than `t`, 0 where it is not: its tail taken as exponential. [s]"""
+        return self.mean * EULER ** -(larger(t, 0.0) / self.rest) + larger(-t, 0.0)
+
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
         ratio = larger(larger(self.chance, TINY) / share, 1.0)
@@ -265,13 +269,52 @@ class FirstToken:
     queue: Wait  #: behind other prompts, of those that do not wait for memory
     memory: Wait  #: for memory, and behind the prompts of those that wait for it before
     behind: Amount = 0.0  #: mean wait behind other prompts besides, of those that wait for memory [s]
+    together: bool = False  #: whether a prompt may come while the one is read whose prefix it finds: an open loop
 
     @property
     def mean(self) -> Amount:
         """Mean TTFT. [s]"""
         own = mean(self.mixture.classes, self.mixture.own)
         q = self.memory.chance
-        return self.fixed + own + (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
+        waits = (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
+        return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed
+
+    @cached_property
+    def found(self) -> Amount:
+        """Share of the requests that find a prefix which another one brought, 0 where none come meanwhile."""
+        return sum(k.weight for k in self.mixture.classes if k.between) if self.together else 0.0
+
+    @cached_property
+    def brought(self) -> tuple[tuple[Amount, Amount], ...]:
+        """(weight over the time between questions [1/s], time to the first token without a wait [s]) of the others."""
+        classes = list(zip(self.mixture.classes, self.mixture.own, strict=True))
+        between = next((k.between for k, _ in classes if k.between), None)
+        if not self.together or between is None:
+            return ()
+        return tuple((k.weight / between, self.fixed + own) for k, own in classes if not k.between)
+
+    @property
+    def followed(self) -> Amount:
+        """Mean wait of a request for the prefix that it finds, over all requests, where nothing else waits. [s]
+
+        Those that come while a prompt is read, so far apart, wait half that time on average.
+        """
+        spread = self.queue.variance + self.queue.mean * self.queue.mean
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * (alone * (alone + 2 * self.queue.mean) + spread) / 2
+        return total
+
+    def unread(self, t: Amount) -> Amount:
+        """Return the share of the requests that find a prefix which is read only `t` after they came, or later.
+
+        Questions to a prefix come at random from the one on that brings it: while its first token takes S seconds,
+        (S - t) / between of them come more than t before that.
+        """
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * self.queue.over(t - alone)
+        return smaller(total / larger(self.found, TINY), 1.0)
 
     def beyond(self, t: Amount) -> Amount:
         """Return the share of requests whose first token takes longer than `t`."""
@@ -279,7 +322,10 @@ class FirstToken:
         total: Amount = 0.0
         for k, own in zip(self.mixture.classes, self.mixture.own, strict=True):
             rest = left - own
-            total = total + k.weight * (1.0 - q) * self.queue.beyond(rest)
+            late = self.queue.beyond(rest)
+            if k.between and self.together:
+                late = 1.0 - (1.0 - late) * (1.0 - self.unread(rest))
+            total = total + k.weight * (1.0 - q) * late
             if self.crowded:
                 total = total + k.weight * self.memory.longer(rest - self.behind)
         return total
@@ -298,6 +344,8 @@ class FirstToken:
             longest = larger(longest, own)
         tail = min((1 - share) / 2, FARTHEST)  # one bound for all percentiles: they come out in order
         high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.behind
+        if self.brought:
+            high = high + low + longest
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             over = 1.0 * (self.beyond(middle) > 1 - share)
@@ -318,7 +366,7 @@ def first_token(
     if burstiness is None:
         return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
     shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))
-    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory)
+    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory, together=True)
 
 
 def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:

@@ -26,17 +26,18 @@ def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tupl
     lost = sum(weight for weight, share in hits if share > least) * (1.0 - kept)
     for whole, share in hits:
         weight = whole + lost if share == least else whole * kept
-        classes += cut(workload.input, weight, share, FINE if share == least else COARSE)
+        new = share == least
+        classes += cut(workload.input, weight, share, FINE if new else COARSE, None if new else workload.between_questions)
     return tuple(classes)
 
 
-def cut(lengths: Lengths, weight: Amount, share: float, edges: Sequence[float]) -> list[PromptClass]:
-    """Return the classes of prompts of which the cache holds this share."""
+def cut(lengths: Lengths, weight: Amount, share: float, edges: Sequence[float], between: float | None) -> list[PromptClass]:
+    """Return the classes of prompts of which the cache holds this share, found by questions so far apart."""
     classes = []
     for low, high in pairwise(edges):
         total = max(1, round(lengths.between(low, high)))
         fresh = max(1, total - int(total * share))
-        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh))
+        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh, between=between))
     return classes
 
 
