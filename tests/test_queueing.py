@@ -48,23 +48,26 @@ def made(workload: str, model: str, gpu: str, tensor: int, kept: float = 1.0) ->
 
 
 def draws(workload: str, kept: float = 1.0):
-    """Return what draws one request: its length, what of it is cached, its output, each from its own distribution.
+    """Return what draws one session: when its requests come, their lengths, what of them is cached, their outputs.
 
-    Of the prefixes that some requests share only some were `kept`; the others are those of a miss.
+    Its first request brings what the others share, and they follow at exponential intervals, with lengths of their own.
+    Of the prefixes that they share only some were `kept`; the others are those of a miss.
     """
     w = catalog.workload(workload)
-    least = w.prefix_classes[0][1]
+    weight, least = w.prefix_classes[0]
+    ends = [sum(x for x, _ in w.prefix_classes[: i + 1]) for i in range(len(w.prefix_classes))]
+    each = round(1 / weight)
 
-    def draw(rng: random.Random) -> tuple[int, int, int]:
-        at, share = rng.random(), 0.0
-        for weight, share in w.prefix_classes:  # noqa: B007
-            if at < weight:
-                break
-            at -= weight
-        if rng.random() >= kept:
-            share = least
-        total = max(2, int(w.input.quantile(rng.random())))
-        return total, min(int(total * share), total - 1), max(1, int(w.output.quantile(rng.random())))
+    def draw(rng: random.Random) -> list[tuple[float, int, int, int]]:
+        session, later = [], 0.0
+        for k in range(each):
+            share = next(s for (_, s), end in zip(w.prefix_classes, ends, strict=True) if (k + 0.5) / each < end)
+            share = least if rng.random() >= kept else share
+            total = max(2, int(w.input.quantile(rng.random())))
+            output = max(1, int(w.output.quantile(rng.random())))
+            session.append((later, total, min(int(total * share), total - 1), output))
+            later += rng.expovariate(1 / w.between_questions)
+        return session
 
     return draw
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import e as EULER
 from math import pi
+from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mean, mixture
@@ -18,6 +19,8 @@ from kvplan.specs.calibration import Calibration
 HALVINGS, FIRST, LINES = 17, 4, 6
 #: share of the requests beyond the longest time a bisection starts from
 FARTHEST = 0.0005
+#: squared coefficient of variation, at least, of the delays of those that meet a prompt: answers differ in length
+VARIED = 0.5
 #: share of the requests whose waits move no percentile
 RARE = 1e-6
 
@@ -369,11 +372,34 @@ def first_token(
     return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory, together=True)
 
 
+def deviations(share: Amount) -> Amount:
+    """Return how many standard deviations a share of a normal distribution stays below, within 0.05 from 0.01 to 0.99.
+
+    Source: Winitzki, A handy approximation for the error function and its inverse, 2008.
+    """
+    x, a = 2 * share - 1, 0.147
+    less = -logarithm(1 / larger(1 - x * x, TINY))
+    t = 2 / (pi * a) + less / 2
+    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / a) ** 0.5 - t, 0.0)) ** 0.5
+
+
+def met(share: float, none: Amount, squared: Amount) -> Amount:
+    """Return a percentile of delays of mean 1 of which a part is `none`, by the coefficient of variation of all, squared.
+
+    The others are a gamma distribution. Source: Wilson and Hilferty, PNAS 17, 1931.
+    """
+    none = smaller(none, larger(1 - (1 + VARIED) / (1 + squared), 0.0))
+    some = 1 - none
+    apart = larger((1 + squared) * some - 1, 0.0) / 9
+    z = deviations(larger(share - none, 0.0) / some)
+    return 1.0 * (share > none) * larger(1 - apart + z * apart**0.5, 0.0) ** 3 / some
+
+
 def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:
     """Return TPOT at z standard deviations from its mean. [s]
 
-    The prompts of others that a request meets are a compound Poisson number of delays: a gamma distribution with their
-    mean and variance (Wilson and Hilferty, PNAS 17, 1931). In an open loop, where `queue` is the wait for a turn, those
+    The prompts of others that a request meets are a compound Poisson number of delays: none of the large ones, or else
+    a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn, those
     that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as lognormal.
     `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
     request's life.
@@ -390,8 +416,8 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
         before = (own + queue.mean) ** 2
         waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
         squared = (squared + waits) / left**2
-    root = squared**0.5 / 3
-    middle, there = (larger(1 - squared / 9 + at * root, 0.0) ** 3 - 1 for at in (0.0, z))
+    none = EULER ** -(total / larger(extra * uneven, TINY))
+    middle, there = (met(NormalDist().cdf(at), none, squared) - 1 for at in (0.0, z))
     apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
     at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
     return larger(at_z, smaller(served.step, served.tpot))
