@@ -191,14 +191,17 @@ def open_memory(
     return HeldSlots(wait=wait, running=crowd.running)
 
 
-def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:
+def held(served: Served, load: Load, memory: HeldSlots, rate: Amount, beside: Amount = 0.0) -> Served:
     """Return the means of an open loop whose slots bound the requests that run; `rate` is that of all ranks.
+
+    A step takes `beside` longer for the questions to the same prefix that run beside a request. [s]
 
     While nothing is read a request decodes for running / rate (Little), and those that came while it waited and was
     read delay it besides, unless they find all slots taken.
     """
     counted, left = 1.0 * (memory.running > 0), 1 - served.busy
-    even = counted * memory.running / rate + (1 - counted) * load.output * served.step / left
+    longer = load.output * beside / left
+    even = counted * (memory.running / rate + longer) + (1 - counted) * load.output * served.step / left
     met = served.busy * (served.queue + served.own) * (1 - memory.wait.chance) / left
     return replace(
         served, tpot=(even + load.short * met) / load.output, cycle=served.own + even + met,
@@ -206,11 +209,16 @@ def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:
     )  # fmt: skip
 
 
-def swing(load: Load, served: Served, each: Surge, least: Amount) -> Amount:
+def steps_beside(decode: Callable[[Amount], Amount], batch: Amount, mates: Amount) -> Amount:
+    """Return by how much a step of a batch is longer for the questions to the same prefix in it. [s]"""
+    return larger(decode(batch) - decode(larger(batch - mates, 1.0)), 0.0)
+
+
+def swing(load: Load, served: Served, each: Surge, least: Amount, mates: Amount = 0.0) -> Amount:
     """Return the standard deviation of the requests that run on a rank of an open loop.
 
-    They come in surges and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
+    They come in surges, with as many `mates` beside each that ask about the same prefix, and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
     is a step's time for one. Of a linear noise approximation. Source: van Kampen, Stochastic Processes, 1981.
     """
     held = smaller(least / served.step, 1.0)
-    return (load.offered * (1 + each.squared / each.mean) / 2 / held) ** 0.5
+    return (load.offered * ((1 + each.squared / each.mean) / 2 + mates) / held) ** 0.5

@@ -11,7 +11,7 @@ from math import pi
 from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mean, mixture
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mates, mean, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company
 from kvplan.specs.calibration import Calibration
 
@@ -99,6 +99,7 @@ class OpenLoop:
     """A rank at a rate of requests: how many run, the load and the mixture they make, and their means."""
 
     running: Amount  #: requests that run on average
+    mates: Amount  #: questions to the same prefix that run beside one
     load: Load  #: the same as a load
     mixture: Mixture  #: what the prompts of each class take [s]
     served: Served  #: means, waits for memory left out
@@ -111,11 +112,14 @@ def open_loop(
     """Return the steady state of a rank at which requests come at a rate: as many run, `most` at most, as leave.
 
     A request runs beside as many others as run on average (Poisson arrivals see time averages), so its steps are those
-    of one more.
+    of one more, and of the questions to its own prefix.
     """
 
+    def beside(running: Amount) -> Amount:
+        return mates(classes, running / rate)
+
     def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
-        batch = larger(smaller(running + 1.0, most + 0.0 * rate), 1.0)
+        batch = larger(smaller(running + 1.0 + beside(running), most + 0.0 * rate), 1.0)
         load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0, short=short)
         s = steps_at(batch)
         return load, s, mixture(classes, s, c, load)
@@ -127,7 +131,7 @@ def open_loop(
 
     running = root(excess, 0.0 * rate, most + 0.0 * rate)
     load, s, m = state(running)
-    return OpenLoop(running=running, load=load, mixture=m, served=served_at(load, s, c, m, rate))
+    return OpenLoop(running=running, mates=beside(running), load=load, mixture=m, served=served_at(load, s, c, m, rate))
 
 
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
