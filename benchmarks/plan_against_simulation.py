@@ -1,9 +1,10 @@
 """Recommended plans against simulations of their own queue: python benchmarks/plan_against_simulation.py [WORKLOAD...]
 
-Every workload, model and GPU below at `recommend`'s defaults: the workload's own limits or, where no plan keeps those, the
-looser TTFT of the table and no limit of TPOT. Beside the closed form's P95 TTFT and TPOT stand those of the simulator of
-`--simulate`, spares left out: under the router that plans mean ("random"), and under the one that knows prefixes or load.
-Each stream has the rate of the busiest hour throughout, for so long that REQUESTS come. Figures: benchmarks/NOTES.md.
+Every workload, model and GPU below at `recommend`'s defaults: the workload's own limits or, where no plan keeps those,
+the looser TTFT of the table and no limit of TPOT. Beside the closed form's P95 TTFT and TPOT stand those of the
+simulator of `--simulate`, spares left out: under the router that plans mean ("random"), and under the one that knows
+prefixes or load. Each stream has the rate of the busiest hour throughout, for so long that REQUESTS come. Figures:
+benchmarks/NOTES.md.
 """
 
 import sys
@@ -21,7 +22,8 @@ from kvplan.units import HOUR
 
 #: workload -> a TTFT that is looser than its own
 JOBS = {
-    "doc-qa": "20s", "legal-contracts": "15s", "code-review": "30s", "medical-summaries": "15s", "chat": "1s", "rag": "2s",
+    "doc-qa": "20s", "legal-contracts": "15s", "code-review": "30s", "medical-summaries": "15s", "chat": "1s",
+    "rag": "2s",
 }  # fmt: skip
 GPUS = ("h100", "h200", "b200", "mi300x")
 MODELS = ("llama3.1-70b", "llama3.1-8b")
@@ -30,7 +32,7 @@ REQUESTS = 20_000
 
 
 def planned(workload: str, model: str, gpu: str):
-    """Return the limits and the answer with a plan: the workload's own limits, else looser ones; None without a plan."""
+    """Return the limits and the answer: the workload's own limits, else looser ones; None without a plan."""
     for title, limits in (("own", {}), (JOBS[workload], {"ttft": JOBS[workload], "tpot": "none"})):
         answer = recommend(workload, model, gpus=gpu, on=DAY, **limits)
         if answer.plan is not None:

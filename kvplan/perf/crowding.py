@@ -48,11 +48,12 @@ def together(squared: float) -> float:
     return 2 * (1 - erf(log(1 + max(squared, 0.0)) ** 0.5 / 2))  # rounding leaves less than 0 of equal lengths
 
 
-def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Surge:
+def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0, beside: Amount = 0.0) -> Surge:
     """Return the surges of prompts: the customers of an M/G/1 busy period, mean and variance.
 
     Arrivals burstier than Poisson come in groups of geometric size with their index of dispersion. `rate` is that of
-    one rank, `alike` how much longer than with exponential answers those of a surge stay `together`.
+    one rank, `alike` how much longer than with exponential answers those of a surge stay `together`. As many questions
+    to the same prefix as run `beside` one add as much to the variance of those that run over their mean.
     Source: Takacs, Introduction to the Theory of Queues, 1962.
     """
     group = max((burstiness**2 + 1) / 2, 1.0)
@@ -63,6 +64,7 @@ def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Su
     variance = group * (busy * (1 - busy) + busy**2 * uneven) * one**3 + (group * group - group) * one * one
     many = group * one
     variance = variance + (alike - 1) * (variance + many * many - many)
+    variance = variance + 2 * beside * many
     beyond = larger(many - 1, TINY)
     second = (variance + (many - 1) ** 2) / beyond
     again = smaller(larger((second - 1) / (second + 1), 0.0), 1 - TINY)
@@ -172,7 +174,7 @@ class HeldSlots:
 
 def open_memory(
     m: Mixture, *, rate: Amount, slots: Amount, decode: Callable[[Amount], Amount], output: Amount, squared: float,
-    burstiness: float, ranks: Amount = 1.0,
+    burstiness: float, ranks: Amount = 1.0, beside: Amount = 0.0,
 ) -> HeldSlots:  # fmt: skip
     """Return the wait for memory of an open loop, and the requests that run.
 
@@ -184,7 +186,9 @@ def open_memory(
     def leaving(n: Amount) -> Amount:
         return n / (output * decode(n / ranks))
 
-    each, plain = (surge(rate / ranks, m, burstiness, x) for x in (together(squared), 1.0))
+    alone = surge(rate / ranks, m, burstiness)
+    near = beside * smaller(alone.rate * alone.mean * ranks / leaving(slots), 1.0)
+    each, plain = (surge(rate / ranks, m, burstiness, x, near) for x in (together(squared), 1.0))
     crowd = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
     one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
     wait = Wait(chance=crowd.chance, mean=crowd.chance * crowd.ahead * one * (1 + squared) / 2, squared=SPREAD)
@@ -214,11 +218,11 @@ def steps_beside(decode: Callable[[Amount], Amount], batch: Amount, mates: Amoun
     return larger(decode(batch) - decode(larger(batch - mates, 1.0)), 0.0)
 
 
-def swing(load: Load, served: Served, each: Surge, least: Amount, mates: Amount = 0.0) -> Amount:
+def swing(load: Load, served: Served, each: Surge, least: Amount) -> Amount:
     """Return the standard deviation of the requests that run on a rank of an open loop.
 
-    They come in surges, with as many `mates` beside each that ask about the same prefix, and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
+    They come in surges and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
     is a step's time for one. Of a linear noise approximation. Source: van Kampen, Stochastic Processes, 1981.
     """
     held = smaller(least / served.step, 1.0)
-    return (load.offered * ((1 + each.squared / each.mean) / 2 + mates) / held) ** 0.5
+    return (load.offered * (1 + each.squared / each.mean) / 2 / held) ** 0.5

@@ -388,7 +388,7 @@ def deviations(share: Amount) -> Amount:
 
 
 def met(share: float, none: Amount, squared: Amount) -> Amount:
-    """Return a percentile of delays of mean 1 of which a part is `none`, by the coefficient of variation of all, squared.
+    """Return a percentile of delays of mean 1, of which a part is `none`, by their squared coefficient of variation.
 
     The others are a gamma distribution. Source: Wilson and Hilferty, PNAS 17, 1931.
     """
@@ -403,8 +403,9 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
     """Return TPOT at z standard deviations from its mean. [s]
 
     The prompts of others that a request meets are a compound Poisson number of delays: none of the large ones, or else
-    a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn, those
-    that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as lognormal.
+    a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn,
+    those that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as
+    lognormal.
     `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
     request's life.
     """

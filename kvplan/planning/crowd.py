@@ -88,14 +88,16 @@ class Crowd:
             between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks, short=output.short
         )  # fmt: skip
         away = swing(
-            state.load, state.served, surge(rate / ranks, state.mixture, burst), between.decode(np.ones(len(rows))),
-            state.mates,
+            state.load,
+            state.served,
+            surge(rate / ranks, state.mixture, burst, beside=state.mates),
+            between.decode(np.ones(len(rows))),
         )
         there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
         longer = between.decode(there) - between.decode(state.load.batch)
         memory = open_memory(
             state.mixture, rate=rate, slots=slots, decode=between.decode, output=self.demand.output,
-            squared=output.squared, burstiness=burst, ranks=ranks,
+            squared=output.squared, burstiness=burst, ranks=ranks, beside=state.mates,
         )  # fmt: skip
         beside = steps_beside(between.decode, state.load.batch, state.mates)
         means = held(state.served, state.load, memory, rate, beside)

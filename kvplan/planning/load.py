@@ -105,6 +105,7 @@ def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldS
     return open_memory(
         none if s.split else t.mixture, rate=rate, slots=s.most_running, ranks=float(s.ranks * s.decoders),
         decode=lambda each: decode_step(s, each), output=s.output, squared=s.uneven, burstiness=burstiness,
+        beside=t.mates,
     )  # fmt: skip
 
 
@@ -130,8 +131,8 @@ def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: floa
     """Return by how much a step is longer when as many requests run as at z standard deviations of an open loop. [s]"""
     if burstiness is None or not z:
         return 0.0
-    each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness)
-    there = t.each + z * float(swing(t.load, t.served, each, decode_step(s, 1.0), t.mates))
+    each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness, beside=t.mates)
+    there = t.each + z * float(swing(t.load, t.served, each, decode_step(s, 1.0)))
     return decode_step(s, min(max(there, 1.0), max(s.slots / s.ranks, 1.0))) - decode_step(s, t.each)
 
 
