@@ -84,20 +84,24 @@ class Machine:
 
 
 def simulate(
-    machine: Machine, draw: Callable[[random.Random], tuple[int, int, int]], *, rate: float, requests: int, slots: int,
-    seed: int = 0,
+    machine: Machine, draw: Callable[[random.Random], list[tuple[float, int, int, int]]], *, rate: float, requests: int,
+    slots: int, seed: int = 0,
 ) -> list[Request]:  # fmt: skip
-    """Return served requests of a Poisson stream; `draw` gives (prompt, cached, output) tokens of one.
+    """Return served requests of sessions that come at random; `draw` gives one session's requests.
+
+    Of each: seconds after the first one, prompt, cached and output tokens.
 
     A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
     """
     rng, c = random.Random(seed), machine.calibration
     chunk, overhead, polls = int(c.chunk), float(c.request * c.pace), float(c.poll)
     coming: list[tuple[float, int, Request]] = []
-    at = 0.0
-    for k in range(requests):
-        at += rng.expovariate(rate)
-        total, cached, output = draw(rng)
+    at, drawn = 0.0, []
+    while not drawn or len(drawn) < 1.02 * requests:
+        session = draw(rng)
+        at += rng.expovariate(rate / len(session))
+        drawn += [(at + later, *rest) for later, *rest in session]
+    for k, (at, total, cached, output) in enumerate(sorted(drawn)[:requests]):
         heapq.heappush(coming, (at + overhead, k, Request(arrived=at, total=total, read=cached, output=output)))
     arrived: set[int] = set()
     waiting: deque[Request] = deque()

@@ -155,6 +155,7 @@ class Replica:
                     part = min(budget, o.to_read - o.read)
                     parts.append((o, part))
                     budget -= part
+                    self.found(o, part)
             while waiting and budget > 0 and len(self.running) < self.most and waiting[0].ready <= now:
                 if not self.admit(waiting[0], reserve):
                     break
@@ -162,6 +163,7 @@ class Replica:
                 part = min(budget, o.to_read - o.read)
                 parts.append((o, part))
                 budget -= part
+                self.found(o, part)
                 busy += self.occupied * (o.again == 0)
             self.peak = max(self.peak, self.room - self.free())
             tokens = sum(part for _, part in parts)
@@ -185,7 +187,7 @@ class Replica:
                 o.read += part
                 if o.read == o.to_read:
                     if self.sharing:
-                        self.share(o)
+                        self.write(o)
                     o.cached, o.told = o.to_read, o.told + 1
                     o.first = now if o.first is None else o.first
                     if o.told == o.output:
@@ -214,6 +216,11 @@ class Replica:
         o.hit = hit if o.hit is None else o.hit
         return True
 
+    def found(self, o: One, part: int) -> None:
+        """Let others find a prompt that the step being planned reads to its end."""
+        if self.sharing and o.read + part == o.to_read:
+            self.share(o)
+
     def share(self, o: One) -> None:
         before = 0
         for i, (key, tokens) in enumerate(o.chain):
@@ -222,6 +229,9 @@ class Replica:
             if i >= len(o.uses):
                 o.uses.append(key)
                 self.lru.setdefault(key)
+
+    def write(self, o: One) -> None:
+        """Put a prompt that was read into the tiers."""
         for (room, _), kept in zip(self.tiers, self.kept, strict=True):
             for key, _ in o.chain:
                 if key in kept:

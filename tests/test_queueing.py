@@ -1,10 +1,12 @@
 """Waits and percentiles of mixed prompts, against a replica that is simulated step by step."""
 
 import heapq
+import math
 import random
 from collections import OrderedDict
 from dataclasses import replace
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.perf.crowding import Surge, crowded, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, mean
-from kvplan.perf.queueing import Wait, closed_memory, gamma, root
+from kvplan.perf.queueing import Wait, closed_memory, deviations, gamma, met, root
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
@@ -38,39 +40,45 @@ def site(model: str, gpu: str, tensor: int | None = None) -> Site:
 
 
 @cache
-def made(workload: str, model: str, gpu: str, tensor: int, kept: float = 1.0) -> Server:
-    """Return one replica under a workload's mixture of prompts."""
+def made(workload: str, model: str, gpu: str, tensor: int, kept: float = 1.0, sessions: bool = True) -> Server:
+    """Return one replica under a workload's mixture of prompts, which come in sessions or each by itself."""
     w = catalog.workload(workload)
+    classes = prompt_classes(w, True, kept)
     return server(
         catalog.model(model), site(model, gpu, tensor), technique="baseline", prompt=round(w.input.mean),
-        output=w.output.mean, mixed=prompt_classes(w, True, kept), answers=w.output,
+        output=w.output.mean, answers=w.output,
+        mixed=classes if sessions else tuple(replace(k, between=None) for k in classes),
     )  # fmt: skip
 
 
-def draws(workload: str, kept: float = 1.0):
-    """Return what draws one request: its length, what of it is cached, its output, each from its own distribution.
+def draws(workload: str, kept: float = 1.0, sessions: bool = True):
+    """Return what draws one session: when its requests come, their lengths, what of them is cached, their outputs.
 
-    Of the prefixes that some requests share only some were `kept`; the others are those of a miss.
+    Its first request brings what the others share, and they follow at exponential intervals, with lengths of their own.
+    Without `sessions` each comes by itself, a hit as often as in one.
+    Of the prefixes that they share only some were `kept`; the others are those of a miss.
     """
     w = catalog.workload(workload)
-    least = w.prefix_classes[0][1]
+    weight, least = w.prefix_classes[0]
+    ends = [sum(x for x, _ in w.prefix_classes[: i + 1]) for i in range(len(w.prefix_classes))]
+    each = round(1 / weight)
 
-    def draw(rng: random.Random) -> tuple[int, int, int]:
-        at, share = rng.random(), 0.0
-        for weight, share in w.prefix_classes:  # noqa: B007
-            if at < weight:
-                break
-            at -= weight
-        if rng.random() >= kept:
-            share = least
-        total = max(2, int(w.input.quantile(rng.random())))
-        return total, min(int(total * share), total - 1), max(1, int(w.output.quantile(rng.random())))
+    def draw(rng: random.Random) -> list[tuple[float, int, int, int]]:
+        session, later = [], 0.0
+        for k in range(each) if sessions else [rng.randrange(each)]:
+            share = next(s for (_, s), end in zip(w.prefix_classes, ends, strict=True) if (k + 0.5) / each < end)
+            share = least if rng.random() >= kept else share
+            total = max(2, int(w.input.quantile(rng.random())))
+            output = max(1, int(w.output.quantile(rng.random())))
+            session.append((later, total, min(int(total * share), total - 1), output))
+            later += rng.expovariate(1 / w.between_questions)
+        return session
 
     return draw
 
 
 def simulated(
-    workload: str, s: Server, rate: float, requests: int, kept: float = 1.0, seed: int = 0
+    workload: str, s: Server, rate: float, requests: int, kept: float = 1.0, seed: int = 0, sessions: bool = True
 ) -> tuple[list[float], list[float]]:
     """Return TTFT and TPOT of a simulation of the same replica, without its start. [s]"""
     w = catalog.workload(workload)
@@ -78,7 +86,7 @@ def simulated(
         model=s.model, base=kv_layout(s.model, default_kv_bits(s.model)), layout=s.layout, parallel=s.parallel,
         calibration=s.site.calibration, length=int(w.input.mean + w.output.mean / 2),
     )  # fmt: skip
-    done = simulate(machine, draws(workload, kept), rate=rate, requests=requests, slots=s.slots,
+    done = simulate(machine, draws(workload, kept, sessions), rate=rate, requests=requests, slots=s.slots,
                     seed=seed)[requests // 20 :]  # fmt: skip
     return [r.first - r.arrived for r in done], [(r.last - r.first) / (r.output - 1) for r in done if r.output > 1]
 
@@ -102,10 +110,10 @@ SHARES = (0.3, 0.5, 0.7, 0.85)
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("replica", REPLICAS, ids=lambda r: f"{r[0]}-{r[2]}")
 def test_times_of_a_mixture_are_those_of_a_simulation(replica, share: float) -> None:
-    s = made(*replica)
+    s = made(*replica, sessions=False)
     rate = share * s.most_rate
     p = at_rate(s, rate)
-    runs = [simulated(replica[0], s, rate, 10_000, seed=k) for k in range(4 if share > 0.5 else 1)]
+    runs = [simulated(replica[0], s, rate, 10_000, seed=k, sessions=False) for k in range(4 if share > 0.5 else 1)]
     ttft, tpot = ([x for run in runs for x in run[k]] for k in (0, 1))
     assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
     assert p.ttft.mean == pytest.approx(sum(ttft) / len(ttft), rel=0.15)
@@ -115,12 +123,31 @@ def test_times_of_a_mixture_are_those_of_a_simulation(replica, share: float) -> 
 
 @pytest.mark.parametrize("replica", [REPLICAS[0], REPLICAS[3], REPLICAS[11]], ids=lambda r: r[0])
 def test_half_a_load_against_a_simulation(replica) -> None:
-    s = made(*replica)
+    s = made(*replica, sessions=False)
     p = at_rate(s, 0.5 * s.most_rate)
-    ttft, tpot = simulated(replica[0], s, p.rate, 10_000)
+    ttft, tpot = simulated(replica[0], s, p.rate, 10_000, sessions=False)
     assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
     assert p.ttft.mean == pytest.approx(sum(ttft) / len(ttft), rel=0.15)
     assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.05)
+
+
+@pytest.mark.parametrize("replica", [REPLICAS[3], REPLICAS[4]], ids=lambda r: f"{r[0]}-{r[2]}")
+@pytest.mark.parametrize("share", [0.15, 0.3])
+def test_questions_to_a_prefix_wait_for_it_and_run_beside_each_other(replica, share: float) -> None:
+    s = made(*replica)
+    p, apart = at_rate(s, share * s.most_rate), at_rate(made(*replica, sessions=False), share * s.most_rate)
+    ttft, tpot = simulated(replica[0], s, p.rate, 6_000)
+    assert p.ttft.p95 == pytest.approx(percentile(ttft, 0.95), rel=0.15)
+    assert p.tpot.mean == pytest.approx(sum(tpot) / len(tpot), rel=0.05)
+    assert p.tpot.p95 == pytest.approx(percentile(tpot, 0.95), rel=0.15)
+    assert p.ttft.mean > apart.ttft.mean and p.tpot.mean > apart.tpot.mean
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.8, 0.95])
+def test_deviations_of_a_share(share: float) -> None:
+    assert deviations(share) == pytest.approx(NormalDist().inv_cdf(share), abs=0.05)
+    assert met(share, 0.0, 1.0) == pytest.approx(-math.log(1 - share), rel=0.1, abs=0.03)  # an exponential time
+    assert met(0.2, 0.3, 4.0) == 0.0
 
 
 #: the jobs of which a recommended plan is simulated, with limits that a plan keeps

@@ -208,11 +208,14 @@ class Replica:
 
         memory = open_memory(
             state.mixture, rate=rate, slots=float(self.slots), decode=decode, output=d.output,
-            squared=answers.squared, burstiness=burst, ranks=float(ranks),
+            squared=answers.squared, burstiness=burst, ranks=float(ranks), beside=state.mates,
         )  # fmt: skip
-        served = held(state.served, state.load, memory, rate)
+        together = decode(state.load.batch) - decode(state.load.batch - state.mates)
+        served = held(state.served, state.load, memory, rate, together)
         first = first_token(state.mixture, served, c, state.load, memory.wait, burst)
-        away = swing(state.load, state.served, surge(rate / ranks, state.mixture, burst), decode(1.0))
+        away = swing(
+            state.load, state.served, surge(rate / ranks, state.mixture, burst, beside=state.mates), decode(1.0)
+        )
         batch = state.load.batch
         longer = decode(min(max(batch + z * away, 1.0), max(most, 1.0))) - decode(batch)
         return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)

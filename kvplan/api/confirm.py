@@ -35,10 +35,15 @@ def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
 
 def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirmation:
     """Return what a simulation of its busiest hour, or of enough of it, says of a plan."""
+    return confirm(answer.demand, plan, asked_of(answer, plan, day, profile))
+
+
+def asked_of(answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0) -> Asked:
+    """Return the simulation of a plan's busiest hour, or of enough of it, under a router that knows the replicas."""
     demand = answer.demand
     w = demand.workload
     rate = w.arrivals.mean_rate if w.offline else w.arrivals.peak_rate
-    stream = of_workload(w, min(max(ENOUGH / rate, SHORTEST), HOUR), seed=0)
+    stream = of_workload(w, min(max(ENOUGH / rate, SHORTEST), HOUR), seed=seed)
     place = site(
         catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
         weights=plan.form,
@@ -48,9 +53,8 @@ def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirma
         percentile=demand.limits.percentile,
     )  # fmt: skip
     x = stream.extent
-    asked = Asked(
+    return Asked(
         server=holding(one, x), extent=x, source=stream.source, limits=demand.limits, title=stream.title,
         warm=stream.warm, until=stream.until, prefix_cache=demand.prefix_cache, tiers=tiered(None, one),
         router="prefix-aware" if x.chain and demand.prefix_cache else "least-loaded",
     )  # fmt: skip
-    return confirm(demand, plan, asked)

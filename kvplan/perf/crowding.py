@@ -48,11 +48,12 @@ def together(squared: float) -> float:
     return 2 * (1 - erf(log(1 + max(squared, 0.0)) ** 0.5 / 2))  # rounding leaves less than 0 of equal lengths
 
 
-def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Surge:
+def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0, beside: Amount = 0.0) -> Surge:
     """Return the surges of prompts: the customers of an M/G/1 busy period, mean and variance.
 
     Arrivals burstier than Poisson come in groups of geometric size with their index of dispersion. `rate` is that of
-    one rank, `alike` how much longer than with exponential answers those of a surge stay `together`.
+    one rank, `alike` how much longer than with exponential answers those of a surge stay `together`. As many questions
+    to the same prefix as run `beside` one add as much to the variance of those that run over their mean.
     Source: Takacs, Introduction to the Theory of Queues, 1962.
     """
     group = max((burstiness**2 + 1) / 2, 1.0)
@@ -63,6 +64,7 @@ def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0) -> Su
     variance = group * (busy * (1 - busy) + busy**2 * uneven) * one**3 + (group * group - group) * one * one
     many = group * one
     variance = variance + (alike - 1) * (variance + many * many - many)
+    variance = variance + 2 * beside * many
     beyond = larger(many - 1, TINY)
     second = (variance + (many - 1) ** 2) / beyond
     again = smaller(larger((second - 1) / (second + 1), 0.0), 1 - TINY)
@@ -172,7 +174,7 @@ class HeldSlots:
 
 def open_memory(
     m: Mixture, *, rate: Amount, slots: Amount, decode: Callable[[Amount], Amount], output: Amount, squared: float,
-    burstiness: float, ranks: Amount = 1.0,
+    burstiness: float, ranks: Amount = 1.0, beside: Amount = 0.0,
 ) -> HeldSlots:  # fmt: skip
     """Return the wait for memory of an open loop, and the requests that run.
 
@@ -184,26 +186,36 @@ def open_memory(
     def leaving(n: Amount) -> Amount:
         return n / (output * decode(n / ranks))
 
-    each, plain = (surge(rate / ranks, m, burstiness, x) for x in (together(squared), 1.0))
+    alone = surge(rate / ranks, m, burstiness)
+    near = beside * smaller(alone.rate * alone.mean * ranks / leaving(slots), 1.0)
+    each, plain = (surge(rate / ranks, m, burstiness, x, near) for x in (together(squared), 1.0))
     crowd = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
     one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
     wait = Wait(chance=crowd.chance, mean=crowd.chance * crowd.ahead * one * (1 + squared) / 2, squared=SPREAD)
     return HeldSlots(wait=wait, running=crowd.running)
 
 
-def held(served: Served, load: Load, memory: HeldSlots, rate: Amount) -> Served:
+def held(served: Served, load: Load, memory: HeldSlots, rate: Amount, beside: Amount = 0.0) -> Served:
     """Return the means of an open loop whose slots bound the requests that run; `rate` is that of all ranks.
+
+    A step takes `beside` longer for the questions to the same prefix that run beside a request. [s]
 
     While nothing is read a request decodes for running / rate (Little), and those that came while it waited and was
     read delay it besides, unless they find all slots taken.
     """
     counted, left = 1.0 * (memory.running > 0), 1 - served.busy
-    even = counted * memory.running / rate + (1 - counted) * load.output * served.step / left
+    longer = load.output * beside / left
+    even = counted * (memory.running / rate + longer) + (1 - counted) * load.output * served.step / left
     met = served.busy * (served.queue + served.own) * (1 - memory.wait.chance) / left
     return replace(
         served, tpot=(even + load.short * met) / load.output, cycle=served.own + even + met,
         step=even * left / load.output,
     )  # fmt: skip
+
+
+def steps_beside(decode: Callable[[Amount], Amount], batch: Amount, mates: Amount) -> Amount:
+    """Return by how much a step of a batch is longer for the questions to the same prefix in it. [s]"""
+    return larger(decode(batch) - decode(larger(batch - mates, 1.0)), 0.0)
 
 
 def swing(load: Load, served: Served, each: Surge, least: Amount) -> Amount:

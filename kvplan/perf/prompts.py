@@ -30,6 +30,8 @@ class PromptClass:
     weight: Amount  #: share of the prompts
     total: int  #: length [token]
     fresh: int  #: tokens to compute [token]
+    #: mean time from one prompt to the next that finds its prefix, for those that find one; None for the others [s]
+    between: float | None = None
 
     def chunks(self, chunk: float) -> int:
         """Return the engine steps over which it is computed, `chunk` tokens at most in each."""
@@ -43,6 +45,21 @@ class PromptClass:
 def mean(classes: Sequence[PromptClass], amounts: Sequence[Amount]) -> Amount:
     """Return the mean of an amount over the classes."""
     return sum(k.weight * x for k, x in zip(classes, amounts, strict=True))
+
+
+def mates(classes: Sequence[PromptClass], seconds: Amount) -> Amount:
+    """Return how many questions to the same prefix run beside one, on average, that is in flight for so long.
+
+    They follow each other at random, so seconds / between run beside one in a long row of them, and in a short one no
+    more than all the others. Counted by those that find a prefix for every one that brings it.
+    """
+    between = next((k.between for k in classes if k.between), None)
+    if between is None:
+        return 0.0
+    found = sum(k.weight for k in classes if k.between)
+    others = found / larger(sum(k.weight for k in classes if not k.between), TINY)
+    near = seconds / between
+    return near * others / (near + others + TINY)
 
 
 # -- steps ----------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import e as EULER
 from math import pi
+from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mean, mixture
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mates, mean, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company
 from kvplan.specs.calibration import Calibration
 
@@ -18,6 +19,8 @@ from kvplan.specs.calibration import Calibration
 HALVINGS, FIRST, LINES = 17, 4, 6
 #: share of the requests beyond the longest time a bisection starts from
 FARTHEST = 0.0005
+#: squared coefficient of variation, at least, of the delays of those that meet a prompt: answers differ in length
+VARIED = 0.5
 #: share of the requests whose waits move no percentile
 RARE = 1e-6
 
@@ -96,6 +99,7 @@ class OpenLoop:
     """A rank at a rate of requests: how many run, the load and the mixture they make, and their means."""
 
     running: Amount  #: requests that run on average
+    mates: Amount  #: questions to the same prefix that run beside one
     load: Load  #: the same as a load
     mixture: Mixture  #: what the prompts of each class take [s]
     served: Served  #: means, waits for memory left out
@@ -108,11 +112,14 @@ def open_loop(
     """Return the steady state of a rank at which requests come at a rate: as many run, `most` at most, as leave.
 
     A request runs beside as many others as run on average (Poisson arrivals see time averages), so its steps are those
-    of one more.
+    of one more, and of the questions to its own prefix.
     """
 
+    def beside(running: Amount) -> Amount:
+        return mates(classes, running / rate)
+
     def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
-        batch = larger(smaller(running + 1.0, most + 0.0 * rate), 1.0)
+        batch = larger(smaller(running + 1.0 + beside(running), most + 0.0 * rate), 1.0)
         load = Load(prompt=1.0, output=output, batch=batch, offered=running, open=1.0, short=short)
         s = steps_at(batch)
         return load, s, mixture(classes, s, c, load)
@@ -124,7 +131,7 @@ def open_loop(
 
     running = root(excess, 0.0 * rate, most + 0.0 * rate)
     load, s, m = state(running)
-    return OpenLoop(running=running, load=load, mixture=m, served=served_at(load, s, c, m, rate))
+    return OpenLoop(running=running, mates=beside(running), load=load, mixture=m, served=served_at(load, s, c, m, rate))
 
 
 def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: Amount) -> Amount:
@@ -193,6 +200,10 @@ class Wait:
     def scale(self) -> Amount:
         """Time by which all but 1 / e of those that wait have left, beyond `least`. [s]"""
         return self.rest / gamma(1.0 / self.power)
+
+    def over(self, t: Amount) -> Amount:
+        """Return the mean of what it is longer than `t`, 0 where it is not: its tail taken as exponential. [s]"""
+        return self.mean * EULER ** -(larger(t, 0.0) / self.rest) + larger(-t, 0.0)
 
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
@@ -265,13 +276,52 @@ class FirstToken:
     queue: Wait  #: behind other prompts, of those that do not wait for memory
     memory: Wait  #: for memory, and behind the prompts of those that wait for it before
     behind: Amount = 0.0  #: mean wait behind other prompts besides, of those that wait for memory [s]
+    together: bool = False  #: whether a prompt may come while the one is read whose prefix it finds: an open loop
 
     @property
     def mean(self) -> Amount:
         """Mean TTFT. [s]"""
         own = mean(self.mixture.classes, self.mixture.own)
         q = self.memory.chance
-        return self.fixed + own + (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
+        waits = (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
+        return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed
+
+    @cached_property
+    def found(self) -> Amount:
+        """Share of the requests that find a prefix which another one brought, 0 where none come meanwhile."""
+        return sum(k.weight for k in self.mixture.classes if k.between) if self.together else 0.0
+
+    @cached_property
+    def brought(self) -> tuple[tuple[Amount, Amount], ...]:
+        """(weight over the time between questions [1/s], time to the first token without a wait [s]) of the others."""
+        classes = list(zip(self.mixture.classes, self.mixture.own, strict=True))
+        between = next((k.between for k, _ in classes if k.between), None)
+        if not self.together or between is None:
+            return ()
+        return tuple((k.weight / between, self.fixed + own) for k, own in classes if not k.between)
+
+    @property
+    def followed(self) -> Amount:
+        """Mean wait of a request for the prefix that it finds, over all requests, where nothing else waits. [s]
+
+        Those that come while a prompt is read, so far apart, wait half that time on average.
+        """
+        spread = self.queue.variance + self.queue.mean * self.queue.mean
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * (alone * (alone + 2 * self.queue.mean) + spread) / 2
+        return total
+
+    def unread(self, t: Amount) -> Amount:
+        """Return the share of the requests that find a prefix which is read only `t` after they came, or later.
+
+        Questions to a prefix come at random from the one on that brings it: while its first token takes S seconds,
+        (S - t) / between of them come more than t before that.
+        """
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * self.queue.over(t - alone)
+        return smaller(total / larger(self.found, TINY), 1.0)
 
     def beyond(self, t: Amount) -> Amount:
         """Return the share of requests whose first token takes longer than `t`."""
@@ -279,7 +329,10 @@ class FirstToken:
         total: Amount = 0.0
         for k, own in zip(self.mixture.classes, self.mixture.own, strict=True):
             rest = left - own
-            total = total + k.weight * (1.0 - q) * self.queue.beyond(rest)
+            late = self.queue.beyond(rest)
+            if k.between and self.together:
+                late = 1.0 - (1.0 - late) * (1.0 - self.unread(rest))
+            total = total + k.weight * (1.0 - q) * late
             if self.crowded:
                 total = total + k.weight * self.memory.longer(rest - self.behind)
         return total
@@ -298,6 +351,8 @@ class FirstToken:
             longest = larger(longest, own)
         tail = min((1 - share) / 2, FARTHEST)  # one bound for all percentiles: they come out in order
         high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.behind
+        if self.brought:
+            high = high + low + longest
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             over = 1.0 * (self.beyond(middle) > 1 - share)
@@ -318,15 +373,39 @@ def first_token(
     if burstiness is None:
         return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
     shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))
-    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory)
+    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory, together=True)
+
+
+def deviations(share: Amount) -> Amount:
+    """Return how many standard deviations a share of a normal distribution stays below, within 0.05 from 0.01 to 0.99.
+
+    Source: Winitzki, A handy approximation for the error function and its inverse, 2008.
+    """
+    x, a = 2 * share - 1, 0.147
+    less = -logarithm(1 / larger(1 - x * x, TINY))
+    t = 2 / (pi * a) + less / 2
+    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / a) ** 0.5 - t, 0.0)) ** 0.5
+
+
+def met(share: float, none: Amount, squared: Amount) -> Amount:
+    """Return a percentile of delays of mean 1, of which a part is `none`, by their squared coefficient of variation.
+
+    The others are a gamma distribution. Source: Wilson and Hilferty, PNAS 17, 1931.
+    """
+    none = smaller(none, larger(1 - (1 + VARIED) / (1 + squared), 0.0))
+    some = 1 - none
+    apart = larger((1 + squared) * some - 1, 0.0) / 9
+    z = deviations(larger(share - none, 0.0) / some)
+    return 1.0 * (share > none) * larger(1 - apart + z * apart**0.5, 0.0) ** 3 / some
 
 
 def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:
     """Return TPOT at z standard deviations from its mean. [s]
 
-    The prompts of others that a request meets are a compound Poisson number of delays: a gamma distribution with their
-    mean and variance (Wilson and Hilferty, PNAS 17, 1931). In an open loop, where `queue` is the wait for a turn, those
-    that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as lognormal.
+    The prompts of others that a request meets are a compound Poisson number of delays: none of the large ones, or else
+    a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn,
+    those that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as
+    lognormal.
     `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
     request's life.
     """
@@ -342,8 +421,8 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
         before = (own + queue.mean) ** 2
         waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
         squared = (squared + waits) / left**2
-    root = squared**0.5 / 3
-    middle, there = (larger(1 - squared / 9 + at * root, 0.0) ** 3 - 1 for at in (0.0, z))
+    none = EULER ** -(total / larger(extra * uneven, TINY))
+    middle, there = (met(NormalDist().cdf(at), none, squared) - 1 for at in (0.0, z))
     apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
     at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
     return larger(at_z, smaller(served.step, served.tpot))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.crowding import held, open_memory, surge, swing
+from kvplan.perf.crowding import held, open_memory, steps_beside, surge, swing
 from kvplan.perf.prompts import PromptSteps
 from kvplan.perf.queueing import first_token, open_loop, token_time
 from kvplan.perf.serving import Served
@@ -88,15 +88,19 @@ class Crowd:
             between.at, classes, c, rate=rate / ranks, output=self.demand.output, most=slots / ranks, short=output.short
         )  # fmt: skip
         away = swing(
-            state.load, state.served, surge(rate / ranks, state.mixture, burst), between.decode(np.ones(len(rows)))
+            state.load,
+            state.served,
+            surge(rate / ranks, state.mixture, burst, beside=state.mates),
+            between.decode(np.ones(len(rows))),
         )
         there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
         longer = between.decode(there) - between.decode(state.load.batch)
         memory = open_memory(
             state.mixture, rate=rate, slots=slots, decode=between.decode, output=self.demand.output,
-            squared=output.squared, burstiness=burst, ranks=ranks,
+            squared=output.squared, burstiness=burst, ranks=ranks, beside=state.mates,
         )  # fmt: skip
-        means = held(state.served, state.load, memory, rate)
+        beside = steps_beside(between.decode, state.load.batch, state.mates)
+        means = held(state.served, state.load, memory, rate, beside)
         ttft = first_token(state.mixture, means, c, state.load, memory.wait, burst)
         tpot = token_time(means, state.mixture, state.load, z, longer, ttft.queue)
         return ttft.quantile(share), tpot, ttft.mean, means.tpot

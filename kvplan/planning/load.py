@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
-from kvplan.perf.crowding import HeldSlots, held, open_memory, surge, swing
+from kvplan.perf.crowding import HeldSlots, held, open_memory, steps_beside, surge, swing
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
 from kvplan.perf.serving import BUSIEST
@@ -91,7 +91,8 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
     else:
         full = full_slots(s, t, rate, burstiness)
         memory = full.wait
-        t = t if s.split else replace(t, served=held(t.served, t.load, full, rate))
+        beside = steps_beside(lambda each: decode_step(s, float(each)), t.each, t.mates)
+        t = t if s.split else replace(t, served=held(t.served, t.load, full, rate, beside))
     first = disaggregated(s, t, rate, burstiness, memory) if s.split else first_token(
         t.mixture, t.served, s.site.calibration, t.load, memory, burstiness
     )  # fmt: skip
@@ -104,6 +105,7 @@ def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldS
     return open_memory(
         none if s.split else t.mixture, rate=rate, slots=s.most_running, ranks=float(s.ranks * s.decoders),
         decode=lambda each: decode_step(s, each), output=s.output, squared=s.uneven, burstiness=burstiness,
+        beside=t.mates,
     )  # fmt: skip
 
 
@@ -129,7 +131,7 @@ def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: floa
     """Return by how much a step is longer when as many requests run as at z standard deviations of an open loop. [s]"""
     if burstiness is None or not z:
         return 0.0
-    each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness)
+    each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness, beside=t.mates)
     there = t.each + z * float(swing(t.load, t.served, each, decode_step(s, 1.0)))
     return decode_step(s, min(max(there, 1.0), max(s.slots / s.ranks, 1.0))) - decode_step(s, t.each)
 

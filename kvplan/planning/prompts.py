@@ -11,7 +11,7 @@ from kvplan.specs.workload import Lengths, Workload
 
 #: shares of the prompts, shortest first, at which lengths are cut into classes: finer where most is to compute
 #: and around the percentiles that limits are for
-FINE, COARSE = (0.0, 0.25, 0.5, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
+FINE, COARSE = (0.0, 0.25, 0.5, 0.63, 0.75, 0.88, 0.93, 0.96, 0.98, 1.0), (0.0, 1.0)
 
 
 def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tuple[PromptClass, ...]:
@@ -26,17 +26,20 @@ def prompt_classes(workload: Workload, shared: bool, kept: Amount = 1.0) -> tupl
     lost = sum(weight for weight, share in hits if share > least) * (1.0 - kept)
     for whole, share in hits:
         weight = whole + lost if share == least else whole * kept
-        classes += cut(workload.input, weight, share, FINE if share == least else COARSE)
+        edges, between = (FINE, None) if share == least else (COARSE, workload.between_questions)
+        classes += cut(workload.input, weight, share, edges, between)
     return tuple(classes)
 
 
-def cut(lengths: Lengths, weight: Amount, share: float, edges: Sequence[float]) -> list[PromptClass]:
-    """Return the classes of prompts of which the cache holds this share."""
+def cut(
+    lengths: Lengths, weight: Amount, share: float, edges: Sequence[float], between: float | None
+) -> list[PromptClass]:  # fmt: skip
+    """Return the classes of prompts of which the cache holds this share, found by questions so far apart."""
     classes = []
     for low, high in pairwise(edges):
         total = max(1, round(lengths.between(low, high)))
         fresh = max(1, total - int(total * share))
-        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh))
+        classes.append(PromptClass(weight=weight * (high - low), total=total, fresh=fresh, between=between))
     return classes
 
 

@@ -15,6 +15,7 @@ from kvplan.perf.prompts import (
     PromptClass,
     PromptSteps,
     alone_times,
+    mates,
     mean,
     mixture,
     prompt_passes,
@@ -33,6 +34,8 @@ from kvplan.specs.workload import Lengths
 
 #: halvings of a bisection
 HALVINGS = 44
+#: times that the questions to a prefix which run at once are worked out from how long they run, and that from them
+MEETINGS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,17 +172,29 @@ class RankTimes:
     steps: PromptSteps  #: times of its steps [s]
     mixture: Mixture  #: what the prompts of each class take [s]
     served: Served  #: means of its requests
+    mates: float  #: questions to the same prefix that run beside one
 
 
 def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
     """Return the steady state of one rank when a server runs so many requests, of an open loop or a closed one.
 
-    In an open loop a request runs beside as many others as run on average, in a closed one beside one less.
+    In an open loop a request runs beside as many others as run on average and the questions to its own prefix, in a
+    closed one beside one less than run.
     """
+    alone = timed_beside(s, running, opened, 0.0)
+    beside = 0.0
+    for _ in range(MEETINGS if opened and not s.split and any(k.between for k in s.classes) else 0):
+        beside = float(mates(s.classes, alone.served.cycle))
+        alone = timed_beside(s, running, opened, beside)
+    return alone
+
+
+def timed_beside(s: Server, running: float, opened: bool, beside: float) -> RankTimes:
+    """Return the same where as many questions to a request's own prefix run beside it."""
     c = s.site.calibration
     present = running / (s.ranks * s.decoders)
     most = max(s.slots / s.ranks, 1.0)
-    each = max(min(present + 1.0, most), 1.0) if opened else max(present, 1.0)
+    each = max(min(present + 1.0 + beside, most), 1.0) if opened else max(present, 1.0)
     held = weights(s.model, s.site.weights)
     operators = prompt_passes(
         s.model, s.base, s.layout, held, s.parallel, batch=each, classes=s.classes, output=s.output, chunk=c.chunk
@@ -190,7 +205,7 @@ def timed(s: Server, running: float, opened: bool = False) -> RankTimes:
                 open=float(opened), short=s.answers.short if s.answers else 1.0)  # fmt: skip
     m = mixture(s.classes, steps, c, load)
     served = serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
-    return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served)
+    return RankTimes(each=each, load=load, steps=steps, mixture=m, served=served, mates=beside)
 
 
 def decode_step(s: Server, each: float) -> float:

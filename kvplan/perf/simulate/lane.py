@@ -2,7 +2,7 @@
 
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.heaps import push, remove
-from kvplan.perf.simulate.prefixes import added, leading, released, taken, used
+from kvplan.perf.simulate.prefixes import leading, released, taken, used
 from kvplan.perf.simulate.state import (
     ADMITTED,
     ASKED,
@@ -238,11 +238,9 @@ def admitted(
 def read(
     rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int
 ) -> None:
-    """Note that a prompt is read: its first token is there, and its blocks go into the prefix cache."""
-    if rules.sharing:
-        added(lanes, requests, cache, fleet, q, r, rules.width, rules.unit, rules.weight)
-        if rules.tiers:
-            written(rules, tables, lanes, requests, cache, fleet, q, r)
+    """Note that a prompt is read: its first token is there, and tiers hold it too."""
+    if rules.sharing and rules.tiers:
+        written(rules, tables, lanes, requests, cache, fleet, q, r)
     if requests.first[q] < 0.0:
         requests.first[q] = lanes.now[r]
     requests.left[q] -= 1

@@ -5,6 +5,7 @@ from math import ceil, sqrt
 from kvplan.perf.simulate.buckets import bucket
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.lane import admitted, growth, preempted
+from kvplan.perf.simulate.prefixes import added
 from kvplan.perf.simulate.state import (
     LEAPS,
     NEVER,
@@ -71,6 +72,17 @@ def chunk_of(rules: Ruleset, tables: Tables, requests: Requests, q: int, budget:
 
 
 @inner
+def ending(rules: Ruleset, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, q: int) -> None:
+    """Let others find a prompt that the step being planned reads to its end.
+
+    vLLM hashes a prompt's blocks when it schedules the tokens, not when they are computed: what the same step still
+    admits reads them (https://docs.vllm.ai/en/latest/design/prefix_caching.html, 2026-11).
+    """
+    if rules.sharing and requests.done[q] + requests.part[q] >= requests.prompt[q]:
+        added(lanes, requests, cache, fleet, q, r, rules.width, rules.unit, rules.weight)
+
+
+@inner
 def fitting(rules: Ruleset, lanes: Lanes, r: int, k: int) -> int:
     """Return how many of the lane's next k decode steps its memory holds."""
     room = lanes.free[r] + lanes.idle[r]
@@ -104,6 +116,7 @@ def planned(
         extra += chunk_of(rules, tables, requests, q, budget)
         budget -= requests.part[q]
         tokens += requests.part[q]
+        ending(rules, lanes, requests, cache, fleet, r, q)
     while lanes.head[r] != NONE and budget > 0 and lanes.running[r] < rules.most:
         q = lanes.head[r]
         if requests.ready[q] > now or not admitted(rules, lanes, requests, cache, fleet, r, reserve):
@@ -116,6 +129,7 @@ def planned(
         extra += chunk_of(rules, tables, requests, q, budget) + (rules.occupied if requests.again[q] == 0 else 0.0)
         budget -= requests.part[q]
         tokens += requests.part[q]
+        ending(rules, lanes, requests, cache, fleet, r, q)
     lanes.peak[r] = max(lanes.peak[r], rules.room - lanes.free[r] - lanes.idle[r])
     if n == 0 and tokens == 0:
         head = lanes.head[r]
