@@ -61,7 +61,7 @@ def tiny(name: str) -> tuple[transformers.PreTrainedModel, ModelSpec]:
         weight.requires_grad_(False)
         if weight.ndim > 1:
             weight.mul_(3)
-    spec = read_model(model.config.to_dict(), name=name, where=name, source=HERE, classes=class_defaults())
+    spec = read_model(model.config.to_dict(), name=name, place=name, source=HERE, classes=class_defaults())
     return model, spec
 
 

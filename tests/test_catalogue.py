@@ -39,7 +39,7 @@ def read(name: str, config: dict[str, Any]) -> ModelSpec:
     return read_model(
         config,
         name=name,
-        where=f"models/{name}.yaml",
+        place=f"models/{name}.yaml",
         source=Source(kind="config", ref=name, date="2026-11-23"),
         classes=class_defaults(),
     )

@@ -23,7 +23,7 @@ def read(raw: dict, **changes: object):
     return read_model(
         {k: v for k, v in merged.items() if v is not ...},
         name="test",
-        where="config.json",
+        place="config.json",
         source=HERE,
         classes=class_defaults(),
     )

@@ -35,7 +35,7 @@ SIZES: dict[str, Any] = {
 
 def read(config: dict[str, Any], as_family: str | None = None) -> ModelSpec:
     return read_model(
-        config, name="test", where="config.json", source=HERE, classes=class_defaults(), as_family=as_family
+        config, name="test", place="config.json", source=HERE, classes=class_defaults(), as_family=as_family
     )
 
 

@@ -321,7 +321,7 @@ def test_a_fine_tune_stands_on_the_model_of_its_shape_whatever_its_name_class_or
 
     def basis(**changes: object) -> str:
         raw_tune = {**raw, **changes}
-        tune = read_model(raw_tune, name="mine", where="config.json", source=measured.source, classes=class_defaults())
+        tune = read_model(raw_tune, name="mine", place="config.json", source=measured.source, classes=class_defaults())
         return profile.calibrate(gpu, "vllm", tune).basis
 
     assert basis() == profile.calibrate(gpu, "vllm", measured).basis == RELEASE

@@ -882,7 +882,7 @@ def readings(family: str, index: int, dtype: str, folder: Path) -> list[ModelSpe
         json.loads((folder / "config.json").read_text("utf-8")),
     )
     return [
-        read_model(json.loads(json.dumps(raw)), name=family, where=family, source=SOURCE, classes=class_defaults())
+        read_model(json.loads(json.dumps(raw)), name=family, place=family, source=SOURCE, classes=class_defaults())
         for raw in raws
     ]
 

@@ -87,7 +87,7 @@ def says_windows(raw: Mapping[str, Any]) -> bool:
     )
 
 
-def read_as(raw: Mapping[str, Any], stated: str, where: str, known: Mapping[str, object], classes: Defaults) -> str:
+def read_as(raw: Mapping[str, Any], stated: str, place: str, known: Mapping[str, object], classes: Defaults) -> str:
     """Return PLAIN for a file of an unknown architecture; raise UnknownName where it may be something else."""
     lacking = next((name for name in DECIDING[:4] if not any(raw.get(s) for s in SPELLINGS[name])), "")
     hint = next(hints(raw), "")
@@ -106,15 +106,15 @@ def read_as(raw: Mapping[str, Any], stated: str, where: str, known: Mapping[str,
         if near
         else "as_family=NAME reads it as NAME"
     )
-    raise UnknownName("architecture", stated, (), f"{why}; {advice}", where)
+    raise UnknownName("architecture", stated, (), f"{why}; {advice}", place)
 
 
-def refuse_halves(raw: Mapping[str, Any], stated: str, where: str) -> None:
+def refuse_halves(raw: Mapping[str, Any], stated: str, place: str) -> None:
     """Raise UnknownName for a file of an encoder and a decoder, which caches keys of the source as well."""
     halves = (f"{half}{ending}" for half in ("encoder", "text_encoder") for ending in ("", "_config"))
     if raw.get("is_encoder_decoder") or any(isinstance(raw.get(half), Mapping) for half in halves):
         why = "it is an encoder and a decoder, whose cross-attention kvplan would misread"
-        raise UnknownName("architecture", stated, (), f"{why}; as_family=NAME reads it as NAME", where)
+        raise UnknownName("architecture", stated, (), f"{why}; as_family=NAME reads it as NAME", place)
 
 
 def nearest(raw: Mapping[str, Any], known: Mapping[str, object], classes: Defaults, count: int = 3) -> list[str]:
@@ -137,7 +137,7 @@ LEAST = 0.05
 SPELT = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 
 
-def forced(raw: Mapping[str, Any], family: str, where: str, known: Mapping[str, object]) -> str:
+def forced(raw: Mapping[str, Any], family: str, place: str, known: Mapping[str, object]) -> str:
     """Return the family asked for; raise UnknownName where there is none of that name."""
     named = SYNONYMS.get(family, family)
     if named not in known:
@@ -155,12 +155,12 @@ ENCODERS = re.compile(
 )
 
 
-def refuse_encoder(raw: Mapping[str, Any], stated: str, where: str) -> None:
+def refuse_encoder(raw: Mapping[str, Any], stated: str, place: str) -> None:
     """Raise SpecError for an encoder, which has no KV cache, unless its file says that it decodes."""
     if ENCODERS.match(stated) and not raw.get("is_decoder"):
         raise SpecError(
-            f"{where}: {shown(stated)} is an encoder: it reads a text once and keeps no KV cache; there is nothing "
+            f"{place}: {shown(stated)} is an encoder: it reads a text once and keeps no KV cache; there is nothing "
             "to plan, give the config of a model that generates text"
         )
     if stated == "openai-gpt":
-        raise SpecError(f"{where}: GPT-1's code keeps no KV cache, it reads the whole text for every token; see GPT-2")
+        raise SpecError(f"{place}: GPT-1's code keeps no KV cache, it reads the whole text for every token; see GPT-2")

@@ -138,7 +138,7 @@ def layer_kinds(c: Config, default: Callable[[int], str], field: str = "layer_ty
     unknown = [s for s in stated if not isinstance(s, str) or s not in KINDS]
     if unknown:
         raise SpecError(
-            f"{c.where}: {field} has {shown(unknown[0])}, which is no layer kind kvplan knows "
+            f"{c.place}: {field} has {shown(unknown[0])}, which is no layer kind kvplan knows "
             f"({', '.join(sorted(KINDS))})"
         )
     return [KINDS[s] for s in stated]
@@ -154,9 +154,9 @@ def windowed(c: Config, kinds: Sequence[str], **changes: bool) -> Callable[[Hash
     window = c.optional("sliding_window")
     chunk = c.optional("attention_chunk_size") if "chunked" in kinds else None
     if "sliding" in kinds and not window:
-        raise SpecError(f"{c.where}: sliding layers without a sliding_window; state its size in tokens")
+        raise SpecError(f"{c.place}: sliding layers without a sliding_window; state its size in tokens")
     if "chunked" in kinds and not chunk:
-        raise SpecError(f"{c.where}: chunked layers without an attention_chunk_size; state its size in tokens")
+        raise SpecError(f"{c.place}: chunked layers without an attention_chunk_size; state its size in tokens")
 
     def attention(kind: Hashable) -> Attention:
         if kind == "chunked":

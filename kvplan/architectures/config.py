@@ -100,23 +100,23 @@ Defaults = Mapping[str, Mapping[str, Any]]
 class Config:
     """Typed, forgiving access to one config.json; raises SpecError that names the field.
 
-    `model_type` is that of the language model, `outer` the whole file, `where` the name used in messages; `classes` are
+    `model_type` is that of the language model, `outer` the whole file, `place` the name used in messages; `classes` are
     the defaults of all types, those of the parent where none are given.
     """
 
     def __init__(
         self,
         raw: Mapping[str, Any],
-        where: str,
+        place: str,
         known: Mapping[str, object],
         parent: "Config | None" = None,
         classes: Defaults | None = None,
     ):
         if not isinstance(raw, Mapping):
-            raise SpecError(f"{where}: expected the object of a config.json, got {type(raw).__name__}")
+            raise SpecError(f"{place}: expected the object of a config.json, got {type(raw).__name__}")
         if len(raw) > MOST_FIELDS:
-            raise SpecError(f"{where}: has {len(raw):,} fields, which no config.json has")
-        self.where = where
+            raise SpecError(f"{place}: has {len(raw):,} fields, which no config.json has")
+        self.place = place
         self.raw = raw
         self.parent = parent
         self.model_type = self._type(raw, known)
@@ -131,7 +131,7 @@ class Config:
             stated = ARCHITECTURES.get(str(named), "")
             if not stated:
                 raise SpecError(
-                    f"{self.where}: missing model_type; a config.json names its architecture, as in 'llama'"
+                    f"{self.place}: missing model_type; a config.json names its architecture, as in 'llama'"
                 )
         stated = SYNONYMS.get(stated, stated)
         if stated not in known:
@@ -140,7 +140,7 @@ class Config:
                 stated,
                 known,
                 f"kvplan reads {len(known)}, see `kvplan list architectures`",
-                self.where,
+                self.place,
             )
         return stated
 
@@ -160,7 +160,7 @@ class Config:
             if key in self.defaults and not (name in ESSENTIAL and self.parent is None):
                 return self.defaults[key]
         if default is _MISSING:
-            raise SpecError(f"{self.where}: missing {keys[0]}; a {self.model_type} config must state it")
+            raise SpecError(f"{self.place}: missing {keys[0]}; a {self.model_type} config must state it")
         return default
 
     def size(self, name: str, default: Any = _MISSING, low: int = 1) -> int:
@@ -169,7 +169,7 @@ class Config:
         if value is None:
             value = None if default is _MISSING else default
             if value is None:
-                raise SpecError(f"{self.where}: {name} is null; a {self.model_type} config must state it")
+                raise SpecError(f"{self.place}: {name} is null; a {self.model_type} config must state it")
         return self.whole(name, value, low)
 
     def whole(self, name: str, value: object, low: int = 1) -> int:
@@ -181,9 +181,9 @@ class Config:
             or value in (float("inf"), float("-inf"))
             or int(value) != value
         ):
-            raise SpecError(f"{self.where}: {name} must be a whole number, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be a whole number, got {shown(value)}")
         if not low <= value <= LARGEST:
-            raise SpecError(f"{self.where}: {name} must be from {low} to {LARGEST:,}, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be from {low} to {LARGEST:,}, got {shown(value)}")
         return int(value)
 
     def optional(self, name: str, default: int | None = None, low: int = 0) -> int | None:
@@ -199,35 +199,35 @@ class Config:
         if value is None:
             return default
         if not isinstance(value, bool) and value not in (0, 1):
-            raise SpecError(f"{self.where}: {name} must be true or false, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be true or false, got {shown(value)}")
         return bool(value)
 
     def real(self, name: str, default: Any = _MISSING) -> float:
         """Return a field that is a number; raise SpecError that names it otherwise."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST < value < LARGEST:
-            raise SpecError(f"{self.where}: {name} must be a number, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be a number, got {shown(value)}")
         return float(value)
 
     def text(self, name: str, default: Any = _MISSING) -> str:
         """Return a field that is text; raise SpecError that names it otherwise."""
         value = self.get(name, default)
         if not isinstance(value, str):
-            raise SpecError(f"{self.where}: {name} must be text, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be text, got {shown(value)}")
         return value
 
     def entries(self, name: str, default: Any = _MISSING) -> list[Any] | None:
         """Return a list field, or None when it is absent or null."""
         value = self.get(name, None if default is _MISSING else default)
         if value is not None and not isinstance(value, (list, tuple)):
-            raise SpecError(f"{self.where}: {name} must be a list, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be a list, got {shown(value)}")
         return None if value is None else list(value)
 
     def per_layer(self, name: str, count: int) -> list[Any] | None:
         """Return a list field with one entry a layer, or None; refuse any other length."""
         values = self.entries(name)
         if values is not None and len(values) != count:
-            raise SpecError(f"{self.where}: {name} has {len(values)} entries for {count} layers")
+            raise SpecError(f"{self.place}: {name} has {len(values)} entries for {count} layers")
         return values
 
     def nested(self, name: str, known: Mapping[str, object] | None = None, model_type: str = "") -> "Config":
@@ -236,7 +236,7 @@ class Config:
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
-            raise SpecError(f"{self.where}: {name} must be an object, got {shown(value)}")
+            raise SpecError(f"{self.place}: {name} must be an object, got {shown(value)}")
         stated = dict(value)
         if not stated.get("model_type") or not isinstance(
             stated["model_type"], str
@@ -244,7 +244,7 @@ class Config:
             stated["model_type"] = model_type
         return Config(
             stated,
-            f"{self.where}: {name}",
+            f"{self.place}: {name}",
             known or {SYNONYMS.get(stated["model_type"], stated["model_type"]): None},
             self,
         )

@@ -24,10 +24,10 @@ def cross(a: Attention, tokens: int) -> Cross:
 def stated_count(c: Config, name: str, low: int = 1) -> int:
     """Return a number of layers or heads the file itself must state."""
     if c.parent is None and c.raw.get(name) is None:
-        raise SpecError(f"{c.where}: missing {name}; a {c.model_type} config must state it")
+        raise SpecError(f"{c.place}: missing {name}; a {c.model_type} config must state it")
     value = c.size(name, low=low)
     if value > MAX_LAYERS:
-        raise SpecError(f"{c.where}: {name} must be from {low} to {MAX_LAYERS:,}, got {value}")
+        raise SpecError(f"{c.place}: {name} must be from {low} to {MAX_LAYERS:,}, got {value}")
     return value
 
 

@@ -39,7 +39,7 @@ def moe(
     experts = experts if experts is not None else c.size("num_experts")
     used = used if used is not None else c.size("num_experts_per_tok")
     if used > experts:
-        raise SpecError(f"{c.where}: num_experts_per_tok {used} is larger than the number of experts {experts}")
+        raise SpecError(f"{c.place}: num_experts_per_tok {used} is larger than the number of experts {experts}")
     width = read or hidden
     weights: tuple[Weight, ...] = (Weight(name=f"{prefix}.gate", shape=(experts + idle, hidden), matmul=False),)
     if router_bias:
@@ -75,7 +75,7 @@ def first_dense(c: Config) -> Callable[[int], bool]:
     frequency = c.get("moe_layer_freq", 1)
     if isinstance(frequency, list):
         if len(frequency) != layer_count(c):
-            raise SpecError(f"{c.where}: moe_layer_freq has {len(frequency)} entries for {layer_count(c)} layers")
+            raise SpecError(f"{c.place}: moe_layer_freq has {len(frequency)} entries for {layer_count(c)} layers")
         return lambda i: bool(frequency[i])
     unsaid = 1 if c.model_type in ("axk1", "glm4_moe_lite", "hy_v3", "kimi_linear") else 0
     first, step = (

@@ -44,7 +44,7 @@ def layer_count(c: Config) -> int:
     """Return num_hidden_layers; raise SpecError beyond MAX_LAYERS."""
     count = c.size("num_hidden_layers")
     if count > MAX_LAYERS:
-        raise SpecError(f"{c.where}: num_hidden_layers must be from 1 to {MAX_LAYERS:,}, got {count}")
+        raise SpecError(f"{c.place}: num_hidden_layers must be from 1 to {MAX_LAYERS:,}, got {count}")
     return count
 
 
@@ -61,7 +61,7 @@ def head_dim(c: Config) -> int:
         return stated
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     if hidden < heads:
-        raise SpecError(f"{c.where}: hidden_size {hidden} is smaller than num_attention_heads {heads}; state head_dim")
+        raise SpecError(f"{c.place}: hidden_size {hidden} is smaller than num_attention_heads {heads}; state head_dim")
     return hidden // heads
 
 
@@ -72,7 +72,7 @@ def kv_heads(c: Config) -> int:
     if stated is None or (not c.stated("num_key_value_heads") and heads % stated):
         return heads
     if stated < 1 or heads % stated:
-        raise SpecError(f"{c.where}: num_key_value_heads {stated} must divide num_attention_heads {heads}")
+        raise SpecError(f"{c.place}: num_key_value_heads {stated} must divide num_attention_heads {heads}")
     return stated
 
 

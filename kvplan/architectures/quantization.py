@@ -19,35 +19,35 @@ def grouped(bits: float, group: object, extra: float) -> float:
     return bits + (extra / group if isinstance(group, int) and group > 0 else 0.0)
 
 
-def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | None:
+def read_quantization(config: Mapping[str, Any], place: str) -> Quantization | None:
     """Return the checkpoint's weight format, or None when it is not quantised."""
     block = config.get("quantization_config") or config.get("compression_config") or config.get("quantization")
     if block is None:
         return None
     if not isinstance(block, Mapping):
-        raise SpecError(f"{where}: quantization_config must be an object, got {shown(block)}")
+        raise SpecError(f"{place}: quantization_config must be an object, got {shown(block)}")
     if "quant_method" not in block and "bits" in block and "group_size" in block:
-        return _mlx(block, where)
+        return _mlx(block, place)
     method = str(block.get("quant_method") or block.get("quant_type") or "").lower().removeprefix("intel/")
     algorithm = str(block.get("quant_algo") or "").lower()
-    skip, overrides = _skipped(block, where), _overrides(block, method, where)
+    skip, overrides = _skipped(block, place), _overrides(block, method, place)
     if method in ("compressed-tensors", "compressed_tensors"):
         bits = next((bits for pattern, bits in overrides if pattern == "Linear"), None)
         sized = True
     elif algorithm == "mixed_precision" and isinstance(block.get("quantized_layers"), Mapping):
         bits, sized = None, True
-        overrides += _listed(block["quantized_layers"], _modelopt_layer, where)
+        overrides += _listed(block["quantized_layers"], _modelopt_layer, place)
     else:
-        bits = _bits(block, method, where)
+        bits = _bits(block, method, place)
         sized = bits is not None
     if str(config.get("expert_dtype") or block.get("expert_dtype")).lower() == "fp4":
         overrides.append(("mlp.experts", FORMATS["mxfp4"].bits))
     head = block.get("lm_head") is True
     if method in ("exl2", "exl3"):
         head = True
-        overrides.append(("lm_head", _number(block, ("head_bits",), 6, where)))
+        overrides.append(("lm_head", _number(block, ("head_bits",), 6, place)))
     problem = (
-        f"{where}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
+        f"{place}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
         f"say how weights are stored with weights={', '.join(f.name for f in FORMATS.values() if f.quantization)}"
     )
     return Quantization(
@@ -62,7 +62,7 @@ def read_quantization(config: Mapping[str, Any], where: str) -> Quantization | N
     )
 
 
-def _mlx(block: Mapping[str, Any], where: str) -> Quantization:
+def _mlx(block: Mapping[str, Any], place: str) -> Quantization:
     """Return MLX's format: a 16-bit scale and bias a group, the embedding and the head among what it stores so.
 
     Modules listed by name have sizes of their own, or none where they are left alone (false).
@@ -74,20 +74,20 @@ def _mlx(block: Mapping[str, Any], where: str) -> Quantization:
         mode = str(value.get("mode", block.get("mode", "affine"))).lower()
         if mode in FORMATS:
             return FORMATS[mode].bits
-        bits = _number({**block, **value}, ("bits",), 4, where)
+        bits = _number({**block, **value}, ("bits",), 4, place)
         return grouped(bits, value.get("group_size", block.get("group_size")), 32)
 
     listed = {str(name): value for name, value in block.items() if isinstance(value, Mapping) or value is False}
     return Quantization(
         method="mlx",
         bits=sized(block),
-        overrides=tuple(_listed(listed, sized, where)),
+        overrides=tuple(_listed(listed, sized, place)),
         head=True,
         embedding=True,
     )
 
 
-def _listed(modules: Mapping[str, Any], sized: Callable[[Any], float | None], where: str) -> list[tuple[str, float]]:
+def _listed(modules: Mapping[str, Any], sized: Callable[[Any], float | None], place: str) -> list[tuple[str, float]]:
     """Return (pattern, bits) of modules listed one by one, one pattern for those alike in all layers but the number.
 
     Experts, which stand in one tensor here, are taken together.
@@ -106,10 +106,10 @@ def _listed(modules: Mapping[str, Any], sized: Callable[[Any], float | None], wh
     pairs = []
     for (rest, bits), numbers in alike.items():
         if numbers == [""]:
-            pairs.append((checked_pattern(rest, where), bits))
+            pairs.append((checked_pattern(rest, place), bits))
         else:
             several = "|".join(sorted({n for n in numbers if n}, key=int))
-            pairs.append((checked_pattern(rf"re:model\.layers\.(?:{several})\.{re.escape(rest)}(?:\.|$)", where), bits))
+            pairs.append((checked_pattern(rf"re:model\.layers\.(?:{several})\.{re.escape(rest)}(?:\.|$)", place), bits))
     return pairs
 
 
@@ -123,19 +123,19 @@ def _modelopt_layer(value: object) -> float | None:
     return MODELOPT.get(str(named).upper())
 
 
-def _quark(block: Mapping[str, Any], where: str) -> tuple[float | None, list[tuple[str, float]]]:
+def _quark(block: Mapping[str, Any], place: str) -> tuple[float | None, list[tuple[str, float]]]:
     """Return AMD Quark's bits per element, and (pattern, bits) of its layers stored otherwise."""
-    everywhere, pairs = _quark_bits(block.get("global_quant_config"), where), []
+    everywhere, pairs = _quark_bits(block.get("global_quant_config"), place), []
     for key in ("layer_type_quant_config", "layer_quant_config"):
         layers = block.get(key)
         for name, scheme in layers.items() if isinstance(layers, Mapping) else ():
-            bits = _quark_bits(scheme, where)
+            bits = _quark_bits(scheme, place)
             if bits is not None and bits != everywhere:
-                pairs.append((checked_pattern("Linear" if str(name) == "nn.Linear" else str(name), where), bits))
+                pairs.append((checked_pattern("Linear" if str(name) == "nn.Linear" else str(name), place), bits))
     return everywhere, pairs
 
 
-def _quark_bits(scheme: object, where: str) -> float | None:
+def _quark_bits(scheme: object, place: str) -> float | None:
     """Return bits per element of one of AMD Quark's schemes; one of two steps is stored as its last one says."""
     stated = scheme.get("weight") if isinstance(scheme, Mapping) else None
     if isinstance(stated, list) and stated:
@@ -178,21 +178,21 @@ SKIP_KEYS = (
 )
 
 
-def _skipped(block: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def _skipped(block: Mapping[str, Any], place: str) -> tuple[str, ...]:
     """Return the modules left alone: listed by name or pattern, or by GPTQ's '-:' rules."""
     patterns = []
     for key in SKIP_KEYS:
         listed = block.get(key) or []
         if not isinstance(listed, (list, tuple)):
-            raise SpecError(f"{where}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
-        patterns += [checked_pattern(str(name), where) for name in listed]
+            raise SpecError(f"{place}: quantization_config: {key} must be a list of module names, got {shown(listed)}")
+        patterns += [checked_pattern(str(name), place) for name in listed]
     dynamic = block.get("dynamic")
     if isinstance(dynamic, Mapping):
-        patterns += [checked_pattern(f"re:{str(rule)[2:]}", where) for rule in dynamic if str(rule).startswith("-:")]
+        patterns += [checked_pattern(f"re:{str(rule)[2:]}", place) for rule in dynamic if str(rule).startswith("-:")]
     return tuple(patterns)
 
 
-def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[str, float]]:
+def _overrides(block: Mapping[str, Any], method: str, place: str) -> list[tuple[str, float]]:
     """Return (pattern, bits) of modules stored otherwise than the rest: compressed-tensors' groups, GPTQ's rules."""
     pairs: list[tuple[str, float]] = []
     groups = block.get("config_groups")
@@ -200,55 +200,55 @@ def _overrides(block: Mapping[str, Any], method: str, where: str) -> list[tuple[
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             targets = group.get("targets") or ["Linear"]
-            bits = _group_bits(weights, where)
-            pairs += [(checked_pattern(str(t), where), bits) for t in targets] if isinstance(targets, list) else []
+            bits = _group_bits(weights, place)
+            pairs += [(checked_pattern(str(t), place), bits) for t in targets] if isinstance(targets, list) else []
     if method == "quark":
-        pairs += _quark(block, where)[1]
+        pairs += _quark(block, place)[1]
     dynamic = block.get("dynamic")
     for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
         if isinstance(change, Mapping) and not str(rule).startswith("-:"):
-            bits = _number(change, ("bits",), _number(block, ("bits",), 4, where), where)
+            bits = _number(change, ("bits",), _number(block, ("bits",), 4, place), place)
             size = change.get("group_size", block.get("group_size", 128))
-            pairs.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", where), grouped(bits, size, 16 + bits)))
+            pairs.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", place), grouped(bits, size, 16 + bits)))
     return pairs
 
 
-def _group_bits(weights: Mapping[str, Any], where: str) -> float:
+def _group_bits(weights: Mapping[str, Any], place: str) -> float:
     """Return bits per element of one compressed-tensors scheme."""
-    bits = _number(weights, ("num_bits",), 8, where)
+    bits = _number(weights, ("num_bits",), 8, place)
     if weights.get("type") == "float" and bits == 4:
         return FORMATS["nvfp4"].bits if weights.get("group_size") == 16 else FORMATS["mxfp4"].bits
     return grouped(bits, weights.get("group_size"), 16 + (0 if weights.get("symmetric", True) else bits))
 
 
-def _bits(block: Mapping[str, Any], method: str, where: str) -> float | None:
+def _bits(block: Mapping[str, Any], method: str, place: str) -> float | None:
     """Return bits per element of the matrices, None when the block does not say how they are stored."""
     if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
         return 8 + _block_scale(block.get("weight_block_size"))
     if method in ("awq", "gptq", "auto-round", "autoround", "gptq_marlin", "awq_marlin"):
-        bits = _number(block, ("bits", "w_bit"), 4, where)
+        bits = _number(block, ("bits", "w_bit"), 4, place)
         return grouped(bits, block.get("group_size", 128), 16 + bits)
     if method in ("bitsandbytes", "bnb"):
         if block.get("load_in_8bit") or block.get("_load_in_8bit"):
             return 8.0
         return 4 + 0.127 if block.get("bnb_4bit_use_double_quant") else 4.5  # QLoRA, arXiv 2305.14314, section 3
     if method in ("exl2", "exl3", "marlin"):
-        bits = _number(block, ("bits",), 4, where)
+        bits = _number(block, ("bits",), 4, place)
         return bits if method != "marlin" else grouped(bits, block.get("group_size", 128), 16)
     if method == "aqlm":
-        books, width = (_number(block, (name,), 1, where) for name in ("num_codebooks", "nbits_per_codebook"))
+        books, width = (_number(block, (name,), 1, place) for name in ("num_codebooks", "nbits_per_codebook"))
         return (
             books
             * width
-            / (_number(block, ("in_group_size",), 8, where) * _number(block, ("out_group_size",), 1, where))
+            / (_number(block, ("in_group_size",), 8, place) * _number(block, ("out_group_size",), 1, place))
         )
     if method == "quark":
-        return _quark(block, where)[0]
+        return _quark(block, place)[0]
     if method == "hqq":
         stated = block.get("quant_config")
         inner = stated.get("weight_quant_params") if isinstance(stated, Mapping) else None
         inner = inner if isinstance(inner, Mapping) else {}
-        bits = _number(inner, ("nbits",), 4, where)
+        bits = _number(inner, ("nbits",), 4, place)
         return grouped(bits, inner.get("group_size", 64), 32)
     if method.startswith("modelopt") or block.get("quant_algo"):
         named = str(block.get("quant_algo", "")).upper()
@@ -295,12 +295,12 @@ def _block_scale(size: object) -> float:
     return 0.0
 
 
-def _number(block: Mapping[str, Any], names: tuple[str, ...], default: float, where: str) -> float:
+def _number(block: Mapping[str, Any], names: tuple[str, ...], default: float, place: str) -> float:
     for name in names:
         value = block.get(name)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 32:
-                raise SpecError(f"{where}: quantization_config: {name} must be from 1 to 32, got {shown(value)}")
+                raise SpecError(f"{place}: quantization_config: {name} must be from 1 to 32, got {shown(value)}")
             return float(value)
     return default
 
@@ -336,7 +336,7 @@ _REPEATED, _NESTED = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 MOST_REPEATS = 4
 
 
-def checked_pattern(pattern: str, where: str) -> str:
+def checked_pattern(pattern: str, place: str) -> str:
     """Return a pattern that can be matched; refuse a broken regular expression."""
     if pattern.startswith("re:"):
         try:
@@ -345,7 +345,7 @@ def checked_pattern(pattern: str, where: str) -> str:
                 raise re.error("repeats within repeats take forever")
         except (re.error, RecursionError, OverflowError) as error:
             raise SpecError(
-                f"{where}: quantization_config: {shown(pattern)} is no regular expression ({error})"
+                f"{place}: quantization_config: {shown(pattern)} is no regular expression ({error})"
             ) from None
     return pattern
 

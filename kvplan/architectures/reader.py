@@ -40,7 +40,7 @@ def read_model(
     *,
     name: str,
     title: str = "",
-    where: str,
+    place: str,
     source: Source,
     classes: Defaults,
     as_family: str | None = None,
@@ -50,7 +50,7 @@ def read_model(
     `classes` are the defaults of transformers' config classes, which fill what the file leaves out; `as_family` is the
     architecture to read the file as, whatever it states.
     """
-    config = text_config(raw, where, classes, as_family)
+    config = text_config(raw, place, classes, as_family)
     assumed = assumptions(config, stated_type(from_params(raw)), as_family)
     body = FAMILIES[config.model_type](config)
     holder = config if config.parent is None else config.parent
@@ -69,7 +69,7 @@ def read_model(
         layers=body.layers,
         outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
-        quantization=read_quantization(raw, where) or read_quantization(config.raw, where),
+        quantization=read_quantization(raw, place) or read_quantization(config.raw, place),
         notes=assumed + body.notes + remarks(config) + (by_class(raw) if as_family is None else ()),
         assumed=assumed,
         vision=sight(config),
@@ -111,37 +111,37 @@ def remarks(c: Config) -> tuple[str, ...]:
     return notes
 
 
-def text_config(raw: Mapping[str, Any], where: str, classes: Defaults, as_family: str | None = None) -> Config:
+def text_config(raw: Mapping[str, Any], place: str, classes: Defaults, as_family: str | None = None) -> Config:
     """Return the Config the family reads: the file itself, or the language model nested in a multimodal file."""
     if not isinstance(raw, Mapping):
-        return Config(raw, where, FAMILIES, classes=classes)
+        return Config(raw, place, FAMILIES, classes=classes)
     raw = from_params(raw)
     thinker = raw.get("thinker_config")  # what engines serve of Qwen's Omni models; the talker stands beside it
     if isinstance(thinker, Mapping) and stated_type(thinker) in TOWERS:
-        raw, where = thinker, f"{where}: thinker_config"
+        raw, place = thinker, f"{place}: thinker_config"
     stated = known_type(raw)
     if as_family is not None:
         from kvplan.architectures.assumed import forced
 
-        return read_under(raw, where, classes, forced(raw, as_family, where, FAMILIES))
-    inside = inner_model(raw, where)
+        return read_under(raw, place, classes, forced(raw, as_family, place, FAMILIES))
+    inside = inner_model(raw, place)
     if stated in FAMILIES and (inside is None or any(raw.get(name) for name in SPELLINGS["num_hidden_layers"])):
-        return Config({**raw, "model_type": stated}, where, FAMILIES, classes=classes)
+        return Config({**raw, "model_type": stated}, place, FAMILIES, classes=classes)
     if stated in TOWERS:
         from kvplan.architectures.towers import language_model
 
-        return language_model(raw, stated, where, classes)
+        return language_model(raw, stated, place, classes)
     if inside is not None:
-        inner, place = inside
+        inner, nested = inside
         outer = stated or "unnamed"
-        holder = Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
-        return Config(inner, place, FAMILIES, holder)
+        holder = Config({**raw, "model_type": outer}, place, {outer: None}, classes=classes)
+        return Config(inner, nested, FAMILIES, holder)
     if not stated:
-        return Config(raw, where, FAMILIES, classes=classes)
+        return Config(raw, place, FAMILIES, classes=classes)
     from kvplan.architectures.assumed import refuse_encoder
 
-    refuse_encoder(raw, stated, where)
-    return read_under(raw, where, classes, None)
+    refuse_encoder(raw, stated, place)
+    return read_under(raw, place, classes, None)
 
 
 #: what Mistral's params.json states and no config.json
@@ -188,35 +188,35 @@ def by_class(raw: Mapping[str, Any]) -> tuple[str, ...]:
     return () if stated == read else (f"{shown(stated)} is read as {read}, by the class the file names",)
 
 
-def inner_model(raw: Mapping[str, Any], where: str, depth: int = 2) -> tuple[Mapping[str, Any], str] | None:
+def inner_model(raw: Mapping[str, Any], place: str, depth: int = 2) -> tuple[Mapping[str, Any], str] | None:
     """Return the nested language model of a known family, and where it stands; None without one."""
     for nest in NESTS:
         inner = raw.get(nest)
         if isinstance(inner, Mapping):
-            place = f"{where}: {nest}"
+            nested = f"{place}: {nest}"
             if stated_type(inner) in FAMILIES:
-                return inner, place
-            if depth and (decoder := inner_model(inner, place, depth - 1)) is not None:
+                return inner, nested
+            if depth and (decoder := inner_model(inner, nested, depth - 1)) is not None:
                 return decoder
     return None
 
 
-def read_under(raw: Mapping[str, Any], where: str, classes: Defaults, family: str | None) -> Config:
+def read_under(raw: Mapping[str, Any], place: str, classes: Defaults, family: str | None) -> Config:
     """Return the Config of a file, or of the language model nested in it, read as `family`: the plain one for None."""
-    inner, place = raw, where
+    inner, nested = raw, place
     while not any(inner.get(name) for name in SPELLINGS["num_hidden_layers"]):
         nest = next((n for n in NESTS if isinstance(inner.get(n), Mapping)), None)
         if nest is None:
             break
-        inner, place = inner[nest], f"{place}: {nest}"
+        inner, nested = inner[nest], f"{nested}: {nest}"
     outer, read = stated_type(raw) or "unnamed", family
     if read is None:
         from kvplan.architectures.assumed import read_as, refuse_halves
 
-        refuse_halves(raw, outer, where)
-        read = read_as(inner, stated_type(inner) or outer, place, FAMILIES, classes)
-    holder = None if inner is raw else Config({**raw, "model_type": outer}, where, {outer: None}, classes=classes)
-    return Config({**inner, "model_type": read}, place, FAMILIES, holder, classes)
+        refuse_halves(raw, outer, place)
+        read = read_as(inner, stated_type(inner) or outer, nested, FAMILIES, classes)
+    holder = None if inner is raw else Config({**raw, "model_type": outer}, place, {outer: None}, classes=classes)
+    return Config({**inner, "model_type": read}, nested, FAMILIES, holder, classes)
 
 
 def assumptions(c: Config, stated: str, as_family: str | None) -> tuple[str, ...]:
@@ -271,5 +271,5 @@ def dtype(c: Config) -> str:
     stated = c.get("dtype", None) or (c.parent.get("dtype", None) if c.parent else None) or "bfloat16"
     named = _SHORT.get(str(stated).removeprefix("torch."), str(stated).removeprefix("torch."))
     if named not in DTYPE_BITS:
-        raise SpecError(f"{c.where}: dtype must be one of {', '.join(DTYPE_BITS)}, got {shown(stated)}")
+        raise SpecError(f"{c.place}: dtype must be one of {', '.join(DTYPE_BITS)}, got {shown(stated)}")
     return named

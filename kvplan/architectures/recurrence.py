@@ -84,7 +84,7 @@ def named_mamba2(c: Config, hidden: int) -> Part:
     inner = c.size("mamba_expand", 2) * hidden
     if dim not in ("auto", None) and c.whole("mamba_d_head", dim) * heads != inner:
         raise SpecError(
-            f"{c.where}: mamba_n_heads {heads} x mamba_d_head {dim} must equal mamba_expand x hidden_size = {inner}"
+            f"{c.place}: mamba_n_heads {heads} x mamba_d_head {dim} must equal mamba_expand x hidden_size = {inner}"
         )
     return mamba2(
         c,

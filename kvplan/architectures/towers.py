@@ -52,12 +52,12 @@ def tower(
     return register
 
 
-def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes: Defaults) -> Config:
+def language_model(raw: Mapping[str, Any], model_type: str, place: str, classes: Defaults) -> Config:
     """Return the text part's Config; its parent is the whole file, which then says whether the head is tied."""
     kind: Tower = TOWERS[model_type]
     outer = Config(
         {**{k: v for k, v in raw.items() if v is not None}, "model_type": model_type},
-        where,
+        place,
         {model_type: None},
         classes=classes,
     )
@@ -65,7 +65,7 @@ def language_model(raw: Mapping[str, Any], model_type: str, where: str, classes:
     stated = dict(raw) if flat else outer.nested(kind.nest, model_type=kind.text).raw
     inner = Config(
         {**stated, "model_type": kind.text} if kind.fixed or flat else stated,
-        where if flat else f"{where}: {kind.nest}",
+        place if flat else f"{place}: {kind.nest}",
         FAMILIES,
         outer,
     )
@@ -126,7 +126,7 @@ def tensors(prefix: str, layers: int = 1, **shapes: tuple[int, ...]) -> tuple[We
 def part(outer: Config, name: str, model_type: str) -> Config:
     """Return a nested object read as `model_type` whatever it states (some old files repeat the outer one)."""
     stated = outer.nested(name, model_type=model_type)
-    return Config({**stated.raw, "model_type": model_type}, stated.where, {model_type: None}, outer)
+    return Config({**stated.raw, "model_type": model_type}, stated.place, {model_type: None}, outer)
 
 
 def pair(c: Config, name: str) -> tuple[int, int]:
@@ -135,7 +135,7 @@ def pair(c: Config, name: str) -> tuple[int, int]:
     if not isinstance(value, (list, tuple)):
         return c.size(name), c.size(name)
     if len(value) != 2:
-        raise SpecError(f"{c.where}: {name} must be one number or two, got {shown(value)}")
+        raise SpecError(f"{c.place}: {name} must be one number or two, got {shown(value)}")
     return c.whole(name, value[0]), c.whole(name, value[1])
 
 
@@ -143,7 +143,7 @@ def patches(c: Config) -> int:
     """Return how many patches an image is cut into."""
     (height, width), (rows, cols) = pair(c, "image_size"), pair(c, "patch_size")
     if height < rows or width < cols:
-        raise SpecError(f"{c.where}: patch_size {c.get('patch_size')} is larger than image_size {c.get('image_size')}")
+        raise SpecError(f"{c.place}: patch_size {c.get('patch_size')} is larger than image_size {c.get('image_size')}")
     return (height // rows) * (width // cols)
 
 

@@ -89,7 +89,7 @@ def eyes(outer: Config, default: str, *, fixed: bool = False) -> tuple[Config, t
     """Return the vision part and its tensors; its model_type chooses them unless `fixed`."""
     c = part(outer, "vision_config", default) if fixed else outer.nested("vision_config", model_type=default)
     if c.model_type not in VISION:
-        raise UnknownName("vision architecture", c.model_type, VISION, f"{c.where}: known: {', '.join(sorted(VISION))}")
+        raise UnknownName("vision architecture", c.model_type, VISION, f"{c.place}: known: {', '.join(sorted(VISION))}")
     return c, VISION[c.model_type](c)
 
 

@@ -143,7 +143,7 @@ def _model_at(path: Path, as_family: str | None) -> ModelSpec:
         raw["quantization_config"] = {"quant_method": "modelopt", **(described if isinstance(described, dict) else {})}
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
     spec = read_model(
-        raw, name=name, where=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
+        raw, name=name, place=path.name, source=_here(path), classes=class_defaults(), as_family=as_family
     )
     return replace(spec, file_bytes=tensor_bytes(path.parent) if path.name == "config.json" else None)
 
@@ -175,7 +175,7 @@ def _gguf_at(path: Path, as_family: str | None) -> ModelSpec:
     spec = read_model(
         header.config,
         name=path.stem,
-        where=path.name,
+        place=path.name,
         source=_here(path),
         classes=class_defaults(),
         as_family=as_family,
@@ -223,7 +223,7 @@ def _model_file(
     spec = read_model(
         config,
         **titles(raw, name, location),
-        where=location,
+        place=location,
         source=source,
         classes=class_defaults(),
         as_family=as_family,

@@ -34,28 +34,28 @@ Read = Callable[[Row, str], Arrival]
 # -- values ---------------------------------------------------------------------------------------
 
 
-def _count(value: object, where: str, least: int) -> int:
-    number = _number(value, where)
+def _count(value: object, location: str, least: int) -> int:
+    number = _number(value, location)
     if not least <= number <= MOST_TOKENS or number != int(number):
-        raise SpecError(f"{where}: expected a whole number of tokens from {least}, got {shown(value)}")
+        raise SpecError(f"{location}: expected a whole number of tokens from {least}, got {shown(value)}")
     return int(number)
 
 
-def _number(value: object, where: str) -> float:
+def _number(value: object, location: str) -> float:
     try:
         number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise SpecError(f"{where}: expected a number, got {shown(value)}")
+        raise SpecError(f"{location}: expected a number, got {shown(value)}")
     return number
 
 
-def _moment(value: str, where: str) -> float:
+def _moment(value: str, location: str) -> float:
     """Return a time of day or a number of seconds as seconds."""
     text = value.strip()
     if ":" not in text:
-        return _number(text, where)
+        return _number(text, location)
     base, sign, zone = text, "", ""
     for mark in ("+", "Z"):
         if mark in text[11:]:
@@ -64,7 +64,7 @@ def _moment(value: str, where: str) -> float:
         moment = datetime.fromisoformat(base[:MICROSECONDS] + sign + zone)
     except ValueError:
         raise SpecError(
-            f"{where}: expected a date and time, as in 2023-11-16 18:15:46.68, got {shown(value)}"
+            f"{location}: expected a date and time, as in 2023-11-16 18:15:46.68, got {shown(value)}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -77,71 +77,71 @@ def hash_of(text: str) -> int:
 # -- formats of rows ------------------------------------------------------------------------------
 
 
-def azure(row: Row, where: str) -> Arrival:
+def azure(row: Row, location: str) -> Arrival:
     """Read a row of Azure's traces of LLM inference (Splitwise and after)."""
     return Arrival(
-        _moment(row["TIMESTAMP"], f"{where}: TIMESTAMP"),
-        _count(row["ContextTokens"], f"{where}: ContextTokens", 1),
-        _count(row["GeneratedTokens"], f"{where}: GeneratedTokens", 0),
+        _moment(row["TIMESTAMP"], f"{location}: TIMESTAMP"),
+        _count(row["ContextTokens"], f"{location}: ContextTokens", 1),
+        _count(row["GeneratedTokens"], f"{location}: GeneratedTokens", 0),
     )
 
 
-def mooncake_csv(row: Row, where: str) -> Arrival:
+def mooncake_csv(row: Row, location: str) -> Arrival:
     """Read a row of Mooncake's traces without hashes."""
     return Arrival(
-        _number(row["timestamp_ms"], f"{where}: timestamp_ms") / MILLI,
-        _count(row["input_length"], f"{where}: input_length", 1),
-        _count(row["output_length"], f"{where}: output_length", 0),
+        _number(row["timestamp_ms"], f"{location}: timestamp_ms") / MILLI,
+        _count(row["input_length"], f"{location}: input_length", 1),
+        _count(row["output_length"], f"{location}: output_length", 0),
     )
 
 
-def mooncake(row: Row, where: str) -> Arrival:
+def mooncake(row: Row, location: str) -> Arrival:
     """Read a line of Mooncake's traces, with the hashes of its blocks."""
-    length, hashes = _count(row.get("input_length"), f"{where}: input_length", 1), row.get("hash_ids", [])
+    length, hashes = _count(row.get("input_length"), f"{location}: input_length", 1), row.get("hash_ids", [])
     if not isinstance(hashes, list) or not all(isinstance(h, int) and 0 <= h < 1 << 60 for h in hashes):
-        raise SpecError(f"{where}: hash_ids: expected a list of whole numbers, got {shown(hashes)}")
+        raise SpecError(f"{location}: hash_ids: expected a list of whole numbers, got {shown(hashes)}")
     chain = tuple((h, min(BLOCK * (i + 1), length)) for i, h in enumerate(hashes) if BLOCK * i < length)
     return Arrival(
-        _number(row.get("timestamp"), f"{where}: timestamp") / MILLI, length,
-        _count(row.get("output_length"), f"{where}: output_length", 0), 0, chain,
+        _number(row.get("timestamp"), f"{location}: timestamp") / MILLI, length,
+        _count(row.get("output_length"), f"{location}: output_length", 0), 0, chain,
     )  # fmt: skip
 
 
-def burstgpt(row: Row, where: str) -> Arrival:
+def burstgpt(row: Row, location: str) -> Arrival:
     """Read a row of BurstGPT's traces; a failed request has no response tokens."""
     return Arrival(
-        _number(row["Timestamp"], f"{where}: Timestamp"),
-        _count(row["Request tokens"], f"{where}: Request tokens", 0) or 1,
-        _count(row["Response tokens"], f"{where}: Response tokens", 0),
+        _number(row["Timestamp"], f"{location}: Timestamp"),
+        _count(row["Request tokens"], f"{location}: Request tokens", 0) or 1,
+        _count(row["Response tokens"], f"{location}: Response tokens", 0),
     )
 
 
-def generic(row: Row, where: str) -> Arrival:
+def generic(row: Row, location: str) -> Arrival:
     """Read a row of a trace of one's own: arrival, input, output, and maybe prefix, prefix_tokens and priority."""
-    length = _count(row["input"], f"{where}: input", 1)
+    length = _count(row["input"], f"{location}: input", 1)
     prefix = str(row.get("prefix", "")).strip()
     chain: tuple[tuple[int, int], ...] = ()
     if prefix:
         told = str(row.get("prefix_tokens", "")).strip()
-        tokens = _count(told, f"{where}: prefix_tokens", 0) if told else length
+        tokens = _count(told, f"{location}: prefix_tokens", 0) if told else length
         chain = ((hash_of(prefix), min(tokens, length)),) if tokens else ()
-    rank = int(_number(row["priority"], f"{where}: priority")) if str(row.get("priority", "")).strip() else 0
-    output = _count(row["output"], f"{where}: output", 0)
-    return Arrival(_moment(row["arrival"], f"{where}: arrival"), length, output, rank, chain)
+    rank = int(_number(row["priority"], f"{location}: priority")) if str(row.get("priority", "")).strip() else 0
+    output = _count(row["output"], f"{location}: output", 0)
+    return Arrival(_moment(row["arrival"], f"{location}: arrival"), length, output, rank, chain)
 
 
-def aiperf(row: Row, where: str) -> Arrival:
+def aiperf(row: Row, location: str) -> Arrival:
     """Read a line of AIPerf's profile_export.jsonl."""
     metrics, start = row.get("metrics") or {}, (row.get("metadata") or {}).get("request_start_ns")
 
     def tokens(name: str, least: int) -> int:
         metric = metrics.get(name)
-        return _count(metric.get("value") if isinstance(metric, dict) else metric, f"{where}: metrics.{name}", least)
+        return _count(metric.get("value") if isinstance(metric, dict) else metric, f"{location}: metrics.{name}", least)
 
     failed = row.get("error") is not None
     output = 0 if failed else tokens("output_sequence_length", 0)
     length = 1 if failed else tokens("input_sequence_length", 1)
-    return Arrival(_number(start, f"{where}: metadata.request_start_ns") / NANO, length, output)
+    return Arrival(_number(start, f"{location}: metadata.request_start_ns") / NANO, length, output)
 
 
 # -- results of benchmark tools -------------------------------------------------------------------

@@ -66,19 +66,19 @@ def _json_lines(word: str) -> Iterator[Arrival]:
             number += 1
             if not line.strip():
                 continue
-            where = f"{location}: line {number}"
-            row = read_json(line, where) if line.endswith("\n") else _last(line, where)
-            yield (aiperf if "metrics" in row else mooncake)(row, where)
+            place = f"{location}: line {number}"
+            row = read_json(line, place) if line.endswith("\n") else _last(line, place)
+            yield (aiperf if "metrics" in row else mooncake)(row, place)
 
 
-def _last(line: str, where: str) -> Row:
+def _last(line: str, place: str) -> Row:
     """Return the last line of a file, which may end in the middle."""
     try:
         row = json.loads(line)
     except ValueError:
-        raise SpecError(f"{where}: ends in the middle; the file was cut off, get it again") from None
+        raise SpecError(f"{place}: ends in the middle; the file was cut off, get it again") from None
     if not isinstance(row, dict):
-        raise SpecError(f"{where}: expected an object, got {shown(row)}")
+        raise SpecError(f"{place}: expected an object, got {shown(row)}")
     return row
 
 

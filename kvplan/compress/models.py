@@ -92,7 +92,7 @@ def described(model: PreTrainedModel, name: str) -> ModelSpec:
     """Return the planner's reading of a model in memory."""
     raw = model.config.to_dict()
     raw["dtype"] = str(model.dtype).removeprefix("torch.")
-    return read_model(raw, name=name, where=name, source=SHIPPED, classes=class_defaults())
+    return read_model(raw, name=name, place=name, source=SHIPPED, classes=class_defaults())
 
 
 def weights_of(model: PreTrainedModel) -> bytes:

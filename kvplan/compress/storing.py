@@ -30,9 +30,9 @@ def saved(learned: Learned, loaded: Loaded) -> bytes:
     return bytes(safetensors.torch.save(tensors, metadata=about))
 
 
-def restored(content: bytes, loaded: Loaded, where: str) -> Learned:
+def restored(content: bytes, loaded: Loaded, location: str) -> Learned:
     """Return latents of a file; SpecError where it is none, or of a model with other layers."""
-    about = header(content, where)
+    about = header(content, location)
     try:
         tensors = safetensors.torch.load(content)
         places = sorted({int(name.split(".")[1]) for name in tensors})
@@ -41,10 +41,10 @@ def restored(content: bytes, loaded: Loaded, where: str) -> Learned:
         }
         held = {int(k): (float(a), float(b)) for k, (a, b) in json.loads(about.get("held", "{}")).items()}
     except (SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
-        raise SpecError(f"{where}: its latents cannot be read ({error})") from None
+        raise SpecError(f"{location}: its latents cannot be read ({error})") from None
     layers = len(loaded.spec.layers)
     if places and places[-1] >= layers:
-        raise SpecError(f"{where}: latents of {places[-1] + 1} layers; {loaded.spec.title} has {layers}")
+        raise SpecError(f"{location}: latents of {places[-1] + 1} layers; {loaded.spec.title} has {layers}")
     return Learned(technique=about["technique"], latents=latents, held=held)  # type: ignore[arg-type]
 
 
@@ -57,7 +57,7 @@ def restored_from(folder: str, loaded: Loaded) -> Learned:
     return restored(read_latents(folder), loaded, folder)
 
 
-def header(content: bytes, where: str) -> dict[str, str]:
+def header(content: bytes, location: str) -> dict[str, str]:
     """Return what a file of latents says of itself."""
     try:
         size = int.from_bytes(content[:8], "little")
@@ -65,5 +65,5 @@ def header(content: bytes, where: str) -> dict[str, str]:
     except (ValueError, AttributeError):
         about = {}
     if about.get("format") != FORMAT:
-        raise SpecError(f"{where}: is no file of latents; kvplan compress writes one")
+        raise SpecError(f"{location}: is no file of latents; kvplan compress writes one")
     return dict(about)

@@ -31,7 +31,7 @@ def minicpm(c: Config) -> Body:
     """Read MiniCPM and MiniCPM4: Llama with scaled embeddings, some with experts; sparse attention keeps all tokens."""
     experts = c.optional("num_experts") or 0
     if c.get("sparse_config", None) and not isinstance(c.get("sparse_config"), dict):
-        raise SpecError(f"{c.where}: sparse_config must be an object")
+        raise SpecError(f"{c.place}: sparse_config must be an object")
     bias = c.flag("attention_bias")
     if experts < 2:
         return plain(c, *full(c), qkv_bias=bias, o_bias=bias)

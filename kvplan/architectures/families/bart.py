@@ -58,7 +58,7 @@ def bart_attention(c: Config, name: str) -> Attention:
     """
     hidden, heads = c.size("hidden_size"), stated_count(c, name)
     if hidden % heads:
-        raise SpecError(f"{c.where}: {name} {heads} must divide d_model {hidden}")
+        raise SpecError(f"{c.place}: {name} {heads} must divide d_model {hidden}")
     return Attention(heads=heads, kv_heads=heads, key_dim=hidden // heads, value_dim=hidden // heads, rope=False)
 
 

@@ -20,7 +20,7 @@ def cohere(c: Config) -> Body:
     )
     window = c.optional("sliding_window")
     if "sliding" in kinds and not window:
-        raise SpecError(f"{c.where}: sliding layers without a sliding_window; state its size in tokens")
+        raise SpecError(f"{c.place}: sliding layers without a sliding_window; state its size in tokens")
     return plain(
         c,
         kinds,

@@ -16,7 +16,7 @@ def dbrx(c: Config) -> Body:
     heads = c.size("num_attention_heads")
     groups = attention.whole("kv_n_heads", attention.get("kv_n_heads", 1))
     if heads % groups:
-        raise SpecError(f"{c.where}: kv_n_heads {groups} must divide n_heads {heads}")
+        raise SpecError(f"{c.place}: kv_n_heads {groups} must divide n_heads {heads}")
     experts = moe(
         c,
         c.size("hidden_size"),

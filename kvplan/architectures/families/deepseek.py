@@ -71,14 +71,14 @@ def indexers(c: Config) -> list[str]:
     pattern = c.get("index_topk_pattern", None)
     if listed is None and pattern:
         if not isinstance(pattern, (str, list)) or len(pattern) != count:
-            raise SpecError(f"{c.where}: index_topk_pattern must have one entry a layer (F or S), got {shown(pattern)}")
+            raise SpecError(f"{c.place}: index_topk_pattern must have one entry a layer (F or S), got {shown(pattern)}")
         listed = [{"F": "full", "S": "shared"}.get(p, p) for p in pattern]
     if listed is None:
         period, offset = c.size("index_topk_freq", 1), c.size("index_skip_topk_offset", 2, low=0)
         return ["shared" if max(i - offset + 1, 0) % period else "full" for i in range(count)]
     unknown = [k for k in listed if k not in ("full", "shared")]
     if unknown:
-        raise SpecError(f"{c.where}: indexer_types has {shown(unknown[0])}; known: full, shared")
+        raise SpecError(f"{c.place}: indexer_types has {shown(unknown[0])}; known: full, shared")
     return listed
 
 

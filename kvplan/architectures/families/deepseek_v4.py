@@ -48,12 +48,12 @@ def layer_types(c: Config, count: int) -> list[str]:
         named = {ratio: name for name, ratio in RATIOS.items()}
         unknown = [n for n in numbers if n not in named]
         if unknown:
-            raise SpecError(f"{c.where}: compress_ratios has {shown(unknown[0])}; kvplan knows 0, 4 and 128")
+            raise SpecError(f"{c.place}: compress_ratios has {shown(unknown[0])}; kvplan knows 0, 4 and 128")
         listed = [named[n] for n in numbers]  # the layers that draft tokens follow the others
     if listed is None:
         listed = ["heavily_compressed_attention" if i < 2 or i % 2 == 0 else SPARSE for i in range(count)]
     if len(listed) < count or any(kind not in RATIOS for kind in listed):
-        raise SpecError(f"{c.where}: layer_types must name one of {', '.join(RATIOS)} for each of {count} layers")
+        raise SpecError(f"{c.place}: layer_types must name one of {', '.join(RATIOS)} for each of {count} layers")
     return listed[:count]
 
 
@@ -61,7 +61,7 @@ def ratios(c: Config) -> dict[str, int]:
     """Return the tokens to a compressed vector by kind of layer."""
     stated = c.get("compress_rates", None) or {}
     if not isinstance(stated, dict):
-        raise SpecError(f"{c.where}: compress_rates must be an object, got {shown(stated)}")
+        raise SpecError(f"{c.place}: compress_rates must be an object, got {shown(stated)}")
     return {kind: c.whole("compress_rates", stated.get(kind, ratio), low=0) for kind, ratio in RATIOS.items()}
 
 
@@ -70,7 +70,7 @@ def attention(c: Config, hidden: int, kind: str, ratio: int) -> Part:
     heads, dim, rank = c.size("num_attention_heads"), c.size("head_dim"), c.size("q_lora_rank")
     groups, narrow = c.size("o_groups"), c.size("o_lora_rank")
     if heads * dim % groups:
-        raise SpecError(f"{c.where}: o_groups {groups} must divide num_attention_heads x head_dim {heads * dim}")
+        raise SpecError(f"{c.place}: o_groups {groups} must divide num_attention_heads x head_dim {heads * dim}")
     weights = (*linear("self_attn.q_a_proj", rank, hidden), vector("self_attn.q_a_norm", rank))
     weights += linear("self_attn.q_b_proj", heads * dim, rank, split="heads")
     weights += (*linear("self_attn.kv_proj", dim, hidden), vector("self_attn.kv_norm", dim))

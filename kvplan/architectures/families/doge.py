@@ -12,7 +12,7 @@ from kvplan.errors import SpecError
 def doge(c: Config) -> Body:
     """Read Doge: dynamic masks made from values, learned residuals, and a window where the config has one."""
     if c.flag("is_moe"):
-        raise SpecError(f"{c.where}: kvplan reads Doge without experts only; is_moe is true")
+        raise SpecError(f"{c.place}: kvplan reads Doge without experts only; is_moe is true")
     bias, dim, groups = c.flag("attention_bias"), head_dim(c), kv_heads(c)
     masks = groups + groups * groups * dim
     extra = 2 * c.size("hidden_size") + masks

@@ -20,7 +20,7 @@ def dory(c: Config) -> Body:
     after = c.size("n_output_layers", 8, low=0)
     repeated = c.optional("n_recurrent_layers") or count - first - after
     if first + repeated + after != count:
-        raise SpecError(f"{c.where}: n_input_layers, n_recurrent_layers and n_output_layers must add up to {count}")
+        raise SpecError(f"{c.place}: n_input_layers, n_recurrent_layers and n_output_layers must add up to {count}")
     passes = loops if c.text("recurrent_kv_cache_mode", "per_loop") == "per_loop" else 1
     kinds = layer_kinds(c, lambda i: "sliding" if (i + 1) % 4 else "full")
     attention, bias = windowed(c, kinds), c.flag("attention_bias")
@@ -55,4 +55,4 @@ def paired(c: Config) -> Config:
         return c
     counts = ("num_hidden_layers", "n_input_layers", "n_recurrent_layers", "n_output_layers")
     halved = {name: c.size(name, low=0) // 2 for name in counts if c.get(name, None) is not None}
-    return Config({**c.raw, "layer_types": listed[::2], **halved}, c.where, {c.model_type: None}, c.parent, c.classes)
+    return Config({**c.raw, "layer_types": listed[::2], **halved}, c.place, {c.model_type: None}, c.parent, c.classes)

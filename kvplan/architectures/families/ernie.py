@@ -76,7 +76,7 @@ def both(c: Config, name: str, usual: int | None = None) -> tuple[int, int]:
     stated = c.get(name, usual) if usual is not None else c.get(name)
     pair = stated if isinstance(stated, (list, tuple)) else (stated, stated)
     if len(pair) != 2:
-        raise SpecError(f"{c.where}: {name} must be one number or two, of text and of images")
+        raise SpecError(f"{c.place}: {name} must be one number or two, of text and of images")
     return c.whole(name, pair[0]), c.whole(name, pair[1])
 
 

@@ -24,7 +24,7 @@ def falcon(c: Config) -> Body:
     new = c.flag("new_decoder_architecture") or legacy
     groups = (stated or heads) if new else 1 if c.flag("multi_query", True) else heads
     if heads % groups:
-        raise SpecError(f"{c.where}: n_head_kv {groups} must divide n_head {heads}")
+        raise SpecError(f"{c.place}: n_head_kv {groups} must divide n_head {heads}")
     a = gqa(c, dim=max(width, 1), groups=groups, rope=not c.flag("alibi"))
     if new:
         a = Attention(

@@ -29,7 +29,7 @@ def gemma3n(c: Config) -> Body:
     inner = c.get("intermediate_size")
     widths = inner if isinstance(inner, list) else [inner] * count
     if len(widths) != count:
-        raise SpecError(f"{c.where}: intermediate_size has {len(widths)} entries for {count} layers")
+        raise SpecError(f"{c.place}: intermediate_size has {len(widths)} entries for {count} layers")
 
     def mix(key: Hashable) -> Part:
         assert isinstance(key, tuple)
@@ -79,7 +79,7 @@ def gemma3n_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     encoder = vision.text("architecture", "mobilenetv5_300m_enc")
     if encoder not in MOBILENET_V5:
         raise UnknownName(
-            "vision architecture", encoder, MOBILENET_V5, f"{vision.where}: known: {', '.join(MOBILENET_V5)}"
+            "vision architecture", encoder, MOBILENET_V5, f"{vision.place}: known: {', '.join(MOBILENET_V5)}"
         )
     weights = tensors("vision_tower", mobilenet=(MOBILENET_V5[encoder],)) + gemma3n_audio(audio)
     for name, c in (("vision", vision), ("audio", audio)):
@@ -115,7 +115,7 @@ def gemma3n_audio(c: Config) -> tuple[Weight, ...]:
     for kernel, stride in zip(kernels, strides, strict=True):  # one column of padding on either side
         width = (width + 2 - kernel[1]) // stride[1] + 1
     if width < 1:
-        raise SpecError(f"{c.where}: input_feat_size {c.get('input_feat_size')} is too small for sscp_conv_kernel_size")
+        raise SpecError(f"{c.place}: input_feat_size {c.get('input_feat_size')} is too small for sscp_conv_kernel_size")
     return (
         *tensors(
             "audio_tower",
@@ -131,5 +131,5 @@ def grid(c: Config, name: str, default: list[list[int]]) -> list[tuple[int, int]
     """Return two (time, frequency) pairs."""
     value = c.entries(name, default) or default
     if len(value) != 2 or not all(isinstance(v, (list, tuple)) and len(v) == 2 for v in value):
-        raise SpecError(f"{c.where}: {name} must be two pairs such as [[3, 3], [3, 3]], got {shown(value)}")
+        raise SpecError(f"{c.place}: {name} must be two pairs such as [[3, 3], [3, 3]], got {shown(value)}")
     return [(c.whole(name, v[0]), c.whole(name, v[1])) for v in value]

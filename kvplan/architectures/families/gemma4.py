@@ -84,7 +84,7 @@ def gemma4_sizes(c: Config, kinds: list[str]) -> list[tuple[int | None, int | No
     if not isinstance(stated, dict) or not all(
         str(layer).isdecimal() and isinstance(own, dict) for layer, own in stated.items()
     ):
-        raise SpecError(f"{c.where}: per_layer_config must map layers to objects, got {shown(stated)}")
+        raise SpecError(f"{c.place}: per_layer_config must map layers to objects, got {shown(stated)}")
     numbered = {int(layer): own for layer, own in stated.items()}  # written '05' where there are ten or more
     owns = [numbered.get(i, {}) for i in range(len(kinds))]
     return [

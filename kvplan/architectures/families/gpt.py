@@ -74,7 +74,7 @@ def plain_mpt(c: Config, heads: int) -> None:
     stated = attention if isinstance(attention, dict) else {}
     kind, shared = stated.get("attn_type", "multihead_attention"), stated.get("kv_n_heads", heads)
     if kind != "multihead_attention" or shared not in (None, heads):
-        raise SpecError(f"{c.where}: attn_config: kvplan reads MPT with multihead_attention only, got {kind}, {shared}")
+        raise SpecError(f"{c.place}: attn_config: kvplan reads MPT with multihead_attention only, got {kind}, {shared}")
 
 
 def opt_projections(c: Config, body: Body) -> Body:
@@ -108,11 +108,11 @@ def gpt_neo_kinds(c: Config) -> list[str]:
             and isinstance(entry[1], int)
         ):
             raise SpecError(
-                f"{c.where}: attention_types must look like [[['global', 'local'], 12]], got {shown(entry)}"
+                f"{c.place}: attention_types must look like [[['global', 'local'], 12]], got {shown(entry)}"
             )
         names += list(entry[0]) * min(entry[1], 1000)
     if len(names) != layer_count(c):
-        raise SpecError(f"{c.where}: attention_types lists {len(names)} layers, num_layers says {layer_count(c)}")
+        raise SpecError(f"{c.place}: attention_types lists {len(names)} layers, num_layers says {layer_count(c)}")
     return ["sliding" if n == "local" else "full" for n in names]
 
 

@@ -57,6 +57,6 @@ def first(c: Config, name: str, unsaid: int) -> int:
     """Return a size that files give as one number or, alike, for each layer."""
     value = c.get(name, None)
     if isinstance(value, list) and any(v != value[0] for v in value):
-        raise SpecError(f"{c.where}: {name} differs between layers, which kvplan does not read")
+        raise SpecError(f"{c.place}: {name} differs between layers, which kvplan does not read")
     value = value[0] if isinstance(value, list) and value else value
     return unsaid if value is None else c.whole(name, value)

@@ -19,7 +19,7 @@ def llama4(c: Config) -> Body:
     rotated = c.entries("no_rope_layers")
     period = c.size("no_rope_layer_interval", 4)
     if rotated and len(rotated) != count:
-        raise SpecError(f"{c.where}: no_rope_layers has {len(rotated)} entries for {count} layers")
+        raise SpecError(f"{c.place}: no_rope_layers has {len(rotated)} entries for {count} layers")
     kinds = layer_kinds(c, lambda i: "chunked" if (rotated[i] if rotated else (i + 1) % period) else "full")
     chunked = windowed(c, kinds)
     step = c.size("interleave_moe_layer_step", 1)

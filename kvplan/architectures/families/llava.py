@@ -38,7 +38,7 @@ def internvl_tower(outer: Config, text: Config) -> tuple[Weight, ...]:
     c, weights = eyes(outer, "internvl_vision", fixed=True)
     ratio = outer.real("downsample_ratio", 0.5)
     if not 0 < ratio <= 1:
-        raise SpecError(f"{outer.where}: downsample_ratio must be above 0 and at most 1, got {shown(ratio)}")
+        raise SpecError(f"{outer.place}: downsample_ratio must be above 0 and at most 1, got {shown(ratio)}")
     width, hidden = c.size("hidden_size") * int(1 / ratio) ** 2, text.size("hidden_size")
     return (
         *weights,

@@ -167,7 +167,7 @@ def mamba_original(c: Config) -> Body:
     hidden, count = c.size("hidden_size"), layer_count(c)
     sizes = c.nested("ssm_cfg", model_type="mamba_ssm")
     if c.get("attn_layer_idx", None):
-        raise SpecError(f"{c.where}: attn_layer_idx: kvplan reads this format without attention only")
+        raise SpecError(f"{c.place}: attn_layer_idx: kvplan reads this format without attention only")
     inner, kernel = sizes.size("expand", 2) * hidden, sizes.size("d_conv", 4)
     if sizes.text("layer", "Mamba1") == "Mamba2":
         part = mamba2(

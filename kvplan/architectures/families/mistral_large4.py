@@ -72,7 +72,7 @@ def own_sources(c: Config, count: int) -> list[int]:
         return list(range(count))
     sources = [c.whole("kv_source_layers", s, low=0) for s in listed]
     if any(s > i or sources[s] != s for i, s in enumerate(sources)):
-        raise SpecError(f"{c.where}: kv_source_layers must name an earlier layer that stores its own latent")
+        raise SpecError(f"{c.place}: kv_source_layers must name an earlier layer that stores its own latent")
     return sources
 
 
@@ -80,7 +80,7 @@ def rotations(c: Config, count: int) -> list[bool]:
     """Return which layers rotate their keys: as no_rope_layers lists them (1: rotated), else all but each fourth."""
     listed, period = c.entries("no_rope_layers"), c.size("no_rope_layer_interval", 4)
     if listed is not None and len(listed) < count:
-        raise SpecError(f"{c.where}: no_rope_layers has {len(listed)} entries for {count} layers")
+        raise SpecError(f"{c.place}: no_rope_layers has {len(listed)} entries for {count} layers")
     return [bool(n) for n in listed[:count]] if listed is not None else [(i + 1) % period != 0 for i in range(count)]
 
 

@@ -19,7 +19,7 @@ def modernbert(c: Config) -> Body:
     kinds = layer_kinds(c, lambda i: "sliding" if i % period else "full")
     local = c.size("local_attention", 128)
     own = {**c.raw, "sliding_window": c.get("sliding_window", None) or local // 2}
-    attention = windowed(Config(own, c.where, {c.model_type: None}, c.parent, c.classes), kinds)
+    attention = windowed(Config(own, c.place, {c.model_type: None}, c.parent, c.classes), kinds)
     bias, inner = c.flag("attention_bias"), c.size("intermediate_size")
     mlp_bias = c.flag("mlp_bias")
     head = (

@@ -26,14 +26,14 @@ def nemotron_nas(c: Config) -> Body:
     hidden, heads, count = c.size("hidden_size"), c.size("num_attention_heads"), layer_count(c)
     blocks = c.per_layer("block_configs", count)
     if blocks is None:
-        raise SpecError(f"{c.where}: missing block_configs; a nemotron-nas config lists one block a layer")
+        raise SpecError(f"{c.place}: missing block_configs; a nemotron-nas config lists one block a layer")
     kinds: list[Hashable] = []
     ffns: list[Hashable] = []
     for i, block in enumerate(blocks):
         if not (
             isinstance(block, dict) and isinstance(block.get("attention"), dict) and isinstance(block.get("ffn"), dict)
         ):
-            raise SpecError(f"{c.where}: block_configs[{i}] must have 'attention' and 'ffn' objects")
+            raise SpecError(f"{c.place}: block_configs[{i}] must have 'attention' and 'ffn' objects")
         a, f = block["attention"], block["ffn"]
         group = a.get("n_heads_in_group")
         kinds.append(
@@ -67,7 +67,7 @@ def nemotron_nas(c: Config) -> Body:
 def nas_width(c: Config, hidden: int, multiplier: object) -> int:
     """Return the MLP width of a ffn_mult: two thirds of it, rounded up to a multiple of 256."""
     if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)) or not 0 < multiplier < 1000:
-        raise SpecError(f"{c.where}: ffn_mult must be a positive number, got {shown(multiplier)}")
+        raise SpecError(f"{c.place}: ffn_mult must be a positive number, got {shown(multiplier)}")
     width = int(2 * multiplier * hidden / 3)
     return -(-width // 256) * 256
 
@@ -140,7 +140,7 @@ def nemotron_kinds(c: Config) -> list[str]:
         unknown = sorted(set(pattern) - set(letters))
         if unknown:
             raise SpecError(
-                f"{c.where}: hybrid_override_pattern has {shown(unknown[0])}; "
+                f"{c.place}: hybrid_override_pattern has {shown(unknown[0])}; "
                 "known: M (mamba), * (attention), - (mlp), E (experts)"
             )
         return [letters[p] for p in pattern]
@@ -151,7 +151,7 @@ def nemotron_kinds(c: Config) -> list[str]:
                 for k in checked_kinds(c, field)
             ]
     raise SpecError(
-        f"{c.where}: missing hybrid_override_pattern; a nemotron_h config must state its layers (M, *, -, E)"
+        f"{c.place}: missing hybrid_override_pattern; a nemotron_h config must state its layers (M, *, -, E)"
     )
 
 
@@ -160,5 +160,5 @@ def checked_kinds(c: Config, field: str) -> list[object]:
     kinds = c.entries(field) or []
     for kind in kinds:
         if kind not in ("mamba", "attention", "mlp", "moe", "full_attention", "linear_attention"):
-            raise SpecError(f"{c.where}: {field} has {shown(kind)}; known: mamba, attention, mlp, moe")
+            raise SpecError(f"{c.place}: {field} has {shown(kind)}; known: mamba, attention, mlp, moe")
     return kinds

@@ -19,7 +19,7 @@ def plamo2(c: Config) -> Body:
     step, window = c.size("mamba_step", 2), c.optional("attention_window_size")
     whole = {c.whole("full_attention_idx", i, low=0) for i in c.entries("full_attention_idx") or []}
     if any(i >= count for i in whole):
-        raise SpecError(f"{c.where}: full_attention_idx names a layer beyond the {count} there are")
+        raise SpecError(f"{c.place}: full_attention_idx names a layer beyond the {count} there are")
 
     def kind(i: int) -> str:
         attending = i == count - 1 if count <= step // 2 else i % step == step // 2

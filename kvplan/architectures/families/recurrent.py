@@ -58,7 +58,7 @@ def rwkv6(c: Config) -> Body:
     hidden, count, dim = c.size("hidden_size"), layer_count(c), c.size("head_size", 64)
     wide = c.optional("attention_hidden_size") or hidden
     if wide % dim:
-        raise SpecError(f"{c.where}: head_size {dim} must divide attention_hidden_size {wide}")
+        raise SpecError(f"{c.place}: head_size {dim} must divide attention_hidden_size {wide}")
     inner = c.optional("intermediate_size") or int(hidden * 3.5) // 32 * 32
     finch = c.model_type == "rwkv6"
     state = Recurrent(name="rwkv", conv_channels=0, conv_kernel=1, state=wide * dim, state_bits=32)
@@ -82,7 +82,7 @@ def rwkv7(c: Config) -> Body:
     """
     hidden, count, dim = c.size("hidden_size"), layer_count(c), c.size("head_dim", 64)
     if hidden % dim:
-        raise SpecError(f"{c.where}: head_dim {dim} must divide hidden_size {hidden}")
+        raise SpecError(f"{c.place}: head_dim {dim} must divide hidden_size {hidden}")
     inner = c.optional("intermediate_size") or int(c.real("hidden_ratio", 4.0) * hidden)
     state = Recurrent(name="rwkv7", conv_channels=0, conv_kernel=1, state=hidden * dim, state_bits=32)
     weights: tuple[Weight, ...] = (

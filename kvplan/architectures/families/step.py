@@ -84,7 +84,7 @@ def without_drafts(c: Config, count: int) -> Config:
         if isinstance(c.raw.get(name), list)
         and len(c.raw[name]) == count + (c.optional("num_nextn_predict_layers") or 0)
     }
-    return Config({**c.raw, **longer}, c.where, {c.model_type: None}, c.parent, c.classes)
+    return Config({**c.raw, **longer}, c.place, {c.model_type: None}, c.parent, c.classes)
 
 
 @tower("step3p5", "step3p7")

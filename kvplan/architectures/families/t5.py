@@ -39,7 +39,7 @@ def t5(c: Config) -> Body:
     )
     reach = c.text("encoder_attention_type", "local") if t == "longt5" else "local"
     if reach not in ("local", "transient-global"):
-        raise SpecError(f"{c.where}: encoder_attention_type must be local or transient-global, got {shown(reach)}")
+        raise SpecError(f"{c.place}: encoder_attention_type must be local or transient-global, got {shown(reach)}")
     outside = reach == "transient-global"
     outer = repeated(
         "encoder.layers", own + ffn + everywhere + (vector("norms", hidden, 3 if outside else 2),), encoders
@@ -62,7 +62,7 @@ def t5(c: Config) -> Body:
 def t5gemma_decoder(c: Config) -> Body:
     """T5Gemma's decoder: Gemma 2 with cross-attention, which reads vectors as wide as the encoder's."""
     if c.parent is None:
-        raise SpecError(f"{c.where}: a t5_gemma_module is half a model; give the whole t5gemma config")
+        raise SpecError(f"{c.place}: a t5_gemma_module is half a model; give the whole t5gemma config")
     hidden, bias, inner = c.size("hidden_size"), c.flag("attention_bias"), c.size("intermediate_size")
     encoder = c.parent.nested("encoder", model_type="t5_gemma_module")
     kinds = layer_kinds(c, every(2, "sliding"))
