@@ -32,6 +32,8 @@ from kvplan.specs.serving_profile import calibration
 CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
 #: the longest prompt that vLLM's benchmark keeps of ShareGPT [token]
 LONGEST = 1024
+#: vLLM's benchmark takes the same prompts of it at every rate: its seed is 0 unless told (benchmark_serving.py)
+SAMPLED = "sharegpt"
 #: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
 CUT, CUT_SPREAD = "suite_D", 0.04
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
@@ -56,7 +58,7 @@ def lengths(row, words: str, n: int, rng) -> tuple[np.ndarray, np.ndarray]:
         spread = CUT_SPREAD if CUT in words else 0.0
         prompts = row.prompt * (rng.uniform(1 - spread, 1 + spread, n) if spread else rng.exponential(1.0, n))
         outputs = np.minimum(rng.exponential(uncut(row.output, cap), n), cap)
-    elif "sharegpt" in words:
+    elif SAMPLED in words:
         prompts = np.minimum(rng.exponential(uncut(row.prompt, LONGEST), n), LONGEST)
         outputs = rng.exponential(row.output, n)
     else:
@@ -72,6 +74,11 @@ def uncut(mean: float, cap: float) -> float:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if middle * -np.expm1(-cap / middle) < mean else (low, middle)
     return high
+
+
+def again(row, words: str) -> bool:
+    """Return whether a run's prompts were sent before, to an engine that keeps prefixes."""
+    return row.arrival == OPEN and caches(row) and (OWN_PROCESS in words or SAMPLED in words)
 
 
 def caches(row) -> bool:
@@ -111,7 +118,7 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
     run = int(row.requests) or 10 * max(int(row.concurrency), 1)
     runs = max(-(-LEAST // run), 1) if row.arrival == OPEN else 1
     known = room >= 1.1 * (row.prompt + row.output) / 16  # else it did not run with our memory rules: taken to hold all
-    kept = row.arrival == OPEN and known and caches(row) and OWN_PROCESS in words
+    kept = known and again(row, words)
     prompts, outputs = lengths(row, words, run if kept else run * runs, rng)
     most = min(sequences(row, words), 1024)
     if not known:
@@ -143,8 +150,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
 def sent(row, prompts, outputs, run: int, runs: int, kept: bool, rng):
     """Yield the runs, each of which begins and ends empty.
 
-    AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py): what an engine with a prefix
-    cache still has of them is found. A run before, which is not counted, leaves them there.
+    AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py), vLLM's benchmark those of one
+    seed: what an engine with a prefix cache still has of them is found. A run before, which is not counted, leaves them.
     """
     for k in range(runs + kept):
         at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)
