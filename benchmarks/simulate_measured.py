@@ -32,8 +32,9 @@ from kvplan.specs.serving_profile import calibration
 CAPS = {"max 512 out": 512, "max 256 out": 256, "max 1024 out": 1024}
 #: the longest prompt that vLLM's benchmark keeps of ShareGPT [token]
 LONGEST = 1024
-#: vLLM's benchmark takes the same prompts of it at every rate: its seed is 0 unless told (benchmark_serving.py)
-SAMPLED = "sharegpt"
+#: the collection of IOG-Foundation sends 200 prompts of ShareGPT, those of vLLM's benchmark at seed 0, at 32, 16, 8, 4 and
+#: 1 requests a second in this order to one server (its README and the dates of its results): only 32 finds none of them
+SAMPLED, AGAIN, FIRST_RATE = "sharegpt", "200 prompts only", 32.0
 #: AccelMark's prompts of suite D, cut to a length: P99 over P50 is 1.045 (suites/README.md of the collection)
 CUT, CUT_SPREAD = "suite_D", 0.04
 #: AccelMark runs the engine in its own process, and does not hand on the max_num_seqs that its notes state: vLLM's
@@ -78,7 +79,8 @@ def uncut(mean: float, cap: float) -> float:
 
 def again(row, words: str) -> bool:
     """Return whether a run's prompts were sent before, to an engine that keeps prefixes."""
-    return row.arrival == OPEN and caches(row) and (OWN_PROCESS in words or SAMPLED in words)
+    repeated = OWN_PROCESS in words or (AGAIN in words and row.rate != FIRST_RATE)
+    return row.arrival == OPEN and caches(row) and repeated
 
 
 def caches(row) -> bool:
@@ -150,8 +152,8 @@ def simulated(row, words: str, profile, engine, seed: int = 0):
 def sent(row, prompts, outputs, run: int, runs: int, kept: bool, rng):
     """Yield the runs, each of which begins and ends empty.
 
-    AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py), vLLM's benchmark those of one
-    seed: what an engine with a prefix cache still has of them is found. A run before, which is not counted, leaves them.
+    AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py), and so do others (`again`): what
+    an engine with a prefix cache still has of them is found. A run before, which is not counted, leaves them there.
     """
     for k in range(runs + kept):
         at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)
