@@ -165,7 +165,7 @@ def sent(row, prompts, outputs, run: int, runs: int, kept: bool, rng):
     """Yield the runs, each of which begins and ends empty.
 
     AccelMark sends the same prompts at every rate, three times each (loadgen/loadgen.py), and so do others (`again`):
-    what an engine with a prefix cache still has of them is found. A run before, which is not counted, leaves them there.
+    what an engine with a prefix cache still has of them is found. A run before, uncounted, leaves them there.
     """
     for k in range(runs + kept):
         at = np.cumsum(-np.log1p(-rng.random(run))) / row.rate if row.arrival == OPEN else np.zeros(run)
