@@ -403,4 +403,4 @@ def test_only_the_command_line_names_flags(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda p: p.stem)
 def test_a_command_is_short(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
-    assert lines <= (170 if path.stem == "options" else 120)
+    assert lines <= 120
