@@ -14,8 +14,8 @@ ORDER = (
 #: modules that are not called like their command (`list` is Python's own), and what is no command
 MODULES = {"list": "listing"}
 NONE = {
-    "options", "format_options", "row_options", "delivery", "flags", "compact", "ending", "running", "ranges", "streams", "notebook",
-    "completion", "paging", "waiting", "names",
+    "options", "format_options", "row_options", "delivery", "flags", "compact", "ending", "running", "ranges",
+    "streams", "notebook", "completion", "paging", "waiting", "names",
 }  # fmt: skip
 
 
