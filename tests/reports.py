@@ -92,7 +92,8 @@ REPORTS: dict[str, str] = {
     "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
     "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 --full {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
-    "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline --full {DAY}",
+    "recommend-api-cheaper": "recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline "
+    f"--full {DAY}",
     "recommend-beyond-context": "recommend -w doc-qa -m llama3-70b --allow-long-context "
     f"-g b200 -t baseline -t fp8 --full {DAY}",
     "recommend-images": f"recommend -w video-qa -m llama3.2-11b-vision -g h100 -t baseline --full {DAY}",
@@ -101,7 +102,8 @@ REPORTS: dict[str, str] = {
     "--weights bf16 --weights fp8 --max-gpus 16 -g h100 -g a100-80gb-sxm -t baseline -t int8",
     "recommend-energy": f"{CHAT} --objective energy -g h100 -g l40s -t baseline -t fp8",
     "recommend-latency": f"{CHAT} --objective latency -g rtx-4090 -g h100 --max-gpus 2 -t baseline",
-    "recommend-no-limit": f"recommend -w batch-summaries -m qwen3-32b --ttft none --tpot none -g h100 -t fp8 --full {DAY}",
+    "recommend-no-limit": "recommend -w batch-summaries -m qwen3-32b --ttft none --tpot none -g h100 -t fp8 "
+    f"--full {DAY}",
     "recommend-own-price": f"{CHAT} -g h200 --price 1.5/h -t baseline -t fp8",
     "recommend-own-scores": f"{CHAT} -g h100 -t baseline -t fp8 --quality scores.yaml --max-quality-drop 3%",
     "recommend-old-prices": f"{CHAT.replace('2026-11-24', '2028-01-01')} -g h100 -t baseline",

@@ -27,7 +27,7 @@ def page(r: Recommendation) -> Page:
     """Return the answer, its range and limits, the command, the bill, the reasons, and the next best on each GPU."""
     plans = [*([r.plan] if r.plan else []), *r.alternatives]
     gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
-    gpus = gpus[: max(OTHERS, r.named)] if r.alternatives else []
+    shown = gpus[: max(OTHERS, r.named)] if r.alternatives else ()
     return Page.of(
         Text(answer(r), "answer"),
         (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
@@ -42,8 +42,8 @@ def page(r: Recommendation) -> Page:
         confirmed_words(r.confirmed, r.demand),
         without(bill_table(r), BASIS),
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
-        side_by_side(gpus, r),
-        legend(gpus, r.demand.limits, timed=False) if gpus else None,
+        side_by_side(shown, r),
+        legend(shown, r.demand.limits, timed=False) if shown else None,
         None if r.plan else notes("What cannot be used", few(rejected(r), REJECTED, "reason")),
         Text(more(r), "quiet"),
     )
