@@ -30,9 +30,9 @@ USUAL = "-t fp8 -t int4 -t mhc:4x -t mhc:8x -t h2o:20% -t streaming:4,4096 -t mh
 SERVER = f"load -m llama3.1-70b -g h200 --tp 4 --isl 4000 --osl 500 {DAY}"
 SMALL = f"load -m llama3.1-8b -g h100 --isl 1000 --osl 200 {DAY}"
 THREE = "-g h100 -g h200 -g b200"
-DOCS = f"recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 {DAY}"
+DOCS = f"recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --full {DAY}"
 TRACE = f"simulate --trace trace.csv -m llama3.1-8b -g h100 {DAY}"
-CHAT = f"recommend -w chat -m llama3.1-8b {DAY}"
+CHAT = f"recommend -w chat -m llama3.1-8b --full {DAY}"
 
 #: GPUs that a report over all of them is made from, so that a new GPU changes no golden file
 PINNED = (
@@ -81,26 +81,29 @@ REPORTS: dict[str, str] = {
     "memory-trtllm": "memory -m llama3.1-8b -c 8k -g h100 --engine trtllm",
     "memory-no-fit": "memory -m llama3.1-70b -c 8k -g h100",
     "recommend": f"{DOCS} --ttft 5s --tpot 50ms --max-quality-drop 1% {THREE} -t baseline -t fp8 -t mhc:4x -t h2o:20%",
+    "recommend-short": f"{DOCS.replace(' --full', '')} --ttft 10s -g h200 -g mi300x -g l4 -t baseline -t fp8",
     "recommend-any-technique": f"{DOCS} --any-technique -g h200 -g mi300x -t baseline -t mhc:4x -t h2o:20% -t int4",
-    "recommend-infeasible": f"{DOCS} --ttft 1ms -g h200 -t baseline -t fp8",
+    "recommend-infeasible": f"{DOCS.replace(' --full', '')} --ttft 1ms -g h200 -t baseline -t fp8",
     "recommend-too-few-gpus": f"{DOCS} --max-gpus 8 -g b200 -g l4 -t baseline -t fp8",
     "recommend-vary": f"{CHAT} -g h100 -t baseline --vary load=1,10 --vary price=1.99,2.49",
     "recommend-engines": f"{CHAT} -g h100 -t baseline -t fp8 --engine any",
     "recommend-speculative": f"{CHAT.replace('8b', '70b')} --speculative eagle3 -g h200 -t baseline -t fp8",
     "recommend-not-started": f"{CHAT.replace('llama3.1-8b', 'deepseek-v3')} --speculative eagle3 -g h200 -t baseline",
     "recommend-alike": f"recommend -m llama3.1-70b --isl 4000 --osl 500 --rate 2/s --ttft 2s -g b200 {DAY}",
-    "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 {DAY}",
+    "recommend-bursts": f"recommend -w code-assistant -m llama3.1-70b -g b300 -g h100 -t baseline -t fp8 --full {DAY}",
     "recommend-own": f"{CHAT} --own -g h100 -g l40s -t baseline -t fp8",
-    "recommend-api-cheaper": f"recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline {DAY}",
+    "recommend-api-cheaper": "recommend -w chat -m llama3.1-70b --queries-per-day 2000 -g h200 -t baseline "
+    f"--full {DAY}",
     "recommend-beyond-context": "recommend -w doc-qa -m llama3-70b --allow-long-context "
-    f"-g b200 -t baseline -t fp8 {DAY}",
-    "recommend-images": f"recommend -w video-qa -m llama3.2-11b-vision -g h100 -t baseline {DAY}",
+    f"-g b200 -t baseline -t fp8 --full {DAY}",
+    "recommend-images": f"recommend -w video-qa -m llama3.2-11b-vision -g h100 -t baseline --full {DAY}",
     "recommend-unmeasured": f"{CHAT} -g l4 -t baseline -t fp8 --no-prefix-cache",
     "recommend-options": f"{CHAT} --rate 3/s --e2e 30s --percentile 90% --spares 1 --headroom 20% --confidence 80% "
     "--weights bf16 --weights fp8 --max-gpus 16 -g h100 -g a100-80gb-sxm -t baseline -t int8",
     "recommend-energy": f"{CHAT} --objective energy -g h100 -g l40s -t baseline -t fp8",
     "recommend-latency": f"{CHAT} --objective latency -g rtx-4090 -g h100 --max-gpus 2 -t baseline",
-    "recommend-no-limit": f"recommend -w batch-summaries -m qwen3-32b --ttft none --tpot none -g h100 -t fp8 {DAY}",
+    "recommend-no-limit": "recommend -w batch-summaries -m qwen3-32b --ttft none --tpot none -g h100 -t fp8 "
+    f"--full {DAY}",
     "recommend-own-price": f"{CHAT} -g h200 --price 1.5/h -t baseline -t fp8",
     "recommend-own-scores": f"{CHAT} -g h100 -t baseline -t fp8 --quality scores.yaml --max-quality-drop 3%",
     "recommend-old-prices": f"{CHAT.replace('2026-11-24', '2028-01-01')} -g h100 -t baseline",

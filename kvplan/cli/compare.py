@@ -43,6 +43,7 @@ def command(before: str, after: str | None, on: str | None, fail_above: str | No
 def answer_to_words(before: str, on: str | None) -> "Recommendation | None":
     """Return the answer to a question that was saved as the words of a command line, None for one saved as a call."""
     from kvplan.api.recommend import recommend
+    from kvplan.cli.recommend import HANDED_OVER
     from kvplan.cli.recommend import command as asking
 
     words: Any = catalog.saved_plan(before)["question"]
@@ -54,4 +55,4 @@ def answer_to_words(before: str, on: str | None) -> "Recommendation | None":
         options = asking.make_context("recommend", list(words)).params
     except click.UsageError as wrong:
         raise SpecError(f"{before}: question: {wrong.format_message()}; save it again") from None
-    return recommend(**{name: value for name, value in options.items() if name not in ("save", "form")} | {"on": on})
+    return recommend(**{name: value for name, value in options.items() if name not in HANDED_OVER} | {"on": on})

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from os import environ
 
 import click
@@ -26,14 +27,14 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
     """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
     command = click.get_current_context().command
 
-    def page() -> Page:
-        return report.page().worded(lambda text: flagged(text, command))
+    def said(page: Callable[[], Page]) -> Callable[[], Page]:
+        return lambda: page().worded(lambda text: flagged(text, command))
 
     def document() -> Json:
         document: Json = spoken(report.document(), command)
         return document
 
-    whole = Report(page, document, report.studies)
+    whole = Report(said(report.page), document, report.studies, said(report.first) if report.first else None)
     if file := click.get_current_context().meta.get(HTML):
         write_whole(path_of(file), render(whole, "html", screen()))
     if text := render(whole, form, screen()):

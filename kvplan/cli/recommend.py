@@ -31,7 +31,7 @@ from kvplan.planning.site import OBJECTIVES
 from kvplan.report.formats import Report
 
 #: options that say where the answer goes, and how it is written
-HANDED_OVER = ("save", "form")
+HANDED_OVER = ("save", "form", "full")
 
 
 def question() -> dict[str, Any]:
@@ -80,6 +80,7 @@ def question() -> dict[str, Any]:
 @click.option("--simulate", is_flag=True, help="Replay the requests on the two best plans.")
 @profile_option
 @day_option
+@click.option("--full", is_flag=True, help="The whole report. Default: one to two screens.")
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
 @long_context_option
 @format_option
@@ -87,9 +88,10 @@ def question() -> dict[str, Any]:
     "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 10s",
     "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
-def command(save: str | None, form: str, **options: Any) -> None:
+def command(save: str | None, full: bool, form: str, **options: Any) -> None:
     """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
     from kvplan.api.recommend import at_loads, recommend
+    from kvplan.report import first_screen
     from kvplan.report import recommend as wording
     from kvplan.report.plan_drawings import what_if
 
@@ -99,6 +101,7 @@ def command(save: str | None, form: str, **options: Any) -> None:
         lambda: wording.page(result),
         lambda: wording.document(result, call),
         lambda: what_if(at_loads(options, result), result),
+        None if full else lambda: first_screen.page(result),
     )
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))

@@ -118,12 +118,12 @@ def columns(plans: Sequence[Plan], limits: Limits) -> tuple[Column[Plan], ...]:
     return tuple(replace(c, heading=headings.get(c.key, c.heading)) for c in PLAN)
 
 
-def legend(plans: Sequence[Plan], limits: Limits) -> Block:
-    """Return what the columns and marks in a table of plans mean."""
+def legend(plans: Sequence[Plan], limits: Limits, timed: bool = True) -> Block:
+    """Return what the columns and marks in a table of plans mean; `timed` where it has times."""
     share = show_percent(limits.percentile)
+    times = f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; kept" if timed else "Kept"
     lines = [
-        f"P{100 * limits.percentile:g}: the time that {share} of the requests stay under; kept: the probability that "
-        "the latency limits are kept; in brackets the most that the quality loss may be."
+        f"{times}: the probability that the latency limits are kept; in brackets the most that the quality loss may be."
     ]
     if any(p.form for p in plans):
         lines.append(f"{OWN}: the checkpoint's weights.")

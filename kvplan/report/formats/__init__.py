@@ -18,6 +18,7 @@ class Report:
     studies: Callable[[], Iterable[Block]] = (
         tuple  #: what a page that can be operated shows besides, made when asked for
     )
+    first: Callable[[], Page] | None = None  #: what a terminal shows in place of the page, None for all of it
 
 
 @dataclass(frozen=True)

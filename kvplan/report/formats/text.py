@@ -31,11 +31,12 @@ BAR, HEIGHT = 18, 20
 
 
 def render(report: Report, screen: Screen) -> str:
-    """Return the report's page as lines of at most `screen.width` columns."""
+    """Return the report's page, or its first screens, as lines of at most `screen.width` columns."""
     colours = "standard" if screen.colour else None
     console = Plain(width=screen.width, force_terminal=screen.colour, color_system=colours)
+    page = (report.first or report.page)()
     with console.capture() as captured:
-        for part in laid_out(bare(report.page()) if screen.plain else report.page(), screen.width):
+        for part in laid_out(bare(page) if screen.plain else page, screen.width):
             console.print(part)
     text = captured.get().replace(GLUE, " ")
     return "\n".join(line.rstrip() for line in (text.replace(RULE, "-") if screen.plain else text).splitlines())

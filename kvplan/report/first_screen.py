@@ -1,0 +1,87 @@
+"""The first screens of a recommendation: what one takes away and decides by; the rest stands in the whole report."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kvplan.planning.plan import Plan, first_of
+from kvplan.planning.recommend import Recommendation
+from kvplan.report import launch
+from kvplan.report.blocks import Page, Table, Text, merged, notes, sentence, table
+from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
+from kvplan.report.confirm import confirmed_table, confirmed_words
+from kvplan.report.cost import bill_table
+from kvplan.report.headline import answer, asked, standing
+from kvplan.report.plans import BARRED, GPUS, columns, legend
+from kvplan.report.recommend import named
+from kvplan.units import show_count
+
+#: reasons, GPUs and rejected options that are shown
+REASONS, OTHERS, REJECTED = 6, 6, 8
+#: figures of plans that fit 80 columns
+FIGURES = ("technique", "gpu", "weights", "gpus", "usd_per_query", "quality.drop", "slo_probability")
+#: the column of the bill that says how each line was computed
+BASIS = "basis"
+
+
+def page(r: Recommendation) -> Page:
+    """Return the answer, its range and limits, the command, the bill, the reasons, and the next best on each GPU."""
+    plans = [*([r.plan] if r.plan else []), *r.alternatives]
+    gpus = first_of([p for p in plans if p.served_by_engine or r.plan is None], lambda p: p.gpu)
+    shown = gpus[: max(OTHERS, r.named)] if r.alternatives else ()
+    return Page.of(
+        Text(answer(r), "answer"),
+        (Text(f"Note: {sentence(warning)}", "warning") for warning in r.warnings),
+        Text(asked(r), "quiet"),
+        standing(r),
+        launch.started(r),
+        remedies_table(r),
+        remedies_words(r),
+        variations_table(r),
+        engines_table(r),
+        confirmed_table(r.confirmed),
+        confirmed_words(r.confirmed, r.demand),
+        without(bill_table(r), BASIS),
+        notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
+        side_by_side(shown, r),
+        legend(shown, r.demand.limits, timed=False) if shown else None,
+        None if r.plan else notes("What cannot be used", few(rejected(r), REJECTED, "reason")),
+        Text(more(r), "quiet"),
+    )
+
+
+def without(bill: Table | None, heading: str) -> Table | None:
+    """Return a table without the column of this heading."""
+    if bill is None:
+        return None
+    kept = [n for n, h in enumerate(bill.headings) if h.text != heading]
+    rows = tuple(replace(row, cells=tuple(row.cells[n] for n in kept)) for row in bill.rows)
+    return replace(bill, headings=tuple(bill.headings[n] for n in kept), rows=rows)
+
+
+def few(lines: Sequence[str], most: int, what: str) -> list[str]:
+    """Return the first lines, and how many more there are."""
+    left = len(lines) - most
+    return [*lines[:most], *([f"- and {show_count(left, f'more {what}')}"] if left > 0 else [])]
+
+
+def side_by_side(plans: Sequence[Plan], r: Recommendation) -> Table | None:
+    """Return the best plan on each GPU in columns that fit a narrow terminal, None where there is no other."""
+    if not plans:
+        return None
+    shown = [c for c in columns(plans, r.demand.limits) if c.key in FIGURES]
+    return table(GPUS if r.plan else BARRED, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain")
+
+
+def rejected(r: Recommendation) -> list[str]:
+    """Return what cannot be used, each reason once."""
+    return merged((named(x), x.reason) for x in r.rejected)
+
+
+def more(r: Recommendation) -> str:
+    """Return what the whole report has besides."""
+    if r.plan is None:
+        return "full=true prints the whole report: every option that cannot be used, and where the figures come from."
+    return (
+        "full=true prints the whole report: how each line of the bill was computed, other terms, what moves the cost, "
+        "every technique, the Pareto front, what cannot be used, quality, and where the figures come from."
+    )
