@@ -9,10 +9,10 @@ from kvplan.report import launch
 from kvplan.report.blocks import Page, Table, Text, merged, notes, sentence, table
 from kvplan.report.choices import engines_table, remedies_table, remedies_words, variations_table
 from kvplan.report.confirm import confirmed_table, confirmed_words
-from kvplan.report.cost import bill_table
+from kvplan.report.cost import bill_table, terms_table
 from kvplan.report.headline import answer, asked, standing
 from kvplan.report.plans import BARRED, GPUS, columns, legend
-from kvplan.report.recommend import named
+from kvplan.report.recommend import named, speculative
 from kvplan.units import show_count
 
 #: reasons, GPUs and rejected options that are shown
@@ -41,6 +41,8 @@ def page(r: Recommendation) -> Page:
         confirmed_table(r.confirmed),
         confirmed_words(r.confirmed, r.demand),
         without(bill_table(r), BASIS),
+        terms_table(r),
+        notes("Speculative decoding", speculative(r.plan)),
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
         legend(shown, r.demand.limits, timed=False) if shown else None,
@@ -82,6 +84,6 @@ def more(r: Recommendation) -> str:
     if r.plan is None:
         return "full=true prints the whole report: every option that cannot be used, and where the figures come from."
     return (
-        "full=true prints the whole report: how each line of the bill was computed, other terms, what moves the cost, "
+        "full=true prints the whole report: how each line of the bill was computed, what moves the cost, "
         "every technique, the Pareto front, what cannot be used, quality, and where the figures come from."
     )
