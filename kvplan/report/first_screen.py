@@ -46,7 +46,7 @@ def page(r: Recommendation) -> Page:
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
         legend(shown, r.demand.limits, timed=False) if shown else None,
-        None if r.plan else notes("What cannot be used", few(rejected(r), REJECTED, "reason")),
+        notes("What cannot be used", unused(r)),
         Text(more(r), "quiet"),
     )
 
@@ -74,9 +74,14 @@ def side_by_side(plans: Sequence[Plan], r: Recommendation) -> Table | None:
     return table(GPUS if r.plan else BARRED, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain")
 
 
-def rejected(r: Recommendation) -> list[str]:
-    """Return what cannot be used, each reason once."""
-    return merged((named(x), x.reason) for x in r.rejected)
+def unused(r: Recommendation) -> list[str]:
+    """Return why named GPUs are in no plan and, where there is no plan, the first of the other reasons."""
+    gpus = [x for x in r.rejected if r.named and x.gpu and not x.technique and not x.weights]
+    lines = merged((named(x), x.reason) for x in gpus)
+    if r.plan is not None:
+        return lines
+    others = merged((named(x), x.reason) for x in r.rejected if x not in gpus)
+    return [*lines, *few(others, max(REJECTED - len(lines), 1), "reason")]
 
 
 def more(r: Recommendation) -> str:
