@@ -26,7 +26,7 @@ from kvplan.planning.simulated import Asked, Replayed
 from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of, shelves_of
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
-from kvplan.report.simulate import answer, stream
+from kvplan.report.simulate_headline import answer, stream
 from kvplan.units import short_odds, show_time
 
 ON = "2026-11-24"

@@ -134,6 +134,12 @@ class Replayed:
         return self.replica_seconds * self.asked.server.parallel.gpus
 
     @property
+    def busy(self) -> float:
+        """Share of the paid time in which replicas work."""
+        lanes = self.replica_seconds * self.asked.server.ranks
+        return min(self.busy_seconds / lanes, 1.0) if lanes else 0.0
+
+    @property
     def usd(self) -> float | None:
         """Cost of the GPUs over the time counted, None without a price. [USD]"""
         price = self.asked.server.site.price

@@ -1,0 +1,124 @@
+"""What a simulation answers in a few lines: the fleet, the requests, the limits it keeps and what is in the way."""
+
+from kvplan.api.simulate import Simulated
+from kvplan.kv.spelling import clause
+from kvplan.planning.simulate import BURST
+from kvplan.planning.simulated import Bin, Replayed
+from kvplan.report.blocks import sentence
+from kvplan.report.load import limit
+from kvplan.units import MINUTE, show_count, show_number, show_percent, show_time
+
+#: share of their time at work below which replicas are idle, and room below a limit [share] that is little
+IDLE, NEAR = 0.15, 0.1
+#: replicas from which on it is said that more of them barely help
+MANY = 4
+
+
+def fleet(o: Replayed) -> str:
+    """Return the fleet in words."""
+    s = o.asked.server
+    if s.split:
+        many = f"{show_count(s.split[0], 'prefill replica')} and {show_count(s.split[1], 'decode replica')}"
+    else:
+        many = show_count(o.replicas, "replica")
+    gpus = f"{o.gpus}x {s.site.gpu.title} ({s.parallel} each)"
+    return f"{many} of {s.model.title}{clause(s.technique, s.site.weights)} on {gpus} with {s.site.engine.title}"
+
+
+def stream(o: Replayed) -> str:
+    """Return the requests in words."""
+    x = o.asked.extent
+    if o.asked.concurrency:
+        return f"{o.asked.title}: {x.requests:,} requests, {o.asked.concurrency:,} in flight at any time"
+    many = f"{o.requests:,} requests in {show_time(o.seconds)}"
+    rate = f"{show_number(o.requests / o.seconds if o.seconds else 0.0)}/s on average"
+    if o.seconds >= 2 * MINUTE:
+        rate += f", {show_number(x.busiest / MINUTE)}/s in the busiest minute"
+    return f"{o.asked.title}: {many}, {rate}; {x.prompt:,.0f} tokens in and {x.output:,.0f} out on average"
+
+
+def answer(s: Simulated) -> list[str]:
+    """Return what was asked for, in a few lines."""
+    o, limits = s.outcome, s.outcome.asked.limits
+    lines = [f"{fleet(o)}.", f"{stream(o)}."]
+    if not o.measured:
+        return lines
+    kept, at = limit(limits), f"P{limits.percentile * 100:g}"
+    if limits.e2e is not None:
+        kept = " and ".join(x for x in (kept, f"end to end <= {show_time(limits.e2e)}") if x)
+    if s.search is not None and s.search.smallest is not None:
+        less = s.search.less
+        lines.append(
+            f"The fewest replicas that keep {kept} at {at}: {o.replicas} ({show_count(o.gpus, 'GPU')}). {nearest(o)}"
+        )
+        if b := o.busiest if s.burst else None:
+            lines.append(f"In {busy_minute(o, b)}{needed(s)}.")
+        if less is not None:
+            lines.append(f"{show_count(less.replicas, 'replica')} would not do: {broken(less)}.")
+        if alone(s):
+            way = f"try {faster(o)} or another limit"
+            lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")
+    elif s.refusal:
+        lines.append(sentence(f"{s.refusal}: {broken(o)}"))
+    else:
+        lines.append(f"{kept} is kept at {at}. {nearest(o)}")
+        if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:
+            lines.append(f"In {busy_minute(o, b)}.")
+    return lines
+
+
+def nearest(o: Replayed) -> str:
+    """Return how far the time that is nearest to its limit is below it, as a sentence."""
+    name, time = max(o.measured, key=lambda m: m[1] / m[2])[:2]
+    which = ", the nearest to its limit," if len(o.measured) > 1 else ""
+    below = f"{show_percent(o.margin)} below {'it' if which else 'its limit'}"
+    return f"P{o.asked.limits.percentile * 100:g} of {name}{which} is {show_time(time)}, {below}."
+
+
+def alone(s: Simulated) -> bool:
+    """Return whether lone requests nearly take a limit: replicas are idle, or half as many are hardly too late."""
+    o = s.outcome
+    half = max((margin for n, margin in s.search.tried if 2 * n <= o.replicas), default=-1.0) if s.search else -1.0
+    return o.replicas >= MANY and o.margin < NEAR and (o.busy < IDLE or half > -NEAR)
+
+
+def longest(o: Replayed) -> str:
+    """Return what takes most of the nearest limit by itself, and its verb."""
+    return {"TTFT": "The longest prompts alone take", "TPOT": "Decoding alone takes"}.get(
+        o.binding, "The longest requests alone take"
+    )
+
+
+def faster(o: Replayed) -> str:
+    """Return what makes a request that is alone faster: more ranks where the server has room for them."""
+    gpu, tp = o.asked.server.site.gpu, o.asked.server.parallel.tensor
+    return f"tp={2 * tp}" if 2 * o.asked.server.parallel.gpus <= gpu.gpus_per_node else "a faster GPU"
+
+
+def busy_minute(o: Replayed, b: Bin) -> str:
+    """Return how the requests of the busiest stretch of time fare."""
+    span = "minute" if b.seconds == MINUTE else f"stretch of {show_time(b.seconds)}"
+    times = f"{show_number(o.surge, 2)} times the average rate"
+    return f"the busiest {span}, of {times}, {show_percent(1 - b.late / b.came)} of the requests keep the limits"
+
+
+def needed(s: Simulated) -> str:
+    """Return how many replicas the busiest minute needs."""
+    smallest, at = s.burst.smallest if s.burst else None, f"{show_percent(s.outcome.asked.limits.percentile)} of them"
+    if smallest is None:
+        return ""
+    if smallest.replicas == s.outcome.replicas:
+        return ""
+    return f"; {show_count(smallest.replicas, 'replica')} would let {at} keep them there too"
+
+
+def broken(o: Replayed) -> str:
+    """Return which limits are broken, and by how much."""
+    if o.refused:
+        return f"{show_count(o.refused, 'request')} fit no replica's memory"
+    at = f"P{o.asked.limits.percentile * 100:g}"
+    return ", ".join(
+        f"{at} of {name} is {show_time(time)}, limit {show_time(bound)}"
+        for name, time, bound in o.measured
+        if time > bound
+    )
