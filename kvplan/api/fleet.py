@@ -61,8 +61,8 @@ def fleet(
     for job in jobs:
         longest = int(job.workload.context(job.workload.slo.percentile))
         check_context(job.model, longest, long, f"{request.name}: {job.name}")
-        said = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
-        warnings |= {f"for {job.name}: {line}": None for line in said}
+        model_notes = (*context_warnings(job.model, longest), *job.model.notes, *unstated(job.workload))
+        warnings |= {f"for {job.name}: {line}": None for line in model_notes}
     offered, servers = values.word(term, "term"), values.word(profile, "profile")
     listed, owned = price_list(None, prices), values.given(values.word, own, "own")
     names = values.technique_names(techniques, spelling.searched())

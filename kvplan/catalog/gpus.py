@@ -42,8 +42,8 @@ def _read(word: str) -> Gpu:
     for field, (value, reason) in assumed.items():
         values[field], sources[field] = value, Source(kind="assumption", ref=reason, date=sources["memory"].date)
     name = text(raw, "name", location, name)
-    said = tuple(f"{field} {reason}" for field, (_, reason) in assumed.items())
-    return Gpu(name=name, sources=sources, assumed=said, **{"title": name, **values})
+    notes = tuple(f"{field} {reason}" for field, (_, reason) in assumed.items())
+    return Gpu(name=name, sources=sources, assumed=notes, **{"title": name, **values})
 
 
 def _derived(values: Document) -> dict[str, tuple[float | str, str]]:

@@ -44,8 +44,8 @@ class Snapshot:
             ref=f"https://huggingface.co/{self.name}/blob/{self.folder.name}/{CONFIG}",
             date=spec.source.date,
         )
-        size, said = self._size()
-        notes = (f"its checkpoint holds {size:,} B of tensors ({said})",) if size else ()
+        size, basis = self._size()
+        notes = (f"its checkpoint holds {size:,} B of tensors ({basis})",) if size else ()
         return replace(
             spec, name=self.name, title=self.name, source=source, notes=(*spec.notes, *notes),
             file_bytes=size or spec.file_bytes,
@@ -53,7 +53,7 @@ class Snapshot:
 
     def _size(self) -> tuple[int, str]:
         """Return the bytes of the checkpoint's tensors as its index or header states them, and which; 0 for neither."""
-        for path, said in (
+        for path, basis in (
             (self.folder / INDEX, INDEX),
             (self.folder.parent.parent / HEADER, "the header of its file"),
         ):
@@ -61,7 +61,7 @@ class Snapshot:
                 stated = read_json(read_text(path, path.name), path.name).get("metadata")
                 size = stated.get("total_size") if isinstance(stated, dict) else None
                 if isinstance(size, int | float) and not isinstance(size, bool) and 0 < size < 1e15:
-                    return int(size), said
+                    return int(size), basis
         return 0, ""
 
 

@@ -14,8 +14,8 @@ BYTES, LOOKED_AT = 16, 8
 
 def key_of(ask: str, values: Mapping[str, Value], marks: Iterable[str]) -> bytes:
     """Return the key of a point: of its question, its values, and the digests of what its answer stands on."""
-    told = json.dumps([ask, sorted(values.items()), list(marks)], separators=(",", ":"))
-    return blake2b(told.encode(), digest_size=BYTES).digest()
+    canonical = json.dumps([ask, sorted(values.items()), list(marks)], separators=(",", ":"))
+    return blake2b(canonical.encode(), digest_size=BYTES).digest()
 
 
 class Ledger:

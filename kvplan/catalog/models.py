@@ -102,8 +102,8 @@ def _model_named(name: str, as_family: str | None = None, word: str = "") -> Mod
         return _model_file(raw, name, location, None, as_family)
     config = {**mapping(raw.get("config"), f"{location}: config"), **changes}
     spec = _model_file({**raw, "config": config}, name, location, None, as_family)
-    said = f"{release} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
-    return replace(spec, notes=(said, *spec.notes))
+    note = f"{release} is read as {name} with {', '.join(_told(changes))}, as its own config.json says"
+    return replace(spec, notes=(note, *spec.notes))
 
 
 def _release(raw: Document, name: str, word: str, location: str) -> tuple[str, Document]:
@@ -197,21 +197,21 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     how = variant.form.stored(spec) if variant.form else None
     if how is not None and variant.kv_bits:
         how = replace(how, kv_bits=variant.kv_bits)
-    said = f"{shown(word)} is read by its name: the shape of {spec.name}"
+    note = f"{shown(word)} is read by its name: the shape of {spec.name}"
     if how is not None:
-        said += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
+        note += f", with {how.method} weights of {how.bits:.4g} bits" + (" and an 8-bit cache" if how.kv_bits else "")
     if variant.context:
-        said += f", for {variant.context:,} tokens"
+        note += f", for {variant.context:,} tokens"
     if variant.remark:
-        said += f"; {variant.remark}"
-    guessed = (f"assumed: {said}; its own config.json was not seen",) if variant.tuned else ()
+        note += f"; {variant.remark}"
+    guessed = (f"assumed: {note}; its own config.json was not seen",) if variant.tuned else ()
     return replace(
         spec,
         title=f"{spec.title} {how.method}" if how else spec.title,
         quantization=how if variant.form else spec.quantization,
         assumed=guessed + spec.assumed,
         max_context=variant.context or spec.max_context,
-        notes=(*(guessed or (said,)), *spec.notes),
+        notes=(*(guessed or (note,)), *spec.notes),
     )
 
 

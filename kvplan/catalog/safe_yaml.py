@@ -70,8 +70,8 @@ def malformed(error: yaml.YAMLError, text: str) -> str:
         ("cannot start any token" in problem, f"{wrong} cannot begin a value; put the value in quotes"),
         ("mapping values" in problem, "a : that begins no field; indent fields alike, and put texts with : in quotes"),
     )
-    said = next((words for fits, words in remedies if fits), str(problem))
-    return f"line {mark.line + 1}: {said}"
+    advice = next((words for fits, words in remedies if fits), str(problem))
+    return f"line {mark.line + 1}: {advice}"
 
 
 class _Building:

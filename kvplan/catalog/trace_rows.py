@@ -122,8 +122,8 @@ def generic(row: Row, location: str) -> Arrival:
     prefix = str(row.get("prefix", "")).strip()
     chain: tuple[tuple[int, int], ...] = ()
     if prefix:
-        told = str(row.get("prefix_tokens", "")).strip()
-        tokens = _count(told, f"{location}: prefix_tokens", 0) if told else length
+        prefix_text = str(row.get("prefix_tokens", "")).strip()
+        tokens = _count(prefix_text, f"{location}: prefix_tokens", 0) if prefix_text else length
         chain = ((hash_of(prefix), min(tokens, length)),) if tokens else ()
     rank = int(_number(row["priority"], f"{location}: priority")) if str(row.get("priority", "")).strip() else 0
     output = _count(row["output"], f"{location}: output", 0)

@@ -188,7 +188,7 @@ def requests_file(word: str) -> Iterator[Callable[[Records, int], None]]:
             times = zip(r.came[:n], r.admitted[:n], r.first[:n], r.end[:n], strict=True)
             rest = zip(r.prompt[:n], r.output[:n], r.hits[:n], r.lane[:n], r.again[:n], r.refused[:n], strict=True)
             for name, moments, others in zip(r.name[:n], times, rest, strict=True):
-                told = ("" if t < 0 else f"{t:.9g}" for t in moments)
-                rows.writerow((int(name), *told, *(int(x) for x in others)))
+                moments_text = ("" if t < 0 else f"{t:.9g}" for t in moments)
+                rows.writerow((int(name), *moments_text, *(int(x) for x in others)))
 
         yield write

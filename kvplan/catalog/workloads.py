@@ -112,8 +112,10 @@ def _read(word: str) -> Workload:
         raise SpecError(f"{location}: requests_per_item: say of what, as in item: contract")
     pause = BETWEEN
     if "between_questions" in raw:
-        told, sources["between_questions"] = stated(raw["between_questions"], source, f"{location}: between_questions")
-        pause = duration(told, f"{location}: between_questions")
+        pause_text, sources["between_questions"] = stated(
+            raw["between_questions"], source, f"{location}: between_questions"
+        )
+        pause = duration(pause_text, f"{location}: between_questions")
     return Workload(
         **titles(raw, name, location),
         task=task_named(text(raw, "task", location, ""), f"{location}: task"),

@@ -48,5 +48,5 @@ def nearest(refusal: click.UsageError, typed: str) -> click.UsageError:
     from difflib import get_close_matches
 
     near = get_close_matches(typed, commands(), 1)
-    said = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?" if near else refusal.message
-    return click.UsageError(said, refusal.ctx)
+    text = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?" if near else refusal.message
+    return click.UsageError(text, refusal.ctx)

@@ -31,8 +31,8 @@ def document(result: Result) -> dict[str, Any]:
 
     plain: dict[str, Any] = loads(render(report(result), "json", Screen()))
     command = group.get_command(click.Context(group), plain["command"])
-    said: dict[str, Any] = spoken(plain, command) if command else plain
-    return said
+    spelled: dict[str, Any] = spoken(plain, command) if command else plain
+    return spelled
 
 
 def frame(result: Result) -> Any:
@@ -61,5 +61,5 @@ def fragment(result: Result) -> str:
 def line(result: Result) -> str:
     """Return the first words of a result's report, cut where they are many."""
     texts = [block for block in report(result).page().blocks if isinstance(block, Text)]
-    said = [block.text for block in texts if block.tone == "answer"] or [block.text for block in texts[:1]]
-    return shorten(" ".join(said), LONGEST, placeholder=" ...")
+    summary = [block.text for block in texts if block.tone == "answer"] or [block.text for block in texts[:1]]
+    return shorten(" ".join(summary), LONGEST, placeholder=" ...")

@@ -156,8 +156,8 @@ def train(seed: int, say: Callable[[str], None] = lambda _line: None) -> tuple[L
             if last:
                 break
             stage, held, share = stage + 1, 0, share * 0.9
-    told = {"seed": seed, "steps": step, "seconds": round(time.process_time() - begun, 1), "share_right": share}
-    return model.eval(), told
+    record = {"seed": seed, "steps": step, "seconds": round(time.process_time() - begun, 1), "share_right": share}
+    return model.eval(), record
 
 
 def lesson(length: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

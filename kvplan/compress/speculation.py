@@ -69,11 +69,11 @@ def speculated(under: Under, prompt: Tensor, count: int, ahead: int = 4) -> Draf
         state = draft.state()
         while len(guesses) < min(ahead, count - len(written)):
             guesses.append(draft.feed(guesses[-1:])[-1])
-        said = whole.feed([written[-1], *guesses])
-        right = next((i for i, guess in enumerate(guesses) if guess != said[i]), len(guesses))
+        predicted = whole.feed([written[-1], *guesses])
+        right = next((i for i, guess in enumerate(guesses) if guess != predicted[i]), len(guesses))
         whole.cache.crop(right - len(guesses))
         draft.back(state)
-        waiting = [*guesses[:right], said[right]]
+        waiting = [*guesses[:right], predicted[right]]
         written += waiting
         proposed, accepted, passes = proposed + len(guesses), accepted + right, passes + 1
     return Drafted(tokens=tuple(written[:count]), proposed=proposed, accepted=accepted, passes=passes)

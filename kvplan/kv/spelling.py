@@ -166,10 +166,10 @@ def offloads(text: str) -> str:
 
 def remarks(text: str, layout: KVLayout) -> tuple[str, ...]:
     """Return what a technique can and cannot do for this very model."""
-    said = [argument for kind, argument in parts(text) if kind.name == "mhc"]
-    if not said:
+    ratios = [argument for kind, argument in parts(text) if kind.name == "mhc"]
+    if not ratios:
         return ()
-    how = latents(said[0])
+    how = latents(ratios[0])
     heads = [g for g in layout.groups if has_heads(g)]
     whole = "one latent serves all heads, so every tensor-parallel rank stores it whole (as with MLA)"
     grouped = f"a latent serves up to {how.heads} key/value heads; tensor parallelism divides latents, not heads"

@@ -106,15 +106,15 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
 
 def command(known: LaunchOptions, title: str, n: Needs, **placed: object) -> Launch:
     """Return the command of one server; `placed` say where it listens, and where the other nodes are."""
-    told = {**places(n), **placed}
+    placeholders = {**places(n), **placed}
     lines = [line for each in options(known, n, placed) for line in each.split("; ") if line]
-    argv = [word.format(**told) for line in lines if line.startswith("-") for word in split(line)]
+    argv = [word.format(**placeholders) for line in lines if line.startswith("-") for word in split(line)]
     file: dict[str, Any] = {}
     for line in (line for line in lines if not line.startswith("-")):
-        written(file, line, told)
+        written(file, line, placeholders)
     if file:
         argv += [*split(known.file), FILE]
-    begun = [word.format(**told) for word in split(known.command)]
+    begun = [word.format(**placeholders) for word in split(known.command)]
     missing = tuple(absent(known, title, n))
     return Launch(argv=(*begun, *argv), file=file, missing=missing, replicas=n.replicas)
 
@@ -189,16 +189,16 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         yield f"requests of more than {n.tokens:,} tokens, one in a hundred, are refused"
 
 
-def written(file: dict[str, Any], line: str, told: Mapping[str, object]) -> None:
+def written(file: dict[str, Any], line: str, placeholders: Mapping[str, object]) -> None:
     """Add a line such as 'kv_cache_config.dtype: fp8' to the options file."""
     path, _, value = line.partition(": ")
     *outer, last = path.split(".")
-    reduce(lambda inner, name: inner.setdefault(name, {}), outer, file)[last] = plain(value, told)
+    reduce(lambda inner, name: inner.setdefault(name, {}), outer, file)[last] = plain(value, placeholders)
 
 
-def plain(value: str, told: Mapping[str, object]) -> object:
+def plain(value: str, placeholders: Mapping[str, object]) -> object:
     """Return a value as YAML has it: true and false, what a plan has where it is that alone, else the words."""
     alone = value.removeprefix("{").removesuffix("}")
-    if alone in told and value == f"{{{alone}}}":
-        return told[alone]
-    return {"true": True, "false": False}.get(value, value.format(**told))
+    if alone in placeholders and value == f"{{{alone}}}":
+        return placeholders[alone]
+    return {"true": True, "false": False}.get(value, value.format(**placeholders))

@@ -170,13 +170,13 @@ def answered(
         objective=s.objective, guesses=s.guesses,
     )  # fmt: skip
     volumes, smooth = volumes_of(demand, plan, bill, loads, apis, day), smooth_cost(decision)
-    told = needs(demand, plan, home.site)
+    required = needs(demand, plan, home.site)
     return Recommendation(
         demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),
         alternatives=tuple(p for p in runners_up(s.able, s.plans) if p is not plan), rejected=tuple(rejected),
         why=tuple(why(decision, bill, volumes, smooth)), front=front(s.allowed), swings=meant.swings(),
         energy=energy_of(demand, plan, home.site), day=day, break_even=tuple(volumes), tried=s.count, smooth=smooth,
-        launch=launch(demand.engine, told), needs=told, promise=promise(demand, plan, told.model),
+        launch=launch(demand.engine, required), needs=required, promise=promise(demand, plan, required.model),
     )  # fmt: skip
 
 

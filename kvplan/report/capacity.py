@@ -50,8 +50,8 @@ def basis(capacity: Capacity) -> list[str]:
     ]
     if capacity.users is not None:
         w = demand.workload
-        told = w.sources.get("between_questions")
-        whence = f" ({told.kind}: {told.ref})" if told else " (an assumption)"
+        source = w.sources.get("between_questions")
+        whence = f" ({source.kind}: {source.ref})" if source else " (an assumption)"
         lines.append(
             f"Users: each asks every {show_time(w.between_questions)} on average{whence}; users = rate x that time."
         )

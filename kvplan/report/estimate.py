@@ -162,8 +162,8 @@ def standing(e: Estimate) -> str:
 def legend(e: Estimate) -> Iterator[str]:
     """Yield what the columns mean, and which techniques no measured server ran."""
     yield LEGEND
-    said = {limits_cell(row) for row in e.rows}
-    yield from (f"{mark[:1].upper()}{mark[1:]}: {meaning}." for mark, meaning in MARKS.items() if mark in said)
+    cells = {limits_cell(row) for row in e.rows}
+    yield from (f"{mark[:1].upper()}{mark[1:]}: {meaning}." for mark, meaning in MARKS.items() if mark in cells)
     kinds = [kind for row in e.rows for kind, _ in spelling.parts(row.technique)]
     if any(kind.factor != "bits" for kind in kinds):
         yield PREDICTED

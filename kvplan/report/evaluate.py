@@ -85,8 +85,8 @@ def page(e: Evaluated) -> Page:
 
 def reason(name: str, why: str) -> str:
     """Return why a technique does not run, without the name in front that is said already."""
-    for said in (name, name.partition(":")[0]):
-        why = why.removeprefix(f"{said}: ")
+    for prefix in (name, name.partition(":")[0]):
+        why = why.removeprefix(f"{prefix}: ")
     return why
 
 
@@ -148,11 +148,11 @@ def times(memories: Sequence["Memories"]) -> tuple[Block, ...]:
     known = [m for m in memories if m.prefill_by_profile is not None or m.step_by_profile is not None]
     if not known:
         return ()
-    said = (
+    remark = (
         "By profile: the operators one after the other on one thread. What Python and transformers take for "
         "themselves, and rounding, unpacking and ranking, is in the measured times alone."
     )
-    return table("Times beside those of the profile's operators", TIMES, known, keys=2), Text(said)
+    return table("Times beside those of the profile's operators", TIMES, known, keys=2), Text(remark)
 
 
 def why_other(m: "Memories") -> str:

@@ -95,7 +95,9 @@ def launched(e: Engine) -> Iterator[Field]:
     for f in fields(e.launch):
         value = getattr(e.launch, f.name)
         if isinstance(value, dict):
-            yield from (Field(f"launch.{f.name} {name}", told, str(e.launch.source)) for name, told in value.items())
+            yield from (
+                Field(f"launch.{f.name} {name}", option, str(e.launch.source)) for name, option in value.items()
+            )
         elif value and f.name != "source":
             yield Field(f"launch.{f.name}", value, str(e.launch.source))
 

@@ -92,8 +92,8 @@ def off_front(plan: Plan | None, front: Sequence[Plan], objective: str) -> Text 
     better = None if plan is None or plan in front else next((o for o in front if beats(o, plan)), None)
     if plan is None or better is None:
         return None
-    said = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
-    return Text(f"{said} {preferred(plan, better, objective)}.", "quiet")
+    remark = f"The recommended plan is not on it: {better.label} is as good or better in all three, but"
+    return Text(f"{remark} {preferred(plan, better, objective)}.", "quiet")
 
 
 def preferred(plan: Plan, other: Plan, objective: str) -> str:

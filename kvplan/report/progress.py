@@ -52,13 +52,13 @@ def bar(
 
 def _lines(clock: Callable[[], float], say: Callable[[str], object]) -> Callable[[float, str], None]:
     """Return a function that says how far it is now and then."""
-    begun = told = clock()
+    begun = printed = clock()
 
     def report(share: float, text: str) -> None:
-        nonlocal told
+        nonlocal printed
         now = clock()
-        if now - told >= OFTEN:
-            told = now
+        if now - printed >= OFTEN:
+            printed = now
             left = f", {show_time((now - begun) * (1 - share) / share)} left" if share > 0 else ""
             say(f"{show_percent(share)} done{left}: {text}")
 
@@ -83,12 +83,12 @@ def shares(say: Callable[[str], object] | None = None) -> Iterator[Callable[[flo
 
 def _now_and_then(say: Callable[[str], object]) -> Callable[[float, str], None]:
     """Return a function that says what is going on every EVERY seconds."""
-    told = time.monotonic()
+    printed = time.monotonic()
 
     def report(share: float, text: str) -> None:
-        nonlocal told
-        if time.monotonic() - told >= EVERY:
-            told = time.monotonic()
+        nonlocal printed
+        if time.monotonic() - printed >= EVERY:
+            printed = time.monotonic()
             say(text)
 
     return report
@@ -101,7 +101,7 @@ def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], 
     The time left is that of the points left at the pace of those that were done since the start.
     """
     console = Plain(stderr=True)
-    begun, first, told = time.monotonic(), -1, time.monotonic()
+    begun, first, printed = time.monotonic(), -1, time.monotonic()
 
     def line(done: int, total: int, wrong: int) -> str:
         nonlocal first
@@ -114,10 +114,10 @@ def counted(say: Callable[[str], object]) -> Iterator[Callable[[int, int, int], 
     if not console.is_terminal or console.is_dumb_terminal:
 
         def plain(done: int, total: int, wrong: int) -> None:
-            nonlocal told
+            nonlocal printed
             text, now = line(done, total, wrong), time.monotonic()
-            if now - told >= EVERY:
-                told = now
+            if now - printed >= EVERY:
+                printed = now
                 say(text)
 
         yield plain

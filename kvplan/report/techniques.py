@@ -219,7 +219,7 @@ def page(t: TechniqueSurvey) -> Page:
         Text(LEGEND, "quiet"),
         drawn(t),
         notes("What to choose", advice(t)),
-        Text(said) if (said := images(t)) else None,
+        Text(caption) if (caption := images(t)) else None,
         *tier_blocks(t),
         notes("What the losses rest on", rests(t)),
         notes("Served by (~: a date from memory, without a source)", served),

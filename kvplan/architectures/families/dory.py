@@ -44,8 +44,8 @@ def dory(c: Config) -> Body:
         final_norm=False,
         extra=(vector("lm_head.logit_scale", c.size("vocab_size")),),
     )
-    said = f"{repeated} layers run {loops} times over" + (", each time with a cache of their own" if passes > 1 else "")
-    return replace(body, notes=(f"{said}; times count their weights once",) if loops > 1 else ())
+    note = f"{repeated} layers run {loops} times over" + (", each time with a cache of their own" if passes > 1 else "")
+    return replace(body, notes=(f"{note}; times count their weights once",) if loops > 1 else ())
 
 
 def paired(c: Config) -> Config:

@@ -168,7 +168,7 @@ def summed(pools: Sequence[Pool], left: Iterable[Unused]) -> tuple[Line, ...]:
     gpus = sum(c.spares * c.gpus for c in spared)
     idle = list(left)
     servers = ", ".join(f"{x.gpus} {x.site.gpu.name} of servers of {x.site.cost.unit}" for x in idle if x.site.cost)
-    said = {
+    bases = {
         "idle": "GPUs wait while the load is below its peak",
         "spares": f"{gpus:,} GPU{'s' * (gpus != 1)} in {len(spared)} pool{'s' * (len(spared) != 1)} "
         "to stand in when others fail",
@@ -176,7 +176,7 @@ def summed(pools: Sequence[Pool], left: Iterable[Unused]) -> tuple[Line, ...]:
     }  # fmt: skip
     extra = [Line(name=UNUSED, amount=fsum(x.usd for x in idle), basis="")]
     lines = merged([line for p in pools for line in p.bill.lines] + extra)
-    return tuple(replace(line, basis=said.get(line.name, "")) for line in lines)
+    return tuple(replace(line, basis=bases.get(line.name, "")) for line in lines)
 
 
 # -- the range ------------------------------------------------------------------------------------

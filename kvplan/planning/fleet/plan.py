@@ -285,8 +285,8 @@ def place(group: BucketGroup) -> str:
 def unkept(group: BucketGroup, reasons: Mapping[str, str]) -> str:
     """Return why no GPU serves some requests."""
     causes = list(dict.fromkeys(reasons.values()))
-    said = causes[0] if len(causes) == 1 else ", ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
-    return f"{place(group)}: {said or UNSERVED}"
+    summary = causes[0] if len(causes) == 1 else ", ".join(f"{gpu}: {cause}" for gpu, cause in reasons.items())
+    return f"{place(group)}: {summary or UNSERVED}"
 
 
 def none_because(mixed: Solution, i: FleetImpasse, why: Why) -> str:

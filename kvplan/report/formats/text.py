@@ -65,8 +65,8 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
     if isinstance(block, Text):
         return [plain(block.text, STYLES[block.tone])]
     if isinstance(block, Notes | Code):
-        said = block.lines if isinstance(block, Notes) else (*block.lines, *block.remarks)
-        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in said)
+        paragraph = block.lines if isinstance(block, Notes) else (*block.lines, *block.remarks)
+        lines = (Padding(plain(line), (0, 0, 0, 2)) for line in paragraph)
         return [*([plain(block.heading, "bold")] if block.heading else []), *lines]
     if isinstance(block, Chart):
         return [plotted(block, width)]
