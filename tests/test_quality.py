@@ -13,7 +13,7 @@ from kvplan import catalog
 from kvplan.catalog.scores import quality_file, quality_table
 from kvplan.errors import KvplanError
 from kvplan.quality.caveats import base_score
-from kvplan.quality.loss import checked, quality
+from kvplan.quality.loss import checked, composed, quality
 from kvplan.quality.results import Quality
 from kvplan.quality.scores import attention, curve, retained_at
 from kvplan.quality.weights import weight_loss, with_weights
@@ -229,12 +229,14 @@ def test_mha_loses_more_than_gqa_and_models_are_told_apart() -> None:
     assert {name: attention(catalog.model(name)) for name in sharing} == sharing
 
 
-def test_a_composition_multiplies_and_doubles_the_range() -> None:
+def test_a_composition_multiplies_and_the_milder_part_may_lose_its_most_twice() -> None:
     h2o, fp8, both = ask("h2o:25%"), ask("fp8"), ask("fp8+h2o:25%")
     assert both.technique == "h2o:25%+fp8"
     assert both.drop == pytest.approx(1 - (1 - h2o.drop) * (1 - fp8.drop))
     worst = 1 - (1 - h2o.high) * (1 - fp8.high)
-    assert both.high == pytest.approx(both.drop + 2 * (worst - both.drop)) and both.low == max(h2o.low, fp8.low)
+    assert both.high == pytest.approx(worst + min(h2o.high, fp8.high)) and both.low == max(h2o.low, fp8.low)
+    three = composed([replace(h2o, drop=0.0, high=high) for high in (0.3, 0.1, 0.05)], "qa-single")
+    assert three.high == pytest.approx(1 - 0.7 * 0.9 * 0.95 + 0.1 + 0.05)
     assert "their combination was not measured" in both.basis
 
 
