@@ -156,3 +156,20 @@ def test_techniques_that_no_gpu_holds_are_a_no(run) -> None:
     asked = run("techniques", "-m", "llama3.1-405b", "-w", "doc-qa", "-g", "t4", "--tp", "1", "-t", "fp8", "--json")
     assert asked.code == 1 and asked.json["rows"][0]["technique"] == "baseline"
     assert asked.err.startswith("kvplan: no technique can be served: ")
+
+
+def test_lists_and_scores_begin_with_what_tells_their_rows_apart() -> None:
+    """Tables that no golden holds: their columns in the order in which people read them."""
+    from kvplan.report.evaluate import SCORE
+    from kvplan.report.listing import prices
+
+    shown = [[c.heading for c in columns if c.heading] for columns in (SCORE, prices("2026-11-29"))]
+    assert shown[0] == ["technique", "task", "question", "tokens", "score", "95 % interval", "uncompressed"]
+    assert shown[1] == ["GPU", "provider", "term", "$ / hour", "from", "to", "current"]
+
+
+def test_notes_keep_their_heading_in_markdown() -> None:
+    from kvplan.report.blocks import Notes, Page
+    from kvplan.report.formats.md import marked
+
+    assert marked(Page.of(Notes("Why", ("one", "- two")))) == "### Why\n\n- one\n- two"
