@@ -321,6 +321,15 @@ def test_an_offline_plan_is_measured_in_a_closed_loop(chat) -> None:
     assert option(export("aiperf", offline).commands[0], "--concurrency") == "48"
 
 
+def test_what_a_result_file_does_not_say_is_told_only_where_it_differs(chat) -> None:
+    from kvplan.planning.exporting.measured import columns
+
+    plain = replace(chat.promise, pipeline=1, data=1, kv_dtype="", drafts=None, hit=0.0)
+    assert [name for name, _ in columns(plain)] == ["gpu", "engine", "precision", "tp"]
+    rich = dict(columns(replace(plain, pipeline=2, data=4, kv_dtype="fp8", hit=0.25)))
+    assert (rich["pp"], rich["attention_dp"], rich["kv_dtype"], rich["prefix_hit"]) == ("2", "4", "fp8", "0.25")
+
+
 def test_equal_lengths_are_plain_numbers() -> None:
     alike = kvplan.recommend(
         None, "llama3.1-8b", isl=1000, osl=200, rate="2/s", ttft="2s", gpus="h100", techniques="fp8", on=ON

@@ -173,3 +173,9 @@ def test_notes_keep_their_heading_in_markdown() -> None:
     from kvplan.report.formats.md import marked
 
     assert marked(Page.of(Notes("Why", ("one", "- two")))) == "### Why\n\n- one\n- two"
+
+
+def test_tried_loads_are_powers_of_two_and_those_between() -> None:
+    from kvplan.planning.grid import LOADS
+
+    assert (1, *(n for m in range(1, 10) for n in (2**m, 3 * 2 ** (m - 1))), 1024) == LOADS
