@@ -1,14 +1,15 @@
 """A slow, obvious twin of the queueing formulas: one replica, step by step, request by request.
 
 First come, first served, and continuous batching: every step gives each decoding request a token and reads up to a
-token budget of prompts in the order of their arrival. A step takes what the product says it takes.
+token budget of prompts in the order of their arrival. A step takes what the product says it takes. Requests of one
+session hold the prefix that they share once.
 """
 
 import heapq
 import math
 import random
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from kvplan.specs.model import ModelSpec
 #: batches and prompt tokens between which a step's time is a straight line
 BATCHES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (0, 1, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)
+#: tokens of a prompt between which its attention is a straight line: the curve is off by a PART's own attention / 4
+PART = 512
 
 
 @dataclass
@@ -32,13 +35,14 @@ class Request:
     total: int
     read: int
     output: int
+    session: int = 0
     first: float = math.nan
     last: float = math.nan
 
 
 @dataclass
 class Machine:
-    """What the steps of one replica take, by batch and prompt tokens in a table, attention of prompts exactly."""
+    """What the steps of one replica take, by batch and prompt tokens in a table."""
 
     model: ModelSpec
     base: KVLayout
@@ -48,6 +52,7 @@ class Machine:
     length: int
     form: str | None = None
     times: dict[tuple[int, int], float] = field(default_factory=dict)
+    between: dict[tuple[int, int], float] = field(default_factory=dict)
     pairs: dict[int, float] = field(default_factory=dict)
 
     def corner(self, batch: int, tokens: int) -> float:
@@ -63,6 +68,12 @@ class Machine:
 
     def step(self, batch: int, tokens: int) -> float:
         """Return the same between the corners of the table. [s]"""
+        if (batch, tokens) not in self.between:
+            self.between[batch, tokens] = self.interpolated(batch, tokens)
+        return self.between[batch, tokens]
+
+    def interpolated(self, batch: int, tokens: int) -> float:
+        """Return the same, worked out. [s]"""
         i = min(bisect_right(BATCHES, batch), len(BATCHES) - 1)
         a, b = BATCHES[i - 1], BATCHES[i]
         u = (batch - a) / (b - a)
@@ -75,35 +86,47 @@ class Machine:
         return (1 - u) * at[0] + u * at[1]
 
     def attention(self, tokens: int) -> float:
-        """Return the time that the attention of a whole prompt takes. [s]"""
-        if tokens not in self.pairs:
+        """Return the time that the attention of a whole prompt takes, on straight lines between whole PARTs. [s]"""
+        whole, rest = divmod(tokens, PART)
+        low = self.whole(whole)
+        return low + (self.whole(whole + 1) - low) * rest / PART if rest else low
+
+    def whole(self, parts: int) -> float:
+        """Return the same of a prompt of so many PARTs, exactly. [s]"""
+        if parts not in self.pairs:
+            tokens = parts * PART
             each = attended_at(self.layout, self.base, self.parallel.tensor, self.length, tokens, 0)
             prompts = [o for o in attention(each, 0.0, 1.0) if o.limit == "prompt"]
-            self.pairs[tokens] = sum(float(operator_time(o, self.calibration)) for o in prompts)
-        return self.pairs[tokens]
+            self.pairs[parts] = sum(float(operator_time(o, self.calibration)) for o in prompts)
+        return self.pairs[parts]
 
 
 def simulate(
     machine: Machine, draw: Callable[[random.Random], list[tuple[float, int, int, int]]], *, rate: float, requests: int,
-    slots: int, seed: int = 0,
+    slots: int, shared: float = 0.0, seed: int = 0,
 ) -> list[Request]:  # fmt: skip
     """Return served requests of sessions that come at random; `draw` gives one session's requests.
 
-    Of each: seconds after the first one, prompt, cached and output tokens.
+    Of each: seconds after the first one, prompt, cached and output tokens. Each takes a slot, of which those of one
+    session that run at once hold `shared` together.
 
     A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
     """
     rng, c = random.Random(seed), machine.calibration
     chunk, overhead, polls = int(c.chunk), float(c.request * c.pace), float(c.poll)
     coming: list[tuple[float, int, Request]] = []
-    at, drawn = 0.0, []
+    at, drawn, sessions = 0.0, [], 0
     while not drawn or len(drawn) < 1.02 * requests:
         session = draw(rng)
         at += rng.expovariate(rate / len(session))
-        drawn += [(at + later, *rest) for later, *rest in session]
-    for k, (at, total, cached, output) in enumerate(sorted(drawn)[:requests]):
-        heapq.heappush(coming, (at + overhead, k, Request(arrived=at, total=total, read=cached, output=output)))
+        drawn += [(at + later, *rest, sessions) for later, *rest in session]
+        sessions += 1
+    for k, (at, total, cached, output, number) in enumerate(sorted(drawn)[:requests]):
+        one = Request(arrived=at, total=total, read=cached, output=output, session=number)
+        heapq.heappush(coming, (at + overhead, k, one))
     arrived: set[int] = set()
+    running: Counter[int] = Counter()  # requests that hold memory, by their session
+    held = 0.0  # slots
     waiting: deque[Request] = deque()
     decoding: list[tuple[int, int, Request]] = []  # (step of its last token, order, request)
     done: list[Request] = []
@@ -118,6 +141,14 @@ def simulate(
             else:
                 waiting.append(one)
 
+    def leave(one: Request) -> None:
+        nonlocal held
+        running[one.session] -= 1
+        held -= 1 - shared * (running[one.session] > 0)
+        if not running[one.session]:
+            del running[one.session]
+        done.append(one)
+
     while len(done) < requests:
         admit()
         batch = len(decoding)
@@ -125,14 +156,17 @@ def simulate(
             now = coming[0][0]
             continue
         budget, took, ended = chunk, 0.0, []
-        for one in list(waiting):
-            if not budget or batch + len(ended) >= slots:
+        for one in waiting:
+            takes = 1 - shared * (running[one.session] > 0)
+            if not budget or held + takes > slots + 1e-6:
                 break
             part = min(one.total - one.read, budget)
             took += machine.attention(one.read + part) - machine.attention(one.read)
             one.read, budget = one.read + part, budget - part
             if one.read == one.total:
                 ended.append(one)
+                held += takes
+                running[one.session] += 1
         if budget == chunk:  # nothing but decoding: on to the next arrival or the next end
             each = machine.step(batch, 0)
             steps = decoding[0][0] - step
@@ -144,14 +178,14 @@ def simulate(
         while decoding and decoding[0][0] <= step:
             one = heapq.heappop(decoding)[2]
             one.last = now
-            done.append(one)
+            leave(one)
         for one in ended:
             waiting.popleft()
             one.first = now
             order += 1
             if one.output <= 1:
                 one.last = now
-                done.append(one)
+                leave(one)
             else:
                 heapq.heappush(decoding, (step + one.output - 1, order, one))
     return done

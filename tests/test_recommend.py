@@ -21,9 +21,9 @@ from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, weights
 from kvplan.money.gpu_cost import own
-from kvplan.perf.crowding import held, open_memory, surge, swing
+from kvplan.perf.crowding import gamma_at, held, open_memory, surge, swing
 from kvplan.perf.operators import forward
-from kvplan.perf.prompts import halfway, mixture, prompt_passes, prompt_steps, slim
+from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
 from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
@@ -206,18 +206,23 @@ class Replica:
         def decode(each: float) -> float:
             return self.steps(max(each, 1.0)).decode
 
+        limit = d.engine.limits(self.site.gpu)[0] * self.parallel.data
+        shared = slots_shared(self.classes, d.output, state.mates, slots=float(self.slots), most=float(limit))
         memory = open_memory(
-            state.mixture, rate=rate, slots=float(self.slots), decode=decode, output=d.output,
+            state.mixture, rate=rate, slots=shared, decode=decode, output=d.output,
             squared=answers.squared, burstiness=burst, ranks=float(ranks), beside=state.mates,
         )  # fmt: skip
-        together = decode(state.load.batch) - decode(state.load.batch - state.mates)
+        batch = state.load.batch
+        together = (decode(batch) - decode(batch - state.mates)) * decode(batch) / decode(1.0)
         served = held(state.served, state.load, memory, rate, together)
         first = first_token(state.mixture, served, c, state.load, memory.wait, burst)
         away = swing(
-            state.load, state.served, surge(rate / ranks, state.mixture, burst, beside=state.mates), decode(1.0)
-        )
-        batch = state.load.batch
-        longer = decode(min(max(batch + z * away, 1.0), max(most, 1.0))) - decode(batch)
+            state.load, state.served, surge(rate / ranks, state.mixture, burst, beside=state.mates), decode(1.0),
+            state.mates,
+        )  # fmt: skip
+        there = min(max(gamma_at(batch, away, z), 1.0), max(shared / ranks, 1.0))
+        own = (decode(batch) - decode(batch - state.mates - 1)) * longer_prompt(self.classes, z)
+        longer = math.hypot(decode(there) - decode(batch), own)
         return first.quantile(share), token_time(served, state.mixture, state.load, z, longer, first.queue)
 
 

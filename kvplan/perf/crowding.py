@@ -6,12 +6,12 @@ requests leave one by one at the rate of n tokens a step, whose time grows with 
 arrays of one shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import erf, log
+from math import ceil, erf, log
 
 from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, mean
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, longer_prompt, mean
 from kvplan.perf.queueing import Wait
 from kvplan.perf.serving import BUSIEST, Load, Served
 
@@ -126,7 +126,7 @@ def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tup
     last, behind = 1.0 + 0.0 * slots, 0.0 * slots
     total, running = last, behind
     most = slots if isinstance(slots, float | int) else slots.max() if slots.size else 0
-    for n in range(min(int(most), EACH)):
+    for n in range(min(ceil(most), EACH)):
         there = 1.0 * (n < slots)
         following = s.rate * (last + s.more * behind) / leaving(smaller(n + 1.0, slots))
         behind = there * (s.again * behind + last) + (1 - there) * behind
@@ -214,15 +214,41 @@ def held(served: Served, load: Load, memory: HeldSlots, rate: Amount, beside: Am
 
 
 def steps_beside(decode: Callable[[Amount], Amount], batch: Amount, mates: Amount) -> Amount:
-    """Return by how much a step of a batch is longer for the questions to the same prefix in it. [s]"""
-    return larger(decode(batch) - decode(larger(batch - mates, 1.0)), 0.0)
+    """Return by how much a step of a batch is longer for the questions to the same prefix in it. [s]
+
+    Those of other sessions that run meanwhile run longer too, by as much as a step is longer than that of one request.
+    """
+    whole = decode(batch)
+    return larger(whole - decode(larger(batch - mates, 1.0)), 0.0) * whole / decode(1.0 + 0.0 * batch)
 
 
-def swing(load: Load, served: Served, each: Surge, least: Amount) -> Amount:
+def steps_longer(
+    decode: Callable[[Amount], Amount], load: Load, there: Amount, mates: Amount, classes: Sequence[PromptClass],
+    z: float,
+) -> Amount:  # fmt: skip
+    """Return by how much a step is longer at z standard deviations from its mean, which lasts a request's life. [s]
+
+    As many requests run as `there`, and the own prompt, which the `mates` share, is as long as there, independently.
+    """
+    batch = load.batch
+    crowd, own = decode(there) - decode(batch), decode(batch) - decode(larger(batch - mates - 1.0, 1.0))
+    return (crowd * crowd + (own * longer_prompt(classes, z)) ** 2) ** 0.5
+
+
+def swing(load: Load, served: Served, each: Surge, least: Amount, mates: Amount) -> Amount:
     """Return the standard deviation of the requests that run on a rank of an open loop.
 
     They come in surges and leave at a rate that grows less than they do, as a step is longer for more of them; `least`
     is a step's time for one. Of a linear noise approximation. Source: van Kampen, Stochastic Processes, 1981.
     """
     held = smaller(least / served.step, 1.0)
-    return (load.offered * (1 + each.squared / each.mean) / 2 / held) ** 0.5
+    return ((load.offered + mates) * (1 + each.squared / each.mean) / 2 / held) ** 0.5
+
+
+def gamma_at(middle: Amount, away: Amount, z: float) -> Amount:
+    """Return where a gamma distribution of this mean and deviation is at z standard deviations of a normal one.
+
+    Source: Wilson and Hilferty, PNAS 17, 1931.
+    """
+    apart = (away / middle) ** 2 / 9
+    return middle * larger(1 - apart + z * apart**0.5, 0.0) ** 3

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from math import e as EULER
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
@@ -47,6 +48,12 @@ def mean(classes: Sequence[PromptClass], amounts: Sequence[Amount]) -> Amount:
     return sum(k.weight * x for k, x in zip(classes, amounts, strict=True))
 
 
+def logarithm(x: Amount) -> Amount:
+    """Return the natural logarithm of a number from 1, as a slightly larger bound for arrays and floats alike."""
+    power = 1 / 64
+    return (x**power - 1) / power
+
+
 def mates(classes: Sequence[PromptClass], seconds: Amount) -> Amount:
     """Return how many questions to the same prefix run beside one, on average, that is in flight for so long.
 
@@ -60,6 +67,34 @@ def mates(classes: Sequence[PromptClass], seconds: Amount) -> Amount:
     others = found / larger(sum(k.weight for k in classes if not k.between), TINY)
     near = seconds / between
     return near * others / (near + others + TINY)
+
+
+def longer_prompt(classes: Sequence[PromptClass], z: float) -> Amount:
+    """Return how much longer than the mean a prompt is at z standard deviations, over the mean: as of a lognormal.
+
+    Of the classes that find no prefix, whose lengths are told apart best.
+    """
+    some = [k for k in classes if not k.between]
+    whole = larger(sum(k.weight for k in some), TINY)
+    average = sum(k.weight * k.total for k in some) / whole
+    squared = sum(k.weight * k.total**2 for k in some) / whole / (average * average)
+    sigma = logarithm(larger(squared, 1.0)) ** 0.5
+    return EULER ** (z * sigma - sigma * sigma / 2) - 1
+
+
+def slots_shared(
+    classes: Sequence[PromptClass], output: float, beside: Amount, *, slots: Amount, most: Amount
+) -> Amount:  # fmt: skip
+    """Return how many requests run at once where `slots` do that share nothing, and as many mates run `beside` each.
+
+    1 + `beside` questions to a prefix hold it once, as engines share its blocks; `most` is the engine's limit.
+    """
+    found = [k for k in classes if k.between]
+    if not found:
+        return slots
+    weight = larger(sum(k.weight for k in found), TINY)
+    common = sum(k.weight * (k.total - k.fresh) / (k.total + output) for k in found) / weight
+    return larger(smaller(slots / (1.0 - common * beside / (1.0 + beside)), most), slots)
 
 
 # -- steps ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from math import pi
 from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, mates, mean, mixture
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates, mean, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company
 from kvplan.specs.calibration import Calibration
 
@@ -216,12 +216,6 @@ def gamma(x: Amount) -> Amount:
     z = x + 4.0
     series = 1 + 1 / (12 * z) + 1 / (288 * z * z) - 139 / (51840 * z**3)
     return (2 * pi / z) ** 0.5 * (z / EULER) ** z * series / ((x + 1) * (x + 2) * (x + 3))
-
-
-def logarithm(x: Amount) -> Amount:
-    """Return the natural logarithm of a number from 1, as a slightly larger bound for arrays and floats alike."""
-    power = 1 / 64
-    return (x**power - 1) / power
 
 
 def prompt_wait(m: Mixture, served: Served, c: Calibration, load: Load, burstiness: float | None) -> Wait:

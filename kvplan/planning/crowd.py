@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.perf.crowding import held, open_memory, steps_beside, surge, swing
-from kvplan.perf.prompts import PromptSteps
+from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
+from kvplan.perf.prompts import PromptSteps, slots_shared
 from kvplan.perf.queueing import first_token, open_loop, token_time
 from kvplan.perf.serving import Served
 from kvplan.planning.demand import Demand
@@ -92,11 +92,14 @@ class Crowd:
             state.served,
             surge(rate / ranks, state.mixture, burst, beside=state.mates),
             between.decode(np.ones(len(rows))),
+            state.mates,
         )
-        there = np.clip(state.load.batch + z * away, 1.0, np.maximum(slots / ranks, 1.0))
-        longer = between.decode(there) - between.decode(state.load.batch)
+        most = np.maximum(home.most * home.grid.ranks[rows, 0], slots)
+        shared = slots_shared(classes, self.demand.output, state.mates, slots=slots, most=most)
+        there = np.clip(gamma_at(state.load.batch, away, z), 1.0, np.maximum(shared / ranks, 1.0))
+        longer = steps_longer(between.decode, state.load, there, state.mates, classes, z)
         memory = open_memory(
-            state.mixture, rate=rate, slots=slots, decode=between.decode, output=self.demand.output,
+            state.mixture, rate=rate, slots=shared, decode=between.decode, output=self.demand.output,
             squared=output.squared, burstiness=burst, ranks=ranks, beside=state.mates,
         )  # fmt: skip
         beside = steps_beside(between.decode, state.load.batch, state.mates)

@@ -10,7 +10,7 @@ from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
-from kvplan.perf.crowding import HeldSlots, held, open_memory, steps_beside, surge, swing
+from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
 from kvplan.perf.serving import BUSIEST
@@ -102,8 +102,9 @@ def at(s: Server, running: float, burstiness: float | None, backlog: float = 0.0
 def full_slots(s: Server, t: RankTimes, rate: float, burstiness: float) -> HeldSlots:
     """Return what its slots make of an open loop; replicas that only decode stop for no prompts."""
     none = replace(t.mixture, extra=tuple(0.0 for _ in s.classes))
+    slots = s.most_running if s.split else s.shared_slots(t.mates)
     return open_memory(
-        none if s.split else t.mixture, rate=rate, slots=s.most_running, ranks=float(s.ranks * s.decoders),
+        none if s.split else t.mixture, rate=rate, slots=slots, ranks=float(s.ranks * s.decoders),
         decode=lambda each: decode_step(s, each), output=s.output, squared=s.uneven, burstiness=burstiness,
         beside=t.mates,
     )  # fmt: skip
@@ -132,8 +133,9 @@ def longer_step(s: Server, t: RankTimes, rate: float, z: float, burstiness: floa
     if burstiness is None or not z:
         return 0.0
     each = surge(rate / (s.ranks * s.decoders), t.mixture, burstiness, beside=t.mates)
-    there = t.each + z * float(swing(t.load, t.served, each, decode_step(s, 1.0)))
-    return decode_step(s, min(max(there, 1.0), max(s.slots / s.ranks, 1.0))) - decode_step(s, t.each)
+    there = gamma_at(t.each, float(swing(t.load, t.served, each, decode_step(s, 1.0), t.mates)), z)
+    there = min(max(there, 1.0), max(s.shared_slots(t.mates) / s.ranks, 1.0))
+    return float(steps_longer(lambda each: decode_step(s, float(each)), t.load, there, t.mates, s.classes, z))
 
 
 def point(

@@ -21,6 +21,7 @@ from kvplan.perf.prompts import (
     prompt_passes,
     prompt_steps,
     slim,
+    slots_shared,
 )
 from kvplan.perf.queueing import serve_open
 from kvplan.perf.serving import BUSIEST, LENGTH_SPREAD, Load, Served, serve
@@ -36,6 +37,8 @@ from kvplan.specs.workload import Lengths
 HALVINGS = 44
 #: times that the questions to a prefix which run at once are worked out from how long they run, and that from them
 MEETINGS = 3
+#: more questions to a prefix than run at once
+MANY = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +73,8 @@ class Server:
 
     @cached_property
     def decode_steps(self) -> tuple[tuple[float, float], ...]:
-        """(requests of one rank, time of a decode step [s]) up to all its slots."""
-        most = max(self.slots / self.ranks, 1.0)
+        """(requests of one rank, time of a decode step [s]) up to as many as ever run."""
+        most = max(self.shared_slots(MANY) / self.ranks, 1.0)
         loads = sorted({*(n for n in (2.0**i for i in range(32)) if n < most), most})
         return tuple((n, float(timed(self, n * self.ranks * self.decoders).steps.decode)) for n in loads)
 
@@ -99,6 +102,11 @@ class Server:
     def classes(self) -> tuple[PromptClass, ...]:
         """Classes of its prompts."""
         return self.mixed or (PromptClass(weight=1.0, total=self.prompt, fresh=self.fresh),)
+
+    def shared_slots(self, beside: float) -> float:
+        """Return the requests a replica runs at once where as many questions to its prefix run beside each."""
+        most = float(max(self.site.engine.limits(self.site.gpu)[0] * self.parallel.data, self.slots))
+        return float(slots_shared(self.classes, self.output, beside, slots=float(self.slots), most=most))
 
     @property
     def transfer(self) -> float:
@@ -193,7 +201,7 @@ def timed_beside(s: Server, running: float, opened: bool, beside: float) -> Rank
     """Return the same where as many questions to a request's own prefix run beside it."""
     c = s.site.calibration
     present = running / (s.ranks * s.decoders)
-    most = max(s.slots / s.ranks, 1.0)
+    most = max(s.shared_slots(beside) / s.ranks, 1.0)
     each = max(min(present + 1.0 + beside, most), 1.0) if opened else max(present, 1.0)
     held = weights(s.model, s.site.weights)
     operators = prompt_passes(
