@@ -381,12 +381,28 @@ def test_the_command_prints_what_can_be_run_and_says_the_rest_aside(run, saved: 
         ("export vllm PLAN --as kubernets", 1, "did you mean 'kubernetes'"),
         ("export guidellm PLAN --as compose", 2, "--as: is for an engine's server, not for guidellm"),
         ("export vllm PLAN --requests 3", 2, "--requests: is for a tool that measures"),
+        ("export aiperf PLAN --port 9000", 2, "--port: is for an engine's server, not for aiperf"),
+        ("export vllm PLAN --image mine:1", 2, "--image: is of a container, and a plain command has none"),
+        ("export vllm PLAN --as command --image mine:1", 2, "add --as compose, or leave it out"),
+        ("export vllm@99 PLAN", 1, "release '99' is newer than those whose options kvplan knows, 0.11, "),
+        ("export sglang@9.1 PLAN --as compose", 1, "write sglang@"),
+        ("export vllm@0.1 PLAN", 1, "write vllm@0.11"),
+        ("export vllm@latest PLAN", 1, "no release named 'latest'; write vllm@"),
         ("export vllm missing.json", 1, "missing.json"),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_one_line(run, saved: Path, ask: str, code: int, said: str) -> None:
     done = run(*ask.replace("PLAN", str(saved)).split())
     assert (done.code, done.out) == (code, "") and said in done.err and done.err.count("\n") == 1
+
+
+def test_a_later_patch_of_the_newest_release_has_its_options(chat) -> None:
+    """vllm@0.25.1 is 0.25 to kvplan; the next release is refused, since nobody knows what it dropped."""
+    newest = export("vllm", chat)
+    assert export(f"vllm@{newest.release}.1", chat).commands == newest.commands
+    minor = int(newest.release.partition(".")[2]) + 1
+    with pytest.raises(SpecError, match=f"write vllm@{newest.release}$"):
+        export(f"vllm@0.{minor}", chat)
 
 
 def edited(saved: Path, to: Path, path: str, value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
     from kvplan.catalog.drafts import acceptances as acceptances
+    from kvplan.catalog.engines import described as described
     from kvplan.catalog.engines import engine as engine
     from kvplan.catalog.engines import fitted_engine as fitted_engine
     from kvplan.catalog.fleets import fleet as fleet
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 _OFFERS = {
     "claim_files": ("claim_list",),
     "drafts": ("acceptances",),
-    "engines": ("engine", "fitted_engine"),
+    "engines": ("described", "engine", "fitted_engine"),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
     "hub_files": ("online",),
