@@ -47,7 +47,7 @@ def export(
     whose config the plan was made with: the name or path of another of the same shape. Raises KvplanError for what is
     not known, and for a form that cannot hold a replica.
     """
-    needs, promise = given(plan)
+    needs, promise, edited = given(plan)
     own = values.given(a_name, checkpoint, "checkpoint")
     if own:
         needs, promise = replace(needs, model=own), replace(promise, model=own)
@@ -55,7 +55,7 @@ def export(
         refuse(target, as_form=as_form, port=port, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
         steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
-        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps))
+        return noting(edited, client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps)))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
     refuse(target, url=url, requests=requests, loads=loads)
@@ -70,7 +70,7 @@ def export(
         raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
     exported = served(wanted, needs, PORT if port is None else port, image)
     exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
-    return server(form, exported)
+    return noting(edited, server(form, exported))
 
 
 def starts() -> list[str]:
@@ -78,13 +78,21 @@ def starts() -> list[str]:
     return [name for name in catalog.names("engines") if catalog.engine(name).launch is not None]
 
 
-def given(plan: "str | Recommendation") -> tuple[Needs, Promise]:
-    """Return what a plan asks of a server, and the load it promises; raise SpecError for an answer without a plan."""
+def noting(edited: str, exported: Exported) -> Exported:
+    """Return what was exported with a note of what was edited in the plan."""
+    return replace(exported, notes=(*exported.notes, edited)) if edited else exported
+
+
+def given(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:
+    """Return what a plan asks of a server, the load it promises, and what was edited in it.
+
+    Raises SpecError for an answer without a plan.
+    """
     if isinstance(plan, str):
         return catalog.handed_over(plan)
     if plan.needs is None or plan.promise is None:
         raise SpecError(f"plan: {plan.lacking}")
-    return plan.needs, plan.promise
+    return plan.needs, plan.promise, ""
 
 
 def a_name(value: object, name: str) -> str:
