@@ -57,7 +57,7 @@ def export(
         steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
         return noting(edited, client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps)))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
-        raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
+        raise UnknownName("target", target, targets(), location="target")
     refuse(target, url=url, requests=requests, loads=loads)
     nodes = (
         needs.gpus_per_node
@@ -71,6 +71,11 @@ def export(
     exported = served(wanted, needs, PORT if port is None else port, image)
     exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
     return noting(edited, server(form, exported))
+
+
+def targets() -> list[str]:
+    """Return what a plan can be exported for: engines, k8s for the plan's own, and tools that measure."""
+    return [*starts(), K8S, *tools()]
 
 
 def starts() -> list[str]:

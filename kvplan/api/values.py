@@ -11,7 +11,7 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
-from kvplan.errors import SpecError, WrongUse, shown
+from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
@@ -65,7 +65,7 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of several names."""
     if not isinstance(value, str) or value not in choices:
         *others, last = choices
-        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}")
+        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}{meant(value, choices)}")
     return value
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.rental import price_file as price_file
     from kvplan.catalog.rental import price_list as price_list
     from kvplan.catalog.rental import prices as prices
+    from kvplan.catalog.rental import terms as terms
     from kvplan.catalog.rental import write_prices as write_prices
     from kvplan.catalog.saved import save_plan as save_plan
     from kvplan.catalog.saved import saved_plan as saved_plan
@@ -66,6 +67,7 @@ _OFFERS = {
         "price_file",
         "price_list",
         "prices",
+        "terms",
         "write_prices",
     ),
     "manifests": ("manifest_text",),

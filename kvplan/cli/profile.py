@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kvplan.api.profile import BUDGET, DEVICES, MOST_PROCESSES, Stopped, Watch, profile, seconds
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.flags import flagged
 from kvplan.cli.format_options import TEXT, format_option
@@ -15,7 +16,7 @@ from kvplan.report.formats import Report
 
 
 @click.command("profile")
-@click.option("--device", type=click.Choice(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
+@click.option("--device", type=OneOf(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
 @click.option(
     "--budget",
     default=f"{BUDGET:g}s",
