@@ -55,7 +55,7 @@ def history(
         at = looks.setdefault(told.get(INSTANCE, ""), defaultdict(list))
         for moment, value in series["values"]:
             at[float(moment)].append(MetricSample(told.get(NAME, ""), told, float(value)))
-    return {one: [Scrape(t, tuple(at[t])) for t in sorted(at)] for one, at in sorted(looks.items())}
+    return {one: [Scrape(t, tuple(at[t]), t) for t in sorted(at)] for one, at in sorted(looks.items())}
 
 
 def matrix(text: str, place: str) -> list[Any]:

@@ -9,7 +9,7 @@ import click
 
 from kvplan.api.calibrate import TIERS, calibrate
 from kvplan.cli.choice import OneOf
-from kvplan.cli.delivery import deliver
+from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path
 from kvplan.cli.ranges import prometheus_options
@@ -78,5 +78,5 @@ def command(output: str | None, check: bool, form: str, **options: Any) -> None:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
     from kvplan.report import calibrate as words
 
-    result = calibrate(output=output, progress=bar(), **options)
+    result = calibrate(output=output, progress=bar(), told=say, **options)
     deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)
