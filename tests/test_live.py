@@ -67,8 +67,37 @@ def test_windows_that_say_too_little_are_left_out_and_none_is_refused() -> None:
         pytest.raises(SpecError, match="0 requests ended within 300 s"),
     ):
         list(watch(prometheus=url, **RANGE))
-    with served(kept()) as url, pytest.raises(SpecError, match="no server's metrics are kept there"):
+    with served(kept()) as url, pytest.raises(SpecError, match="no vLLM or SGLang server's metrics are kept there"):
         list(watch(prometheus=url, **RANGE))
+    with served(kept(("a", growing), looks=1)) as url, pytest.raises(SpecError, match="one look at a server"):
+        list(watch(prometheus=url, **RANGE))
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [
+        ("job=vlm", "select: no series has job=vlm; did you mean 'vllm'?; there are job=vllm"),
+        ("instance=c:1", "there are instance=a:8000, instance=b:8000"),
+        ("jobb=vllm", "series there have the labels engine, instance, job, le, model_name; did you mean 'job'?"),
+        ("job=vllm", "no series has all of job=vllm at once"),
+    ],
+)
+def test_a_selection_of_nothing_is_told_what_there_is(run, select: str, said: str) -> None:
+    """The first answer is of the selection, the second of all series of running requests."""
+    span = ["--from", RANGE["since"], "--to", RANGE["until"], "--window", "5m", "--select", select]
+    with served(kept(), kept(("a:8000", growing), ("b:8000", growing))) as url:
+        done = run("watch", "--prometheus", url, *span)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and said in done.err, done.err
+
+
+def test_several_servers_are_told_apart_and_how_to_read_one(run) -> None:
+    span = ["--from", RANGE["since"], "--to", RANGE["until"], "--window", "5m"]
+    with served(kept(("a:8000", growing), ("b:8000", growing))) as url:
+        done = run("watch", "--prometheus", url, *span)
+    assert (
+        "--set gpu=..." in done.err
+        and "2 servers, each by itself: a:8000, b:8000; --select instance=a:8000 reads one alone" in done.err
+    ), done.err
 
 
 def test_a_restart_within_a_window_is_said_and_the_rest_of_the_window_used(run, tmp_path: Path) -> None:

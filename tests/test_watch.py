@@ -66,7 +66,11 @@ def test_replicas_of_one_server_are_summed() -> None:
         (vllm(300), vllm(302), "2 requests ended within 60 s"),
         (vllm(300), vllm(4), "4 requests ended within 60 s after the server was started anew"),
         ("up 1\n", "up 1\n", "neither vLLM's nor SGLang's metrics"),
-        (vllm(0), vllm(9) + vllm(9).replace("Llama", "Lama"), "is about 2 models"),
+        (
+            vllm(0),
+            vllm(9) + vllm(9).replace("Llama", "Lama"),
+            r"is about 2 models \('meta-llama/Lama-3.1-8B-Instruct', .*select=model_name=NAME",
+        ),
     ],
 )
 def test_looks_that_say_too_little_are_refused(first: str, second: str, reason: str) -> None:

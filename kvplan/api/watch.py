@@ -11,13 +11,13 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
 from kvplan.catalog.metrics import address, is_here, scrape
-from kvplan.catalog.metrics_range import endpoint, history
+from kvplan.catalog.metrics_range import endpoint, history, labelled
 from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
-from kvplan.errors import SpecError, WrongUse
+from kvplan.errors import SpecError, WrongUse, meant
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.device.nvml import Meter, every
-from kvplan.measuring.serving.metrics import Observed, Spent, observed, row_of, samples_of, spent
+from kvplan.measuring.serving.metrics import Observed, Spent, gauges_of, observed, row_of, samples_of, spent
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import Refused
 
@@ -140,8 +140,12 @@ def ranged(
     Raises SpecError where it kept none that says anything.
     """
     left: list[str] = []
-    count, why = 0, "no server's metrics are kept there in this range; name another range, or other labels"
-    for server, looks in history(place, samples_of(), labels, begin, end, length).items():
+    count, why, kept = 0, "", history(place, samples_of(), labels, begin, end, length)
+    if not kept:
+        raise SpecError(f"prometheus: {place}: {nothing(labels, labelled(place, gauges_of(), begin, end))}")
+    if len(kept) > 1:
+        told(f"{len(kept)} servers, each by itself: {listed(kept)}; select=instance={next(iter(kept))} reads one alone")
+    for server, looks in kept.items():
         for before, after in pairwise(looks):
             try:
                 o = observed(before, after)
@@ -154,11 +158,33 @@ def ranged(
                 told(f"{server or 'the server'} until {moment(after.at)}: {ANEW}")
             yield beside(o, given, profile, named, server=server, ended=after.at)
     if not count:
-        raise SpecError(f"prometheus: {place}: {why}")
+        raise SpecError(f"prometheus: {place}: {why or 'one look at a server is no window; name a longer range'}")
     for line in left[:MOST_TOLD]:
         told(f"left out: {line}")
     if len(left) > MOST_TOLD:
         told(f"left out: {len(left) - MOST_TOLD} more such windows")
+
+
+def nothing(labels: Mapping[str, str], there: Sequence[Mapping[str, str]]) -> str:
+    """Return why no series were found under some labels, and what there is in their place."""
+    if not there:
+        return "no vLLM or SGLang server's metrics are kept there in this range; name another range with since="
+    for name, value in labels.items():
+        values_there = sorted({series[name] for series in there if name in series})
+        if value not in values_there:
+            held = sorted({label for series in there for label in series})
+            some = f"there are {listed([f'{name}={v}' for v in values_there])}" if values_there else (
+                f"series there have the labels {listed(held)}{meant(name, held)}"
+            )  # fmt: skip
+            return f"select: no series has {name}={value}{meant(value, values_there)}; {some}"
+    return f"select: no series has all of {', '.join(f'{n}={v}' for n, v in labels.items())} at once; name fewer labels"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names, the first few of many."""
+    known = list(names)
+    more = f" and {len(known) - MOST_TOLD} more" if len(known) > MOST_TOLD else ""
+    return f"{', '.join(known[:MOST_TOLD])}{more}"
 
 
 def moment(at: float) -> str:

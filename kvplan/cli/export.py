@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.flags import flagged
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import COUNT, examples, path
 from kvplan.report.formats import Report
@@ -42,7 +41,7 @@ def command(form: str, **options: Any) -> None:
 
     exported = export(**options)
     for line in words.said(exported):
-        say(flagged(line, click.get_current_context().command), "export")
+        say(line, "export")
     if form == TEXT:
         click.echo(words.text(exported), nl=False)
     else:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import isinf, isnan
 from typing import TYPE_CHECKING
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.fields import CACHED
 from kvplan.specs.metrics import Scrape
 
@@ -55,8 +55,15 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
 STARTED = "process_start_time_seconds"
 #: what is said of a count that began anew
 AFTER = " after the server was started anew"
+#: models that a message names
+MOST_NAMED = 5
 #: requests that must end between two looks, for their mean to say anything
 FEWEST = 5
+
+
+def gauges_of() -> frozenset[str]:
+    """Return the samples that every server has, whatever it has served: requests that run."""
+    return frozenset(name for known in NAMES.values() for name in known["running"])
 
 
 def samples_of() -> frozenset[str]:
@@ -189,7 +196,11 @@ def model_of(scrape: Scrape, engine: str) -> str:
     """Return the one model a page is about, '' where it names none; raise SpecError for several."""
     models = {s.labels["model_name"] for s in scrape.samples if s.name.startswith(engine) and "model_name" in s.labels}
     if len(models) > 1:
-        raise SpecError(f"metrics: the page is about {len(models)} models; watch the server of one")
+        named = ", ".join(shown(model) for model in sorted(models)[:MOST_NAMED])
+        raise SpecError(
+            f"metrics: the page is about {len(models)} models ({named}); watch the server of one, or one model in a "
+            "Prometheus server with select=model_name=NAME"
+        )
     return next(iter(models), "")
 
 
