@@ -55,14 +55,32 @@ class WrongUse(SpecError):
     """Options or values that contradict each other, or one without which another says nothing; exits with 2."""
 
 
+def alike(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return the known names that are most like one, the nearest first."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name[:ECHOED].lower(), sorted(set(known)), n=most, cutoff=0.6)
+
+
+def meant(name: object, choices: Iterable[str], most: int = 3) -> str:
+    """Return what a wrong word of a few choices was meant to be: "; did you mean 'cost'?", '' where nobody knows.
+
+    The choices that are like it, else those that begin with it.
+    """
+    if not isinstance(name, str) or not name.strip():
+        return ""
+    known = {choice.lower(): choice for choice in choices}
+    begun = [choice for choice in known if choice.startswith(name.lower())][:most]
+    near = [known[choice] for choice in alike(name, known, most) or begun]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
 class UnknownName(KvplanError):
     """No model, GPU, technique ... of that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", location: str = ""):
-        from difflib import get_close_matches
-
         known = sorted(set(known))
-        near = get_close_matches(name[:ECHOED].lower(), known, n=3, cutoff=0.6)
+        near = alike(name, known)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{location}: " if location else ""
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")

@@ -25,7 +25,7 @@ ONLY = {
     "urllib": {"catalog/metrics"}, "http": {"catalog/metrics"}, "prometheus_client": {"catalog/metrics"},
     "tempfile": {"catalog/", "measuring/device/"}, "shutil": {"cli/delivery"},  # the width of the terminal
     "importlib": {  # what is loaded by name, when it is used
-        "architectures/registry", "catalog/", "cli/__init__", "cli/names", "cli/notebook",
+        "architectures/registry", "catalog/", "cli/__init__", "cli/completion", "cli/names", "cli/notebook",
         "planning/exporting/__init__", "measuring/device/", "report/formats/__init__",
         "report/formats/html/",  # the page's own files
     },

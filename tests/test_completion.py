@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 
 from kvplan import catalog
-from kvplan.cli import commands
+from kvplan.cli import commands, group
+from kvplan.cli.choice import OneOf
+from kvplan.errors import meant
 
 
 def offered(line: str, shell: str = "bash") -> list[tuple[str, str]]:
@@ -65,6 +68,19 @@ def test_every_shell_has_its_script(shell: str) -> None:
         ("kvplan schema own", ["ownership"]),
         ("kvplan estimate --form", ["--format"]),
         ("kvplan mem", ["memory"]),
+        ("kvplan memory --as llama", ["llama", "llama4_text"]),
+        ("kvplan simulate --router r", ["round-robin", "random"]),
+        ("kvplan simulate --tiers cpu,s", ["cpu,ssd"]),
+        ("kvplan estimate -t mhc:4x+fp", ["mhc:4x+fp8"]),
+        ("kvplan evaluate --tasks needle,mu", ["needle,multihop"]),
+        ("kvplan sweep when", ["when-an-api-wins"]),
+        ("kvplan export gui", ["guidellm"]),
+        ("kvplan export vllm plan.json --as lead", ["leaderworkerset"]),
+        ("kvplan recommend --term on", ["on-demand"]),
+        ("kvplan recommend --objective c", ["cost"]),
+        ("kvplan estimate --format js", ["json"]),
+        ("kvplan memory --kv-dtype fp8_", ["fp8_e4m3", "fp8_e5m2"]),
+        ("kvplan predict --kind m", ["mla_decode_attention"]),
     ],
 )
 def test_names_of_the_catalogue_are_completed(line: str, found: list[str]) -> None:
@@ -78,3 +94,58 @@ def test_a_file_may_stand_for_a_name_and_a_technique_is_none() -> None:
 
 def test_all_commands_are_offered() -> None:
     assert words("kvplan ") == list(commands())
+
+
+def every_choice() -> list[tuple[str, str, str]]:
+    """Return (command, option, word) for every word of every option that takes one of a few."""
+    found = []
+    for name in commands():
+        for option in group.get_command(click.Context(group), name).params:
+            if isinstance(option.type, click.Choice):
+                assert isinstance(option.type, OneOf), f"{name} {option.opts}"
+                found += [(name, max(option.opts, key=len), word) for word in option.type.choices]
+    return found
+
+
+@pytest.mark.parametrize(("name", "option", "word"), every_choice())
+def test_a_wrong_choice_gets_the_nearest_right_one(run, name: str, option: str, word: str) -> None:
+    """Two letters swapped, one too many, and capitals."""
+    for wrong in (f"{word[0]}{word[2:3]}{word[1]}{word[3:]}", f"{word}x", word.upper()):
+        if wrong == word:
+            continue
+        done = run(name, option, wrong)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert f"{word!r}" in done.err.partition("; did you mean ")[2], done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "near"),
+    [
+        ("simulate -w chat -m llama3.1-8b -g h100 --router least-loadd", 1, "least-loaded"),
+        ("simulate -w chat -m llama3.1-8b -g h100 --tiers cpo", 1, "cpu"),
+        ("simulate -w chat -m llama3.1-8b -g h100 --engine vlm", 1, "vllm"),
+        ("memory -m llama3.1-8b -c 4k --as lama", 1, "llama"),
+        ("memory -m llama3.1-8b -c 4k --without grphs", 1, "graphs"),
+        ("memory -m llama3.1-8b -c 4k --speculative eagel3", 1, "eagle3"),
+        ("recommend -w chat -m llama3.1-8b --speculative mpt", 1, "mtp"),
+        ("recommend -w chat -m llama3.1-8b --term on-demnd", 1, "on-demand"),
+        ("recommend -w chat -m llama3.1-8b --vary gpuu=h100", 1, "gpus"),
+        ("estimate -m llama3.1-8b -c 4k --profile publishd", 1, "published"),
+        ("sweep price-of-a-limt", 1, "price-of-a-limit"),
+        ("prices --term spt", 1, "spot"),
+        ("prices --provider lamda", 1, "lambda"),
+        ("audit aricle", 1, "article"),
+        ("recomend", 2, "recommend"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_right_one(run, line: str, code: int, near: str) -> None:
+    done = run(*line.split())
+    assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)
+    assert f"did you mean {near!r}" in done.err, done.err
+
+
+def test_a_word_like_no_choice_is_told_what_there_is_and_no_guess_is_made(run) -> None:
+    done = run("recommend", "--objective", "zzz")
+    assert "'zzz' is not one of cost, energy, gpus, latency" in done.err and "did you mean" not in done.err
+    assert meant("mea", ["measured here", "cost"]) == "; did you mean 'measured here'?"  # what it begins
+    assert meant("", ["cost"]) == meant(None, ["cost"]) == ""

@@ -390,12 +390,28 @@ def test_the_command_prints_what_can_be_run_and_says_the_rest_aside(run, saved: 
         ("export vllm PLAN --as kubernets", 1, "did you mean 'kubernetes'"),
         ("export guidellm PLAN --as compose", 2, "--as: is for an engine's server, not for guidellm"),
         ("export vllm PLAN --requests 3", 2, "--requests: is for a tool that measures"),
+        ("export aiperf PLAN --port 9000", 2, "--port: is for an engine's server, not for aiperf"),
+        ("export vllm PLAN --image mine:1", 2, "--image: is of a container, and a plain command has none"),
+        ("export vllm PLAN --as command --image mine:1", 2, "add --as compose, or leave it out"),
+        ("export vllm@99 PLAN", 1, "release '99' is newer than those whose options kvplan knows, 0.11, "),
+        ("export sglang@9.1 PLAN --as compose", 1, "write sglang@"),
+        ("export vllm@0.1 PLAN", 1, "write vllm@0.11"),
+        ("export vllm@latest PLAN", 1, "no release named 'latest'; write vllm@"),
         ("export vllm missing.json", 1, "missing.json"),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_one_line(run, saved: Path, ask: str, code: int, said: str) -> None:
     done = run(*ask.replace("PLAN", str(saved)).split())
     assert (done.code, done.out) == (code, "") and said in done.err and done.err.count("\n") == 1
+
+
+def test_a_later_patch_of_the_newest_release_has_its_options(chat) -> None:
+    """vllm@0.25.1 is 0.25 to kvplan; the next release is refused, since nobody knows what it dropped."""
+    newest = export("vllm", chat)
+    assert export(f"vllm@{newest.release}.1", chat).commands == newest.commands
+    minor = int(newest.release.partition(".")[2]) + 1
+    with pytest.raises(SpecError, match=f"write vllm@{newest.release}$"):
+        export(f"vllm@0.{minor}", chat)
 
 
 def edited(saved: Path, to: Path, path: str, value: Any) -> str:
@@ -433,10 +449,56 @@ def test_a_saved_plan_is_read_with_suspicion(saved: Path, tmp_path: Path, path: 
         handed_over(edited(saved, tmp_path, path, value))
 
 
+@pytest.mark.parametrize("path", ["recommended.replicas", "recommended.server.replicas"])
+def test_another_count_of_replicas_is_honoured_and_said(run, saved: Path, tmp_path: Path, path: str) -> None:
+    """Of two replicas, one a spare, one serves; of five, four do, each with a quarter of the load."""
+    plan = json.loads(saved.read_text("utf-8"))["recommended"]
+    assert (plan["replicas"], plan["spares"]) == (2, 1)
+    file = edited(saved, tmp_path, path, 5)
+    done = run("export", "k8s", file)
+    assert next(iter(yaml.safe_load_all(done.out)))["spec"]["replicas"] == 5
+    assert "edited to 5 replicas, where the plan has 2" in done.err
+    told = run("export", "aiperf", file)
+    rate = float(option(tuple(shlex.split(told.out.replace("\\\n", ""))), "--request-rate"))
+    assert rate == pytest.approx(plan["promise"]["rate"] / 4, rel=1e-5) and "edited to 5" in told.err
+    assert "its share of 4 that serve" in told.err
+    assert run("export", "k8s", file, "--json").json["notes"][-1].startswith("the file was edited to 5")
+
+
+def test_replicas_and_gpus_edited_together_are_honoured(saved: Path, tmp_path: Path) -> None:
+    both = edited(Path(edited(saved, tmp_path, "recommended.replicas", 3)), tmp_path, "recommended.gpus", 3)
+    assert handed_over(both)[0].replicas == 3
+    agreed = edited(Path(both), tmp_path, "recommended.server.replicas", 3)
+    assert handed_over(agreed)[0].replicas == 3
+    with pytest.raises(SpecError, match="write the same count in both"):
+        handed_over(edited(Path(agreed), tmp_path, "recommended.server.replicas", 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("gpus", 7, "recommended.gpus is 7, but its replicas take 2: edit recommended.replicas in its place"),
+        ("tp", 4, "recommended.tp is 4, but recommended.server.tensor is 1"),
+        ("gpu", "b200", "recommended.gpu is 'b200', but recommended.server.gpu is 'h100-sxm'"),
+        ("technique", "fp8", "recommended.server.technique is"),
+        ("weights", "bf16", "recommended.server.weights is 'fp8'"),
+        ("ttft", 3.0, "recommended.promise.ttft is"),
+        ("server.tensor", 2, "recommended.tp is 1, but recommended.server.tensor is 2"),
+        ("promise.gpu", "a100", "recommended.promise.gpu is 'a100'"),
+        ("replicas", 0, "recommended.replicas: expected a whole number from 1, got 0"),
+        ("replicas", 2.5, "recommended.replicas: expected a whole number from 1, got 2.5"),
+    ],
+)
+def test_a_figure_edited_at_one_place_alone_is_refused(run, saved, tmp_path, name: str, value: Any, said: str) -> None:
+    for target in ("k8s", "guidellm"):
+        done = run("export", target, edited(saved, tmp_path, f"recommended.{name}", value))
+        assert done.code == 1 and said in done.err and done.err.count("\n") == 1, done.err
+
+
 def test_what_is_saved_is_what_is_read(saved: Path) -> None:
-    needs, promise = handed_over(str(saved))
+    needs, promise, edits = handed_over(str(saved))
     answer = kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques=("baseline", "fp8"), on=ON)
-    assert needs == answer.needs and promise == answer.promise
+    assert needs == answer.needs and promise == answer.promise and edits == ""
     with pytest.raises(SpecError, match="no plan"):
         export("vllm", kvplan.recommend("chat", "llama3.1-8b", gpus="h100", techniques="fp8", ttft="1us", on=ON))
 

@@ -57,15 +57,67 @@ def test_a_range_gives_the_windows_of_every_server_by_itself() -> None:
 
 def test_windows_that_say_too_little_are_left_out_and_none_is_refused() -> None:
     """The server was started anew before the second look; nothing ended after it."""
+    heard: list[str] = []
     with served(kept(("a", lambda n: vllm((900, 0, REQUESTS)[n])))) as url:
-        assert len(list(watch(prometheus=url, **RANGE))) == 1
+        (seen,) = watch(prometheus=url, told=heard.append, **RANGE)
+    said = "0 requests ended within 300 s after the server was started anew, at least 5 are needed"
+    assert heard == [f"left out: a until 2026-11-29T10:05:00: {said}"] and not seen.observed.restarted
     with (
         served(kept(("a", lambda n: vllm(5.0)))) as url,
         pytest.raises(SpecError, match="0 requests ended within 300 s"),
     ):
         list(watch(prometheus=url, **RANGE))
-    with served(kept()) as url, pytest.raises(SpecError, match="no server's metrics are kept there"):
+    with served(kept()) as url, pytest.raises(SpecError, match="no vLLM or SGLang server's metrics are kept there"):
         list(watch(prometheus=url, **RANGE))
+    with served(kept(("a", growing), looks=1)) as url, pytest.raises(SpecError, match="one look at a server"):
+        list(watch(prometheus=url, **RANGE))
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [
+        ("job=vlm", "select: no series has job=vlm; did you mean 'vllm'?; there are job=vllm"),
+        ("instance=c:1", "there are instance=a:8000, instance=b:8000"),
+        ("jobb=vllm", "series there have the labels engine, instance, job, le, model_name; did you mean 'job'?"),
+        ("job=vllm", "no series has all of job=vllm at once"),
+    ],
+)
+def test_a_selection_of_nothing_is_told_what_there_is(run, select: str, said: str) -> None:
+    """The first answer is of the selection, the second of all series of running requests."""
+    span = ["--from", RANGE["since"], "--to", RANGE["until"], "--window", "5m", "--select", select]
+    with served(kept(), kept(("a:8000", growing), ("b:8000", growing))) as url:
+        done = run("watch", "--prometheus", url, *span)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and said in done.err, done.err
+
+
+def test_several_servers_are_told_apart_and_how_to_read_one(run) -> None:
+    span = ["--from", RANGE["since"], "--to", RANGE["until"], "--window", "5m"]
+    with served(kept(("a:8000", growing), ("b:8000", growing))) as url:
+        done = run("watch", "--prometheus", url, *span)
+    assert (
+        "--set gpu=..." in done.err
+        and "2 servers, each by itself: a:8000, b:8000; --select instance=a:8000 reads one alone" in done.err
+    ), done.err
+
+
+def test_a_restart_within_a_window_is_said_and_the_rest_of_the_window_used(run, tmp_path: Path) -> None:
+    words = ["--from", RANGE["since"], "--to", RANGE["until"], "--window", "5m", "--set", "gpu=h100", "--set", "tp=1"]
+    pages = kept(("a:8000", lambda n: vllm((900, 1020, REQUESTS)[n])))
+    with served(pages) as url:
+        done = run("watch", "--prometheus", url, *words)
+        windows = run("watch", "--prometheus", url, *words, "--json").json["windows"]
+        fitted = run("calibrate", "--prometheus", url, *words, "-o", tmp_path / "mine.yaml", "--json")
+    assert [w["restarted"] for w in windows] == [False, True] and [w["requests"] for w in windows] == [REQUESTS] * 2
+    assert "a:8000 until 2026-11-29T10:10:00: the server was started anew within the window" in done.err
+    assert "started anew within 1 window of 2 (a:8000 until 2026-11-29T10:10:00)" in " ".join(done.out.split())
+    assert fitted.json["rows"] == 2 and "started anew" in fitted.err
+
+
+def test_many_windows_that_are_left_out_are_told_in_a_few_lines() -> None:
+    heard: list[str] = []
+    with served(kept(("a", lambda n: vllm(5.0 + 200 * (n == 11))), looks=12)) as url:
+        assert len(list(watch(prometheus=url, told=heard.append, **RANGE))) == 1
+    assert len(heard) == 6 and heard[-1] == "left out: 5 more such windows"
 
 
 def test_what_is_asked_of_a_prometheus_server() -> None:
@@ -75,7 +127,7 @@ def test_what_is_asked_of_a_prometheus_server() -> None:
     assert selector({"b", "a"}, {"job": 'x"y'}) == '{__name__=~"a|b",job="x\\"y"}'
     names = samples_of()
     assert "vllm:time_to_first_token_seconds_bucket" in names and "sglang:num_running_reqs" in names
-    assert "vllm:time_to_first_token_seconds" not in names
+    assert "vllm:time_to_first_token_seconds" not in names and "process_start_time_seconds" in names
     asked: list[str] = []
 
     def fetched(url: str, *_: str) -> tuple[str, str]:

@@ -255,3 +255,71 @@ def test_svg_draws_all_charts_or_says_why_not() -> None:
     none = CliRunner().invoke(group, ["list", "models", "--format", "svg"])
     assert none.exit_code == 1 and none.stdout == ""
     assert not re.search(r'href="http', picture)
+
+
+# -- charts of what nobody planned ----------------------------------------------------------------
+
+LONG, EVIL = "a-very-long-name-" * 12, '"+evil()+"\\x1b \x1b[31m\u202e\n</script>'
+ZEROS = (
+    Chart("All zero", "share [%]", "score [%]", (Series("s", (1.0, 2.0), (0.0, 0.0)),), log=False),
+    Chart("Nothing above zero", "x", "y", (Series("s", (1.0, 2.0), (0.0, 0.0)),)),
+    Bars("No loss", "%", (Measure("one", 0.0, "0 %"), Measure("two", 0.0, "0 %", 0.0, 0.0))),
+)
+HOSTILE = (
+    Chart(LONG, LONG, EVIL, (Series(LONG, (1.0, 0.0), (5.0, 3.0)), Series(EVIL, (1.0, 2.0), (3.0, 4.0)))),
+    Bars(LONG, EVIL, (Measure(LONG, 3.0, LONG), Measure(EVIL, -1.0, EVIL))),
+    Chart("one", "x", "y", (Series("a", (1.0, 2.0), (5.0, 6.0)),)),
+)
+
+
+def report(*blocks: object) -> Report:
+    return Report(lambda: Page(blocks), dict)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("block", ZEROS, ids=lambda b: b.title)
+def test_an_axis_of_zeros_goes_from_zero_to_one(block: Chart | Bars) -> None:
+    """Zeros lie on the axis, not in the middle of -1 to 1, and a logarithmic chart without a point is linear."""
+    (spec,) = Reader(page_of(block)).specs
+    axis = spec["layer"][0]["encoding"]["x"] if isinstance(block, Bars) else spec["encoding"]["y"]
+    assert axis["scale"] == {"domain": [0, 1]} and len(spec["data"]["values"]) == 2
+    if isinstance(block, Chart):
+        drawing = render(report(block), "text", Screen(100))
+        assert "1.00" in drawing and "-1" not in drawing and block.title in drawing
+    assert "NaN" not in render(report(block), "svg", Screen())
+
+
+def test_points_without_a_place_on_a_logarithmic_axis_are_left_out_everywhere() -> None:
+    chart = Chart(
+        "mixed", "x", "y", (Series("a", (1.0, 2.0), (0.0, 6.0), names=("no", "yes")), Series("b", (0.0,), (1.0,)))
+    )
+    assert [(s.label, s.x, s.y, s.names) for s in chart.drawable().series] == [("a", (2.0,), (6.0,), ("yes",))]
+    assert "6.0" in render(report(chart), "text", Screen(100))
+
+
+def test_no_word_from_outside_ends_a_string_of_an_expression_or_outgrows_its_place() -> None:
+    """Vega-Lite writes titles of fields into strings of expressions as they are."""
+
+    def titles(node: object) -> list[str]:
+        if isinstance(node, list):
+            return [t for item in node for t in titles(item)]
+        own = [node["title"]] if isinstance(node, dict) and isinstance(node.get("title"), str) else []
+        return own + ([t for item in node.values() for t in titles(item)] if isinstance(node, dict) else [])
+
+    found = titles(Reader(page_of(*HOSTILE)).specs)
+    assert len(found) >= 6 and all(len(t) <= 80 and not set('"\\\n\x1b') & set(t) for t in found)
+    picture = render(report(*HOSTILE), "svg", Screen())  # a control character ends the process that draws
+    assert "\x1b" not in picture and picture.count("a-very-long-name") >= 4
+    text = render(report(*HOSTILE), "text", Screen(100))
+    assert "\x1b" not in text and "          a-very-long-name" in text and max(map(len, text.splitlines())) <= 100
+
+
+def test_charts_of_one_picture_have_legends_and_colours_of_their_own() -> None:
+    two = Chart("two", "x", "y", (Series("first", (1.0,), (2.0,)), Series("second", (1.0,), (3.0,))))
+    alone = Chart("alone", "x", "y", (Series("third", (1.0,), (2.0,)),))
+    picture = render(report(alone, two), "svg", Screen())
+    assert ">first</text>" in picture and ">second</text>" in picture and ">third</text>" not in picture
+
+
+def test_words_of_a_narrow_page_are_cut_for_its_charts() -> None:
+    script = next(text for text in Reader(page_of(*ZEROS)).scripts if "data-spec" in text)
+    assert "clientWidth < 480" in script and "columns: 1" in script and "titleLimit" in script

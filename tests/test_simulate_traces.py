@@ -84,7 +84,7 @@ WRONG = {
         (lambda t: t[:-15], "azure.csv: line 3: expected 3 values"),
         (lambda t: t.replace("18:15:50.9951690", "noon:"), "azure.csv: line 3: TIMESTAMP: expected a date and time"),
         (lambda t: t.replace("18:15:50", "18:15:40"), "request 2 comes 5.68542 s before the one above"),
-        (lambda t: t.replace("ContextTokens", "Context"), "line 1: no trace that kvplan reads; name the columns"),
+        (lambda t: t.replace("ContextTokens", "Context"), "line 1: no trace that kvplan reads; for a trace like A"),
         (lambda t: t.replace(",374,", ",0,"), "line 2: ContextTokens: expected a whole number of tokens from 1"),
         (lambda t: t.replace(",44\n", ",4.5\n"), "line 2: GeneratedTokens: expected a whole number of tokens from 0"),
         (lambda t: t.split("\n")[0] + "\n", "holds no rows below its header"),
@@ -94,6 +94,7 @@ WRONG = {
         (lambda t: t.replace("[0, 7, 9]", '[0, "x"]'), "line 1: hash_ids: expected a list of whole numbers"),
         (lambda t: t.replace('"input_length": 1100', '"input_length": null'), "line 1: input_length: expected"),
         (lambda t: "[1]\n" + t, "lines.jsonl: line 1: expected an object"),
+        (lambda t: '{"prompt": 3, "answer": 4}\n', r"timestamp, input_length, output_length \(Mooncake's\) or metrics"),
     ],
     "aiperf.jsonl": [(lambda t: t.replace("request_start_ns", "start"), "metadata.request_start_ns: expected")],
     "vllm.json": [
@@ -117,6 +118,28 @@ def test_a_wrong_line_is_named(name: str, change: Callable[[str], str], said: st
     (tmp_path / name).write_text(change(FILES[name][0]), "utf-8")
     with pytest.raises(SpecError, match=said):
         list(pieces(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("TIMESTAMP,Context,GeneratedTokens", "for a trace like Azure's (TIMESTAMP, ContextTokens, GeneratedTokens): "
+         "rename 'Context' to ContextTokens"),
+        ("arrivals,inputs,output", "rename 'arrivals' to arrival, rename 'inputs' to input"),
+        ("Arrival,Input,Output", "rename 'Arrival' to arrival, rename 'Input' to input, rename 'Output' to output"),
+        ("arrival,input,model", "like your own, in seconds and tokens (arrival, input, output): add output"),
+        ("timestamp_ms,input_length,output", "rename 'output' to output_length"),
+        ("arrival;input;output", "its columns are separated by ';', and commas are expected"),
+        ("id,prompt,answer", "name the columns arrival, input, output (your own, in seconds and tokens); Timestamp, "),
+        ("id,prompt,answer", "Azure's); got 'id, prompt, answer'"),
+    ],
+)  # fmt: skip
+def test_a_file_of_other_columns_is_told_the_nearest_format(header: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(f"{header}\n0,10,5\n", "utf-8")
+    with pytest.raises(SpecError) as refusal:
+        list(pieces(str(tmp_path / "mine.csv")))
+    assert str(refusal.value).startswith("mine.csv: line 1: no trace that kvplan reads; ")
+    assert said in str(refusal.value) and len(str(refusal.value)) < 400
 
 
 def test_a_zipped_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:

@@ -143,3 +143,52 @@ def test_show_reads_a_price_file_of_ones_own(tmp_path: Path) -> None:
     assert (price.gpu, price.provider, price.start) == ("h100-sxm", "mine", "2026-11-01")
     with pytest.raises(KvplanError, match="no such file"):
         show("price", "./none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [("1%", 0.01), (0.2, 0.2), ("0%", 0.0), ("99%", 0.99), ("none", None), (None, None), ("100%", None)],
+)
+def test_a_loss_of_all_that_there_is_is_no_limit(value: object, limit: float | None) -> None:
+    assert values.loss(value, "max_quality_drop") == limit  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        ("recommend -w chat -m llama3.1-8b --max-quality-drop 150%", "a share from 0% to below 100%, as in 1%"),
+        ("recommend -w chat -m llama3.1-8b --max-quality-drop 150%", "none allows any loss"),
+        ("recommend -w chat -m llama3.1-8b --max-quality-drop -1%", "a share from 0% to below 100%"),
+        ("recommend -w chat -m llama3.1-8b --max-quality-drop 2", "below 1, write 2% if that is meant; got '2'"),
+        ("recommend -w chat -m llama3.1-8b --headroom 2000%", "from 0% to below 1000%"),
+        ("recommend -w chat -m llama3.1-8b --headroom 2", "write 2% if that is meant"),
+        ("compare plan.json --fail-above=-5%", "from 0% to below 10000%"),
+        ("compress -m recall -t mhc -o latents --energy 0%", "--energy: expected the share of the variance"),
+        ("compress -m recall -t mhc -o latents --energy 100%", "--energy: expected a share from 0% to below 100%"),
+        ("compress -m recall -t mhc -o latents --energy 101%", "below 100%"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused_in_one_line(run, ask: str, said: str) -> None:
+    done = run(*ask.split())
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and said in done.err, done.err
+
+
+def test_more_than_all_can_be_kept_free_or_cost_more(run) -> None:
+    """Servers for twice the peak; a gate at three times the cost. Without % such a figure is a slip."""
+    assert values.share("150%", "headroom", 10.0) == 1.5
+    ask = (
+        "recommend",
+        "-w",
+        "chat",
+        "-m",
+        "llama3.1-8b",
+        "-g",
+        "h100",
+        "-t",
+        "baseline",
+        "--on",
+        "2026-11-24",
+        "--json",
+    )
+    some, more = (run(*ask, *extra).json["recommended"]["promise"] for extra in ((), ("--headroom", "100%")))
+    assert more["rate"] * more["serving"] == pytest.approx(2 * some["rate"] * some["serving"])

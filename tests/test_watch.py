@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -63,14 +64,55 @@ def test_replicas_of_one_server_are_summed() -> None:
     ("first", "second", "reason"),
     [
         (vllm(300), vllm(302), "2 requests ended within 60 s"),
-        (vllm(300), vllm(10), "started anew between two looks"),
+        (vllm(300), vllm(4), "4 requests ended within 60 s after the server was started anew"),
         ("up 1\n", "up 1\n", "neither vLLM's nor SGLang's metrics"),
-        (vllm(0), vllm(9) + vllm(9).replace("Llama", "Lama"), "is about 2 models"),
+        (
+            vllm(0),
+            vllm(9) + vllm(9).replace("Llama", "Lama"),
+            r"is about 2 models \('meta-llama/Lama-3.1-8B-Instruct', .*select=model_name=NAME",
+        ),
     ],
 )
 def test_looks_that_say_too_little_are_refused(first: str, second: str, reason: str) -> None:
     with pytest.raises(SpecError, match=reason):
         observed(*looks(first, second))
+
+
+def born(page: str, at: float) -> str:
+    """Return a page that also says when its process was started, as Python's own client does."""
+    return f"{page}# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {at}\n"
+
+
+def test_counters_that_began_anew_are_counted_from_there_as_prometheus_does() -> None:
+    """increase() over a reset is the last value: 120 requests after the restart, whatever there was before."""
+    o = observed(*looks(vllm(300, ttft=9.0), vllm(REQUESTS)))
+    assert o.restarted and (o.requests, o.prompt, o.output, o.rate) == (REQUESTS, ISL, OSL, REQUESTS / SECONDS)
+    assert o.ttft.mean == pytest.approx(TTFT) and o.tpot == pytest.approx(TPOT) and o.preemptions == 2.0
+    assert o.ttft.p50 == pytest.approx(0.1 + 0.15 * 0.5)
+    assert not observed(*looks(vllm(300), vllm(420))).restarted
+
+
+def test_a_counter_past_what_it_was_before_the_restart_is_of_the_restarted_server_too() -> None:
+    """Fewer requests, but longer ones: sums of times are higher than before, and all of them are new."""
+    o = observed(*looks(vllm(121), vllm(REQUESTS, ttft=2.0)))
+    assert o.restarted and o.ttft.mean == pytest.approx(2.0) and o.in_flight == pytest.approx(2.0 * (2.0 + 200 * TPOT))
+
+
+def test_one_replica_of_two_that_was_started_anew_leaves_the_other_as_it_is() -> None:
+    def two(first: int, second: int) -> str:
+        return vllm(first) + vllm(second).replace('engine="0"', 'engine="1"').replace("# ", "# _ ")
+
+    o = observed(*looks(two(300, 300), two(20, 400)))
+    assert o.restarted and o.requests == 120 and o.prompt == ISL
+
+
+def test_the_load_after_a_restart_is_over_the_time_the_server_ran() -> None:
+    """Started 30 s before the second look, in a window of 60 s."""
+    first, second = looks(born(vllm(300), 1000.0), born(vllm(REQUESTS), 5000.0))
+    o = observed(first, replace(second, wall=5030.0))
+    assert (o.seconds, o.rate) == (30.0, 4.0) and o.in_flight == pytest.approx(4.0 * (TTFT + 200 * TPOT))
+    for wall in (None, 4000.0, 9999.0):  # nobody says when, clocks that differ, a process older than the window
+        assert observed(first, replace(second, wall=wall)).seconds == SECONDS
 
 
 # -- pages over HTTP ------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Measured rows in, a profile of named coefficients out, or the errors on rows left out of the fit."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,7 @@ def calibrate(
     from_scratch: bool = False,
     speculative: str | Iterable[str] = (),
     progress: "Progress | None" = None,
+    told: "Callable[[str], None] | None" = None,
 ) -> Calibrated:
     """Fit kernels or servers to measured rows and write a profile to `output`; without one, test the fit.
 
@@ -99,8 +100,8 @@ def calibrate(
     versions that ran speculative decoding. `gpu` picks the rows of one GPU, `ref` and `on` say where and on which day
     the rows were obtained. `metrics` is the address of a live server whose load and times within a `window` make one
     more row; a `prometheus` server's are the windows it kept from `since` to `until`, of servers under the labels that
-    `select` names. `progress` is told (done, of how many, what is next). Raises KvplanError for files, names and values
-    that cannot be understood, and for too few rows.
+    `select` names. `progress` is told (done, of how many, what is next), `told` hears of windows that are left out
+    or hold a restart. Raises KvplanError for files, names and values that cannot be understood, and for too few rows.
 
         >>> kvplan.calibrate("gemm.csv", "mine.yaml").kernels
         2
@@ -146,6 +147,7 @@ def calibrate(
 
         ranges: dict[str, Any] = {"prometheus": prometheus, "since": since, "until": until, "select": select}
         once = None if prometheus else 1
+        ranges["told"] = values.given(values.called, told, "told")
         seen = list(watch(metrics, window=length, settings=given, count=once, **ranges)) if live else []
         tables = [looked(seen, live)] if live else []
         return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)

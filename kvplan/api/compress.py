@@ -69,8 +69,10 @@ def compress(
         >>> compress("recall", "mhc:2x", "latents").layers[0].key_rank  # doctest: +SKIP
         32
     """
-    evaluation, models = _room()
     share = values.given(values.share, energy, "energy")
+    if share is not None and not share:
+        raise SpecError(f"energy: expected the share of the variance that is kept, above 0%, as in 95%; got {energy!r}")
+    evaluation, models = _room()
     name = spelling.canonical(_sized(values.word(technique, "technique"), share))
     if "mhc" not in {kind.name for kind, _ in spelling.parts(name)}:
         raise SpecError(f"technique: {name} stores nothing that is learned; write mhc:4x, or run kvplan evaluate")

@@ -78,10 +78,12 @@ def evaluate(
     """
     progress, output = values.called(progress, "progress"), values.given(values.word, output, "output")
     evaluation, models = _room()
+    from kvplan.compress.tasks import TASKS as KNOWN
+
     names = _techniques(techniques)
     asked = evaluation.EvaluationPlan(
         techniques=("baseline", *(n for n in names if n != "baseline")),
-        tasks=tuple(values.one_of(t, "tasks", evaluation.TASKS) for t in _listed(tasks, "tasks")),
+        tasks=tuple(values.one_of(t, "tasks", KNOWN) for t in _listed(tasks, "tasks")),
         lengths=tuple(values.tokens(n, "lengths") for n in _lengths(lengths)),
         protocols=_protocols(question),
         samples=values.count(samples, "samples", 2, MOST_TEXTS),

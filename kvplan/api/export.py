@@ -28,7 +28,7 @@ def export(
     plan: "str | Recommendation",
     *,
     as_form: str | None = None,
-    port: int = PORT,
+    port: int | None = None,
     image: str | None = None,
     gpus_per_node: int | None = None,
     url: str | None = None,
@@ -41,22 +41,23 @@ def export(
     `target` is an engine (vllm, sglang, trtllm, a release as in vllm@0.21, or k8s for the plan's own), or a tool
     (guidellm, aiperf). `plan` is a file that `kvplan recommend` saved, or what `recommend` returned. `as_form` is of
     engines: command, compose, kubernetes, leaderworkerset or kserve; `gpus_per_node` counts the GPUs of your servers
-    where they have fewer than the usual ones. `url` is where the replica answers that a tool measures with so many
+    where they have fewer than the usual ones, `port` is where it listens (8000), and `image` the container's, which a
+    command has none of. `url` is where the replica answers that a tool measures with so many
     `requests`, at so many `loads` up to the promised one, in equal steps. `checkpoint` is served in place of the one
     whose config the plan was made with: the name or path of another of the same shape. Raises KvplanError for what is
     not known, and for a form that cannot hold a replica.
     """
-    needs, promise = given(plan)
+    needs, promise, edited = given(plan)
     own = values.given(a_name, checkpoint, "checkpoint")
     if own:
         needs, promise = replace(needs, model=own), replace(promise, model=own)
     if target in tools():
-        refuse(target, as_form=as_form, image=image, gpus_per_node=gpus_per_node)
+        refuse(target, as_form=as_form, port=port, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
         steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
-        return client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps))
+        return noting(edited, client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps)))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
-        raise UnknownName("target", target, [*starts(), K8S, *tools()], location="target")
+        raise UnknownName("target", target, targets(), location="target")
     refuse(target, url=url, requests=requests, loads=loads)
     nodes = (
         needs.gpus_per_node
@@ -64,10 +65,17 @@ def export(
         else values.count(gpus_per_node, "gpus_per_node", 1, values.MOST_GPUS)
     )
     needs = replace(needs, gpus_per_node=nodes)
-    wanted = needs.engine if target == K8S else target
-    exported = served(wanted, needs, port, image)
+    wanted, form = needs.engine if target == K8S else target, form_of(target, as_form, needs)
+    if image is not None and form == COMMAND:
+        raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
+    exported = served(wanted, needs, PORT if port is None else port, image)
     exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
-    return server(form_of(target, as_form, needs), exported)
+    return noting(edited, server(form, exported))
+
+
+def targets() -> list[str]:
+    """Return what a plan can be exported for: engines, k8s for the plan's own, and tools that measure."""
+    return [*starts(), K8S, *tools()]
 
 
 def starts() -> list[str]:
@@ -75,13 +83,21 @@ def starts() -> list[str]:
     return [name for name in catalog.names("engines") if catalog.engine(name).launch is not None]
 
 
-def given(plan: "str | Recommendation") -> tuple[Needs, Promise]:
-    """Return what a plan asks of a server, and the load it promises; raise SpecError for an answer without a plan."""
+def noting(edited: str, exported: Exported) -> Exported:
+    """Return what was exported with a note of what was edited in the plan."""
+    return replace(exported, notes=(*exported.notes, edited)) if edited else exported
+
+
+def given(plan: "str | Recommendation") -> tuple[Needs, Promise, str]:
+    """Return what a plan asks of a server, the load it promises, and what was edited in it.
+
+    Raises SpecError for an answer without a plan.
+    """
     if isinstance(plan, str):
         return catalog.handed_over(plan)
     if plan.needs is None or plan.promise is None:
         raise SpecError(f"plan: {plan.lacking}")
-    return plan.needs, plan.promise
+    return plan.needs, plan.promise, ""
 
 
 def a_name(value: object, name: str) -> str:
@@ -128,7 +144,7 @@ def form_of(target: str, form: str | None, needs: Needs) -> str:
 
 def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
-    engine = catalog.engine(word)
+    engine = catalog.described(word)
     if engine.launch is None:
         raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)

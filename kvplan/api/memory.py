@@ -6,6 +6,8 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.running import running, spread
 from kvplan.catalog.fields import named
+from kvplan.catalog.lookup import as_path
+from kvplan.errors import KvplanError, UnknownName, meant
 from kvplan.kv import drafts, spelling
 from kvplan.kv.budget import Deployment, Draft
 from kvplan.kv.replica import Parallel
@@ -13,6 +15,8 @@ from kvplan.planning.memory import KV_DTYPES, LAYOUTS, Ask, Memory, with_kv_dtyp
 from kvplan.planning.memory import memory as planned
 from kvplan.specs.model import ModelSpec
 
+#: what drafts beside a smaller model
+DRAFTS = ("mtp", "eagle3")
 #: more tokens than a page has
 MOST_BLOCK = 65_536
 
@@ -94,4 +98,9 @@ def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:
         return drafts.mtp(model, form)
     if kind in ("eagle3", "eagle"):
         return drafts.eagle3(model)
-    return drafts.smaller(named(catalog.model, kind, "speculative"))
+    try:
+        return drafts.smaller(named(catalog.model, kind, "speculative"))
+    except KvplanError:
+        if as_path(kind) is None and meant(kind, DRAFTS):
+            raise UnknownName("draft", kind, DRAFTS, location="speculative") from None
+        raise

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from kvplan import catalog
 from kvplan.api.sites import gpus_of, site
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, meant, shown
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -43,6 +44,9 @@ def no_price(names: list[str], owned: str | None, term: str, day: str) -> str:
     if owned is not None:
         missing = f"what a server with {which} costs, or its power, is unknown"
         return f"{missing}; write it under servers: in a file for own=FILE"
+    known = catalog.terms()
+    if term not in known and (near := meant(term, known)):
+        return f"term: no {shown(term)} price on {day}{near}"
     if not names:
         return f"no {term} price on {day}; give one with gpus= and price=, or another term="
     return f"no {term} price of {which} on {day}; give one with price=2.49/h, or another term= or on="

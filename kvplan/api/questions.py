@@ -22,6 +22,8 @@ from kvplan.specs.workload import Workload
 
 #: what asks for every engine whose servers were measured
 ANY = "any"
+#: load kept free beyond the peak is below so many times the peak
+MOST_HEADROOM = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def limits_of(
         tpot=values.limit(tpot, traffic.slo.tpot, "tpot"),
         e2e=values.limit(e2e, traffic.slo.e2e, "e2e"),
         percentile=percentile_of(percentile, traffic),
-        quality=None if quality in (None, "none") else values.share(quality, "max_quality_drop"),
+        quality=values.loss(quality, "max_quality_drop"),
         gpus=values.given(values.count, gpus, "max_gpus", 1, values.MOST_REQUESTS),
         confidence=CONFIDENCE if confidence is None else values.bounded_share(confidence, "confidence", 0.05, 0.99),
         any_technique=values.flag(any_technique, "any_technique"),
@@ -85,7 +87,7 @@ def question_of(
     formats = formats_of(model, traffic.task, context, forms, tables)
     demand = demand_of(
         model, traffic, limits, forms=formats.searched, native=not forms,
-        headroom=values.share(headroom, "headroom"),
+        headroom=values.share(headroom, "headroom", MOST_HEADROOM),
         spares=int(not traffic.offline) if spares is None else values.count(spares, "spares", 0, MOST_SPARES),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"),
     )  # fmt: skip

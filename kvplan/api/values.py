@@ -11,7 +11,7 @@ from time import time
 from typing import Any, TypeVar
 
 from kvplan.architectures.formats import FORMATS
-from kvplan.errors import SpecError, WrongUse, shown
+from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
@@ -65,7 +65,7 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of several names."""
     if not isinstance(value, str) or value not in choices:
         *others, last = choices
-        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}")
+        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}{meant(value, choices)}")
     return value
 
 
@@ -133,14 +133,25 @@ def limit(value: float | str | None, usual: float | None, name: str) -> float | 
     return None if bound == inf else bound
 
 
-def share(value: float | str, name: str) -> float:
-    """Return a share such as '1%' or 0.01, from 0 to below 1."""
+def share(value: float | str, name: str, most: float = 1.0) -> float:
+    """Return a share such as '1%' or 0.01, from 0 to below `most`; above 1 it has to be in %."""
     text = plain(value, name)
     fraction = parse(text.rstrip("%"), "1", name) / (100 if text.endswith("%") else 1)
-    if not 0 <= fraction < 1:
-        meant = f"write {text}% if that is meant" if 1 <= fraction < 100 and "%" not in text else "as in 1% or 0.01"
-        raise SpecError(f"{name}: expected a share below 1, {meant}; got {shown(text)}")
+    if not 0 <= fraction < (most if text.endswith("%") else 1):
+        bare = 1 <= fraction < 100 and "%" not in text
+        instead = f"below 1, write {text}% if that is meant" if bare else f"from 0% to below {100 * most:g}%, as in 1%"
+        raise SpecError(f"{name}: expected a share {instead}; got {shown(text)}")
     return fraction
+
+
+def loss(value: float | str | None, name: str) -> float | None:
+    """Return the greatest loss of quality that is allowed, None where any is: 'none', 100% or no value."""
+    if value in (None, "none") or str(value).strip() == "100%":
+        return None
+    try:
+        return share(value, name)
+    except SpecError as refusal:
+        raise SpecError(f"{refusal}; none allows any loss") from None
 
 
 def bounded_share(value: float | str, name: str, least: float, most: float) -> float:

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from kvplan.api.values import several
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, meant, shown
 
 #: questions that one table asks at most
 MOST = 64
@@ -66,8 +66,9 @@ def named(word: str, call: Mapping[str, Any]) -> str:
     plain = word.strip().removeprefix("--").replace("-", "_")
     name = NAMES.get(plain, plain)
     if name not in call or name in FIXED:
-        known = ", ".join(sorted(set(call) - set(FIXED)))
-        raise SpecError(f"vary: {shown(word)} cannot be varied; write one of {known}")
+        known = sorted(set(call) - set(FIXED))
+        instead = meant(plain, known) or f"; write one of {', '.join(known)}"
+        raise SpecError(f"vary: {shown(word)} cannot be varied{instead}")
     return name
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,13 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.server_rows import RowFile, profile_of
 from kvplan.catalog.metrics import address, is_here, scrape
-from kvplan.catalog.metrics_range import endpoint, history
+from kvplan.catalog.metrics_range import endpoint, history, labelled
 from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
-from kvplan.errors import SpecError, WrongUse
+from kvplan.errors import SpecError, WrongUse, meant
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.device.nvml import Meter, every
-from kvplan.measuring.serving.metrics import Observed, Spent, observed, row_of, samples_of, spent
+from kvplan.measuring.serving.metrics import Observed, Spent, gauges_of, observed, row_of, samples_of, spent
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import Refused
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 #: time between two looks [s]
 WINDOW = 30.0
+#: what is told of a window with a restart
+ANEW = "the server was started anew within the window: it is counted from there"
+#: windows left out that are told one by one
+MOST_TOLD = 5
 #: what a page does not say, and a prediction needs
 UNSAID = ("gpu", "tp")
 #: a load with which it is tried whether what a user says of a server can be read
@@ -59,14 +64,15 @@ def watch(
     select: str | Iterable[str] = (),
     wait: Callable[[float], None] | None = None,
     meters: Sequence[Meter] | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Iterator[Watched]:
     """Yield a server's load and times in every window, beside the prediction; endless unless a `count` is given.
 
     `settings` say what the page does not: the GPU and tp, as in 'gpu=h100'. With the address of a `prometheus` server
     in place of a `url` the windows are those it kept from `since` to `until` (now, now-2h, 2026-11-29T10:00), of every
-    server under the labels that `select` names (job=vllm). All but the server is checked before the first look, also
-    whether `output` can be written. Raises KvplanError for an address that does not answer, a page of another kind, and
-    a window in which too few requests ended.
+    server under the labels that `select` names (job=vllm); `told` hears of those that say too little, and of restarts.
+    All but the server is checked before the first look, also whether `output` can be written. Raises KvplanError for an
+    address that does not answer, a page of another kind, and a window in which too few requests ended.
     """
     length, given = values.seconds(window, "window"), said(values.settings(settings))
     named = values.several(profiles, "profiles")
@@ -82,12 +88,17 @@ def watch(
         place, begin, end = endpoint(prometheus), values.instant(since, "since"), values.instant(until, "until")
         if since is None or end - begin < length:
             raise SpecError("since, until: name a range of at least one window, as in since=now-2h")
-        return ranged(place, labels, begin, end, length, given, profile.name, named)
+        return ranged(place, labels, begin, end, length, given, profile.name, named, told or silent)
     if since or until or select:
         raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
     place = address(values.word(url, "url"))
     gauges = (every() if is_here(place) else []) if meters is None else meters
-    return windows(place, length, count, given, profile.name, named, wait or (lambda s: time.sleep(s)), gauges)
+    waits, tell = wait or (lambda s: time.sleep(s)), told or silent
+    return windows(place, length, count, given, profile.name, named, waits, gauges, tell)
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
 
 
 def windows(
@@ -99,6 +110,7 @@ def windows(
     named: Iterable[str],
     wait: Callable[[float], None],
     meters: Sequence[Meter],
+    told: Callable[[str], None],
 ) -> Iterator[Watched]:
     """Yield window after window of a live server."""
     done, before, read = 0, scrape(place), [m.read() for m in meters]
@@ -106,7 +118,9 @@ def windows(
         wait(length)
         after, now = scrape(place), [m.read() for m in meters]
         o = observed(before, after)
-        yield beside(o, given, profile, named, spent=spent(o, read, now))
+        if o.restarted:
+            told(ANEW)
+        yield beside(o, given, profile, named, spent=None if o.restarted else spent(o, read, now))
         before, read, done = after, now, done + 1
 
 
@@ -119,23 +133,63 @@ def ranged(
     given: Mapping[str, str],
     profile: str,
     named: Iterable[str],
+    told: Callable[[str], None],
 ) -> Iterator[Watched]:
-    """Yield the windows that a Prometheus server kept; one in which too few requests ended is left out.
+    """Yield the windows that a Prometheus server kept; one in which too few requests ended is left out, and told.
 
     Raises SpecError where it kept none that says anything.
     """
-    count, why = 0, "no server's metrics are kept there in this range; name another range, or other labels"
-    for server, looks in history(place, samples_of(), labels, begin, end, length).items():
+    left: list[str] = []
+    count, why, kept = 0, "", history(place, samples_of(), labels, begin, end, length)
+    if not kept:
+        raise SpecError(f"prometheus: {place}: {nothing(labels, labelled(place, gauges_of(), begin, end))}")
+    if len(kept) > 1:
+        told(f"{len(kept)} servers, each by itself: {listed(kept)}; select=instance={next(iter(kept))} reads one alone")
+    for server, looks in kept.items():
         for before, after in pairwise(looks):
             try:
                 o = observed(before, after)
             except SpecError as lacking:
                 why = str(lacking).removeprefix("metrics: ")
+                left.append(f"{server or 'the server'} until {moment(after.at)}: {why.partition(';')[0]}")
                 continue
             count += 1
+            if o.restarted:
+                told(f"{server or 'the server'} until {moment(after.at)}: {ANEW}")
             yield beside(o, given, profile, named, server=server, ended=after.at)
     if not count:
-        raise SpecError(f"prometheus: {place}: {why}")
+        raise SpecError(f"prometheus: {place}: {why or 'one look at a server is no window; name a longer range'}")
+    for line in left[:MOST_TOLD]:
+        told(f"left out: {line}")
+    if len(left) > MOST_TOLD:
+        told(f"left out: {len(left) - MOST_TOLD} more such windows")
+
+
+def nothing(labels: Mapping[str, str], there: Sequence[Mapping[str, str]]) -> str:
+    """Return why no series were found under some labels, and what there is in their place."""
+    if not there:
+        return "no vLLM or SGLang server's metrics are kept there in this range; name another range with since="
+    for name, value in labels.items():
+        values_there = sorted({series[name] for series in there if name in series})
+        if value not in values_there:
+            held = sorted({label for series in there for label in series})
+            some = f"there are {listed([f'{name}={v}' for v in values_there])}" if values_there else (
+                f"series there have the labels {listed(held)}{meant(name, held)}"
+            )  # fmt: skip
+            return f"select: no series has {name}={value}{meant(value, values_there)}; {some}"
+    return f"select: no series has all of {', '.join(f'{n}={v}' for n, v in labels.items())} at once; name fewer labels"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names, the first few of many."""
+    known = list(names)
+    more = f" and {len(known) - MOST_TOLD} more" if len(known) > MOST_TOLD else ""
+    return f"{', '.join(known[:MOST_TOLD])}{more}"
+
+
+def moment(at: float) -> str:
+    """Return a moment since 1970 as people read it: 2026-11-29T10:05:00, UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def said(given: Mapping[str, str]) -> Mapping[str, str]:

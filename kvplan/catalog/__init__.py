@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvplan.catalog.claim_files import claim_list as claim_list
     from kvplan.catalog.drafts import acceptances as acceptances
+    from kvplan.catalog.engines import described as described
     from kvplan.catalog.engines import engine as engine
     from kvplan.catalog.engines import fitted_engine as fitted_engine
     from kvplan.catalog.fleets import fleet as fleet
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.rental import price_file as price_file
     from kvplan.catalog.rental import price_list as price_list
     from kvplan.catalog.rental import prices as prices
+    from kvplan.catalog.rental import terms as terms
     from kvplan.catalog.rental import write_prices as write_prices
     from kvplan.catalog.saved import save_plan as save_plan
     from kvplan.catalog.saved import saved_plan as saved_plan
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 _OFFERS = {
     "claim_files": ("claim_list",),
     "drafts": ("acceptances",),
-    "engines": ("engine", "fitted_engine"),
+    "engines": ("described", "engine", "fitted_engine"),
     "fleets": ("fleet",),
     "gpus": ("gpu",),
     "hub_files": ("online",),
@@ -65,6 +67,7 @@ _OFFERS = {
         "price_file",
         "price_list",
         "prices",
+        "terms",
         "write_prices",
     ),
     "manifests": ("manifest_text",),

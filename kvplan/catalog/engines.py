@@ -79,12 +79,7 @@ def engine(word: str = "vllm") -> Engine:
     name, wanted = (name, wanted) if at and not wanted.endswith((".yaml", ".yml")) else (word, "")
     raw, name, location = shelf_document("engines", name, "engine")
     releases = mapping(raw.get("releases", {}), f"{location}: releases", "{0.19: {utilization: 0.92}}")
-    known = [str(r) for r in releases]
-    if not known or not all(re.fullmatch(RELEASE, r, re.ASCII) for r in known):
-        raise SpecError(
-            f"{location}: releases: expected entries such as '0.19', got {shown(', '.join(known)) if known else 'none'}"
-        )
-    known.sort(key=_number)
+    known = _sorted(releases, location)
     chosen = known[-1] if not wanted else _in_force(wanted, known, name)
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -108,7 +103,7 @@ def engine(word: str = "vllm") -> Engine:
         raise SpecError(f"{location}: missing utilization; compare with the engine file kvplan ships")
     after = next((r for r in known if _number(r) > _number(chosen)), None)
     version = f"{chosen} and later" if after is None else f"{chosen} to before {after}"
-    newer = after is None and _number(wanted)[:2] > _number(chosen)[:2]
+    newer = after is None and _newer(wanted, chosen)
     version = f"{wanted}, by the newest rules known: those of {version}" if newer else version
     values |= {flag: bool(values[flag]) for flag in FLAGS if flag in values}
     return Engine(name=name, release=chosen, version=version, sources=sources, **values)
@@ -118,6 +113,33 @@ def engine(word: str = "vllm") -> Engine:
 def fitted_engine() -> Engine:
     """Return the memory rules that the shipped profile of servers was fitted under."""
     return engine("vllm@0.11")
+
+
+def described(word: str) -> Engine:
+    """Return an engine as `engine` does; raise SpecError also for a release newer than every one described."""
+    name, _, wanted = word.partition("@")
+    known = _sorted(shelf_document("engines", name, "engine")[0].get("releases", {}), name)
+    if _newer(wanted, known[-1]):
+        raise SpecError(
+            f"engine {name}: release {shown(wanted)} is newer than those whose options kvplan knows, "
+            f"{', '.join(known)}; write {name}@{known[-1]}"
+        )
+    return engine(word)
+
+
+def _sorted(releases: Mapping[str, object], location: str) -> list[str]:
+    """Return the releases of a file, the oldest first."""
+    known = [str(r) for r in releases]
+    if not known or not all(re.fullmatch(RELEASE, r, re.ASCII) for r in known):
+        raise SpecError(
+            f"{location}: releases: expected entries such as '0.19', got {shown(', '.join(known)) if known else 'none'}"
+        )
+    return sorted(known, key=_number)
+
+
+def _newer(wanted: str, newest: str) -> bool:
+    """Return whether a release is newer than the newest described; a later patch of it is not."""
+    return _number(wanted)[:2] > _number(newest)[:2]
 
 
 def _in_force(wanted: str, known: list[str], name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from kvplan.catalog.files import Document, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import document
-from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, shown
+from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, meant, shown
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import parse, written
 
@@ -248,7 +248,7 @@ def one_of(raw: object, location: str, known: Iterable[str]) -> str:
     """Return a word that is one of the known ones; raise SpecError."""
     known = tuple(known)
     if not isinstance(raw, str) or raw not in known:
-        raise SpecError(f"{location}: must be one of {', '.join(known)}, got {shown(raw)}")
+        raise SpecError(f"{location}: must be one of {', '.join(known)}, got {shown(raw)}{meant(raw, known)}")
     return raw
 
 

@@ -6,6 +6,7 @@ Both become words of a command line, so that texts are names alone: printable, o
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
+from kvplan.catalog.edits import honoured
 from kvplan.catalog.saved import MOST, saved_plan
 from kvplan.errors import SpecError, shown
 from kvplan.planning.launch import Needs
@@ -27,8 +28,11 @@ COUNTS = (
 )  # fmt: skip
 
 
-def handed_over(word: str) -> tuple[Needs, Promise]:
-    """Return what a saved plan asks of a server, and the load it promises; raise SpecError where it has neither."""
+def handed_over(word: str) -> tuple[Needs, Promise, str]:
+    """Return what a saved plan asks of a server, the load it promises, and what was edited by hand, '' where nothing.
+
+    Raises SpecError where it has neither, and where its figures contradict each other.
+    """
     document = saved_plan(word)
     place = word.replace("\\", "/").rsplit("/", 1)[-1]
     plan = document.get("recommended")
@@ -37,7 +41,8 @@ def handed_over(word: str) -> tuple[Needs, Promise]:
     missing = next((name for name in ("server", "promise") if not isinstance(plan.get(name), dict)), None)
     if missing:
         raise SpecError(f"{place}: recommended.{missing}: is missing, as older releases saved plans; {AGAIN}")
-    return read(Needs, plan["server"], f"{place}: server"), read(Promise, plan["promise"], f"{place}: promise")
+    needs = read(Needs, plan["server"], f"{place}: server")
+    return honoured(plan, needs, read(Promise, plan["promise"], f"{place}: promise"), place)
 
 
 def read(kind: Any, raw: object, place: str) -> Any:

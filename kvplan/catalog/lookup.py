@@ -1,6 +1,7 @@
 """Names, aliases and paths, interchangeable wherever a spec is wanted."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -58,8 +59,11 @@ def _exists(word: str) -> bool:
         return False
 
 
-def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
-    """Return the shelf name for a name or an alias; UnknownName suggests the nearest and says `location` it stands."""
+def resolve(kind: str, word: str, noun: str, location: str = "", others: Iterable[str] = ()) -> str:
+    """Return the shelf name for a name or an alias.
+
+    UnknownName suggests the nearest, also of `others` that may stand there, and says `location` it stands.
+    """
     for tried in (word, word.strip().lower(), plain(word)):
         if tried in names(kind):
             return tried
@@ -71,7 +75,7 @@ def resolve(kind: str, word: str, noun: str, location: str = "") -> str:
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
     here = f"write ./{word} for the file here" if "/" not in word and _exists(word) else "give a path"
     other = f"see `kvplan list {listed}`, or {here}{fetched}"
-    raise UnknownName(noun, word, (*names(kind), *aliases), other, location)
+    raise UnknownName(noun, word, (*names(kind), *aliases, *others), other, location)
 
 
 def as_path(word: str) -> Path | None:

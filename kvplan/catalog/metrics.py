@@ -52,7 +52,7 @@ def scrape(url: str) -> Scrape:
     """Return the figures of a page; raise SpecError, in one line, for what goes wrong."""
     place = address(url)
     text, kind = fetched(place, place, "metrics")
-    return Scrape(time.monotonic(), parsed(text, kind, place))
+    return Scrape(time.monotonic(), parsed(text, kind, place), time.time())
 
 
 def fetched(place: str, shown_as: str, name: str) -> tuple[str, str]:

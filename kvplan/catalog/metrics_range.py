@@ -17,6 +17,8 @@ from kvplan.specs.metrics import MetricSample, Scrape
 PATH = "/api/v1/query_range"
 #: looks of one range: fewer than the 11,000 that a Prometheus server gives
 MOST_LOOKS = 10_000
+#: moments at which it is asked which series there are
+FEW = 20
 #: labels that tell a series from others, where `le` is a bucket's bound
 NAME, INSTANCE = "__name__", "instance"
 
@@ -55,7 +57,16 @@ def history(
         at = looks.setdefault(told.get(INSTANCE, ""), defaultdict(list))
         for moment, value in series["values"]:
             at[float(moment)].append(MetricSample(told.get(NAME, ""), told, float(value)))
-    return {one: [Scrape(t, tuple(at[t])) for t in sorted(at)] for one, at in sorted(looks.items())}
+    return {one: [Scrape(t, tuple(at[t]), t) for t in sorted(at)] for one, at in sorted(looks.items())}
+
+
+def labelled(url: str, names: Collection[str], since: float, until: float) -> list[dict[str, str]]:
+    """Return the labels of all series of some names that a Prometheus server kept in a range; raise SpecError."""
+    step = max((until - since) / FEW, 1.0)
+    asked = {"query": selector(names, {}), "start": f"{since:.3f}", "end": f"{until:.3f}", "step": f"{step:g}"}
+    place = endpoint(url)
+    text, _ = fetched(f"{place}?{urlencode(asked)}", place, "prometheus")
+    return [{str(k): str(v) for k, v in series["metric"].items() if k != NAME} for series in matrix(text, place)]
 
 
 def matrix(text: str, place: str) -> list[Any]:

@@ -46,6 +46,11 @@ def prices() -> tuple[Price, ...]:
     return tuple(price for name in names("prices") for price in price_file(name))
 
 
+def terms() -> tuple[str, ...]:
+    """Return the terms of the shelf's prices, sorted."""
+    return tuple(sorted({price.term for price in prices()}))
+
+
 def offers(gpu_name: str, day: str, term: str = ON_DEMAND, own: Iterable[Price] = ()) -> tuple[Price, ...]:
     """Return the prices of a GPU current on a day, cheapest first; none when none is known (never a zero).
 

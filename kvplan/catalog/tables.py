@@ -178,7 +178,7 @@ def kernel_document(word: str) -> tuple[Document, Source, str]:
     if path.suffix in (".yaml", ".yml"):
         location, text = path.name, read_text(path, path.name)
     else:
-        name = resolve("calibrations", word, "profile")
+        name = resolve("calibrations", word, "profile", others=names("serving"))
         location, text = f"{name}.yaml", shelf("calibrations").joinpath(f"{name}.yaml").read_text("utf-8")
     raw = read_yaml(text, location, typed=False)
     return raw, read_source(raw.get("source"), location), location

@@ -28,34 +28,60 @@ from kvplan.catalog.trace_rows import (
     mooncake_csv,
     vllm,
 )
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, alike, shown
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.state import Records
 
 #: rows that are read at once; characters of a line of JSON; seconds that no trace lasts
 ROWS, LONGEST, MOST_SECONDS = 16_384, 4_000_000, 1e10
 
-#: columns that tell a CSV format, and what reads its rows; the first whose columns are all there
-TABLES: tuple[tuple[tuple[str, ...], Read], ...] = (
-    (("TIMESTAMP", "ContextTokens", "GeneratedTokens"), azure),
-    (("timestamp_ms", "input_length", "output_length"), mooncake_csv),
-    (("Timestamp", "Request tokens", "Response tokens"), burstgpt),
-    (("arrival", "input", "output"), generic),
+#: columns that tell a CSV format, whose it is, and what reads its rows; the first whose columns are all there
+TABLES: tuple[tuple[tuple[str, ...], str, Read], ...] = (
+    (("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "Azure's", azure),
+    (("timestamp_ms", "input_length", "output_length"), "Mooncake's", mooncake_csv),
+    (("Timestamp", "Request tokens", "Response tokens"), "BurstGPT's", burstgpt),
+    (("arrival", "input", "output"), "your own, in seconds and tokens", generic),
 )
-KNOWN = "arrival,input,output (seconds and tokens), or those of Azure's, Mooncake's or BurstGPT's traces"
+#: keys that every line of Mooncake's JSON has, where AIPerf's has `metrics`
+KEYS = ("timestamp", "input_length", "output_length")
 
 
 def _csv(word: str) -> Iterator[Arrival]:
     location = path_of(word).name
 
     def check(columns: list[str]) -> None:
-        if not any(set(names) <= set(columns) for names, _ in TABLES):
-            raise SpecError(f"{location}: line 1: no trace that kvplan reads; name the columns {KNOWN}")
+        if not any(set(names) <= set(columns) for names, _, _ in TABLES):
+            raise SpecError(f"{location}: line 1: no trace that kvplan reads; {instead(columns)}")
 
     for columns, rows in csv_blocks(word, ROWS, check):
-        read = next(read for names, read in TABLES if set(names) <= set(columns))
+        read = next(read for names, _, read in TABLES if set(names) <= set(columns))
         for row in rows:
             yield read(row, f"{location}: line {row[LINE]}")
+
+
+def instead(columns: list[str]) -> str:
+    """Return what columns a CSV file should have: those of the format that it is nearest to, else of each."""
+    if len(columns) == 1 and (mark := next((m for m in ";\t|" if m in columns[0]), "")):
+        return f"its columns are separated by {shown(mark)}, and commas are expected"
+    meant = {names: matched(names, columns) for names, _, _ in TABLES}
+    names, whose, _ = max(TABLES, key=lambda table: sum(found != "" for found in meant[table[0]]))
+    pairs = list(zip(names, meant[names], strict=True))
+    if sum(found != "" for _, found in pairs) < len(names) - 1:
+        known = "; ".join(f"{', '.join(names)} ({whose})" for names, whose, _ in reversed(TABLES))
+        return f"name the columns {known}; got {shown(', '.join(columns))}"
+    renamed = [f"rename {shown(found)} to {name}" for name, found in pairs if found not in ("", name)]
+    lacking = [f"add {name}" for name, found in pairs if not found]
+    return f"for a trace like {whose} ({', '.join(names)}): {', '.join((*renamed, *lacking))}"
+
+
+def matched(names: tuple[str, ...], columns: list[str]) -> list[str]:
+    """Return the column that each name is, or is most like, '' where none is left."""
+    left = {column.strip().lower(): column for column in columns if column not in names}
+    found = []
+    for name in names:
+        near = [] if name in columns else alike(name, left, 1)
+        found.append(name if name in columns else left.pop(near[0]) if near else "")
+    return found
 
 
 def _json_lines(word: str) -> Iterator[Arrival]:
@@ -68,6 +94,11 @@ def _json_lines(word: str) -> Iterator[Arrival]:
                 continue
             place = f"{location}: line {number}"
             row = read_json(line, place) if line.endswith("\n") else _last(line, place)
+            if "metrics" not in row and not any(key in row for key in KEYS):
+                raise SpecError(
+                    f"{place}: no request that kvplan reads; expected {', '.join(KEYS)} (Mooncake's) or metrics "
+                    f"(AIPerf's), got {shown(', '.join(row))}"
+                )
             yield (aiperf if "metrics" in row else mooncake)(row, place)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from kvplan.api.calibrate import TIERS, calibrate
-from kvplan.cli.delivery import deliver
+from kvplan.cli.choice import OneOf
+from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path
 from kvplan.cli.ranges import prometheus_options
@@ -51,7 +52,7 @@ def bar() -> Callable[[int, int, str], None]:
 @click.option("--title", help="One line that says what it is.")
 @click.option("--ref", help="Where the rows come from. Default: the files' names.")
 @click.option("--on", metavar="DATE", help="Day the rows were obtained (YYYY-MM-DD). Default: today.")
-@click.option("--tier", type=click.Choice(TIERS), default=TIERS[1], help="Where they were measured.")
+@click.option("--tier", type=OneOf(TIERS), default=TIERS[1], help="Where they were measured.")
 @set_option
 @click.option("--from-scratch", is_flag=True, help="End-to-end rows: do not start from the shipped profile.")
 @click.option(
@@ -77,5 +78,5 @@ def command(output: str | None, check: bool, form: str, **options: Any) -> None:
         raise click.UsageError("give -o FILE to write a profile, or --check to test the fit")
     from kvplan.report import calibrate as words
 
-    result = calibrate(output=output, progress=bar(), **options)
+    result = calibrate(output=output, progress=bar(), told=say, **options)
     deliver(Report(lambda: words.page(result), lambda: words.document(result)), form)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: words that would print the help of another command
 HELP = {"--help", "-h"}
+#: costs of a query grow by less than so many times
+MOST_DEARER = 100.0
 
 
 @click.command("compare")
@@ -30,7 +32,7 @@ def command(before: str, after: str | None, on: str | None, fail_above: str | No
     from kvplan.api import values
     from kvplan.api.compare import compare
 
-    limit = values.given(values.share, fail_above, "fail_above")
+    limit = None if fail_above is None else values.share(fail_above, "fail_above", MOST_DEARER)
     old = None if after else answer_to_words(before, on)
     comparison = compare(before, old) if old else compare(before, after, on=on)
 

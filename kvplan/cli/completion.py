@@ -4,6 +4,7 @@ click speaks with the shells; this says which words there are. Loaded only when 
 """
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,12 +18,13 @@ Words = Callable[[click.Context], Iterable[str]]
 class Known(click.types.StringParamType):
     """A text of which some are known: nothing is refused, and files may stand for names."""
 
-    def __init__(self, words: Words, files: bool):
-        self.words, self.files = words, files
+    def __init__(self, words: Words, files: bool, joined: str = ""):
+        self.words, self.files, self.joined = words, files, joined
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the words that begin so; files too, where they may stand for a name and nothing else fits."""
-        items = [CompletionItem(word) for word in self.words(ctx) if word.startswith(incomplete)]
+        """Return the words that begin so, behind others they are joined to; files where nothing else fits."""
+        before, sign, begun = incomplete.rpartition(self.joined) if self.joined else ("", "", incomplete)
+        items = [CompletionItem(f"{before}{sign}{word}") for word in self.words(ctx) if word.startswith(begun)]
         return items or ([CompletionItem(incomplete, type="file")] if self.files else [])
 
 
@@ -43,25 +45,15 @@ def profiles(_ctx: click.Context) -> list[str]:
     return [*catalog.names("calibrations"), *catalog.names("serving")]
 
 
-def lists(_ctx: click.Context) -> Iterable[str]:
-    """Return the kinds that `list` lists."""
-    from kvplan.api.listing import KINDS
+def imported(module: str, name: str) -> Words:
+    """Return what reads a table's or a function's words, imported when they are asked for."""
 
-    return KINDS
+    def read(_: click.Context) -> Iterable[str]:
+        found = getattr(import_module(f"kvplan.{module}"), name)
+        words: Iterable[str] = found() if callable(found) else found
+        return words
 
-
-def shows(_ctx: click.Context) -> Iterable[str]:
-    """Return the kinds that `show` shows."""
-    from kvplan.api.show import KINDS
-
-    return KINDS
-
-
-def schemas(_ctx: click.Context) -> Iterable[str]:
-    """Return the kinds of files that have a schema."""
-    from kvplan.catalog.schemas import KINDS
-
-    return KINDS
+    return read
 
 
 #: parameter -> its words, and whether a file may stand for one
@@ -75,9 +67,24 @@ WORDS: dict[str, tuple[Words, bool]] = {
     "profile": (profiles, True),
     "profiles": (profiles, True),
     "engine": (shelf("engines"), True),
+    "as_family": (imported("architectures.registry", "FAMILIES"), False),
+    "as_form": (imported("planning.exporting", "forms"), False),
+    "target": (imported("api.export", "targets"), False),
+    "router": (imported("planning.simulated_server", "ROUTERS"), False),
+    "tiers": (imported("kv.tiers", "TIERS"), False),
+    "tasks": (imported("compress.tasks", "TASKS"), False),
+    "without": (imported("api.running", "FEATURES"), False),
+    "term": (imported("catalog.rental", "terms"), False),
+    "terms": (imported("catalog.rental", "terms"), False),
+    "claims": (shelf("claims"), True),
 }
+#: parameter -> what joins several words
+JOINED = {"technique": "+", "techniques": "+", "tiers": ",", "tasks": ","}
 #: command -> what its argument `kind` is
-KINDS = {"list": lists, "show": shows, "schema": schemas}
+KINDS = {
+    "list": imported("api.listing", "KINDS"), "show": imported("api.show", "KINDS"),
+    "schema": imported("catalog.schemas", "KINDS"),
+}  # fmt: skip
 #: kind that `show` shows -> its names
 NAMES = {
     "model": "models", "gpu": "gpus", "workload": "workloads", "engine": "engines", "price": "prices",
@@ -95,7 +102,9 @@ def completing(command: click.Command) -> None:
     """Let the parameters of a command know their words; paths and other texts stay as they are."""
     for parameter in command.params:
         if parameter.name in WORDS and isinstance(parameter.type, click.types.StringParamType):
-            parameter.type = Known(*WORDS[parameter.name])
+            parameter.type = Known(*WORDS[parameter.name], JOINED.get(parameter.name, ""))
+        elif parameter.name == "file" and command.name == "sweep":
+            parameter.type = Known(shelf("studies"), files=True)
         elif parameter.name == "kind" and command.name in KINDS:
             parameter.type = Known(KINDS[command.name], files=False)
         elif parameter.name in ("name", "names") and command.name == "show":

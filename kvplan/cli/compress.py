@@ -8,6 +8,7 @@ import click
 
 from kvplan.api.compress import FROM, MOST_STEPS, compress
 from kvplan.api.evaluate import DTYPES
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path
@@ -21,12 +22,12 @@ FOREVER = 1e6
 @click.option("--model", "-m", required=True, metavar="FOLDER", help="A folder with weights, or recall (shipped).")
 @click.option("--technique", "-t", required=True, metavar="NAME", help="One with latents: mhc:4x, mhc:4x+h2o:20%.")
 @click.option("--output", "-o", required=True, type=path, metavar="FOLDER", help="Where the latents go.")
-@click.option("--from", "learn_from", type=click.Choice(FROM), default="texts", show_default=True, help="Learned from.")
+@click.option("--from", "learn_from", type=OneOf(FROM), default="texts", show_default=True, help="Learned from.")
 @click.option("--energy", metavar="SHARE", help="As narrow as keeps 95% of the variance; -t mhc then.")
 @click.option(
     "--heal", type=click.IntRange(0, MOST_STEPS), default=0, metavar="STEPS", help="Distil for so many steps."
 )
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights. Default: the file's.")
+@click.option("--dtype", type=OneOf(DTYPES), help="Of the weights. Default: the file's.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the calibration texts.")
 @format_option
 @examples(

@@ -57,8 +57,9 @@ def put(text: str, form: str, aside: bool) -> None:
 
 
 def say(message: str, who: str = "kvplan") -> None:
-    """Tell the user something on stderr, on one line."""
-    click.echo(one_line(f"{who}: {message}"), file=sys.stderr)
+    """Tell the user something on stderr, on one line; parameters it names are the command's flags."""
+    context = click.get_current_context(silent=True)
+    click.echo(one_line(f"{who}: {flagged(message, context.command) if context else message}"), file=sys.stderr)
 
 
 def screen() -> Screen:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kvplan.api.evaluate import DTYPES, MOST_ASKED, MOST_TEXTS, POSITIONS, QUESTIONS, TASKS, TECHNIQUES, evaluate
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, path
@@ -27,14 +28,14 @@ FOREVER = 1e6
     help="Also agreement, divergence, perplexity, copy, speculation.",
 )  # fmt: skip
 @click.option("--lengths", default="480", show_default=True, metavar="TOKENS", help="Of the texts: 512,4k.")
-@click.option("--question", type=click.Choice(QUESTIONS), default="unseen", help="Before compression. Default: unseen.")
+@click.option("--question", type=OneOf(QUESTIONS), default="unseen", help="Before compression. Default: unseen.")
 @click.option("--samples", type=click.IntRange(2, MOST_TEXTS), default=24, show_default=True, help="Texts of a length.")
 @click.option("--questions", type=click.IntRange(1, MOST_ASKED), default=4, show_default=True, help="To each text.")
 @click.option("--batch", "-b", type=click.IntRange(1, MOST_ASKED), default=1, show_default=True, help="Texts together.")
-@click.option("--positions", type=click.Choice(list(POSITIONS)), help="Of StreamingLLM: in the cache, or in the text.")
+@click.option("--positions", type=OneOf(POSITIONS), help="Of StreamingLLM: in the cache, or in the text.")
 @click.option("--latents", type=path, metavar="FOLDER", help="What kvplan compress wrote. Default: learned now.")
 @click.option("--text", type=path, metavar="FILE", help="Running text for perplexity. Default: the answers.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights. Default: the file's.")
+@click.option("--dtype", type=OneOf(DTYPES), help="Of the weights. Default: the file's.")
 @click.option("--profile", type=path, metavar="FILE", help="Of kvplan profile --device cpu: its times beside these.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of texts and intervals.")
 @click.option("--output", "-o", type=path, metavar="FILE", help="Where recommend finds the scores: quality.yaml.")

@@ -5,7 +5,6 @@ from typing import Any
 import click
 
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.flags import flagged
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import COUNT, examples, path
 from kvplan.report.formats import Report
@@ -18,7 +17,7 @@ from kvplan.report.formats import Report
     "--as", "as_form", metavar="FORM", help="command (the default), compose, kubernetes, leaderworkerset, kserve."
 )
 @click.option("--checkpoint", metavar="NAME", help="Served in its place: one of the same shape. Default: the plan's.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, metavar="N", help="Of the server. [default: 8000]")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="Of the server. [default: 8000]")
 @click.option("--image", metavar="NAME", help="Container image. Default: the engine release's own.")
 @click.option("--gpus-per-node", type=COUNT, metavar="N", help="GPUs of your servers. Default: the GPU's usual ones.")
 @click.option("--url", metavar="URL", help="Where the replica answers. [default: http://localhost:8000]")
@@ -42,7 +41,7 @@ def command(form: str, **options: Any) -> None:
 
     exported = export(**options)
     for line in words.said(exported):
-        say(flagged(line, click.get_current_context().command), "export")
+        say(line, "export")
     if form == TEXT:
         click.echo(words.text(exported), nl=False)
     else:

@@ -2,6 +2,7 @@
 
 import click
 
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import HTML, NO_PAGER, PLAIN
 from kvplan.cli.options import stacked
 from kvplan.report.formats import names
@@ -21,7 +22,7 @@ def chosen(ctx: click.Context, _param: click.Parameter, form: str | None) -> str
 
 format_option = stacked(
     click.option(
-        "--format", "form", type=click.Choice(names()), callback=chosen, metavar="FORMAT",
+        "--format", "form", type=OneOf(names()), callback=chosen, metavar="FORMAT",
         help=f"{', '.join(SHORT)}; --json, --html FILE, --plain.",
     ),
     click.option(

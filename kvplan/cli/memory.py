@@ -6,6 +6,7 @@ import click
 
 from kvplan.api.memory import MOST_BLOCK, memory
 from kvplan.api.values import MOST_REQUESTS
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import as_option, context_option, examples, model_option, replica_options
@@ -24,14 +25,14 @@ from kvplan.report.formats import Report
 )
 @click.option(
     "--kv-dtype",
-    type=click.Choice(list(KV_DTYPES)),
+    type=OneOf(KV_DTYPES),
     metavar="DTYPE",
     help="Of the cache: bf16, fp16, fp32, fp8, int8, int4.",
 )
 @click.option("--technique", "-t", default=spelling.BASELINE, help="As in mhc:4x+fp8.")
 @click.option(
     "--layout",
-    type=click.Choice(LAYOUTS),
+    type=OneOf(LAYOUTS),
     metavar="READING",
     default="architecture",
     help="architecture (default), engine or transformers.",

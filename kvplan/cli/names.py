@@ -5,6 +5,8 @@ from pkgutil import iter_modules  # importlib.resources takes six times as long 
 
 import click
 
+from kvplan.errors import meant
+
 #: commands in the order of the help; others follow by name
 ORDER = (
     "estimate", "techniques", "memory", "list", "show", "prices", "load", "recommend", "export", "simulate", "compare",
@@ -15,7 +17,7 @@ ORDER = (
 MODULES = {"list": "listing"}
 NONE = {
     "options", "format_options", "row_options", "delivery", "flags", "compact", "ending", "running", "ranges",
-    "streams", "notebook", "completion", "paging", "waiting", "names",
+    "streams", "notebook", "completion", "paging", "waiting", "names", "choice",
 }  # fmt: skip
 
 
@@ -45,8 +47,4 @@ def line_of(command: str) -> str:
 
 def nearest(refusal: click.UsageError, typed: str) -> click.UsageError:
     """Return the refusal of a command that is none, with the nearest right one where there is one."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(typed, commands(), 1)
-    text = f"{refusal.message.rstrip('.')}; did you mean {near[0]!r}?" if near else refusal.message
-    return click.UsageError(text, refusal.ctx)
+    return click.UsageError(f"{refusal.message.rstrip('.')}{meant(typed, commands(), 1)}", refusal.ctx)

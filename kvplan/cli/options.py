@@ -9,6 +9,7 @@ from kvplan.api import values
 from kvplan.architectures.formats import FORMATS
 from kvplan.catalog.files import path_of
 from kvplan.catalog.hub_files import online
+from kvplan.cli.choice import OneOf
 from kvplan.docstrings import docstring
 
 #: the function of a command, before click makes a command of it
@@ -61,7 +62,7 @@ any_technique_option = click.option(
 weights_option = click.option(
     "--weights",
     multiple=True,
-    type=click.Choice(sorted(FORMATS)),
+    type=OneOf(sorted(FORMATS)),
     metavar="FORMAT",
     help="Only bf16, fp8, int4 ... weights; repeatable.",
 )
@@ -85,7 +86,7 @@ replica_options = stacked(
     click.option("--pp", type=COUNT, metavar="N", help="Pipeline stages per replica."),
     click.option("--dp", type=COUNT, metavar="N", help="Attention-data-parallel ranks per replica."),
     click.option(
-        "--weights", type=click.Choice(sorted(FORMATS)), metavar="FORMAT",
+        "--weights", type=OneOf(sorted(FORMATS)), metavar="FORMAT",
         help="As in bf16, fp8, int4. Default: the checkpoint's.",
     ),
     click.option(

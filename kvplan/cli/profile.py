@@ -7,15 +7,15 @@ from typing import Any
 import click
 
 from kvplan.api.profile import BUDGET, DEVICES, MOST_PROCESSES, Stopped, Watch, profile, seconds
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say
-from kvplan.cli.flags import flagged
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import examples, path
 from kvplan.report.formats import Report
 
 
 @click.command("profile")
-@click.option("--device", type=click.Choice(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
+@click.option("--device", type=OneOf(DEVICES), help="Default: a GPU if torch sees one, else the CPU.")
 @click.option(
     "--budget",
     default=f"{BUDGET:g}s",
@@ -42,11 +42,11 @@ def command(form: str, **options: Any) -> None:
     from kvplan.report import profile as words
     from kvplan.report.progress import bar
 
-    context, again = click.get_current_context(), resumed(form, **options)
+    again = resumed(form, **options)
     if sys.stderr.isatty():
         say("opens the device; torch takes some seconds to load")
     try:
-        result = profile(watch=Watch(bar, lambda text: say(flagged(text, context.command)), again), **options)
+        result = profile(watch=Watch(bar, say, again), **options)
     except Stopped as stopped:
         so_far = f"{stopped.taken:,} samples are in {stopped.rows}; go on with"
         say(f"stopped; {so_far if stopped.taken else 'nothing is measured yet; start with'}: {again}")

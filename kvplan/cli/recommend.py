@@ -6,6 +6,7 @@ import click
 from click.core import ParameterSource
 
 from kvplan import catalog
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.flags import spoken
 from kvplan.cli.format_options import format_option
@@ -62,7 +63,7 @@ def question() -> dict[str, Any]:
 @techniques_option
 @any_technique_option
 @weights_option
-@click.option("--objective", type=click.Choice(OBJECTIVES), default="cost", metavar="WHAT",
+@click.option("--objective", type=OneOf(OBJECTIVES), default="cost", metavar="WHAT",
               help=f"To make small: {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
 @spares_option

@@ -3,6 +3,7 @@
 import click
 
 from kvplan.api import values
+from kvplan.cli.choice import OneOf
 from kvplan.cli.options import Command, online_option, stacked
 from kvplan.errors import SpecError
 
@@ -29,4 +30,4 @@ def kind_option(command: Command) -> Command:
     from kvplan.api.kernel_rows import ROWS
 
     kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
-    return click.option("--kind", type=click.Choice(ROWS), metavar="KIND", help=kinds)(command)
+    return click.option("--kind", type=OneOf(ROWS), metavar="KIND", help=kinds)(command)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.show import show
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import examples, online_option, path
@@ -17,7 +18,7 @@ from kvplan.report.formats import Report
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "--kernels",
-    type=click.Choice(list(KINDS)),
+    type=OneOf(KINDS),
     metavar="KIND",
     help=f"Of a profile, only {', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}.",
 )

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kvplan.api.sweep import ENGINES, MOST_WORKERS, sweep
+from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver, say, typed
 from kvplan.cli.format_options import format_option
 from kvplan.cli.options import day_option, examples, path
@@ -19,7 +20,7 @@ from kvplan.report.progress import counted
 @click.option("--so-far", is_flag=True, help="Ask nothing: report on the points that are there.")
 @click.option("--compact", is_flag=True, help="Make one Parquet file of the many.")
 @click.option("--workers", type=click.IntRange(1, MOST_WORKERS), metavar="N", help="Default: one for every core.")
-@click.option("--engine", type=click.Choice(ENGINES), default="pool", help="pool (the default), or ray: a cluster.")
+@click.option("--engine", type=OneOf(ENGINES), default="pool", help="pool (the default), or ray: a cluster.")
 @click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster. Default: the one here; local: start one.")
 @day_option
 @format_option

@@ -36,7 +36,7 @@ def command(output: str | None, form: str, **options: Any) -> None:
 
     windows: list[Watched] = []
     try:
-        for window in watch(output=output, **options):
+        for window in watch(output=output, told=lambda line: say(line, "watch"), **options):
             windows.append(window)
             say(words.answer(window), "watch")
     except KeyboardInterrupt:

@@ -18,16 +18,6 @@ from kvplan.errors import Incompatible, SpecError
 from kvplan.kv import spelling
 from kvplan.measuring.passes import SIZES, ModelPass, pass_time
 
-#: what is measured -> what its score is
-TASKS = {
-    "needle": "share of facts found",
-    "multihop": "share of three-hop chains found",
-    "agreement": "share of tokens as the uncompressed model's",
-    "divergence": "KL divergence from the uncompressed model [nat]",
-    "perplexity": "perplexity",
-    "copy": "overlap with the uncompressed model's own text",
-    "speculation": "share of drafted tokens accepted: drafts on the compressed cache, verified on the whole one",
-}
 #: tasks whose lower score is the better one
 LOWER = ("divergence", "perplexity")
 #: tokens that a text is continued by for `copy`, and that perplexity is measured on behind each text

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration, Pair, cached_tokens
@@ -105,7 +105,8 @@ def rank(objective: str, least: float = 0.0) -> Any:
         "latency": lambda p: (p.e2e, inf if p.usd is None else p.usd),
     }
     if objective not in keys:
-        raise SpecError(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}")
+        instead = meant(objective, OBJECTIVES)
+        raise SpecError(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}{instead}")
     first: Any = keys[objective]
 
     def key(p: Plan) -> Any:

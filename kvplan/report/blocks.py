@@ -98,6 +98,12 @@ class Series:
     joined: bool = True  #: whether lines join the points
     names: tuple[str, ...] = ()  #: what each point is, where the label does not say it; told when pointed at
 
+    def positive(self) -> "Series":
+        """Return the points that a logarithmic axis has a place for."""
+        kept = [n for n, (x, y) in enumerate(zip(self.x, self.y, strict=True)) if x > 0 and y > 0]
+        names = tuple(self.names[n] for n in kept) if self.names else ()
+        return replace(self, x=tuple(self.x[n] for n in kept), y=tuple(self.y[n] for n in kept), names=names)
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -109,6 +115,13 @@ class Chart:
     series: tuple[Series, ...]  #: drawn over each other
     log: bool = True  #: whether both axes are logarithmic
     picture: bool = False  #: whether it only repeats a table beside it, which is enough where one reads text
+
+    def drawable(self) -> "Chart":
+        """Return what can be drawn: logarithmic axes have no place for 0; with nothing above it, they are linear."""
+        if not self.log:
+            return self
+        kept = tuple(s for s in (series.positive() for series in self.series) if s.x)
+        return replace(self, series=kept) if kept else replace(self, log=False)
 
 
 @dataclass(frozen=True)

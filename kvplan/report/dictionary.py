@@ -265,6 +265,7 @@ MEANINGS = {
     "requests_in_flight": "requests that a replica runs at once",
     "requests_per_item": "requests that one item takes",
     "requests_per_second": "requests a second [1/s]",
+    "restarted": "whether the server was started anew between two looks: counts are from then on",
     "rests_on": "what a verdict rests on",
     "roofline": "errors of a plain roofline on the same rows",
     "room": "cache that a tier holds [B]",

@@ -1,7 +1,9 @@
 """Charts as Vega-Lite specifications: plain dicts, from which a page, an SVG file and a notebook are drawn."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from kvplan.errors import visible
 from kvplan.report.blocks import Bars, Chart, Json, Readout, WhatIf
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -14,6 +16,12 @@ TONES = {"best": "#00775a", "total": "#4d4d4d", "bad": "#b23a00", "quiet": "#767
 HEIGHT, BAR = 300, 26
 #: how a number at an axis is written: large ones whole, small ones in four digits
 NUMBER = "abs(datum.value) < 1000 ? format(datum.value, '.4~g') : format(datum.value, ',.0f')"
+#: a value beside its bar, as wide as there is room
+BESIDE: Json = {"type": "text", "align": "left", "dx": 6, "fontSize": 12, "limit": 200}
+#: what would end or escape a string of an expression, and what stands for it
+TAME = str.maketrans({'"': "'", "\\": "/"})
+#: letters of the longest label
+LONGEST = 80
 CONFIG: Json = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
@@ -22,6 +30,8 @@ CONFIG: Json = {
     "padding": {"left": 5, "top": 5, "bottom": 5, "right": 80},  # the value behind the longest bar
     "autosize": {"type": "fit-x", "contains": "padding"},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},
+    "axisX": {"titleLimit": 600},
+    "axisY": {"titleLimit": HEIGHT - 20},
     "legend": {
         "labelFontSize": 12,
         "titleFontSize": 12,
@@ -36,7 +46,30 @@ CONFIG: Json = {
 
 def drawn(block: Chart | Bars) -> Json:
     """Return the specification of a chart or of bars; what a logarithmic axis has no place for is left out."""
-    return charted(block) if isinstance(block, Chart) else barred(block)
+    return charted(block.drawable()) if isinstance(block, Chart) else barred(block)
+
+
+def safe(value: Any) -> Any:
+    """Return a JSON value whose texts hold nothing that could steer a reader."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, list):
+        return [safe(item) for item in value]
+    return {key: safe(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def short(text: str, most: int = LONGEST) -> str:
+    """Return a label on one line and of a bounded length.
+
+    Vega-Lite puts the titles of fields into strings of expressions as they are, so that none may end or escape there.
+    """
+    line = visible(" ".join(text.split())).translate(TAME)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def from_zero(values: Iterable[float]) -> Json:
+    """Return a linear scale from zero; one of zeros alone has a length too."""
+    return {"zero": True} if any(values) else {"domain": [0, 1]}
 
 
 def framed(title: str, **fields: Any) -> Json:
@@ -46,11 +79,10 @@ def framed(title: str, **fields: Any) -> Json:
 
 def charted(chart: Chart) -> Json:
     """Return series over two axes."""
-    values = [
+    values: list[Json] = [
         {"x": x, "y": y, "series": s.label, "name": name}
         for s in chart.series
         for x, y, name in zip(s.x, s.y, s.names or (s.label,) * len(s.x), strict=True)
-        if not chart.log or (x > 0 and y > 0)
     ]
     labels = [s.label for s in chart.series]
     colour = {"field": "series", "type": "nominal", "title": None, "scale": {"domain": labels}}
@@ -71,26 +103,26 @@ def charted(chart: Chart) -> Json:
         height=HEIGHT,
         data={"values": values},
         encoding={
-            "x": axis("x", chart.x_label, chart.log),
-            "y": axis("y", chart.y_label, chart.log),
+            "x": axis("x", chart.x_label, chart.log, (v["x"] for v in values)),
+            "y": axis("y", chart.y_label, chart.log, (v["y"] for v in values)),
             "color": colour,
             "tooltip": [
                 {"field": "name", "title": " "},
-                {"field": "x", "type": "quantitative", "title": chart.x_label, "format": ",.4~r"},
-                {"field": "y", "type": "quantitative", "title": chart.y_label, "format": ",.4~r"},
+                {"field": "x", "type": "quantitative", "title": short(chart.x_label), "format": ",.4~r"},
+                {"field": "y", "type": "quantitative", "title": short(chart.y_label), "format": ",.4~r"},
             ],
         },
         layer=marks,
     )  # fmt: skip
 
 
-def axis(field: str, label: str, log: bool) -> Json:
+def axis(field: str, label: str, log: bool, values: Iterable[float]) -> Json:
     """Return a quantitative axis; a logarithmic one does not begin at zero."""
-    scale = {"type": "log", "nice": False} if log else {"zero": True}
+    scale = {"type": "log", "nice": False} if log else from_zero(values)
     return {
         "field": field,
         "type": "quantitative",
-        "title": label,
+        "title": short(label),
         "scale": scale,
         "axis": {"labelExpr": NUMBER, "labelSeparation": 8},
     }
@@ -104,21 +136,24 @@ def barred(block: Bars) -> Json:
         for b in block.bars
     ]  # fmt: skip
     name = {"field": "name", "type": "nominal", "sort": None, "title": None}
+    reach = [max(b.value, b.high or b.value, 0.0) for b in block.bars]
     layers: list[Json] = [
         {
             "mark": {"type": "bar", "height": {"band": 0.7}},
-            "encoding": {"x": bar_axis(block.label), "color": {"field": "colour", "type": "nominal", "scale": None}},
+            "encoding": {
+                "x": bar_axis(block.label, reach),
+                "color": {"field": "colour", "type": "nominal", "scale": None},
+            },
         }
     ]
     if any(b.low is not None for b in block.bars):
         ends = {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}}
         layers.append({"mark": {"type": "rule", "strokeWidth": 2}, "encoding": ends})
-    reach = [max(b.value, b.high or b.value) for b in block.bars]
     for value, high in zip(values, reach, strict=True):
         value["end"] = high
     ends = {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "text"}}
-    layers.append({"mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12}, "encoding": ends})
-    tip = [{"field": "name", "title": " "}, {"field": "text", "title": block.label}]
+    layers.append({"mark": BESIDE, "encoding": ends})
+    tip = [{"field": "name", "title": " "}, {"field": "text", "title": short(block.label)}]
     return framed(
         block.title,
         height=BAR * len(block.bars),
@@ -128,9 +163,12 @@ def barred(block: Bars) -> Json:
     )
 
 
-def bar_axis(label: str) -> Json:
+def bar_axis(label: str, values: Iterable[float] = (1.0,)) -> Json:
     """Return the axis of bars, which begins at zero."""
-    return {"field": "value", "type": "quantitative", "title": label, "axis": {"labelExpr": NUMBER, "tickCount": 5}}
+    return {
+        "field": "value", "type": "quantitative", "title": short(label), "scale": from_zero(values),
+        "axis": {"labelExpr": NUMBER, "tickCount": 5},
+    }  # fmt: skip
 
 
 # -- what a reader may change ---------------------------------------------------------------------
@@ -170,7 +208,7 @@ def followed(block: WhatIf, quantity: Readout) -> Json:
         layer=[
             {"mark": {"type": "bar", "height": {"band": 0.7}}, "encoding": {"x": bar_axis(quantity.label)}},
             {
-                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 12},
+                "mark": BESIDE,
                 "encoding": {
                     "x": bar_axis(quantity.label),
                     "text": {"field": "value", "type": "quantitative", "format": ",.3~r"},

@@ -1,11 +1,10 @@
 """`kvplan watch` in a table and JSON: load, measured and predicted times, and what to do where they differ."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from kvplan.api.watch import Watched
+from kvplan.api.watch import Watched, moment
 from kvplan.report.blocks import Column, Json, Page, Text, records, schema, table
-from kvplan.units import show_number, show_percent, show_time
+from kvplan.units import show_count, show_number, show_percent, show_time
 
 TTFT, TPOT = "ttft", "tpot"
 
@@ -30,6 +29,7 @@ WINDOW = (
     Column[Watched](key="seconds", value=lambda w: w.observed.seconds),
     Column[Watched](key="engine", value=lambda w: w.observed.engine),
     Column[Watched](key="model", value=lambda w: w.observed.model or None),
+    Column[Watched](key="restarted", value=lambda w: w.observed.restarted),
     Column[Watched](key="requests", value=lambda w: w.observed.requests),
     Column[Watched](
         key="requests_per_second", heading="req/s", value=lambda w: w.observed.rate, show=show_number
@@ -50,7 +50,7 @@ WINDOW = (
 )  # fmt: skip
 PLACE = (
     Column[Watched](key="server", heading="server", value=lambda w: w.server or None),
-    Column[Watched](key="ended", heading="until (UTC)", value=lambda w: moment(w.ended)),
+    Column[Watched](key="ended", heading="until (UTC)", value=lambda w: None if w.ended is None else moment(w.ended)),
 )  # fmt: skip
 SPENT = (
     Column[Watched](key="power.gpus", heading="GPUs", value=lambda w: w.spent and w.spent.gpus),
@@ -79,11 +79,6 @@ TIMES = (
 )  # fmt: skip
 
 
-def moment(at: float | None) -> str | None:
-    """Return a moment as people read it, None for now."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
-
-
 def page(windows: Sequence[Watched]) -> Page:
     """Return the report of the windows that were watched."""
     if not windows:
@@ -92,10 +87,23 @@ def page(windows: Sequence[Watched]) -> Page:
     place = PLACE if last.ended is not None else ()
     return Page.of(
         Text(answer(last), "answer"),
+        Text(anew(windows), "warning") if any(w.observed.restarted for w in windows) else None,
         table("Load", (*place, *WINDOW), windows),
         table("Times: measured, and predicted for that load with the 80 % interval", (*place, *TIMES), windows),
         table("Power of this machine's GPUs", SPENT, windows) if last.spent else None,
         Text(advice(last), "quiet"),
+    )
+
+
+def anew(windows: Sequence[Watched]) -> str:
+    """Return what to know of windows in which a server was started anew."""
+    anew_ones = [w for w in windows if w.observed.restarted]
+    places = [f"{w.server} until {moment(w.ended)}".strip() if w.ended is not None else "" for w in anew_ones]
+    named = f" ({', '.join(p for p in places if p)})" if any(places) else ""
+    return (
+        f"The server was started anew within {show_count(len(places), 'window')} of {len(windows)}{named}: counts and "
+        "times are of what came after, and what was before it within the window is lost. The load is a mean over the "
+        "time since its process was started, or over the whole window where its page does not say when that was."
     )
 
 

@@ -19,3 +19,4 @@ class Scrape:
 
     at: float  #: on a clock that only goes forward [s]
     samples: tuple[MetricSample, ...]  #: in the order of the page
+    wall: float | None = None  #: the same moment since 1970 [s], None where nobody says

@@ -1,7 +1,9 @@
 """A server's load and times between two looks at its metrics page.
 
-Counters and sums of histograms are taken as differences, so what was before does not count. Names of samples:
-vLLM's docs/design/metrics.md and SGLang's references/production_metrics (2026-11).
+Counters and sums of histograms are taken as differences, so what was before does not count. One that is lower than it
+was has begun anew with its server: it counts from there, as Prometheus' rate() has it
+(https://prometheus.io/docs/prometheus/latest/querying/functions/, 2026-11). Names of samples: vLLM's
+docs/design/metrics.md and SGLang's references/production_metrics (2026-11).
 """
 
 from collections import defaultdict
@@ -11,7 +13,7 @@ from itertools import pairwise
 from math import isinf, isnan
 from typing import TYPE_CHECKING
 
-from kvplan.errors import SpecError
+from kvplan.errors import SpecError, shown
 from kvplan.measuring.benchmarks.fields import CACHED
 from kvplan.specs.metrics import Scrape
 
@@ -49,8 +51,19 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "drafts": (),
     },
 }
+#: when a server's process was started, since 1970 [s]: of Python's own client, on vLLM's pages
+STARTED = "process_start_time_seconds"
+#: what is said of a count that began anew
+AFTER = " after the server was started anew"
+#: models that a message names
+MOST_NAMED = 5
 #: requests that must end between two looks, for their mean to say anything
 FEWEST = 5
+
+
+def gauges_of() -> frozenset[str]:
+    """Return the samples that every server has, whatever it has served: requests that run."""
+    return frozenset(name for known in NAMES.values() for name in known["running"])
 
 
 def samples_of() -> frozenset[str]:
@@ -58,7 +71,7 @@ def samples_of() -> frozenset[str]:
     timed = ("ttft", "gap", "e2e")
     plain = {n for known in NAMES.values() for what, names in known.items() if what not in timed for n in names}
     whole = {n for known in NAMES.values() for what in timed for n in known[what]}
-    return frozenset({*plain, *(f"{n}{end}" for n in whole for end in ("_bucket", "_count", "_sum"))})
+    return frozenset({STARTED, *plain, *(f"{n}{end}" for n in whole for end in ("_bucket", "_count", "_sum"))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +89,7 @@ class Observed:
 
     engine: str  #: vllm or sglang
     model: str  #: the name it serves the model under, '' where it says none
-    seconds: float  #: between the looks [s]
+    seconds: float  #: between the looks, or since the restart where the page says when that was [s]
     requests: float  #: that ended between them
     prompt: float  #: mean input, cached or not [token]
     output: float  #: mean output [token]
@@ -90,6 +103,7 @@ class Observed:
     prefix_hit: float | None  #: share of the input found in the prefix cache
     preemptions: float  #: between the looks
     drafted: bool  #: whether speculative decoding ran
+    restarted: bool = False  #: whether the server was started anew between the looks: all counts are from then on
 
     @property
     def rate(self) -> float:
@@ -127,23 +141,46 @@ def joules(before: "Reading", after: "Reading", seconds: float) -> float | None:
     return (before.power + after.power) / 2 * seconds
 
 
-class _Page:
-    """Figures of one look, over all labels: replicas and ranks of one server are summed."""
+class _Between:
+    """What grew between two looks, over all labels: replicas and ranks of one server are summed."""
 
-    def __init__(self, scrape: Scrape, model: str):
-        self.values: defaultdict[str, float] = defaultdict(float)
+    def __init__(self, before: Scrape, after: Scrape, model: str):
+        self.grown: defaultdict[str, float] = defaultdict(float)
+        self.now: defaultdict[str, float] = defaultdict(float)
         self.buckets: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for s in scrape.samples:
-            if isnan(s.value) or (model and s.labels.get("model_name", model) != model):
-                continue
-            if s.name.endswith("_bucket"):
-                self.buckets[s.name.removesuffix("_bucket")][float(s.labels["le"])] += s.value
+        old, new = series(before, model), series(after, model)
+        #: labels of what was started anew: all its counters begin again, also those that are past what they were
+        self.anew = {key[1] for key, value in new.items() if counts(key[0]) and value < old.get(key, 0.0)}
+        for (name, place, le), value in new.items():
+            more = value - (0.0 if place in self.anew else old.get((name, place, le), 0.0))
+            self.now[name] += value
+            if name.endswith("_bucket"):
+                self.buckets[name.removesuffix("_bucket")][float(le)] += more
             else:
-                self.values[s.name] += s.value
+                self.grown[name] += more
 
-    def first(self, names: Sequence[str], ending: str = "") -> float | None:
-        """Return the figure of the first name the page has."""
-        return next((self.values[n + ending] for n in names if n + ending in self.values), None)
+    def more(self, names: Sequence[str], ending: str = "") -> float:
+        """Return how much the first counter that the page has grew, 0 where it has none."""
+        return next((self.grown[n + ending] for n in names if n + ending in self.grown), 0.0)
+
+    def last(self, names: Sequence[str]) -> float | None:
+        """Return the first gauge that the page has, at the second look."""
+        return next((self.now[n] for n in names if n in self.now), None)
+
+
+def series(scrape: Scrape, model: str) -> dict[tuple[str, frozenset[tuple[str, str]], str], float]:
+    """Return the figures of a model by name, labels, and a bucket's bound ('' for what is no bucket)."""
+    found: dict[tuple[str, frozenset[tuple[str, str]], str], float] = {}
+    for s in scrape.samples:
+        if not isnan(s.value) and not (model and s.labels.get("model_name", model) != model):
+            place = frozenset((k, v) for k, v in s.labels.items() if k not in ("le", "__name__"))
+            found[s.name, place, s.labels.get("le", "")] = s.value
+    return found
+
+
+def counts(name: str) -> bool:
+    """Return whether a sample only grows while its server runs: counters, and all of a histogram."""
+    return name.endswith(("_total", "_count", "_sum", "_bucket"))
 
 
 def engine_of(scrape: Scrape) -> str:
@@ -159,28 +196,35 @@ def model_of(scrape: Scrape, engine: str) -> str:
     """Return the one model a page is about, '' where it names none; raise SpecError for several."""
     models = {s.labels["model_name"] for s in scrape.samples if s.name.startswith(engine) and "model_name" in s.labels}
     if len(models) > 1:
-        raise SpecError(f"metrics: the page is about {len(models)} models; watch the server of one")
+        named = ", ".join(shown(model) for model in sorted(models)[:MOST_NAMED])
+        raise SpecError(
+            f"metrics: the page is about {len(models)} models ({named}); watch the server of one, or one model in a "
+            "Prometheus server with select=model_name=NAME"
+        )
     return next(iter(models), "")
 
 
 def observed(before: Scrape, after: Scrape) -> Observed:
-    """Return a server's load and times between two looks; raise SpecError where they say too little."""
+    """Return a server's load and times between two looks; raise SpecError where they say too little.
+
+    Of a server that was started anew between them, what came after: for as long as its page says it runs, else over
+    the whole time, as Prometheus does.
+    """
     engine = engine_of(after)
     names, model = NAMES[engine], model_of(after, engine)
-    old, new = _Page(before, model), _Page(after, model)
+    page = _Between(before, after, model)
 
     def grown(what: str, ending: str = "") -> float:
-        first, last = old.first(names[what], ending) or 0.0, new.first(names[what], ending) or 0.0
-        if last < first:
-            raise SpecError("metrics: the server was started anew between two looks; look again")
-        return last - first
+        return page.more(names[what], ending)
 
     count, first_tokens = grown("e2e", "_count"), grown("ttft", "_count")
-    seconds = after.at - before.at
+    seconds, restarted = after.at - before.at, bool(page.anew)
+    if restarted:
+        seconds = min(seconds, since_start(page, after) or seconds)
     if count < FEWEST or first_tokens < FEWEST:
         raise SpecError(
-            f"metrics: {count:.0f} requests ended within {seconds:.0f} s, at least {FEWEST} are needed; "
-            "look longer: window=5m"
+            f"metrics: {count:.0f} requests ended within {seconds:.0f} s{AFTER if restarted else ''}, at least "
+            f"{FEWEST} are needed; look longer: window=5m"
         )
     prompt, output, e2e, ttft = grown("prompt"), grown("output"), grown("e2e", "_sum"), grown("ttft", "_sum")
     queries = grown("queries")
@@ -191,24 +235,31 @@ def observed(before: Scrape, after: Scrape) -> Observed:
         requests=count,
         prompt=prompt / first_tokens,
         output=max(output / count, 1.0),
-        ttft=times(old, new, names["ttft"], ttft / first_tokens),
-        gap=times(old, new, names["gap"], grown("gap", "_sum") / n) if (n := grown("gap", "_count")) else None,
+        ttft=times(page, names["ttft"], ttft / first_tokens),
+        gap=times(page, names["gap"], grown("gap", "_sum") / n) if (n := grown("gap", "_count")) else None,
         tpot=max(e2e / count - ttft / first_tokens, 0.0) / max(output / count - 1.0, 1.0),
         in_flight=e2e / seconds,
-        running=new.first(names["running"]) or 0.0,
-        waiting=new.first(names["waiting"]) or 0.0,
-        usage=new.first(names["usage"]),
+        running=page.last(names["running"]) or 0.0,
+        waiting=page.last(names["waiting"]) or 0.0,
+        usage=page.last(names["usage"]),
         prefix_hit=min(grown("hits") / queries, 1.0) if queries else None,
         preemptions=grown("preemptions"),
         drafted=grown("drafts") > 0,
+        restarted=restarted,
     )
 
 
-def times(old: _Page, new: _Page, names: Sequence[str], mean: float) -> Latency:
+def since_start(page: _Between, after: Scrape) -> float | None:
+    """Return how long a server has run at the second look, None where its page does not say. [s]"""
+    started = page.now.get(STARTED)
+    return after.wall - started if started and after.wall is not None and after.wall > started else None
+
+
+def times(page: _Between, names: Sequence[str], mean: float) -> Latency:
     """Return a histogram's mean and percentiles between two looks."""
-    name = next((n for n in names if n in new.buckets), "")
-    counts = {le: total - old.buckets[name][le] for le, total in sorted(new.buckets[name].items())}
-    return Latency(mean=mean, p50=percentile(counts, 0.5), p95=percentile(counts, 0.95))
+    name = next((n for n in names if n in page.buckets), "")
+    counted = dict(sorted(page.buckets[name].items()))
+    return Latency(mean=mean, p50=percentile(counted, 0.5), p95=percentile(counted, 0.95))
 
 
 def percentile(counts: Mapping[float, float], share: float) -> float | None:

@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from kvplan.errors import visible
 from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Row, Table, Text, read
 from kvplan.report.formats import Report, Screen
 from kvplan.report.plain import Plain
+from kvplan.report.vega import short
 
 STYLES = {
     "plain": "", "answer": "bold", "warning": "yellow", "quiet": "dim", "best": "green", "bad": "red", "total": "bold",
@@ -26,8 +26,8 @@ RULE = "─"
 GAP = 2
 #: columns that a cell of words keeps, at the least and where there is room
 NARROWEST, COMFORT = 14, 26
-#: characters of the longest bar, and lines of a chart
-BAR, HEIGHT = 18, 20
+#: characters of the longest bar, lines of a chart, and columns beside its words
+BAR, HEIGHT, EDGES = 18, 20, 8
 
 
 def render(report: Report, screen: Screen) -> str:
@@ -178,19 +178,23 @@ def plotted(chart: Chart, width: int) -> RichText:
     """Return a chart drawn with characters."""
     import plotext
 
+    chart, room = chart.drawable(), width - 2
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plotsize(width - 2, HEIGHT)
+    plotext.plotsize(room, HEIGHT)
     if chart.log:
         plotext.xscale("log")
         plotext.yscale("log")
+    elif not any(y for s in chart.series for y in s.y):
+        plotext.ylim(0, 1)  # as wide as it likes, it would show zeros in the middle of -1 to 1
     markers = iter("abcdefghijklmnopqrstuvwxyz")
     for s in chart.series:
+        label = short(s.label, room // 3)
         if s.joined:
-            plotext.plot(s.x, s.y, label=visible(s.label))
+            plotext.plot(s.x, s.y, label=label)
         else:
-            plotext.scatter(s.x, s.y, label=visible(s.label), marker=next(markers))
-    plotext.title(visible(chart.title))
-    plotext.xlabel(chart.x_label)
-    plotext.ylabel(chart.y_label)
+            plotext.scatter(s.x, s.y, label=label, marker=next(markers))
+    plotext.title(short(chart.title, min(room, 80) - 2 * EDGES))  # it leaves out what is wider
+    plotext.xlabel(short(chart.x_label, room // 3))
+    plotext.ylabel(short(chart.y_label, room // 3))
     return RichText.from_ansi(str(plotext.build()).rstrip("\n"))

@@ -31,7 +31,7 @@ from kvplan.report.blocks import (
     grid,
 )
 from kvplan.report.formats import Report, Screen
-from kvplan.report.vega import drawn, operated
+from kvplan.report.vega import drawn, operated, safe
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -82,15 +82,6 @@ def placed(blocks: tuple[Block, ...]) -> tuple[list[Placed], list[Json]]:
         figures = table_of(block) if isinstance(block, Chart | Bars) else None
         parts.append(Placed(KINDS[type(block)], block, number, own, figures))
     return parts, specs
-
-
-def safe(value: Any) -> Any:
-    """Return a JSON value whose texts hold nothing that could steer a reader."""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, list):
-        return [safe(item) for item in value]
-    return {key: safe(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def table_of(block: Chart | Bars) -> Table:

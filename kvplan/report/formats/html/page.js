@@ -3,7 +3,15 @@ const specs = JSON.parse(document.getElementById("specs").textContent);
 const options = { actions: false, renderer: "svg", ast: true, tooltip: true };
 const studies = new Map();
 const drawing = [...document.querySelectorAll("[data-spec]")].map(async (place) => {
-  const { view } = await vegaEmbed(place, specs[Number(place.dataset.spec)], options);
+  const spec = specs[Number(place.dataset.spec)];
+  if (place.clientWidth < 480) {  // a phone: the names of a legend stand below each other, and words are cut so that bars have a place
+    const { axis, axisX, legend } = spec.config;
+    spec.config = {
+      ...spec.config, legend: { ...legend, columns: 1, labelLimit: place.clientWidth - 100 },
+      axis: { ...axis, labelLimit: place.clientWidth * 0.35 }, axisX: { ...axisX, titleLimit: place.clientWidth * 0.6 },
+    };
+  }
+  const { view } = await vegaEmbed(place, spec, options);
   if (place.dataset.study) {
     studies.set(place.dataset.study, [...(studies.get(place.dataset.study) ?? []), view]);
   }
