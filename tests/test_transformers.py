@@ -71,6 +71,7 @@ UNTESTED = {
     "internlm": "transformers has no class",
     "minicpm": "transformers has no class",
     "qwen": "transformers has no class",
+    "voxtral_realtime_text": "its class is built with towers of 971 M parameters at their smallest; it is mistral",
     "hy_v4_vl_text": "its class is built with a tower only; it is hy_v4",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
