@@ -63,6 +63,10 @@ _OTHER = re.compile(
 )
 
 
+#: what a name of GGUF files without a width leaves open; `{}` is what is counted instead
+SEVERAL = "its GGUF files are of several widths and {} are counted: add one as in -Q4_K_M, or give a file"
+
+
 def upload(word: str) -> Upload | None:
     """Return what the name of an upload says, None where it holds no known model's name or words of another shape.
 
@@ -92,7 +96,7 @@ def upload(word: str) -> Upload | None:
         )
     if name.endswith("-gguf"):
         name = name.removesuffix("-gguf")
-        remark = "its GGUF files are of several widths and 16 bits are counted: add one as in -Q4_K_M, or give a file"
+        remark = SEVERAL
     if any(_OTHER.match(w) for w in left):
         return None
     if base := _known(plain(name)):

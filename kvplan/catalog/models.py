@@ -203,7 +203,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     if variant.context:
         said += f", for {variant.context:,} tokens"
     if variant.remark:
-        said += f"; {variant.remark}"
+        own = spec.quantization.bits if spec.quantization else 16.0
+        said += f"; {variant.remark.format(f'the {own:.4g} bits it was published in' if own else 'its own widths')}"
     guessed = (f"assumed: {said}; its own config.json was not seen",) if variant.tuned else ()
     return replace(
         spec,
