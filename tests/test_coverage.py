@@ -724,6 +724,14 @@ def test_deepseek_v4_is_as_its_loader_and_its_engine_say() -> None:
         found = memory("deepseek-ai/DeepSeek-V4-Flash", tokens, **asked)
         assert found.total / 2 / 2**30 == pytest.approx(gib, abs=0.005)
         assert found.model.parameters == pytest.approx(284.3e9, rel=0.001)
+        assert not any("prefill step" in word for word in found.warnings)
+    untold = memory("deepseek-ai/DeepSeek-V4-Flash", 30_000, **{**asked, "max_num_batched_tokens": 8192})
+    guessed = memory("deepseek-ai/DeepSeek-V4-Flash", 30_000, **{**asked, "max_num_batched_tokens": None}, gpu="h200")
+    assert guessed.total == untold.total
+    assert (
+        "with twice as many a request reserves 2.0 times as much: state max_num_batched_tokens" in guessed.warnings[0]
+    )
+    assert not memory("llama3.1-8b", 30_000, layout="engine", gpu="h200").warnings
 
 
 def test_compressed_vectors_by_hand() -> None:
