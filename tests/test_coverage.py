@@ -724,6 +724,14 @@ def test_deepseek_v4_is_as_its_loader_and_its_engine_say() -> None:
         found = memory("deepseek-ai/DeepSeek-V4-Flash", tokens, **asked)
         assert found.total / 2 / 2**30 == pytest.approx(gib, abs=0.005)
         assert found.model.parameters == pytest.approx(284.3e9, rel=0.001)
+        assert not any("prefill step" in word for word in found.warnings)
+    untold = memory("deepseek-ai/DeepSeek-V4-Flash", 30_000, **{**asked, "max_num_batched_tokens": 8192})
+    guessed = memory("deepseek-ai/DeepSeek-V4-Flash", 30_000, **{**asked, "max_num_batched_tokens": None}, gpu="h200")
+    assert guessed.total == untold.total
+    assert (
+        "with twice as many a request reserves 2.0 times as much: state max_num_batched_tokens" in guessed.warnings[0]
+    )
+    assert not memory("llama3.1-8b", 30_000, layout="engine", gpu="h200").warnings
 
 
 def test_compressed_vectors_by_hand() -> None:
@@ -983,3 +991,36 @@ def test_words_of_another_shape_keep_a_name_apart(name: str) -> None:
 def test_a_format_stands_in_for_the_16_bits_of_a_name() -> None:
     model = catalog.model("nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4")
     assert (model.name, model.assumed) == ("nemotron3-ultra-550b", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("unsloth/MiniMax-M2.5-GGUF", "8.002"), ("bartowski/Llama-3.3-70B-Instruct-GGUF", "16")]
+)
+def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bits: str) -> None:
+    assert f"several widths and the {bits} bits it was published in are counted" in catalog.model(name).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "method", "bits"),
+    [
+        ("RedHatAI/Mistral-Small-3.2-24B-Instruct-2506-NVFP4", "mistral-small-3.1-24b", "nvfp4", 4.5),
+        ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
+        ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
+        ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
+        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "mistral-small-3.1-24b", "int4", 4.16),
+        ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
+        ("lmstudio-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit", "qwen3-30b-a3b", "mlx", 4.5),
+        ("mlx-community/Qwen3-235B-A22B-4bit-DWQ", "qwen3-235b-a22b", "mlx", 4.5),
+        ("Intel/Qwen3-30B-A3B-Instruct-2507-int4-AutoRound", "qwen3-30b-a3b", "int4", 4.16),
+        ("amd/DeepSeek-R1-0528-MXFP4", "deepseek-r1", "mxfp4", 4.25),
+        ("jakiAJK/DeepSeek-R1-Distill-Llama-8B_AWQ", "llama3.1-8b", "int4", 4.16),
+        ("ISTA-DASLab/gemma-3-27b-it-GPTQ-4b-128g", "gemma3-27b", "int4", 4.16),
+    ],
+)
+def test_uploads_of_the_year_have_the_shape_and_format_of_their_names(
+    name: str, base: str, method: str, bits: float
+) -> None:
+    model = catalog.model(name)
+    assert model.quantization is not None
+    assert (model.name, model.quantization.method) == (base, method)
+    assert model.quantization.bits == pytest.approx(bits, abs=0.01)

@@ -71,6 +71,8 @@ UNTESTED = {
     "internlm": "transformers has no class",
     "minicpm": "transformers has no class",
     "qwen": "transformers has no class",
+    "voxtral_realtime_text": "its class is built with towers of 971 M parameters at their smallest; it is mistral",
+    "hy_v4_vl_text": "its class is built with a tower only; it is hy_v4",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
@@ -771,6 +773,9 @@ CONFIGS |= {
          "audio_config": ("gemma4_audio", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "subsampling_conv_channels": [8, 4], "output_proj_dims": 24})},
     ),
+    "hrm_text": ({"H_cycles": 1, "L_cycles": 2}, {"attention_bias": True}),
+    "aria_text": ({"moe_num_shared_experts": 1}, {"attention_bias": True}),
+    "apertus1p5_text": ({}, TIED),
     "t5": (T5, {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "mt5": (T5, {**T5, "num_decoder_layers": None}),
     "umt5": (T5,),
@@ -781,6 +786,12 @@ CONFIGS |= {
     "bart": (BART, {**BART, "tie_word_embeddings": False}),
     "mbart": (BART,),
     "pegasus": (BART,),
+    "bigbird_pegasus": ({**BART, "attention_type": "original_full"}, {**BART, "use_bias": True}),
+    "pegasus_x": ({**BART, "num_global_tokens": 3, "block_size": 8},),
+    "led": ({**BART, "attention_window": 4, "max_encoder_position_embeddings": 16,
+        "max_decoder_position_embeddings": 32},),
+    "nllb-moe": ({**BART, "encoder_sparse_step": 2, "decoder_sparse_step": 1}, {**BART, "decoder_sparse_step": 0}),
+    "switch_transformers": ({**T5, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 2},),
     "m2m_100": (BART,),
     "blenderbot": (BART,),
     "blenderbot-small": (BART,),
@@ -900,8 +911,9 @@ def prefill(model: Any, length: int) -> Any:
         }
     elif config.is_encoder_decoder:
         encoder = config.encoder if config.model_type == "t5gemma" else config
+        lengths = ("n_positions", "max_encoder_position_embeddings", "max_position_embeddings")
         given = {
-            "input_ids": some_tokens(getattr(encoder, "n_positions", 0) or encoder.max_position_embeddings),
+            "input_ids": some_tokens(next((n for key in lengths if (n := getattr(encoder, key, 0))), 512)),
             "decoder_input_ids": tokens,
         }
     elif config.model_type == "mllama":
@@ -920,8 +932,10 @@ def prefill(model: Any, length: int) -> Any:
     if config.model_type == "recurrent_gemma":  # it returns no cache, but fills one it is given
         name = next(n for n in inspect.signature(runs.forward).parameters if n in ("cache", "past_key_values"))
         given[name] = transformers.DynamicCache(config=config)
+    if config.model_type != "switch_transformers":  # hands it to its encoder too, which refuses it; on by default
+        given["use_cache"] = True
     with torch.no_grad():
-        made = runs(**given, use_cache=True)
+        made = runs(**given)
     if config.model_type in ("rwkv", "xlstm"):  # classes of their own that hold tensors by layer
         return made["state"] if "state" in made else next(v for v in made.values() if hasattr(v, "rnn_state")).rnn_state
     return next(value for value in (*given.values(), *made.values()) if isinstance(value, transformers.Cache))

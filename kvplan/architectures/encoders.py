@@ -3,6 +3,8 @@
 The length of the encoder's input is a property of a request; the default is the longest the config states.
 """
 
+from dataclasses import replace
+
 from kvplan.architectures.config import Config
 from kvplan.architectures.parts import MAX_LAYERS
 from kvplan.errors import SpecError
@@ -11,9 +13,7 @@ from kvplan.specs.model import Attention, Cross, Weight
 
 def repeated(prefix: str, weights: tuple[Weight, ...], count: int) -> tuple[Weight, ...]:
     """Return the tensors of `count` alike layers, one Weight per kind of tensor."""
-    return tuple(
-        Weight(name=f"{prefix}.{w.name}", shape=(count, *w.shape), split=w.split, matmul=w.matmul) for w in weights
-    )
+    return tuple(replace(w, name=f"{prefix}.{w.name}", shape=(count, *w.shape)) for w in weights)
 
 
 def cross(a: Attention, tokens: int) -> Cross:

@@ -74,6 +74,21 @@ FORMATS = {
         ),
     )
 }
+#: bits per element of GGUF's mixtures: averages that llama.cpp prints for Llama 3.1 8B (its quantize tool's README)
+GGUF = {
+    "q2-k": 3.16, "q3-k-s": 3.64, "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12,
+    "q4-k-s": 4.67, "q4-k-m": 4.89, "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56,
+    "q8-0": 8.50,
+}  # fmt: skip
+#: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
+#: 64 (QLoRA, arXiv 2305.14314)
+UPLOADED = {
+    "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
+    "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
+    "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
+    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
+    **{name: WeightFormat(name=name, bits=bits, everywhere=True) for name, bits in GGUF.items()},
+}
 _BY_NAME = {name: form for form in FORMATS.values() for name in (form.name, *form.aliases)}
 #: a model's name that ends with a format: 'Qwen3-32B-NVFP4', 'qwen3-32b-fp8-dynamic', 'qwen3-32b-gptq-int4'
 _ENDING = re.compile(rf"-({'|'.join(sorted(_BY_NAME, key=len, reverse=True))})(-dynamic|-static|-int4|-quantized.*)?$")

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kvplan.catalog.gguf_layers import LAYERED, WINDOWS, Said, windows
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization
 
@@ -115,7 +116,10 @@ def read_gguf(path: Path) -> Header:
 FAMILIES = {
     "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gemma3": "gemma3_text", "gpt-oss": "gpt_oss",
     "command-r": "cohere", "deepseek2": "deepseek_v3", "mistral3": "ministral3", "glm4moe": "glm4_moe",
-    "granitemoe": "granitemoe", "phi2": "phi", "gptneox": "gpt_neox",
+    "granitemoe": "granitemoe", "phi2": "phi", "gptneox": "gpt_neox", "chatglm": "glm", "minimax-m2": "minimax_m2",
+    "hunyuan-moe": "hunyuan_v1_moe", "hunyuan-dense": "hunyuan_v1_dense", "qwen2vl": "qwen2_vl_text",
+    "qwen3vl": "qwen3_vl_text", "qwen3vlmoe": "qwen3_vl_moe_text", "qwen3next": "qwen3_next", "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text", "deepseek32": "deepseek_v32", "glm-dsa": "glm_moe_dsa", "grok": "grok-1",
 }  # fmt: skip
 #: GGUF's keys (without the architecture) and config.json's
 KEYS = {
@@ -127,9 +131,15 @@ KEYS = {
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size", "expert_shared_count": "n_shared_experts",
     "leading_dense_block_count": "first_k_dense_replace", "attention.sliding_window": "sliding_window",
     "attention.kv_lora_rank": "kv_lora_rank", "attention.q_lora_rank": "q_lora_rank",
+    "attention.sliding_window_pattern": "sliding_window_pattern",
 }  # fmt: skip
 #: keys that say nothing of the cache
-_ASIDE = ("rope.", "attention.layer_norm", "attention.value_length", "expert_weights", "expert_gating", "vocab_size")
+_ASIDE = (
+    "rope.", "attention.layer_norm", "attention.value_length", "attention.key_length_mla", "attention.scale",
+    "expert_weights", "expert_gating",
+    "vocab_size", "swiglu_clamp", "activation_sparsity_scale", "deepstack_mapping", "nextn_predict_layers",
+    "logit_scale", "embedding_scale", "residual_scale", "attn_logit_softcapping", "final_logit_softcapping",
+)  # fmt: skip
 
 
 def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -> dict[str, Any]:
@@ -138,13 +148,19 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -
     if not isinstance(named, str) or not named:
         raise SpecError(f"{location}: states no general.architecture, so its model cannot be told")
     own = {k.removeprefix(f"{named}."): v for k, v in said.items() if k.startswith(f"{named}.")}
+    own, count = _without_drafts(own)
+    entries = Said(own=own, count=count, tensors=held.keys(), location=location)
+    read, understood = LAYERED.get(named, (None, ()))
     config: dict[str, Any] = {"model_type": FAMILIES.get(named, named), "torch_dtype": "float16"}
     for key, value in own.items():
         if isinstance(value, list):
-            alike = set(map(str, value))
-            if len(alike) != 1:
+            if key == WINDOWS and all(isinstance(v, bool | int) for v in value):
+                config["layer_types"] = windows(entries)
+                continue
+            if len(set(map(str, value))) != 1 and key not in understood and not key.startswith(_ASIDE):
                 raise SpecError(
-                    f"{location}: {named}.{key} differs between layers, which kvplan reads from config.json only"
+                    f"{location}: {named}.{key} differs between layers in a way kvplan does not know; give its "
+                    "config.json"
                 )
             value = value[0]
         if key in KEYS:
@@ -152,7 +168,8 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -
         elif not key.startswith(_ASIDE):
             config[key.replace(".", "_")] = value
     tokens = said.get("tokenizer.ggml.tokens")
-    config.setdefault("vocab_size", len(tokens) if isinstance(tokens, list) else tokens)
+    if tokens is not None:
+        config.setdefault("vocab_size", len(tokens) if isinstance(tokens, list) else tokens)
     config["tie_word_embeddings"] = "output.weight" not in held
     config["attention_bias"] = "blk.0.attn_q.bias" in held
     if not config.get("num_experts"):
@@ -170,7 +187,22 @@ def config_of(said: Mapping[str, Any], held: Mapping[str, Any], location: str) -
         )
         config |= {"qk_rope_head_dim": rope, "qk_nope_head_dim": wide - rope, "v_head_dim": narrow}
         config.pop("head_dim", None)
-    return config
+    if any(key.startswith("ssm.") for key in own):
+        config["mamba_ssm_cache_dtype"] = "float32"  # llama.cpp keeps recurrent states so
+    return config | read(entries) if read else config
+
+
+def _without_drafts(own: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return a header's entries without the layers that draft tokens, and how many layers are left.
+
+    Those stand behind the others, and are counted among them.
+    """
+    count, drafts = own.get("block_count"), own.get("nextn_predict_layers")
+    if not isinstance(count, int) or isinstance(count, bool) or not isinstance(drafts, int) or not 0 < drafts < count:
+        return dict(own), count if isinstance(count, int) else 0
+    left = count - drafts
+    cut = {k: v[:left] if isinstance(v, list) and len(v) == count else v for k, v in own.items()}
+    return cut | {"block_count": left}, left
 
 
 def stored(held: Mapping[str, tuple[tuple[int, ...], int]], location: str) -> Quantization | None:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from kvplan.architectures.formats import FORMATS, WeightFormat
+from kvplan.architectures.formats import FORMATS, GGUF, UPLOADED, WeightFormat
 from kvplan.catalog.lookup import every_name, plain, resolve
 from kvplan.errors import SpecError, UnknownName, shown
 
@@ -26,22 +26,6 @@ class Upload:
     context: int | None = None  #: tokens that the name says it was tuned for, None: as the model [token]
 
 
-#: formats a plan cannot ask for but uploads come in: bits per element, scales included. bitsandbytes: 32-bit scale per
-#: 64 (QLoRA, arXiv 2305.14314); GGUF: averages that llama.cpp prints for Llama 3.1 8B (its quantize tool's README)
-UPLOADED = {
-    "bnb-4bit": WeightFormat(name="bnb-4bit", bits=4.5),
-    "bnb-8bit": WeightFormat(name="bnb-8bit", bits=8.0),
-    "mxfp8": WeightFormat(name="mxfp8", bits=8 + 8 / 32, compute=8),
-    "w8a8": WeightFormat(name="w8a8", bits=8 + 32 / 8192, compute=8),  # a scale a row
-    **{
-        name: WeightFormat(name=name, bits=bits, everywhere=True)
-        for name, bits in {
-            "q2-k": 3.16, "q3-k-s": 3.64, "q3-k-m": 4.00, "q3-k-l": 4.30, "iq4-xs": 4.46, "q4-0": 4.66, "q4-1": 5.12,
-            "q4-k-s": 4.67, "q4-k-m": 4.89, "q5-0": 5.59, "q5-1": 6.06, "q5-k-s": 5.57, "q5-k-m": 5.70, "q6-k": 6.56,
-            "q8-0": 8.50,
-        }.items()
-    },
-}  # fmt: skip
 #: (ending of a name, format), in the order they are tried
 _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
     (re.compile(rf"[-.](?:{ending})$"), {**FORMATS, **UPLOADED}[form])
@@ -63,7 +47,7 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
             r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bit",
             "int4",
         ),
-        *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in UPLOADED if name[0] in "qi"),
+        *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in GGUF),
     )
 )
 #: endings that say nothing of the shape: tuning, releases, 16-bit copies
@@ -77,6 +61,10 @@ _OTHER = re.compile(
     r"embedding|embed|pruned|prune|minitron|reap|vl|vision|visual|omni|audio|asr|tts|ocr|merge|frankenmerge|moe|clip|"
     r"guard|classifier|prm|diffusion|mla|mhc|swiftkv|m2kv|cla|yoco|\d+x\d*|x\d+|\d+b|(?!1m)\d+m|a\d+b|\d+e|expand\w*|upscaled?|nas)$"
 )
+
+
+#: what a name of GGUF files without a width leaves open; `{}` is what is counted instead
+SEVERAL = "its GGUF files are of several widths and {} are counted: add one as in -Q4_K_M, or give a file"
 
 
 def upload(word: str) -> Upload | None:
@@ -96,7 +84,7 @@ def upload(word: str) -> Upload | None:
         )
     remark = ""
     if form is None and (width := _WIDTH.search(plain(word))):
-        known = ", ".join(name.upper().replace("-", "_") for name in UPLOADED if name[0] in "qi")
+        known = ", ".join(name.upper().replace("-", "_") for name in GGUF)
         raise SpecError(
             f"{shown(word)}: {width[1].upper().replace('-', '_')} is no width of GGUF whose bits kvplan knows; "
             f"known: {known}; or give the file"
@@ -108,7 +96,7 @@ def upload(word: str) -> Upload | None:
         )
     if name.endswith("-gguf"):
         name = name.removesuffix("-gguf")
-        remark = "its GGUF files are of several widths and 16 bits are counted: add one as in -Q4_K_M, or give a file"
+        remark = SEVERAL
     if any(_OTHER.match(w) for w in left):
         return None
     if base := _known(plain(name)):

@@ -203,7 +203,8 @@ def _variant(word: str, as_family: str | None) -> ModelSpec | None:
     if variant.context:
         note += f", for {variant.context:,} tokens"
     if variant.remark:
-        note += f"; {variant.remark}"
+        own = spec.quantization.bits if spec.quantization else 16.0
+        note += f"; {variant.remark.format(f'the {own:.4g} bits it was published in' if own else 'its own widths')}"
     guessed = (f"assumed: {note}; its own config.json was not seen",) if variant.tuned else ()
     return replace(
         spec,

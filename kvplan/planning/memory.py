@@ -89,8 +89,9 @@ class Memory(Result, of="memory"):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the reader must know: what a context beyond the model's takes, and how its file was read."""
-        return tuple(context_warnings(self.model, max(self.ask.context, self.ask.max_model_len or 0)))
+        """What the reader must know: of contexts beyond the model's, of how its file was read, and of a step's part."""
+        longest = max(self.ask.context, self.ask.max_model_len or 0)
+        return (*context_warnings(self.model, longest), *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -108,6 +109,29 @@ class Memory(Result, of="memory"):
     def sequences(self) -> int | None:
         """How many such sequences a replica holds, None without a GPU."""
         return self.budget.sequences(self.ask.context) if self.budget else None
+
+
+#: a cache that grows by more than this with twice the tokens of a prefill step is worth a word
+STEP_SHARE = 1.5
+
+
+def step_warning(memory: Memory) -> tuple[str, ...]:
+    """Return what windows of an engine hold for a prefill step, where its length was not given and weighs much.
+
+    A window pins its own tokens and those of the step; so do the pages of DeepSeek-V4's compressors.
+    """
+    ask, deployment = memory.ask, memory.deployment
+    if ask.reading != "engine" or deployment.max_num_batched_tokens:
+        return ()
+    pages = deployment.pages(memory.layout.settled(ask.context))
+    more = replace(pages, prefill_tokens=2 * pages.prefill_tokens).blocks(ask.context)
+    if more <= STEP_SHARE * pages.blocks(ask.context):
+        return ()
+    grown = more / pages.blocks(ask.context)
+    return (
+        f"windows hold the {pages.prefill_tokens:,} tokens of a prefill step besides their own; with twice as many a "
+        f"request reserves {grown:.1f} times as much: state max_num_batched_tokens=N as the server runs",
+    )
 
 
 #: element types a cache can simply be declared in, and their bits

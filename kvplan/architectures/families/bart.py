@@ -3,7 +3,7 @@
 from kvplan.architectures.attention import attention_weights
 from kvplan.architectures.config import Config
 from kvplan.architectures.encoders import cross, embeddings, repeated, stated_count, table
-from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.feed_forward import mlp, moe
 from kvplan.architectures.parts import Body, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
@@ -11,44 +11,70 @@ from kvplan.specs.model import Attention, Layer, Weight
 
 #: BART itself and those that differ from it by training alone
 LIKE_BART = ("bart", "mvp", "plbart")
+#: those whose positions are sinusoids that nobody stores
+COMPUTED = ("m2m_100", "nllb-moe", "pegasus_x")
+#: what their files call the longest input of the encoder, and of the decoder where it has one of its own
+LENGTHS = {
+    "whisper": ("max_source_positions", "max_target_positions"),
+    "led": ("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+}
 
 
 @family(*LIKE_BART, "mbart", "pegasus", "m2m_100", "blenderbot", "blenderbot-small", "marian", "whisper")
+@family("nllb-moe", "bigbird_pegasus", "pegasus_x", "led")
 def bart(c: Config) -> Body:
     """BART and its kin: LayerNorms and biases throughout; they differ in positions, embedding norms and final norms."""
     t, hidden = c.model_type, c.size("hidden_size")
     a, encoder = bart_attention(c, "decoder_attention_heads"), bart_attention(c, "encoder_attention_heads")
     speech = t == "whisper"
-    tokens = c.size("max_source_positions" if speech else "max_position_embeddings")
-    targets = c.size("max_target_positions") if speech else tokens
-    first = t in (*LIKE_BART, "mbart", "blenderbot-small")
-    norms = 2 * (first + (t not in (*LIKE_BART, "blenderbot-small", "marian")))  # on embeddings, after the last layer
+    biased = {"bigbird_pegasus": c.flag("use_bias"), "pegasus_x": False}.get(t, True)
+    sources, outputs = LENGTHS.get(t, ("max_position_embeddings", "max_position_embeddings"))
+    tokens, targets = c.size(sources), c.size(outputs)
+    first = t in (*LIKE_BART, "mbart", "blenderbot-small", "led")
+    last = t not in (*LIKE_BART, "blenderbot-small", "marian", "led")
+    norms = 2 * (first + last)  # on embeddings, after the last layer
 
     def attends(heads: Attention, prefix: str = "self_attn") -> tuple[Weight, ...]:
-        weights = attention_weights(hidden, heads, qkv_bias=True, o_bias=True, prefix=prefix)
+        weights = attention_weights(hidden, heads, qkv_bias=biased, o_bias=biased, prefix=prefix)
         return tuple(w for w in weights if not (speech and w.name.endswith("k_proj.bias")))
 
-    def ffn(name: str) -> tuple[Weight, ...]:
-        return mlp(hidden, c.size(name), gated=False, bias=True)
+    def routed(side: str) -> list[bool]:
+        """Return which layers of a side have experts: NLLB's at an interval."""
+        step = c.size(f"{side}_sparse_step", 4, low=0) if t == "nllb-moe" else 0
+        return [step > 0 and (i + 1) % step == 0 for i in range(stated_count(c, f"{side}_layers"))]
 
-    layer = Layer(
-        mixers=(a, cross(a, tokens)),
-        weights=attends(a) + attends(a, "encoder_attn") + ffn("decoder_ffn_dim") + (vector("norms", hidden, 6),),
-    )
-    outer = repeated(
-        "encoder.layers",
-        attends(encoder) + ffn("encoder_ffn_dim") + (vector("norms", hidden, 4),),
-        stated_count(c, "encoder_layers"),
-    )
-    if t != "m2m_100":  # its sinusoids are computed, the others' tables are stored (sinusoids too)
+    def ffn(side: str, experts: bool) -> tuple[Weight, ...]:
+        inner = c.size(f"{side}_ffn_dim")
+        if experts:
+            return moe(c, hidden, inner, used=2, gated=False, bias=True, router_bias=c.flag("router_bias"))
+        return mlp(hidden, inner, gated=False, bias=True)
+
+    def inside() -> tuple[Weight, ...]:
+        """Return an encoder layer's attention: of tokens, and of the global ones that long inputs have."""
+        weights = attends(encoder)
+        if t == "led":
+            weights += attention_weights(hidden, encoder, qkv_bias=True, prefix="self_attn.global")[:-1]
+        return (*weights, vector("norms", hidden, 6 if t == "pegasus_x" else 4))
+
+    both = attends(a) + attends(a, "encoder_attn") + (vector("norms", hidden, 6),)
+    kinds = {
+        experts: Layer(mixers=(a, cross(a, tokens)), weights=both + ffn("decoder", experts))
+        for experts in set(routed("decoder"))
+    }
+    outer: tuple[Weight, ...] = ()
+    for experts in sorted(set(routed("encoder"))):
+        outer += repeated("encoder.layers", inside() + ffn("encoder", experts), routed("encoder").count(experts))
+    if t not in COMPUTED:  # the others' tables are stored (sinusoids too)
         extra = 2 if t in (*LIKE_BART, "mbart") else 0
         outer += (
             table("encoder.embed_positions", tokens + extra, hidden, "none"),
             table("embed_positions", targets + extra, hidden, "none"),
         )
+    if t == "pegasus_x":
+        outer += (table("encoder.embed_global", c.size("num_global_tokens", 32), hidden, "none"),)
     if norms:
         outer += (vector("encoder.norm", hidden, norms), vector("norm", hidden, norms))
-    return Body((layer,) * stated_count(c, "decoder_layers"), outer + bart_embeddings(c, hidden))
+    return Body(tuple(kinds[experts] for experts in routed("decoder")), outer + bart_embeddings(c, hidden))
 
 
 def bart_attention(c: Config, name: str) -> Attention:

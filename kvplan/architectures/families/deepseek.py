@@ -82,11 +82,11 @@ def indexers(c: Config) -> list[str]:
     return listed
 
 
-@family("hy_v4", "axk2")
+@family("hy_v4", "hy_v4_vl_text", "axk2")
 def gated_latent(c: Config) -> Body:
     """Read latents with an indexer and a gate: Hunyuan 4 (sinks, four residual streams) and A.X-K2 (gated norms)."""
     hidden, count, heads = c.size("hidden_size"), layer_count(c), c.size("num_attention_heads")
-    hunyuan, value, rank = c.model_type == "hy_v4", c.size("v_head_dim"), c.size("q_lora_rank")
+    hunyuan, value, rank = c.model_type != "axk2", c.size("v_head_dim"), c.size("q_lora_rank")
     kinds = fourths(c) if hunyuan else ["full"] * count
     streams, narrow = c.size("hc_mult", 4), c.size("gated_norm_rank", 16)
 

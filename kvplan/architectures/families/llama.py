@@ -71,7 +71,7 @@ def arcee(c: Config) -> Body:
     )
 
 
-@family("apertus")
+@family("apertus", "apertus1p5_text")
 def apertus(c: Config) -> Body:
     """Apertus' xIELU activation has two learned scalars a layer."""
     return plain(

@@ -8,10 +8,14 @@ from kvplan.architectures.parts import Body
 from kvplan.architectures.registry import family
 
 
-@family("mistral", "ministral3")
+@family("mistral", "ministral3", "voxtral_realtime_text")
 def mistral(c: Config) -> Body:
-    """Read Mistral: every layer has the one window of the config, or none."""
-    return plain(c, *uniform(c))
+    """Read Mistral: every layer has the one window of the config, or none.
+
+    Voxtral's model for live speech scales each layer by its delay, through two matrices of rank 32.
+    """
+    delay = 2 * 32 * c.size("hidden_size") if c.model_type == "voxtral_realtime_text" else 0
+    return plain(c, *uniform(c), extra_norm=delay)
 
 
 @family("mixtral")

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from kvplan.architectures.attention import attention_weights, every, gqa, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.encoders import cross, repeated, stated_count, table
-from kvplan.architectures.feed_forward import mlp
+from kvplan.architectures.feed_forward import mlp, moe
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, vector
 from kvplan.architectures.registry import TOWERS, family
 from kvplan.architectures.towers import Tower
@@ -16,7 +16,7 @@ from kvplan.specs.model import Attention, Layer, Weight
 T5_TOKENS = 512
 
 
-@family("t5", "mt5", "umt5", "longt5")
+@family("t5", "mt5", "umt5", "longt5", "switch_transformers")
 def t5(c: Config) -> Body:
     """T5: num_layers counts the encoder; no attention biases, relative positions in the first layer (UMT5: in all)."""
     t, hidden, heads, dim = c.model_type, c.size("hidden_size"), stated_count(c, "num_heads"), c.size("d_kv")
@@ -25,25 +25,25 @@ def t5(c: Config) -> Body:
     a = Attention(heads=heads, kv_heads=heads, key_dim=dim, value_dim=dim, rope=False)
     own, ffn = (
         attention_weights(hidden, a),
-        mlp(hidden, c.size("d_ff"), gated=c.text("feed_forward_proj").startswith("gated")),
+        mlp(hidden, c.size("d_ff"), gated=c.text("feed_forward_proj", "relu").startswith("gated")),
     )
     bias = vector("self_attn.relative_attention_bias", heads, c.size("relative_attention_num_buckets"))
     everywhere = (bias,) if t == "umt5" else ()
-    layer = Layer(
-        mixers=(a, cross(a, c.size("max_position_embeddings", T5_TOKENS))),
-        weights=own
-        + attention_weights(hidden, a, prefix="encoder_attn")
-        + ffn
-        + everywhere
-        + (vector("norms", hidden, 3),),
-    )
+    both = own + attention_weights(hidden, a, prefix="encoder_attn") + everywhere + (vector("norms", hidden, 3),)
+    mixers = (a, cross(a, c.size("max_position_embeddings", T5_TOKENS)))
+    blocks = {False: ffn}
+    if t == "switch_transformers":  # a token passes one expert
+        blocks[True] = moe(c, hidden, c.size("d_ff"), used=1, gated=False, router_bias=c.flag("router_bias"))
+    kinds = {sparse: Layer(mixers=mixers, weights=both + block) for sparse, block in blocks.items()}
     reach = c.text("encoder_attention_type", "local") if t == "longt5" else "local"
     if reach not in ("local", "transient-global"):
         raise SpecError(f"{c.place}: encoder_attention_type must be local or transient-global, got {shown(reach)}")
     outside = reach == "transient-global"
-    outer = repeated(
-        "encoder.layers", own + ffn + everywhere + (vector("norms", hidden, 3 if outside else 2),), encoders
-    )
+    inside = own + everywhere + (vector("norms", hidden, 3 if outside else 2),)
+    outer: tuple[Weight, ...] = ()
+    routed = switched(c, "encoder", encoders)
+    for sparse in sorted(set(routed)):
+        outer += repeated("encoder.layers", inside + blocks[sparse], routed.count(sparse))
     outer += (
         vector("encoder.norm", hidden),
         vector("norm", hidden),
@@ -55,7 +55,15 @@ def t5(c: Config) -> Body:
         outer += (
             vector("relative_attention_bias", heads, (3 if outside else 2) * c.size("relative_attention_num_buckets")),
         )
-    return Body((layer,) * count, outer)
+    return Body(tuple(kinds[sparse] for sparse in switched(c, "decoder", count)), outer)
+
+
+def switched(c: Config, side: str, count: int) -> list[bool]:
+    """Return which layers of a side have experts: those of Switch Transformers, as often as it states."""
+    if c.model_type != "switch_transformers":
+        return [False] * count
+    step = count // (c.size(f"num_sparse_{side}_layers", 3, low=0) or 1)
+    return [step == 1 or (step > 1 and i % step == 1) for i in range(count)]
 
 
 @family("t5_gemma_module")

@@ -24,6 +24,8 @@ CACHED = 0.05
 TIMES = ("ttft_ms", "tpot_ms")
 #: the time of a whole batch, where a tool measures nothing else
 LATENCY = "latency_ms"
+#: tokens of a request, prompt and answer together, where a file does not part them
+TOKENS = "tokens_per_request"
 #: what a client spoke to the server, where that does not tell the engine
 PROTOCOL = "protocol"
 #: the columns of an end-to-end row, in the order of a file of rows
@@ -47,9 +49,11 @@ METADATA = {
 #: engines by what a client calls the protocol it spoke; 'openai' says nothing
 ENGINES = {
     "vllm": "vllm",
+    "vllm-chat": "vllm",
     "sglang": "sglang",
     "sglang-native": "sglang",
     "sglang-oai": "sglang",
+    "sglang-oai-chat": "sglang",
     "tensorrt-llm": "trtllm",
     "tensorrtllm": "trtllm",
     "tensorrtllm_engine": "trtllm",

@@ -24,10 +24,12 @@ from kvplan.measuring.benchmarks.fields import (
     COUNTS,
     LATENCY,
     MEANS,
+    MS,
     PROTOCOL,
     SETTABLE,
     TEXTS,
     TIMES,
+    TOKENS,
     Row,
     Value,
     positive,
@@ -39,8 +41,10 @@ from kvplan.measuring.benchmarks.inferencex import read_inferencex
 from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench
 from kvplan.measuring.benchmarks.llmd import read_llmd
 from kvplan.measuring.benchmarks.llmperf import read_llmperf
+from kvplan.measuring.benchmarks.sglang import read_sglang
 from kvplan.measuring.benchmarks.trtllm import read_trtllm
-from kvplan.measuring.benchmarks.vllm import read_vllm, read_vllm_latency, read_vllm_throughput
+from kvplan.measuring.benchmarks.vllm import read_vllm
+from kvplan.measuring.benchmarks.vllm_offline import read_vllm_latency, read_vllm_record, read_vllm_throughput
 from kvplan.units import parse
 
 #: a parsed result
@@ -59,6 +63,8 @@ NEEDED = {
     "concurrency": ("the load", "64"),
     "tp": ("the tensor parallelism", "1"),
 }
+#: a request's stated length may be this much off the file's own, as prompts of benchmarks are
+FAR = 0.2
 
 
 def load_results(word: str, overrides: Mapping[str, Value]) -> list[Row]:
@@ -105,9 +111,11 @@ FORMATS: tuple[tuple[Callable[[Document], bool], Reader], ...] = (
     (lambda d: {"n_prompt", "n_gen", "avg_ns"} <= set(d), read_llama_bench),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("metrics"), dict), read_llmd),
     (lambda d: isinstance(d.get("scenario"), dict) and isinstance(d.get("results"), dict), read_llmd),
+    (lambda d: isinstance(d.get("server_info"), dict) and "completed" in d, read_sglang),
     (lambda d: "mean_ttft_ms" in d or {"completed", "total_input_tokens"} <= set(d), read_vllm),
     (lambda d: {"avg_latency", "percentiles"} <= set(d), read_vllm_latency),
     (lambda d: {"elapsed_time", "num_requests", "total_num_tokens"} <= set(d), read_vllm_throughput),
+    (lambda d: all(isinstance(d.get(key), dict) for key in ("benchmark", "model", "metric")), read_vllm_record),
 )
 
 
@@ -138,6 +146,7 @@ def _row(stated: Row, origin: str) -> Row:
     if "precision" not in stated and isinstance(model, str) and (named := split_format(model)):
         stated["precision"] = "fp4" if named[1].name.endswith("fp4") else named[1].name
     spoken = stated.pop(PROTOCOL, None)
+    stated = _parted(stated, origin)
     missing = [name for name in NEEDED if name not in stated]
     if missing:
         what = [NEEDED[name][0] for name in missing]
@@ -145,12 +154,35 @@ def _row(stated: Row, origin: str) -> Row:
         add = " ".join(f"settings={name}={NEEDED[name][1]}" for name in missing)
         protocol = f" (backend {shown(spoken)} is a protocol that many engines speak)" if spoken else ""
         raise SpecError(f"{origin}: says nothing of {listed}{protocol if 'engine' in missing else ''}; add {add}")
-    stated = _without_cached(_with_latency(stated, origin), origin)
+    stated = _without_cached(_with_latency(_by_littles_law(stated, origin), origin), origin)
     row: Row = {name: _words(stated.get(name, ""), f"{origin}: {name}") for name in TEXTS}
     row |= {name: _mean(stated[name], f"{origin}: {name}") for name in MEANS}
     row |= _parallelism({name: _share(stated[name], f"{origin}: {name}") for name in COUNTS if name in stated}, origin)
     row |= {name: stated[name] for name in TIMES if name in stated}
     return row | {name: stated[name] for name in stated if name not in COLUMNS}
+
+
+def _parted(stated: Row, origin: str) -> Row:
+    """Return a load whose tokens a request are parted into prompt and answer, where one of the two is known."""
+    if TOKENS not in stated:
+        return stated
+    row = {name: value for name, value in stated.items() if name != TOKENS}
+    total, given = float(stated[TOKENS]), [name for name in ("isl", "osl") if name in stated]
+    if not given:
+        return row
+    known = sum(_mean(stated[name], f"{origin}: {name}") for name in given)
+    if (len(given) == 1 and known >= total) or (len(given) == 2 and abs(known / total - 1) > FAR):
+        raise SpecError(f"{origin}: {' + '.join(given)} = {known:,.0f}, but its requests have {total:,.0f} tokens each")
+    return row | {name: total - known for name in ("isl", "osl") if name not in given}
+
+
+def _by_littles_law(stated: Row, origin: str) -> Row:
+    """Return a load of which only the length of the run is known with a request's mean time, N in flight over rate."""
+    if LATENCY in stated or any(name in stated for name in TIMES):
+        return stated
+    flying = min(_mean(stated["concurrency"], f"{origin}: concurrency"), float(stated["requests"]))
+    took = float(stated["duration_s"]) / MS * flying / float(stated["requests"])
+    return {**stated, "concurrency": flying, LATENCY: took}
 
 
 def _with_latency(stated: Row, origin: str) -> Row:

@@ -17,6 +17,7 @@ from kvplan.measuring.benchmarks.fields import (
     positive,
     whole,
 )
+from kvplan.measuring.benchmarks.stacks import fill_cached
 
 TIMES = (("ttft", "time_to_first_token"), ("tpot", "time_per_output_token"))
 
@@ -39,6 +40,8 @@ def read_inference_perf(document: Mapping[str, Any], origin: str) -> Iterator[tu
         row[f"{name}_ms"] = mean_time(find(block, "mean"), f"{place}.mean", name) / MS
         for p in PERCENTILES:
             fill_percentile(row, name, p, find(block, "median" if p == 50 else f"p{p}"), f"{place}.p{p}", 1 / MS)
+    prompts = done.get("prompt_tokens")
+    fill_cached(row, find(prompts, "cached"), find(prompts, "total"))
     if (rate := find(done, "throughput", "requests_per_sec")) is not None:
         row["duration_s"] = completed / positive(rate, f"{origin}: successes.throughput.requests_per_sec")
     yield origin, row | _load(document["load_summary"], done, row, origin)

@@ -15,6 +15,7 @@ from kvplan.measuring.benchmarks.fields import (
     mean_time,
     positive,
 )
+from kvplan.measuring.benchmarks.stacks import release_of
 
 #: the benchmark draws lengths from 0.8 of the stated ones on (RANDOM_RANGE_RATIO in its workflows)
 LENGTHS = "uniform 0.8-1"
@@ -34,7 +35,9 @@ def read_inferencex(document: Mapping[str, Any], origin: str) -> Iterator[tuple[
     fill_text(row, "model", document.get("model"))
     fill_text(row, "precision", document.get("precision"))
     framework, runner = document.get("framework"), document.get("hw")
-    fill_text(row, "engine", engine_of(framework) or framework)
+    named, release = release_of(document.get("image"))
+    fill_text(row, "engine", engine_of(framework) or framework or named)
+    fill_text(row, "engine_version", release if named == row.get("engine") else None)
     fill_text(row, "gpu", runner.partition("-")[0] if isinstance(runner, str) else None)  # 'h200-nb_1' is a machine
     row |= _parallel(document, origin)
     drafts = document.get("spec_decoding", document.get("mtp"))
@@ -59,4 +62,7 @@ def _parallel(document: Mapping[str, Any], origin: str) -> Row:
     for column, key in (("moe_ep", "ep"), ("pp", "pp")):
         if document.get(key) is not None:
             degrees[column] = count(document[key], f"{origin}: {key}")
+    for key in ("dcp_size", "pcp_size"):
+        if document.get(key) not in (None, 1):
+            raise SpecError(f"{origin}: {key}: contexts were split over GPUs; give a point without context parallelism")
     return degrees

@@ -4,16 +4,22 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kvplan.architectures.formats import GGUF
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.fields import MS, Row, fill_text, positive, whole
+from kvplan.measuring.benchmarks.stacks import fill_cache
 from kvplan.units import parse
 
 #: a test's own time is in nanoseconds [s]
 NS = parse("1 ns", "s")
 #: what ends the name of a GGUF file: its format, and a part's number
-ENDING = re.compile(r"[-._](i?q\d\w*|tq\d\w*|bf16|f16|f32|mxfp4\w*)?([-._]\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
-#: weight formats by what llama-bench calls them; K-quants mix widths, so that the user says which is near
-FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "Q8_0": "int8", "MXFP4": "mxfp4"}
+ENDING = re.compile(
+    r"[-._]((?:ud-|i1-)?(?:i?q\d\w*|tq\d\w*|bf16|f16|f32|mxfp4\w*))?([-._]\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE
+)
+#: weight formats by what llama-bench calls them, beside those of GGUF
+FORMATS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "MXFP4": "mxfp4"}
+#: a format in llama-bench's words: 'Q4_K - Medium', 'IQ4_XS - 4.25 bpw', 'MXFP4 MoE'
+KIND = re.compile(r"(?:^| )((?:I?Q|TQ)\d\w*|BF16|F16|F32|MXFP4)(?: - (Small|Medium|Large))?(?= |$)")
 
 
 def read_llama_bench(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
@@ -40,22 +46,54 @@ def _server(document: Mapping[str, Any], origin: str) -> Row:
     if isinstance(name, str):
         bare = re.split(r"[/\\]", name)[-1]
         fill_text(row, "model", ENDING.sub("", bare).removesuffix(".gguf"))
-    kind = document.get("model_type")
-    if isinstance(kind, str) and (form := FORMATS.get(kind.split(" - ")[0].rsplit(" ", 1)[-1])):
-        row["precision"] = form
-    gpus = document.get("gpu_info")
-    if isinstance(gpus, str) and gpus.strip():
-        names = [name.strip() for name in gpus.split(",")]
-        if len(names) > 1:
-            raise SpecError(
-                f"{origin}: gpu_info: names {len(names)} GPUs, which work one after another; give a run on one GPU, as "
-                "with -sm none"
-            )
-        fill_text(row, "gpu", names[0])
+    fill_text(row, "precision", _precision(document))
+    _on_gpu(document, origin)
+    fill_text(row, "gpu", _gpu(document, origin))
+    keys, values = document.get("type_k"), document.get("type_v")
+    fill_cache(row, keys if keys == values or not isinstance(values, str) else f"{keys}/{values}")
     number = document.get("build_number")
-    if number not in (None, ""):
+    if number not in (None, "", 0, "0"):
         fill_text(row, "engine_version", f"b{number}")
     return row
+
+
+def _precision(document: Mapping[str, Any]) -> str | None:
+    """Return the format of the weights by the file's type, else what a weight takes on average: bytes over weights."""
+    kind = document.get("model_type")
+    found = KIND.search(kind.removesuffix(" (guessed)")) if isinstance(kind, str) else None
+    if found:
+        named = f"{found[1]}_{found[2][0]}" if found[2] else found[1]
+        plain = named.lower().replace("_", "-")
+        if form := FORMATS.get(named) or next((f for f in (plain, plain.removesuffix("-m")) if f in GGUF), None):
+            return form.replace("-", "_")
+    size, weights = (_number(document.get(key)) for key in ("model_size", "model_n_params"))
+    if all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in (size, weights)):
+        return f"{8 * size / weights:.2f} bpw"
+    return None
+
+
+def _on_gpu(document: Mapping[str, Any], origin: str) -> None:
+    """Refuse a run that left part of the model, or its cache, to the CPU."""
+    layers, experts = (_number(document.get(key)) for key in ("n_gpu_layers", "n_cpu_moe"))
+    cached = str(document.get("no_kv_offload")).lower() in ("true", "1")
+    part = "weights" if layers == 0 else "experts" if experts else "the cache" if cached else ""
+    if part and document.get("gpu_info"):
+        raise SpecError(f"{origin}: {part} stayed on the CPU; give a run with all on the GPU, as with -ngl 99")
+
+
+def _gpu(document: Mapping[str, Any], origin: str) -> str | None:
+    """Return the GPU that worked: the only one, or the one that --split-mode none and --main-gpu name."""
+    gpus = document.get("gpu_info")
+    names = [name.strip() for name in gpus.split(",") if name.strip()] if isinstance(gpus, str) else []
+    alone = document.get("split_mode") == "none"
+    main = _number(document.get("main_gpu")) if alone else None
+    if len(names) > 1 and not alone:
+        raise SpecError(
+            f"{origin}: gpu_info: names {len(names)} GPUs, which work one after another; give a run on one GPU, as "
+            "with -sm none"
+        )
+    known = isinstance(main, int | float) and not isinstance(main, bool) and main in range(len(names))
+    return names[int(main) if known and main is not None else 0] if names else None
 
 
 def _number(value: Any) -> Any:

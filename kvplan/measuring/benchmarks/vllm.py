@@ -1,4 +1,4 @@
-"""Results of `vllm bench`, of benchmark_serving.py before it, and of SGLang's bench_serving, which grew out of it."""
+"""Results of `vllm bench serve`, of benchmark_serving.py before it, and of SGLang's, which grew out of it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,6 @@ from typing import Any
 
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.fields import (
-    MS,
     PERCENTILES,
     PROTOCOL,
     Row,
@@ -47,6 +46,8 @@ def read_vllm(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
     if document.get("duration") is not None:
         row["duration_s"] = positive(document["duration"], f"{origin}: duration")
     rate, limit = document.get("request_rate"), document.get("max_concurrency")
+    if rate == "trace":  # SGLang
+        raise SpecError(f"{origin}: request_rate: a replayed trace holds no one load; give a run at one --request-rate")
     rate = None if rate in ("inf", math.inf) else rate
     slots = positive(limit, f"{origin}: max_concurrency") if limit is not None else math.inf
     if rate is None:
@@ -56,26 +57,10 @@ def read_vllm(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, R
         latency = document.get("mean_e2el_ms", document.get("mean_e2e_latency_ms"))
         latency = positive(latency, f"{origin}: mean_e2el_ms") if latency is not None else None
         row |= in_flight(row, latency, slots)
-    if document.get("accept_length") is not None:  # SGLang: tokens that a step of speculative decoding accepts
-        row["spec_decode"] = f"accepted {positive(document['accept_length'], f'{origin}: accept_length'):g}"
+    for key in ("accept_length", "spec_decode_acceptance_length"):  # SGLang's, vLLM's: tokens a step yields
+        if document.get(key) is not None:
+            row["spec_decode"] = f"accepted {positive(document[key], f'{origin}: {key}'):g}"
     yield origin, row
-
-
-def read_vllm_latency(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
-    """`vllm bench latency`: the time of a whole batch, without its lengths or size."""
-    mean = positive(document.get("avg_latency"), f"{origin}: avg_latency")
-    row: Row = {"engine": "vllm", "arrival": "static", "lengths": "exact", "latency_ms": mean / MS, **labels(document)}
-    yield origin, row
-
-
-def read_vllm_throughput(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str, Row]]:
-    """`vllm bench throughput`: only how long all requests took, from which neither TTFT nor TPOT follows."""
-    requests = count(document.get("num_requests"), f"{origin}: num_requests")
-    raise SpecError(
-        f"{origin}: `vllm bench throughput` measures how long {requests:,} requests take together, neither TTFT nor "
-        "TPOT; give the result of `vllm bench serve --save-result` of the same server"
-    )
-    yield
 
 
 def _failures(document: Mapping[str, Any], completed: int, origin: str) -> int:

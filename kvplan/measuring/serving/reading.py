@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from kvplan.architectures.formats import FORMATS, format_named
+from kvplan.architectures.formats import FORMATS, UPLOADED, WeightFormat, format_named
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
@@ -45,10 +45,14 @@ QUANTISED = re.compile(
 )
 #: lengths of data sets differ by about their mean; of "+-15 %" by as much each way
 DATASET_SPREAD, NEAR_SPREAD = 1.0, 0.3
-#: widths of a cache by words inside its name [bit]
+#: widths of a cache by words inside its name; those of llama.cpp with a 16-bit scale (and minimum) per 32 [bit]
 KV_BITS = (
     ("fp8", 8.0), ("int8", 8.0), ("nvfp4", 4.0), ("int4", 4.0), ("turbo", 4.0), ("bf16", 16.0), ("fp16", 16.0),
+    ("q8_0", 8.5), ("q5_1", 6.0), ("q5_0", 5.5), ("q4_1", 5.0), ("q4_0", 4.5), ("iq4_nl", 4.5), ("f16", 16.0),
+    ("f32", 32.0),
 )  # fmt: skip
+#: bits per weight, as llama.cpp counts them
+BPW = re.compile(r"(\d{1,2}(?:\.\d+)?) ?bpw")
 #: what a drafted token adds to a step: its draft, and its verification
 DRAFTED = 0.12
 #: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
@@ -98,10 +102,10 @@ def _server(
     for column in NEEDED:
         if not entry.text(column) and not (column == "concurrency" and arrival == OPEN):
             raise SpecError(f"{column}: is empty")
-    spec, device = known_model(entry.text("model"), model), gpu(entry.text("gpu"))
+    device = gpu(entry.text("gpu"))
     engine = ENGINES.get(entry.text("engine").lower(), entry.text("engine").lower())
     precision = entry.text("gemm_quant") or entry.text("moe_quant") or entry.text("precision")
-    weight_format = weight_format_of(spec, precision)
+    spec, weight_format = with_weights(known_model(entry.text("model"), model), precision)
     parallel, misread = parallel_of(entry)
     infeasible = infeasibility(spec, parallel)
     load, unusual = load_columns(entry, arrival, spec)
@@ -264,9 +268,14 @@ def kv_bits_of(word: str, model: ModelSpec, engine: str) -> float | None:
     if low == "auto":
         own = model.quantization.kv_bits if model.quantization else None
         return float(own or min(DTYPE_BITS[model.dtype], 16.0))
-    bits = next((bits for name, bits in KV_BITS if name in low), DTYPE_BITS.get(low))
+    return sum(each := [kv_width(part, word) for part in low.split("/")]) / len(each)
+
+
+def kv_width(part: str, word: str) -> float:
+    """Return the width of one format of a cache; keys and values may have one each, as in q8_0/q4_0. [bit]"""
+    bits = next((bits for name, bits in KV_BITS if name in part), DTYPE_BITS.get(part))
     if bits is None:
-        raise SpecError(f"kv_dtype: expected auto, fp8, bf16 or the like, got {word!r}")
+        raise SpecError(f"kv_dtype: expected auto, fp8, bf16, q8_0 or the like, got {shown(word)}")
     return float(bits)
 
 
@@ -289,6 +298,19 @@ def whole(number: float, column: str) -> int:
     if number != int(number):
         raise SpecError(f"{column}: expected a whole number, got {number:g}")
     return int(number)
+
+
+def with_weights(model: ModelSpec, word: str) -> tuple[ModelSpec, str | None]:
+    """Return a model and the format of weights a row names; one that only uploads come in becomes the model's own."""
+    low = word.strip().lower()
+    counted = BPW.fullmatch(low)
+    form = WeightFormat(name="gguf", bits=float(counted[1]), everywhere=True) if counted else None
+    form = form or UPLOADED.get(low.replace("_", "-"))
+    if form is None or format_named(low):
+        return model, weight_format_of(model, word)
+    if form.bits < 1:
+        raise SpecError(f"gemm_quant: expected from 1 bpw, got {shown(word)}")
+    return replace(model, quantization=form.stored(model)), None
 
 
 def weight_format_of(model: ModelSpec, word: str) -> str | None:
