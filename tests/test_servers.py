@@ -145,6 +145,50 @@ def test_a_run_of_so_many_requests_has_no_more_in_flight_and_no_steady_queue() -
     assert free.load.batch < 256 and free.late == 0
 
 
+def test_a_note_says_what_no_column_does_and_a_column_counts_before_it() -> None:
+    row = good(note="8 replicas of one L4 each behind a balancer", concurrency="1600", requests="8000", rate="4")
+    assert (row.concurrency, row.requests, row.rate) == (200, 1000, 0.5) and "one of 8 replicas" in row.notes[0]
+    assert good(note="8 replicas of one L4 each", replicas="2").concurrency == 8
+    row = good(note="ctx limit 262144; prefix hit rate 0.900; TTFT is a prefix-cache hit", lengths="exact")
+    assert (row.prompt, row.cached) == (1000, 900)
+    assert good(prefix_hit="1", lengths="exact").cached == 999
+    assert good(note="max_num_seqs 8").max_num_seqs == good(max_num_seqs="8").max_num_seqs == 8
+    assert good(note="vllm serve x --max-num-batched-tokens 2048").chunk == 2048
+    assert good(note="trtllm-serve x --max_num_tokens=16384").chunk == 16384
+    assert good(note="max_num_seqs None, max_num_batched_tokens None").max_num_seqs == good().max_num_seqs
+
+
+def test_what_a_server_logged_of_its_memory_and_its_batch_counts_before_what_is_worked_out() -> None:
+    engine = catalog.engine()
+    logged = good(note="(Available KV cache memory in each GPU: 2.00 GiB)", concurrency="300", lengths="exact")
+    page, held = 128 * 1024 * 16, 1000 + 500 / 2  # 32 layers of 8 heads of 128, keys and values, 16 bits
+    assert room_of(logged, engine)[0] == 2 * 1024**3 // (np.ceil(held / 16) * page)
+    ran = load_of(good(note="running batch 14.0; waiting 281", concurrency="295"), engine).load
+    assert (ran.batch, ran.offered) == (14, 295)
+
+
+def test_only_what_no_cache_holds_of_a_prompt_is_read() -> None:
+    whole, hit = (load_of(good(prefix_hit=share, lengths="exact"), catalog.engine()) for share in ("", "0.9"))
+    assert (whole.load.prompt, hit.load.prompt) == (1000, 100)
+    work = [sum(o.flops for o in part.passes.alone if o.limit == "weights") for part in (whole, hit)]
+    assert work[1] == pytest.approx(work[0] / 10, rel=0.1)
+
+
+def test_a_row_whose_hits_nobody_counted_tells_nothing_of_prompts() -> None:
+    note = "prompts repeat between runs, so prefix hits (40-50 % reported) lower TTFT"
+    known = {**ROW, "note": note, "ttft_ms": "90", "tpot_ms": "20"}
+
+    def read_times(**changes: str) -> ServerRow | Refused:
+        return read_server({**known, **changes}, 2, catalog.model, catalog.gpu, True)
+
+    row = read_times(osl="2000")
+    assert isinstance(row, ServerRow) and (row.ttft, row.tpot) == (None, 0.02)
+    refused = read_times()
+    assert isinstance(refused, Refused) and "partly in a prefix cache" in refused.reason
+    counted = read_times(prefix_hit="0.45")
+    assert isinstance(counted, ServerRow) and counted.ttft == 0.09
+
+
 def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
     """The k-th of them waits k times what reading one takes longer than the next takes to come: 150 on average."""
     known = {"arrival": "poisson", "concurrency": "", "requests": "300", "lengths": "data", "isl": "2000", "osl": "20",
@@ -566,6 +610,7 @@ def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
         ({"arrival": "poisson", "concurrency": ""}, "rate: a load of Poisson arrivals needs requests per second"),
         ({"arrival": "static", "concurrency": ""}, "concurrency: is empty"),
         ({"kv_dtype": "thin"}, "kv_dtype: expected auto, fp8, bf16 or the like, got 'thin'"),
+        ({"prefix_hit": "45"}, "prefix_hit: expected the share of a prompt that is cached, 0 to 1, got 45"),
     ],
 )
 def test_what_a_file_says_wrong_is_refused(change, complaint) -> None:

@@ -49,12 +49,12 @@ def load_of(row: ServerRow, engine: Engine, concurrency: float | None = None) ->
     in_flight = row.concurrency if concurrency is None else concurrency
     room, notes = room_of(row, engine)
     ranks = parallel.data * parallel.pipeline
-    most = min(room, row.max_num_seqs * ranks)
+    most = row.running or min(room, row.max_num_seqs * ranks)
     batch, offered = max(1.0, min(in_flight, most) / ranks), in_flight / ranks
     offered = offered if row.arrival == OPEN else max(1.0, offered)
     if batch < 0.99 * offered:
         limit = "memory holds" if most == room else "the engine runs"
-        notes = (*notes, f"{limit} {most} of {in_flight:g} requests; the others wait")
+        notes = (*notes, f"{limit} {most:g} of {in_flight:g} requests; the others wait")
     return replace(loads_at(row, batch, offered), notes=notes)
 
 
@@ -64,13 +64,13 @@ def loads_at(row: ServerRow, batch: Any, offered: Any = None) -> RankLoad:
     offered = batch if offered is None else offered
     steps = passes(
         row.model, layout, layout, weights(row.model, row.weight_format), row.parallel, batch=batch, prompt=row.prompt,
-        output=row.output, chunk=row.chunk,
+        output=row.output, chunk=row.chunk, cached=row.cached,
     )  # fmt: skip
     offline = row.arrival == OFFLINE
     load = Load(
-        prompt=row.prompt, output=row.output, batch=batch, offered=offered,
+        prompt=row.prompt - row.cached, output=row.output, batch=batch, offered=offered,
         waves=offered / batch if offline else 0.0 if row.arrival in (OPEN, STATIC) else row.waves,
-        chunks=ceil(row.prompt / row.chunk), spread=row.spread, static=float(row.arrival == STATIC),
+        chunks=ceil((row.prompt - row.cached) / row.chunk), spread=row.spread, static=float(row.arrival == STATIC),
         offline=float(offline), open=float(row.arrival == OPEN), recv_interval=row.recv_interval, hold=row.hold,
     )  # fmt: skip
     return RankLoad(load=load, passes=steps)
@@ -84,7 +84,7 @@ def room_of(row: ServerRow, engine: Engine) -> tuple[int, tuple[str, ...]]:
     layout, parallel = layout_of(row.model, row.kv_bits), row.parallel
     deployment = Deployment(
         engine=engine, gpu=row.gpu, parallel=replace(parallel, expert=0), weights=row.weight_format, max_num_seqs=256,
-        max_num_batched_tokens=int(CHUNK),
+        max_num_batched_tokens=int(CHUNK), kv_bytes=row.kv_memory or None,
     )  # fmt: skip
     length = max(2, int(row.prompt + row.output))
     budget = memory_budget(row.model, layout, deployment, length)

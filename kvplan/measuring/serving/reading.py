@@ -10,12 +10,13 @@ from kvplan.architectures.formats import FORMATS, UPLOADED, WeightFormat, format
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
+from kvplan.measuring.serving.noted import uncounted_hits, with_noted
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import Setting, era_of, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
-from kvplan.units import parse
+from kvplan.units import GIB, parse
 
 #: columns every end-to-end row has; the others may be missing or empty
 NEEDED = ("model", "gpu", "engine", "isl", "osl", "concurrency", "tp")
@@ -53,6 +54,8 @@ KV_BITS = (
 )  # fmt: skip
 #: bits per weight, as llama.cpp counts them
 BPW = re.compile(r"(\d{1,2}(?:\.\d+)?) ?bpw")
+#: why a row tells nothing
+UNCOUNTED_HITS = "prompts were partly in a prefix cache, by how much nobody counted; write it as prefix_hit, 0 to 1"
 #: what a drafted token adds to a step: its draft, and its verification
 DRAFTED = 0.12
 #: part of the work for a sequence that a benchmark inside the engine's process leaves: no HTTP, no stream of tokens. An
@@ -90,7 +93,7 @@ def read_server(
     `model` and `gpu` read these by their names; times are read where they are `measured`.
     """
     try:
-        return _server(RawRow(values), line, model, gpu, measured)
+        return _server(RawRow(with_noted(values)), line, model, gpu, measured)
     except KvplanError as error:
         return Refused(line=line, reason=str(error))
 
@@ -111,6 +114,8 @@ def _server(
     load, unusual = load_columns(entry, arrival, spec)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     times: dict[str, Any] = times_of(entry) if measured else {}
+    if measured and uncounted_hits(entry.values):
+        times = of_answers(times, load)
     return ServerRow(
         line=line,
         model=spec,
@@ -171,22 +176,31 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[st
     """Return the fields of a row's load, and what is odd about it."""
     shortened, spread = length_spread(entry)
     factor = MEAN_LENGTH if shortened else 1.0
-    rate, requests = plain(entry.text("rate")) or 0.0, plain(entry.text("requests")) or 0.0
+    replicas = entry.size("replicas", 1.0)
+    rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
     if arrival == OPEN and not (rate or entry.text("concurrency")):
         raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
-    concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None)
+    concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None) / replicas
     if arrival == OFFLINE and requests:
         concurrency = min(concurrency, requests)
     known = requests > 0 or bool(entry.text("mean_lengths"))
     waves = max(1.0, (requests or WAVES * concurrency) / concurrency) if known and concurrency else WAVES
     prompt, output = entry.size("isl"), entry.size("osl")
-    notes = []
+    hit = entry.size("prefix_hit", 0.0)
+    if hit > 1:
+        raise SpecError(f"prefix_hit: expected the share of a prompt that is cached, 0 to 1, got {hit:g}")
+    notes = [f"one of {replicas:g} replicas, with its part of the requests"] if replicas > 1 else []
     if model.max_context and (prompt + output) * factor > model.max_context:
         notes.append(f"longer than the {model.max_context:,} tokens of the model's context")
     if counted := bool(entry.text("request_rate")):  # a result file's open loop
         notes.append(f"open loop: taken as {concurrency:.3g} requests in flight on average")
+    mean = max(1, int(prompt * factor))
     load = {
-        "prompt": max(1, int(prompt * factor)),
+        "prompt": mean,
+        "cached": min(int(hit * mean), mean - 1),
+        "running": entry.size("running", 0.0) / replicas,
+        "kv_memory": entry.size("kv_memory_gib", 0.0) * GIB,
+        "stated_num_seqs": int(entry.size("max_num_seqs", 0.0)),
         "output": max(1.0, output * factor),
         "spread": spread,
         "arrival": OPEN if counted else arrival,
@@ -205,6 +219,16 @@ def times_of(entry: RawRow) -> dict[str, Any]:
     if not any(times.values()):
         raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
     return times
+
+
+def of_answers(times: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's times without what tells of its prompts, which were partly cached by nobody knows how much.
+
+    That is TTFT; and TPOT where prompts are longer than answers, so that reading them is much of it.
+    """
+    if not times["tpot"] or load["prompt"] > load["output"]:
+        raise SpecError(UNCOUNTED_HITS)
+    return {**times, "ttft": None, "latency": None}
 
 
 def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:

@@ -52,6 +52,10 @@ class ServerRow:
     hold: float = 0.0  #: decode steps for which a prompt is held for others to be read with it
     host_work: float = 1.0  #: share left of the host's work for a sequence: less where no server streams its tokens
     chunk: float = CHUNK  #: prompt tokens that one step takes [token]
+    cached: int = 0  #: tokens of the mean prompt that a prefix cache holds [token]
+    running: float = 0.0  #: requests that ran at once on average, where somebody counted them, else 0
+    kv_memory: float = 0.0  #: memory for the cache on a GPU, where the server logged it, else 0 [B]
+    stated_num_seqs: int = 0  #: most sequences at once on a rank, where a row says, else 0
     occupied: float = 0.0  #: share of a request's overhead for which the engine itself stands still
     notes: tuple[str, ...] = ()  #: what was assumed in reading it
 
@@ -83,7 +87,9 @@ class ServerRow:
 
     @property
     def max_num_seqs(self) -> int:
-        """The most sequences its engine runs at once on a rank, unless told otherwise."""
+        """The most sequences its engine runs at once on a rank."""
+        if self.stated_num_seqs:
+            return self.stated_num_seqs
         if self.engine == "vllm" and era_of(self.engine, self.version):
             return OLD_SEQUENCES
         return MOST_SEQUENCES.get(self.engine, LARGEST)
