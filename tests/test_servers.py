@@ -609,7 +609,7 @@ def test_speculation_is_what_a_row_says(word: str, gain: float) -> None:
         ({"arrival": "sometimes"}, "arrival: expected one of closed, poisson, offline, static, got 'sometimes'"),
         ({"arrival": "poisson", "concurrency": ""}, "rate: a load of Poisson arrivals needs requests per second"),
         ({"arrival": "static", "concurrency": ""}, "concurrency: is empty"),
-        ({"kv_dtype": "thin"}, "kv_dtype: expected auto, fp8, bf16 or the like, got 'thin'"),
+        ({"kv_dtype": "thin"}, "kv_dtype: expected auto, fp8, bf16, q8_0 or the like, got 'thin'"),
         ({"prefix_hit": "45"}, "prefix_hit: expected the share of a prompt that is cached, 0 to 1, got 45"),
     ],
 )
