@@ -1,7 +1,8 @@
 """A server that speaks the OpenAI API and takes a given time: a stub of an engine, with vLLM's page of metrics.
 
-Every request is served at once: its first token comes after `ttft` and `prefill` a token of its prompt, one more each
-`step`. Times are kept on the clock, so that a late wake-up is not added to the next. No test stands here.
+It goes step by step, as engines do: a request waits `host` and for the step in flight, its prompt is read in the next
+one, which takes `prefill` a token longer, and every step gives each request a token. Steps are kept on the clock, so
+that a late wake-up is not added to the next. No test stands here.
 """
 
 import asyncio
@@ -17,13 +18,22 @@ from metric_pages import BOUNDS, page_of
 
 
 @dataclass
+class Turn:
+    """A request inside: its prompt, the tokens left to give, and when each was given."""
+
+    prompt: int
+    left: int
+    tokens: asyncio.Queue[float] = field(default_factory=asyncio.Queue)
+
+
+@dataclass
 class Stub:
     """A model and its times [s], and what was served so far."""
 
     model: str = "meta-llama/Llama-3.1-8B"
-    ttft: float = 0.05
+    host: float = 0.05
     step: float = 0.02
-    prefill: float = 0.0
+    prefill: float = 1e-5
     served: int = 0
     prompt: int = 0
     output: int = 0
@@ -36,6 +46,37 @@ class Stub:
     started: list[float] = field(default_factory=list)
     lengths: list[tuple[int, int]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    waiting: "list[Turn]" = field(default_factory=list)
+    inside: "list[Turn]" = field(default_factory=list)
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    engine: "asyncio.Task[None] | None" = None
+
+    async def steps(self) -> None:
+        """Run step after step while there is a request."""
+        due = time.monotonic()
+        while True:
+            if not self.waiting and not self.inside:
+                self.bell.clear()
+                await self.bell.wait()
+                due = time.monotonic()
+            new, self.waiting = self.waiting, []
+            self.inside += new
+            due += self.step + self.prefill * sum(turn.prompt for turn in new)
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            self.late.append(time.monotonic() - due)
+            for turn in self.inside:
+                turn.left -= 1
+                turn.tokens.put_nowait(time.monotonic())
+            self.inside = [turn for turn in self.inside if turn.left]
+
+    async def joined(self, prompt: int, output: int) -> "Turn":
+        """Return the place of a request among those served, once the host has made it ready."""
+        await asyncio.sleep(self.host)
+        turn = Turn(prompt, output)
+        self.waiting.append(turn)
+        self.bell.set()
+        return turn
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the requests of one connection."""
@@ -83,13 +124,12 @@ class Stub:
     ) -> None:
         """Send the tokens at their times, then count the request."""
         streams, kind = bool(asked.get("stream")), "chat.completion" if chat else "text_completion"
-        due = begun + self.ttft + prompt * self.prefill
+        turn = await self.joined(prompt, output)
         if streams:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         times = []
         for n in range(output):
-            await asyncio.sleep(max(due + n * self.step - time.monotonic(), 0))
-            times.append(time.monotonic())
+            times.append(await turn.tokens.get())
             if streams:
                 last = "length" if n + 1 == output else None
                 choice = {"delta": {"content": " a"}} if chat else {"text": " a"}
@@ -155,6 +195,7 @@ def serving(stub: Stub, port: int = 0) -> Iterator[str]:
 
     async def run() -> None:
         server = await asyncio.start_server(stub.answer, "127.0.0.1", port)
+        stub.engine = asyncio.create_task(stub.steps())  # a task that nobody holds may be dropped
         place.append(server.sockets[0].getsockname()[1])
         ready.set()
         with suppress(asyncio.CancelledError):

@@ -5,6 +5,7 @@ import re
 import shlex
 import threading
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,8 +16,13 @@ from test_live import growing, kept
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "loop.md").read_text("utf-8")
-#: of the stub: what plans expect is half of it [s]
-STEP, FIRST = 0.02, 0.05
+#: of the stub: a step without a prompt, what a prompt of PROMPT tokens adds, and the host's time; plans expect half of
+#: the first and of the last [s]
+STEP, READ, HOST, PROMPT = 0.02, 0.005, 0.05, 500
+#: requests that are sent at each of the LOADS: at the promised one for some four times as long as a request takes
+SENT, LOADS = 100, 5
+#: steps end so late on average where other work has the cores, which no fit can tell from the server's own time [s]
+LATE, TRIES = 0.002, 3
 
 
 def block_commands() -> list[str]:
@@ -41,6 +47,16 @@ def off(row: dict[str, Any], name: str) -> float:
     return abs(row[name]["predicted"] / row[name]["measured"] - 1)
 
 
+def measured(argv: list[str], stub: Stub) -> tuple[dict[str, Any], int]:
+    """Return what the exported load measures, and how often it was sent: again where the machine was too busy."""
+    tries, late = 0, LATE
+    while late >= LATE and tries < TRIES:
+        begun, tries = len(stub.late), tries + 1
+        result = measure(argv)
+        late = fmean(stub.late[begun:])
+    return result, tries
+
+
 def steady(argv: list[str]) -> list[str]:
     """Return the exported command with its promised load alone, for as long as a window."""
     at = argv.index("--override")
@@ -54,7 +70,7 @@ def test_the_loop_of_the_page_closes(run, folder: Path, monkeypatch: pytest.Monk
     """The stub is twice as slow as planned. Measured with the exported load and calibrated, it is told within 5 %."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("kvplan.catalog.metrics_range.PATH", "/metrics")
-    stub, printed, left = Stub(ttft=FIRST, step=STEP), {}, block_commands()
+    stub, printed, left = Stub(host=HOST, step=STEP, prefill=READ / PROMPT), {}, block_commands()
     with serving(stub) as url, served(kept(("a:8000", growing))) as history:
         sender: threading.Thread | None = None
         for command in left:
@@ -70,24 +86,27 @@ def test_the_loop_of_the_page_closes(run, folder: Path, monkeypatch: pytest.Monk
             if " export guidellm " in command:
                 printed["load"] = re.sub(r"\\\n|^#.*$", "", done.out, flags=re.MULTILINE)
                 argv = shlex.split(printed["load"])
-                Path("benchmarks.json").write_text(json.dumps(measure(argv)), "utf-8")
+                result, tries = measured(argv, stub)
+                Path("benchmarks.json").write_text(json.dumps(result), "utf-8")
             if sender is not None:
                 sender.join(60)
                 sender = None
     argv = shlex.split(printed["load"])
     assert (
-        set(stub.lengths) == {(500, 30)} and len(stub.started) == 5 * 15 + 2 * 110
+        set(stub.lengths) == {(PROMPT, 30)} and len(stub.started) == tries * LOADS * SENT + 2 * 110
     )  # what the plan promises, nothing else
-    full = stub.started[60:75]  # the last load is the promised one
-    assert 14 / (full[-1] - full[0]) == pytest.approx(float(fields(argv, "--profile")["rate"]), rel=0.7)
+    full = stub.started[(tries * LOADS - 1) * SENT : tries * LOADS * SENT]  # the last load is the promised one
+    assert (SENT - 1) / (full[-1] - full[0]) == pytest.approx(float(fields(argv, "--profile")["rate"]), rel=0.3)
     before, after = (json.loads(out)["rows"] for c, out in printed.items() if c.startswith("kvplan validate"))
-    assert len(before) == len(after) == 5
-    for row in before:  # the step that was given, as measured
-        assert row["tpot"]["measured"] == pytest.approx(STEP, rel=0.05) and off(row, "tpot") > 0.2
-    assert all(off(row, "tpot") < 0.05 for row in after)
-    assert sum(off(row, "ttft") for row in after) < sum(off(row, "ttft") for row in before)
+    assert len(before) == len(after) == LOADS
+    for row in before:  # the times that were given, as measured, and what other prompts add to them
+        assert STEP * 0.99 < row["tpot"]["measured"] < STEP + 1.5 * READ and off(row, "tpot") > 0.2
+        assert HOST + STEP + READ < row["ttft"]["measured"] < HOST + 2.5 * STEP + 2 * READ
+    assert off(before[0], "ttft") > 0.2
+    assert all(off(row, time) < 0.05 for row in after for time in ("tpot", "ttft"))
     plan, again = (json.loads(Path(f"{n}.json").read_text("utf-8"))["recommended"] for n in ("plan", "again"))
     assert plan["mean_tpot"] < STEP * 0.8 and again["mean_tpot"] > STEP * 0.95  # planned with what was measured
+    assert plan["mean_ttft"] < again["mean_ttft"] == pytest.approx(after[-1]["ttft"]["measured"], rel=0.15)
     assert Path("live.yaml").is_file() and Path("range.yaml").is_file()
 
 

@@ -133,6 +133,7 @@ def calibrate(
     )
     named = ", ".join([*map(base, words), *([live] if live else [])])
     source = Source(kind=KINDS[0], ref=ref or named, date=values.day(on))
+    told = values.given(values.called, told, "told")
     distinct(words, output)
     servers = [word for word in words if holds_servers(word, kind)]
     if output is not None:
@@ -146,8 +147,7 @@ def calibrate(
         from kvplan.api.watch import looked, watch
 
         ranges: dict[str, Any] = {"prometheus": prometheus, "since": since, "until": until, "select": select}
-        once = None if prometheus else 1
-        ranges["told"] = values.given(values.called, told, "told")
+        ranges["told"], once = told, None if prometheus else 1
         seen = list(watch(metrics, window=length, settings=given, count=once, **ranges)) if live else []
         tables = [looked(seen, live)] if live else []
         return calibrate_servers(words, tables, output, kind, gpu, given, from_scratch, versions, about, progress)

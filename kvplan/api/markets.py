@@ -9,7 +9,8 @@ from kvplan.api.places import others, split
 from kvplan.api.questions import Question
 from kvplan.api.sites import compared, gpus_of, one_price, price_list, site
 from kvplan.errors import WrongUse
-from kvplan.planning.recommend import Recommendation, recommend
+from kvplan.planning.plan import Plan
+from kvplan.planning.recommend import Recommendation, ranked, recommend
 from kvplan.planning.search import Progress
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
@@ -62,6 +63,14 @@ class Market:
             apis=catalog.apis(), day=self.day, guesses=self.named, absent=unpriced, losses=question.formats.losses,
             unsearched=question.formats.left, others=self.elsewhere(question, engine),
             progress=progress,
+        )  # fmt: skip
+
+    def ranked(self, question: Question, engine: str, confidence: float) -> tuple[Plan, ...]:
+        """Return the plans of an answer, the best first, without the reasons for them."""
+        priced, _ = self.sites(question, engine)
+        return ranked(
+            question.on(engine, confidence), question.techniques, priced, question.losses,
+            objective=question.objective, guesses=self.named, losses=question.formats.losses,
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.confirm import confirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of, unstated
-from kvplan.api.markets import market_of
+from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
 from kvplan.api.sites import ON_DEMAND, PUBLISHED, word_of
 from kvplan.api.speculating import drafted
@@ -17,6 +17,7 @@ from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
+from kvplan.planning.plan import Plan
 from kvplan.planning.planned import trust
 from kvplan.planning.recommend import Recommendation, Variation, best_of
 from kvplan.planning.remedies import Remedy, surest
@@ -84,24 +85,8 @@ def recommend(
         ('fp8', 'h100-sxm')
     """
     again = dict(locals())
-    spec, day = catalog.model(values.word(model, "model")), values.day(on)
-    hears = values.given(values.called, progress, "progress")
-    axes, engines = axes_of(vary, again), engines_of(engine)
-    traffic = demanded(
-        spoken_of(workload, isl, osl, day), spec, values.per_day(queries_per_day, rate),
-        values.number(load, "load", LEAST_LOAD, MOST_LOAD),
-    )  # fmt: skip
-    limits = limits_of(
-        traffic, ttft=ttft, tpot=tpot, e2e=e2e, percentile=percentile, quality=max_quality_drop, gpus=max_gpus,
-        confidence=confidence, any_technique=any_technique,
-    )  # fmt: skip
-    context = int(traffic.context(limits.percentile))
-    check_context(spec, context, values.flag(allow_long_context, "allow_long_context"), "workload")
-    question = question_of(
-        spec, traffic, limits, techniques=techniques, weights=weights, quality=quality, objective=objective,
-        headroom=headroom, spares=spares, prefix_cache=prefix_cache, drafting=drafted(speculative, spec),
-    )  # fmt: skip
-    market = market_of(gpus, day, price=price, prices=prices, own=own, term=term, profile=profile)
+    hears, axes = values.given(values.called, progress, "progress"), axes_of(vary, again)
+    question, market, engines, day = understood(again)
     answer = best_of(
         [market.answered(question, word, progress=part(hears, i, len(engines))) for i, word in enumerate(engines)]
     )
@@ -120,6 +105,32 @@ def recommend(
             Variation(changed=tuple(changed.items()), answer=recommend(**varied(again, changed))) for changed in axes
         ),
     )
+
+
+def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ...], str]:
+    """Return what the values of a call ask: the question, GPUs and prices, engines, and the day of the prices.
+
+    Raises KvplanError for names and values that cannot be understood.
+    """
+    spec, day = catalog.model(values.word(call["model"], "model")), values.day(call["on"])
+    engines = engines_of(call["engine"])
+    traffic = demanded(
+        spoken_of(call["workload"], call["isl"], call["osl"], day), spec,
+        values.per_day(call["queries_per_day"], call["rate"]),
+        values.number(call["load"], "load", LEAST_LOAD, MOST_LOAD),
+    )  # fmt: skip
+    limits = limits_of(
+        traffic, quality=call["max_quality_drop"], gpus=call["max_gpus"],
+        **{name: call[name] for name in ("ttft", "tpot", "e2e", "percentile", "confidence", "any_technique")},
+    )  # fmt: skip
+    longer = values.flag(call["allow_long_context"], "allow_long_context")
+    check_context(spec, int(traffic.context(limits.percentile)), longer, "workload")
+    searched = ("techniques", "weights", "quality", "objective", "headroom", "spares", "prefix_cache")
+    question = question_of(
+        spec, traffic, limits, drafting=drafted(call["speculative"], spec), **{name: call[name] for name in searched}
+    )
+    offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
+    return question, market_of(call["gpus"], day, **offered), engines, day
 
 
 def part(progress: Progress | None, done: int, of: int) -> Progress | None:
@@ -162,14 +173,22 @@ APART = 0.1
 LOADS = (0.5, 1.0, 2.0, 4.0)
 
 
-def at_loads(question: Mapping[str, Any], answer: Recommendation) -> list[tuple[float, Recommendation]]:
-    """Return (factor, answer) for the question at other loads, on the recommended GPU alone; none without a plan."""
+def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[float, tuple[Plan, ...]]]:
+    """Return (factor, plans, the best first) at other loads, on the recommended GPU and engine; none without a plan.
+
+    The limits are to be kept as surely as in the answer; nothing but plans is worked out.
+    """
     if answer.plan is None or answer.site is None:
         return []
-    gpu = word_of(answer.plan.gpu, question.get("gpus") or ())
-    fixed = {**question, "gpus": [gpu], "simulate": False}
-    load = values.number(question.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
-    return [(factor, recommend(**varied(fixed, {"load": load * factor}))) for factor in LOADS]
+    usual = dict(recommend.__kwdefaults__ or {})
+    gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
+    load = values.number(call.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
+    found = []
+    for factor in LOADS:
+        question, market, engines, _ = understood(varied({**usual, **call, "gpus": [gpu]}, {"load": load * factor}))
+        engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
+        found.append((factor, market.ranked(question, engine, answer.demand.limits.confidence)))
+    return found
 
 
 def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:

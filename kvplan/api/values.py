@@ -146,7 +146,7 @@ def share(value: float | str, name: str, most: float = 1.0) -> float:
 
 def loss(value: float | str | None, name: str) -> float | None:
     """Return the greatest loss of quality that is allowed, None where any is: 'none', 100% or no value."""
-    if value in (None, "none") or str(value).strip() == "100%":
+    if value is None or (isinstance(value, str) and value.strip() in ("none", "100%")):
         return None
     try:
         return share(value, name)

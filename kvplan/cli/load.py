@@ -10,6 +10,7 @@ from kvplan.api.load import load
 from kvplan.api.values import MOST_REQUESTS
 from kvplan.cli.delivery import deliver
 from kvplan.cli.format_options import format_option
+from kvplan.cli.hiding import hidden
 from kvplan.cli.options import (
     confidence_option,
     day_option,
@@ -49,7 +50,7 @@ from kvplan.report.formats import Report
 @technique_option
 @replica_options
 @click.option("--prefix-hit", default="0", metavar="P", help="Share of a prompt found in the cache.")
-@drafting_options()
+@drafting_options(hidden=True)
 @split_option
 @limit_options
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
@@ -58,7 +59,7 @@ from kvplan.report.formats import Report
 @price_option
 @prices_option
 @day_option
-@long_context_option
+@hidden(long_context_option)
 @format_option
 @examples(
     "kvplan load -m llama3.1-70b -g h200 --isl 4000 --osl 500 --ttft 2s",
@@ -66,7 +67,7 @@ from kvplan.report.formats import Report
 )
 def command(form: str, workload: str | None, gpus: int | None, **options: Any) -> None:
     """One server under load, or the most of a workload that GPUs serve.
-    Takes --pp-layers, --dcp, --without ... as memory does.
+    More options: docs/serving.md, and docs/memory.md.
     """
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)

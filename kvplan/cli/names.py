@@ -17,7 +17,7 @@ ORDER = (
 MODULES = {"list": "listing"}
 NONE = {
     "options", "format_options", "row_options", "delivery", "flags", "compact", "ending", "running", "ranges",
-    "streams", "notebook", "completion", "paging", "waiting", "names", "choice",
+    "streams", "notebook", "completion", "paging", "waiting", "names", "choice", "hiding",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from kvplan.cli.choice import OneOf
 from kvplan.cli.delivery import deliver
 from kvplan.cli.flags import spoken
 from kvplan.cli.format_options import format_option
+from kvplan.cli.hiding import hidden
 from kvplan.cli.options import (
     any_technique_option,
     confidence_option,
@@ -58,7 +59,7 @@ def question() -> dict[str, Any]:
 @click.option("--e2e", metavar="TIME", help="Limit of a whole request.")
 @click.option("--percentile", metavar="P", help="Share of requests that keep the limits.")
 @click.option("--max-quality-drop", metavar="P", help="Greatest loss, as in 1%.")
-@click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win.")
+@hidden(click.option("--quality", multiple=True, metavar="FILE", help="Scores of your own model; they win."))
 @gpus_option
 @techniques_option
 @any_technique_option
@@ -66,11 +67,11 @@ def question() -> dict[str, Any]:
 @click.option("--objective", type=OneOf(OBJECTIVES), default="cost", metavar="WHAT",
               help=f"To make small: {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--max-gpus", type=click.IntRange(1), metavar="N", help="GPUs that can be had.")
-@spares_option
-@click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak.")
+@hidden(spares_option)
+@hidden(click.option("--headroom", default="0", metavar="P", help="Load kept free beyond the peak."))
 @confidence_option
-@click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
-              help="Compute every prompt whole.")  # fmt: skip
+@hidden(click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
+                     help="Compute every prompt whole."))  # fmt: skip
 @term_option
 @price_option
 @prices_option
@@ -83,14 +84,14 @@ def question() -> dict[str, Any]:
 @day_option
 @click.option("--full", is_flag=True, help="The whole report. Default: one to two screens.")
 @click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
-@long_context_option
+@hidden(long_context_option)
 @format_option
 @examples(
     "kvplan recommend -w doc-qa -m llama3.1-70b --queries-per-day 40000 --ttft 10s",
     "kvplan recommend -w legal-contracts -m llama3.1-70b -g h100 -g h200 --own",
 )
 def command(save: str | None, full: bool, form: str, **options: Any) -> None:
-    """One plan for a workload: technique, GPUs, cost per query, how sure, and why."""
+    """One plan for a workload, and why (docs/recommend.md has more options)."""
     from kvplan.api.recommend import at_loads, recommend
     from kvplan.report import first_screen
     from kvplan.report import recommend as wording

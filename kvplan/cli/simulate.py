@@ -1,12 +1,12 @@
 """`kvplan simulate`: replay a trace, or a workload's busiest hour, on a fleet step by step."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from kvplan.cli.delivery import deliver, say
 from kvplan.cli.format_options import format_option
+from kvplan.cli.hiding import hidden
 from kvplan.cli.options import (
     day_option,
     engine_option,
@@ -22,20 +22,6 @@ from kvplan.cli.running import closed_option, drafting_options, limit_options, s
 from kvplan.cli.waiting import waiting
 from kvplan.report.formats import Report
 
-#: the function of a command, before click makes a command of it
-Command = TypeVar("Command", bound=Callable[..., object])
-
-
-def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Return an option that is understood, but left out of the help: docs/simulate.md has it."""
-
-    def add(command: Command) -> Command:
-        added: Command = option(command)
-        added.__click_params__[-1].hidden = True  # type: ignore[attr-defined]
-        return added
-
-    return add
-
 
 @click.command("simulate")
 @model_option
@@ -45,9 +31,9 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--queries-per-day", hidden=True)
 @click.option("--rate", metavar="R", help="A workload's day's mean, as in 2.5/s.")
 @click.option("--duration", metavar="TIME", help="Of a workload, as in 24h. Default: its busiest hour.")
-@click.option("--scale", default="1", metavar="10x", help="Of a trace: times as many requests.")
-@click.option("--speed", default="1", metavar="2x", help="Of a trace: times as fast.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Of random numbers.")
+@hidden(click.option("--scale", default="1", metavar="10x", help="Of a trace: times as many requests."))
+@hidden(click.option("--speed", default="1", metavar="2x", help="Of a trace: times as fast."))
+@hidden(click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, metavar="N", help="Of random numbers."))
 @closed_option("Closed loop instead.", hidden=True)
 @click.option("--replicas", type=click.IntRange(1, 4096), metavar="R", help="Default: 1.")
 @click.option("--find-replicas", is_flag=True, help="The fewest that keep the limits.")
@@ -55,7 +41,7 @@ def hidden(option: Callable[[Any], Any]) -> Callable[[Command], Command]:
 @click.option("--no-prefix-cache", "prefix_cache", is_flag=True, flag_value=False, default=True,
               help="Compute every prompt whole.")  # fmt: skip
 @click.option("--tiers", metavar="NAMES", help="Keep prefixes in cpu, ssd or remote too.")
-@click.option("--autoscale", metavar="A:B@N", help="A to B replicas, N requests each; 1:8@16+3min: start in 3min.")
+@click.option("--autoscale", metavar="A:B@N", help="A to B replicas, N requests each: 1:8@16.")
 @click.option("--fail", multiple=True, metavar="N@T+D", help="Replica N fails at T for D: 0@10min+5min.")
 @split_option
 @technique_option

@@ -145,6 +145,21 @@ def recommend(
     return answered(outcome, outcome.chosen, rejected, day, apis)
 
 
+def ranked(
+    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], qualities: Mapping[str, Quality], *,
+    objective: str = "cost", guesses: bool = True, losses: Mapping[str | None, Quality] | None = None,
+) -> tuple[Plan, ...]:  # fmt: skip
+    """Return the plans of `recommend`, the best that may be chosen first, without the reasons for them.
+
+    None where no plan keeps the limits.
+    """
+    outcome = search_all(demand, wanted, sites, Book(demand, qualities, losses or {}), objective, guesses)
+    best = outcome.chosen
+    if best is None:
+        return ()
+    return (best, *(p for p in runners_up(outcome.able, outcome.plans) if p is not best))
+
+
 def unanswered(s: SearchOutcome, rejected: Sequence[Rejected], day: str, **others: Any) -> Recommendation:
     """Return the answer where no plan keeps the limits: why, and what would make one possible; `others` to try."""
     impasse = Impasse(

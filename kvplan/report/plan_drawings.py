@@ -50,14 +50,14 @@ TRIED = 8
 RENTS = (25, 200)
 
 
-def what_if(answers: Sequence[tuple[float, Recommendation]], asked: Recommendation) -> Iterator[WhatIf]:
+def what_if(plans: Sequence[tuple[float, Sequence[Plan]]], asked: Recommendation) -> Iterator[WhatIf]:
     """Yield GPUs, cost and TTFT of the best plans of each technique at other loads and rents; nothing without a plan.
 
-    `answers` are (factor of the load, answer on the recommended GPU).
+    `plans` are (factor of the load, plans on the recommended GPU, the best first).
     """
-    if not answers or asked.site is None:
+    if not plans or asked.site is None:
         return
-    loads = tuple(factor for factor, _ in answers)
+    loads = tuple(factor for factor, _ in plans)
     yield WhatIf(
         "What if the load or the rent were different",
         f"On {asked.site.gpu.title}, with the limits of the question. Each load was planned beforehand; a rent moves "
@@ -80,8 +80,8 @@ def what_if(answers: Sequence[tuple[float, Recommendation]], asked: Recommendati
                 "gpus": p.gpus,
                 "ttft": 1e3 * p.ttft,
             }
-            for factor, answer in answers
-            for p in first_of([*([answer.plan] if answer.plan else []), *answer.alternatives], kind)[:TRIED]
+            for factor, some in plans
+            for p in first_of(some, kind)[:TRIED]
         ),
     )
 
