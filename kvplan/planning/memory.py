@@ -89,7 +89,7 @@ class Memory(Result, of="memory"):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the reader must know: what a context beyond the model's takes, how its file was read, and a step's part."""
+        """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         return (*context_warnings(self.model, longest), *step_warning(self))
 
