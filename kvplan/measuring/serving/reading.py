@@ -207,18 +207,30 @@ def times_of(entry: RawRow) -> dict[str, Any]:
     return times
 
 
+#: a model's folder in a cache of the hub
+CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+?)/snapshots/[0-9a-f]+$")
+
+
 def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:
-    """Return a model by its name; without publisher and weights' format if they hide it."""
-    try:
-        return model(word)
-    except KvplanError as error:
-        bare = QUANTISED.sub("", word).rsplit("/", 1)[-1]
-        if not bare or bare == word:
-            raise
+    """Return a model by its name, or by the path that a server elsewhere had it at.
+
+    The last part of a path is its name, that of a folder in the hub's cache its publisher and name; where they hide
+    it, the weights' format is left out.
+    """
+    tried = [word]
+    path = word.replace("\\", "/").rstrip("/")
+    if match := CACHED.search(path):
+        tried.append(f"{match[1]}/{match[2]}")
+    last = tried[-1].replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    tried += [last, QUANTISED.sub("", last)]
+    first: KvplanError | None = None
+    for name in dict.fromkeys(filter(None, tried)):
         try:
-            return model(bare)
-        except KvplanError:
-            raise error from None
+            return model(name)
+        except KvplanError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def plain(word: str) -> float | None:
