@@ -61,6 +61,7 @@ def page(m: Memory, explained: bool = False) -> Page:
         Text(sentence(m.reason), "bad"),
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
+        Text(sentence(staged(m))),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}{files(m)}."),
         Text(sentence(drafted(m))),
         (Text(f"Note: {sentence(n)}") for n in m.remarks),
@@ -68,6 +69,14 @@ def page(m: Memory, explained: bool = False) -> Page:
         notes("KV bytes = layers x kept tokens x vectors x width x bits / 8", lines),
         notes("Sources", sources(m)),
     )
+
+
+def staged(m: Memory) -> str:
+    """Return what each pipeline stage keeps of the cache, '' without a pipeline."""
+    if len(m.stages) < 2:
+        return ""
+    each = ", ".join(f"{show_bytes(size)} ({count} layers)" for count, size in m.stages)
+    return f"pipeline stages keep {each} of it"
 
 
 def drafted(m: Memory) -> str:
