@@ -239,3 +239,23 @@ def test_reserves_at_least_what_the_architecture_needs(name: str) -> None:
             found = memory(model, Ask(context=length, reading="engine", kv_bits=16.0), Deployment(engine=ENGINE))
             assert found.total >= layout.stored(length) * 0.999
             assert sum(c.bytes for c in found.per_layer) + found.padding == pytest.approx(found.total)
+
+
+# llama.cpp's own start-up lines: model, tokens of a slot, slots, tokens of a micro-batch, MiB by kind of layer.
+# gpt-oss-120b: ollama/ollama#16480; Gemma 4 E4B: qualcomm/GenieX#1346; Qwen3.5 9B: JamePeng/llama-cpp-python#78;
+# Qwen3.5 27B and Qwen3-Next: "RS buffer size", 149.62 and 75.4 MiB a slot.
+@pytest.mark.parametrize(
+    ("name", "length", "slots", "step", "sizes"),
+    [
+        ("gpt-oss-120b", 131_072, 2, 1024, {"full": 9216, "sliding": 90}),
+        ("gemma4-e4b", 4096, 1, 1024, {"full": 64, "sliding": 60}),
+        ("qwen3.5-9b", 4096, 1, 512, {"full": 128, "state": 50.25}),
+        ("qwen3.5-27b", 131_072, 1, 1024, {"full": 8192, "state": 149.625}),
+        ("qwen3-next", 131_072, 4, 512, {"full": 4 * 3072, "state": 301.5}),
+        ("llama3.1-8b", 4000, 1, 512, {"full": 512}),  # 4,096 cells
+    ],
+)
+def test_llama_cpp_holds_rows_of_cells(name: str, length: int, slots: int, step: int, sizes: dict[str, float]) -> None:
+    found = kvplan.memory(name, length, batch=slots, layout="engine", engine="llamacpp", max_num_batched_tokens=step)
+    assert {kind: found.sum(kind) / 2**20 for kind in sizes} == pytest.approx(sizes)
+    assert found.padding == 0 and found.total == pytest.approx(sum(sizes.values()) * 2**20)
