@@ -119,6 +119,24 @@ def test_cached_prefixes_pin_two_pages_of_a_state() -> None:
     assert without.total == older.total == pytest.approx(with_cache.total * 87 / 90)
 
 
+def test_drafted_tokens_take_pages_of_states_and_columns_of_their_convolutions() -> None:
+    """Qwen3.5-122B-A10B in NVFP4 with an fp8 cache on a GB10 (two vLLM logs of April 2026).
+
+    21.43 GiB are 467,712 tokens and 11.79 requests of 131,072; with a drafted token 24.05 GiB are 6.42 of 262,144.
+    """
+    plain = asked("qwen3.5-122b", 131_072, kv_dtype="fp8")
+    drafting = asked("qwen3.5-122b", 262_144, kv_dtype="fp8", speculative="mtp")
+    assert plain.total == (32 + 3 * 2) * 12 * 4176 * 1024  # 4,176 tokens of 1,024 B hold a state
+    assert drafting.total == (63 + 3 * 3) * 13 * 4192 * 1024
+    assert plain.total / GIB == pytest.approx(21.43 / 11.79, rel=0.002)
+    assert drafting.total / GIB == pytest.approx(24.05 / 6.42, rel=0.002)
+    further = asked("qwen3.5-122b", 262_144, kv_dtype="fp8", speculative="mtp:3")
+    assert further.total > drafting.total and further.deployment.draft.drafted == 3
+    # Mamba-1 keeps its convolution as it is
+    pages = [asked("jamba-mini", "32k", speculative=f"eagle3:{n}").total for n in (1, 2, 3)]
+    assert pages[2] - pages[1] == pages[1] - pages[0] > 0
+
+
 def test_more_sequences_than_state_pages_keep_the_engine_from_starting() -> None:
     """On one H100 vLLM 0.25.1 says: max_num_seqs (1024) exceeds available Mamba cache blocks (614)."""
     refused = asked("qwen3.5-27b", "32k", weights="fp8", gpu="h100")

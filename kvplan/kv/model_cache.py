@@ -154,5 +154,6 @@ def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
     convolved = r.conv_channels * columns
     constant = (convolved * conv_bits + r.state * (state_bits or dtype)) / 8
     return Group(
-        kind="state", layers=(), constant=constant, state=convolved + r.state, split=1_000_000, shareable=False
-    )
+        kind="state", layers=(), constant=constant, state=convolved + r.state, split=1_000_000, shareable=False,
+        column=r.conv_channels * conv_bits / 8 if r.conv_drafts else 0.0,
+    )  # fmt: skip

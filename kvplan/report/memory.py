@@ -85,7 +85,8 @@ def drafted(m: Memory) -> str:
     if draft is None:
         return ""
     what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
-    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
+    ahead = f"{show_count(draft.drafted, 'token')} a step"
+    return f"weights and cache include what drafts {ahead}, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
 
 
 def sources(m: Memory) -> Iterable[str]:
@@ -181,6 +182,7 @@ def document(m: Memory) -> Json:
             "model": draft.model.name,
             "layers": len(draft.model.layers),
             "weight_bytes": draft_bytes(m.deployment),
+            "drafted": draft.drafted,
             "note": draft.note,
         }
     if m.budget is not None:
