@@ -277,3 +277,8 @@ def test_llama_cpp_holds_rows_of_cells(name: str, length: int, slots: int, step:
     found = kvplan.memory(name, length, batch=slots, layout="engine", engine="llamacpp", max_num_batched_tokens=step)
     assert {kind: found.sum(kind) / 2**20 for kind in sizes} == pytest.approx(sizes)
     assert found.padding == 0 and found.total == pytest.approx(sum(sizes.values()) * 2**20)
+
+
+def test_windows_beside_wider_whole_layers_share_their_pages() -> None:
+    """Gemma 4 E2B: 0.93 GiB hold 3.25 requests of 32,768 tokens (a vLLM log of September 2026)."""
+    assert asked("gemma4-e2b", 32_768).total / GIB == pytest.approx(0.93 / 3.25, rel=0.01)
