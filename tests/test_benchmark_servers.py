@@ -14,7 +14,7 @@ import kvplan
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.files import load_results, read_result
 from kvplan.measuring.benchmarks.stacks import format_of, release_of
-from kvplan.measuring.serving.reading import kv_bits_of, with_weights
+from kvplan.measuring.serving.reading import known_model, kv_bits_of, with_weights
 from tests.test_benchmark_files import (
     SERVER,
     inference_perf,
@@ -377,3 +377,24 @@ def test_llmd_prompts_that_share_a_prefix_tell_no_ttft(tmp_path: Path) -> None:
     path = tmp_path / "report.txt"
     path.write_text(yaml.safe_dump(counted), "utf-8")
     assert load_results(str(path), SERVER)[0]["prefix_hit"] == 0.65
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "method"),
+    [
+        ("/data/models/Qwen3-32B", "qwen3-32b", None),
+        ("/models/meta-llama/Llama-3.1-70B-Instruct/", "llama3.1-70b", None),
+        ("~/nowhere/Llama-3.1-8B-Instruct-AWQ", "llama3.1-8b", "int4"),
+        ("/root/.cache/huggingface/hub/models--Qwen--Qwen3-32B-FP8/snapshots/9216db57", "qwen3-32b", "fp8"),
+        (r"C:\models\Qwen3-8B-Q4_K_M", "qwen3-8b", "q4-k-m"),
+        ("Qwen2.5-7B-Instruct-int4-int8-mixed-gptq", "qwen2.5-7b", None),
+    ],
+)
+def test_the_path_of_a_model_on_another_machine_names_it(word: str, name: str, method: str | None) -> None:
+    model = known_model(word, kvplan.catalog.model)
+    assert (model.name, model.quantization.method if model.quantization else None) == (name, method)
+
+
+def test_a_path_that_names_no_model_says_so_in_its_own_words() -> None:
+    with pytest.raises(SpecError, match="/srv/mine: no such file or folder"):
+        known_model("/srv/mine", kvplan.catalog.model)

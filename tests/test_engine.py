@@ -119,6 +119,24 @@ def test_cached_prefixes_pin_two_pages_of_a_state() -> None:
     assert without.total == older.total == pytest.approx(with_cache.total * 87 / 90)
 
 
+def test_drafted_tokens_take_pages_of_states_and_columns_of_their_convolutions() -> None:
+    """Qwen3.5-122B-A10B in NVFP4 with an fp8 cache on a GB10 (two vLLM logs of April 2026).
+
+    21.43 GiB are 467,712 tokens and 11.79 requests of 131,072; with a drafted token 24.05 GiB are 6.42 of 262,144.
+    """
+    plain = asked("qwen3.5-122b", 131_072, kv_dtype="fp8")
+    drafting = asked("qwen3.5-122b", 262_144, kv_dtype="fp8", speculative="mtp")
+    assert plain.total == (32 + 3 * 2) * 12 * 4176 * 1024  # 4,176 tokens of 1,024 B hold a state
+    assert drafting.total == (63 + 3 * 3) * 13 * 4192 * 1024
+    assert plain.total / GIB == pytest.approx(21.43 / 11.79, rel=0.002)
+    assert drafting.total / GIB == pytest.approx(24.05 / 6.42, rel=0.002)
+    further = asked("qwen3.5-122b", 262_144, kv_dtype="fp8", speculative="mtp:3")
+    assert further.total > drafting.total and further.deployment.draft.drafted == 3
+    # Mamba-1 keeps its convolution as it is
+    pages = [asked("jamba-mini", "32k", speculative=f"eagle3:{n}").total for n in (1, 2, 3)]
+    assert pages[2] - pages[1] == pages[1] - pages[0] > 0
+
+
 def test_more_sequences_than_state_pages_keep_the_engine_from_starting() -> None:
     """On one H100 vLLM 0.25.1 says: max_num_seqs (1024) exceeds available Mamba cache blocks (614)."""
     refused = asked("qwen3.5-27b", "32k", weights="fp8", gpu="h100")
@@ -239,3 +257,28 @@ def test_reserves_at_least_what_the_architecture_needs(name: str) -> None:
             found = memory(model, Ask(context=length, reading="engine", kv_bits=16.0), Deployment(engine=ENGINE))
             assert found.total >= layout.stored(length) * 0.999
             assert sum(c.bytes for c in found.per_layer) + found.padding == pytest.approx(found.total)
+
+
+# llama.cpp's own start-up lines: model, tokens of a slot, slots, tokens of a micro-batch, MiB by kind of layer.
+# gpt-oss-120b: ollama/ollama#16480; Gemma 4 E4B: qualcomm/GenieX#1346; Qwen3.5 9B: JamePeng/llama-cpp-python#78;
+# Qwen3.5 27B and Qwen3-Next: "RS buffer size", 149.62 and 75.4 MiB a slot.
+@pytest.mark.parametrize(
+    ("name", "length", "slots", "step", "sizes"),
+    [
+        ("gpt-oss-120b", 131_072, 2, 1024, {"full": 9216, "sliding": 90}),
+        ("gemma4-e4b", 4096, 1, 1024, {"full": 64, "sliding": 60}),
+        ("qwen3.5-9b", 4096, 1, 512, {"full": 128, "state": 50.25}),
+        ("qwen3.5-27b", 131_072, 1, 1024, {"full": 8192, "state": 149.625}),
+        ("qwen3-next", 131_072, 4, 512, {"full": 4 * 3072, "state": 301.5}),
+        ("llama3.1-8b", 4000, 1, 512, {"full": 512}),  # 4,096 cells
+    ],
+)
+def test_llama_cpp_holds_rows_of_cells(name: str, length: int, slots: int, step: int, sizes: dict[str, float]) -> None:
+    found = kvplan.memory(name, length, batch=slots, layout="engine", engine="llamacpp", max_num_batched_tokens=step)
+    assert {kind: found.sum(kind) / 2**20 for kind in sizes} == pytest.approx(sizes)
+    assert found.padding == 0 and found.total == pytest.approx(sum(sizes.values()) * 2**20)
+
+
+def test_windows_beside_wider_whole_layers_share_their_pages() -> None:
+    """Gemma 4 E2B: 0.93 GiB hold 3.25 requests of 32,768 tokens (a vLLM log of September 2026)."""
+    assert asked("gemma4-e2b", 32_768).total / GIB == pytest.approx(0.93 / 3.25, rel=0.01)

@@ -95,6 +95,20 @@ def test_weights_and_cache_of_the_draft_count_in_memory(kind: str) -> None:
     assert fits[True] < fits[False]
 
 
+def test_drafting_further_ahead_takes_more_pages_of_recurrent_states() -> None:
+    """A hybrid's states take a page for every drafted token; a model without states takes the same however many."""
+
+    def most(model: str, count: int) -> float:
+        demand = asked("chat", model, forms=("fp8",))
+        way = draftings(demand.model, drafting("eagle3", demand.model, None), count, None, catalog.acceptances())
+        demand = replace(demand, drafting=way)
+        shapes = [s for s in configurations(demand, ["baseline"], 8)[0] if s.drafts and s.parallel.gpus == 2]
+        return float(rooms(demand, shapes, [catalog.gpu("h200")])[0].max())
+
+    assert most("qwen3.5-27b", 1) > 1.2 * most("qwen3.5-27b", 5) > 0
+    assert most("qwen3-32b", 1) == most("qwen3-32b", 5) > 0
+
+
 def test_it_is_tried_beside_decoding_without_and_never_raises_the_cost() -> None:
     plain = kvplan.recommend(model="llama3.1-70b", **CHAT)
     more = kvplan.recommend(model="llama3.1-70b", speculative="eagle3", **CHAT)

@@ -1,6 +1,7 @@
 """Bytes only: weights, cache by layer, and what a GPU's memory is divided into."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
@@ -19,6 +20,8 @@ from kvplan.specs.model import ModelSpec
 DRAFTS = ("mtp", "eagle3")
 #: more tokens than a page has
 MOST_BLOCK = 65_536
+#: more tokens than are drafted for a step
+MOST_DRAFTED = 64
 
 
 def memory(
@@ -53,12 +56,13 @@ def memory(
 
     `layout` is architecture (what the model needs), engine (the pages an engine reserves) or transformers (what its
     cache holds after a prefill). `engine` names whose rules divide the memory, the newest release known unless it
-    says one, as in `vllm@0.19`. `speculative` is mtp, eagle3 or a draft model, `pp_layers` are the layers of each
-    pipeline stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has
-    `kv_cache_memory_bytes` and `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs
-    `without` prefix-caching, hybrid (the manager that frees what windows no longer see) or graphs (the memory set aside
-    for CUDA graphs). A context beyond the model's is answered with a warning. Raises KvplanError for
-    names and values that cannot be understood.
+    says one, as in `vllm@0.19`. `speculative` is mtp, eagle3 or a draft model, and may end in the tokens drafted for a
+    step (`mtp:3`), for each of which a recurrent state takes one more page. `pp_layers` are the layers of each pipeline
+    stage, `dcp` GPUs of a tensor-parallel group divide a request's tokens, the cache has `kv_cache_memory_bytes` and
+    `cpu_offload` bytes of weights stay in the host's memory, on each GPU; the engine runs `without` prefix-caching,
+    hybrid (the manager that frees what windows no longer see) or graphs (the memory set aside for CUDA graphs). A
+    context beyond the model's is answered with a warning. Raises KvplanError for names and values that cannot be
+    understood.
 
         >>> kvplan.memory("llama3.1-8b", "8k", technique="fp8").bytes_per_token
         65536.0
@@ -92,15 +96,33 @@ def memory(
 
 
 def drafting(word: str, model: ModelSpec, form: str | None) -> Draft:
-    """Return what drafts tokens for a model: its own next-token layers, an EAGLE-3 head, or a smaller model."""
-    kind = values.word(word, "speculative")
+    """Return what drafts tokens for a model: its own next-token layers, an EAGLE-3 head, or a smaller model.
+
+    The word may end in the tokens drafted for a step, as in `mtp:3`.
+    """
+    kind, many = counted(values.word(word, "speculative"))
     if kind == "mtp":
-        return drafts.mtp(model, form)
-    if kind in ("eagle3", "eagle"):
-        return drafts.eagle3(model)
+        draft = drafts.mtp(model, form)
+    elif kind in ("eagle3", "eagle"):
+        draft = drafts.eagle3(model)
+    else:
+        draft = smaller(kind)
+    return draft if many is None else replace(draft, drafted=many)
+
+
+def smaller(word: str) -> Draft:
+    """Return a smaller model as a draft; UnknownName names the draft that was meant, where one is near."""
     try:
-        return drafts.smaller(named(catalog.model, kind, "speculative"))
+        return drafts.smaller(named(catalog.model, word, "speculative"))
     except KvplanError:
-        if as_path(kind) is None and meant(kind, DRAFTS):
-            raise UnknownName("draft", kind, DRAFTS, location="speculative") from None
+        if as_path(word) is None and meant(word, DRAFTS):
+            raise UnknownName("draft", word, DRAFTS, location="speculative") from None
         raise
+
+
+def counted(word: str) -> tuple[str, int | None]:
+    """Return what drafts and the tokens drafted for a step, None where it says none: `eagle3:3`."""
+    name, colon, count = word.rpartition(":")
+    if not (colon and count.isascii() and count.isdecimal()):
+        return word, None
+    return name, values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)

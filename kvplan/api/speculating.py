@@ -2,12 +2,9 @@
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.memory import drafting
+from kvplan.api.memory import MOST_DRAFTED, counted, drafting
 from kvplan.planning.speculation import Drafting, draftings
 from kvplan.specs.model import ModelSpec
-
-#: more tokens than are drafted for a step
-MOST_DRAFTED = 64
 
 
 def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
@@ -19,8 +16,5 @@ def drafted(speculative: str | None, model: ModelSpec) -> tuple[Drafting, ...]:
         return ()
     draft, sign, tokens = values.word(speculative, "speculative").partition("=")
     accepted = values.number(tokens, "speculative", 1.0, MOST_DRAFTED + 1.0) if sign else None
-    name, colon, count = draft.rpartition(":")
-    if not (colon and count.isascii() and count.isdecimal()):
-        return draftings(model, drafting(draft, model, None), None, accepted, catalog.acceptances())
-    many = values.count(int(count[:9]), "speculative", 1, MOST_DRAFTED)
-    return draftings(model, drafting(name, model, None), many, accepted, catalog.acceptances())
+    _, many = counted(draft)
+    return draftings(model, drafting(draft, model, None), many, accepted, catalog.acceptances())

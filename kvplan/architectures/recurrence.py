@@ -67,7 +67,12 @@ def mamba2(
     weights += linear(f"{prefix}.out_proj", hidden, inner, split="inner", bias=bias)
     return (
         Recurrent(
-            name="mamba2", conv_channels=channels, conv_kernel=kernel, state=inner * state, state_bits=state_bits(c)
+            name="mamba2",
+            conv_channels=channels,
+            conv_kernel=kernel,
+            state=inner * state,
+            state_bits=state_bits(c),
+            conv_drafts=True,
         ),
     ), weights
 

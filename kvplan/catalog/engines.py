@@ -29,6 +29,7 @@ UNITS = {
     "utilization": "1",
     "block_size": "#",
     "latent_block_size": "#",
+    "contiguous": "#",
     "sampler_bytes_per_logit": "B",
     "live_hidden": "1",
     "activation_base": "B",
@@ -48,7 +49,7 @@ UNITS = {
 }
 #: figures every engine must have
 NEEDED = ("title", "pool", "block_size", "latent_block_size", "sampler_bytes_per_logit", "live_hidden")
-FLAGS = ("keeps_workspaces", "needs_slots", "draft_models")
+FLAGS = ("contiguous", "keeps_workspaces", "needs_slots", "draft_models")
 POOLS = ("profiled", "static", "free")
 RUNTIME = "{1: 0.6 GB, 8: 2.1 GB}"
 STEPS = "[{max_num_seqs: 256, max_num_batched_tokens: 2048}]"

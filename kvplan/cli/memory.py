@@ -54,7 +54,7 @@ from kvplan.report.formats import Report
     metavar="NAME",
     help="vllm, sglang, trtllm or llamacpp, as in vllm@0.19.",
 )
-@click.option("--speculative", metavar="DRAFT", help="mtp, eagle3 or a draft model.")
+@click.option("--speculative", metavar="DRAFT", help="mtp, eagle3 or a draft model; mtp:3.")
 @running_options()
 @click.option("--explain", is_flag=True, help="Print the equation with the numbers in it.")
 @format_option

@@ -31,6 +31,7 @@ class Draft:
     model: ModelSpec  #: its layers, and tensors outside them that it does not share with the model it drafts for
     form: str | None = None  #: format of its weights, None for its checkpoint's
     note: str = ""  #: what is assumed of it
+    drafted: int = 1  #: tokens drafted for a step [token]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Deployment:
         return paging(
             layout, self.engine, self.parallel.tensor, self.block_size, self.limits[1], self.compacts,
             state_pages=self.engine.state_pages if self.prefix_caching else 1,
-            ranks=self.context_ranks, hybrid=self.hybrid,
+            ranks=self.context_ranks, hybrid=self.hybrid, drafted=self.draft.drafted if self.draft else 0,
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def mtp(model: ModelSpec, form: str | None) -> Draft:
         Weight(name="norm", shape=(width,), matmul=False),
     )
     layers = (Layer(mixers=layer.mixers, weights=(*layer.weights, *besides)),) * counts[0]
-    return Draft(kind="mtp", model=replace(model, layers=layers, outer=()), form=form)
+    return Draft(kind="mtp", model=replace(model, layers=layers, outer=()), form=form, drafted=counts[0])
 
 
 def eagle3(model: ModelSpec) -> Draft:

@@ -141,6 +141,8 @@ class Group:
     full_bits: float = 16.0  #: of an element of those tokens [bit]
     side: float = 0.0  #: scales and scores beside a token's elements [B]
     constant: float = 0.0  #: recurrent state of a sequence, whatever its length [B]
+    state: int = 0  #: elements of that state
+    column: float = 0.0  #: what a drafted token adds to it [B]
     split: int = 1  #: ways tensor parallelism can divide it
     query_heads: int = 0  #: heads that attend to it
     flops: float = 0.0  #: of a decode step per cached token, of the heads that attend to it [FLOP]

@@ -151,5 +151,9 @@ def _state(r: Recurrent, dtype: float, hugging: bool) -> Group:
     columns = r.conv_kernel if hugging and r.conv_channels else r.conv_kernel - 1
     state_bits = r.transformers_bits if hugging else r.state_bits
     conv_bits = r.conv_bits if hugging and r.conv_bits else dtype
-    constant = (r.conv_channels * columns * conv_bits + r.state * (state_bits or dtype)) / 8
-    return Group(kind="state", layers=(), constant=constant, split=1_000_000, shareable=False)
+    convolved = r.conv_channels * columns
+    constant = (convolved * conv_bits + r.state * (state_bits or dtype)) / 8
+    return Group(
+        kind="state", layers=(), constant=constant, state=convolved + r.state, split=1_000_000, shareable=False,
+        column=r.conv_channels * conv_bits / 8 if r.conv_drafts else 0.0,
+    )  # fmt: skip

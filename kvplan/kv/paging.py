@@ -36,6 +36,7 @@ class Paging:
     compacts: bool = False  #: whether tokens evicted head by head free blocks; stock engines do not do that
     state_pages: int = 1  #: pages a request pins for a recurrent state
     ranks: int = 1  #: GPUs that each hold their share of a request's tokens (decode context parallel)
+    contiguous: bool = False  #: whether a slot has rows of cells of its own in every layer, not pages of a pool
 
     @property
     def stateful(self) -> bool:
@@ -58,7 +59,7 @@ class Paging:
         kept = keep.tokens(length)
         if keep.window is None or keep.evicts or keep.fixed is not None:
             return ceil(kept / (spec.block * self.ranks))
-        if keep.chunk:
+        if keep.chunk or self.contiguous:
             return ceil(min(keep.window + self.prefill_tokens, length) / spec.block)
         return ceil(min(keep.window - 1 + self.prefill_tokens, length) / spec.block) + 1
 
@@ -111,12 +112,16 @@ def paging(
     state_pages: int = 1,
     ranks: int = 1,
     hybrid: bool = True,
+    drafted: int = 0,
 ) -> Paging:
     """Return how an engine pages this layout on one GPU of a tensor-parallel group.
 
-    Without its `hybrid` manager it keeps every token in layers that see only a window.
+    Without its `hybrid` manager it keeps every token in layers that see only a window. For each of `drafted` tokens a
+    recurrent state takes one more page, and its convolution one more column.
     """
     groups = [g for g in (_as_engine(g) for g in layout.groups) if g.count and (g.token_bytes or g.constant)]
+    groups = [replace(g, constant=g.constant + drafted * g.column) if g.column and drafted else g for g in groups]
+    state_pages += drafted
     if not hybrid:
         groups = [replace(g, keep=replace(g.keep, window=None, chunk=False)) for g in groups]
     if any(g.page for g in groups):
@@ -124,6 +129,8 @@ def paging(
     latent = any(g.kind == "latent" for g in groups)
     block = block_size or (engine.latent_block_size if latent else engine.block_size)
     merged = _merge([_spec(g, tensor, block) for g in groups])
+    if engine.contiguous:
+        return _rows(merged, prefill_tokens)
     # layers that all keep alike share one block table, each with its own page size
     if len({_rule(s) for s in merged}) <= 1:
         pages = tuple((s.group, s.constant or s.per_token * s.block) for s in merged)
@@ -150,6 +157,26 @@ def paging(
         compacts=compacts,
         state_pages=state_pages,
         ranks=ranks,
+    )
+
+
+def _rows(specs: list[Spec], prefill_tokens: int) -> Paging:
+    """Return the rows of cells that a slot has in each layer, rounded up to whole blocks; a block id is one byte.
+
+    llama.cpp allocates a layer's cells apart: as many as tokens, in layers that see a window as many as it and a
+    micro-batch (src/llama-kv-cache-iswa.cpp). States are held in 32 bits (src/llama-memory-recurrent.cpp).
+    """
+    states = (s.group.state * 4 * s.constant / s.group.constant if s.constant else 0.0 for s in specs)
+    pages = tuple(
+        (s.group, float(ceil(state or s.per_token * s.block))) for s, state in zip(specs, states, strict=True)
+    )
+    return Paging(
+        specs=tuple(specs),
+        stacks=tuple(g.count * int(page) for g, page in pages),
+        pages=pages,
+        block_bytes=1.0,
+        prefill_tokens=prefill_tokens,
+        contiguous=True,
     )
 
 

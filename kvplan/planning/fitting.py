@@ -9,7 +9,7 @@ import numpy as np
 
 from kvplan.architectures.formats import FORMATS
 from kvplan.kv import spelling
-from kvplan.kv.budget import Deployment, memory_budget
+from kvplan.kv.budget import Deployment, Draft, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration
@@ -49,9 +49,17 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
         return memory_budget(demand.model, KVLayout(groups=(), parameters=parameters), deployment, mean).kv_cache
 
     @cache
-    def pages(kept: tuple[str, bool], tensor: int, limits: tuple[int, int], longest: bool) -> RequestPages:
+    def pages(
+        kept: tuple[str, bool], tensor: int, limits: tuple[int, int], draft: Draft | None, longest: bool
+    ) -> RequestPages:
         layout = layouts[kept].with_prompt(int(prompt)) if longest else layouts[kept]
-        return pages_of(demand, layout, tensor, limits, int(prompt + output) if longest else mean)
+        return pages_of(demand, layout, tensor, limits, int(prompt + output) if longest else mean, draft)
+
+    stateful = {kept for kept, layout in layouts.items() if any(g.constant for g in layout.groups)}
+
+    def ahead(s: Configuration) -> Draft | None:
+        """Return what drafts where it matters to the pages: each drafted token takes pages of recurrent states."""
+        return s.drafting.draft if s.drafting and (s.technique, s.drafts) in stateful else None
 
     def room(gpu: Gpu) -> Array:
         limits = demand.engine.limits(gpu)
@@ -61,7 +69,7 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
         longest, usual = (
             sequences(
                 bytes_free,
-                [pages((s.technique, s.drafts), s.parallel.tensor, limits, long) for s in shapes],
+                [pages((s.technique, s.drafts), s.parallel.tensor, limits, ahead(s), long) for s in shapes],
             )
             for long in (True, False)
         )
@@ -70,12 +78,14 @@ def rooms(demand: Demand, shapes: Sequence[Configuration], gpus: Sequence[Gpu]) 
     return [room(gpu) for gpu in gpus]
 
 
-def pages_of(demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int) -> RequestPages:
+def pages_of(
+    demand: Demand, layout: KVLayout, tensor: int, limits: tuple[int, int], length: int, draft: Draft | None = None
+) -> RequestPages:
     """Return what a request of `length` tokens pins on a GPU; `limits` are sequences and tokens of an engine step."""
     most, chunk = limits
     deployment = Deployment(
         engine=demand.engine, parallel=Parallel(tensor=tensor), compacts=True, max_num_seqs=most,
-        max_num_batched_tokens=chunk,
+        max_num_batched_tokens=chunk, draft=draft,
     )  # fmt: skip
     pages = deployment.pages(layout.settled(length))
     peak = (layout.peak(length, chunk) - layout.stored(length)) / tensor

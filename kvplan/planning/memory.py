@@ -89,7 +89,7 @@ class Memory(Result, of="memory"):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the reader must know: of contexts beyond the model's, of how its file was read, and of a step's part."""
+        """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
         return (*context_warnings(self.model, longest), *step_warning(self))
 
@@ -213,7 +213,7 @@ def reserved(pages: Paging, ask: Ask, tensor: int) -> tuple[tuple[LayerCache, ..
     alone = len(pages.specs) == 1  # one block table for all layers, each with its own page size
     rows = []
     for index, (group, page) in enumerate(pages.pages):
-        blocks = pages.blocks(context) if alone else pages.spec_blocks(pages.specs[index], context)
+        blocks = pages.spec_blocks(pages.specs[0 if alone else index], context)
         kept, size = group.keep.tokens(context), blocks * page * copies
         rows += [LayerCache(layer=i, kind=group.kind, tokens=kept, bytes=size) for i in group.layers]
     return tuple(sorted(rows, key=lambda r: r.layer)), pages.reserved(context) * copies, pages.growth(context) * tensor

@@ -112,7 +112,9 @@ def draftings(
         counts = [len(draft.model.layers)] if draft.kind == "mtp" else list(TRIED)
     bits = default_kv_bits(model)
     return tuple(
-        Drafting(draft=draft, drafted=k, accepted=accepted or yielded(rate, k), basis=basis, kv_bits=bits)
+        Drafting(
+            draft=replace(draft, drafted=k), drafted=k, accepted=accepted or yielded(rate, k), basis=basis, kv_bits=bits
+        )
         for k in counts
     )
 

@@ -61,6 +61,7 @@ def page(m: Memory, explained: bool = False) -> Page:
         Text(sentence(m.reason), "bad"),
         table("Cache by kind of layer", LAYERS, layers(m), keys=2),
         Text(f"One more token adds {m.bytes_per_token:,.0f} B."),
+        Text(sentence(staged(m))),
         Text(f"Weights: {size}, {show_bytes(m.weight_bytes)}{files(m)}."),
         Text(sentence(drafted(m))),
         (Text(f"Note: {sentence(n)}") for n in m.remarks),
@@ -70,13 +71,22 @@ def page(m: Memory, explained: bool = False) -> Page:
     )
 
 
+def staged(m: Memory) -> str:
+    """Return what each pipeline stage keeps of the cache, '' without a pipeline."""
+    if len(m.stages) < 2:
+        return ""
+    each = ", ".join(f"{show_bytes(size)} ({count} layers)" for count, size in m.stages)
+    return f"pipeline stages keep {each} of it"
+
+
 def drafted(m: Memory) -> str:
     """Return what drafts tokens, '' where nothing does."""
     draft = m.deployment.draft
     if draft is None:
         return ""
     what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
-    return f"weights and cache include what drafts tokens, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
+    ahead = f"{show_count(draft.drafted, 'token')} a step"
+    return f"weights and cache include what drafts {ahead}, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
 
 
 def sources(m: Memory) -> Iterable[str]:
@@ -172,6 +182,7 @@ def document(m: Memory) -> Json:
             "model": draft.model.name,
             "layers": len(draft.model.layers),
             "weight_bytes": draft_bytes(m.deployment),
+            "drafted": draft.drafted,
             "note": draft.note,
         }
     if m.budget is not None:

@@ -98,6 +98,7 @@ class Engine:
     reserve: Reserve | None = None  #: left free where no share is set
     block_size: int  #: tokens of a page [token]
     latent_block_size: int  #: tokens of a page where the cache is a latent [token]
+    contiguous: bool = False  #: whether a slot has rows of its own in every layer, rounded up to blocks, and no pages
     steps: tuple[StepSize, ...]  #: largest steps by the GPU's memory, smallest GPU first
     first_step: tuple[str, ...] = ()  #: beginnings of names of GPUs that take the first step whatever their memory
     sampler_bytes_per_logit: float  #: at the sampler's peak [B]

@@ -79,6 +79,7 @@ class Recurrent:
     transformers_bits: int | None = 32  #: of such an element in Hugging Face's cache, None: as the dtype [bit]
     in_transformers: bool = True  #: whether Hugging Face's cache holds the state at all
     conv_bits: int | None = None  #: of an element of the convolution in Hugging Face's cache, None: as the dtype [bit]
+    conv_drafts: bool = False  #: whether engines keep a column of the convolution for every drafted token besides
 
     kind = "state"
 

@@ -47,7 +47,9 @@ def bailing_hybrid(c: Config) -> Body:
     delta += linear("self_attn.b_proj", heads, hidden, split="inner")
     delta += linear("self_attn.g_proj", width, hidden, split="inner")
     delta += (vector("self_attn.o_norm", dim), *linear("self_attn.o_proj", hidden, width, split="inner"))
-    state = Recurrent(name="KDA", conv_channels=3 * width, conv_kernel=kernel, state=width * dim, state_bits=32)
+    state = Recurrent(
+        name="KDA", conv_channels=3 * width, conv_kernel=kernel, state=width * dim, state_bits=32, conv_drafts=True
+    )
     shared = c.size("num_shared_experts", c.size("n_shared_experts", 0, low=0), low=0)
     experts = moe(c, hidden, inner, shared=inner * shared)
     dense, is_moe = mlp(hidden, c.size("intermediate_size")), first_dense(c)

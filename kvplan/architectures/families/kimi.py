@@ -53,7 +53,14 @@ def kimi_linear(c: Config) -> Body:
         else linear("self_attn.g_a_proj", dim, hidden) + linear("self_attn.g_b_proj", inner, dim, split="inner")
     )
     weights += (vector("self_attn.o_norm", dim), *linear("self_attn.o_proj", hidden, inner, split="inner"))
-    state = Recurrent(name="KDA", conv_channels=3 * inner, conv_kernel=kernel, state=heads * dim * dim, state_bits=32)
+    state = Recurrent(
+        name="KDA",
+        conv_channels=3 * inner,
+        conv_kernel=kernel,
+        state=heads * dim * dim,
+        state_bits=32,
+        conv_drafts=True,
+    )
     full = latent(c)
     if c.flag("mla_use_output_gate"):
         gate = linear("self_attn.g_proj", c.size("num_attention_heads") * c.size("v_head_dim"), hidden, split="heads")

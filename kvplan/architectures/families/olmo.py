@@ -54,6 +54,7 @@ def olmo_hybrid(c: Config) -> Body:
         conv_kernel=kernel,
         state=vh * kd * vd,
         state_bits=state_bits(c),
+        conv_drafts=True,
     )
     ffn = mlp(hidden, c.size("intermediate_size"))
     bias = c.flag("attention_bias")

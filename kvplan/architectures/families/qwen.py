@@ -94,6 +94,7 @@ def delta_net(c: Config, hidden: int, *, fused: bool) -> Part:
             conv_kernel=kernel,
             state=vh * kd * vd,
             state_bits=state_bits(c),
+            conv_drafts=True,
         ),
     ), weights
 

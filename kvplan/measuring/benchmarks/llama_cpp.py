@@ -82,7 +82,7 @@ def _on_gpu(document: Mapping[str, Any], origin: str) -> None:
 
 
 def _gpu(document: Mapping[str, Any], origin: str) -> str | None:
-    """Return the GPU that worked: the only one, or the one that --split-mode none and --main-gpu name."""
+    """Return the GPU that worked: the only one, or the main one where the model was not split."""
     gpus = document.get("gpu_info")
     names = [name.strip() for name in gpus.split(",") if name.strip()] if isinstance(gpus, str) else []
     alone = document.get("split_mode") == "none"

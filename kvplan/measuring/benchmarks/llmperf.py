@@ -28,7 +28,7 @@ def read_llmperf(document: Mapping[str, Any], origin: str) -> Iterator[tuple[str
     completed = count(document.get("results_num_completed_requests"), f"{origin}: results_num_completed_requests")
     failed = whole(document.get("results_number_errors") or 0, f"{origin}: results_number_errors")
     check_failures(failed, completed, origin)
-    row: Row = {"requests": completed, **labels(document)}  # --metadata stands beside the results
+    row: Row = {"requests": completed, **labels(document)}  # metadata stands beside the results
     for column, key in (("isl", "results_number_input_tokens_mean"), ("osl", "results_number_output_tokens_mean")):
         if document.get(key) is not None:
             row[column] = positive(document[key], f"{origin}: {key}")

@@ -1,4 +1,4 @@
-"""Results of `vllm bench latency` and `vllm bench throughput`: their --output-json, and PyTorch's record of either."""
+"""Results of `vllm bench latency` and `vllm bench throughput`: their own files, and PyTorch's record of either."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -54,6 +54,8 @@ KV_BITS = (
 )  # fmt: skip
 #: bits per weight, as llama.cpp counts them
 BPW = re.compile(r"(\d{1,2}(?:\.\d+)?) ?bpw")
+#: a model's folder in a cache of the hub
+CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+?)/snapshots/[0-9a-f]+$")
 #: why a row tells nothing
 UNCOUNTED_HITS = "prompts were partly in a prefix cache, by how much nobody counted; write it as prefix_hit, 0 to 1"
 #: what a drafted token adds to a step: its draft, and its verification
@@ -232,17 +234,25 @@ def of_answers(times: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, A
 
 
 def known_model(word: str, model: Callable[[str], ModelSpec]) -> ModelSpec:
-    """Return a model by its name; without publisher and weights' format if they hide it."""
-    try:
-        return model(word)
-    except KvplanError as error:
-        bare = QUANTISED.sub("", word).rsplit("/", 1)[-1]
-        if not bare or bare == word:
-            raise
+    """Return a model by its name, or by the path that a server elsewhere had it at.
+
+    The last part of a path is its name, that of a folder in the hub's cache its publisher and name; where they hide
+    it, the weights' format is left out.
+    """
+    tried = [word]
+    path = word.replace("\\", "/").rstrip("/")
+    if match := CACHED.search(path):
+        tried.append(f"{match[1]}/{match[2]}")
+    last = tried[-1].replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+    tried += [last, QUANTISED.sub("", last)]
+    first: KvplanError | None = None
+    for name in dict.fromkeys(filter(None, tried)):
         try:
-            return model(bare)
-        except KvplanError:
-            raise error from None
+            return model(name)
+        except KvplanError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def plain(word: str) -> float | None:
