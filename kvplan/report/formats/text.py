@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from kvplan.errors import visible
 from kvplan.report.blocks import Bar, Block, Cell, Chart, Code, Notes, Page, Row, Table, Text, read
 from kvplan.report.formats import Report, Screen
 from kvplan.report.plain import Plain
@@ -77,8 +78,13 @@ def drawn(block: Block, width: int) -> list[RenderableType]:
 
 
 def plain(text: str, style: str = "") -> RichText:
-    """Return text as it is, numbers with their units; the console writes out what could steer a terminal."""
-    return RichText(JOINT.sub(GLUE, text), style=style, overflow="fold")
+    """Return text as it is, numbers with their units, and what could steer a terminal written out."""
+    return RichText(JOINT.sub(GLUE, harmless(text)), style=style, overflow="fold")
+
+
+def harmless(text: str) -> str:
+    """Return lines with what could steer a terminal written out, as wide as they are printed."""
+    return "\n".join(visible(line) for line in text.split("\n"))
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def only(table: Table, columns: Sequence[int], title: str | None = None) -> Tabl
 
 def needs(table: Table, column: int, least: int) -> tuple[int, int]:
     """Return the columns a column needs at the least and at the most."""
-    texts = [table.headings[column].text, *(written(row.cells[column]) for row in table.rows)]
+    texts = [harmless(t) for t in (table.headings[column].text, *(written(row.cells[column]) for row in table.rows))]
     most = max(cell_len(line) for text in texts for line in text.split("\n"))
     if not table.headings[column].wraps:
         return most, most
