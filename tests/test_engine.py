@@ -130,6 +130,11 @@ def test_drafted_tokens_take_pages_of_states_and_columns_of_their_convolutions()
     assert drafting.total == (63 + 3 * 3) * 13 * 4192 * 1024
     assert plain.total / GIB == pytest.approx(21.43 / 11.79, rel=0.002)
     assert drafting.total / GIB == pytest.approx(24.05 / 6.42, rel=0.002)
+    # 17.25 GiB are 1.953 requests of Qwen3.6-27B with a drafted token, 5.95 GiB 1.97 of Qwen3.5-2B with none
+    one = asked("qwen3.6-27b", 131_072, speculative="mtp", without="prefix-caching")
+    assert one.total == (164 + 3 * 2) * 17 * 800 * 4096 and one.total / GIB == pytest.approx(17.25 / 1.953, rel=0.003)
+    small = asked("qwen3.5-2b", 262_144, without="prefix-caching")
+    assert small.total / GIB == pytest.approx(5.95 / 1.97, rel=0.003)
     further = asked("qwen3.5-122b", 262_144, kv_dtype="fp8", speculative="mtp:3")
     assert further.total > drafting.total and further.deployment.draft.drafted == 3
     # Mamba-1 keeps its convolution as it is
@@ -156,6 +161,13 @@ def test_uneven_stages_divide_the_cache_by_layers() -> None:
     assert found.budget.kv_tokens == second.kv_tokens < first.kv_tokens
     even = asked("qwen3-30b-a3b", 262_144, pp=2, gpu="h200")
     assert even.budget.kv_tokens > found.budget.kv_tokens and even.total == found.total
+
+
+def test_decode_context_parallelism_beside_next_token_layers() -> None:
+    """GLM-5.2, TP4 and DCP4 with its MTP layer and an fp8 cache of 1.81 GB: 132,096 tokens (a vLLM log of 2026)."""
+    found = asked("glm-5.2", 131_072, kv_dtype="fp8", tp=4, dcp=4, speculative="mtp", weights="nvfp4", gpu="b200",
+                  kv_cache_memory_bytes="1.81GB")  # fmt: skip
+    assert found.budget.kv_tokens == 132_096
 
 
 def test_decode_context_parallelism_divides_tokens_over_gpus_with_the_same_heads() -> None:
