@@ -382,6 +382,13 @@ def test_the_command_prints_what_can_be_run_and_says_the_rest_aside(run, saved: 
     assert "- " in run("export", "vllm", saved, "--format", "md").out
 
 
+def test_a_page_is_written_beside_what_can_be_run(run, saved: Path, tmp_path: Path) -> None:
+    plain, page = run("export", "k8s", saved), tmp_path / "export.html"
+    assert run("export", "k8s", saved, "--html", page).out == plain.out
+    text = page.read_text("utf-8")
+    assert "Deployment" in text and "export k8s" in text
+
+
 @pytest.mark.parametrize(
     ("ask", "code", "said"),
     [

@@ -25,6 +25,15 @@ PLAIN, NO_PAGER = "kvplan.plain", "kvplan.no-pager"
 
 def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -> None:
     """Write an answer in a format, `aside` to stderr; then leave with a 'no' if there is one."""
+    whole = beside(report)
+    if text := render(whole, form, screen()):
+        put(text, form, aside)
+    if refusal:
+        raise KvplanError(refusal)
+
+
+def beside(report: Report) -> Report:
+    """Return an answer that names this command's flags, its page written where --html asks for one."""
     command = click.get_current_context().command
 
     def said(page: Callable[[], Page]) -> Callable[[], Page]:
@@ -37,10 +46,7 @@ def deliver(report: Report, form: str, refusal: str = "", aside: bool = False) -
     whole = Report(said(report.page), document, report.studies, said(report.first) if report.first else None)
     if file := click.get_current_context().meta.get(HTML):
         write_whole(path_of(file), render(whole, "html", screen()))
-    if text := render(whole, form, screen()):
-        put(text, form, aside)
-    if refusal:
-        raise KvplanError(refusal)
+    return whole
 
 
 def put(text: str, form: str, aside: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from kvplan.cli.delivery import deliver, say
+from kvplan.cli.delivery import beside, deliver, say
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import COUNT, examples, path
 from kvplan.report.formats import Report
@@ -42,7 +42,9 @@ def command(form: str, **options: Any) -> None:
     exported = export(**options)
     for line in words.said(exported):
         say(line, "export")
+    report = Report(lambda: words.page(exported), lambda: words.document(exported))
     if form == TEXT:
+        beside(report)
         click.echo(words.text(exported), nl=False)
     else:
-        deliver(Report(lambda: words.page(exported), lambda: words.document(exported)), form)
+        deliver(report, form)
