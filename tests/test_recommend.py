@@ -1270,3 +1270,46 @@ def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
     assert "takes no number of replicas" in next(contradicted([SimpleNamespace(odds=0.0, plan=plan, replicas=None)]))
     assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8)])) == []
     assert list(contradicted([])) == []
+
+
+@pytest.mark.parametrize(
+    "asked", [("recommend", "-w", "chat"), ("estimate", "-c", "8k"), ("load", "--isl", "99", "--osl", "9")]
+)
+def test_an_engine_is_planned_only_where_it_runs(run, asked) -> None:
+    """TensorRT-LLM runs on NVIDIA's GPUs alone: refused where no other is named, left out with its reason beside one."""
+    refused = run(*asked, "-m", "llama3.1-8b", "-g", "mi300x", "--engine", "trtllm")
+    assert refused.code == 1 and "TensorRT-LLM runs on GPUs of NVIDIA alone, not on mi300x" in refused.err
+
+
+def test_a_gpu_on_which_an_engine_does_not_run_is_left_out(run) -> None:
+    ask = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "mi300x", "--on", ON)
+    doc = run(*ask, "-g", "h100", "--engine", "trtllm", "--json").json
+    assert {p["gpu"] for p in (doc["recommended"], *doc["alternatives"])} == {"h100-sxm"}
+    assert ("mi300x", "TensorRT-LLM runs on GPUs of NVIDIA alone") in [(x["gpu"], x["reason"]) for x in doc["rejected"]]
+    assert run(*ask, "--engine", "any", "--json").json["recommended"]["engine"] != "trtllm"
+
+
+def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None:
+    """Nothing is said of the checkpoint's format or of no technique where neither was searched; bf16 needs no other one."""
+    ask = (
+        "recommend",
+        "-m",
+        "llama3.1-8b",
+        "--isl",
+        "500",
+        "--osl",
+        "30",
+        "--rate",
+        "40/s",
+        "--ttft",
+        "1s",
+        "-g",
+        "h100",
+    )
+    for only in (("--weights", "bf16"), ("--weights", "fp8"), ("-t", "fp8")):
+        ran = run(*ask, *only, "--on", ON)
+        assert ran.code == 0 and "no plan keeps the limits" not in ran.out
+        assert ("needs a checkpoint" in ran.out) is False
+    assert "needs a checkpoint with nvfp4" in " ".join(
+        run(*ask, "-g", "b200", "--weights", "nvfp4", "--on", ON).out.split()
+    )

@@ -10,6 +10,7 @@ from kvplan.api.running import running, spread
 from kvplan.api.sites import (
     ENGINES,
     PUBLISHED,
+    able,
     compared,
     gpus_of,
     gpus_with_a_price,
@@ -83,7 +84,8 @@ def estimate(
     limits = Limits(ttft=values.limit(ttft, usual.ttft, "ttft"), tpot=values.limit(tpot, usual.tpot, "tpot"))
     names = values.technique_names(techniques, spelling.compared())
     named, listed = bool(values.several(gpus, "gpus")), price_list(price, prices)
-    chosen = gpus_of(gpus) if named or rent else gpus_with_a_price(day, listed)
+    serving = values.engine(engine, "engine", ENGINES)
+    chosen = gpus_of(gpus) if named or rent else able(gpus_with_a_price(day, listed), serving)
     one_price(rent, chosen, named)
     options = running(dcp, kv_cache_memory_bytes, cpu_offload, without)
     sites = [
@@ -91,7 +93,7 @@ def estimate(
             gpu, spec, day, price=rent, listed=listed, profile=values.word(profile, "profile"),
             parallel=spread(tp, pp, dp, pp_layers), weights=values.given(values.weight_format, weights),
             utilization=values.utilization(utilization, "utilization"), running=options,
-            engine=values.engine(engine, "engine", ENGINES),
+            engine=serving,
         )
         for gpu in chosen.values()
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.handed import LONGEST
 from kvplan.catalog.models import BASE
-from kvplan.errors import SpecError, UnknownName, WrongUse
+from kvplan.errors import Incompatible, SpecError, UnknownName, WrongUse
 from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
 from kvplan.planning.launch import Needs, adapted
 from kvplan.planning.promise import Promise
@@ -147,6 +147,8 @@ def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     engine = catalog.described(word)
     if engine.launch is None:
         raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
+    if why := engine.bars(catalog.gpu(needs.gpu)):
+        raise Incompatible(f"target: {why}, and the plan is on {needs.gpu}; export it for {needs.engine}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
     told = needs if own else adapted(needs, engine, engine.limits(catalog.gpu(needs.gpu)))
     return ServerPlan(

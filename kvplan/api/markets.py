@@ -7,8 +7,8 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.places import others, split
 from kvplan.api.questions import Question
-from kvplan.api.sites import compared, gpus_of, one_price, price_list, site
-from kvplan.errors import WrongUse
+from kvplan.api.sites import able, compared, gpus_of, one_price, price_list, site
+from kvplan.errors import Incompatible, WrongUse
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, ranked, recommend
 from kvplan.planning.search import Progress
@@ -29,17 +29,28 @@ class Market:
     profile: str  #: of the servers whose rates count
     day: str  #: of the prices
 
+    def able(self, engines: Iterable[str]) -> tuple[str, ...]:
+        """Return the engines that run on some of the GPUs; raise Incompatible where none does."""
+        words = tuple(engines)
+        if kept := tuple(word for word in words if able(self.gpus, word)):
+            return kept
+        why = catalog.engine(words[0]).bars(next(iter(self.gpus.values())))
+        raise Incompatible(f"engine: {why}, not on {', '.join(self.gpus)}; name another engine or GPU")
+
     def sites(self, question: Question, engine: str) -> tuple[list[Site], dict[str, str]]:
         """Return the GPUs to plan with, and why the others are left out."""
+        rules = catalog.engine(engine)
+        barred = {name: why for name, gpu in self.gpus.items() if (why := rules.bars(gpu))}
         places = {
             gpu.name: site(
                 gpu, question.demand.model, self.day, price=self.price, listed=self.listed, term=self.term,
                 owned=self.owned, power=True, engine=engine, profile=self.profile,
             )
-            for gpu in self.gpus.values()
+            for gpu in self.gpus.values() if gpu.name not in barred
         }  # fmt: skip
         ranked = places if self.named else compared(places)
-        return split(ranked, question.objective, self.named, self.owned, self.term, self.day)
+        priced, unpriced = split(ranked, question.objective, self.named, self.owned, self.term, self.day)
+        return priced, {**barred, **unpriced}
 
     def elsewhere(self, question: Question, engine: str) -> tuple[Site, ...]:
         """Return the GPUs to name where none of those asked about will do."""

@@ -130,7 +130,8 @@ def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ..
         spec, traffic, limits, drafting=drafted(call["speculative"], spec), **{name: call[name] for name in searched}
     )
     offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
-    return question, market_of(call["gpus"], day, **offered), engines, day
+    market = market_of(call["gpus"], day, **offered)
+    return question, market, market.able(engines), day
 
 
 def part(progress: Progress | None, done: int, of: int) -> Progress | None:

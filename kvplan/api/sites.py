@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvplan import catalog
 from kvplan.api.values import several
 from kvplan.architectures.formats import format_named
-from kvplan.errors import SpecError, WrongUse
+from kvplan.errors import Incompatible, SpecError, WrongUse
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import typical_spread
@@ -34,6 +34,12 @@ ON_DEMAND = "on-demand"
 def gpus_of(names: str | Iterable[str]) -> dict[str, Gpu]:
     """Return GPUs by name, each once, all on the shelf where none is named."""
     return {gpu.name: gpu for gpu in map(catalog.gpu, several(names, "gpus") or catalog.names("gpus"))}
+
+
+def able(gpus: Mapping[str, Gpu], engine: str) -> dict[str, Gpu]:
+    """Return the GPUs that an engine runs on."""
+    rules = catalog.engine(engine)
+    return {name: gpu for name, gpu in gpus.items() if not rules.bars(gpu)}
 
 
 def gpus_with_a_price(day: str, listed: Iterable[Price], term: str = ON_DEMAND) -> dict[str, Gpu]:
@@ -62,12 +68,15 @@ def site(
     """Return a GPU to serve a model on: at one's own price [USD/s], owned under a file's terms, or at the day's offers.
 
     `listed` prices of one's own stand for the shelf's. With `power` its draw is looked up too. `engine`
-    may say a release, as in vllm@0.19.
+    may say a release, as in vllm@0.19. Raises Incompatible for one that does not run on the GPU.
     """
+    rules = catalog.engine(engine)
+    if why := rules.bars(gpu):
+        raise Incompatible(f"engine: {why}, not on {gpu.name}; name another engine or GPU")
     place = Site(
         gpu=gpu,
         calibration=doubted(calibrated(gpu, about, profile, engine.partition("@")[0], weights), about),
-        engine=catalog.engine(engine),
+        engine=rules,
         offers=(quoted(gpu, price, day),) if price else catalog.offers(gpu.name, day, term, listed),
         parallel=parallel,
         weights=weights,

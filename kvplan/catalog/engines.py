@@ -60,8 +60,10 @@ MOST_GPUS = 1e6
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for
 MODELS = ("eagle3_models", "mtp_models")
+#: fields that are lists of words
+LISTS = (*MODELS, "vendors")
 #: fields that are no single figures
-OTHER = ("first_step", *MODELS, "steps", "runtime", "reserve", "releases", "launch")
+OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "releases", "launch")
 
 
 def _number(release: str) -> tuple[int, ...]:
@@ -161,7 +163,7 @@ def _tables(part: Mapping[str, Any], location: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if "first_step" in part:
         values["first_step"] = tuple(listed(part["first_step"], f"{location}: first_step", "[a100-80gb-sxm]"))
-    for name in (name for name in MODELS if name in part):
+    for name in (name for name in LISTS if name in part):
         raw = part[name]["value"] if isinstance(part[name], Mapping) and "value" in part[name] else part[name]
         values[name] = tuple(map(str, listed(raw, f"{location}: {name}", "[llama, qwen]")))
     if "steps" in part:

@@ -278,7 +278,7 @@ def engine() -> Shape:
     rules = {
         "name": NAMED["name"], **ALIASES, **figures,
         "first_step": listed(text(), "GPUs whose first step is the largest"),
-        **dict.fromkeys(engines.MODELS, names),
+        **dict.fromkeys(engines.LISTS, names),
         "steps": listed(fields({"memory": quantity("B"), **step}, engines.SIZES), "largest steps by memory", 1),
         "reserve": fields({n: quantity(u) for n, u in engines.RESERVE.items()}, engines.RESERVE, "what is left free"),
         "runtime": by_name(quantity("B"), "GPUs of a replica: bytes that the runtime takes"),

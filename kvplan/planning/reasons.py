@@ -121,11 +121,11 @@ def compression(d: Decision) -> Iterable[str]:
         return
     alike = [p for p in d.plans if p.usd is not None and p.grounded >= plan.grounded]
     usable = [p for p in alike if p.pair in d.pairs]
-    if plan.technique != spelling.BASELINE:
+    if plan.technique != spelling.BASELINE and any(technique == spelling.BASELINE for technique, _ in d.pairs):
         plain = [p for p in usable if p.technique == spelling.BASELINE]
         what, best = spelling.in_words(plan.technique), min(plain, key=usd, default=None)
         yield from against(plan, what, best, "the best uncompressed plan")
-    if plan.form is not None:
+    if plan.form is not None and any(form is None for _, form in d.pairs):
         kept = [p for p in usable if p.form is None]
         best = min(kept, key=usd, default=None)
         yield from against(plan, f"{plan.form} weights", best, "the best plan with the checkpoint's weights")

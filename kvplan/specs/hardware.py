@@ -115,6 +115,7 @@ class Engine:
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
+    vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
     rope_table_bytes: float = 0.0  #: of a cosine or sine in the tables of rotary positions, 0 without tables [B]
@@ -122,6 +123,12 @@ class Engine:
     allocation_step: float = 0.0  #: its allocator rounds large tensors up to multiples of it, 0: it does not [B]
     launch: LaunchOptions | None = None  #: how its server is started, None where that is not known
     sources: dict[str, Source] = field(default_factory=dict, compare=False)  #: who gave each figure
+
+    def bars(self, gpu: Gpu) -> str:
+        """Return why the engine does not run on a GPU, '' where it does or the GPU's maker is not known."""
+        if not self.vendors or not gpu.vendor or gpu.vendor in self.vendors:
+            return ""
+        return f"{self.title} runs on GPUs of {' and '.join(v.upper() for v in self.vendors)} alone"
 
     @property
     def newest(self) -> bool:
