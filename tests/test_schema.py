@@ -298,3 +298,9 @@ def test_figures_that_scripts_rely_on_are_explained(command: str) -> None:
         if kind.startswith("number") and not said and "*" not in field
     }
     assert not silent
+
+
+def test_a_page_of_a_schema_is_written_beside_it(run, tmp_path: Path) -> None:
+    page = tmp_path / "schema.html"
+    assert run("schema", "workload", "--html", page).out == run("schema", "workload").out
+    assert "queries_per_day" in page.read_text("utf-8")

@@ -3,7 +3,7 @@
 import click
 
 from kvplan.api.schema import schema
-from kvplan.cli.delivery import deliver
+from kvplan.cli.delivery import beside, deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import examples
 from kvplan.report.formats import Report
@@ -22,9 +22,11 @@ def command(kind: str | None, answer: str | None, form: str) -> None:
     from kvplan.report import schema as words
 
     document = schema(kind, answer=answer)
+    report = Report(lambda: words.page(document), lambda: words.document(document))
     if document.kind and form == TEXT:
         from kvplan.report.formats.json import indented
 
+        beside(report)
         click.echo(indented(document.shape))
         return
-    deliver(Report(lambda: words.page(document), lambda: words.document(document)), form)
+    deliver(report, form)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import kvplan
-from kvplan.cli.delivery import deliver
+from kvplan.cli.delivery import HTML, deliver
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.notebook import report
 from kvplan.cli.options import examples
@@ -76,7 +76,8 @@ def command(form: str) -> None:
 
     On a terminal it waits for a key between two of them; otherwise it asks nothing.
     """
-    step_by_step = form == TEXT and sys.stdout.isatty() and sys.stdin.isatty()
+    whole = bool(click.get_current_context().meta.get(HTML))  # a page holds all of them
+    step_by_step = form == TEXT and not whole and sys.stdout.isatty() and sys.stdin.isatty()
     if not step_by_step:
         deliver(Report(lambda: words.page(list(stops())), lambda: words.document(list(stops()))), form)
         return
