@@ -43,6 +43,7 @@ class Operator(NamedTuple):
     launches: Amount = 0.0  #: layers that launch them
     messages: Amount = 0.0  #: messages between GPUs
     message: Amount = 0.0  #: bytes of all messages [B]
+    ranks: Amount = 2.0  #: GPUs that send messages at once
     dense: Amount = 0.0  #: operations of dense 16-bit products among the rest: vectors rebuilt from a latent [FLOP]
     unpacks: Amount = 0.0  #: time that unpacking takes one of the GPU's processors alone [s]
     lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
@@ -275,14 +276,23 @@ def messages(model: ModelSpec, held: Weights, parallel: Parallel, tokens: Amount
         count = 2 * layers
         operators.append(
             Operator(
-                name="all-reduce", limit=NETWORK, messages=count + known.normed_across, message=count * ring * size
+                name="all-reduce",
+                limit=NETWORK,
+                messages=count + known.normed_across,
+                message=count * ring * size,
+                ranks=parallel.tensor * parallel.data,
             )
         )
     used = max((m.used for m in known.matrices if m.part == "experts"), default=0.0)
     if parallel.data > 1 and used:
         away = min(used, parallel.data) * (parallel.data - 1) / parallel.data
         count = 2 * known.layers["experts"]
-        operators.append(Operator(name="all-to-all", limit=NETWORK, messages=count, message=count * away * size))
+        operators.append(
+            Operator(
+                name="all-to-all", limit=NETWORK, messages=count, message=count * away * size,
+                ranks=parallel.tensor * parallel.data,
+            )
+        )  # fmt: skip
     if parallel.pipeline > 1:
         count = parallel.pipeline - 1
         operators.append(Operator(name="stage hand-over", limit=NETWORK, messages=count, message=count * size))
