@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import attended_at, attention, forward
+from kvplan.perf.serving import receiving
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -94,13 +95,14 @@ def simulate(
     A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
     """
     rng, c = random.Random(seed), machine.calibration
-    chunk, overhead, polls = int(c.chunk), float(c.request * c.pace), float(c.poll)
+    chunk, polls = int(c.chunk), float(c.poll)
     coming: list[tuple[float, int, Request]] = []
     at, drawn = 0.0, []
     while not drawn or len(drawn) < 1.02 * requests:
         session = draw(rng)
         at += rng.expovariate(rate / len(session))
         drawn += [(at + later, *rest) for later, *rest in session]
+    overhead = float(receiving(c, sum(total for _, total, _, _ in drawn) / len(drawn)))  # as a mean prompt has it
     for k, (at, total, cached, output) in enumerate(sorted(drawn)[:requests]):
         heapq.heappush(coming, (at + overhead, k, Request(arrived=at, total=total, read=cached, output=output)))
     arrived: set[int] = set()

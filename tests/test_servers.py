@@ -17,7 +17,7 @@ from kvplan.measuring.serving.load import in_a_run, link_of, load_of, measured_l
 from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
-from kvplan.perf.serving import serve, steps
+from kvplan.perf.serving import receiving, serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
 from kvplan.specs.serving_profile import Identity
 
@@ -234,7 +234,7 @@ def test_an_engine_that_stands_still_for_each_request_piles_them_up_too() -> Non
     c = many.calibrated(values)
     served = many.served(c)
     elsewhere, inside = many.ttft(served)
-    assert inside - elsewhere == pytest.approx(150 * 0.4 * (c.request * c.pace)[0])
+    assert inside - elsewhere == pytest.approx(150 * 0.4 * receiving(c, rows[0].prompt)[0])
     assert good(engine_version="0.20.1", source="of/AccelMark@1").occupied == 0.0
 
 

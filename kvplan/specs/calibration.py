@@ -85,6 +85,9 @@ TERMS = (
     _row("eager", OVERHEAD, 3e-6, 0.5, "the same in addition when a prompt is in the step", "s"),
     _row("step", OVERHEAD, 5e-4, 0.7, "an engine step, beside its kernels", "s"),
     _row("sequence", OVERHEAD, 2e-5, 0.8, "a sequence in a step: scheduling, sampling, output", "s"),
+    # 131,072 and 32,768 tokens, all of them in a prefix cache, took 0.80 and 0.25 s to the first token on a desktop's
+    # processor (LottoLottoLotto/4x3090-llm-benchmarks, vLLM 0.25): 5.6 us each; servers' are assumed twice as fast
+    _row("token", OVERHEAD, 3e-6, 0.6, "a token of a prompt: received, tokenised, hashed before its first step", "s"),
     _row("request", SCHEDULING, 0.025, 0.5, "a request, before its first step", "s"),
     _row("poll", SCHEDULING, 2.0, 0.8, "wait of a request among others for the scheduler", "steps"),
     _row("wait", SCHEDULING, 1.0, 0.5, "queueing behind other prompts, relative to M/D/1"),
