@@ -22,6 +22,8 @@ Amount = Any
 #: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
 WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
 
+#: keeps quotients of nothing finite
+TINY = 1e-30
 #: reads and writes of the hidden states in one layer (two norms, residuals, activations): an assumption that the fitted
 #: share `elements` corrects
 HIDDEN_PASSES = 8
@@ -62,8 +64,15 @@ def smaller(a: Amount, b: Amount) -> Amount:
 
 
 def touched(experts: int, used: float, tokens: Amount) -> Amount:
-    """Return the expected number of distinct experts `tokens` tokens pick, `used` each, at random. [expert]"""
-    return experts * (1 - (1 - used / experts) ** tokens)
+    """Return the expected number of distinct experts `tokens` tokens pick, `used` each. [expert]
+
+    Some are more popular: picks of an expert are a Poisson stream over the tokens, whose rate is exponentially
+    distributed over experts with mean x = used / (experts - used), so that 1 / (1 + tokens x) of them stay without, and
+    one token picks `used`. Measured popularities lie on both sides: of 256 experts of a Qwen3.6-35B the busiest of four
+    ranks had 1.35 times the mean on a B300 (ai-dynamo/aiconfigurator, 622 steps; 1.2 by this), and picks of 64 experts
+    of a Qwen1.5-MoE over whole texts an entropy of 5.88 of 6 bits (5.39 by this).
+    """
+    return tokens * used / larger(1.0 + (tokens - 1.0) * used / experts, TINY)
 
 
 def busiest(mean: Amount, variance: Amount, ranks: int) -> Amount:
