@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, weights
 from kvplan.perf.operators import attended_at, attention, forward
+from kvplan.perf.serving import receiving
 from kvplan.perf.step_time import operator_time, step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -113,7 +114,7 @@ def simulate(
     A request spends its overhead before it reaches the engine and, where others run, the scheduler's poll.
     """
     rng, c = random.Random(seed), machine.calibration
-    chunk, overhead, polls = int(c.chunk), float(c.request * c.pace), float(c.poll)
+    chunk, polls = int(c.chunk), float(c.poll)
     coming: list[tuple[float, int, Request]] = []
     at, drawn, sessions = 0.0, [], 0
     while not drawn or len(drawn) < 1.02 * requests:
@@ -121,6 +122,7 @@ def simulate(
         at += rng.expovariate(rate / len(session))
         drawn += [(at + later, *rest, sessions) for later, *rest in session]
         sessions += 1
+    overhead = float(receiving(c, sum(total for _, total, *_ in drawn) / len(drawn)))  # as a mean prompt has it
     for k, (at, total, cached, output, number) in enumerate(sorted(drawn)[:requests]):
         one = Request(arrived=at, total=total, read=cached, output=output, session=number)
         heapq.heappush(coming, (at + overhead, k, one))

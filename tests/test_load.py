@@ -8,6 +8,7 @@ import pytest
 from kvplan import catalog
 from kvplan.errors import Incompatible, SpecError
 from kvplan.kv.replica import Parallel
+from kvplan.perf.serving import receiving
 from kvplan.planning.load import at, at_concurrency, at_rate, broken, ladder, largest_concurrency, largest_rate, survey
 from kvplan.planning.replica import estimate
 from kvplan.planning.server import Server, server, timed
@@ -66,7 +67,7 @@ def test_one_request_alone_never_waits(s: Server) -> None:
     own = t.mixture.own[0]
     c = s.site.calibration
     if s.split is None:
-        assert p.ttft.mean == pytest.approx(c.request * c.pace + own, rel=1e-6)
+        assert p.ttft.mean == pytest.approx(receiving(c, s.prompt) + own, rel=1e-6)
         assert p.ttft.p50 == pytest.approx(p.ttft.p99, rel=1e-3) == pytest.approx(p.ttft.mean, rel=1e-3)
         assert p.tpot.p50 == pytest.approx(p.tpot.p99, rel=0.02)
 

@@ -163,10 +163,19 @@ def test_pipeline_stages_hand_over_hidden_states() -> None:
 
 @pytest.mark.parametrize(
     ("experts", "used", "tokens", "expected"),
-    [(8, 2, 1, 2.0), (256, 8, 1, 8.0), (128, 4, 10**6, 128.0), (4, 2, 2, 3.0), (8, 2, 0, 0.0)],
-)
+    [(8, 2, 1, 2.0), (256, 8, 1, 8.0), (128, 4, 10**6, 128.0), (4, 2, 2, 8 / 3), (8, 2, 0, 0.0), (8, 8, 0, 0.0),
+     (8, 8, 5, 8.0), (256, 8, 32, 130.03)],
+)  # fmt: skip
 def test_distinct_experts(experts: int, used: int, tokens: int, expected: float) -> None:
-    assert touched(experts, used, tokens) == pytest.approx(expected)
+    assert touched(experts, used, tokens) == pytest.approx(expected, rel=1e-4)
+
+
+def test_distinct_experts_are_those_of_streams_of_uneven_popularity() -> None:
+    """100,000 experts, of which a token picks one in 32, their rates drawn from an exponential distribution."""
+    rates = np.random.default_rng(1).exponential(1 / 31, 100_000)
+    for tokens in (1, 16, 256):
+        found = touched(100_000, 100_000 / 32, tokens)
+        assert found == pytest.approx(sum(1 - np.exp(-tokens * rates)), rel=0.01), tokens
 
 
 @given(st.integers(1, 512), st.floats(0.01, 1.0), st.floats(0, 1e5), st.floats(0, 1e5))
@@ -191,7 +200,7 @@ def test_deepseek_reads_the_experts_its_tokens_pick() -> None:
     assert one["experts"].bytes == pytest.approx(stored * 8 / 256)
     assert one["experts"].flops == pytest.approx(2 * 58 * 8 * 3 * 7168 * 2048)
     many = by_name(forward(DEEPSEEK, layout, held, Parallel(), decode=1e5, length=64))
-    assert many["experts"].bytes == pytest.approx(stored)
+    assert many["experts"].bytes == pytest.approx(stored, rel=1e-3)
     assert one["experts"].limit == EXPERTS and one["experts"].bits == 8
 
 
@@ -221,7 +230,7 @@ def test_expert_parallelism_is_as_even_as_slices_once_all_are_busy() -> None:
         by_name(forward(DEEPSEEK, layout, held, Parallel(tensor=8, expert=e), decode=1e6, length=64))["experts"]
         for e in (0, 8)
     )
-    assert whole.bytes == pytest.approx(sliced.bytes) and whole.flops == pytest.approx(sliced.flops, rel=0.01)
+    assert whole.bytes == pytest.approx(sliced.bytes, rel=1e-3) and whole.flops == pytest.approx(sliced.flops, rel=0.01)
     few = by_name(forward(DEEPSEEK, layout, held, Parallel(tensor=8, expert=8), decode=4.0, length=64))["experts"]
     assert few.bytes <= held.total / 8
 

@@ -17,7 +17,7 @@ from kvplan.measuring.serving.load import in_a_run, link_of, load_of, measured_l
 from kvplan.measuring.serving.predict import PredictedRow, predict, roofline
 from kvplan.measuring.serving.reading import read_server
 from kvplan.measuring.serving.rows import OPEN, Refused, ServerRow
-from kvplan.perf.serving import serve, steps
+from kvplan.perf.serving import receiving, serve, steps
 from kvplan.specs.eras import era_of, launch_of, release_of
 from kvplan.specs.serving_profile import Identity
 
@@ -189,6 +189,29 @@ def test_a_row_whose_hits_nobody_counted_tells_nothing_of_prompts() -> None:
     assert isinstance(counted, ServerRow) and counted.ttft == 0.09
 
 
+def test_ranks_inside_a_tensor_parallel_group_are_not_counted_twice() -> None:
+    command = "python3 -m sglang.launch_server --tp-size 8 --dp-size 8 --enable-dp-attention"
+    known = {"model": "deepseek-v3", "engine": "sglang", "tp": "8", "attention_dp": "8", "gpu": "h200"}
+    assert good(**known).parallel.gpus == 64
+    inside = good(**known, note=command).parallel
+    assert (inside.gpus, inside.tensor, inside.data) == (8, 1, 8)
+    assert good(**{**known, "attention_dp": "1"}, note=command).parallel.tensor == 8
+
+
+def test_a_row_of_one_of_two_servers_or_of_another_model_than_its_file_tells_nothing() -> None:
+    def reason(**changes: str) -> str:
+        known = {**ROW, "ttft_ms": "90", "tpot_ms": "20", **changes}
+        found = read_server(known, 2, catalog.model, catalog.gpu, True)
+        return found.reason if isinstance(found, Refused) else ""
+
+    assert "baseline on another engine" in reason(note="section: Other Benchmark Cases; cmd: vllm serve x")
+    path = "someone/benchmarks@0123:docs/{}/h100.md"
+    assert "a file about qwen3-8b, and the row is of llama3.1-8b" in reason(source=path.format("qwen3-8b"))
+    assert not reason(source=path.format("llama3.1-8b")) and not reason(source=path.format("results"))
+    predicted = read_server({**ROW, "source": path.format("qwen3-8b")}, 2, catalog.model, catalog.gpu, False)
+    assert isinstance(predicted, ServerRow)
+
+
 def test_prompts_that_come_faster_than_they_are_read_pile_up() -> None:
     """The k-th of them waits k times what reading one takes longer than the next takes to come: 150 on average."""
     known = {"arrival": "poisson", "concurrency": "", "requests": "300", "lengths": "data", "isl": "2000", "osl": "20",
@@ -211,7 +234,7 @@ def test_an_engine_that_stands_still_for_each_request_piles_them_up_too() -> Non
     c = many.calibrated(values)
     served = many.served(c)
     elsewhere, inside = many.ttft(served)
-    assert inside - elsewhere == pytest.approx(150 * 0.4 * (c.request * c.pace)[0])
+    assert inside - elsewhere == pytest.approx(150 * 0.4 * receiving(c, rows[0].prompt)[0])
     assert good(engine_version="0.20.1", source="of/AccelMark@1").occupied == 0.0
 
 

@@ -26,6 +26,7 @@ from kvplan.perf.operators import (
 )
 from kvplan.perf.step_time import bound, device_time, hosting, operator_time, overhead, overlapped, reach, step_time
 from kvplan.specs.calibration import ALL, CACHE4, CACHE8, COUNTS, KERNELS, Calibration, Range
+from kvplan.specs.serving_profile import Identity, calibration
 
 TERA = 1e12
 #: round numbers: 4 TB/s, 1000 TFLOP/s at 16 bits, nothing else takes time
@@ -97,6 +98,27 @@ def test_messages_cost_a_start_and_their_bytes() -> None:
     c = BARE.moved(message=5e-6)
     assert operator_time(sent, c) == pytest.approx(160 * 5e-6 + 1e-3)
     assert bound(sent, c) == "network" and reach(sent, c) == pytest.approx(1e-3 / 1.8e-3)
+
+
+def test_gpus_that_pcie_joins_share_it() -> None:
+    """512 MiB on 8 L40S took 649 ms and on 2 of them 26.7 ms (NCCL 2.27): 0.175 and 0.63 of a part of 32 GB/s."""
+    l40s = catalog.calibration(catalog.gpu("l40s")).moved(message=0.0, pace=1.0)
+    for ranks, share, measured in ((8, 0.175, 0.649), (2, 0.63, 0.0267)):
+        o = Operator(name="x", limit=NETWORK, message=2 * (ranks - 1) / ranks * 536.9e6, ranks=ranks)
+        assert operator_time(o, l40s.moved(link=share * 32e9)) == pytest.approx(measured, rel=0.05)
+    many = Operator(name="x", limit=NETWORK, message=1e9, ranks=8)
+    assert operator_time(many, BARE) == operator_time(many._replace(ranks=2), BARE)
+
+
+def test_messages_that_cross_pcie_take_longer_to_start_and_their_own_share() -> None:
+    apart, joined = (catalog.calibration(catalog.gpu(name)) for name in ("l40s", "h100"))
+    values = {"link": 0.5, "bridge": 0.2, "message": 4e-6}
+    assert (apart.bridged, joined.bridged) == (1, 0)
+    known = {**catalog.serving_profile().values(Identity(gpu="", engine="vllm")), **values}
+    common = {"engine": "vllm", "mixes": 1.0, "tpot": BARE.tpot, "ttft": BARE.ttft, "name": "", "tier": ""}
+    pcie, nvlink = (calibration(known, gpu=catalog.gpu(name), **common) for name in ("l40s", "h100"))
+    assert (pcie.link, pcie.message) == (pytest.approx(0.2 * 32e9), pytest.approx(12e-6))
+    assert (nvlink.link, nvlink.message) == (pytest.approx(0.5 * 450e9), pytest.approx(4e-6))
 
 
 def test_launches_add_and_more_so_beside_prompts() -> None:

@@ -12,7 +12,7 @@ from kvplan.specs.calibration import Calibration
 
 Array = Any
 #: the amounts of every operator, and those that few have
-FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message")
+FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message", "ranks")
 FEW = ("dense", "unpacks", "lags", "fixed", "fetched")
 #: width of the operands of an operator a pass does not have [bit]
 NONE_BITS = 16.0

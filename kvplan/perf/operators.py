@@ -22,6 +22,8 @@ Amount = Any
 #: what an operator's bytes and FLOPs are limited by: see perf/step_time.py
 WEIGHTS, EXPERTS, CACHE, PROMPT, NETWORK, ELEMENTS = "weights", "experts", "cache", "prompt", "network", "elements"
 
+#: keeps quotients of nothing finite
+TINY = 1e-30
 #: reads and writes of the hidden states in one layer (two norms, residuals, activations): an assumption that the fitted
 #: share `elements` corrects
 HIDDEN_PASSES = 8
@@ -43,6 +45,7 @@ class Operator(NamedTuple):
     launches: Amount = 0.0  #: layers that launch them
     messages: Amount = 0.0  #: messages between GPUs
     message: Amount = 0.0  #: bytes of all messages [B]
+    ranks: Amount = 2.0  #: GPUs that send messages at once
     dense: Amount = 0.0  #: operations of dense 16-bit products among the rest: vectors rebuilt from a latent [FLOP]
     unpacks: Amount = 0.0  #: time that unpacking takes one of the GPU's processors alone [s]
     lags: Amount = 0.0  #: time that unpacking takes at the least, however many sequences a step has [s]
@@ -61,8 +64,15 @@ def smaller(a: Amount, b: Amount) -> Amount:
 
 
 def touched(experts: int, used: float, tokens: Amount) -> Amount:
-    """Return the expected number of distinct experts `tokens` tokens pick, `used` each, at random. [expert]"""
-    return experts * (1 - (1 - used / experts) ** tokens)
+    """Return the expected number of distinct experts `tokens` tokens pick, `used` each. [expert]
+
+    Some are more popular: picks of an expert are a Poisson stream over the tokens, whose rate is exponentially
+    distributed over experts with mean x = used / (experts - used), so that 1 / (1 + tokens x) of them stay without, and
+    one token picks `used`. Measured popularities lie on both sides: of 256 experts of a Qwen3.6-35B the busiest of four
+    ranks had 1.35 times the mean on a B300 (ai-dynamo/aiconfigurator, 622 steps; 1.2 by this), and picks of 64 experts
+    of a Qwen1.5-MoE over whole texts an entropy of 5.88 of 6 bits (5.39 by this).
+    """
+    return tokens * used / larger(1.0 + (tokens - 1.0) * used / experts, TINY)
 
 
 def busiest(mean: Amount, variance: Amount, ranks: int) -> Amount:
@@ -275,14 +285,23 @@ def messages(model: ModelSpec, held: Weights, parallel: Parallel, tokens: Amount
         count = 2 * layers
         operators.append(
             Operator(
-                name="all-reduce", limit=NETWORK, messages=count + known.normed_across, message=count * ring * size
+                name="all-reduce",
+                limit=NETWORK,
+                messages=count + known.normed_across,
+                message=count * ring * size,
+                ranks=parallel.tensor * parallel.data,
             )
         )
     used = max((m.used for m in known.matrices if m.part == "experts"), default=0.0)
     if parallel.data > 1 and used:
         away = min(used, parallel.data) * (parallel.data - 1) / parallel.data
         count = 2 * known.layers["experts"]
-        operators.append(Operator(name="all-to-all", limit=NETWORK, messages=count, message=count * away * size))
+        operators.append(
+            Operator(
+                name="all-to-all", limit=NETWORK, messages=count, message=count * away * size,
+                ranks=parallel.tensor * parallel.data,
+            )
+        )  # fmt: skip
     if parallel.pipeline > 1:
         count = parallel.pipeline - 1
         operators.append(Operator(name="stage hand-over", limit=NETWORK, messages=count, message=count * size))

@@ -228,7 +228,8 @@ class Mixture:
         service = mean(self.classes, self.service)
         squared = mean(self.classes, [x * x for x in self.service]) / larger(service * service, TINY**2)
         own = mean(self.classes, self.own)
-        return PromptTimes(own=own, extra=extra, service=service, squared=squared)
+        whole = mean(self.classes, [k.total for k in self.classes])
+        return PromptTimes(own=own, extra=extra, service=service, squared=squared, whole=whole)
 
     def moment(self, power: int) -> Amount:
         """Return a moment of the time for which a prompt keeps others waiting. [s^power]"""

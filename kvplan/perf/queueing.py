@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates, mean, mixture
-from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company
+from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
 from kvplan.specs.calibration import Calibration
 
 #: halvings of a percentile's bisection; of that before a root is found on straight lines, and those lines
@@ -76,7 +76,7 @@ def served_at(load: Load, s: PromptSteps, c: Calibration, m: Mixture, rate: Amou
     busy = smaller(rate * extra, BUSIEST)
     even = load.output * s.decode / (1 - busy)
     polled, arriving = c.poll * s.decode * others, others * s.decode / 2
-    ttft = c.request * c.pace + polled + arriving + own + queue
+    ttft = receiving(c, times.whole) + polled + arriving + own + queue
     return Served(
         ttft=ttft,
         tpot=(even + load.short * (decodes - even)) / load.output,
@@ -363,7 +363,7 @@ def first_token(
     much shorter as that is often.
     """
     queue = prompt_wait(m, served, c, load, burstiness)
-    fixed = c.request * c.pace + served.polled + served.arriving
+    fixed = receiving(c, m.times.whole) + served.polled + served.arriving
     if burstiness is None:
         return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
     shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))

@@ -63,6 +63,7 @@ class Load:
     open: Amount = 0.0  #: 1: requests come at a rate of their own
     short: Amount = 1.0  #: mean of 1 / output times the mean output: what short answers make of a delay all share
     recv_interval: Amount = 1.0  #: decode steps from one look of the scheduler for new requests to the next
+    cached: Amount = 0.0  #: further tokens of the mean prompt that a prefix cache holds [token]
     hold: Amount = 0.0  #: decode steps for which a prompt is held for others to be read with it
 
 
@@ -160,6 +161,7 @@ class PromptTimes:
     extra: Amount  #: time one prompt takes from all others [s]
     service: Amount  #: time for which a prompt keeps others waiting [s]
     squared: Amount  #: second moment of `service` over its squared mean, 1 where all are alike
+    whole: Amount  #: mean prompt as it is sent, with what a cache holds of it [token]
 
 
 def alike(load: Load, s: Steps, c: Calibration) -> PromptTimes:
@@ -172,7 +174,7 @@ def alike(load: Load, s: Steps, c: Calibration) -> PromptTimes:
     extra = crowded * smaller(extra, budget) + (1.0 - crowded) * extra
     shared = c.mixes * company(load)
     own = (shared * s.mixed + (1.0 - shared) * s.alone) * load.chunks
-    return PromptTimes(own=own, extra=extra, service=extra, squared=1.0)
+    return PromptTimes(own=own, extra=extra, service=extra, squared=1.0, whole=load.prompt + load.cached)
 
 
 def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = None) -> Served:
@@ -206,7 +208,7 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
     whole = load.static
     begun = smaller((load.waves > 0) / (load.waves + (load.waves <= 0)), 1.0) * (1.0 - whole)
     steady = arriving + polled + queue + clump
-    request = c.request * c.pace
+    request = receiving(c, known.whole)
     batched = larger(batch * batched_prompt(load, s, c), own)
     ttft = request + whole * batched + begun * (first + looks) + (1 - begun - whole) * steady
     slot = ttft - request
@@ -233,6 +235,11 @@ def serve(load: Load, s: Steps, c: Calibration, prompts: PromptTimes | None = No
         polled=polled * (1.0 - whole),
         median=usual * middle + (1.0 - usual) * ttft + waits,
     )
+
+
+def receiving(c: Calibration, prompt: Amount) -> Amount:
+    """Return what a request takes beside its steps: once, and for every token of its prompt, cached or not. [s]"""
+    return (c.request + c.token * prompt) * c.pace
 
 
 def _log(amount: Amount) -> Amount:

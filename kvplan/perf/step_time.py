@@ -33,8 +33,8 @@ def computing(o: Operator, c: Calibration) -> Amount:
 
 
 def sending(o: Operator, c: Calibration) -> Amount:
-    """Return how long its messages take. [s]"""
-    return o.messages * c.message + o.message / c.link
+    """Return how long its messages take; GPUs that PCIe joins share what two of them have. [s]"""
+    return o.messages * c.message + o.message / c.link * (o.ranks / 2) ** c.bridged
 
 
 def launching(o: Operator, c: Calibration, prompts: bool) -> Amount:
@@ -100,6 +100,6 @@ def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:
 
 def reach(o: Operator, c: Calibration, prompts: bool = False) -> float:
     """Return how much of its time is spent at the limit that binds: 1 when nothing else adds to it."""
-    best = o.message / c.link if o.limit == NETWORK else max(moving(o, c), computing(o, c))
+    best = o.message / c.link * (o.ranks / 2) ** c.bridged if o.limit == NETWORK else max(moving(o, c), computing(o, c))
     time = operator_time(o, c, prompts)
     return float(best * c.pace / time) if time else 0.0

@@ -13,7 +13,7 @@ from kvplan.errors import SpecError
 from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
-from kvplan.perf.serving import BUSIEST
+from kvplan.perf.serving import BUSIEST, receiving
 from kvplan.planning.estimate import warnings
 from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
@@ -119,7 +119,7 @@ def disaggregated(s: Server, t: RankTimes, rate: float, burstiness: float | None
     chance = max(busy ** (sqrt(2 * (ranks + 1)) - 1), TINY)
     scale = 1.0 if burstiness is None else variation(m, burstiness)
     waits = c.wait * each * m.times.squared * chance / (2 * ranks * (1 - busy)) * scale
-    fixed = c.request * c.pace + (c.poll + 0.5) * t.steps.decode + s.transfer
+    fixed = receiving(c, m.times.whole) + (c.poll + 0.5) * t.steps.decode + s.transfer
     return FirstToken(fixed=fixed, mixture=m, queue=Wait(chance=chance, mean=waits), memory=memory, behind=waits)
 
 
@@ -145,7 +145,7 @@ def point(
     price = s.site.price
     usd = price.price * s.gpus / rate if price else None
     average, queue = tpot_of(s, t), None if burstiness is None else first.queue
-    ttft, before = float(first.mean), s.site.calibration.request * s.site.calibration.pace
+    ttft, before = float(first.mean), receiving(s.site.calibration, float(t.mixture.times.whole))
 
     def tpot(share: float) -> float:
         z = NormalDist().inv_cdf(share)

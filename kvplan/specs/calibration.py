@@ -77,11 +77,17 @@ TERMS = (
     _row("prompt", HARDWARE, 0.52, 0.1, "of the 16-bit matrix rate, attention of prompts", of="wide"),
     _row("elements", HARDWARE, 0.5, 0.5, "of the memory bandwidth, norms and activations", of="bandwidth"),
     _row("link", HARDWARE, 0.5, 0.5, "of the link's one-way bandwidth, all-reduce", of="link"),
+    # 457 measured collectives of the same source: two L40S, which no NVLink joins, reach 0.63 of it, and eight 0.18 of
+    # the quarter that each has then
+    _row("bridge", HARDWARE, 0.33, 0.6, "of PCIe's one-way bandwidth, all-reduce of two GPUs that share it", of="link"),
     _row("message", OVERHEAD, 8e-6, 0.5, "a message between GPUs", "s"),
     _row("kernel", OVERHEAD, 3.5e-6, 0.4, "a small kernel inside a decode step", "s"),
     _row("eager", OVERHEAD, 3e-6, 0.5, "the same in addition when a prompt is in the step", "s"),
     _row("step", OVERHEAD, 5e-4, 0.7, "an engine step, beside its kernels", "s"),
     _row("sequence", OVERHEAD, 2e-5, 0.8, "a sequence in a step: scheduling, sampling, output", "s"),
+    # 131,072 and 32,768 tokens, all of them in a prefix cache, took 0.80 and 0.25 s to the first token on a desktop's
+    # processor (LottoLottoLotto/4x3090-llm-benchmarks, vLLM 0.25): 5.6 us each; servers' are assumed twice as fast
+    _row("token", OVERHEAD, 3e-6, 0.6, "a token of a prompt: received, tokenised, hashed before its first step", "s"),
     _row("request", SCHEDULING, 0.025, 0.5, "a request, before its first step", "s"),
     _row("poll", SCHEDULING, 2.0, 0.8, "wait of a request among others for the scheduler", "steps"),
     _row("wait", SCHEDULING, 1.0, 0.5, "queueing behind other prompts, relative to M/D/1"),
@@ -115,6 +121,10 @@ ALL = (
     *(_row(COUNTS[part], COUNT, count, KERNEL_WIDTH, f"kernels a layer for {part}") for part, count in KERNELS.items()),
 )
 TERM = {term.name: term for term in ALL}
+
+#: how much longer a message takes where GPUs cannot write into each other's memory, and NCCL passes it around a
+#: ring: 8, 12 and 23 us on 2, 4 and 8 L40S, against 2.4 to 5 us of the engines' own kernels on H100 (the same source)
+RING_MESSAGE = 3.0
 
 #: narrow caches against 16-bit ones: bytes saved are not time saved in full. fp8 speeds decode attention up 1.05 to
 #: 1.95 times, by engine (kernel rows of ai-dynamo/aiconfigurator): 0.85 makes it 1.7, an assumption, since end-to-end
@@ -155,6 +165,7 @@ class Calibration:
     chunk: Amount  #: prompt tokens that one step takes [token]
     tpot: Range  #: 80 % interval of TPOT
     ttft: Range  #: 80 % interval of TTFT
+    bridged: Amount = 0.0  #: 1 where messages cross PCIe, which the GPUs of a replica share
     processors: Amount = 100.0  #: the GPU's streaming multiprocessors, or compute units
     launch: Amount = 0.0  #: host time to launch a kernel without CUDA graphs [s]
     narrowed: bool = True  #: whether narrow caches read at a lower rate (CACHE8, CACHE4)

@@ -39,6 +39,11 @@ class Gpu:
         """Matrix rate for 16-bit operands. [FLOP/s]"""
         return self.bf16 or self.fp16
 
+    @property
+    def bridged(self) -> float:
+        """1 where messages between GPUs cross PCIe and the host, as no link of their own joins them, else 0."""
+        return float(self.link_kind == "PCIe")
+
     def rate(self, bits: float) -> float:
         """Return the matrix rate for operands of so many bits. [FLOP/s]
 

@@ -11,7 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvplan.specs.calibration import ALL, HARDWARE, OVERHEAD, SCHEDULING, TERM, Amount, Calibration, Range, Term
+from kvplan.specs.calibration import (
+    ALL,
+    HARDWARE,
+    OVERHEAD,
+    RING_MESSAGE,
+    SCHEDULING,
+    TERM,
+    Amount,
+    Calibration,
+    Range,
+    Term,
+)
 from kvplan.specs.eras import era_moves, era_of, launch_of, release_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
@@ -60,9 +71,9 @@ LEVELS = (
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
-        named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4},
+        named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4, "bridge": 0.4},
     ),
-    Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8}),
+    Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8, "bridge": 0.3}),
     Level(name="sweeps", named={"pace": 0.055, "poll": 0.8, "request": 0.6, "burst": 0.6}),
 )
 
@@ -164,14 +175,19 @@ class Identity:
 def calibration(
     values: Mapping[str, Amount], *, gpu: Gpu | Any, engine: str, mixes: Amount, tpot: Range, ttft: Range, **note: Any
 ) -> Calibration:
-    """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits."""
+    """Return effective rates: shares times the GPU's datasheet. A width the GPU cannot multiply runs at 16 bits.
+
+    Where messages cross PCIe, `link` is the share of it that `bridge` says.
+    """
     reached = {t.name: values[t.name] * (figure(gpu, t.of) if t.of else 1.0) for t in ALL}
     lacks8, lacks4 = (0.0 + (figure(gpu, of) == 0.0) for of in ("fp8", "fp4"))
     reached["rate8"] = reached["rate8"] + lacks8 * reached["rate16"]
     reached["rate4"] = reached["rate4"] + lacks4 * reached["rate16"]
+    reached["link"] = (1 - gpu.bridged) * reached["link"] + gpu.bridged * reached["bridge"]
+    reached["message"] = reached["message"] * (1 + gpu.bridged * (RING_MESSAGE - 1))
     return Calibration(
         engine=engine, reached=reached, unpacks8=lacks8, unpacks4=lacks4, mixes=mixes, chunk=CHUNK, tpot=tpot,
-        ttft=ttft, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
+        ttft=ttft, bridged=gpu.bridged, processors=getattr(gpu, "sms", None) or PROCESSORS, **note,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ class GpuArrays:
     fp8: Any  #: 8-bit matrix rate [FLOP/s, row]
     fp4: Any  #: 4-bit matrix rate [FLOP/s, row]
     link: Any  #: one-way bandwidth between a replica's GPUs [B/s, row]
+    bridged: Any  #: 1 where their messages cross PCIe [row]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,14 +19,35 @@ WORDED = {
 #: prefixes were found in a cache, and nobody counted how much of a prompt
 UNCOUNTED = re.compile(r"\bprefix hits \(|\bmost of the prompt is reused", re.IGNORECASE)
 
+#: SGLang's attention data parallelism, whose ranks are inside the tensor-parallel group
+INSIDE = re.compile(r"--enable-dp-attention\b")
+
+#: sections in which rows of a baseline on another engine stand beside those of the command that all of them name
+MIXED = re.compile(r"\bOther Benchmark Cases\b")
+
 
 def with_noted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row's columns with what its note says besides; a column that is filled counts before its note."""
     note = str(values.get("note") or "")
     found = {column: match[1] for column, words in WORDED.items() if (match := words.search(note))}
-    return {**found, **{column: value for column, value in values.items() if column not in found or value}}
+    read = {**found, **{column: value for column, value in values.items() if column not in found or value}}
+    tensor, ranks = (str(values.get(column) or "") for column in ("tp", "attention_dp"))
+    if INSIDE.search(note) and tensor == ranks:  # GPUs are tp x attention_dp: those of one group were counted twice
+        read["tp"] = "1"
+    return read
 
 
 def uncounted_hits(values: Mapping[str, Any]) -> bool:
     """Return whether a row's prompts were partly in a prefix cache, by how much nobody says."""
     return bool(UNCOUNTED.search(str(values.get("note") or ""))) and not values.get("prefix_hit")
+
+
+def mixed(values: Mapping[str, Any]) -> bool:
+    """Return whether a row's note stands for rows of two servers, of which nothing says whose it is."""
+    return bool(MIXED.search(str(values.get("note") or "")))
+
+
+def folder_named(source: str) -> str:
+    """Return what the folder of the file that a row is from is called, '' where it says none."""
+    _, _, path = source.partition(":")
+    return "".join(path.split("/")[-2:-1])

@@ -152,8 +152,8 @@ def open_loop_load(row: ServerRow, engine: Engine, profile: ServingProfile) -> R
 def _served(pairs: Sequence[Pair], terms: Mapping[str, Any], ideal: bool = False) -> tuple[RowArrays, Served]:
     arrays = side_by_side([row for row, _ in pairs], [load for _, load in pairs])
     c = arrays.calibrated(terms)
-    if ideal:  # narrow caches are read as fast as wide ones, and the host costs nothing
-        c = replace(c, narrowed=False, launch=0.0)
+    if ideal:  # narrow caches are read as fast as wide ones, the host costs nothing, and nobody shares PCIe
+        c = replace(c, narrowed=False, launch=0.0, bridged=0.0)
     with np.errstate(all="ignore"):
         return arrays, arrays.served(c)
 

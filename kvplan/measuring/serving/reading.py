@@ -10,12 +10,13 @@ from kvplan.architectures.formats import FORMATS, UPLOADED, WeightFormat, format
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
-from kvplan.measuring.serving.noted import uncounted_hits, with_noted
+from kvplan.measuring.serving.noted import folder_named, mixed, uncounted_hits, with_noted
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
 from kvplan.specs.eras import Setting, era_of, recipe_of
 from kvplan.specs.hardware import Gpu
 from kvplan.specs.model import ModelSpec
+from kvplan.specs.serving_profile import family
 from kvplan.units import GIB, parse
 
 #: columns every end-to-end row has; the others may be missing or empty
@@ -57,6 +58,7 @@ BPW = re.compile(r"(\d{1,2}(?:\.\d+)?) ?bpw")
 #: a model's folder in a cache of the hub
 CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+?)/snapshots/[0-9a-f]+$")
 #: why a row tells nothing
+MIXED_SERVERS = "its section has rows of a baseline on another engine under the same command; nothing tells them apart"
 UNCOUNTED_HITS = "prompts were partly in a prefix cache, by how much nobody counted; write it as prefix_hit, 0 to 1"
 #: what a drafted token adds to a step: its draft, and its verification
 DRAFTED = 0.12
@@ -116,8 +118,9 @@ def _server(
     load, unusual = load_columns(entry, arrival, spec)
     scheduler, scheduled = scheduler_of(entry, spec, device, engine, parallel)
     times: dict[str, Any] = times_of(entry) if measured else {}
-    if measured and uncounted_hits(entry.values):
-        times = of_answers(times, load)
+    if measured:
+        check_origin(entry, spec, model)
+        times = of_answers(times, load) if uncounted_hits(entry.values) else times
     return ServerRow(
         line=line,
         model=spec,
@@ -221,6 +224,19 @@ def times_of(entry: RawRow) -> dict[str, Any]:
     if not any(times.values()):
         raise SpecError(f"{TPOT}: is empty, and so is {TTFT}")
     return times
+
+
+def check_origin(entry: RawRow, spec: ModelSpec, model: Callable[[str], ModelSpec]) -> None:
+    """Raise SpecError where what a row says of its origin contradicts it, or cannot tell it from another server's."""
+    if mixed(entry.values):
+        raise SpecError(MIXED_SERVERS)
+    place = folder_named(entry.text("source"))
+    try:
+        other = model(place) if place else spec
+    except KvplanError:
+        return  # the folder is called by no model
+    if family(other) != family(spec):
+        raise SpecError(f"source: is a file about {other.name}, and the row is of {spec.name}")
 
 
 def of_answers(times: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, Any]:
