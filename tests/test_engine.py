@@ -153,6 +153,12 @@ def test_more_sequences_than_state_pages_keep_the_engine_from_starting() -> None
     assert not asked("qwen3-32b", "32k", weights="fp8", gpu="h100").reason
 
 
+def test_the_pages_that_refuse_sequences_are_those_of_the_engine() -> None:
+    """Qwen3.6-27B-FP8 on one H100, utilisation 0.95: 856 blocks (vllm-project/recipes#551, June 2026)."""
+    found = asked("qwen3.6-27b", "256k", weights="fp8", gpu="h100", utilization=0.95, engine="vllm@0.22")
+    assert found.budget.paging.slots(found.budget.kv_cache) == pytest.approx(856, rel=0.02)
+
+
 def test_uneven_stages_divide_the_cache_by_layers() -> None:
     """Qwen3-30B-A3B at 262,144 tokens: 24.0 GiB (vllm-project/vllm#34076), 8 and 16 on stages of 16 and 32 layers."""
     found = asked("qwen3-30b-a3b", 262_144, pp_layers="16,32", gpu="h200")
