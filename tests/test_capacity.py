@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -52,6 +53,13 @@ def test_more_gpus_serve_more_and_tighter_limits_less() -> None:
     few, many = (kvplan.capacity("chat", "llama3.1-8b", "h100", n, on=ON).queries_per_day for n in (2, 8))
     tight = kvplan.capacity("chat", "llama3.1-8b", "h100", 8, ttft="300ms", on=ON).queries_per_day
     assert 2 * few < many and tight <= many
+
+
+@pytest.mark.slow
+def test_twice_the_gpus_serve_at_least_twice_as_much() -> None:
+    """Replicas of the same load keep the same limits: nothing is lost between the loads that a search tries."""
+    served = [kvplan.capacity("rag", "llama3.1-8b", "h100", n, on=ON, spares=0).queries_per_day for n in (2, 4, 8, 16)]
+    assert all(2 * few <= many * 1.001 for few, many in pairwise(served)), served
 
 
 def test_what_fits_nowhere_says_so() -> None:

@@ -11,6 +11,8 @@ from kvplan.perf.step_time import device_time, hosting
 from kvplan.specs.calibration import Calibration
 
 Array = Any
+#: of arrays, element by element
+maximum, minimum, exponentials = np.maximum, np.minimum, np.exp
 #: the amounts of every operator, and those that few have
 FIELDS = ("bytes", "flops", "bits", "launches", "messages", "message", "ranks")
 FEW = ("dense", "unpacks", "lags", "fixed", "fetched")
@@ -35,7 +37,7 @@ def stack(lists: Sequence[Sequence[Operator]], loads: int | None = None) -> list
             for f in (*FIELDS, *FEW):
                 amount = getattr(o, f)
                 if f not in columns:
-                    if not np.any(amount):
+                    if not (np.any(amount) if np.ndim(amount) else amount):
                         continue
                     columns[f] = np.zeros(size)
                 if loads is not None and np.ndim(amount) and columns[f].shape[1] == 1:
@@ -77,3 +79,8 @@ def alike_rows(
             made.append(make(row))
         at.append(place)
     return np.array(at), made
+
+
+def below(values: Sequence[Any]) -> Array:
+    """Return numbers, or arrays of one shape, below each other."""
+    return np.stack(np.broadcast_arrays(*[np.atleast_1d(value) for value in values]))

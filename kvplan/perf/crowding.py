@@ -6,7 +6,7 @@ requests leave one by one at the rate of n tokens a step, whose time grows with 
 arrays of one shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, erf, log
 
@@ -17,6 +17,8 @@ from kvplan.perf.serving import BUSIEST, Load, Served
 
 #: slots up to which requests are counted one by one, and the stretches that more of them are cut into
 EACH, STRETCHES = 128, 24
+#: elements of an array up to which its arithmetic takes no longer than its call
+AT_ONCE = 4096
 #: squared coefficient of variation of waits for memory: what blocked requests of simulated replicas had, at 70 to 85 %
 #: of the largest rate 0.52 to 0.59 (benchmarks/NOTES.md)
 SPREAD = 0.6
@@ -126,13 +128,26 @@ def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tup
     last, behind = 1.0 + 0.0 * slots, 0.0 * slots
     total, running = last, behind
     most = slots if isinstance(slots, float | int) else slots.max() if slots.size else 0
-    for n in range(min(ceil(most), EACH)):
+    levels = range(min(ceil(most), EACH))
+    for n, rate in zip(levels, rates(levels, slots, leaving), strict=True):
         there = 1.0 * (n < slots)
-        following = s.rate * (last + s.more * behind) / leaving(smaller(n + 1.0, slots))
+        following = s.rate * (last + s.more * behind) / rate
         behind = there * (s.again * behind + last) + (1 - there) * behind
         last = there * following + (1 - there) * last
         total, running = total + there * last, running + there * (n + 1) * last
     return total, last, behind, running
+
+
+def rates(levels: range, slots: Amount, leaving: Callable[[Amount], Amount]) -> Iterator[Amount]:
+    """Yield the rate at which requests leave above each level, of small arrays several levels at once."""
+    if isinstance(slots, float | int):
+        yield from (leaving(smaller(n + 1.0, slots)) for n in levels)
+        return
+    from kvplan.perf.arrays import below
+
+    each = max(AT_ONCE // max(slots.size, 1), 1)
+    for first in range(0, len(levels), each):
+        yield from leaving(smaller(below([n + 1.0 for n in levels[first : first + each]]), slots))
 
 
 def estimated(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:

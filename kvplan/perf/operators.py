@@ -7,7 +7,7 @@ raise to powers, so that one reading of the physics serves one plan, a search ov
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import log
+from math import exp, log
 from typing import Any, NamedTuple
 
 from kvplan.kv.layout import Group, KVLayout
@@ -55,12 +55,29 @@ class Operator(NamedTuple):
 
 def larger(a: Amount, b: Amount) -> Amount:
     """Return the larger of two amounts, element by element."""
-    return (a + b + abs(a - b)) / 2
+    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
+        from kvplan.perf.arrays import maximum
+
+        return maximum(a, b)
+    return a if a >= b else b
 
 
 def smaller(a: Amount, b: Amount) -> Amount:
     """Return the smaller of two amounts, element by element."""
-    return (a + b - abs(a - b)) / 2
+    if getattr(a, "ndim", 0) or getattr(b, "ndim", 0):
+        from kvplan.perf.arrays import minimum
+
+        return minimum(a, b)
+    return a if a <= b else b
+
+
+def exponential(x: Amount) -> Amount:
+    """Return e to the power of an amount, element by element."""
+    if getattr(x, "ndim", 0):
+        from kvplan.perf.arrays import exponentials
+
+        return exponentials(x)
+    return exp(x)
 
 
 def touched(experts: int, used: float, tokens: Amount) -> Amount:

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
-from math import e as EULER
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.operators import Amount, Attended, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.operators import Amount, Attended, Operator, attended_at, exponential, forward, larger, smaller
 from kvplan.perf.operators import attention as attention_of
 from kvplan.perf.serving import Load, PromptTimes, Steps, company
 from kvplan.perf.step_time import device_time, step_time
@@ -79,7 +78,7 @@ def longer_prompt(classes: Sequence[PromptClass], z: float) -> Amount:
     average = sum(k.weight * k.total for k in some) / whole
     squared = sum(k.weight * k.total**2 for k in some) / whole / (average * average)
     sigma = logarithm(larger(squared, 1.0)) ** 0.5
-    return EULER ** (z * sigma - sigma * sigma / 2) - 1
+    return exponential(z * sigma - sigma * sigma / 2) - 1
 
 
 def slots_shared(
@@ -263,6 +262,16 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
 def slim(s: PromptSteps) -> Steps:
     """Return the steps as `serve` needs them beside the means of prompts that differ."""
     return Steps(decode=s.decode, mixed=s.mixed[-1], alone=s.alone[-1], full=s.mixed[-1], full_alone=s.alone[-1])
+
+
+def percentile_class(classes: Sequence[PromptClass], share: float) -> int:
+    """Return the class of the prompt that takes as long as a share of them do at most: by the tokens to compute."""
+    order, below = sorted(range(len(classes)), key=lambda k: classes[k].fresh), 0.0
+    for k in order:
+        below += classes[k].weight
+        if below >= share - TINY:
+            return k
+    return order[-1]
 
 
 def alone_times(classes: Sequence[PromptClass], s: PromptSteps, chunk: float) -> tuple[Amount, ...]:

@@ -10,7 +10,7 @@ from math import e as EULER
 from math import pi
 from statistics import NormalDist
 
-from kvplan.perf.operators import Amount, larger, smaller
+from kvplan.perf.operators import Amount, exponential, larger, smaller
 from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates, mean, mixture
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
 from kvplan.specs.calibration import Calibration
@@ -193,8 +193,8 @@ class Wait:
         """Return the probability of a wait that takes longer than `t`, of any wait where `t` is below zero."""
         left = larger(t - self.least, 0.0)
         if isinstance(self.squared, float) and self.squared == 1.0:
-            return self.chance * EULER ** -(left / self.rest)
-        return self.chance * EULER ** -((left / self.scale) ** self.power)
+            return self.chance * exponential(-left / self.rest)
+        return self.chance * exponential(-((left / self.scale) ** self.power))
 
     @cached_property
     def scale(self) -> Amount:
@@ -203,7 +203,7 @@ class Wait:
 
     def over(self, t: Amount) -> Amount:
         """Return the mean of what it is longer than `t`, 0 where it is not: its tail taken as exponential. [s]"""
-        return self.mean * EULER ** -(larger(t, 0.0) / self.rest) + larger(-t, 0.0)
+        return self.mean * exponential(-larger(t, 0.0) / self.rest) + larger(-t, 0.0)
 
     def at_most(self, share: Amount) -> Amount:
         """Return a time that no more than `share` of all requests wait beyond, 0 at least. [s]"""
@@ -321,15 +321,38 @@ class FirstToken:
         """Return the share of requests whose first token takes longer than `t`."""
         q, left = self.memory.chance, t - self.fixed
         total: Amount = 0.0
-        for k, own in zip(self.mixture.classes, self.mixture.own, strict=True):
+        for weights, own, finds in self.kinds:
             rest = left - own
             late = self.queue.beyond(rest)
-            if k.between and self.together:
+            if finds:
                 late = 1.0 - (1.0 - late) * (1.0 - self.unread(rest))
-            total = total + k.weight * (1.0 - q) * late
+            late = (1.0 - q) * late
             if self.crowded:
-                total = total + k.weight * self.memory.longer(rest - self.behind)
+                late = late + self.memory.longer(rest - self.behind)
+            total = total + (weights * late).sum(axis=0) if self.many else total + weights * late
         return total
+
+    @cached_property
+    def many(self) -> bool:
+        """Whether the times of a class are an array: classes are then worked out below each other."""
+        return any(hasattr(own, "shape") and own.shape for own in self.mixture.own)
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[Amount, Amount, bool], ...]:
+        """(weight, own prompt's time, whether it finds a prefix that may still be read) of every class. [s]
+
+        Where they are arrays, of all classes that do and of all that do not, below each other.
+        """
+        every = [
+            (k.weight, own, bool(k.between) and self.together)
+            for k, own in zip(self.mixture.classes, self.mixture.own, strict=True)
+        ]
+        if not self.many:
+            return tuple(every)
+        from kvplan.perf.arrays import below
+
+        sides = ([kind for kind in every if kind[2] is finds] for finds in (False, True))
+        return tuple((below([k[0] for k in side]), below([k[1] for k in side]), side[0][2]) for side in sides if side)
 
     @cached_property
     def crowded(self) -> bool:
@@ -415,7 +438,7 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
         before = (own + queue.mean) ** 2
         waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
         squared = (squared + waits) / left**2
-    none = EULER ** -(total / larger(extra * uneven, TINY))
+    none = exponential(-total / larger(extra * uneven, TINY))
     middle, there = (met(NormalDist().cdf(at), none, squared) - 1 for at in (0.0, z))
     apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
     at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart

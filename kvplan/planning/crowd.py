@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
-from kvplan.perf.prompts import PromptSteps, slots_shared
+from kvplan.perf.prompts import PromptSteps, alone_times, percentile_class, slots_shared
 from kvplan.perf.queueing import first_token, open_loop, token_time
 from kvplan.perf.serving import Served
 from kvplan.planning.demand import Demand
@@ -40,6 +40,7 @@ class Crowd:
         if (kept < 1).any():
             served = self.gpu_grid.full(kept)
             replicas = self.replicas(served)
+            kept = self.kept(served, replicas)
         return served, replicas, kept
 
     def rate(self, replicas: Array) -> Array:
@@ -48,14 +49,46 @@ class Crowd:
 
     def replicas(self, served: Served) -> Array:
         """Return how many replicas carry the demand, without spares."""
-        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.grid.requests - 1e-9), 1.0)
+        return np.maximum(np.ceil(self.demand.in_flight(served.cycle) / self.gpu_grid.requests - 1e-9), 1.0)
 
     def kept(self, served: Served, replicas: Array) -> Array:
         """Return the share of shared prefixes that stay in memory beside the requests that run on average."""
-        rate = self.rate(replicas)
-        room = np.maximum(self.gpu_grid.room - np.minimum(rate * served.cycle, self.gpu_grid.grid.requests), 0.0)
-        room = room + self.gpu_grid.beside
+        home, rate = self.gpu_grid, self.rate(replicas)
+        room = np.maximum(home.room - np.minimum(rate * served.cycle, home.requests), 0.0) + home.beside
         return np.asarray(kept_prefixes(self.demand.workload, room=room, rate=rate))
+
+    def at(self, places: Places, replicas: Array) -> tuple[Array, ...]:
+        """Return percentiles and means of TTFT and TPOT [s] and the prefixes kept, other replicas serving.
+
+        Of candidates at these places of the grid, one after the other.
+        """
+        home, (served, _, _), (rows, columns) = self.gpu_grid, self.steady, places
+        rate = self.rate(replicas)
+        running = np.minimum(rate * served.cycle[places], home.requests[places])
+        room = np.maximum(home.room[rows, 0] - running, 0.0) + home.beside[rows, 0]
+        kept = kept_prefixes(self.demand.workload, room=room, rate=rate) + 0.0 * rate
+        found = np.zeros((4, len(rows)))
+        for group, steps in zip(home.grid.groups, home.steps, strict=True):
+            mine = np.flatnonzero(np.isin(rows, group.rows))
+            if mine.size:
+                inside = np.searchsorted(group.rows, rows[mine]), columns[mine]
+                found[:, mine] = self.group_times(group, steps, replicas[mine], inside, kept[mine])
+        waiting = kept * home.fetching[rows, 0]
+        return found[0] + waiting, found[1], found[2] + waiting, found[3], kept
+
+    def lone(self, rows: Array) -> tuple[Array, Array]:
+        """Return the least TTFT and TPOT of configurations, at the percentile: those of requests without others. [s]"""
+        home, share = self.gpu_grid, self.demand.limits.percentile
+        c, least = home.site.calibration, np.zeros((2, len(rows)))
+        for group, steps in zip(home.grid.groups, home.steps, strict=True):
+            mine = np.flatnonzero(np.isin(rows, group.rows))
+            if mine.size:
+                row, most = np.searchsorted(group.rows, rows[mine]), percentile_class(group.classes, share)
+                alone = replace(steps, attention=(steps.attention[most],))
+                own = alone_times((group.classes[most],), alone, c.chunk)[0]
+                times = (c.request * c.pace + own, steps.decode)
+                least[:, mine] = [np.broadcast_to(t, steps.decode.shape)[row, 0] for t in times]
+        return least[0], least[1]
 
     def times(self) -> tuple[Array, Array, Served]:
         """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""

@@ -1,7 +1,7 @@
 """Configurations installed on one GPU: what fits, and how fast it is when full, whatever requests come."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,11 +45,31 @@ class GpuGrid:
         return np.minimum(self.room, self.most * self.grid.ranks)
 
     @cached_property
+    def part(self) -> Array:
+        """How far each load is from the one before to itself, of 1: the first that is too large stops at the slots."""
+        loads = self.grid.requests
+        before = np.concatenate([np.zeros_like(loads[:, :1]), loads[:, :-1]], axis=1)
+        over = (loads > self.slots) & (before < self.slots) & (before > 0)
+        return np.where(over, (self.slots - before) / (loads - before), 1.0)
+
+    @cached_property
+    def requests(self) -> Array:
+        """Requests in flight on one replica: the grid's, and all slots in place of the first load beyond them."""
+        loads = self.grid.requests
+        return np.where(self.part < 1, self.slots + 0.0 * loads, loads)
+
+    @cached_property
+    def batch(self) -> Array:
+        """The same of one attention-data-parallel rank, at least 1."""
+        return np.maximum(self.requests / self.grid.ranks, 1.0)
+
+    @cached_property
     def fits(self) -> Array:
         """Whether memory, engine, node and weight format allow a candidate."""
         grid, gpu = self.grid, self.site.gpu
-        small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (grid.batch <= self.most)
-        return grid.usable & (grid.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
+        small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (self.batch <= self.most)
+        usable = self.requests >= grid.ranks
+        return usable & (self.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
 
     @cached_property
     def beside(self) -> Array:
@@ -64,7 +84,7 @@ class GpuGrid:
     @cached_property
     def busy(self) -> Array:
         """Attention-data-parallel ranks that have a request."""
-        return np.minimum(self.grid.ranks, self.grid.requests)
+        return np.minimum(self.grid.ranks, self.requests)
 
     @cached_property
     def steps(self) -> tuple[PromptSteps, ...]:
@@ -87,18 +107,33 @@ class GpuGrid:
 
     def group_full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
         """Return the means of a group's replicas that run `requests` requests."""
-        c, batch = self.site.calibration, self.grid.batch[group.rows]
+        c, batch = self.site.calibration, self.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
         load = Load(
             prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened,
             short=self.demand.workload.output.short,
         )  # fmt: skip
+        steps = stopped(steps, self.part[group.rows])
         m = mixture(self.classes(group, kept), steps, c, load)
         return serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
 
     def classes(self, group: AlikePrompts, kept: Array) -> tuple[PromptClass, ...]:
         """Return the classes of a group's prompts where some of the shared prefixes were evicted."""
         return prompt_classes(self.demand.workload, True, kept) if group.shared else group.classes
+
+
+def stopped(s: PromptSteps, part: Array) -> PromptSteps:
+    """Return steps of which some loads are only a `part` of the way from the one before. [s]"""
+    if (part == 1).all():
+        return s
+
+    def between(times: Array) -> Array:
+        if np.ndim(times) == 0 or times.shape[1] == 1:
+            return times
+        before = np.concatenate([times[:, :1], times[:, :-1]], axis=1)
+        return np.where(part < 1, before + (times - before) * part, times)
+
+    return replace(s, decode=between(s.decode), mixed=tuple(map(between, s.mixed)), alone=tuple(map(between, s.alone)))
 
 
 def gpu_grids(demand: Demand, shapes: Sequence[Configuration], sites: Sequence[Site], most: int) -> list[GpuGrid]:

@@ -1,7 +1,7 @@
 """What a candidate comes to as a plan, and which of several is better."""
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -13,6 +13,7 @@ from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration, Pair, cached_tokens
 from kvplan.planning.demand import Demand
 from kvplan.planning.search import GPUS, Candidates
+from kvplan.planning.search import candidates as candidates_under
 from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
 from kvplan.quality.results import Quality
@@ -22,6 +23,8 @@ from kvplan.units import show_percent
 Array = Any
 #: costs this share apart count as equal: prices and times are not known better
 TIE = 0.01
+#: replicas from which on there are numbers between those of two loads
+BETWEEN = 3
 #: of other objectives, what rounding leaves
 SAME = 1e-9
 
@@ -188,6 +191,22 @@ class Book:
             p for one in candidates for pair in tried if (p := self.best(one, pair, objective, lowest)) is not None
         ]
         return sorted(plans, key=rank(objective, lowest))
+
+    def under(
+        self, demand: Demand, candidates: Sequence[Candidates], pairs: Iterable[Pair], objective: str,
+        exactly: bool = False,
+    ) -> Plan | None:  # fmt: skip
+        """Return the best plan under other limits, of candidates that were worked out for these of the book.
+
+        Exactly: with the replicas that those limits ask for, on the GPU where it is best with those of the candidates.
+        """
+        tried = list(pairs)
+        plans = self.choices([one.under(demand) for one in candidates], tried, objective)
+        if not plans or not exactly or plans[0].replicas - demand.spares < BETWEEN:
+            return plans[0] if plans else None
+        there = [candidates_under(demand, one.gpu_grid) for one in candidates if one.site.gpu.name == plans[0].gpu]
+        again = replace(self, demand=demand).choices(there, tried, objective)
+        return min((*again[:1], plans[0]), key=rank(objective))
 
     def best(self, one: Candidates, pair: Pair, objective: str, least: float = 0.0) -> Plan | None:
         """Return the best feasible plan of a pair on a GPU, None without one; costs near `least` count as equal."""

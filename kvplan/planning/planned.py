@@ -42,8 +42,9 @@ class PlannedReplica:
 
     @cached_property
     def column(self) -> int:
-        """Where its requests in flight stand in the grid."""
-        return list(self.home.grid.requests[0]).index(self.plan.in_flight)
+        """The first load of the grid with as many requests in flight."""
+        row = self.home.requests[0]
+        return min(int(np.searchsorted(row, self.plan.in_flight)), len(row) - 1)
 
     @cached_property
     def serving(self) -> Array:
@@ -54,8 +55,7 @@ class PlannedReplica:
         """Return the TTFT that a share of the requests keep. [s]"""
         limits = replace(self.demand.limits, percentile=share)
         crowd = replace(self.crowd, demand=replace(self.demand, limits=limits))
-        at, kept = (np.array([0]), np.array([self.column])), self.crowd.steady[2][:, self.column]
-        return float(crowd.group_times(self.home.grid.groups[0], self.home.steps[0], self.serving, at, kept)[0][0])
+        return float(crowd.at((np.array([0]), np.array([self.column])), self.serving)[0][0])
 
     @property
     def fullness(self) -> float:

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import e as EULER
 
-from kvplan.perf.operators import Amount, larger
+from kvplan.perf.operators import Amount, exponential, larger
 from kvplan.perf.prompts import TINY, PromptClass
 from kvplan.perf.queueing import root
 from kvplan.specs.workload import Lengths, Workload
@@ -59,6 +58,6 @@ def kept_prefixes(workload: Workload, *, room: Amount, rate: Amount) -> Amount:
     longest = prefixes / larger(rate * new, TINY)
 
     def excess(t: Amount) -> Amount:
-        return rate * ((1 - new) * between * (1 - EULER ** -(t / between)) + new * t) - prefixes
+        return rate * ((1 - new) * between * (1 - exponential(-t / between)) + new * t) - prefixes
 
-    return 1 - EULER ** -(root(excess, 0.0 * longest, longest) / between)
+    return 1 - exponential(-root(excess, 0.0 * longest, longest) / between)

@@ -47,9 +47,9 @@ class Decision:
 
     def cheapest(self, demand: Demand) -> Plan | None:
         """Return the best plan under other limits, everything else alike."""
-        judged = [one.under(demand) for one in self.candidates if self.guesses or one.site.calibration.grounded]
-        plans = self.book.choices(judged, self.pairs, self.objective)
-        return plans[0] if plans and plans[0].usd is not None else None
+        rated = [one for one in self.candidates if self.guesses or one.site.calibration.grounded]
+        best = self.book.under(demand, rated, self.pairs, self.objective, exactly=True)
+        return best if best is not None and best.usd is not None else None
 
 
 def why(
@@ -74,7 +74,7 @@ def binding(d: Decision) -> str:
     plan, home, limits = d.plan, d.home, d.demand.limits
     i = row_of(home, plan)
     row = list(home.requests[i])
-    at = row.index(plan.in_flight)
+    at = max(k for k, n in enumerate(row) if n == plan.in_flight)
     head = f"Each replica runs {requests(plan.in_flight)} at once"
     if at + 1 >= len(row):
         return f"{head}, the largest number that is searched."

@@ -8,7 +8,7 @@ from kvplan.kv import spelling
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, search
+from kvplan.planning.search import Candidates, candidates, search
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
@@ -63,13 +63,14 @@ class Impasse:
     techniques: Sequence[str] = ()  #: others that could be tried
     sites: Sequence[Site] = ()  #: other GPUs that could be tried
 
-    def best(self, limits: Limits, pairs: Sequence[Pair] | None = None, guesses: bool | None = None) -> Plan | None:
-        """Return the best plan under other limits."""
+    def best(
+        self, limits: Limits, pairs: Sequence[Pair] | None = None, guesses: bool | None = None, exactly: bool = False
+    ) -> Plan | None:
+        """Return the best plan under other limits; exactly: with just the replicas that they ask for."""
         demand = replace(self.demand, limits=limits)
         some = self.guesses if guesses is None else guesses
-        judged = [one.under(demand) for one in self.candidates if some or one.site.calibration.grounded]
-        plans = self.book.choices(judged, self.pairs if pairs is None else pairs, self.objective)
-        return plans[0] if plans else None
+        rated = [one for one in self.candidates if some or one.site.calibration.grounded]
+        return self.book.under(demand, rated, self.pairs if pairs is None else pairs, self.objective, exactly)
 
     def elsewhere(self, demand: Demand, sites: Sequence[Site], pairs: Sequence[Pair]) -> Plan | None:
         """Return the best plan on other GPUs, or with other weights."""
@@ -162,7 +163,7 @@ def under(i: Impasse, limits: Limits) -> Demand:
 
 def fewest(i: Impasse, limits: Limits) -> Plan | None:
     """Return the plan with the fewest GPUs."""
-    return replace(i, objective="gpus").best(limits)
+    return replace(i, objective="gpus").best(limits, exactly=True)
 
 
 def least(able: Callable[[float], bool], low: float, high: float) -> float:
@@ -183,7 +184,7 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
     if i.best(times(MOST)) is None:
         return None
     loose = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
-    plan = i.best(loose)
+    plan = i.best(loose, exactly=True)
     if plan is None:
         return None
     words = " and ".join(f"{name}={written(getattr(loose, name))}" for name in names)
@@ -205,14 +206,20 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     """Return the greatest probability at which there is a plan, None where there is none at all."""
     free = replace(limits, confidence=0.0)
     demand = replace(i.demand, limits=free)
-    judged = [one.under(demand) for one in i.candidates if i.guesses or one.site.calibration.grounded]
+    rated = [one for one in i.candidates if i.guesses or one.site.calibration.grounded]
+    judged = [one.under(demand) for one in rated]
     able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
     most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
     share = round(floor(most / STEP + 1e-9) * STEP, 2)
+    if share < EVEN < limits.confidence:  # more replicas than any load asks for may do with even odds
+        even = replace(i, demand=under(i, replace(limits, confidence=EVEN)))
+        places = [candidates(even.demand, one.gpu_grid) for one in rated]
+        if plans := replace(i.book, demand=even.demand).choices(places, i.pairs, i.objective):
+            return Remedy(change=f"confidence={EVEN:.0%}", plan=plans[0], demand=even.demand)
     if not LEAST_SURE <= share < limits.confidence:
         return None
     lower = replace(limits, confidence=share)
-    plan = i.best(lower)
+    plan = i.best(lower, exactly=True)
     return Remedy(change=f"confidence={share:.0%}", plan=plan, demand=under(i, lower)) if plan else None
 
 

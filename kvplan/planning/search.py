@@ -16,13 +16,14 @@ from kvplan.perf.serving import Served
 from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair, configurations
 from kvplan.planning.converting import converting
-from kvplan.planning.crowd import Crowd
+from kvplan.planning.crowd import Crowd, Places
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid, gpu_grids
 from kvplan.planning.grid import SearchGrid, most_requests
 from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
+from kvplan.planning.sizing import sized
 from kvplan.specs.workload import Workload
 
 Array = Any
@@ -41,6 +42,7 @@ class Candidates:
     gpu_grid: GpuGrid  #: the configurations on the GPU, and what each holds
     workload: Workload  #: what is served, as this GPU serves it
     served: Served  #: times of a replica in steady state
+    requests: Array  #: requests in flight on one replica
     replicas: Array  #: that carry the demand, without spares
     #: GPUs of all replicas, spares included
     gpus: Array
@@ -68,11 +70,6 @@ class Candidates:
     def grid(self) -> SearchGrid:
         """Configurations and loads."""
         return self.gpu_grid.grid
-
-    @property
-    def requests(self) -> Array:
-        """Requests in flight on one replica."""
-        return self.grid.requests
 
     @property
     def room(self) -> Array:
@@ -119,22 +116,80 @@ class Candidates:
 
 def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     """Return what the configurations on one GPU come to under the demand's load and limits."""
-    crowd, grid, site, limits = Crowd(demand=demand, gpu_grid=gpu_grid), gpu_grid.grid, gpu_grid.site, demand.limits
+    crowd = Crowd(demand=demand, gpu_grid=gpu_grid)
     steady, replicas, kept = crowd.steady
-    gpus = (replicas + demand.spares) * grid.each
-    gpu_seconds = steady.cycle / (gpu_grid.busy * grid.batch) * grid.each
+    gpu_seconds = steady.cycle / (gpu_grid.busy * gpu_grid.batch) * gpu_grid.grid.each
     ttft, tpot, served = crowd.times()
     fetching = kept * gpu_grid.fetching
     ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching)
-    usd = usd_per_query(demand, site.cost, gpus, gpu_seconds) + converting(demand, grid, site)
-    usd = usd + kept_cost(demand, grid.configurations, gpus)
-    e2e = ttft + tpot * demand.workload.output.quantile(limits.percentile)
-    sure = certainty(demand, site.calibration, ttft, tpot)
-    return Candidates(
-        gpu_grid=gpu_grid, workload=demand.workload, served=served, replicas=replicas, gpus=gpus,
-        gpu_seconds=gpu_seconds, usd=usd, ttft=ttft, tpot=tpot, e2e=e2e,
-        sure=sure, kept=kept, meets=within(limits, (ttft, tpot, e2e), gpus, sure),
+    one = Candidates(
+        gpu_grid=gpu_grid, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
+        gpus=replicas, gpu_seconds=gpu_seconds, usd=replicas, ttft=ttft, tpot=tpot, e2e=ttft, sure=ttft, kept=kept,
+        meets={},
     )  # fmt: skip
+    one = judged(demand, replace(one, sure=certainty(demand, one.site.calibration, ttft, tpot)))
+    return one if demand.workload.offline else between_loads(demand, crowd, one)
+
+
+def judged(demand: Demand, one: Candidates) -> Candidates:
+    """Return candidates with GPUs, cost and limits that follow from their replicas, times and odds."""
+    grid, site = one.grid, one.site
+    gpus = (one.replicas + demand.spares) * grid.each
+    usd = usd_per_query(demand, site.cost, gpus, one.gpu_seconds) + converting(demand, grid, site)
+    usd = usd + kept_cost(demand, grid.configurations, gpus)
+    e2e = one.ttft + one.tpot * demand.workload.output.quantile(demand.limits.percentile)
+    meets = within(demand.limits, (one.ttft, one.tpot, e2e), gpus, one.sure)
+    return replace(one, gpus=gpus, usd=usd, e2e=e2e, meets=meets)
+
+
+def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
+    """Return candidates some of which, that broke the limits, have as many more replicas as keep them."""
+    limits, keeps, output = demand.limits, one.fits.copy(), demand.workload.output.quantile(demand.limits.percentile)
+    for name, met in one.meets.items():
+        keeps &= met | (name == GPUS)
+
+    def quick(rows: Array, ttft: Array, tpot: Array) -> Array:
+        sure = certainty(demand, one.site.calibration, ttft, tpot)
+        met = within(limits, (ttft, tpot, ttft + tpot * output), np.zeros(len(rows)), sure)
+        return np.logical_and.reduce([met[name] for name in met if name != GPUS])
+
+    found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
+    if found is None:
+        return one
+    at = found.at
+    whole = demand.in_flight(one.served.cycle[at]) / found.replicas
+    held = np.maximum(np.ceil(whole - 1e-9), np.maximum(one.grid.ranks[at[0], 0], 1.0))
+    before = at[0], np.maximum(at[1] - 1, 0)
+    low, high = one.requests[before], one.requests[at]
+    part = np.clip((held - low) / np.maximum(high - low, 1e-9), 0.0, 1.0) * (high > low) + 1.0 * (high <= low)
+    seconds = (1 - part) * one.gpu_seconds[before] + part * one.gpu_seconds[at]
+    served = replace(
+        one.served, ttft=placed(one.served.ttft, at, found.mean_ttft), tpot=placed(one.served.tpot, at, found.mean_tpot)
+    )
+    return judged(demand, replace(
+        one, served=served, requests=placed(one.requests, at, held), replicas=placed(one.replicas, at, found.replicas),
+        gpu_seconds=placed(one.gpu_seconds, at, seconds), ttft=placed(one.ttft, at, found.ttft),
+        tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
+        sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
+    ))  # fmt: skip
+
+
+def placed(values: Array, at: Places, others: Array) -> Array:
+    """Return an array with other values at some places."""
+    values = np.array(values)
+    values[at] = others
+    return values
+
+
+def fewest_gpus(demand: Demand, one: Candidates) -> Array:
+    """Return, by configuration, the fewest GPUs of feasible ones of its technique and weights, drafting or not."""
+    shapes, gpus = one.grid.configurations, np.where(one.feasible, one.gpus, np.inf).min(axis=1)
+    bound = np.inf if demand.limits.gpus is None else demand.limits.gpus + 1.0
+    kinds = [(*shape.pair, shape.drafts) for shape in shapes]
+    least: dict[tuple[Any, ...], float] = {}
+    for kind, n in zip(kinds, gpus, strict=True):
+        least[kind] = min(least.get(kind, bound), float(n))
+    return np.array([least[kind] for kind in kinds])
 
 
 def within(limits: Limits, times: tuple[Array, Array, Array], gpus: Array, sure: Array) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from kvplan.planning.converting import besides
 from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import gpu_grids
+from kvplan.planning.grid import most_requests
 from kvplan.planning.plan import Plan, configuration_of
 from kvplan.planning.site import Site
 
@@ -68,10 +69,10 @@ class CostRange:
         """Return what a request takes from its slot, all lengths multiplied. [s]"""
         workload = self.demand.workload
         moved = replace(workload, input=workload.input.times(factor), output=workload.output.times(factor))
-        demand, held = replace(self.demand, workload=moved), self.plan.in_flight
-        home = gpu_grids(demand, [configuration_of(demand, self.plan)], [self.site], held)[0]
+        demand, most = replace(self.demand, workload=moved), most_requests(self.demand.engine, [self.site])
+        home = gpu_grids(demand, [configuration_of(demand, self.plan)], [self.site], most)[0]
         served, _, _ = Crowd(demand=demand, gpu_grid=home).steady
-        return float(served.cycle[0][list(home.grid.requests[0]).index(held)])
+        return float(np.interp(self.plan.in_flight, home.requests[0], served.cycle[0]))
 
     def cost(self, pace: Array = 1.0, price: Array = 1.0, load: Array = 1.0, length: Array = 1.0) -> Array:
         """Return what a query costs when these are multiplied; with none of them the plan's own cost. [USD]"""

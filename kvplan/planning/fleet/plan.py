@@ -190,7 +190,7 @@ def surest(
     changed = [t for t in lower if t is not None]
     if len(changed) < len(tasks) or [t.demand.limits for t in changed] == [t.demand.limits for t in tasks]:
         return answer
-    again = plan(changed, stock, buckets, seconds=seconds, gap=gap, looked=looked)
+    again = plan(changed, stock, buckets, seconds=seconds, gap=gap)
     if not again.uses:
         return answer
     more = tuple(r for r in answer.remedies if "confidence" not in r.change)
@@ -207,7 +207,9 @@ def likely(t: FleetWorkload, buckets: int, looked: Looked) -> FleetWorkload | No
         if asked <= served:
             return less
         share -= STEP
-    return None
+    even, anew = t.under(confidence=EVEN), Looked()
+    served = {b for g in groups(even, buckets) for c in options(g, anew)[0] for b in covered(c)}
+    return even if asked <= served and t.demand.limits.confidence > EVEN else None
 
 
 def ordered(uses: Sequence[Use]) -> tuple[Use, ...]:
