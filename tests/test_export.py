@@ -375,7 +375,11 @@ def test_the_command_prints_what_can_be_run_and_says_the_rest_aside(run, saved: 
     plain = run("export", "vllm", saved)
     assert plain.code == 0 and shlex.split(plain.out.replace("\\\n", ""))[:2] == ["vllm", "serve"]
     other = run("export", "sglang", saved)
-    assert other.err.startswith("export: ") and "was not asked" in other.err and "export:" not in other.out
+    assert (
+        other.err.startswith("export: ")
+        and "plans for it with --engine sglang" in other.err
+        and "export:" not in other.out
+    )
     document = run("export", "vllm", saved, "--as", "kubernetes", "--json").json
     assert document["command"] == "export" and document["documents"][0]["kind"] == "Deployment"
     assert document["commands"][0] == shlex.split(plain.out.replace("\\\n", ""))

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from kvplan.cli.delivery import beside, deliver, say
+from kvplan.cli.flags import flagged
 from kvplan.cli.format_options import TEXT, format_option
 from kvplan.cli.options import COUNT, examples, path
 from kvplan.report.formats import Report
@@ -37,11 +38,12 @@ def command(form: str, **options: Any) -> None:
     target cannot be told is said on stderr.
     """
     from kvplan.api.export import export
+    from kvplan.cli.recommend import command as planning
     from kvplan.report import export as words
 
     exported = export(**options)
     for line in words.said(exported):
-        say(line, "export")
+        say(flagged(line, planning), "export")  # what another engine needs is asked of recommend
     report = Report(lambda: words.page(exported), lambda: words.document(exported))
     if form == TEXT:
         beside(report)
