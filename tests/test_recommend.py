@@ -1340,7 +1340,7 @@ def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
     "asked", [("recommend", "-w", "chat"), ("estimate", "-c", "8k"), ("load", "--isl", "99", "--osl", "9")]
 )
 def test_an_engine_is_planned_only_where_it_runs(run, asked) -> None:
-    """TensorRT-LLM runs on NVIDIA's GPUs alone: refused where no other is named, left out with its reason beside one."""
+    """TensorRT-LLM runs on NVIDIA's GPUs alone: refused where no other is named."""
     refused = run(*asked, "-m", "llama3.1-8b", "-g", "mi300x", "--engine", "trtllm")
     assert refused.code == 1 and "TensorRT-LLM runs on GPUs of NVIDIA alone, not on mi300x" in refused.err
 
@@ -1354,7 +1354,7 @@ def test_a_gpu_on_which_an_engine_does_not_run_is_left_out(run) -> None:
 
 
 def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None:
-    """Nothing is said of the checkpoint's format or of no technique where neither was searched; bf16 needs no other one."""
+    """Nothing is said of the checkpoint's format or of no technique where neither was searched."""
     ask = (
         "recommend",
         "-m",

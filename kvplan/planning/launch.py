@@ -96,7 +96,8 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
     return Needs(
         engine=demand.engine.name, release=demand.engine.release, model=checkpoint(demand.model),
         gpu=site.gpu.name, vendor=site.gpu.vendor, gpus_per_node=site.gpu.gpus_per_node,
-        technique=plan.technique, weights=converted(plan.form, demand.model), tensor=p.tensor, pipeline=p.pipeline, data=p.data,
+        technique=plan.technique, weights=converted(plan.form, demand.model),
+        tensor=p.tensor, pipeline=p.pipeline, data=p.data,
         expert=p.expert_ranks if experts else 1, tokens=length, refuses=refuses, sequences=sequences, chunk=chunk,
         share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
         draft=drafts.draft.kind if drafts else "",
