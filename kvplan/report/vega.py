@@ -59,12 +59,14 @@ def safe(value: Any) -> Any:
 
 
 def short(text: str, most: int = LONGEST) -> str:
-    """Return a label on one line and of a bounded length.
-
-    Vega-Lite puts the titles of fields into strings of expressions as they are, so that none may end or escape there.
-    """
-    line = visible(" ".join(text.split())).translate(TAME)
+    """Return words on one line and of a bounded length."""
+    line = visible(" ".join(text.split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def label(text: str) -> str:
+    """Return the title of a field: Vega-Lite puts it into strings of expressions, in which none may end or escape."""
+    return short(text).translate(TAME)
 
 
 def from_zero(values: Iterable[float]) -> Json:
@@ -108,21 +110,21 @@ def charted(chart: Chart) -> Json:
             "color": colour,
             "tooltip": [
                 {"field": "name", "title": " "},
-                {"field": "x", "type": "quantitative", "title": short(chart.x_label), "format": ",.4~r"},
-                {"field": "y", "type": "quantitative", "title": short(chart.y_label), "format": ",.4~r"},
+                {"field": "x", "type": "quantitative", "title": label(chart.x_label), "format": ",.4~r"},
+                {"field": "y", "type": "quantitative", "title": label(chart.y_label), "format": ",.4~r"},
             ],
         },
         layer=marks,
     )  # fmt: skip
 
 
-def axis(field: str, label: str, log: bool, values: Iterable[float]) -> Json:
+def axis(field: str, title: str, log: bool, values: Iterable[float]) -> Json:
     """Return a quantitative axis; a logarithmic one does not begin at zero."""
     scale = {"type": "log", "nice": False} if log else from_zero(values)
     return {
         "field": field,
         "type": "quantitative",
-        "title": short(label),
+        "title": label(title),
         "scale": scale,
         "axis": {"labelExpr": NUMBER, "labelSeparation": 8},
     }
@@ -153,7 +155,7 @@ def barred(block: Bars) -> Json:
         value["end"] = high
     ends = {"x": {"field": "end", "type": "quantitative"}, "text": {"field": "text"}}
     layers.append({"mark": BESIDE, "encoding": ends})
-    tip = [{"field": "name", "title": " "}, {"field": "text", "title": short(block.label)}]
+    tip = [{"field": "name", "title": " "}, {"field": "text", "title": label(block.label)}]
     return framed(
         block.title,
         height=BAR * len(block.bars),
@@ -163,10 +165,10 @@ def barred(block: Bars) -> Json:
     )
 
 
-def bar_axis(label: str, values: Iterable[float] = (1.0,)) -> Json:
+def bar_axis(title: str, values: Iterable[float] = (1.0,)) -> Json:
     """Return the axis of bars, which begins at zero."""
     return {
-        "field": "value", "type": "quantitative", "title": short(label), "scale": from_zero(values),
+        "field": "value", "type": "quantitative", "title": label(title), "scale": from_zero(values),
         "axis": {"labelExpr": NUMBER, "tickCount": 5},
     }  # fmt: skip
 
