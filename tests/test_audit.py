@@ -241,16 +241,12 @@ def test_a_lone_query_takes_what_its_products_take(article, checked) -> None:
     assert article["18-seconds"].verdict == IN_PART and "batch 1" in article["18-seconds"].arithmetic
 
 
-#: a defect of the fit, not of the bound: prompts of this length are read at 39 % of the peak, a little below 40
-SLOWER = pytest.mark.xfail(strict=True, reason="the fit of prompts' attention on an A100 is a little slow")
-
-
 @pytest.mark.parametrize(
     ("claim", "prompt"),
     [
         ("17-doc-before", 66_840),
         ("17-code-before", 102_800),
-        pytest.param("17-medical-before", 30_600, marks=SLOWER),
+        ("17-medical-before", 30_600),
     ],
 )
 def test_gpu_seconds_of_a_query_are_those_of_its_products(article, claim: str, prompt: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kvplan import catalog
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
+from kvplan.perf.serving import receiving
 from kvplan.planning.estimate import survey
 from kvplan.planning.points import compared, usual_limits
 from kvplan.planning.replica import at_load, case_of, estimate
@@ -107,7 +108,7 @@ def test_times_and_throughput_obey_littles_law(model: str, gpu: str) -> None:
     here = site(gpu)
     for row in rows(model, 32768, here):
         if row.feasible:
-            stay = row.ttft - here.calibration.request * here.calibration.pace + 512 * row.tpot
+            stay = row.ttft - receiving(here.calibration, 32768 - 512) + 512 * row.tpot
             assert stay / row.query_seconds == pytest.approx(row.batch)
             assert row.tokens_per_second == pytest.approx(512 / row.query_seconds)
 

@@ -375,7 +375,7 @@ def test_a_load_beyond_the_measured_ones_is_noted() -> None:
     found = [p.notes for p in predict(rows, catalog.serving_profile(), catalog.engine()) if isinstance(p, PredictedRow)]
     said = ["; ".join(notes) for notes in found]
     assert "outside the measured" not in said[0] and "prompt 360,000 is outside the measured" in said[1]
-    assert "concurrency 5,000 is outside the measured 1 to 3," in said[2]
+    assert "concurrency 5,000 is outside the measured 1 to 1,024" in said[2]
 
 
 def test_requests_that_memory_cannot_hold_wait() -> None:

@@ -20,7 +20,7 @@ WORDED = {
 UNCOUNTED = re.compile(r"\bprefix hits \(|\bmost of the prompt is reused", re.IGNORECASE)
 
 #: SGLang's attention data parallelism, whose ranks are inside the tensor-parallel group
-INSIDE = re.compile(r"--enable-dp-attention\b")
+INSIDE = re.compile(r"-{2}enable-dp-attention\b")
 
 #: sections in which rows of a baseline on another engine stand beside those of the command that all of them name
 MIXED = re.compile(r"\bOther Benchmark Cases\b")
