@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from kvplan import catalog
-from kvplan.api.streams import requests_of, times
+from kvplan.api.streams import gaps_of, requests_of, times
 from kvplan.catalog.trace_rows import hash_of
 from kvplan.catalog.traces import COLUMNS, arrivals, pieces
 from kvplan.errors import SpecError
-from kvplan.perf.simulate.arrivals import drawn, minutes_of, sampler, sharing, spread_gaps, steady, uneven
+from kvplan.perf.simulate.arrivals import POISSON, Gaps, drawn, sampler, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent, hastened, multiplied
 
@@ -214,7 +214,7 @@ def columns(found: list[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_workload_is_drawn_as_it_says() -> None:
     w = catalog.workload("chat")
     course = steady([20.0], 3600.0)
-    found = list(drawn(w, course, burstiness=1.09, seed=1, size=5000))
+    found = list(drawn(w, course, gaps=Gaps(variation=1.09), seed=1, size=5000))
     at, prompt, output = columns(found)
     assert len(found) > 5 and (np.diff(at) >= 0).all() and at[-1] < 3600
     assert len(at) == pytest.approx(20 * 3600, rel=0.02)
@@ -222,32 +222,42 @@ def test_a_workload_is_drawn_as_it_says() -> None:
     assert output.mean() == pytest.approx(w.output.mean, rel=0.02)
     gap = np.diff(at)
     assert gap.std() / gap.mean() == pytest.approx(1.09, rel=0.03)
-    again = list(drawn(w, course, burstiness=1.09, seed=1, size=5000))
+    again = list(drawn(w, course, gaps=Gaps(variation=1.09), seed=1, size=5000))
     assert all((a.at == b.at).all() for a, b in zip(found, again, strict=True))
-    other = next(drawn(w, course, burstiness=1.09, seed=2, size=5000))
+    other = next(drawn(w, course, gaps=Gaps(variation=1.09), seed=2, size=5000))
     assert not np.array_equal(other.at, found[0].at)
 
 
-def test_a_day_has_its_shape_and_bursts_their_minutes() -> None:
+def test_a_day_has_its_shape() -> None:
     w = catalog.workload("code-assistant")
     day = steady([w.arrivals.rate(h) for h in range(24)], 3600.0)
-    at, _, _ = columns(list(drawn(w, day, burstiness=1.0, seed=0)))
+    at, _, _ = columns(list(drawn(w, day, gaps=POISSON, seed=0)))
     hours = np.histogram(at, bins=24, range=(0, 86_400))[0]
     weights = np.array(w.arrivals.hours)
     assert hours / hours.sum() == pytest.approx(weights / weights.sum(), abs=0.003)
-    minutes = minutes_of(4.1)
-    assert minutes.mean() == pytest.approx(1.0) and minutes.max() == pytest.approx(4.1, rel=1e-3)
-    assert (minutes_of(1.0) == 1).all()
-    burst = uneven([10.0], 3600.0, 120.0, 4.1, seed=5)
-    assert len(burst.rates) == 62 and max(burst.rates) == pytest.approx(41.0, rel=1e-3)
-    assert burst.requests == pytest.approx(36_000 + 120 * burst.rates[0])
 
 
 def test_gaps_have_their_variation() -> None:
     rng = np.random.default_rng(0)
-    for cv in (0.0, 0.5, 1.0, 3.0):
-        sample = spread_gaps(rng, 200_000, cv)
-        assert sample.mean() == pytest.approx(1.0, rel=0.03) and sample.std() == pytest.approx(cv, rel=0.05, abs=1e-12)
+    for gaps in (*(Gaps(variation=cv) for cv in (0.0, 0.5, 1.0, 3.0)), Gaps(variation=3.0, peak=4.1)):
+        sample = gaps.drawn(rng, 400_000)
+        assert sample.mean() == pytest.approx(1.0, rel=0.03)
+        assert sample.std() == pytest.approx(gaps.variation, rel=0.05, abs=1e-12)
+
+
+def test_bursts_are_as_long_and_as_deep_as_those_of_a_log() -> None:
+    """Requests in so many seconds of Azure's code log of 2023 (2.567/s): variance over mean, and P95 over the mean."""
+    w = catalog.workload("code-assistant")
+    gaps = gaps_of(w)
+    assert gaps == Gaps(variation=13.2, peak=4.1)
+    at = np.cumsum(gaps.drawn(np.random.default_rng(1), 200_000)) / 2.567
+    for seconds, variance, deep in ((5, 47.5, 4.89), (10, 71.3, 4.90), (30, 122.7, 3.70), (60, 160.5, 2.97)):
+        counts = np.bincount((at // seconds).astype(int))
+        assert counts.var() / counts.mean() == pytest.approx(variance, rel=0.3)
+        assert np.quantile(counts, 0.95) / counts.mean() == pytest.approx(deep, rel=0.15)
+    assert gaps_of(catalog.workload("chat")) == Gaps(variation=1.09)
+    counts = np.bincount((at // 60).astype(int))
+    assert counts.max() / counts.mean() < 1.1 * 4.1
 
 
 def test_sessions_ask_again_about_what_they_share() -> None:
@@ -255,7 +265,7 @@ def test_sessions_ask_again_about_what_they_share() -> None:
     s = sharing(w)
     assert s is not None and s.each == 5 and s.session == pytest.approx(w.prefix_share / 0.8, rel=0.02)
     assert sharing(catalog.workload("chat")) is None
-    at, prompt, _ = columns(found := list(drawn(w, steady([2.0], 7200.0), burstiness=1.0, seed=1, size=2000)))
+    at, prompt, _ = columns(found := list(drawn(w, steady([2.0], 7200.0), gaps=POISSON, seed=1, size=2000)))
     keys = np.concatenate([p.keys for p in found]).reshape(-1, 2)
     ends = np.concatenate([p.tokens for p in found]).reshape(-1, 2)
     assert ((keys[:, 0] == 1).all() and (ends[:, 0] == round(300 * 1.0)).all()) or (ends[:, 0] > 0).all()

@@ -84,7 +84,7 @@ def test_logged_lengths_are_those_of_the_traces(name: str, side: str, mean: floa
 
 def test_reuse_and_burstiness_of_the_logs() -> None:
     assert workload("agents").prefix_share == 0.3736
-    assert [workload(n).arrivals.burstiness for n in ("chat", "code-assistant", "agents")] == [1.09, 13.2, 3.03]
+    assert [workload(n).arrivals.burstiness for n in ("chat", "code-assistant", "agents")] == [1.09, 13.2, 1.55]
 
 
 def test_a_cross_attention_model_reads_the_text_alone() -> None:

@@ -8,7 +8,7 @@ from kvplan.api.demands import demanded
 from kvplan.catalog.tables import stem
 from kvplan.catalog.traces import pieces as trace_pieces
 from kvplan.errors import SpecError, WrongUse
-from kvplan.perf.simulate.arrivals import RateCourse, drawn, sharing, steady, uneven
+from kvplan.perf.simulate.arrivals import Gaps, drawn, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
 from kvplan.planning.simulated import FOREVER, Source
@@ -92,14 +92,14 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
     if seconds <= HOUR or w.offline:
         warm = MINUTE * max(round(min(warm, 2 * seconds) / MINUTE), 1)
         rates = [a.mean_rate if w.offline else a.peak_rate]
-        course, burstiness = course_of(w, rates * max(round(seconds / HOUR), 1), min(seconds, HOUR), warm, seed)
+        course = steady(rates * max(round(seconds / HOUR), 1), min(seconds, HOUR), warm)
     else:
-        course, burstiness = course_of(w, [a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm, seed)
+        course = steady([a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm)
 
     check_volume((a.peak_rate if seconds <= HOUR and not w.offline else a.mean_rate) * (seconds + warm))
 
     def anew() -> Iterable[Piece]:
-        return drawn(w, course, burstiness=burstiness, seed=seed)
+        return drawn(w, course, gaps=gaps_of(w), seed=seed)
 
     known = extent(anew())
     if not known.requests:
@@ -130,15 +130,15 @@ def check_volume(requests: float) -> None:
         )
 
 
-def course_of(w: Workload, rates: list[float], step: float, warm: float, seed: int) -> tuple[RateCourse, float]:
-    """Return the rates over time and the variation of the arrivals, as plans have it (`Demand.waits_at`).
+def gaps_of(w: Workload) -> Gaps:
+    """Return the variation of the arrivals, as plans have it (`Demand.waits_at`).
 
-    Where single gaps vary more than the busiest minute allows, minutes differ instead, and requests come at random.
+    Where single gaps vary more than the busiest minute allows, requests come at that minute's rate or not at all.
     """
     a = w.arrivals
     if (1 + a.burstiness**2) / 2 > a.busiest_minute > 1:
-        return uneven(rates, step, warm, a.busiest_minute, seed), 1.0
-    return steady(rates, step, warm), a.burstiness
+        return Gaps(variation=a.burstiness, peak=a.busiest_minute)
+    return Gaps(variation=a.burstiness)
 
 
 def notes(w: Workload) -> Iterable[str]:

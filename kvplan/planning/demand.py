@@ -69,9 +69,8 @@ class Demand:
     def crowd(self, mean: Array) -> Array:
         """Return the requests in flight that are planned for where `mean` are on average; an offline load waits.
 
-        The variance of a renewal stream, but no more than a Poisson stream at the rate of the busiest minute: far from
-        each other the gaps of a bursty stream depend on one another, and its variation from second to second would
-        overstate what lasts a minute.
+        The variance of a renewal stream, but no more than a Poisson stream at the rate of the busiest minute: a stream
+        whose gaps vary more comes at that rate or not at all.
         """
         if self.workload.offline:
             return mean

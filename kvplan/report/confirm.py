@@ -57,7 +57,10 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     at = f"P{asked.limits.percentile * 100:g}"
     missing = "" if best.replicas is not None else " No number of replicas is as sure."
     surge, _ = demand.waits_at
-    busier = f" The plan stands for {surge:g} times the rate of that hour all along: its busiest minute." * (surge > 1)
+    busier = (
+        f" Requests come at {surge:g} times the rate of that hour, that of its busiest minute, or not at all; the plan "
+        "stands for that rate all along."
+    ) * (surge > 1)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
         f"the plan has it.{busier} Times at {at}; limits kept: from them and the calibration's errors; replicas: the "

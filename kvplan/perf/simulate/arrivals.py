@@ -12,18 +12,14 @@ import numpy as np
 
 from kvplan.perf.simulate.run import Piece
 from kvplan.specs.workload import Lengths, Quantiles, Workload
-from kvplan.units import HOUR, MINUTE
+from kvplan.units import MINUTE
 
 Array = Any
 #: requests of a piece; shares at which a smooth distribution of lengths is tabulated; seconds that copies of a
 #: request of a trace are spread over
 SIZE, SHARES, SPREAD = 1 << 16, 4097, MINUTE
-#: halvings that find how uneven minutes are
-HALVINGS = 30
 #: what is added to a session's number to make a hash of it
 OWN = 1 << 40
-#: draws that tell a 60th of a distribution
-DRAWS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,37 +51,9 @@ def steady(rates: Iterable[float], step: float, before: float = 0.0) -> RateCour
     return RateCourse(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(rows, before), rows))))
 
 
-def uneven(rates: Iterable[float], step: float, before: float, busiest: float, seed: int) -> RateCourse:
-    """Return such a course whose minutes differ: the busiest of an hour has `busiest` times the hour's mean rate.
-
-    The 60 minutes are those of a gamma distribution, in random order: the fewest assumptions that give the figure.
-    """
-    rng, minutes = np.random.default_rng(seed), minutes_of(busiest)
-    rows = [rate * rng.permutation(minutes) for rate in rates for _ in range(max(round(step / HOUR), 1))]
-    course = np.concatenate(rows)[: max(round(step / MINUTE), 1) * len(rows)]
-    return RateCourse(step=MINUTE, rates=tuple(float(x) for x in np.concatenate((lead(course, before), course))))
-
-
 def lead(rows: Array, before: float) -> Array:
     """Return the minutes before the first one, at its rate."""
     return np.full(round(before / MINUTE), rows[0] if len(rows) else 0.0)
-
-
-def minutes_of(busiest: float) -> Array:
-    """Return 60 amounts of mean 1 of which the largest is `busiest`: means of the 60ths of a gamma distribution."""
-    if busiest <= 1.0:
-        return np.ones(60)
-
-    def amounts(spread: float) -> Array:
-        sample = np.random.default_rng(1).gamma(1 / spread**2, spread**2, 60 * DRAWS)
-        means = np.sort(sample).reshape(60, DRAWS).mean(axis=1)
-        return means / means.mean()
-
-    low, high = 1e-6, 8.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if amounts(middle)[-1] < busiest else (low, middle)
-    return amounts((low + high) / 2)
 
 
 def sampler(lengths: Lengths) -> Callable[[Array], Array]:
@@ -97,13 +65,36 @@ def sampler(lengths: Lengths) -> Callable[[Array], Array]:
     return lambda u: np.maximum(np.rint(np.interp(u, shares, values)), 1).astype(np.int64)
 
 
-def spread_gaps(rng: Any, n: int, burstiness: float) -> Array:
-    """Return gaps of mean 1: exponential, or gamma-distributed with another coefficient of variation."""
-    if burstiness == 1.0:
-        return -np.log1p(-rng.random(n))
-    if burstiness == 0.0:
-        return np.ones(n)
-    return rng.gamma(1 / burstiness**2, burstiness**2, n)
+@dataclass(frozen=True, kw_only=True)
+class Gaps:
+    """Times between arrivals, of mean 1: exponential, gamma-distributed, or interrupted.
+
+    Interrupted, they come at `peak` times the mean rate or not at all, an interrupted Poisson process: the two figures
+    that a log's busiest minute and the variation of its gaps give. Its gaps vary by 1 + 2 T (1 - p) / p, T being how
+    long it remembers its state and p = 1 / `peak` the share of the time in which requests come. Source: Kuczura, Bell
+    System Technical Journal 52(3), 1973.
+    """
+
+    variation: float = 1.0  #: their coefficient of variation
+    peak: float | None = None  #: rate of a burst over the mean, None where they are not interrupted
+
+    def drawn(self, rng: Any, n: int) -> Array:
+        """Return so many."""
+        if self.peak is not None:
+            on = 1 / self.peak
+            memory = (self.variation**2 - 1) / 2 * on / (1 - on)
+            ends, begins = (1 - on) / memory, on / memory
+            breaks = rng.geometric(self.peak / (self.peak + ends), n) - 1.0
+            return rng.gamma(breaks + 1.0) / (self.peak + ends) + rng.gamma(breaks) / begins
+        if self.variation == 1.0:
+            return -np.log1p(-rng.random(n))
+        if self.variation == 0.0:
+            return np.ones(n)
+        return rng.gamma(1 / self.variation**2, self.variation**2, n)
+
+
+#: of requests that come at random
+POISSON = Gaps()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +127,7 @@ def sharing(workload: Workload) -> Sharing | None:
 
 
 def drawn(
-    workload: Workload, course: RateCourse, *, burstiness: float, seed: int, most: float = inf, size: int = SIZE
+    workload: Workload, course: RateCourse, *, gaps: Gaps, seed: int, most: float = inf, size: int = SIZE
 ) -> Iterator[Piece]:
     """Yield a workload's requests over a course of rates, `most` at most.
 
@@ -148,7 +139,7 @@ def drawn(
     units, session, given = 0.0, 0, 0
     later: Columns = Columns.none()
     while given < most:
-        sums = units + np.cumsum(spread_gaps(rng, max(size // each, 1), burstiness))
+        sums = units + np.cumsum(gaps.drawn(rng, max(size // each, 1)))
         units = float(sums[-1])
         starts = course.times(sums[sums < course.requests / each] * each)
         fresh = follow(rng, starts, session, shared, read, write)
@@ -227,7 +218,7 @@ def follow(
     n, each = len(starts), shared.each if shared else 1
     thinks = np.zeros((n, each))
     if shared and each > 1:
-        thinks[:, 1:] = np.cumsum(spread_gaps(rng, n * (each - 1), 1.0).reshape(n, each - 1), axis=1) * shared.between
+        thinks[:, 1:] = np.cumsum(POISSON.drawn(rng, n * (each - 1)).reshape(n, each - 1), axis=1) * shared.between
     prompts = np.repeat(read(rng.random(n)), each)
     return Columns(
         at=(starts[:, None] + thinks).reshape(-1), prompt=prompts, output=write(rng.random(n * each)),
