@@ -105,7 +105,7 @@ def test_the_loop_of_the_page_closes(run, folder: Path, monkeypatch: pytest.Monk
     assert off(before[0], "ttft") > 0.2
     assert all(off(row, time) < 0.05 for row in after for time in ("tpot", "ttft"))
     plan, again = (json.loads(Path(f"{n}.json").read_text("utf-8"))["recommended"] for n in ("plan", "again"))
-    assert plan["mean_tpot"] < STEP * 0.8 and again["mean_tpot"] > STEP * 0.95  # planned with what was measured
+    assert plan["mean_tpot"] < STEP * 0.95 and again["mean_tpot"] > STEP * 0.95  # planned with what was measured
     assert plan["mean_ttft"] < again["mean_ttft"] == pytest.approx(after[-1]["ttft"]["measured"], rel=0.15)
     assert Path("live.yaml").is_file() and Path("range.yaml").is_file()
 
