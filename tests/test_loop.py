@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "loop.md").read_text("utf-8")
 #: of the stub: a step without a prompt, what a prompt of PROMPT tokens adds, and the host's time; plans expect half of
 #: the first and of the last [s]
-STEP, READ, HOST, PROMPT = 0.02, 0.005, 0.05, 500
+STEP, READ, HOST, PROMPT = 0.024, 0.005, 0.05, 500
 #: requests that are sent at each of the LOADS: at the promised one for some four times as long as a request takes
 SENT, LOADS = 100, 5
 #: steps end so late on average where other work has the cores, which no fit can tell from the server's own time [s]
@@ -105,7 +105,7 @@ def test_the_loop_of_the_page_closes(run, folder: Path, monkeypatch: pytest.Monk
     assert off(before[0], "ttft") > 0.2
     assert all(off(row, time) < 0.05 for row in after for time in ("tpot", "ttft"))
     plan, again = (json.loads(Path(f"{n}.json").read_text("utf-8"))["recommended"] for n in ("plan", "again"))
-    assert plan["mean_tpot"] < STEP * 0.95 and again["mean_tpot"] > STEP * 0.95  # planned with what was measured
+    assert plan["mean_tpot"] < STEP * 0.8 and again["mean_tpot"] > STEP * 0.95  # planned with what was measured
     assert plan["mean_ttft"] < again["mean_ttft"] == pytest.approx(after[-1]["ttft"]["measured"], rel=0.15)
     assert Path("live.yaml").is_file() and Path("range.yaml").is_file()
 

@@ -50,8 +50,6 @@ def asked(s, rate: float, requests: int, warm: float = 600.0, **more) -> Asked:
 
 # -- the closed form ------------------------------------------------------------------------------
 
-#: a twentieth of the requests meets one prompt more than the others: from seed to seed P95 is 0.14 to 0.29 s
-AT_A_JUMP = ("sglang", 0.7, "ttft", "p95")
 #: how far the closed form's percentiles are from the simulated ones, at shares of the most requests a second
 BOUNDS = {"p50": 0.12, "p95": 0.17, "p99": 0.3}
 
@@ -64,14 +62,10 @@ def test_the_closed_form_is_within_stated_bounds_of_the_simulation(name: str, sh
                "sglang": {"engine": "sglang"}}  # fmt: skip
     s = made(**servers[name])
     rate = share * s.most_rate
-    o, p = simulate(asked(s, rate, 3000), 1, fast=False), at_rate(s, rate)
+    o, p = simulate(asked(s, rate, 40_000), 1, fast=False), at_rate(s, rate)
     for kind in ("ttft", "tpot"):
         for at, bound in BOUNDS.items():
             closed, replayed = getattr(getattr(p, kind), at), getattr(getattr(o, kind), at)
-            if (name, share, kind, at) == AT_A_JUMP:
-                other = simulate(asked(s, rate, 3000), 2, fast=False).ttft.p95
-                assert min(other, replayed) < closed < max(other, replayed)
-                continue
             assert closed == pytest.approx(replayed, rel=bound), (kind, at)
 
 
@@ -319,9 +313,8 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
     assert confirmed_words((), found.demand) is None
 
 
-#: how far the plan's times at P95 are from the simulated ones where both mean one router; in bursts the plan has their
-#: rate all along, the simulation the pauses too: its TPOT is 15.1 % shorter for code-assistant
-PLANNED = {"ttft": 0.1, "tpot": 0.16}
+#: how far the plan's times at P95 are from the simulated ones where both mean one router
+PLANNED = {"ttft": 0.1, "tpot": 0.15}
 
 
 @pytest.mark.slow
@@ -332,7 +325,7 @@ PLANNED = {"ttft": 0.1, "tpot": 0.16}
 def test_plan_and_simulation_mean_one_router(
     workload: str, model: str, gpu: str, volume: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 6000)
+    monkeypatch.setattr("kvplan.api.confirm.ENOUGH", 20_000)  # of bursts, 4,000 requests are too few
     found = kvplan.recommend(
         workload, model, gpus=gpu, techniques=["baseline", "fp8"], queries_per_day=volume, simulate=True, on=ON
     )

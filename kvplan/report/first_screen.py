@@ -16,7 +16,7 @@ from kvplan.report.recommend import named, speculative
 from kvplan.units import show_count
 
 #: reasons, GPUs and rejected options that are shown
-REASONS, OTHERS, REJECTED = 6, 6, 8
+REASONS, OTHERS, REJECTED = 4, 6, 8
 #: figures of plans that fit 80 columns
 FIGURES = ("technique", "gpu", "weights", "gpus", "usd_per_query", "quality.drop", "slo_probability")
 #: the column of the bill that says how each line was computed
