@@ -1,14 +1,14 @@
 """Where a recommendation may look: GPUs, and what they cost under the terms asked for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvplan import catalog
 from kvplan.api import values
 from kvplan.api.places import others, split
 from kvplan.api.questions import Question
-from kvplan.api.sites import able, compared, gpus_of, one_price, price_list, site
-from kvplan.errors import Incompatible, WrongUse
+from kvplan.api.sites import able, compared, gpus_of, one_price, price_list, site, unable
+from kvplan.errors import WrongUse
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation, ranked, recommend
 from kvplan.planning.search import Progress
@@ -29,13 +29,11 @@ class Market:
     profile: str  #: of the servers whose rates count
     day: str  #: of the prices
 
-    def able(self, engines: Iterable[str]) -> tuple[str, ...]:
+    def served_by(self, engines: Sequence[str]) -> tuple[str, ...]:
         """Return the engines that run on some of the GPUs; raise Incompatible where none does."""
-        words = tuple(engines)
-        if kept := tuple(word for word in words if able(self.gpus, word)):
+        if kept := tuple(word for word in engines if able(self.gpus, word)):
             return kept
-        why = catalog.engine(words[0]).bars(next(iter(self.gpus.values())))
-        raise Incompatible(f"engine: {why}, not on {', '.join(self.gpus)}; name another engine or GPU")
+        raise unable(self.gpus, engines[0])
 
     def sites(self, question: Question, engine: str) -> tuple[list[Site], dict[str, str]]:
         """Return the GPUs to plan with, and why the others are left out."""

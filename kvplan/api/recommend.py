@@ -131,7 +131,7 @@ def understood(call: Mapping[str, Any]) -> tuple[Question, Market, tuple[str, ..
     )
     offered = {name: call[name] for name in ("price", "prices", "own", "term", "profile")}
     market = market_of(call["gpus"], day, **offered)
-    return question, market, market.able(engines), day
+    return question, market, market.served_by(engines), day
 
 
 def part(progress: Progress | None, done: int, of: int) -> Progress | None:

@@ -42,6 +42,12 @@ def able(gpus: Mapping[str, Gpu], engine: str) -> dict[str, Gpu]:
     return {name: gpu for name, gpu in gpus.items() if not rules.bars(gpu)}
 
 
+def unable(gpus: Mapping[str, Gpu], engine: str) -> Incompatible:
+    """Return the refusal of an engine that runs on none of the GPUs."""
+    why = catalog.engine(engine).bars(next(iter(gpus.values())))
+    return Incompatible(f"engine: {why}, not on {', '.join(gpus)}; name another engine or GPU")
+
+
 def gpus_with_a_price(day: str, listed: Iterable[Price], term: str = ON_DEMAND) -> dict[str, Gpu]:
     """Return the GPUs that have a price on a day, by name; all on the shelf where none has one."""
     known = {p.gpu for p in (*listed, *catalog.prices()) if p.term == term and p.current(day)}
@@ -71,8 +77,8 @@ def site(
     may say a release, as in vllm@0.19. Raises Incompatible for one that does not run on the GPU.
     """
     rules = catalog.engine(engine)
-    if why := rules.bars(gpu):
-        raise Incompatible(f"engine: {why}, not on {gpu.name}; name another engine or GPU")
+    if not able({gpu.name: gpu}, engine):
+        raise unable({gpu.name: gpu}, engine)
     place = Site(
         gpu=gpu,
         calibration=doubted(calibrated(gpu, about, profile, engine.partition("@")[0], weights), about),

@@ -23,10 +23,6 @@ TWICE = {
 }  # fmt: skip
 
 
-#: formats that a checkpoint may have without being converted: its server is told of none
-UNCONVERTED = ("bf16", "fp16", "fp32")
-
-
 def honoured(plan: Mapping[str, Any], needs: Needs, promise: Promise, place: str) -> tuple[Needs, Promise, str]:
     """Return what a plan hands over as it was edited, and what to say of that; raise SpecError.
 
@@ -34,9 +30,8 @@ def honoured(plan: Mapping[str, Any], needs: Needs, promise: Promise, place: str
     """
     for name, (told, promised) in TWICE.items():
         for part, field, value in (("server", told, needs), ("promise", promised, promise)):
-            there = getattr(value, field) if field else None
-            if field and name in plan and not (name == "weights" and there is None and plan[name] in UNCONVERTED):
-                agree(plan[name], there, f"{place}: recommended.{name}", f"{part}.{field}")
+            if field and name in plan:
+                agree(plan[name], getattr(value, field), f"{place}: recommended.{name}", f"{part}.{field}")
     wanted, before = replicas(plan, needs, place), started(plan, needs)
     whole(plan, {wanted * needs.gpus, before * needs.gpus}, place)
     if wanted == before:

@@ -16,6 +16,7 @@ from kvplan.perf.operators import (
     ELEMENTS,
     EXPERTS,
     NETWORK,
+    TINY,
     Attended,
     Operator,
     attended_at,
@@ -29,7 +30,6 @@ from kvplan.perf.operators import (
 from kvplan.perf.serving import Steps
 from kvplan.perf.step_time import (
     OVERLAP,
-    TINY,
     computing,
     hosting,
     launching,

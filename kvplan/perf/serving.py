@@ -11,7 +11,7 @@ from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.operators import Amount, Operator, attended_at, forward, larger, smaller
+from kvplan.perf.operators import TINY, Amount, Operator, attended_at, forward, larger, smaller
 from kvplan.perf.step_time import step_time
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.model import ModelSpec
@@ -22,8 +22,6 @@ BUSIEST = 0.97
 LENGTH_SPREAD = 0.2
 #: part of `burst` where prompts share steps with decoding: they pass one after the other, and so do their ends
 MIXED_BURST = 0.1
-#: keeps quotients of nothing finite
-TINY = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, WEIGHTS, Amount, Operator, larger
+from kvplan.perf.operators import CACHE, ELEMENTS, EXPERTS, NETWORK, PROMPT, TINY, WEIGHTS, Amount, Operator, larger
 from kvplan.specs.calibration import Calibration
 
 #: how sharply memory and compute time overlap: (a^3 + b^3)^(1/3) is the longer, and 26 % more when they are alike
@@ -11,8 +11,6 @@ OVERLAP = 3.0
 HOST_LINK = 51e9
 #: what `overhead` is called in a list of operators
 ENGINE_ITSELF = "engine: scheduling, sampling"
-#: keeps the power of nothing finite [s]
-TINY = 1e-30
 
 
 def moving(o: Operator, c: Calibration) -> Amount:
@@ -33,8 +31,13 @@ def computing(o: Operator, c: Calibration) -> Amount:
 
 
 def sending(o: Operator, c: Calibration) -> Amount:
-    """Return how long its messages take; GPUs that PCIe joins share what two of them have. [s]"""
-    return o.messages * c.message + o.message / c.link * (o.ranks / 2) ** c.bridged
+    """Return how long its messages take. [s]"""
+    return o.messages * c.message + crossing(o, c)
+
+
+def crossing(o: Operator, c: Calibration) -> Amount:
+    """Return how long the bytes of its messages take; GPUs that PCIe joins share what two of them have. [s]"""
+    return o.message / c.link * (o.ranks / 2) ** c.bridged
 
 
 def launching(o: Operator, c: Calibration, prompts: bool) -> Amount:
@@ -100,6 +103,6 @@ def bound(o: Operator, c: Calibration, prompts: bool = False) -> str:
 
 def reach(o: Operator, c: Calibration, prompts: bool = False) -> float:
     """Return how much of its time is spent at the limit that binds: 1 when nothing else adds to it."""
-    best = o.message / c.link * (o.ranks / 2) ** c.bridged if o.limit == NETWORK else max(moving(o, c), computing(o, c))
+    best = crossing(o, c) if o.limit == NETWORK else max(moving(o, c), computing(o, c))
     time = operator_time(o, c, prompts)
     return float(best * c.pace / time) if time else 0.0

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
-from kvplan.perf.prompts import PromptSteps, alone_times, percentile_class, slots_shared
+from kvplan.perf.prompts import PromptSteps, alone_times, mean, percentile_class, slots_shared
 from kvplan.perf.queueing import first_token, open_loop, token_time
-from kvplan.perf.serving import Served
+from kvplan.perf.serving import Served, receiving
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid
 from kvplan.planning.grid import AlikePrompts, Between
@@ -86,7 +86,7 @@ class Crowd:
                 row, most = np.searchsorted(group.rows, rows[mine]), percentile_class(group.classes, share)
                 alone = replace(steps, attention=(steps.attention[most],))
                 own = alone_times((group.classes[most],), alone, c.chunk)[0]
-                times = (c.request * c.pace + own, steps.decode)
+                times = (receiving(c, mean(group.classes, [k.total for k in group.classes])) + own, steps.decode)
                 least[:, mine] = [np.broadcast_to(t, steps.decode.shape)[row, 0] for t in times]
         return least[0], least[1]
 

@@ -7,7 +7,6 @@ from math import ceil
 from shlex import split
 from typing import Any
 
-from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.tiers import TIERS
@@ -96,20 +95,13 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
     return Needs(
         engine=demand.engine.name, release=demand.engine.release, model=checkpoint(demand.model),
         gpu=site.gpu.name, vendor=site.gpu.vendor, gpus_per_node=site.gpu.gpus_per_node,
-        technique=plan.technique, weights=converted(plan.form, demand.model),
-        tensor=p.tensor, pipeline=p.pipeline, data=p.data,
+        technique=plan.technique, weights=plan.form, tensor=p.tensor, pipeline=p.pipeline, data=p.data,
         expert=p.expert_ranks if experts else 1, tokens=length, refuses=refuses, sequences=sequences, chunk=chunk,
         share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
         draft=drafts.draft.kind if drafts else "",
         draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
         drafted=drafts.drafted if drafts else 0,
     )  # fmt: skip
-
-
-def converted(form: str | None, model: ModelSpec) -> str | None:
-    """Return a weight format, None where the checkpoint has it already."""
-    own = None if model.quantization else format_named(model.dtype)
-    return None if form is None or (own is not None and own.name == form) else form
 
 
 def command(known: LaunchOptions, title: str, n: Needs, **placed: object) -> Launch:
