@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvplan import catalog
-from kvplan.architectures.formats import format_named
 from kvplan.kv.replica import native_formats
 from kvplan.quality.results import Quality
 from kvplan.quality.weights import FREE, weight_loss
@@ -25,17 +24,13 @@ class Formats:
 def formats_of(
     model: ModelSpec, task: str, context: int, named: Sequence[str], own: Sequence[QualityTable] = ()
 ) -> Formats:
-    """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss.
-
-    One that is the checkpoint's own, as bf16 of most, is searched as that: nothing is converted.
-    """
+    """Return the formats asked for, else the checkpoint's and those it can be converted to at next to no loss."""
 
     def loss(form: str | None) -> Quality:
         return weight_loss(form, model, task, context, catalog.quality_table(), *own)
 
     if named:
-        dtype = None if model.quantization else format_named(model.dtype)
-        forms = tuple(dict.fromkeys(None if dtype is not None and name == dtype.name else name for name in named))
+        forms: tuple[str | None, ...] = tuple(dict.fromkeys(named))
         return Formats(searched=forms, losses={form: loss(form) for form in forms}, left={})
     losses = {form: loss(form) for form in (None, *native_formats(model))}
     left = {form: why for form, quality in losses.items() if form and (why := too_lossy(form, quality))}

@@ -3,7 +3,7 @@
 Both become words of a command line, so that texts are names alone: printable, of a bounded length, and no options.
 """
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from kvplan.catalog.edits import honoured
@@ -49,10 +49,10 @@ def read(kind: Any, raw: object, place: str) -> Any:
     """Return a frozen value of a JSON object; raise SpecError that names the field that is amiss."""
     if not isinstance(raw, dict):
         raise SpecError(f"{place}: expected an object, got {shown(raw)}; {AGAIN}")
-    hints, known = get_type_hints(kind), {f.name for f in fields(kind)}
-    if lost := next((name for name in hints if name not in raw), None):
+    hints, known = get_type_hints(kind), {f.name: f.default for f in fields(kind)}
+    if lost := next((name for name in known if name not in raw and known[name] is MISSING), None):
         raise SpecError(f"{place}.{lost}: is missing; {AGAIN}")
-    return kind(**{name: figure(hints[name], raw[name], f"{place}.{name}", name) for name in known})
+    return kind(**{name: figure(hints[name], raw[name], f"{place}.{name}", name) for name in known if name in raw})
 
 
 def figure(kind: Any, raw: object, place: str, name: str) -> Any:

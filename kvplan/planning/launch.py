@@ -7,6 +7,7 @@ from math import ceil
 from shlex import split
 from typing import Any
 
+from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
 from kvplan.kv.budget import Deployment, memory_budget
 from kvplan.kv.tiers import TIERS
@@ -55,6 +56,7 @@ class Needs:
     draft_model: str  #: checkpoint that drafts, '' where none does
     drafted: int  #: tokens drafted a step [token]
     replicas: int  #: that are started, spares included
+    converts: bool = True  #: whether the checkpoint has other weights than the format
 
     @property
     def gpus(self) -> int:
@@ -100,8 +102,14 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
         share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
         draft=drafts.draft.kind if drafts else "",
         draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
-        drafted=drafts.drafted if drafts else 0,
+        drafted=drafts.drafted if drafts else 0, converts=converts(plan.form, demand.model),
     )  # fmt: skip
+
+
+def converts(form: str | None, model: ModelSpec) -> bool:
+    """Return whether a checkpoint has to be converted to have its weights in a format."""
+    own = None if model.quantization else format_named(model.dtype)
+    return form is not None and (own is None or own.name != form)
 
 
 def command(known: LaunchOptions, title: str, n: Needs, **placed: object) -> Launch:
@@ -179,7 +187,7 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     for part in n.parts:
         if part not in known.techniques:
             yield f"this release of {title} has no option for {part}: it cannot be started with it as it is"
-    if n.weights and n.weights not in known.weights:
+    if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
     if n.draft and n.draft not in known.drafts:
         yield f"this release of {title} has no option for speculative decoding by {n.draft}: it decodes without"

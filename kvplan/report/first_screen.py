@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kvplan.planning.outcome import Rejected
 from kvplan.planning.plan import Plan, first_of
 from kvplan.planning.recommend import Recommendation
 from kvplan.report import launch
@@ -16,7 +17,7 @@ from kvplan.report.recommend import named, speculative
 from kvplan.units import show_count
 
 #: reasons, GPUs and rejected options that are shown
-REASONS, OTHERS, REJECTED = 4, 6, 8
+REASONS, OTHERS, REJECTED = 6, 6, 8
 #: figures of plans that fit 80 columns
 FIGURES = ("technique", "gpu", "weights", "gpus", "usd_per_query", "quality.drop", "slo_probability")
 #: the column of the bill that says how each line was computed
@@ -46,7 +47,8 @@ def page(r: Recommendation) -> Page:
         notes("Why", few([f"- {line}" for line in r.why], REASONS, "reason")),
         side_by_side(shown, r),
         legend(shown, r.demand.limits, timed=False) if shown else None,
-        notes("What cannot be used", unused(r)),
+        (Text(f"No plan on {line}.", "quiet") for line in (barred(r) if r.plan else ())),
+        None if r.plan else notes("What cannot be used", unused(r)),
         Text(more(r), "quiet"),
     )
 
@@ -74,14 +76,21 @@ def side_by_side(plans: Sequence[Plan], r: Recommendation) -> Table | None:
     return table(GPUS if r.plan else BARRED, shown, plans, keys=2, tone=lambda p: "best" if p == r.plan else "plain")
 
 
+def barred(r: Recommendation) -> list[str]:
+    """Return why the GPUs that the question names are in no plan, nothing where it names none."""
+    return merged((named(x), x.reason) for x in r.rejected if r.named and of_gpu(x))
+
+
 def unused(r: Recommendation) -> list[str]:
-    """Return why named GPUs are in no plan and, where there is no plan, the first of the other reasons."""
-    gpus = [x for x in r.rejected if r.named and x.gpu and not x.technique and not x.weights]
-    lines = merged((named(x), x.reason) for x in gpus)
-    if r.plan is not None:
-        return lines
-    others = merged((named(x), x.reason) for x in r.rejected if x not in gpus)
+    """Return why nothing can be planned with: each GPU that was named, and the first of the other reasons."""
+    lines = barred(r)
+    others = merged((named(x), x.reason) for x in r.rejected if not (r.named and of_gpu(x)))
     return [*lines, *few(others, max(REJECTED - len(lines), 1), "reason")]
+
+
+def of_gpu(x: Rejected) -> bool:
+    """Return whether a reason is that of a GPU, whatever runs on it."""
+    return bool(x.gpu and not x.technique and not x.weights)
 
 
 def more(r: Recommendation) -> str:
