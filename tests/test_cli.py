@@ -46,6 +46,7 @@ def test_memory_json(run) -> None:
     budget = found["budget"]
     assert sum(budget[k] for k in ("weights", "activations", "runtime", "kv_cache")) == pytest.approx(budget["total"])
     assert budget["kv_tokens"] == pytest.approx(budget["kv_cache"] / 131_072, rel=0.01)
+    assert found["kv_tokens"] == budget["kv_tokens"]
 
 
 def test_three_readings_of_one_cache(run) -> None:

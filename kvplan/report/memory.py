@@ -186,7 +186,7 @@ def document(m: Memory) -> Json:
             "note": draft.note,
         }
     if m.budget is not None:
-        answer |= {"budget": budget(m.budget), "max_sequences": m.sequences}
+        answer |= {"budget": budget(m.budget), "kv_tokens": m.budget.kv_tokens, "max_sequences": m.sequences}
         answer |= {"feasible": not m.reason, "reason": m.reason, "engine": whose(m.budget.deployment.engine)}
     return answer
 
