@@ -29,6 +29,7 @@ from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
+from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
@@ -38,7 +39,7 @@ from kvplan.planning.plan import TIE, Book, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import search
+from kvplan.planning.search import candidates, search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
@@ -417,6 +418,18 @@ def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bo
         assert (plan.technique != "baseline", plan.form is not None, plan.drafting is not None, plan.gpus) <= simple
     least_gpus = recommend(demand, names, sites, qualities, losses=formats, objective="gpus").plan
     assert least_gpus.gpus == min(row[1] for row in slow)
+
+
+@pytest.mark.parametrize(("workload", "objective"), [("code-assistant", "cost"), ("chat", "cost"), ("chat", "latency")])
+def test_leaving_out_gpus_that_cannot_be_cheapest_changes_no_plan(workload: str, objective: str) -> None:
+    demand, names = asked(workload, "llama3.1-8b", forms=(None, "fp8")), ("baseline", "fp8")
+    found, _ = search(demand, names, [site(name, model="llama3.1-8b") for name in ("h100", "l40s", "b200", "mi300x")])
+    book, pairs = Book(demand.smooth, *losses(demand, names)), [(n, form) for n in names for form in demand.forms]
+    crowds = [Crowd(demand=demand.smooth, gpu_grid=one.gpu_grid) for one in found]
+    every = book.choices([candidates(demand.smooth, one.gpu_grid) for one in found], pairs, objective)
+    assert book.under_load(crowds, pairs, objective) == every[0]
+    worked_out = ["times" in vars(one) for one in crowds]
+    assert any(worked_out) and all(worked_out) == (objective != "cost")
 
 
 # -- limits ---------------------------------------------------------------------------------------

@@ -43,6 +43,12 @@ class Crowd:
             kept = self.kept(served, replicas)
         return served, replicas, kept
 
+    @cached_property
+    def gpu_seconds(self) -> Array:
+        """Time of a GPU at work that a query takes. [s]"""
+        home = self.gpu_grid
+        return self.steady[0].cycle / (home.busy * home.batch) * home.grid.each
+
     def rate(self, replicas: Array) -> Array:
         """Return the requests that come to a replica at the rate waits are planned for. [1/s]"""
         return self.demand.waits_at[0] * self.demand.peak * (1 + self.demand.headroom) / replicas
@@ -90,8 +96,9 @@ class Crowd:
                 least[:, mine] = [np.broadcast_to(t, steps.decode.shape)[row, 0] for t in times]
         return least[0], least[1]
 
+    @cached_property
     def times(self) -> tuple[Array, Array, Served]:
-        """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
+        """The percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
         (served, replicas, kept), gpu_grid = self.steady, self.gpu_grid
         ttft, tpot, mean_ttft, mean_tpot = (
             np.array(served.ttft), np.array(served.tpot), np.array(served.ttft), np.array(served.tpot)
