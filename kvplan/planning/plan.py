@@ -39,7 +39,7 @@ class Plan:
     #: weight format, None for the checkpoint's own
     form: str | None
     parallel: Parallel  #: the ranks of one replica
-    #: requests in flight on one replica
+    #: requests that one replica runs at once under its part of the load
     in_flight: int
     replicas: int  #: replicas that serve, spares included
     #: GPUs of all replicas
@@ -254,7 +254,7 @@ class Book:
             gpu=one.site.gpu.name,
             form=shape.form,
             parallel=shape.parallel,
-            in_flight=int(one.requests[i, j]),
+            in_flight=int(one.running[i, j]),
             replicas=int(one.replicas[i, j]) + self.demand.spares,
             gpus=int(one.gpus[i, j]),
             ttft=ttft,

@@ -42,7 +42,8 @@ class Candidates:
     crowd: Crowd  #: the configurations on the GPU, under the demand's load
     workload: Workload  #: what is served, as this GPU serves it
     served: Served  #: times of a replica in steady state
-    requests: Array  #: requests in flight on one replica
+    requests: Array  #: requests in flight that one replica may have
+    running: Array  #: requests that one runs at once, as many as the load asks for
     replicas: Array  #: that carry the demand, without spares
     #: GPUs of all replicas, spares included
     gpus: Array
@@ -134,11 +135,11 @@ def limited(demand: Demand, crowd: Crowd) -> Candidates:
     gpu_grid, (_, replicas, kept) = crowd.gpu_grid, crowd.steady
     ttft, tpot, served = crowd.times
     fetching = kept * gpu_grid.fetching
-    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching)
+    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching, busy=crowd.full.busy)
     one = Candidates(
         crowd=crowd, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
-        gpus=replicas, gpu_seconds=crowd.gpu_seconds, usd=replicas, ttft=ttft, tpot=tpot, e2e=ttft, sure=ttft,
-        kept=kept, meets={},
+        running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,
+        tpot=tpot, e2e=ttft, sure=ttft, kept=kept, meets={},
     )  # fmt: skip
     one = judged(demand, replace(one, sure=certainty(demand, one.site.calibration, ttft, tpot)))
     return one if demand.workload.offline else between_loads(demand, crowd, one)
@@ -178,19 +179,15 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
     found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
     if found is None:
         return one
-    at = found.at
-    whole = demand.in_flight(one.served.cycle[at]) / found.replicas
-    held = np.maximum(np.ceil(whole - 1e-9), np.maximum(one.grid.ranks[at[0], 0], 1.0))
-    before = at[0], np.maximum(at[1] - 1, 0)
-    low, high = one.requests[before], one.requests[at]
-    part = np.clip((held - low) / np.maximum(high - low, 1e-9), 0.0, 1.0) * (high > low) + 1.0 * (high <= low)
-    seconds = (1 - part) * one.gpu_seconds[before] + part * one.gpu_seconds[at]
+    at, work = found.at, crowd.at_work(found.at[0], found.replicas)
     served = replace(
-        one.served, ttft=placed(one.served.ttft, at, found.mean_ttft), tpot=placed(one.served.tpot, at, found.mean_tpot)
-    )
+        one.served, ttft=placed(one.served.ttft, at, found.mean_ttft),
+        tpot=placed(one.served.tpot, at, found.mean_tpot), busy=placed(one.served.busy, at, work.busy),
+    )  # fmt: skip
     return judged(demand, replace(
-        one, served=served, requests=placed(one.requests, at, held), replicas=placed(one.replicas, at, found.replicas),
-        gpu_seconds=placed(one.gpu_seconds, at, seconds), ttft=placed(one.ttft, at, found.ttft),
+        one, served=served, requests=placed(one.requests, at, work.running),
+        running=placed(one.running, at, work.running), replicas=placed(one.replicas, at, found.replicas),
+        gpu_seconds=placed(one.gpu_seconds, at, work.gpu_seconds), ttft=placed(one.ttft, at, found.ttft),
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
         sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
     ))  # fmt: skip
@@ -239,7 +236,7 @@ def least_usd(demand: Demand, crowd: Crowd, pairs: Collection[Pair]) -> float:
     Infinite where nothing fits. Where more replicas are needed than requests fill, each runs between this load and the
     one before, and GPUs work as long as at one of them or between.
     """
-    grid, site, seconds = crowd.gpu_grid.grid, crowd.gpu_grid.site, crowd.gpu_seconds
+    grid, site, seconds = crowd.gpu_grid.grid, crowd.gpu_grid.site, crowd.full.gpu_seconds
     seconds = np.minimum(seconds, np.concatenate([seconds[:, :1], seconds[:, :-1]], axis=1))
     gpus = (crowd.steady[1] + demand.spares) * grid.each
     usd = usd_of(demand, crowd.gpu_grid, gpus, seconds)
