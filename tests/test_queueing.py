@@ -261,7 +261,7 @@ def test_slots_fill_up_as_level_crossings_have_it(slots: int, busy: float) -> No
     m = Mixture(classes=(PromptClass(weight=1.0, total=1, fresh=1),), own=(1.0,), extra=(1.0,), service=(1.0,))
     s, rate = surge(busy, m, 1.0), 0.6 * slots / (1 + slots / 50)
 
-    def leaving(n: float) -> float:
+    def leaving(n: float, which: object = None) -> float:
         return n / (1 + n / 50) / rate * busy / (1 - busy) if busy else n / (1 + n / 50) / rate
 
     s = s if busy else replace(s, rate=1.0)

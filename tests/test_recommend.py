@@ -29,6 +29,7 @@ from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
+from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
@@ -38,7 +39,7 @@ from kvplan.planning.plan import TIE, Book, loads_of
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
-from kvplan.planning.search import search
+from kvplan.planning.search import candidates, search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
@@ -217,7 +218,20 @@ class Replica:
         s, replicas = self.full(n), self.replicas(n)
         self.keeping(self.memory(n, s, replicas))
         times = (s.ttft, s.tpot) if self.demand.workload.offline else self.at(n, replicas)
-        return replicas, s, s.cycle / n * self.parallel.gpus, times
+        return replicas, s, self.at_work(n, s, replicas), times
+
+    def at_work(self, n: int, s, replicas: int) -> float:
+        """Return the GPU seconds of a request where as many run as the load asks for, n at most. [s]"""
+        if self.demand.workload.offline:
+            return s.cycle / n * self.parallel.gpus
+        held = max(math.ceil(self.flight(s.cycle) / replicas - 1e-9), self.parallel.data, 1)
+        below, kept = max((x for x in LOADS if x < n), default=n), self.kept
+        part = min(max((held - below) / (n - below), 0.0), 1.0) if n > below else 1.0
+        self.keeping(1.0)
+        self.keeping(self.memory(below, self.full(below), self.replicas(below)))
+        cycle = (1 - part) * self.full(below).cycle + part * s.cycle
+        self.keeping(kept)
+        return cycle / held * self.parallel.gpus
 
     def crowded(self, n: int, s, replicas: int) -> tuple[float, float]:
         """Return TTFT and TPOT where so many replicas serve."""
@@ -348,19 +362,14 @@ def singly(server: Replica, holds: int):
     if d.workload.offline or not after:
         return
     place = after[0]
-    n, (few, s, at_work, _) = loads[place], rows[place]
+    n, (few, s, _, _) = loads[place], rows[place]
     many = least if able else int(MOST * few)
     if not able and not server.keeps(*server.crowded(n, s, many)):
         return
     for replicas in range(few + 1, many):
         times = server.crowded(n, s, replicas)
         if server.keeps(*times):
-            below = max((x for x in LOADS if x < n), default=n)
-            held = max(math.ceil(server.flight(s.cycle) / replicas - 1e-9), ranks, 1)
-            part = min(max((held - below) / (n - below), 0.0), 1.0) if n > below else 1.0
-            server.keeping(server.memory(below, server.full(below), server.replicas(below)))
-            before = server.full(below).cycle / below * server.parallel.gpus
-            yield replicas, (1 - part) * before + part * at_work, times
+            yield replicas, server.at_work(n, s, replicas), times
             return
 
 
@@ -417,6 +426,34 @@ def test_an_exhaustive_slow_search_agrees(demand: Demand, names, gpus, owned: bo
         assert (plan.technique != "baseline", plan.form is not None, plan.drafting is not None, plan.gpus) <= simple
     least_gpus = recommend(demand, names, sites, qualities, losses=formats, objective="gpus").plan
     assert least_gpus.gpus == min(row[1] for row in slow)
+
+
+@pytest.mark.parametrize(("workload", "objective"), [("code-assistant", "cost"), ("chat", "cost"), ("chat", "latency")])
+def test_leaving_out_gpus_that_cannot_be_cheapest_changes_no_plan(workload: str, objective: str) -> None:
+    demand, names = asked(workload, "llama3.1-8b", forms=(None, "fp8")), ("baseline", "fp8")
+    found, _ = search(demand, names, [site(name, model="llama3.1-8b") for name in ("h100", "l40s", "b200", "mi300x")])
+    book, pairs = Book(demand.smooth, *losses(demand, names)), [(n, form) for n in names for form in demand.forms]
+    crowds = [Crowd(demand=demand.smooth, gpu_grid=one.gpu_grid) for one in found]
+    every = book.choices([candidates(demand.smooth, one.gpu_grid) for one in found], pairs, objective)
+    assert book.under_load(crowds, pairs, objective) == every[0]
+    worked_out = ["times" in vars(one) for one in crowds]
+    assert any(worked_out) and all(worked_out) == (objective != "cost")
+
+
+def test_replicas_of_one_number_run_the_same_however_they_were_found() -> None:
+    demand = asked("rag", per_day=1.2e6, forms=("fp8",), confidence=0.9)
+    (one,), _ = search(demand, ("baseline", "fp8"), [site("mi300x")])
+    moved = one.replicas != one.crowd.steady[1]
+    assert moved.any(), "no number of replicas lies between those of two loads"
+    rows, columns = np.nonzero(one.fits)
+    seen = {}
+    for i, j in zip(rows, columns, strict=True):
+        here = one.running[i, j], one.gpu_seconds[i, j], one.served.busy[i, j]
+        assert seen.setdefault((i, one.replicas[i, j]), here) == pytest.approx(here)
+        assert one.running[i, j] <= one.gpu_grid.requests[i, j]
+        cycle = one.gpu_seconds[i, j] * one.running[i, j] / one.grid.each[i, 0]
+        assert demand.in_flight(cycle) <= one.running[i, j] * one.replicas[i, j] * (1 + 1e-9)  # Little
+    assert len(seen) < len(rows), "no two loads ask for the same replicas"
 
 
 # -- limits ---------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -84,3 +86,34 @@ def alike_rows(
 def below(values: Sequence[Any]) -> Array:
     """Return numbers, or arrays of one shape, below each other."""
     return np.stack(np.broadcast_arrays(*[np.atleast_1d(value) for value in values]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptColumns:
+    """Classes of prompts below each other, as columns: their steps, and where those lie between the ones worked out."""
+
+    fresh: Array  #: tokens to compute [token]
+    chunks: Array  #: engine steps over which a prompt is computed
+    share: Array  #: the same in whole steps' tokens, in fractions
+    above: Array  #: the next larger size of a step that was worked out
+    part: Array  #: how far a step's tokens are from the size before to that one, of 1
+
+    def between(self, times: Array) -> Array:
+        """Return the times of each class's steps from those of all sizes, below each other. [s]"""
+        return (1 - self.part) * times[self.above - 1] + self.part * times[self.above]
+
+
+@cache
+def prompt_columns(fresh: tuple[int, ...], chunk: float, sizes: tuple[float, ...]) -> PromptColumns:
+    """Return classes with so many tokens to compute [token], `chunk` a step at most, as columns."""
+    chunks = [ceil(tokens / chunk) for tokens in fresh]
+    each = [tokens / n for tokens, n in zip(fresh, chunks, strict=True)]
+    above = [
+        0 if size <= sizes[0] else next(i for i, s in enumerate(sizes) if size <= s * (1 + 1e-12)) for size in each
+    ]
+    part = [
+        (size - sizes[k - 1]) / (sizes[k] - sizes[k - 1]) if k else 1.0 for size, k in zip(each, above, strict=True)
+    ]
+    share = [tokens / chunk for tokens in fresh]
+    tokens, whole, shares, parts = (np.array(x, float)[:, None] for x in (fresh, chunks, share, part))
+    return PromptColumns(fresh=tokens, chunks=whole, share=shares, above=np.array(above), part=parts)

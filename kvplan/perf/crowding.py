@@ -7,11 +7,13 @@ arrays of one shape.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import ceil, erf, log
+from typing import Any
 
-from kvplan.perf.operators import Amount, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, longer_prompt, mean
+from kvplan.perf.operators import Amount, larger, smaller, taken
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, longer_prompt, powers
 from kvplan.perf.queueing import Wait
 from kvplan.perf.serving import BUSIEST, Load, Served
 
@@ -59,8 +61,8 @@ def surge(rate: Amount, m: Mixture, burstiness: float, alike: float = 1.0, besid
     Source: Takacs, Introduction to the Theory of Queues, 1962.
     """
     group = max((burstiness**2 + 1) / 2, 1.0)
-    extra = mean(m.classes, m.extra)
-    uneven = mean(m.classes, [x * x for x in m.extra]) / larger(extra * extra, TINY**2)
+    extra = m.mean(m.extra)
+    uneven = m.mean(powers(m.extra, 2)) / larger(extra * extra, TINY**2)
     busy = smaller(rate * extra, BUSIEST)
     one = 1 / (1 - busy)
     variance = group * (busy * (1 - busy) + busy**2 * uneven) * one**3 + (group * group - group) * one * one
@@ -84,21 +86,17 @@ class Crowded:
     running: Amount  #: requests that run while nothing is read, on average; 0 where it was not counted
 
 
-def crowded(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount], waiting: Surge | None = None) -> Crowded:
+def crowded(s: Surge, slots: Amount, leaving: Callable[..., Amount], waiting: Surge | None = None) -> Crowded:
     """Return how often all slots are taken; `leaving` is the rate at which n requests leave while nothing is read.
 
+    Of arrays it takes besides which elements are meant.
     Up crossings of every level balance down crossings: s.rate (p(n) + more W(n)) = leaving(n + 1) p(n + 1), where W(n),
     the sum of p(k) again^(n-1-k) below n, goes on as W(n + 1) = again W(n) + p(n). Those that wait came in surges as
     they are (`waiting`), whatever keeps those of one surge together once they run.
     """
     full = smaller(s.rate * s.mean / leaving(slots), 1 - LEAST)  # load of full slots
     each = full / s.mean  # surges for each that leaves
-    if isinstance(slots, float | int):
-        total, last, behind, running = counted(s, slots, leaving) if slots <= EACH else estimated(s, slots, leaving)
-    else:
-        few = 1.0 * (slots <= EACH)
-        one, other = counted(s, slots, leaving), estimated(s, slots, leaving)
-        total, last, behind, running = (few * a + (1 - few) * b for a, b in zip(one, other, strict=True))
+    total, last, behind, running = below_slots(s, slots, leaving)
     # beyond the slots nothing changes with n: sums of the recursion
     ahead = moved_by(waiting or s, each, full, last, behind)
     beyond = each * started(s, last, behind) / (1 - full)
@@ -123,13 +121,27 @@ def moved_by(s: Surge, each: Amount, full: Amount, last: Amount, behind: Amount)
     return moved / (1 - full) / larger(beyond, TINY**4)
 
 
+def below_slots(s: Surge, slots: Amount, leaving: Callable[..., Amount]) -> tuple[Amount, ...]:
+    """Return the sum of p up to the slots, p there, W there and the sum of n p, each as suits the number of slots."""
+    if isinstance(slots, float | int):
+        return counted(s, slots, leaving) if slots <= EACH else estimated(s, slots, leaving)
+    whole = [0.0 * slots for _ in range(4)]
+    for which, way in ((slots <= EACH, counted), (slots > EACH, estimated)):
+        if which.any():
+            some = Surge(**{f.name: taken(getattr(s, f.name), which) for f in fields(Surge)})
+            for values, found in zip(whole, way(some, slots[which], partial(leaving, which=which)), strict=True):
+                values[which] = found
+    return tuple(whole)
+
+
 def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:
     """Return the sum of p up to the slots, p there, W there and the sum of n p, request by request, p(0) being 1."""
     last, behind = 1.0 + 0.0 * slots, 0.0 * slots
     total, running = last, behind
     most = slots if isinstance(slots, float | int) else slots.max() if slots.size else 0
     levels = range(min(ceil(most), EACH))
-    for n, rate in zip(levels, rates(levels, slots, leaving), strict=True):
+    rates = at_each([n + 1.0 for n in levels], slots, lambda n: leaving(smaller(n, slots)))
+    for n, rate in zip(levels, rates, strict=True):
         there = 1.0 * (n < slots)
         following = s.rate * (last + s.more * behind) / rate
         behind = there * (s.again * behind + last) + (1 - there) * behind
@@ -138,16 +150,16 @@ def counted(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tup
     return total, last, behind, running
 
 
-def rates(levels: range, slots: Amount, leaving: Callable[[Amount], Amount]) -> Iterator[Amount]:
-    """Yield the rate at which requests leave above each level, of small arrays several levels at once."""
+def at_each(numbers: Sequence[float], slots: Amount, of: Callable[[Amount], Amount]) -> Iterator[Amount]:
+    """Yield what comes of each number, of small arrays of slots at several numbers at once."""
     if isinstance(slots, float | int):
-        yield from (leaving(smaller(n + 1.0, slots)) for n in levels)
+        yield from map(of, numbers)
         return
     from kvplan.perf.arrays import below
 
     each = max(AT_ONCE // max(slots.size, 1), 1)
-    for first in range(0, len(levels), each):
-        yield from leaving(smaller(below([n + 1.0 for n in levels[first : first + each]]), slots))
+    for first in range(0, len(numbers), each):
+        yield from of(below(numbers[first : first + each]))
 
 
 def estimated(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> tuple[Amount, ...]:
@@ -169,11 +181,12 @@ def estimated(s: Surge, slots: Amount, leaving: Callable[[Amount], Amount]) -> t
 
     top = growth(slots)
     reach = before = 1.0 + 0.0 * slots
-    total = 0.5 * reach
-    for k in range(STRETCHES):
-        at = slots - (k + 0.5) * wide
-        reach = 1 / (growth(at + 0.5) ** wide / reach + NONE)
-        here = reach * follows(growth(larger(at - wide / 2, 0.5))) / follows(top)
+    total, middles = 0.5 * reach, [k + 0.5 for k in range(STRETCHES)]
+    shrinks = at_each(middles, slots, lambda k: growth(slots - k * wide + 0.5) ** wide)
+    ends = at_each(middles, slots, lambda k: follows(growth(larger(slots - k * wide - wide / 2, 0.5))))
+    for shrink, end in zip(shrinks, ends, strict=True):
+        reach = 1 / (shrink / reach + NONE)
+        here = reach * end / follows(top)
         total = total + wide * (before + 4 * (before * here) ** 0.5 + here) / 6
         before = here
     return total, 1.0 + 0.0 * slots, 1 / larger(top - s.again, TINY), 0.0 * slots
@@ -188,24 +201,25 @@ class HeldSlots:
 
 
 def open_memory(
-    m: Mixture, *, rate: Amount, slots: Amount, decode: Callable[[Amount], Amount], output: Amount, squared: float,
+    m: Mixture, *, rate: Amount, slots: Amount, decode: Callable[..., Amount], output: Amount, squared: float,
     burstiness: float, ranks: Amount = 1.0, beside: Amount = 0.0,
 ) -> HeldSlots:  # fmt: skip
     """Return the wait for memory of an open loop, and the requests that run.
 
-    `decode` is a step's time by the requests of one of the `ranks`. Of every request before it a prompt is read and
-    another leaves; answers that are more alike than exponential ones (`squared`, the squared coefficient of variation
-    of their lengths) leave more evenly. Source: Lee and Longton, Operational Research Quarterly 10(1), 1959.
+    `decode` is a step's time by the requests of one of the `ranks`, of arrays also of `which` elements. Of every
+    request before it a prompt is read and another leaves; answers that are more alike than exponential ones (`squared`,
+    the squared coefficient of variation of their lengths) leave more evenly. Source: Lee and Longton, Operational
+    Research Quarterly 10(1), 1959.
     """
 
-    def leaving(n: Amount) -> Amount:
-        return n / (output * decode(n / ranks))
+    def leaving(n: Amount, which: Any = None) -> Amount:
+        return n / (output * (decode(n / ranks) if which is None else decode(n / taken(ranks, which), which)))
 
     alone = surge(rate / ranks, m, burstiness)
     near = beside * smaller(alone.rate * alone.mean * ranks / leaving(slots), 1.0)
     each, plain = (surge(rate / ranks, m, burstiness, x, near) for x in (together(squared), 1.0))
     crowd = crowded(replace(each, rate=each.rate * ranks), slots, leaving, plain)
-    one = 1 / leaving(slots) + mean(m.classes, m.extra) / ranks
+    one = 1 / leaving(slots) + m.mean(m.extra) / ranks
     wait = Wait(chance=crowd.chance, mean=crowd.chance * crowd.ahead * one * (1 + squared) / 2, squared=SPREAD)
     return HeldSlots(wait=wait, running=crowd.running)
 

@@ -71,6 +71,11 @@ def smaller(a: Amount, b: Amount) -> Amount:
     return a if a <= b else b
 
 
+def taken(a: Amount, which: Any) -> Amount:
+    """Return some rows of an array, a number as it is."""
+    return a[which] if getattr(a, "ndim", 0) else a
+
+
 def exponential(x: Amount) -> Amount:
     """Return e to the power of an amount, element by element."""
     if getattr(x, "ndim", 0):

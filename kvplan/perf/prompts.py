@@ -4,15 +4,25 @@ Prompts are a mixture: a hit of the prefix cache computes few tokens, a miss all
 works on floats and on arrays of one shape; classes stand side by side in tuples.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from typing import Any
 
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.replica import Parallel, Weights
-from kvplan.perf.operators import Amount, Attended, Operator, attended_at, exponential, forward, larger, smaller
+from kvplan.perf.operators import (
+    Amount,
+    Attended,
+    Operator,
+    attended_at,
+    exponential,
+    forward,
+    larger,
+    smaller,
+    taken,
+)
 from kvplan.perf.operators import attention as attention_of
 from kvplan.perf.serving import Load, PromptTimes, Steps, company
 from kvplan.perf.step_time import device_time, step_time
@@ -59,13 +69,22 @@ def mates(classes: Sequence[PromptClass], seconds: Amount) -> Amount:
     They follow each other at random, so seconds / between run beside one in a long row of them, and in a short one no
     more than all the others. Counted by those that find a prefix for every one that brings it.
     """
+    return mates_of(classes)(seconds)
+
+
+def mates_of(classes: Sequence[PromptClass]) -> Callable[[Amount], Amount]:
+    """Return what tells `mates` of the time that one is in flight."""
     between = next((k.between for k in classes if k.between), None)
     if between is None:
-        return 0.0
+        return lambda _: 0.0
     found = sum(k.weight for k in classes if k.between)
     others = found / larger(sum(k.weight for k in classes if not k.between), TINY)
-    near = seconds / between
-    return near * others / (near + others + TINY)
+
+    def beside(seconds: Amount) -> Amount:
+        near = seconds / between
+        return near * others / (near + others + TINY)
+
+    return beside
 
 
 def longer_prompt(classes: Sequence[PromptClass], z: float) -> Amount:
@@ -120,6 +139,13 @@ class PromptSteps:
     mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
     alone: tuple[Amount, ...]  #: by size, by themselves [s]
     attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
+
+    def taken(self, rows: Any) -> "PromptSteps":
+        """Return those of some rows, where times are arrays."""
+        several = {
+            name: tuple(taken(times, rows) for times in getattr(self, name)) for name in ("mixed", "alone", "attention")
+        }
+        return replace(self, decode=taken(self.decode, rows), **several)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,26 +239,47 @@ def between(sizes: Sequence[float], times: Sequence[Amount], size: float) -> Amo
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """What the prompts of each class take at one load. [s]"""
+    """What the prompts of each class take at one load, by class: numbers, or the rows of an array. [s]"""
 
     classes: tuple[PromptClass, ...]  #: the classes
-    own: tuple[Amount, ...]  #: from a prompt's first step to its first token, by class [s]
-    extra: tuple[Amount, ...]  #: what a prompt takes from all others, by class [s]
-    service: tuple[Amount, ...]  #: for how long a prompt keeps others waiting, by class [s]
+    own: Sequence[Amount]  #: from a prompt's first step to its first token, by class [s]
+    extra: Sequence[Amount]  #: what a prompt takes from all others, by class [s]
+    service: Sequence[Amount]  #: for how long a prompt keeps others waiting, by class [s]
+    weights: Amount | None = None  #: shares of the classes below each other, where times are rows of an array
+
+    def mean(self, amounts: Any) -> Amount:
+        """Return the mean of an amount over the classes."""
+        if self.weights is None:
+            return mean(self.classes, amounts)
+        return (self.weights * amounts).sum(axis=0)
+
+    def room(self, chunk: float) -> Amount:
+        """Return the mean room that a prompt leaves in its steps of `chunk` tokens, in steps."""
+        left = [k.chunks(chunk) - k.fresh / chunk for k in self.classes]
+        if self.weights is None:
+            return mean(self.classes, left)
+        from kvplan.perf.arrays import below
+
+        return self.mean(below(left))
 
     @cached_property
     def times(self) -> PromptTimes:
         """Means over the classes, as `serve` needs them."""
-        extra = mean(self.classes, self.extra)
-        service = mean(self.classes, self.service)
-        squared = mean(self.classes, [x * x for x in self.service]) / larger(service * service, TINY**2)
-        own = mean(self.classes, self.own)
+        extra = self.mean(self.extra)
+        service = self.mean(self.service)
+        squared = self.mean(powers(self.service, 2)) / larger(service * service, TINY**2)
+        own = self.mean(self.own)
         whole = mean(self.classes, [k.total for k in self.classes])
         return PromptTimes(own=own, extra=extra, service=service, squared=squared, whole=whole)
 
     def moment(self, power: int) -> Amount:
         """Return a moment of the time for which a prompt keeps others waiting. [s^power]"""
-        return mean(self.classes, [x**power for x in self.service])
+        return self.mean(powers(self.service, power))
+
+
+def powers(amounts: Any, power: int) -> Any:
+    """Return a power of each of some numbers, or of the rows of an array."""
+    return amounts**power if hasattr(amounts, "shape") else [x**power for x in amounts]
 
 
 def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load: Load) -> Mixture:
@@ -240,23 +287,42 @@ def mixture(classes: Sequence[PromptClass], s: PromptSteps, c: Calibration, load
 
     Many short prompts share a step: they divide its fixed part, as `serve` has it for prompts that are alike.
     """
-    separate, others = 1.0 - c.mixes, company(load)
-    fresh = mean(classes, [float(k.fresh) for k in classes])
+    separate, others, weights = 1.0 - c.mixes, company(load), None
+    if getattr(s.decode, "ndim", 0) == 1:  # all classes at once: many small arrays take longer than one
+        from kvplan.perf.arrays import below, prompt_columns
+
+        weights, columns = (
+            below([k.weight for k in classes]),
+            prompt_columns(tuple(k.fresh for k in classes), c.chunk, s.sizes),
+        )
+        fresh = (weights * columns.fresh).sum(axis=0)
+    else:
+        fresh = mean(classes, [float(k.fresh) for k in classes])
     fill = (load.batch * fresh / c.chunk) ** 4
     crowded = fill / (1.0 + fill)
     shared = c.mixes * others
-    own, extra, service = [], [], []
-    for k, attended in zip(classes, s.attention, strict=True):
-        n, part, share = k.chunks(c.chunk), k.part(c.chunk), k.fresh / c.chunk
-        mixed, alone = (n * between(s.sizes, times, part) + attended for times in (s.mixed, s.alone))
+
+    def taking(n: Amount, share: Amount, steps: tuple[Amount, Amount], attended: Amount) -> tuple[Amount, ...]:
+        mixed, alone = (n * step + attended for step in steps)
         whole, lone = (share * times[-1] + attended for times in (s.mixed, s.alone))
         least = c.mixes * larger(whole - share * s.decode, 0.0) + separate * lone
         apart = c.mixes * (mixed - n * s.decode) + separate * alone
         taken = crowded * smaller(apart, least) + (1.0 - crowded) * apart
-        own.append(shared * mixed + (1.0 - shared) * alone)
-        extra.append(taken)
-        service.append(taken + load.open * c.mixes * share * s.decode)  # `wait` was fitted to closed loops without it
-    return Mixture(classes=tuple(classes), own=tuple(own), extra=tuple(extra), service=tuple(service))
+        # `wait` was fitted to closed loops, where a prompt keeps others waiting for no decode steps
+        return shared * mixed + (1.0 - shared) * alone, taken, taken + load.open * c.mixes * share * s.decode
+
+    if weights is not None:
+        steps = tuple(columns.between(below(times)) for times in (s.mixed, s.alone))
+        own, extra, service = taking(columns.chunks, columns.share, steps, below(s.attention))
+    else:
+        own, extra, service = zip(*(
+            taking(
+                k.chunks(c.chunk), k.fresh / c.chunk,
+                tuple(between(s.sizes, times, k.part(c.chunk)) for times in (s.mixed, s.alone)), attended,
+            )
+            for k, attended in zip(classes, s.attention, strict=True)
+        ), strict=True)  # fmt: skip
+    return Mixture(classes=tuple(classes), own=own, extra=extra, service=service, weights=weights)
 
 
 def slim(s: PromptSteps) -> Steps:

@@ -11,7 +11,7 @@ from math import pi
 from statistics import NormalDist
 
 from kvplan.perf.operators import Amount, exponential, larger, smaller
-from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates, mean, mixture
+from kvplan.perf.prompts import TINY, Mixture, PromptClass, PromptSteps, logarithm, mates_of, mixture, powers
 from kvplan.perf.serving import BUSIEST, Load, PromptTimes, Served, company, receiving
 from kvplan.specs.calibration import Calibration
 
@@ -114,9 +114,10 @@ def open_loop(
     A request runs beside as many others as run on average (Poisson arrivals see time averages), so its steps are those
     of one more, and of the questions to its own prefix.
     """
+    beside_for = mates_of(classes)
 
     def beside(running: Amount) -> Amount:
-        return mates(classes, running / rate)
+        return beside_for(running / rate)
 
     def state(running: Amount) -> tuple[Load, PromptSteps, Mixture]:
         batch = larger(smaller(running + 1.0 + beside(running), most + 0.0 * rate), 1.0)
@@ -142,7 +143,7 @@ def turn(s: PromptSteps, c: Calibration, times: PromptTimes, m: Mixture, rate: A
     """
     busy = smaller(rate * times.service, BUSIEST)
     ahead = busy * times.service * times.squared / (2 * (1 - busy))
-    room = mean(m.classes, [k.chunks(c.chunk) - k.fresh / c.chunk for k in m.classes])
+    room = m.room(c.chunk)
     behind = rate * times.extra * (ahead + s.decode / 2)
     left = room * larger(s.mixed[-1] - s.decode, 0.0)
     return ahead + c.mixes * behind * left / larger(behind + left, TINY)
@@ -275,7 +276,7 @@ class FirstToken:
     @property
     def mean(self) -> Amount:
         """Mean TTFT. [s]"""
-        own = mean(self.mixture.classes, self.mixture.own)
+        own = self.mixture.mean(self.mixture.own)
         q = self.memory.chance
         waits = (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
         return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed
@@ -427,14 +428,14 @@ def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount,
     request's life.
     """
     delays, output = larger(served.tpot - served.step, 0.0), load.output
-    extra = mean(m.classes, m.extra)
-    uneven = mean(m.classes, [x * x for x in m.extra]) / larger(extra * extra, TINY**2)
+    extra = m.mean(m.extra)
+    uneven = m.mean(powers(m.extra, 2)) / larger(extra * extra, TINY**2)
     total = larger(delays * output, TINY)
     squared = load.short * uneven * larger(extra, TINY) / larger(total, extra + TINY)
     left = 1.0
     if queue is not None:
         own, left = served.own, 1 - smaller(served.busy, BUSIEST)
-        varied = mean(m.classes, [x * x for x in m.own]) - own * own + queue.variance
+        varied = m.mean(powers(m.own, 2)) - own * own + queue.variance
         before = (own + queue.mean) ** 2
         waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
         squared = (squared + waits) / left**2

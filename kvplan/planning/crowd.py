@@ -1,6 +1,6 @@
 """Replicas on one GPU under the demand's own load: how many there are, what stays cached, percentiles of times."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Any
@@ -19,6 +19,15 @@ from kvplan.planning.prompts import kept_prefixes
 Array = Any
 #: candidates of one group that fit: their rows in the group, and their loads
 Places = tuple[Array, Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtWork:
+    """What replicas run of the load."""
+
+    running: Array  #: requests that one runs at once
+    gpu_seconds: Array  #: time of a GPU at work that a query takes [s]
+    busy: Array  #: share of that time which prompts take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,34 @@ class Crowd:
             replicas = self.replicas(served)
             kept = self.kept(served, replicas)
         return served, replicas, kept
+
+    @cached_property
+    def full(self) -> AtWork:
+        """What the replicas run of the load that they are for; those of an offline load are full."""
+        home, (served, replicas, _) = self.gpu_grid, self.steady
+        if self.demand.workload.offline:
+            seconds = served.cycle / home.requests * home.grid.each
+            return AtWork(running=home.requests, gpu_seconds=seconds, busy=served.busy)
+        rows = np.broadcast_to(np.arange(len(replicas))[:, None], replicas.shape)
+        found = self.at_work(rows.ravel(), replicas.ravel())
+        return AtWork(**{f.name: getattr(found, f.name).reshape(replicas.shape) for f in fields(AtWork)})
+
+    def at_work(self, rows: Array, replicas: Array) -> AtWork:
+        """Return what each of so many replicas of configurations runs of the load, whatever more it might.
+
+        The least load of the grid that needs no more replicas is their upper bound: the requests in flight then, over
+        the replicas, run on each, as long as on the line from the load before.
+        """
+        home, (served, needed, _) = self.gpu_grid, self.steady
+        enough = (needed[rows] <= replicas[:, None]) & home.grid.usable[rows]
+        at = rows, np.argmax(enough, axis=1)
+        before = rows, np.maximum(at[1] - 1, 0)
+        whole = self.demand.in_flight(served.cycle[at]) / replicas
+        held = np.maximum(np.ceil(whole - 1e-9), np.maximum(home.grid.ranks[rows, 0], 1.0))
+        low, high = home.requests[before], home.requests[at]
+        part = np.where(high > low, np.clip((held - low) / np.maximum(high - low, 1e-9), 0.0, 1.0), 1.0)
+        cycle, busy = ((1 - part) * x[before] + part * x[at] for x in (served.cycle, served.busy))
+        return AtWork(running=held, gpu_seconds=cycle / held * home.grid.each[rows, 0], busy=busy)
 
     def rate(self, replicas: Array) -> Array:
         """Return the requests that come to a replica at the rate waits are planned for. [1/s]"""
@@ -90,8 +127,9 @@ class Crowd:
                 least[:, mine] = [np.broadcast_to(t, steps.decode.shape)[row, 0] for t in times]
         return least[0], least[1]
 
+    @cached_property
     def times(self) -> tuple[Array, Array, Served]:
-        """Return the percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
+        """The percentiles of TTFT and TPOT of candidates that fit, means of the others, and the means. [s]"""
         (served, replicas, kept), gpu_grid = self.steady, self.gpu_grid
         ttft, tpot, mean_ttft, mean_tpot = (
             np.array(served.ttft), np.array(served.tpot), np.array(served.ttft), np.array(served.tpot)

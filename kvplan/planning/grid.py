@@ -6,7 +6,7 @@ configuration adds up its two parts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -185,6 +185,10 @@ class Between:
         """Return times of one column, or of none, for each candidate."""
         return times[self.row, 0] if np.ndim(times) else times
 
+    def taken(self, which: Array) -> "Between":
+        """Return the steps of some candidates."""
+        return replace(self, row=self.row[which], ranks=self.ranks[which])
+
     def mid(self, batch: Array) -> Callable[[Array], Array]:
         """Return what takes a time at a batch of each candidate from those of all loads."""
         last = len(self.loads) - 1
@@ -202,9 +206,10 @@ class Between:
 
         return mid
 
-    def decode(self, batch: Array) -> Array:
-        """Return the time of a decode step at a batch of each candidate. [s]"""
-        return self.mid(np.maximum(batch, 1.0))(self.steps.decode)
+    def decode(self, batch: Array, which: Array | None = None) -> Array:
+        """Return the time of a decode step at a batch of each candidate, or of which of them. [s]"""
+        some = self if which is None else self.taken(which)
+        return some.mid(np.maximum(batch, 1.0))(self.steps.decode)
 
     def at(self, batch: Array) -> PromptSteps:
         """Return the steps at a batch of each candidate."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from kvplan.errors import SpecError, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration, Pair, cached_tokens
+from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
-from kvplan.planning.search import GPUS, Candidates
-from kvplan.planning.search import candidates as candidates_under
+from kvplan.planning.search import GPUS, Candidates, least_usd, limited
 from kvplan.planning.site import OBJECTIVES
 from kvplan.planning.speculation import Drafting
 from kvplan.quality.results import Quality
@@ -38,7 +39,7 @@ class Plan:
     #: weight format, None for the checkpoint's own
     form: str | None
     parallel: Parallel  #: the ranks of one replica
-    #: requests in flight on one replica
+    #: requests that one replica runs at once under its part of the load
     in_flight: int
     replicas: int  #: replicas that serve, spares included
     #: GPUs of all replicas
@@ -204,9 +205,24 @@ class Book:
         plans = self.choices([one.under(demand) for one in candidates], tried, objective)
         if not plans or not exactly or plans[0].replicas - demand.spares < BETWEEN:
             return plans[0] if plans else None
-        there = [candidates_under(demand, one.gpu_grid) for one in candidates if one.site.gpu.name == plans[0].gpu]
+        there = [limited(demand, one.crowd) for one in candidates if one.site.gpu.name == plans[0].gpu]
         again = replace(self, demand=demand).choices(there, tried, objective)
         return min((*again[:1], plans[0]), key=rank(objective))
+
+    def under_load(self, crowds: Iterable[Crowd], pairs: Iterable[Pair], objective: str) -> Plan | None:
+        """Return the best plan where another load comes to GPUs, None without one.
+
+        The times of a GPU are left out where not even the replicas that its requests fill cost as little as a plan that
+        was found.
+        """
+        tried, found, least = list(pairs), list[Candidates](), inf
+        bounds = [(least_usd(self.demand, one, tried) if objective == "cost" else 0.0, one) for one in crowds]
+        for bound, crowd in sorted(bounds, key=itemgetter(0)):
+            if bound < inf and bound <= least * (1 + TIE):
+                found.append(limited(self.demand, crowd))
+                least = min(least, self.least(found[-1:], tried, objective))
+        plans = self.choices(found, tried, objective)
+        return plans[0] if plans else None
 
     def best(self, one: Candidates, pair: Pair, objective: str, least: float = 0.0) -> Plan | None:
         """Return the best feasible plan of a pair on a GPU, None without one; costs near `least` count as equal."""
@@ -238,7 +254,7 @@ class Book:
             gpu=one.site.gpu.name,
             form=shape.form,
             parallel=shape.parallel,
-            in_flight=int(one.requests[i, j]),
+            in_flight=int(one.running[i, j]),
             replicas=int(one.replicas[i, j]) + self.demand.spares,
             gpus=int(one.gpus[i, j]),
             ttft=ttft,

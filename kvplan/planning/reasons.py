@@ -73,8 +73,8 @@ def binding(d: Decision) -> str:
     """Return what keeps a replica from running more requests at once."""
     plan, home, limits = d.plan, d.home, d.demand.limits
     i = row_of(home, plan)
-    row = list(home.requests[i])
-    at = max(k for k, n in enumerate(row) if n == plan.in_flight)
+    row = list(home.gpu_grid.requests[i])
+    at = next(k for k, n in enumerate(row) if n >= plan.in_flight)
     head = f"Each replica runs {requests(plan.in_flight)} at once"
     if at + 1 >= len(row):
         return f"{head}, the largest number that is searched."

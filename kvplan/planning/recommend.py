@@ -12,6 +12,7 @@ from kvplan.kv.budget import Line
 from kvplan.money.api import BreakEven
 from kvplan.money.bill import Bill
 from kvplan.planning.confirm import Confirmation
+from kvplan.planning.crowd import Crowd
 from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, Needs, launch, needs
@@ -22,7 +23,6 @@ from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import Impasse, Remedy, no_room, remedies
 from kvplan.planning.remedies import reason as reason_of
 from kvplan.planning.search import Candidates, Progress
-from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.sensitivity import CostRange, Swing
 from kvplan.planning.site import Site
 from kvplan.quality.results import Quality
@@ -239,6 +239,6 @@ def smooth_cost(d: Decision) -> float | None:
         return None
     demand = d.demand.smooth
     rated = [one for one in d.candidates if d.guesses or one.site.calibration.grounded]
-    again = [candidates_of(demand, one.gpu_grid) for one in rated]
-    plans = replace(d.book, demand=demand).choices(again, d.pairs, d.objective)
-    return plans[0].usd if plans else None
+    crowds = [Crowd(demand=demand, gpu_grid=one.gpu_grid) for one in rated]
+    best = replace(d.book, demand=demand).under_load(crowds, d.pairs, d.objective)
+    return best.usd if best else None

@@ -8,7 +8,7 @@ from kvplan.kv import spelling
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, candidates, search
+from kvplan.planning.search import Candidates, limited, search
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
@@ -213,7 +213,7 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     share = round(floor(most / STEP + 1e-9) * STEP, 2)
     if share < EVEN < limits.confidence:  # more replicas than any load asks for may do with even odds
         even = replace(i, demand=under(i, replace(limits, confidence=EVEN)))
-        places = [candidates(even.demand, one.gpu_grid) for one in rated]
+        places = [limited(even.demand, one.crowd) for one in rated]
         if plans := replace(i.book, demand=even.demand).choices(places, i.pairs, i.objective):
             return Remedy(change=f"confidence={EVEN:.0%}", plan=plans[0], demand=even.demand)
     if not LEAST_SURE <= share < limits.confidence:

@@ -39,10 +39,11 @@ GPUS = "GPUs"
 class Candidates:
     """All candidates on one GPU, as arrays of (configuration, load)."""
 
-    gpu_grid: GpuGrid  #: the configurations on the GPU, and what each holds
+    crowd: Crowd  #: the configurations on the GPU, under the demand's load
     workload: Workload  #: what is served, as this GPU serves it
     served: Served  #: times of a replica in steady state
-    requests: Array  #: requests in flight on one replica
+    requests: Array  #: requests in flight that one replica may have
+    running: Array  #: requests that one runs at once, as many as the load asks for
     replicas: Array  #: that carry the demand, without spares
     #: GPUs of all replicas, spares included
     gpus: Array
@@ -60,6 +61,11 @@ class Candidates:
     kept: Array
     #: limit -> whether it is kept
     meets: Mapping[str, Array]
+
+    @property
+    def gpu_grid(self) -> GpuGrid:
+        """The configurations on the GPU, and what each holds."""
+        return self.crowd.gpu_grid
 
     @property
     def site(self) -> Site:
@@ -100,7 +106,7 @@ class Candidates:
 
     def of(self, pairs: Collection[Pair]) -> Array:
         """Return which configurations, as a column, are of one of these techniques and weight formats."""
-        return np.array([s.pair in pairs for s in self.grid.configurations], bool)[:, None]
+        return of_pairs(self.grid, pairs)
 
     def undrafted(self) -> "Candidates":
         """Return the same candidates of which those that decode speculatively are not feasible."""
@@ -108,7 +114,7 @@ class Candidates:
         return replace(self, meets={**self.meets, "no drafts": plain & np.ones(self.requests.shape, bool)})
 
     def under(self, demand: Demand) -> "Candidates":
-        """Return the same candidates judged by the limits of another demand."""
+        """Return the same candidates, with the replicas they have, judged by the limits of another demand."""
         times = (self.ttft, self.tpot, self.e2e)
         sure = certainty(demand, self.site.calibration, self.ttft, self.tpot)
         return replace(self, sure=sure, meets=within(demand.limits, times, self.gpus, sure))
@@ -116,16 +122,24 @@ class Candidates:
 
 def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
     """Return what the configurations on one GPU come to under the demand's load and limits."""
-    crowd = Crowd(demand=demand, gpu_grid=gpu_grid)
-    steady, replicas, kept = crowd.steady
-    gpu_seconds = steady.cycle / (gpu_grid.busy * gpu_grid.batch) * gpu_grid.grid.each
-    ttft, tpot, served = crowd.times()
+    return limited(demand, Crowd(demand=demand, gpu_grid=gpu_grid))
+
+
+def limited(demand: Demand, crowd: Crowd) -> Candidates:
+    """Return what the configurations on one GPU come to under limits of time, GPUs and odds.
+
+    The demand has the crowd's load; times that were worked out for other limits hold, the percentile being the same.
+    """
+    if demand.limits.percentile != crowd.demand.limits.percentile:
+        crowd = Crowd(demand=demand, gpu_grid=crowd.gpu_grid)
+    gpu_grid, (_, replicas, kept) = crowd.gpu_grid, crowd.steady
+    ttft, tpot, served = crowd.times
     fetching = kept * gpu_grid.fetching
-    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching)
+    ttft, served = ttft + fetching, replace(served, ttft=served.ttft + fetching, busy=crowd.full.busy)
     one = Candidates(
-        gpu_grid=gpu_grid, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
-        gpus=replicas, gpu_seconds=gpu_seconds, usd=replicas, ttft=ttft, tpot=tpot, e2e=ttft, sure=ttft, kept=kept,
-        meets={},
+        crowd=crowd, workload=demand.workload, served=served, requests=gpu_grid.requests, replicas=replicas,
+        running=crowd.full.running, gpu_seconds=crowd.full.gpu_seconds, gpus=replicas, usd=replicas, ttft=ttft,
+        tpot=tpot, e2e=ttft, sure=ttft, kept=kept, meets={},
     )  # fmt: skip
     one = judged(demand, replace(one, sure=certainty(demand, one.site.calibration, ttft, tpot)))
     return one if demand.workload.offline else between_loads(demand, crowd, one)
@@ -133,13 +147,22 @@ def candidates(demand: Demand, gpu_grid: GpuGrid) -> Candidates:
 
 def judged(demand: Demand, one: Candidates) -> Candidates:
     """Return candidates with GPUs, cost and limits that follow from their replicas, times and odds."""
-    grid, site = one.grid, one.site
-    gpus = (one.replicas + demand.spares) * grid.each
-    usd = usd_per_query(demand, site.cost, gpus, one.gpu_seconds) + converting(demand, grid, site)
-    usd = usd + kept_cost(demand, grid.configurations, gpus)
+    gpus = (one.replicas + demand.spares) * one.grid.each
+    usd = usd_of(demand, one.gpu_grid, gpus, one.gpu_seconds)
     e2e = one.ttft + one.tpot * demand.workload.output.quantile(demand.limits.percentile)
     meets = within(demand.limits, (one.ttft, one.tpot, e2e), gpus, one.sure)
     return replace(one, gpus=gpus, usd=usd, e2e=e2e, meets=meets)
+
+
+def usd_of(demand: Demand, home: GpuGrid, gpus: Array, gpu_seconds: Array) -> Array:
+    """Return what a query costs: GPUs, a model that is converted, and the tiers that prefixes are kept on. [USD]"""
+    usd = usd_per_query(demand, home.site.cost, gpus, gpu_seconds) + converting(demand, home.grid, home.site)
+    return usd + kept_cost(demand, home.grid.configurations, gpus)
+
+
+def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:
+    """Return which configurations, as a column, are of one of these techniques and weight formats."""
+    return np.array([s.pair in pairs for s in grid.configurations], bool)[:, None]
 
 
 def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
@@ -156,19 +179,15 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
     found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
     if found is None:
         return one
-    at = found.at
-    whole = demand.in_flight(one.served.cycle[at]) / found.replicas
-    held = np.maximum(np.ceil(whole - 1e-9), np.maximum(one.grid.ranks[at[0], 0], 1.0))
-    before = at[0], np.maximum(at[1] - 1, 0)
-    low, high = one.requests[before], one.requests[at]
-    part = np.clip((held - low) / np.maximum(high - low, 1e-9), 0.0, 1.0) * (high > low) + 1.0 * (high <= low)
-    seconds = (1 - part) * one.gpu_seconds[before] + part * one.gpu_seconds[at]
+    at, work = found.at, crowd.at_work(found.at[0], found.replicas)
     served = replace(
-        one.served, ttft=placed(one.served.ttft, at, found.mean_ttft), tpot=placed(one.served.tpot, at, found.mean_tpot)
-    )
+        one.served, ttft=placed(one.served.ttft, at, found.mean_ttft),
+        tpot=placed(one.served.tpot, at, found.mean_tpot), busy=placed(one.served.busy, at, work.busy),
+    )  # fmt: skip
     return judged(demand, replace(
-        one, served=served, requests=placed(one.requests, at, held), replicas=placed(one.replicas, at, found.replicas),
-        gpu_seconds=placed(one.gpu_seconds, at, seconds), ttft=placed(one.ttft, at, found.ttft),
+        one, served=served, requests=placed(one.requests, at, work.running),
+        running=placed(one.running, at, work.running), replicas=placed(one.replicas, at, found.replicas),
+        gpu_seconds=placed(one.gpu_seconds, at, work.gpu_seconds), ttft=placed(one.ttft, at, found.ttft),
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
         sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
     ))  # fmt: skip
@@ -209,6 +228,20 @@ def usd_per_query(demand: Demand, cost: GpuCost | None, gpus: Array, gpu_seconds
         return np.full(np.shape(gpus), np.inf)
     waiting, working = cost.rate(None), cost.rate("")
     return cost.whole(gpus) * waiting / demand.mean + gpu_seconds * (working - waiting)
+
+
+def least_usd(demand: Demand, crowd: Crowd, pairs: Collection[Pair]) -> float:
+    """Return what a query of some pairs costs at the least as plans are compared, limits of time left out. [USD]
+
+    Infinite where nothing fits. Where more replicas are needed than requests fill, each runs between this load and the
+    one before, and GPUs work as long as at one of them or between.
+    """
+    grid, site, seconds = crowd.gpu_grid.grid, crowd.gpu_grid.site, crowd.full.gpu_seconds
+    seconds = np.minimum(seconds, np.concatenate([seconds[:, :1], seconds[:, :-1]], axis=1))
+    gpus = (crowd.steady[1] + demand.spares) * grid.each
+    usd = usd_of(demand, crowd.gpu_grid, gpus, seconds)
+    able = crowd.gpu_grid.fits & of_pairs(grid, pairs)
+    return float(usd[able].min()) * site.margin if able.any() else np.inf
 
 
 def search(
