@@ -131,7 +131,7 @@ class Replica:
         self.drafting = drafting
         self.slots, self.shared, self.kept = slots, shared, 1.0
         self.ideal = self.classes = prompt_classes(demand.workload, shared)
-        self.known = {}
+        self.known, self.chances = {}, {}
         most = max(demand.engine.limits(site.gpu)[0], 1)
         self.batches = sorted({max(n / parallel.data, 1.0) for n in LOADS if n <= most * 8})
 
@@ -167,10 +167,18 @@ class Replica:
         without = gain(endpoint, batch, c)
         return without / (1 + without * passes / (used.accepted * plain))
 
-    def steps(self, batch: float):
+    def beside(self, batch: float):
+        """Return the steps of the loads below and above one, and how far it is from the one to the other."""
         upper = next((b for b in self.batches[1:] if b >= batch), self.batches[-1])
         lower = self.batches[self.batches.index(upper) - 1]
-        low, high, part = self.exactly(lower), self.exactly(upper), (batch - lower) / (upper - lower)
+        return self.exactly(lower), self.exactly(upper), (batch - lower) / (upper - lower)
+
+    def decode(self, batch: float) -> float:
+        low, high, part = self.beside(max(batch, 1.0))
+        return (1 - part) * low.decode + part * high.decode
+
+    def steps(self, batch: float):
+        low, high, part = self.beside(batch)
         return replace(
             low, decode=(1 - part) * low.decode + part * high.decode,
             mixed=tuple((1 - part) * a + part * b for a, b in zip(low.mixed, high.mixed, strict=True)),
@@ -228,7 +236,10 @@ class Replica:
         return self.times(self.demand.peak * (1 + self.demand.headroom) / replicas, min(n, self.parallel.data))
 
     def sure(self, ttft: float, tpot: float) -> float:
-        return float(certainty(self.demand, self.site.calibration, np.array(ttft), np.array(tpot)))
+        if (ttft, tpot) not in self.chances:
+            found = certainty(self.demand, self.site.calibration, np.array(ttft), np.array(tpot))
+            self.chances[ttft, tpot] = float(found)
+        return self.chances[ttft, tpot]
 
     def keeps(self, ttft: float, tpot: float) -> bool:
         """Return whether all limits but that of GPUs are kept."""
@@ -252,9 +263,7 @@ class Replica:
             self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=most, short=answers.short
         )
 
-        def decode(each: float) -> float:
-            return self.steps(max(each, 1.0)).decode
-
+        decode = self.decode
         limit = d.engine.limits(self.site.gpu)[0] * self.parallel.data
         shared = slots_shared(self.classes, d.output, state.mates, slots=float(self.slots), most=float(limit))
         memory = open_memory(
