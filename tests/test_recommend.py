@@ -24,9 +24,10 @@ from kvplan.money.gpu_cost import own
 from kvplan.perf.crowding import gamma_at, held, open_memory, surge, swing
 from kvplan.perf.operators import forward
 from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
-from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
+from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
+from kvplan.perf.token_times import first_token, token_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
 from kvplan.planning.demand import Demand
