@@ -5,8 +5,9 @@
 
 Mutants come from the syntax trees of whatever files the folders hold, drawn by a seed. Of a renderer: two figures
 or columns swapped, a figure scaled, a row, column or note dropped, a wrong unit. Of the core: another operator,
-comparison or constant, minimum for maximum, a result scaled. Each runs the reports of tests/reports.py that execute
-its line, quickest first, then the test files that name its module, until one fails.
+comparison or constant, minimum for maximum, a result scaled. Each runs until one fails: the test files that import its
+module, smallest first (where none does, those that import its importers); the reports of tests/reports.py that execute
+its line, quickest first; with --all the other quick tests, those nearest by imports first.
 """
 
 import argparse
@@ -14,14 +15,16 @@ import ast
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,8 +37,10 @@ OPERATORS = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorD
 COMPARED = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 #: reports that take seconds, while others execute the same lines
 SLOW = {"audit", "calibrate-kernels", "calibrate-kernels-check", "calibrate-servers", "load-disaggregated"}
-#: seconds after which a mutant is taken to run for ever
-PATIENCE = 300
+#: seconds after which a mutant is taken to run for ever: of a report, and of processor time of the tests
+PATIENCE, ENDLESS = 300, 1800
+#: how pytest ends where all tests of the files are slow ones
+NOTHING_COLLECTED = 5
 #: a number as a format writes it
 FIGURE = re.compile(r"[,.\d+]*[%fgde]|,")
 
@@ -232,19 +237,42 @@ def executed(files: set[str]) -> dict[str, tuple[float, set[tuple[str, int]]]]:
     return found
 
 
-def naming(file: str) -> list[str]:
-    """Return the test files that import a module."""
-    dotted = file.removesuffix(".py").replace("/", ".")
-    package, _, name = dotted.rpartition(".")
-    imports = re.compile(rf"\b{re.escape(dotted)}\b|from {re.escape(package)} import [^\n]*\b{name}\b")
-    tests = sorted((ROOT / "tests").glob("test_*.py"))
-    return [
-        str(p.relative_to(ROOT)) for p in tests if p.name != "test_reports.py" and imports.search(p.read_text("utf-8"))
-    ]
+def imports() -> dict[str, set[str]]:
+    """Return, of each file of kvplan and the tests, the modules and names it imports, dotted."""
+    found: dict[str, set[str]] = {}
+    for path in (*(ROOT / "kvplan").rglob("*.py"), *(ROOT / "tests").glob("test_*.py")):
+        names = found[str(path.relative_to(ROOT))] = set()
+        package = ".".join(path.relative_to(ROOT).parent.parts)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                base = ".".join(filter(None, (package if node.level else "", node.module)))
+                names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
 
 
-def verdict(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str, int]]]], budget: float) -> str:
-    """Return the first test that fails with a mutant, '' if none does."""
+def by_distance(file: str, imported: dict[str, set[str]]) -> list[list[str]]:
+    """Return test files by how many imports lead from them to a module, smallest first; last those from which none do.
+
+    Reports are run apart from the other tests.
+    """
+    left = sorted((ROOT / "tests").glob("test_*.py"), key=lambda p: p.stat().st_size)
+    tests = [f"tests/{p.name}" for p in left if p.name != "test_reports.py"]
+    found: list[list[str]] = []
+    modules, seen = {file}, {file}
+    while modules:
+        dotted = {m.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for m in modules}
+        importers = {name for name, names in imported.items() if names & dotted}
+        found.append([t for t in tests if t in importers])
+        tests = [t for t in tests if t not in importers]
+        modules = {name for name in importers - seen if name.startswith("kvplan/")}
+        seen |= modules
+    return [level for level in [*found, tests] if level]
+
+
+def by_reports(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str, int]]]], budget: float) -> str:
+    """Return the first golden report that differs with a mutant, '' if none does."""
     lines = {(m.file, n) for n in range(m.line, m.last + 1)}
     quickest = sorted((seconds, name) for name, (seconds, _) in traced.items())
     # constants of a module are executed by its import alone: any report that enters the module may use them
@@ -257,11 +285,15 @@ def verdict(m: Mutant, copy: Path, traced: dict[str, tuple[float, set[tuple[str,
         spent += seconds
         if spent < budget or not shown:
             shown.append(name)
+    return differing(copy, shown)
+
+
+def verdict(m: Mutant, copy: Path, check: Callable[[], str]) -> str:
+    """Return what a check says while a mutant stands in a copy."""
     source = (ROOT / m.file).read_bytes()
     (copy / m.file).write_bytes(m.applied(source))
     try:
-        tests = naming(m.file)
-        return differing(copy, shown) or (failing(copy, tests) if tests else "")
+        return check()
     finally:
         (copy / m.file).write_bytes(source)
 
@@ -312,21 +344,39 @@ def compared(name: str) -> str:
     return "" if whole else f"json/{name}.txt"
 
 
-def failing(copy: Path, tests: list[str]) -> str:
+def failing(copy: Path, tests: list[str], quick: bool = True) -> str:
     """Return the first of these tests that fails in a copy, '' if none does."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:randomly"]
     done = subprocess.run(
-        [*command, *tests],
+        [*command, *(["-m", "not slow"] if quick else []), *tests],
         cwd=copy,
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(copy)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (ENDLESS, ENDLESS)),
     )
-    if done.returncode == 0:
+    if done.returncode in (0, NOTHING_COLLECTED):
         return ""
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return lines[0] if lines else f"pytest ended with {done.returncode}"
+
+
+def said(m: Mutant) -> str:
+    old = (ROOT / m.file).read_bytes()[m.start : m.end].decode()
+    return f"{m.file}:{m.line}: {m.kind}: {' '.join(old.split())[:90]} -> {' '.join(m.new.split())[:90]}"
+
+
+def survivors(chosen: list[Mutant], copy: Path, check: Callable[[Mutant], str]) -> list[Mutant]:
+    """Print which mutants a check kills; return the others."""
+    left = []
+    for m in chosen:
+        begun = time.perf_counter()
+        if failed := sound(copy, verdict(m, copy, partial(check, m))):
+            print(f"killed in {time.perf_counter() - begun:.0f} s {said(m)}\n    {failed[:110]}", flush=True)
+        else:
+            left.append(m)
+    return left
 
 
 def main() -> int:
@@ -337,23 +387,25 @@ def main() -> int:
     options.add_argument("--count", type=int, default=20)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--budget", type=float, default=15.0, help="seconds of reports to run for a mutant")
+    options.add_argument("--all", action="store_true", help="run all other quick tests for those that still live")
     asked = options.parse_args()
     chosen = drawn(candidates(asked.folders, asked.core), asked.count, asked.seed)
-    traced = executed({m.file for m in chosen})
-    dead = 0
+    imported = imports()
+    near = {m.file: by_distance(m.file, imported) for m in chosen}
     with TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
             where = ROOT / name
             (shutil.copytree if where.is_dir() else shutil.copy)(where, copy / name)
-        for m in chosen:
-            failed = sound(copy, verdict(m, copy, traced, asked.budget))
-            dead += bool(failed)
-            old = (ROOT / m.file).read_bytes()[m.start : m.end].decode()
-            said = f"{m.file}:{m.line}: {m.kind}: {' '.join(old.split())[:90]} -> {' '.join(m.new.split())[:90]}"
-            print(f"{'killed' if failed else 'SURVIVED'} {said}\n    {failed[:110]}", flush=True)
-    print(f"{dead} of {len(chosen)} killed")
-    return len(chosen) - dead
+        left = survivors(chosen, copy, lambda m: failing(copy, near[m.file][0]))
+        traced = executed({m.file for m in left}) if left else {}
+        left = survivors(left, copy, lambda m: by_reports(m, copy, traced, asked.budget))
+        if asked.all:
+            left = survivors(left, copy, lambda m: failing(copy, list(chain(*near[m.file][1:]))))
+        for m in left:
+            print(f"SURVIVED {said(m)}", flush=True)
+    print(f"{len(chosen) - len(left)} of {len(chosen)} killed")
+    return len(left)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import kvplan
 from kvplan.errors import SpecError
 from kvplan.measuring.benchmarks.files import load_results, read_result
 from kvplan.measuring.benchmarks.stacks import format_of, release_of
-from kvplan.measuring.serving.reading import known_model, kv_bits_of, with_weights
+from kvplan.measuring.serving.reading import known_model
+from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from tests.test_benchmark_files import (
     SERVER,
     inference_perf,

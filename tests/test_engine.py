@@ -9,6 +9,7 @@ from kvplan.kv.budget import Deployment
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.paging import share
 from kvplan.kv.replica import Parallel
+from kvplan.kv.resident import Rules, resident
 from kvplan.kv.spelling import apply
 from kvplan.planning.memory import Ask, memory
 
@@ -41,6 +42,23 @@ def test_gemma3_layers_are_stacked_in_seven_groups_with_padding() -> None:
     pages = Deployment(engine=ENGINE).pages(kv_layout(catalog.model("gemma3-27b"), 16))
     assert sorted(pages.stacks) == [1, 6]
     assert 10 * sum(pages.stacks) - 62 == 8  # padding layers
+
+
+@pytest.mark.parametrize(("tokens", "entries"), [(256, (64, 2)), (128, (32, 1)), (64, (16, 1))])
+def test_a_page_of_compressed_tokens_holds_one_at_least(tokens: int, entries: tuple[int, int]) -> None:
+    """DeepSeek-V4 keeps one entry for every 4 or 128 tokens; a page of 64 tokens still holds one of 128."""
+    pages = Deployment(engine=ENGINE, block_size=tokens).pages(kv_layout(catalog.model("deepseek-v4-flash"), 16))
+    blocks = {s.group.keep.every: s.block for s in pages.specs if s.group.keep.window is None}
+    assert (blocks[4], blocks[128]) == entries
+
+
+@pytest.mark.parametrize(("tensor", "width"), [(1, 3072), (2, 2 * 1536), (8, 8 * 512)])
+def test_experts_in_mxfp4_are_padded_to_256_on_every_gpu(tensor: int, width: int) -> None:
+    """gpt-oss-120b: 36 layers of 128 experts, three matrices of 2,880 x 2,880 at 4.25 bits; one 2,880 is padded."""
+    model, kept = catalog.model("gpt-oss-120b"), Rules(padding=256, angle=0.0, absorbed=0.0)
+    experts = 36 * 128 * 3 * 2880**2 * 4.25 / 8
+    found = resident(model, None, Parallel(tensor=tensor), 0, kept)
+    assert found == pytest.approx(experts * (width / 2880 - 1) / tensor)
 
 
 @pytest.mark.parametrize(("name", "block"), [("qwen3.5-27b", 16), ("nemotron3-nano-30b", 16)])

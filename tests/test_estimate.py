@@ -283,6 +283,8 @@ def test_a_technique_that_holds_less_than_the_baseline_has_no_such_load() -> Non
 def test_the_usual_limits_grow_with_the_prompt() -> None:
     found = [usual_limits(Query(context=n, output=1)) for n in (2048, 8193, 65537, 131073)]
     assert [limits.ttft for limits in found] == [2.0, 3.0, 10.0, 18.0] and {x.tpot for x in found} == {0.05}
+    half = [usual_limits(Query(context=n, output=1)).ttft for n in (12_288, 12_289)]
+    assert half == [3.0, 4.0], "a second is added from the half of 8,192 tokens on"
 
 
 def test_limits_are_those_asked_for(run) -> None:

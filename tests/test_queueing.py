@@ -17,7 +17,8 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.perf.crowding import Surge, crowded, gamma_at, steps_beside, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
-from kvplan.perf.queueing import Wait, closed_memory, deviations, gamma, met, root
+from kvplan.perf.queueing import Wait, closed_memory, gamma, root
+from kvplan.perf.token_times import deviations, met
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
 from kvplan.planning.prompts import kept_prefixes, prompt_classes

@@ -24,9 +24,10 @@ from kvplan.money.gpu_cost import own
 from kvplan.perf.crowding import gamma_at, held, open_memory, surge, swing
 from kvplan.perf.operators import forward
 from kvplan.perf.prompts import halfway, longer_prompt, mixture, prompt_passes, prompt_steps, slim, slots_shared
-from kvplan.perf.queueing import first_token, open_loop, serve_open, token_time
+from kvplan.perf.queueing import open_loop, serve_open
 from kvplan.perf.serving import Load, serve
 from kvplan.perf.step_time import device_time, hosting, overlapped, step_time
+from kvplan.perf.token_times import first_token, token_time
 from kvplan.planning.certainty import TOGETHER, certainty, chance, normal
 from kvplan.planning.configurations import MOST_CACHED
 from kvplan.planning.crowd import Crowd
@@ -132,7 +133,7 @@ class Replica:
         self.drafting = drafting
         self.slots, self.shared, self.kept = slots, shared, 1.0
         self.ideal = self.classes = prompt_classes(demand.workload, shared)
-        self.known = {}
+        self.known, self.chances = {}, {}
         most = max(demand.engine.limits(site.gpu)[0], 1)
         self.batches = sorted({max(n / parallel.data, 1.0) for n in LOADS if n <= most * 8})
 
@@ -168,10 +169,18 @@ class Replica:
         without = gain(endpoint, batch, c)
         return without / (1 + without * passes / (used.accepted * plain))
 
-    def steps(self, batch: float):
+    def beside(self, batch: float):
+        """Return the steps of the loads below and above one, and how far it is from the one to the other."""
         upper = next((b for b in self.batches[1:] if b >= batch), self.batches[-1])
         lower = self.batches[self.batches.index(upper) - 1]
-        low, high, part = self.exactly(lower), self.exactly(upper), (batch - lower) / (upper - lower)
+        return self.exactly(lower), self.exactly(upper), (batch - lower) / (upper - lower)
+
+    def decode(self, batch: float) -> float:
+        low, high, part = self.beside(max(batch, 1.0))
+        return (1 - part) * low.decode + part * high.decode
+
+    def steps(self, batch: float):
+        low, high, part = self.beside(batch)
         return replace(
             low, decode=(1 - part) * low.decode + part * high.decode,
             mixed=tuple((1 - part) * a + part * b for a, b in zip(low.mixed, high.mixed, strict=True)),
@@ -242,7 +251,10 @@ class Replica:
         return self.times(self.demand.peak * (1 + self.demand.headroom) / replicas, min(n, self.parallel.data))
 
     def sure(self, ttft: float, tpot: float) -> float:
-        return float(certainty(self.demand, self.site.calibration, np.array(ttft), np.array(tpot)))
+        if (ttft, tpot) not in self.chances:
+            found = certainty(self.demand, self.site.calibration, np.array(ttft), np.array(tpot))
+            self.chances[ttft, tpot] = float(found)
+        return self.chances[ttft, tpot]
 
     def keeps(self, ttft: float, tpot: float) -> bool:
         """Return whether all limits but that of GPUs are kept."""
@@ -266,9 +278,7 @@ class Replica:
             self.steps, self.classes, c, rate=rate / ranks, output=d.output, most=most, short=answers.short
         )
 
-        def decode(each: float) -> float:
-            return self.steps(max(each, 1.0)).decode
-
+        decode = self.decode
         limit = d.engine.limits(self.site.gpu)[0] * self.parallel.data
         shared = slots_shared(self.classes, d.output, state.mates, slots=float(self.slots), most=float(limit))
         memory = open_memory(

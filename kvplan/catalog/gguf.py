@@ -45,6 +45,7 @@ class _Reader:
         self.file, self.where, self.left = file, location, MOST_BYTES
 
     def bytes(self, count: int) -> bytes:
+        """Return the next `count` bytes of the file."""
         self.left -= count
         data = self.file.read(count) if self.left >= 0 else b""
         if len(data) != count:
@@ -52,15 +53,18 @@ class _Reader:
         return data
 
     def number(self, code: str) -> Any:
+        """Return the next number, of a format character of `struct`, in little-endian order."""
         return struct.unpack(f"<{code}", self.bytes(struct.calcsize(f"<{code}")))[0]
 
     def count(self, most: int, what: str) -> int:
+        """Return the next count, of `what`; SpecError where it is above `most`."""
         length: int = self.number("Q")
         if length > most:
             raise SpecError(f"{self.where}: no GGUF header: it has {length:,} {what}, more than any real one")
         return length
 
     def text(self) -> str:
+        """Return the next text: its length in bytes, then UTF-8."""
         return self.bytes(self.count(MOST_LETTERS, "letters in a text")).decode("utf-8", "replace")
 
     def value(self, kind: int, depth: int = 0) -> Any:

@@ -27,7 +27,7 @@ class _SamePlace(HTTPRedirectHandler):
     """Follows no redirection: a page that has moved is named instead."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-        return None
+        """Return None, for which urllib raises HTTPError."""
 
 
 #: hosts whose GPUs are this machine's

@@ -9,8 +9,9 @@ import numpy as np
 
 from kvplan.perf.crowding import gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import PromptSteps, alone_times, mean, percentile_class, slots_shared
-from kvplan.perf.queueing import first_token, open_loop, token_time
+from kvplan.perf.queueing import open_loop
 from kvplan.perf.serving import Served, receiving
+from kvplan.perf.token_times import first_token, token_time
 from kvplan.planning.demand import Demand
 from kvplan.planning.gpu_grid import GpuGrid
 from kvplan.planning.grid import AlikePrompts, Between

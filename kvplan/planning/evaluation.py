@@ -13,7 +13,7 @@ from kvplan.planning.site import Limits
 from kvplan.quality.results import Quality
 
 
-def scaled(figure: float | None, spread: tuple[float, float]) -> tuple[float, float] | None:
+def interval_of(figure: float | None, spread: tuple[float, float]) -> tuple[float, float] | None:
     """Return a figure times the ends of its interval, None where it is unknown."""
     return None if figure is None else (figure * spread[0], figure * spread[1])
 
@@ -97,17 +97,17 @@ class Evaluation:
     @property
     def ttft_range(self) -> tuple[float, float] | None:
         """80 % interval of TTFT, None where it is unknown. [s]"""
-        return scaled(self.ttft, self.ttft_spread)
+        return interval_of(self.ttft, self.ttft_spread)
 
     @property
     def tpot_range(self) -> tuple[float, float] | None:
         """80 % interval of TPOT, None where it is unknown. [s]"""
-        return scaled(self.tpot, self.spread)
+        return interval_of(self.tpot, self.spread)
 
     @property
     def usd_range(self) -> tuple[float, float] | None:
         """80 % interval of the cost of a query, None where it is unknown. [USD]"""
-        return scaled(self.cost.per_query if self.cost else None, self.spread)
+        return interval_of(self.cost.per_query if self.cost else None, self.spread)
 
     @property
     def each(self) -> float:

@@ -16,7 +16,6 @@ from kvplan.planning.fitting import rooms, run_by
 from kvplan.planning.grid import AlikePrompts, SearchGrid, grid_of
 from kvplan.planning.offloading import fetched, offloaded
 from kvplan.planning.prompts import prompt_classes
-from kvplan.planning.replica import NODE
 from kvplan.planning.site import Site
 
 Array = Any
@@ -67,9 +66,8 @@ class GpuGrid:
     def fits(self) -> Array:
         """Whether memory, engine, node and weight format allow a candidate."""
         grid, gpu = self.grid, self.site.gpu
-        small = (grid.each <= min(gpu.gpus_per_node, NODE)) & (self.batch <= self.most)
-        usable = self.requests >= grid.ranks
-        return usable & (self.requests <= self.room) & small & run_by(self.demand, grid.configurations, gpu)
+        inside = (self.requests >= grid.ranks) & (self.requests <= self.room)  # no room where a node is too small
+        return inside & (self.batch <= self.most) & run_by(self.demand, grid.configurations, gpu)
 
     @cached_property
     def beside(self) -> Array:

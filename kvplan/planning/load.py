@@ -12,8 +12,9 @@ from statistics import NormalDist
 from kvplan.errors import SpecError
 from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import TINY
-from kvplan.perf.queueing import FirstToken, Wait, closed_memory, first_token, token_time, variation
+from kvplan.perf.queueing import Wait, closed_memory, variation
 from kvplan.perf.serving import BUSIEST, receiving
+from kvplan.perf.token_times import FirstToken, first_token, token_time
 from kvplan.planning.estimate import warnings
 from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed

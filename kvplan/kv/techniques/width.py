@@ -75,7 +75,7 @@ def spelled(argument: str) -> Latents:
     title="MHC (latent KV)",
     factor="width",
     example="mhc:4x",
-    implied=":g4",
+    implied=f":g{GROUPED}",
     heals=6e9,  # TransMLA: on par after 6 billion tokens (Llama-2-7B, 7 % of the cache)
     granularity="whole model",
     needs="low-rank factors (SVD) and fine-tuning on some billion tokens",

@@ -1,0 +1,208 @@
+"""The distributions of TTFT and TPOT over the requests of one engine, from their means and waits.
+
+Everything works on floats and on arrays of one shape.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import pi
+from statistics import NormalDist
+
+from kvplan.perf.operators import Amount, exponential, larger, smaller
+from kvplan.perf.prompts import TINY, Mixture, logarithm, powers
+from kvplan.perf.queueing import Wait, prompt_wait
+from kvplan.perf.serving import BUSIEST, Load, Served, receiving
+from kvplan.specs.calibration import Calibration
+
+#: halvings of a percentile's bisection
+HALVINGS = 17
+#: share of the requests beyond the longest time a bisection starts from
+FARTHEST = 0.0005
+#: squared coefficient of variation, at least, of the delays of those that meet a prompt: answers differ in length
+VARIED = 0.5
+#: share of the requests whose waits move no percentile
+RARE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstToken:
+    """The distribution of TTFT: what all requests spend, the own prompt by class, and two waits."""
+
+    fixed: Amount  #: what every request spends: its overhead, the scheduler, the step it arrives in [s]
+    mixture: Mixture  #: its own prompt, by class
+    queue: Wait  #: behind other prompts, of those that do not wait for memory
+    memory: Wait  #: for memory, and behind the prompts of those that wait for it before
+    behind: Amount = 0.0  #: mean wait behind other prompts besides, of those that wait for memory [s]
+    together: bool = False  #: whether a prompt may come while the one is read whose prefix it finds: an open loop
+
+    @property
+    def mean(self) -> Amount:
+        """Mean TTFT. [s]"""
+        own = self.mixture.mean(self.mixture.own)
+        q = self.memory.chance
+        waits = (1.0 - q) * self.queue.mean + q * self.behind + self.memory.mean
+        return self.fixed + own + waits + (1.0 - self.queue.chance) * self.followed
+
+    @cached_property
+    def found(self) -> Amount:
+        """Share of the requests that find a prefix which another one brought, 0 where none come meanwhile."""
+        return sum(k.weight for k in self.mixture.classes if k.between) if self.together else 0.0
+
+    @cached_property
+    def brought(self) -> tuple[tuple[Amount, Amount], ...]:
+        """(weight over the time between questions [1/s], time to the first token without a wait [s]) of the others."""
+        classes = list(zip(self.mixture.classes, self.mixture.own, strict=True))
+        between = next((k.between for k, _ in classes if k.between), None)
+        if not self.together or between is None:
+            return ()
+        return tuple((k.weight / between, self.fixed + own) for k, own in classes if not k.between)
+
+    @property
+    def followed(self) -> Amount:
+        """Mean wait of a request for the prefix that it finds, over all requests, where nothing else waits. [s]
+
+        Those that come while a prompt is read, so far apart, wait half that time on average.
+        """
+        spread = self.queue.variance + self.queue.mean * self.queue.mean
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * (alone * (alone + 2 * self.queue.mean) + spread) / 2
+        return total
+
+    def unread(self, t: Amount) -> Amount:
+        """Return the share of the requests that find a prefix which is read only `t` after they came, or later.
+
+        Questions to a prefix come at random from the one on that brings it: while its first token takes S seconds,
+        (S - t) / between of them come more than t before that.
+        """
+        total: Amount = 0.0
+        for often, alone in self.brought:
+            total = total + often * self.queue.over(t - alone)
+        return smaller(total / larger(self.found, TINY), 1.0)
+
+    def beyond(self, t: Amount) -> Amount:
+        """Return the share of requests whose first token takes longer than `t`."""
+        q, left = self.memory.chance, t - self.fixed
+        total: Amount = 0.0
+        for weights, own, finds in self.kinds:
+            rest = left - own
+            late = self.queue.beyond(rest)
+            if finds:
+                late = 1.0 - (1.0 - late) * (1.0 - self.unread(rest))
+            late = (1.0 - q) * late
+            if self.crowded:
+                late = late + self.memory.longer(rest - self.behind)
+            total = total + (weights * late).sum(axis=0) if self.many else total + weights * late
+        return total
+
+    @cached_property
+    def many(self) -> bool:
+        """Whether the times of a class are an array: classes are then worked out below each other."""
+        return any(hasattr(own, "shape") and own.shape for own in self.mixture.own)
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[Amount, Amount, bool], ...]:
+        """(weight, own prompt's time, whether it finds a prefix that may still be read) of every class. [s]
+
+        Where they are arrays, of all classes that do and of all that do not, below each other.
+        """
+        every = [
+            (k.weight, own, bool(k.between) and self.together)
+            for k, own in zip(self.mixture.classes, self.mixture.own, strict=True)
+        ]
+        if not self.many:
+            return tuple(every)
+        from kvplan.perf.arrays import below
+
+        sides = ([kind for kind in every if kind[2] is finds] for finds in (False, True))
+        return tuple((below([k[0] for k in side]), below([k[1] for k in side]), side[0][2]) for side in sides if side)
+
+    @cached_property
+    def crowded(self) -> bool:
+        """Whether any request waits for memory."""
+        some = self.memory.chance > RARE
+        return bool(some.any()) if hasattr(some, "any") else bool(some)
+
+    def quantile(self, share: float) -> Amount:
+        """Return the TTFT that a share of the requests keep. [s]"""
+        low = self.fixed + 0.0 * self.mixture.own[0]
+        longest = self.mixture.own[0]
+        for own in self.mixture.own[1:]:
+            longest = larger(longest, own)
+        tail = min((1 - share) / 2, FARTHEST)  # one bound for all percentiles: they come out in order
+        high = low + longest + self.queue.at_most(tail) + self.memory.at_most(tail) + self.behind
+        if self.brought:
+            high = high + low + longest
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            over = 1.0 * (self.beyond(middle) > 1 - share)
+            low, high = over * middle + (1 - over) * low, over * high + (1 - over) * middle
+        return high
+
+
+def first_token(
+    m: Mixture, served: Served, c: Calibration, load: Load, memory: Wait, burstiness: float | None
+) -> FirstToken:
+    """Return the distribution of TTFT at a load; a closed loop has no `burstiness`.
+
+    In an open loop prompts stop being read once all slots are taken: the queue before those that find one free is as
+    much shorter as that is often.
+    """
+    queue = prompt_wait(m, served, c, load, burstiness)
+    fixed = receiving(c, m.times.whole) + served.polled + served.arriving
+    if burstiness is None:
+        return FirstToken(fixed=fixed, mixture=m, queue=queue, memory=memory, behind=queue.mean)
+    shorter = replace(queue, mean=queue.mean * (1.0 - memory.chance))
+    return FirstToken(fixed=fixed, mixture=m, queue=shorter, memory=memory, together=True)
+
+
+def deviations(share: Amount) -> Amount:
+    """Return how many standard deviations a share of a normal distribution stays below, within 0.05 from 0.01 to 0.99.
+
+    Source: Winitzki, A handy approximation for the error function and its inverse, 2008.
+    """
+    x, a = 2 * share - 1, 0.147
+    less = -logarithm(1 / larger(1 - x * x, TINY))
+    t = 2 / (pi * a) + less / 2
+    return ((x > 0) * 1.0 - (x < 0) * 1.0) * (2 * larger((t * t - less / a) ** 0.5 - t, 0.0)) ** 0.5
+
+
+def met(share: float, none: Amount, squared: Amount) -> Amount:
+    """Return a percentile of delays of mean 1, of which a part is `none`, by their squared coefficient of variation.
+
+    The others are a gamma distribution. Source: Wilson and Hilferty, PNAS 17, 1931.
+    """
+    none = smaller(none, larger(1 - (1 + VARIED) / (1 + squared), 0.0))
+    some = 1 - none
+    apart = larger((1 + squared) * some - 1, 0.0) / 9
+    z = deviations(larger(share - none, 0.0) / some)
+    return 1.0 * (share > none) * larger(1 - apart + z * apart**0.5, 0.0) ** 3 / some
+
+
+def token_time(served: Served, m: Mixture, load: Load, z: float, longer: Amount, queue: Wait | None = None) -> Amount:
+    """Return TPOT at z standard deviations from its mean. [s]
+
+    The prompts of others that a request meets are a compound Poisson number of delays: none of the large ones, or else
+    a gamma distribution, with their mean and variance together. In an open loop, where `queue` is the wait for a turn,
+    those that came meanwhile are met too, and every delay lets others come; answers differ in length, taken as
+    lognormal.
+    `longer` is by how much a step is longer when as many requests run as at z standard deviations, which lasts a
+    request's life.
+    """
+    delays, output = larger(served.tpot - served.step, 0.0), load.output
+    extra = m.mean(m.extra)
+    uneven = m.mean(powers(m.extra, 2)) / larger(extra * extra, TINY**2)
+    total = larger(delays * output, TINY)
+    squared = load.short * uneven * larger(extra, TINY) / larger(total, extra + TINY)
+    left = 1.0
+    if queue is not None:
+        own, left = served.own, 1 - smaller(served.busy, BUSIEST)
+        varied = m.mean(powers(m.own, 2)) - own * own + queue.variance
+        before = (own + queue.mean) ** 2
+        waits = (served.busy / total) ** 2 * ((varied + before) * load.short**3 - before * load.short**2)
+        squared = (squared + waits) / left**2
+    none = exponential(-total / larger(extra * uneven, TINY))
+    middle, there = (met(NormalDist().cdf(at), none, squared) - 1 for at in (0.0, z))
+    apart = ((delays * (there - middle)) ** 2 + (longer / left) ** 2) ** 0.5
+    at_z = served.tpot + delays * middle + ((z > 0) - (z < 0)) * apart
+    return larger(at_z, smaller(served.step, served.tpot))
