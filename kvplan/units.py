@@ -62,6 +62,9 @@ DIMENSIONS = {
     "USD/W/s": "a price of power such as '200 USD/kW/month'",
     "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
     "queries": "a number of queries such as '40,000', '40k' or '1.2M'",
+    "queries/s": "a number of requests a second such as '2.5/s'",
+    "queries/day": "a number of queries a day such as '40,000', '40k' or '1.2M'",
+    "share": "a share such as '5%' or '0.05'",
     "1": "a plain number",
 }
 
@@ -85,6 +88,9 @@ def _scales(dimension: str) -> dict[str, float]:
         return _MONEY[dimension]
     if dimension == "queries":
         return _QUERIES
+    if dimension in ("queries/s", "queries/day"):
+        per = dimension.removeprefix("queries")
+        return {f"{p}{unit}": f for p, f in _QUERIES.items() for unit in ("", per)}
     return {"": 1.0}
 
 

@@ -62,12 +62,18 @@ class Lazy(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; its refusals name parameters, which are said as flags."""
+        words = ctx.meta["kvplan.words"]
         try:
             return super().invoke(ctx)
         except KvplanError as refusal:
             from kvplan.cli.flags import reworded
 
-            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or "")) from None
+            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or ""), words) from None
+        except click.BadParameter as refusal:
+            from kvplan.cli.flags import apart
+
+            said = apart(refusal.message, words, refusal.ctx.command if refusal.ctx else None)
+            raise click.BadParameter(said, refusal.ctx, refusal.param, refusal.param_hint) from None
 
 
 @click.group(

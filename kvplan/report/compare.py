@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kvplan.planning.compare import COST, Change, Comparison, Value
+from kvplan.planning.compare import COST, MONTHLY, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
 from kvplan.units import show_energy, show_percent, show_time, show_usd
 
@@ -22,6 +22,7 @@ def page(c: Comparison) -> Page:
     refusals = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
         Text(answer(c), "answer"),
+        notes("Budget gate", map(held, c.gates)),
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
         side_by_side(c, "The plans", c.plan) if c.plan else None,
         side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
@@ -55,9 +56,14 @@ def answer(c: Comparison) -> str:
     return f"{after} against {before}: {'; '.join([*cost(figures), *moved]) or 'other figures'}."
 
 
+def held(gate: Gate) -> str:
+    """Return whether a limit on a cost is kept, in a sentence."""
+    return f"{'Passed' if gate.kept else 'Failed'}: {gate.verdict}."
+
+
 def cost(figures: Mapping[str, Change]) -> list[str]:
     """Return how the cost of a query and the monthly bill moved, nothing where one is unknown."""
-    money, month = figures.get("a query"), figures.get("a month")
+    money, month = figures.get(COST), figures.get(MONTHLY)
     if money is None or money.relative is None:
         return []
     if not money.changed:
@@ -113,6 +119,14 @@ CHANGE = (
 )
 
 
+GATE = (
+    Column[Gate](key="gate", value=lambda g: g.figure),
+    Column[Gate](key="limit", value=lambda g: g.limit),
+    Column[Gate](key="rise", value=lambda g: g.rise),
+    Column[Gate](key="kept", value=lambda g: g.kept),
+)
+
+
 def document(c: Comparison) -> Json:
     """Return the document of `kvplan compare`."""
     return schema(
@@ -124,4 +138,5 @@ def document(c: Comparison) -> Json:
         plan=records(CHANGE, c.plan),
         lines=records(CHANGE, c.lines),
         reasons=list(c.reasons),
+        gates=records(GATE, c.gates),
     )
