@@ -231,6 +231,27 @@ def show_usd(value: float) -> str:
 LEAST_USD = 1e-8
 
 
+#: what costs less is said per million of them [USD]
+SMALL_USD = 1e-3
+
+
+def priced_by(usd: float) -> tuple[float, str, str]:
+    """Return in what number of queries a cost is read: the number, and a cost's end and beginning in a sentence.
+
+    (1, 'a query', 'a query costs') from a tenth of a cent on, else (1e6, 'per million queries', 'a million queries
+    cost'): $0.000178 a query is $178 per million queries.
+    """
+    if not 0 < abs(usd) < SMALL_USD:
+        return 1.0, "a query", "a query costs"
+    return MILLION, "per million queries", "a million queries cost"
+
+
+def show_usd_each(usd: float) -> str:
+    """Return the cost of a query: '$0.172 a query', '$178 per million queries'."""
+    many, end, _ = priced_by(usd)
+    return f"{show_usd(usd * many)} {end}"
+
+
 def show_apart(value: float, bound: float, show: Callable[[float, int], str]) -> tuple[str, str]:
     """Return two numbers with as many digits as it takes to tell them apart, few where a few do."""
     if value == bound:

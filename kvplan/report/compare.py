@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kvplan.planning.compare import COST, MONTHLY, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
-from kvplan.units import show_energy, show_percent, show_time, show_usd
+from kvplan.units import priced_by, show_energy, show_percent, show_time, show_usd, show_usd_each
 
 #: how a figure of each kind is printed
 SHOWN = {
@@ -66,10 +66,11 @@ def cost(figures: Mapping[str, Change]) -> list[str]:
     money, month = figures.get(COST), figures.get(MONTHLY)
     if money is None or money.relative is None:
         return []
+    before, after = float(money.before or 0.0), float(money.after or 0.0)
     if not money.changed:
-        return [f"the same cost, {text(money, money.after)} a query"]
+        return [f"the same cost, {show_usd_each(after)}"]
     monthly = f", {signed(month)} a month" if month is not None and month.difference else ""
-    was = f"{text(money, money.after)} a query instead of {text(money, money.before)}"
+    was = f"{show_usd_each(after)} instead of {show_usd(priced_by(after)[0] * before)}"
     return [f"{was} ({show_percent(money.relative, 1, True)}{monthly})"]
 
 
