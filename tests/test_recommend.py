@@ -1377,3 +1377,16 @@ def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None
     assert "needs a checkpoint with nvfp4" in " ".join(
         run(*ask, "-g", "b200", "--weights", "nvfp4", "--on", ON).out.split()
     )
+
+
+def test_a_technique_that_cannot_act_on_a_model_is_left_out_before_the_model_is_changed(run) -> None:
+    """MLA has no heads to merge: another technique on the same model and GPUs is enough."""
+    ask = ("recommend", "-w", "chat", "-m", "deepseek-v2-lite", "-g", "h200", "--on", "2026-11-24", "--json")
+    found = run(*ask, "-t", "mhc:4x")
+    assert found.code == 1 and "no technique can be applied to this model" in found.err
+    first, *more = found.json["remedies"]
+    assert first["change"].startswith("--technique ") and "--model" not in first["change"]
+    technique = first["change"].removeprefix("--technique ")
+    done = run(*ask, "-t", technique).json["recommended"]
+    assert first["plan"]["usd_per_month"] == pytest.approx(done["usd_per_month"])
+    assert not [one for one in more if "--model" in one["change"]]
