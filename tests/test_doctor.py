@@ -72,7 +72,7 @@ def test_a_release_older_than_the_extra_takes_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(api, "installed", lambda name: "2.9.1" if name == "ray" else "17.0.0")
     (ray,) = (f for f in api.extras() if f.name == "ray")
     assert ray.state == "ray 2.9.1 is older than 2.60; pyarrow 17.0.0" and "kvplan[ray]" in ray.advice
-    assert [api.older(a, b) for a, b in (("2.60", "2.60"), ("2.60.0", "2.60"), ("2.13.0+cpu", "2.6"), ("5", ""))] == [
+    assert [api.older(a, b) for a, b in (("2.60", "2.60.0"), ("2.60.0", "2.60"), ("2.13.0+cpu", "2.6"), ("5", ""))] == [
         False, False, False, False,
     ]  # fmt: skip
 
@@ -86,11 +86,7 @@ def test_what_is_found_is_what_is_installed() -> None:
             try:
                 assert f"{name} {version(name)}" in f.state
             except PackageNotFoundError:
-                assert (
-                    "not installed" in f.state
-                    and f"kvplan[{f.name}]" in f.advice
-                    and f"{name} " not in f.state.partition("not installed")[2]
-                )
+                assert "not installed" in f.state and f"kvplan[{f.name}]" in f.advice
 
 
 def test_every_extra_is_one_of_the_projects_own() -> None:

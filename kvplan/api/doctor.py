@@ -104,9 +104,10 @@ def least(extra: str) -> dict[str, str]:
 
 
 def older(release: str, bound: str) -> bool:
-    """Return whether a release comes before another; one without figures never does."""
-    here, there = (tuple(int(part) for part in re.findall(r"\d+", text)[:3]) for text in (release, bound))
-    return bool(here) and here < there
+    """Return whether a release comes before another."""
+    figures = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (release, bound))
+    here, there = ([*found, *[0] * (3 - len(found))] for found in figures)
+    return here < there
 
 
 def devices(present: Present) -> Iterator[Finding]:
