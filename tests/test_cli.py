@@ -343,3 +343,65 @@ def test_a_mistyped_command_is_told_the_nearest_right_one(run) -> None:
         found = run(typed)
         assert found.code == 2 and f"did you mean '{meant}'?" in found.err and found.err.count("\n") == 1
     assert "did you mean" not in run("zzzzzz").err
+
+
+@pytest.mark.parametrize("command", ["predict", "validate", "calibrate", "watch"])
+def test_a_column_that_was_typed_as_an_option_is_told_how_to_say_it(run, command: str) -> None:
+    """What a file or a page does not say of a server is said with --set."""
+    for typed, said in (("--gpu", "--set gpu="), ("--tp", "--set tp="), ("--model", "--set model=")):
+        if command == "calibrate" and typed == "--gpu":  # which has one of its own
+            continue
+        found = run(command, "x.csv", typed, "1")
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1) and f"write {said}..." in found.err
+    assert "write --set" not in run(command, "x.csv", "--nonesuch").err
+    assert "write --set" not in run("memory", "--isl", "1").err
+
+
+def test_an_argument_that_is_missing_is_named(run) -> None:
+    for words, said in (
+        (("predict", "x.csv"), "--output"),
+        (("validate",), "ROWS"),
+        (("estimate", "-c", "4k"), "--model"),
+    ):
+        found = run(*words)
+        assert found.code == 2 and "Missing" in found.err and said in found.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "rec.html",
+            "<!doctype html>\n<p>hello, world\n",
+            "rec.html: is no table of measured rows; give a CSV",
+        ),
+        ("note.txt", "hello world\n", "or the result file (.json) of a benchmark tool"),
+        (
+            "plan.json",
+            '{"schema": 1, "command": "recommend"}',
+            "plan.json: is an answer of kvplan recommend, no",
+        ),
+        ("some.json", '{"a": 1}', "give what vllm bench serve"),
+        ("rows.csv", "gpu,engine,kernel,dtype,m,n,latency_us\n", "rows.csv: line 1: missing column"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "predict -o o.csv", "calibrate -o o.yaml"])
+def test_a_file_that_holds_no_measurement_is_told_what_to_hand_in(
+    run, tmp_path, monkeypatch, command: str, name: str, text: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    found = run(*command.split(), name)
+    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1) and said in found.err, found.err
+
+
+def test_ctrl_c_is_one_line(monkeypatch, run) -> None:
+    """Click itself would print an empty line before it."""
+    import kvplan.api.simulate
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kvplan.api.simulate, "simulate", stopped)
+    found = run("simulate", *NEEDED["simulate"].split(), "--find-replicas", "--ttft", "1s")
+    assert (found.code, found.out, found.err) == (130, "", "kvplan: ended by Ctrl-C\n")
