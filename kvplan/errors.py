@@ -6,6 +6,8 @@ from reprlib import Repr
 
 #: letters of a value that a message repeats, and of the longest message
 ECHOED, LONGEST = 80, 1000
+#: names of which an abbreviation says one
+FEW = 30
 #: control characters (C0 but for tab and newline, DEL, C1), marks that turn the direction of text, separators of lines
 #: and paragraphs, halves of surrogate pairs, byte-order marks, invisible tags: what could steer a terminal or a reader
 _STEERING = re.compile(
@@ -52,14 +54,26 @@ class SpecError(KvplanError):
 
 
 class WrongUse(SpecError):
-    """Options or values that contradict each other, or one without which another says nothing; exits with 2."""
+    """A value that is none, options that contradict each other, one that says nothing without another; exits with 2."""
 
 
 def alike(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Return the known names that are most like one, the nearest first."""
+    """Return the known names that are most like one, the nearest first; else the one of a few that it abbreviates."""
     from difflib import get_close_matches
 
-    return get_close_matches(name[:ECHOED].lower(), sorted(set(known)), n=most, cutoff=0.6)
+    word, names = name[:ECHOED].lower(), sorted(set(known))
+    near = get_close_matches(word, names, n=most, cutoff=0.6)
+    short = [] if near or len(names) > FEW else [one for one in names if abbreviates(word, one.lower())]
+    return near or (short if len(short) == 1 else [])
+
+
+def abbreviates(word: str, name: str) -> bool:
+    """Return whether a word is short for a name: 'k8s' counts the letters it leaves out, 'lws' has some in order."""
+    counted = re.fullmatch(r"([a-z])(\d{1,2})([a-z])", word)
+    if counted:
+        return bool(re.fullmatch(f"{counted[1]}.{{{counted[2]}}}{counted[3]}", name))
+    letters = iter(name)
+    return len(word) > 1 and word[0] == name[:1] and all(letter in letters for letter in word)
 
 
 def meant(name: object, choices: Iterable[str], most: int = 3) -> str:
@@ -76,14 +90,22 @@ def meant(name: object, choices: Iterable[str], most: int = 3) -> str:
 
 
 class UnknownName(KvplanError):
-    """No model, GPU, technique ... of that name."""
+    """No model, GPU, technique ... of that name; exits with 2 where it was typed, `location` then being no file."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", location: str = ""):
         known = sorted(set(known))
         near = alike(name, known)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{location}: " if location else ""
+        self.location = location
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")
+
+
+def typed(refusal: KvplanError) -> bool:
+    """Return whether a refusal is of what was typed, a value or a name, and not of what a file or an answer says."""
+    if isinstance(refusal, UnknownName):
+        return not refusal.location or refusal.location.isidentifier()
+    return isinstance(refusal, WrongUse)
 
 
 class Incompatible(KvplanError):

@@ -62,6 +62,9 @@ DIMENSIONS = {
     "USD/W/s": "a price of power such as '200 USD/kW/month'",
     "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
     "queries": "a number of queries such as '40,000', '40k' or '1.2M'",
+    "queries/s": "a number of requests a second such as '2.5/s'",
+    "queries/day": "a number of queries a day such as '40,000', '40k' or '1.2M'",
+    "share": "a share such as '5%' or '0.05'",
     "1": "a plain number",
 }
 
@@ -85,6 +88,9 @@ def _scales(dimension: str) -> dict[str, float]:
         return _MONEY[dimension]
     if dimension == "queries":
         return _QUERIES
+    if dimension in ("queries/s", "queries/day"):
+        per = dimension.removeprefix("queries")
+        return {f"{p}{unit}": f for p, f in _QUERIES.items() for unit in ("", per)}
     return {"": 1.0}
 
 
@@ -223,6 +229,27 @@ def show_usd(value: float) -> str:
 
 #: below it money is written with an exponent [USD]
 LEAST_USD = 1e-8
+
+
+#: what costs less is said per million of them [USD]
+SMALL_USD = 1e-3
+
+
+def priced_by(usd: float) -> tuple[float, str, str]:
+    """Return in what number of queries a cost is read: the number, and a cost's end and beginning in a sentence.
+
+    (1, 'a query', 'a query costs') from a tenth of a cent on, else (1e6, 'per million queries', 'a million queries
+    cost'): $0.000178 a query is $178 per million queries.
+    """
+    if not 0 < abs(usd) < SMALL_USD:
+        return 1.0, "a query", "a query costs"
+    return MILLION, "per million queries", "a million queries cost"
+
+
+def show_usd_each(usd: float) -> str:
+    """Return the cost of a query: '$0.172 a query', '$178 per million queries'."""
+    many, end, _ = priced_by(usd)
+    return f"{show_usd(usd * many)} {end}"
 
 
 def show_apart(value: float, bound: float, show: Callable[[float, int], str]) -> tuple[str, str]:

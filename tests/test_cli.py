@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 
+import click
 import pytest
+
+from kvplan.cli import commands, module_of
 
 ON = ("--on", "2026-11-23")
 ROW = {"technique", "kv_bytes_per_token", "kv_bytes_per_sequence", "reduction", "gpus", "max_sequences", "ttft", "tpot",
@@ -96,42 +100,46 @@ def test_show_gives_every_value_a_source(run, kind: str, name: str) -> None:
 
 
 REFUSED = [
-    (("estimate", "--model", "llama3-70b", "--context", "-5"), "--context: expected a number of tokens"),
-    (("estimate", "--model", "lama3-70b", "--context", "8k"), "did you mean 'llama3-70b'"),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "h20:20%"), "did you mean 'h2o:20%'"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "-5"), "--context: expected a number of tokens"),
+    (2, ("estimate", "--model", "lama3-70b", "--context", "8k"), "did you mean 'llama3-70b'"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "h20:20%"), "did you mean 'h2o:20%'"),
     (
+        2,
         ("estimate", "--model", "llama3-70b", "--context", "8k", "-t", "streaming:4,64+h2o:20%"),
         "both act on the tokens",
     ),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h2000"), "did you mean 'h200'"),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h100", "--price", "0"), "above zero"),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "--on", "tomorrow"), "2026-11-23"),
-    (("estimate", "--model", "llama3-70b", "--context", "8k", "--output", "8k"), "leave no prompt"),
-    (("estimate", "--model", "./nothing.json", "--context", "8k"), "no such file"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h2000"), "did you mean 'h200'"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "8k", "-g", "h100", "--price", "0"), "above zero"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "8k", "--on", "tomorrow"), "2026-11-23"),
+    (2, ("estimate", "--model", "llama3-70b", "--context", "8k", "--output", "8k"), "leave no prompt"),
+    (1, ("estimate", "--model", "./nothing.json", "--context", "8k"), "no such file"),
     (
+        1,
         ("estimate", "--model", "llama3.1-405b", "--context", "128k", "-g", "l4", "--tp", "1"),
         "no technique can be served",
     ),
-    (("memory", "--model", "llama3.1-8b", "--context", "8k", "--tp", "3"), "does not divide"),
-    (("memory", "--model", "llama3.1-70b", "--context", "8k", "-g", "h100"), "do not fit"),
-    (("memory", "--model", "llama3.1-8b", "--context", "128k", "-b", "64", "-g", "h100"), "which holds 3"),
+    (1, ("memory", "--model", "llama3.1-8b", "--context", "8k", "--tp", "3"), "does not divide"),
+    (1, ("memory", "--model", "llama3.1-70b", "--context", "8k", "-g", "h100"), "do not fit"),
+    (1, ("memory", "--model", "llama3.1-8b", "--context", "128k", "-b", "64", "-g", "h100"), "which holds 3"),
     (
+        1,
         ("memory", "--model", "llama3.1-8b", "--context", "128k", "--max-model-len", "4k", "-g", "h100"),
         "longer than --max-model-len",
     ),
-    (("estimate", "--model", "qwen3-8b", "--context", "8k", "--price", "2/h"), "name the one GPU"),
-    (("estimate", "--model", "qwen3-8b", "--context", "8k", "-t", "mhc"), "mhc needs a size"),
-    (("memory", "--model", "llama3.1-8b", "--context", "8k", "--gpu-memory-utilization", "1.5"), "at most 1"),
-    (("show", "gpu", "h2000"), "did you mean"),
-    (("list", "dreams"), "no list named"),
-    (("show", "planet", "mars"), "no kind named"),
+    (2, ("estimate", "--model", "qwen3-8b", "--context", "8k", "--price", "2/h"), "name the one GPU"),
+    (2, ("estimate", "--model", "qwen3-8b", "--context", "8k", "-t", "mhc"), "mhc needs a size"),
+    (2, ("memory", "--model", "llama3.1-8b", "--context", "8k", "--gpu-memory-utilization", "1.5"), "at most 1"),
+    (2, ("show", "gpu", "h2000"), "did you mean"),
+    (2, ("list", "dreams"), "no list named"),
+    (2, ("show", "planet", "mars"), "no kind named"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), REFUSED)
-def test_a_no_is_one_line_on_stderr(run, arguments: tuple[str, ...], said: str) -> None:
+@pytest.mark.parametrize(("code", "arguments", "said"), REFUSED)
+def test_a_refusal_is_one_line_on_stderr(run, code: int, arguments: tuple[str, ...], said: str) -> None:
+    """1 where the question was understood and its answer is no; 2 where what was typed is no value or no name."""
     found = run(*arguments)
-    assert found.code == 1
+    assert found.code == code
     assert said in found.err and found.err.count("\n") == 1 and found.err.startswith("kvplan: ")
 
 
@@ -216,6 +224,87 @@ def test_a_profile_is_shown_with_meanings_and_two_are_compared(run, tmp_path) ->
     assert "did you mean" in run("show", "profile", "h100-sxn").err
 
 
+#: what every command needs besides the option that is tried; files that do not exist are read later than any value
+NEEDED = {
+    "estimate": "-m llama3.1-8b -c 4k", "memory": "-m llama3.1-8b -c 4k", "list": "gpus", "show": "gpu h100",
+    "load": "-m llama3.1-8b -g h100 --isl 1k --osl 100", "recommend": "-w chat -m llama3.1-8b -g h100",
+    "export": "vllm none.json", "simulate": "-w chat -m llama3.1-8b -g h100", "compare": "none.json",
+    "evaluate": "-m recall", "compress": "-m recall -t mhc:4x -o none",
+}  # fmt: skip
+#: options whose values are files, addresses, terms of contracts or free text: any text is one
+FREE = {
+    "--html", "--save", "--prices", "--profile", "--own", "--term", "--quality", "--trace", "--per-request",
+    "--latents", "--checkpoint", "--image", "--url", "--rows", "--text", "--output",
+}  # fmt: skip
+
+
+def typed_values() -> list[tuple[str, str]]:
+    """Return every option of a command that takes a value of its own kind; weights of a model are a folder's."""
+    found = []
+    for name in NEEDED:
+        for option in import_module(module_of(name)).command.params:
+            flag = max(option.opts, key=len)
+            free = flag in FREE or (name in ("evaluate", "compress") and flag == "--model")
+            if isinstance(option, click.Option) and not option.is_flag and not free:
+                found.append((name, flag))
+    return found
+
+
+@pytest.mark.parametrize(("command", "flag"), typed_values())
+def test_a_value_that_is_none_is_wrong_usage_in_every_command(run, command: str, flag: str) -> None:
+    """Also where the same option is read by click in one command and by kvplan in another; before anything is asked."""
+    found = run(command, *NEEDED[command].split(), flag, "%wrong")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), found
+    assert found.err.startswith("kvplan")
+
+
+@pytest.mark.parametrize("command", commands())
+def test_an_option_or_a_format_that_is_none_is_wrong_usage_in_every_command(run, command: str) -> None:
+    needed = NEEDED.get(command, "").split()
+    for words in (("--nonesuch",), ("--format", "jsn")):
+        found = run(command, *needed, *words)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("recommend -w chat -m llama3.1-8b -g h100,h200", "no GPU named 'h100,h200'; write -g h100 -g h200"),
+        ("recommend -w chat -m llama3.1-8b --gpu=h100,h200", "; write --gpu h100 --gpu h200"),
+        ("recommend -w chat -m llama3.1-8b -t fp8,int4", "no technique named 'fp8,int4'; write -t fp8 -t int4"),
+        ("recommend -w chat -m llama3.1-8b --weights fp8,int4", "; write --weights fp8 --weights int4 (see"),
+        ("recommend -w chat -m llama3.1-8b --engine vllm,sglang", "; --engine takes one, as in --engine vllm"),
+        ("load -m llama3.1-8b -g h100,h200 --isl 1k --osl 100", "'h100,h200'; -g takes one, as in -g h100"),
+        ("show profile h100,h200", "; write h100 h200"),
+    ],
+)
+def test_names_joined_by_commas_are_told_how_to_write_several(run, words: str, said: str) -> None:
+    found = run(*words.split())
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1) and said in found.err, found.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("load … --rate -4/s", "--rate: must be above zero, as in 2.5/s, got '-4/s'"),
+        ("load … --rate four", "--rate: expected a number of requests a second such"),
+        ("recommend … --queries-per-day many", "expected a number of queries a day such as '40,000'"),
+        ("recommend … --confidence high", "--confidence: expected a share such as '5%' or '0.05'"),
+        ("memory … --gpu-memory-utilization most", "expected a share such as '5%' or '0.05', got 'most'"),
+        ("export vllm none.json --port http", "is not a valid integer"),
+        ("schema plam", "did you mean 'plan'? a plan is the document of recommend, --answer recommend"),
+        ("schema recomend", "did you mean 'recommend'? it is the document of recommend, --answer recommend"),
+        ("schema plan", "'plan'; a plan is the document of recommend, --answer recommend"),
+        ("schema fleat", "did you mean 'fleet'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_what_to_write(run, words: str, said: str) -> None:
+    command, *more = words.split()
+    needed = NEEDED[command].split() if more[0] == "…" else []
+    found = run(command, *needed, *(word for word in more if word != "…"))
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1) and said in found.err, found.err
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -255,3 +344,65 @@ def test_a_mistyped_command_is_told_the_nearest_right_one(run) -> None:
         found = run(typed)
         assert found.code == 2 and f"did you mean '{meant}'?" in found.err and found.err.count("\n") == 1
     assert "did you mean" not in run("zzzzzz").err
+
+
+@pytest.mark.parametrize("command", ["predict", "validate", "calibrate", "watch"])
+def test_a_column_that_was_typed_as_an_option_is_told_how_to_say_it(run, command: str) -> None:
+    """What a file or a page does not say of a server is said with --set."""
+    for typed, said in (("--gpu", "--set gpu="), ("--tp", "--set tp="), ("--model", "--set model=")):
+        if command == "calibrate" and typed == "--gpu":  # which has one of its own
+            continue
+        found = run(command, "x.csv", typed, "1")
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1) and f"write {said}..." in found.err
+    assert "write --set" not in run(command, "x.csv", "--nonesuch").err
+    assert "write --set" not in run("memory", "--isl", "1").err
+
+
+def test_an_argument_that_is_missing_is_named(run) -> None:
+    for words, said in (
+        (("predict", "x.csv"), "--output"),
+        (("validate",), "ROWS"),
+        (("estimate", "-c", "4k"), "--model"),
+    ):
+        found = run(*words)
+        assert found.code == 2 and "Missing" in found.err and said in found.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "rec.html",
+            "<!doctype html>\n<p>hello, world\n",
+            "rec.html: is no table of measured rows; give a CSV",
+        ),
+        ("note.txt", "hello world\n", "or the result file (.json) of a benchmark tool"),
+        (
+            "plan.json",
+            '{"schema": 1, "command": "recommend"}',
+            "plan.json: is an answer of kvplan recommend, no",
+        ),
+        ("some.json", '{"a": 1}', "give what vllm bench serve"),
+        ("rows.csv", "gpu,engine,kernel,dtype,m,n,latency_us\n", "rows.csv: line 1: missing column"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "predict -o o.csv", "calibrate -o o.yaml"])
+def test_a_file_that_holds_no_measurement_is_told_what_to_hand_in(
+    run, tmp_path, monkeypatch, command: str, name: str, text: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    found = run(*command.split(), name)
+    assert (found.code, found.out, found.err.count("\n")) == (1, "", 1) and said in found.err, found.err
+
+
+def test_ctrl_c_is_one_line(monkeypatch, run) -> None:
+    """Click itself would print an empty line before it."""
+    import kvplan.api.simulate
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kvplan.api.simulate, "simulate", stopped)
+    found = run("simulate", *NEEDED["simulate"].split(), "--find-replicas", "--ttft", "1s")
+    assert (found.code, found.out, found.err) == (130, "", "kvplan: ended by Ctrl-C\n")

@@ -10,7 +10,7 @@ from kvplan import catalog
 from kvplan.cli.flags import flagged
 from kvplan.cli.recommend import command
 from kvplan.errors import KvplanError
-from kvplan.planning.compare import PLAN, QUESTION, Change, Comparison, answered, compare
+from kvplan.planning.compare import PLAN, QUESTION, Change, Comparison, answered, compare, gates
 from kvplan.planning.compare import saved as side
 
 ASK = ("recommend", "-w", "doc-qa", "-m", "llama3.1-70b")
@@ -201,16 +201,65 @@ def test_a_budget_gate_fails_where_a_query_costs_more(run, saved) -> None:
     saved("other.json", "-g", "b200", "--price", "5.3/h", "-t", "baseline")
     told = run("compare", "plan.json", "other.json", "--fail-above", "5%", "--format", "md")
     assert told.code == 1 and "rises by 6.0 %, more than 5.0 %" in told.err and "| technique |" in told.out
+    assert "Failed: the cost of a query rises by 6.0 %, more than 5.0 %." in told.out
+    assert "Failed: the cost of a month rises by 6.0 %, more than 5.0 %." in told.out
     assert run("compare", "plan.json", "other.json", "--fail-above", "7%").code == 0
     assert run("compare", "other.json", "plan.json", "--fail-above", "0").code == 0
     wrong = run("compare", "plan.json", "other.json", "--fail-above", "5")
-    assert wrong.code == 1 and "--fail-above: expected a share below 1, write 5% if that is meant" in wrong.err
+    assert wrong.code == 2 and "--fail-above: expected a share below 1, write 5% if that is meant" in wrong.err
     saved("none.json", "-g", "b200", "--ttft", "1ms", "-t", "baseline")
     assert "none.json has no plan" in run("compare", "plan.json", "none.json", "--fail-above", "5%").err
     unknown = (Change(name="a query", kind="usd", before=1.0, after=None),)
-    assert "not known on both sides" in Comparison(
-        names=("a", "b"), question=(), plan=unknown, lines=(), reasons=("", "")
-    ).breach(0.05)
+    assert (
+        "not known on both sides"
+        in Comparison(
+            names=("a", "b"),
+            question=(),
+            plan=unknown,
+            lines=(),
+            reasons=("", ""),
+            gates=gates(unknown, {"query": 0.05}),
+        ).breach
+    )
+
+
+def test_a_gate_holds_a_month_or_a_query(run, saved) -> None:
+    """Twice the queries make the month dearer, and a query cheaper, which shares what stands idle."""
+    flags = ("-g", "b200", "--price", "5/h", "-t", "baseline")
+    saved("few.json", *flags, "--queries-per-day", "20k")
+    saved("many.json", *flags, "--queries-per-day", "40k")
+
+    def gated(before: str, after: str, *limits: str):
+        return run("compare", before, after, *(word for limit in limits for word in ("--fail-above", limit)), "--json")
+
+    assert gated("few.json", "many.json", "query=5%").code == 0
+    grown = gated("few.json", "many.json", "month=5%")
+    (gate,) = grown.json["gates"]
+    bills = next(x for x in grown.json["plan"] if x["name"] == "a month")
+    assert grown.code == 1 and grown.err.startswith("kvplan: the cost of a month rises by ")
+    rise = pytest.approx(bills["after"] / bills["before"] - 1)
+    assert gate == {"gate": "month", "limit": 0.05, "rise": rise, "kept": False}
+    both = gated("few.json", "many.json", "5%")
+    assert both.code == 1 and [g["kept"] for g in both.json["gates"]] == [True, False]
+    assert gated("few.json", "many.json", "5%", "month=100%").code == 0  # what is said later and of one alone, holds
+    shrunk = gated("many.json", "few.json", "5%")
+    assert shrunk.code == 1 and "a query rises by " in shrunk.err and "month" not in shrunk.err
+    assert "Passed: the cost of a month falls by " in run("compare", "many.json", "few.json", "--fail-above", "5%").out
+    assert gated("few.json", "many.json").json["gates"] == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("five", "--fail-above: expected a share such as '5%' or '0.05', got 'five'"),
+        ("month=five", "--fail-above: expected a share such as '5%' or '0.05', got 'five'"),
+        ("moth=5%", "--fail-above: expected query or month, got 'moth'; did you mean 'month'?"),
+        ("5 percent", "--fail-above: expected a share such as '5%' or '0.05', got '5 percent'"),
+    ],
+)
+def test_a_limit_that_is_none_is_told_what_to_write(run, limit: str, said: str) -> None:
+    found = run("compare", "a.json", "b.json", "--fail-above", limit)
+    assert (found.code, found.out, found.err) == (2, "", f"kvplan: {said}\n")
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,41 @@ def test_why_there_is_no_gpu(found: object, reason: str) -> None:
 
 
 def test_what_is_not_installed_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "installed", lambda name: None if name in ("triton", "gpuhunt") else "1.0")
+    monkeypatch.setattr(api, "installed", lambda name: None if name in ("triton", "gpuhunt") else "99.0")
     found = {f.name: f for f in api.extras()}
     assert found["profile"].advice.endswith("pip install 'kvplan[profile]'") and not found["profile"].well
-    assert found["profile"].state == "torch 1.0, nvidia-ml-py 1.0"
+    assert found["profile"].state.startswith("triton not installed; ") and "nvidia-ml-py" in found["profile"].state
     assert found["prices"].state == "not installed" and found["svg"].well and found["svg"].advice == ""
+
+
+def test_a_package_that_another_extra_brought_does_not_hide_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "installed", lambda name: {"pyarrow": "26.0.1", "transformers": "4.57.1"}.get(name))
+    found = {f.name: f for f in api.extras()}
+    assert found["ray"].state == "ray not installed; pyarrow 26.0.1" and not found["ray"].well
+    assert found["ray"].advice == "to run kvplan sweep on a Ray cluster: pip install 'kvplan[ray]'"
+    assert found["sweep"].state == "pyarrow 26.0.1" and found["sweep"].well and not found["sweep"].advice
+    assert found["hf"].state == "torch, safetensors not installed; transformers 4.57.1 is older than 5.20"
+
+
+def test_a_release_older_than_the_extra_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "installed", lambda name: "2.9.1" if name == "ray" else "17.0.0")
+    (ray,) = (f for f in api.extras() if f.name == "ray")
+    assert ray.state == "ray 2.9.1 is older than 2.60; pyarrow 17.0.0" and "kvplan[ray]" in ray.advice
+    assert [api.older(a, b) for a, b in (("2.60", "2.60.0"), ("2.60.0", "2.60"), ("2.13.0+cpu", "2.6"), ("5", ""))] == [
+        False, False, False, False,
+    ]  # fmt: skip
+
+
+def test_what_is_found_is_what_is_installed() -> None:
+    """Every line of this very machine against the metadata of its packages."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for f in api.extras():
+        for name in api.EXTRAS[f.name][0]:
+            try:
+                assert f"{name} {version(name)}" in f.state
+            except PackageNotFoundError:
+                assert "not installed" in f.state and f"kvplan[{f.name}]" in f.advice
 
 
 def test_every_extra_is_one_of_the_projects_own() -> None:
@@ -67,7 +97,8 @@ def test_every_extra_is_one_of_the_projects_own() -> None:
     extras = shipped["optional-dependencies"]
     assert set(api.EXTRAS) == set(extras) - {"dev", "docs"}  # those two are for who works on kvplan
     for extra, (packages, _) in api.EXTRAS.items():
-        assert [p for p in packages if not any(line.startswith(p) for line in extras[extra])] == []
+        lines = [*extras[extra], *(extras["hf"] if "kvplan[hf]" in extras[extra] else [])]
+        assert [p for p in packages if not any(line.startswith(p) for line in lines)] == []
 
 
 def test_old_prices_are_counted_on_the_day() -> None:

@@ -12,7 +12,7 @@ from kvplan import catalog
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName
 from kvplan.kv.replica import Parallel
-from kvplan.planning.launch import HEAD, checkpoint, command, launch, needs
+from kvplan.planning.launch import HEAD, MARGIN, checkpoint, command, launch, longest, needs
 from kvplan.report.launch import folded
 
 ON = "2026-11-24"
@@ -46,8 +46,20 @@ def test_vllm_is_told_what_the_plan_counts_on(answer) -> None:
     assert (after(found.argv, "--max-num-seqs"), after(found.argv, "--max-num-batched-tokens")) == ("1024", "8192")
     assert "--no-enable-prefix-caching" in found.argv and not found.missing and not found.file
     longest = answer.demand.workload.input.quantile(1.0) + answer.demand.workload.output.quantile(1.0)
-    assert int(after(found.argv, "--max-model-len")) == int(longest)
+    assert int(after(found.argv, "--max-model-len")) == int(longest) + MARGIN == answer.needs.tokens
     assert "--enable-prefix-caching" in started(answer, "vllm", cached_share=0.5).argv
+
+
+def test_room_for_a_chat_template_ends_at_the_model_s_context(answer) -> None:
+    """A request as long as the context is still served, and one a little shorter gets what is left."""
+    lengths = answer.demand.workload.input, answer.demand.workload.output
+    most = int(sum(x.quantile(1.0) for x in lengths))
+    for context, tokens in ((most + 1000, most + MARGIN), (most + 5, most + 5), (most, most), (None, most + MARGIN)):
+        model = replace(answer.demand.model, max_context=context)
+        assert longest(replace(answer.demand, model=model), answer.plan, answer.site) == (tokens, False)
+    short = replace(answer.demand.model, max_context=most - 1)  # the longest requests do not fit: the usual ones do
+    tokens, refuses = longest(replace(answer.demand, model=short), answer.plan, answer.site)
+    assert refuses and tokens == int(sum(x.quantile(0.99) for x in lengths)) + MARGIN < most
 
 
 def test_attention_ranks_and_experts_are_each_engine_s_own(answer) -> None:

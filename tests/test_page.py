@@ -22,7 +22,7 @@ import kvplan
 from kvplan.api.recommend import at_loads
 from kvplan.cli import group
 from kvplan.kv.spelling import together
-from kvplan.report.blocks import Bars, Chart, Code, Measure, Notes, Page, Series, Text, grid
+from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB
 
@@ -247,6 +247,29 @@ def test_a_page_is_written_beside_the_answer(tmp_path: Path) -> None:
     assert said == run(ASKED) and f"--html {file}" in Reader(file.read_text("utf-8")).shown
     wrong = CliRunner().invoke(group, [*ASKED.split(), "--html", str(tmp_path / "none" / "x.html")])
     assert wrong.exit_code == 1 and not wrong.stdout
+
+
+def test_columns_of_words_keep_their_width_on_a_phone() -> None:
+    """A table scrolls sideways there; a column squeezed to a word a line would make rows of a screen's height."""
+    words = Column[str](heading="basis", value=str, align="left", wraps=True)
+    made = table("T", (Column[str](heading="a", value=str), words), ("x",))
+    html = render(Report(lambda: Page((made,)), dict), "html", Screen())
+    assert '<th scope="col" class="left wide">basis</th>' in html and '<td class="left wide">x</td>' in html
+    assert '<th scope="col" class="right">a</th>' in html
+    phone = html.partition("@media (max-width: 40rem) {")[2].partition("@page")[0]
+    assert "th.wide, td.wide { min-width: 12rem; }" in phone and "~ :not(.wide) { white-space: nowrap; }" in phone
+
+
+def test_a_printed_page_says_what_its_charts_were_drawn_for() -> None:
+    """The sliders' handles are left out, their labels and values stay; charts are as wide as the paper."""
+    page = run(f"{ASKED} --format html")
+    printed = page.partition("@media print {")[2].partition("</style>")[0]
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", printed)
+    hidden = {name.strip() for names, rule in rules if "display: none" in rule for name in names.split(",")}
+    assert hidden == {".skip", "details:not([open])", ".sliders legend", ".sliders input"}
+    (charts,) = (rule for names, rule in rules if names.strip() == ".chart svg")
+    assert "width: 100%" in charts and "height: auto" in charts
+    assert len(re.findall("<output>[^<]+</output>|<option[^>]* selected>[^<]+<", page)) == page.count("<label>") > 0
 
 
 @pytest.mark.slow

@@ -1213,7 +1213,7 @@ def test_bad_input_is_one_line(run, tmp_path, monkeypatch, flags, says: str) -> 
 
 def test_an_unknown_workload_suggests_the_nearest(run) -> None:
     found = run("recommend", "-w", "docqa", "-m", "llama3.1-70b")
-    assert found.code == 1 and "did you mean 'doc-qa'" in found.err
+    assert found.code == 2 and "did you mean 'doc-qa'" in found.err
 
 
 def test_limits_can_be_lifted_and_volumes_written_in_words(run) -> None:
@@ -1332,7 +1332,7 @@ def test_what_if_is_the_same_question_asked_again(run) -> None:
 )  # fmt: skip
 def test_a_wrong_what_if_is_one_line(run, said: str, says: str) -> None:
     found = run("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "-t", "baseline", "--vary", said)
-    assert found.code == 1 and found.err.count("\n") == 1 and says in found.err
+    assert found.code == 2 and found.err.count("\n") == 1 and says in found.err
 
 
 def test_any_engine_is_the_best_of_all(run) -> None:
@@ -1424,3 +1424,16 @@ def test_formats_that_alone_were_asked_about_are_compared_with_none(run) -> None
     assert "needs a checkpoint with nvfp4" in " ".join(
         run(*ask, "-g", "b200", "--weights", "nvfp4", "--on", ON).out.split()
     )
+
+
+def test_a_technique_that_cannot_act_on_a_model_is_left_out_before_the_model_is_changed(run) -> None:
+    """MLA has no heads to merge: another technique on the same model and GPUs is enough."""
+    ask = ("recommend", "-w", "chat", "-m", "deepseek-v2-lite", "-g", "h200", "--on", "2026-11-24", "--json")
+    found = run(*ask, "-t", "mhc:4x")
+    assert found.code == 1 and "no technique can be applied to this model" in found.err
+    first, *more = found.json["remedies"]
+    assert first["change"].startswith("--technique ") and "--model" not in first["change"]
+    technique = first["change"].removeprefix("--technique ")
+    done = run(*ask, "-t", technique).json["recommended"]
+    assert first["plan"]["usd_per_month"] == pytest.approx(done["usd_per_month"])
+    assert not [one for one in more if "--model" in one["change"]]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kvplan import units
 from kvplan.errors import SpecError
+from kvplan.report.blocks import Column, records, table
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,31 @@ def test_time_and_money_read_well() -> None:
         "$2.50",
         "$1,234",
     ]
+
+
+def test_small_costs_are_those_of_a_million_queries() -> None:
+    """One rule for sentences and tables: from a tenth of a cent on a query, below it a million of them."""
+    assert [units.show_usd_each(u) for u in (0.172, 0.001, 0.000999, 0.00001, 0.000178, 0.0)] == [
+        "$0.172 a query", "$0.00100 a query", "$999 per million queries", "$10.00 per million queries",
+        "$178 per million queries", "$0.00 a query",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("costs", "heading", "cells"),
+    [
+        ((0.00001, 0.000178, None), "$ / 1M\nqueries", ("$10.00", "$178", "no price")),
+        ((0.00001, 0.172, None), "$ / query", ("$0.000010", "$0.172", "no price")),
+        ((None,), "$ / query", ("no price",)),
+    ],
+)
+def test_a_column_of_costs_has_one_scale(costs, heading: str, cells: tuple[str, ...]) -> None:
+    column = Column(
+        heading="$ / query", value=lambda usd: usd, show=units.show_usd, absent="no price", per_query=True, key="usd"
+    )
+    made = table("", (column,), costs)
+    assert made.headings[0].text == heading and tuple(row.cells[0] for row in made.rows) == cells
+    assert records((column,), costs) == [{"usd": usd} for usd in costs]  # documents keep base units
 
 
 def test_odds_are_never_certain() -> None:

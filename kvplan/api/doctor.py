@@ -1,5 +1,6 @@
 """What kvplan finds on this machine: its release, optional packages, GPUs and the age of its data; what is missing."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from kvplan import __version__, catalog
 from kvplan.api import values
 from kvplan.catalog.hub_files import cache
 from kvplan.errors import KvplanError
-from kvplan.measuring.device.present import Present, gpus, installed
+from kvplan.measuring.device.present import Present, gpus, installed, required
 from kvplan.planning.estimate import STALE
 from kvplan.specs.money import age
 from kvplan.units import show_count
@@ -17,7 +18,10 @@ from kvplan.units import show_count
 EXTRAS = {
     "profile": (("torch", "triton", "nvidia-ml-py"), "measure this machine with kvplan profile"),
     "hf": (("torch", "transformers", "safetensors"), "run techniques on real models with kvplan evaluate"),
-    "lm_eval": (("lm_eval",), "score compressed models on the tasks of EleutherAI's harness"),
+    "lm_eval": (
+        ("lm_eval", "torch", "transformers", "safetensors"),
+        "score compressed models on the tasks of EleutherAI's harness",
+    ),
     "fast": (("numba",), "simulate traces of 50,000 requests and more in seconds"),
     "sweep": (("pyarrow",), "keep the answers of kvplan sweep"),
     "ray": (("ray", "pyarrow"), "run kvplan sweep on a Ray cluster"),
@@ -25,7 +29,7 @@ EXTRAS = {
     "pandas": (("pandas",), "turn results into tables of pandas"),
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
-    "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),
+    "prices": (("gpuhunt",), "renew cloud prices with kvplan prices --refresh"),
 }
 
 #: shelf -> what one entry of it is, and more about it
@@ -73,13 +77,37 @@ def program() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """Yield the optional packages by extra."""
+    """Yield the optional packages by extra: what of each is missing or too old stands first."""
     for extra, (packages, use) in EXTRAS.items():
+        oldest = least(extra)
         releases = {name: installed(name) for name in packages}
-        lacking = [name for name, release in releases.items() if release is None]
-        state = ", ".join(f"{name} {release}" for name, release in releases.items() if release)
+        absent = [name for name, release in releases.items() if release is None]
+        old = {name: release for name, release in releases.items() if release and older(release, oldest.get(name, ""))}
+        good = [f"{name} {release}" for name, release in releases.items() if release and name not in old]
+        parts = [
+            f"{', '.join(absent)} not installed" if absent else "",
+            *(f"{name} {release} is older than {oldest[name]}" for name, release in old.items()),
+            ", ".join(good),
+        ]
+        state = "not installed" if len(absent) == len(packages) else "; ".join(part for part in parts if part)
+        lacking = bool(absent or old)
         advice = f"to {use}: pip install 'kvplan[{extra}]'" if lacking else ""
-        yield Finding(topic="extras", name=extra, state=state or "not installed", well=not lacking, advice=advice)
+        yield Finding(topic="extras", name=extra, state=state, well=not lacking, advice=advice)
+
+
+def least(extra: str) -> dict[str, str]:
+    """Return package -> the oldest release that an extra of kvplan's own metadata takes, where it says one."""
+    name = extra.replace("_", "-")
+    lines = (line.partition("; extra == ") for line in required("kvplan"))
+    bounds = (re.match(r"([\w.-]+).*?>=([\w.]+)", what) for what, _, of in lines if of.strip("\"'") == name)
+    return {bound[1]: bound[2] for bound in bounds if bound}
+
+
+def older(release: str, bound: str) -> bool:
+    """Return whether a release comes before another."""
+    figures = ([int(part) for part in re.findall(r"\d+", text)[:3]] for text in (release, bound))
+    here, there = ([*found, *[0] * (3 - len(found))] for found in figures)
+    return here < there
 
 
 def devices(present: Present) -> Iterator[Finding]:
@@ -110,7 +138,7 @@ def data(day: str) -> Iterator[Finding]:
         old = sum(days > STALE for days in ages)
         state = f"{len(ages)} on-demand prices, last seen {ages[0]} to {ages[-1]} days ago, half within "
         state += f"{ages[len(ages) // 2]} days; {old} are older than {STALE} days"
-        advice = "kvplan prices can renew them, or give prices of your own to every plan (docs/money.md)" if old else ""
+        advice = "renew them: kvplan prices --refresh -o today.yaml, then give --prices today.yaml" if old else ""
         yield Finding(topic="data", name="prices", state=state, well=not old, advice=advice)
     else:
         yield Finding(topic="data", name="prices", state="none on this day", well=False)

@@ -47,6 +47,7 @@ def export(
     whose config the plan was made with: the name or path of another of the same shape. Raises KvplanError for what is
     not known, and for a form that cannot hold a replica.
     """
+    values.given(known_form, as_form)
     needs, promise, edited = given(plan)
     own = values.given(a_name, checkpoint, "checkpoint")
     if own:
@@ -133,20 +134,24 @@ def refuse(target: str, **given: object) -> None:
 
 
 def form_of(target: str, form: str | None, needs: Needs) -> str:
-    """Return the form that was asked for; raise UnknownName."""
+    """Return the form that was asked for, else the usual one of a target; raise UnknownName."""
     if target == K8S and form is None:
         return "leaderworkerset" if needs.nodes > 1 else "kubernetes"
-    name = values.word(form, "as_form") if form else COMMAND
-    if name not in forms():
-        raise UnknownName("form", name, forms(), location="as_form")
-    return name
+    return known_form(form) if form else COMMAND
+
+
+def known_form(form: str) -> str:
+    """Return a form in which servers are exported; raise UnknownName for another word."""
+    if values.word(form, "as_form") not in forms():
+        raise UnknownName("form", form, forms(), location="as_form")
+    return form
 
 
 def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
     engine = catalog.described(word)
     if engine.launch is None:
-        raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
+        raise WrongUse(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
     if why := engine.bars(catalog.gpu(needs.gpu)):
         raise Incompatible(f"target: {why}, and the plan is on {needs.gpu}; export it for {needs.engine}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.catalog import schemas
-from kvplan.errors import SpecError, UnknownName
+from kvplan.errors import UnknownName, WrongUse, alike, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,12 @@ class Schema:
 def schema(kind: str | None = None, *, answer: str | None = None) -> Schema:
     """Return the schema of a kind of file, or of a command's document; raise SpecError, UnknownName."""
     if kind is not None and answer is not None:
-        raise SpecError("kind, answer: ask for one schema at a time")
+        raise WrongUse("kind, answer: ask for one schema at a time")
     files, answers = tuple((name, title) for name, (_, title, _) in schemas.KINDS.items()), schemas.documents()
     shape: dict[str, Any] = {}
     if kind is not None:
         if (known := singular(kind)) not in schemas.KINDS:
-            hint = f"known: {', '.join(schemas.KINDS)}"
-            raise UnknownName("kind of file", kind, schemas.KINDS, hint)
+            raise no_kind(kind, answers)
         kind, shape = known, schemas.schema(known, asked())
     if answer is not None:
         if answer not in answers:
@@ -35,6 +34,21 @@ def schema(kind: str | None = None, *, answer: str | None = None) -> Schema:
         shape = schemas.document_schema(answer)
     title = shape.get("description" if kind else "title", "")
     return Schema(kind=kind or answer or "", title=title, shape=shape, files=files, answers=answers)
+
+
+#: a file that a command writes -> the command, whose document it is
+WRITTEN = {"plan": "recommend"}
+
+
+def no_kind(word: str, answers: tuple[str, ...]) -> WrongUse | UnknownName:
+    """Return the refusal of a kind of file that is none: what is near may also be a command's document."""
+    documents = {**{name: name for name in answers}, **WRITTEN}
+    near = next(iter(alike(word, (*schemas.KINDS, *documents), 1)), "")
+    if near not in documents or near in schemas.KINDS:
+        return UnknownName("kind of file", word, schemas.KINDS, f"known: {', '.join(schemas.KINDS)}")
+    meant = "" if near == word.lower() else f"did you mean {near!r}? "
+    whose = f"{'a plan' if near == 'plan' else 'it'} is the document of {documents[near]}, answer={documents[near]}"
+    return WrongUse(f"no kind of file that you write is named {shown(word)}; {meant}{whose}")
 
 
 def singular(kind: str) -> str:

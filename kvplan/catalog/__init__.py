@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kvplan.catalog.rental import prices as prices
     from kvplan.catalog.rental import terms as terms
     from kvplan.catalog.rental import write_prices as write_prices
+    from kvplan.catalog.saved import plan_path as plan_path
     from kvplan.catalog.saved import save_plan as save_plan
     from kvplan.catalog.saved import saved_plan as saved_plan
     from kvplan.catalog.scores import quality_file as quality_file
@@ -72,7 +73,7 @@ _OFFERS = {
     ),
     "manifests": ("manifest_text",),
     "handed": ("handed_over",),
-    "saved": ("save_plan", "saved_plan"),
+    "saved": ("plan_path", "save_plan", "saved_plan"),
     "scores": ("quality_file", "quality_table"),
     "serving": ("calibration", "is_serving", "serving_profile"),
     "shelves": ("names", "shelf", "shipped"),

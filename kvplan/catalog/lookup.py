@@ -9,6 +9,8 @@ from kvplan.catalog.files import path_of
 from kvplan.catalog.shelves import names, shipped
 from kvplan.errors import SpecError, UnknownName, shown
 
+#: shelves of a few names, which kvplan list does not show
+UNLISTED = ("apis", "claims", "drafts", "ownership", "quality")
 _SUFFIX = re.compile(r"-(instruct|it|chat|hf|base)$")
 
 
@@ -74,7 +76,8 @@ def resolve(kind: str, word: str, noun: str, location: str = "", others: Iterabl
     listed = {"serving": "profiles", "calibrations": "profiles"}.get(kind, kind)
     fetched = ", or fetch its config with online=True" if kind == "models" and word.count("/") == 1 else ""
     here = f"write ./{word} for the file here" if "/" not in word and _exists(word) else "give a path"
-    other = f"see `kvplan list {listed}`, or {here}{fetched}"
+    shelf = f"known: {', '.join(names(kind))}" if kind in UNLISTED else f"see `kvplan list {listed}`"
+    other = f"{shelf}, or {here}{fetched}"
     raise UnknownName(noun, word, (*names(kind), *aliases, *others), other, location)
 
 

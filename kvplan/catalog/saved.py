@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping
 from math import inf, isclose
+from pathlib import Path
 from typing import Any
 
 from kvplan.catalog.files import Document, path_of, read_json, read_text, write_whole
-from kvplan.errors import SpecError, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.planning.compare import PLAN, QUESTION, Quantity, at
 
 #: the schema of documents that can be compared
@@ -17,12 +18,17 @@ MOST, ROUNDING = 1e18, 1e-6
 BOUNDS = {"quality.drop": (-1.0, 1.0)}
 
 
-def save_plan(word: str, document: Mapping[str, Any]) -> None:
-    """Write a recommendation's document, whole or not at all; raise SpecError."""
+def plan_path(word: str) -> Path:
+    """Return the file a recommendation is kept in; raise WrongUse for one that is not JSON by its name."""
     path = path_of(word)
     if path.suffix != ".json":
-        raise SpecError(f"save: {word}: write a file name that ends with .json, as in plan.json")
-    write_whole(path, json.dumps(document, allow_nan=False, indent=1) + "\n")
+        raise WrongUse(f"save: {word}: write a file name that ends with .json, as in plan.json")
+    return path
+
+
+def save_plan(word: str, document: Mapping[str, Any]) -> None:
+    """Write a recommendation's document, whole or not at all; raise SpecError."""
+    write_whole(plan_path(word), json.dumps(document, allow_nan=False, indent=1) + "\n")
 
 
 def saved_plan(word: str) -> Document:

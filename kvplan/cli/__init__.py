@@ -10,7 +10,7 @@ import click
 
 from kvplan import __version__
 from kvplan.cli.compact import Spoken
-from kvplan.cli.ending import ended, terminated
+from kvplan.cli.ending import Interrupted, ended, terminated
 from kvplan.cli.names import commands as commands
 from kvplan.cli.names import line_of as line_of
 from kvplan.cli.names import module_of as module_of
@@ -62,12 +62,26 @@ class Lazy(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; its refusals name parameters, which are said as flags."""
+        words = ctx.meta["kvplan.words"]
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would print an empty line
+            raise Interrupted from None
         except KvplanError as refusal:
             from kvplan.cli.flags import reworded
 
-            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or "")) from None
+            raise reworded(refusal, self.get_command(ctx, ctx.invoked_subcommand or ""), words) from None
+        except click.NoSuchOption as refusal:
+            from kvplan.cli.row_options import settable
+
+            raise settable(refusal) from None
+        except click.BadParameter as refusal:
+            from kvplan.cli.flags import apart
+
+            said = apart(refusal.message, words, refusal.ctx.command if refusal.ctx else None)
+            if said == refusal.message:
+                raise
+            raise click.BadParameter(said, refusal.ctx, refusal.param, refusal.param_hint) from None
 
 
 @click.group(

@@ -16,30 +16,31 @@ if TYPE_CHECKING:
 
 #: words that would print the help of another command
 HELP = {"--help", "-h"}
-#: costs of a query grow by less than so many times
-MOST_DEARER = 100.0
 
 
 @click.command("compare")
 @click.argument("before")
 @click.argument("after", required=False)
 @day_option
-@click.option("--fail-above", metavar="P", help="Exit with 1 where a query costs more by this share, as in 5%.")
+@click.option(
+    "--fail-above", multiple=True, metavar="P",
+    help="Exit with 1 where a query or a month costs more by this share, as in 5%; query=5%, month=5%: one of them.",
+)  # fmt: skip
 @format_option
-@examples("kvplan compare plan.json", "kvplan compare rented.json owned.json --format md --fail-above 5%")
-def command(before: str, after: str | None, on: str | None, fail_above: str | None, form: str) -> None:
+@examples("kvplan compare plan.json", "kvplan compare rented.json owned.json --format md --fail-above month=5%")
+def command(before: str, after: str | None, on: str | None, fail_above: tuple[str, ...], form: str) -> None:
     """What changed between two plans of kvplan recommend --save, or between one and today's answer."""
     from kvplan.api import values
-    from kvplan.api.compare import compare
+    from kvplan.api.compare import compare, rises
 
-    limit = None if fail_above is None else values.share(fail_above, "fail_above", MOST_DEARER)
+    values.day(on)  # what is none of its kind is said before a question is asked again
+    rises(fail_above)
     old = None if after else answer_to_words(before, on)
-    comparison = compare(before, old) if old else compare(before, after, on=on)
+    comparison = compare(before, old or after, on=None if old else on, fail_above=fail_above)
 
     from kvplan.report import compare as words
 
-    breach = "" if limit is None else comparison.breach(limit)
-    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form, breach)
+    deliver(Report(lambda: words.page(comparison), lambda: words.document(comparison)), form, comparison.breach)
 
 
 def answer_to_words(before: str, on: str | None) -> "Recommendation | None":

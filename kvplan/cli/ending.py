@@ -13,6 +13,10 @@ TRACEBACK = "KVPLAN_TRACEBACK"
 NO, USAGE, INTERRUPTED = 1, 2, 130
 
 
+class Interrupted(Exception):
+    """Ctrl-C while a command ran."""
+
+
 def ended(error: BaseException) -> int:
     """Return the exit status of a command that raised, and say why; raise what is not for a user to read."""
     match error:
@@ -23,7 +27,8 @@ def ended(error: BaseException) -> int:
             path = error.ctx.command_path if error.ctx else "kvplan"
             tell(f"{path}: {error.format_message()} (see {path} --help)")
             return USAGE
-        case click.Abort() | KeyboardInterrupt():
+        case Interrupted() | click.Abort() | KeyboardInterrupt():
+            tell("kvplan: ended by Ctrl-C")
             return INTERRUPTED
         case click.ClickException():
             tell(f"kvplan: {error.format_message()}")

@@ -1,12 +1,14 @@
 """How messages name options: the core names parameters (`gpus=h200`), a user types flags (`--gpu h200`)."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import click
 
-from kvplan.errors import KvplanError, WrongUse
+from kvplan.errors import KvplanError, WrongUse, shown, typed
 
 
 @cache
@@ -41,10 +43,33 @@ def refused(text: str, command: click.Command) -> str:
     return flagged(re.sub(r"^([a-z_0-9]+(?:, [a-z_0-9]+)*):", first, text), command)
 
 
-def reworded(refusal: KvplanError, command: click.Command | None) -> KvplanError:
-    """Return a refusal as this command's flags say it; wrong use stays wrong use."""
-    said = refused(str(refusal), command) if command else str(refusal)
-    return WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)
+def reworded(refusal: KvplanError, command: click.Command | None, words: Sequence[str] = ()) -> KvplanError:
+    """Return a refusal as this command's flags say it: wrong use where it is about the `words` that were typed."""
+    said = apart(refused(str(refusal), command) if command else str(refusal), words, command)
+    return WrongUse(said) if typed(refusal) else KvplanError(said)
+
+
+#: a comma between names: one before a figure is part of a name, as in streaming:4,64
+_COMMA = re.compile(r",\s*(?=[A-Za-z])")
+#: what is said of a word that is no name or none of a few
+_NO_NAME = re.compile(r" named | is not one of |: expected .* or ")
+
+
+def apart(message: str, words: Sequence[str], command: click.Command | None) -> str:
+    """Return a refusal of names that were joined by commas with what to write instead; any other as it is."""
+    typed = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for before, word in pairwise(("", *typed)):
+        names = _COMMA.split(word)
+        if len(names) < 2 or shown(word) not in message or not _NO_NAME.search(message):
+            continue
+        flag = before if before.startswith("-") else ""
+        option = next((p for p in command.params if flag in p.opts), None) if command else None
+        single = isinstance(option, click.Option) and not option.multiple
+        instead = (
+            f"{flag} takes one, as in {flag} {names[0]}" if single else " ".join(f"{flag} {n}".strip() for n in names)
+        )
+        return f"{message.partition('; did you mean')[0]}; {instead if single else f'write {instead}'}"
+    return message
 
 
 def spoken(value: Any, command: click.Command) -> Any:

@@ -47,6 +47,12 @@ def question() -> dict[str, Any]:
     return {"function": "recommend", "values": {"workload": None, **given}}
 
 
+def kept_in(word: str) -> str:
+    """Read where an answer is to be kept; refuse what is no file of JSON before the question is asked."""
+    catalog.plan_path(word)
+    return word
+
+
 @click.command("recommend")
 @click.option("--workload", "-w", help="A name or YAML file.")
 @model_option
@@ -83,7 +89,7 @@ def question() -> dict[str, Any]:
 @profile_option
 @day_option
 @click.option("--full", is_flag=True, help="The whole report. Default: one to two screens.")
-@click.option("--save", metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
+@click.option("--save", type=kept_in, metavar="FILE", help="Keep the answer as JSON, for kvplan compare.")
 @hidden(long_context_option)
 @format_option
 @examples(

@@ -31,3 +31,15 @@ def kind_option(command: Command) -> Command:
 
     kinds = f"What the rows are: {', '.join(ROWS)}. Default: by their columns."
     return click.option("--kind", type=OneOf(ROWS), metavar="KIND", help=kinds)(command)
+
+
+def settable(refusal: click.NoSuchOption) -> click.NoSuchOption:
+    """Return the refusal of an option that is none; a column that --set says is told so."""
+    from kvplan.measuring.benchmarks.fields import SETTABLE
+
+    column = refusal.option_name.lstrip("-").replace("-", "_")
+    sets = refusal.ctx is not None and any("--set" in p.opts for p in refusal.ctx.command.params)
+    if not sets or column not in SETTABLE:
+        return refusal
+    said = f"No such option {refusal.option_name!r}; write --set {column}=..."
+    return click.NoSuchOption(refusal.option_name, said, (), refusal.ctx)

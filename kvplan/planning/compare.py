@@ -46,8 +46,10 @@ def per_month(r: "Recommendation") -> float | None:
     return None if usd is None else usd * r.demand.mean * MONTH
 
 
-#: the figure that a budget is about
-COST = "a query"
+#: the cost of a query and of a month, which a budget is about
+COST, MONTHLY = "a query", "a month"
+#: what a gate is called -> the figure it holds
+GATED = {"query": COST, "month": MONTHLY}
 #: what is compared of two plans
 PLAN = (
     planned("technique", "technique", "word", lambda p: p.technique),
@@ -65,7 +67,7 @@ PLAN = (
     Quantity("P10", "usd_per_query.p10", "usd", lambda r: r.usd and r.usd[0]),
     Quantity("P90", "usd_per_query.p90", "usd", lambda r: r.usd and r.usd[2]),
     Quantity("a million tokens", "usd_per_million_tokens", "usd", per_million),
-    Quantity("a month", "usd_per_month", "usd", per_month),
+    Quantity(MONTHLY, "usd_per_month", "usd", per_month),
     planned("limits kept", "slo_probability", "share", lambda p: p.slo_probability),
     planned("quality lost", "quality.drop", "share", lambda p: p.quality.drop),
     planned("energy of a query", "joules_per_query", "energy", lambda p: p.joules),
@@ -139,6 +141,30 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A limit on the rise of a cost, and the rise: shares of the cost before."""
+
+    figure: str  #: the cost that is held, as in GATED: query or month
+    limit: float  #: the rise that is allowed, a share
+    rise: float | None  #: relative change, below zero where the cost falls; None where it is unknown on either side
+
+    @property
+    def kept(self) -> bool:
+        """Whether the cost is known and rises by no more than is allowed."""
+        return self.rise is not None and self.rise <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """Return how the cost moved and what was allowed, in words."""
+        if self.rise is None:
+            return f"the cost of a {self.figure} is not known on both sides"
+        moved, allowed = show_percent(abs(self.rise), 1), show_percent(self.limit, 1)
+        if self.rise < 0:
+            return f"the cost of a {self.figure} falls by {moved}; a rise by {allowed} is allowed"
+        return f"the cost of a {self.figure} rises by {moved}, {'no more' if self.kept else 'more'} than {allowed}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison(Result, of="compare"):
     """Two recommendations: what was asked differently, the plans, and where each dollar of a query goes."""
 
@@ -147,6 +173,7 @@ class Comparison(Result, of="compare"):
     plan: tuple[Change, ...]  #: figures of the two plans
     lines: tuple[Change, ...]  #: cost of a query by line of the bill [USD]
     reasons: tuple[str, str]  #: why each has no plan, '' where it has one
+    gates: tuple[Gate, ...] = ()  #: limits on the rise of costs, () where none were given
 
     @property
     def changed(self) -> bool:
@@ -154,33 +181,33 @@ class Comparison(Result, of="compare"):
         return any(change.changed for change in (*self.question, *self.plan, *self.lines))
 
     @property
-    def rise(self) -> float | None:
-        """Relative change of the cost of a query, above zero where it rises; None where either cost is unknown."""
-        return next(change.relative for change in self.plan if change.name == COST)
-
-    def breach(self, limit: float) -> str:
-        """Return why the second plan is over a budget that lets the cost rise by a share, '' where it is not."""
-        if self.reasons[1]:
+    def breach(self) -> str:
+        """Why the second plan does not pass the gates, '' where it does or there are none."""
+        if self.gates and self.reasons[1]:
             return f"{self.names[1]} has no plan: {self.reasons[1]}"
-        if self.rise is None:
-            return "the cost of a query is not known on both sides"
-        if self.rise <= limit:
-            return ""
-        return f"the cost of a query rises by {show_percent(self.rise, 1)}, more than {show_percent(limit, 1)}"
+        return "; ".join(gate.verdict for gate in self.gates if not gate.kept)
 
 
-def compare(before: Side, after: Side) -> Comparison:
-    """Return what differs between two recommendations."""
+def gates(plan: Iterable[Change], limits: Mapping[str, float]) -> tuple[Gate, ...]:
+    """Return limits on the rise of costs (query, month -> a share) beside the rise of each."""
+    rises = {change.name: change.relative for change in plan}
+    return tuple(Gate(figure=name, limit=limit, rise=rises.get(GATED[name])) for name, limit in limits.items())
+
+
+def compare(before: Side, after: Side, limits: Mapping[str, float] | None = None) -> Comparison:
+    """Return what differs between two recommendations; `limits` (query, month -> a share) gate the rise of costs."""
+    plan = tuple(changes(before, after, PLAN))
     question = tuple(change for change in changes(before, after, QUESTION) if change.changed)
     lines = dict.fromkeys((*before.lines, *after.lines))
     return Comparison(
         names=(before.name, after.name),
         question=question,
-        plan=tuple(changes(before, after, PLAN)),
+        plan=plan,
         lines=tuple(
             Change(name=name, kind="usd", before=before.lines.get(name), after=after.lines.get(name)) for name in lines
         ),
         reasons=(before.reason, after.reason),
+        gates=gates(plan, limits or {}),
     )
 
 

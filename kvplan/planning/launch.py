@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from math import ceil
+from math import ceil, inf
 from shlex import split
 from typing import Any
 
@@ -28,6 +28,9 @@ HUB, BLOB = "https://huggingface.co/", "/blob/"
 FILE = "options.yaml"
 #: what stands for a head that the reader has to choose
 HEAD = "EAGLE3-HEAD"
+#: tokens left for what a server adds to a prompt and no workload counts: one that begins it, and a chat template, which
+#: may hold a system message of its own. An assumption: twice the some 60 of a template that dates its system message
+MARGIN = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Needs:
     pipeline: int  #: stages of layers
     data: int  #: ranks that attend to different sequences
     expert: int  #: GPUs that hold different experts, 1 without any
-    tokens: int  #: longest request [token]
+    tokens: int  #: longest request, MARGIN included [token]
     refuses: bool  #: whether the longest requests are longer
     sequences: int  #: most in a step
     chunk: int  #: most tokens in a step [token]
@@ -168,17 +171,18 @@ def checkpoint(model: ModelSpec) -> str:
 def longest(demand: Demand, plan: Plan, site: Site) -> tuple[int, bool]:
     """Return the longest request a replica is started for [token], and whether longer ones are refused.
 
-    An engine does not start when its cache cannot hold one request of that length.
+    It is the workload's longest prompt and answer and MARGIN, within the model's context. An engine does not start when
+    its cache cannot hold one request of that length.
     """
     lengths = demand.workload.input, demand.workload.output
-    whole, usual = (int(sum(x.quantile(q) for x in lengths)) for q in (1.0, LONGEST))
+    most = demand.model.max_context or inf
+    longest, usual = (int(sum(x.quantile(q) for x in lengths)) for q in (1.0, LONGEST))
+    whole, usual = (max(n, int(min(n + MARGIN, most))) for n in (longest, usual))
     where = Deployment(
         engine=demand.engine, gpu=site.gpu, parallel=plan.parallel, weights=plan.form, compacts=True
     )  # fmt: skip
     layout = spelling.apply(plan.technique, demand.base).with_prompt(int(lengths[0].quantile(1.0)))
-    limit = demand.model.max_context
-    within = limit is None or whole <= limit
-    fits = within and bool(memory_budget(demand.model, layout, where, whole).sequences(whole, 0.0))
+    fits = whole <= most and bool(memory_budget(demand.model, layout, where, whole).sequences(whole, 0.0))
     return (whole, False) if fits else (usual, True)
 
 

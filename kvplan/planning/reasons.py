@@ -12,7 +12,7 @@ from kvplan.planning.plan import Book, Plan, row_of
 from kvplan.planning.search import CERTAINTY, Candidates, search
 from kvplan.planning.site import CONFIDENCE, EVEN
 from kvplan.specs.money import ApiPrice
-from kvplan.units import show_odds, show_percent, show_time, show_usd
+from kvplan.units import show_odds, show_percent, show_time, show_usd, show_usd_each
 
 #: shares of the cost below which a difference is not worth a sentence
 SMALL = 0.03
@@ -163,7 +163,7 @@ def bursts(d: Decision, smooth: float | None) -> Iterable[str]:
     yield (
         f"Bursts are {show_percent(1 - smooth / plan.usd)} of the cost: the time between requests varies "
         f"{arrivals.burstiness:g}x its mean, and the busiest minute brings {arrivals.busiest_minute:g}x the requests "
-        f"of a mean one{seen}. With smooth (Poisson) arrivals a query would cost {show_usd(smooth)}."
+        f"of a mean one{seen}. With smooth (Poisson) arrivals the cost would be {show_usd_each(smooth)}."
     )
 
 
@@ -185,7 +185,7 @@ def unmeasured(d: Decision) -> Iterable[str]:
     best = min(others, key=usd)
     if usd(best) < d.plan.usd:
         yield (
-            f"{best.gpu} would cost {show_usd(usd(best))} a query, but no server was measured on it; "
+            f"{best.gpu} would cost {show_usd_each(usd(best))}, but no server was measured on it; "
             f"use gpus={best.gpu} to plan with it."
         )
 

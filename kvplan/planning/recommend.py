@@ -141,6 +141,7 @@ def recommend(
         return unanswered(
             outcome, rejected, day, formats=tuple(unsearched or ()),
             techniques=[name for name in qualities if name not in wanted], sites=tuple(others),
+            asked=tuple(sites),
         )  # fmt: skip
     return answered(outcome, outcome.chosen, rejected, day, apis)
 

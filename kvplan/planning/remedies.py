@@ -62,6 +62,12 @@ class Impasse:
     formats: Sequence[str] = ()
     techniques: Sequence[str] = ()  #: others that could be tried
     sites: Sequence[Site] = ()  #: other GPUs that could be tried
+    asked: Sequence[Site] = ()  #: GPUs that were asked about, some without a candidate
+
+    @property
+    def here(self) -> Sequence[Site]:
+        """The GPUs that were asked about, whether or not they have candidates."""
+        return self.asked or [one.site for one in self.candidates]
 
     def best(
         self, limits: Limits, pairs: Sequence[Pair] | None = None, guesses: bool | None = None, exactly: bool = False
@@ -102,13 +108,13 @@ def single(i: Impasse) -> Iterator[Remedy]:
         for form in i.formats:
             pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
             demand = replace(i.demand, forms=(form,))
-            if plan := i.elsewhere(demand, [one.site for one in i.candidates], pairs):
+            if plan := i.elsewhere(demand, i.here, pairs):
                 yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
     yield from unbarred(i)
     choices = [(name, form) for name in i.techniques for form in i.demand.forms]
     barred = i.book.barred(choices)
     free = [pair for pair in choices if pair not in barred]
-    if free and (plan := i.elsewhere(i.demand, [one.site for one in i.candidates], free)):
+    if free and (plan := i.elsewhere(i.demand, i.here, free)):
         yield Remedy(change=f"techniques={plan.technique}", plan=plan, demand=i.demand)
     if not i.guesses and (plan := i.best(limits, guesses=True)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
+from kvplan.units import priced_by
+
 Json = dict[str, Any]
 #: how a text or a row is meant; a format chooses its looks
 Tone = Literal["plain", "answer", "warning", "quiet", "best", "bad", "total"]
@@ -247,6 +249,20 @@ class Column(Generic[T]):
     align: Literal["left", "right"] = "right"  #: side the cells are aligned to
     wraps: bool = False  #: whether long cells fold at words
     picture: bool = False  #: whether it only repeats other columns
+    per_query: bool = False  #: whether it is the cost of a query, which is said of a million where all are small
+
+    def of(self, rows: Sequence[T]) -> "Column[T]":
+        """Return the column as it is written of these rows: small costs of a query as those of a million."""
+        amounts = [abs(v) for row in rows if isinstance(v := self.value(row), float)] if self.per_query else []
+        many = priced_by(max(amounts, default=0.0))[0]
+        if many == 1:
+            return self
+
+        def cell(row: T) -> Cell:
+            value = self.value(row)
+            return self.write(row) if value is None else self.show(value * many)
+
+        return replace(self, heading=(self.heading or "").replace("query", "1M\nqueries"), cell=cell)
 
     def write(self, row: T) -> Cell:
         """Return the row's cell."""
@@ -266,7 +282,8 @@ def table(
     total: Sequence[Cell] | None = None,
 ) -> Table:
     """Return the columns that have a heading as a table; `total` is a last row under the same headings."""
-    shown = [c for c in columns if c.heading is not None]
+    rows = list(rows)
+    shown = [c.of(rows) for c in columns if c.heading is not None]
     cells = [Row(tuple(c.write(row) for c in shown), tone(row)) for row in rows]
     if total is not None:
         cells.append(Row(tuple(total), "total"))

@@ -32,7 +32,8 @@ def variations_table(r: Recommendation) -> Table | None:
         ),
         Column[Variation](heading="GPUs", value=lambda v: v.answer.plan and v.answer.plan.gpus),
         Column[Variation](
-            heading="$ / query", value=lambda v: v.answer.plan, show=lambda p: money(p.usd), absent="no plan"
+            heading="$ / query", value=lambda v: v.answer.plan and v.answer.plan.usd, show=show_usd, per_query=True,
+            cell=lambda v: money(v.answer.plan.usd) if v.answer.plan else "no plan",
         ),
         Column[Variation](heading="a month", value=lambda v: v.answer.plan and v, show=lambda v: money(monthly(v))),
         Column[Variation](
@@ -52,7 +53,11 @@ def engines_table(r: Recommendation) -> Table | None:
             heading="plan", value=lambda x: x.plan.label if x.plan else x.lacking, align="left", wraps=True
         ),
         Column[Recommendation](
-            heading="$ / query", value=lambda x: x.plan, show=lambda p: money(p.usd), absent="no plan"
+            heading="$ / query",
+            value=lambda x: x.plan and x.plan.usd,
+            show=show_usd,
+            per_query=True,
+            cell=lambda x: money(x.plan.usd) if x.plan else "no plan",
         ),
         Column[Recommendation](
             heading="limits kept", value=lambda x: x.plan and x.plan.slo_probability, show=short_odds

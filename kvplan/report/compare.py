@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from kvplan.planning.compare import COST, Change, Comparison, Value
+from kvplan.planning.compare import COST, MONTHLY, Change, Comparison, Gate, Value
 from kvplan.report.blocks import Bars, Column, Json, Measure, Page, Table, Text, notes, records, schema, table
-from kvplan.units import show_energy, show_percent, show_time, show_usd
+from kvplan.units import priced_by, show_energy, show_percent, show_time, show_usd, show_usd_each
 
 #: how a figure of each kind is printed
 SHOWN = {
@@ -22,6 +22,7 @@ def page(c: Comparison) -> Page:
     refusals = (f"{name}: {reason}" for name, reason in zip(c.names, c.reasons, strict=True) if reason)
     return Page.of(
         Text(answer(c), "answer"),
+        notes("Budget gate", map(held, c.gates)),
         side_by_side(c, "What the two questions differ in", c.question) if c.question else None,
         side_by_side(c, "The plans", c.plan) if c.plan else None,
         side_by_side(c, "Where each dollar of a query goes", lines) if any(line.changed for line in lines) else None,
@@ -55,15 +56,21 @@ def answer(c: Comparison) -> str:
     return f"{after} against {before}: {'; '.join([*cost(figures), *moved]) or 'other figures'}."
 
 
+def held(gate: Gate) -> str:
+    """Return whether a limit on a cost is kept, in a sentence."""
+    return f"{'Passed' if gate.kept else 'Failed'}: {gate.verdict}."
+
+
 def cost(figures: Mapping[str, Change]) -> list[str]:
     """Return how the cost of a query and the monthly bill moved, nothing where one is unknown."""
-    money, month = figures.get("a query"), figures.get("a month")
+    money, month = figures.get(COST), figures.get(MONTHLY)
     if money is None or money.relative is None:
         return []
+    before, after = float(money.before or 0.0), float(money.after or 0.0)
     if not money.changed:
-        return [f"the same cost, {text(money, money.after)} a query"]
+        return [f"the same cost, {show_usd_each(after)}"]
     monthly = f", {signed(month)} a month" if month is not None and month.difference else ""
-    was = f"{text(money, money.after)} a query instead of {text(money, money.before)}"
+    was = f"{show_usd_each(after)} instead of {show_usd(priced_by(after)[0] * before)}"
     return [f"{was} ({show_percent(money.relative, 1, True)}{monthly})"]
 
 
@@ -113,6 +120,14 @@ CHANGE = (
 )
 
 
+GATE = (
+    Column[Gate](key="gate", value=lambda g: g.figure),
+    Column[Gate](key="limit", value=lambda g: g.limit),
+    Column[Gate](key="rise", value=lambda g: g.rise),
+    Column[Gate](key="kept", value=lambda g: g.kept),
+)
+
+
 def document(c: Comparison) -> Json:
     """Return the document of `kvplan compare`."""
     return schema(
@@ -124,4 +139,5 @@ def document(c: Comparison) -> Json:
         plan=records(CHANGE, c.plan),
         lines=records(CHANGE, c.lines),
         reasons=list(c.reasons),
+        gates=records(GATE, c.gates),
     )

@@ -5,7 +5,7 @@ from kvplan.planning.hosting import Tenure, per_million
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.sensitivity import Swing
 from kvplan.report.blocks import Bar, Column, Span, Table, Text, table
-from kvplan.units import show_percent, show_usd
+from kvplan.units import priced_by, show_percent, show_usd
 
 #: lines of a bill below this share of it are left out of its table
 TRIFLE = 0.0005
@@ -23,7 +23,14 @@ TERM = (
     ),
     Column[Tenure](key="usd_per_gpu_hour", heading="$ / GPU-h", value=lambda t: t.gpu_hour, show=show_usd, absent=""),
     Column[Tenure](key="gpus", heading="GPUs", value=lambda t: t.gpus or None, absent=""),
-    Column[Tenure](key="usd_per_query", heading="$ / query", value=lambda t: t.usd, show=show_usd, absent="no price"),
+    Column[Tenure](
+        key="usd_per_query",
+        heading="$ / query",
+        value=lambda t: t.usd,
+        show=show_usd,
+        absent="no price",
+        per_query=True,
+    ),
     Column[Tenure](
         key="usd_per_month", heading="a month", value=lambda t: t.per_month, show=show_usd, absent="no price"
     ),
@@ -37,9 +44,10 @@ def bill_table(r: Recommendation) -> Table | None:
         return None
     per_query, months = r.bill.lines_per("query") or (), r.bill.lines_per("month") or ()
     whole = sum(line.amount for line in per_query) or 1.0
+    queries, _, costs = priced_by(whole)
     columns = (
-        Column[tuple[Line, Line]](heading="a query costs", value=lambda x: x[0].name, align="left"),
-        Column[tuple[Line, Line]](heading="USD", value=lambda x: x[0].amount, show=show_usd),
+        Column[tuple[Line, Line]](heading=costs, value=lambda x: x[0].name, align="left"),
+        Column[tuple[Line, Line]](heading="USD", value=lambda x: queries * x[0].amount, show=show_usd),
         Column[tuple[Line, Line]](heading="share", value=lambda x: x[0].amount / whole, show=show_percent),
         Column[tuple[Line, Line]](
             heading="",
@@ -53,7 +61,7 @@ def bill_table(r: Recommendation) -> Table | None:
     )
     prices = zip(per_million(r.demand, r.plan), ("input", "output"), strict=True)
     each = f"{', '.join(f'{show_usd(usd)} per million {what} tokens' for usd, what in prices if usd is not None)}"
-    total = ("total", show_usd(whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
+    total = ("total", show_usd(queries * whole), show_percent(1.0), "", show_usd(sum(m.amount for m in months)), each)
     rows = [pair for pair in zip(per_query, months, strict=True) if pair[0].amount / whole >= TRIFLE]
     return table("Where each dollar goes", columns, rows, total=total)
 

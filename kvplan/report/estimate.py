@@ -26,7 +26,17 @@ from kvplan.report.blocks import (
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, limits_cell, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
-from kvplan.units import HOUR, show_bytes, show_count, show_percent, show_time, show_tokens, show_usd
+from kvplan.units import (
+    HOUR,
+    priced_by,
+    show_bytes,
+    show_count,
+    show_percent,
+    show_time,
+    show_tokens,
+    show_usd,
+    show_usd_each,
+)
 
 #: rows of the table of GPUs
 SHOWN = 12
@@ -110,8 +120,9 @@ def at_limits(e: Estimate, row: Evaluation) -> str:
     many = f"{show_count(p.batch, 'request')} at once on {place}"
     if p.usd is None:
         return f"the largest load is {many}; no price of these GPUs is known"
-    low, high = (show_usd(p.usd * factor) for factor in row.spread)
-    return f"a query costs {show_usd(p.usd)} ({low} to {high}), with {many}"
+    queries, _, costs = priced_by(p.usd)
+    low, high = (show_usd(queries * p.usd * factor) for factor in row.spread)
+    return f"{costs} {show_usd(queries * p.usd)} ({low} to {high}), with {many}"
 
 
 def no_load(e: Estimate) -> str:
@@ -136,7 +147,7 @@ def compressed(e: Estimate, base: Evaluation, chosen: Evaluation) -> str:
         return f"No compression technique that {e.engine.title} serves is cheaper.{cheaper_guess(e)}"
     place = "" if (new.gpus, chosen.gpu) == (old.gpus, base.gpu) else f" on {new.gpus}x {e.site(chosen).gpu.title}"
     many = f", with {show_count(new.batch, 'request')} at once{place}"
-    less = f"{show_percent(change, 0)} less, {show_usd(new.usd)}"
+    less = f"{show_percent(change, 0)} less, {show_usd(priced_by(old.usd)[0] * new.usd)}"
     return f"{spelling.in_words(chosen.technique)} costs {less}{many}.{cheaper_guess(e)}"
 
 
@@ -145,7 +156,7 @@ def cheaper_guess(e: Estimate) -> str:
     if e.guess is None or e.guess.cost is None:
         return ""
     return (
-        f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({show_usd(e.guess.cost.per_query)} a query), but no "
+        f" Kept full, uncompressed, {e.guess.gpu} looks cheaper ({show_usd_each(e.guess.cost.per_query)}), but no "
         "server was measured on it."
     )
 

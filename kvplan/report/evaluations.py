@@ -63,6 +63,10 @@ def of_point(key: str, figure: Callable[[OperatingPoint], Any], **how: Any) -> C
     return Column[Evaluation](key=key, value=value, **how)
 
 
+#: how the cost of a query is written where it is known
+MONEY: Any = {"show": show_usd, "per_query": True}
+
+
 def limits_cell(r: Evaluation) -> str:
     """Return the GPUs on which a query costs least within the limits."""
     return f"{r.same_limits.gpus}" if r.same_limits else "too slow" if r.feasible else cannot(r)
@@ -85,7 +89,7 @@ LIMITS = (
     of_point("same_limits.batch", lambda p: p.batch, heading="batch", show=lambda n: f"{n:,}"),
     of_point("same_limits.ttft", lambda p: p.ttft, heading="TTFT", show=show_time),
     of_point("same_limits.tpot", lambda p: p.tpot, heading="TPOT", show=show_time),
-    of_point("same_limits.usd_per_query", lambda p: p.usd, heading="$ / query", cell=limits_usd),
+    of_point("same_limits.usd_per_query", lambda p: p.usd, heading="$ / query", cell=limits_usd, **MONEY),
 )
 
 
@@ -96,7 +100,7 @@ def same_gpus(batch: int) -> tuple[Column[Evaluation], ...]:
         of_point("lone.gpus", lambda p: p.gpus, heading="GPUs", absent="does not fit"),
         of_point("lone.ttft", lambda p: p.ttft, heading="batch 1\nTTFT", show=show_time),
         of_point("lone.tpot", lambda p: p.tpot, heading="batch 1\nTPOT", show=show_time),
-        of_point("lone.usd_per_query", lambda p: p.usd, heading="batch 1\n$ / query", cell=lone_usd),
+        of_point("lone.usd_per_query", lambda p: p.usd, heading="batch 1\n$ / query", cell=lone_usd, **MONEY),
         of_point("same_load.batch", lambda p: p.batch),
         of_point("same_load.gpus", lambda p: p.gpus),
         of_point("same_load.ttft", lambda p: p.ttft, heading=f"{many}\nTTFT", show=show_time, absent="does not fit"),
@@ -118,7 +122,7 @@ TIMES = (
     Column[Evaluation](key="ttft_high", value=lambda r: end(r.ttft_range, 1)),
     Column[Evaluation](key="tpot_low", value=lambda r: end(r.tpot_range, 0)),
     Column[Evaluation](key="tpot_high", value=lambda r: end(r.tpot_range, 1)),
-    Column[Evaluation](key="usd_per_query", heading="$ / query", value=usd, cell=usd_cell),
+    Column[Evaluation](key="usd_per_query", heading="$ / query", value=usd, cell=usd_cell, **MONEY),
     Column[Evaluation](key="usd_per_million_tokens", value=lambda r: r.cost and r.cost.per_million_tokens),
     Column[Evaluation](
         key="usd_per_million_output_tokens", value=lambda r: r.cost and r.cost.per_million_output_tokens

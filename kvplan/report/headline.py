@@ -8,7 +8,7 @@ from kvplan.report.blocks import Text
 from kvplan.report.losses import loss
 from kvplan.report.sources import interval
 from kvplan.specs.workload import Workload
-from kvplan.units import HOUR, MONTH, show_odds, show_percent, show_time, show_usd
+from kvplan.units import HOUR, MONTH, priced_by, show_odds, show_percent, show_time, show_usd, show_usd_each
 
 #: an API so many times cheaper than the plan is named with the plan
 FAR = 2.0
@@ -29,8 +29,9 @@ def answer(r: Recommendation) -> str:
         replicas += f", {r.bill.gpus:g} GPUs paid for in servers of {r.bill.unit},"
     money = ""
     if p.usd is not None:
-        interval = f" (P50; P10 {show_usd(r.usd[0])}, P90 {show_usd(r.usd[2])})" if r.usd else ""
-        money = f", at {show_usd(p.usd)} a query{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
+        many = priced_by(p.usd)[0]
+        interval = f" (P50; P10 {show_usd(many * r.usd[0])}, P90 {show_usd(many * r.usd[2])})" if r.usd else ""
+        money = f", at {show_usd_each(p.usd)}{interval} and {show_usd(p.usd * demand.mean * MONTH)} a month"
         money += priced(r) + item_cost(p.usd, demand.workload)
     certainty = "No latency limit is set."
     if has_limits(r):

@@ -21,7 +21,7 @@ from kvplan.report.blocks import (
     table,
 )
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
-from kvplan.units import show_count, show_number, show_percent, show_time, show_usd
+from kvplan.units import show_count, show_number, show_percent, show_time, show_usd, show_usd_each
 
 
 def times(name: str, of: str) -> Iterator[Column[Point]]:
@@ -38,7 +38,10 @@ def times(name: str, of: str) -> Iterator[Column[Point]]:
 
 def dollars(key: str, heading: str) -> Column[Point]:
     """Return a column of money. [USD]"""
-    return Column(key=key, heading=heading, value=lambda p: getattr(p, key), show=show_usd, absent="no price")
+    return Column(
+        key=key, heading=heading, value=lambda p: getattr(p, key), show=show_usd, absent="no price",
+        per_query=key == "usd_per_query",
+    )  # fmt: skip
 
 
 IN_FLIGHT = Column[Point](key="in_flight", heading="in flight", value=lambda p: p.in_flight, show=show_number)
@@ -119,7 +122,7 @@ def words(name: str, largest: Largest) -> str:
     if p is None:
         return f"Largest {name}: none; {largest.binding} is over its limit even without load."
     load = f"{p.in_flight:.0f} in flight" if name == "concurrency" else f"{p.rate:.3g}/s ({p.in_flight:.3g} in flight)"
-    cost = f", {show_usd(p.usd_per_query)} a query" if p.usd_per_query is not None else ""
+    cost = f", {show_usd_each(p.usd_per_query)}" if p.usd_per_query is not None else ""
     return f"Largest {name}: {load}, {p.tokens_per_second:,.0f} tokens/s{cost}; {largest.binding} limits it."
 
 

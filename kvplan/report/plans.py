@@ -55,7 +55,10 @@ PLAN = (
     Column[Plan](key="e2e", value=lambda p: p.e2e, show=show_time),
     Column[Plan](key="mean_ttft", value=lambda p: p.mean_ttft),
     Column[Plan](key="mean_tpot", value=lambda p: p.mean_tpot),
-    Column[Plan](key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price"),
+    Column[Plan](
+        key="usd_per_query", heading="$ / query", value=lambda p: p.usd, show=show_usd, absent="no price",
+        per_query=True,
+    ),
     Column[Plan](key="gpu_seconds_per_query", value=lambda p: p.gpu_seconds),
     Column[Plan](key="joules_per_query", value=lambda p: p.joules),
     Column[Plan](key="prefix_hit", value=lambda p: p.cached_share),

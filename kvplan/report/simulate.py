@@ -25,7 +25,17 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.simulate_headline import answer
 from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
-from kvplan.units import HOUR, MINUTE, show_count, show_energy, show_number, show_percent, show_time, show_usd
+from kvplan.units import (
+    HOUR,
+    MINUTE,
+    show_count,
+    show_energy,
+    show_number,
+    show_percent,
+    show_time,
+    show_usd,
+    show_usd_each,
+)
 
 #: a row of the table of times: its name, its percentiles and the limit they must keep [s]
 Timed = tuple[str, Percentiles, float | None]
@@ -112,7 +122,7 @@ def sums(o: Replayed) -> Iterator[tuple[str, str]]:
     yield "KV in use", f"{show_percent(o.occupancy, 1)} on average, {show_percent(o.peak, 1)} at most"
     yield "GPU time", f"{show_number(o.gpu_seconds / HOUR)} GPU-hours, {show_percent(o.busy)} of them at work"
     if o.usd is not None and o.usd_per_query is not None:
-        yield "cost", f"{show_usd(o.usd)}, {show_usd(o.usd_per_query)} a query"
+        yield "cost", f"{show_usd(o.usd)}, {show_usd_each(o.usd_per_query)}"
     if o.joules is not None:
         yield "energy", f"{show_energy(o.joules)}, {show_energy(o.joules / max(o.completed, 1))} a query"
 

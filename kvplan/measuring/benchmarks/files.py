@@ -124,10 +124,21 @@ def _points(document: Document, origin: str) -> Iterator[tuple[str, Row]]:
     for holds, read in FORMATS:
         if holds(document):
             return read(document, origin)
+    if command := answer_of(document):
+        raise SpecError(
+            f"{origin}: is an answer of kvplan {command}, no measurement; give a benchmark tool's result file, or a "
+            "CSV file of measured rows (docs/files.md)"
+        )
     raise SpecError(
         f"{origin}: is no result file known here; give what vllm bench serve, SGLang's bench_serving, GuideLLM, "
         "AIPerf, GenAI-Perf, inference-perf, LLMPerf, trtllm-bench, InferenceX, llama-bench or llm-d-benchmark saved"
     )
+
+
+def answer_of(document: Document) -> str:
+    """Return the command whose answer a document of kvplan is, '' for any other."""
+    command = document.get("command")
+    return command if "schema" in document and isinstance(command, str) and command.isalpha() else ""
 
 
 def _given(overrides: Mapping[str, Value]) -> Row:

@@ -1,7 +1,7 @@
 """What this machine has, asked without measuring anything: NVIDIA GPUs, their driver, and installed packages."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 #: what to install where NVML's binding is missing
@@ -23,6 +23,14 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def required(package: str) -> list[str]:
+    """Return what an installed package requires, a line each as its metadata has them; [] where it is missing."""
+    try:
+        return requires(package) or []
+    except PackageNotFoundError:
+        return []
 
 
 def gpus(library: Any = None) -> Present:

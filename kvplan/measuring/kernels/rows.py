@@ -11,6 +11,13 @@ from kvplan.units import parse
 MEASURED = "latency_us"
 #: columns that only a file of serving points has
 SERVING = {"concurrency", "osl"}
+#: columns that rows of any kind have
+COMMON = {"gpu", "engine", "kernel", "dtype", "model", "isl", "tpot_ms", "ttft_ms", MEASURED, *SERVING}
+#: what is to be handed in where a file holds nothing of the kind
+WANTED = (
+    "give a CSV file whose first line names columns such as gpu, kernel, latency_us (docs/files.md), or the result "
+)
+WANTED += "file (.json) of a benchmark tool"
 #: sizes no kernel comes near; beyond them a number is a slip
 LARGEST = 10**12
 
@@ -51,6 +58,8 @@ def _kind(columns: list[str], stated: str | None, name: str) -> Kind:
         return KINDS[stated]
     if not fitting:
         near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
+        if not {*near.sizes, *near.texts, *COMMON} & set(columns):
+            raise SpecError(f"{name}: is no table of measured rows; {WANTED}")
         missing = sorted({*near.sizes, *near.texts} - set(columns))
         raise SpecError(
             f"{name}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else write kind=NAME"
