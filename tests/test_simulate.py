@@ -156,6 +156,32 @@ def test_leaps_are_equal_to_single_steps_and_to_the_twin(named: str) -> None:
             assert not (r.reserving and slow.preemptions)
 
 
+def test_what_a_leap_has_evicted_so_far_is_looked_for_in_a_tier() -> None:
+    """A prefix of 160 tokens that another's answer evicted comes from the tier to who asks for it in that leap."""
+    coming = [
+        One(0.0, 161, 2, [(1, 160)]),  # its prefix stays: 10 blocks of 20
+        One(1.0, 96, 200),  # takes the last free ones after 64 tokens, and goes on
+        One(2.0, 161, 2, [(1, 160)]),
+    ]
+    r = rules(room=20, sharing=1, tiers=1)
+    shelf = Shelf(name="", room=20, seconds=1e-3, common=False)
+    leaps, run = served(r, coming, tiers=(shelf,))
+    single, _ = served(r._replace(leaping=0), coming, tiers=(shelf,))
+    assert [leaps[i][:4] for i in range(3)] == [pytest.approx(single[i][:4], rel=1e-9) for i in range(3)]
+    assert run.fleet.count[state.FETCHED] == 160
+
+
+@pytest.mark.parametrize("leaping", [0, 1])
+def test_what_a_failure_sends_elsewhere_comes_over_the_link_from_then_on(leaping: int) -> None:
+    """Not from the last event on, which in a leap is long ago: 160 tokens take 0.16 s after the failure at 2 s."""
+    coming = [One(0.0, 17, 2), One(0.5, 161, 2, [(1, 160)]), One(0.9, 17, 900), One(1.0, 161, 400, [(1, 160)])]
+    r = rules(lanes=2, sharing=1, tiers=1, leaping=leaping)
+    shelf = Shelf(name="", room=20, seconds=1e-3, common=True)
+    events = (Event(at=2.0, lanes=(1,), kind="fail"),)
+    found, run = served(r, coming, tiers=(shelf,), events=events)
+    assert found[3][4] == 0 and run.lanes.link[0] == pytest.approx(2.16)
+
+
 def test_a_leap_counts_in_every_bin_that_it_passes() -> None:
     coming = [
         One(at=0.0, prompt=500, output=3000),

@@ -410,3 +410,32 @@ def test_the_average_rate_is_that_of_the_requests_counted(asked_for: str, told: 
     assert "at 2/s on the day's average" in said and "in its busiest hour (1.66 times that)" in said
     assert f"{o.requests:,} requests in" in said and f"{o.requests / o.seconds:.3g}/s on average" in said
     assert ("in the busiest minute" in said) == told
+
+
+def test_a_failure_is_as_late_as_it_is_said_after_the_requests_that_are_counted(run) -> None:
+    """A workload's requests are counted after ten minutes of warm-up; its failure comes in the third minute then."""
+    asked = ("simulate", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--rate", "3", "--duration", "6min",
+             "--replicas", "2", "--fail", "1@2min+2min", "--on", ON)  # fmt: skip
+    text = " ".join(run(*asked).out.split())
+    assert "Replica 1 is down for 120.0 s, from 120.0 s after the start on; its requests begin again" in text
+    busy = [b["busy"] for b in json.loads(run(*asked, "--json").out)["bins"]]
+    assert max(busy[2:4]) < 0.6 < min(busy[:2] + busy[4:])
+
+
+def test_a_fleet_that_is_scaled_says_how(run, tmp_path: Path) -> None:
+    rows = "".join(f"{i / 2},500,200\n" for i in range(200))
+    (tmp_path / "t.csv").write_text(f"arrival,input,output\n{rows}")
+    text = " ".join(run("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100",
+                        "--autoscale", "1:4@16+1min", "--on", ON).out.split())  # fmt: skip
+    assert "Autoscaled: 1 for every 16 requests in flight, from 1 to 4, started in 60.0 s; 1 replica at once" in text
+
+
+def test_a_search_in_vain_says_how_far_off_it_was_and_what_else_to_try(run, tmp_path: Path) -> None:
+    rows = "".join(f"{i},9000,20\n" for i in range(60))
+    (tmp_path / "t.csv").write_text(f"arrival,input,output\n{rows}")
+    ended = run("simulate", "--trace", str(tmp_path / "t.csv"), "-m", "llama3.1-8b", "-g", "h100",
+                "--find-replicas", "--ttft", "100ms", "--on", ON)  # fmt: skip
+    text = " ".join(ended.out.split())
+    assert "SXM 80 GB (tp1 each) with vLLM, the most that were tried." in text
+    assert "The longest prompts alone take longer than that; try --tp 2 or another limit." in text
+    assert "broken by" in text

@@ -83,7 +83,7 @@ WRONG = {
         (lambda t: t.replace(",396,", ",39x6,"), "azure.csv: line 3: ContextTokens: expected a number, got '39x6'"),
         (lambda t: t[:-15], "azure.csv: line 3: expected 3 values"),
         (lambda t: t.replace("18:15:50.9951690", "noon:"), "azure.csv: line 3: TIMESTAMP: expected a date and time"),
-        (lambda t: t.replace("18:15:50", "18:15:40"), "request 2 comes 5.68542 s before the one above"),
+        (lambda t: t.replace("18:15:50", "18:15:40"), "line 3: request 2 comes 5.68542 s before the one above"),
         (lambda t: t.replace("ContextTokens", "Context"), "line 1: no trace that kvplan reads; for a trace like A"),
         (lambda t: t.replace(",374,", ",0,"), "line 2: ContextTokens: expected a whole number of tokens from 1"),
         (lambda t: t.replace(",44\n", ",4.5\n"), "line 2: GeneratedTokens: expected a whole number of tokens from 0"),
@@ -314,3 +314,12 @@ def test_a_limit_that_lone_prompts_nearly_take_is_told(run, tmp_path: Path, ttft
     found = run(*words, "--ttft", ttft, "--find-replicas", "--on", "2026-11-24")
     assert found.code == 0
     assert (ALONE in " ".join(found.out.split())) == told
+
+
+def test_results_of_aiperf_are_put_in_the_order_of_arrival(tmp_path: Path) -> None:
+    """It writes a request when it has ended: one that came first may stand last."""
+    late = {**AIPERF, "metadata": {**AIPERF["metadata"], "request_start_ns": AIPERF["metadata"]["request_start_ns"]}}
+    early = {**AIPERF, "metadata": {"request_start_ns": late["metadata"]["request_start_ns"] - 2_000_000_000}}
+    file = tmp_path / "aiperf.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in (late, early)))
+    assert [one.at for one in arrivals(str(file))] == [0.0, 2.0]

@@ -155,13 +155,14 @@ def simulate(
     endpoint = holding(endpoint, x)
     usual = "prefix-aware" if x.chain and prefix_cache and not split else "least-loaded"
     closed = values.given(values.count, concurrency, "concurrency", 1, values.MOST_REQUESTS)
+    warm = 0.0 if closed else stream.warm
     asked = Asked(
         server=endpoint, extent=x, source=stream.source, limits=limits, title=stream.title,
-        warm=0.0 if closed else stream.warm, until=FOREVER if closed else stream.until,
+        warm=warm, until=FOREVER if closed else stream.until,
         router=usual if router is None else values.one_of(router, "router", tuple(ROUTERS)),
         prefix_cache=values.flag(prefix_cache, "prefix_cache"), tiers=tiered(tiers, endpoint),
         concurrency=closed or 0, autoscale=scaled,
-        failures=failing(fail, many or 1), told=told,
+        failures=tuple(replace(f, at=f.at + warm) for f in failing(fail, many or 1)), told=told,
         progress=values.given(values.called, progress, "progress"),
     )  # fmt: skip
     folder = compiled_folder(compiled.digest())

@@ -89,7 +89,7 @@ def _columns(reader: "csv.DictReader[str]", location: str) -> list[str]:
     except csv.Error as error:
         raise SpecError(f"{location}: line {reader.line_num}: {error}") from None
     if not columns or len(set(columns)) < len(columns) or "" in columns:
-        raise SpecError(f"{location}: line 1: expected the names of columns, as in 'gpu,engine,kernel,...'")
+        raise SpecError(f"{location}: line 1: expected the names of columns, each of them once")
     reader.fieldnames = columns
     return columns
 

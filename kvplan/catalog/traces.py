@@ -35,6 +35,9 @@ from kvplan.perf.simulate.state import Records
 #: rows that are read at once; characters of a line of JSON; seconds that no trace lasts
 ROWS, LONGEST, MOST_SECONDS = 16_384, 4_000_000, 1e10
 
+#: a request, and where it stands in its file, for messages
+Placed = tuple[str, Arrival]
+
 #: columns that tell a CSV format, whose it is, and what reads its rows; the first whose columns are all there
 TABLES: tuple[tuple[tuple[str, ...], str, Read], ...] = (
     (("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "Azure's", azure),
@@ -46,7 +49,7 @@ TABLES: tuple[tuple[tuple[str, ...], str, Read], ...] = (
 KEYS = ("timestamp", "input_length", "output_length")
 
 
-def _csv(word: str) -> Iterator[Arrival]:
+def _csv(word: str) -> Iterator[Placed]:
     location = path_of(word).name
 
     def check(columns: list[str]) -> None:
@@ -56,7 +59,8 @@ def _csv(word: str) -> Iterator[Arrival]:
     for columns, rows in csv_blocks(word, ROWS, check):
         read = next(read for names, _, read in TABLES if set(names) <= set(columns))
         for row in rows:
-            yield read(row, f"{location}: line {row[LINE]}")
+            place = f"{location}: line {row[LINE]}"
+            yield place, read(row, place)
 
 
 def instead(columns: list[str]) -> str:
@@ -84,7 +88,18 @@ def matched(names: tuple[str, ...], columns: list[str]) -> list[str]:
     return found
 
 
-def _json_lines(word: str) -> Iterator[Arrival]:
+def _json_lines(word: str) -> Iterator[Placed]:
+    """Yield the requests of JSON lines; AIPerf writes each when it has ended, so they are put in order of arrival."""
+    rows = _objects(word)
+    for row, place in rows:
+        if "metrics" in row:
+            several = [(place, aiperf(row, place)), *((place, aiperf(row, place)) for row, place in rows)]
+            yield from sorted(several, key=lambda one: one[1].at)
+            return
+        yield place, mooncake(row, place)
+
+
+def _objects(word: str) -> Iterator[tuple[Row, str]]:
     location = path_of(word).name
     with _opened(word) as file:
         number = 0
@@ -99,7 +114,7 @@ def _json_lines(word: str) -> Iterator[Arrival]:
                     f"{place}: no request that kvplan reads; expected {', '.join(KEYS)} (Mooncake's) or metrics "
                     f"(AIPerf's), got {shown(', '.join(row))}"
                 )
-            yield (aiperf if "metrics" in row else mooncake)(row, place)
+            yield row, place
 
 
 def _last(line: str, place: str) -> Row:
@@ -140,7 +155,7 @@ def _line(file: TextIO, location: str, number: int) -> str:
     return line
 
 
-def _json(word: str) -> Iterator[Arrival]:
+def _json(word: str) -> Iterator[Placed]:
     path = path_of(word)
     document = read_json(read_text(path, path.name), path.name)
     if isinstance(document.get("benchmarks"), list):
@@ -152,7 +167,7 @@ def _json(word: str) -> Iterator[Arrival]:
             f"{path.name}: no trace that kvplan reads; give a CSV, Mooncake's or AIPerf's JSON lines, or a result of "
             "vLLM (--save-detailed) or GuideLLM"
         )
-    yield from sorted(rows, key=lambda one: one.at)
+    yield from ((path.name, one) for one in sorted(rows, key=lambda one: one.at))
 
 
 # -- the whole ------------------------------------------------------------------------------------
@@ -168,14 +183,16 @@ def arrivals(word: str) -> Iterator[Arrival]:
     if not name.endswith((".csv", ".json", ".jsonl", ".jsonl.gz")):
         raise SpecError(f"{name}: expected a name that ends in .csv, .json, .jsonl or .jsonl.gz")
     start, before, number = None, 0.0, 0
-    for one in kind(word):
+    for place, one in kind(word):
         number += 1
         start = one.at if start is None else start
         at = one.at - start
         if at < before:
-            raise SpecError(f"{name}: request {number:,} comes {before - at:g} s before the one above; sort by arrival")
+            raise SpecError(
+                f"{place}: request {number:,} comes {before - at:g} s before the one above; sort by arrival"
+            )
         if at > MOST_SECONDS:
-            raise SpecError(f"{name}: request {number:,} comes {at:.3g} s after the first; give arrivals in seconds")
+            raise SpecError(f"{place}: request {number:,} comes {at:.3g} s after the first; give arrivals in seconds")
         before = at
         yield one._replace(at=at)
     if not number:

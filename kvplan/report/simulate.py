@@ -163,8 +163,19 @@ def tried(s: Simulated) -> Table | None:
     """Return the table of the replicas that were tried, None where their number was given."""
     if s.search is None or len(s.search.tried) < 2:
         return None
-    rows = ((f"{n:,}", show_percent(m) if m >= 0 else "broken") for n, m in s.search.tried)
+    seen = s.search.seen
+    beyond = {
+        n: "requests sent away" if seen[n].refused else f"broken by {show_percent(-m)}" for n, m in s.search.tried
+    }
+    rows = ((f"{n:,}", show_percent(m) if m >= 0 else beyond[n]) for n, m in s.search.tried)
     return grid("Replicas tried", ("replicas", "room below the nearest limit"), rows)
+
+
+def room(o: Replayed) -> str:
+    """Return how far a simulation's times are below their limits."""
+    if o.refused:
+        return "broken: requests are sent away"
+    return show_percent(o.margin) if o.margin >= 0 else f"broken by {show_percent(-o.margin)}"
 
 
 def charts(o: Replayed) -> Iterator[Chart]:

@@ -25,6 +25,19 @@ def fleet(o: Replayed) -> str:
     return f"{many} of {s.model.title}{clause(s.technique, s.site.weights)} on {gpus} with {s.site.engine.title}"
 
 
+def changes(o: Replayed) -> list[str]:
+    """Return how the fleet changes while it serves: who fails, or how replicas come and go."""
+    if a := o.asked.autoscale:
+        mean, most = show_number(o.replica_seconds / o.seconds, 3), show_count(o.replicas, "replica")
+        rule = f"1 for every {show_number(a.target)} requests in flight, from {a.least} to {a.most}"
+        return [f"Autoscaled: {rule}, started in {show_time(a.startup)}; {most} at once at most, {mean} on average."]
+    return [
+        f"Replica {f.replica} is down for {show_time(f.lasts)}, from {show_time(f.at - o.asked.warm)} after the start "
+        "on; its requests begin again elsewhere."
+        for f in o.asked.failures
+    ]
+
+
 def stream(o: Replayed) -> str:
     """Return the requests in words."""
     x = o.asked.extent
@@ -40,7 +53,8 @@ def stream(o: Replayed) -> str:
 def answer(s: Simulated) -> list[str]:
     """Return what was asked for, in a few lines."""
     o, limits = s.outcome, s.outcome.asked.limits
-    lines = [f"{fleet(o)}.", f"{stream(o)}."]
+    beyond = ", the most that were tried" if s.search is not None and s.search.smallest is None else ""
+    lines = [f"{fleet(o)}{beyond}.", f"{stream(o)}.", *changes(o)]
     if not o.measured:
         return lines
     kept, at = limit(limits), f"P{limits.percentile * 100:g}"
@@ -60,6 +74,8 @@ def answer(s: Simulated) -> list[str]:
             lines.append(f"{longest(o)} most of the limit; more replicas barely help: {way}.")
     elif s.refusal:
         lines.append(sentence(f"{s.refusal}: {broken(o)}"))
+        if beyond and not o.refused:
+            lines.append(f"{longest(o)} longer than that; try {faster(o)} or another limit.")
     else:
         lines.append(f"{kept} is kept at {at}. {nearest(o)}")
         if (b := o.busiest) and o.surge >= BURST and not o.kept_in_busiest:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.kv.replica import Parallel, check_parallel
-from kvplan.measuring.serving.noted import folder_named, mixed, uncounted_hits, with_noted
+from kvplan.measuring.serving.noted import folder_named, mixed, pooled, uncounted_hits, with_noted
 from kvplan.measuring.serving.row_formats import kv_bits_of, with_weights
 from kvplan.measuring.serving.rows import ARRIVALS, CLOSED, LARGEST, OFFLINE, OPEN, Refused, ServerRow
 from kvplan.perf.serving import LENGTH_SPREAD
@@ -172,6 +172,7 @@ def load_columns(entry: RawRow, arrival: str, model: ModelSpec) -> tuple[dict[st
     factor = MEAN_LENGTH if shortened else 1.0
     replicas = entry.size("replicas", 1.0)
     rate, requests = ((plain(entry.text(column)) or 0.0) / replicas for column in ("rate", "requests"))
+    requests /= pooled(entry.values)
     if arrival == OPEN and not (rate or entry.text("concurrency")):
         raise SpecError("rate: a load of Poisson arrivals needs requests per second here, or its concurrency")
     concurrency = entry.size("concurrency", 0.0 if arrival == OPEN and rate else None) / replicas

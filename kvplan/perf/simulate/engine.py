@@ -213,7 +213,7 @@ def failed(
     rules: Ruleset, tables: Tables, lanes: Lanes, requests: Requests, cache: Cache, fleet: Shared, r: int, at: float
 ) -> None:
     """Lose a shut lane's requests and memory: they begin again elsewhere, from nothing."""
-    lanes.now[r] = at
+    lanes.now[r], fleet.clock[0] = at, at
     while lanes.last[r] != NONE:
         q = lanes.last[r]
         if requests.state[q] == WRITING:

@@ -101,10 +101,16 @@ def placed(cache: Cache, fleet: Shared, key: int, r: int, blocks: int) -> int:
 
 
 @hot
-def taken(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
-    """Take blocks of a lane, evicting what it must."""
+def made(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
+    """Have so many blocks of a lane free, evicting what it must."""
     while lanes.free[r] < blocks:
         evicted(lanes, cache, fleet, r)
+
+
+@hot
+def taken(lanes: Lanes, cache: Cache, fleet: Shared, r: int, blocks: int) -> None:
+    """Take blocks of a lane, evicting what it must."""
+    made(lanes, cache, fleet, r, blocks)
     lanes.free[r] -= blocks
 
 

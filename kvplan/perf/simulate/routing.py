@@ -4,8 +4,8 @@ from typing import Any
 
 from kvplan.perf.simulate.compiled import hot, inner
 from kvplan.perf.simulate.heaps import moved
-from kvplan.perf.simulate.lane import queued
-from kvplan.perf.simulate.prefixes import hashed, leading
+from kvplan.perf.simulate.lane import growth, queued
+from kvplan.perf.simulate.prefixes import hashed, leading, made
 from kvplan.perf.simulate.state import (
     ACTIVE,
     INSIDE,
@@ -109,16 +109,18 @@ def sent(
 ) -> None:  # fmt: skip
     """Put a request into a lane's queue; a lane at rest wakes, a leap ends early where it can begin.
 
-    What a tier has of its prompt comes first, one prefix after the other over the lane's link; others may pass it.
+    What a tier has of its prompt comes first, one prefix after the other over the lane's link; others may pass it. What
+    the steps of a leap up to now have evicted is looked for there.
     """
-    if rules.poll > 0.0 and lanes.writing[r] > 0:
-        n, done = lanes.writing[r], 0
-        if lanes.planned[r] > 1:
-            done = reaching(lanes, tables, r, fleet.clock[0] - lanes.now[r]) - 1
+    n, done = lanes.writing[r], 0
+    if n > 0 and lanes.planned[r] > 1 and (rules.poll > 0.0 or rules.tiers):
+        done = reaching(lanes, tables, r, fleet.clock[0] - lanes.now[r]) - 1
+    if rules.poll > 0.0 and n > 0:
         ready += rules.poll * (tables.base[n] + tables.slope[n] * (lanes.context[r] + done * n))
     ready = max(ready, lanes.known[r])
     lanes.known[r], requests.ready[q] = ready, ready
     if rules.tiers and requests.moved[q] == 0:
+        made(lanes, cache, fleet, r, growth(rules, lanes, r, done))
         n = leading(requests, cache, q, r, rules.width)
         seconds = looked_up(rules, tables, requests, cache, q, r, n)
         if seconds > 0.0:
