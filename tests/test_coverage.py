@@ -709,6 +709,15 @@ def test_a_name_of_another_shape_is_no_upload(name: str) -> None:
         catalog.model(name)
 
 
+def test_devstral_small_2_is_read_by_its_own_config() -> None:
+    """23.57 B parameters beside a tower, 24.9 GB in fp8, 393K tokens by YaRN (the card of a text-only copy)."""
+    found = kvplan.memory("mistralai/Devstral-Small-2-24B-Instruct-2512", 300_000)
+    assert found.model.max_context == 393_216 and not found.warnings
+    tower = sum(w.parameters for w in found.model.outer if w.name.startswith(("vision", "multi_modal")))
+    assert found.model.parameters - tower == pytest.approx(23.57e9, rel=0.001)
+    assert found.weight_bytes - 2 * tower == pytest.approx(24.9e9, rel=0.005)
+
+
 def test_a_mixture_of_widths_is_not_guessed() -> None:
     with pytest.raises(SpecError, match="several widths"):
         catalog.model("Devstral-Small-2-24B-Instruct-INT4-INT8-Mixed-GPTQ")
@@ -1007,7 +1016,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
         ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
-        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "mistral-small-3.1-24b", "int4", 4.16),
+        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.16),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("lmstudio-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit", "qwen3-30b-a3b", "mlx", 4.5),
         ("mlx-community/Qwen3-235B-A22B-4bit-DWQ", "qwen3-235b-a22b", "mlx", 4.5),

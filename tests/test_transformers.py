@@ -1035,7 +1035,8 @@ def test_parameters_equal_the_class(family: str, index: int, tmp_path: Path) -> 
     [
         {},
         {"layer_types": ["linear_attention", "indexed_attention", "full_attention"] * 2, "num_hidden_layers": 6,
-         "n_shared_experts": 2, "indexer_types": ["full", "full", "shared"] * 2, "linear_attn_config": {"head_dim": 6, "num_heads": 5, "short_conv_kernel_size": 3}},
+         "n_shared_experts": 2, "indexer_types": ["full", "full", "shared"] * 2, 
+         "linear_attn_config": {"head_dim": 6, "num_heads": 5, "short_conv_kernel_size": 3}},
     ],
 )  # fmt: skip
 def test_glm5_next(more: dict[str, Any]) -> None:

@@ -73,7 +73,9 @@ def ngrams(c: Config, wide: int, hidden: int, index: int) -> Part:
     kernel, step = c.size("ple_conv_kernel_size", 4), c.size("make_ngram_vocab_size_divisible_by", 128)
     sizes = islice(primes(c.size("ngram_vocab_size_base", 20_000_000)), index * heads, (index + 1) * heads)
     rows = -(-sum(sizes) // step) * step
-    weights = (Weight(name="ple.ngram_embedding", shape=(rows, width // heads), split="vocab", matmul=False),)
+    weights: tuple[Weight, ...] = (
+        Weight(name="ple.ngram_embedding", shape=(rows, width // heads), split="vocab", matmul=False),
+    )
     weights += linear("ple.key_proj", wide, width) + linear("ple.value_proj", hidden, width)
     weights += (vector("ple.norms", wide, 3), Weight(name="ple.conv1d", shape=(wide, kernel), matmul=False))
     tail = (kernel - 1) * longest * wide  # a convolution whose taps are `longest` tokens apart
