@@ -316,6 +316,19 @@ def test_llama_cpp_holds_rows_of_cells(name: str, length: int, slots: int, step:
     assert found.padding == 0 and found.total == pytest.approx(sum(sizes.values()) * 2**20)
 
 
+@pytest.mark.parametrize(
+    ("name", "tp", "gpu", "share", "held"),
+    [
+        ("Qwen/Qwen3-235B-A22B-FP8", 4, "h100", 0.93, 367_404),  # vllm-project/vllm#21348
+        ("deepseek-r1", 8, "h200", 0.82, 509_000),  # ai-dynamo/aisimulate#263
+    ],
+)
+def test_sglang_holds_what_its_logs_say(name: str, tp: int, gpu: str, share: float, held: int) -> None:
+    found = asked(name, 32_768, tp=tp, gpu=gpu, engine="sglang", utilization=share)
+    assert found.budget is not None
+    assert found.budget.kv_tokens == pytest.approx(held, rel=0.01)
+
+
 @pytest.mark.parametrize(("release", "held"), [("0.20", 55_000), ("0.21", 525_000)])
 def test_gemma_4_before_its_windows_freed_anything(release: str, held: int) -> None:
     """Gemma 4 31B in AWQ on an A100 of 80 GB at 0.9: some 55,000 and 525,000 tokens (vllm-project/vllm#43308)."""
