@@ -52,6 +52,38 @@ def test_mimo_is_qwen2_and_its_drafting_layers_are_said() -> None:
     assert model.notes == ("1 multi-token-prediction layer not counted",)
 
 
+RING = {
+    "architectures": ["BailingMoeLinearV2ForCausalLM"], "model_type": "bailing_moe_linear", "hidden_size": 2048,
+    "intermediate_size": 5120, "num_hidden_layers": 20, "num_attention_heads": 16, "num_key_value_heads": 4,
+    "head_dim": 128, "first_k_dense_replace": 1, "num_experts": 256, "num_experts_per_tok": 8,
+    "num_shared_experts": 1, "moe_intermediate_size": 512, "layer_group_size": 5, "use_qk_norm": True,
+    "vocab_size": 157184, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def test_ring_linear_has_attention_in_every_fifth_layer() -> None:
+    """Ring-mini-linear-2.0: 16 B parameters, 957 M of them active beside the embeddings (arXiv 2510.19338)."""
+    ring = read(RING)
+    assert per_token(ring) == 4 * 2 * 4 * 128 * 2
+    assert ring.parameters == pytest.approx(16.4e9, rel=0.005)
+    assert ring.active_parameters - 2 * 157184 * 2048 == pytest.approx(957e6, rel=0.05)
+    assert kv_layout(ring, 16).per_layer(4096)[0][3] == 16 * 128 * 128 * 2
+    odd = read({**RING, "num_hidden_layers": 22})  # layers beyond whole groups attend, too
+    assert per_token(odd) == 6 * 2 * 4 * 128 * 2
+
+
+def test_ring_2_5_has_latents_beside_lightning_attention() -> None:
+    latents = {
+        "kv_lora_rank": 512,
+        "q_lora_rank": 1536,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+    }
+    named = {"model_type": "bailing_hybrid", "architectures": ["BailingMoeV2_5ForCausalLM"]}
+    assert per_token(read({**RING, **latents, **named})) == 4 * (512 + 64) * 2
+
+
 def test_ling_has_wide_shared_experts_and_normed_heads() -> None:
     experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "num_shared_experts": 1}
     ling = {**SIZES, **experts, "model_type": "bailing_moe_v2", "head_dim": 96, "first_k_dense_replace": 1}

@@ -162,6 +162,7 @@ APART = {
     "aquila",
     "baichuan",
     "bailing_moe",
+    "bailing_moe_linear",
     "bailing_moe_v2",
     "chatglm",
     "hunyuan",
