@@ -52,6 +52,38 @@ def test_mimo_is_qwen2_and_its_drafting_layers_are_said() -> None:
     assert model.notes == ("1 multi-token-prediction layer not counted",)
 
 
+RING = {
+    "architectures": ["BailingMoeLinearV2ForCausalLM"], "model_type": "bailing_moe_linear", "hidden_size": 2048,
+    "intermediate_size": 5120, "num_hidden_layers": 20, "num_attention_heads": 16, "num_key_value_heads": 4,
+    "head_dim": 128, "first_k_dense_replace": 1, "num_experts": 256, "num_experts_per_tok": 8,
+    "num_shared_experts": 1, "moe_intermediate_size": 512, "layer_group_size": 5, "use_qk_norm": True,
+    "vocab_size": 157184, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def test_ring_linear_has_attention_in_every_fifth_layer() -> None:
+    """Ring-mini-linear-2.0: 16 B parameters, 957 M of them active beside the embeddings (arXiv 2510.19338)."""
+    ring = read(RING)
+    assert per_token(ring) == 4 * 2 * 4 * 128 * 2
+    assert ring.parameters == pytest.approx(16.4e9, rel=0.005)
+    assert ring.active_parameters - 2 * 157184 * 2048 == pytest.approx(957e6, rel=0.05)
+    assert kv_layout(ring, 16).per_layer(4096)[0][3] == 16 * 128 * 128 * 2
+    odd = read({**RING, "num_hidden_layers": 22})  # layers beyond whole groups attend, too
+    assert per_token(odd) == 6 * 2 * 4 * 128 * 2
+
+
+def test_ring_2_5_has_latents_beside_lightning_attention() -> None:
+    latents = {
+        "kv_lora_rank": 512,
+        "q_lora_rank": 1536,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+    }
+    named = {"model_type": "bailing_hybrid", "architectures": ["BailingMoeV2_5ForCausalLM"]}
+    assert per_token(read({**RING, **latents, **named})) == 4 * (512 + 64) * 2
+
+
 def test_ling_has_wide_shared_experts_and_normed_heads() -> None:
     experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "num_shared_experts": 1}
     ling = {**SIZES, **experts, "model_type": "bailing_moe_v2", "head_dim": 96, "first_k_dense_replace": 1}
@@ -709,6 +741,15 @@ def test_a_name_of_another_shape_is_no_upload(name: str) -> None:
         catalog.model(name)
 
 
+def test_devstral_small_2_is_read_by_its_own_config() -> None:
+    """23.57 B parameters beside a tower, 24.9 GB in fp8, 393K tokens by YaRN (the card of a text-only copy)."""
+    found = kvplan.memory("mistralai/Devstral-Small-2-24B-Instruct-2512", 300_000)
+    assert found.model.max_context == 393_216 and not found.warnings
+    tower = sum(w.parameters for w in found.model.outer if w.name.startswith(("vision", "multi_modal")))
+    assert found.model.parameters - tower == pytest.approx(23.57e9, rel=0.001)
+    assert found.weight_bytes - 2 * tower == pytest.approx(24.9e9, rel=0.005)
+
+
 def test_a_mixture_of_widths_is_not_guessed() -> None:
     with pytest.raises(SpecError, match="several widths"):
         catalog.model("Devstral-Small-2-24B-Instruct-INT4-INT8-Mixed-GPTQ")
@@ -1007,7 +1048,7 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("RedHatAI/Qwen3-235B-A22B-Instruct-2507-NVFP4", "qwen3-235b-a22b", "nvfp4", 4.5),
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1_5-FP8", "nemotron-super-49b", "fp8", 8.0),
         ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
-        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "mistral-small-3.1-24b", "int4", 4.16),
+        ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.16),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
         ("lmstudio-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit", "qwen3-30b-a3b", "mlx", 4.5),
         ("mlx-community/Qwen3-235B-A22B-4bit-DWQ", "qwen3-235b-a22b", "mlx", 4.5),

@@ -240,6 +240,25 @@ def test_the_next_token_layer_of_deepseek_weighs_what_its_paper_says() -> None:
     assert drafting.bytes_per_token / plain.bytes_per_token == pytest.approx(62 / 61)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights", "each"),
+    [
+        ("deepseek-r1", None, 1.0),
+        ("deepseek-r1", "nvfp4", 2.0),
+        ("nvidia/DeepSeek-R1-0528-NVFP4", None, 2.0),
+        ("amd/DeepSeek-R1-0528-MXFP4", None, 2.0),
+        ("glm-4.5", None, 2.0),
+        ("zai-org/GLM-4.5-FP8", None, 1.0),
+    ],
+)
+def test_next_token_layers_are_not_in_four_bits(name: str, weights: str | None, each: float) -> None:
+    """NVIDIA's DeepSeek-R1 in NVFP4 has its next-token layer's experts in bf16 (sgl-project/sglang#15353)."""
+    plain, drafting = (asked(name, "8k", weights=weights, speculative=s) for s in (None, "mtp"))
+    assert drafting.deployment.draft is not None
+    layer = drafting.deployment.draft.model.parameters
+    assert drafting.weight_bytes - plain.weight_bytes == pytest.approx(layer * each, rel=0.01)
+
+
 def test_a_draft_model_brings_its_weights_and_its_cache() -> None:
     plain, small = asked("llama3.1-70b", "8k"), asked("llama3.2-1b", "8k")
     both = asked("llama3.1-70b", "8k", speculative="llama3.2-1b")
@@ -313,6 +332,28 @@ def test_llama_cpp_holds_rows_of_cells(name: str, length: int, slots: int, step:
     found = kvplan.memory(name, length, batch=slots, layout="engine", engine="llamacpp", max_num_batched_tokens=step)
     assert {kind: found.sum(kind) / 2**20 for kind in sizes} == pytest.approx(sizes)
     assert found.padding == 0 and found.total == pytest.approx(sum(sizes.values()) * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("name", "tp", "gpu", "share", "held"),
+    [
+        ("Qwen/Qwen3-235B-A22B-FP8", 4, "h100", 0.93, 367_404),  # vllm-project/vllm#21348
+        ("deepseek-r1", 8, "h200", 0.82, 509_000),  # ai-dynamo/aisimulate#263
+    ],
+)
+def test_sglang_holds_what_its_logs_say(name: str, tp: int, gpu: str, share: float, held: int) -> None:
+    found = asked(name, 32_768, tp=tp, gpu=gpu, engine="sglang", utilization=share)
+    assert found.budget is not None
+    assert found.budget.kv_tokens == pytest.approx(held, rel=0.01)
+
+
+@pytest.mark.parametrize(("release", "held"), [("0.20", 55_000), ("0.21", 525_000)])
+def test_gemma_4_before_its_windows_freed_anything(release: str, held: int) -> None:
+    """Gemma 4 31B in AWQ on an A100 of 80 GB at 0.9: some 55,000 and 525,000 tokens (vllm-project/vllm#43308)."""
+    found = asked("cyankiwi/gemma-4-31B-it-AWQ-4bit", 131_072, gpu="a100-80gb-sxm", engine=f"vllm@{release}",
+                  utilization=0.9)  # fmt: skip
+    assert found.budget is not None
+    assert found.budget.kv_tokens == pytest.approx(held, rel=0.15)
 
 
 def test_windows_beside_wider_whole_layers_share_their_pages() -> None:

@@ -57,6 +57,7 @@ UNTESTED = {
     "minimax_m3": "transformers has no class (its text part alone; minimax_m3_vl_text is compared)",
     "bailing_moe": "transformers has no class",
     "bailing_moe_v2": "transformers has no class",
+    "bailing_moe_linear": "transformers has no class",
     "chatglm": "transformers has no class",
     "mimo": "transformers has no class",
     "solar": "transformers has no class",
@@ -73,6 +74,7 @@ UNTESTED = {
     "qwen": "transformers has no class",
     "voxtral_realtime_text": "its class is built with towers of 971 M parameters at their smallest; it is mistral",
     "hy_v4_vl_text": "its class is built with a tower only; it is hy_v4",
+    "glm5_next_text": "its class is built with a tower only; test_glm5_next compares its language model",
     "qwen2_5_omni_text": "its class is built with towers and a talker only; it is qwen2",
     "qwen3_omni_moe_text": "its class is built with towers and a talker only; it is qwen3_moe",
     "gemma3n": "its vision tower needs timm, and has 294 M parameters at its smallest; gemma3n_text is compared",
@@ -96,6 +98,11 @@ SINCE = {
     "dory": "5.24",
     "mistral_large4": "5.24",
     "inkling_text": "5.24",
+    "apertus1p5_text": "5.24",
+    "inkling2_text": "5.24",
+    "inkling2_loop_text": "5.24",
+    "qwen4_exp_text": "5.24",
+    "cohere_compass_text": "5.24",
 }
 
 # fmt: off
@@ -118,6 +125,13 @@ V4 = {"num_key_value_heads": 1, "head_dim": 24, "partial_rotary_factor": 0.25, "
 LARGE = {"num_key_value_heads": 4, "index_topk": 4, "index_head_dim": 12, "index_n_heads": 2}
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 6, "mamba_n_groups": 2, "mamba_d_conv": 4,
     "mamba_chunk_size": 8}
+LOOPED = {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 12, "sliding_window_size": 8,
+    "unpadded_vocab_size": 90, "d_rel": 6, "rel_extent": 11, "n_layers_per_attn_res_block": 2}
+QSA = {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 20, "indexer_budget": 8,
+    "indexer_compress_ratio": 4, "hc_count": 3, "hc_lowrank": 7, "shared_expert_intermediate_size": 30,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 3, 3]}}
+KINDS8 = {kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
+    for kind in ("full_attention", "sliding_attention")}
 DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10}
 
 CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -516,6 +530,30 @@ CONFIGS: dict[str, tuple[dict[str, Any], ...]] = {
          "layer_types": ["hybrid_sliding", "hybrid", "hybrid", "hybrid_sliding"], "conv_kernel_size": 3, "d_rel": 6,
          "rel_extent": 11, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"], **TIED},
     ),
+    "inkling2_text": (
+        {**LOOPED, "num_hidden_layers": 7},
+        {**LOOPED, "swa_num_key_value_heads": 1, "conv_kernel_size": 3, "num_hidden_layers": 5, "n_routed_experts": 3,
+         "layer_types": ["hybrid", "hybrid", "hybrid_sliding", "hybrid_sliding", "hybrid"]},
+    ),
+    "inkling2_loop_text": (
+        {**LOOPED, "num_hidden_layers": 8, "loop_layer_index_start": 2, "loop_layer_index_end": 6,
+         "loop_num_passes": 3, "loop_gate_rank": 5,
+         "layer_types": ["hybrid_sliding", "hybrid", "hybrid_sliding", "hybrid"] * 2},
+        {**LOOPED, "num_hidden_layers": 6, "loop_layer_index_start": 2, "loop_layer_index_end": 4,
+         "loop_num_passes": 1, "loop_gate_rank": 5, "layer_types": ["hybrid_sliding", "hybrid"] * 3},
+    ),
+    "cohere_compass_text": (
+        {"rope_parameters": KINDS8},
+        {"rope_parameters": KINDS8, "layer_types": SF, **BIAS, "tie_word_embeddings": False},
+    ),
+    "qwen4_exp_text": (
+        {**DELTA, **QSA, "ple_layer_ids": [2], "ple_embed_dim": 16, "ple_conv_kernel_size": 3, "heads_per_ngram": 2,
+         "ngram_vocab_size_base": 50, "make_ngram_vocab_size_divisible_by": 8, "split_ngram_parts": 2},
+        {**DELTA, **QSA, "num_hidden_layers": 6, "linear_conv_kernel_dim": 3, **BIAS, **TIED, "ngram_size": 2,
+         "ple_layer_ids": [1, 5], "ple_embed_dim": 12, "heads_per_ngram": 3, "ngram_vocab_size_base": 20,
+         "make_ngram_vocab_size_divisible_by": 16, "split_ngram_parts": 2,
+         "layer_types": ["linear_attention", "full_attention", *["linear_attention", "indexed_attention"] * 2]},
+    ),
     "dory": (
         {"num_hidden_layers": 6, "n_input_layers": 2, "n_output_layers": 2},
         {"num_hidden_layers": 6, "n_input_layers": 1, "n_output_layers": 2, "n_recurrent_layers": 3,
@@ -867,7 +905,7 @@ def config_class(model_type: str) -> Any:
     if model_type in known:
         return known[model_type]
     inner = [sub for outer in TOWERS if outer in known for sub in known[outer].sub_configs.values()]
-    return next(sub for sub in inner if sub.model_type == model_type)
+    return next(sub for sub in inner if getattr(sub, "model_type", None) == model_type)
 
 
 def build_model(config: Any, dtype: Any) -> Any:
@@ -988,6 +1026,38 @@ def test_parameters_equal_the_class(family: str, index: int, tmp_path: Path) -> 
         model = build_model(build_config(family, CONFIGS[family][index]), torch.bfloat16)
     expected = sum(p.numel() for p in model.parameters())
     assert [spec.parameters for spec in readings(family, index, "bfloat16", tmp_path)] == [expected] * 3
+
+
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.24"), reason="transformers has glm5_next from 5.24 on"
+)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"layer_types": ["linear_attention", "indexed_attention", "full_attention"] * 2, "num_hidden_layers": 6,
+         "n_shared_experts": 2, "indexer_types": ["full", "full", "shared"] * 2, 
+         "linear_attn_config": {"head_dim": 6, "num_heads": 5, "short_conv_kernel_size": 3}},
+    ],
+)  # fmt: skip
+def test_glm5_next(more: dict[str, Any]) -> None:
+    """GLM-5.3 has no class of its language model with a head, so its body is compared, and the head added."""
+    from transformers.models.glm5_next.modeling_glm5_next import Glm5NextTextModel
+
+    fields = {**MLA, "qk_rope_head_dim": 0, "index_topk": 8, "index_head_dim": 12, "index_n_heads": 2,
+              "linear_head_dim": 8, "linear_num_heads": 3, "hc_mult": 3, "index_kpool": 4, **more}  # fmt: skip
+    for dtype, bits in (("float32", 32), ("bfloat16", 16)):
+        config = build_config("glm5_next_text", fields, dtype=dtype)
+        raw = written("glm5_next_text", fields) | {"dtype": dtype}
+        spec = read_model(raw, name="glm", place="glm", source=SOURCE, classes=class_defaults())
+        model = Glm5NextTextModel(config).to(getattr(torch, dtype)).eval()
+        head = config.vocab_size * config.hidden_size
+        assert spec.parameters == sum(p.numel() for p in model.parameters()) + head
+        for length in LENGTHS:
+            cache = transformers.DynamicCache(config=config)
+            with torch.no_grad():
+                model(input_ids=some_tokens(length), use_cache=True, cache=cache)
+            assert kv_layout(spec, bits, reading="transformers").stored(length) * BATCH == held(cache)
 
 
 def test_every_family_is_compared_or_listed() -> None:

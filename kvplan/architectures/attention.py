@@ -68,7 +68,7 @@ def latent(c: Config, *, index: str = "none") -> Part:
     `index`: none | full (with a sparse indexer) | shared (uses another layer's).
     """
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
-    rank, rope, nope = (c.size(k) for k in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"))
+    rank, rope, nope = c.size("kv_lora_rank"), c.size("qk_rope_head_dim", low=0), c.size("qk_nope_head_dim")
     value = c.size("v_head_dim", max(hidden // heads, 1))  # MiniCPM3's file does not say
     bias = c.flag("attention_bias")
     q_rank = c.optional("q_lora_rank")

@@ -37,7 +37,16 @@ def linear(
 MAX_LAYERS = 2000
 
 #: classes that divide hidden_size by the heads whatever head_dim says
-DIVIDED = {"qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "mllama_text_model", "dbrx", "persimmon", "stablelm"}
+DIVIDED = {
+    "cohere_compass_text",
+    "qwen2_vl_text",
+    "qwen2_5_vl_text",
+    "glm4v_text",
+    "mllama_text_model",
+    "dbrx",
+    "persimmon",
+    "stablelm",
+}
 
 
 def layer_count(c: Config) -> int:
@@ -139,12 +148,21 @@ def embeddings(
 
 
 #: classes that keep a head of their own whatever tie_word_embeddings says
-UNTIED = {"inkling_text", "kimi_linear", "nemotron_h", "mllama_text_model", "xlstm"}
+UNTIED = {
+    "inkling_text",
+    "inkling2_text",
+    "inkling2_loop_text",
+    "kimi_linear",
+    "nemotron_h",
+    "mllama_text_model",
+    "xlstm",
+}
 #: classes outside transformers that keep a head of their own unless tie_word_embeddings says otherwise
 APART = {
     "aquila",
     "baichuan",
     "bailing_moe",
+    "bailing_moe_linear",
     "bailing_moe_v2",
     "chatglm",
     "hunyuan",

@@ -58,8 +58,8 @@ SIZES = ("max_num_seqs", "max_num_batched_tokens")
 MOST_GPUS = 1e6
 #: a release: up to four numbers, none of more than nine digits, as in 0.19, v1.2.1
 RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
-#: parts of model types that an engine starts a kind of draft for
-MODELS = ("eagle3_models", "mtp_models")
+#: parts of model types that an engine starts a kind of draft for, or keeps the windows of whole
+MODELS = ("eagle3_models", "mtp_models", "whole_windows")
 #: fields that are lists of words
 LISTS = (*MODELS, "vendors")
 #: fields that are no single figures

@@ -81,6 +81,11 @@ class Deployment:
         sequences, tokens = self.engine.limits(self.gpu)
         return self.max_num_seqs or sequences, self.max_num_batched_tokens or tokens
 
+    def serving(self, model: ModelSpec) -> "Deployment":
+        """Return what a model is served with: the engine may keep every token of its windows."""
+        whole = any(part in model.model_type for part in self.engine.whole_windows)
+        return replace(self, hybrid=False) if whole else self
+
     def pages(self, layout: KVLayout) -> Paging:
         """Return how the engine pages a layout on one GPU."""
         return paging(
@@ -248,7 +253,7 @@ def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:
     """Return how the GPU of a replica that holds the fewest tokens spends the engine's share of its memory."""
-    parallel, held = deployment.parallel, weights(model, deployment.weights)
+    parallel, held, deployment = deployment.parallel, weights(model, deployment.weights), deployment.serving(model)
     settled = layout.settled(length)
     cuts = parallel.cuts(len(model.layers))
     if len(cuts) == 1:

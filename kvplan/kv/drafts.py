@@ -5,6 +5,7 @@ Source: DeepSeek-V3, arXiv 2412.19437, section 2.2; EAGLE-3, arXiv 2503.01840.
 
 from dataclasses import replace
 
+from kvplan.architectures.formats import format_named
 from kvplan.errors import Incompatible
 from kvplan.kv.budget import Draft
 from kvplan.specs.model import Attention, Latent, Layer, ModelSpec, Recurrent, Weight
@@ -35,7 +36,23 @@ def mtp(model: ModelSpec, form: str | None) -> Draft:
         Weight(name="norm", shape=(width,), matmul=False),
     )
     layers = (Layer(mixers=layer.mixers, weights=(*layer.weights, *besides)),) * counts[0]
-    return Draft(kind="mtp", model=replace(model, layers=layers, outer=()), form=form, drafted=counts[0])
+    draft = Draft(kind="mtp", model=replace(model, layers=layers, outer=()), drafted=counts[0])
+    return written_in(draft, form)
+
+
+def written_in(draft: Draft, form: str | None) -> Draft:
+    """Return next-token layers beside weights in a format, None for the checkpoint's: as them, but never in 4 bits.
+
+    Published checkpoints of 4 bits leave them in 16: NVIDIA's NVFP4 of DeepSeek-R1
+    (https://github.com/sgl-project/sglang/pull/15353), AMD's NVFP4 and MXFP4 of GLM-5.1 and 5.2
+    (https://github.com/vllm-project/vllm/pull/49275, pull/53906), and of GLM-4.7, where they are copied over
+    (https://github.com/NVIDIA/Model-Optimizer/issues/750). Those of fp8 have them in fp8: DeepSeek-V3's own.
+    """
+    chosen, own = format_named(form) if form else None, draft.model.quantization
+    bits = chosen.bits if chosen else own.bits if own and not form else None
+    if bits is None or bits >= 8:
+        return replace(draft, form=form, note="")
+    return replace(draft, form="bf16", note="its next-token layers are in 16 bits, as checkpoints of 4 bits leave them")
 
 
 def eagle3(model: ModelSpec) -> Draft:

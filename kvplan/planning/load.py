@@ -20,7 +20,7 @@ from kvplan.planning.percentiles import jump, near_full, sides
 from kvplan.planning.server import RankTimes, Server, bisect, decode_step, rate_of, read_alone, timed
 from kvplan.planning.site import Limits
 from kvplan.specs.result import Result
-from kvplan.units import MILLION, show_number
+from kvplan.units import MILLION, show_count, show_number
 
 #: the least load of an open loop that is tried [requests in flight]
 LEAST = 1e-4
@@ -280,7 +280,12 @@ class Survey(Result, of="load"):
 
 
 def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterator[str]:
-    """Yield what to know of percentiles of TTFT: jumps, and open loops near saturation."""
+    """Yield what to know of the replica chosen, of percentiles of TTFT, and of open loops near saturation."""
+    if 0 < s.fewest < s.parallel.gpus:
+        yield (
+            f"a replica of {s.parallel.gpus} GPUs ({s.parallel}) is taken, which serves a query in the fewest "
+            f"GPU-seconds when full; it also fits on {show_count(s.fewest, 'GPU')}: tp={s.fewest} shows the times there"
+        )
     jumps = (jump(share, *p.beside(share)) for p in points for share in dict.fromkeys((*SHOWN, s.percentile)))
     yield from dict.fromkeys(filter(None, jumps))
     most = max((p.rate / s.most_rate for p in opened), default=0.0)

@@ -182,6 +182,7 @@ def memory(model: ModelSpec, ask: Ask, deployment: Deployment) -> Memory:
     layout = drafted(model, ask, deployment)
     # engines serve a 32-bit checkpoint in 16 bits; transformers loads it as it is
     own = "fp32" if ask.reading == "transformers" and model.dtype == "float32" else None
+    deployment = deployment.serving(model)
     if ask.reading == "engine":
         rows, total, growth = reserved(deployment.pages(layout.settled(ask.context)), ask, deployment.parallel.tensor)
     else:

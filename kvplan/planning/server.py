@@ -60,6 +60,7 @@ class Server:
     cached: int  #: prompt tokens found in the prefix cache, on average [token]
     room: int  #: requests that fit into a replica's memory
     slots: int  #: requests a replica runs at once, at most `room`
+    fewest: int = 0  #: GPUs of the smallest replica that would hold a request, where nobody fixed it; 0 where one did
     speculation: Speculation | None = None  #: speculative decoding, None without
     split: tuple[int, int] | None = None  #: replicas that only prefill and that only decode, None where each does both
     percentile: float = 0.95  #: share of requests for which limits must hold
@@ -164,7 +165,8 @@ def server(
     return Server(
         model=model, base=case.base, layout=row.layout, technique=row.technique, site=site, parallel=row.parallel,
         prompt=prompt, output=output, cached=cached, room=row.sequences, slots=row.batch, speculation=speculation,
-        split=split, percentile=percentile, mixed=mixed, answers=answers,
+        fewest=0 if site.parallel else row.fewest_gpus or 0, split=split, percentile=percentile,
+        mixed=mixed, answers=answers,
     )  # fmt: skip
 
 

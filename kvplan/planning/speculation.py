@@ -8,6 +8,7 @@ from statistics import median
 from kvplan.errors import WrongUse
 from kvplan.kv import spelling
 from kvplan.kv.budget import Draft
+from kvplan.kv.drafts import written_in
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.planning.replica import default_kv_bits
@@ -85,8 +86,8 @@ class Drafting:
         return f"{name}:{self.drafted}"
 
     def written_in(self, form: str | None) -> Draft:
-        """Return the draft beside weights in a format: a model's own layers are written as the others."""
-        return replace(self.draft, form=form) if self.draft.kind == "mtp" else self.draft
+        """Return the draft beside weights in a format: a model's own layers as the others, but not in 4 bits."""
+        return written_in(self.draft, form) if self.draft.kind == "mtp" else self.draft
 
     @lru_cache(maxsize=256)  # noqa: B019 (a search has a handful)
     def layout(self, technique: str) -> KVLayout:

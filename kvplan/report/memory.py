@@ -86,7 +86,9 @@ def drafted(m: Memory) -> str:
         return ""
     what = {"mtp": "the model's own next-token layers", "eagle3": draft.note, "model": draft.model.title}[draft.kind]
     ahead = f"{show_count(draft.drafted, 'token')} a step"
-    return f"weights and cache include what drafts {ahead}, {what}: {show_bytes(draft_bytes(m.deployment))} of weights"
+    size = f"{show_bytes(draft_bytes(m.deployment))} of weights"
+    kept = f" ({draft.note})" if draft.kind == "mtp" and draft.note else ""
+    return f"weights and cache include what drafts {ahead}, {what}: {size}{kept}"
 
 
 def sources(m: Memory) -> Iterable[str]:

@@ -1,12 +1,12 @@
-"""Ling and Ring (Bailing): with experts, and with delta nets beside latents."""
+"""Ling and Ring (Bailing): with experts, and with lightning attention or delta nets beside other attention."""
 
 from dataclasses import replace
 
-from kvplan.architectures.attention import full, latent, layer_kinds
+from kvplan.architectures.attention import attends, full, gqa, latent, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, decoder, drafting, linear, vector
+from kvplan.architectures.parts import Body, decoder, drafting, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.specs.model import Recurrent
 
@@ -34,7 +34,12 @@ def bailing(c: Config) -> Body:
 
 @family("bailing_hybrid")
 def bailing_hybrid(c: Config) -> Body:
-    """Read Ling 3: KDA layers, then one gated latent attention in each group of layer_group_size."""
+    """Read Ling 3: KDA layers, then one gated latent attention in each group of layer_group_size.
+
+    Ling and Ring 2.5, which name another class, have lightning attention and latents.
+    """
+    if any(str(named).startswith("BailingMoeV2_5") for named in c.entries("architectures") or []):
+        return lightning(c)
     hidden, heads, inner = c.size("hidden_size"), c.size("num_attention_heads"), c.size("moe_intermediate_size")
     group, dim = c.size("layer_group_size"), c.size("linear_head_dim", c.size("head_dim"))
     kinds = layer_kinds(c, lambda i: "linear" if (i + 1) % group else "full")
@@ -58,6 +63,38 @@ def bailing_hybrid(c: Config) -> Body:
         kinds,
         lambda kind: gated if kind == "full" else ((state,), delta),
         ["moe" if is_moe(i) else "mlp" for i in range(len(kinds))],
+        lambda block: experts if block == "moe" else dense,
+    )
+    return replace(body, notes=drafting(c))
+
+
+@family("bailing_moe_linear")
+def lightning(c: Config) -> Body:
+    """Read Ring Linear 2.0 and Ling and Ring 2.5: lightning attention, then one attention in each layer_group_size.
+
+    That is ordinary attention in 2.0, where layers beyond whole groups have it too, and a latent in 2.5.
+    """
+    hidden, heads, inner = c.size("hidden_size"), c.size("num_attention_heads"), c.size("moe_intermediate_size")
+    group, count, later = c.size("layer_group_size"), layer_count(c), c.model_type == "bailing_hybrid"
+    whole = count if later else count // group * group
+    kinds = layer_kinds(c, lambda i: "linear" if (i + 1) % group and i < whole else "full")
+    a, norm = gqa(c), "head" if c.flag("use_qk_norm", True) else ""
+    width = heads * a.key_dim
+    weights = linear("self_attn.qkv_proj", 3 * width, hidden, split="heads", bias=c.flag("use_qkv_bias"))
+    weights += (*linear("self_attn.g_proj", width, hidden, split="heads"), vector("self_attn.g_norm", width))
+    weights += linear("self_attn.dense", hidden, width, split="heads", bias=c.flag("use_bias"))
+    weights += (vector("self_attn.qk_norm", a.key_dim, 2),) if norm else ()
+    state = Recurrent(name="lightning", conv_channels=0, conv_kernel=1, state=width * a.key_dim)
+    bias = c.flag("use_bias") or c.flag("use_qkv_bias")
+    full = latent(c) if later else attends(hidden, a, bias, qk_norm=norm)
+    wide = c.optional("moe_shared_expert_intermediate_size") or inner
+    experts = moe(c, hidden, inner, shared=wide * (c.optional("num_shared_experts") or 0))
+    dense, is_moe = mlp(hidden, c.size("intermediate_size")), first_dense(c)
+    body = decoder(
+        c,
+        kinds,
+        lambda kind: full if kind == "full" else ((state,), weights),
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
     )
     return replace(body, notes=drafting(c))

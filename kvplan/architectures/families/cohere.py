@@ -9,15 +9,18 @@ from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
 
 
-@family("cohere", "cohere2")
+@family("cohere", "cohere2", "cohere_compass_text")
 def cohere(c: Config) -> Body:
-    """Cohere: attention and MLP in parallel behind one norm; Command R+ norms every head by itself."""
+    """Cohere: attention and MLP in parallel behind one norm; Command R+ norms every head by itself.
+
+    Compass (North Micro Vision) has windows where its file lists them.
+    """
     bias = c.flag("attention_bias")
-    kinds = (
-        layer_kinds(c, every(c.size("sliding_window_pattern", 4), "sliding"))
-        if c.model_type == "cohere2"
-        else ["full"] * layer_count(c)
-    )
+    kinds = ["full"] * layer_count(c)
+    if c.model_type == "cohere2":
+        kinds = layer_kinds(c, every(c.size("sliding_window_pattern", 4), "sliding"))
+    elif c.model_type == "cohere_compass_text":
+        kinds = layer_kinds(c, lambda _: "full")
     window = c.optional("sliding_window")
     if "sliding" in kinds and not window:
         raise SpecError(f"{c.place}: sliding layers without a sliding_window; state its size in tokens")

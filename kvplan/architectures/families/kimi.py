@@ -4,7 +4,7 @@ from kvplan.architectures.attention import latent, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
 from kvplan.architectures.images import native
-from kvplan.architectures.parts import Body, decoder, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import pair, part, pixels, tensors, tower, transformer
 from kvplan.specs.model import Recurrent, Weight
@@ -25,6 +25,30 @@ def kimi_linear(c: Config) -> Body:
         if isinstance(listed, list)
         else (lambda i: "full" if i and i % 4 == 0 else "linear"),
     )
+    state = delta_attention(c, hidden)
+    full = latent(c)
+    if c.flag("mla_use_output_gate"):
+        gate = linear("self_attn.g_proj", c.size("num_attention_heads") * c.size("v_head_dim"), hidden, split="heads")
+        full = (full[0], full[1] + gate)
+    width = c.size("moe_intermediate_size")
+    shared = c.size("num_shared_experts", c.size("n_shared_experts", 1, low=0), low=0)
+    experts, dense, is_moe = (
+        narrow(c, hidden, width, shared=width * shared),
+        mlp(hidden, c.size("intermediate_size")),
+        first_dense(c),
+    )
+    return decoder(
+        c,
+        kinds,
+        lambda k: full if k == "full" else state,
+        ["moe" if is_moe(i) else "mlp" for i in range(count)],
+        lambda b: experts if b == "moe" else dense,
+    )
+
+
+def delta_attention(c: Config, hidden: int) -> Part:
+    """Return Kimi's delta attention (KDA), its sizes as linear_attn_config or linear_* say."""
+    linear_config = c.get("linear_attn_config", None) or {}
     sizes = linear_config if isinstance(linear_config, dict) else {}
     heads = c.whole(
         "linear_attn_config.num_heads",
@@ -61,24 +85,7 @@ def kimi_linear(c: Config) -> Body:
         state_bits=32,
         conv_drafts=True,
     )
-    full = latent(c)
-    if c.flag("mla_use_output_gate"):
-        gate = linear("self_attn.g_proj", c.size("num_attention_heads") * c.size("v_head_dim"), hidden, split="heads")
-        full = (full[0], full[1] + gate)
-    width = c.size("moe_intermediate_size")
-    shared = c.size("num_shared_experts", c.size("n_shared_experts", 1, low=0), low=0)
-    experts, dense, is_moe = (
-        narrow(c, hidden, width, shared=width * shared),
-        mlp(hidden, c.size("intermediate_size")),
-        first_dense(c),
-    )
-    return decoder(
-        c,
-        kinds,
-        lambda k: full if k == "full" else ((state,), weights),
-        ["moe" if is_moe(i) else "mlp" for i in range(count)],
-        lambda b: experts if b == "moe" else dense,
-    )
+    return (state,), weights
 
 
 def narrow(c: Config, hidden: int, width: int, *, shared: int) -> tuple[Weight, ...]:
