@@ -1,9 +1,9 @@
 """What was fitted of servers: how far GPUs, engines, models and their pairs are from the priors of the terms.
 
 The logarithm of a term is its prior, plus what all servers have in common (base), plus what was found of this GPU, this
-engine, the two together, the engine's release, the model, the model under this engine and this release, its number
-format there, and the benchmark run. Each part is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its
-parts are known for.
+engine, the two together, the engine's release, the model, the model under this engine and under this release, its
+number format there, and the benchmark run. Each part is shrunk toward none by a width of its own, so a server with few
+rows, or none, takes what its parts are known for.
 Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 """
 

@@ -1,10 +1,10 @@
 """What a fit of the serving terms minimises: rows, the levels of their deviations, and the physics that times them.
 
 The logarithm of every term is its prior plus a deviation of every level a row belongs to (all servers, its GPU, its
-engine, the two, the era and release of the engine, the model, the model under this engine and this release, its number
-format there, the benchmark run), each normal with a stated width: a maximum a posteriori estimate. Residuals are logarithms of predicted
-over measured TPOT and TTFT under Student's t with two degrees of freedom, so that rows taken in another way do not bend
-the physics of the others.
+engine, the two, the era and release of the engine, the model, the model under this engine and under this release, its
+number format there, the benchmark run), each normal with a stated width: a maximum a posteriori estimate. Residuals are
+logarithms of predicted over measured TPOT and TTFT under Student's t with two degrees of freedom, so that rows taken in
+another way do not bend the physics of the others.
 """
 
 import itertools
