@@ -32,7 +32,7 @@ def entries(
 def moved(level: str, who: str, **factors: float) -> ServingProfile:
     """Return the shipped profile with factors of its own for a GPU, an engine, a server or a version."""
     shipped = catalog.serving_profile()
-    moves = {**shipped.moves, level: {**shipped.moves[level], who: {n: log(f) for n, f in factors.items()}}}
+    moves = {**shipped.moves, level: {**shipped.moves.get(level, {}), who: {n: log(f) for n, f in factors.items()}}}
     return replace(shipped, moves=moves)
 
 

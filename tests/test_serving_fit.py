@@ -174,6 +174,22 @@ def test_a_model_carries_over_from_a_gpu_to_its_sibling() -> None:
     assert abs(np.median(off(left, quick(kept, None))[:, 0])) < 0.08
 
 
+def test_what_a_release_did_to_a_model_on_one_gpu_it_did_on_another() -> None:
+    """Release 2.0 runs a Llama 70B 15 % slower and reads new requests 4 times as late, and a Qwen 32B as before.
+
+    The Llama on a GPU where 2.0 ran only the Qwen follows; without a level of its own it was 8 % off in TPOT.
+    """
+    llama, qwen = "llama3.1-70b", "qwen3-32b"
+    truth = moved("editions", f"vllm 2.0 {family(catalog.model(llama))}", pace=1.15, poll=4.0)
+    old, new = ({"engine": "vllm", "tp": (4,), "engine_version": version} for version in ("1.0", "2.0"))
+    known = [row for gpu in ("h100", "h200") for said in (old, new) for row in entries(qwen, gpu, **said)]
+    known += [*entries(llama, "h100", **old), *entries(llama, "h100", **new), *entries(llama, "h200", **old)]
+    found = quick(timed(known, truth), None)
+    tpot, ttft = np.median(off(timed(entries(llama, "h200", **new), truth), found), 0)
+    assert abs(tpot) < 0.03 and abs(ttft) < 0.08
+    assert abs(np.median(off(timed(entries(qwen, "h200", **new), truth), found), 0)).max() < 0.03
+
+
 def test_rows_left_out_in_closed_form_are_those_of_a_fit_without_them() -> None:
     rows = servers(timed([*DENSE[::2], *OTHERS], moved("servers", "h100-sxm vllm", **SLOWER)))
     fold = np.array([r.engine == "trtllm" for r in rows])

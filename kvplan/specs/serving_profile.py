@@ -1,9 +1,9 @@
 """What was fitted of servers: how far GPUs, engines, models and their pairs are from the priors of the terms.
 
 The logarithm of a term is its prior, plus what all servers have in common (base), plus what was found of this GPU, this
-engine, the two together, the engine's release, the model, the model under this engine, its number format there, and the
-benchmark run. Each part is shrunk toward none by a width of its own, so a server with few rows, or none, takes what its
-parts are known for.
+engine, the two together, the engine's release, the model, the model under this engine and under this release, its
+number format there, and the benchmark run. Each part is shrunk toward none by a width of its own, so a server with few
+rows, or none, takes what its parts are known for.
 Shares (of a datasheet figure) combine on the logistic scale: none passes 1.
 """
 
@@ -53,28 +53,30 @@ def _kinds(hardware: float, overhead: float, scheduling: float) -> dict[str, flo
 #: is attention of prompts, which kernels tell. Engines differ by kernels and most by schedulers; kernels are
 #: written for one architecture (a platform), so that B200 tells B300 what H100 cannot; releases fuse kernels and make
 #: hosts faster. Models differ by what the physics leaves out (shapes of their products, balance of their experts),
-#: engines by how well they were tuned for one and by their kernels for a number format. A server keeps its launch
-#: script from release to release. A run differs by what its record leaves out.
+#: engines by how well they were tuned for one, from release to release and on all GPUs (editions), and by their kernels
+#: for a number format. A server keeps its launch script from release to release. A run differs by what its record
+#: leaves out, which tells nobody else: narrow, so that what runs share stays with their release, model and GPU.
 LEVELS = (
     Level(name="vendors", kinds=_kinds(0.25, 0.25, 0.20), named={"prompt": 0.1}),
     Level(name="architectures", kinds=_kinds(0.10, 0.10, 0.05), named={"prompt": 0.05}),
-    Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.05)),
+    Level(name="gpus", kinds=_kinds(0.05, 0.05, 0.15), named={"pace": 0.05}),
     Level(name="engines", kinds=_kinds(0.10, 0.15, 0.30)),
     Level(name="platforms", kinds=_kinds(0.12, 0.30, 0.0), named={"prompt": 0.05}),
     Level(name="servers", kinds=_kinds(0.03, 0.05, 0.10)),
     Level(name="eras", kinds={OVERHEAD: 0.5, SCHEDULING: 0.3}),
     Level(name="releases", kinds={OVERHEAD: 0.25}, named={"request": 0.2, "poll": 0.2, "burst": 0.2, "pace": 0.07}),
-    Level(name="models", kinds=_kinds(0.12, 0.12, 0.30), named={"prompt": 0.05}),
+    Level(name="models", kinds=_kinds(0.12, 0.12, 0.60), named={"prompt": 0.05}),
     Level(name="ports", kinds=_kinds(0.10, 0.08, 0.10)),
+    Level(name="editions", named={"request": 0.3, "poll": 0.8, "burst": 0.4, "pace": 0.07}),
     Level(name="builds", named={"experts": 0.15, "experts_rate": 0.15, "weights": 0.05, "kernel": 0.05}),
-    Level(name="own", named={"poll": 0.4, "request": 0.25, "burst": 0.3}),
+    Level(name="own", named={"poll": 0.2, "request": 0.12, "burst": 0.15}),
     Level(name="origins", named={"pace": 0.5, "step": 0.5, "sequence": 0.5, "poll": 0.5, "request": 0.5}),
     Level(
         name="sources",
         named={"pace": 0.15, "step": 0.4, "sequence": 0.4, "poll": 0.6, "request": 0.6, "burst": 0.4, "bridge": 0.4},
     ),
     Level(name="sites", named={"pace": 0.5, "step": 0.5, "sequence": 0.8, "bridge": 0.3}),
-    Level(name="sweeps", named={"pace": 0.055, "poll": 0.8, "request": 0.6, "burst": 0.6}),
+    Level(name="sweeps", named={"pace": 0.055, "poll": 0.4, "request": 0.3, "burst": 0.3}),
 )
 
 #: on top of a profile, rows of one's own move their server (GPU, engine and model) by what they need
@@ -152,6 +154,7 @@ class Identity:
 
     def members(self) -> dict[str, str]:
         """Return who this is at every level."""
+        release = f"{self.engine} {release_of(self.version)}" if self.version else ""
         return {
             "vendors": self.vendor,
             "architectures": self.architecture,
@@ -160,11 +163,12 @@ class Identity:
             "platforms": f"{self.architecture} {self.engine}" if self.architecture else "",
             "servers": f"{self.gpu} {self.engine}",
             "eras": era_of(self.engine, self.version),
-            "releases": f"{self.engine} {release_of(self.version)}" if self.version else "",
+            "releases": release,
             "builds": f"{self.engine} {self.number_format}" if self.number_format else "",
             "own": f"{self.gpu} {self.engine} {self.model}" if self.model else "",
             "models": self.model,
             "ports": f"{self.engine} {self.model}" if self.model else "",
+            "editions": f"{release} {self.model}" if release and self.model else "",
             "origins": "others" if self.source else "",
             "sources": self.source,
             "sites": f"{self.source} {self.gpu} {self.engine} {self.model}" if self.source else "",
@@ -261,7 +265,7 @@ class ServingProfile:
         run = names["sweeps"]
         if run in self.moves.get("sweeps", {}):
             return run in self.speculative
-        return f"{names['releases']} {who.model}" in self.speculative
+        return names["editions"] in self.speculative
 
     def basis(self, who: Identity) -> str:
         """Return what a prediction rests on."""

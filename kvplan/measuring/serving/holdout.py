@@ -62,19 +62,19 @@ def guessed_speculative(problem: Problem, speculative: Array, fold: Array) -> Ar
     known = speculative_names(problem, speculative, ~fold)
     for i in np.flatnonzero(fold & problem.undecided):
         if problem.runs[i] not in kept:
-            guessed[i] = problem.ports[i] in known
+            guessed[i] = problem.editions[i] in known
     return guessed
 
 
 def speculative_names(problem: Problem, speculative: Array, counted: Array) -> tuple[str, ...]:
     """Return the runs that speculated, and the releases and models of which most runs did, among the rows counted."""
     places = np.flatnonzero(counted & problem.undecided)
-    runs = {problem.runs[i]: (bool(speculative[i]), problem.ports[i]) for i in places}
+    runs = {problem.runs[i]: (bool(speculative[i]), problem.editions[i]) for i in places}
     votes: dict[str, list[bool]] = {}
-    for ran, port in runs.values():
-        votes.setdefault(port, []).append(ran)
-    ports = [port for port, each in votes.items() if port and 2 * sum(each) > len(each)]
-    return tuple(sorted({*(run for run, (ran, _) in runs.items() if ran), *ports}))
+    for ran, edition in runs.values():
+        votes.setdefault(edition, []).append(ran)
+    editions = [edition for edition, each in votes.items() if edition and 2 * sum(each) > len(each)]
+    return tuple(sorted({*(run for run, (ran, _) in runs.items() if ran), *editions}))
 
 
 def same_shape(r: ServerRow) -> tuple[Any, ...]:

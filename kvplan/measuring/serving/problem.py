@@ -1,10 +1,10 @@
 """What a fit of the serving terms minimises: rows, the levels of their deviations, and the physics that times them.
 
 The logarithm of every term is its prior plus a deviation of every level a row belongs to (all servers, its GPU, its
-engine, the two, the era and release of the engine, the model, the model under this engine, its number format there, the
-benchmark run), each normal with a stated width: a maximum a posteriori estimate. Residuals are logarithms of predicted
-over measured TPOT and TTFT under Student's t with two degrees of freedom, so that rows taken in another way do not bend
-the physics of the others.
+engine, the two, the era and release of the engine, the model, the model under this engine and under this release, its
+number format there, the benchmark run), each normal with a stated width: a maximum a posteriori estimate. Residuals are
+logarithms of predicted over measured TPOT and TTFT under Student's t with two degrees of freedom, so that rows taken in
+another way do not bend the physics of the others.
 """
 
 import itertools
@@ -85,7 +85,7 @@ class Problem:
             self.speculative |= np.array([r.speculation_gain is None and fixed.speculates(r.identity) for r in rows])
         #: which rows may have run with it and do not say [row]
         self.undecided = np.array([r.speculation_gain is None and has_mtp_layers(r.model) for r in rows])
-        self.runs, self.ports = [run_of(r) for r in rows], [port_of(r) for r in rows]
+        self.runs, self.editions = [run_of(r) for r in rows], [edition_of(r) for r in rows]
         #: each row's terms before the fit, as deviations from their priors [row, term; logarithm]
         self.start = np.array([start_of(r, fixed, kernels) for r in rows])
         base = Level(name="base", named={term.name: term.width for term in ALL})
@@ -189,10 +189,9 @@ def run_of(row: ServerRow) -> str:
     return names["sweeps"] or f"{names['releases'] or names['servers']} {row.identity.model}"
 
 
-def port_of(row: ServerRow) -> str:
+def edition_of(row: ServerRow) -> str:
     """Return a model under a release of an engine, '' where no release is stated."""
-    release = row.identity.members()["releases"]
-    return f"{release} {row.identity.model}" if release else ""
+    return row.identity.members()["editions"]
 
 
 def has_mtp_layers(model: ModelSpec) -> bool:

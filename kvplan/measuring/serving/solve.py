@@ -157,7 +157,7 @@ def decided(problem: Problem, point: Iterate, step: LinearStep, observed: Array)
 def candidates(problem: Problem) -> dict[str, Array]:
     """Return which rows may change their minds together: a run, or all runs of a model under a release. [name][row]"""
     mine: dict[str, Array] = {}
-    for names in (problem.runs, problem.ports):
+    for names in (problem.runs, problem.editions):
         each = np.array(names)
         for name in sorted({names[i] for i in np.flatnonzero(problem.undecided & problem.known[:, 0])} - {""}):
             rows = (each == name) & problem.undecided
