@@ -54,7 +54,7 @@ class SpecError(KvplanError):
 
 
 class WrongUse(SpecError):
-    """A value that is none, options that contradict each other, one that says nothing without another; exits with 2."""
+    """Options that contradict each other, or one that says nothing without another; exits with 2."""
 
 
 def alike(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -90,22 +90,14 @@ def meant(name: object, choices: Iterable[str], most: int = 3) -> str:
 
 
 class UnknownName(KvplanError):
-    """No model, GPU, technique ... of that name; exits with 2 where it was typed, `location` then being no file."""
+    """No model, GPU, technique ... of that name."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", location: str = ""):
         known = sorted(set(known))
         near = alike(name, known)
         advice = f"did you mean {' or '.join(map(repr, near))}?" if near else hint or f"known: {', '.join(known[:12])}"
         place = f"{location}: " if location else ""
-        self.location = location
         super().__init__(f"{place}no {kind} named {shown(name)}; {advice}")
-
-
-def typed(refusal: KvplanError) -> bool:
-    """Return whether a refusal is of what was typed, a value or a name, and not of what a file or an answer says."""
-    if isinstance(refusal, UnknownName):
-        return not refusal.location or refusal.location.isidentifier()
-    return isinstance(refusal, WrongUse)
 
 
 class Incompatible(KvplanError):

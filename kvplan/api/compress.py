@@ -7,7 +7,7 @@ from typing import Any
 from kvplan.api import values
 from kvplan.api.evaluate import DTYPES, Progress, _room
 from kvplan.catalog.weights import write_latents
-from kvplan.errors import KvplanError, SpecError, WrongUse
+from kvplan.errors import KvplanError, SpecError
 from kvplan.kv import spelling
 from kvplan.specs.model import ModelSpec
 
@@ -71,7 +71,7 @@ def compress(
     """
     share = values.given(values.share, energy, "energy")
     if share is not None and not share:
-        raise WrongUse(f"energy: expected the share of the variance that is kept, above 0%, as in 95%; got {energy!r}")
+        raise SpecError(f"energy: expected the share of the variance that is kept, above 0%, as in 95%; got {energy!r}")
     evaluation, models = _room()
     name = spelling.canonical(_sized(values.word(technique, "technique"), share))
     if "mhc" not in {kind.name for kind, _ in spelling.parts(name)}:
@@ -109,7 +109,7 @@ def _sized(technique: str, energy: float | None) -> str:
         return technique
     options = technique.removeprefix("mhc")
     if not technique.startswith("mhc") or not fullmatch(r"(:g\d+|:joint|:fused|:reconstruct)*", options):
-        raise WrongUse(f"technique: energy chooses the size; write mhc or mhc:g4 in place of {technique}")
+        raise SpecError(f"technique: energy chooses the size; write mhc or mhc:g4 in place of {technique}")
     return f"mhc:{UNTIL}{options}"
 
 

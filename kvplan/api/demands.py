@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.errors import WrongUse
+from kvplan.errors import SpecError, WrongUse
 from kvplan.planning.demand import Demand
 from kvplan.planning.site import Limits
 from kvplan.planning.suitability import read_by
@@ -71,7 +71,7 @@ def percentile_of(value: float | str | None, workload: Workload) -> float:
     """Return the share of requests that keep the limits."""
     percentile = workload.slo.percentile if value is None else values.share(value, "percentile")
     if not 0.5 <= percentile < 1:
-        raise WrongUse("percentile: expected a share from 50% to below 100%, as in 95%")
+        raise SpecError("percentile: expected a share from 50% to below 100%, as in 95%")
     return percentile
 
 

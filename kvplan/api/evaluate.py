@@ -9,7 +9,7 @@ from kvplan.api import values
 from kvplan.catalog.samples import measured_profile
 from kvplan.catalog.tables import write_profile
 from kvplan.catalog.weights import running_text
-from kvplan.errors import KvplanError, SpecError, WrongUse, shown
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.quality.scores import attention
 from kvplan.specs.model import ModelSpec
 from kvplan.specs.result import Result
@@ -156,7 +156,7 @@ def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
     if isinstance(given, int):
         return [given]
     if not isinstance(given, Iterable):
-        raise WrongUse(f"lengths: expected tokens, as in 480 or '512,4k', got {shown(given)}")
+        raise SpecError(f"lengths: expected tokens, as in 480 or '512,4k', got {shown(given)}")
     words = [given] if isinstance(given, str) else [*given]
     return [
         part.strip() if isinstance(part, str) else part
@@ -168,7 +168,7 @@ def _lengths(given: int | str | Iterable[int | str]) -> list[int | str]:
 def _check_lengths(lengths: tuple[int, ...], spec: ModelSpec) -> None:
     """Refuse (SpecError) texts longer than the model's context."""
     if spec.max_context and max(lengths) > spec.max_context:
-        raise WrongUse(
+        raise SpecError(
             f"lengths: {max(lengths):,} tokens are more than the {spec.max_context:,} of {spec.name}'s context; "
             "write fewer"
         )

@@ -151,7 +151,7 @@ def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     """Return what a server of an engine is exported from; raise SpecError for one whose options are not known."""
     engine = catalog.described(word)
     if engine.launch is None:
-        raise WrongUse(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
+        raise SpecError(f"target: kvplan knows no options of {engine.title}; write one of {', '.join(starts())}")
     if why := engine.bars(catalog.gpu(needs.gpu)):
         raise Incompatible(f"target: {why}, and the plan is on {needs.gpu}; export it for {needs.engine}")
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)

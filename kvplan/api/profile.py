@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from kvplan.api import values
 from kvplan.catalog.samples import SampleLog, must_be_writable, profile_beside, read_samples, set_aside, swapped
 from kvplan.catalog.tables import stem, write_profile
-from kvplan.errors import KvplanError, SpecError, WrongUse, shown
+from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.specs.result import Result
 from kvplan.specs.source import KINDS
-from kvplan.units import DAY, show_time
+from kvplan.units import DAY, parse, show_time
 
 if TYPE_CHECKING:
     from kvplan.measuring.device.machine import Device
@@ -127,9 +127,9 @@ def profile(
 def seconds(value: float | str) -> float:
     """Return a time such as 120s, 2min or 120, long enough to measure anything. [s]"""
     text = values.plain(value, "budget")
-    seconds = values.parse(f"{text} s" if text.replace(".", "", 1).isdigit() else text, "s", "budget")
+    seconds = parse(f"{text} s" if text.replace(".", "", 1).isdigit() else text, "s", "budget")
     if not LEAST <= seconds <= DAY:
-        raise WrongUse(f"budget: expected between {LEAST:g}s and a day, got {shown(text)}")
+        raise SpecError(f"budget: expected between {LEAST:g}s and a day, got {shown(text)}")
     return seconds
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.catalog import schemas
-from kvplan.errors import UnknownName, WrongUse, alike, shown
+from kvplan.errors import SpecError, UnknownName, WrongUse, alike, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Schema:
 def schema(kind: str | None = None, *, answer: str | None = None) -> Schema:
     """Return the schema of a kind of file, or of a command's document; raise SpecError, UnknownName."""
     if kind is not None and answer is not None:
-        raise WrongUse("kind, answer: ask for one schema at a time")
+        raise SpecError("kind, answer: ask for one schema at a time")
     files, answers = tuple((name, title) for name, (_, title, _) in schemas.KINDS.items()), schemas.documents()
     shape: dict[str, Any] = {}
     if kind is not None:

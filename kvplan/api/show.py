@@ -8,7 +8,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.lookup import as_path
 from kvplan.catalog.samples import measured_profile, read_samples
-from kvplan.errors import SpecError, UnknownName, WrongUse
+from kvplan.errors import SpecError, UnknownName
 from kvplan.kv import spelling
 from kvplan.perf import kernel_profile
 from kvplan.specs.hardware import Price
@@ -96,7 +96,7 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     """
     kind, several = values.word(kind, "kind").removesuffix("s"), values.several(names, "names")
     if not several:
-        raise WrongUse(f"names: name the {kind} to show")
+        raise SpecError(f"names: name the {kind} to show")
     kernels, rows = (
         values.given(values.one_of, kernels, "kernels", tuple(kernel_profile.KINDS)),
         values.given(values.word, rows, "rows"),
@@ -106,7 +106,7 @@ def show(kind: str, names: str | Iterable[str], *, kernels: str | None = None, r
     if kind not in KINDS:
         raise UnknownName("kind", kind, (*KINDS, "profile"))
     if len(several) > 1 or kernels or rows:
-        raise WrongUse(f"show {kind} takes one name, and neither kernels= nor rows=")
+        raise SpecError(f"show {kind} takes one name, and neither kernels= nor rows=")
     return Item(kind=kind, name=several[0], thing=KINDS[kind](several[0]))
 
 
@@ -114,10 +114,10 @@ def profiles(names: Sequence[str], kernels: str | None, rows: str | None) -> Ser
     """Return a profile of servers, one or two that `kvplan profile` wrote, or one or two of kernels."""
     if servers := [name for name in names if catalog.is_serving(name)]:
         if len(names) > 1 or kernels or rows:
-            raise WrongUse(f"show profile {servers[0]}, of servers, takes neither kernels=, rows= nor a second name")
+            raise SpecError(f"show profile {servers[0]}, of servers, takes neither kernels=, rows= nor a second name")
         return Servers(profile=catalog.serving_profile(servers[0]))
     if len(names) > 2:
-        raise WrongUse(f"show profile compares two profiles at most, got {len(names)}")
+        raise SpecError(f"show profile compares two profiles at most, got {len(names)}")
     profiles_shown = [measured for name in names if (measured := measured_profile(name))]
     if len(profiles_shown) == len(names) and not kernels and not rows:
         from kvplan.measuring.device.course import COLUMNS

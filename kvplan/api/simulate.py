@@ -11,7 +11,7 @@ from kvplan.api.sites import ENGINES, PUBLISHED, price_list, site
 from kvplan.api.streams import RequestStream, requests_of
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.catalog.traces import requests_file
-from kvplan.errors import WrongUse, shown
+from kvplan.errors import SpecError, WrongUse, shown
 from kvplan.kv import spelling
 from kvplan.kv.tiers import TIERS
 from kvplan.perf.simulate import compiled
@@ -132,7 +132,7 @@ def simulate(
         percentile=values.bounded_share(share, "percentile", 0.5, 0.9999),
     )
     if find_replicas and limits.ttft is None and limits.tpot is None and limits.e2e is None:
-        raise WrongUse("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
+        raise SpecError("find_replicas: for which limits? Give ttft=2s, tpot=50ms or e2e=30s")
     x = stream.extent
     whose = "trace" if trace else "workload"
     check_context(spec, x.longest, values.flag(allow_long_context, "allow_long_context"), whose)
@@ -211,10 +211,10 @@ def autoscaled(word: object) -> Autoscale:
     span, _, rest = values.word(word, "autoscale").partition("@")
     target, _, startup = rest.partition("+")
     if not target:
-        raise WrongUse(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
+        raise SpecError(f"autoscale: write fewest:most@requests+start-up, as in 1:8@16+3min, got {shown(word)}")
     least, most = values.halves(span, "autoscale")
     if least > most:
-        raise WrongUse(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
+        raise SpecError(f"autoscale: write the fewest replicas first, as in {most}:{least}@{rest}")
     return Autoscale(
         least=least, most=most, target=values.number(target, "autoscale", 0.01, values.MOST_REQUESTS),
         startup=values.seconds(startup, "autoscale") if startup else STARTUP,
@@ -228,9 +228,9 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
         number, _, times = word.partition("@")
         at, plus, lasts = times.partition("+")
         if not number.strip().isdecimal() or not plus:
-            raise WrongUse(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
+            raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
         if replicas < 2 or int(number) >= replicas:
-            raise WrongUse(
+            raise SpecError(
                 f"fail: there is no replica {number} of {replicas} whose requests others could take; write replicas=2 "
                 "or more"
             )
@@ -240,7 +240,7 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
     for one in failures:
         down = {other.replica for other in failures if other.at <= one.at < other.at + other.lasts}
         if len(down) == replicas:
-            raise WrongUse(
+            raise SpecError(
                 f"fail: all {replicas} replicas are down {show_time(one.at)} after the start; leave one to serve"
             )
     return tuple(failures)

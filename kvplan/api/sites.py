@@ -142,7 +142,7 @@ def quoted(gpu: Gpu, price: float, day: str, ref: str = "your price") -> Price:
 def one_price(price: float | None, chosen: dict[str, Gpu], named: bool) -> None:
     """Refuse a price that is not for one GPU."""
     if price and not (named and len(chosen) == 1):
-        raise WrongUse("price: name the one GPU it is for with gpus=h100")
+        raise SpecError("price: name the one GPU it is for with gpus=h100")
 
 
 def calibrated(

@@ -86,7 +86,7 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
     """Return a workload's requests: its busiest hour, or a day from midnight on; an offline one's mean rate."""
     a, seconds = w.arrivals, HOUR if duration is None else duration
     if seconds > LONGEST:
-        raise WrongUse(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
+        raise SpecError(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
     shared = sharing(w)
     warm = max(WARM, MINUTE * round(2 * shared.each * shared.between / MINUTE) if shared else 0.0)
     if seconds <= HOUR or w.offline:

@@ -10,12 +10,11 @@ from math import inf
 from time import time
 from typing import Any, TypeVar
 
-from kvplan import units
 from kvplan.architectures.formats import FORMATS
-from kvplan.errors import Incompatible, SpecError, WrongUse, meant, shown
+from kvplan.errors import SpecError, WrongUse, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
-from kvplan.units import DAY, HOUR, TERA, written
+from kvplan.units import DAY, HOUR, TERA, parse, parse_tokens, written
 
 T = TypeVar("T")
 #: more queries a day than anyone has
@@ -28,14 +27,6 @@ MOST_GPUS = 1024
 MOST_REQUESTS = 1_000_000
 
 
-def parse(text: object, dimension: str, name: str) -> float:
-    """Return what was typed in base units of a dimension, as units.parse does."""
-    try:
-        return units.parse(text, dimension, name)
-    except SpecError as refusal:
-        raise WrongUse(str(refusal)) from None
-
-
 def given(read: Callable[..., T], value: object, *how: Any) -> T | None:
     """Return a value as `read` understands it, None where none was given."""
     return None if value is None else read(value, *how)
@@ -44,21 +35,21 @@ def given(read: Callable[..., T], value: object, *how: Any) -> T | None:
 def word(value: object, name: str) -> str:
     """Return a name, a path or a text."""
     if not isinstance(value, str):
-        raise WrongUse(f"{name}: expected text, got {shown(value)}")
+        raise SpecError(f"{name}: expected text, got {shown(value)}")
     return value
 
 
 def flag(value: object, name: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        raise WrongUse(f"{name}: expected True or False, got {shown(value)}")
+        raise SpecError(f"{name}: expected True or False, got {shown(value)}")
     return value
 
 
 def called(value: T, name: str) -> T:
     """Return a function."""
     if not callable(value):
-        raise WrongUse(f"{name}: expected a function, got {shown(value)}")
+        raise SpecError(f"{name}: expected a function, got {shown(value)}")
     return value
 
 
@@ -66,7 +57,7 @@ def count(value: object, name: str, least: int, most: int) -> int:
     """Return a whole number within bounds."""
     number = None if isinstance(value, bool) or not hasattr(value, "__index__") else int(value.__index__())
     if number is None or not least <= number <= most:
-        raise WrongUse(f"{name}: expected from {least:,} to {most:,}, got {shown(value)}")
+        raise SpecError(f"{name}: expected from {least:,} to {most:,}, got {shown(value)}")
     return number
 
 
@@ -74,7 +65,7 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     """Return one of several names."""
     if not isinstance(value, str) or value not in choices:
         *others, last = choices
-        raise WrongUse(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}{meant(value, choices)}")
+        raise SpecError(f"{name}: expected {', '.join(others)} or {last}, got {shown(value)}{meant(value, choices)}")
     return value
 
 
@@ -98,11 +89,11 @@ def halves(value: object, name: str) -> tuple[int, int]:
     else:
         sizes = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(sizes) != 2:
-        raise WrongUse(f"{name}: write prefill:decode replicas, as in 1:2, got {shown(value)}")
+        raise SpecError(f"{name}: write prefill:decode replicas, as in 1:2, got {shown(value)}")
     try:
         first, second = (count(size, name, 1, MOST_GPUS) for size in sizes)
     except SpecError:
-        raise WrongUse(
+        raise SpecError(
             f"{name}: write prefill:decode replicas from 1 to {MOST_GPUS:,}, as in 1:2, got {shown(value)}"
         ) from None
     return first, second
@@ -111,16 +102,13 @@ def halves(value: object, name: str) -> tuple[int, int]:
 def plain(value: object, name: str) -> str:
     """Return a quantity as it was written."""
     if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__float__")):
-        raise WrongUse(f"{name}: expected a number or text, got {shown(value)}")
+        raise SpecError(f"{name}: expected a number or text, got {shown(value)}")
     return (written(value) if isinstance(value, int) else str(value)).strip()
 
 
 def tokens(value: int | str, name: str) -> int:
     """Return a token count such as '128k' or 4096."""
-    try:
-        return units.parse_tokens(value, name)
-    except SpecError as refusal:
-        raise WrongUse(str(refusal)) from None
+    return parse_tokens(value, name)
 
 
 def optional_tokens(value: int | str | None, name: str) -> int | None:
@@ -135,7 +123,7 @@ def seconds(value: float | str, name: str) -> float:
         return inf
     duration = parse(text if text[-1:].isalpha() else f"{text} s", "s", name)
     if duration <= 0:
-        raise WrongUse(f"{name}: must be above zero, as in 5s or 50ms, or none for no limit; got {shown(text)}")
+        raise SpecError(f"{name}: must be above zero, as in 5s or 50ms, or none for no limit; got {shown(text)}")
     return duration
 
 
@@ -152,7 +140,7 @@ def share(value: float | str, name: str, most: float = 1.0) -> float:
     if not 0 <= fraction < (most if text.endswith("%") else 1):
         bare = 1 <= fraction < 100 and "%" not in text
         instead = f"below 1, write {text}% if that is meant" if bare else f"from 0% to below {100 * most:g}%, as in 1%"
-        raise WrongUse(f"{name}: expected a share {instead}; got {shown(text)}")
+        raise SpecError(f"{name}: expected a share {instead}; got {shown(text)}")
     return fraction
 
 
@@ -167,14 +155,14 @@ def loss(value: float | str | None, name: str) -> float | None:
     try:
         return share(value, name)
     except SpecError as refusal:
-        raise WrongUse(f"{refusal}; none allows any loss") from None
+        raise SpecError(f"{refusal}; none allows any loss") from None
 
 
 def bounded_share(value: float | str, name: str, least: float, most: float) -> float:
     """Return a share between two others."""
     fraction = share(value, name)
     if not least <= fraction <= most:
-        raise WrongUse(
+        raise SpecError(
             f"{name}: expected a share from {100 * least:g}% to {100 * most:g}%, as in 80%; got {shown(value)}"
         )
     return fraction
@@ -186,7 +174,7 @@ def utilization(value: float | str | None, name: str) -> float | None:
         return None
     fraction = _fraction(plain(value, name), name)
     if not 0 < fraction <= 1:
-        raise WrongUse(f"{name}: must be above 0 and at most 1, as in 0.9 or 90%, got {shown(value)}")
+        raise SpecError(f"{name}: must be above 0 and at most 1, as in 0.9 or 90%, got {shown(value)}")
     return fraction
 
 
@@ -194,7 +182,7 @@ def number(value: float | str, name: str, least: float, most: float) -> float:
     """Return a plain number within bounds."""
     figure = parse(value, "1", name)
     if not least <= figure <= most:
-        raise WrongUse(f"{name}: must be from {least:g} to {most:g}, got {shown(value)}")
+        raise SpecError(f"{name}: must be from {least:g} to {most:g}, got {shown(value)}")
     return figure
 
 
@@ -216,10 +204,10 @@ def _volume(value: float | str, name: str, unit: str, example: str) -> float:
     text = plain(value, name)
     volume = parse(text, f"queries{unit}", name)
     if volume < 0:
-        raise WrongUse(f"{name}: must be above zero, as in {example}{unit}, got {shown(text)}")
+        raise SpecError(f"{name}: must be above zero, as in {example}{unit}, got {shown(text)}")
     if not FEWEST <= volume < MOST:
         beyond = f"no service gets {MOST:g}" if volume >= MOST else f"{FEWEST:g} is the least"
-        raise WrongUse(f"{name}: {beyond}; write a number as in {example}, got {shown(text)}")
+        raise SpecError(f"{name}: {beyond}; write a number as in {example}, got {shown(text)}")
     return volume
 
 
@@ -232,10 +220,10 @@ def price(value: float | str | None, name: str = "price") -> float | None:
     unit = {"hr": "h", "hour": "h", "": "h"}.get(per.strip(), per.strip())
     number = number.strip().removeprefix("USD").removesuffix("USD").strip()
     if not re.fullmatch(r"[-+\d.,eE_ ]+", number):
-        raise WrongUse(f"{name}: expected USD per GPU-hour, as in 2.49/h, got {shown(text)}; convert other currencies")
+        raise SpecError(f"{name}: expected USD per GPU-hour, as in 2.49/h, got {shown(text)}; convert other currencies")
     rate = parse(f"{number} USD/{unit}", "USD/s", name)
     if not 0 < rate < MOST / HOUR:
-        raise WrongUse(f"{name}: must be above zero, as in 2.49/h, got {shown(text)}")
+        raise SpecError(f"{name}: must be above zero, as in 2.49/h, got {shown(text)}")
     return rate
 
 
@@ -246,7 +234,7 @@ def day(value: str | None, name: str = "on") -> str:
     try:
         return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError):
-        raise WrongUse(f"{name}: expected a date such as 2026-11-23, got {shown(value)}") from None
+        raise SpecError(f"{name}: expected a date such as 2026-11-23, got {shown(value)}") from None
 
 
 def instant(value: str | None, name: str) -> float:
@@ -259,7 +247,9 @@ def instant(value: str | None, name: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise WrongUse(f"{name}: expected now, now-2h or a time such as 2026-11-29T10:00, got {shown(value)}") from None
+        raise SpecError(
+            f"{name}: expected now, now-2h or a time such as 2026-11-29T10:00, got {shown(value)}"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -269,7 +259,7 @@ def several(value: str | Iterable[str], name: str) -> tuple[str, ...]:
         return (value,)
     items = tuple(value) if isinstance(value, Iterable) else (value,)
     if wrong := [one for one in items if not isinstance(one, str)]:
-        raise WrongUse(f"{name}: expected text or several texts, got {shown(wrong[0])}")
+        raise SpecError(f"{name}: expected text or several texts, got {shown(wrong[0])}")
     return items
 
 
@@ -281,22 +271,14 @@ def settings(value: str | Iterable[str] | Mapping[str, object], name: str = "set
     for setting in several(value, name):
         column, sign, entry = setting.partition("=")
         if not sign or not column.strip():
-            raise WrongUse(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(setting)}")
+            raise SpecError(f"{name}: expected COLUMN=VALUE, as in 'gpu=h100', got {shown(setting)}")
         columns[column.strip()] = entry.strip()
     return columns
 
 
 def technique_names(value: str | Iterable[str], usual: Iterable[str], name: str = "techniques") -> tuple[str, ...]:
     """Return techniques in their one spelling, each once; the usual ones where none was given."""
-    return tuple(dict.fromkeys(technique(one) for one in several(value, name) or usual))
-
-
-def technique(value: str) -> str:
-    """Return a technique in its one spelling; one that cannot be written so is wrong use."""
-    try:
-        return spelling.canonical(value)
-    except Incompatible as refusal:
-        raise WrongUse(str(refusal)) from None
+    return tuple(dict.fromkeys(spelling.canonical(one) for one in several(value, name) or usual))
 
 
 def size(value: float | str, name: str) -> float:
@@ -304,7 +286,7 @@ def size(value: float | str, name: str) -> float:
     text = plain(value, name)
     amount = parse(text if text[-1:].isalpha() else f"{text} B", "B", name)
     if amount <= 0:
-        raise WrongUse(f"{name}: must be above zero, as in 20GiB, got {shown(text)}")
+        raise SpecError(f"{name}: must be above zero, as in 20GiB, got {shown(text)}")
     return amount
 
 
@@ -313,7 +295,7 @@ def layer_counts(value: str | Sequence[int], name: str) -> tuple[int, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(count(one, name, 1, MOST_GPUS) for one in value)
     if not isinstance(value, str) or (value and not re.fullmatch(r"\d+(,\d+)*", value)):
-        raise WrongUse(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
+        raise SpecError(f"{name}: expected the layers of each stage, as in 16,32, got {shown(value)}")
     return tuple(count(int(one), name, 1, MOST_GPUS) for one in value.split(",") if one)
 
 

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from kvplan.api.values import several
-from kvplan.errors import WrongUse, meant, shown
+from kvplan.errors import SpecError, meant, shown
 
 #: questions that one table asks at most
 MOST = 64
@@ -27,10 +27,10 @@ def axes_of(vary: Axes, call: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     for name, options in axes.items():
         if not options or any(value is None for value in options):
-            raise WrongUse(f"vary: {name}: expected values, as in {name}=1,2")
+            raise SpecError(f"vary: {name}: expected values, as in {name}=1,2")
     combinations = [dict(zip(axes, chosen, strict=True)) for chosen in product(*axes.values())]
     if len(combinations) > MOST:
-        raise WrongUse(f"vary: {len(combinations):,} combinations are more than {MOST}; give fewer values")
+        raise SpecError(f"vary: {len(combinations):,} combinations are more than {MOST}; give fewer values")
     return combinations
 
 
@@ -42,7 +42,7 @@ def pairs(vary: Axes) -> list[tuple[str, list[Any]]]:
     for text in several(vary, "vary"):
         name, sign, rest = text.partition("=")
         if not sign or not rest.strip():
-            raise WrongUse(f"vary: write name=a,b, as in load=1,3,10, got {shown(text)}")
+            raise SpecError(f"vary: write name=a,b, as in load=1,3,10, got {shown(text)}")
         axes.append((name, [number(value.strip()) for value in rest.split(",") if value.strip()]))
     return axes
 
@@ -68,7 +68,7 @@ def named(word: str, call: Mapping[str, Any]) -> str:
     if name not in call or name in FIXED:
         known = sorted(set(call) - set(FIXED))
         instead = meant(plain, known) or f"; write one of {', '.join(known)}"
-        raise WrongUse(f"vary: {shown(word)} cannot be varied{instead}")
+        raise SpecError(f"vary: {shown(word)} cannot be varied{instead}")
     return name
 
 

@@ -87,7 +87,7 @@ def watch(
         labels = values.settings(select, "select")
         place, begin, end = endpoint(prometheus), values.instant(since, "since"), values.instant(until, "until")
         if since is None or end - begin < length:
-            raise WrongUse("since, until: name a range of at least one window, as in since=now-2h")
+            raise SpecError("since, until: name a range of at least one window, as in since=now-2h")
         return ranged(place, labels, begin, end, length, given, profile.name, named, told or silent)
     if since or until or select:
         raise WrongUse("since, until, select: are of a Prometheus server; give prometheus=http://localhost:9090")
@@ -195,10 +195,10 @@ def moment(at: float) -> str:
 def said(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return what the user says of a server; raise SpecError for what cannot be said, or not be read."""
     if unknown := [column for column in given if column not in SETTABLE]:
-        raise WrongUse(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
+        raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
     tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False)
     if isinstance(tried, Refused):
-        raise WrongUse(f"settings: {tried.reason}")
+        raise SpecError(f"settings: {tried.reason}")
     return given
 
 

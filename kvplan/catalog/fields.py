@@ -13,7 +13,7 @@ from typing import Any
 from kvplan.catalog.files import Document, read_text, read_yaml
 from kvplan.catalog.lookup import as_path, resolve
 from kvplan.catalog.shelves import document
-from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, WrongUse, meant, shown, typed
+from kvplan.errors import ECHOED, KvplanError, SpecError, UnknownName, meant, shown
 from kvplan.specs.source import KINDS, Source
 from kvplan.units import parse, written
 
@@ -113,8 +113,7 @@ def named(read: Any, word: str, location: str) -> Any:
         return read(word)
     except KvplanError as refusal:
         message = str(refusal)
-        whole = message if message.startswith(location) else f"{location}: {message}"
-        raise (WrongUse if typed(refusal) and location.isidentifier() else SpecError)(whole) from None
+        raise SpecError(message if message.startswith(location) else f"{location}: {message}") from None
 
 
 # -- numbers --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kvplan.catalog.files import Document, path_of, read_json, read_text, write_whole
-from kvplan.errors import SpecError, WrongUse, shown
+from kvplan.errors import SpecError, shown
 from kvplan.planning.compare import PLAN, QUESTION, Quantity, at
 
 #: the schema of documents that can be compared
@@ -22,7 +22,7 @@ def plan_path(word: str) -> Path:
     """Return the file a recommendation is kept in; raise WrongUse for one that is not JSON by its name."""
     path = path_of(word)
     if path.suffix != ".json":
-        raise WrongUse(f"save: {word}: write a file name that ends with .json, as in plan.json")
+        raise SpecError(f"save: {word}: write a file name that ends with .json, as in plan.json")
     return path
 
 

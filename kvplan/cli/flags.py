@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kvplan.errors import KvplanError, WrongUse, shown, typed
+from kvplan.errors import KvplanError, WrongUse, shown
 
 
 @cache
@@ -44,9 +44,9 @@ def refused(text: str, command: click.Command) -> str:
 
 
 def reworded(refusal: KvplanError, command: click.Command | None, words: Sequence[str] = ()) -> KvplanError:
-    """Return a refusal as this command's flags say it: wrong use where it is about the `words` that were typed."""
+    """Return a refusal as this command's flags say it, with the `words` that were typed; wrong use stays wrong use."""
     said = apart(refused(str(refusal), command) if command else str(refusal), words, command)
-    return WrongUse(said) if typed(refusal) else KvplanError(said)
+    return WrongUse(said) if isinstance(refusal, WrongUse) else KvplanError(said)
 
 
 #: a comma between names: one before a figure is part of a name, as in streaming:4,64

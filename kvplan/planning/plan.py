@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.errors import WrongUse, meant, shown
+from kvplan.errors import SpecError, meant, shown
 from kvplan.kv import spelling
 from kvplan.kv.replica import Parallel
 from kvplan.planning.configurations import Configuration, Pair, cached_tokens
@@ -110,7 +110,7 @@ def rank(objective: str, least: float = 0.0) -> Any:
     }
     if objective not in keys:
         instead = meant(objective, OBJECTIVES)
-        raise WrongUse(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}{instead}")
+        raise SpecError(f"objective: write one of {', '.join(OBJECTIVES)}, got {shown(objective)}{instead}")
     first: Any = keys[objective]
 
     def key(p: Plan) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kvplan.errors import WrongUse
+from kvplan.errors import SpecError
 from kvplan.kv.budget import Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import median_offer, upper_end
@@ -33,10 +33,10 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.context < 2:
-            raise WrongUse("context: must be at least 2 tokens, one in and one out")
+            raise SpecError("context: must be at least 2 tokens, one in and one out")
         if self.output >= self.context:
             left = f"{self.output:,} tokens leave no prompt in a context of {self.context:,}"
-            raise WrongUse(f"output: {left}; ask for fewer")
+            raise SpecError(f"output: {left}; ask for fewer")
 
     @property
     def prompt(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
 
-from kvplan.errors import WrongUse
+from kvplan.errors import SpecError
 from kvplan.kv import spelling
 from kvplan.kv.budget import Draft
 from kvplan.kv.drafts import written_in
@@ -44,10 +44,10 @@ def speculation(accepted: float, draft: float, drafted: int | None) -> Speculati
     k drafted tokens give (1 - a^(k+1)) / (1 - a) a step. Source: Leviathan, Kalman and Matias, arXiv:2211.17192, eq. 1.
     """
     if accepted < 1:
-        raise WrongUse(f"speculative: tokens accepted a step, at least 1 (as in 1.6), got {accepted:g}")
+        raise SpecError(f"speculative: tokens accepted a step, at least 1 (as in 1.6), got {accepted:g}")
     if drafted is None:
         if accepted * (1 - ACCEPTANCE) >= 1:
-            raise WrongUse(
+            raise SpecError(
                 f"speculative: {accepted:g} tokens a step take more than {ACCEPTANCE:.0%} of the drafted ones; "
                 "say how many are drafted, as in draft_tokens=8"
             )
@@ -55,7 +55,7 @@ def speculation(accepted: float, draft: float, drafted: int | None) -> Speculati
         while (1 - ACCEPTANCE ** (drafted + 1)) / (1 - ACCEPTANCE) < accepted - 1e-12:
             drafted += 1
     if accepted > drafted + 1:
-        raise WrongUse(f"speculative: {drafted} drafted tokens give at most {drafted + 1} a step, not {accepted:g}")
+        raise SpecError(f"speculative: {drafted} drafted tokens give at most {drafted + 1} a step, not {accepted:g}")
     return Speculation(accepted=accepted, draft=draft, drafted=drafted)
 
 
