@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvplan.catalog import schemas
-from kvplan.errors import SpecError, UnknownName, WrongUse, alike, shown
+from kvplan.errors import KvplanError, SpecError, UnknownName, alike, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def schema(kind: str | None = None, *, answer: str | None = None) -> Schema:
 WRITTEN = {"plan": "recommend"}
 
 
-def no_kind(word: str, answers: tuple[str, ...]) -> WrongUse | UnknownName:
+def no_kind(word: str, answers: tuple[str, ...]) -> KvplanError:
     """Return the refusal of a kind of file that is none: what is near may also be a command's document."""
     documents = {**{name: name for name in answers}, **WRITTEN}
     near = next(iter(alike(word, (*schemas.KINDS, *documents), 1)), "")
@@ -48,7 +48,7 @@ def no_kind(word: str, answers: tuple[str, ...]) -> WrongUse | UnknownName:
         return UnknownName("kind of file", word, schemas.KINDS, f"known: {', '.join(schemas.KINDS)}")
     meant = "" if near == word.lower() else f"did you mean {near!r}? "
     whose = f"{'a plan' if near == 'plan' else 'it'} is the document of {documents[near]}, answer={documents[near]}"
-    return WrongUse(f"no kind of file that you write is named {shown(word)}; {meant}{whose}")
+    return SpecError(f"no kind of file that you write is named {shown(word)}; {meant}{whose}")
 
 
 def singular(kind: str) -> str:
