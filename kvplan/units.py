@@ -63,7 +63,7 @@ DIMENSIONS = {
     "USD/token": "a price such as '0.88 USD/Mtok' (per million tokens)",
     "queries": "a number of queries such as '40,000', '40k' or '1.2M'",
     "queries/s": "a number of requests a second such as '2.5/s'",
-    "queries/day": "a number of queries a day such as '40,000', '40k' or '1.2M'",
+    "queries/day": "a number of queries such as '40,000', '40k' or '1.2M'",
     "share": "a share such as '5%' or '0.05'",
     "1": "a plain number",
 }

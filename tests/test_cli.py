@@ -286,7 +286,7 @@ def test_names_joined_by_commas_are_told_how_to_write_several(run, words: str, s
     [
         ("load … --rate -4/s", "--rate: must be above zero, as in 2.5/s, got '-4/s'"),
         ("load … --rate four", "--rate: expected a number of requests a second such"),
-        ("recommend … --queries-per-day many", "expected a number of queries a day such as '40,000'"),
+        ("recommend … --queries-per-day many", "expected a number of queries such as '40,000'"),
         ("recommend … --confidence high", "--confidence: expected a share such as '5%' or '0.05'"),
         ("memory … --gpu-memory-utilization most", "expected a share such as '5%' or '0.05', got 'most'"),
         ("export vllm none.json --port http", "is not a valid integer"),
@@ -373,7 +373,7 @@ def test_an_argument_that_is_missing_is_named(run) -> None:
         (
             "rec.html",
             "<!doctype html>\n<p>hello, world\n",
-            "rec.html: is no table of measured rows; give a CSV",
+            "rec.html: line 1: missing columns of measured rows; give a CSV",
         ),
         ("note.txt", "hello world\n", "or the result file (.json) of a benchmark tool"),
         (

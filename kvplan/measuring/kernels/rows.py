@@ -59,7 +59,7 @@ def _kind(columns: list[str], stated: str | None, name: str) -> Kind:
     if not fitting:
         near = max(KINDS.values(), key=lambda k: len({*k.sizes, *k.texts} & set(columns)))
         if not {*near.sizes, *near.texts, *COMMON} & set(columns):
-            raise SpecError(f"{name}: is no table of measured rows; {WANTED}")
+            raise SpecError(f"{name}: line 1: missing columns of measured rows; {WANTED}")
         missing = sorted({*near.sizes, *near.texts} - set(columns))
         raise SpecError(
             f"{name}: line 1: missing column {shown(missing[0])}; taken for {near.name} rows, else write kind=NAME"
