@@ -194,6 +194,10 @@ def test_kimi_linear_counts_layers_from_one() -> None:
             4.5,
         ),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4.5),
+        ({"quant_method": "modelopt", "quant_algo": "MXFP8"}, 8.25),
+        ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4_AWQ"}}, 4.5),
+        ({"quant_method": "fp_quant", "forward_dtype": "mxfp4"}, 4.25),
+        ({"quant_method": "higgs", "bits": 4, "group_size": 256}, 4 + 16 / 256),
         ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, 8),
     ],
 )
@@ -201,6 +205,16 @@ def test_quantised_checkpoints(block: dict, bits: float) -> None:
     how = read(LLAMA, quantization_config=block).quantization
     assert how is not None and how.bits == pytest.approx(bits)
     assert how.kv_bits == (8 if "kv_cache_quant_algo" in block else None)
+
+
+def test_autoround_lists_modules_of_other_widths() -> None:
+    block = {"quant_method": "auto-round", "bits": 4, "group_size": 128}
+    listed = {"model.layers.0.mlp.down_proj": {"bits": 8}, "model.layers.1.mlp.down_proj": {"bits": 16}}
+    plain, mixed = (read(LLAMA, quantization_config=b) for b in (block, {**block, "extra_config": listed}))
+    one = next(w.parameters for _, w in plain.weights() if w.name == "mlp.down_proj")
+    width = 4 + 20 / 128
+    more = weights(mixed, None).total - weights(plain, None).total
+    assert more == pytest.approx(one * ((8 + 24 / 128 - width) + (16 - width)) / 8)
 
 
 def test_a_config_file_may_hold_a_bare_infinity(tmp_path, run) -> None:

@@ -1050,6 +1050,8 @@ def test_a_name_of_gguf_files_without_a_width_says_what_is_counted(name: str, bi
         ("unsloth/Qwen3-Coder-Next-GGUF:Q4_K_M", "qwen3-next-80b", "q4-k-m", 4.89),
         ("cyankiwi/Devstral-Small-2-24B-Instruct-2512-AWQ-4bit", "devstral-small-2-24b", "int4", 4.16),
         ("QuantTrio/GLM-4.6-AWQ", "glm-4.5", "int4", 4.16),
+        ("01-ai/Yi-34B-Chat-4bits", "yi-34b", "int4", 4.16),
+        ("01-ai/Yi-34B-Chat-8bits", "yi-34b", "int8", 8.125),
         ("lmstudio-community/Qwen3-30B-A3B-Instruct-2507-MLX-4bit", "qwen3-30b-a3b", "mlx", 4.5),
         ("mlx-community/Qwen3-235B-A22B-4bit-DWQ", "qwen3-235b-a22b", "mlx", 4.5),
         ("Intel/Qwen3-30B-A3B-Instruct-2507-int4-AutoRound", "qwen3-30b-a3b", "int4", 4.16),

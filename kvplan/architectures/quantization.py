@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-from kvplan.architectures.formats import FORMATS
+from kvplan.architectures.formats import FORMATS, UPLOADED
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Quantization, Weight
 
@@ -28,6 +28,9 @@ def read_quantization(config: Mapping[str, Any], place: str) -> Quantization | N
         raise SpecError(f"{place}: quantization_config must be an object, got {shown(block)}")
     if "quant_method" not in block and "bits" in block and "group_size" in block:
         return _mlx(block, place)
+    inner = block.get("quantization")
+    if isinstance(inner, Mapping) and "quant_algo" in inner:  # as modelopt writes it into hf_quant_config.json
+        block = {"quant_method": "modelopt", **inner}
     method = str(block.get("quant_method") or block.get("quant_type") or "").lower().removeprefix("intel/")
     algorithm = str(block.get("quant_algo") or "").lower()
     skip, overrides = _skipped(block, place), _overrides(block, method, place)
@@ -46,8 +49,10 @@ def read_quantization(config: Mapping[str, Any], place: str) -> Quantization | N
     if method in ("exl2", "exl3"):
         head = True
         overrides.append(("lm_head", _number(block, ("head_bits",), 6, place)))
+    named = f"has quant_method {shown(method)}, which kvplan cannot size" if method else "names no quant_method"
+    named += f" with quant_algo {shown(algorithm)}" if method.startswith("modelopt") and algorithm else ""
     problem = (
-        f"{place}: quantization_config has quant_method {shown(method)}, which kvplan cannot size; "
+        f"{place}: quantization_config {named}; "
         f"say how weights are stored with weights={', '.join(f.name for f in FORMATS.values() if f.quantization)}"
     )
     return Quantization(
@@ -204,6 +209,9 @@ def _overrides(block: Mapping[str, Any], method: str, place: str) -> list[tuple[
             pairs += [(checked_pattern(str(t), place), bits) for t in targets] if isinstance(targets, list) else []
     if method == "quark":
         pairs += _quark(block, place)[1]
+    extra = block.get("extra_config")
+    if isinstance(extra, Mapping) and method in ("auto-round", "autoround"):
+        pairs += _listed(extra, lambda change: _rounded(change, block, place), place)
     dynamic = block.get("dynamic")
     for rule, change in dynamic.items() if isinstance(dynamic, Mapping) and method.startswith("gptq") else ():
         if isinstance(change, Mapping) and not str(rule).startswith("-:"):
@@ -211,6 +219,14 @@ def _overrides(block: Mapping[str, Any], method: str, place: str) -> list[tuple[
             size = change.get("group_size", block.get("group_size", 128))
             pairs.append((checked_pattern(f"re:{str(rule).removeprefix('+:')}", place), grouped(bits, size, 16 + bits)))
     return pairs
+
+
+def _rounded(change: object, block: Mapping[str, Any], place: str) -> float | None:
+    """Return bits per element of a module that AutoRound lists in its extra_config, 16 where it is left alone."""
+    if not isinstance(change, Mapping):
+        return None
+    bits = _number(change, ("bits",), _number(block, ("bits",), 4, place), place)
+    return 16.0 if bits >= 16 else grouped(bits, change.get("group_size", block.get("group_size", 128)), 16 + bits)
 
 
 def _group_bits(weights: Mapping[str, Any], place: str) -> float:
@@ -253,6 +269,10 @@ def _bits(block: Mapping[str, Any], method: str, place: str) -> float | None:
     if method.startswith("modelopt") or block.get("quant_algo"):
         named = str(block.get("quant_algo", "")).upper()
         return MODELOPT.get(named, FORMATS["nvfp4"].bits if "fp4" in method else None)
+    if method == "fp_quant":
+        return FORMATS.get(str(block.get("forward_dtype", "nvfp4")).lower(), FORMATS["nvfp4"]).bits
+    if method == "higgs":
+        return grouped(_number(block, ("bits",), 4, place), block.get("group_size", 256), 16)
     named = str(block.get("quant_type", block.get("weights", ""))).lower()
     by_method = {"mxfp4": FORMATS["mxfp4"].bits, "eetq": 8.0, "bitnet": 2.0}
     return by_method.get(method, _by_name(named) if method in ("torchao", "quanto") else None)
@@ -275,6 +295,16 @@ MODELOPT = {
     "NVFP4": FORMATS["nvfp4"].bits,
     "W4A16_AWQ": FORMATS["int4"].bits,
     "W4A8_AWQ": FORMATS["int4"].bits,
+    "INT4_AWQ": FORMATS["int4"].bits,
+    "NVFP4_AWQ": FORMATS["nvfp4"].bits,
+    "W4A16_NVFP4": FORMATS["nvfp4"].bits,
+    "W4A8_NVFP4_FP8": FORMATS["nvfp4"].bits,
+    "MXFP4": FORMATS["mxfp4"].bits,
+    "W4A8_MXFP4_FP8": FORMATS["mxfp4"].bits,
+    "MXFP8": UPLOADED["mxfp8"].bits,
+    "FP8_PER_CHANNEL_PER_TOKEN": 8.0,
+    "W8A8_SQ_PER_CHANNEL": 8.0,
+    "W8A16": 8.0,
     "MIXED_PRECISION": 8.0,
 }
 

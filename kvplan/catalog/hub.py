@@ -38,13 +38,13 @@ _ENDINGS: tuple[tuple[re.Pattern[str], WeightFormat], ...] = tuple(
         (r"mxfp4(?:-(?:moe|a16))?|w-mxfp4-a-fp8", "mxfp4"),
         (r"(?:w8a8-)?fp8(?:-(?:dynamic|static|block|tensorwise|kv|w8a8|e4m3))*", "fp8"),
         (
-            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bit",
+            r"(?:quantized[-.])?(?:gptq-)?w8a16|(?:gptq|awq)(?:-pro)?-(?:8bit|int8)|int8|8bits?",
             "int8",
         ),
         (r"(?:quantized[-.])?w8a8", "w8a8"),
         (
             r"(?:quantized[-.])?(?:gptq-|awq-)?w4a16(?:-g(?:32|64|128))?|(?:awq|gptq)(?:-pro)?(?:-(?:4bit|4b|int4|marlin)(?:-(?:32|64|128)g)?)?|"
-            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bit",
+            r"(?:auto-?round(?:-gptq|-awq)?-)?int4(?:-(?:a?sym|inc|auto-?round|awq|gptq|mixed(?:-auto-?round)?))*|auto-?round|4bits?",
             "int4",
         ),
         *((rf"(?:gguf-|ud-)?{name.replace('-', '[-_]')}(?:[-.]gguf)?", name) for name in GGUF),
