@@ -254,3 +254,12 @@ def test_a_mistyped_command_is_told_the_nearest_right_one(run) -> None:
         found = run(typed)
         assert found.code == 2 and f"did you mean '{meant}'?" in found.err and found.err.count("\n") == 1
     assert "did you mean" not in run("zzzzzz").err
+
+
+@pytest.mark.parametrize(("technique", "held", "said"), [("h2o:20%", 3, True), ("streaming:4,4096", 108, False)])
+def test_memory_says_why_evicted_tokens_leave_no_room(run, technique: str, held: int, said: bool) -> None:
+    """34.2 GiB hold 3 sequences of 2.0 GiB a GPU: those that heads evict by themselves keep their blocks."""
+    text = " ".join(
+        run("memory", "-m", "llama3.1-70b", "-c", "128k", "-g", "h100", "--tp", "4", "-t", technique).out.split()
+    )
+    assert f": {held} sequences of 128k" in text and ("frees no block" in text) == said
