@@ -405,3 +405,12 @@ def test_ctrl_c_is_one_line(monkeypatch, run) -> None:
     monkeypatch.setattr(kvplan.api.simulate, "simulate", stopped)
     found = run("simulate", *NEEDED["simulate"].split(), "--find-replicas", "--ttft", "1s")
     assert (found.code, found.out, found.err) == (130, "", "kvplan: ended by Ctrl-C\n")
+
+
+@pytest.mark.parametrize(("technique", "held", "said"), [("h2o:20%", 3, True), ("streaming:4,4096", 108, False)])
+def test_memory_says_why_evicted_tokens_leave_no_room(run, technique: str, held: int, said: bool) -> None:
+    """34.2 GiB hold 3 sequences of 2.0 GiB a GPU: those that heads evict by themselves keep their blocks."""
+    text = " ".join(
+        run("memory", "-m", "llama3.1-70b", "-c", "128k", "-g", "h100", "--tp", "4", "-t", technique).out.split()
+    )
+    assert f": {held} sequences of 128k" in text and ("frees no block" in text) == said

@@ -134,6 +134,20 @@ def test_a_command_is_folded_for_a_shell() -> None:
     assert tuple(shlex.split("\n".join(lines).replace("\\\n", ""))) == argv
 
 
+def test_a_value_too_wide_for_a_line_stands_below_its_option() -> None:
+    argv = (
+        "vllm",
+        "serve",
+        "m",
+        "--config",
+        '{"method":"eagle3","model":"EAGLE3-HEAD","num_speculative_tokens":5}',
+        "--x",
+    )
+    lines = list(folded(argv))
+    assert max(map(len, lines)) < 78 and all(line.endswith(" \\") for line in lines[:-1])
+    assert tuple(shlex.split("\n".join(lines).replace("\\\n", ""))) == argv
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_reports_and_documents_hold_the_command(run, engine: str) -> None:
     ask = (

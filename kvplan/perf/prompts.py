@@ -5,7 +5,7 @@ works on floats and on arrays of one shape; classes stand side by side in tuples
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -21,7 +21,6 @@ from kvplan.perf.operators import (
     forward,
     larger,
     smaller,
-    taken,
 )
 from kvplan.perf.operators import attention as attention_of
 from kvplan.perf.serving import Load, PromptTimes, Steps, company
@@ -139,13 +138,6 @@ class PromptSteps:
     mixed: tuple[Amount, ...]  #: by size, beside the batch that decodes [s]
     alone: tuple[Amount, ...]  #: by size, by themselves [s]
     attention: tuple[Amount, ...]  #: of a whole prompt, by class [s]
-
-    def taken(self, rows: Any) -> "PromptSteps":
-        """Return those of some rows, where times are arrays."""
-        several = {
-            name: tuple(taken(times, rows) for times in getattr(self, name)) for name in ("mixed", "alone", "attention")
-        }
-        return replace(self, decode=taken(self.decode, rows), **several)
 
 
 @dataclass(frozen=True, kw_only=True)

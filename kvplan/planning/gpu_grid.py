@@ -90,40 +90,28 @@ class GpuGrid:
         return tuple(g.steps(self.site.calibration, self.grid.batch[g.rows]) for g in self.grid.groups)
 
     @cached_property
-    def able(self) -> Array:
-        """Which configurations fit at some load; all of them where none does."""
-        some = self.fits.any(axis=1)
-        return some | ~some.any()
-
-    @cached_property
     def ideal(self) -> Served:
         """Means of full replicas from whose caches no prefix was evicted."""
         return self.full(np.ones(self.grid.requests.shape))
 
     def full(self, kept: Array) -> Served:
-        """Return the means of replicas that run `requests` requests; those of an offline load always do.
-
-        Of configurations that are `able`, not a number for the others.
-        """
-        whole = {f.name: np.full(self.grid.requests.shape, np.nan) for f in fields(Served)}
+        """Return the means of replicas that run `requests` requests; those of an offline load always do."""
+        whole = {f.name: np.zeros(self.grid.requests.shape) for f in fields(Served)}
         for group, steps in zip(self.grid.groups, self.steps, strict=True):
-            some = np.flatnonzero(self.able[group.rows])
-            if some.size:
-                rows = group.rows[some]
-                served = self.group_full(group, steps.taken(some), rows, kept[rows])
-                for name, values in whole.items():
-                    values[rows] = getattr(served, name)
+            served = self.group_full(group, steps, kept[group.rows])
+            for name, values in whole.items():
+                values[group.rows] = getattr(served, name)
         return Served(**whole)
 
-    def group_full(self, group: AlikePrompts, steps: PromptSteps, rows: Array, kept: Array) -> Served:
-        """Return the means of some of a group's replicas that run `requests` requests; `rows` are those of the grid."""
-        c, batch = self.site.calibration, self.batch[rows]
+    def group_full(self, group: AlikePrompts, steps: PromptSteps, kept: Array) -> Served:
+        """Return the means of a group's replicas that run `requests` requests."""
+        c, batch = self.site.calibration, self.batch[group.rows]
         opened = 0.0 if self.demand.workload.offline else 1.0
         load = Load(
             prompt=1.0, output=self.demand.output, batch=batch, offered=batch, open=opened,
             short=self.demand.workload.output.short,
         )  # fmt: skip
-        steps = stopped(steps, self.part[rows])
+        steps = stopped(steps, self.part[group.rows])
         m = mixture(self.classes(group, kept), steps, c, load)
         return serve_open(load, steps, c, m) if opened else serve(load, slim(steps), c, m.times)
 

@@ -37,10 +37,13 @@ def alone(r: Recommendation) -> Iterator[str]:
 
 
 def folded(argv: Sequence[str]) -> Iterator[str]:
-    """Yield a command in lines that a shell takes as one, each fit for a narrow terminal, options with their values."""
+    """Yield a command in lines that a shell takes as one, each fit for a narrow terminal.
+
+    Options stand with their values, but before one that would not fit beside its option.
+    """
     units: list[str] = []
     for word in map(quote, argv):
-        if units and not word.startswith("-"):
+        if units and not word.startswith("-") and len(units[-1]) + len(word) + 3 <= WIDE:
             units[-1] += f" {word}"
         else:
             units.append(word)

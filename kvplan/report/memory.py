@@ -109,7 +109,11 @@ def capacity(m: Memory, b: Budget) -> str:
     if b.kv_cache <= 0:
         return "No memory is left for the KV cache."
     sequences = show_count(m.sequences or 0, "sequence")
-    return f"The KV cache holds {b.kv_tokens:,} tokens: {sequences} of {show_tokens(m.ask.context)}."
+    unfreed = any(g.keep.per_head for g in m.layout.groups) and not m.deployment.compacts
+    kept = (
+        " A stock engine frees no block of tokens that heads evict by themselves: a sequence keeps the blocks of all."
+    )
+    return f"The KV cache holds {b.kv_tokens:,} tokens: {sequences} of {show_tokens(m.ask.context)}.{kept * unfreed}"
 
 
 def layers(m: Memory) -> list[Layers]:
