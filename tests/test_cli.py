@@ -250,7 +250,14 @@ def typed_values() -> list[tuple[str, str]]:
 def test_a_value_that_is_none_is_one_line_in_every_command(run, command: str, flag: str) -> None:
     """Before anything is asked: 2 for an option whose help names the numbers or words it takes, 1 for any other."""
     option = next(o for o in import_module(module_of(command)).command.params if flag in o.opts)
-    kinds = (click.Choice, click.IntRange, click.FloatRange, type(click.INT), type(click.FLOAT), click.types.FuncParamType)
+    kinds = (
+        click.Choice,
+        click.IntRange,
+        click.FloatRange,
+        type(click.INT),
+        type(click.FLOAT),
+        click.types.FuncParamType,
+    )
     found = run(command, *NEEDED[command].split(), flag, "%wrong")
     assert (found.code, found.out, found.err.count("\n")) == (2 if isinstance(option.type, kinds) else 1, "", 1), found
     assert found.err.startswith("kvplan")

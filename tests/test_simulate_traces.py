@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from kvplan.errors import SpecError
 from kvplan.perf.simulate.arrivals import POISSON, Gaps, drawn, sampler, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import extent, hastened, multiplied
+from kvplan.report.simulate_headline import alone
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,1\n"
@@ -323,3 +325,12 @@ def test_results_of_aiperf_are_put_in_the_order_of_arrival(tmp_path: Path) -> No
     file = tmp_path / "aiperf.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in (late, early)))
     assert [one.at for one in arrivals(str(file))] == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(("less", "said"), [(-0.02, True), (-0.8, False), (None, True)])
+def test_replicas_that_idle_between_bursts_help_where_one_less_is_far_too_late(less: float | None, said: bool) -> None:
+    """Azure's code trace: 3 replicas break a limit of 30 ms with 54.4, 4 keep it with 28.4 and are mostly idle."""
+    few = None if less is None else SimpleNamespace(margin=less)
+    search = SimpleNamespace(tried=((1, -3.0), (2, -1.5), (4, 0.05)), less=few)
+    found = SimpleNamespace(search=search, outcome=SimpleNamespace(replicas=4, margin=0.05, busy=0.1))
+    assert alone(found) is said

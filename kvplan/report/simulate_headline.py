@@ -92,10 +92,13 @@ def nearest(o: Replayed) -> str:
 
 
 def alone(s: Simulated) -> bool:
-    """Return whether lone requests nearly take a limit: replicas are idle, or half as many are hardly too late."""
+    """Return whether lone requests nearly take a limit: half as many replicas are hardly late, or one less of idle."""
     o = s.outcome
-    half = max((margin for n, margin in s.search.tried if 2 * n <= o.replicas), default=-1.0) if s.search else -1.0
-    return o.replicas >= MANY and o.margin < NEAR and (o.busy < IDLE or half > -NEAR)
+    if s.search is None or o.replicas < MANY or o.margin >= NEAR:
+        return False
+    half = max((margin for n, margin in s.search.tried if 2 * n <= o.replicas), default=-1.0)
+    less = s.search.less.margin if s.search.less else o.margin
+    return half > -NEAR or (o.busy < IDLE and less > -NEAR)
 
 
 def longest(o: Replayed) -> str:
