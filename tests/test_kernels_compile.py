@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -130,6 +131,17 @@ def check(capability: int, answers: list[dict[str, Any]]) -> None:
     assert set(refused) == too_wide | no_fp8
     assert bool(no_fp8) == (capability < 89)
     assert all("shared memory" in why if name in too_wide else "sm_89" in why for name, why in refused.items())
+
+
+def test_a_change_of_any_kernel_compiles_all_of_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest()
+    shutil.copytree(folder_of_kernels(), tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(f"{__name__}.folder_of_kernels", lambda: tmp_path / "kernels")
+    assert digest() == before
+    for name, same in (("reference.py", True), ("tiles.py", False), ("h2o.py", False)):
+        last, path = digest(), tmp_path / "kernels" / name
+        path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+        assert (digest() == last) == same, name
 
 
 @pytest.mark.slow
