@@ -38,7 +38,7 @@ COMPARED = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!="
 #: reports that take seconds, while others execute the same lines
 SLOW = {"audit", "calibrate-kernels", "calibrate-kernels-check", "calibrate-servers", "load-disaggregated"}
 #: seconds after which a mutant is taken to run for ever: of a report, and of processor time of the tests
-PATIENCE, ENDLESS = 300, 1800
+PATIENCE, ENDLESS = 300, 600
 #: how pytest ends where all tests of the files are slow ones
 NOTHING_COLLECTED = 5
 #: a number as a format writes it

@@ -1,13 +1,20 @@
 """Every kernel compiled, with no GPU, for the GPUs there are: shared memory as predicted and within limits, no spills.
 
-What was compiled before is kept in pytest's cache folder.
+What compiles follows from the kernels, Triton's release and the processor alone. So what came out is kept in
+`golden/kernels` under a digest of these: while it holds, one family a generation is compiled and must come out the
+same; once it does not, every kernel is. `pytest tests/test_kernels_compile.py --update-golden` compiles all of them and
+writes the files anew. Binaries are kept in pytest's cache folder besides.
 """
 
 import ast
+import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,8 @@ from kvplan.kernels.tiles import SHARED, TABLE, Shape, amd, nvidia, shared, tile
 
 import kvplan
 
+#: what every kernel compiled to, a file a generation
+KEPT = Path(__file__).parent / "golden" / "kernels"
 #: kernels whose tiles of keys and values must arrive by 16-byte asynchronous copies
 PIPELINED = {
     "decode_split_kernel",
@@ -33,6 +42,10 @@ PIPELINED = {
 }
 #: compiled in one process each: those of a generation share what comes before assembly. `xdist` deals these out
 GENERATIONS = ((80, 86, 89), (90,), (100,))
+#: a family that is compiled whatever is kept: it has pipelined loads, matrix products, and kernels without either
+ALWAYS = "decode"
+#: files of the kernels' folder that nothing is compiled from
+BESIDE = {"reference.py", "cases.py"}
 #: their second half starts at 40 or 20 bytes, where no 16 can be loaded at once
 NARROW = {"int8, D 80, 1 scale", "int4, D 80, 1 scale"}
 #: columns of tensor memory of a multiprocessor, from sm_100 on
@@ -55,13 +68,41 @@ def binaries(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path if cache is None else cache.mkdir("kvplan-triton")
 
 
+def folder_of_kernels() -> Path:
+    return next(Path(path) / "kernels" for path in kvplan.__path__ if (Path(path) / "kernels" / "tiles.py").is_file())
+
+
+def digest() -> str:
+    """Return a digest of all that decides what the kernels compile to."""
+    found = hashlib.sha256(f"{version('triton')} {platform.machine()}".encode())
+    for path in sorted(folder_of_kernels().glob("*.py")):
+        if path.name not in BESIDE:
+            found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def compiled(capabilities: tuple[int, ...], binaries: Path, *families: str) -> list[str]:
+    """Return what kernels compile to, a line of JSON a target and family."""
+    return in_triton(binaries, "-m", "kvplan.kernels.aot", ",".join(map(str, capabilities)), *families).splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("capabilities", GENERATIONS, ids=lambda some: "+".join(map(str, some)))
 def test_every_configuration_compiles_within_a_gpus_shared_memory(
-    capabilities: tuple[int, ...], binaries: Path
+    capabilities: tuple[int, ...], binaries: Path, request: pytest.FixtureRequest
 ) -> None:
-    lines = in_triton(binaries, "-m", "kvplan.kernels.aot", ",".join(map(str, capabilities))).splitlines()
+    path = KEPT / f"{'+'.join(map(str, capabilities))}.jsonl"
+    stamp, *lines = path.read_text("utf-8").splitlines() if path.is_file() else [""]
+    made_from = json.dumps({"made from": digest()})
+    if stamp != made_from or request.config.getoption("--update-golden"):
+        lines = compiled(capabilities, binaries)
+        if request.config.getoption("--update-golden"):
+            path.write_text("".join(f"{line}\n" for line in (made_from, *lines)), "utf-8")
     answers = [json.loads(line) for line in lines]
+    if stamp == made_from:
+        again = [json.loads(line) for line in compiled(capabilities, binaries, ALWAYS)]
+        kept = [answer for answer in answers if answer.get("family") == ALWAYS]
+        assert [answer for answer in again if "family" in answer] == kept
     for capability in capabilities:
         check(capability, [answer for answer in answers if answer["capability"] == capability])
 
@@ -90,6 +131,17 @@ def check(capability: int, answers: list[dict[str, Any]]) -> None:
     assert set(refused) == too_wide | no_fp8
     assert bool(no_fp8) == (capability < 89)
     assert all("shared memory" in why if name in too_wide else "sm_89" in why for name, why in refused.items())
+
+
+def test_a_change_of_any_kernel_compiles_all_of_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest()
+    shutil.copytree(folder_of_kernels(), tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(f"{__name__}.folder_of_kernels", lambda: tmp_path / "kernels")
+    assert digest() == before
+    for name, same in (("reference.py", True), ("tiles.py", False), ("h2o.py", False)):
+        last, path = digest(), tmp_path / "kernels" / name
+        path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+        assert (digest() == last) == same, name
 
 
 @pytest.mark.slow
@@ -183,8 +235,7 @@ def test_what_a_gpu_can_compute_with_decides_its_fp8() -> None:
 
 def kernels() -> list[tuple[str, ast.FunctionDef]]:
     """Return every function of the kernels that Triton compiles, with its file."""
-    folder = next(Path(path) / "kernels" for path in kvplan.__path__ if (Path(path) / "kernels" / "tiles.py").is_file())
-    trees = {path.name: ast.parse(path.read_text("utf-8")) for path in folder.glob("*.py")}
+    trees = {path.name: ast.parse(path.read_text("utf-8")) for path in folder_of_kernels().glob("*.py")}
     found = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
     return [
         (name, node) for name, node in found

@@ -87,6 +87,13 @@ def test_a_lane_holds_as_many_requests_as_the_planner_says(technique: str) -> No
     assert m.plain == (technique in ("baseline", "fp8"))
 
 
+@pytest.mark.parametrize(("technique", "held"), [("snapkv:1024", 366), ("snapkv:25%", 204), ("streaming:4,4096", 108)])
+def test_what_a_prompt_takes_while_it_is_read_is_no_room_for_others(technique: str, held: int) -> None:
+    s = made(isl=8000, osl=200, technique=technique)
+    m = memory_of(s)
+    assert m.room // m.blocks(s.prompt, s.prompt + int(s.output)) == s.room == held
+
+
 def test_ranks_and_stages_share_a_replica_s_memory_and_sequences() -> None:
     ranks = made("deepseek-v3", "b200", "sglang", dp=8)
     assert ranks.ranks == 8
