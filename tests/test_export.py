@@ -396,9 +396,9 @@ def test_a_page_is_written_beside_what_can_be_run(run, saved: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("ask", "code", "said"),
     [
-        ("export vlm PLAN", 2, "did you mean 'vllm'"),
-        ("export llamacpp PLAN", 2, "no options of llama.cpp"),
-        ("export vllm PLAN --as kubernets", 2, "did you mean 'kubernetes'"),
+        ("export vlm PLAN", 1, "did you mean 'vllm'"),
+        ("export llamacpp PLAN", 1, "no options of llama.cpp"),
+        ("export vllm PLAN --as kubernets", 1, "did you mean 'kubernetes'"),
         ("export guidellm PLAN --as compose", 2, "--as: is for an engine's server, not for guidellm"),
         ("export vllm PLAN --requests 3", 2, "--requests: is for a tool that measures"),
         ("export aiperf PLAN --port 9000", 2, "--port: is for an engine's server, not for aiperf"),

@@ -568,12 +568,12 @@ def test_validate_needs_measured_columns(run, tmp_path) -> None:
 def test_a_profile_of_kernels_is_none_of_servers(run, tmp_path, word) -> None:
     source = write(tmp_path / "rows.csv", [ROW])
     ran = run("predict", str(source), "-o", str(tmp_path / "o.csv"), "--profile", word)
-    assert ran.code == 2 and f"no serving profile named '{word}'" in ran.err
+    assert ran.code == 1 and f"no serving profile named '{word}'" in ran.err
 
 
 def test_a_plan_names_the_profiles_there_are(run) -> None:
     ran = run("estimate", "-m", "llama3-8b", "-c", "8k", "--profile", "nonesuch")
-    assert ran.code == 2 and "kvplan list profiles" in ran.err
+    assert ran.code == 1 and "kvplan list profiles" in ran.err
 
 
 def test_profiles_of_servers_are_listed_and_shown(run) -> None:
@@ -585,7 +585,7 @@ def test_profiles_of_servers_are_listed_and_shown(run) -> None:
     values = catalog.serving_profile().values(Identity(gpu=first["gpu"], engine=first["engine"]))
     assert first["values"] == pytest.approx(values) and first["rows"] > 0 and first["models"]
     ran = run("show", "profile", "published", "h200")
-    assert ran.code == 2 and "takes neither" in ran.err
+    assert ran.code == 1 and "takes neither" in ran.err
 
 
 def test_few_rows_are_shown_one_by_one(run, tmp_path) -> None:

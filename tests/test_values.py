@@ -170,7 +170,7 @@ def test_a_loss_of_all_that_there_is_is_no_limit(value: object, limit: float | N
 )
 def test_shares_that_cannot_be_are_refused_in_one_line(run, ask: str, said: str) -> None:
     done = run(*ask.split())
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1) and said in done.err, done.err
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1) and said in done.err, done.err
 
 
 def test_more_than_all_can_be_kept_free_or_cost_more(run) -> None:
