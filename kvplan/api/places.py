@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kvplan import catalog
 from kvplan.api.sites import able, gpus_of, site
-from kvplan.errors import SpecError, WrongUse, meant, shown
+from kvplan.errors import SpecError, meant, shown
 from kvplan.planning.site import Site
 from kvplan.specs.hardware import Gpu, Price
 from kvplan.specs.model import ModelSpec
@@ -32,8 +32,7 @@ def split(
     """Return the GPUs to plan with, and why the others are left out: no price of them is known."""
     unpriced = [name for name, place in places.items() if place.cost is None]
     if len(unpriced) == len(places) and objective == "cost":
-        why = no_price(unpriced if named else [], owned, term, day)
-        raise WrongUse(why) if why.startswith("term: ") else SpecError(why)
+        raise SpecError(no_price(unpriced if named else [], owned, term, day))
     kept = [p for p in places.values() if p.cost is not None or (named and objective != "cost")]
     left = [name for name in unpriced if name not in {p.gpu.name for p in kept}]
     return kept, {name: no_price([], owned, term, day) for name in left}
