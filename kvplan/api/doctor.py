@@ -29,7 +29,7 @@ EXTRAS = {
     "pandas": (("pandas",), "turn results into tables of pandas"),
     "svg": (("vl-convert-python",), "draw charts as SVG"),
     "hub": (("huggingface_hub",), "fetch the configs of models that are not shipped"),
-    "prices": (("gpuhunt",), "renew cloud prices with kvplan prices --refresh"),
+    "prices": (("gpuhunt",), "renew cloud prices with kvplan prices"),
 }
 
 #: shelf -> what one entry of it is, and more about it
@@ -138,7 +138,7 @@ def data(day: str) -> Iterator[Finding]:
         old = sum(days > STALE for days in ages)
         state = f"{len(ages)} on-demand prices, last seen {ages[0]} to {ages[-1]} days ago, half within "
         state += f"{ages[len(ages) // 2]} days; {old} are older than {STALE} days"
-        advice = "renew them: kvplan prices --refresh -o today.yaml, then give --prices today.yaml" if old else ""
+        advice = "kvplan prices can renew them, or give prices of your own to every plan (docs/money.md)" if old else ""
         yield Finding(topic="data", name="prices", state=state, well=not old, advice=advice)
     else:
         yield Finding(topic="data", name="prices", state="none on this day", well=False)

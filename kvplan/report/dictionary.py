@@ -106,7 +106,7 @@ MEANINGS = {
     "from": "first day or lower end",
     "front": "plans that no other one beats in cost, quality and latency together",
     "gate": "what a limit is on: query or month",
-    "gates": "limits on the rise of costs that --fail-above set",
+    "gates": "limits on the rise of costs that were asked for",
     "goodput": "requests a second that keep the limits [1/s]",
     "gpu": "kind of GPU",
     "gpu_hours": "GPU-hours that were paid",
