@@ -254,7 +254,8 @@ def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
         ({"replicas": 2, "disaggregated": "1:1"}, "replicas, disaggregated: each says how many"),
         ({"autoscale": "1:8"}, "autoscale: write fewest:most@requests"),
         ({"autoscale": "8:1@4"}, "autoscale: write the fewest replicas first"),
-        ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
+        ({"fail": "0@10s+5s"}, "fail: with one replica nobody could take the requests"),
+        ({"fail": "2@10s+5s", "replicas": 2}, "fail: there is no replica .2.; the 2 have the numbers 0 to 1$"),
         ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
         ({"fail": ["0@10s+9s", "1@15s+9s"], "replicas": 2}, "fail: all 2 replicas are down 15.0 s after the start"),
         ({"tiers": "cpu,tape"}, "tiers: expected cpu, ssd or remote, got .tape"),
@@ -493,6 +494,17 @@ def test_a_failure_is_as_late_as_it_is_said_after_the_requests_that_are_counted(
     assert "Replica 1 is down for 120.0 s, from 120.0 s after the start on; its requests begin again" in text
     busy = [b["busy"] for b in json.loads(run(*asked, "--json").out)["bins"]]
     assert max(busy[2:4]) < 0.6 < min(busy[:2] + busy[4:])
+
+
+def test_a_failure_after_the_last_request_is_said_to_fail_nothing() -> None:
+    """Arrivals of a minute, a trace, a closed loop: all are over long before the hundredth hour."""
+    failing = {"replicas": 2, "fail": ["0@1s+1s", "1@100h+5min"]}
+    chat = {"workload": "chat", "rate": 3, "duration": "1min"}
+    for requests in (chat, SMALL, {**SMALL, "concurrency": 2}):
+        told = kvplan.simulate("llama3.1-8b", "h100", **{"on": ON, **requests}, **failing)
+        said = [note for note in told.warnings if "does not fail" in note]
+        last = show_time(told.outcome.end - told.outcome.asked.warm)
+        assert said == [f"replica 1 does not fail: the last request leaves {last} after the start, before 100.0 h"]
 
 
 def test_a_fleet_that_is_scaled_says_how(run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Confirmation:
     watched: Replayed  #: the workload on the plan's replicas under a router that knows their load or prefixes
     fewer: Replayed | None  #: the same on the fewest replicas
     odds: float  #: probability that the plan keeps the limits, from the simulated times
-    missed: float  #: share of the input that the plan finds in the prefix cache and the simulation, not told where, does not
+    missed: float  #: share of the input found in the prefix cache by the plan, but not by the simulation
 
     @property
     def replicas(self) -> int | None:

@@ -68,9 +68,9 @@ def confirmed_words(rows: Sequence[Confirmation], demand: Demand) -> Text | None
     ) * (best.missed > 0)
     return Text(
         f"Simulated: {asked.title}, {best.served.requests:,} requests, without the spare replicas, sent at random as "
-        f"the plan has it.{busier}{unshared} Times at {at}; limits kept: from them and the calibration's errors; replicas: the "
-        f"fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets with "
-        f"{best.watched.asked.router} routing.{missing}",
+        f"the plan has it.{busier}{unshared} Times at {at}; limits kept: from them and the calibration's errors; "
+        f"replicas: the fewest that are as sure as was asked, {show_count(best.spares, 'spare')} included, in brackets "
+        f"with {best.watched.asked.router} routing.{missing}",
         "quiet",
     )
 
