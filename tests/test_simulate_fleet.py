@@ -503,6 +503,7 @@ def test_a_failure_after_the_last_request_is_said_to_fail_nothing() -> None:
     for requests in (chat, SMALL, {**SMALL, "concurrency": 2}):
         told = kvplan.simulate("llama3.1-8b", "h100", **{"on": ON, **requests}, **failing)
         said = [note for note in told.warnings if "does not fail" in note]
+        assert "Replica 0 is down" in " ".join(answer(told)) and "Replica 1 is down" not in " ".join(answer(told))
         last = show_time(told.outcome.end - told.outcome.asked.warm)
         assert said == [f"replica 1 does not fail: the last request leaves {last} after the start, before 100.0 h"]
 
