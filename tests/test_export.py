@@ -365,7 +365,8 @@ def test_groups_of_lengths_have_the_mean_of_all(lengths) -> None:
 
 
 def test_how_many_requests_share_a_prefix() -> None:
-    assert together(1.0, 0.8) == pytest.approx(5.0) and together(0.9, 0.9) is None and together(0.0, 0.0) is None
+    assert together(1.0, 0.8) == pytest.approx(5.0) and together(0.5, 0.4) == pytest.approx(5.0)
+    assert together(0.9, 0.9) is None and together(0.0, 0.0) is None
 
 
 # -- the command, and what it refuses ---------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise, product
 from math import ceil, sqrt
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import search
 from kvplan.planning.site import Limits, Site
 from kvplan.quality.results import Quality
+from kvplan.report.fleet_pools import USE
 from kvplan.specs.fleet import Slice, cuts
 from kvplan.specs.hardware import Price
 from kvplan.specs.source import Source
@@ -710,3 +712,9 @@ def test_a_split_that_saves_nothing_is_not_made(run, tmp_path) -> None:
     found = run("fleet", path, "-t", "baseline", "--own", "--json", "--on", "2026-11-24").json
     uses = found["fleet"]["assignments"]
     assert [u["workload"] for u in uses] == ["chat", "second"] and all(u["share"] == pytest.approx(1) for u in uses)
+
+
+def test_a_pool_tells_the_gpus_that_divide_matrices_from_those_that_divide_requests() -> None:
+    plan = SimpleNamespace(parallel=Parallel(tensor=2, data=4))
+    use = SimpleNamespace(option=SimpleNamespace(plan=plan))
+    assert {c.key: c.value(use) for c in USE if c.key in ("tp", "dp")} == {"tp": 2, "dp": 4}

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from functools import cache
 from statistics import NormalDist, fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.perf.crowding import Surge, crowded, gamma_at, steps_beside, surge, together
 from kvplan.perf.prompts import Mixture, PromptClass, longer_prompt, mean, slots_shared
-from kvplan.perf.queueing import Wait, closed_memory, gamma, root
+from kvplan.perf.queueing import Wait, closed_memory, gamma, prompt_wait, root
 from kvplan.perf.token_times import deviations, met
 from kvplan.planning.demand import Demand
 from kvplan.planning.load import at_rate
@@ -405,3 +406,17 @@ def test_what_is_evicted_is_a_miss() -> None:
     assert sum(k.weight for k in half) == pytest.approx(1)
     assert sum(k.weight for k in half if k.fresh < k.total / 2) == pytest.approx(0.4)  # half of four in five
     assert prompt_classes(w, True, 1.0) == prompt_classes(w, True)
+
+
+def test_a_wait_behind_prompts_has_the_variance_of_its_third_moment() -> None:
+    """M/G/1, half of the prompts of 1 s, half of 3 s, a quarter of one a second: E[S^2] = 5, E[S^3] = 14, rho = 0.5.
+
+    E[W] = 0.25 x 5 / (2 x 0.5) = 1.25, E[W^2] = 2 E[W]^2 + 0.25 x 14 / (3 x 0.5) = 5.458 (Takacs).
+    """
+    two = tuple(PromptClass(weight=0.5, total=n, fresh=n) for n in (1, 3))
+    m = Mixture(classes=two, own=(1.0, 3.0), extra=(1.0, 3.0), service=(1.0, 3.0))
+    assert [m.moment(n) for n in (1, 2, 3)] == [2.0, 5.0, 14.0]
+    served = SimpleNamespace(busy=0.5, prompt_seconds=2.0, queue=1.25)
+    wait = prompt_wait(m, served, c=None, load=None, burstiness=1.0)
+    assert (wait.chance, wait.mean) == (0.5, 1.25)
+    assert wait.variance + wait.mean**2 == pytest.approx(2 * 1.25**2 + 0.25 * 14 / (3 * 0.5))

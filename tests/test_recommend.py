@@ -44,7 +44,7 @@ from kvplan.planning.search import candidates, search
 from kvplan.planning.sensitivity import LENGTH_RANGE, LOAD_RANGE, CostRange
 from kvplan.planning.server import Server, gain
 from kvplan.planning.site import Limits, Site
-from kvplan.planning.sizing import MOST
+from kvplan.planning.sizing import MOST, bracket
 from kvplan.planning.speculation import Speculation
 from kvplan.quality.loss import quality
 from kvplan.quality.weights import weight_loss
@@ -1373,14 +1373,19 @@ def test_a_simulation_that_contradicts_a_plan_is_told_first() -> None:
     from kvplan.api.recommend import APART, contradicted
 
     plan = SimpleNamespace(slo_probability=0.92)
-    told = list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=14)]))
+    told = list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=14, missed=0.0)]))
     assert told == [
         "a simulation of the busiest hour keeps the limits with 6 % probability, not 92 %: "
         "it takes 14 replicas to be as sure as was asked"
     ]
-    assert "takes no number of replicas" in next(contradicted([SimpleNamespace(odds=0.0, plan=plan, replicas=None)]))
-    assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8)])) == []
+    none = SimpleNamespace(odds=0.0, plan=plan, replicas=None, missed=0.0)
+    assert "takes no number of replicas" in next(contradicted([none]))
+    assert list(contradicted([SimpleNamespace(odds=0.92 - 0.9 * APART, plan=plan, replicas=8, missed=0.0)])) == []
     assert list(contradicted([])) == []
+    assert list(contradicted([SimpleNamespace(odds=0.06, plan=plan, replicas=None, missed=0.37)])) == [
+        "a simulation without prefix hits keeps the limits with 6 % probability, not 92 %: "
+        "the plan finds 37 % of the input in the prefix cache"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -1437,3 +1442,16 @@ def test_a_technique_that_cannot_act_on_a_model_is_left_out_before_the_model_is_
     done = run(*ask, "-t", technique).json["recommended"]
     assert first["plan"]["usd_per_month"] == pytest.approx(done["usd_per_month"])
     assert not [one for one in more if "--model" in one["change"]]
+
+
+def test_fewer_replicas_are_sought_on_the_gpus_that_are_left_beside_the_spares() -> None:
+    """4 replicas of 2 GPUs break the limits, 10 keep them: the next, 5 and a spare, take 12 GPUs."""
+    grid = SimpleNamespace(each=np.array([[2.0, 2.0]]))
+    crowd = SimpleNamespace(
+        gpu_grid=SimpleNamespace(fits=np.array([[True, True]]), grid=grid),
+        steady=(None, np.array([[10.0, 4.0]]), None), demand=SimpleNamespace(spares=1),
+    )  # fmt: skip
+    keeps = np.array([[True, False]])
+    assert bracket(crowd, keeps, np.array([12.0])).rows.size == 0
+    found = bracket(crowd, keeps, np.array([13.0]))
+    assert (found.low.tolist(), found.high.tolist(), found.columns.tolist()) == ([4.0], [10.0], [1])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import exp, log
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from kvplan.measuring.serving.predict import PredictedRow, predict
 from kvplan.measuring.serving.problem import Problem, has_mtp_layers
 from kvplan.measuring.serving.profiles import ProfileHeading, profile_of
 from kvplan.measuring.serving.solve import solve
+from kvplan.report.validate import times
 from kvplan.specs.calibration import Range
 from kvplan.specs.serving_profile import (
     NOWHERE,
@@ -388,3 +390,11 @@ def test_one_row_alone_is_enough(run, tmp_path) -> None:
     assert run("calibrate", source, "--check").code == 0
     assert run("calibrate", source, "-o", mine, "--from-scratch").code == 0
     assert run("predict", source, "-o", str(tmp_path / "o.csv"), "--profile", mine).code == 0
+
+
+def test_the_interval_of_a_predicted_time_has_a_low_and_a_high_end() -> None:
+    row = SimpleNamespace(ttft=1.5, predicted=2.0, ends=(1.0, 3.0))
+    columns = {c.key: c for c in times("TTFT", lambda p: (p.ttft, p.predicted, p.ends))}
+    values = {key: c.value(row) for key, c in columns.items()}
+    assert values == {"ttft.measured": 1.5, "ttft.predicted": 2.0, "ttft.low": 1.0, "ttft.high": 3.0}
+    assert columns["ttft.predicted"].cell(row) == "2.0 s (0.50 to 1.50)"

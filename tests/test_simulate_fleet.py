@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from test_load import made
 
 import kvplan
 from kvplan import catalog
+from kvplan.api import confirm
 from kvplan.api.demands import alike
+from kvplan.api.streams import at_peak
 from kvplan.catalog.compiled import compiled_folder, is_kept
 from kvplan.errors import Incompatible, KvplanError, SpecError
 from kvplan.kv.model_cache import kv_layout
@@ -28,7 +31,7 @@ from kvplan.planning.simulated_server import memory_of, reload_of, sequences_of,
 from kvplan.planning.site import Limits
 from kvplan.report.confirm import confirmed_records, confirmed_table, confirmed_words
 from kvplan.report.simulate_headline import answer, stream
-from kvplan.units import short_odds, show_time
+from kvplan.units import HOUR, short_odds, show_time
 
 ON = "2026-11-24"
 TRACE = str(FILES / "trace.csv")
@@ -251,7 +254,8 @@ def test_bins_cover_the_time_in_no_more_than_so_many() -> None:
         ({"replicas": 2, "disaggregated": "1:1"}, "replicas, disaggregated: each says how many"),
         ({"autoscale": "1:8"}, "autoscale: write fewest:most@requests"),
         ({"autoscale": "8:1@4"}, "autoscale: write the fewest replicas first"),
-        ({"fail": "0@10s+5s"}, "fail: there is no replica 0 of 1"),
+        ({"fail": "0@10s+5s"}, "fail: with one replica nobody could take the requests"),
+        ({"fail": "2@10s+5s", "replicas": 2}, "fail: there is no replica .2.; the 2 have the numbers 0 to 1$"),
         ({"fail": "0@10s", "replicas": 2}, "fail: write replica@time\\+duration"),
         ({"fail": ["0@10s+9s", "1@15s+9s"], "replicas": 2}, "fail: all 2 replicas are down 15.0 s after the start"),
         ({"tiers": "cpu,tape"}, "tiers: expected cpu, ssd or remote, got .tape"),
@@ -318,6 +322,69 @@ def test_a_recommendation_is_confirmed_on_its_own_arrivals() -> None:
         f"{best.served.requests:,} requests, without the spare" in confirmed_words(found.confirmed, found.demand).text
     )
     assert confirmed_words((), found.demand) is None
+
+
+def planned_for(queries_per_day: float, percentile: float) -> SimpleNamespace:
+    """Return an answer whose workload is chat at a volume."""
+    chat = catalog.workload("chat")
+    w = replace(chat, arrivals=replace(chat.arrivals, queries_per_day=queries_per_day, hours=(1.0,) * 24))
+    limits = Limits(ttft=1.0, percentile=percentile)
+    return SimpleNamespace(demand=SimpleNamespace(workload=w, limits=limits), plan=SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    ("a_day", "percentile", "seconds"),
+    [
+        (100 * 86400, 0.95, 600),  # ten minutes at least, 60,000 requests
+        (10 * 86400, 0.95, 2000),  # 20,000 requests
+        (2 * 86400, 0.95, 3600),  # the busiest hour: 7,200 requests
+        (1000, 0.95, 4000 * 86.4),  # 4,000 requests, of which 200 are beyond P95
+        (10 * 86400, 0.999, 20_040),  # 200,000 requests in whole minutes
+    ],
+)
+def test_a_plan_is_simulated_until_200_requests_are_beyond_its_percentile(
+    a_day: float, percentile: float, seconds: float
+) -> None:
+    answer = planned_for(a_day, percentile)
+    assert confirm.duration(answer) == pytest.approx(seconds)
+    assert not confirm.too_few(answer) and confirm.unconfirmed(answer) == ""
+
+
+def test_a_plan_to_which_too_little_comes_is_not_simulated(run) -> None:
+    """At P95 4,000 requests take 31 days of 130 a day: 129 are too few."""
+    assert confirm.too_few(planned_for(129, 0.95)) and not confirm.too_few(planned_for(130, 0.95))
+    why = "P95 needs 4,000 requests, and the longest simulation, 31 days, has about 31 of chat"
+    assert confirm.unconfirmed(planned_for(1, 0.95)) == f"the plan was not simulated: {why}"
+    assert confirm.unconfirmed(SimpleNamespace(plan=None)) == ""
+    asked = ("recommend", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--queries-per-day", "1", "--on", ON)
+    told = run(*asked, "--simulate", "--json")
+    assert told.code == 0 and told.json["recommended"]["gpu"] == "h100-sxm" and told.json["simulated"] == []
+    assert "the plan was not simulated: P95 needs 4,000 requests" in told.json["warnings"][0]
+    assert "not simulated" not in run(*asked, "--json").json["warnings"][0]
+
+
+def test_the_busiest_hour_goes_on_at_its_own_rate() -> None:
+    """Of 2,000 queries a day, all in one hour, 30 hours at that rate have 60,000."""
+    chat = catalog.workload("chat")
+    w = replace(chat, arrivals=replace(chat.arrivals, queries_per_day=2000, hours=(1.0,) + (0.0,) * 23))
+    stream = at_peak(w, 30 * HOUR, seed=0)
+    at = np.concatenate([piece.at for piece in stream.source()])
+    counted = (at >= stream.warm) & (at < stream.until)
+    assert stream.until - stream.warm == 30 * HOUR and counted.sum() == pytest.approx(60_000, rel=0.03)
+    assert "30.0 h at the rate of its busiest hour (24 times that)" in stream.title
+    assert "60.0 min in its busiest hour (24 times that)" in at_peak(w, HOUR, seed=0).title
+
+
+@pytest.mark.slow
+def test_a_good_plan_is_not_overturned_by_a_handful_of_requests() -> None:
+    """The busiest hour of 1,000 agents' queries has 89, whose P95 is 5 s; 20,000 have 3.3 s, without prefix hits."""
+    found = kvplan.recommend("agents", "llama3.1-70b", gpus="h100", queries_per_day=1000, simulate=True, on=ON)
+    best = found.confirmed[0]
+    assert best.served.requests * 0.05 == pytest.approx(200, rel=0.1)
+    assert best.served.ttft.at_percentile == pytest.approx(3.3, rel=0.15)
+    assert best.missed == best.plan.cached_share > 0.3
+    words = confirmed_words(found.confirmed, found.demand).text
+    assert f"the plan finds {best.missed:.0%}".replace("%", " %") in words and "Prefix hits are not simulated" in words
 
 
 #: how far the plan's times at P95 are from the simulated ones where both mean one router
@@ -427,6 +494,18 @@ def test_a_failure_is_as_late_as_it_is_said_after_the_requests_that_are_counted(
     assert "Replica 1 is down for 120.0 s, from 120.0 s after the start on; its requests begin again" in text
     busy = [b["busy"] for b in json.loads(run(*asked, "--json").out)["bins"]]
     assert max(busy[2:4]) < 0.6 < min(busy[:2] + busy[4:])
+
+
+def test_a_failure_after_the_last_request_is_said_to_fail_nothing() -> None:
+    """Arrivals of a minute, a trace, a closed loop: all are over long before the hundredth hour."""
+    failing = {"replicas": 2, "fail": ["0@1s+1s", "1@100h+5min"]}
+    chat = {"workload": "chat", "rate": 3, "duration": "1min"}
+    for requests in (chat, SMALL, {**SMALL, "concurrency": 2}):
+        told = kvplan.simulate("llama3.1-8b", "h100", **{"on": ON, **requests}, **failing)
+        said = [note for note in told.warnings if "does not fail" in note]
+        assert "Replica 0 is down" in " ".join(answer(told)) and "Replica 1 is down" not in " ".join(answer(told))
+        last = show_time(told.outcome.end - told.outcome.asked.warm)
+        assert said == [f"replica 1 does not fail: the last request leaves {last} after the start, before 100.0 h"]
 
 
 def test_a_fleet_that_is_scaled_says_how(run, tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ WRONG = {
     ],
     "lines.jsonl": [
         (lambda t: t[:-9], "lines.jsonl: line 2: ends in the middle; the file was cut off"),
+        (lambda t: t[:20] + "\n" + t, "^lines.jsonl: line 1: the line ends too early: was it saved whole"),
+        (lambda t: t.replace("}\n", "\n", 1), "^lines.jsonl: line 1: the line ends too early"),
+        (lambda t: t.replace("{", "{{", 1), r"^lines.jsonl: line 1: expected JSON \(Expecting property"),
         (lambda t: t.replace("[0, 7, 9]", '[0, "x"]'), "line 1: hash_ids: expected a list of whole numbers"),
         (lambda t: t.replace('"input_length": 1100', '"input_length": null'), "line 1: input_length: expected"),
         (lambda t: "[1]\n" + t, "lines.jsonl: line 1: expected an object"),

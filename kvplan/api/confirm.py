@@ -2,28 +2,60 @@
 
 from collections.abc import Iterable
 from itertools import islice
+from math import ceil
 
 from kvplan import catalog
 from kvplan.api.simulate import tiered
 from kvplan.api.sites import site
-from kvplan.api.streams import of_workload
+from kvplan.api.streams import LONGEST, at_peak, lasting_rate
 from kvplan.planning.confirm import Confirmation, confirm
 from kvplan.planning.plan import Plan
 from kvplan.planning.recommend import Recommendation
 from kvplan.planning.server import server
 from kvplan.planning.simulated import Asked
 from kvplan.planning.simulated_server import holding
-from kvplan.units import HOUR, MINUTE
+from kvplan.units import DAY, HOUR, MINUTE
 
 #: requests that are enough for a percentile, and the shortest time that is simulated [s]
 ENOUGH, SHORTEST = 20_000, 10 * MINUTE
+#: requests beyond the percentile without which a simulation says too little of it: of 200, luck moves one in 14
+BEYOND = 200
 
 
 def confirmed(answer: Recommendation, day: str, profile: str) -> tuple[Confirmation, ...]:
-    """Return what simulations say of the best plan and the runner-up; nothing where there is no plan."""
-    if answer.plan is None:
+    """Return what simulations say of the best plan and the runner-up; nothing where there is no plan, or too little
+    comes to it (`unconfirmed`)."""
+    if answer.plan is None or too_few(answer):
         return ()
     return tuple(each(answer, plan, day, profile) for plan in rivals(answer.plan, answer.alternatives))
+
+
+def too_few(answer: Recommendation) -> bool:
+    """Return whether the longest time that is simulated has too few requests for the limits' percentile."""
+    return duration(answer) > LONGEST
+
+
+def unconfirmed(answer: Recommendation) -> str:
+    """Return why an answer with a plan is not simulated, '' where it is."""
+    if answer.plan is None or not too_few(answer):
+        return ""
+    w, at = answer.demand.workload, f"P{answer.demand.limits.percentile * 100:g}"
+    return (
+        f"the plan was not simulated: {at} needs {needed(answer):,} requests, and the longest simulation, "
+        f"{LONGEST / DAY:.0f} days, has about {lasting_rate(w) * LONGEST:,.0f} of {w.name}"
+    )
+
+
+def needed(answer: Recommendation) -> int:
+    """Return the requests of which BEYOND are slower than those of the limits' percentile."""
+    return round(BEYOND / (1 - answer.demand.limits.percentile))
+
+
+def duration(answer: Recommendation) -> float:
+    """Return how long to simulate: the busiest hour, enough of it, or until it has the `needed` requests. [s]"""
+    rate = lasting_rate(answer.demand.workload)
+    enough = min(max(ENOUGH / rate, SHORTEST), HOUR)
+    return max(enough, MINUTE * ceil(needed(answer) / rate / MINUTE))
 
 
 def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
@@ -34,16 +66,14 @@ def rivals(best: Plan, others: Iterable[Plan]) -> list[Plan]:
 
 
 def each(answer: Recommendation, plan: Plan, day: str, profile: str) -> Confirmation:
-    """Return what a simulation of its busiest hour, or of enough of it, says of a plan."""
+    """Return what a simulation at the rate of its busiest hour says of a plan."""
     return confirm(answer.demand, plan, asked_of(answer, plan, day, profile))
 
 
 def asked_of(answer: Recommendation, plan: Plan, day: str, profile: str, seed: int = 0) -> Asked:
-    """Return the simulation of a plan's busiest hour, or of enough of it, under a router that knows the replicas."""
+    """Return the simulation of a plan at its busiest hour's rate, under a router that knows the replicas."""
     demand = answer.demand
-    w = demand.workload
-    rate = w.arrivals.mean_rate if w.offline else w.arrivals.peak_rate
-    stream = of_workload(w, min(max(ENOUGH / rate, SHORTEST), HOUR), seed=seed)
+    stream = at_peak(demand.workload, min(duration(answer), LONGEST), seed=seed)
     place = site(
         catalog.gpu(plan.gpu), demand.model, day, engine=plan.engine, profile=profile, parallel=plan.parallel,
         weights=plan.form,

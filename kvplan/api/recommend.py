@@ -6,7 +6,7 @@ from typing import Any
 
 from kvplan import catalog
 from kvplan.api import values
-from kvplan.api.confirm import confirmed
+from kvplan.api.confirm import confirmed, unconfirmed
 from kvplan.api.demands import LEAST_LOAD, MOST_LOAD, demanded, spoken_of, unstated
 from kvplan.api.markets import Market, market_of
 from kvplan.api.questions import Question, engines_of, limits_of, question_of
@@ -24,7 +24,7 @@ from kvplan.planning.remedies import Remedy, surest
 from kvplan.planning.search import Progress
 from kvplan.planning.speculation import not_started
 from kvplan.planning.suitability import check_context
-from kvplan.units import show_odds
+from kvplan.units import show_odds, show_percent
 
 
 def recommend(
@@ -94,10 +94,12 @@ def recommend(
         answer = less_sure(answer, [market.answered(question, word, odds) for word in engines])
     if answer.plan is None and not answer.remedies:
         answer = smaller(answer, again)
-    simulated = confirmed(answer, day, market.profile) if values.flag(simulate, "simulate") else ()
+    simulates = values.flag(simulate, "simulate")
+    simulated = confirmed(answer, day, market.profile) if simulates else ()
+    untold = unconfirmed(answer) if simulates else ""
     return replace(
         answer,
-        warnings=(*contradicted(simulated), *warned(answer, question, day)),
+        warnings=(*([untold] if untold else ()), *contradicted(simulated), *warned(answer, question, day)),
         terms=terms_of(answer, market.listed, market.owned or catalog.DEFAULT, market.profile, day),
         named=len(market.gpus) if market.named else 0,
         confirmed=simulated,
@@ -196,10 +198,16 @@ def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:
     """Yield what a simulation says against the plan's odds, nothing where it confirms them."""
     if rows and rows[0].odds < rows[0].plan.slo_probability - APART:
         best = rows[0]
+        odds = f"{show_odds(best.odds)} probability, not {show_odds(best.plan.slo_probability)}"
+        if best.missed:
+            yield (
+                f"a simulation without prefix hits keeps the limits with {odds}: the plan finds "
+                f"{show_percent(best.missed)} of the input in the prefix cache"
+            )
+            return
         many = "no number of replicas" if best.replicas is None else f"{best.replicas} replicas"
         yield (
-            f"a simulation of the busiest hour keeps the limits with {show_odds(best.odds)} probability, not "
-            f"{show_odds(best.plan.slo_probability)}: it takes {many} to be as sure as was asked"
+            f"a simulation of the busiest hour keeps the limits with {odds}: it takes {many} to be as sure as was asked"
         )
 
 

@@ -229,10 +229,13 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
         at, plus, lasts = times.partition("+")
         if not number.strip().isdecimal() or not plus:
             raise SpecError(f"fail: write replica@time+duration, as in 0@10min+5min, got {shown(word)}")
-        if replicas < 2 or int(number) >= replicas:
+        if replicas < 2:
             raise SpecError(
-                f"fail: there is no replica {number} of {replicas} whose requests others could take; write replicas=2 "
-                "or more"
+                "fail: with one replica nobody could take the requests of the one that fails; write replicas=2 or more"
+            )
+        if int(number) >= replicas:
+            raise SpecError(
+                f"fail: there is no replica {shown(number)}; the {replicas} have the numbers 0 to {replicas - 1}"
             )
         failures.append(
             Failure(replica=int(number), at=values.seconds(at, "fail"), lasts=values.seconds(lasts, "fail"))
@@ -249,6 +252,12 @@ def failing(words: str | Iterable[str], replicas: int) -> tuple[Failure, ...]:
 def cautions(o: Replayed) -> list[str]:
     """Return what to know of a simulation before its figures are used."""
     s, said = o.asked.server, []
+    said += [
+        f"replica {f.replica} does not fail: the last request leaves {show_time(o.end - o.asked.warm)} after the "
+        f"start, before {show_time(f.at - o.asked.warm)}"
+        for f in o.asked.failures
+        if f.at >= o.end
+    ]
     if o.refused:
         said.append(f"{o.refused:,} of {o.requests:,} requests fit no replica's memory and were sent away")
     if o.rules.width > 1 and not o.rules.sharing and o.asked.prefix_cache:

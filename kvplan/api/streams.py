@@ -8,7 +8,7 @@ from kvplan.api.demands import demanded
 from kvplan.catalog.tables import stem
 from kvplan.catalog.traces import pieces as trace_pieces
 from kvplan.errors import SpecError, WrongUse
-from kvplan.perf.simulate.arrivals import Gaps, drawn, sharing, steady
+from kvplan.perf.simulate.arrivals import Gaps, RateCourse, drawn, sharing, steady
 from kvplan.perf.simulate.run import Piece
 from kvplan.perf.simulate.streams import Extent, extent, hastened, multiplied
 from kvplan.planning.simulated import FOREVER, Source
@@ -87,38 +87,62 @@ def of_workload(w: Workload, duration: float | None, seed: int) -> RequestStream
     a, seconds = w.arrivals, HOUR if duration is None else duration
     if seconds > LONGEST:
         raise SpecError(f"duration: at most {LONGEST / HOUR:g}h, got {show_time(seconds)}")
-    shared = sharing(w)
-    warm = max(WARM, MINUTE * round(2 * shared.each * shared.between / MINUTE) if shared else 0.0)
     if seconds <= HOUR or w.offline:
-        warm = MINUTE * max(round(min(warm, 2 * seconds) / MINUTE), 1)
-        rates = [a.mean_rate if w.offline else a.peak_rate]
-        course = steady(rates * max(round(seconds / HOUR), 1), min(seconds, HOUR), warm)
-    else:
-        course = steady([a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm)
+        return at_peak(w, seconds, seed)
+    warm = warming(w)
+    check_volume(a.mean_rate * (seconds + warm))
+    course = steady([a.rate(h) for h in range(round(seconds / HOUR))], HOUR, warm)
+    return on_course(w, course, warm, f"{day_of(w, seconds)} from midnight on", seed)
 
-    check_volume((a.peak_rate if seconds <= HOUR and not w.offline else a.mean_rate) * (seconds + warm))
+
+def at_peak(w: Workload, seconds: float, seed: int) -> RequestStream:
+    """Return a workload's requests at the rate of its busiest hour, or an offline one's mean rate, for so long."""
+    rate = lasting_rate(w)
+    warm = MINUTE * max(round(min(warming(w), 2 * seconds) / MINUTE), 1)
+    check_volume(rate * (seconds + warm))
+    return on_course(w, steady([rate], seconds, warm), warm, title(w, seconds), seed)
+
+
+def lasting_rate(w: Workload) -> float:
+    """Return the rate of a workload's busiest hour, an offline one's mean rate. [1/s]"""
+    return w.arrivals.mean_rate if w.offline else w.arrivals.peak_rate
+
+
+def warming(w: Workload) -> float:
+    """Return the time before the requests that are counted: sessions begun earlier go on in them. [s]"""
+    shared = sharing(w)
+    return max(WARM, MINUTE * round(2 * shared.each * shared.between / MINUTE) if shared else 0.0)
+
+
+def on_course(w: Workload, course: RateCourse, warm: float, title: str, seed: int) -> RequestStream:
+    """Return a workload's requests at rates that are given, the first `warm` seconds of them not counted."""
 
     def anew() -> Iterable[Piece]:
         return drawn(w, course, gaps=gaps_of(w), seed=seed)
 
     known = extent(anew())
     if not known.requests:
-        raise SpecError(f"duration: no request of {w.name} comes in {show_time(seconds)}; simulate a longer time")
+        raise SpecError(
+            f"duration: no request of {w.name} comes in {show_time(course.duration - warm)}; simulate a longer time"
+        )
     return RequestStream(
-        title=title(w, seconds), source=kept(anew, known), extent=known, workload=w, warm=warm,
+        title=title, source=kept(anew, known), extent=known, workload=w, warm=warm,
         until=course.duration, notes=tuple(notes(w)),
     )  # fmt: skip
 
 
 def title(w: Workload, seconds: float) -> str:
-    """Return a workload's requests in words: which rate is the day's mean, and which part of the day is drawn."""
+    """Return requests at a workload's peak in words: which rate is the day's mean, and how long the peak lasts."""
     a = w.arrivals
     if w.offline:
         return f"{w.title}, {show_time(seconds)} at its mean rate of {a.mean_rate:.3g}/s"
-    day = f"{w.title} at {a.mean_rate:.3g}/s on the day's average, {show_time(seconds)}"
-    if seconds > HOUR:
-        return f"{day} from midnight on"
-    return f"{day} in its busiest hour ({a.peak_rate / a.mean_rate:.3g} times that)"
+    which = "in its busiest hour" if seconds <= HOUR else "at the rate of its busiest hour"
+    return f"{day_of(w, seconds)} {which} ({a.peak_rate / a.mean_rate:.3g} times that)"
+
+
+def day_of(w: Workload, seconds: float) -> str:
+    """Return a workload, its mean rate and the time that is drawn in words."""
+    return f"{w.title} at {w.arrivals.mean_rate:.3g}/s on the day's average, {show_time(seconds)}"
 
 
 def check_volume(requests: float) -> None:

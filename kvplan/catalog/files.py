@@ -151,15 +151,17 @@ def read_yaml(text: str, location: str, *, typed: bool) -> Document:
     return safe_yaml.read_yaml(text, location, typed=typed)
 
 
-def read_json(text: str, location: str) -> Document:
-    """Return the one object a JSON text holds; raise SpecError."""
+def read_json(text: str, location: str, *, lines: bool = True) -> Document:
+    """Return the one object a JSON text holds; raise SpecError, with the line unless the location names it."""
     check_size(text, location)
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        more = "the file ends too early: was it saved whole?" if cut else f"expected JSON ({error.msg})"
-        raise SpecError(f"{location}: line {error.lineno}: {more}") from None
+        what = "file" if lines else "line"
+        more = f"the {what} ends too early: was it saved whole?" if cut else f"expected JSON ({error.msg})"
+        where = f"{location}: line {error.lineno}" if lines else location
+        raise SpecError(f"{where}: {more}") from None
     except (ValueError, RecursionError):
         raise SpecError(f"{location}: nested too deeply, or a number too large") from None
     if not isinstance(document, dict):

@@ -108,7 +108,7 @@ def _objects(word: str) -> Iterator[tuple[Row, str]]:
             if not line.strip():
                 continue
             place = f"{location}: line {number}"
-            row = read_json(line, place) if line.endswith("\n") else _last(line, place)
+            row = read_json(line, place, lines=False) if line.endswith("\n") else _last(line, place)
             if "metrics" not in row and not any(key in row for key in KEYS):
                 raise SpecError(
                     f"{place}: no request that kvplan reads; expected {', '.join(KEYS)} (Mooncake's) or metrics "

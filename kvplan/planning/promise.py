@@ -96,9 +96,9 @@ def deviation(values: tuple[float, ...]) -> float:
 
 
 def together(held: float, seen: float) -> float | None:
-    """Return how many requests share a prefix of which a share `held` of the input is, and a share `found` is found.
+    """Return how many requests share a prefix of which a share `held` of the input is, and a share `seen` is found.
 
-    The first request to a prefix finds nothing: found = held x (1 - 1 / requests). None where all requests share one.
+    The first request to a prefix finds nothing: seen = held x (1 - 1 / requests). None where all requests share one.
     """
     alone = 1 - seen / held if held else 0.0
     return 1 / alone if alone > 0 else None

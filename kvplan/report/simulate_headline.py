@@ -35,6 +35,7 @@ def changes(o: Replayed) -> list[str]:
         f"Replica {f.replica} is down for {show_time(f.lasts)}, from {show_time(f.at - o.asked.warm)} after the start "
         "on; its requests begin again elsewhere."
         for f in o.asked.failures
+        if f.at < o.end
     ]
 
 
