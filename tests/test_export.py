@@ -540,3 +540,18 @@ def test_figures_that_no_plan_has_are_refused_by_their_name(run, tmp_path, part:
     for target in ("vllm", "aiperf"):
         found = run("export", target, str(file))
         assert found.code == 1 and f"{part}.{name}: expected" in found.err and found.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("form", "language"), [("command", "sh"), *((form, "yaml") for form in ONE_POD)])
+def test_reports_keep_the_lines_of_what_is_exported(chat, form: str, language: str) -> None:
+    """What stands in Markdown's fence, or in a page's <pre>, is what the text says, indentation included."""
+    from html import unescape
+
+    from kvplan.report.formats import html, md
+
+    exported = export("vllm", chat, as_form=form)
+    plain, page = words.text(exported).strip("\n"), words.page(exported)
+    assert md.marked(page).split(f"```{language}\n")[1].split("\n```")[0] == plain
+    report = html.Report(lambda: page, lambda: words.document(exported))
+    shown = html.render(report, html.Screen())
+    assert plain in [unescape(part.split("</code>")[0]).strip("\n") for part in shown.split("<code>")[1:]]
