@@ -132,6 +132,7 @@ def test_bars_are_the_figures_of_the_document(estimate: Reader) -> None:
         row = rows[name]
         share = [row[f"usd_per_query_{end}"] / row["usd_per_query"] for end in ("low", "high")]
         assert bar["value"] == row["same_limits"]["usd_per_query"]
+        assert [bar["low"], bar["high"]] == [row["same_limits"][f"usd_per_query_{end}"] for end in ("low", "high")]
         assert [bar["low"], bar["high"]] == pytest.approx([bar["value"] * s for s in share])
     assert cost.keys() == {name for name, row in rows.items() if row["same_limits"]["usd_per_query"]}
 
@@ -299,6 +300,15 @@ def test_csv_holds_the_rows_of_the_document_and_no_formula() -> None:
     plans = list(csv.DictReader(io.StringIO(run(f"{PLAN} --format csv"))))
     asked = json.loads(run(f"{PLAN} --json"))
     assert [p["gpu"] for p in plans] == [p["gpu"] for p in (asked["recommended"], *asked["alternatives"])]
+    assert all(None not in p.values() and "(" not in {value[:1] for value in p.values()} for p in plans)
+    assert [float(p["usd_per_query"]) for p in plans] == [
+        asked["recommended"]["usd_per_query"]["expected"],
+        *(p["usd_per_query"] for p in asked["alternatives"]),
+    ]
+    assert [p["recommended"] for p in plans] == ["True"] + ["False"] * len(asked["alternatives"])
+    assert all(p[name] for p in plans for name in ("usd_per_month", "gpus", "slo_probability", "spares"))
+    nested = render(Report(lambda: Page(()), lambda: {"rows": [{"a": ((1.5, 2.0), (3.0, 4.0))}]}), "csv", Screen())
+    assert nested == 'a\n"[[1.5, 2.0], [3.0, 4.0]]"'
     evil = render(Report(lambda: Page(()), lambda: {"rows": [{"a": "=1+1", "b": -1}]}), "csv", Screen())
     assert evil == "a,b\n'=1+1,-1"
 
