@@ -56,7 +56,7 @@ def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[
     """Yield the cost of a query within the limits, with its range, of the techniques that have one."""
     for r in rows:
         if r.same_limits is not None and (usd := r.same_limits.usd) is not None:
-            low, high = (usd * factor for factor in r.spread)
+            low, high = r.limited_range or (usd, usd)
             yield Measure(r.technique, usd, show_usd(usd), low, high, "best" if r is cheapest else "plain")
 
 
