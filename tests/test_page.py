@@ -23,6 +23,7 @@ from kvplan.api.recommend import at_loads
 from kvplan.cli import group
 from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
+from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB
 
@@ -153,6 +154,19 @@ def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) ->
         )
         usd = row["same_limits"]["usd_per_query"]
         assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
+
+
+@pytest.mark.parametrize("price", [6.205, 3.0123, 0.05, 98.32, 7.0])
+def test_the_slider_of_the_price_stands_at_the_price_of_the_answer(price: float) -> None:
+    """Its start is a step from its lowest price, as browsers require, and gives the answer's own cost."""
+    answer = kvplan.estimate("llama3.1-8b", "8k", gpus="h100", techniques="fp8", price=f"{price}/h", on=ON)
+    study = what_if((answer,), answer)
+    slider = next(s for s in study.sliders if s.key == "price")
+    steps = (slider.start - slider.low) / slider.step
+    assert slider.start == price and steps == pytest.approx(round(steps), abs=1e-6)
+    assert 0.0 < slider.low <= 0.25 * price + slider.step and 2.0 * price - slider.step <= slider.high <= 2.0 * price
+    for row, asked in zip(study.rows, answer.rows, strict=True):
+        assert row["gpu_hours"] * slider.start / 100 == pytest.approx(asked.same_limits.usd, rel=1e-12)
 
 
 def test_a_context_beyond_the_asked_one_is_the_estimate_of_that_context(estimate: Reader) -> None:
