@@ -173,7 +173,7 @@ MEANINGS = {
     "max_context": "tokens the model was made for [token]",
     "max_gpus": "GPUs that can be had",
     "max_quality_drop": "greatest loss of quality that was allowed [share]",
-    "max_requests_per_second": "most requests a second within the limits [1/s]",
+    "max_requests_per_second": "arrivals a second beyond which waits have no end [1/s]",
     "max_sequences": "sequences that fit at once",
     "mean": "average",
     "mean_rate": "requests a second on average [1/s]",
