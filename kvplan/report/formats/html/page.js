@@ -10,6 +10,11 @@ const drawing = [...document.querySelectorAll("[data-spec]")].map(async (place) 
       ...spec.config, legend: { ...legend, columns: 1, labelLimit: place.clientWidth - 100 },
       axis: { ...axis, labelLimit: place.clientWidth * 0.35 }, axisX: { ...axisX, titleLimit: place.clientWidth * 0.6 },
     };
+    const y = spec.encoding?.y;
+    if (y?.type === "nominal") {  // names of bars go on below after a comma
+      const axis = { labelExpr: "split(replace(datum.label, /, /g, ',|'), '|')" };
+      spec.encoding = { ...spec.encoding, y: { ...y, axis } };
+    }
   }
   const { view } = await vegaEmbed(place, spec, options);
   if (place.dataset.study) {
