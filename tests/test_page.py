@@ -401,4 +401,4 @@ def test_charts_of_one_picture_have_legends_and_colours_of_their_own() -> None:
 def test_words_of_a_narrow_page_are_cut_for_its_charts() -> None:
     script = next(text for text in Reader(page_of(*ZEROS)).scripts if "data-spec" in text)
     assert "clientWidth < 480" in script and "columns: 1" in script and "titleLimit" in script
-    assert "split(replace(datum.label, /, /g, ',|'), '|')" in script, "long names of bars take a line a part"
+    assert "split(replace(datum.label, /, | on /," in script, "long names of bars take two lines"
