@@ -47,7 +47,8 @@ if not (DATA / "models").is_dir() and (DATA.parent / "pyproject.toml").is_file()
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
-        raise AttributeError(f"module 'kvplan' has no attribute {name!r}")
+        hint = "" if name.startswith("_") else _import("kvplan.errors").meant(name, __all__)
+        raise AttributeError(f"module 'kvplan' has no attribute {name!r}{hint}")
     return getattr(_import(f"kvplan.api.{name}"), name)
 
 

@@ -28,6 +28,8 @@ Shape = dict[str, Any]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 #: objects by GPU, technique, verdict ... whose keys may all look like names
 BY_NAME = {"counts", "available", "barred", "gpus_paid", "states", "statuses", "basis", "intervals_80", "gpu_hours"}
+#: the values of a call, which hold those alone that were given
+CALL = "values"
 
 
 def inferred(value: Any, name: str = "") -> Shape:
@@ -36,7 +38,7 @@ def inferred(value: Any, name: str = "") -> Shape:
         if name in BY_NAME or any(not NAME.fullmatch(key) for key in value):
             return {"type": ["object"], "additionalProperties": joined(*(inferred(below) for below in value.values()))}
         shapes = {key: inferred(below, key) for key, below in value.items()}
-        return {"type": ["object"], "properties": shapes, "required": sorted(value)}
+        return {"type": ["object"], "properties": shapes, "required": [] if name == CALL else sorted(value)}
     if isinstance(value, list):
         return {"type": ["array"], "items": joined(*map(inferred, value))}
     if isinstance(value, bool):

@@ -48,6 +48,9 @@ def test_what_is_named_is_what_is_offered() -> None:
         assert getattr(kvplan, name).__module__ == f"kvplan.api.{name}"
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         _ = kvplan.guess
+    with pytest.raises(AttributeError, match="no attribute 'recomend'; did you mean 'recommend'\\?"):
+        _ = kvplan.recomend
+    assert not hasattr(kvplan, "__wrapped__")
 
 
 def test_type_checkers_see_every_name() -> None:

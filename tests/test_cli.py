@@ -10,6 +10,7 @@ import click
 import pytest
 
 from kvplan.cli import commands, module_of
+from kvplan.report.dictionary import meaning
 
 ON = ("--on", "2026-11-23")
 ROW = {"technique", "kv_bytes_per_token", "kv_bytes_per_sequence", "reduction", "gpus", "max_sequences", "ttft", "tpot",
@@ -51,6 +52,12 @@ def test_memory_json(run) -> None:
     assert sum(budget[k] for k in ("weights", "activations", "runtime", "kv_cache")) == pytest.approx(budget["total"])
     assert budget["kv_tokens"] == pytest.approx(budget["kv_cache"] / 131_072, rel=0.01)
     assert found["kv_tokens"] == budget["kv_tokens"]
+    lines = {line["name"]: line for line in budget["lines"]}
+    assert sum(line["bytes"] for line in lines.values()) == pytest.approx(budget["total"])
+    assert budget["cuda_graphs"] == lines["cuda_graphs"]["bytes"] > 0
+    assert budget["runtime"] == lines["runtime"]["bytes"] + budget["cuda_graphs"]
+    assert lines["runtime"]["basis"].endswith("; CUDA graphs have a line of their own")
+    assert "CUDA graphs included" in meaning("runtime") and "part of runtime" in meaning("cuda_graphs")
 
 
 def test_three_readings_of_one_cache(run) -> None:

@@ -270,3 +270,21 @@ def test_a_plan_that_was_cut_or_is_no_json_is_named(text: str, said: str, tmp_pa
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(KvplanError, match=said):
         kvplan.compare(str(tmp_path / "plan.json"))
+
+
+def test_a_rise_that_is_just_allowed_passes(run, saved) -> None:
+    """5 to 6.25 USD an hour is a quarter more of every cost, which no sum of floats hits exactly."""
+    saved("plan.json", "-g", "b200", "--price", "5/h", "-t", "baseline")
+    saved("other.json", "-g", "b200", "--price", "6.25/h", "-t", "baseline")
+    assert run("compare", "plan.json", "other.json", "--fail-above", "25%").code == 0
+    strict = run("compare", "plan.json", "other.json", "--fail-above", "24.9999%")
+    assert strict.code == 1 and "rises by 25.0000 %, more than 24.9999 %" in strict.err
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.05, 0.1, 0.25, 0.3, 1.0, 7.0])
+def test_gates_leave_the_rounding_of_sums_aside(limit: float) -> None:
+    for rise, kept in ((limit, True), (limit + 1e-12, True), (limit + 1e-6, False)):
+        (gate,) = gates((Change(name="a query", kind="usd", before=0.3, after=0.3 * (1 + rise)),), {"query": limit})
+        assert gate.kept is kept
+        shown = gate.verdict.split("rises by ")[1].split(", ")
+        assert (shown[0] == shown[1].split("than ")[1]) is kept

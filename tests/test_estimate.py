@@ -297,6 +297,7 @@ def test_limits_are_those_asked_for(run) -> None:
         assert row["same_limits"]["ttft"] <= 0.5
         assert set(row["lone"]) == {"gpus", "ttft", "tpot", "usd_per_query"}
         assert set(row["same_load"]) == {"batch", "gpus", "ttft", "tpot"}
-        assert set(row["same_limits"]) == {"batch", "gpus", "ttft", "tpot", "usd_per_query"}
+        ends = {"usd_per_query_low", "usd_per_query_high"}
+        assert set(row["same_limits"]) == {"batch", "gpus", "ttft", "tpot", "usd_per_query", *ends}
     never = run(*words[:-1], "--ttft", "1ms")
     assert never.code == 0 and "No replica keeps a mean TTFT of 1.0 ms" in never.out and "--ttft 60s" in never.out

@@ -541,3 +541,39 @@ def test_figures_that_no_plan_has_are_refused_by_their_name(run, tmp_path, part:
     for target in ("vllm", "aiperf"):
         found = run("export", target, str(file))
         assert found.code == 1 and f"{part}.{name}: expected" in found.err and found.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("form", "language"), [("command", "sh"), *((form, "yaml") for form in ONE_POD)])
+def test_reports_keep_the_lines_of_what_is_exported(chat, form: str, language: str) -> None:
+    """What stands in Markdown's fence, or in a page's <pre>, is what the text says, indentation included."""
+    from html import unescape
+
+    from kvplan.report.formats import html, md
+
+    exported = export("vllm", chat, as_form=form)
+    plain, page = words.text(exported).strip("\n"), words.page(exported)
+    assert md.marked(page).split(f"```{language}\n")[1].split("\n```")[0] == plain
+    report = html.Report(lambda: page, lambda: words.document(exported))
+    shown = html.render(report, html.Screen())
+    assert plain in [unescape(part.split("</code>")[0]).strip("\n") for part in shown.split("<code>")[1:]]
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "localhost:8000", "ftp://host", "http://", "http://host:99999", "http://a b"]
+)
+def test_what_is_no_address_is_refused(run, saved: Path, url: str) -> None:
+    for tool in tools():
+        found = run("export", tool, str(saved), "--url", url)
+        assert (found.code, found.out) == (1, "")
+        assert found.err == f"kvplan: --url: '{url}' is no address; write one like http://localhost:8000\n"
+        assert run("export", tool, str(saved), "--url", "https://[::1]:8443/v1").code == 0
+
+
+def test_a_checkpoint_that_is_a_path_to_nothing_is_said(run, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for target in ("vllm", "guidellm"):
+        found = run("export", target, str(saved), "--checkpoint", "./nosuch")
+        assert found.code == 0 and "./nosuch" in found.out
+        assert "there is no ./nosuch on this machine; the server must find it where it runs." in found.err
+        for there in (str(tmp_path / "own"), "meta-llama/Llama-3.1-8B-Instruct"):
+            assert "on this machine" not in run("export", target, str(saved), "--checkpoint", there).err

@@ -356,3 +356,15 @@ def test_a_replica_that_nobody_fixed_is_explained() -> None:
     assert not any("it also fits" in line for line in one.warnings)
     time, factors = one.points[0].tpot.mean, one.server.site.calibration.tpot
     assert time * factors.low < 0.07558 < time * factors.high
+
+
+def test_the_most_a_server_does_is_that_of_its_table(run) -> None:
+    """A closed loop finishes more than arrivals at random may bring; both are said where they differ."""
+    ask = ("load", "-m", "llama3.1-8b", "-g", "h200", "--isl", "4000", "--osl", "500", "--on", ON)
+    document, text = run(*ask, "--json").json, " ".join(run(*ask).out.split())
+    full, opened = document["loads"][-1], document["max_requests_per_second"]
+    most = f"{full['requests_per_second']:.3g}"
+    said = f"at most {most} requests/s, {full['tokens_per_second']:,.0f} tokens/s"
+    assert said in text and full["tokens_per_second"] == pytest.approx(500 * full["requests_per_second"], rel=1e-3)
+    assert opened < full["requests_per_second"]
+    assert f"{said}; arrivals at random may be at most {opened:.3g} requests/s." in text

@@ -23,6 +23,7 @@ from kvplan.api.recommend import at_loads
 from kvplan.cli import group
 from kvplan.kv.spelling import together
 from kvplan.report.blocks import Bars, Chart, Code, Column, Measure, Notes, Page, Series, Text, grid, table
+from kvplan.report.drawings import what_if
 from kvplan.report.formats import Report, Screen, render
 from kvplan.units import GIB
 
@@ -132,6 +133,7 @@ def test_bars_are_the_figures_of_the_document(estimate: Reader) -> None:
         row = rows[name]
         share = [row[f"usd_per_query_{end}"] / row["usd_per_query"] for end in ("low", "high")]
         assert bar["value"] == row["same_limits"]["usd_per_query"]
+        assert [bar["low"], bar["high"]] == [row["same_limits"][f"usd_per_query_{end}"] for end in ("low", "high")]
         assert [bar["low"], bar["high"]] == pytest.approx([bar["value"] * s for s in share])
     assert cost.keys() == {name for name, row in rows.items() if row["same_limits"]["usd_per_query"]}
 
@@ -152,6 +154,19 @@ def test_sliders_stand_at_the_question_and_give_its_figures(estimate: Reader) ->
         )
         usd = row["same_limits"]["usd_per_query"]
         assert base * starts["price"] / starts["busy"] == pytest.approx(usd, rel=1e-3)
+
+
+@pytest.mark.parametrize("price", [6.205, 3.0123, 0.05, 98.32, 7.0])
+def test_the_slider_of_the_price_stands_at_the_price_of_the_answer(price: float) -> None:
+    """Its start is a step from its lowest price, as browsers require, and gives the answer's own cost."""
+    answer = kvplan.estimate("llama3.1-8b", "8k", gpus="h100", techniques="fp8", price=f"{price}/h", on=ON)
+    study = what_if((answer,), answer)
+    slider = next(s for s in study.sliders if s.key == "price")
+    steps = (slider.start - slider.low) / slider.step
+    assert slider.start == price and steps == pytest.approx(round(steps), abs=1e-6)
+    assert 0.0 < slider.low <= 0.25 * price + slider.step and 2.0 * price - slider.step <= slider.high <= 2.0 * price
+    for row, asked in zip(study.rows, answer.rows, strict=True):
+        assert row["gpu_hours"] * slider.start / 100 == pytest.approx(asked.same_limits.usd, rel=1e-12)
 
 
 def test_a_context_beyond_the_asked_one_is_the_estimate_of_that_context(estimate: Reader) -> None:
@@ -299,6 +314,15 @@ def test_csv_holds_the_rows_of_the_document_and_no_formula() -> None:
     plans = list(csv.DictReader(io.StringIO(run(f"{PLAN} --format csv"))))
     asked = json.loads(run(f"{PLAN} --json"))
     assert [p["gpu"] for p in plans] == [p["gpu"] for p in (asked["recommended"], *asked["alternatives"])]
+    assert all(None not in p.values() and "(" not in {value[:1] for value in p.values()} for p in plans)
+    assert [float(p["usd_per_query"]) for p in plans] == [
+        asked["recommended"]["usd_per_query"]["expected"],
+        *(p["usd_per_query"] for p in asked["alternatives"]),
+    ]
+    assert [p["recommended"] for p in plans] == ["True"] + ["False"] * len(asked["alternatives"])
+    assert all(p[name] for p in plans for name in ("usd_per_month", "gpus", "slo_probability", "spares"))
+    nested = render(Report(lambda: Page(()), lambda: {"rows": [{"a": ((1.5, 2.0), (3.0, 4.0))}]}), "csv", Screen())
+    assert nested == 'a\n"[[1.5, 2.0], [3.0, 4.0]]"'
     evil = render(Report(lambda: Page(()), lambda: {"rows": [{"a": "=1+1", "b": -1}]}), "csv", Screen())
     assert evil == "a,b\n'=1+1,-1"
 
@@ -377,3 +401,4 @@ def test_charts_of_one_picture_have_legends_and_colours_of_their_own() -> None:
 def test_words_of_a_narrow_page_are_cut_for_its_charts() -> None:
     script = next(text for text in Reader(page_of(*ZEROS)).scripts if "data-spec" in text)
     assert "clientWidth < 480" in script and "columns: 1" in script and "titleLimit" in script
+    assert "split(replace(datum.label, /, | on /," in script, "long names of bars take two lines"

@@ -205,6 +205,17 @@ def test_a_document_that_gains_a_name_or_changes_a_type_leaves_its_schema(run) -
     assert check.is_valid({**document, "new": 1}), "a published schema lets later releases say more"
 
 
+def test_a_call_names_only_what_was_given(run, tmp_path: Path) -> None:
+    """Neither a day nor GPUs must be named, as a command line need not; whatever it names is known."""
+    for words in ("-w chat", "-w chat -g h100 -t fp8", "--isl 500 --osl 100 --rate 1/s -g h100 --confidence 0.8"):
+        found = run("recommend", "-m", "llama3.1-8b", *words.split(), "--save", str(tmp_path / "plan.json"), "--json")
+        assert found.code == 0 and "on" not in found.json["question"]["values"]
+        for document in (found.json, json.loads((tmp_path / "plan.json").read_text("utf-8"))):
+            assert Draft202012Validator(document_schema("recommend")).is_valid(document)
+    call = document_schema("recommend")["properties"]["question"]["properties"]["values"]
+    assert call["required"] == [] and inferred({"values": {"model": "m"}})["properties"]["values"]["required"] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", BESIDE)
 def test_an_answer_without_a_golden_file_keeps_to_its_schema(command: str, tmp_path: Path) -> None:

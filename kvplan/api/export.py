@@ -7,7 +7,7 @@ from kvplan import catalog
 from kvplan.api import values
 from kvplan.catalog.handed import LONGEST
 from kvplan.catalog.models import BASE
-from kvplan.errors import Incompatible, SpecError, UnknownName, WrongUse
+from kvplan.errors import Incompatible, SpecError, UnknownName, WrongUse, shown
 from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
 from kvplan.planning.launch import Needs, adapted
 from kvplan.planning.promise import Promise
@@ -56,7 +56,9 @@ def export(
         refuse(target, as_form=as_form, port=port, image=image, gpus_per_node=gpus_per_node)
         count = values.given(values.count, requests, "requests", 1, MOST_REQUESTS) or REQUESTS
         steps = values.given(values.count, loads, "loads", 1, MOST_LOADS) or 1
-        return noting(edited, client(target, LoadPlan(promise=promise, url=url or URL, requests=count, loads=steps)))
+        where = values.given(an_address, url) or URL
+        made = client(target, LoadPlan(promise=promise, url=where, requests=count, loads=steps))
+        return noting(edited, replace(made, notes=(*made.notes, *nowhere(own))))
     if target != K8S and target.partition("@")[0] not in catalog.names("engines"):
         raise UnknownName("target", target, targets(), location="target")
     refuse(target, url=url, requests=requests, loads=loads)
@@ -71,6 +73,7 @@ def export(
         raise WrongUse("image: is of a container, and a plain command has none; add as_form=compose, or leave it out")
     exported = served(wanted, needs, PORT if port is None else port, image)
     exported = as_it_is(exported) if own else replace(exported, notes=(*exported.notes, *base(needs.model)))
+    exported = replace(exported, notes=(*exported.notes, *nowhere(own)))
     return noting(edited, server(form, exported))
 
 
@@ -107,6 +110,21 @@ def a_name(value: object, name: str) -> str:
     if not word or word.startswith("-") or not word.isprintable() or len(word) > LONGEST:
         raise SpecError(f"{name}: write the name or path of a checkpoint, as in meta-llama/Llama-3.1-8B-Instruct")
     return word
+
+
+def an_address(url: str) -> str:
+    """Return the address of a server; raise SpecError for what is none."""
+    word = values.word(url, "url").strip()
+    if catalog.located(word) is None:
+        raise SpecError(f"url: {shown(url)} is no address; write one like {URL}")
+    return word
+
+
+def nowhere(checkpoint: str | None) -> tuple[str, ...]:
+    """Return what to know where the checkpoint is a path at which this machine has nothing."""
+    if checkpoint is None or not catalog.lost(checkpoint):
+        return ()
+    return (f"checkpoint: there is no {checkpoint} on this machine; the server must find it where it runs",)
 
 
 def as_it_is(plan: ServerPlan) -> ServerPlan:

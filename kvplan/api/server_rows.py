@@ -10,6 +10,7 @@ from kvplan.catalog.tables import LINE, csv_blocks
 from kvplan.errors import KvplanError, SpecError, shown
 from kvplan.measuring.benchmarks.fields import SETTABLE
 from kvplan.measuring.benchmarks.files import load_results
+from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.serving.predict import with_load
 from kvplan.measuring.serving.reading import NEEDED, TIMES, read_server
 from kvplan.measuring.serving.rows import Refused, ServerRow
@@ -45,8 +46,11 @@ def tables(
     model, gpu = remembered(catalog.model), remembered(catalog.gpu)
 
     def understood(entries: Sequence[Mapping[str, object]]) -> list[ServerRow | Refused]:
-        return [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+        rows = [read_server(entry, int(str(entry[LINE])), model, gpu, measured) for entry in entries]
+        check_spread(settings, rows)
+        return rows
 
+    check_stated(settings)
     name = word.rsplit("/", 1)[-1]
     if holds_results(word):
         if kind not in (None, "e2e"):
@@ -57,8 +61,6 @@ def tables(
         entries = [{**entry, "mean_lengths": "yes", LINE: n} for n, entry in enumerate(raw, 1)]
         yield RowFile(name=name, columns=columns, raw=raw, rows=understood(entries), noun="load")
         return
-    if unknown := [column for column in settings if column not in SETTABLE]:
-        raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
     needed = (*NEEDED, *TIMES.values()) if measured else NEEDED
 
     def check(columns: list[str]) -> None:

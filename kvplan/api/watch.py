@@ -15,7 +15,7 @@ from kvplan.catalog.metrics_range import endpoint, history, labelled
 from kvplan.catalog.samples import must_be_writable
 from kvplan.catalog.tables import write_csv
 from kvplan.errors import SpecError, WrongUse, meant
-from kvplan.measuring.benchmarks.fields import SETTABLE
+from kvplan.measuring.benchmarks.stated import check_spread, check_stated
 from kvplan.measuring.device.nvml import Meter, every
 from kvplan.measuring.serving.metrics import Observed, Spent, gauges_of, observed, row_of, samples_of, spent
 from kvplan.measuring.serving.reading import read_server
@@ -194,11 +194,11 @@ def moment(at: float) -> str:
 
 def said(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return what the user says of a server; raise SpecError for what cannot be said, or not be read."""
-    if unknown := [column for column in given if column not in SETTABLE]:
-        raise SpecError(f"settings={unknown[0]}: no column to set; known: {', '.join(SETTABLE)}")
+    check_stated(given)
     tried = read_server({**TRIED, **given}, 1, catalog.model, catalog.gpu, False)
     if isinstance(tried, Refused):
         raise SpecError(f"settings: {tried.reason}")
+    check_spread(given if "model" in given else {}, [tried])
     return given
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from kvplan.catalog.hub_files import online as online
     from kvplan.catalog.lookup import resolve as resolve
     from kvplan.catalog.manifests import manifest_text as manifest_text
+    from kvplan.catalog.metrics import located as located
     from kvplan.catalog.models import all_models as all_models
+    from kvplan.catalog.models import lost as lost
     from kvplan.catalog.models import model as model
     from kvplan.catalog.models import tuned as tuned
     from kvplan.catalog.owning import DEFAULT as DEFAULT
@@ -57,7 +59,8 @@ _OFFERS = {
     "fleets": ("fleet",),
     "gpus": ("gpu",),
     "hub_files": ("online",),
-    "models": ("all_models", "model", "tuned"),
+    "metrics": ("located",),
+    "models": ("all_models", "lost", "model", "tuned"),
     "lookup": ("resolve",),
     "owning": ("DEFAULT", "api_file", "apis", "ownership"),
     "rental": (

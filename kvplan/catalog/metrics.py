@@ -6,7 +6,7 @@ It is opened to the address a user names, for metrics alone; nothing but a query
 import time
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from kvplan.errors import SpecError, shown
@@ -37,10 +37,20 @@ HERE = ("localhost", "127.0.0.1", "::1")
 def address(url: str) -> str:
     """Return a metrics page's address; a bare host gets http:// and /metrics. Raises SpecError for what is none."""
     word = url if "//" in url else f"http://{url}"
-    parts = urlsplit(word)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = located(word)
+    if parts is None:
         raise SpecError(f"metrics: {shown(url)} is no address; write one like http://localhost:8000/metrics")
     return word if parts.path.strip("/") else f"{word.rstrip('/')}/metrics"
+
+
+def located(url: str) -> SplitResult | None:
+    """Return the parts of an address of HTTP that names a host and, if any, a port from 1 on; None for others."""
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number or too large
+        return None
+    return parts if named and url.isprintable() and " " not in url else None
 
 
 def is_here(place: str) -> bool:

@@ -10,7 +10,7 @@ from kvplan import CODE
 from kvplan.architectures.config import Defaults
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.fields import mapping, read_source, text, titles
-from kvplan.catalog.files import Document, read_json, read_text, read_yaml
+from kvplan.catalog.files import Document, path_of, read_json, read_text, read_yaml
 from kvplan.catalog.hub_files import NAME, snapshot
 from kvplan.catalog.lookup import as_path, every_name, named, plain, resolve, swapped
 from kvplan.catalog.shelves import document, names
@@ -73,6 +73,16 @@ def tuned(checkpoint: str) -> str:
     wanted = {stem + ending for ending in (*TUNED, "")} - {bare(checkpoint)}
     others = document("models", name).get("aliases") or () if name else ()
     return next((other for other in others if bare(other) in wanted), "")
+
+
+def lost(checkpoint: str) -> bool:
+    """Return whether a checkpoint is written as a path of this machine, and nothing is there."""
+    if not checkpoint.startswith(("./", "../", "/", "~")):
+        return False
+    try:
+        return not path_of(checkpoint).exists()
+    except OSError:  # a name too long, a folder one may not read
+        return True
 
 
 def bare(checkpoint: str) -> str:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from os import environ
 
 import click
@@ -43,7 +44,14 @@ def beside(report: Report) -> Report:
         document: Json = spoken(report.document(), command)
         return document
 
-    whole = Report(said(report.page), document, report.studies, said(report.first) if report.first else None)
+    rows, first = report.rows, report.first
+    whole = replace(
+        report,
+        page=said(report.page),
+        document=document,
+        first=said(first) if first else None,
+        rows=(lambda: spoken(rows(), command)) if rows else None,
+    )
     if file := click.get_current_context().meta.get(HTML):
         write_whole(path_of(file), render(whole, "html", screen()))
     return whole

@@ -110,6 +110,7 @@ def command(save: str | None, full: bool, form: str, **options: Any) -> None:
         lambda: wording.document(result, call),
         lambda: what_if(at_loads(options, result), result),
         None if full else lambda: first_screen.page(result),
+        lambda: wording.plan_rows(result),
     )
     if save:
         catalog.save_plan(save, spoken(report.document(), click.get_current_context().command))

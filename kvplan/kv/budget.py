@@ -138,10 +138,11 @@ class Budget:
         if self.deployment.kv_bytes is not None:
             room[pool] = f"of {show_bytes(self.deployment.kv_bytes)} asked for"
         gpus += f"; {show_bytes(self.deployment.offloaded)} left in the host's memory" * (self.deployment.offloaded > 0)
+        apart = "; CUDA graphs have a line of their own" * ("cuda_graphs" in self.amounts)
         basis = {
             "weights": f"{self.form}, {show_bytes(self.held.total)} over {gpus}",
             "activations": self.binding,
-            "runtime": "CUDA context, NCCL and other memory outside the allocator",
+            "runtime": f"CUDA context, NCCL and other memory outside the allocator{apart}",
             "cuda_graphs": "the engine's own estimate of CUDA graphs, subtracted from the pool",
             "kv_cache": room[pool],
         }

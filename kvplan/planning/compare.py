@@ -50,6 +50,10 @@ def per_month(r: "Recommendation") -> float | None:
 COST, MONTHLY = "a query", "a month"
 #: what a gate is called -> the figure it holds
 GATED = {"query": COST, "month": MONTHLY}
+#: figures that differ by less, relatively, differ by the rounding of sums alone
+ROUNDING = 1e-9
+#: most digits after the point of a share that tell it from another
+DIGITS = 6
 #: what is compared of two plans
 PLAN = (
     planned("technique", "technique", "word", lambda p: p.technique),
@@ -123,7 +127,7 @@ class Change:
     def changed(self) -> bool:
         """Whether the figure differs by more than rounding."""
         if isinstance(self.before, float) and isinstance(self.after, float):
-            return abs(self.after - self.before) > 1e-9 * max(abs(self.before), abs(self.after))
+            return abs(self.after - self.before) > ROUNDING * max(abs(self.before), abs(self.after))
         return self.before != self.after
 
     @property
@@ -150,15 +154,15 @@ class Gate:
 
     @property
     def kept(self) -> bool:
-        """Whether the cost is known and rises by no more than is allowed."""
-        return self.rise is not None and self.rise <= self.limit
+        """Whether the cost is known and rises by no more than is allowed, rounding of the sums left aside."""
+        return self.rise is not None and 1.0 + self.rise <= (1.0 + self.limit) * (1.0 + ROUNDING)
 
     @property
     def verdict(self) -> str:
         """Return how the cost moved and what was allowed, in words."""
         if self.rise is None:
             return f"the cost of a {self.figure} is not known on both sides"
-        moved, allowed = show_percent(abs(self.rise), 1), show_percent(self.limit, 1)
+        moved, allowed = apart(abs(self.rise), self.limit)
         if self.rise < 0:
             return f"the cost of a {self.figure} falls by {moved}; a rise by {allowed} is allowed"
         return f"the cost of a {self.figure} rises by {moved}, {'no more' if self.kept else 'more'} than {allowed}"
@@ -186,6 +190,15 @@ class Comparison(Result, of="compare"):
         if self.gates and self.reasons[1]:
             return f"{self.names[1]} has no plan: {self.reasons[1]}"
         return "; ".join(gate.verdict for gate in self.gates if not gate.kept)
+
+
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Return two shares with one digit after the point, or as many as tell them apart."""
+    pairs = ((show_percent(one, n), show_percent(other, n)) for n in range(1, DIGITS + 1))
+    first = next(pairs)
+    if abs(one - other) <= ROUNDING:
+        return first
+    return next((pair for pair in (first, *pairs) if pair[0] != pair[1]), first)
 
 
 def gates(plan: Iterable[Change], limits: Mapping[str, float]) -> tuple[Gate, ...]:

@@ -110,6 +110,11 @@ class Evaluation:
         return interval_of(self.cost.per_query if self.cost else None, self.spread)
 
     @property
+    def limited_range(self) -> tuple[float, float] | None:
+        """80 % interval of the cost of a query at the largest load within the limits, None where unknown. [USD]"""
+        return interval_of(self.same_limits.usd if self.same_limits else None, self.spread)
+
+    @property
     def each(self) -> float:
         """Sequences of one attention-data-parallel rank and pipeline stage."""
         return max(self.batch / (self.parallel.data * self.parallel.pipeline), 1.0) if self.parallel else 0.0

@@ -39,6 +39,7 @@ class Code:
     heading: str  #: over the lines
     lines: tuple[str, ...]  #: as a shell or a file takes them
     remarks: tuple[str, ...] = ()  #: sentences below the lines
+    language: Literal["sh", "yaml"] = "sh"  #: what the lines are written in
 
 
 @dataclass(frozen=True)

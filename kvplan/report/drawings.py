@@ -56,7 +56,7 @@ def priced(rows: Iterable[Evaluation], cheapest: Evaluation | None) -> Iterator[
     """Yield the cost of a query within the limits, with its range, of the techniques that have one."""
     for r in rows:
         if r.same_limits is not None and (usd := r.same_limits.usd) is not None:
-            low, high = (usd * factor for factor in r.spread)
+            low, high = r.limited_range or (usd, usd)
             yield Measure(r.technique, usd, show_usd(usd), low, high, "best" if r is cheapest else "plain")
 
 
@@ -74,6 +74,8 @@ def of_budget(b: Budget) -> Bars:
 
 #: prices a reader may try, as factors of today's, and shares of the time that GPUs are busy [%]
 PRICES, BUSY = (0.25, 2.0), (5, 100)
+#: what a price moves by [USD], and its digits after the point that are no rounding of floats
+CENT, DIGITS = 0.01, 9
 
 
 def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
@@ -90,9 +92,9 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
         Readout("tpot", "TPOT of a lone query [ms]"),
     ]
     if hourly:
-        low, high = (round(hourly * factor, 2) for factor in PRICES)
+        low, high = around(hourly)
         sliders += [
-            Slider("price", "Price [USD per GPU-hour]", low=low, high=high, step=0.01, start=round(hourly, 2)),
+            Slider("price", "Price [USD per GPU-hour]", low=low, high=high, step=CENT, start=round(hourly, DIGITS)),
             Slider("busy", "Share of the time the GPUs are busy [%]", low=BUSY[0], high=BUSY[1], step=5, start=BUSY[1]),
         ]
         quantities.insert(1, Readout("gpu_hours", "Cost of a query within the limits [USD]", ("price",), ("busy",)))
@@ -122,6 +124,12 @@ def what_if(answers: Sequence[Estimate], asked: Estimate) -> WhatIf:
         "technique",
         rows,
     )
+
+
+def around(hourly: float) -> tuple[float, float]:
+    """Return the lowest and the highest price one may try, whole cents from today's: a slider then stands at it."""
+    low, high = (int(hourly * abs(factor - 1) / CENT) * CENT for factor in PRICES)
+    return round(hourly - low, DIGITS), round(hourly + high, DIGITS)
 
 
 def gpu_hours(r: Evaluation, hourly: float) -> float | None:

@@ -121,7 +121,7 @@ def at_limits(e: Estimate, row: Evaluation) -> str:
     if p.usd is None:
         return f"the largest load is {many}; no price of these GPUs is known"
     queries, _, costs = priced_by(p.usd)
-    low, high = (show_usd(queries * p.usd * factor) for factor in row.spread)
+    low, high = (show_usd(queries * end) for end in row.limited_range or (p.usd, p.usd))
     return f"{costs} {show_usd(queries * p.usd)} ({low} to {high}), with {many}"
 
 

@@ -90,6 +90,8 @@ LIMITS = (
     of_point("same_limits.ttft", lambda p: p.ttft, heading="TTFT", show=show_time),
     of_point("same_limits.tpot", lambda p: p.tpot, heading="TPOT", show=show_time),
     of_point("same_limits.usd_per_query", lambda p: p.usd, heading="$ / query", cell=limits_usd, **MONEY),
+    Column[Evaluation](key="same_limits.usd_per_query_low", value=lambda r: end(r.limited_range, 0)),
+    Column[Evaluation](key="same_limits.usd_per_query_high", value=lambda r: end(r.limited_range, 1)),
 )
 
 

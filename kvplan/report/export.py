@@ -5,7 +5,7 @@ from shlex import join
 
 from kvplan.catalog.manifests import manifest_text, plain
 from kvplan.planning.exporting import Exported
-from kvplan.report.blocks import Json, Page, notes, schema, sentence
+from kvplan.report.blocks import Code, Json, Page, notes, schema, sentence
 from kvplan.report.launch import folded
 
 #: ends an options file in a script
@@ -38,7 +38,9 @@ def said(e: Exported) -> list[str]:
 def page(e: Exported) -> Page:
     """Return the report: what is run or applied, and what is said of it."""
     heading = f"{e.target} {e.release}".strip()
-    return Page.of(notes(heading, text(e).splitlines()), notes("What to know", said(e)))
+    lines = tuple(text(e).removesuffix("\n").split("\n"))
+    code = Code(heading, lines, language="yaml" if e.documents else "sh")
+    return Page.of(code, notes("What to know", said(e)))
 
 
 def document(e: Exported) -> Json:

@@ -104,7 +104,7 @@ def answer(survey: Survey) -> list[str]:
     if survey.concurrency is None or survey.rate is None:
         p = survey.points[-1]
         if not survey.opened and len(survey.points) > 1:
-            return [f"{title(s)}: at most {show_number(s.most_rate)} requests/s, {p.tokens_per_second:,.0f} tokens/s."]
+            return [f"{title(s)}: {most(s, p)}."]
         load = f"{p.rate:.3g} requests/s and {p.in_flight:,.3g} in flight"
         kept = ""
         if survey.bounded:
@@ -114,6 +114,13 @@ def answer(survey: Survey) -> list[str]:
     if survey.refusal:
         return [*lines, sentence(survey.refusal)]
     return [*lines, *(words(name, x) for name, x in (("concurrency", survey.concurrency), ("rate", survey.rate)))]
+
+
+def most(s: Server, full: Point) -> str:
+    """Return the most that a server finishes, and the rate of arrivals beyond which waits have no end, if less."""
+    closed, opened = show_number(full.rate), show_number(s.most_rate)
+    said = f"at most {closed} requests/s, {full.tokens_per_second:,.0f} tokens/s"
+    return said if closed == opened else f"{said}; arrivals at random may be at most {opened} requests/s"
 
 
 def words(name: str, largest: Largest) -> str:

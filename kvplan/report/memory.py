@@ -223,7 +223,7 @@ def budget(b: Budget) -> Json:
 
 
 def amounts(b: Budget) -> Json:
-    """Return a budget's total and its lines by name; they sum to it, `cuda_graphs` left out (in `runtime`). [B]"""
+    """Return a budget's total and its four parts, which sum to it; `cuda_graphs` is a part of `runtime`. [B]"""
     document = {"total": b.total, **{line.name: line.amount for line in b.lines}}
     if "cuda_graphs" in document:
         document["runtime"] += document["cuda_graphs"]

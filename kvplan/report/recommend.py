@@ -196,6 +196,12 @@ def rows(r: Recommendation) -> list[Json]:
     return [{"recommended": p is r.plan} | {c.key: c.value(p) for c in shown} for p in plans]
 
 
+def plan_rows(r: Recommendation) -> list[Json]:
+    """Return the plans under one set of names, the recommended one first and marked: what all of them have in JSON."""
+    plans = [*([r.plan] if r.plan else []), *r.alternatives]
+    return [{"recommended": p is r.plan} | plan(p, r) for p in plans]
+
+
 def chosen(p: Plan, r: Recommendation) -> Json:
     """Return the recommended plan: as any, and its range, bill and energy."""
     low, middle, high = r.usd or (None, None, None)

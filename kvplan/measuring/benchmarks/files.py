@@ -26,7 +26,6 @@ from kvplan.measuring.benchmarks.fields import (
     MEANS,
     MS,
     PROTOCOL,
-    SETTABLE,
     TEXTS,
     TIMES,
     TOKENS,
@@ -42,6 +41,7 @@ from kvplan.measuring.benchmarks.llama_cpp import read_llama_bench
 from kvplan.measuring.benchmarks.llmd import read_llmd
 from kvplan.measuring.benchmarks.llmperf import read_llmperf
 from kvplan.measuring.benchmarks.sglang import read_sglang
+from kvplan.measuring.benchmarks.stated import check_stated
 from kvplan.measuring.benchmarks.trtllm import read_trtllm
 from kvplan.measuring.benchmarks.vllm import read_vllm
 from kvplan.measuring.benchmarks.vllm_offline import read_vllm_latency, read_vllm_record, read_vllm_throughput
@@ -143,11 +143,7 @@ def answer_of(document: Document) -> str:
 
 def _given(overrides: Mapping[str, Value]) -> Row:
     """Return what the caller stated, checked; '' takes a column back to what the file says."""
-    for name in overrides:
-        if name not in SETTABLE:
-            measured = name.endswith("_ms")
-            more = "measured times come from the file alone" if measured else f"known: {', '.join(SETTABLE)}"
-            raise SpecError(f"settings={name}: no column to set; {more}")
+    check_stated(overrides)
     return {name: value for name, value in overrides.items() if value != ""}
 
 

@@ -19,6 +19,7 @@ class Report:
         tuple  #: what a page that can be operated shows besides, made when asked for
     )
     first: Callable[[], Page] | None = None  #: what a terminal shows in place of the page, None for all of it
+    rows: Callable[[], list[Json]] | None = None  #: the main rows, all of one shape, None for those of the document
 
 
 @dataclass(frozen=True)

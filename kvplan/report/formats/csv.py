@@ -10,12 +10,12 @@ from kvplan.report.blocks import Json
 from kvplan.report.formats import Report, Screen
 
 #: lists of a document that hold its rows, in the order in which they are looked for
-ROWS = ("rows", "recommended", "uses", "loads", "claims", "groups", "prices", "lines")
+ROWS = ("rows", "uses", "loads", "claims", "groups", "prices", "lines")
 
 
 def render(report: Report, screen: Screen) -> str:
-    """Return the rows of the report's document; lists inside a row stay JSON."""
-    flat = [dict(flattened(row)) for row in rows_of(report.document())]
+    """Return the report's main rows; lists inside a row stay JSON."""
+    flat = [dict(flattened(row)) for row in (report.rows() if report.rows else rows_of(report.document()))]
     names = list(dict.fromkeys(name for row in flat for name in row))
     out = StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -25,9 +25,7 @@ def render(report: Report, screen: Screen) -> str:
 
 
 def rows_of(document: Json) -> list[Json]:
-    """Return a document's rows: its plan and the others, else its first list of objects, else itself."""
-    if document.get("recommended"):
-        return [document["recommended"], *document.get("alternatives", ())]
+    """Return a document's rows: its first list of objects, else itself."""
     named = [document[name] for name in ROWS if name in document]
     lists = [value for value in (*named, *document.values()) if isinstance(value, list)]
     first = next((rows for rows in lists if rows and all(isinstance(row, dict) for row in rows)), None)
@@ -39,7 +37,7 @@ def flattened(row: Json, before: str = "", lists: bool = True) -> Iterator[tuple
     for name, value in row.items():
         if isinstance(value, dict):
             yield from flattened(value, f"{before}{name}.", lists)
-        elif not isinstance(value, list):
+        elif not isinstance(value, list | tuple):
             yield before + name, value
         elif lists:
             yield before + name, dumps(value)

@@ -41,7 +41,7 @@ def fenced(block: Code) -> str:
     """Return lines to copy between fences longer than any run of backticks in them, and what is said of them."""
     lines = [visible(line) for line in block.lines]
     fence = "`" * max(3, 1 + max((len(run) for line in lines for run in re.findall("`+", line)), default=0))
-    code = "\n".join([f"{fence}sh", *lines, fence])
+    code = "\n".join([f"{fence}{block.language}", *lines, fence])
     return "\n\n".join([f"### {plain(block.heading)}", code, *map(plain, block.remarks)])
 
 

@@ -10,6 +10,15 @@ const drawing = [...document.querySelectorAll("[data-spec]")].map(async (place) 
       ...spec.config, legend: { ...legend, columns: 1, labelLimit: place.clientWidth - 100 },
       axis: { ...axis, labelLimit: place.clientWidth * 0.35 }, axisX: { ...axisX, titleLimit: place.clientWidth * 0.6 },
     };
+    const y = spec.encoding?.y;
+    if (y?.type === "nominal") {  // names of bars go on below after a comma or before " on ", both lines about the bar's middle
+      const axis = {
+        labelExpr: "split(replace(datum.label, /, | on /, indexof(datum.label, ', ') < 0 ? '| on ' : ',|'), '|')", labelFontSize: 11, labelLineHeight: 12,
+        labelOffset: { condition: { test: "test(/, | on /, datum.value)", value: -6 }, value: 0 },
+        labelLimit: place.clientWidth * 0.42,
+      };
+      spec.encoding = { ...spec.encoding, y: { ...y, axis } };
+    }
   }
   const { view } = await vegaEmbed(place, spec, options);
   if (place.dataset.study) {
