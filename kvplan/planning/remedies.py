@@ -1,12 +1,9 @@
 """What would make an infeasible plan feasible: each limit moved just far enough, other weights, techniques and GPUs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, floor, inf, log10
-from typing import Any
-
-import numpy as np
 
 from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
@@ -14,12 +11,11 @@ from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, limited, search
+from kvplan.planning.search import Candidates, Reach, limited, reachable, search
 from kvplan.planning.site import EVEN, Limits, Site
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
 
-Array = Any
 #: latency limits and the names of their times
 TIMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "end-to-end time"}
 #: halvings of a search for the least change, and the greatest factor of a limit that is tried
@@ -238,7 +234,7 @@ def needed(i: Impasse, plan: Plan, limits: Limits, loose: Limits) -> Limits:
 
     def keeps(some: Limits) -> bool:
         pairs = ((getattr(plan, name), getattr(some, name)) for name in TIMES)
-        sure = certainty(under(i, some), calibration, np.array(plan.ttft), np.array(plan.tpot))
+        sure = certainty(under(i, some), calibration, plan.ttft, plan.tpot)
         return all(limit is None or time <= limit for time, limit in pairs) and bool(sure >= some.confidence)
 
     def moved(some: Limits, name: str, seconds: float) -> Limits:
@@ -335,31 +331,9 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
     return together(reach, limits)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reach:
-    """What candidates that fit reach, one after the other: under their part of the load, then with hardly any load."""
-
-    ttft: Array  #: at the percentile [s]
-    tpot: Array  #: at the percentile [s]
-    e2e: Array  #: at the percentile [s]
-    sure: Array  #: probability that the limits of time are kept
-
-
-def reachable(one: Candidates, demand: Demand, fits: Array) -> Reach:
-    """Return what candidates reach, however many replicas there are: with enough of them each runs a request alone."""
-    known = Reach(ttft=one.ttft[fits], tpot=one.tpot[fits], e2e=one.e2e[fits], sure=one.sure[fits])
-    if demand.workload.offline:
-        return known
-    ttft, tpot = one.crowd.lone(np.flatnonzero(fits.any(axis=1)))
-    e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
-    sure = certainty(demand, one.site.calibration, ttft, tpot)
-    alone = Reach(ttft=ttft, tpot=tpot, e2e=e2e, sure=sure)
-    return Reach(**{f.name: np.concatenate([getattr(known, f.name), getattr(alone, f.name)]) for f in fields(Reach)})
-
-
 def together(reach: Reach, limits: Limits) -> str:
     """Return which limits each can be kept alone, but not all at once, and how near the surest candidate comes."""
-    keeping, before = np.ones(reach.sure.shape, bool), list[str]()
+    keeping, before = reach.sure >= 0, list[str]()
     for name, what in TIMES.items():
         limit, times = getattr(limits, name), getattr(reach, name)
         if limit is None:
