@@ -13,6 +13,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.search import Candidates, Reach, limited, reachable, search
 from kvplan.planning.site import EVEN, Limits, Site
+from kvplan.planning.sizing import MOST as REPLICAS
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
 
@@ -348,7 +349,7 @@ def together(reach: Reach, limits: Limits) -> str:
     sure = float(reach.sure[keeping].max())
     if sure < limits.confidence:
         return f"where the limits are kept at the median, it is with {too_little(sure, limits.confidence)}"
-    return "only replicas with hardly any load keep the limits, and those that were tried have more"
+    return f"only replicas with next to no load keep the limits: {REPLICAS:.0f} for each request in flight are too few"
 
 
 def too_little(sure: float, sought: float) -> str:
