@@ -100,3 +100,25 @@ def test_where_no_volume_is_sure_enough_the_surest_is_told(run) -> None:
     assert run(*ask, "--confidence", f"{limits['confidence'] + 0.05:.0%}").code == 1
     refused = run("load", "-m", "llama3.1-8b", "-g", "h100", "--isl", "100", "--osl", "10", "--confidence", "90%")
     assert refused.code == 2 and "is for a workload" in refused.err
+
+
+def test_a_lone_gpu_is_the_spare_and_that_is_the_reason(run) -> None:
+    """One H100 kept no volume of chat "by the engine's limit of sequences": it was the spare replica."""
+    found = kvplan.capacity("chat", "llama3.1-8b", "h100", 1, on=ON)
+    assert found.plan is None and found.bound_by == "the spare replica"
+    assert "1 GPU keeps the limits at no volume" in found.refusal and "spares=0" in found.refusal
+    ask = ("load", "-w", "chat", "-m", "llama3.1-8b", "-g", "h100", "--gpus", "1", "--on", ON)
+    assert "--spares 0" in run(*ask).err and run(*ask, "--spares", "0").code == 0
+    assert run("load", "-m", "llama3.1-8b", "-g", "h100", "--isl", "9", "--osl", "9", "--spares", "0").code == 2
+
+
+def test_the_most_of_an_uncompressed_cache_says_what_fp8_serves() -> None:
+    """`recommend` carries 100,000 summaries a day on 7 L4 with an fp8 cache; `load` knew of 71,920 at most."""
+    found, packed = (
+        kvplan.capacity("batch-summaries", "llama3.1-8b", "l4", 7, technique=name, on=ON)
+        for name in ("baseline", "fp8")
+    )
+    assert packed.queries_per_day > 100_000 > found.queries_per_day
+    (said,) = [w for w in found.warnings if "technique=fp8" in w]
+    assert f"{packed.queries_per_day:,.0f} queries a day" in said
+    assert not any("technique=" in w for w in packed.warnings)

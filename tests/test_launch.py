@@ -11,6 +11,8 @@ import kvplan
 from kvplan import catalog
 from kvplan.catalog.launching import launch_options
 from kvplan.errors import SpecError, UnknownName
+from kvplan.kv import spelling
+from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel
 from kvplan.planning.launch import HEAD, MARGIN, checkpoint, command, launch, longest, needs
 from kvplan.report.launch import folded
@@ -180,3 +182,44 @@ def test_templates_name_only_what_a_plan_has() -> None:
         launch_options(good | {"tensors": "--tp {tensor}"}, None, "x.yaml")
     with pytest.raises(SpecError, match="missing command"):
         launch_options({k: v for k, v in good.items() if k != "command"}, None, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("engine", "served", "refused"),
+    [
+        ("vllm", ["fp8"], ["nvfp4", "int4:token", "int8:token", "turboquant:4"]),
+        ("vllm@0.21", ["fp8"], ["nvfp4", "int8:token", "turboquant:3"]),
+        ("sglang", ["fp8", "nvfp4"], []),
+        ("trtllm", ["fp8"], ["nvfp4"]),
+    ],
+)
+def test_latents_are_stored_only_in_formats_that_the_engine_has_for_them(
+    engine: str, served: list[str], refused: list[str]
+) -> None:
+    """VLLM's MLA backends list 16 bits and fp8; TensorRT-LLM's kernels refuse FP4 with MLA; SGLang documents both."""
+    rules = catalog.engine(engine)
+    latent, heads = (kv_layout(catalog.model(name), 16.0) for name in ("deepseek-v3", "llama3.1-8b"))
+    assert latent.latent and not heads.latent
+    for name in served:
+        assert spelling.served_by(name, rules, latent) and spelling.served_by(name, rules, heads)
+    for name in refused:
+        assert not spelling.served_by(name, rules, latent) and spelling.served_by(name, rules, heads)
+        assert not spelling.served_by(f"{name}+offload:cpu", rules, latent)
+
+
+def test_a_format_that_latents_are_not_stored_in_has_no_option(answer) -> None:
+    asked = replace(needs(answer.demand, answer.plan, answer.site), technique="nvfp4", latent=True)
+    refused = launch(catalog.engine("vllm"), asked)
+    assert "--kv-cache-dtype" not in refused.argv
+    assert any("no option for nvfp4 on a latent (MLA) cache" in line for line in refused.missing)
+    assert after(launch(catalog.engine("vllm"), replace(asked, latent=False)).argv, "--kv-cache-dtype") == "nvfp4"
+    assert after(launch(catalog.engine("vllm"), replace(asked, technique="fp8")).argv, "--kv-cache-dtype") == "fp8"
+
+
+@pytest.mark.parametrize("gpu", ["b200", "mi300x"])
+def test_a_search_uses_no_format_that_the_engine_refuses_on_latents(gpu: str) -> None:
+    """DeepSeek-V3 on B200 was planned with an nvfp4 cache, on MI300X with int4 a token: vLLM starts with neither."""
+    found = kvplan.recommend("rag", "deepseek-v3", gpus=gpu, on=ON)
+    assert found.plan.technique in ("baseline", "fp8") and found.plan.served_by_engine
+    asked = kvplan.recommend("rag", "deepseek-v3", gpus=gpu, techniques="int4:token", on=ON)
+    assert asked.plan is None and "does not serve it on latent (MLA) caches" in asked.lacking

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -36,7 +37,7 @@ from kvplan.planning.fitting import LONGEST
 from kvplan.planning.grid import LOADS
 from kvplan.planning.hosting import PARTS, bill_of, cached_by, seconds_by_part, staircase_of, volumes_of
 from kvplan.planning.outcome import search_all
-from kvplan.planning.plan import TIE, Book, loads_of
+from kvplan.planning.plan import TIE, Book, loads_of, rank
 from kvplan.planning.prompts import kept_prefixes, prompt_classes
 from kvplan.planning.recommend import recommend
 from kvplan.planning.replica import default_kv_bits
@@ -624,6 +625,56 @@ def test_every_remedy_makes_a_plan_possible(workload: str, limits) -> None:
         again = question(**{**asked, **{name: typed.get(name, str)(value) for name, value in changes}}).plan
         assert again is not None, remedy.change
         assert again.usd <= remedy.plan.usd * (1 + TIE + 1e-9)
+
+
+def test_what_a_time_is_at_least_holds_with_any_number_of_replicas(run) -> None:
+    """TPOT was "at least 75.4 ms" under the load of full replicas, where 921 of them keep 40 ms."""
+    ask = ("recommend", "-w", "code-assistant", "-m", "deepseek-v3", "-g", "mi300x", "--queries-per-day", "10000000")
+    refused = run(*ask, "--tpot", "3ms", "--on", ON)
+    said = re.search(r"TPOT is at least ([\d.]+) ms", refused.err)
+    assert refused.code == 1 and said and float(said[1]) < 40
+    doc = run(*ask, "--tpot", "40ms", "--on", ON, "--json").json
+    assert float(said[1]) / 1e3 < doc["recommended"]["tpot"] <= 0.04
+    changed = [x["change"] for x in run(*ask, "--tpot", "3ms", "--on", ON, "--json").json["remedies"]]
+    assert changed and all("ttft" not in change for change in changed), "a limit that the plan keeps is not moved"
+
+
+def test_a_remedy_moves_only_the_limits_that_its_plan_needs() -> None:
+    from kvplan.api.recommend import recommend as question
+
+    asked = {
+        "workload": "rag", "model": "deepseek-v3", "gpus": ("h200", "a100"), "queries_per_day": 10_000_000,
+        "percentile": "90%", "tpot": "5ms", "e2e": "5s", "on": ON,
+    }  # fmt: skip
+    found = question(**asked, max_gpus=2)
+    assert found.plan is None and found.remedies
+    for remedy in found.remedies:
+        assert remedy.parameters == {"tpot", "e2e", "max_gpus"}, "TTFT stays at the workload's"
+        changes = dict(change.split("=") for change in remedy.change.split(" and "))
+        again = question(**{**asked, **changes, "max_gpus": int(changes["max_gpus"])})
+        assert again.plan is not None and again.plan.usd <= remedy.plan.usd * (1 + TIE)
+
+
+def test_the_gpus_that_are_needed_are_those_of_the_change(run) -> None:
+    """The reason said 40 GPUs where the change beside it was --max-gpus 32."""
+    ask = ("recommend", "-w", "code-assistant", "-m", "deepseek-v3", "-g", "b200", "--queries-per-day", "40000")
+    refused = run(*ask, "--percentile", "99.9%", "--max-gpus", "9", "--on", ON)
+    needed = re.search(r"(\d+) GPUs are needed to keep the other limits", refused.err)
+    assert refused.code == 1 and needed and f"--max-gpus {needed[1]} (" in refused.err
+
+
+def test_the_checkpoints_own_weights_are_offered_where_a_named_format_loses_too_much(run) -> None:
+    ask = ("recommend", "-w", "rag", "-m", "llama3.1-70b", "-g", "h100", "--weights", "int4", "--on", ON)
+    refused = run(*ask, "--max-quality-drop", "0%")
+    assert refused.code == 1 and "--weights bf16 (uncompressed" in refused.err
+
+
+def test_of_equal_costs_a_known_loss_comes_before_an_unknown_one() -> None:
+    demand = asked("rag", "llama3.1-70b")
+    found = answer(demand, ("baseline",), [site("h100")])
+    surer = replace(found.plan, slo_probability=1.0, technique="fp8", quality=replace(found.plan.quality, drop=None))
+    known = replace(found.plan, slo_probability=0.93)
+    assert sorted([surer, known], key=rank("cost", known.weighed)) == [known, surer]
 
 
 def test_the_reason_is_the_limit_that_binds(run) -> None:

@@ -17,6 +17,9 @@ from kvplan.planning.site import CONFIDENCE, Limits
 from kvplan.planning.suitability import check_context
 from kvplan.quality.loss import quality as loss_of
 
+#: the technique that most servers have, and how much more it must serve to be worth a word
+USUAL, MUCH = "fp8", 1.05
+
 
 def capacity(
     workload: str,
@@ -70,19 +73,18 @@ def capacity(
         catalog.gpu(values.word(gpu, "gpu")), spec, day, price=values.price(price), listed=price_list(price, prices),
         engine=word, profile=values.word(profile, "profile"),
     )  # fmt: skip
-    lost = loss_of(
-        name,
-        spec,
-        asked.task,
-        context,
-        catalog.quality_table(),
-        seen=asked.question_seen,
-        answer=int(asked.output.mean),
-    )
-    book = Book(demand, {name: lost}, formats.losses)
+    about, seen = (spec, asked.task, context, catalog.quality_table()), asked.question_seen
+    losses = {some: loss_of(some, *about, seen=seen, answer=int(asked.output.mean)) for some in (name, USUAL)}
+    book = Book(demand, losses, formats.losses)
     count = values.count(gpus, "gpus", 1, values.MOST_REQUESTS)
     find = surest if confidence is None else most
-    answer = find(replace(demand, engine=catalog.engine(word)), book, place, [name], count, list(formats.left))
+    question = replace(demand, engine=catalog.engine(word)), book, place
+    answer = find(*question, [name], count, list(formats.left))
     warnings = (*context_warnings(spec, context), *spec.notes, *unstated(asked))
     warnings += (*old_price(place, day), *no_bf16(place.gpu, spec))
+    if name == spelling.BASELINE and answer.plan and spelling.served_by(USUAL, question[0].engine, question[0].base):
+        packed = most(*question, [USUAL], count)
+        if packed.queries_per_day > MUCH * answer.queries_per_day:
+            served = f"{packed.queries_per_day:,.0f} queries a day with technique={USUAL}"
+            warnings += (f"this is the uncompressed cache's most; the same GPUs serve {served}",)
     return replace(answer, warnings=tuple(warnings))

@@ -9,7 +9,7 @@ from kvplan.catalog.handed import LONGEST
 from kvplan.catalog.models import BASE
 from kvplan.errors import Incompatible, SpecError, UnknownName, WrongUse, shown
 from kvplan.planning.exporting import COMMAND, Exported, LoadPlan, ServerPlan, client, forms, server, tools
-from kvplan.planning.launch import Needs, adapted
+from kvplan.planning.launch import Needs, adapted, usable
 from kvplan.planning.promise import Promise
 from kvplan.specs.hardware import Engine
 
@@ -175,7 +175,8 @@ def served(word: str, needs: Needs, port: int, image: str | None) -> ServerPlan:
     own = engine.name == needs.engine and ("@" not in word or engine.release == needs.release)
     told = needs if own else adapted(needs, engine, engine.limits(catalog.gpu(needs.gpu)))
     return ServerPlan(
-        engine=engine.name, title=engine.title, release=engine.release, known=engine.launch, needs=told,
+        engine=engine.name, title=engine.title, release=engine.release, known=usable(engine.launch, engine, told),
+        needs=told,
         port=values.count(port, "port", 1, 65535), image=image or engine.launch.images.get(needs.vendor, ""),
         notes=() if own else (moved(engine, needs),),
     )  # fmt: skip

@@ -61,7 +61,7 @@ RELEASE = r"[a-z]?\d{1,9}(\.\d{1,9}){0,3}"
 #: parts of model types that an engine starts a kind of draft for, or keeps the windows of whole
 MODELS = ("eagle3_models", "mtp_models", "whole_windows")
 #: fields that are lists of words
-LISTS = (*MODELS, "vendors")
+LISTS = (*MODELS, "latent_formats", "vendors")
 #: fields that are no single figures
 OTHER = ("first_step", *LISTS, "steps", "runtime", "reserve", "releases", "launch")
 

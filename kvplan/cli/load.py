@@ -22,6 +22,7 @@ from kvplan.cli.options import (
     prices_option,
     profile_option,
     replica_options,
+    spares_option,
 )
 from kvplan.cli.running import (
     closed_option,
@@ -55,6 +56,7 @@ from kvplan.report.formats import Report
 @limit_options
 @click.option("--percentile", default="95%", show_default=True, metavar="P", help="Share that keeps the limits.")
 @confidence_option
+@hidden(spares_option)
 @profile_option
 @price_option
 @prices_option
@@ -72,8 +74,9 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
     if workload is not None or gpus is not None:
         serve_workload(form, workload, gpus, options)
         return
-    if options.pop("confidence") is not None:
-        raise WrongUse("confidence: is for a workload, with workload= and gpus=; leave it out")
+    for name in ("confidence", "spares"):
+        if options.pop(name) is not None:
+            raise WrongUse(f"{name}: is for a workload, with workload= and gpus=; leave it out")
     for name in ("isl", "osl"):
         if options[name] is None:
             raise WrongUse(f"{name}: give isl= and osl= (tokens in and out), or workload= and gpus=")
@@ -84,8 +87,8 @@ def command(form: str, workload: str | None, gpus: int | None, **options: Any) -
 
 
 #: options that a workload on a number of GPUs is asked with
-ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "confidence", "engine", "price", "prices", "profile",
-         "on", "allow_long_context")  # fmt: skip
+ASKED = ("technique", "weights", "ttft", "tpot", "percentile", "confidence", "spares", "engine", "price", "prices",
+         "profile", "on", "allow_long_context")  # fmt: skip
 
 
 def serve_workload(form: str, workload: str | None, gpus: int | None, asked: dict[str, Any]) -> None:

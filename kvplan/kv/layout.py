@@ -330,6 +330,11 @@ class KVLayout:
             g.count * g.keep.growth(length) * (g.full_bytes if length < g.recent else g.token_bytes) for g in groups
         )
 
+    @property
+    def latent(self) -> bool:
+        """Whether some layers keep one latent for all heads (MLA)."""
+        return any(g.kind == "latent" and g.count for g in self.groups)
+
     def part(self, *kinds: str) -> "KVLayout":
         """Return the layout of some kinds of group only."""
         return replace(self, groups=tuple(g for g in self.groups if g.kind in kinds))

@@ -120,9 +120,22 @@ def heals(text: str) -> float:
     return max((kind.heals for kind, _ in parts(text)), default=0.0)
 
 
-def served_by(text: str, engine: Engine | str) -> bool:
-    """Whether an engine serves all parts of a technique: in its release, the newest where only a name is given."""
-    return all(supporting(kind, argument, engine) is not None for kind, argument in parts(text))
+def served_by(text: str, engine: Engine | str, layout: KVLayout | None = None) -> bool:
+    """Whether an engine serves all parts of a technique: in its release, the newest where only a name is given.
+
+    With the uncompressed `layout` of a model: whether it serves them on that model's cache.
+    """
+    if any(supporting(kind, argument, engine) is None for kind, argument in parts(text)):
+        return False
+    return isinstance(engine, str) or layout is None or not layout.latent or not refused_on_latents(text, engine)
+
+
+def refused_on_latents(text: str, engine: Engine) -> tuple[str, ...]:
+    """Return the parts of a technique whose number format an engine does not store latents (MLA) in."""
+    formats = (
+        f"{kind.name}:{argument}" if argument else kind.name for kind, argument in parts(text) if kind.factor == "bits"
+    )
+    return tuple(f for f in formats if engine.latent_formats and f not in engine.latent_formats)
 
 
 def supporting(kind: Technique, argument: str, engine: Engine | str) -> Support | None:

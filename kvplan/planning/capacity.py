@@ -23,6 +23,8 @@ DOUBLINGS, HALVINGS, DIGITS = 40, 14, 4
 MORE = 1.01
 #: a volume that a replica serves one by one [queries a day]
 RARE = 1.0
+#: what binds where GPUs would serve if no replica were a spare
+SPARE = "the spare replica"
 #: changes that a message names
 REMEDIES = 3
 
@@ -35,7 +37,7 @@ class Capacity(Result, of="capacity"):
     site: Site  #: the GPU, its rates and prices
     gpus: int  #: GPUs that can be had
     plan: Plan | None  #: the plan on the fewest GPUs at that volume, None where none keeps the limits at any
-    bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, or the engine's limit of sequences
+    bound_by: str  #: what more would break: TTFT, TPOT, end-to-end, memory, the engine's limit of sequences, or SPARE
     warnings: tuple[str, ...] = ()  #: what to know first
     sought: float | None = None  #: the probability that was sought, where no volume reaches it
     remedies: tuple[Remedy, ...] = ()  #: changes that let a query now and then be served, where none is
@@ -61,7 +63,13 @@ class Capacity(Result, of="capacity"):
         """Why the answer is a 'no', '' when it is none."""
         if self.plan is not None:
             return ""
-        why = f"{self.gpus} GPUs keep the limits at no volume: {self.bound_by} binds even a query now and then"
+        keep = "keeps" if self.gpus == 1 else "keep"
+        why = f"{show_count(self.gpus, 'GPU')} {keep} the limits at no volume: "
+        if self.bound_by == SPARE:
+            why += f"with {show_count(self.demand.spares, 'replica')} to spare none is left that serves"
+            why += "; use spares=0 to plan without"
+        else:
+            why += f"{self.bound_by} binds even a query now and then"
         ways = [f"{x.change} ({x.plan.label}, {show_count(x.plan.gpus, 'GPU')})" for x in self.remedies[:REMEDIES]]
         return f"{why}. The least change that lets them serve one now and then: {', or '.join(ways)}" if ways else why
 
@@ -187,6 +195,9 @@ def binding(one: Candidates, pairs: Collection[Pair], demand: Demand) -> str:
     able = one.fits & one.of(pairs)
     few = able & one.meets[GPUS]
     if not few.any():
+        serving = one.gpus - demand.spares * one.grid.each
+        if limits.gpus is not None and (able & (serving <= limits.gpus) & (one.replicas == 1)).any():
+            return SPARE
         full = (one.room < demand.engine.limits(one.site.gpu)[0])[able.any(axis=1)]
         return "memory" if not full.size or full.all() else "the engine's limit of sequences"
     at = divmod(int((one.sure * few).argmax()), few.shape[1])

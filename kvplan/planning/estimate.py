@@ -53,6 +53,11 @@ class Estimate(Result, of="estimate"):
         """Cache bytes of one uncompressed sequence. [B]"""
         return next(r.stored for r in self.rows if r.technique == spelling.BASELINE) or 0.0
 
+    def serves(self, technique: str) -> bool:
+        """Return whether the engine serves a technique on this model's cache."""
+        base = next((r.layout for r in self.rows if r.technique == spelling.BASELINE), None)
+        return spelling.served_by(technique, self.engine, base)
+
     @property
     def engine(self) -> Engine:
         """The engine that serves."""
@@ -76,7 +81,7 @@ class Estimate(Result, of="estimate"):
     @cached_property
     def served(self) -> Evaluation | None:
         """The row whose technique the engine serves and on which a query costs least within the limits, or None."""
-        return leading(r for r in self.rows if spelling.served_by(r.technique, self.engine))
+        return leading(r for r in self.rows if self.serves(r.technique))
 
     @cached_property
     def overall(self) -> Evaluation | None:
@@ -93,7 +98,7 @@ class Estimate(Result, of="estimate"):
 
     def cheapest(self, gpu: str) -> Evaluation | None:
         """Return the row of a GPU that the engine serves and where a query costs least within the limits, or None."""
-        served = (r for r in self.rows if spelling.served_by(r.technique, self.engine))
+        served = (r for r in self.rows if self.serves(r.technique))
         return leading(r for r in served if r.gpu == gpu and r.same_limits and r.same_limits.usd)
 
 

@@ -1,7 +1,7 @@
 """The command that starts a plan's servers, with the options that the engine's release knows."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import ceil, inf
 from shlex import split
@@ -59,6 +59,7 @@ class Needs:
     draft_model: str  #: checkpoint that drafts, '' where none does
     drafted: int  #: tokens drafted a step [token]
     replicas: int  #: that are started, spares included
+    latent: bool = False  #: whether the model's cache is a latent (MLA)
     converts: bool = True  #: whether the checkpoint has other weights than the format
 
     @property
@@ -89,7 +90,13 @@ class Launch:
 
 def launch(engine: Engine, n: Needs) -> Launch | None:
     """Return how a plan's replicas are started, None where kvplan does not know the engine's options."""
-    return None if engine.launch is None else command(engine.launch, engine.title, n)
+    return None if engine.launch is None else command(usable(engine.launch, engine, n), engine.title, n)
+
+
+def usable(known: LaunchOptions, engine: Engine, n: Needs) -> LaunchOptions:
+    """Return the options of an engine without the cache formats that it refuses on the model's cache."""
+    refused = spelling.refused_on_latents(n.technique, engine) if n.latent else ()
+    return replace(known, techniques={part: line for part, line in known.techniques.items() if part not in refused})
 
 
 def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
@@ -105,7 +112,7 @@ def needs(demand: Demand, plan: Plan, site: Site) -> Needs:
         share=demand.engine.utilization, prefixes=plan.cached_share > 0, replicas=plan.replicas,
         draft=drafts.draft.kind if drafts else "",
         draft_model=checkpoint(drafts.draft.model) if drafts and drafts.draft.kind == "model" else "",
-        drafted=drafts.drafted if drafts else 0, converts=converts(plan.form, demand.model),
+        drafted=drafts.drafted if drafts else 0, latent=demand.base.latent, converts=converts(plan.form, demand.model),
     )  # fmt: skip
 
 
@@ -190,7 +197,8 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
     """Yield what the engine cannot be told, or must be given besides."""
     for part in n.parts:
         if part not in known.techniques:
-            yield f"this release of {title} has no option for {part}: it cannot be started with it as it is"
+            where = " on a latent (MLA) cache" if n.latent else ""
+            yield f"this release of {title} has no option for {part}{where}: it cannot be started with it as it is"
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
     if n.draft and n.draft not in known.drafts:

@@ -99,7 +99,8 @@ class Plan:
 def rank(objective: str, least: float = 0.0) -> Any:
     """Return the order of plans under an objective; costs within TIE of the `least` one count as equal.
 
-    Of equals the surer comes first, then the simpler: uncompressed, with the checkpoint's weights, on fewer GPUs.
+    Of equals those whose loss of quality is known come first, then the surer, then the simpler: uncompressed, with the
+    checkpoint's weights, on fewer GPUs.
     """
     tied = least * (1 + TIE)
     keys: dict[str, Any] = {
@@ -116,7 +117,7 @@ def rank(objective: str, least: float = 0.0) -> Any:
     def key(p: Plan) -> Any:
         simple = (p.technique != spelling.BASELINE, p.form is not None, p.drafting is not None, p.gpus, lost(p))
         rest = (p.usd or 0.0, -p.slo_probability, p.ttft, p.technique, p.form or "", p.gpu)
-        return (*first(p), -surely(p.slo_probability), *simple, *rest)
+        return (*first(p), p.quality.drop is None, -surely(p.slo_probability), *simple, *rest)
 
     return key
 
@@ -138,8 +139,10 @@ def bar(demand: Demand, quality: Quality, technique: str) -> str:
         if quality.drop is None:
             return f"its quality loss is unknown ({quality.basis}), so no quality limit can be kept"
         return f"it loses {show_percent(quality.drop, 1)} on {quality.task}, more than {show_percent(limit, 1)}"
-    if not demand.limits.any_technique and not spelling.served_by(technique, demand.engine):
-        return f"{demand.engine.title} does not serve it; use any_technique=True to plan with it"
+    engine = demand.engine
+    if not demand.limits.any_technique and not spelling.served_by(technique, engine, demand.base):
+        where = " on latent (MLA) caches" if spelling.served_by(technique, engine) else ""
+        return f"{engine.title} does not serve it{where}; use any_technique=True to plan with it"
     return ""
 
 
@@ -273,7 +276,7 @@ class Book:
             margin=one.site.margin,
             drafting=shape.drafting,
             engine=self.demand.engine.name,
-            served_by_engine=spelling.served_by(shape.technique, self.demand.engine),
+            served_by_engine=spelling.served_by(shape.technique, self.demand.engine, self.demand.base),
         )
 
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from math import ceil, floor, inf, log10
 
+from kvplan.architectures.formats import format_named
 from kvplan.kv import spelling
+from kvplan.planning.certainty import certainty
 from kvplan.planning.configurations import Pair
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
-from kvplan.planning.search import Candidates, limited, search
+from kvplan.planning.search import Candidates, Reach, limited, reachable, search
 from kvplan.planning.site import EVEN, Limits, Site
+from kvplan.planning.sizing import MOST as REPLICAS
 from kvplan.specs.hardware import Gpu
 from kvplan.units import show_apart, show_percent, show_time
 
@@ -78,6 +82,18 @@ class Impasse:
         rated = [one for one in self.candidates if some or one.site.calibration.grounded]
         return self.book.under(demand, rated, self.pairs if pairs is None else pairs, self.objective, exactly)
 
+    def resized(self, limits: Limits) -> "Impasse":
+        """Return the question with as many replicas of each candidate as other limits ask for."""
+        demand = replace(self.demand, limits=limits)
+        return replace(self, candidates=[limited(demand, one.crowd) for one in self.candidates])
+
+    def exact(self, limits: Limits, gpu: str) -> Plan | None:
+        """Return the best plan on one GPU with just the replicas that other limits ask for."""
+        demand = replace(self.demand, limits=limits)
+        there = [limited(demand, one.crowd) for one in self.candidates if one.site.gpu.name == gpu]
+        plans = replace(self.book, demand=demand).choices(there, self.pairs, self.objective)
+        return plans[0] if plans else None
+
     def elsewhere(self, demand: Demand, sites: Sequence[Site], pairs: Sequence[Pair]) -> Plan | None:
         """Return the best plan on other GPUs, or with other weights."""
         names = list(dict.fromkeys(technique for technique, _ in pairs))
@@ -103,13 +119,12 @@ def single(i: Impasse) -> Iterator[Remedy]:
             yield moved
     if moved := less_sure(i, limits):
         yield moved
-    if i.formats and i.pairs:
-        techniques = list(dict.fromkeys(technique for technique, _ in i.pairs))
-        for form in i.formats:
-            pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
-            demand = replace(i.demand, forms=(form,))
-            if plan := i.elsewhere(demand, i.here, pairs):
-                yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
+    techniques = list(dict.fromkeys(technique for technique, _ in (*i.pairs, *i.barred)))
+    for form in (*i.formats, *own_format(i.demand)):
+        pairs = [(t, form) for t in techniques if not i.book.barred([(t, form)])]
+        demand = replace(i.demand, forms=(form,))
+        if pairs and (plan := i.elsewhere(demand, i.here, pairs)):
+            yield Remedy(change=f"weights={form}", plan=plan, demand=demand)
     yield from unbarred(i)
     choices = [(name, form) for name in i.techniques for form in i.demand.forms]
     barred = i.book.barred(choices)
@@ -120,6 +135,12 @@ def single(i: Impasse) -> Iterator[Remedy]:
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
     if i.sites and i.pairs and (plan := i.elsewhere(i.demand, i.sites, i.pairs)):
         yield Remedy(change=f"gpus={plan.gpu}", plan=plan, demand=i.demand)
+
+
+def own_format(demand: Demand) -> tuple[str, ...]:
+    """Return the format that a checkpoint's weights already have, where other formats were named; () if quantized."""
+    own = None if demand.model.quantization or None in demand.forms else format_named(demand.model.dtype)
+    return (own.name,) if own and own.name not in demand.forms else ()
 
 
 def unbarred(i: Impasse) -> Iterator[Remedy]:
@@ -143,13 +164,15 @@ def unbarred(i: Impasse) -> Iterator[Remedy]:
 
 
 def double(i: Impasse) -> Iterator[Remedy]:
-    """Yield several changes at once: GPUs and one other, else all latency limits, else none of these and one other."""
+    """Yield several changes at once: GPUs and one other, else latency limits, else none of these and one other."""
     limits = i.demand.limits
     more = replace(i, demand=replace(i.demand, limits=replace(limits, gpus=None)))
     options = [] if limits.gpus is None else list(single(more))
     times = [name for name in TIMES if getattr(limits, name) is not None]
-    if not options and len(times) > 1 and (moved := loosened(more, more.demand.limits, times)):
-        options.append(moved)
+    for size in range(2, len(times) + 1):
+        if not options:  # the fewest limits that are enough
+            ways = (loosened(more, more.demand.limits, names) for names in combinations(times, size))
+            options = [way for way in ways if way is not None]
     if not options and times:
         lifted = replace(more.demand.limits, ttft=None, tpot=None, e2e=None)
         without = [f"{name}=none" for name in times]
@@ -187,14 +210,49 @@ def loosened(i: Impasse, limits: Limits, names: Sequence[str]) -> Remedy | None:
         longer = {name: rounded_up(factor * getattr(limits, name)) for name in names}
         return replace(limits, **longer)  # type: ignore[arg-type]
 
-    if i.best(times(MOST)) is None:
-        return None
+    if i.best(times(MOST)) is None:  # other limits may ask for more replicas than requests fill
+        i = i.resized(times(MOST))
+        if i.best(times(MOST)) is None:
+            return None
     loose = times(least(lambda factor: i.best(times(factor)) is not None, 1.0, MOST))
     plan = i.best(loose, exactly=True)
     if plan is None:
         return None
-    words = " and ".join(f"{name}={written(getattr(loose, name))}" for name in names)
+    tight = needed(i, plan, limits, loose)
+    if tight != loose and (other := i.exact(tight, plan.gpu)):
+        loose, plan = tight, other
+    moved = [name for name in names if getattr(loose, name) != getattr(limits, name)]
+    words = " and ".join(f"{name}={written(getattr(loose, name))}" for name in moved)
     return Remedy(change=words, plan=plan, demand=under(i, loose))
+
+
+def needed(i: Impasse, plan: Plan, limits: Limits, loose: Limits) -> Limits:
+    """Return the `loose` limits without what a plan does not need: those of `limits` it keeps, the others as short.
+
+    It keeps them all with the confidence that is sought, rounded up to a few digits.
+    """
+    calibration = next(one.site.calibration for one in i.candidates if one.site.gpu.name == plan.gpu)
+
+    def keeps(some: Limits) -> bool:
+        pairs = ((getattr(plan, name), getattr(some, name)) for name in TIMES)
+        sure = certainty(under(i, some), calibration, plan.ttft, plan.tpot)
+        return all(limit is None or time <= limit for time, limit in pairs) and bool(sure >= some.confidence)
+
+    def moved(some: Limits, name: str, seconds: float) -> Limits:
+        return replace(some, **{name: seconds})  # type: ignore[arg-type]
+
+    def shorter(some: Limits, name: str, old: float, new: float) -> Limits:
+        short = rounded_up(least(lambda seconds: keeps(moved(some, name, seconds)), old, new))
+        return moved(some, name, min(short, new))
+
+    def changed(some: Limits) -> list[str]:
+        return [name for name in TIMES if getattr(some, name) != getattr(limits, name)]
+
+    for name in changed(loose):
+        old, new = getattr(limits, name), getattr(loose, name)
+        kept = moved(loose, name, old)
+        loose = kept if changed(kept) and keeps(kept) else shorter(loose, name, old, new)
+    return loose
 
 
 def rounded_up(seconds: float) -> float:
@@ -254,41 +312,44 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
     fits = one.fits & mine
     if not fits.any():
         return no_room([one.site.gpu], pairs)
+    reach = reachable(one, demand, fits)
     for name, what in TIMES.items():
-        least_time, limit = float(getattr(one, name)[fits].min()), getattr(limits, name)
+        least_time, limit = float(getattr(reach, name).min()), getattr(limits, name)
         if limit is not None and least_time > limit:
             reached, allowed = show_apart(least_time, limit, show_time)
             return f"{what} is at least {reached} at P{100 * limits.percentile:g}, over {allowed}"
-    sure = float(one.sure[fits].max())
+    sure = float(reach.sure.max())
     if sure < limits.confidence:
         return f"the limits are kept with {too_little(sure, limits.confidence)}"
     if limits.gpus is not None and float(one.gpus[fits].min()) > limits.gpus:
         return f"at least {one.gpus[fits].min():.0f} GPUs are needed, more than max_gpus={limits.gpus}"
-    any_number = one.under(replace(demand, limits=replace(limits, gpus=None)))
-    able = any_number.feasible & mine
-    if able.any():
-        return f"{one.gpus[able].min():.0f} GPUs are needed to keep the other limits, more than max_gpus={limits.gpus}"
-    return together(any_number, replace(demand, limits=replace(limits, gpus=None)), mine)
+    if limits.gpus is not None:
+        any_number = limited(replace(demand, limits=replace(limits, gpus=None)), one.crowd)
+        able = any_number.feasible & mine
+        if able.any():
+            needed = f"{any_number.gpus[able].min():.0f} GPUs are needed"
+            return f"{needed} to keep the other limits, more than max_gpus={limits.gpus}"
+    return together(reach, limits)
 
 
-def together(one: Candidates, demand: Demand, mine: object) -> str:
+def together(reach: Reach, limits: Limits) -> str:
     """Return which limits each can be kept alone, but not all at once, and how near the surest candidate comes."""
-    limits = demand.limits
-    keeping, before = one.fits & mine, list[str]()
+    keeping, before = reach.sure >= 0, list[str]()
     for name, what in TIMES.items():
-        limit = getattr(limits, name)
+        limit, times = getattr(limits, name), getattr(reach, name)
         if limit is None:
             continue
-        able = keeping & (getattr(one, name) <= limit)
+        able = keeping & (times <= limit)
         if not able.any():
-            reached = float(getattr(one, name)[keeping].min())
-            least_time, allowed = show_apart(reached, limit, show_time)
+            least_time, allowed = show_apart(float(times[keeping].min()), limit, show_time)
             kept = " and ".join(before)
             return f"where the limit of {kept} is kept, {what} is at least {least_time}, over {allowed}"
         keeping = able
         before.append(what)
-    sure = float(one.sure[keeping].max())
-    return f"where the limits are kept at the median, it is with {too_little(sure, limits.confidence)}"
+    sure = float(reach.sure[keeping].max())
+    if sure < limits.confidence:
+        return f"where the limits are kept at the median, it is with {too_little(sure, limits.confidence)}"
+    return f"only replicas with next to no load keep the limits: {REPLICAS:.0f} for each request in flight are too few"
 
 
 def too_little(sure: float, sought: float) -> str:

@@ -5,7 +5,7 @@ What configurations share is worked out once for all GPUs (`grid`, `fitting`); a
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -158,6 +158,28 @@ def usd_of(demand: Demand, home: GpuGrid, gpus: Array, gpu_seconds: Array) -> Ar
     """Return what a query costs: GPUs, a model that is converted, and the tiers that prefixes are kept on. [USD]"""
     usd = usd_per_query(demand, home.site.cost, gpus, gpu_seconds) + converting(demand, home.grid, home.site)
     return usd + kept_cost(demand, home.grid.configurations, gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What candidates that fit reach, one after the other: under their part of the load, then with hardly any load."""
+
+    ttft: Array  #: at the percentile [s]
+    tpot: Array  #: at the percentile [s]
+    e2e: Array  #: at the percentile [s]
+    sure: Array  #: probability that the limits of time are kept
+
+
+def reachable(one: Candidates, demand: Demand, fits: Array) -> Reach:
+    """Return what candidates reach, however many replicas there are: with enough of them each runs a request alone."""
+    known = Reach(ttft=one.ttft[fits], tpot=one.tpot[fits], e2e=one.e2e[fits], sure=one.sure[fits])
+    if demand.workload.offline:
+        return known
+    ttft, tpot = one.crowd.lone(np.flatnonzero(fits.any(axis=1)))
+    e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
+    sure = certainty(demand, one.site.calibration, ttft, tpot)
+    alone = Reach(ttft=ttft, tpot=tpot, e2e=e2e, sure=sure)
+    return Reach(**{f.name: np.concatenate([getattr(known, f.name), getattr(alone, f.name)]) for f in fields(Reach)})
 
 
 def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:

@@ -82,7 +82,7 @@ def weigh(
             row=row,
             quality=row.loss or losses(row.technique),
             engines=serving(row.technique),
-            here=spelling.served_by(row.technique, site.engine),
+            here=spelling.served_by(row.technique, site.engine, case.base),
             stored=over(row, case.base, KVLayout.stored),
             read=over(row, case.base, KVLayout.read),
             hosted=row.layout.hosted(query.context) if row.layout else 0.0,

@@ -98,8 +98,8 @@ def remedies_words(r: Recommendation) -> Text | None:
     words = "Each line is enough by itself."
     if any(x.parameters & set(TIMES) for x in r.remedies):
         words += (
-            " A limit of time is the least, rounded up to two digits, at which some plan keeps every limit with"
-            f" {share} probability."
+            f" A limit of time is what its plan keeps with {share} probability, rounded up to two digits; more replicas"
+            " may keep a shorter one."
         )
     if unknown := [x.change for x in r.remedies if x.plan.quality.drop is None]:
         words += f" What is lost with {' or '.join(unknown)} is not known."

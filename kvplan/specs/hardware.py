@@ -121,6 +121,8 @@ class Engine:
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known
     mtp_models: tuple[str, ...] = ()  #: the same of a model's own next-token layers
     whole_windows: tuple[str, ...] = ()  #: parts of the model types whose windowed layers keep every token
+    #: cache formats that it serves where the cache is a latent (MLA), (): all that it serves elsewhere
+    latent_formats: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()  #: makers of the GPUs that it runs on, (): any
     needs_slots: bool = False  #: whether it refuses to start with fewer state pages than max_num_seqs
     expert_padding: int = 1  #: the inner width of MXFP4 experts on a GPU is padded to a multiple of it
