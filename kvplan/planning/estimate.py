@@ -6,6 +6,7 @@ from functools import cached_property
 from math import inf
 
 from kvplan.kv import spelling
+from kvplan.kv.budget import graph_warnings
 from kvplan.money.offers import old
 from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
@@ -133,8 +134,14 @@ def survey(
         sites=tuple(sites),
         rows=tuple(rows),
         by_gpu=by_gpu,
-        warnings=warnings(model, query.context, sites, today),
+        warnings=(*doubts(model, rows), *warnings(model, query.context, sites, today)),
     )
+
+
+def doubts(model: ModelSpec, rows: Iterable[Evaluation]) -> tuple[str, ...]:
+    """Return what is doubtful of the memory of replicas, each line once."""
+    budgets = (row.budget for row in rows if row.budget)
+    return tuple(dict.fromkeys(line for b in budgets for line in graph_warnings(model, b.deployment)))
 
 
 def pick_gpu(rows: Sequence[Evaluation]) -> str:
