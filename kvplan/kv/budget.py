@@ -282,8 +282,8 @@ def graph_warnings(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
         else "it is not counted here, for no log of a model of this size is known"
     )
     return (
-        f"{engine.title} {engine.version}: the estimate of CUDA graphs for NVFP4 experts in data parallel, which the "
-        f"engine takes from the cache, can be far too large; {counted}; "
+        f"the estimate of CUDA graphs for NVFP4 experts in data parallel, which {engine.title} {engine.version} takes "
+        f"from the cache, can be far too large; {counted}; "
         "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 turns it off on the server",
     )
 
