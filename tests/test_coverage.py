@@ -490,6 +490,11 @@ def test_a_field_that_kvplan_does_not_know_is_named_and_not_overlooked(field: st
     assert per_token(read(unknown, as_family="llama")) == 6 * 2 * 2 * 64 * 2
 
 
+@pytest.mark.parametrize("name", ["glm-4.5-air", "glm-4.5", "glm-5.2", "deepseek-r1", "exaone4.5-33b"])
+def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
+    assert "1 multi-token-prediction layer not counted" in catalog.model(name).notes
+
+
 def test_several_such_fields_are_named_together() -> None:
     odd = {f"odd_{letter}": 1 for letter in "abcdef"}
     with pytest.raises(UnknownName, match="its fields 'odd_a', 'odd_b', 'odd_c', 'odd_d' and 2 more may mean"):
