@@ -181,8 +181,9 @@ def context_warnings(model: ModelSpec, context: int) -> list[str]:
 
 
 def no_bf16(gpu: Gpu, model: ModelSpec) -> list[str]:
-    """Return a warning where a GPU lacks the model's number format."""
-    without = gpu.bf16 is None and model.dtype == "bfloat16"
+    """Return a warning where a GPU lacks the model's number format; a file with no rate of 16 bits does not say so."""
+    unsaid = any(line.startswith("fp16 ") for line in gpu.assumed)
+    without = gpu.bf16 is None and not unsaid and model.dtype == "bfloat16"
     return [f"{gpu.name} has no bf16: weights and KV cache use fp16"] if without else []
 
 
