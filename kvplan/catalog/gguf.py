@@ -51,7 +51,7 @@ class _Reader:
         if self.left < 0:
             raise SpecError(f"{self.where}: no GGUF header: it is longer than any real one")
         if len(data) != count:
-            raise SpecError(f"{self.where}: the file ends within its GGUF header: it is cut; download it again")
+            raise SpecError(f"{self.where}: the GGUF header ends early: the file is cut; download it again")
         return data
 
     def number(self, code: str) -> Any:
