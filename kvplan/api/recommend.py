@@ -215,7 +215,7 @@ def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
         if r.plan is not None:
             placed = replace(r.site, weights=r.plan.form).deployment(r.plan.parallel)
-            warnings += [*graph_warnings(model, placed), *trust(r.demand, r.plan, r.site)]
+            warnings += [*graph_warnings(model, placed, optional=False), *trust(r.demand, r.plan, r.site)]
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)

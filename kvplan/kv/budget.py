@@ -271,13 +271,16 @@ def logged_size(model: ModelSpec, engine: Engine) -> bool:
     return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
 
 
-def graph_warnings(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
-    """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large, if it counts."""
+def graph_warnings(model: ModelSpec, deployment: Deployment, optional: bool = True) -> tuple[str, ...]:
+    """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
+
+    `optional` says whether the question takes without=graphs.
+    """
     engine = deployment.engine
     if not doubtful_graphs(model, deployment):
         return ()
     counted = (
-        "it is counted here by one log of a model of this size, and without=graphs leaves it out"
+        "it is counted here by one log of a model of this size" + ", and without=graphs leaves it out" * optional
         if logged_size(model, engine)
         else "it is not counted here, for no log of a model of this size is known"
     )
