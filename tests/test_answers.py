@@ -1,6 +1,8 @@
 """What short answers say, figure by figure: every figure differs, so that none can be swapped, scaled or dropped."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -222,3 +224,14 @@ def test_a_rent_is_listed_per_hour() -> None:
     )  # fmt: skip
     (column,) = [c for c in listing.prices("2026-11-20") if c.key == "usd_per_hour"]
     assert column.value(rent) == 1.25 and column.show(column.value(rent)) == "$1.25"
+
+
+def test_a_row_of_equal_lengths_is_shown_with_equal_lengths() -> None:
+    """0.9 of 1,024 are 921.6 tokens: the prompt's mean is cut to 921, the answer's is not."""
+    row = SimpleNamespace(prompt=921, output=921.6, rate=0.0, concurrency=32.0)
+    assert validate.load(cast(Any, SimpleNamespace(row=row))) == "921 + 921, 32"
+
+
+def test_every_column_of_predicted_times_says_of_what() -> None:
+    headings = [c.heading for name in ("TTFT", "TPOT") for c in validate.times(name, lambda p: (None, 1.0, (1.0, 1.0)))]
+    assert headings[1] == "TTFT predicted (80 %)" and headings[5] == "TPOT predicted (80 %)"

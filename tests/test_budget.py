@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvplan
 from kvplan import catalog
 from kvplan.errors import KvplanError
 from kvplan.kv.budget import Deployment, activation_bytes, memory_budget
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, replica_shapes, weights
+from kvplan.report import estimate as estimate_report
+from kvplan.report import load as load_report
+from kvplan.report import memory as memory_report
 from kvplan.specs.hardware import ENGINE_FIELDS
 
 GIB = 2**30
@@ -141,13 +145,46 @@ def test_cuda_graphs_are_set_aside_from_021_on() -> None:
 def test_data_parallel_ranks_of_experts_lose_much_to_the_estimate_of_graphs() -> None:
     """MiniMax-M2.5, DP2: 245,840 tokens instead of 769,888 (vllm-project/vllm#45178)."""
     parallel = Parallel(data=2)
-    found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4", rank_graphs=True)
-    other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="fp8", rank_graphs=True)
+    found = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4")
+    other = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="fp8")
     assert other.line("cuda_graphs") < 2 * GIB
     assert found.line("cuda_graphs") == pytest.approx((769_888 - 245_840) * 62 * 2 * 8 * 128, rel=0.02)
-    alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), bits=8, weights="nvfp4", rank_graphs=True)
+    alone = budget("minimax-m2.5", catalog.gpu("b200"), Parallel(tensor=2), bits=8, weights="nvfp4")
     assert alone.line("cuda_graphs") < 2 * GIB  # one rank alone
     assert found.kv_tokens == pytest.approx(245_840, rel=0.02)
+    without = budget("minimax-m2.5", catalog.gpu("b200"), parallel, bits=8, weights="nvfp4", graphs=False)
+    assert without.kv_tokens == pytest.approx(769_888, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("deepseek-r1", 8), ("qwen3-235b-a22b", 4)])
+def test_one_log_of_that_estimate_says_nothing_of_models_of_another_size(name: str, ranks: int) -> None:
+    """Scaled by layers x hidden size it would take 140 and 124 GiB, and nothing would fit."""
+    asked = {"weights": "nvfp4", "dp": ranks, "gpu": "b200"}
+    held = kvplan.memory(name, "8k", kv_dtype="fp8", layout="engine", **asked)
+    assert held.budget is not None and held.budget.line("cuda_graphs") < 3 * GIB and not held.reason
+    for told in (
+        held.warnings,
+        kvplan.load(name, technique="fp8", isl="4k", osl="1k", concurrency=8, **asked).warnings,
+    ):
+        assert any("not counted here" in line and "ESTIMATE_CUDAGRAPHS=0" in line for line in told)
+    assert not any("CUDA graphs" in line for line in kvplan.memory(name, "8k", without="graphs", **asked).warnings)
+
+
+def test_memory_load_and_estimate_count_the_estimate_alike() -> None:
+    asked = {"weights": "nvfp4", "dp": 2, "tp": 1}
+    held = kvplan.memory("minimax-m2.5", "8k", kv_dtype="fp8", layout="engine", gpu="b200", **asked)
+    rows = kvplan.estimate("minimax-m2.5", "8k", gpus="b200", techniques="fp8", **asked)
+    row = next(r for r in rows.rows if r.technique == "fp8")
+    assert row.budget.line("cuda_graphs") == held.budget.line("cuda_graphs") > 60 * GIB
+    loaded = kvplan.load("minimax-m2.5", isl="7k", osl=1024, gpu="b200", technique="fp8", concurrency=4, **asked)
+    free = kvplan.load(
+        "minimax-m2.5", isl="7k", osl=1024, gpu="b200", technique="fp8", concurrency=4, without="graphs", **asked
+    )
+    assert free.server.room > 2.5 * loaded.server.room
+    for lines in (memory_report.sources(held), estimate_report.source_lines(rows), load_report.sources(loaded.server)):
+        assert any("issues/45178" in line for line in lines)
+    for told in (held, rows, loaded):
+        assert any("can be far too large" in line and "without=graphs" in line for line in told.warnings)
 
 
 def test_sglang_takes_a_share_of_what_is_free_before_weights() -> None:

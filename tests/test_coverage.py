@@ -10,6 +10,7 @@ import pytest
 import kvplan
 from kvplan import catalog
 from kvplan.api.memory import memory
+from kvplan.architectures import FAMILIES
 from kvplan.architectures.assumed import PLAIN_ERROR
 from kvplan.architectures.reader import read_model
 from kvplan.catalog.models import class_defaults
@@ -454,6 +455,86 @@ def test_an_unknown_decoder_with_experts_and_one_nested() -> None:
 def test_an_unknown_decoder_that_hints_at_another_cache_is_refused(field: str, value: object) -> None:
     with pytest.raises(UnknownName, match=f"no architecture named 'brandnew'; its field '{field}'.*as_family=NAME"):
         read({**SIZES, "model_type": "brandnew", field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attn_pattern", "LLLG"),
+        ("local_layers", [0, 1, 2]),
+        ("global_every", 4),
+        ("attention_span", 2048),
+        ("sparse_topk", 2048),
+        ("linear_layers_ratio", 7),
+        ("token_mixer", "gdn"),
+        ("self_decoder_layers", 12),
+        ("hyena_order", 2),
+        ("keep_last_n", 1024),
+        ("recent_tokens", 1024),
+        ("lookback", 512),
+        ("max_span", 512),
+        ("segment_length", 512),
+        ("dilation", 2),
+        ("kv_cache_dtype", "fp8"),
+        ("add_swa_attention_sink_bias", True),
+        ("add_cross_attention", True),
+        ("recurrent_depth", 4),
+        ("H_cycles", 2),
+        ("mixers", [{"kind": "gdn"}]),
+    ],
+)
+def test_a_field_that_kvplan_does_not_know_is_named_and_not_overlooked(field: str, value: object) -> None:
+    unknown = {**SIZES, "model_type": "brandnew", field: value}
+    with pytest.raises(UnknownName, match=f"its field '{field}' may mean a cache.*as_family=NAME"):
+        read(unknown)
+    assert per_token(read(unknown, as_family="llama")) == 6 * 2 * 2 * 64 * 2
+
+
+@pytest.mark.parametrize("name", ["glm-4.5-air", "glm-4.5", "glm-5.2", "deepseek-r1", "exaone4.5-33b"])
+def test_next_token_layers_that_are_not_counted_are_said(name: str) -> None:
+    assert "1 multi-token-prediction layer not counted" in catalog.model(name).notes
+
+
+def test_several_such_fields_are_named_together() -> None:
+    odd = {f"odd_{letter}": 1 for letter in "abcdef"}
+    with pytest.raises(UnknownName, match="its fields 'odd_a', 'odd_b', 'odd_c', 'odd_d' and 2 more may mean"):
+        read({**SIZES, "model_type": "brandnew", **odd})
+    with pytest.raises(UnknownName, match="its fields 'odd_a' and 'odd_b' may mean"):
+        read({**SIZES, "model_type": "brandnew", "odd_a": 1, "odd_b": 2})
+
+
+def test_ordinary_fields_of_a_decoder_are_no_wall() -> None:
+    """What transformers' classes of plain decoders write beside their sizes, and what older files hold."""
+    usual = {
+        "architectures": ["BrandNewForCausalLM"], "attention_bias": False, "attention_dropout": 0.1,
+        "auto_map": {"a": "b.C"}, "bos_token_id": 1, "eos_token_id": [2, 3], "decoder_start_token_id": 1,
+        "hidden_act": "silu", "initializer_range": 0.02, "rms_norm_eps": 1e-6, "layer_norm_epsilon": 1e-5,
+        "rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2.0}, "partial_rotary_factor": 0.5,
+        "tie_word_embeddings": True, "use_cache": True, "transformers_version": "5.24.0", "max_length": 20, "top_k": 50,
+        "router_aux_loss_coef": 0.01, "output_router_logits": True, "id2label": {"0": "L"}, "pretraining_tp": 1,
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}, "scale_emb": 12,
+        "qkv_bias": True, "resid_pdrop": 0.1, "num_nextn_predict_layers": 1, "logits_scaling": 8.0,
+    }  # fmt: skip
+    assert per_token(read({**SIZES, "model_type": "brandnew", **usual})) == 6 * 2 * 2 * 64 * 2
+
+
+def test_most_plain_decoders_of_transformers_are_read_under_an_unknown_name() -> None:
+    """All of those that are answered have their own cache."""
+    pytest.importorskip("transformers", minversion="5.20")
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    answered = []
+    for stated in sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) & set(FAMILIES)):
+        try:
+            config = CONFIG_MAPPING[stated]().to_dict()
+            own = read(config)
+            plain = read({**config, "model_type": "brandnew", "architectures": None})
+        except (KvplanError, ValueError, TypeError):
+            continue
+        answered.append(stated)
+        assert kv_layout(plain, 16).stored(32_768) == kv_layout(own, 16).stored(32_768), stated
+    assert len(answered) >= 60  # 72 with transformers 5.24
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,14 @@ def test_a_report_says_what_was_assumed_of_a_gpu(run, tmp_path: Path) -> None:
     assert catalog.gpu("h200").assumed == ()
 
 
+def test_a_gpu_whose_file_gives_no_16_bit_rate_is_not_said_to_lack_bf16(run, tmp_path: Path) -> None:
+    asked = ("load", "-m", "llama3.1-8b", "--isl", "1000", "--osl", "100", "--concurrency", "1", "-g")
+    for line in ("fp8: 200 TFLOP/s", "int8: 200 TFLOP/s"):
+        told = run(*asked, own_gpu(tmp_path, line))
+        assert told.code == 0 and "has no bf16" not in told.out and "fp16 half of" in " ".join(told.out.split())
+    assert "has no bf16" in " ".join(run(*asked, own_gpu(tmp_path, "fp16: 100 TFLOP/s")).out.split())
+
+
 @pytest.mark.parametrize(
     ("lines", "missing"), [((), "a rate"), (("memory: 0 GB",), "stands twice"), (("link: 1 GB/s",), "a rate")]
 )

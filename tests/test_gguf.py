@@ -261,3 +261,10 @@ def test_lists_that_make_no_sense_are_refused_in_one_line(
     with pytest.raises(SpecError, match=message) as caught:
         gguf("llama3.1-8b", architecture, own, [], tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_within_its_header_is_said_to_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + (10).to_bytes(8, "little") + (5).to_bytes(8, "little"))
+    with pytest.raises(SpecError, match="the GGUF header ends early: the file is cut"):
+        catalog.model(str(path))

@@ -351,7 +351,7 @@ def test_a_replica_that_nobody_fixed_is_explained() -> None:
     """Llama-3.1-405B in MXFP4 on one MI355X, 1,024 in and out, 64 in flight: 75.58 ms (vllm-project/vllm#25135)."""
     asked = {"weights": "mxfp4", "concurrency": 64}
     chosen = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, **asked)
-    assert any("it also fits on 1 GPU: tp=1 shows the times there" in line for line in chosen.warnings)
+    assert any("one on 1 GPU holds a request, too: tp=1 gives its times" in line for line in chosen.warnings)
     one = kvplan.load("llama3.1-405b", "mi355x", 1024, 1024, technique="fp8", tp=1, **asked)
     assert not any("it also fits" in line for line in one.warnings)
     time, factors = one.points[0].tpot.mean, one.server.site.calibration.tpot

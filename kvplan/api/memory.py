@@ -88,7 +88,6 @@ def memory(
         block_size=values.given(values.count, block_size, "block_size", 1, MOST_BLOCK),
         max_num_seqs=values.given(values.count, max_num_seqs, "max_num_seqs", 1, values.MOST_REQUESTS),
         max_num_batched_tokens=values.optional_tokens(max_num_batched_tokens, "max_num_batched_tokens"),
-        rank_graphs=True,
         **vars(running(dcp, kv_cache_memory_bytes, cpu_offload, without)),
         draft=values.given(drafting, speculative, spec, values.given(values.weight_format, weights)),
     )

@@ -15,6 +15,7 @@ from kvplan.api.speculating import drafted
 from kvplan.api.tenure import terms_of
 from kvplan.api.vary import axes_of, varied
 from kvplan.errors import KvplanError
+from kvplan.kv.budget import graph_warnings
 from kvplan.planning.confirm import Confirmation
 from kvplan.planning.estimate import context_warnings, no_bf16, old_price
 from kvplan.planning.plan import Plan
@@ -220,7 +221,9 @@ def warned(r: Recommendation, question: Question, day: str) -> tuple[str, ...]:
     warnings = [*stated, *unstated(r.demand.workload)]
     if r.site is not None:
         warnings += [*old_price(r.site, day), *no_bf16(r.site.gpu, model)]
-        warnings += trust(r.demand, r.plan, r.site) if r.plan is not None else ()
+        if r.plan is not None:
+            placed = replace(r.site, weights=r.plan.form).deployment(r.plan.parallel)
+            warnings += [*graph_warnings(model, placed, optional=False), *trust(r.demand, r.plan, r.site)]
     drafts = {not_started(r.demand.engine, model, d.draft): d.draft.kind for d in question.demand.drafting}
     warnings += [f"planned without speculative decoding: {reason}" for reason in drafts if reason]
     return tuple(warnings)

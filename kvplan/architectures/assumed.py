@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kvplan.architectures.config import PLAIN, SPELLINGS, SYNONYMS, Defaults
+from kvplan.architectures.plain_fields import harmless
 from kvplan.errors import SpecError, UnknownName, shown
 
 #: how far the times of a model read as a plain decoder may be off beside everything else: 8 in 10 of the 72 catalogued
@@ -21,53 +22,28 @@ PLAIN_ERROR = 1.28
 DECIDING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
 #: how the first assumption of such a model begins
 UNKNOWN = "assumed: kvplan does not know"
-#: words in a field's name that hint at attention, or a cache, of another kind
-_HINTS = re.compile(
-    r"window|sliding|swa|chunk|local_att|global_att|latent|lora_rank|mla|_state|state_|ssm|mamba|conv|recurr|linear_att|"
-    r"delta|rwkv|retention|lightning|hybrid|yoco|cla_|_cla|cross|compress|indexer|index_|sparse_att|sink|layer_types|"
-    r"block_type|layers_block|block_pattern|layer_pattern|attn_type|attention_type|attn_layer|attention_layer|group|kv_|"
-    r"_kv|share|reuse|memory|encoder|residual_attn|multi_query|mqa|per_layer|d_inner|dt_rank|nope|rope_head|qk_dim|"
-    r"key_dim|value_dim|v_head|k_head|q_head|altup|matryoshka|diffusion|loop|recursi|prompt_|prefix_len"
-)
-#: fields whose names hold such a word and say nothing of the cache
-_HARMLESS = re.compile(
-    r"^(moe|router|expert|shared_expert|num_shared_expert|n_shared_expert|n_group|topk_group|num_expert_group|"
-    r"mlp_layer_types|mtp_|tie_|quant|auto_map|nope_layer_interval|no_rope_layers|max_window_layers|is_encoder_decoder|use_cache|"
-    r"initializer|router_|pretraining|cross_attention_hidden_size|encoder_no_repeat|tokenizer|vision|audio|"
-    r"output_|share_input_output|share_embed|image|video|gradient|remove_|chunk_size_feed_forward|add_cross_attention|kv_cache_scheme)"
-)
-#: nested fields that say how layers differ, or what attention is: DBRX's attn_config, Nemotron-NAS's block_configs
-_NESTED = re.compile(r"attn|attention|block|layer|ffn|mixer|cache|module")
 #: values that switch a field off, or say that attention is the plain kind
 _OFF = (None, False, 0, "", "full", "full_attention", "gqa", "mha", "mqa", "none", -1)
 
 
 def hints(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the fields of a file that hint at attention, or a cache, that a plain decoder has not."""
-    known = {spelling for name in (*DECIDING, "num_key_value_heads", "head_dim") for spelling in SPELLINGS[name]}
+    """Yield the fields of a file that are on and not known to leave a plain decoder's cache as it is."""
     windows = raw.get("use_sliding_window", True)
     listed = {"layer_types", "sliding_window"} if says_windows(raw) else set()
     for name, value in raw.items():
-        lower = str(name).lower()
-        if nested(value) and _NESTED.search(lower) and not _HARMLESS.match(lower):
+        known = name in SPELT or name in listed or harmless(str(name))
+        off = switched_off(value) or (not windows and "window" in str(name).lower())
+        if not known and not off:
             yield str(name)
-            continue
-        if name in listed or name in known or _HARMLESS.match(lower) or not _HINTS.search(lower):
-            continue
-        if isinstance(value, (list, tuple, dict)):
-            entries = list(value.values()) if isinstance(value, dict) else list(value)
-            if all(isinstance(e, (str, int, float, type(None))) and e in _OFF for e in entries):
-                continue
-        elif value in _OFF or (not windows and "window" in lower):
-            continue
-        yield str(name)
 
 
-def nested(value: object) -> bool:
-    """Whether a field holds an object with anything in it, or a list of them."""
-    return bool(value) and (
-        isinstance(value, Mapping) or (isinstance(value, (list, tuple)) and isinstance(value[0], Mapping))
-    )
+def switched_off(value: object) -> bool:
+    """Whether a field's value, or every entry of it, is none or says that attention is the plain kind."""
+    if isinstance(value, Mapping):
+        return all(map(switched_off, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(switched_off, value))
+    return value in _OFF
 
 
 def taken_for_plain(assumed: Sequence[str]) -> bool:
@@ -90,16 +66,10 @@ def says_windows(raw: Mapping[str, Any]) -> bool:
 def read_as(raw: Mapping[str, Any], stated: str, place: str, known: Mapping[str, object], classes: Defaults) -> str:
     """Return PLAIN for a file of an unknown architecture; raise UnknownName where it may be something else."""
     lacking = next((name for name in DECIDING[:4] if not any(raw.get(s) for s in SPELLINGS[name])), "")
-    hint = next(hints(raw), "")
-    if not lacking and not hint and not raw.get("is_encoder_decoder"):
+    doubtful = list(hints(raw))
+    if not lacking and not doubtful and not raw.get("is_encoder_decoder"):
         return PLAIN
-    why = (
-        f"it states no {lacking}"
-        if lacking
-        else f"its field {shown(hint)} may mean a cache that kvplan would misread"
-        if hint
-        else "it is an encoder and a decoder"
-    )
+    why = f"it states no {lacking}" if lacking else misread(doubtful) if doubtful else "it is an encoder and a decoder"
     near = ", ".join(nearest(raw, known, classes))
     advice = (
         f"nearest by its fields: {near}; as_family=NAME reads it as one of them"
@@ -107,6 +77,17 @@ def read_as(raw: Mapping[str, Any], stated: str, place: str, known: Mapping[str,
         else "as_family=NAME reads it as NAME"
     )
     raise UnknownName("architecture", stated, (), f"{why}; {advice}", place)
+
+
+def misread(fields: Sequence[str], most: int = 4) -> str:
+    """Return that fields, the first of which are named, may change the cache."""
+    named = (
+        " and ".join(", ".join(map(shown, fields[:most])).rsplit(", ", 1))
+        if len(fields) <= most
+        else (f"{', '.join(map(shown, fields[:most]))} and {len(fields) - most} more")
+    )
+    whose = "its field" if len(fields) == 1 else "its fields"
+    return f"{whose} {named} may mean a cache that kvplan would misread"
 
 
 def refuse_halves(raw: Mapping[str, Any], stated: str, place: str) -> None:

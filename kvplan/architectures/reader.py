@@ -16,6 +16,7 @@ from kvplan.architectures.config import (
     Config,
     Defaults,
 )
+from kvplan.architectures.parts import drafting
 from kvplan.architectures.quantization import read_quantization
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import ModelSpec, Vision, Weight
@@ -70,7 +71,7 @@ def read_model(
         outer=body.outer + towers(config),
         tied=not any(w.name == "lm_head" for w in body.outer),
         quantization=read_quantization(raw, place) or read_quantization(config.raw, place),
-        notes=assumed + body.notes + remarks(config) + (by_class(raw) if as_family is None else ()),
+        notes=assumed + drafting(config) + body.notes + remarks(config) + (by_class(raw) if as_family is None else ()),
         assumed=assumed,
         vision=sight(config),
         source=source,

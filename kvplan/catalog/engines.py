@@ -39,6 +39,7 @@ UNITS = {
     "graph_bytes": "B",
     "expert_graph_bytes": "B",
     "rank_graph_bytes": "B",
+    "rank_graph_size": "#",
     "state_pages": "#",
     "needs_slots": "#",
     "draft_models": "#",

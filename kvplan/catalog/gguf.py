@@ -48,8 +48,10 @@ class _Reader:
         """Return the next `count` bytes of the file."""
         self.left -= count
         data = self.file.read(count) if self.left >= 0 else b""
+        if self.left < 0:
+            raise SpecError(f"{self.where}: no GGUF header: it is longer than any real one")
         if len(data) != count:
-            raise SpecError(f"{self.where}: no GGUF header: it ends early, or is longer than any real one")
+            raise SpecError(f"{self.where}: the GGUF header ends early: the file is cut; download it again")
         return data
 
     def number(self, code: str) -> Any:

@@ -59,7 +59,6 @@ class Deployment:
     max_num_seqs: int | None = None  #: sequences of one step
     max_num_batched_tokens: int | None = None  #: tokens of one step [token]
     compacts: bool = False  #: whether the engine frees what techniques evict head by head; stock engines do not
-    rank_graphs: bool = False  #: whether its far too large estimate of graphs of data-parallel NVFP4 experts is left on
     graphs: bool = True  #: whether memory is set aside for CUDA graphs, where the engine does so
     prefix_caching: bool = True  #: whether prefixes are cached, which pins more pages of recurrent states
     hybrid: bool = True  #: whether layers that see a window free what they no longer see
@@ -245,11 +244,52 @@ def graph_bytes(model: ModelSpec, deployment: Deployment, layers: int) -> float:
     if not engine.graph_bytes or not deployment.graphs:
         return 0.0
     each = layers * engine.graph_bytes
-    if _widths(model, deployment.parallel.tensor, False).routed:
+    if _routed(model):
         each += engine.expert_graph_bytes
-        if deployment.rank_graphs and deployment.parallel.data > 1 and _form(model, deployment) == "nvfp4":
+        if doubtful_graphs(model, deployment) and logged_size(model, engine):
             each += layers * model.hidden * engine.rank_graph_bytes
     return captured(deployment.limits[0]) * each
+
+
+def _routed(model: ModelSpec) -> bool:
+    """Whether a model has routed experts."""
+    return _widths(model, 1, False).routed
+
+
+#: the estimate for NVFP4 experts in data parallel is counted up to this factor from the size of the model logged
+NEAR = 1.25
+
+
+def doubtful_graphs(model: ModelSpec, deployment: Deployment) -> bool:
+    """Return whether the engine sets aside its estimate of CUDA graphs for NVFP4 experts in data parallel."""
+    nvfp4 = deployment.parallel.data > 1 and _form(model, deployment) == "nvfp4"
+    return nvfp4 and deployment.graphs and deployment.engine.rank_graph_bytes > 0 and _routed(model)
+
+
+def logged_size(model: ModelSpec, engine: Engine) -> bool:
+    """Return whether a model's layers x hidden size are near those of the one log of that estimate."""
+    size = len(model.layers) * model.hidden
+    return engine.rank_graph_size / NEAR <= size <= engine.rank_graph_size * NEAR
+
+
+def graph_warnings(model: ModelSpec, deployment: Deployment, optional: bool = True) -> tuple[str, ...]:
+    """Return that the estimate of CUDA graphs for NVFP4 experts in data parallel may be far too large.
+
+    `optional` says whether the question takes without=graphs.
+    """
+    engine = deployment.engine
+    if not doubtful_graphs(model, deployment):
+        return ()
+    counted = (
+        "it is counted here by one log of a model of this size" + ", and without=graphs leaves it out" * optional
+        if logged_size(model, engine)
+        else "it is not counted here, for no log of a model of this size is known"
+    )
+    return (
+        f"the estimate of CUDA graphs for NVFP4 experts in data parallel, which {engine.title} {engine.version} takes "
+        f"from the cache, can be far too large; {counted}; "
+        "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 turns it off on the server",
+    )
 
 
 def memory_budget(model: ModelSpec, layout: KVLayout, deployment: Deployment, length: int) -> Budget:

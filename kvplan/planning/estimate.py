@@ -6,6 +6,7 @@ from functools import cached_property
 from math import inf
 
 from kvplan.kv import spelling
+from kvplan.kv.budget import graph_warnings
 from kvplan.money.offers import old
 from kvplan.planning.evaluation import Evaluation
 from kvplan.planning.points import compared, usual_limits
@@ -138,8 +139,14 @@ def survey(
         sites=tuple(sites),
         rows=tuple(rows),
         by_gpu=by_gpu,
-        warnings=warnings(model, query.context, sites, today),
+        warnings=(*doubts(model, rows), *warnings(model, query.context, sites, today)),
     )
+
+
+def doubts(model: ModelSpec, rows: Iterable[Evaluation]) -> tuple[str, ...]:
+    """Return what is doubtful of the memory of replicas, each line once."""
+    budgets = (row.budget for row in rows if row.budget)
+    return tuple(dict.fromkeys(line for b in budgets for line in graph_warnings(model, b.deployment)))
 
 
 def pick_gpu(rows: Sequence[Evaluation]) -> str:
@@ -179,8 +186,9 @@ def context_warnings(model: ModelSpec, context: int) -> list[str]:
 
 
 def no_bf16(gpu: Gpu, model: ModelSpec) -> list[str]:
-    """Return a warning where a GPU lacks the model's number format."""
-    without = gpu.bf16 is None and model.dtype == "bfloat16"
+    """Return a warning where a GPU lacks the model's number format; a file with no rate of 16 bits does not say so."""
+    unsaid = any(line.startswith("fp16 ") for line in gpu.assumed)
+    without = gpu.bf16 is None and not unsaid and model.dtype == "bfloat16"
     return [f"{gpu.name} has no bf16: weights and KV cache use fp16"] if without else []
 
 

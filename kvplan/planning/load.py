@@ -10,6 +10,7 @@ from math import sqrt
 from statistics import NormalDist
 
 from kvplan.errors import SpecError
+from kvplan.kv.budget import graph_warnings
 from kvplan.perf.crowding import HeldSlots, gamma_at, held, open_memory, steps_beside, steps_longer, surge, swing
 from kvplan.perf.prompts import TINY
 from kvplan.perf.queueing import Wait, closed_memory, variation
@@ -284,7 +285,8 @@ def notes(s: Server, points: Sequence[Point], opened: Sequence[Point]) -> Iterat
     if 0 < s.fewest < s.parallel.gpus:
         yield (
             f"a replica of {s.parallel.gpus} GPUs ({s.parallel}) is taken, which serves a query in the fewest "
-            f"GPU-seconds when full; it also fits on {show_count(s.fewest, 'GPU')}: tp={s.fewest} shows the times there"
+            f"GPU-seconds when full; one on {show_count(s.fewest, 'GPU')} holds a request, too: tp={s.fewest} gives "
+            "its times"
         )
     jumps = (jump(share, *p.beside(share)) for p in points for share in dict.fromkeys((*SHOWN, s.percentile)))
     yield from dict.fromkeys(filter(None, jumps))
@@ -314,6 +316,7 @@ def survey(
         concurrency=largest_concurrency(s, limits) if table and bounded else None,
         rate=largest,
         warnings=(
+            *graph_warnings(s.model, s.site.deployment(s.parallel)),
             *warnings(s.model, s.prompt + round(s.output), [s.site], today),
             *notes(s, points if len(points) == 1 else (), opened),
         ),

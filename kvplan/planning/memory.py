@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
-from kvplan.kv.budget import Budget, Deployment, memory_budget
+from kvplan.kv.budget import Budget, Deployment, graph_warnings, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import ATTENTION_KINDS, kv_layout
 from kvplan.kv.paging import Paging
@@ -91,7 +91,8 @@ class Memory(Result, of="memory"):
     def warnings(self) -> tuple[str, ...]:
         """What the reader must know: what a long context takes, how the file was read, what a prefill step holds."""
         longest = max(self.ask.context, self.ask.max_model_len or 0)
-        return (*context_warnings(self.model, longest), *step_warning(self))
+        graphs = graph_warnings(self.model, self.deployment) if self.budget else ()
+        return (*context_warnings(self.model, longest), *graphs, *step_warning(self))
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -229,7 +230,7 @@ def why_not(budget: Budget, ask: Ask, length: int, gpu: Gpu) -> str:
     if 0 < short <= graphs:
         return (
             f"one sequence of {show_tokens(length)} does not fit {gpus}x {gpu.name} beside the {show_bytes(graphs)} "
-            "that the engine is reckoned to set aside for CUDA graphs; use without=graphs "
+            "that the engine sets aside by its own estimate for CUDA graphs; use without=graphs "
             "(VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0)"
         )
     if short > 0 and budget.kv_cache <= 0:

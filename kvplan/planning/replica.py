@@ -9,7 +9,7 @@ from kvplan.architectures.formats import FORMATS
 from kvplan.architectures.reader import DTYPE_BITS
 from kvplan.errors import Incompatible
 from kvplan.kv import spelling
-from kvplan.kv.budget import Budget, Deployment, memory_budget
+from kvplan.kv.budget import Budget, memory_budget
 from kvplan.kv.layout import KVLayout
 from kvplan.kv.model_cache import kv_layout
 from kvplan.kv.replica import Parallel, check_parallel, check_ranks, native_formats, replica_shapes, weights
@@ -66,12 +66,7 @@ class Case:
 
     def budget(self, layout: KVLayout, parallel: Parallel) -> Budget:
         """Return how a GPU's memory is divided on a replica of this shape. [B]"""
-        s = self.site
-        deployment = Deployment(
-            engine=s.engine, gpu=s.gpu, parallel=parallel, weights=s.weights, utilization=s.utilization, compacts=True,
-            **vars(s.running),
-        )  # fmt: skip
-        return memory_budget(self.model, layout, deployment, self.query.context)
+        return memory_budget(self.model, layout, self.site.deployment(parallel), self.query.context)
 
     def peak(self, layout: KVLayout, parallel: Parallel) -> float:
         """Return what a GPU must keep free for the prompt being prefilled, beyond its stored cache. [B]"""

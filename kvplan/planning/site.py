@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kvplan.errors import SpecError
-from kvplan.kv.budget import Running
+from kvplan.kv.budget import Deployment, Running
 from kvplan.kv.replica import Parallel
 from kvplan.money.offers import median_offer, upper_end
 from kvplan.specs.calibration import Calibration
@@ -66,6 +66,13 @@ class Site:
     weights: str | None = None  #: weight format, None for the checkpoint's own
     utilization: float | None = None  #: share of GPU memory the engine may use, None for its default
     running: Running = field(default_factory=Running)  #: options of the engine that change its memory
+
+    def deployment(self, parallel: Parallel) -> Deployment:
+        """Return the engine on the GPU with these options, a replica spread so; it frees what techniques evict."""
+        return Deployment(
+            engine=self.engine, gpu=self.gpu, parallel=parallel, weights=self.weights, utilization=self.utilization,
+            compacts=True, **vars(self.running),
+        )  # fmt: skip
 
     @cached_property
     def price(self) -> Price | None:

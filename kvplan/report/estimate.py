@@ -25,7 +25,7 @@ from kvplan.report.blocks import (
 )
 from kvplan.report.evaluations import GPU, NAME, TECHNIQUE, limits_cell, same_gpus
 from kvplan.report.operators import documents, step_table, steps_of
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, rules, whose
+from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, interval, price, rules, whose
 from kvplan.units import (
     HOUR,
     priced_by,
@@ -250,6 +250,8 @@ def source_lines(e: Estimate) -> Iterator[str]:
     engine = e.engine
     yield from (f"times: {s}" for s in e.sites[0].calibration.sources)
     yield rules(engine)
+    budgets = (row.budget for row in e.rows if row.budget)
+    yield from dict.fromkeys(line for b in budgets for line in graph_rule(e.model, b.deployment))
 
 
 # -- where the time goes --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from kvplan.report.blocks import (
     sentence,
     table,
 )
-from kvplan.report.sources import about, assumed, brief, calibration, interval, price, price_source
+from kvplan.report.sources import about, assumed, brief, calibration, graph_rule, interval, price, price_source
 from kvplan.units import show_count, show_number, show_percent, show_time, show_usd, show_usd_each
 
 
@@ -193,6 +193,7 @@ def sources(s: Server) -> list[str]:
         *assumed(s.site.gpu),
         cost,
         *(f"times: {x}" for x in s.site.calibration.sources),
+        *graph_rule(s.model, s.site.deployment(s.parallel)),
     ]
 
 

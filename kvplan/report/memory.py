@@ -8,7 +8,7 @@ from kvplan.kv.layout import equation
 from kvplan.planning.memory import LayerCache, Memory, draft_bytes
 from kvplan.report.blocks import Block, Column, Json, Page, Table, Text, notes, records, schema, sentence, table
 from kvplan.report.drawings import of_budget
-from kvplan.report.sources import about, brief, rules, whose
+from kvplan.report.sources import about, brief, graph_rule, rules, whose
 from kvplan.units import show_bytes, show_count, show_percent, show_tokens
 
 
@@ -96,6 +96,7 @@ def sources(m: Memory) -> Iterable[str]:
     yield f"model: {brief(m.model.source)}"
     if m.budget:
         yield rules(m.budget.deployment.engine)
+        yield from graph_rule(m.model, m.deployment)
 
 
 def files(m: Memory) -> str:

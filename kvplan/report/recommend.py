@@ -1,7 +1,7 @@
 """A recommendation: the answer first, then the money, the reasons, the others, and the same as JSON."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 
 from kvplan.kv.budget import Line
@@ -31,7 +31,7 @@ from kvplan.report.cost import BASIS, SWING, TERM, TERM_BASIS, bill_table, bille
 from kvplan.report.headline import answer, asked, standing
 from kvplan.report.plan_drawings import of_plans
 from kvplan.report.plans import BARRED, FRONT, GPUS, KINDS, PLAN, legend, off_front, plans_table
-from kvplan.report.sources import assumed, brief, calibration, price, source
+from kvplan.report.sources import assumed, brief, calibration, graph_rule, price, source
 from kvplan.units import MILLION, MONTH, show_percent, show_time
 
 #: rows of the tables of other plans
@@ -164,6 +164,9 @@ def sources(r: Recommendation) -> Iterator[str]:
         yield from assumed(r.site.gpu)
         yield from (f"times: {s}" for s in r.site.calibration.sources)
         yield from (f"price: {line.basis}" for line in (r.bill.kinds if r.bill else ()))
+        if r.plan is not None:
+            placed = replace(r.site, weights=r.plan.form).deployment(r.plan.parallel)
+            yield from graph_rule(r.demand.model, placed)
 
 
 # -- JSON -----------------------------------------------------------------------------------------

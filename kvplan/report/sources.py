@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from kvplan.kv.budget import Deployment, doubtful_graphs, logged_size
 from kvplan.report.blocks import Json
 from kvplan.specs.calibration import Calibration
 from kvplan.specs.hardware import Engine, Gpu, Price
@@ -31,6 +32,12 @@ def source(s: Source) -> Json:
 def rules(e: Engine) -> str:
     """Return whose memory rules a report stands on, and where they come from."""
     return f"memory rules: {e.title}, {e.version}; {brief(e.sources['sampler_bytes_per_logit'])}"
+
+
+def graph_rule(model: ModelSpec, deployment: Deployment) -> Iterator[str]:
+    """Yield the one log that the estimate of graphs of NVFP4 experts stands on, nothing where it does not count."""
+    if doubtful_graphs(model, deployment) and logged_size(model, deployment.engine):
+        yield f"CUDA graphs of data-parallel NVFP4 experts: {brief(deployment.engine.sources['rank_graph_bytes'])}"
 
 
 def whose(e: Engine) -> Json:

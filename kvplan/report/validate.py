@@ -75,17 +75,17 @@ def times(
 
     return [
         Column(key=f"{key}.measured", heading=name, value=lambda p: pick(p)[0], show=show_time, absent=""),
-        Column(key=f"{key}.predicted", heading="predicted (80 %)", value=lambda p: pick(p)[1], cell=predicted),
+        Column(key=f"{key}.predicted", heading=f"{name} predicted (80 %)", value=lambda p: pick(p)[1], cell=predicted),
         Column(key=f"{key}.low", value=lambda p: pick(p)[2][0]),
         Column(key=f"{key}.high", value=lambda p: pick(p)[2][1]),
     ]
 
 
 def load(p: PredictedRow) -> str:
-    """Return a row's tokens and its load: requests in flight, or a second."""
+    """Return a row's tokens, both means rounded down, and its load: requests in flight, or a second."""
     row = p.row
     offered = f"{row.rate:g}/s" if row.rate and not row.concurrency else f"{row.concurrency:g}"
-    return f"{row.prompt:,} + {row.output:,.0f}, {offered}"
+    return f"{row.prompt:,} + {int(row.output):,}, {offered}"
 
 
 #: a row beside its prediction

@@ -116,6 +116,7 @@ class Engine:
     graph_bytes: float = 0.0  #: reserved for a CUDA graph of one layer [B]
     expert_graph_bytes: float = 0.0  #: reserved besides for a CUDA graph of a model with experts [B]
     rank_graph_bytes: float = 0.0  #: the same of data-parallel ranks, for a hidden element of a layer's graph [B]
+    rank_graph_size: float = 0.0  #: layers x hidden size of the one model whose log gave it
     state_pages: int = 1  #: pages a sequence pins for a recurrent state while prefixes are cached
     draft_models: bool = False  #: whether it starts with a smaller model that drafts
     eagle3_models: tuple[str, ...] = ()  #: parts of the model types that it starts EAGLE-3 heads for; (): no list known

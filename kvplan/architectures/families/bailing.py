@@ -1,12 +1,10 @@
 """Ling and Ring (Bailing): with experts, and with lightning attention or delta nets beside other attention."""
 
-from dataclasses import replace
-
 from kvplan.architectures.attention import attends, full, gqa, latent, layer_kinds
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, decoder, drafting, layer_count, linear, vector
+from kvplan.architectures.parts import Body, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.specs.model import Recurrent
 
@@ -18,7 +16,7 @@ def bailing(c: Config) -> Body:
     wide = c.optional("moe_shared_expert_intermediate_size") or inner
     later = c.model_type == "bailing_moe_v2"
     bias = c.flag("use_bias")
-    body = sparse(
+    return sparse(
         c,
         *full(c),
         first_dense(c),
@@ -29,7 +27,6 @@ def bailing(c: Config) -> Body:
         mlp_bias=bias,
         qk_norm="head" if c.flag("use_qk_norm", later) else "",
     )
-    return replace(body, notes=drafting(c))
 
 
 @family("bailing_hybrid")
@@ -58,14 +55,13 @@ def bailing_hybrid(c: Config) -> Body:
     shared = c.size("num_shared_experts", c.size("n_shared_experts", 0, low=0), low=0)
     experts = moe(c, hidden, inner, shared=inner * shared)
     dense, is_moe = mlp(hidden, c.size("intermediate_size")), first_dense(c)
-    body = decoder(
+    return decoder(
         c,
         kinds,
         lambda kind: gated if kind == "full" else ((state,), delta),
         ["moe" if is_moe(i) else "mlp" for i in range(len(kinds))],
         lambda block: experts if block == "moe" else dense,
     )
-    return replace(body, notes=drafting(c))
 
 
 @family("bailing_moe_linear")
@@ -90,11 +86,10 @@ def lightning(c: Config) -> Body:
     wide = c.optional("moe_shared_expert_intermediate_size") or inner
     experts = moe(c, hidden, inner, shared=wide * (c.optional("num_shared_experts") or 0))
     dense, is_moe = mlp(hidden, c.size("intermediate_size")), first_dense(c)
-    body = decoder(
+    return decoder(
         c,
         kinds,
         lambda kind: full if kind == "full" else ((state,), weights),
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
     )
-    return replace(body, notes=drafting(c))

@@ -6,7 +6,7 @@ from kvplan.architectures.attention import gqa, latent
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import sparse
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Weight
@@ -37,7 +37,6 @@ def deepseek(c: Config) -> Body:
         lambda kind: parts[str(kind)],
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
-        notes=drafting(c),
     )
 
 
@@ -117,7 +116,6 @@ def gated_latent(c: Config) -> Body:
         ["moe" if (is_moe(i) if listed else i > 0) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
         extra=head,
-        notes=drafting(c),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError, shown
 from kvplan.specs.model import Compressed, Weight
@@ -30,7 +30,7 @@ def deepseek_v4(c: Config) -> Body:
         Weight(name="hyper_connections.head", shape=(streams, streams * hidden), matmul=False),
         vector("hyper_connections.base", streams + 1),
     )
-    body = decoder(
+    return decoder(
         c,
         kinds,
         lambda kind: attention(c, hidden, str(kind), rates[str(kind)]),
@@ -38,7 +38,6 @@ def deepseek_v4(c: Config) -> Body:
         lambda _: experts + connection,
         extra=head,
     )
-    return replace(body, notes=drafting(c))
 
 
 def layer_types(c: Config, count: int) -> list[str]:

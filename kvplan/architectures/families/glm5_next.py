@@ -8,7 +8,7 @@ from kvplan.architectures.config import Config
 from kvplan.architectures.families.deepseek import indexers
 from kvplan.architectures.families.kimi import delta_attention
 from kvplan.architectures.feed_forward import mlp, moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, vector
 from kvplan.architectures.registry import family
 from kvplan.specs.model import Latent
 
@@ -44,5 +44,4 @@ def glm5_next(c: Config) -> Body:
         mix,
         ["moe" if (listed[i] == "sparse" if listed else i >= 3) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
-        notes=drafting(c),
     )

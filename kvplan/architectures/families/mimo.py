@@ -1,14 +1,13 @@
 """MiMo and MiMo-V2."""
 
 from collections.abc import Hashable
-from dataclasses import replace
 
 from kvplan.architectures.attention import attention_weights, layer_kinds, mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain
 from kvplan.architectures.families.qwen import upper
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count
+from kvplan.architectures.parts import Body, Part, decoder, layer_count
 from kvplan.architectures.registry import family
 from kvplan.specs.model import Attention
 
@@ -16,8 +15,7 @@ from kvplan.specs.model import Attention
 @family("mimo")
 def mimo_dense(c: Config) -> Body:
     """Read MiMo-7B: Qwen2 with layers that draft tokens, which are not counted."""
-    body = plain(c, *mixed(c, upper(c)), qkv_bias=c.flag("attention_bias", True))
-    return replace(body, notes=drafting(c))
+    return plain(c, *mixed(c, upper(c)), qkv_bias=c.flag("attention_bias", True))
 
 
 @family("mimo_v2_flash")

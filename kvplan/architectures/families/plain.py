@@ -1,12 +1,10 @@
 """A plain decoder: what an unknown architecture is read as where no field hints at anything else."""
 
-from dataclasses import replace
-
 from kvplan.architectures.attention import mixed
 from kvplan.architectures.config import Config
 from kvplan.architectures.decoders import plain, sparse
 from kvplan.architectures.feed_forward import first_dense, moe
-from kvplan.architectures.parts import Body, drafting, linear
+from kvplan.architectures.parts import Body, linear
 from kvplan.architectures.registry import family
 
 
@@ -21,10 +19,9 @@ def plain_decoder(c: Config) -> Body:
     if not (c.optional("num_experts") or 0) > 1:
         inner = c.optional("intermediate_size") or 4 * hidden
         mlp_bias = c.flag("mlp_bias") or c.flag("use_bias")
-        body = plain(
+        return plain(
             c, kinds, attention, qkv_bias=qkv_bias, o_bias=bias, qk_norm=qk_norm, mlp_bias=mlp_bias, inner=inner
         )
-        return replace(body, notes=drafting(c))
     inner = c.optional("moe_intermediate_size") or c.size("intermediate_size")
     several = next((c.optional(n) or 0 for n in ("n_shared_experts", "num_shared_experts") if c.stated(n)), 0)
     shared = c.optional("shared_expert_intermediate_size") or several * inner
@@ -32,7 +29,7 @@ def plain_decoder(c: Config) -> Body:
     experts = moe(c, hidden, inner, shared=shared, read=narrow)
     if narrow:  # experts that work in a latent, as Kimi K3's and Muse Spark's do
         experts += linear("mlp.down_proj", narrow, hidden) + linear("mlp.up_proj", hidden, narrow)
-    body = sparse(
+    return sparse(
         c,
         kinds,
         attention,
@@ -43,4 +40,3 @@ def plain_decoder(c: Config) -> Body:
         o_bias=bias,
         qk_norm=qk_norm,
     )
-    return replace(body, notes=drafting(c))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from kvplan.architectures.attention import attention_weights, gqa, layer_kinds, windowed
 from kvplan.architectures.config import Config
 from kvplan.architectures.feed_forward import first_dense, mlp, moe
-from kvplan.architectures.parts import Body, Part, decoder, drafting, layer_count, linear, vector
+from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.architectures.towers import part, patches, pixels, tensors, tower, transformer
 from kvplan.specs.model import Weight
@@ -39,7 +39,6 @@ def step(c: Config) -> Body:
         mix,
         ["moe" if is_moe(i) else "mlp" for i in range(count)],
         lambda block: experts if block == "moe" else dense,
-        notes=drafting(c),
     )
 
 
