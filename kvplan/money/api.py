@@ -115,21 +115,21 @@ def break_even(hosting: Hosting, api: ApiPrice, tokens: Tokens) -> BreakEven:
 
 
 def between_bounds(
-    least: Curve | None, most: Curve | None, until: float, api: ApiPrice, tokens: Tokens
+    least: Curve, most: Curve, until: float, api: ApiPrice, tokens: Tokens
 ) -> BreakEven:  # fmt: skip
     """Return the volume up to which an API is surely cheaper, and that above which hosting surely is.
 
-    `least` and `most` bound what hosting costs at volumes [USD/s]; neither falls where the volume grows, and with no
-    hosting they are None. Each volume is a step of the last: where hosting costs more than the API it does so until the
-    API has come to cost as much, and where it costs less it has since the API did.
+    `least` and `most` bound what hosting costs at volumes [USD/s], infinite where nothing serves them; neither falls
+    where the volume grows. Each volume is a step of the last: where hosting costs more than the API it does so until
+    the API has come to cost as much, and where it costs less it has since the API did.
     """
     charge = api_cost(api, tokens)
     if charge is None or charge <= 0:
         reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
         return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
     daily = charge / DAY  # USD/s of one query a day
-    first = _first(least, daily, until) if least else None
-    always, served = _always(most, daily, until) if most and first is not None else (None, until)
+    first = lowest_volume(least, daily, until)
+    always, served = _always(most, daily, until) if first is not None else (None, until)
     reason = ""
     if first is None:
         reason = f"at every volume up to {until:,.0f} queries a day it is cheaper"
@@ -138,8 +138,11 @@ def between_bounds(
     return BreakEven(first=first, always=always, until=served, api_per_query=charge, reason=reason)
 
 
-def _first(least: Curve, daily: float, until: float) -> float | None:
-    """Return the volume up to which the API is cheaper, None where that is all of them. [1/day]"""
+def lowest_volume(least: Curve, daily: float, until: float) -> float | None:
+    """Return the volume up to which an API is cheaper, None where that is all of them. [1/day]
+
+    `least` is a bound of the cost of hosting, `daily` the API's charge for one query a day [USD/s].
+    """
     volume = FEWEST
     for _ in range(STEPS):
         meets = least([volume])[0] / daily

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kvplan.money.api import MOST, BreakEven, Curve, Tokens, api_cost, between_bounds
+from kvplan.money.api import MOST, BreakEven, Curve, Tokens, api_cost, between_bounds, lowest_volume
 from kvplan.planning.configurations import Pair
 from kvplan.planning.converting import converting
 from kvplan.planning.demand import Demand
@@ -22,8 +22,9 @@ from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY
 
 Array = Any
-#: halvings of the range in which the rate lies that a replica can take
-HALVINGS = 10
+#: rates that are tried of each configuration at once, between one that keeps the limits and one that breaks them,
+#: and how often
+SECTIONS, ROUNDS = 16, 2
 #: configurations of a GPU, the cheapest of few and of many replicas, whose plans hosting is taken to have
 SHOWN = 8
 #: what rounding leaves of a whole number of replicas
@@ -39,7 +40,8 @@ class Growing:
     rows: Array  #: which of its configurations
     usable: Array  #: loads of each that fit, and keep the limits where the load is offline
     keeps: Array  #: a rate that keeps the limits, as one that waits are planned for [1/s]
-    breaks: Array  #: the least that is known to break them [1/s]
+    breaks: Array  #: the least that is known to break them, or to be too many for memory [1/s]
+    timed: bool = False  #: whether those rates are known; before, `keeps` is the rate at which the API costs as much
 
     def taken(self, which: Array) -> "Growing":
         """Return some of the configurations."""
@@ -99,7 +101,7 @@ def full_rates(g: Growing) -> Array:
 def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: float) -> Growing:
     """Return the configurations on a GPU that may cost less than a query's charge where there are many replicas.
 
-    At the rate where they would cost just that, the others break a limit or do not fit. `charge` in USD.
+    The others do not fit so many requests. Limits of time are left out until `timed`. `charge` in USD.
     """
     usable = one.fits & one.of(pairs)
     if demand.workload.offline:
@@ -113,21 +115,29 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     g = Growing(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
     most = np.where(g.usable, full_rates(g), 0.0).max(axis=1)
     g = replace(g, breaks=most).taken(enough < most)
-    if demand.workload.offline:
-        return replace(g, keeps=g.breaks)
+    return replace(g, keeps=g.breaks, timed=True) if demand.workload.offline else g
+
+
+def timed(g: Growing) -> Growing:
+    """Return the configurations that keep the limits of time where they cost what the API does, and their rates."""
     g = g.taken(keeping(g, g.keeps, full=False))
-    low, breaks = halved(g, g.keeps, g.breaks, full=False)
-    shares = demand.prefix_cache and demand.workload.prefix_share > 0
-    keeps = halved(g, g.keeps / 2, breaks, full=True)[0] if shares else low
-    return replace(g, keeps=keeps, breaks=breaks)
+    if not len(g.rows):
+        return g
+    low, breaks = narrowed(g, g.keeps, g.breaks, full=False)
+    shares = g.demand.prefix_cache and g.demand.workload.prefix_share > 0
+    keeps = narrowed(g, g.keeps / 2, breaks, full=True)[0] if shares else low
+    return replace(g, keeps=keeps, breaks=breaks, timed=True)
 
 
-def halved(g: Growing, low: Array, high: Array, full: bool) -> tuple[Array, Array]:
+def narrowed(g: Growing, low: Array, high: Array, full: bool) -> tuple[Array, Array]:
     """Return rates that keep and that break the limits, closer than those between which they lie. [1/s]"""
-    for _ in range(HALVINGS):
-        middle = np.sqrt(low * high)
-        good = keeping(g, middle, full)
-        low, high = np.where(good, middle, low), np.where(good, high, middle)
+    part = np.arange(SECTIONS + 2) / (SECTIONS + 1)
+    each, rows = g.taken(np.repeat(np.arange(len(g.rows)), SECTIONS)), np.arange(len(g.rows))
+    for _ in range(ROUNDS):
+        tried = low[:, None] * (high / low)[:, None] ** part
+        good = keeping(each, tried[:, 1:-1].ravel(), full).reshape(len(rows), SECTIONS)
+        first = np.where(good.all(axis=1), SECTIONS, np.argmin(good, axis=1))
+        low, high = tried[rows, first], tried[rows, first + 1]
     return low, high
 
 
@@ -141,11 +151,28 @@ def even_volumes(
     """
     dearest = max((api_cost(price, tokens) or 0.0 for price in charged), default=0.0)
     if dearest <= 0:
-        return [between_bounds(None, None, MOST, price, tokens) for price in charged]
+        return [between_bounds(_lowest((), "least"), _lowest((), "most"), MOST, price, tokens) for price in charged]
     able = [growing(demand, one, pairs, dearest) for one in candidates if one.site.cost is not None]
-    able = [g for g in able if len(g.rows)]
-    best = [g.taken(_cheapest(g)) for g in able]
+    able = binding([g for g in able if len(g.rows)], dearest / DAY)
+    best = [g.taken(_cheapest(g)) for g in able if g.timed]
     return [between_bounds(_lowest(able, "least"), _lowest(best, "most"), MOST, price, tokens) for price in charged]
+
+
+def binding(some: Sequence[Growing], daily: float) -> list[Growing]:
+    """Return the configurations of every GPU, timed where the volume up to which the API is cheaper rests on them.
+
+    `daily` is what it charges for one query a day. [USD/s]
+    """
+    able = list(some)
+    while able:
+        first = lowest_volume(_lowest(able, "least"), daily, MOST)
+        at = np.array([MOST if first is None else first])
+        k = int(np.argmin([g.least(at).min() for g in able]))
+        if able[k].timed:
+            break
+        able[k] = timed(able[k])
+        able = [g for g in able if len(g.rows)]
+    return able
 
 
 def _cheapest(g: Growing) -> Array:
@@ -160,13 +187,12 @@ def volume_of_one(g: Growing) -> float:
     return float(g.keeps.max()) / peak * DAY
 
 
-def _lowest(some: Sequence[Growing], end: str) -> Curve | None:
-    """Return the least of an end of the cost over configurations, as a function of volumes; None without any."""
-    if not some:
-        return None
+def _lowest(some: Sequence[Growing], end: str) -> Curve:
+    """Return the least of an end of the cost over configurations, infinite without any, as a function of volumes."""
 
     def usd(per_day: Sequence[float]) -> Sequence[float]:
         volumes = np.asarray(per_day, float)
-        return [float(x) for x in np.min([getattr(g, end)(volumes).min(axis=0) for g in some], axis=0)]
+        curves = [getattr(g, end)(volumes).min(axis=0) for g in some]
+        return [float(x) for x in np.min([*curves, np.full(len(volumes), np.inf)], axis=0)]
 
     return usd
