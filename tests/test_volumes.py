@@ -73,3 +73,9 @@ def test_bounds_of_a_staircase_are_met_where_it_meets_the_api() -> None:
     assert found.always == pytest.approx(200 / 0.15, rel=1e-5)
     dear = between_bounds(staircase, lambda v: [2 * x for x in staircase(v)], 1e9, api, Tokens(input=1, output=0))
     assert dear.first == found.first and dear.always is None and "depends on how full" in dear.reason
+
+
+def test_the_sensitivity_to_the_load_says_that_the_plan_is_not_made_anew() -> None:
+    swings = kvplan.recommend("chat", "llama3.1-70b", gpus="b200", **FEW).swings
+    (load,) = [s for s in swings if s.name.startswith("load x")]
+    assert load.basis == "assumption; replicas in fractions, not planned anew"
