@@ -18,6 +18,12 @@ Hosting = Bill | Table | Callable[[float], float | None]
 FEWEST, MOST, POINTS = 1.0, 1e9, 2000
 #: halvings after which a volume is exact
 HALVINGS = 60
+#: steps towards a volume, and the share of it within which two are the same
+STEPS, CLOSE = 200, 1e-6
+#: volumes at which a bound of the cost of hosting is compared with the API first
+STEPS_UP = 1000
+#: a bound of what hosting costs at some volumes [1/day]: [USD/s] of each
+Curve = Callable[[Sequence[float]], Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,68 @@ def break_even(hosting: Hosting, api: ApiPrice, tokens: Tokens) -> BreakEven:
         if first is not None:
             reason = f"hosting is cheaper from {first:,.0f} queries a day, but not at all volumes up to {until:,.0f}"
     return BreakEven(first=first, always=always, until=until, api_per_query=charge, reason=reason)
+
+
+def between_bounds(
+    least: Curve, most: Curve, until: float, api: ApiPrice, tokens: Tokens
+) -> BreakEven:  # fmt: skip
+    """Return the volume up to which an API is surely cheaper, and that above which hosting surely is.
+
+    `least` and `most` bound what hosting costs at volumes [USD/s], infinite where nothing serves them; neither falls
+    where the volume grows. Each volume is a step of the last: where hosting costs more than the API it does so until
+    the API has come to cost as much, and where it costs less it has since the API did.
+    """
+    charge = api_cost(api, tokens)
+    if charge is None or charge <= 0:
+        reason = f"{api.provider} {api.model}: no price known" if charge is None else "the API charges nothing"
+        return BreakEven(first=None, always=None, until=0.0, api_per_query=charge, reason=reason)
+    daily = charge / DAY  # USD/s of one query a day
+    first = lowest_volume(least, daily, until)
+    always, served = _always(most, daily, until) if first is not None else (None, until)
+    reason = ""
+    if first is None:
+        reason = f"at every volume up to {until:,.0f} queries a day it is cheaper"
+    elif always is None:
+        reason = f"it is cheaper below {first:,.0f} queries a day; above, it depends on how full the last replica is"
+    return BreakEven(first=first, always=always, until=served, api_per_query=charge, reason=reason)
+
+
+def lowest_volume(least: Curve, daily: float, until: float) -> float | None:
+    """Return the volume up to which an API is cheaper, None where that is all of them. [1/day]
+
+    `least` is a bound of the cost of hosting, `daily` the API's charge for one query a day [USD/s].
+    """
+    volume = FEWEST
+    for _ in range(STEPS):
+        meets = least([volume])[0] / daily
+        if meets > until:
+            return None
+        if meets <= volume * (1 + CLOSE):
+            break
+        volume = meets
+    return volume
+
+
+def _always(most: Curve, daily: float, until: float) -> tuple[float | None, float]:
+    """Return the volume above which hosting is cheaper, None without one, and the greatest it serves. [1/day]"""
+    tried = [FEWEST * (until / FEWEST) ** (k / STEPS_UP) for k in range(STEPS_UP + 1)]
+    served = [(volume, usd) for volume, usd in zip(tried, most(tried), strict=True) if isfinite(usd)]
+    if not served:
+        return None, 0.0
+    greatest = served[-1][0]
+    volume = greatest
+    for (below, _), (_, usd) in reversed(list(pairwise(served))):
+        if usd > below * daily:  # the cost at the end of a step bounds it all along the step
+            break
+        volume = below
+    if volume == greatest:
+        return None, greatest
+    for _ in range(STEPS):
+        meets = most([volume])[0] / daily
+        if meets >= volume * (1 - CLOSE):
+            break
+        volume = meets
+    return volume, greatest
 
 
 def fixed_fleet(bill: Bill) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What a plan's hosting costs: its bill, and the volumes from which it is cheaper than an API."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kvplan.kv.budget import Line
@@ -14,14 +14,18 @@ from kvplan.money.gpu_cost import GpuCost
 from kvplan.perf.operators import CACHE, EXPERTS, NETWORK, WEIGHTS
 from kvplan.perf.serving import passes
 from kvplan.perf.step_time import operator_time, step_time
+from kvplan.planning.configurations import Pair
 from kvplan.planning.converting import besides
 from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Plan, configuration_of
-from kvplan.planning.search import usd_per_query
+from kvplan.planning.search import Candidates, usd_per_query
 from kvplan.planning.site import Site
+from kvplan.planning.volumes import even_volumes
 from kvplan.specs.money import ApiPrice
 from kvplan.units import DAY, HOUR, MILLION, MONTH
 
+#: candidates on every GPU that may be planned with, and the techniques and weight formats that may be used
+Searched = tuple[Sequence[Candidates], Collection[Pair]]
 #: (requests in flight, seconds each takes) at which a replica keeps the limits
 Loads = Sequence[tuple[int, float]]
 #: replicas up to which a break-even volume is looked for
@@ -163,17 +167,22 @@ def tenures(
 
 
 def volumes_of(
-    demand: Demand, plan: Plan, bill: Bill | None, loads: Loads, apis: Iterable[ApiPrice], day: str
-) -> list[tuple[ApiPrice, BreakEven]]:
-    """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one."""
+    demand: Demand, plan: Plan, bill: Bill | None, loads: Loads, apis: Iterable[ApiPrice], day: str,
+    searched: Searched | None = None,
+) -> list[tuple[ApiPrice, BreakEven]]:  # fmt: skip
+    """Return the volumes above which hosting is cheaper than each API that serves this model, else the cheapest one.
+
+    Of what a search of the cheapest would answer at any volume; without its candidates, of the plan's own replicas at
+    `loads`.
+    """
     if bill is None or plan.usd is None:
         return []
     tokens = Tokens(input=demand.prompt, output=demand.output, cached=float(cached_by(demand, plan)))
     known = [p for p in applicable(apis, tokens, day) if api_cost(p, tokens) is not None]
-    same = [p for p in known if p.serves == demand.model.name]
-    return [
-        (price, break_even(staircase_of(demand, plan, bill, loads), price, tokens)) for price in (same or known[:1])
-    ]
+    charged = [p for p in known if p.serves == demand.model.name] or known[:1]
+    if searched is None:
+        return [(price, break_even(staircase_of(demand, plan, bill, loads), price, tokens)) for price in charged]
+    return list(zip(charged, even_volumes(demand, *searched, charged, tokens), strict=True))
 
 
 def staircase_of(demand: Demand, plan: Plan, bill: Bill, loads: Loads) -> list[tuple[float, float]]:

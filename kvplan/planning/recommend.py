@@ -17,7 +17,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.hosting import Tenure, bill_of, energy_of, volumes_of
 from kvplan.planning.launch import Launch, Needs, launch, needs
 from kvplan.planning.outcome import Rejected, SearchOutcome, search_all
-from kvplan.planning.plan import Book, Plan, front, loads_of, rank, runners_up, surely
+from kvplan.planning.plan import Book, Plan, front, rank, runners_up, surely
 from kvplan.planning.promise import Promise, promise
 from kvplan.planning.reasons import Decision, why
 from kvplan.planning.remedies import Impasse, Remedy, no_room, remedies
@@ -180,12 +180,14 @@ def answered(
     """Return the answer with a plan: its bill, its range, and the reasons."""
     demand, home = s.demand, next(one for one in s.candidates if one.site.gpu.name == plan.gpu)
     bill, meant = bill_of(demand, plan, home.site), CostRange(demand, plan, home.site)
-    loads = loads_of(home, plan) if s.objective == "cost" else ((plan.in_flight, cycle_of(plan)),)
+    rated = [one for one in s.candidates if s.guesses or one.site.calibration.grounded]
+    searched = (rated, s.pairs) if s.objective == "cost" else None
     decision = Decision(
         demand=demand, plan=plan, home=home, candidates=s.candidates, plans=s.plans, pairs=s.pairs, book=s.book,
         objective=s.objective, guesses=s.guesses,
     )  # fmt: skip
-    volumes, smooth = volumes_of(demand, plan, bill, loads, apis, day), smooth_cost(decision)
+    volumes = volumes_of(demand, plan, bill, ((plan.in_flight, cycle_of(plan)),), apis, day, searched)
+    smooth = smooth_cost(decision)
     required = needs(demand, plan, home.site)
     return Recommendation(
         demand=demand, objective=s.objective, plan=plan, site=home.site, bill=bill, usd=meant.range(),

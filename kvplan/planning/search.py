@@ -24,6 +24,7 @@ from kvplan.planning.offloading import kept_cost
 from kvplan.planning.replica import NODE
 from kvplan.planning.site import Limits, Site
 from kvplan.planning.sizing import sized
+from kvplan.specs.calibration import Calibration
 from kvplan.specs.workload import Workload
 
 Array = Any
@@ -189,14 +190,12 @@ def of_pairs(grid: SearchGrid, pairs: Collection[Pair]) -> Array:
 
 def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
     """Return candidates some of which, that broke the limits, have as many more replicas as keep them."""
-    limits, keeps, output = demand.limits, one.fits.copy(), demand.workload.output.quantile(demand.limits.percentile)
+    keeps = one.fits.copy()
     for name, met in one.meets.items():
         keeps &= met | (name == GPUS)
 
     def quick(rows: Array, ttft: Array, tpot: Array) -> Array:
-        sure = certainty(demand, one.site.calibration, ttft, tpot)
-        met = within(limits, (ttft, tpot, ttft + tpot * output), np.zeros(len(rows)), sure)
-        return np.logical_and.reduce([met[name] for name in met if name != GPUS])
+        return keeps_times(demand, one.site.calibration, ttft, tpot)
 
     found = sized(crowd, keeps, quick, fewest_gpus(demand, one))
     if found is None:
@@ -213,6 +212,13 @@ def between_loads(demand: Demand, crowd: Crowd, one: Candidates) -> Candidates:
         tpot=placed(one.tpot, at, found.tpot), kept=placed(one.kept, at, found.kept),
         sure=placed(one.sure, at, certainty(demand, one.site.calibration, found.ttft, found.tpot)),
     ))  # fmt: skip
+
+
+def keeps_times(demand: Demand, c: Calibration, ttft: Array, tpot: Array) -> Array:
+    """Return which times at the percentile keep every limit but that of the number of GPUs. [s]"""
+    e2e = ttft + tpot * demand.workload.output.quantile(demand.limits.percentile)
+    met = within(demand.limits, (ttft, tpot, e2e), np.zeros(np.shape(ttft)), certainty(demand, c, ttft, tpot))
+    return np.logical_and.reduce([met[name] for name in met if name != GPUS])
 
 
 def placed(values: Array, at: Places, others: Array) -> Array:

@@ -18,6 +18,8 @@ from kvplan.planning.site import Site
 Array = Any
 #: 80 % ranges of what no calibration tells, as factors: an assumption, said in the report
 LOAD_RANGE, LENGTH_RANGE = (0.8, 1.25), (0.85, 1.15)
+#: what the range of the load rests on: a plan made anew for another load has whole replicas
+FRACTIONS = "assumption; replicas in fractions, not planned anew"
 #: lengths for which the time of a request is computed; others lie on straight lines between
 LENGTHS = (0.7, 0.85, 1.0, 1.15, 1.4)
 
@@ -106,7 +108,7 @@ class CostRange:
         quantities: dict[str, tuple[str, tuple[float, ...], str]] = {
             "pace": ("kvplan's error in time", (self.pace.low, self.pace.high), "80 % range of its calibration"),
             "price": ("rent", rents, f"{spread}, 10th to 90th percentile"),
-            "load": ("load", LOAD_RANGE, "assumption"),
+            "load": ("load", LOAD_RANGE, FRACTIONS),
             "length": ("lengths", LENGTH_RANGE, "assumption"),
         }
         return {
