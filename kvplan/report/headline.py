@@ -68,8 +68,8 @@ def api_line(r: Recommendation) -> str:
         return ""
     charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
     other = "" if price.serves == r.demand.model.name else " of another model"
-    name = f"{price.model} from {price.provider}"
-    return f"An API{other} is {times:.3g} times cheaper: {name} would charge {charge} a month."
+    many, name = f"{times:.3g}" if times < 1000 else f"{times:,.0f}", f"{price.model} from {price.provider}"
+    return f"An API{other} is {many} times cheaper: {name} would charge {charge} a month."
 
 
 def burst_line(r: Recommendation) -> str:
