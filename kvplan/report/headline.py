@@ -57,17 +57,19 @@ def quality_line(p: Plan) -> str:
 
 
 def api_line(r: Recommendation) -> str:
-    """Return that an API of this very model is far cheaper, '' where none is."""
+    """Return that an API is far cheaper, '' where none is: of this very model, or of another where no API serves it."""
     assert r.plan is not None
-    same = [(price, e) for price, e in r.break_even if price.serves == r.demand.model.name and e.api_per_query]
-    if not same or r.plan.usd is None:
+    charged = [(price, e) for price, e in r.break_even if e.api_per_query]
+    if not charged or r.plan.usd is None:
         return ""
-    price, even = min(same, key=lambda pair: pair[1].api_per_query or 0.0)
+    price, even = min(charged, key=lambda pair: pair[1].api_per_query or 0.0)
     times = r.plan.usd / (even.api_per_query or 1.0)
     if times < FAR:
         return ""
     charge = show_usd((even.api_per_query or 0.0) * r.demand.mean * MONTH)
-    return f"An API is {times:.3g} times cheaper: {price.model} from {price.provider} would charge {charge} a month."
+    other = "" if price.serves == r.demand.model.name else " of another model"
+    many, name = f"{times:.3g}" if times < 1000 else f"{times:,.0f}", f"{price.model} from {price.provider}"
+    return f"An API{other} is {many} times cheaper: {name} would charge {charge} a month."
 
 
 def burst_line(r: Recommendation) -> str:
