@@ -43,7 +43,7 @@ ONLY = {
         "measuring/", "perf/arrays", "planning/search", "planning/grid", "planning/crowd", "planning/drafting",
         "planning/fitting", "planning/gpu_grid", "planning/plan", "planning/planned", "planning/demand",
         "planning/certainty", "planning/converting", "planning/offloading", "planning/sensitivity", "planning/fleet/",
-        "planning/sizing", "perf/simulate/",
+        "planning/sizing", "planning/volumes", "perf/simulate/",
     },
     "numba": {"perf/simulate/compiled"},
     "scipy": {"measuring/", "planning/fleet/program", "planning/design"},

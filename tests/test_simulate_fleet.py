@@ -200,7 +200,8 @@ def test_every_request_is_written(tmp_path: Path) -> None:
     rows = table(path)
     assert sorted(int(r["request"]) for r in rows) == list(range(o.requests))
     first = sorted(float(r["first_token"]) - float(r["arrival"]) for r in rows)
-    assert first[len(first) // 2] == pytest.approx(o.ttft.p50, rel=0.02)
+    below, above = first[(len(first) - 1) // 2], first[len(first) // 2]  # a median of few lies between the two
+    assert 0.98 * below <= o.ttft.p50 <= 1.02 * above
     assert sum(int(r["prefix_hit"]) > 0 for r in rows) == o.ttft_hit.count
     with pytest.raises(SpecError, match="cannot be written"):
         kvplan.simulate("llama3.1-8b", "h100", per_request=str(tmp_path / "no" / "out.csv"), **SMALL)

@@ -335,5 +335,5 @@ def test_replicas_that_idle_between_bursts_help_where_one_less_is_far_too_late(l
     """Azure's code trace: 3 replicas break a limit of 30 ms with 54.4, 4 keep it with 28.4 and are mostly idle."""
     few = None if less is None else SimpleNamespace(margin=less)
     search = SimpleNamespace(tried=((1, -3.0), (2, -1.5), (4, 0.05)), less=few)
-    found = SimpleNamespace(search=search, outcome=SimpleNamespace(replicas=4, margin=0.05, busy=0.1))
+    found = SimpleNamespace(search=search, outcome=SimpleNamespace(replicas=4, margin=0.05, busy=0.1, binding="TPOT"))
     assert alone(found) is said

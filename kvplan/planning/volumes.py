@@ -32,7 +32,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growing:
+class Volumes:
     """Configurations on one GPU and the rates at which a replica of each keeps the limits of time."""
 
     demand: Demand  #: what is to be served; its volume does not matter
@@ -43,7 +43,7 @@ class Growing:
     breaks: Array  #: the least that is known to break them, or to be too many for memory [1/s]
     timed: bool = False  #: whether those rates are known; before, `keeps` is the rate at which the API costs as much
 
-    def taken(self, which: Array) -> "Growing":
+    def taken(self, which: Array) -> "Volumes":
         """Return some of the configurations."""
         arrays = {name: getattr(self, name)[which] for name in ("rows", "usable", "keeps", "breaks")}
         return replace(self, **arrays)
@@ -75,7 +75,7 @@ class Growing:
         return np.where(gpus <= bound, usd, np.inf)
 
 
-def keeping(g: Growing, rates: Array, full: bool) -> Array:
+def keeping(g: Volumes, rates: Array, full: bool) -> Array:
     """Return whether a replica of each configuration keeps the limits of time at a rate. [1/s]
 
     The search takes the prefixes that stay in memory to be those beside the requests of the load it looks at: the most
@@ -92,13 +92,13 @@ def keeping(g: Growing, rates: Array, full: bool) -> Array:
         return np.asarray(keeps_times(g.demand, one.site.calibration, ttft, tpot))
 
 
-def full_rates(g: Growing) -> Array:
+def full_rates(g: Volumes) -> Array:
     """Return the rate that each load of a replica comes to, as one that waits are planned for. [1/s]"""
     one = g.one
     return (one.requests / one.crowd.steady[0].cycle)[g.rows] * g.demand.waits_at[0]
 
 
-def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: float) -> Growing:
+def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: float) -> Volumes:
     """Return the configurations on a GPU that may cost less than a query's charge where there are many replicas.
 
     The others do not fit so many requests. Limits of time are left out until `timed`. `charge` in USD.
@@ -112,13 +112,13 @@ def growing(demand: Demand, one: Candidates, pairs: Collection[Pair], charge: fl
     assert one.site.cost is not None
     usd = (gpus * one.site.cost.rate(None) + kept_cost(each, shapes, gpus))[:, 0]
     enough = demand.peak / demand.mean * (1 + demand.headroom) * demand.waits_at[0] * usd / charge
-    g = Growing(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
+    g = Volumes(demand=demand, one=one, rows=rows, usable=usable[rows], keeps=enough, breaks=enough)
     most = np.where(g.usable, full_rates(g), 0.0).max(axis=1)
     g = replace(g, breaks=most).taken(enough < most)
     return replace(g, keeps=g.breaks, timed=True) if demand.workload.offline else g
 
 
-def timed(g: Growing) -> Growing:
+def timed(g: Volumes) -> Volumes:
     """Return the configurations that keep the limits of time where they cost what the API does, and their rates."""
     g = g.taken(keeping(g, g.keeps, full=False))
     if not len(g.rows):
@@ -129,7 +129,7 @@ def timed(g: Growing) -> Growing:
     return replace(g, keeps=keeps, breaks=breaks, timed=True)
 
 
-def narrowed(g: Growing, low: Array, high: Array, full: bool) -> tuple[Array, Array]:
+def narrowed(g: Volumes, low: Array, high: Array, full: bool) -> tuple[Array, Array]:
     """Return rates that keep and that break the limits, closer than those between which they lie. [1/s]"""
     part = np.arange(SECTIONS + 2) / (SECTIONS + 1)
     each, rows = g.taken(np.repeat(np.arange(len(g.rows)), SECTIONS)), np.arange(len(g.rows))
@@ -158,7 +158,7 @@ def even_volumes(
     return [between_bounds(_lowest(able, "least"), _lowest(best, "most"), MOST, price, tokens) for price in charged]
 
 
-def binding(some: Sequence[Growing], daily: float) -> list[Growing]:
+def binding(some: Sequence[Volumes], daily: float) -> list[Volumes]:
     """Return the configurations of every GPU, timed where the volume up to which the API is cheaper rests on them.
 
     `daily` is what it charges for one query a day. [USD/s]
@@ -175,19 +175,19 @@ def binding(some: Sequence[Growing], daily: float) -> list[Growing]:
     return able
 
 
-def _cheapest(g: Growing) -> Array:
+def _cheapest(g: Volumes) -> Array:
     """Return which configurations are the cheapest of few replicas, or of many."""
     usd = g.most(np.geomspace(volume_of_one(g), MOST, 4))
     return np.unique(np.argsort(usd, axis=0)[:SHOWN])
 
 
-def volume_of_one(g: Growing) -> float:
+def volume_of_one(g: Volumes) -> float:
     """Return the volume that one replica takes, of the configuration that takes the most. [1/day]"""
     peak = g.demand.peak / g.demand.mean * (1 + g.demand.headroom) * g.demand.waits_at[0]
     return float(g.keeps.max()) / peak * DAY
 
 
-def _lowest(some: Sequence[Growing], end: str) -> Curve:
+def _lowest(some: Sequence[Volumes], end: str) -> Curve:
     """Return the least of an end of the cost over configurations, infinite without any, as a function of volumes."""
 
     def usd(per_day: Sequence[float]) -> Sequence[float]:

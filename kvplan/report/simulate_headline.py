@@ -93,10 +93,12 @@ def nearest(o: Replayed) -> str:
 
 
 def alone(s: Simulated) -> bool:
-    """Return whether lone requests nearly take a limit: half as many replicas are hardly late, or one less of idle."""
+    """Return whether lone requests nearly take a limit: none waits, or fewer replicas are hardly late."""
     o = s.outcome
     if s.search is None or o.replicas < MANY or o.margin >= NEAR:
         return False
+    if o.binding == "TTFT" and o.queued.p95 < NEAR * o.ttft.p95:
+        return True
     half = max((margin for n, margin in s.search.tried if 2 * n <= o.replicas), default=-1.0)
     less = s.search.less.margin if s.search.less else o.margin
     return half > -NEAR or (o.busy < IDLE and less > -NEAR)
