@@ -91,7 +91,7 @@ def test_a_workload_that_a_model_cannot_read_is_refused() -> None:
 
 @pytest.mark.slow
 def test_where_no_volume_is_sure_enough_the_surest_is_told(run) -> None:
-    ask = ("load", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--gpus", "16", "--ttft", "4.5s", "--on", ON)
+    ask = ("load", "-w", "doc-qa", "-m", "llama3.1-70b", "-g", "b200", "--gpus", "16", "--ttft", "4.2s", "--on", ON)
     found, strict = run(*ask, "--json"), run(*ask, "--confidence", "90%", "--json")
     assert (found.code, strict.code) == (0, 1) and strict.json["queries_per_day"] == 0
     limits = found.json["limits"]
