@@ -72,16 +72,25 @@ def test_the_time_of_turboquant_is_the_measured_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "context", "milliseconds"),
-    [(1, 32_640, 8.174), (8, 16_384, 7.712), (32, 4096, 7.257), (32, 16_384, 21.014), (32, 32_640, 40.516)],
+    ("batch", "context", "plain", "milliseconds"),
+    [
+        (1, 32_640, 1.868, 8.174),
+        (8, 16_384, 2.528, 7.712),
+        (32, 4096, 2.885, 7.257),
+        (32, 16_384, 6.074, 21.014),
+        (32, 32_640, 10.399, 40.516),
+    ],
 )
 def test_unpacking_is_bound_by_one_sequence_and_then_by_all_processors(
-    batch: int, context: int, milliseconds: float
+    batch: int, context: int, plain: float, milliseconds: float
 ) -> None:
-    """TurboQuant at 4 bits, Qwen2.5-0.5B on an H100 PCIe: a step of 32 sequences takes 5 times that of one."""
+    """TurboQuant at 4 bits, Qwen2.5-0.5B on an H100 PCIe: a step of 32 sequences takes 5 times that of one.
+
+    Beyond the uncompressed step, which is the servers' fit's and measured as `plain`.
+    """
     case, parallel = on("qwen2.5-0.5b", "h100-pcie", 1, context)
     found = step_ratio(case, "turboquant:4", parallel, batch)
-    assert found.middle * found.plain == pytest.approx(milliseconds * 1e-3, rel=0.37)
+    assert (found.middle - 1) * found.plain == pytest.approx((milliseconds - plain) * 1e-3, rel=0.35)
 
 
 def test_what_drops_tokens_may_take_as_long_as_without_where_nobody_measured_it() -> None:

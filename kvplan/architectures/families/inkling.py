@@ -1,6 +1,7 @@
 """Inkling: windows with heads of their own, and four short convolutions a layer, of keys, values and both blocks."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 from kvplan.architectures.attention import attention_weights, layer_kinds
 from kvplan.architectures.config import Config
@@ -42,22 +43,43 @@ def local(c: Config, count: int) -> Callable[[int], str]:
     return lambda i: "hybrid_sliding" if i in near else "hybrid"
 
 
-def attention(c: Config, hidden: int, kind: Hashable) -> Part:
-    """Return a layer's attention and its convolutions, whose last inputs are kept."""
+@dataclass(frozen=True, kw_only=True)
+class Mixers:
+    """What attention of all releases is made of."""
+
+    attention: Attention  #: the heads of the layer's kind
+    conv: Recurrent  #: what its convolutions keep
+    convolutions: Weight  #: the weights of all four
+    narrow: int  #: width of what is projected to relative positions
+    reach: int  #: relative positions that are told apart [token]
+
+
+def parts(c: Config, hidden: int, kind: Hashable) -> Mixers:
+    """Return a layer's attention, and its convolutions, whose last inputs are kept."""
     sliding = kind == "hybrid_sliding"
     own = "swa_" if sliding else ""
     heads, groups = c.size(f"{own}num_attention_heads"), c.size(f"{own}num_key_value_heads")
     dim, window = c.size(f"{own}head_dim"), c.size("sliding_window_size", c.get("sliding_window", None))
-    a = Attention(
-        heads=heads, kv_heads=groups, key_dim=dim, value_dim=dim, window=window if sliding else None, rope=False
-    )
     kernel, far = c.size("conv_kernel_size", c.get("sconv_kernel_size", None)), c.size("rel_extent", 1024)
-    narrow = c.size("d_rel", 16)
     channels = 2 * groups * dim + 2 * hidden
-    weights = attention_weights(hidden, a, qk_norm="head")
-    weights += linear("self_attn.r_proj", heads * narrow, hidden, split="heads")
-    weights += (
-        Weight(name="self_attn.rel_logits_proj", shape=(narrow, window if sliding else far), matmul=False),
-        Weight(name="convolutions", shape=(channels, kernel), matmul=False),
+    return Mixers(
+        attention=Attention(
+            heads=heads, kv_heads=groups, key_dim=dim, value_dim=dim, window=window if sliding else None, rope=False
+        ),
+        conv=Recurrent(name="conv", conv_channels=channels, conv_kernel=kernel, state=0, conv_bits=32),
+        convolutions=Weight(name="convolutions", shape=(channels, kernel), matmul=False),
+        narrow=c.size("d_rel", 16),
+        reach=window if sliding else far,
     )
-    return (a, Recurrent(name="conv", conv_channels=channels, conv_kernel=kernel, state=0, conv_bits=32)), weights
+
+
+def attention(c: Config, hidden: int, kind: Hashable) -> Part:
+    """Return a layer's attention and its weights."""
+    p = parts(c, hidden, kind)
+    weights = attention_weights(hidden, p.attention, qk_norm="head")
+    weights += linear("self_attn.r_proj", p.attention.heads * p.narrow, hidden, split="heads")
+    weights += (
+        Weight(name="self_attn.rel_logits_proj", shape=(p.narrow, p.reach), matmul=False),
+        p.convolutions,
+    )
+    return (p.attention, p.conv), weights

@@ -6,12 +6,12 @@ from typing import Any
 
 from kvplan.architectures.attention import attention_weights, layer_kinds
 from kvplan.architectures.config import Config
-from kvplan.architectures.families.inkling import local
+from kvplan.architectures.families.inkling import local, parts
 from kvplan.architectures.feed_forward import moe
 from kvplan.architectures.parts import Body, Part, decoder, layer_count, linear, vector
 from kvplan.architectures.registry import family
 from kvplan.errors import SpecError
-from kvplan.specs.model import Attention, Recurrent, Weight
+from kvplan.specs.model import Weight
 
 
 @family("inkling2_text", "inkling2_loop_text")
@@ -68,26 +68,18 @@ def loops(c: Config, count: int) -> tuple[int, int, int, int]:
 
 
 def attention(c: Config, hidden: int, kind: str) -> Part:
-    """Return a layer's attention and its convolutions, whose last inputs are kept."""
-    sliding = kind == "hybrid_sliding"
-    own = "swa_" if sliding else ""
-    heads, groups = c.size(f"{own}num_attention_heads"), c.size(f"{own}num_key_value_heads")
-    dim, window = c.size(f"{own}head_dim"), c.size("sliding_window_size", c.get("sliding_window", None))
-    a = Attention(
-        heads=heads, kv_heads=groups, key_dim=dim, value_dim=dim, window=window if sliding else None, rope=False
-    )
-    kernel, far = c.size("conv_kernel_size", c.get("sconv_kernel_size", None)), c.size("rel_extent", 1024)
-    narrow, wide = c.size("d_rel", 16), 2 * groups * dim
-    weights = attention_weights(hidden, a)
-    weights += linear("self_attn.gate_proj", heads * dim, hidden, split="heads")
+    """Return a layer's attention and its weights: gated, with sinks and relative positions."""
+    p = parts(c, hidden, kind)
+    heads, wide = p.attention.heads, p.attention.heads * p.attention.key_dim
+    weights = attention_weights(hidden, p.attention)
+    weights += linear("self_attn.gate_proj", wide, hidden, split="heads")
     weights += linear("self_attn.sink_proj", heads, hidden, split="heads")
-    weights += linear("self_attn.relative.linear", heads * narrow, hidden, split="heads")
+    weights += linear("self_attn.relative.linear", heads * p.narrow, hidden, split="heads")
     weights += (
-        vector("self_attn.scales", heads * (dim + narrow)),
-        Weight(name="self_attn.relative.proj", shape=(narrow, window if sliding else far), matmul=False),
-        Weight(name="convolutions", shape=(wide + 2 * hidden, kernel), matmul=False),
+        vector("self_attn.scales", wide + heads * p.narrow),
+        Weight(name="self_attn.relative.proj", shape=(p.narrow, p.reach), matmul=False),
+        p.convolutions,
     )
-    if not sliding:
-        weights += linear("self_attn.sconv.weight_proj", 2 * groups * kernel, hidden)
-    conv = Recurrent(name="conv", conv_channels=wide + 2 * hidden, conv_kernel=kernel, state=0, conv_bits=32)
-    return (a, conv), weights
+    if kind != "hybrid_sliding":
+        weights += linear("self_attn.sconv.weight_proj", 2 * p.attention.kv_heads * p.conv.conv_kernel, hidden)
+    return (p.attention, p.conv), weights
