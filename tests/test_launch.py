@@ -223,3 +223,11 @@ def test_a_search_uses_no_format_that_the_engine_refuses_on_latents(gpu: str) ->
     assert found.plan.technique in ("baseline", "fp8") and found.plan.served_by_engine
     asked = kvplan.recommend("rag", "deepseek-v3", gpus=gpu, techniques="int4:token", on=ON)
     assert asked.plan is None and "does not serve it on latent (MLA) caches" in asked.lacking
+
+
+def test_what_offloading_takes_of_the_host_is_said(answer) -> None:
+    """No offer says how much memory its server has: 200 GB a GPU is an assumption, 372 GiB of a replica on two."""
+    offloaded = started(answer, "vllm", technique="offload:cpu", parallel=Parallel(tensor=2))
+    (said,) = (line for line in offloaded.missing if "host memory" in line)
+    assert "372 GiB of prefixes in host memory, an assumption" in said
+    assert not any("host memory" in line for line in started(answer, "vllm").missing)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kvplan
 from kvplan import catalog
 from kvplan.api.speculating import drafted
 from kvplan.kv import spelling
@@ -708,6 +709,17 @@ def test_an_api_is_asked_for_what_the_plan_s_cache_does_not_hold() -> None:
 
     less = charged(replace(found, cached_share=found.cached_share / 2)) - charged(found)
     assert less == pytest.approx((price.input - price.cached) * cached_by(d, found) / 2, rel=1e-3)
+
+
+def test_a_gpu_in_a_price_list_of_ones_own_counts_as_named(tmp_path) -> None:
+    """An L4, on which no server was measured, at $0.05: 7 carry what one MI300X does at five times the cost."""
+    (tmp_path / "own.csv").write_text("gpu,provider,term,price\nl4,me,on-demand,0.05\n")
+    asked = {"workload": "batch-summaries", "model": "llama3.1-8b", "prices": str(tmp_path / "own.csv"), "on": ON}
+    found, named = kvplan.recommend(**asked), kvplan.recommend(**asked, gpus="l4")
+    assert found.plan.gpu == "l4" and not found.plan.grounded
+    assert found.plan.usd == pytest.approx(named.plan.usd) and found.plan.gpus == named.plan.gpus
+    assert not any("no server was measured on it" in line for line in found.why)
+    assert all(p.rated for p in (found.plan, *found.alternatives) if p.gpu == "l4")
 
 
 def test_where_no_plan_is_sure_enough_the_surest_is_given_and_said(run) -> None:

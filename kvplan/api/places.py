@@ -14,7 +14,7 @@ def others(
     model: ModelSpec, named: Mapping[str, Gpu], day: str, term: str, profile: str, engine: str,
     listed: tuple[Price, ...] = (), owned: str | None = None,
 ) -> tuple[Site, ...]:  # fmt: skip
-    """Return the GPUs with a price that were not asked about and on which servers were measured.
+    """Return the GPUs with a price that were not asked about and may be recommended unasked.
 
     `listed` are the user's own prices, and `owned` is the file of what owning takes, as for the GPUs asked about.
     """
@@ -23,7 +23,7 @@ def others(
         site(gpu, model, day, listed=listed, term=term, owned=owned, power=True, engine=engine, profile=profile)
         for gpu in rest
     )
-    return tuple(place for place in places if place.cost is not None and place.calibration.grounded)
+    return tuple(place for place in places if place.cost is not None and place.rated)
 
 
 def split(

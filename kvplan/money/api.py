@@ -114,9 +114,7 @@ def break_even(hosting: Hosting, api: ApiPrice, tokens: Tokens) -> BreakEven:
     return BreakEven(first=first, always=always, until=until, api_per_query=charge, reason=reason)
 
 
-def between_bounds(
-    least: Curve, most: Curve, until: float, api: ApiPrice, tokens: Tokens
-) -> BreakEven:  # fmt: skip
+def between_bounds(least: Curve, most: Curve, until: float, api: ApiPrice, tokens: Tokens) -> BreakEven:
     """Return the volume up to which an API is surely cheaper, and that above which hosting surely is.
 
     `least` and `most` bound what hosting costs at volumes [USD/s], infinite where nothing serves them; neither falls

@@ -16,8 +16,9 @@ NORMAL_AT = np.linspace(-8.0, 8.0, 8001)
 NORMAL = np.array([NormalDist().cdf(float(z)) for z in NORMAL_AT])
 #: a time that nothing keeps [s]
 TINY = 1e-12
-#: correlation of the errors of TTFT and TPOT of one server, by Kendall's tau of rows held out: 0.31 over all, -0.01
-#: (this very model was measured on that server) to 0.44 (benchmarks/odds.py)
+#: correlation of the errors of TTFT and TPOT of one server, at the low end of what rows held out show, where odds are
+#: stated low: Kendall's tau is 0.31 over all, -0.01 (this very model was measured on that server) to 0.44
+#: (benchmarks/odds.py)
 TOGETHER = 0.2
 #: slices of the error in TPOT over which a probability is averaged
 SLICES = 32

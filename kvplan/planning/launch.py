@@ -22,6 +22,8 @@ from kvplan.units import GIB
 
 #: what offloading keeps prefixes in, and the unit of engines that are told a rank's part of it [B]
 HOST, HOST_GB = TIERS["cpu"], 1e9
+#: how a technique that uses it is written
+OFFLOADED = f"offload:{HOST.name}"
 #: where models' configs are read; what stands between it and the second mark is the checkpoint's name
 HUB, BLOB = "https://huggingface.co/", "/blob/"
 #: the options file, where an engine takes some of its options from one
@@ -199,6 +201,12 @@ def absent(known: LaunchOptions, title: str, n: Needs) -> Iterator[str]:
         if part not in known.techniques:
             where = " on a latent (MLA) cache" if n.latent else ""
             yield f"this release of {title} has no option for {part}{where}: it cannot be started with it as it is"
+    if OFFLOADED in n.parts:
+        size = f"{int(HOST.room * n.gpus / GIB):,} GiB"
+        yield (
+            f"each replica keeps {size} of prefixes in host memory, an assumption, as what offers of {n.gpu} have is "
+            "not known: ask for a server that has so much besides"
+        )
     if n.weights and n.converts and n.weights not in known.weights:
         yield f"the command needs a checkpoint with {n.weights} weights in place of {n.model}"
     if n.draft and n.draft not in known.drafts:

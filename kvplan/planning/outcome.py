@@ -43,7 +43,7 @@ class SearchOutcome:
     @cached_property
     def plans(self) -> list[Plan]:
         """The best plan of every pair on every GPU, barred ones included, the best first."""
-        rated = [one for one in self.candidates if self.guesses or one.site.calibration.grounded]
+        rated = [one for one in self.candidates if self.guesses or one.site.rated]
         least = self.book.least(rated, self.pairs, self.objective)
         return self.book.choices(self.candidates, self.shown, self.objective, least)
 
@@ -55,7 +55,7 @@ class SearchOutcome:
     @cached_property
     def allowed(self) -> list[Plan]:
         """Those of them on GPUs that may be recommended."""
-        return [p for p in self.able if self.guesses or p.grounded]
+        return [p for p in self.able if self.guesses or p.rated]
 
     @property
     def chosen(self) -> Plan | None:

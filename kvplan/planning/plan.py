@@ -69,6 +69,7 @@ class Plan:
     served_by_engine: bool  #: whether the engine serves the technique
     #: whether servers on this GPU were measured
     grounded: bool = True
+    rated: bool = True  #: whether it may be recommended unasked
     #: factor on the cost while GPUs are compared, above 1 where its price rests on one offer
     margin: float = 1.0
     drafting: Drafting | None = None  #: how it decodes speculatively, None where it does not
@@ -273,6 +274,7 @@ class Book:
             cached_share=float(one.cached[i, j]),
             slo_probability=float(one.sure[i, j]),
             grounded=one.site.calibration.grounded,
+            rated=one.site.rated,
             margin=one.site.margin,
             drafting=shape.drafting,
             engine=self.demand.engine.name,

@@ -47,7 +47,7 @@ class Decision:
 
     def cheapest(self, demand: Demand) -> Plan | None:
         """Return the best plan under other limits, everything else alike."""
-        rated = [one for one in self.candidates if self.guesses or one.site.calibration.grounded]
+        rated = [one for one in self.candidates if self.guesses or one.site.rated]
         best = self.book.under(demand, rated, self.pairs, self.objective, exactly=True)
         return best if best is not None and best.usd is not None else None
 
@@ -179,8 +179,8 @@ def usd(plan: Plan) -> float:
 
 def unmeasured(d: Decision) -> Iterable[str]:
     """Yield the cheaper GPU on which no server was measured."""
-    others = [p for p in d.plans if not p.grounded and p.pair in d.pairs and p.usd is not None]
-    if not d.plan.grounded or not others or d.plan.usd is None:
+    others = [p for p in d.plans if not p.rated and p.pair in d.pairs and p.usd is not None]
+    if not d.plan.rated or not others or d.plan.usd is None:
         return
     best = min(others, key=usd)
     if usd(best) < d.plan.usd:
@@ -215,7 +215,7 @@ def speculation(d: Decision) -> Iterable[str]:
     if plan.drafting is None:
         yield f"Speculative decoding ({label}) was tried and does not lower the cost."
         return
-    rated = [one.undrafted() for one in d.candidates if d.guesses or one.site.calibration.grounded]
+    rated = [one.undrafted() for one in d.candidates if d.guesses or one.site.rated]
     without = next((p for p in d.book.choices(rated, d.pairs, d.objective) if p.usd is not None), None)
     if without is None:
         yield f"Speculative decoding ({label}) is needed: without it no plan keeps the limits."

@@ -180,7 +180,7 @@ def answered(
     """Return the answer with a plan: its bill, its range, and the reasons."""
     demand, home = s.demand, next(one for one in s.candidates if one.site.gpu.name == plan.gpu)
     bill, meant = bill_of(demand, plan, home.site), CostRange(demand, plan, home.site)
-    rated = [one for one in s.candidates if s.guesses or one.site.calibration.grounded]
+    rated = [one for one in s.candidates if s.guesses or one.site.rated]
     searched = (rated, s.pairs) if s.objective == "cost" else None
     decision = Decision(
         demand=demand, plan=plan, home=home, candidates=s.candidates, plans=s.plans, pairs=s.pairs, book=s.book,
@@ -241,7 +241,7 @@ def smooth_cost(d: Decision) -> float | None:
     if d.demand.workload.offline or d.demand.workload.arrivals.burstiness <= 1 or d.plan.usd is None:
         return None
     demand = d.demand.smooth
-    rated = [one for one in d.candidates if d.guesses or one.site.calibration.grounded]
+    rated = [one for one in d.candidates if d.guesses or one.site.rated]
     crowds = [Crowd(demand=demand, gpu_grid=one.gpu_grid) for one in rated]
     best = replace(d.book, demand=demand).under_load(crowds, d.pairs, d.objective)
     return best.usd if best else None

@@ -79,7 +79,7 @@ class Impasse:
         """Return the best plan under other limits; exactly: with just the replicas that they ask for."""
         demand = replace(self.demand, limits=limits)
         some = self.guesses if guesses is None else guesses
-        rated = [one for one in self.candidates if some or one.site.calibration.grounded]
+        rated = [one for one in self.candidates if some or one.site.rated]
         return self.book.under(demand, rated, self.pairs if pairs is None else pairs, self.objective, exactly)
 
     def resized(self, limits: Limits) -> "Impasse":
@@ -98,7 +98,7 @@ class Impasse:
         """Return the best plan on other GPUs, or with other weights."""
         names = list(dict.fromkeys(technique for technique, _ in pairs))
         places, _ = search(demand, names, sites)
-        places = [one for one in places if self.guesses or one.site.calibration.grounded]
+        places = [one for one in places if self.guesses or one.site.rated]
         plans = self.book.choices(places, pairs, self.objective)
         return plans[0] if plans else None
 
@@ -270,7 +270,7 @@ def less_sure(i: Impasse, limits: Limits) -> Remedy | None:
     """Return the greatest probability at which there is a plan, None where there is none at all."""
     free = replace(limits, confidence=0.0)
     demand = replace(i.demand, limits=free)
-    rated = [one for one in i.candidates if i.guesses or one.site.calibration.grounded]
+    rated = [one for one in i.candidates if i.guesses or one.site.rated]
     judged = [one.under(demand) for one in rated]
     able = [one.sure[one.feasible & one.of(i.pairs)] for one in judged]
     most = max((float(sure.max()) for sure in able if sure.size), default=0.0)
@@ -304,7 +304,7 @@ def reason(one: Candidates, demand: Demand, pairs: Sequence[Pair], guesses: bool
         return ""
     mine, limits = one.of(pairs), demand.limits
     if (one.feasible & mine).any():
-        if guesses or one.site.calibration.grounded:
+        if guesses or one.site.rated:
             return ""
         return (
             f"no server on it was measured, so its times are extrapolated; use gpus={one.site.gpu.name} to plan with it"

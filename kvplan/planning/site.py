@@ -87,6 +87,11 @@ class Site:
         return self.owned or (rent(self.price) if self.price else None)
 
     @property
+    def rated(self) -> bool:
+        """Whether it may be recommended unasked: servers on it were measured, or the user gave its price."""
+        return self.calibration.grounded or (self.price is not None and self.price.yours)
+
+    @property
     def lone_offer(self) -> bool:
         """Whether the price rests on one offer, not on several nor on the user's word."""
         return self.price is not None and len(self.offers) == 1 and not self.price.yours
