@@ -1,6 +1,6 @@
 """Where a recommendation may look: GPUs, and what they cost under the terms asked for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvplan import catalog
@@ -74,11 +74,12 @@ class Market:
             progress=progress,
         )  # fmt: skip
 
-    def ranked(self, question: Question, engine: str, confidence: float) -> tuple[Plan, ...]:
-        """Return the plans of an answer, the best first, without the reasons for them."""
+    def ranked(self, questions: Sequence[Question], engine: str, confidence: float) -> Iterator[tuple[Plan, ...]]:
+        """Yield the plans of answers, the best first, to questions that differ in their load alone; without reasons."""
+        question = questions[0]
         priced, _ = self.sites(question, engine)
         return ranked(
-            question.on(engine, confidence), question.techniques, priced, question.losses,
+            [one.on(engine, confidence) for one in questions], question.techniques, priced, question.losses,
             objective=question.objective, guesses=self.named, losses=question.formats.losses,
         )  # fmt: skip
 

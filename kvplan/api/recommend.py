@@ -187,12 +187,11 @@ def at_loads(call: Mapping[str, Any], answer: Recommendation) -> list[tuple[floa
     usual = dict(recommend.__kwdefaults__ or {})
     gpu = word_of(answer.plan.gpu, call.get("gpus") or ())
     load = values.number(call.get("load", 1.0), "load", LEAST_LOAD, MOST_LOAD)
-    found = []
-    for factor in LOADS:
-        question, market, engines, _ = understood(varied({**usual, **call, "gpus": [gpu]}, {"load": load * factor}))
-        engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
-        found.append((factor, market.ranked(question, engine, answer.demand.limits.confidence)))
-    return found
+    asked = [understood(varied({**usual, **call, "gpus": [gpu]}, {"load": load * factor})) for factor in LOADS]
+    _, market, engines, _ = asked[0]
+    engine = next(word for word in engines if word.partition("@")[0] == answer.plan.engine)
+    plans = market.ranked([question for question, *_ in asked], engine, answer.demand.limits.confidence)
+    return list(zip(LOADS, plans, strict=True))
 
 
 def contradicted(rows: Sequence[Confirmation]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What a search found: the plans that may be used, the best of them, and why the others may not."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kvplan.architectures.formats import FORMATS
@@ -11,6 +11,7 @@ from kvplan.planning.demand import Demand
 from kvplan.planning.plan import Book, Plan
 from kvplan.planning.remedies import reason as reason_of
 from kvplan.planning.search import Candidates, Progress, search
+from kvplan.planning.search import candidates as candidates_of
 from kvplan.planning.site import Site
 
 
@@ -46,6 +47,12 @@ class SearchOutcome:
         rated = [one for one in self.candidates if self.guesses or one.site.rated]
         least = self.book.least(rated, self.pairs, self.objective)
         return self.book.choices(self.candidates, self.shown, self.objective, least)
+
+    def at_load(self, demand: Demand) -> "SearchOutcome":
+        """Return the same search under a demand that differs in its load alone: what configurations hold stays."""
+        homes = (replace(one.gpu_grid, demand=demand) for one in self.candidates)
+        found = [candidates_of(demand, home) for home in homes]
+        return replace(self, demand=demand, book=replace(self.book, demand=demand), candidates=found)
 
     @cached_property
     def able(self) -> list[Plan]:

@@ -4,7 +4,7 @@
 are told why they were not. `hosting` bills it, `sensitivity` moves it about, `reasons` explains it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -147,18 +147,19 @@ def recommend(
 
 
 def ranked(
-    demand: Demand, wanted: Sequence[str], sites: Sequence[Site], qualities: Mapping[str, Quality], *,
+    demands: Sequence[Demand], wanted: Sequence[str], sites: Sequence[Site], qualities: Mapping[str, Quality], *,
     objective: str = "cost", guesses: bool = True, losses: Mapping[str | None, Quality] | None = None,
-) -> tuple[Plan, ...]:  # fmt: skip
-    """Return the plans of `recommend`, the best that may be chosen first, without the reasons for them.
+) -> Iterator[tuple[Plan, ...]]:  # fmt: skip
+    """Yield the plans of `recommend`, the best that may be chosen first, without the reasons for them.
 
-    None where no plan keeps the limits.
+    The demands differ in their load alone, so that what configurations come to is worked out once. None where no plan
+    keeps the limits.
     """
-    outcome = search_all(demand, wanted, sites, Book(demand, qualities, losses or {}), objective, guesses)
-    best = outcome.chosen
-    if best is None:
-        return ()
-    return (best, *(p for p in runners_up(outcome.able, outcome.plans) if p is not best))
+    first = search_all(demands[0], wanted, sites, Book(demands[0], qualities, losses or {}), objective, guesses)
+    for outcome in (first, *(first.at_load(demand) for demand in demands[1:])):
+        best = outcome.chosen
+        others = () if best is None else runners_up(outcome.able, outcome.plans)
+        yield () if best is None else (best, *(p for p in others if p is not best))
 
 
 def unanswered(s: SearchOutcome, rejected: Sequence[Rejected], day: str, **others: Any) -> Recommendation:
